@@ -77,7 +77,8 @@ def draw_upright(product: Product) -> tuple[Image, Image]:
         "checks": np.sin(phase * x) * np.sin(phase * y),
         "rings": np.sin(phase * np.hypot(x - CANVAS / 2, y - CANVAS / 2)),
     }[product.pattern]
-    face = np.where((field > 0)[..., None], *np.array(product.colours[1::-1], np.uint8))
+    inks = np.array(product.colours, np.uint8)
+    face: Image = np.where((field > 0)[..., None], inks[1], inks[0])
     polygon = (product.outline * CANVAS).astype(np.int32)
     mask = np.zeros((CANVAS, CANVAS), np.uint8)
     cv2.fillPoly(mask, [polygon], 255, cv2.LINE_AA)

@@ -1,0 +1,59 @@
+"""What every backbone is: a chain of named steps that can stop after any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import paddle
+from paddle import nn
+
+from shitu_cli.errors import ConfigError
+from shitu_cli.model.construct import did_you_mean
+
+Step = tuple[str, Callable[[paddle.Tensor], paddle.Tensor]]
+
+
+class Backbone(nn.Layer):
+    """A network as a chain of steps; `stop_after(name)` drops what follows, its parameters too.
+
+    `feature_size` is the number of channels that leave the chain. `dropped` are the parameter prefixes that were
+    cut off, which published classification weights still contain.
+    """
+
+    feature_size: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_step: str | None = None
+        self.dropped: tuple[str, ...] = ()
+
+    def steps(self) -> list[Step]:
+        """The chain, in order; names are those of the published network's attributes."""
+        raise NotImplementedError
+
+    def sizes(self) -> dict[str, int]:
+        """Channels after each step at which a recognition model may stop."""
+        raise NotImplementedError
+
+    def stop_after(self, name: str) -> None:
+        """Make step `name` the last one; raises ConfigError when it does not exist or gives no feature."""
+        sizes = self.sizes()
+        if name not in sizes:
+            raise ConfigError(
+                f"Arch.BackboneStopLayer.name: no layer {name} to stop at{did_you_mean(name, list(sizes))}",
+                hint="possible: " + ", ".join(sizes),
+            )
+        names = [step for step, _ in self.steps()]
+        cut = names[names.index(name) + 1 :]
+        self.dropped = tuple(f"{step}." for step in cut if step in self._sub_layers)
+        for step in cut:
+            self._sub_layers.pop(step, None)
+        self.last_step = name
+        self.feature_size = sizes[name]
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        for name, step in self.steps():
+            x = step(x)
+            if name == self.last_step:
+                break
+        return x

@@ -1,0 +1,111 @@
+"""PP-LCNet (Cui et al. 2021, arXiv:2109.15099): depthwise separable blocks with hardswish, 5x5 and SE at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import paddle
+from paddle import ParamAttr, nn
+
+from shitu_cli.errors import ConfigError
+from shitu_cli.model.backbones.base import Backbone, Step
+from shitu_cli.model.layers import ConvBNAct, DownscaleDropout, SqueezeExcite, make_divisible
+
+# Per stage: (kernel, channels out at scale 1, squeeze-excite) of each block; the first block of stages 3-6 strides.
+STAGES: dict[str, list[tuple[int, int, bool]]] = {
+    "blocks2": [(3, 32, False)],
+    "blocks3": [(3, 64, False), (3, 64, False)],
+    "blocks4": [(3, 128, False), (3, 128, False)],
+    "blocks5": [(3, 256, False)] + [(5, 256, False)] * 5,
+    "blocks6": [(5, 512, True), (5, 512, True)],
+}
+
+
+class DepthwiseSeparable(nn.Layer):
+    """Depthwise convolution, optional squeeze-excite, pointwise convolution."""
+
+    def __init__(
+        self, channels: int, out_channels: int, kernel: int, stride: int, use_se: bool, lr_mult: float
+    ) -> None:
+        super().__init__()
+        init = nn.initializer.KaimingNormal()
+        self.dw_conv = ConvBNAct(channels, channels, kernel, stride, groups=channels, lr_mult=lr_mult, init=init)
+        self.se = SqueezeExcite(channels, lr_mult=lr_mult) if use_se else None
+        self.pw_conv = ConvBNAct(channels, out_channels, 1, lr_mult=lr_mult, init=init)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        x = self.dw_conv(x)
+        if self.se is not None:
+            x = self.se(x)
+        return self.pw_conv(x)
+
+
+class PPLCNet(Backbone):
+    """PP-LCNet of one width. `stride_list` holds the strides of conv1 and of stages 3, 4, 5 and 6.
+
+    `lr_mult_list` scales the learning rate of conv1 and stages 2 to 6.
+    """
+
+    def __init__(
+        self,
+        scale: float,
+        class_num: int = 1000,
+        dropout_prob: float = 0.2,
+        class_expand: int = 1280,
+        lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+        stride_list: Sequence[int] = (2, 2, 2, 2, 2),
+        use_last_conv: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_lists(lr_mult_list, stride_list)
+        strides = dict(zip(["blocks3", "blocks4", "blocks5", "blocks6"], stride_list[1:], strict=True))
+        channels = make_divisible(16 * scale)
+        init = nn.initializer.KaimingNormal()
+        self.conv1 = ConvBNAct(3, channels, 3, stride_list[0], lr_mult=lr_mult_list[0], init=init)
+        for (stage, blocks), lr_mult in zip(STAGES.items(), lr_mult_list[1:], strict=True):
+            layers = []
+            for index, (kernel, width, use_se) in enumerate(blocks):
+                out = make_divisible(width * scale)
+                stride = strides.get(stage, 1) if index == 0 else 1
+                layers.append(DepthwiseSeparable(channels, out, kernel, stride, use_se, lr_mult))
+                channels = out
+            setattr(self, stage, nn.Sequential(*layers))
+        self.map_channels = channels
+        self.avg_pool = nn.AdaptiveAvgPool2D(1)
+        self.use_last_conv = use_last_conv
+        if use_last_conv:
+            self.last_conv = nn.Conv2D(channels, class_expand, 1, bias_attr=False)
+            self.hardswish = nn.Hardswish()
+            self.dropout = DownscaleDropout(dropout_prob)
+            channels = class_expand
+        self.flatten = nn.Flatten()
+        self.fc = nn.Linear(channels, class_num, weight_attr=ParamAttr(), bias_attr=ParamAttr())
+        self.flat_channels = channels
+        self.feature_size = class_num
+
+    def steps(self) -> list[Step]:
+        names = ["conv1", *STAGES, "avg_pool"]
+        names += ["last_conv", "hardswish", "dropout"] if self.use_last_conv else []
+        names += ["flatten", "fc"]
+        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+
+    def sizes(self) -> dict[str, int]:
+        head = dict.fromkeys(["last_conv", "hardswish", "dropout"], self.flat_channels) if self.use_last_conv else {}
+        return {"blocks6": self.map_channels, "avg_pool": self.map_channels, **head, "flatten": self.flat_channels}
+
+
+def _check_lists(lr_mult_list: Sequence[float], stride_list: Sequence[int]) -> None:
+    problems = []
+    if len(lr_mult_list) != 6:
+        problems.append(f"Arch.Backbone.lr_mult_list: got {len(lr_mult_list)} values, expected 6 (conv1, stages 2-6)")
+    if len(stride_list) != 5:
+        problems.append(f"Arch.Backbone.stride_list: got {len(stride_list)} values, expected 5 (conv1, stages 3-6)")
+    if problems:
+        raise ConfigError(problems[0], details=problems[1:])
+
+
+def variants() -> dict[str, Callable[..., Backbone]]:
+    """Name → maker for the published widths."""
+    widths = ("0_25", "0_35", "0_5", "0_75", "1_0", "1_5", "2_0", "2_5")
+    return {f"PPLCNet_x{width}": partial(PPLCNet, float(width.replace("_", "."))) for width in widths}

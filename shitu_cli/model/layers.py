@@ -1,0 +1,103 @@
+"""Building blocks that the backbones share. Parameter names follow the published weights (conv, bn, conv1, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import paddle
+import paddle.nn.functional as F
+from paddle import ParamAttr, nn
+from paddle.regularizer import L2Decay
+
+from shitu_cli.model import kernels
+
+ACTIVATIONS: dict[str | None, Callable[[paddle.Tensor], paddle.Tensor]] = {
+    None: lambda x: x,
+    "hardswish": F.hardswish,
+    "relu": F.relu,
+}
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `value`, never below 90 % of it."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+class ConvBNAct(nn.Layer):
+    """Convolution without bias, batch norm without weight decay, activation; 'same' padding.
+
+    In CPU training the depthwise convolution and the norm with its activation run as compiled kernels with the
+    same values (`kernels`); everywhere else Paddle's own operators run.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        act: str | None = "hardswish",
+        lr_mult: float = 1.0,
+        init: nn.initializer.Initializer | None = None,
+    ) -> None:
+        super().__init__()
+        self.act = act
+        self.conv = nn.Conv2D(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=(kernel - 1) // 2,
+            groups=groups,
+            weight_attr=ParamAttr(initializer=init, learning_rate=lr_mult),
+            bias_attr=False,
+        )
+        self.bn = nn.BatchNorm2D(out_channels, weight_attr=_norm_attr(lr_mult), bias_attr=_norm_attr(lr_mult))
+        self.depthwise = groups == in_channels == out_channels and groups > 1
+        self.stride = stride
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if not kernels.usable(self, x):
+            return ACTIVATIONS[self.act](self.bn(self.conv(x)))
+        y = kernels.depthwise_conv(x, self.conv.weight, self.stride) if self.depthwise else self.conv(x)
+        return kernels.batch_norm_act(y, self.bn, self.act)
+
+
+class SqueezeExcite(nn.Layer):
+    """Channel weights from the pooled map, `x * hardsigmoid(conv2(relu(conv1(mean(x)))))`."""
+
+    def __init__(
+        self, channels: int, reduction: int = 4, lr_mult: float = 1.0, slope: float = 1 / 6, offset: float = 0.5
+    ) -> None:
+        super().__init__()
+        attr = ParamAttr(learning_rate=lr_mult)
+        self.slope, self.offset = slope, offset
+        self.conv1 = nn.Conv2D(channels, channels // reduction, 1, weight_attr=attr, bias_attr=attr)
+        self.conv2 = nn.Conv2D(channels // reduction, channels, 1, weight_attr=attr, bias_attr=attr)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        s = F.relu(self.conv1(F.adaptive_avg_pool2d(x, 1)))
+        s = F.hardsigmoid(self.conv2(s), slope=self.slope, offset=self.offset)
+        return x * s  # not paddle.multiply: that cannot be traced into a .pdmodel
+
+
+class DownscaleDropout(nn.Layer):
+    """Dropout that scales by 1 - p at inference instead of by 1 / (1 - p) in training.
+
+    Written as a product there, because the bf16 pass of the inference engine loses the scale of the operator.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if self.training:
+            return F.dropout(x, self.p, training=True, mode="downscale_in_infer")
+        return x * (1.0 - self.p)
+
+
+def _norm_attr(lr_mult: float) -> ParamAttr:
+    return ParamAttr(regularizer=L2Decay(0.0), learning_rate=lr_mult)

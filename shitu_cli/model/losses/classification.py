@@ -1,0 +1,33 @@
+"""Losses on class logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from shitu_cli.errors import ConfigError
+
+Outputs = Mapping[str, paddle.Tensor]
+
+
+class CELoss(nn.Layer):
+    """Cross entropy, the mean over the batch; `epsilon` smooths the target: (1 - ε) on the label, ε / C on all."""
+
+    def __init__(self, epsilon: float | None = None) -> None:
+        super().__init__()
+        if epsilon is not None and not 0 <= epsilon < 1:
+            raise ConfigError(f"Loss.CELoss.epsilon: got {epsilon}, expected 0 <= epsilon < 1")
+        self.epsilon = epsilon or 0.0
+
+    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
+        logits = outputs["logits"]
+        if logits is None:
+            raise ConfigError("Loss.CELoss needs logits, but the network has no head", hint="add Arch.Head")
+        loss = F.cross_entropy(logits, labels.reshape([-1, 1]))
+        if self.epsilon:
+            uniform = -F.log_softmax(logits, axis=-1).mean()
+            loss = loss * (1.0 - self.epsilon) + uniform * self.epsilon
+        return loss

@@ -1,0 +1,114 @@
+"""The recognition network: backbone → neck → head, built from the Arch block of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from shitu_cli.config.schema import ArchConfig, Component
+from shitu_cli.errors import ConfigError
+from shitu_cli.model.backbones import BACKBONES, Backbone
+from shitu_cli.model.construct import construct
+from shitu_cli.model.heads import HEADS
+from shitu_cli.model.necks import NECKS, check_size
+
+
+class RecModel(nn.Layer):
+    """`model(images, labels=None)` → {"backbone", "features", "logits"}.
+
+    images are float32 [N, 3, H, W], normalised; labels int64 [N] (only the margin heads look at them, in training
+    mode). "features" [N, feature_size] is the neck's output (the backbone's when there is no neck), not
+    normalised; "logits" [N, class_num] is None without a head.
+    """
+
+    def __init__(self, arch: ArchConfig) -> None:
+        super().__init__()
+        self.backbone = _build_backbone(arch)
+        size = self.backbone.feature_size
+        self.neck: nn.Layer | None = None
+        if arch.neck is not None:
+            self.neck = construct("Arch.Neck", NECKS, arch.neck.name, arch.neck.args)
+            _check_input("Arch.Neck", self.neck, size)
+            size = getattr(self.neck, "feature_size", size)
+        self.feature_size: int = size
+        self.head_feature_from = arch.head_feature_from
+        self.head: nn.Layer | None = None
+        self.class_num: int | None = None
+        if arch.head is not None:
+            self.head = construct("Arch.Head", HEADS, arch.head.name, arch.head.args)
+            got = self.backbone.feature_size if arch.head_feature_from == "backbone" else size
+            _check_input("Arch.Head", self.head, got)
+            self.class_num = getattr(self.head, "class_num", None)
+
+    def forward(self, images: paddle.Tensor, labels: paddle.Tensor | None = None) -> dict[str, paddle.Tensor | None]:
+        raw = self.backbone(images)
+        features = raw if self.neck is None else self.neck(raw)
+        logits = None
+        if self.head is not None:
+            logits = self.head(raw if self.head_feature_from == "backbone" else features, labels)
+        return {"backbone": raw, "features": features, "logits": logits}
+
+    def reparameterize(self) -> None:
+        """Merge parallel training branches into one convolution, where the backbone has them; for export only."""
+        merge = getattr(self.backbone, "reparameterize", None)
+        if merge is not None:
+            merge()
+
+
+def build_rec_model(arch: ArchConfig | Mapping[str, Any]) -> RecModel:
+    """The network of an Arch block (typed, or a plain mapping as YAML gives it).
+
+    Parameter names are counted from zero, so that optimiser state fits a network built in another process.
+    Raises ConfigError for unknown names or arguments and sizes that do not fit, DataError for weights that do not.
+    """
+    if not isinstance(arch, ArchConfig):
+        arch = _parse(arch)
+    with paddle.utils.unique_name.guard():
+        return RecModel(arch)
+
+
+def _parse(arch: Mapping[str, Any]) -> ArchConfig:
+    def component(key: str) -> Component | None:
+        block = arch.get(key)
+        if not block:
+            return None
+        return Component(block["name"], {name: value for name, value in block.items() if name != "name"})
+
+    backbone = component("Backbone")
+    if backbone is None:
+        raise ConfigError("Arch.Backbone: missing")
+    return ArchConfig(
+        backbone=backbone,
+        stop_layer=(arch.get("BackboneStopLayer") or {}).get("name"),
+        neck=component("Neck"),
+        head=component("Head"),
+        head_feature_from=arch.get("head_feature_from", "neck"),
+    )
+
+
+def _build_backbone(arch: ArchConfig) -> Backbone:
+    args = dict(arch.backbone.args)
+    pretrained = args.pop("pretrained", False)
+    args.pop("use_ssld", None)  # chooses among published downloads, which are given as a path here
+    backbone = construct("Arch.Backbone", BACKBONES, arch.backbone.name, args)
+    if arch.stop_layer is not None:
+        backbone.stop_after(arch.stop_layer)
+    if pretrained is True:
+        raise ConfigError(
+            "Arch.Backbone.pretrained: got true, but weights are never downloaded here",
+            hint="give the path of the .pdparams file: -o Arch.Backbone.pretrained=path/to/weights",
+        )
+    if pretrained:
+        from shitu_cli.model.weights import load_backbone
+
+        load_backbone(backbone, pretrained)
+    return backbone
+
+
+def _check_input(key: str, layer: nn.Layer, got: int) -> None:
+    if hasattr(layer, "in_size"):
+        argument = "num_features" if type(layer).__name__ == "BNNeck" else "embedding_size"
+        check_size(f"{key}.{argument}", layer.in_size, got)

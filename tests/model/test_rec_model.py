@@ -1,0 +1,111 @@
+"""The networks against reference values of the published implementation, and how a wrong Arch is refused."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from shitu_cli.errors import ConfigError
+from shitu_cli.model.runtime import setup_paddle
+
+setup_paddle("cpu", threads=1)
+
+import paddle  # noqa: E402
+
+from shitu_cli.model import build_rec_model  # noqa: E402
+from shitu_cli.model.backbones import BACKBONES  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir):
+    spec = importlib.util.spec_from_file_location("golden_fill", golden_dir / "fill.py")
+    fill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill)
+    arch = json.loads((golden_dir / "arch.json").read_text())
+    return arch, np.load(golden_dir / "arch_outputs.npz"), fill
+
+
+def small_arch(**changes):
+    arch = {
+        "Backbone": {"name": "PPLCNet_x0_25"},
+        "BackboneStopLayer": {"name": "flatten"},
+        "Neck": {"name": "FC", "embedding_size": 1280, "class_num": 32},
+        "Head": {"name": "ArcMargin", "embedding_size": 32, "class_num": 5, "margin": 0.2, "scale": 30},
+    }
+    return {**arch, **changes}
+
+
+def test_state_dict_names_and_shapes_are_the_published_ones(golden):
+    arch, _, _ = golden
+    known = {name: entry for name, entry in arch.items() if entry["arch"]["Backbone"]["name"] in BACKBONES}
+    assert len(known) >= 11
+    for name, entry in known.items():
+        model = build_rec_model(entry["arch"])
+        own = {key: list(value.shape) for key, value in model.state_dict().items()}
+        assert own == entry["state_dict"], name
+
+
+def test_outputs_are_the_published_ones(golden):
+    arch, outputs, fill = golden
+    names = sorted({key.split("/")[0] for key in outputs.files})
+    names = [name for name in names if arch[name]["arch"]["Backbone"]["name"] in BACKBONES]
+    assert len(names) >= 6
+    for name in names:
+        model = build_rec_model(arch[name]["arch"])
+        for key, parameter in model.state_dict().items():
+            parameter.set_value(fill.weight(key, list(parameter.shape)))
+        model.eval()
+        with paddle.no_grad():
+            got = model(paddle.to_tensor(fill.images(2, arch[name]["input_size"])))
+            model.head.train()
+            got["train_logits"] = model.head(got["features"], paddle.to_tensor([1, 3]))
+        for key in ("backbone", "features", "logits", "train_logits"):
+            want = outputs[f"{name}/{key}"]
+            assert np.abs(got[key].numpy() - want).max() <= 1e-4 * np.abs(want).max(), (name, key)
+
+
+def test_without_neck_and_head_features_are_the_backbones():
+    model = build_rec_model({"Backbone": {"name": "PPLCNet_x0_25"}, "BackboneStopLayer": {"name": "flatten"}})
+    out = model(paddle.zeros([2, 3, 32, 32]))
+    assert out["logits"] is None and model.class_num is None
+    assert model.feature_size == 1280 and out["features"].shape == [2, 1280]
+
+
+def test_sizes_that_do_not_fit_are_told_with_the_right_value():
+    wrong = {"name": "ArcMargin", "embedding_size": 33, "class_num": 5}
+    with pytest.raises(ConfigError, match=r"Arch\.Head\.embedding_size: got 33") as caught:
+        build_rec_model(small_arch(Head=wrong))
+    assert caught.value.hint == "set Arch.Head.embedding_size: 32"
+
+
+def test_unknown_names_and_arguments_are_refused_with_a_suggestion():
+    with pytest.raises(ConfigError, match="did you mean PPLCNet_x0_25"):
+        build_rec_model(small_arch(Backbone={"name": "PPLCnet_x0_25"}))
+    with pytest.raises(ConfigError, match=r"no such argument \(did you mean margin\?\)"):
+        build_rec_model(small_arch(Head={"name": "ArcMargin", "embedding_size": 32, "class_num": 5, "margn": 1}))
+    with pytest.raises(ConfigError, match="no layer flaten to stop at"):
+        build_rec_model(small_arch(BackboneStopLayer={"name": "flaten"}))
+    with pytest.raises(ConfigError, match="got 4 values, expected 5"):
+        build_rec_model(small_arch(Backbone={"name": "PPLCNet_x0_25", "stride_list": [2, 2, 2, 1]}))
+
+
+def test_strides_widths_and_learning_rates_follow_the_arguments():
+    backbone = {
+        "name": "PPLCNet_x0_25",
+        "stride_list": [1, 2, 2, 2, 2],
+        "class_expand": 64,
+        "lr_mult_list": [0, 1, 1, 1, 1, 2],
+    }
+    model = build_rec_model(
+        {"Backbone": backbone, "BackboneStopLayer": {"name": "blocks6"}},
+    )
+    assert model(paddle.zeros([1, 3, 32, 32]))["backbone"].shape == [1, 128, 2, 2]
+    assert model.backbone.conv1.conv.weight.optimize_attr["learning_rate"] == 0
+    assert model.backbone.blocks6[1].pw_conv.bn.weight.optimize_attr["learning_rate"] == 2
+
+
+def test_parameter_names_do_not_depend_on_what_was_built_before():
+    first = [p.name for p in build_rec_model(small_arch()).parameters()]
+    second = [p.name for p in build_rec_model(small_arch()).parameters()]
+    assert first == second and len(set(first)) == len(first)

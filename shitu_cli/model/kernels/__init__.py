@@ -1,0 +1,148 @@
+"""Training kernels for the CPU: same values as Paddle's operators, several times as fast.
+
+Paddle's own depthwise convolution and batch norm run naive loops on one thread there. These read and write
+Paddle's memory directly (DLPack, no copies) with loops compiled by numba. `usable` decides per call: CPU,
+training, eager mode, float32, numba present; everywhere else Paddle's operators run.
+`SHITU_KERNELS=off` in the environment turns them off, for comparison.
+"""
+
+# mypy: disable-error-code="override"
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.autograd import PyLayer
+
+ACTIVATIONS = {None: 0, "relu": 1, "hardswish": 2}
+
+
+@lru_cache(maxsize=1)
+def available() -> bool:
+    """Whether numba is there and Paddle's memory can be shared with numpy for writing."""
+    if os.environ.get("SHITU_KERNELS", "").lower() in ("off", "0"):
+        return False
+    try:
+        import numba
+    except ImportError:
+        return False
+    probe = paddle.zeros([2], dtype="float32").cpu()
+    try:
+        view = np.from_dlpack(probe.detach())
+    except (TypeError, RuntimeError, BufferError):
+        return False
+    if not view.flags.writeable:
+        return False
+    view[0] = 1.0
+    _set_numba_threads(numba)
+    return bool(probe[0].item() == 1.0)
+
+
+def usable(layer: nn.Layer, x: paddle.Tensor) -> bool:
+    """Whether `layer` may run its compiled form on `x` now."""
+    return (
+        layer.training
+        and paddle.in_dynamic_mode()
+        and x.place.is_cpu_place()
+        and x.dtype == paddle.float32
+        and x.ndim == 4
+        and available()
+    )
+
+
+def depthwise_conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
+    """conv2d(x [N, C, H, W], weight [C, 1, k, k], groups=C) with padding k // 2."""
+    kernel, side = weight.shape[2], min(x.shape[2], x.shape[3])
+    if kernel not in (3, 5) or stride not in (1, 2) or side < 2:
+        return paddle.nn.functional.conv2d(x, weight, stride=stride, padding=kernel // 2, groups=weight.shape[0])
+    return _DepthwiseConv.apply(x, weight, stride)
+
+
+def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> paddle.Tensor:
+    """act(bn(x)) in training mode; updates the running statistics of `bn` as it would itself."""
+    if act not in ACTIVATIONS or bn.weight is None or bn.bias is None:
+        raise ValueError(f"no compiled batch norm with activation {act}")
+    return _BatchNormAct.apply(x, bn.weight, bn.bias, bn, ACTIVATIONS[act])
+
+
+def _array(tensor: paddle.Tensor) -> np.ndarray:
+    """The tensor's own memory as a C-contiguous array."""
+    tensor = tensor.detach()
+    return np.from_dlpack(tensor if tensor.is_contiguous() else tensor.contiguous())
+
+
+def _only(wanted: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+    """The gradients with None in place of those that nobody asked for, as Paddle requires."""
+    return tuple(g if want else None for g, want in zip(gradients, wanted, strict=True))
+
+
+def _set_numba_threads(numba: Any) -> None:
+    from shitu_cli.model.runtime import available_cores
+
+    numba.set_num_threads(min(available_cores(), numba.config.NUMBA_NUM_THREADS))
+
+
+class _DepthwiseConv(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
+        from shitu_cli.model.kernels import loops
+
+        n, c, h, w = x.shape
+        y = paddle.empty([n, c, (h - 1) // stride + 1, (w - 1) // stride + 1], dtype="float32")
+        run = loops.depthwise_forward if stride == 1 else loops.strided_forward
+        run(_array(x), _array(weight), _array(y))
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        from shitu_cli.model.kernels import loops
+
+        x, weight = ctx.saved_tensor()
+        dx, dw = paddle.empty_like(x), paddle.empty_like(weight)
+        run = loops.depthwise_backward if ctx.stride == 1 else loops.strided_backward
+        run(_array(x), _array(weight), _array(dy), _array(dx), _array(dw))
+        return _only(ctx.wanted, dx, dw)
+
+
+class _BatchNormAct(PyLayer):
+    @staticmethod
+    def forward(
+        ctx: Any, x: paddle.Tensor, gamma: paddle.Tensor, beta: paddle.Tensor, bn: nn.BatchNorm2D, act: int
+    ) -> paddle.Tensor:
+        from shitu_cli.model.kernels import loops
+
+        y = paddle.empty(x.shape, dtype="float32")
+        shape, channels = (x.shape[0], x.shape[1], -1), x.shape[1]
+        mean, inverse, variance = (np.empty(channels, np.float32) for _ in range(3))
+        loops.norm_act_forward(
+            _array(x).reshape(shape), _array(gamma), _array(beta), bn._epsilon, act, _array(y).reshape(shape), mean,
+            inverse, variance,
+        )  # fmt: skip
+        for running, batch in ((_array(bn._mean), mean), (_array(bn._variance), variance)):
+            running *= np.float32(bn._momentum)
+            running += batch * np.float32(1 - bn._momentum)
+        ctx.save_for_backward(x, gamma, beta)
+        ctx.statistics, ctx.act = (mean, inverse), act
+        ctx.wanted = [not t.stop_gradient for t in (x, gamma, beta)]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        from shitu_cli.model.kernels import loops
+
+        x, gamma, beta = ctx.saved_tensor()
+        mean, inverse = ctx.statistics
+        dx, dgamma, dbeta = paddle.empty_like(x), paddle.empty_like(gamma), paddle.empty_like(beta)
+        shape = (x.shape[0], x.shape[1], -1)
+        loops.norm_act_backward(
+            _array(x).reshape(shape), _array(gamma), _array(beta), ctx.act, mean, inverse, _array(dy).reshape(shape),
+            _array(dx).reshape(shape), _array(dgamma), _array(dbeta),
+        )  # fmt: skip
+        return _only(ctx.wanted, dx, dgamma, dbeta)

@@ -1,0 +1,128 @@
+"""The compiled CPU kernels against Paddle's own operators: values, gradients, running statistics."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from shitu_cli.model.runtime import setup_paddle
+
+setup_paddle("cpu", threads=1)
+
+import paddle  # noqa: E402
+import paddle.nn.functional as F  # noqa: E402
+
+from shitu_cli.model import build_rec_model, kernels  # noqa: E402
+from shitu_cli.model.layers import ConvBNAct  # noqa: E402
+
+needs_kernels = pytest.mark.skipif(not kernels.available(), reason="numba or writable DLPack is missing")
+
+
+def gradients(function, tensors, seed=0):
+    """Output and gradients of sum(function(tensors) * random) as arrays."""
+    copies = [paddle.to_tensor(t) for t in tensors]
+    for copy in copies:
+        copy.stop_gradient = False
+    y = function(*copies)
+    direction = np.random.RandomState(seed).standard_normal(y.shape).astype("float32")
+    (y * paddle.to_tensor(direction)).sum().backward()
+    return [y.numpy()] + [copy.grad.numpy() for copy in copies]
+
+
+def assert_close(got, want, tolerance=2e-5):
+    for index, (a, b) in enumerate(zip(got, want, strict=True)):
+        assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-3), index
+
+
+@needs_kernels
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(2, 2), (3, 4), (7, 7), (12, 9), (16, 16)])
+def test_depthwise_conv_is_paddles(kernel, stride, size):
+    random = np.random.RandomState(1)
+    x = random.standard_normal((3, 5, *size)).astype("float32")
+    w = random.standard_normal((5, 1, kernel, kernel)).astype("float32")
+    got = gradients(lambda x, w: kernels.depthwise_conv(x, w, stride), [x, w])
+    want = gradients(lambda x, w: F.conv2d(x, w, stride=stride, padding=kernel // 2, groups=5), [x, w])
+    assert_close(got, want)
+
+
+@needs_kernels
+@pytest.mark.parametrize("act", [None, "relu", "hardswish"])
+def test_batch_norm_with_activation_is_paddles(act):
+    random = np.random.RandomState(2)
+    x = (random.standard_normal((4, 6, 5, 7)) * 4 + 10).astype("float32")
+    gamma, beta = random.uniform(0.5, 3, 6).astype("float32"), random.standard_normal(6).astype("float32")
+    act_of = {None: lambda v: v, "relu": F.relu, "hardswish": F.hardswish}[act]
+
+    def run(fused):
+        bn = paddle.nn.BatchNorm2D(6)
+        bn.weight.set_value(gamma)
+        bn.bias.set_value(beta)
+        values = gradients(lambda x: kernels.batch_norm_act(x, bn, act) if fused else act_of(bn(x)), [x])
+        return [*values, bn.weight.grad.numpy(), bn.bias.grad.numpy(), bn._mean.numpy(), bn._variance.numpy()]
+
+    assert_close(run(fused=True), run(fused=False), 5e-5)
+
+
+@needs_kernels
+def test_a_training_step_of_the_network_is_paddles(monkeypatch):
+    arch = {
+        "Backbone": {"name": "PPLCNet_x0_25", "dropout_prob": 0.0},
+        "BackboneStopLayer": {"name": "flatten"},
+        "Neck": {"name": "FC", "embedding_size": 1280, "class_num": 16},
+        "Head": {"name": "ArcMargin", "embedding_size": 16, "class_num": 4},
+    }
+    paddle.seed(3)
+    model = build_rec_model(arch)
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    x = paddle.to_tensor(np.random.RandomState(3).standard_normal((8, 3, 64, 64)).astype("float32"))
+    labels = paddle.to_tensor(np.arange(8) % 4)
+
+    def step():
+        model.set_state_dict(state)
+        model.clear_gradients()
+        loss = F.cross_entropy(model(x, labels)["logits"], labels)
+        loss.backward()
+        return loss.item(), {name: p.grad.numpy() for name, p in model.named_parameters() if not p.stop_gradient}
+
+    fast_loss, fast = step()
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    slow_loss, slow = step()
+    assert fast_loss == pytest.approx(slow_loss, rel=1e-4)
+    for name in slow:
+        scale = np.abs(slow[name]).max()
+        assert np.abs(fast[name] - slow[name]).max() <= 2e-2 * scale + 1e-6, name
+
+
+@needs_kernels
+def test_frozen_weights_get_no_gradient():
+    block = ConvBNAct(4, 4, 3, groups=4)
+    for parameter in block.parameters():
+        parameter.stop_gradient = True
+    x = paddle.randn([2, 4, 6, 6])
+    x.stop_gradient = False
+    block(x).sum().backward()
+    assert x.grad is not None and block.conv.weight.grad is None
+
+
+def test_only_training_on_float32_uses_them():
+    block = ConvBNAct(4, 4, 3, groups=4)
+    x = paddle.randn([2, 4, 6, 6])
+    assert kernels.usable(block, x) == kernels.available()
+    assert not kernels.usable(block, x.astype("float64"))
+    block.eval()
+    assert not kernels.usable(block, x)
+
+
+def test_training_works_without_numba(tmp_path):
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from shitu_cli.model.runtime import setup_paddle; setup_paddle('cpu')\n"
+        "import paddle; from shitu_cli.model.layers import ConvBNAct; from shitu_cli.model import kernels\n"
+        "block = ConvBNAct(4, 4, 3, groups=4); block(paddle.randn([2, 4, 6, 6])).sum().backward()\n"
+        "assert not kernels.available() and block.conv.weight.grad is not None; print('trained')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "trained", done.stderr

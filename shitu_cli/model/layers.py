@@ -83,6 +83,25 @@ class SqueezeExcite(nn.Layer):
         return x * s  # not paddle.multiply: that cannot be traced into a .pdmodel
 
 
+class SigmoidExcite(SqueezeExcite):
+    """Squeeze-excite with a true sigmoid."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return x * sigmoid(self.conv2(F.relu(self.conv1(F.adaptive_avg_pool2d(x, 1)))))
+
+
+def sigmoid(x: paddle.Tensor) -> paddle.Tensor:
+    """Sigmoid, also where a program is traced into the older format (.pdmodel), which F.sigmoid is not for."""
+    if paddle.in_dynamic_mode() or paddle.framework.use_pir_api():
+        return F.sigmoid(x)
+    from paddle.base.layer_helper import LayerHelper
+
+    helper = LayerHelper("sigmoid")
+    out = helper.create_variable_for_type_inference(x.dtype)
+    helper.append_op(type="sigmoid", inputs={"X": x}, outputs={"Out": out})
+    return out
+
+
 class DownscaleDropout(nn.Layer):
     """Dropout that scales by 1 - p at inference instead of by 1 / (1 - p) in training.
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shitu_cli.model.backbones import pplcnet
+from shitu_cli.model.backbones import mobilenetv3, pplcnet, pplcnetv2, resnet
 from shitu_cli.model.backbones.base import Backbone
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {**pplcnet.variants()}
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    **pplcnet.variants(),
+    **pplcnetv2.variants(),
+    **resnet.variants(),
+    **mobilenetv3.variants(),
+}
 
 __all__ = ["BACKBONES", "Backbone"]

@@ -1,0 +1,161 @@
+"""PP-LCNetV2 (arXiv:2109.15099, second version; github.com/PaddlePaddle/PaddleClas): parallel depthwise branches.
+
+Blocks of the last two stages train branches of kernel 5, 3 and 1, which are merged into one 5x5 convolution
+(`dw_conv`) for export. The ShiTu variant keeps the last stage's resolution and ends in a linear feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from shitu_cli.model.backbones.base import Backbone, Step
+from shitu_cli.model.layers import ConvBNAct, DownscaleDropout, SigmoidExcite, make_divisible
+
+# Channels in, kernel, split pointwise, parallel branches, squeeze-excite, shortcut.
+STAGES: list[tuple[int, int, bool, bool, bool, bool]] = [
+    (64, 3, False, False, False, False),
+    (128, 3, False, False, False, False),
+    (256, 5, True, True, True, False),
+    (512, 5, False, True, False, True),
+]
+
+
+class RepDepthwiseSeparable(nn.Layer):
+    """Depthwise convolution (one, or parallel branches), optional squeeze-excite, one or two pointwise ones."""
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        stride: int,
+        kernel: int = 3,
+        split_pw: bool = False,
+        branches: bool = False,
+        use_se: bool = False,
+        shortcut: bool = False,
+    ) -> None:
+        super().__init__()
+        self.branches, self.split_pw, self.kernel, self.merged = branches, split_pw, kernel, False
+        self.shortcut = shortcut and stride == 1 and channels == out_channels
+        conv = partial(ConvBNAct, act="relu", init=nn.initializer.KaimingNormal())
+        if branches:
+            sizes = [size for size in range(kernel, 0, -2) if size > 1 or stride == 1]
+            self.dw_conv_list = nn.LayerList(
+                [ConvBNAct(channels, channels, size, stride, groups=channels, act=None) for size in sizes]
+            )
+            self.dw_conv: nn.Layer = nn.Conv2D(channels, channels, kernel, stride, padding=kernel // 2, groups=channels)
+            for parameter in self.dw_conv.parameters():  # computed from the branches, never trained
+                parameter.stop_gradient = True
+        else:
+            self.dw_conv = conv(channels, channels, kernel, stride, groups=channels)
+        self.se = SigmoidExcite(channels) if use_se else None
+        if split_pw:
+            self.pw_conv_1 = conv(channels, out_channels // 2, 1)
+            self.pw_conv_2 = conv(out_channels // 2, out_channels, 1)
+        else:
+            self.pw_conv = conv(channels, out_channels, 1)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        y = self.depthwise(x)
+        if self.se is not None:
+            y = self.se(y)
+        y = self.pw_conv_2(self.pw_conv_1(y)) if self.split_pw else self.pw_conv(y)
+        return x + y if self.shortcut else y
+
+    def depthwise(self, x: paddle.Tensor) -> paddle.Tensor:
+        if not self.branches:
+            return self.dw_conv(x)
+        # Eager calls always go through the branches: a merged kernel would be stale after the next update.
+        if self.merged and not self.training and not paddle.in_dynamic_mode():
+            return F.relu(self.dw_conv(x))
+        first, *others = self.dw_conv_list
+        y = first(x)
+        for branch in others:
+            y = y + branch(x)
+        return F.relu(y)
+
+    @paddle.no_grad()
+    def reparameterize(self) -> None:
+        """Put the sum of the branches, with their norms' running statistics, into dw_conv."""
+        if not self.branches:
+            return
+        weight, bias = paddle.zeros_like(self.dw_conv.weight), paddle.zeros_like(self.dw_conv.bias)
+        for branch in self.dw_conv_list:
+            bn = branch.bn
+            factor = bn.weight / paddle.sqrt(bn._variance + bn._epsilon)
+            pad = (self.kernel - branch.conv.weight.shape[-1]) // 2
+            weight += F.pad(branch.conv.weight * factor.reshape([-1, 1, 1, 1]), [pad] * 4)
+            bias += bn.bias - bn._mean * factor
+        self.dw_conv.weight.set_value(weight)
+        self.dw_conv.bias.set_value(bias)
+        self.merged = True
+
+
+class PPLCNetV2(Backbone):
+    """PP-LCNetV2; `shitu=True` is the variant for recognition (no activation at the end, last stage stride 1)."""
+
+    def __init__(
+        self,
+        shitu: bool,
+        scale: float = 1.0,
+        class_num: int = 1000,
+        dropout_prob: float = 0.2,
+        class_expand: int = 1280,
+        depths: Sequence[int] = (2, 2, 6, 2),
+    ) -> None:
+        super().__init__()
+        width = make_divisible(32 * scale)
+        init = nn.initializer.KaimingNormal()
+        self.stem = nn.Sequential(
+            ConvBNAct(3, width, 3, 2, act="relu", init=init),
+            RepDepthwiseSeparable(width, make_divisible(64 * scale), 1),
+        )
+        stages = []
+        for index, (row, depth) in enumerate(zip(STAGES, depths, strict=True)):
+            channels, kernel, split_pw, branches, use_se, shortcut = row
+            make = partial(
+                RepDepthwiseSeparable,
+                kernel=kernel,
+                split_pw=split_pw,
+                branches=branches,
+                use_se=use_se,
+                shortcut=shortcut,
+            )
+            first, out = make_divisible(channels * scale), make_divisible(channels * 2 * scale)
+            stride = 1 if shitu and index == len(STAGES) - 1 else 2
+            blocks = [make(first, out, stride)]
+            blocks += [make(out, out, 1) for _ in range(depth - 1)]
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.Sequential(*stages)
+        self.map_channels, self.flat_channels = out, class_expand
+        self.avg_pool = nn.AdaptiveAvgPool2D(1)
+        self.last_conv = nn.Conv2D(out, class_expand, 1, bias_attr=None if shitu else False)
+        self.act = nn.Identity() if shitu else nn.ReLU()
+        self.dropout = DownscaleDropout(dropout_prob)
+        self.flatten = nn.Flatten()
+        self.fc = nn.Linear(class_expand, class_num)
+        self.feature_size = class_num
+
+    def steps(self) -> list[Step]:
+        names = ["stem", "stages", "avg_pool", "last_conv", "act", "dropout", "flatten", "fc"]
+        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+
+    def sizes(self) -> dict[str, int]:
+        flat = dict.fromkeys(["last_conv", "act", "dropout", "flatten"], self.flat_channels)
+        return {"stages": self.map_channels, "avg_pool": self.map_channels, **flat}
+
+    def reparameterize(self) -> None:
+        """Merge the branches of every block; only what is traced afterwards uses the merged kernels."""
+        for layer in self.sublayers():
+            if isinstance(layer, RepDepthwiseSeparable):
+                layer.reparameterize()
+
+
+def variants() -> dict[str, Callable[..., Backbone]]:
+    """Name → maker."""
+    return {"PPLCNetV2_base": partial(PPLCNetV2, False), "PPLCNetV2_base_ShiTu": partial(PPLCNetV2, True)}

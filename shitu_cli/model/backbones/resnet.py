@@ -1,0 +1,107 @@
+"""ResNet (He et al. 2015, arXiv:1512.03385) and its D variant (He et al. 2018, arXiv:1812.01187)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from shitu_cli.errors import ConfigError
+from shitu_cli.model.backbones.base import Backbone, Step
+from shitu_cli.model.layers import ConvBNAct
+
+# Blocks per stage.
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+WIDTHS = (64, 128, 256, 512)
+
+
+class PooledShortcut(ConvBNAct):
+    """The D variant's shortcut of a block that strides: average pooling, then a 1x1 convolution."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return super().forward(F.avg_pool2d(x, 2, stride=2, ceil_mode=True))
+
+
+class ResidualBlock(nn.Layer):
+    """Basic (two 3x3) or bottleneck (1x1, 3x3, 1x1) block."""
+
+    def __init__(
+        self, channels: int, width: int, stride: int, bottleneck: bool, pooled_shortcut: bool, lr_mult: float
+    ) -> None:
+        super().__init__()
+        out = width * 4 if bottleneck else width
+        conv = partial(ConvBNAct, lr_mult=lr_mult)
+        if bottleneck:
+            self.conv0 = conv(channels, width, 1, act="relu")
+            self.conv1 = conv(width, width, 3, stride, act="relu")
+            self.conv2 = conv(width, out, 1, act=None)
+        else:
+            self.conv0 = conv(channels, width, 3, stride, act="relu")
+            self.conv1 = conv(width, width, 3, act=None)
+        self.bottleneck, self.out_channels = bottleneck, out
+        self.short: nn.Layer | None = None
+        if channels != out or stride != 1:
+            pooled = pooled_shortcut and stride == 2
+            maker = PooledShortcut if pooled else ConvBNAct
+            self.short = maker(channels, out, 1, 1 if pooled else stride, act=None, lr_mult=lr_mult)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        y = self.conv1(self.conv0(x))
+        if self.bottleneck:
+            y = self.conv2(y)
+        return F.relu(y + (x if self.short is None else self.short(x)))
+
+
+class ResNet(Backbone):
+    """ResNet of one depth; `lr_mult_list` scales the learning rate of the stem and the four stages."""
+
+    def __init__(
+        self,
+        depth: int,
+        vd: bool = False,
+        last_stride: int = 2,
+        class_num: int = 1000,
+        lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        if len(lr_mult_list) != 5:
+            raise ConfigError(
+                f"Arch.Backbone.lr_mult_list: got {len(lr_mult_list)} values, expected 5 (stem, stages 1-4)"
+            )
+        stem = partial(ConvBNAct, act="relu", lr_mult=lr_mult_list[0])
+        if vd:
+            self.stem = nn.Sequential(stem(3, 32, 3, 2), stem(32, 32, 3), stem(32, 64, 3))
+        else:
+            self.stem = nn.Sequential(stem(3, 64, 7, 2))
+        self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
+        blocks, channels = [], 64
+        for stage, (count, width) in enumerate(zip(DEPTHS[depth], WIDTHS, strict=True)):
+            for index in range(count):
+                stride = (1, 2, 2, last_stride)[stage] if index == 0 else 1
+                blocks.append(ResidualBlock(channels, width, stride, depth >= 50, vd, lr_mult_list[stage + 1]))
+                channels = blocks[-1].out_channels
+        self.blocks = nn.Sequential(*blocks)
+        self.avg_pool = nn.AdaptiveAvgPool2D(1)
+        self.flatten = nn.Flatten()
+        self.fc = nn.Linear(channels, class_num)
+        self.channels, self.feature_size = channels, class_num
+
+    def steps(self) -> list[Step]:
+        names = ["stem", "max_pool", "blocks", "avg_pool", "flatten", "fc"]
+        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+
+    def sizes(self) -> dict[str, int]:
+        return dict.fromkeys(["blocks", "avg_pool", "flatten"], self.channels)
+
+
+def variants() -> dict[str, Callable[..., Backbone]]:
+    """Name → maker."""
+    table: dict[str, Callable[..., Backbone]] = {}
+    for depth in DEPTHS:
+        table[f"ResNet{depth}"] = partial(ResNet, depth, False, 2)
+        table[f"ResNet{depth}_vd"] = partial(ResNet, depth, True, 2)
+    table["ResNet50_last_stage_stride1"] = partial(ResNet, 50, False, 1)
+    return table

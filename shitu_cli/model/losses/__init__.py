@@ -9,9 +9,27 @@ from paddle import nn
 
 from shitu_cli.config.schema import LossItem
 from shitu_cli.model.construct import construct
+from shitu_cli.model.losses import centers, contrastive, triplet
 from shitu_cli.model.losses.classification import CELoss
 
-LOSSES: dict[str, Callable[..., nn.Layer]] = {"CELoss": CELoss}
+LOSSES: dict[str, Callable[..., nn.Layer]] = {
+    "CELoss": CELoss,
+    "TripletLoss": triplet.TripletLoss,
+    "TripletLossV2": triplet.TripletLossV2,
+    "TriHardLoss": triplet.TriHardLoss,
+    "MSMLoss": triplet.MSMLoss,
+    "TripletAngularMarginLoss": triplet.TripletAngularMarginLoss,
+    "TripletAngularMarginLoss_XBM": triplet.TripletAngularMarginLoss_XBM,
+    "ContrastiveLoss": contrastive.ContrastiveLoss,
+    "ContrastiveLoss_XBM": contrastive.ContrastiveLoss_XBM,
+    "SupConLoss": contrastive.SupConLoss,
+    "PairwiseCosface": contrastive.PairwiseCosface,
+    "MultiSimilarity": contrastive.MultiSimilarity,
+    "EmlLoss": contrastive.EmlLoss,
+    "NpairsLoss": contrastive.NpairsLoss,
+    "CenterLoss": centers.CenterLoss,
+    "ProxyAnchor": centers.ProxyAnchor,
+}
 
 
 class CombinedLoss(nn.Layer):

@@ -1,0 +1,48 @@
+"""Losses with learnt points of their own, one per class."""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from shitu_cli.model.losses.pairs import PairLoss, unit
+
+
+class CenterLoss(PairLoss):
+    """Mean squared distance of a feature to its class centre (Wen et al. 2016); the centres are trained."""
+
+    def __init__(self, num_classes: int, feat_dim: int, feature_from: str = "features") -> None:
+        super().__init__(feature_from, normalize_feature=False)
+        self.centers = self.create_parameter([num_classes, feat_dim], default_initializer=nn.initializer.Normal())
+
+    def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+        difference = x - F.embedding(labels, self.centers)
+        return (difference * difference).sum(axis=1).mean()
+
+
+class ProxyAnchor(PairLoss):
+    """Proxy anchor loss (Kim et al. 2020, arXiv:2003.13911): every class has a trained proxy that is the anchor."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        feat_dim: int,
+        margin: float = 0.1,
+        alpha: float = 32.0,
+        feature_from: str = "features",
+    ) -> None:
+        super().__init__(feature_from)
+        self.num_classes, self.margin, self.alpha = num_classes, float(margin), float(alpha)
+        self.proxies = self.create_parameter(
+            [num_classes, feat_dim], default_initializer=nn.initializer.KaimingNormal()
+        )
+
+    def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+        cosine = paddle.matmul(unit(self.proxies), x, transpose_y=True)  # [classes, batch]
+        own = paddle.arange(self.num_classes).reshape([-1, 1]) == labels.reshape([1, -1])
+        far = paddle.full_like(cosine, -1e9)
+        pull = F.softplus(paddle.logsumexp(paddle.where(own, -self.alpha * (cosine - self.margin), far), axis=1))
+        push = F.softplus(paddle.logsumexp(paddle.where(own, far, self.alpha * (cosine + self.margin)), axis=1))
+        present = own.any(axis=1).astype("float32").sum()
+        return pull.sum() / paddle.clip(present, min=1.0) + push.sum() / self.num_classes

@@ -1,0 +1,88 @@
+"""What the pair losses share: masks, distances, reductions that survive any composition of a batch.
+
+No loss counts samples per class. A row (anchor) without a positive or a negative takes no part, and a batch
+without any usable row gives a zero that still has a gradient (of zero).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import paddle
+from paddle import nn
+
+from shitu_cli.errors import ConfigError
+
+Outputs = Mapping[str, paddle.Tensor]
+FAR = 1e9  # further than any distance of features
+
+
+def masks(labels: paddle.Tensor, others: paddle.Tensor | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """(same label, other label) as boolean [N, M]; without `others`, the pair of a sample with itself is neither."""
+    partners = labels if others is None else others
+    same = labels.reshape([-1, 1]) == partners.reshape([1, -1])
+    different = paddle.logical_not(same)
+    if others is None:
+        same = paddle.logical_and(same, paddle.eye(labels.shape[0], dtype="int32") == 0)
+    return same, different
+
+
+def unit(features: paddle.Tensor) -> paddle.Tensor:
+    """Rows scaled to length 1."""
+    return features / paddle.sqrt((features * features).sum(1, keepdim=True) + 1e-12)
+
+
+def squared_distances(a: paddle.Tensor, b: paddle.Tensor) -> paddle.Tensor:
+    """|a_i - b_j|², [N, M], never negative."""
+    squares = (a * a).sum(1, keepdim=True) + (b * b).sum(1).reshape([1, -1])
+    return paddle.clip(squares - 2.0 * paddle.matmul(a, b, transpose_y=True), min=0.0)
+
+
+def largest(values: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+    """Row maximum over `mask`, [N]; rows without an entry give -FAR."""
+    return paddle.where(mask, values, paddle.full_like(values, -FAR)).max(axis=1)
+
+
+def smallest(values: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+    """Row minimum over `mask`, [N]; rows without an entry give FAR."""
+    return paddle.where(mask, values, paddle.full_like(values, FAR)).min(axis=1)
+
+
+def row_mean(values: paddle.Tensor, rows: paddle.Tensor) -> paddle.Tensor:
+    """Mean of values [N] over the rows marked [N]; 0 (with gradient 0) when none is."""
+    kept = paddle.where(rows, values, paddle.zeros_like(values))
+    return kept.sum() / paddle.clip(rows.astype(values.dtype).sum(), min=1.0)
+
+
+def masked_sum(values: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+    """Row sums over `mask`, [N]."""
+    return paddle.where(mask, values, paddle.zeros_like(values)).sum(axis=1)
+
+
+def masked_logsumexp(values: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+    """Row log-sum-exp over `mask`, [N]; very negative for rows without an entry."""
+    return paddle.logsumexp(paddle.where(mask, values, paddle.full_like(values, -FAR)), axis=1)
+
+
+class PairLoss(nn.Layer):
+    """A loss on features and labels; `feature_from` says which output of the network is compared."""
+
+    def __init__(self, feature_from: str = "features", normalize_feature: bool = True) -> None:
+        super().__init__()
+        if feature_from not in ("features", "backbone"):
+            raise ConfigError(
+                f"Loss.{type(self).__name__}.feature_from: got {feature_from}, expected features or backbone"
+            )
+        self.feature_from, self.normalize_feature = feature_from, normalize_feature
+
+    def features(self, outputs: Outputs) -> paddle.Tensor:
+        x = outputs[self.feature_from]
+        x = x.reshape([x.shape[0], -1])
+        return unit(x) if self.normalize_feature else x
+
+    def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
+        return self.compute(self.features(outputs), labels.reshape([-1]))
+
+    def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+        """The loss of features [N, D] with labels [N], a scalar."""
+        raise NotImplementedError

@@ -1,11 +1,124 @@
-"""Cosines between features and class centres, the costly part of a margin head."""
+"""Cosines between features and class centres, the costly part of a margin head.
+
+At 185 thousand classes the centres are 380 MB, so every temporary of their size counts. Training uses a
+closed-form backward that makes one such array, the gradient itself.
+"""
 
 from __future__ import annotations
 
+# mypy: disable-error-code="override"
+from typing import Any
+
+import numpy as np
 import paddle
+from paddle.autograd import PyLayer
+
+from shitu_cli.model import kernels
 
 
-def cosine_logits(x: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
-    """cos(x_i, w_j) as [N, C] for x [N, D] and weight [D, C]."""
+def cosine_logits(x: paddle.Tensor, weight: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
+    """cos(x_i, w_j) as [N, C] for x [N, D] and weight [D, C]; only the columns `chosen` (sorted) when given."""
+    if paddle.in_dynamic_mode() and not (x.stop_gradient and weight.stop_gradient):
+        return _Cosines.apply(x, weight, chosen)
     unit = x / paddle.sqrt((x * x).sum(1, keepdim=True))
     return paddle.matmul(unit, weight) / paddle.sqrt((weight * weight).sum(0, keepdim=True))
+
+
+def sample_centers(labels: paddle.Tensor, class_num: int, ratio: float) -> tuple[np.ndarray, paddle.Tensor]:
+    """Class centres for one step: (sorted class ids, each label's place among them [N, 1]).
+
+    All classes of the batch and random others, ceil(ratio * class_num) together (more if the batch has more); Partial
+    FC (An et al. 2022, arXiv:2203.15565). Drawn from Paddle's generator, so a resumed run draws the same.
+    """
+    own = np.unique(labels.numpy().reshape(-1))
+    wanted = max(len(own), int(np.ceil(ratio * class_num)))
+    order = paddle.randperm(class_num).numpy()
+    taken = np.zeros(class_num, dtype=bool)
+    taken[own] = True
+    others = order[~taken[order]][: wanted - len(own)]
+    taken[others] = True
+    chosen = np.flatnonzero(taken)
+    places = np.searchsorted(chosen, labels.numpy().reshape(-1))
+    return chosen, paddle.to_tensor(places, dtype="int64").reshape([-1, 1])
+
+
+class _Cosines(PyLayer):
+    """With u = x / |x|, v = w / |w| and c = u·v: dw_j = (Σ_i g_ij u_i - (Σ_i g_ij c_ij) v_j) / |w_j|, dx alike."""
+
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, chosen: np.ndarray | None) -> paddle.Tensor:
+        length = paddle.sqrt((x * x).sum(1, keepdim=True))
+        unit = x / length
+        columns = weight if chosen is None else _take_columns(weight, chosen)
+        inverse = _inverse_lengths(columns)
+        cosines = paddle.matmul(unit, columns).multiply_(inverse)
+        ctx.save_for_backward(unit, length, inverse, cosines, weight)
+        ctx.chosen, ctx.columns = chosen, None if chosen is None else columns
+        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        return cosines
+
+    @staticmethod
+    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        unit, length, inverse, cosines, weight = ctx.saved_tensor()
+        columns = weight if ctx.chosen is None else ctx.columns
+        dx = dw = None
+        scaled = grad * inverse
+        if ctx.wanted[0]:
+            du = paddle.matmul(scaled, columns, transpose_y=True)
+            dx = (du - unit * (unit * du).sum(1, keepdim=True)) / length
+        if ctx.wanted[1]:
+            factor = (grad * cosines).sum(0, keepdim=True) * inverse * inverse
+            dw = paddle.matmul(unit, scaled, transpose_x=True)
+            _subtract_scaled(dw, columns, factor)
+            if ctx.chosen is not None:
+                dw = _put_columns(weight, ctx.chosen, dw)
+        return dx, dw
+
+
+def _fast(tensor: paddle.Tensor) -> bool:
+    return tensor.place.is_cpu_place() and tensor.dtype == paddle.float32 and kernels.available()
+
+
+def _inverse_lengths(columns: paddle.Tensor) -> paddle.Tensor:
+    """1 / |column| as [1, C]."""
+    if not _fast(columns):
+        return 1.0 / paddle.sqrt((columns * columns).sum(0, keepdim=True))
+    from shitu_cli.model.kernels import columns as loops
+
+    out = paddle.empty([1, columns.shape[1]], dtype="float32")
+    loops.inverse_lengths(kernels.array(columns), kernels.array(out)[0])
+    return out
+
+
+def _subtract_scaled(dw: paddle.Tensor, columns: paddle.Tensor, factor: paddle.Tensor) -> None:
+    """dw -= columns * factor, in place."""
+    if not _fast(dw):
+        dw.subtract_(columns * factor)
+        return
+    from shitu_cli.model.kernels import columns as loops
+
+    loops.subtract_scaled(kernels.array(dw), kernels.array(columns), kernels.array(factor)[0])
+
+
+def _take_columns(weight: paddle.Tensor, chosen: np.ndarray) -> paddle.Tensor:
+    if not _fast(weight):
+        return paddle.index_select(weight, paddle.to_tensor(chosen), axis=1)
+    from shitu_cli.model.kernels import columns as loops
+
+    out = paddle.empty([weight.shape[0], len(chosen)], dtype="float32")
+    loops.take(kernels.array(weight), chosen, kernels.array(out))
+    return out
+
+
+def _put_columns(weight: paddle.Tensor, chosen: np.ndarray, values: paddle.Tensor) -> paddle.Tensor:
+    """Zeros like `weight` with `values` in the columns `chosen`."""
+    if not _fast(weight):
+        # rows are what scatter can address
+        return paddle.scatter(
+            paddle.zeros(weight.shape[::-1], dtype=weight.dtype), paddle.to_tensor(chosen), values.t()
+        ).t()
+    from shitu_cli.model.kernels import columns as loops
+
+    out = paddle.empty_like(weight)
+    loops.put(kernels.array(values), chosen, kernels.array(out))
+    return out

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 
-from shitu_cli.model.cosine import cosine_logits
+from shitu_cli.errors import ConfigError
+from shitu_cli.model.cosine import cosine_logits, sample_centers
 
 
 class FC(nn.Layer):
@@ -30,23 +32,40 @@ class FC(nn.Layer):
 
 
 class MarginHead(nn.Layer):
-    """Cosines of feature [N, D] and centres [D, C]; subclasses change them for training."""
+    """Cosines of feature [N, D] and centres [D, C]; subclasses change them for training.
 
-    def __init__(self, embedding_size: int, class_num: int, scale: float) -> None:
+    `sample_ratio` below 1 trains against that share of the classes per step. The places of the labels among the
+    sampled classes are then in `sampled_labels` [N, 1], for the loss.
+    """
+
+    def __init__(self, embedding_size: int, class_num: int, scale: float, sample_ratio: float = 1.0) -> None:
         super().__init__()
+        if not 0 < sample_ratio <= 1:
+            raise ConfigError(f"Arch.Head.sample_ratio: got {sample_ratio}, expected 0 < sample_ratio <= 1")
         self.in_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
+        self.sample_ratio = sample_ratio
+        self.sampled_labels: paddle.Tensor | None = None
+        self.make_centers(embedding_size, class_num)
+
+    def make_centers(self, embedding_size: int, class_num: int) -> None:
+        """Create the class centres under their published name."""
         self.weight = self.create_parameter(
             [embedding_size, class_num], default_initializer=nn.initializer.XavierNormal()
         )
 
-    def cosines(self, x: paddle.Tensor) -> paddle.Tensor:
-        return cosine_logits(x, self.weight)
+    def cosines(self, x: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
+        return cosine_logits(x, self.weight, chosen)
 
     def forward(self, x: paddle.Tensor, labels: paddle.Tensor | None = None) -> paddle.Tensor:
-        cosines = self.cosines(x)
+        self.sampled_labels = None
         if not self.training or labels is None:
-            return cosines
-        return self.margin_logits(cosines, labels.reshape([-1, 1]))
+            return self.cosines(x)
+        labels = labels.reshape([-1, 1])
+        if self.sample_ratio < 1:
+            chosen, labels = sample_centers(labels, self.class_num, self.sample_ratio)
+            self.sampled_labels = labels
+            return self.margin_logits(self.cosines(x, chosen), labels)
+        return self.margin_logits(self.cosines(x), labels)
 
     def margin_logits(self, cosines: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         """Scaled logits [N, C] with the target's cosine replaced by `target(cosine)`; labels are [N, 1]."""
@@ -68,8 +87,9 @@ class ArcMargin(MarginHead):
         margin: float = 0.5,
         scale: float = 80.0,
         easy_margin: bool = False,
+        sample_ratio: float = 1.0,
     ) -> None:
-        super().__init__(embedding_size, class_num, scale)
+        super().__init__(embedding_size, class_num, scale, sample_ratio)
         self.margin, self.easy_margin = float(margin), easy_margin
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
@@ -84,8 +104,15 @@ class ArcMargin(MarginHead):
 class CosMargin(MarginHead):
     """Additive cosine margin: cos θ - m (Wang et al. 2018, arXiv:1801.09414); m = 0 is the plain cosine softmax."""
 
-    def __init__(self, embedding_size: int, class_num: int, margin: float = 0.35, scale: float = 64.0) -> None:
-        super().__init__(embedding_size, class_num, scale)
+    def __init__(
+        self,
+        embedding_size: int,
+        class_num: int,
+        margin: float = 0.35,
+        scale: float = 64.0,
+        sample_ratio: float = 1.0,
+    ) -> None:
+        super().__init__(embedding_size, class_num, scale, sample_ratio)
         self.margin = float(margin)
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
@@ -95,8 +122,10 @@ class CosMargin(MarginHead):
 class CircleMargin(MarginHead):
     """Circle loss with class centres (Sun et al. 2020, arXiv:2002.10857): every cosine is weighted by its error."""
 
-    def __init__(self, embedding_size: int, class_num: int, margin: float, scale: float) -> None:
-        super().__init__(embedding_size, class_num, scale)
+    def __init__(
+        self, embedding_size: int, class_num: int, margin: float, scale: float, sample_ratio: float = 1.0
+    ) -> None:
+        super().__init__(embedding_size, class_num, scale, sample_ratio)
         self.margin = float(margin)
 
     def margin_logits(self, cosines: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
@@ -107,9 +136,84 @@ class CircleMargin(MarginHead):
         return paddle.put_along_axis(negative, labels, positive, 1) * self.scale
 
 
+class SubCenterArcMargin(ArcMargin):
+    """ArcMargin with several centres per class, the nearest of which counts (Deng et al. 2020): noisy labels."""
+
+    def __init__(
+        self,
+        embedding_size: int,
+        class_num: int,
+        sub_centers: int = 3,
+        margin: float = 0.5,
+        scale: float = 80.0,
+        easy_margin: bool = False,
+    ) -> None:
+        if sub_centers < 1:
+            raise ConfigError(f"Arch.Head.sub_centers: got {sub_centers}, expected at least 1")
+        super().__init__(embedding_size, class_num * sub_centers, margin, scale, easy_margin)
+        self.class_num, self.sub_centers = class_num, sub_centers
+
+    def cosines(self, x: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
+        every = cosine_logits(x, self.weight)
+        return every.reshape([-1, self.class_num, self.sub_centers]).max(axis=-1)
+
+
+class AdaMargin(MarginHead):
+    """AdaFace (Kim et al. 2022, arXiv:2204.00964): margins by image quality, read from the feature's length."""
+
+    EPS = 1e-3
+
+    def __init__(
+        self,
+        embedding_size: int = 512,
+        class_num: int = 70722,
+        m: float = 0.4,
+        h: float = 0.333,
+        s: float = 64.0,
+        t_alpha: float = 1.0,
+    ) -> None:
+        super().__init__(embedding_size, class_num, s)
+        self.m, self.h, self.t_alpha = float(m), float(h), float(t_alpha)
+        self.register_buffer("t", paddle.zeros([1]))
+        self.register_buffer("batch_mean", paddle.ones([1]) * 20)
+        self.register_buffer("batch_std", paddle.ones([1]) * 100)
+
+    def make_centers(self, embedding_size: int, class_num: int) -> None:
+        self.kernel = self.create_parameter(
+            [embedding_size, class_num], default_initializer=nn.initializer.Normal(std=embedding_size**-0.5)
+        )
+
+    def cosines(self, x: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
+        return cosine_logits(x, self.kernel, chosen)
+
+    def forward(self, x: paddle.Tensor, labels: paddle.Tensor | None = None) -> paddle.Tensor:
+        cosines = self.cosines(x)
+        if not self.training or labels is None:
+            return cosines
+        labels = labels.reshape([-1, 1])
+        quality = self.quality(x)
+        cosines = paddle.clip(cosines, -1 + self.EPS, 1 - self.EPS)
+        target = paddle.take_along_axis(cosines, labels, 1)
+        angle = paddle.clip(paddle.acos(target) - self.m * quality, self.EPS, math.pi - self.EPS)
+        shifted = paddle.cos(angle) - (self.m + self.m * quality)
+        return paddle.put_along_axis(cosines, labels, shifted, 1) * self.scale
+
+    @paddle.no_grad()
+    def quality(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Feature lengths [N, 1] against the running mean and spread of batches, within -1 and 1."""
+        length = paddle.clip(paddle.sqrt((x * x).sum(1, keepdim=True)), 1e-3, 100.0)
+        spread = length.std() if length.shape[0] > 1 else self.batch_std.reshape([])
+        keep = 1 - self.t_alpha
+        self.batch_mean.set_value((length.mean() * self.t_alpha).reshape([1]) + keep * self.batch_mean)
+        self.batch_std.set_value((spread * self.t_alpha).reshape([1]) + keep * self.batch_std)
+        return paddle.clip((length - self.batch_mean) / (self.batch_std + self.EPS) * self.h, -1.0, 1.0)
+
+
 HEADS: dict[str, Callable[..., nn.Layer]] = {
     "FC": FC,
     "ArcMargin": ArcMargin,
     "CosMargin": CosMargin,
     "CircleMargin": CircleMargin,
+    "SubCenterArcMargin": SubCenterArcMargin,
+    "AdaMargin": AdaMargin,
 }

@@ -21,7 +21,8 @@ class RecModel(nn.Layer):
 
     images are float32 [N, 3, H, W], normalised; labels int64 [N] (only the margin heads look at them, in training
     mode). "features" [N, feature_size] is the neck's output (the backbone's when there is no neck), not
-    normalised; "logits" [N, class_num] is None without a head.
+    normalised; "logits" [N, class_num] is None without a head. A head that samples classes gives logits of the
+    sampled ones only, and the labels' places among them as "logit_labels" [N, 1].
     """
 
     def __init__(self, arch: ArchConfig) -> None:
@@ -49,7 +50,11 @@ class RecModel(nn.Layer):
         logits = None
         if self.head is not None:
             logits = self.head(raw if self.head_feature_from == "backbone" else features, labels)
-        return {"backbone": raw, "features": features, "logits": logits}
+        outputs = {"backbone": raw, "features": features, "logits": logits}
+        sampled = getattr(self.head, "sampled_labels", None)
+        if sampled is not None:
+            outputs["logit_labels"] = sampled
+        return outputs
 
     def reparameterize(self) -> None:
         """Merge parallel training branches into one convolution, where the backbone has them; for export only."""

@@ -69,7 +69,7 @@ def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> pad
     return _BatchNormAct.apply(x, bn.weight, bn.bias, bn, ACTIVATIONS[act])
 
 
-def _array(tensor: paddle.Tensor) -> np.ndarray:
+def array(tensor: paddle.Tensor) -> np.ndarray:
     """The tensor's own memory as a C-contiguous array."""
     tensor = tensor.detach()
     return np.from_dlpack(tensor if tensor.is_contiguous() else tensor.contiguous())
@@ -94,7 +94,7 @@ class _DepthwiseConv(PyLayer):
         n, c, h, w = x.shape
         y = paddle.empty([n, c, (h - 1) // stride + 1, (w - 1) // stride + 1], dtype="float32")
         run = loops.depthwise_forward if stride == 1 else loops.strided_forward
-        run(_array(x), _array(weight), _array(y))
+        run(array(x), array(weight), array(y))
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         ctx.wanted = [not t.stop_gradient for t in (x, weight)]
@@ -107,7 +107,7 @@ class _DepthwiseConv(PyLayer):
         x, weight = ctx.saved_tensor()
         dx, dw = paddle.empty_like(x), paddle.empty_like(weight)
         run = loops.depthwise_backward if ctx.stride == 1 else loops.strided_backward
-        run(_array(x), _array(weight), _array(dy), _array(dx), _array(dw))
+        run(array(x), array(weight), array(dy), array(dx), array(dw))
         return _only(ctx.wanted, dx, dw)
 
 
@@ -122,10 +122,10 @@ class _BatchNormAct(PyLayer):
         shape, channels = (x.shape[0], x.shape[1], -1), x.shape[1]
         mean, inverse, variance = (np.empty(channels, np.float32) for _ in range(3))
         loops.norm_act_forward(
-            _array(x).reshape(shape), _array(gamma), _array(beta), bn._epsilon, act, _array(y).reshape(shape), mean,
+            array(x).reshape(shape), array(gamma), array(beta), bn._epsilon, act, array(y).reshape(shape), mean,
             inverse, variance,
         )  # fmt: skip
-        for running, batch in ((_array(bn._mean), mean), (_array(bn._variance), variance)):
+        for running, batch in ((array(bn._mean), mean), (array(bn._variance), variance)):
             running *= np.float32(bn._momentum)
             running += batch * np.float32(1 - bn._momentum)
         ctx.save_for_backward(x, gamma, beta)
@@ -142,7 +142,7 @@ class _BatchNormAct(PyLayer):
         dx, dgamma, dbeta = paddle.empty_like(x), paddle.empty_like(gamma), paddle.empty_like(beta)
         shape = (x.shape[0], x.shape[1], -1)
         loops.norm_act_backward(
-            _array(x).reshape(shape), _array(gamma), _array(beta), ctx.act, mean, inverse, _array(dy).reshape(shape),
-            _array(dx).reshape(shape), _array(dgamma), _array(dbeta),
+            array(x).reshape(shape), array(gamma), array(beta), ctx.act, mean, inverse, array(dy).reshape(shape),
+            array(dx).reshape(shape), array(dgamma), array(dbeta),
         )  # fmt: skip
         return _only(ctx.wanted, dx, dgamma, dbeta)

@@ -26,7 +26,7 @@ ACT_NONE, ACT_RELU, ACT_HARDSWISH = 0, 1, 2
 _MATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
-def _compiled(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def compiled(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """numba.njit with the machine code kept on disk, or in memory where no directory for it can be written."""
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -39,7 +39,7 @@ def _compiled(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-@_compiled()
+@compiled()
 def _row_taps(out: np.ndarray, x: np.ndarray, w: np.ndarray, shift: int, count: int) -> None:
     """out[i] += sum_j w[j] * x[i + shift + j] for 3 or 5 taps."""
     src = x[shift:]
@@ -53,7 +53,7 @@ def _row_taps(out: np.ndarray, x: np.ndarray, w: np.ndarray, shift: int, count: 
             out[i] += w0 * src[i] + w1 * src[i + 1] + w2 * src[i + 2] + w3 * src[i + 3] + w4 * src[i + 4]
 
 
-@_compiled()
+@compiled()
 def _row_dots(dw: np.ndarray, d: np.ndarray, x: np.ndarray, shift: int, count: int) -> None:
     """dw[j] += sum_i d[i] * x[i + shift + j] for 3 or 5 taps."""
     src = x[shift:]
@@ -79,7 +79,7 @@ def _row_dots(dw: np.ndarray, d: np.ndarray, x: np.ndarray, shift: int, count: i
     dw[2] += s2
 
 
-@_compiled()
+@compiled()
 def _pad(buffer: np.ndarray, plane: np.ndarray, pad: int, width: int) -> None:
     """Copy a map into the interior of its padded row; the border keeps its zeros."""
     for r in range(plane.shape[0]):
@@ -88,7 +88,7 @@ def _pad(buffer: np.ndarray, plane: np.ndarray, pad: int, width: int) -> None:
             buffer[start + c] = plane[r, c]
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def depthwise_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
     """y = depthwise convolution of x with w [C, 1, k, k], stride 1, same padding."""
     n_images, channels, height, width = x.shape
@@ -108,7 +108,7 @@ def depthwise_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
                     y[n, c, r, q] = acc[r * row + q]
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def depthwise_backward(x: np.ndarray, w: np.ndarray, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
     """Gradients of depthwise_forward; dw is overwritten."""
     n_images, channels, height, width = x.shape
@@ -142,7 +142,7 @@ def depthwise_backward(x: np.ndarray, w: np.ndarray, dy: np.ndarray, dx: np.ndar
                 dw[c, 0, i, j] = total[i, j]
 
 
-@_compiled()
+@compiled()
 def _split(phases: np.ndarray, plane: np.ndarray, pad: int, width: int) -> None:
     """Copy a map into four rows by parity of its padded row and column."""
     for r in range(plane.shape[0]):
@@ -155,7 +155,7 @@ def _split(phases: np.ndarray, plane: np.ndarray, pad: int, width: int) -> None:
                 target[start + m] = plane[r, first + 2 * m]
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def strided_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
     """y = depthwise convolution of x with w [C, 1, k, k], stride 2, padding k // 2."""
     n_images, channels = x.shape[0], x.shape[1]
@@ -181,7 +181,7 @@ def strided_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
                     y[n, c, r, q] = acc[r * row + q]
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def strided_backward(x: np.ndarray, w: np.ndarray, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
     """Gradients of strided_forward; dw is overwritten."""
     n_images, channels, height, width = x.shape
@@ -222,7 +222,7 @@ def strided_backward(x: np.ndarray, w: np.ndarray, dy: np.ndarray, dx: np.ndarra
                 dw[c, 0, i, j] = total[i, j]
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def norm_act_forward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float, act: int, y: np.ndarray, mean: np.ndarray,
     inverse: np.ndarray, variance: np.ndarray,
@@ -269,7 +269,7 @@ def norm_act_forward(
                     out[i] = a * plane[i] + b
 
 
-@_compiled()
+@compiled()
 def _act_grad(dz: np.ndarray, dy: np.ndarray, x: np.ndarray, a: float, b: float, act: int) -> None:
     """dz = dy * act'(a * x + b)."""
     one, zero = np.float32(1), np.float32(0)
@@ -288,7 +288,7 @@ def _act_grad(dz: np.ndarray, dy: np.ndarray, x: np.ndarray, a: float, b: float,
             dz[i] = dy[i]
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def norm_act_backward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, act: int, mean: np.ndarray, inverse: np.ndarray,
     dy: np.ndarray, dx: np.ndarray, dgamma: np.ndarray, dbeta: np.ndarray,

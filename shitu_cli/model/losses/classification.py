@@ -26,6 +26,7 @@ class CELoss(nn.Layer):
         logits = outputs["logits"]
         if logits is None:
             raise ConfigError("Loss.CELoss needs logits, but the network has no head", hint="add Arch.Head")
+        labels = outputs.get("logit_labels", labels)  # of a head that samples classes
         loss = F.cross_entropy(logits, labels.reshape([-1, 1]))
         if self.epsilon:
             uniform = -F.log_softmax(logits, axis=-1).mean()

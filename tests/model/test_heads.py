@@ -1,0 +1,130 @@
+"""Heads against naive references: values, gradients, sampling of classes."""
+
+import numpy as np
+import pytest
+
+from shitu_cli.errors import ConfigError
+from shitu_cli.model.runtime import setup_paddle
+
+setup_paddle("cpu", threads=1)
+
+import paddle  # noqa: E402
+import paddle.nn.functional as F  # noqa: E402
+
+from shitu_cli.config.schema import LossItem  # noqa: E402
+from shitu_cli.model import build_rec_model, cosine, kernels  # noqa: E402
+from shitu_cli.model.heads import AdaMargin, ArcMargin, CircleMargin, CosMargin, SubCenterArcMargin  # noqa: E402
+from shitu_cli.model.losses import build_loss  # noqa: E402
+
+
+def features(n=5, size=6, seed=0):
+    x = paddle.to_tensor(np.random.RandomState(seed).standard_normal((n, size)).astype("float32"))
+    x.stop_gradient = False
+    return x
+
+
+def one_hot_logits(head, x, labels):
+    """Arc and Cos margins as usually written: everything computed twice and chosen by a one-hot matrix."""
+    cos = paddle.matmul(F.normalize(x, axis=1), F.normalize(head.weight, axis=0))
+    hot = F.one_hot(labels, head.class_num)
+    if isinstance(head, CosMargin):
+        phi = cos - head.margin
+    else:
+        sin = paddle.sqrt(1.0 - cos * cos + 1e-6)
+        phi = cos * np.cos(head.margin) - sin * np.sin(head.margin)
+        if head.easy_margin:
+            phi = paddle.where(cos > 0, phi, cos)
+        else:
+            phi = paddle.where(cos > np.cos(np.pi - head.margin), phi, cos - np.sin(head.margin) * head.margin)
+    return (hot * phi + (1.0 - hot) * cos) * head.scale
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ArcMargin(6, 7, 0.3, 16),
+        lambda: ArcMargin(6, 7, 2.5, 16),
+        lambda: ArcMargin(6, 7, 0.3, 16, easy_margin=True),
+        lambda: CosMargin(6, 7, 0.2, 16),
+        lambda: CosMargin(6, 7, 0.0, 16),
+    ],
+)
+def test_logits_and_gradients_are_those_of_the_one_hot_formulation(make, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(kernels, "available", lambda: False)
+    head, labels = make(), paddle.to_tensor([0, 3, 3, 6, 1])
+    results = []
+    for function in (head, lambda x, y: one_hot_logits(head, x, y)):
+        x = features()
+        head.clear_gradients()
+        logits = function(x, labels)
+        F.cross_entropy(logits, labels).backward()
+        results.append([logits.numpy(), x.grad.numpy(), head.weight.grad.numpy()])
+    for got, want in zip(*results, strict=True):
+        assert np.abs(got - want).max() <= 1e-4 * np.abs(want).max()
+
+
+def test_circle_margin_against_its_formula():
+    head, x, labels = CircleMargin(6, 4, 0.25, 8), features(), [0, 1, 1, 3, 2]
+    cos = head.cosines(x).numpy()
+    want = np.maximum(cos + 0.25, 0) * (cos - 0.25)
+    for i, label in enumerate(labels):
+        want[i, label] = max(1.25 - cos[i, label], 0) * (cos[i, label] - 0.75)
+    assert np.allclose(head(x, paddle.to_tensor(labels)).numpy(), want * 8, atol=1e-5)
+
+
+def test_sub_centers_take_the_nearest_and_fit_class_num():
+    head, x = SubCenterArcMargin(6, 4, sub_centers=3, margin=0.2, scale=10), features()
+    every = F.normalize(x, axis=1).numpy() @ F.normalize(head.weight, axis=0).numpy()
+    head.eval()
+    assert np.allclose(head(x).numpy(), every.reshape(5, 4, 3).max(-1), atol=1e-5)
+    head.train()
+    assert head(x, paddle.to_tensor([0, 1, 2, 3, 0])).shape == [5, 4]
+
+
+def test_ada_margin_against_its_formula():
+    head, x, labels = AdaMargin(6, 4), features(), np.array([0, 1, 1, 3, 2])
+    length = np.linalg.norm(x.numpy(), axis=1)
+    quality = np.clip((length - length.mean()) / (length.std(ddof=1) + 1e-3) * 0.333, -1, 1)
+    cos = np.clip(head.cosines(x).numpy(), -0.999, 0.999)
+    rows = np.arange(5)
+    want = cos.copy()
+    want[rows, labels] = np.cos(np.arccos(cos[rows, labels]) - 0.4 * quality) - 0.4 - 0.4 * quality
+    assert np.allclose(head(x, paddle.to_tensor(labels)).numpy(), want * 64, atol=1e-3)
+    assert set(head.state_dict()) == {"kernel", "t", "batch_mean", "batch_std"}
+
+
+def test_sampled_classes_contain_the_batch_and_are_the_asked_share():
+    labels = paddle.to_tensor([7, 7, 90, 3])
+    chosen, places = cosine.sample_centers(labels, 100, 0.1)
+    assert len(chosen) == 10 and (np.diff(chosen) > 0).all()
+    assert chosen[places.numpy().reshape(-1)].tolist() == [7, 7, 90, 3]
+    assert len(cosine.sample_centers(paddle.arange(30), 100, 0.1)[0]) == 30
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_sampling_trains_only_the_sampled_classes(compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(kernels, "available", lambda: False)
+    arch = {
+        "Backbone": {"name": "PPLCNet_x0_25"},
+        "BackboneStopLayer": {"name": "flatten"},
+        "Neck": {"name": "FC", "embedding_size": 1280, "class_num": 8},
+        "Head": {"name": "ArcMargin", "embedding_size": 8, "class_num": 40, "sample_ratio": 0.25},
+    }
+    model = build_rec_model(arch)
+    labels = paddle.to_tensor([5, 31, 5])
+    outputs = model(paddle.randn([3, 3, 32, 32]), labels)
+    assert outputs["logits"].shape == [3, 10]
+    loss = build_loss([LossItem("CELoss", 1.0, {"epsilon": 0.1})])(outputs, labels)["loss"]
+    loss.backward()
+    moved = np.flatnonzero(np.abs(model.head.weight.grad.numpy()).sum(0))
+    assert len(moved) == 10 and {5, 31} <= set(moved)
+    model.eval()
+    assert model(paddle.randn([3, 3, 32, 32]))["logits"].shape == [3, 40]
+
+
+def test_impossible_shares_are_refused():
+    with pytest.raises(ConfigError, match="expected 0 < sample_ratio <= 1"):
+        ArcMargin(6, 7, sample_ratio=0.0)

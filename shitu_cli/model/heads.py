@@ -16,6 +16,9 @@ from paddle import ParamAttr, nn
 
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.cosine import cosine_logits, sample_centers
+from shitu_cli.model.runtime import return_large_blocks
+
+LARGE_BYTES = 128 << 20  # class centres from this size on decide how memory is managed
 
 
 class FC(nn.Layer):
@@ -45,6 +48,8 @@ class MarginHead(nn.Layer):
         self.in_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
         self.sample_ratio = sample_ratio
         self.sampled_labels: paddle.Tensor | None = None
+        if embedding_size * class_num * 4 >= LARGE_BYTES and paddle.get_device() == "cpu":
+            return_large_blocks()
         self.make_centers(embedding_size, class_num)
 
     def make_centers(self, embedding_size: int, class_num: int) -> None:

@@ -13,7 +13,7 @@ import warnings
 
 from shitu_cli.errors import EnvironmentProblem
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 
 def available_cores() -> int:
@@ -93,12 +93,24 @@ def _set_threads(count: int) -> None:
 
 def _keep_freed_memory() -> None:
     """Tell glibc to reuse freed blocks instead of returning them: page faults cost up to 40 % of a step."""
+    _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 << 20))
+
+
+def return_large_blocks() -> None:
+    """Tell glibc to give blocks above 32 MB back at once, for networks with arrays of hundreds of megabytes.
+
+    Kept and split by smaller ones, such blocks cost a third more memory than they need; returning them costs a
+    step with 185 thousand classes a tenth to a third of its speed.
+    """
+    _mallopt((_M_MMAP_MAX, 65536), (_M_MMAP_THRESHOLD, 32 << 20), (_M_TOP_PAD, 0))
+
+
+def _mallopt(*settings: tuple[int, int]) -> None:
     if not sys.platform.startswith("linux"):
         return
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # another C library: slower, not wrong
         return
-    mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    mallopt(_M_TOP_PAD, 256 << 20)
+    for name, value in settings:
+        mallopt(name, value)

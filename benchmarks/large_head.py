@@ -1,0 +1,112 @@
+"""One training step of a margin head with very many classes: time and memory, side by side in one run.
+
+    python benchmarks/large_head.py [--classes 185341 --features 512 --batch 64]
+
+`one-hot` is the formulation as usually written (cosines and margins of every class, chosen by a one-hot matrix),
+on one thread as Paddle runs by default; `one-hot, all threads` adds the settings of `setup_paddle`. A step is
+forward, cross entropy, backward and Momentum update. Memory is the peak above the process with the centres made.
+Every variant runs in its own process.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+
+VARIANTS = ("one-hot", "one-hot, all threads", "shitu", "shitu, sample_ratio 0.1")
+
+
+def one_hot_logits(head, x, labels):
+    """The ArcMargin of `head`, computed for every class."""
+    import paddle
+    import paddle.nn.functional as F
+
+    unit = x / paddle.sqrt(paddle.square(x).sum(1, keepdim=True))
+    cos = paddle.matmul(unit, head.weight / paddle.sqrt(paddle.square(head.weight).sum(0, keepdim=True)))
+    sin = paddle.sqrt(1.0 - paddle.square(cos) + 1e-6)
+    phi = cos * math.cos(head.margin) - sin * math.sin(head.margin)
+    phi = paddle.where(cos > math.cos(math.pi - head.margin), phi, cos - math.sin(head.margin) * head.margin)
+    hot = F.one_hot(labels, head.class_num)
+    return (hot * phi + (1.0 - hot) * cos) * head.scale
+
+
+def peak_mb(reset: bool = False) -> float:
+    """Peak resident memory in MB since the last reset (Linux)."""
+    if reset:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def measure(variant: str, classes: int, features: int, batch: int, steps: int) -> dict[str, float]:
+    """Median seconds and peak memory of a step, and the loss of the first."""
+    from shitu_cli.model.runtime import setup_paddle
+
+    if variant != "one-hot":
+        setup_paddle("cpu")
+    import paddle
+    import paddle.nn.functional as F
+
+    from shitu_cli.model.heads import ArcMargin
+
+    paddle.seed(1)
+    head = ArcMargin(features, classes, 0.2, 30.0, sample_ratio=0.1 if "sample" in variant else 1.0)
+    x, labels = paddle.randn([batch, features]), paddle.randint(0, classes, [batch])
+    x.stop_gradient = False
+    optimizer = paddle.optimizer.Momentum(0.01, parameters=head.parameters())
+    base, seconds, first = peak_mb(reset=True), [], 0.0
+    for _ in range(steps):
+        start = time.perf_counter()
+        if variant.startswith("one-hot"):
+            loss = F.cross_entropy(one_hot_logits(head, x, labels), labels)
+        else:
+            logits = head(x, labels)
+            targets = labels if head.sampled_labels is None else head.sampled_labels
+            loss = F.cross_entropy(logits, targets.reshape([-1, 1]))
+            logits = None
+        first = first or loss.item()
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad(set_to_zero=False)
+        x.clear_gradient()
+        loss = None
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(seconds[1:]), "memory_mb": peak_mb() - base, "loss": first}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classes", type=int, default=185341)
+    parser.add_argument("--features", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    sizes = [options.classes, options.features, options.batch, options.steps]
+    if options.one:
+        print(json.dumps(measure(options.one, *sizes)))
+        return
+    print(f"{options.classes} classes, {options.features} features, batch {options.batch}")
+    print(f"{'variant':26} {'s/step':>8} {'faster':>7} {'peak MB':>9} {'memory':>7} {'loss':>9}")
+    base: dict[str, float] = {}
+    for variant in VARIANTS:
+        names = ("--classes", "--features", "--batch", "--steps")
+        pairs = [part for name, value in zip(names, sizes, strict=True) for part in (name, str(value))]
+        command = [sys.executable, __file__, "--one", variant, *pairs]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        got = json.loads(done.stdout.strip().splitlines()[-1])
+        base = base or got
+        print(
+            f"{variant:26} {got['seconds']:8.3f} {base['seconds'] / got['seconds']:6.1f}x {got['memory_mb']:9.0f} "
+            f"{got['memory_mb'] / base['memory_mb']:6.0%} {got['loss']:9.4f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

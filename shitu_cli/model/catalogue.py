@@ -1,0 +1,71 @@
+"""What can be built, and how large it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shitu_cli.errors import UsageError
+from shitu_cli.model.construct import did_you_mean
+from shitu_cli.model.runtime import setup_paddle
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """`parameters` and `macs` (multiply-adds of convolutions and linear layers, one image) up to the feature."""
+
+    name: str
+    parameters: int
+    macs: int
+    feature_size: int
+
+
+def describe_backbones(pattern: str, size: int) -> list[BackboneInfo]:
+    """Every backbone whose name contains `pattern`, measured on one image of `size` pixels.
+
+    Raises UsageError when there is none.
+    """
+    setup_paddle("cpu")
+    from shitu_cli.model.backbones import BACKBONES
+
+    names = [name for name in BACKBONES if pattern.lower() in name.lower()]
+    if not names:
+        raise UsageError(
+            f"no network has {pattern} in its name{did_you_mean(pattern, list(BACKBONES))}", hint="shitu models"
+        )
+    return [_describe(name, size) for name in names]
+
+
+def other_parts() -> dict[str, list[str]]:
+    """Kind → names of necks, heads and losses."""
+    from shitu_cli.model.heads import HEADS
+    from shitu_cli.model.losses import LOSSES
+    from shitu_cli.model.necks import NECKS
+
+    return {"necks": list(NECKS), "heads": list(HEADS), "losses": list(LOSSES)}
+
+
+def _describe(name: str, size: int) -> BackboneInfo:
+    import paddle
+    from paddle import nn
+
+    from shitu_cli.model.backbones import BACKBONES
+
+    model = BACKBONES[name]()
+    model.stop_after("flatten")
+    model.eval()
+    macs = 0
+
+    def count(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...], output: paddle.Tensor) -> None:
+        nonlocal macs
+        weight = layer.weight
+        positions = output.shape[2] * output.shape[3] if isinstance(layer, nn.Conv2D) else 1
+        macs += int(weight.size) * positions
+
+    layers = [layer for layer in model.sublayers() if isinstance(layer, (nn.Conv2D, nn.Linear))]
+    hooks = [layer.register_forward_post_hook(count) for layer in layers]  # type: ignore[arg-type]
+    with paddle.no_grad():
+        model(paddle.zeros([1, 3, size, size]))
+    for hook in hooks:
+        hook.remove()
+    parameters = sum(int(p.size) for p in model.parameters() if not p.stop_gradient)
+    return BackboneInfo(name, parameters, macs, model.feature_size)

@@ -12,10 +12,12 @@ from collections.abc import Callable
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from paddle import ParamAttr, nn
+from paddle import nn
 
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.cosine import cosine_logits, sample_centers
+from shitu_cli.model.layers import parameter_attr
+from shitu_cli.model.necks import Attr
 from shitu_cli.model.runtime import return_large_blocks
 
 LARGE_BYTES = 128 << 20  # class centres from this size on decide how memory is managed
@@ -24,11 +26,11 @@ LARGE_BYTES = 128 << 20  # class centres from this size on decide how memory is 
 class FC(nn.Layer):
     """A plain linear classifier."""
 
-    def __init__(self, embedding_size: int, class_num: int, bias_attr: bool = True) -> None:
+    def __init__(self, embedding_size: int, class_num: int, weight_attr: Attr = None, bias_attr: Attr = True) -> None:
         super().__init__()
         self.in_size, self.class_num = embedding_size, class_num
-        weight = ParamAttr(initializer=nn.initializer.XavierNormal())
-        self.fc = nn.Linear(embedding_size, class_num, weight_attr=weight, bias_attr=None if bias_attr else False)
+        weight = parameter_attr("Arch.Head.weight_attr", weight_attr, nn.initializer.XavierNormal())
+        self.fc = nn.Linear(embedding_size, class_num, weight, parameter_attr("Arch.Head.bias_attr", bias_attr))
 
     def forward(self, x: paddle.Tensor, labels: paddle.Tensor | None = None) -> paddle.Tensor:
         return self.fc(x)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
 
+from shitu_cli.errors import ConfigError
 from shitu_cli.model import kernels
+from shitu_cli.model.construct import construct
 
 ACTIVATIONS: dict[str | None, Callable[[paddle.Tensor], paddle.Tensor]] = {
     None: lambda x: x,
@@ -116,6 +119,37 @@ class DownscaleDropout(nn.Layer):
         if self.training:
             return F.dropout(x, self.p, training=True, mode="downscale_in_infer")
         return x * (1.0 - self.p)
+
+
+INITIALIZERS: dict[str, Callable[..., nn.initializer.Initializer]] = {
+    "Constant": nn.initializer.Constant,
+    "Normal": nn.initializer.Normal,
+    "KaimingNormal": nn.initializer.KaimingNormal,
+    "XavierNormal": nn.initializer.XavierNormal,
+    "XavierUniform": nn.initializer.XavierUniform,
+}
+
+
+def parameter_attr(
+    where: str, value: Mapping[str, Any] | bool | None, default: nn.initializer.Initializer | None = None
+) -> ParamAttr | bool:
+    """Paddle's attribute of a parameter from a config's weight_attr or bias_attr at key `where`.
+
+    None and true mean the default, false means no such parameter; a mapping may hold `initializer` (`name` and its
+    arguments) and `learning_rate` (a multiplier). Raises ConfigError for anything else.
+    """
+    if value is False:
+        return False
+    if value is None or value is True:
+        return ParamAttr(initializer=default)
+    unknown = sorted(set(value) - {"initializer", "learning_rate"})
+    if unknown:
+        raise ConfigError(f"{where}.{unknown[0]}: unknown key", hint="initializer, learning_rate")
+    init = default
+    if value.get("initializer"):
+        arguments = dict(value["initializer"])
+        init = construct(f"{where}.initializer", INITIALIZERS, arguments.pop("name", ""), arguments)
+    return ParamAttr(initializer=init, learning_rate=float(value.get("learning_rate", 1.0)))
 
 
 def _norm_attr(lr_mult: float) -> ParamAttr:

@@ -115,5 +115,5 @@ def _build_backbone(arch: ArchConfig) -> Backbone:
 
 def _check_input(key: str, layer: nn.Layer, got: int) -> None:
     if hasattr(layer, "in_size"):
-        argument = "num_features" if type(layer).__name__ == "BNNeck" else "embedding_size"
+        argument = {"BNNeck": "num_features", "VehicleNeck": "in_channels"}.get(type(layer).__name__, "embedding_size")
         check_size(f"{key}.{argument}", layer.in_size, got)

@@ -128,3 +128,40 @@ def test_merged_branches_equal_the_branches():
     x = paddle.randn([2, 512, 4, 4])
     merged, branches = paddle.nn.functional.relu(block.dw_conv(x)), block.depthwise(x)
     assert np.abs((merged - branches).numpy()).max() < 1e-4
+
+
+def test_published_attributes_of_necks_and_heads_are_applied():
+    model = build_rec_model(
+        {
+            "Backbone": {"name": "PPLCNet_x0_25"},
+            "BackboneStopLayer": {"name": "flatten_0"},
+            "Neck": {
+                "name": "BNNeck",
+                "num_features": 1280,
+                "weight_attr": {"initializer": {"name": "Constant", "value": 2.0}},
+                "bias_attr": {"initializer": {"name": "Constant", "value": 0.0}, "learning_rate": 1.0e-20},
+            },
+            "Head": {"name": "FC", "embedding_size": 1280, "class_num": 3, "bias_attr": False},
+        }
+    )
+    assert model.neck.feat_bn.weight.numpy().tolist() == [2.0] * 1280
+    assert model.neck.feat_bn.bias.optimize_attr["learning_rate"] == 1.0e-20
+    assert model.head.fc.bias is None
+
+
+def test_vehicle_neck_takes_the_pooled_map():
+    arch = {
+        "Backbone": {"name": "PPLCNet_x0_25"},
+        "BackboneStopLayer": {"name": "adaptive_avg_pool2d_0"},
+        "Neck": {"name": "VehicleNeck", "in_channels": 128, "out_channels": 16},
+    }
+    model = build_rec_model(arch)
+    assert model(paddle.zeros([2, 3, 32, 32]))["features"].shape == [2, 16]
+    with pytest.raises(ConfigError, match=r"in_channels: got 64"):
+        build_rec_model({**arch, "Neck": {"name": "VehicleNeck", "in_channels": 64, "out_channels": 16}})
+
+
+def test_a_wrong_attribute_is_refused():
+    head = {"name": "FC", "embedding_size": 32, "class_num": 5, "weight_attr": {"initialiser": 1}}
+    with pytest.raises(ConfigError, match=r"Arch\.Head\.weight_attr\.initialiser: unknown key"):
+        build_rec_model(small_arch(Head=head))

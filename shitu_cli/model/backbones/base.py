@@ -12,6 +12,9 @@ from shitu_cli.model.construct import did_you_mean
 
 Step = tuple[str, Callable[[paddle.Tensor], paddle.Tensor]]
 
+# Names that older published configs use for the same layers.
+ALIASES = {"flatten_0": "flatten", "adaptive_avg_pool2d_0": "avg_pool"}
+
 
 class Backbone(nn.Layer):
     """A network as a chain of steps; `stop_after(name)` drops what follows, its parameters too.
@@ -38,6 +41,7 @@ class Backbone(nn.Layer):
     def stop_after(self, name: str) -> None:
         """Make step `name` the last one; raises ConfigError when it does not exist or gives no feature."""
         sizes = self.sizes()
+        name = ALIASES.get(name, name)
         if name not in sizes:
             raise ConfigError(
                 f"Arch.BackboneStopLayer.name: no layer {name} to stop at{did_you_mean(name, list(sizes))}",

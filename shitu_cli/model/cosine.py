@@ -24,6 +24,15 @@ def cosine_logits(x: paddle.Tensor, weight: paddle.Tensor, chosen: np.ndarray | 
     return paddle.matmul(unit, weight) / paddle.sqrt((weight * weight).sum(0, keepdim=True))
 
 
+def replace_and_scale(
+    values: paddle.Tensor, places: paddle.Tensor, replacement: paddle.Tensor, scale: float
+) -> paddle.Tensor:
+    """scale * values [N, C] with the entries at `places` [N, 1] replaced by `replacement` [N, 1]."""
+    if paddle.in_dynamic_mode() and not values.stop_gradient and not replacement.stop_gradient:
+        return _ReplaceAndScale.apply(values, places, replacement, scale)
+    return paddle.put_along_axis(values, places, replacement, 1) * scale
+
+
 def sample_centers(labels: paddle.Tensor, class_num: int, ratio: float) -> tuple[np.ndarray, paddle.Tensor]:
     """Class centres for one step: (sorted class ids, each label's place among them [N, 1]).
 
@@ -62,17 +71,36 @@ class _Cosines(PyLayer):
         unit, length, inverse, cosines, weight = ctx.saved_tensor()
         columns = weight if ctx.chosen is None else ctx.columns
         dx = dw = None
+        factor = (grad * cosines).sum(0, keepdim=True) * inverse * inverse
         scaled = grad * inverse
         if ctx.wanted[0]:
             du = paddle.matmul(scaled, columns, transpose_y=True)
             dx = (du - unit * (unit * du).sum(1, keepdim=True)) / length
         if ctx.wanted[1]:
-            factor = (grad * cosines).sum(0, keepdim=True) * inverse * inverse
             dw = paddle.matmul(unit, scaled, transpose_x=True)
             _subtract_scaled(dw, columns, factor)
             if ctx.chosen is not None:
                 dw = _put_columns(weight, ctx.chosen, dw)
         return dx, dw
+
+
+class _ReplaceAndScale(PyLayer):
+    """One array of the logits' size each way, where the two operators keep two."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: paddle.Tensor, places: paddle.Tensor, replacement: paddle.Tensor, scale: float
+    ) -> paddle.Tensor:
+        ctx.save_for_backward(places)
+        ctx.scale = scale
+        return (values * scale).put_along_axis_(places, replacement * scale, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        (places,) = ctx.saved_tensor()
+        target = paddle.take_along_axis(grad, places, 1) * ctx.scale
+        rest = (grad * ctx.scale).put_along_axis_(places, paddle.zeros_like(target), 1)
+        return rest, None, target
 
 
 def _fast(tensor: paddle.Tensor) -> bool:

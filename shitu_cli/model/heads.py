@@ -15,7 +15,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from shitu_cli.errors import ConfigError
-from shitu_cli.model.cosine import cosine_logits, sample_centers
+from shitu_cli.model.cosine import cosine_logits, replace_and_scale, sample_centers
 from shitu_cli.model.layers import parameter_attr
 from shitu_cli.model.necks import Attr
 from shitu_cli.model.runtime import return_large_blocks
@@ -77,7 +77,7 @@ class MarginHead(nn.Layer):
     def margin_logits(self, cosines: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         """Scaled logits [N, C] with the target's cosine replaced by `target(cosine)`; labels are [N, 1]."""
         target = paddle.take_along_axis(cosines, labels, 1)
-        return paddle.put_along_axis(cosines, labels, self.target(target), 1) * self.scale
+        return replace_and_scale(cosines, labels, self.target(target), self.scale)
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
         """What training sees in place of the target's cosine, [N, 1] → [N, 1]."""
@@ -140,7 +140,7 @@ class CircleMargin(MarginHead):
         negative = F.relu(cosines.detach() + m) * (cosines - m)
         target = paddle.take_along_axis(cosines, labels, 1)
         positive = F.relu(1.0 + m - target.detach()) * (target - (1.0 - m))
-        return paddle.put_along_axis(negative, labels, positive, 1) * self.scale
+        return replace_and_scale(negative, labels, positive, self.scale)
 
 
 class SubCenterArcMargin(ArcMargin):
@@ -203,7 +203,7 @@ class AdaMargin(MarginHead):
         target = paddle.take_along_axis(cosines, labels, 1)
         angle = paddle.clip(paddle.acos(target) - self.m * quality, self.EPS, math.pi - self.EPS)
         shifted = paddle.cos(angle) - (self.m + self.m * quality)
-        return paddle.put_along_axis(cosines, labels, shifted, 1) * self.scale
+        return replace_and_scale(cosines, labels, shifted, self.scale)
 
     @paddle.no_grad()
     def quality(self, x: paddle.Tensor) -> paddle.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from paddle import nn
@@ -35,9 +35,18 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which no weights file needs")
 
 
-def read_pickle(file: IO[bytes]) -> Any:
-    """Unpickle arrays, numbers, strings and containers; raises pickle.UnpicklingError for anything else."""
-    return _ArrayUnpickler(file, encoding="latin1").load()
+def read_pickle(file: str | Path) -> Any:
+    """Unpickle arrays, numbers, strings and containers.
+
+    Raises DataError when the file is damaged or holds anything else, before any of it runs.
+    """
+    try:
+        with Path(file).open("rb") as stream:
+            return _ArrayUnpickler(stream, encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{file} is no plain weights file: {error}") from error
+    except Exception as error:  # a damaged pickle can fail in any way while it is read
+        raise DataError(f"{file} cannot be read as weights: {error}", hint="is the file complete?") from error
 
 
 def find_weights(path: str | Path) -> Path:
@@ -56,23 +65,23 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     Raises DataError when the file is missing, damaged, or a pickle that would run code.
     """
     file = find_weights(path)
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return dict(load_file(str(file)))
-        with file.open("rb") as stream:
-            state = read_pickle(stream)
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{file} is no plain weights file: {error}") from error
-    except Exception as error:  # a damaged pickle can fail in any way while it is read
-        raise DataError(f"{file} cannot be read as weights: {error}", hint="is the file complete?") from error
+    state = _read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
     if not isinstance(state, dict):
         raise DataError(f"{file} holds a {type(state).__name__}, not a table of weights")
     arrays = {str(k): v for k, v in state.items() if isinstance(v, np.ndarray)}
     if not arrays:
         raise DataError(f"{file} holds no weights")
     return arrays
+
+
+def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(str(file)))
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read as weights: {error}", hint="is the file complete?") from error
 
 
 def load_weights(model: nn.Layer, path: str | Path, *, allow_missing_prefixes: Sequence[str] = ()) -> list[str]:

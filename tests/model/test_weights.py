@@ -85,3 +85,14 @@ def test_backbone_weights_may_contain_the_classifier(tmp_path):
     paddle.save(whole.backbone.state_dict(), str(tmp_path / "classifier.pdparams"))
     model = build_rec_model(arch(pretrained=str(tmp_path / "classifier")))
     assert np.array_equal(model.backbone.conv1.conv.weight.numpy(), whole.backbone.conv1.conv.weight.numpy())
+
+
+def test_safetensors_files_load(tmp_path):
+    from safetensors.numpy import save_file
+
+    model = build_rec_model(arch())
+    save_file({name: value.numpy() for name, value in model.state_dict().items()}, str(tmp_path / "w.safetensors"))
+    assert load_weights(build_rec_model(arch()), tmp_path / "w") == []
+    (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_state(tmp_path / "bad.safetensors")

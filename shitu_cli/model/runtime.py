@@ -82,12 +82,17 @@ def _choose(device: str) -> tuple[str, str]:
 
 
 def _set_threads(count: int) -> None:
-    """Paddle computes on one thread unless told; this works at run time, its flags do not."""
+    """Paddle computes on one thread unless told; this works at run time, its flags do not.
+
+    numba reads its number when it is imported, which is later than this.
+    """
     from paddle.base import core
 
     core.set_num_threads(count)
     numba = sys.modules.get("numba")
-    if numba is not None:
+    if numba is None:
+        os.environ["NUMBA_NUM_THREADS"] = str(count)
+    else:
         numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
 
 

@@ -126,3 +126,20 @@ def test_training_works_without_numba(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "trained", done.stderr
+
+
+@needs_kernels
+def test_forward_only_in_training_mode_works():
+    block, x = ConvBNAct(4, 4, 3, groups=4), paddle.randn([2, 4, 6, 6])
+    with paddle.no_grad():
+        assert block(x).stop_gradient
+    for parameter in block.parameters():
+        parameter.stop_gradient = True
+    assert block(x).stop_gradient
+
+
+@needs_kernels
+def test_not_a_number_comes_through():
+    x = paddle.randn([2, 4, 6, 6])
+    x[0, 0, 0, 0] = float("nan")
+    assert paddle.isnan(ConvBNAct(4, 4, 3, groups=4)(x)).any().item()

@@ -27,7 +27,7 @@ def available() -> bool:
     if os.environ.get("SHITU_KERNELS", "").lower() in ("off", "0"):
         return False
     try:
-        import numba
+        import numba  # noqa: F401
     except ImportError:
         return False
     probe = paddle.zeros([2], dtype="float32").cpu()
@@ -38,7 +38,6 @@ def available() -> bool:
     if not view.flags.writeable:
         return False
     view[0] = 1.0
-    _set_numba_threads(numba)
     return bool(probe[0].item() == 1.0)
 
 
@@ -78,12 +77,6 @@ def array(tensor: paddle.Tensor) -> np.ndarray:
 def _only(wanted: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
     """The gradients with None in place of those that nobody asked for, as Paddle requires."""
     return tuple(g if want else None for g, want in zip(gradients, wanted, strict=True))
-
-
-def _set_numba_threads(numba: Any) -> None:
-    from shitu_cli.model.runtime import available_cores
-
-    numba.set_num_threads(min(available_cores(), numba.config.NUMBA_NUM_THREADS))
 
 
 class _DepthwiseConv(PyLayer):

@@ -37,7 +37,7 @@ def assert_close(got, want, tolerance=2e-5):
 
 @needs_kernels
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 @pytest.mark.parametrize("size", [(2, 2), (3, 4), (7, 7), (12, 9), (16, 16)])
 def test_depthwise_conv_is_paddles(kernel, stride, size):
     random = np.random.RandomState(1)

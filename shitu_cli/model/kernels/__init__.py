@@ -56,6 +56,8 @@ def usable(layer: nn.Layer, x: paddle.Tensor) -> bool:
 def depthwise_conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
     """conv2d(x [N, C, H, W], weight [C, 1, k, k], groups=C) with padding k // 2."""
     kernel, side = weight.shape[2], min(x.shape[2], x.shape[3])
+    if kernel == 1 and stride == 1:
+        return x * weight.reshape([1, -1, 1, 1])
     if kernel not in (3, 5) or stride not in (1, 2) or side < 2:
         return paddle.nn.functional.conv2d(x, weight, stride=stride, padding=kernel // 2, groups=weight.shape[0])
     return _DepthwiseConv.apply(x, weight, stride)

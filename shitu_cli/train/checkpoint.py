@@ -1,0 +1,299 @@
+"""Checkpoints that survive a kill, a power cut and a full disk at any moment.
+
+One save is one *generation* under `<output>/checkpoints/`: its parts are written beside, synced and renamed, and
+`.pdstates` (JSON with the hashes of the other parts) comes last, so a generation without it does not exist.
+`latest.*` and `best_model.*` are then switched to it, one file after another, as hard links (no second copy);
+a kill between two of those leaves a mixed set that the hashes reveal, and loading takes the newest whole generation.
+The previous generation is removed only after that.
+
+Parts: `.pdparams` the weights to use (averaged ones when EMA is on), `.pdopt` the optimiser, `.pdtrain` what only
+training needs (the raw weights beside EMA, state of the losses), `.pdstates` the loop's state and the hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.train.state import LoopState
+from shitu_cli.workspace import atomic_write, atomic_write_text
+
+FORMAT = 1
+GENERATIONS = "checkpoints"
+LATEST, BEST = "latest", "best_model"
+_PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
+_GENERATION = re.compile(r"save_(\d{6,})_epoch_\d+_step_\d+")
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass
+class Checkpoint:
+    """Everything of one save. `run` says what was trained on what (see train/fingerprint.py)."""
+
+    weights: Arrays
+    optimizer: Mapping[str, Any]
+    state: LoopState
+    run: dict[str, Any]
+    training: Arrays = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class _Hashing:
+    """A binary file that hashes what is written through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self.digest.update(view)
+        self.size += len(view)
+        self._file.write(view)
+        return len(view)
+
+
+def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, *, keep: int = 1) -> Path:
+    """Write one generation, switch `<output>/<name>.*` to it, keep the newest `keep` generations.
+
+    Returns the generation's prefix. Raises EnvironmentProblem when the disk refuses; then what was there before
+    still stands.
+    """
+    folder = output / GENERATIONS
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(names)
+    state = checkpoint.state
+    number = max((_number(prefix) for prefix in _generations(folder, whole_only=False)), default=0) + 1
+    prefix = folder / f"save_{number:06d}_epoch_{state.epoch}_step_{state.global_step}"
+    try:
+        _write_generation(prefix, names, checkpoint)
+        _sync_directory(folder)
+        for name in names:
+            _switch(prefix, output / name)
+        _sync_directory(output)
+    except EnvironmentProblem as problem:
+        _remove(prefix)
+        hint = "free some space or choose another Global.output_dir; the previous checkpoint is whole: "
+        raise EnvironmentProblem(problem.message, details=problem.details, hint=f"{hint}shitu train --resume") from None
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{error.filename or output}: cannot write the checkpoint: {error.strerror}",
+            hint="the previous checkpoint is whole: shitu train --resume",
+        ) from None
+    _prune(folder, keep)
+    return prefix
+
+
+def load_checkpoint(prefix: Path) -> Checkpoint:
+    """The checkpoint behind `<output>/latest` (or any prefix); falls back to the newest whole generation.
+
+    Raises UsageError when there is none, DataError when nothing whole is left. `notes` tells about a fallback.
+    """
+    problems = _problems(prefix)
+    if not problems:
+        return _read(prefix)
+    candidates = [g for g in _generations(prefix.parent / GENERATIONS) if prefix.name in _header(g).get("names", [])]
+    for candidate in sorted(candidates, key=_number, reverse=True):
+        if not _problems(candidate):
+            checkpoint = _read(candidate)
+            checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {candidate}, which is whole")
+            return checkpoint
+    if not any(prefix.with_name(f"{prefix.name}.{part}").exists() for part in _PARTS):
+        raise UsageError(f"no checkpoint at {prefix}.*", hint="start a new run: shitu train")
+    raise DataError(
+        f"the checkpoint {prefix}.* cannot be continued",
+        details=problems,
+        hint=f"weights alone may still serve as a start: shitu train --init-from {prefix}",
+    )
+
+
+def has_checkpoint(prefix: Path) -> bool:
+    """Whether `load_checkpoint` would find anything to try."""
+    named = any(_part(prefix, part).exists() for part in _PARTS)
+    return named or bool(_generations(prefix.parent / GENERATIONS))
+
+
+def load_weights_path(prefix: Path) -> Path:
+    """The weights file of a prefix; UsageError when it is not there."""
+    path = _part(prefix, "pdparams")
+    if not path.is_file():
+        raise UsageError(f"no weights at {path}", hint="train first: shitu train")
+    return path
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Pickle a plain name → array dict as `paddle.load` reads it, atomically; returns its sha256 and size."""
+    with atomic_write(path, "wb") as file:
+        hashing = _Hashing(file)
+        pickle.dump(dict(arrays), hashing, protocol=4)  # type: ignore[arg-type]
+    return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.size}
+
+
+def _write_generation(prefix: Path, names: list[str], checkpoint: Checkpoint) -> None:
+    parts: dict[str, Mapping[str, Any]] = {"pdparams": checkpoint.weights, "pdopt": checkpoint.optimizer}
+    if checkpoint.training:
+        parts["pdtrain"] = checkpoint.training
+    files = {part: write_arrays(_part(prefix, part), arrays) for part, arrays in parts.items()}
+    header = {
+        "format": FORMAT,
+        "names": names,
+        "files": files,
+        "metrics": checkpoint.metrics,
+        "state": checkpoint.state.to_json(),
+        "run": checkpoint.run,
+    }
+    header["sha256"] = _header_hash(header)
+    atomic_write_text(_part(prefix, "pdstates"), json.dumps(header, ensure_ascii=False, indent=1) + "\n")
+
+
+def _header_hash(header: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in header.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+
+
+def _part(prefix: Path, part: str) -> Path:
+    return prefix.with_name(f"{prefix.name}.{part}")
+
+
+def _header(prefix: Path) -> dict[str, Any]:
+    """The content of `.pdstates`; {} when it cannot be read."""
+    try:
+        data = json.loads(_part(prefix, "pdstates").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _problems(prefix: Path) -> list[str]:
+    """Why the files of this prefix are not one whole checkpoint; empty when they are."""
+    path = _part(prefix, "pdstates")
+    if not path.is_file():
+        return [f"{path.name} is missing"]
+    header = _header(prefix)
+    if "files" not in header or "state" not in header:
+        return [f"{path.name} was not written by shitu train, or is damaged"]
+    if header.get("format") != FORMAT:
+        return [f"{path.name} has format {header.get('format')}, this version reads {FORMAT}"]
+    if header.get("sha256") != _header_hash(header):
+        return [f"{path.name} is damaged (its checksum does not match)"]
+    problems = []
+    for part, expected in header["files"].items():
+        file = _part(prefix, part)
+        if not file.is_file():
+            problems.append(f"{file.name} is missing")
+        elif file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+            problems.append(f"{file.name} is damaged or belongs to another save (its checksum does not match)")
+    return problems
+
+
+def _read(prefix: Path) -> Checkpoint:
+    from shitu_cli.model.weights import read_pickle
+
+    header = _header(prefix)
+    read = {part: read_pickle(_part(prefix, part)) for part in header["files"]}
+    return Checkpoint(
+        weights=read["pdparams"],
+        optimizer=read["pdopt"],
+        training=read.get("pdtrain", {}),
+        state=LoopState.from_json(header["state"]),
+        run=header["run"],
+        metrics=header.get("metrics", {}),
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        if hasattr(hashlib, "file_digest"):
+            return str(hashlib.file_digest(file, "sha256").hexdigest())
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def _generations(folder: Path, *, whole_only: bool = True) -> list[Path]:
+    """Prefixes of the saves in the folder (with a `.pdstates` unless told otherwise), oldest first."""
+    if not folder.is_dir():
+        return []
+    found = {
+        path.with_suffix("")
+        for path in folder.iterdir()
+        if _GENERATION.fullmatch(path.stem) and not path.is_dir() and (path.suffix == ".pdstates" or not whole_only)
+    }
+    return sorted(found, key=_number)
+
+
+def _number(prefix: Path) -> int:
+    match = _GENERATION.fullmatch(prefix.name)
+    assert match is not None
+    return int(match.group(1))
+
+
+def _switch(generation: Path, target: Path) -> None:
+    """Make `<target>.*` the files of the generation, `.pdstates` last."""
+    for part in _PARTS:
+        source, destination = _part(generation, part), _part(target, part)
+        if not source.exists():
+            destination.unlink(missing_ok=True)
+            continue
+        beside = destination.with_name(f".{destination.name}.switch")
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(source, beside)
+        except OSError:
+            _copy(source, beside)
+        os.replace(beside, destination)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    with source.open("rb") as reader, destination.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _sync_directory(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prune(folder: Path, keep: int) -> None:
+    """Drop what is neither among the newest `keep` saves nor the newest one behind a name, and torn saves."""
+    whole = _generations(folder)
+    kept = set(whole[-max(1, keep) :])
+    newest_of: dict[str, Path] = {}
+    for generation in whole:
+        for name in _header(generation).get("names", []):
+            newest_of[name] = generation
+    kept.update(newest_of.values())
+    for path in folder.iterdir():
+        match = _GENERATION.search(path.name)
+        if match and folder / match.group(0) not in kept:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _remove(prefix: Path) -> None:
+    for part in reversed(_PARTS):
+        with contextlib.suppress(OSError):
+            _part(prefix, part).unlink(missing_ok=True)

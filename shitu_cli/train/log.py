@@ -1,0 +1,76 @@
+"""train.log for people and metrics.jsonl for programs, both appended line by line and flushed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from shitu_cli.errors import EnvironmentProblem
+
+
+class RunLog:
+    """The files of one run in the output directory; `main` is False on ranks that only keep a text log."""
+
+    def __init__(self, text: Path, metrics: Path | None) -> None:
+        try:
+            text.parent.mkdir(parents=True, exist_ok=True)
+            self._text: IO[str] = text.open("a", encoding="utf-8")
+            self._metrics: IO[str] | None = metrics.open("a", encoding="utf-8") if metrics is not None else None
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"{error.filename}: cannot write the log: {error.strerror}",
+                hint="check permissions and free space, or choose another Global.output_dir",
+            ) from None
+
+    def line(self, text: str) -> None:
+        """One dated line in train.log."""
+        self._write(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def record(self, kind: str, **values: Any) -> None:
+        """One JSON object in metrics.jsonl: {"kind": "train"|"epoch"|"eval"|"save"|"resume", ...}."""
+        if self._metrics is not None:
+            self._write(self._metrics, json.dumps({"kind": kind, "time": round(time.time(), 3), **values}) + "\n")
+
+    def close(self) -> None:
+        for file in (self._text, self._metrics):
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.close()
+
+    def _write(self, file: IO[str], text: str) -> None:
+        try:
+            file.write(text)
+            file.flush()
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"{file.name}: cannot write the log: {error.strerror}",
+                hint="free some space, then continue with: shitu train --resume",
+            ) from None
+
+
+def peak_memory_bytes() -> int | None:
+    """The largest resident size this process has had; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def format_seconds(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def format_bytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

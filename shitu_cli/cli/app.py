@@ -1,0 +1,87 @@
+"""The command line: one Typer application, one file per command, and how errors leave it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from typing import Annotated
+
+import typer
+
+from shitu_cli import __version__
+from shitu_cli.cli import console
+from shitu_cli.errors import ShituError
+
+COMMANDS = (
+    "prepare",
+    "train",
+    "evaluate",
+    "export",
+    "extract",
+    "index",
+    "search",
+    "demo",
+    "models",
+    "config_cmd",
+    "templates_cmd",
+)
+
+app = typer.Typer(
+    help="From a folder of labelled pictures to a deployed feature extractor: prepare, train, evaluate, export.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"shitu {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+) -> None:
+    """Without a command: where the workspace stands and what to do next."""
+    console.configure(quiet=quiet, as_json=False)
+    if context.invoked_subcommand is None:
+        from shitu_cli.cli.status import status
+
+        status()
+
+
+for _name in COMMANDS:
+    if importlib.util.find_spec(f"shitu_cli.cli.{_name}"):
+        importlib.import_module(f"shitu_cli.cli.{_name}").register(app)
+
+
+def main() -> None:
+    """Run `shitu` and leave with the exit code of what happened; a traceback only with --debug."""
+    debug = "--debug" in sys.argv
+    # --debug may stand anywhere, as people append it to the command that failed.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, prog_name="shitu", standalone_mode=True)
+    except ShituError as error:
+        if debug:
+            raise
+        console.show_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.reporter().warn("stopped by Ctrl-C")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        console.show_error(ShituError(f"unexpected: {text}", hint="run the command again with --debug and report it"))
+        sys.exit(1)

@@ -1,0 +1,33 @@
+"""What most commands begin with: the workspace and its config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shitu_cli.errors import UsageError
+from shitu_cli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
+
+
+def open_workspace(workspace: Path | None) -> Workspace:
+    """The workspace named by -w, by SHITU_WORKSPACE, or found from here upwards."""
+    return Workspace.find(workspace)
+
+
+def load_workspace_config(
+    workspace: Workspace,
+    config: Path | None = None,
+    overrides: Sequence[str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Config:
+    """The workspace's config, or the file given with -c, with overrides and flags applied."""
+    from shitu_cli.config.load import load_config
+
+    path = config or workspace.config_path
+    if not path.is_file():
+        raise UsageError(f"no config file at {path}", hint="shitu prepare ./data")
+    return load_config(path, list(overrides or ()), flags=dict(flags or {}))

@@ -1,0 +1,77 @@
+"""Options that several commands share, so that they are named and explained the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", "-w", help="Directory with shitu.yaml; default: here or above.", show_default=False),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Another config file, such as a PaddleClas one.", show_default=False),
+]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option("--override", "-o", help="Set a config value: -o Global.epochs=3 (repeatable).", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+EpochsOption = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="Passes over the training pictures.", show_default=False)
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Pictures per step and process.", show_default=False)
+]
+LrOption = Annotated[float | None, typer.Option("--lr", help="Highest learning rate.", show_default=False)]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, gpu or gpu:0.", show_default=False)]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Makes a run repeatable.", show_default=False)]
+WorkersOption = Annotated[
+    int | None, typer.Option("--num-workers", min=0, help="Threads that decode pictures.", show_default=False)
+]
+EvalDuringTrainOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--eval-during-train",
+        parser=lambda text: parse_bool("--eval-during-train", text),
+        metavar="true|false",
+        help="Measure recall after each epoch and keep the best model.",
+        show_default=False,
+    ),
+]
+
+
+def parse_bool(name: str, text: str | bool) -> bool:
+    """`true` or `false` in the usual spellings; typer.BadParameter otherwise."""
+    if isinstance(text, bool):
+        return text
+    value = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in value:
+        raise typer.BadParameter(f"{name}: got {text!r}, expected true or false")
+    return value[text.lower()]
+
+
+def flag_overrides(
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+    num_workers: int | None = None,
+    eval_during_train: bool | None = None,
+) -> dict[str, object]:
+    """The flags that were given, as dotted config keys; stronger than `-o`."""
+    given: dict[str, object] = {
+        "Global.epochs": epochs,
+        "DataLoader.Train.sampler.batch_size": batch_size,
+        "Optimizer.lr.learning_rate": lr,
+        "Global.device": device,
+        "Global.seed": seed,
+        "DataLoader.Train.loader.num_workers": num_workers,
+        "Global.eval_during_train": eval_during_train,
+    }
+    return {key: value for key, value in given.items() if value is not None}

@@ -1,0 +1,41 @@
+"""The config templates that come with the program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shitu_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Template:
+    """`summary` is the template's first comment line."""
+
+    name: str
+    path: Path
+    summary: str
+
+
+def templates_dir() -> Path:
+    """Where the templates lie: inside the installed package, or at the top of a source tree."""
+    inside = Path(__file__).parent / "templates"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "templates"
+
+
+def list_templates() -> list[Template]:
+    """All templates by name."""
+    found = []
+    for path in sorted(templates_dir().glob("*.yaml")):
+        with path.open(encoding="utf-8") as file:
+            found.append(Template(path.stem, path, file.readline().lstrip("# ").strip()))
+    return found
+
+
+def read_template(name: str) -> str:
+    """The text of template `name`; UsageError with the names there are otherwise."""
+    for template in list_templates():
+        if template.name == name:
+            return template.path.read_text(encoding="utf-8")
+    names = ", ".join(template.name for template in list_templates())
+    raise UsageError(f"no template named {name!r}; there are: {names}", hint="shitu templates")

@@ -1,0 +1,208 @@
+"""The workspace: the directory that holds `shitu.yaml`, its paths, its lock, and writing whole files only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from shitu_cli.errors import EnvironmentProblem, UsageError
+
+CONFIG_NAME = "shitu.yaml"
+
+
+class Workspace:
+    """A directory with `shitu.yaml`; `root` is absolute."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).resolve()
+
+    @property
+    def config_path(self) -> Path:
+        return self.root / CONFIG_NAME
+
+    @property
+    def lists_dir(self) -> Path:
+        return self.root / "lists"
+
+    @property
+    def output_dir(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def reports_dir(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def inference_dir(self) -> Path:
+        return self.root / "inference"
+
+    @property
+    def index_dir(self) -> Path:
+        return self.root / "index"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.root / ".shitu" / "cache"
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Workspace:
+        """The workspace of `start` (default: `SHITU_WORKSPACE`, else the current directory) or of its parents.
+
+        Raises UsageError when there is none.
+        """
+        named = start or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
+        if named is not None:
+            if (named / CONFIG_NAME).is_file():
+                return cls(named)
+            raise UsageError(f"{named} is not a workspace: no {CONFIG_NAME} in it", hint="shitu prepare ./data")
+        here = Path.cwd()
+        for directory in (here, *here.parents):
+            if (directory / CONFIG_NAME).is_file():
+                return cls(directory)
+        raise UsageError(f"no workspace: no {CONFIG_NAME} in {here} or above it", hint="shitu prepare ./data")
+
+    @classmethod
+    def create(cls, root: Path) -> Workspace:
+        """Make the directories of a workspace in `root`; what is there already stays as it is."""
+        workspace = cls(root)
+        try:
+            workspace.lists_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot(workspace.lists_dir, error) from error
+        return workspace
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold `name` for this process alone; a lock whose process is gone is taken over.
+
+        The file is locked through the system, so that a killed process leaves nothing behind.
+        Raises EnvironmentProblem when another process holds it.
+        """
+        path = self.root / ".shitu" / f"{name}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = path.open("a+")  # noqa: SIM115 (closed by the `with` below)
+        except OSError as error:
+            raise _cannot(path, error) from error
+        with handle:
+            if not _try_lock(handle):
+                handle.seek(0)
+                raise EnvironmentProblem(
+                    f"another `shitu {name}` (process {handle.read().strip() or '?'}) works in {self.root}",
+                    hint="wait for it or stop it; or use another workspace with -w",
+                )
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            try:
+                yield
+            finally:
+                handle.truncate(0)
+
+
+def _try_lock(handle: IO[str]) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            handle.seek(0)
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _cannot(path: Path, error: OSError) -> EnvironmentProblem:
+    hint = "free some space on that disk, then run the command again" if error.errno == 28 else None
+    return EnvironmentProblem(f"cannot write {path}: {error.strerror or error}", hint=hint)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """A file to write (`mode` "wb" or "w", UTF-8), which replaces `path` whole when the context ends well.
+
+    Written beside and synced first, so that a kill or a full disk leaves the former file untouched.
+    Raises EnvironmentProblem when the system refuses.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        encoding = None if "b" in mode else "utf-8"
+        with os.fdopen(descriptor, mode, encoding=encoding, newline=None if "b" in mode else "") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` in UTF-8, whole or not at all."""
+    with atomic_write(path, "w") as file:
+        file.write(text)
+
+
+def atomic_write_json(path: Path, value: object) -> None:
+    """Replace `path` by `value` as indented JSON, whole or not at all."""
+    atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def atomic_dir(path: Path) -> Iterator[Path]:
+    """A temporary directory beside `path` that takes its place when the context ends well; else it is removed."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    except OSError as error:
+        raise _cannot(path, error) from error
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        if path.exists():
+            former = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            os.replace(path, former / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(former, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename durable; systems that cannot open directories do without."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

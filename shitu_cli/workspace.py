@@ -87,7 +87,7 @@ class Workspace:
         path = self.root / ".shitu" / f"{name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = path.open("a+")  # noqa: SIM115 (closed by the `with` below)
+            handle = path.open("a+")
         except OSError as error:
             raise _cannot(path, error) from error
         with handle:

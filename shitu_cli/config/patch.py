@@ -1,0 +1,90 @@
+"""Editing values of a YAML text in place: comments, order and layout stay as they are, to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+
+from shitu_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Change:
+    """One edited value; `line` counts from 1; `old` is None for a key that was not there."""
+
+    key: str
+    line: int
+    old: str | None
+    new: str
+
+
+def patch_yaml(text: str, values: Mapping[str, object]) -> tuple[str, list[Change]]:
+    """Set dotted keys to scalars (or flat lists); returns the new text and what changed.
+
+    A list of one-key mappings (losses, transforms) is walked by number or by the entry's name. A missing last key
+    is added below its parent's first line. Raises ConfigError when a parent is missing too.
+    """
+    changes: list[Change] = []
+    for key, value in values.items():
+        text, change = _patch_one(text, key, value)
+        if change is not None:
+            changes.append(change)
+    return text, changes
+
+
+def yaml_scalar(value: object) -> str:
+    """`value` as YAML on one line."""
+    dumped = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
+    return dumped.removesuffix("\n").removesuffix("...").removesuffix("\n")
+
+
+def _patch_one(text: str, key: str, value: object) -> tuple[str, Change | None]:
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    parts = key.split(".")
+    parent: yaml.Node | None = node
+    for number, part in enumerate(parts[:-1]):
+        parent = _child(parent, part)
+        if parent is None:
+            raise ConfigError(f"{key}: the config has no {'.'.join(parts[: number + 1])}")
+    target = _child(parent, parts[-1])
+    new = yaml_scalar(value)
+    if target is None:
+        return _add(text, parent, key, parts[-1], new)
+    start, end = target.start_mark.index, target.end_mark.index
+    old = text[start:end]
+    if isinstance(target, yaml.ScalarNode) and target.style in ("|", ">"):
+        raise ConfigError(f"{key}: a block of text stands there, expected one value")
+    if yaml.safe_load(old or "null") == value:
+        return text, None
+    if not old:  # `key:` with nothing behind it
+        new = f" {new}" if text[start - 1 : start] == ":" else new
+    elif isinstance(target, yaml.CollectionNode) and not target.flow_style:
+        raise ConfigError(f"{key}: a block stands there, expected one value")
+    return text[:start] + new + text[end:], Change(key, target.start_mark.line + 1, old or None, new.strip())
+
+
+def _add(text: str, parent: yaml.Node | None, key: str, name: str, new: str) -> tuple[str, Change]:
+    if not isinstance(parent, yaml.MappingNode) or parent.flow_style or not parent.value:
+        raise ConfigError(f"{key}: cannot be added to the config, its block is not written over several lines")
+    first = parent.value[0][0].start_mark
+    newline = "\r\n" if "\r\n" in text else "\n"
+    # Composed indexes count characters; a byte-order mark or a dash before the first key stays where it is.
+    line = f"{name}: {new}{newline}{' ' * first.column}"
+    return text[: first.index] + line + text[first.index :], Change(key, first.line + 1, None, new)
+
+
+def _child(node: yaml.Node | None, part: str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            if name.value == part:
+                return value
+    elif isinstance(node, yaml.SequenceNode):
+        if part.isdigit():
+            return node.value[int(part)] if int(part) < len(node.value) else None
+        for item in node.value:
+            found = _child(item, part)
+            if found is not None:
+                return found
+    return None

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from shitu_cli.config.dump import dump_config
+from shitu_cli.config.load import load_config, parse_arch, resolve_path
+from shitu_cli.errors import ConfigError
+from shitu_cli.templates import list_templates, read_template
+
+TEMPLATES = [template.name for template in list_templates()]
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "shitu.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_load_and_survive_a_dump(name: str, tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, read_template(name)))
+    again = load_config(write(tmp_path, dump_config(config)))
+    assert dataclasses.replace(config, origins={}) == dataclasses.replace(again, origins={})
+
+
+def test_overrides_and_flags(tmp_path: Path) -> None:
+    path = write(tmp_path, read_template("general_v2"))
+    config = load_config(
+        path,
+        [
+            "Global.epochs=3",
+            "eval_during_train=False",
+            "Loss.Train.CELoss.epsilon=0.2",
+            "Optimizer.lr.learning_rate=1e-3",
+        ],
+        flags={"Global.epochs": 7},
+    )
+    assert config.Global.epochs == 7
+    assert config.Global.eval_during_train is False
+    assert config.Loss[0].args["epsilon"] == 0.2
+    assert config.Optimizer.lr.args["learning_rate"] == 0.001
+    assert config.origins["Global.epochs"] == "--epochs"
+    assert config.origins["Optimizer.lr.learning_rate"] == "-o Optimizer.lr.learning_rate"
+    line = read_template("general_v2").splitlines().index("Arch:") + 1
+    assert config.origins["Arch"] == f"{path}:{line}"
+
+
+def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = read_template("general_v2")
+    text = text.replace("  epochs: 100", "  epoch: 100").replace("save_interval: 1", "save_interval: often")
+    text = text.replace("name: BNNeck", "name: BNNek").replace(
+        "- CELoss:\n        weight: 1.0\n        epsilon", "- CELoss:\n        weight: 1.0\n        epsilom"
+    )
+    text = text.replace("- RandomRotation", "- TimmAutoAugment").replace("class_num: 1000", "class_num: 0")
+    lines = text.splitlines()
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text), ["Global.devise=cpu"])
+    details = caught.value.details
+    expected = {
+        "epoch: 100": "Global.epoch: unknown key (did you mean epochs?)",
+        "save_interval: often": "Global.save_interval: got 'often', expected a whole number",
+        "name: BNNek": "Arch.Neck: got 'BNNek', expected one of the 5 necks known (did you mean BNNeck?)",
+        "epsilom: 0.1": "Loss.Train.0.CELoss.epsilom: unknown key (did you mean epsilon?)",
+        "- TimmAutoAugment:": "TimmAutoAugment: PaddleClas has this transform, it is not supported here",
+        "class_num: 0": "Arch.Head.class_num: got 0, expected a number of at least 1",
+    }
+    for start, message in expected.items():
+        number = next(n for n, line in enumerate(lines, 1) if line.strip().startswith(start))
+        if start == "name: BNNek":
+            number -= 1  # the block's own line
+        assert any(
+            detail.startswith(f"{tmp_path / 'shitu.yaml'}:{number}: ") and message in detail for detail in details
+        ), (
+            message,
+            details,
+        )
+    assert "-o Global.devise: unknown key (did you mean device?)" in details
+    assert len(details) == len(expected) + 1
+    assert caught.value.message.endswith("7 problems in the config")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Global: [1, 2\n", "not valid YAML"),
+        ("- a\n- b\n", "expected a mapping with the blocks"),
+        ("", "expected a mapping with the blocks"),
+    ],
+)
+def test_files_beyond_use(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, text))
+
+
+def test_a_key_twice(tmp_path: Path) -> None:
+    text = read_template("general_v2").replace("  epochs: 100", "  epochs: 100\n  epochs: 5")
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text))
+    assert "Global.epochs: stands here a second time" in caught.value.details[0]
+
+
+def test_arch_of_a_plain_mapping() -> None:
+    arch = parse_arch({"Backbone": {"name": "PPLCNet_x0_5"}, "BackboneStopLayer": {"name": "flatten"}})
+    assert (arch.backbone.name, arch.stop_layer, arch.neck) == ("PPLCNet_x0_5", "flatten", None)
+    with pytest.raises(ConfigError) as caught:
+        parse_arch({"Backbone": {"name": "PPLCNet_x05"}, "Nek": {}})
+    assert len(caught.value.details) == 2
+
+
+def test_relative_paths_count_from_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "only_here").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    assert resolve_path(tmp_path, "lists/a.txt") == tmp_path / "lists/a.txt"
+    assert resolve_path(tmp_path, "only_here") == tmp_path / "here" / "only_here"
+    assert resolve_path(tmp_path, "/abs") == Path("/abs")

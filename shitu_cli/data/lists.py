@@ -1,0 +1,223 @@
+"""Image lists: `path<TAB>label[<TAB>id[<TAB>x1,y1,x2,y2]]` on each line, held compactly for millions of lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.errors import DataError
+from shitu_cli.workspace import atomic_write
+
+MAX_SHOWN = 50
+
+
+@dataclass
+class ImageList:
+    """Pictures with dense labels.
+
+    `labels` int64 [N] (-1: of no class, in a gallery only); `ids` int64 [N] or None: camera or sequence, pictures of
+    one label and one id are not compared; `boxes` float32 [N, 4] x1, y1, x2, y2 in pixels or None, a row of NaN
+    standing for the whole picture.
+    """
+
+    labels: np.ndarray
+    ids: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    source: Path | None = None
+    _text: bytes = field(default=b"", repr=False)
+    _offsets: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64), repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        paths: Sequence[str],
+        labels: Sequence[int] | np.ndarray,
+        ids: Sequence[int] | np.ndarray | None = None,
+        boxes: np.ndarray | None = None,
+        source: Path | None = None,
+    ) -> ImageList:
+        """A list of the given columns, all of one length."""
+        coded = [path.encode("utf-8", "surrogateescape") for path in paths]
+        offsets = np.zeros(len(coded) + 1, np.int64)
+        np.cumsum([len(item) for item in coded], out=offsets[1:])
+        as_ids = None if ids is None else np.asarray(ids, np.int64)
+        as_boxes = None if boxes is None else np.asarray(boxes, np.float32).reshape(-1, 4)
+        return cls(np.asarray(labels, np.int64), as_ids, as_boxes, source, b"".join(coded), offsets)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, index: int) -> str:
+        """The path as the list has it."""
+        start, stop = self._offsets[index], self._offsets[index + 1]
+        return self._text[start:stop].decode("utf-8", "surrogateescape")
+
+    def paths(self) -> list[str]:
+        return [self.path(index) for index in range(len(self))]
+
+    def file(self, index: int, image_root: Path) -> Path:
+        """The picture's file: absolute paths stay, others count from `image_root`."""
+        return Path(image_root, self.path(index))
+
+    def box(self, index: int) -> tuple[float, float, float, float] | None:
+        """The picture's box in pixels, None for the whole picture."""
+        if self.boxes is None or np.isnan(self.boxes[index, 0]):
+            return None
+        x1, y1, x2, y2 = (float(value) for value in self.boxes[index])
+        return x1, y1, x2, y2
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> ImageList:
+        """The pictures at `indices`, in that order."""
+        chosen = np.asarray(indices, np.int64)
+        ids = None if self.ids is None else self.ids[chosen]
+        boxes = None if self.boxes is None else self.boxes[chosen]
+        return ImageList.of([self.path(i) for i in chosen], self.labels[chosen], ids, boxes, self.source)
+
+
+def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
+    """Read a list of this program or of PaddleClas (separated by tab, else by the last spaces).
+
+    `delimiter` forces a separator. Raises DataError with every malformed line as `file:line: reason`.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read the list {path}: {error.strerror or error}", hint="shitu prepare ./data writes the lists"
+        ) from None
+    text = data.decode("utf-8-sig", "surrogateescape")
+    paths: list[str] = []
+    labels: list[int] = []
+    ids: list[int] = []
+    boxes: dict[int, tuple[float, ...]] = {}
+    problems: list[str] = []
+    with_ids = False
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line.strip():
+            continue
+        try:
+            name, rest = _columns(line, delimiter)
+            label = _whole(rest[0], "label")
+            picture_id = -1 if len(rest) < 2 or rest[1] == "-" else _whole(rest[1], "id")
+            if len(rest) == 3:
+                boxes[len(paths)] = _box(rest[2])
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}")
+            continue
+        with_ids |= len(rest) > 1 and rest[1] != "-"
+        paths.append(name)
+        labels.append(label)
+        ids.append(picture_id)
+    if problems:
+        more = [f"... and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
+        raise DataError(
+            f"{path}: {len(problems)} of {len(problems) + len(paths)} lines cannot be read",
+            details=problems[:MAX_SHOWN] + more,
+            hint="write path<TAB>label on each line, or let shitu prepare write the lists",
+        )
+    array = None
+    if boxes:
+        array = np.full((len(paths), 4), np.nan, np.float32)
+        for index, box in boxes.items():
+            array[index] = box
+    return ImageList.of(paths, labels, ids if with_ids else None, array, path)
+
+
+def _columns(line: str, delimiter: str | None) -> tuple[str, list[str]]:
+    """The path, and the columns behind it: label, id, box."""
+    if delimiter is None and "\t" not in line:
+        # Without tabs the path may hold spaces: the numbers at the end are the columns.
+        words = line.strip().split(" ")
+        tail: list[str] = []
+        while len(words) > 1 and len(tail) < 2 and _is_whole(words[-1]):
+            tail.insert(0, words.pop())
+        name = " ".join(words).rstrip()
+        if not tail:
+            raise ValueError(f"expected path and label, got {line.strip()[:80]!r}")
+        return name, tail
+    parts = [part.strip() for part in line.split(delimiter or "\t")]
+    if not 2 <= len(parts) <= 4 or not parts[0]:
+        raise ValueError(f"expected path, label[, id[, box]], got {len(parts)} column{'s' if len(parts) != 1 else ''}")
+    return parts[0], parts[1:]
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+
+
+def _whole(text: str, what: str) -> int:
+    if not _is_whole(text) or len(text) > 18:
+        raise ValueError(f"{what} {text[:40]!r} is not a whole number")
+    return int(text)
+
+
+def _box(text: str) -> tuple[float, ...]:
+    try:
+        box = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        box = ()
+    if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]):
+        raise ValueError(f"box {text[:60]!r} is not x1,y1,x2,y2 with x1 < x2 and y1 < y2")
+    return box
+
+
+def write_list(path: Path, images: ImageList) -> None:
+    """Write a list that `read_list` reads back; whole or not at all. Raises DataError for a path with a line break."""
+    with atomic_write(path) as file:
+        for index in range(len(images)):
+            name = images.path(index)
+            if "\t" in name or "\n" in name or "\r" in name:
+                raise DataError(f"{name!r}: a file name with a tab or a line break does not fit into a list")
+            columns = [name, str(images.labels[index])]
+            box = images.box(index)
+            if images.ids is not None or box is not None:
+                columns.append(str(images.ids[index]) if images.ids is not None else "-")
+            if box is not None:
+                columns.append(",".join(f"{value:g}" for value in box))
+            file.write("\t".join(columns).encode("utf-8", "surrogateescape") + b"\n")
+
+
+def read_label_map(path: Path) -> dict[str, int]:
+    """Class name → dense label, in the order of the labels; DataError names bad lines."""
+    names: dict[str, int] = {}
+    problems = []
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the label map {path}: {error}") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        label, separator, name = line.removesuffix("\r").partition("\t")
+        if not separator and " " in line:
+            label, separator, name = line.removesuffix("\r").partition(" ")
+        if not separator or not _is_whole(label):
+            problems.append(f"{path}:{number}: expected label<TAB>name, got {line[:80]!r}")
+        elif name in names:
+            problems.append(f"{path}:{number}: {name!r} has label {names[name]} already")
+        else:
+            names[name] = int(label)
+    if problems:
+        raise DataError(f"{path}: {len(problems)} lines cannot be read", details=problems[:MAX_SHOWN])
+    return names
+
+
+def write_label_map(path: Path, names: Mapping[str, int]) -> None:
+    """Write `label<TAB>name` lines, ordered by label."""
+    with atomic_write(path, "w") as file:
+        for name, label in sorted(names.items(), key=lambda item: item[1]):
+            file.write(f"{label}\t{name}\n")
+
+
+def relative_to(path: str | os.PathLike[str], root: Path) -> str:
+    """`path` below `root` with forward slashes, or absolute when it lies elsewhere."""
+    try:
+        return Path(path).relative_to(root).as_posix()
+    except ValueError:
+        return Path(path).as_posix()

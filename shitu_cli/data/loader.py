@@ -1,0 +1,169 @@
+"""Batches from a dataset, decoded by threads ahead of the one who asks; results never depend on their number.
+
+OpenCV releases the interpreter's lock, so threads decode on all cores without the start-up time, the copies and the
+hangs of worker processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from shitu_cli.data.batch import Batch
+from shitu_cli.errors import DataError
+
+AHEAD = 3  # batches being decoded while one is used
+CHUNK = 8  # pictures per task
+NO_RANDOMNESS = np.random.default_rng(0)
+
+
+class Pictures(Protocol):
+    """What a loader needs of a dataset."""
+
+    labels: np.ndarray
+
+    def load(self, index: int, rng: np.random.Generator) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+
+class Batches(Protocol):
+    """What a loader needs of a sampler."""
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def __iter__(self) -> Iterator[list[int]]: ...
+
+    def __len__(self) -> int: ...
+
+
+class _Reader:
+    """Decodes lists of indices into batches, in order, some ahead."""
+
+    def __init__(self, dataset: Pictures, num_workers: int | None, on_error: str) -> None:
+        self.dataset, self.on_error = dataset, on_error
+        self.workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+        self.skipped: dict[int, str] = {}
+
+    def batches(self, groups: Iterable[Sequence[int]], seed: tuple[int, ...] | None) -> Iterator[Batch]:
+        """One batch per group; `seed` starts each picture's own random numbers, None means none are used."""
+        if self.workers == 0:
+            for group in groups:
+                yield self._assemble(group, [self._load(_numbered(group), seed)])
+            return
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="shitu-loader")
+        waiting: deque[tuple[Sequence[int], list[Future[list[np.ndarray | None]]]]] = deque()
+        try:
+            for group in groups:
+                numbered = _numbered(group)
+                parts = [numbered[start : start + CHUNK] for start in range(0, len(group), CHUNK)]
+                waiting.append((group, [pool.submit(self._load, part, seed) for part in parts]))
+                if len(waiting) > AHEAD:
+                    yield self._finish(*waiting.popleft())
+            while waiting:
+                yield self._finish(*waiting.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _finish(self, group: Sequence[int], futures: list[Future[list[np.ndarray | None]]]) -> Batch:
+        return self._assemble(group, [future.result() for future in futures])
+
+    def _load(self, group: Sequence[tuple[int, int]], seed: tuple[int, ...] | None) -> list[np.ndarray | None]:
+        loaded: list[np.ndarray | None] = []
+        for index, repeat in group:
+            rng = NO_RANDOMNESS if seed is None else np.random.default_rng((*seed, index, repeat))
+            try:
+                loaded.append(self.dataset.load(index, rng))
+            except DataError as error:
+                if self.on_error != "skip":
+                    raise
+                self.skipped[index] = error.message
+                loaded.append(None)
+        return loaded
+
+    def _assemble(self, group: Sequence[int], parts: Sequence[Sequence[np.ndarray | None]]) -> Batch:
+        images = [image for part in parts for image in part]
+        kept = np.asarray([index for index, image in zip(group, images, strict=True) if image is not None], np.int64)
+        present = [image for image in images if image is not None]
+        shapes = {image.shape for image in present}
+        if len(shapes) > 1:
+            raise DataError(
+                f"the transforms leave pictures of different sizes: {', '.join(str(s) for s in sorted(shapes)[:3])}",
+                hint="end transform_ops with a ResizeImage of a fixed size or a crop",
+            )
+        stacked = np.stack(present) if present else np.empty((0, 1, 1, 3), np.uint8)
+        return Batch(stacked, self.dataset.labels[kept], kept)
+
+
+def _numbered(group: Sequence[int]) -> list[tuple[int, int]]:
+    """Each index with how often it came before in this batch: PKSampler repeats pictures, which must differ."""
+    seen: Counter[int] = Counter()
+    numbered = []
+    for index in group:
+        numbered.append((index, seen[index]))
+        seen[index] += 1
+    return numbered
+
+
+class BatchLoader:
+    """Training batches: `for batch in loader.epoch(e)`. A picture's random changes follow from (seed, epoch, index).
+
+    `num_workers` threads decode (None: one per core, 0: the caller itself). `on_error` "skip" leaves unreadable
+    pictures out and notes them in `skipped` (index → reason); "raise" ends with a DataError that names the file.
+    """
+
+    def __init__(
+        self,
+        dataset: Pictures,
+        sampler: Batches,
+        *,
+        seed: int,
+        num_workers: int | None = None,
+        on_error: str = "raise",
+    ) -> None:
+        self.dataset, self.sampler, self.seed = dataset, sampler, seed
+        self._reader = _Reader(dataset, num_workers, on_error)
+        self.skipped = self._reader.skipped
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `epoch` (from 0), from batch `start_step` on."""
+        self.sampler.set_epoch(epoch)
+        groups = (group for step, group in enumerate(self.sampler) if step >= start_step)
+        return self._reader.batches(groups, (self.seed, epoch))
+
+
+class SequentialLoader:
+    """Pictures `start` to `stop` in the list's order, without randomness: for features."""
+
+    def __init__(
+        self,
+        dataset: Pictures,
+        batch_size: int,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        num_workers: int | None = None,
+        on_error: str = "raise",
+    ) -> None:
+        self.start, self.stop = start, len(dataset) if stop is None else stop
+        self.batch_size = batch_size
+        self._reader = _Reader(dataset, num_workers, on_error)
+        self.skipped = self._reader.skipped
+
+    def __len__(self) -> int:
+        return -(-(self.stop - self.start) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        groups = (
+            range(first, min(first + self.batch_size, self.stop))
+            for first in range(self.start, self.stop, self.batch_size)
+        )
+        return self._reader.batches(groups, None)

@@ -1,0 +1,273 @@
+"""Pictures → transforms → samplers → batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from shitu_cli.config.schema import Component, DatasetConfig, SamplerConfig
+from shitu_cli.data.batch import to_input
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.images import decode_image
+from shitu_cli.data.lists import ImageList, write_list
+from shitu_cli.data.loader import BatchLoader, SequentialLoader
+from shitu_cli.data.samplers import build_sampler
+from shitu_cli.data.transforms import Normalization, build_transforms
+from shitu_cli.errors import ConfigError, DataError
+
+TRAIN_OPS = (
+    Component("RandCropImage", {"size": 24}),
+    Component("RandFlipImage", {}),
+    Component("NormalizeImage", {"scale": "1.0/255.0"}),
+)
+RNG = np.random.default_rng(0)
+
+
+def ops(*names: str, **args: object) -> list[Component]:
+    return [Component(name, dict(args)) for name in names]
+
+
+@pytest.fixture(scope="module")
+def dataset(make_images: Callable[..., dict[str, list[Path]]], tmp_path_factory: pytest.TempPathFactory) -> RecDataset:
+    root = tmp_path_factory.mktemp("data")
+    made = make_images(root, classes=5, per_class=7)
+    files = [(path.relative_to(root).as_posix(), label) for label, paths in enumerate(made.values()) for path in paths]
+    write_list(root / "list.txt", ImageList.of([p for p, _ in files], [label for _, label in files]))
+    return RecDataset(DatasetConfig("ImageNetDataset", str(root), "list.txt", TRAIN_OPS), root)
+
+
+# ----------------------------------------------------------------------------------------------- pictures
+
+
+def test_decode_is_rgb_and_reads_any_path(tmp_path: Path) -> None:
+    picture = np.zeros((8, 6, 3), np.uint8)
+    picture[:, :, 2] = 200  # red, in OpenCV's order
+    path = tmp_path / "图 片.png"
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    image = decode_image(path)
+    assert image.shape == (8, 6, 3) and image[0, 0].tolist() == [200, 0, 0]
+    assert decode_image(path, box=(1, 2, 4, 100)).shape == (6, 3, 3)
+
+
+@pytest.mark.parametrize("kind", ["grey", "alpha", "16 bit"])
+def test_decode_makes_three_channels(kind: str, tmp_path: Path) -> None:
+    shape = {"grey": (5, 5), "alpha": (5, 5, 4), "16 bit": (5, 5, 3)}[kind]
+    picture = np.full(shape, 40000 if kind == "16 bit" else 90, np.uint16 if kind == "16 bit" else np.uint8)
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    image = decode_image(tmp_path / "a.png")
+    assert image.dtype == np.uint8 and image.shape == (5, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "the file is empty"), (b"hello", "not a picture"), (None, "No such file")]
+)
+def test_broken_files_are_named(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        decode_image(path)
+    assert caught.value.message.startswith(str(path)) and message in caught.value.message
+
+
+# ----------------------------------------------------------------------------------------------- transforms
+
+
+def test_golden_transforms(golden_dir: Path, shared_dir: Path) -> None:
+    golden = json.loads((golden_dir / "transforms.json").read_text())
+    image = decode_image(shared_dir / golden["image"])
+    for name, expected in golden["transforms"].items():
+        parts = [Component(key, value or {}) for op in expected["ops"] for key, value in op.items()]
+        transform = build_transforms(parts)
+        got = to_input(transform(image, RNG)[None], transform.normalize)[0]
+        assert list(got.shape) == expected["shape"], name
+        assert got.mean() == pytest.approx(expected["mean"], abs=1e-5), name
+        assert got.std() == pytest.approx(expected["std"], abs=1e-5), name
+        corner = np.asarray(expected["corner"])
+        np.testing.assert_allclose(got[:, : corner.shape[1], : corner.shape[2]], corner, atol=1e-5, err_msg=name)
+
+
+def test_to_input_is_plain_arithmetic() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (3, 5, 4, 3)).astype(np.uint8)
+    norm = Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7), 1 / 255)
+    expected = ((images / 255 - norm.mean) / norm.std).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(to_input(images, norm), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Component("RandCropImage", {"size": [20, 30], "scale": [0.2, 1.0]}),
+        Component("RandCropImageV2", {"size": [20, 30]}),
+        Component("CropImage", {"size": [20, 30]}),
+        Component("ResizeImage", {"size": [20, 30]}),
+    ],
+)
+@pytest.mark.parametrize("shape", [(40, 60, 3), (25, 10, 3), (7, 90, 3)])
+def test_sizes_are_width_and_height(op: Component, shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(2).integers(0, 256, shape).astype(np.uint8)
+    transform = build_transforms([op])
+    for seed in range(20):
+        assert transform(image, np.random.default_rng(seed)).shape == (30, 20, 3)
+    assert transform.output_size == (30, 20)
+
+
+@pytest.mark.parametrize("name", ["RandomRotation", "ColorJitter", "RandAugment", "AugMix", "RandomErasing"])
+def test_augmentation_keeps_form_and_repeats(name: str) -> None:
+    args = {"ColorJitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}.get(name, {})
+    image = np.random.default_rng(3).integers(0, 256, (33, 21, 3)).astype(np.uint8)
+    keep = image.copy()
+    transform = build_transforms([Component(name, args)])
+    changed = 0
+    for seed in range(30):
+        out = transform(image, np.random.default_rng(seed))
+        assert out.shape == image.shape and out.dtype == np.uint8
+        np.testing.assert_array_equal(out, transform(image, np.random.default_rng(seed)))
+        changed += int((out != image).any())
+    assert changed >= 8
+    np.testing.assert_array_equal(image, keep)
+
+
+def test_erasing_behind_normalisation_leaves_floats() -> None:
+    image = np.full((16, 16, 3), 200, np.uint8)
+    transform = build_transforms([*ops("NormalizeImage"), Component("RandomErasing", {"EPSILON": 1.0})])
+    out = transform(image, RNG)
+    assert transform.normalize is None
+    assert out.dtype == np.float32 and out.shape == (3, 16, 16)
+    assert (out == 0).any() and not (out == 0).all()
+
+
+def test_all_wrong_operations_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_transforms([Component("RandCropImage", {}), Component("Nope"), Component("CropImage", {"sice": 3})])
+    assert len(caught.value.details) == 3
+
+
+# ----------------------------------------------------------------------------------------------- samplers
+
+
+LABELS = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_plain_sampler_over_processes(world: int, drop_last: bool) -> None:
+    config = SamplerConfig(batch_size=4, shuffle=True, drop_last=drop_last)
+    samplers = [build_sampler(config, LABELS, seed=1, rank=rank, world=world) for rank in range(world)]
+    parts = [list(sampler) for sampler in samplers]
+    assert len({len(part) for part in parts}) == 1 == len({len(sampler) for sampler in samplers})
+    seen = [index for part in parts for batch in part for index in batch]
+    assert len(seen) == len(set(seen))
+    if not drop_last:
+        assert len(LABELS) - len(seen) < world
+    assert all(batch for part in parts for batch in part)
+    wide = list(build_sampler(SamplerConfig(batch_size=4 * world, shuffle=True), LABELS, seed=1))
+    for step in range(len(parts[0])):
+        assert sorted(i for part in parts for i in part[step]) == sorted(wide[step])
+
+
+def test_epochs_differ_and_repeat() -> None:
+    sampler = build_sampler(SamplerConfig(batch_size=8, shuffle=True), LABELS, seed=5)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+
+
+@pytest.mark.parametrize("method", ["sample_avg_prob", "id_avg_prob"])
+def test_pk_batches(method: str) -> None:
+    config = SamplerConfig("PKSampler", 12, args={"sample_per_id": 3, "sample_method": method})
+    sampler = build_sampler(config, LABELS, seed=0)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 55 // 12
+    for batch in batches:
+        labels, counts = np.unique(LABELS[batch], return_counts=True)
+        assert len(labels) == 4 and set(counts) == {3}
+        for label in labels[labels >= 2]:  # classes of three or more pictures repeat none
+            own = [i for i in batch if LABELS[i] == label]
+            assert len(set(own)) == 3
+
+
+def test_pk_that_cannot_be_fed_names_numbers_that_can() -> None:
+    config = SamplerConfig("PKSampler", 64, args={"sample_per_id": 4})
+    with pytest.raises(DataError) as caught:
+        build_sampler(config, LABELS, seed=0)
+    assert "needs 16 classes, the list has 10" in caught.value.message
+    assert caught.value.hint is not None and "--batch-size 40" in caught.value.hint
+    build_sampler(SamplerConfig("PKSampler", 40, args={"sample_per_id": 4}), LABELS, seed=0)
+    with pytest.raises(ConfigError, match="not a multiple"):
+        build_sampler(SamplerConfig("PKSampler", 10, args={"sample_per_id": 4}), LABELS, seed=0)
+
+
+def test_class_balanced_evens_out() -> None:
+    sampler = build_sampler(SamplerConfig("ClassBalancedSampler", 55, args={}), LABELS, seed=0)
+    drawn = np.zeros(10)
+    for epoch in range(60):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            drawn += np.bincount(LABELS[batch], minlength=10)
+    assert drawn.max() / drawn.min() < 1.5
+
+
+# ----------------------------------------------------------------------------------------------- loader
+
+
+def test_batches_do_not_depend_on_the_workers(dataset: RecDataset) -> None:
+    def run(workers: int, start: int = 0) -> list[tuple[bytes, list[int]]]:
+        sampler = build_sampler(SamplerConfig(batch_size=6, shuffle=True), dataset.labels, seed=3)
+        loader = BatchLoader(dataset, sampler, seed=3, num_workers=workers)
+        return [(batch.images.tobytes(), batch.indices.tolist()) for batch in loader.epoch(2, start)]
+
+    alone = run(0)
+    assert alone == run(1) == run(4)
+    assert run(2, start=3) == alone[3:]
+    assert len({images for images, _ in alone}) == len(alone)
+
+
+def test_repeated_pictures_of_a_batch_differ(dataset: RecDataset) -> None:
+    config = SamplerConfig("PKSampler", 18, args={"sample_per_id": 9})
+    loader = BatchLoader(dataset, build_sampler(config, dataset.labels, seed=0), seed=0, num_workers=2)
+    batch = next(iter(loader.epoch(0)))
+    looks = {(int(i), image.tobytes()) for i, image in zip(batch.indices, batch.images, strict=True)}
+    assert len(set(batch.indices.tolist())) < len(looks) == 18
+
+
+def test_a_broken_picture_ends_or_is_skipped(dataset: RecDataset, tmp_path: Path) -> None:
+    good = [dataset.path(i) for i in range(5)]
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    names = [*(str(p) for p in good), "broken.jpg"]
+    write_list(tmp_path / "l.txt", ImageList.of(names, [0] * 6))
+    broken = RecDataset(DatasetConfig("ImageNetDataset", ".", "l.txt", TRAIN_OPS), tmp_path)
+    for workers in (0, 2):
+        with pytest.raises(DataError, match=r"broken\.jpg: not a picture.*picture 6 of"):
+            list(SequentialLoader(broken, 4, num_workers=workers))
+    loader = SequentialLoader(broken, 4, num_workers=2, on_error="skip")
+    assert [batch.indices.tolist() for batch in loader] == [[0, 1, 2, 3], [4]]
+    assert list(loader.skipped) == [5]
+
+
+def test_pictures_of_different_sizes_are_explained(dataset: RecDataset, tmp_path: Path) -> None:
+    (tmp_path / "s.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    write_list(tmp_path / "l.txt", ImageList.of(["s.png", str(dataset.path(0))], [0, 0]))
+    raw = RecDataset(DatasetConfig("ImageNetDataset", ".", "l.txt", ()), tmp_path)
+    with pytest.raises(DataError, match="different sizes"):
+        list(SequentialLoader(raw, 2))
+
+
+def test_an_abandoned_epoch_stops_its_threads(dataset: RecDataset) -> None:
+    import threading
+
+    loader = BatchLoader(dataset, build_sampler(SamplerConfig(batch_size=4), dataset.labels), seed=0, num_workers=2)
+    batches = loader.epoch(0)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    for thread in threading.enumerate():
+        if thread.name.startswith("shitu-loader"):
+            thread.join(timeout=10)
+            assert not thread.is_alive()

@@ -82,7 +82,9 @@ def compare_runs(saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch:
     if saved.get("label_map") != now.get("label_map") and saved.get("label_map") is not None:
         result.refused.append("lists/label_map.txt changed: the head's classes would mean something else")
     if saved.get("class_num") != now.get("class_num"):
-        result.refused.append(f"classes in the training list: {saved.get('class_num')} then, {now.get('class_num')} now")
+        result.refused.append(
+            f"classes in the training list: {saved.get('class_num')} then, {now.get('class_num')} now"
+        )
     if saved.get("train_list") != now.get("train_list"):
         text = f"the training list changed ({saved.get('samples')} images then, {now.get('samples')} now)"
         if mid_epoch:

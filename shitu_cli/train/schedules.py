@@ -22,7 +22,14 @@ class Schedule:
     """Warm-up followed by `after`; both are counted in units of epochs when `by_epoch`."""
 
     def __init__(
-        self, after: Rate, *, warmup_units: int, warmup_start: float, warmup_end: float, by_epoch: bool, epoch_steps: int
+        self,
+        after: Rate,
+        *,
+        warmup_units: int,
+        warmup_start: float,
+        warmup_end: float,
+        by_epoch: bool,
+        epoch_steps: int,
     ) -> None:
         self._after = after
         self._warmup_units = warmup_units

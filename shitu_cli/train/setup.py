@@ -100,9 +100,7 @@ def build_training(
     )
 
 
-def _build_network(
-    config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None
-) -> tuple[nn.Layer, nn.Layer]:
+def _build_network(config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None) -> tuple[nn.Layer, nn.Layer]:
     """Network and loss with stable parameter names (the optimiser's state is keyed by them)."""
     with paddle.utils.unique_name.guard():
         model = build_rec_model(config.Arch)

@@ -164,7 +164,9 @@ class Trainer:
         """Add this batch's gradients; the loss parts as numbers and the number of samples over all ranks."""
         training = self.training
         if batch is None:
-            raise DataError("the data ended before the epoch did", hint="the sampler's length is wrong; please report it")
+            raise DataError(
+                "the data ended before the epoch did", hint="the sampler's length is wrong; please report it"
+            )
         own = len(batch.labels)
         images = to_tensor(batch.images, training.dataset)
         labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
@@ -217,7 +219,9 @@ class Trainer:
         bar.advance(1, **fields)
         if state.step_in_epoch % max(1, self._config.print_batch_step) == 0:
             shown = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "epoch")
-            self._log.line(f"epoch {fields['epoch']} batch {state.step_in_epoch}/{self.training.steps_per_epoch}: {shown}")
+            self._log.line(
+                f"epoch {fields['epoch']} batch {state.step_in_epoch}/{self.training.steps_per_epoch}: {shown}"
+            )
             self._log.record("train", epoch=state.epoch + 1, step=state.global_step, lr=rate, **parts)
         if self._steps_here == ESTIMATE_AFTER_STEPS:
             self._estimate()

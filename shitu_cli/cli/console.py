@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from shitu_cli.errors import ShituError
-from shitu_cli.reporting import Bar, Reporter
+from shitu_cli.reporting import Bar, Reporter, SilentReporter
 
 _state: dict[str, bool] = {"quiet": False, "json": False}
 
@@ -118,6 +118,11 @@ class RichReporter:
 def reporter() -> Reporter:
     """What commands hand to the inner layers."""
     return RichReporter()
+
+
+def silent() -> Reporter:
+    """For processes that must not speak beside another."""
+    return SilentReporter()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

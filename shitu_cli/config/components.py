@@ -112,7 +112,7 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
             "RandCropImageV2": "size!",
             "RandFlipImage": "flip_code",
             "Pad": "padding! padding_mode fill backend",
-            "RandomRotation": "prob degrees interpolation",
+            "RandomRotation": "prob degrees interpolation padding_mode",
             "RandomErasing": "EPSILON sl sh r1 attempt use_log_aspect mode mean",
             "ColorJitter": "prob brightness contrast saturation hue",
             "RandAugment": "num_layers magnitude fillcolor",

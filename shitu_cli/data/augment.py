@@ -11,11 +11,21 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 
 class RandomRotation:
-    """Turn by up to `degrees` about the middle with chance `prob`; what comes into view is black."""
+    """Turn by up to `degrees` about the middle with chance `prob`.
+
+    What comes into view is black, or with `padding_mode: reflect` the picture mirrored at its border.
+    """
 
     def __init__(
-        self, prob: float = 0.5, degrees: float | Sequence[float] = 90, interpolation: str = "bilinear"
+        self,
+        prob: float = 0.5,
+        degrees: float | Sequence[float] = 90,
+        interpolation: str = "bilinear",
+        padding_mode: str = "constant",
     ) -> None:
+        if padding_mode not in ("constant", "reflect"):
+            raise ValueError(f"padding_mode {padding_mode!r} is not one of constant, reflect")
+        self.border = cv2.BORDER_REFLECT_101 if padding_mode == "reflect" else cv2.BORDER_CONSTANT
         self.prob = prob
         self.low, self.high = (-degrees, degrees) if isinstance(degrees, (int, float)) else degrees
         self.method = cv2.INTER_NEAREST if interpolation == "nearest" else cv2.INTER_LINEAR
@@ -25,7 +35,7 @@ class RandomRotation:
             return image
         height, width = image.shape[:2]
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rng.uniform(self.low, self.high), 1.0)
-        return cv2.warpAffine(image, turn, (width, height), flags=self.method)
+        return cv2.warpAffine(image, turn, (width, height), flags=self.method, borderMode=self.border)
 
 
 class ColorJitter:

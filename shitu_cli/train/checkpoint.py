@@ -140,7 +140,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Pickle a plain name → array dict as `paddle.load` reads it, atomically; returns its sha256 and size."""
     with atomic_write(path, "wb") as file:
         hashing = _Hashing(file)
-        pickle.dump(dict(arrays), hashing, protocol=4)  # type: ignore[arg-type]
+        pickle.dump(dict(arrays), hashing, protocol=4)
     return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.size}
 
 

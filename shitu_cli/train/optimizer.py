@@ -46,10 +46,14 @@ class OptimizerStep:
     def lr(self, step: int) -> float:
         return self.schedule.lr(step)
 
-    def step(self, step: int) -> None:
+    def step(self, step: int, scaler: Any = None) -> None:
         """Apply the accumulated gradients with the rate of optimiser step `step`, then forget them."""
         self.optimizer.set_lr(self.schedule.lr(step))
-        self.optimizer.step()
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
         self.optimizer.clear_grad(set_to_zero=False)
 
     def state_dict(self, step: int) -> dict[str, np.ndarray | dict[str, float]]:

@@ -49,11 +49,11 @@ class ProcessGroup(Ranks):
     def __init__(self) -> None:
         import paddle.distributed as dist
 
+        _exit_with_parent()
         _init_quietly()
         self._dist = dist
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
-        _exit_with_parent()
 
     def sum_vector(self, values: Sequence[float]) -> list[float]:
         tensor = paddle.to_tensor(np.asarray(values, dtype=np.float64))

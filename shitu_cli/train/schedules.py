@@ -44,12 +44,17 @@ class Schedule:
             return self._warmup_start + (self._warmup_end - self._warmup_start) * unit / self._warmup_units
         return self._after(unit - self._warmup_units)
 
-    def on_result(self, value: float, memory: dict[str, float]) -> None:
-        """An evaluation's score or an epoch's loss has arrived; only ReduceOnPlateau listens."""
+    def on_result(self, value: float, better: str, memory: dict[str, float]) -> None:
+        """A result has arrived: an epoch's loss (`better` "min") or an evaluation's score ("max").
+
+        Only ReduceOnPlateau listens.
+        """
 
 
 class PlateauSchedule(Schedule):
-    """Multiply the rate by `factor` when the watched value has not improved for more than `patience` epochs.
+    """Multiply the rate by `factor` when there was no improvement for more than `patience` results.
+
+    `mode` "min" watches the training loss of each epoch, "max" the score of each evaluation.
 
     `memory` is LoopState.schedule: `scale`, `best`, `bad`, `cooldown`.
     """
@@ -88,7 +93,9 @@ class PlateauSchedule(Schedule):
         """Continue with the rate that a resumed run had."""
         self._current = memory.get("rate", self._current)
 
-    def on_result(self, value: float, memory: dict[str, float]) -> None:
+    def on_result(self, value: float, better: str, memory: dict[str, float]) -> None:
+        if better != self._mode:
+            return
         if memory.get("cooldown", 0) > 0:
             memory["cooldown"] -= 1
             memory["rate"] = self._current

@@ -46,7 +46,14 @@ class Training:
 
 
 def build_training(
-    config: Config, base_dir: Path, *, device: str, ranks: Ranks, threads: int, init_from: Path | None = None
+    config: Config,
+    base_dir: Path,
+    *,
+    device: str,
+    ranks: Ranks,
+    threads: int,
+    init_from: Path | None = None,
+    resuming: bool = False,
 ) -> Training:
     """Data, network, loss and optimiser of a run.
 
@@ -62,15 +69,19 @@ def build_training(
     seed_everything(seed)
     dataset = RecDataset(split.dataset, base_dir)
     check_labels(config, dataset.labels, list_path)
-    sampler = build_sampler(split.sampler, dataset.labels, seed=seed, rank=ranks.rank, world=ranks.world)
-    loader = BatchLoader(dataset, sampler, seed=seed, num_workers=split.loader.num_workers)
+    sampler = build_sampler(
+        split.sampler, dataset.labels, seed=seed, rank=ranks.rank, world=ranks.world, ids=dataset.ids
+    )
+    loader = BatchLoader(
+        dataset, sampler, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
+    )
     steps = min(len(sampler), config.Global.iter_per_epoch or len(sampler))
     if steps == 0:
         raise ConfigError(
             f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
             hint=f"shitu train --batch-size {max(1, len(dataset) // 2)}",
         )
-    model, loss = _build_network(config, base_dir, ranks, init_from)
+    model, loss = _build_network(config, base_dir, ranks, init_from, resuming)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
     optimizer = build_optimizer(config.Optimizer, parameters, epochs=config.Global.epochs, steps_per_epoch=updates)
@@ -100,12 +111,16 @@ def build_training(
     )
 
 
-def _build_network(config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None) -> tuple[nn.Layer, nn.Layer]:
+def _build_network(
+    config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None, resuming: bool
+) -> tuple[nn.Layer, nn.Layer]:
     """Network and loss with stable parameter names (the optimiser's state is keyed by them)."""
     with paddle.utils.unique_name.guard():
         model = build_rec_model(config.Arch)
         loss = build_loss(config.Loss)
-    if init_from is not None:
+    if resuming:
+        pass  # the checkpoint brings all weights
+    elif init_from is not None:
         load_weights(model, init_from, allow_missing_prefixes=("head.",))
     elif config.Global.pretrained_model:
         load_weights(model, resolve_path(base_dir, config.Global.pretrained_model))

@@ -48,6 +48,7 @@ class LoopState:
     schedule: dict[str, float] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
     ema_updates: int = 0
+    evaluation_due: bool = False
     progress: Progress = field(default_factory=Progress)
     rng: list[dict[str, Any]] = field(default_factory=list)
 

@@ -6,10 +6,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,11 @@ from shitu_cli.errors import DataError, TrainingError
 from shitu_cli.reporting import Bar, Reporter
 from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
 from shitu_cli.train.input import to_tensor
-from shitu_cli.train.log import RunLog, format_bytes, format_seconds, peak_memory_bytes
-from shitu_cli.train.optimizer import count_parameters
+from shitu_cli.train.log import RunLog, format_seconds
 from shitu_cli.train.setup import Training
 from shitu_cli.train.state import LoopState, Progress, capture_rng, restore_rng
 
-Evaluate = Callable[[paddle.nn.Layer], dict[str, float]]
-ESTIMATE_AFTER_STEPS = 5
+Evaluate = Callable[[paddle.nn.Layer], Mapping[str, float]]
 
 
 class _StopNow(Exception):
@@ -70,32 +67,33 @@ class Trainer:
         self.training = training
         self.state = LoopState()
         self._config = training.config.Global
-        self._log = log
-        self._reporter = reporter
+        self._log, self._reporter = log, reporter
         self._evaluate = evaluate
         self._options = options or TrainOptions()
-        self._stop = False
-        self._evaluating = False
-        self._metrics: dict[str, float] = {}
+        self._group = max(1, self._config.update_freq)
+        self._stop = self._evaluating = False
+        self._saved_at = -1
+        self._amp, self._scaler = _mixed_precision(training)
 
     # ------------------------------------------------------------------------------------------ whole run
 
     def run(self) -> TrainResult:
         """Train until the last epoch or until a signal; the checkpoint is written in both cases."""
         state, interrupted = self.state, False
-        total = self.training.steps_per_epoch * self._config.epochs
-        done = state.epoch * self.training.steps_per_epoch + state.step_in_epoch
-        self._announce()
-        with self._signals(), self._reporter.progress("training", total, "batches") as bar:
-            if done:
-                bar.advance(done)
+        per_step = self.training.batch_size * self.training.ranks.world
+        total = self.training.steps_per_epoch * self._config.epochs * per_step
+        done = (state.epoch * self.training.steps_per_epoch + state.step_in_epoch) * per_step
+        self._saved_at = state.global_step
+        with self._signals(), self._reporter.progress("training", max(0, total - done)) as bar:
             try:
-                self._evaluate_if_due(bar)
+                if self._evaluate_if_due():
+                    self._save([LATEST, BEST])
                 while state.epoch < self._config.epochs:
                     self._train_epoch(bar)
-                    self._finish_epoch(bar)
+                    self._finish_epoch()
             except _StopNow:
                 interrupted = True
+                self._save([LATEST])
         return TrainResult(
             interrupted=interrupted,
             epochs_done=state.epoch,
@@ -106,9 +104,9 @@ class Trainer:
             seconds=state.seconds,
         )
 
-    def resume(self, checkpoint: Checkpoint) -> None:
+    def resume(self, saved: Checkpoint) -> None:
         """Continue from a checkpoint: tensors, loop state and random generators."""
-        training, saved = self.training, checkpoint
+        training = self.training
         raw = {name[6:]: value for name, value in saved.training.items() if name.startswith("model.")}
         _set_state(training.model, raw or saved.weights, "the network")
         _set_state(training.loss, {n[5:]: v for n, v in saved.training.items() if n.startswith("loss.")}, "the loss")
@@ -116,6 +114,8 @@ class Trainer:
             training.ema.load(saved.weights)
         self.state = saved.state
         training.optimizer.load_state_dict(saved.optimizer, saved.state.schedule)
+        if self._scaler is not None and saved.state.scaler:
+            self._scaler.load_state_dict(dict(saved.state.scaler))
         self._fit_to_batches(int(saved.run.get("steps_per_epoch", training.steps_per_epoch)))
         generators = saved.state.rng
         if training.ranks.rank < len(generators):
@@ -123,70 +123,70 @@ class Trainer:
 
     def _fit_to_batches(self, steps_then: int) -> None:
         """With another batch size or number of processes, keep the fraction of the epoch that is done."""
-        if steps_then != self.training.steps_per_epoch and steps_then > 0:
-            fraction = self.state.step_in_epoch / steps_then
-            self.state.step_in_epoch = math.floor(fraction * self.training.steps_per_epoch)
-            updates = -(-self.training.steps_per_epoch // max(1, self._config.update_freq))
-            self.state.global_step = self.state.epoch * updates + self.state.step_in_epoch // max(
-                1, self._config.update_freq
-            )
+        steps = self.training.steps_per_epoch
+        if steps_then in (steps, 0):
+            return
+        self.state.step_in_epoch = math.floor(self.state.step_in_epoch / steps_then * steps / self._group) * self._group
+        updates = -(-steps // self._group)
+        self.state.global_step = self.state.epoch * updates + self.state.step_in_epoch // self._group
 
     # ------------------------------------------------------------------------------------------ one epoch
 
     def _train_epoch(self, bar: Bar) -> None:
         training, state = self.training, self.state
-        steps, group = training.steps_per_epoch, max(1, self._config.update_freq)
-        batches = iter(training.loader.epoch(state.epoch, start_step=state.step_in_epoch))
+        steps = training.steps_per_epoch
+        batches = training.loader.epoch(state.epoch, start_step=state.step_in_epoch)
+        training.model.train()
         try:
             while state.step_in_epoch < steps:
                 started = time.perf_counter()
                 batch = next(batches, None)
-                waited = time.perf_counter() - started
-                # What is left of the epoch may be less than a whole group of micro-batches.
-                first = state.step_in_epoch - state.step_in_epoch % group
-                in_group = min(group, steps - first)
+                if batch is None:
+                    raise DataError("the data ended before the epoch did: the training list changed meanwhile")
+                first = state.step_in_epoch - state.step_in_epoch % self._group
+                in_group = min(self._group, steps - first)  # the last group of an epoch may be smaller
                 parts, samples = self._forward_backward(batch, in_group)
                 state.step_in_epoch += 1
-                if state.step_in_epoch - first == in_group:
+                whole = state.step_in_epoch - first == in_group
+                if whole:
                     self._update()
-                    at_boundary = True
-                else:
-                    at_boundary = False
-                self._after_step(bar, parts, samples, waited, time.perf_counter() - started)
-                if at_boundary:
-                    self._stop_or_save(state.step_in_epoch == steps)
+                self._after_step(bar, parts, samples, time.perf_counter() - started)
+                if whole and state.step_in_epoch < steps:
+                    self._stop_or_save()
         finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
+            batches.close()  # type: ignore[attr-defined]
 
-    def _forward_backward(self, batch: Batch | None, in_group: int) -> tuple[dict[str, float], int]:
-        """Add this batch's gradients; the loss parts as numbers and the number of samples over all ranks."""
+    def _forward_backward(self, batch: Batch, in_group: int) -> tuple[dict[str, float], int]:
+        """Add this batch's gradients; the loss parts as numbers and the number of samples, over all ranks."""
         training = self.training
-        if batch is None:
-            raise DataError(
-                "the data ended before the epoch did", hint="the sampler's length is wrong; please report it"
-            )
         own = len(batch.labels)
-        images = to_tensor(batch.images, training.dataset)
+        if not own:
+            raise DataError("none of a batch's pictures can be read", hint="shitu prepare ./data names what is broken")
+        images = to_tensor(batch.images, training.dataset.normalization)
         labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
-        outputs = training.model(images, labels)
-        losses = training.loss(outputs, labels)
-        parts = {name: float(value.item()) for name, value in losses.items()}
+        with self._amp():
+            losses = training.loss(training.model(images, labels), labels)
+        names = list(losses)
+        summed = training.ranks.sum_vector([own, *(float(losses[name].item()) * own for name in names)])
+        parts = {name: value / summed[0] for name, value in zip(names, summed[1:], strict=True)}
         self._require_finite(parts)
         total = losses["loss"]
-        (total if in_group == 1 else total * (1.0 / in_group)).backward()
-        return parts, own
+        # Over all processes and micro-batches, the gradient is that of the mean over all their pictures.
+        share = own / summed[0] / in_group
+        total = total if share == 1 else total * share
+        (self._scaler.scale(total) if self._scaler is not None else total).backward()
+        return parts, int(summed[0])
 
     def _update(self) -> None:
         training, state = self.training, self.state
-        training.optimizer.step(state.global_step)
+        training.ranks.sum_gradients([parameter for _, parameter in training.optimizer.parameters])
+        training.optimizer.step(state.global_step, self._scaler)
         if training.ema is not None:
             training.ema.update(state.ema_updates)
             state.ema_updates += 1
         state.global_step += 1
 
-    def _require_finite(self, parts: dict[str, float]) -> None:
+    def _require_finite(self, parts: Mapping[str, float]) -> None:
         bad = [name for name, value in parts.items() if not math.isfinite(value)]
         if not bad:
             return
@@ -194,37 +194,167 @@ class Trainer:
         rate = self.training.optimizer.lr(self.state.global_step)
         raise TrainingError(
             f"the loss is {parts[bad[0]]} at epoch {self.state.epoch + 1}, step {self.state.step_in_epoch + 1} "
-            f"({', '.join(named)}; lr {rate:.4g})",
-            hint=f"try a lower rate: shitu train --lr {rate / 10:.2g}, or Optimizer.clip_norm; "
-            "the last checkpoint is untouched (shitu train --resume)",
+            f"({', '.join(named)}; learning rate {rate:.4g})",
+            hint=f"try a lower rate: shitu train --lr {rate / 10:.2g}, or -o Optimizer.clip_norm=5; "
+            "what was saved before is untouched",
         )
 
-    def _after_step(self, bar: Bar, parts: dict[str, float], samples: int, waited: float, took: float) -> None:
+    def _after_step(self, bar: Bar, parts: Mapping[str, float], samples: int, took: float) -> None:
         state, progress = self.state, self.state.progress
-        progress.add(parts, samples)
+        progress.add(dict(parts), samples)
         progress.seconds += took
-        progress.waited += waited
         state.samples_seen += samples
         state.seconds += took
         rate = self.training.optimizer.lr(max(0, state.global_step - 1))
         averages = progress.averages()
-        fields: dict[str, object] = {"epoch": f"{state.epoch + 1}/{self._config.epochs}"}
-        fields.update({name: f"{value:.4f}" for name, value in averages.items() if name == "loss" or len(parts) > 2})
-        fields["lr"] = f"{rate:.3g}"
-        fields["images/s"] = f"{progress.samples / max(progress.seconds, 1e-9):.0f}"
-        fields["data wait"] = f"{100 * progress.waited / max(progress.seconds, 1e-9):.0f}%"
-        peak = peak_memory_bytes()
-        if peak is not None:
-            fields["peak"] = format_bytes(peak)
-        bar.advance(1, **fields)
-        if state.step_in_epoch % max(1, self._config.print_batch_step) == 0:
-            shown = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "epoch")
+        epoch = f"{state.epoch + 1}/{self._config.epochs}"
+        bar.advance(samples, epoch=epoch, loss=f"{averages['loss']:.4f}", lr=f"{rate:.3g}")
+        steps = self.training.steps_per_epoch
+        if state.step_in_epoch % max(1, self._config.print_batch_step) == 0 or state.step_in_epoch == steps:
+            losses = ", ".join(f"{name} {value:.5f}" for name, value in averages.items())
+            speed = progress.samples / max(progress.seconds, 1e-9)
             self._log.line(
-                f"epoch {fields['epoch']} batch {state.step_in_epoch}/{self.training.steps_per_epoch}: {shown}"
+                f"epoch {epoch} batch {state.step_in_epoch}/{steps}: {losses}, lr {rate:.6g}, {speed:.1f} images/s"
             )
             self._log.record("train", epoch=state.epoch + 1, step=state.global_step, lr=rate, **parts)
-        if self._steps_here == ESTIMATE_AFTER_STEPS:
-            self._estimate()
-        self._steps_here += 1
 
-    _steps_here = 1
+    def _stop_or_save(self) -> None:
+        """At a step boundary inside an epoch: obey a signal, and save when asked to every so many steps."""
+        every = self._options.save_every_steps
+        if self.training.ranks.sum_vector([float(self._stop)])[0]:
+            raise _StopNow
+        if every and self.state.global_step - self._saved_at >= every:
+            self._save([LATEST])
+
+    # ------------------------------------------------------------------------------------------ epoch's end
+
+    def _finish_epoch(self) -> None:
+        state = self.state
+        averages = state.progress.averages()
+        state.epoch_losses.append(averages["loss"])
+        self.training.optimizer.schedule.on_result(averages["loss"], "min", state.schedule)
+        self._log.record("epoch", epoch=state.epoch + 1, seconds=round(state.progress.seconds, 3), **averages)
+        state.epoch, state.step_in_epoch, state.progress = state.epoch + 1, 0, Progress()
+        interval, first = max(1, self._config.eval_interval), self._config.start_eval_epoch
+        last = state.epoch == self._config.epochs
+        due = last or (state.epoch % interval == 0 and state.epoch >= first)
+        state.evaluation_due = self._evaluate is not None and due
+        names = []
+        if last or state.epoch % max(1, self._config.save_interval) == 0:
+            # Without evaluation the newest weights are the best that is known.
+            names = [LATEST] if self._evaluate is not None else [LATEST, BEST]
+        stopping = bool(self.training.ranks.sum_vector([float(self._stop)])[0])
+        if stopping and not last:
+            raise _StopNow
+        better = self._evaluate_if_due()
+        if names or better:
+            self._save([LATEST, BEST] if better else names)
+
+    def _evaluate_if_due(self) -> bool:
+        """Evaluate when the state says so; whether the score is the best so far."""
+        state, training = self.state, self.training
+        if not state.evaluation_due or self._evaluate is None:
+            return False
+        generators = capture_rng()
+        self._evaluating = True
+        try:
+            with training.ema.applied() if training.ema is not None else nullcontext():
+                training.model.eval()
+                # All processes have the same weights: the first one measures for all.
+                metrics = dict(self._evaluate(training.model)) if training.ranks.is_main else {}
+        finally:
+            self._evaluating = False
+            training.model.train()
+            restore_rng(generators)
+        metrics = training.ranks.broadcast(metrics)
+        state.evaluation_due = False
+        state.evaluations.append({"epoch": state.epoch, **metrics})
+        score = metrics.get(self._options.score)
+        if score is None:
+            raise TrainingError(f"the evaluation gives no {self._options.score}, it gives {', '.join(metrics)}")
+        training.optimizer.schedule.on_result(score, "max", state.schedule)
+        better = state.best_score is None or score > state.best_score
+        if better:
+            state.best_score, state.best_epoch = score, state.epoch
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:4])
+        text = f"epoch {state.epoch}: loss {state.epoch_losses[-1]:.4f}  {shown}{'  (best so far)' if better else ''}"
+        self._log.line(text)
+        self._log.record("eval", epoch=state.epoch, **metrics)
+        self._reporter.info(text)
+        return better
+
+    def _save(self, names: list[str]) -> None:
+        training, state = self.training, self.state
+        state.rng = training.ranks.gather(capture_rng())
+        if self._scaler is not None:
+            state.scaler = {key: float(value) for key, value in self._scaler.state_dict().items()}
+        if training.ranks.is_main:
+            started = time.perf_counter()
+            raw = {name: tensor.numpy() for name, tensor in training.model.state_dict().items()}
+            extra = {f"loss.{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
+            if training.ema is not None:
+                extra |= {f"model.{name}": value for name, value in raw.items()}
+            checkpoint = Checkpoint(
+                weights=training.ema.arrays() if training.ema is not None else raw,
+                optimizer=training.optimizer.state_dict(state.global_step),
+                state=state,
+                run={**training.run, "steps_per_epoch": training.steps_per_epoch},
+                training=extra,
+                metrics=state.evaluations[-1] if state.evaluations else {},
+            )
+            save_checkpoint(training.output, names, checkpoint, keep=self._options.keep)
+            took = format_seconds(time.perf_counter() - started)
+            self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
+            self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
+        self._saved_at = state.global_step
+
+    # ------------------------------------------------------------------------------------------ signals
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM stops at the next step; a second SIGINT stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: Any) -> None:
+            if self._stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop = True
+            if self._evaluating:
+                raise _StopNow
+            self._reporter.info("stopping after this step ...")
+
+        former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+def _mixed_precision(training: Training) -> tuple[Callable[[], Any], Any]:
+    """The context for forward passes, and the loss scaler that float16 needs."""
+    amp = training.config.AMP
+    if amp is None or not amp.use_amp or training.device == "cpu":
+        return nullcontext, None
+    scaler = None
+    if amp.dtype == "float16":
+        scaler = paddle.amp.GradScaler(
+            init_loss_scaling=amp.scale_loss, use_dynamic_loss_scaling=amp.use_dynamic_loss_scaling
+        )
+    return (lambda: paddle.amp.auto_cast(level=amp.level, dtype=amp.dtype)), scaler  # type: ignore[arg-type]
+
+
+def _set_state(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: str) -> None:
+    """Set all tensors of a layer; DataError when the names differ."""
+    own = layer.state_dict()
+    different = sorted(set(own) ^ set(arrays))
+    if different:
+        raise DataError(
+            f"the checkpoint does not fit {what}",
+            details=[f"{name}: only in the {'network' if name in own else 'checkpoint'}" for name in different[:20]],
+            hint="start anew from its weights: shitu train --init-from output/latest",
+        )
+    for name, tensor in own.items():
+        tensor.set_value(np.asarray(arrays[name]))

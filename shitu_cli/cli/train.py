@@ -1,0 +1,123 @@
+"""`shitu train`: from the prepared lists to trained weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shitu_cli.cli import options
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
+    from shitu_cli.train.trainer import TrainResult
+    from shitu_cli.workspace import Workspace
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train")(train)
+
+
+def train(
+    workspace: options.WorkspaceOption = None,
+    config: options.ConfigOption = None,
+    override: options.OverrideOption = None,
+    epochs: options.EpochsOption = None,
+    batch_size: options.BatchSizeOption = None,
+    lr: options.LrOption = None,
+    device: options.DeviceOption = None,
+    devices: Annotated[
+        str | None, typer.Option(help="Several processes: 0,1,2,3 (GPUs) or cpu:2.", show_default=False)
+    ] = None,
+    nnodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+    master: Annotated[
+        str | None, typer.Option(help="host:port of the first machine, with --nnodes.", show_default=False)
+    ] = None,
+    node_rank: Annotated[int, typer.Option(min=0, help="Which of the machines this is, from 0.")] = 0,
+    seed: options.SeedOption = None,
+    num_workers: options.WorkersOption = None,
+    eval_during_train: options.EvalDuringTrainOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where the last run stopped.")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Start from these weights; their head may be of other classes.")
+    ] = None,
+    save_every_steps: Annotated[
+        int | None, typer.Option(min=1, help="Save inside epochs too, every so many steps.", show_default=False)
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="How many saves to keep under output/checkpoints/.")] = 1,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Train the network on the prepared lists; leaves output/latest, output/best_model and output/train.log."""
+    from shitu_cli.cli import console
+    from shitu_cli.cli.common import load_workspace_config, open_workspace
+    from shitu_cli.train import distributed
+    from shitu_cli.train.trainer import TrainOptions
+
+    console.configure(as_json=as_json)
+    flags = options.flag_overrides(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        device=device,
+        seed=seed,
+        num_workers=num_workers,
+        eval_during_train=eval_during_train,
+    )
+    space = open_workspace(workspace)
+    settings = load_workspace_config(space, config, override, flags)
+    if distributed.launch(devices, nnodes=nnodes, node_rank=node_rank, master=master, output=space.output_dir):
+        return
+    choices = TrainOptions(save_every_steps=save_every_steps, keep=keep)
+    base = (config or space.config_path).resolve().parent
+    result = _run(space, base, settings, choices, resume, init_from)
+    if result is not None:
+        _tell(space, result, as_json)
+
+
+def _run(
+    space: Workspace, base: Path, config: Config, choices: object, resume: bool, init_from: Path | None
+) -> TrainResult | None:
+    """Build everything, train, and return the result (on the first process)."""
+    from shitu_cli.cli import console
+    from shitu_cli.model.runtime import setup_paddle
+    from shitu_cli.train import distributed
+
+    reporter = console.reporter() if distributed.is_main() else console.silent()
+    chosen = setup_paddle(distributed.own_device(config.Global.device), distributed.own_threads())
+    from shitu_cli.train.ranks import join
+    from shitu_cli.train.run import run_training
+
+    return run_training(
+        config,
+        base,
+        device=chosen,
+        ranks=join(),
+        reporter=reporter,
+        options=choices,  # type: ignore[arg-type]
+        resume=resume,
+        init_from=init_from,
+        lock=space.lock,
+    )
+
+
+def _tell(space: Workspace, result: TrainResult, as_json: bool) -> None:
+    """What came out, and what to do next."""
+    import dataclasses
+
+    from shitu_cli.cli import console
+    from shitu_cli.train.log import format_seconds
+
+    if as_json:
+        console.print_json(dataclasses.asdict(result))
+    if result.interrupted:
+        console.reporter().info(f"stopped in epoch {result.epochs_done + 1}; everything is saved")
+        console.next_step("shitu train --resume")
+        raise typer.Exit(130)
+    text = f"trained {result.epochs_done} epochs in {format_seconds(result.seconds)}"
+    if result.epoch_losses:
+        text += f", loss {result.epoch_losses[0]:.3f} → {result.epoch_losses[-1]:.3f}"
+    if result.best_score is not None:
+        text += f", best recall@1 {result.best_score:.4f} after epoch {result.best_epoch}"
+    console.reporter().info(text)
+    console.next_step("shitu evaluate")

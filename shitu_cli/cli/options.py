@@ -33,10 +33,9 @@ WorkersOption = Annotated[
     int | None, typer.Option("--num-workers", min=0, help="Threads that decode pictures.", show_default=False)
 ]
 EvalDuringTrainOption = Annotated[
-    bool | None,
+    str | None,  # a bool would become a flag without a value
     typer.Option(
         "--eval-during-train",
-        parser=lambda text: parse_bool("--eval-during-train", text),
         metavar="true|false",
         help="Measure recall after each epoch and keep the best model.",
         show_default=False,
@@ -44,10 +43,8 @@ EvalDuringTrainOption = Annotated[
 ]
 
 
-def parse_bool(name: str, text: str | bool) -> bool:
+def parse_bool(name: str, text: str) -> bool:
     """`true` or `false` in the usual spellings; typer.BadParameter otherwise."""
-    if isinstance(text, bool):
-        return text
     value = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if text.lower() not in value:
         raise typer.BadParameter(f"{name}: got {text!r}, expected true or false")
@@ -62,7 +59,7 @@ def flag_overrides(
     device: str | None = None,
     seed: int | None = None,
     num_workers: int | None = None,
-    eval_during_train: bool | None = None,
+    eval_during_train: str | None = None,
 ) -> dict[str, object]:
     """The flags that were given, as dotted config keys; stronger than `-o`."""
     given: dict[str, object] = {
@@ -72,6 +69,8 @@ def flag_overrides(
         "Global.device": device,
         "Global.seed": seed,
         "DataLoader.Train.loader.num_workers": num_workers,
-        "Global.eval_during_train": eval_during_train,
+        "Global.eval_during_train": None
+        if eval_during_train is None
+        else parse_bool("--eval-during-train", eval_during_train),
     }
     return {key: value for key, value in given.items() if value is not None}

@@ -52,7 +52,6 @@ def train(
     from shitu_cli.cli import console
     from shitu_cli.cli.common import load_workspace_config, open_workspace
     from shitu_cli.train import distributed
-    from shitu_cli.train.trainer import TrainOptions
 
     console.configure(as_json=as_json)
     flags = options.flag_overrides(
@@ -68,15 +67,15 @@ def train(
     settings = load_workspace_config(space, config, override, flags)
     if distributed.launch(devices, nnodes=nnodes, node_rank=node_rank, master=master, output=space.output_dir):
         return
-    choices = TrainOptions(save_every_steps=save_every_steps, keep=keep)
     base = (config or space.config_path).resolve().parent
-    result = _run(space, base, settings, choices, resume, init_from)
+    saving = {"save_every_steps": save_every_steps, "keep": keep}
+    result = _run(space, base, settings, saving, resume, init_from)
     if result is not None:
         _tell(space, result, as_json)
 
 
 def _run(
-    space: Workspace, base: Path, config: Config, choices: object, resume: bool, init_from: Path | None
+    space: Workspace, base: Path, config: Config, saving: dict[str, int | None], resume: bool, init_from: Path | None
 ) -> TrainResult | None:
     """Build everything, train, and return the result (on the first process)."""
     from shitu_cli.cli import console
@@ -87,6 +86,7 @@ def _run(
     chosen = setup_paddle(distributed.own_device(config.Global.device), distributed.own_threads())
     from shitu_cli.train.ranks import join
     from shitu_cli.train.run import run_training
+    from shitu_cli.train.trainer import TrainOptions
 
     return run_training(
         config,
@@ -94,7 +94,7 @@ def _run(
         device=chosen,
         ranks=join(),
         reporter=reporter,
-        options=choices,  # type: ignore[arg-type]
+        options=TrainOptions(**saving),  # type: ignore[arg-type]
         resume=resume,
         init_from=init_from,
         lock=space.lock,

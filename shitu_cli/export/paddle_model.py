@@ -1,0 +1,119 @@
+"""Writing a trained network in Paddle's inference formats."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import paddle
+from paddle import nn
+
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.model import build_rec_model
+from shitu_cli.model.weights import load_weights
+
+FORMATS = ("pdmodel", "pir")
+
+
+class _FeatureNet(nn.Layer):
+    """Pictures → features: backbone and neck without the head, which only training needs."""
+
+    def __init__(self, model: nn.Layer, feature: str, normalize: bool) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.neck = model.neck if feature == "features" else None
+        self.normalize = normalize
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        features = self.backbone(x)
+        if self.neck is not None:
+            features = self.neck(features)
+        if self.normalize:
+            features = features / paddle.norm(features, axis=1, keepdim=True)
+        return features
+
+
+def write_paddle_model(
+    model: nn.Layer,
+    prefix: Path,
+    *,
+    feature: str = "features",
+    normalize: bool = False,
+    form: str = "pdmodel",
+    size: tuple[int, int] | None = None,
+) -> None:
+    """Write `<prefix>.pdmodel`, `.pdiparams`, `.pdiparams.info` (or `.json`, `.pdiparams` for `form` pir).
+
+    The batch is dynamic; height and width too, unless `size` (height, width) fixes them. The network itself is left
+    as it is. Raises EnvironmentProblem when the disk refuses.
+    """
+    from paddle.pir_utils import OldIrGuard
+
+    was_training = model.training
+    source = model
+    if hasattr(model.backbone, "reparameterize"):
+        source = copy.deepcopy(model)
+        source.reparameterize()
+    source.eval()
+    net = _FeatureNet(source, feature, normalize)
+    net.eval()
+    height, width = size or (None, None)
+    spec = [paddle.static.InputSpec([None, 3, height, width], "float32", "x")]
+    try:
+        with OldIrGuard() if form == "pdmodel" else nullcontext(), _quiet():
+            paddle.jit.save(paddle.jit.to_static(net, input_spec=spec, full_graph=True), str(prefix))
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {prefix}: {error.strerror or error}") from None
+    finally:
+        if was_training:
+            model.train()
+    _require_written(prefix, form)
+
+
+def _require_written(prefix: Path, form: str) -> None:
+    """Paddle's writers do not notice a full disk: files must be there and hold something."""
+    wanted = (".pdmodel", ".pdiparams", ".pdiparams.info") if form == "pdmodel" else (".json", ".pdiparams")
+    for suffix in wanted:
+        file = prefix.with_name(prefix.name + suffix)
+        if not file.is_file() or not file.stat().st_size:
+            raise EnvironmentProblem(f"{file} was not written whole", hint="is the disk full? free some space")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the remarks of the tracer."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def load_trained(prefix: Path, config: Config) -> nn.Layer:
+    """The network of `config` with the weights at `prefix` (with or without .pdparams), in eval mode.
+
+    The head of another class count does not matter to features and is left as it is. Raises UsageError when there
+    are no weights, DataError when they do not fit.
+    """
+    if not (os.path.isfile(prefix) or os.path.isfile(f"{prefix}.pdparams")):
+        raise UsageError(f"no trained weights at {prefix}.pdparams", hint="train first: shitu train")
+    model = build_rec_model(config.Arch)
+    load_weights(model, prefix, allow_missing_prefixes=("head.",))
+    model.eval()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("head.") and not bool(paddle.isfinite(tensor).all()):
+            raise DataError(
+                f"{prefix}.pdparams: {name} holds NaN or infinity",
+                hint="train again with a lower learning rate: shitu train --lr 0.01",
+            )
+    return model

@@ -1,0 +1,86 @@
+"""Which engine a path means: an exported directory or file, an ONNX file, or a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.infer.engine import (
+    Engine,
+    engine_from_checkpoint,
+    eval_normalization,
+    onnx_session,
+    paddle_predictor,
+)
+from shitu_cli.infer.manifest import MANIFEST, Manifest, read_manifest
+
+
+def load_engine(path: Path, config: Config | None = None, *, threads: int | None = None) -> Engine:
+    """The engine of `path`; a checkpoint and a model without manifest need the config they were trained with.
+
+    Raises UsageError when nothing is there, DataError when it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _exported(_model_file(path), config, threads)
+    if path.suffix in (".onnx", ".pdmodel", ".json") and path.is_file():
+        return _exported(path, config, threads)
+    if config is None:
+        raise UsageError(f"{path}: neither an exported model nor a checkpoint of this workspace")
+    return engine_from_checkpoint(path.with_suffix("") if path.suffix == ".pdparams" else path, config)
+
+
+def _model_file(folder: Path) -> Path:
+    for name in ("inference.pdmodel", "inference.json", "inference.onnx"):
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"{folder} holds no inference.pdmodel, .json or .onnx", hint="shitu export --out inference/")
+
+
+def _exported(file: Path, config: Config | None, threads: int | None) -> Engine:
+    manifest = read_manifest(file.parent) if (file.parent / MANIFEST).is_file() else None
+    if manifest is not None:
+        normalization = manifest.normalization
+        _check_hashes(file, manifest)
+    elif config is not None:
+        normalization = eval_normalization(config)
+    else:
+        raise DataError(
+            f"{file.parent} has no {MANIFEST}, so its preprocessing is not known",
+            hint="export it with this program: shitu export --out inference/",
+        )
+    onnx = file.suffix == ".onnx"
+    run = onnx_session(file, threads=threads) if onnx else paddle_predictor(file, threads=threads)
+    weights = file if onnx else file.with_suffix(".pdiparams")
+    size = manifest.feature_size if manifest is not None else _probe(run, config)
+    name = "ONNX Runtime" if onnx else "Paddle Inference with oneDNN"
+    return Engine(run, size, normalization, name, f"{_sha256(weights)}/{normalization}")
+
+
+def _probe(run: object, config: Config | None) -> int:
+    import numpy as np
+
+    _, height, width = config.Global.image_shape if config is not None else (3, 224, 224)
+    return int(run(np.zeros((1, 3, height, width), np.float32)).shape[1])  # type: ignore[operator]
+
+
+def _check_hashes(file: Path, manifest: Manifest) -> None:
+    for name in (file.name, *(() if file.suffix == ".onnx" else (file.with_suffix(".pdiparams").name,))):
+        expected = manifest.files.get(name)
+        if not (file.parent / name).is_file():
+            raise DataError(f"{file.parent / name} is missing", hint="export again: shitu export --out inference/")
+        if expected is not None and _sha256(file.parent / name) != expected:
+            raise DataError(
+                f"{file.parent / name} is not the file that was exported (its hash differs from {MANIFEST})",
+                hint="export again: shitu export --out inference/",
+            )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,199 @@
+"""Evaluation of a model over the query and gallery lists of a config."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.config.load import resolve_path
+from shitu_cli.config.schema import Config
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.lists import read_label_map
+from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.infer.engine import Engine
+from shitu_cli.reporting import Reporter
+from shitu_cli.retrieval.features import ListFeatures, extract_list
+from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, rank
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """`metrics` are means over answerable queries; `ranking` has the figures of each query."""
+
+    metrics: dict[str, float]
+    queries: int
+    gallery: int
+    unanswerable: int
+    skipped: list[str]
+    ranking: Ranking
+    query: ListFeatures
+    gallery_features: ListFeatures
+    names: dict[int, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as plain values, in a fixed order."""
+        chosen = self.ranking.answerable
+        intervals = {}
+        for name, values in (("recall@1", self.ranking.hits[:, 0]), ("mAP", self.ranking.ap)):
+            low, high = bootstrap_interval(values[chosen].astype(np.float64))
+            intervals[name] = [round(low, 6), round(high, 6)]
+        return {
+            "metrics": self.metrics,
+            "queries": self.queries,
+            "gallery": self.gallery,
+            "unanswerable": self.unanswerable,
+            "skipped": self.skipped,
+            "intervals_95": intervals,
+            "macro": {"recall@1": self.macro_recall()},
+            "accept_rates": self.ranking.accept_rates(),
+            "per_class": self.per_class(),
+            "confusions": self.confusions(),
+        }
+
+    def macro_recall(self) -> float:
+        """Recall@1 averaged over classes."""
+        return float(np.mean([row["recall@1"] for row in self.per_class()])) if self.metrics else float("nan")
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Queries, recall@1 and mAP of every class with answerable queries, by label."""
+        chosen = self.ranking.answerable
+        labels = self.query.dataset.labels[chosen]
+        order = np.argsort(labels, kind="stable")
+        found, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        hits = self.ranking.hits[chosen, 0][order].astype(np.float64)
+        ap = self.ranking.ap[chosen][order]
+        return [
+            {
+                "label": int(label),
+                "name": self.names.get(int(label), str(label)),
+                "queries": int(n),
+                "recall@1": float(hits[at : at + n].mean()),
+                "mAP": float(ap[at : at + n].mean()),
+            }
+            for label, at, n in zip(found, starts, counts, strict=True)
+        ]
+
+    def confusions(self, count: int = 20) -> list[dict[str, Any]]:
+        """The class pairs whose queries most often find the other class first."""
+        wrong = (~self.ranking.hits[:, 0]) & self.ranking.answerable & (self.ranking.top1 >= 0)
+        true = self.query.dataset.labels[wrong]
+        taken = self.gallery_features.dataset.labels[self.ranking.top1[wrong]]
+        pairs = Counter(zip(true.tolist(), taken.tolist(), strict=True))
+        ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:count]
+        return [
+            {"label": t, "name": self.names.get(t, str(t)), "found": f, "found_name": self.names.get(f, str(f)), "n": n}
+            for (t, f), n in ordered
+        ]
+
+
+def evaluate_model(
+    engine: Engine, config: Config, base_dir: Path, reporter: Reporter, *, cache: Path | None = None
+) -> EvalResult:
+    """Features of both lists and the metrics of ranking one for the other.
+
+    Raises ConfigError when the config has no lists to evaluate, DataError when no query can be answered.
+    """
+    query_split, gallery_split = config.DataLoader.query, config.DataLoader.gallery
+    if query_split is None or gallery_split is None:
+        raise ConfigError(
+            "the config has no DataLoader.Eval.Query and Gallery to evaluate",
+            hint="shitu prepare ./data --split open makes them",
+        )
+    query = extract_list(engine, query_split, base_dir, reporter, "query", cache)
+    same = query_split.dataset == gallery_split.dataset
+    gallery = query if same else extract_list(engine, gallery_split, base_dir, reporter, "gallery", cache)
+    return evaluate_lists(query, gallery, config, base_dir, reporter)
+
+
+def evaluate_lists(
+    query: ListFeatures, gallery: ListFeatures, config: Config, base_dir: Path, reporter: Reporter
+) -> EvalResult:
+    """Metrics from features that are there already."""
+    identities = _identities(query.dataset, gallery.dataset)
+    query_rows, gallery_rows = _readable(query), _readable(gallery)
+    sets = []
+    for part, rows, identity in zip((query, gallery), (query_rows, gallery_rows), identities, strict=True):
+        ids = None if part.dataset.ids is None else part.dataset.ids[rows]
+        vectors = _prepared(part.features if len(rows) == len(part.features) else part.features[rows], config)
+        sets.append(FeatureSet(vectors, part.dataset.labels[rows], ids, identity[rows]))
+    topk = _topk(config)
+    with reporter.progress("ranking", len(sets[0]), "queries") as bar:
+        ranking = rank(sets[0], sets[1], topk=topk, on_block=bar.advance)
+    query, gallery = _only(query, query_rows), _only(gallery, gallery_rows)
+    unanswerable = int((~ranking.answerable).sum())
+    if unanswerable == len(sets[0]):
+        raise DataError(
+            f"none of the {len(sets[0])} queries has a picture of its label in the gallery",
+            hint=f"do {query.dataset.list_path} and {gallery.dataset.list_path} use the same labels?",
+        )
+    skipped = sorted({*query.skipped.values(), *gallery.skipped.values()})
+    return EvalResult(
+        metrics=ranking.metrics(),
+        queries=len(sets[0]),
+        gallery=len(sets[1]),
+        unanswerable=unanswerable,
+        skipped=skipped,
+        ranking=ranking,
+        query=query,
+        gallery_features=gallery,
+        names=_names(config, base_dir),
+    )
+
+
+def _readable(part: ListFeatures) -> np.ndarray:
+    return np.setdiff1d(np.arange(len(part.dataset)), np.fromiter(part.skipped, np.int64, len(part.skipped)))
+
+
+def _only(part: ListFeatures, rows: np.ndarray) -> ListFeatures:
+    """The part without its skipped pictures, so that rankings and lists have the same positions."""
+    if not part.skipped:
+        return part
+    dataset = part.dataset
+    dataset.images = dataset.images.take(rows)
+    dataset.labels, dataset.ids = dataset.images.labels, dataset.images.ids
+    return ListFeatures(dataset, part.features[rows], part.skipped)
+
+
+def _prepared(features: np.ndarray, config: Config) -> np.ndarray:
+    """Normalised or binarised as the config says."""
+    if config.Global.feature_binarize == "sign":
+        features = np.where(features >= 0, np.float32(1), np.float32(-1))
+    elif config.Global.feature_binarize == "round":
+        features = np.round(features).astype(np.float32)
+    return normalized(features) if config.Global.feature_normalize else np.asarray(features, np.float32)
+
+
+def normalized(features: np.ndarray) -> np.ndarray:
+    """Rows of float32 [N, D] at unit length; rows of zeros stay."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))[:, None]
+    return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
+
+
+def _topk(config: Config) -> tuple[int, ...]:
+    wanted = {1, 5, 10}
+    for metric in config.Metric:
+        wanted.update(int(k) for k in metric.args.get("topk", ()))
+    return tuple(sorted(wanted))
+
+
+def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Equal numbers for the same picture: same file, same box."""
+    known: dict[object, int] = {}
+    columns = []
+    for dataset in (query, gallery):
+        root = dataset.image_root.resolve()
+        keys = ((str(root / dataset.images.path(i)), dataset.images.box(i)) for i in range(len(dataset)))
+        columns.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, len(dataset)))
+    return columns[0], columns[1]
+
+
+def _names(config: Config, base_dir: Path) -> dict[int, str]:
+    """Label → name, from the label map beside the query list where there is one."""
+    split = config.DataLoader.query
+    assert split is not None
+    path = resolve_path(base_dir, split.dataset.cls_label_path).with_name("label_map.txt")
+    return {label: name for name, label in read_label_map(path).items()} if path.is_file() else {}

@@ -31,7 +31,7 @@ def _console(stderr: bool = False) -> Any:
     stream = sys.stderr if stderr else sys.stdout
     # Text in a file or a pipe is never wrapped: paths and commands stay whole for grep and copy.
     width = None if stream.isatty() else 10_000
-    return Console(file=stream, highlight=False, soft_wrap=True, width=width)
+    return Console(file=stream, highlight=False, emoji=False, soft_wrap=True, width=width)
 
 
 class _PlainBar:

@@ -1,0 +1,244 @@
+"""`shitu prepare`: from labelled pictures to checked lists and a config that fits them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shitu_cli.cli import options
+from shitu_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from shitu_cli.config.patch import Change
+    from shitu_cli.data.prepare import Choices, Prepared
+    from shitu_cli.workspace import Workspace
+
+
+def register(app: typer.Typer) -> None:
+    app.command("prepare")(prepare)
+
+
+def prepare(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="Folder of pictures, or a list of them; several with --merge.")
+    ] = None,
+    workspace: options.WorkspaceOption = None,
+    format: Annotated[str | None, typer.Option(help="Layout of the source; default: recognised.")] = None,
+    formats: Annotated[bool, typer.Option("--formats", help="List the layouts that are recognised.")] = False,
+    template: Annotated[str | None, typer.Option(help="Config to start from; see shitu templates.")] = None,
+    split: Annotated[str, typer.Option(help="auto, open (unseen classes for evaluation), closed or none.")] = "auto",
+    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Part kept for evaluation.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Another seed keeps other classes or pictures.")] = 0,
+    columns: Annotated[
+        str | None, typer.Option(help="Column names of a table: image=file,label=sku,split=part,box=bbox.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="Among several official splits: dml, classification.")] = None,
+    image_root: Annotated[Path | None, typer.Option(help="Folder that the paths of lists count from.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Make one data set of several sources.")] = False,
+    new_labels: Annotated[bool, typer.Option("--new-labels", help="Number classes anew, not as before.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Leave out what cannot be used, in the new lists.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at headers only, decode nothing.")] = False,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Check pictures and lists, split them, number the classes, and write a config that fits. Your data stays as it is."""
+    from shitu_cli.cli import console
+
+    console.configure(as_json=as_json)
+    if formats:
+        _show_formats()
+        return
+    if not sources:
+        raise UsageError("which pictures? name a folder or a list", hint="shitu prepare ./data")
+    if len(sources) > 1 and not merge:
+        raise UsageError(f"{len(sources)} sources", hint="add --merge to make one data set of them")
+    if split not in ("auto", "open", "closed", "none"):
+        raise UsageError(f"--split {split}: expected auto, open, closed or none")
+    from shitu_cli.data.formats.base import ReadOptions
+    from shitu_cli.data.prepare import Choices
+
+    reading = ReadOptions(_columns(columns), protocol, image_root)
+    choices = Choices(format, split, share, seed, fix, quick, reading)
+    space = _workspace(workspace, sources)
+    with space.lock("prepare"):
+        _prepare(space, sources, choices, template, new_labels=new_labels, strict=strict, as_json=as_json)
+
+
+def _prepare(
+    space: Workspace,
+    sources: list[Path],
+    choices: Choices,
+    template: str | None,
+    *,
+    new_labels: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Check, tell, and write unless something stands in the way."""
+    from shitu_cli.cli import console
+    from shitu_cli.data.audit import LookCache
+    from shitu_cli.data.prepare import prepare as run
+    from shitu_cli.data.write import write_prepared
+    from shitu_cli.workspace import atomic_write_json
+
+    text, name, why = _config_text(space, template)
+    made = run(
+        sources,
+        choices,
+        console.reporter(),
+        known_names={} if new_labels else _known_names(space),
+        sample_per_id=_sample_per_id(text),
+        cache=LookCache(space.cache_dir / "pictures.bin"),
+    )
+    stopping = made.problems.count("error", *(("warning",) if strict else ())) and not choices.fix
+    summary = _summary(made)
+    atomic_write_json(space.reports_dir / "prepare.json", {**summary, "problems": made.problems.to_json()})
+    _write_page(space, made)
+    _show_problems(made)
+    if as_json:
+        console.print_json({**summary, "problems": made.problems.to_json()})
+    if stopping:
+        _stop(space, sources, made)
+    changes = write_prepared(space, made, text, template=name)
+    _show(space, made, changes, name, why)
+
+
+def _stop(space: Workspace, sources: list[Path], made: Prepared) -> None:
+    from shitu_cli.errors import DataError
+
+    count = made.problems.count("error") or made.problems.count("warning")
+    raise DataError(
+        f"{count} problem{'s' if count != 1 else ''} to mend first; nothing was written but {space.reports_dir}",
+        hint=f"mend them, or leave such pictures out: shitu prepare {' '.join(map(str, sources))} --fix",
+    )
+
+
+def _workspace(named: Path | None, sources: list[Path]) -> Workspace:
+    """Where to work: as named, the one around, or here; never inside the user's pictures."""
+    from shitu_cli.workspace import CONFIG_NAME, Workspace
+
+    root = named or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
+    if root is None:
+        here = Path.cwd()
+        root = next((d for d in (here, *here.parents) if (d / CONFIG_NAME).is_file()), here)
+    for source in sources:
+        folder = source if source.is_dir() else source.parent
+        if folder.exists() and root.resolve().is_relative_to(folder.resolve()) and source.is_dir():
+            raise UsageError(
+                f"the workspace {root} would lie inside your pictures in {source}",
+                hint=f"work elsewhere: cd ..  or  shitu prepare {source} -w ../work",
+            )
+        if not source.exists():
+            raise UsageError(f"no such folder or file: {source}", hint="check the path; quote it if it holds blanks")
+    return Workspace.create(root)
+
+
+def _columns(text: str | None) -> dict[str, str]:
+    known = ("image", "label", "split", "id", "camera", "box")
+    found = {}
+    for part in (text or "").split(","):
+        key, equals, name = part.partition("=")
+        if part and (not equals or key.strip() not in known or not name.strip()):
+            raise UsageError(f"--columns {part!r}: expected one of {', '.join(known)}, then = and the column's name")
+        if part:
+            found[key.strip()] = name.strip()
+    return found
+
+
+def _config_text(space: Workspace, template: str | None) -> tuple[str, str | None, str]:
+    """The config to patch; with its template's name and the reason when it is new."""
+    from shitu_cli.config.adapt import choose_template
+    from shitu_cli.templates import read_template
+
+    if space.config_path.is_file():
+        if template is not None:
+            raise UsageError(
+                f"{space.config_path} is there already; --template would replace it",
+                hint=f"move it away first: mv {space.config_path} {space.config_path}.old",
+            )
+        # Bytes, not text: line ends stay as they are.
+        return space.config_path.read_bytes().decode("utf-8"), None, ""
+    name, why = (template, "as asked") if template is not None else choose_template()
+    return read_template(name), name, why
+
+
+def _known_names(space: Workspace) -> dict[str, int]:
+    from shitu_cli.data.lists import read_label_map
+
+    path = space.lists_dir / "label_map.txt"
+    return read_label_map(path) if path.is_file() else {}
+
+
+def _sample_per_id(text: str) -> int:
+    import yaml
+
+    try:
+        sampler = yaml.safe_load(text)["DataLoader"]["Train"]["sampler"]
+        return int(sampler.get("sample_per_id", 1))
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
+        return 1
+
+
+def _summary(made: Prepared) -> dict[str, Any]:
+    return {
+        "format": made.format,
+        "image_root": str(made.image_root),
+        "split": made.split,
+        "class_num": made.class_num,
+        "train": len(made.train),
+        "query": len(made.query) if made.query else 0,
+        "gallery": len(made.gallery) if made.gallery else 0,
+        "left_out": made.left_out,
+    }
+
+
+def _write_page(space: Workspace, made: Prepared) -> None:
+    from shitu_cli.report.prepare_page import write_prepare_page
+
+    write_prepare_page(made, space.reports_dir / "prepare.html")
+
+
+def _show_problems(made: Prepared) -> None:
+    from shitu_cli.cli import console
+    from shitu_cli.data.problems import SHOWN
+
+    rows = []
+    for name, kind, found in made.problems.ordered():
+        first = "\n".join(f"{where}  {detail}".rstrip() for where, detail in found.examples[:SHOWN])
+        rows.append([f"{kind.level}: {name}", f"{found.count:,}", first, f"{kind.text}: {kind.mend}"])
+    if rows:
+        console.print_table("What was found", ["kind", "count", "first ones", "what it is, and what to do"], rows)
+    else:
+        console.reporter().info("nothing is wrong with them")
+
+
+def _show(space: Workspace, made: Prepared, changes: list[Change], template: str | None, why: str) -> None:
+    from shitu_cli.cli import console
+
+    say = console.reporter().info
+    say(f"split: {made.split}")
+    lists = [("train", made.train), ("query", made.query), ("gallery", made.gallery)]
+    rows = [
+        [f"lists/{name}_list.txt", f"{len(part):,}", f"{len(set(part.labels.tolist())):,}"]
+        for name, part in lists
+        if part is not None
+    ]
+    console.print_table("", ["list", "pictures", "classes"], rows)
+    if made.left_out:
+        say(f"left out: {made.left_out:,} (see {space.reports_dir / 'prepare.html'})")
+    if template is not None:
+        say(f"{space.config_path}: from the template {template} ({why})")
+    for change in changes:
+        say(f"  shitu.yaml:{change.line}: {change.key}: {change.old or 'nothing'} → {change.new}")
+    say(f"report: {space.reports_dir / 'prepare.html'}")
+    console.next_step("shitu train")
+
+
+def _show_formats() -> None:
+    from shitu_cli.cli import console
+    from shitu_cli.data.formats import FORMATS
+
+    console.print_table("Layouts that prepare reads", ["--format", "layout"], [[f.name, f.layout] for f in FORMATS])

@@ -1,0 +1,108 @@
+"""What `prepare` writes into a config: class counts, lists, and what follows from the amount of data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shitu_cli.errors import ConfigError
+
+# Pictures that a quarter of an hour of training on two cores can look at with the quick template.
+QUICK_BUDGET = 240_000
+QUICK_EPOCHS = (8, 90)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """`image_root` as the config shall say it, relative to the workspace or absolute; list paths likewise."""
+
+    class_num: int
+    train_images: int
+    image_root: str
+    train_list: str = "lists/train_list.txt"
+    query_list: str | None = "lists/query_list.txt"
+    gallery_list: str | None = "lists/gallery_list.txt"
+
+
+def choose_template() -> tuple[str, str]:
+    """The template for this machine, and why."""
+    if Path("/dev/nvidia0").exists() and _installed("paddlepaddle-gpu"):
+        return "general_v2", "a GPU and paddlepaddle-gpu are here"
+    why = "this PaddlePaddle runs on the CPU" if not _installed("paddlepaddle-gpu") else "no GPU is here"
+    return "quick", f"{why}; --template general_v2 is the large recipe"
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def class_num_keys(values: Any) -> Iterator[str]:
+    """Dotted keys of a config that hold the number of classes."""
+    if not isinstance(values, dict):
+        return
+    arch, loss = values.get("Arch"), values.get("Loss")
+    head = arch.get("Head") if isinstance(arch, dict) else None
+    if isinstance(head, dict):
+        yield "Arch.Head.class_num"
+    items = loss.get("Train") if isinstance(loss, dict) else None
+    for number, item in enumerate(items if isinstance(items, list) else []):
+        for name, args in item.items() if isinstance(item, dict) else ():
+            for key in ("num_classes", "class_num"):
+                if isinstance(args, dict) and key in args:
+                    yield f"Loss.Train.{number}.{name}.{key}"
+
+
+def adapt_values(text: str, facts: DataFacts, *, template: str | None) -> dict[str, object]:
+    """Dotted key → value to patch into the config `text`; `template` names a config that is new.
+
+    Raises ConfigError when the text is not a config with the blocks that need patching.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"shitu.yaml is not valid YAML: {error}") from None
+    patch: dict[str, object] = dict.fromkeys(class_num_keys(values), facts.class_num)
+    splits = {"DataLoader.Train": facts.train_list}
+    evaluation = ((values or {}).get("DataLoader") or {}).get("Eval") or {}
+    if "dataset" in evaluation:
+        splits["DataLoader.Eval"] = facts.query_list or ""
+    else:
+        splits |= {f"DataLoader.Eval.{name}": path or "" for name, path in _eval_lists(facts) if name in evaluation}
+    for key, path in splits.items():
+        if path:
+            patch[f"{key}.dataset.image_root"] = facts.image_root
+            patch[f"{key}.dataset.cls_label_path"] = path
+    if facts.query_list is None and evaluation:
+        patch["Global.eval_during_train"] = False
+    if template == "quick":
+        low, high = QUICK_EPOCHS
+        patch["Global.epochs"] = max(low, min(high, QUICK_BUDGET // max(1, facts.train_images)))
+    if template is not None:
+        patch |= _fit_batch(values, facts)
+    return patch
+
+
+def _eval_lists(facts: DataFacts) -> list[tuple[str, str | None]]:
+    return [("Query", facts.query_list), ("Gallery", facts.gallery_list)]
+
+
+def _fit_batch(values: Any, facts: DataFacts) -> dict[str, object]:
+    """A batch of at most half the pictures, so that every epoch has steps even with drop_last."""
+    sampler = values["DataLoader"]["Train"].get("sampler") or {}
+    size = sampler.get("batch_size")
+    if not isinstance(size, int) or size * 2 <= facts.train_images:
+        return {}
+    per_id = sampler.get("sample_per_id", 1)
+    fitting = max(2, facts.train_images // 2 // per_id * per_id)
+    while fitting & (fitting - 1) and per_id == 1:
+        fitting &= fitting - 1
+    return {"DataLoader.Train.sampler.batch_size": max(fitting, per_id)}

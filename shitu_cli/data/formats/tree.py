@@ -1,0 +1,85 @@
+"""Folders: one per class, below folders of splits or not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from shitu_cli.data.formats.base import Format, ReadOptions, Rows, walk_images
+from shitu_cli.data.problems import Problems
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "eval": "val",
+    "test": "test",
+    "testing": "test",
+    "query": "query",
+    "gallery": "gallery",
+}
+
+
+def _folders(root: Path) -> dict[str, str]:
+    """Sub-folder → split, for names that are splits."""
+    if not root.is_dir():
+        return {}
+    named = {entry.name: SPLIT_NAMES.get(entry.name.lower()) for entry in os.scandir(root) if entry.is_dir()}
+    return {name: split for name, split in named.items() if split is not None}
+
+
+def _descend(root: Path) -> Path:
+    """Through folders that hold nothing but one folder, as archives often make them."""
+    while True:
+        entries = [entry for entry in os.scandir(root) if not entry.name.startswith((".", "__MACOSX"))]
+        if len(entries) != 1 or not entries[0].is_dir():
+            return root
+        inside = [entry for entry in os.scandir(entries[0].path) if not entry.name.startswith(".")]
+        if not any(entry.is_dir() for entry in inside):
+            return root  # a single class
+        root = Path(entries[0].path)
+
+
+def _detect_splits(root: Path) -> bool:
+    found = set(_folders(_descend(root)).values()) if root.is_dir() else set()
+    return "train" in found or {"query", "gallery"} <= found
+
+
+def _read_splits(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+    root = _descend(root)
+    rows = Rows(root)
+    for folder, split in sorted(_folders(root).items()):
+        _add(rows, folder, split, problems)
+    return rows
+
+
+def _detect_classes(root: Path) -> bool:
+    return root.is_dir()
+
+
+def _read_classes(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+    rows = Rows(_descend(root))
+    _add(rows, "", "", problems)
+    return rows
+
+
+def _add(rows: Rows, folder: str, split: str, problems: Problems) -> None:
+    """All pictures below a folder; the class is the path between it and the picture."""
+    for path in walk_images(rows.root / folder, problems):
+        label = path.rpartition("/")[0]
+        whole = f"{folder}/{path}" if folder else path
+        if label:
+            rows.add(whole, label, split)
+        else:
+            problems.add("unlabelled", str(rows.root / whole))
+
+
+SPLIT_TREE = Format(
+    "split-tree",
+    "train/<class>/*.jpg with val/, test/, or query/ and gallery/ beside it; classes may be nested",
+    _detect_splits,
+    _read_splits,
+)
+CLASS_TREE = Format("class-tree", "<class>/*.jpg, nested or not", _detect_classes, _read_classes)

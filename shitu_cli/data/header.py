@@ -1,0 +1,131 @@
+"""What the bytes of a picture say about it without decoding: format, size, colour, and whether it ends too early."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+MAX_PIXELS = 178_956_970  # the limit that Pillow warns at: a quarter of a gigabyte of 24-bit pixels
+
+
+@dataclass
+class Header:
+    """`kind` is None for what is no picture; width and height are 0 where the header does not tell."""
+
+    kind: str | None
+    width: int = 0
+    height: int = 0
+    channels: int = 3
+    depth: int = 8
+    alpha: bool = False
+    animated: bool = False
+    rotated: bool = False
+    truncated: bool = False
+
+
+def read_header(data: bytes) -> Header:
+    """Look at the bytes of a whole file; never raises."""
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _jpeg(data)
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            return _png(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _webp(data)
+        if data[:6] in (b"GIF87a", b"GIF89a"):
+            return _gif(data)
+        if data[:2] == b"BM":
+            width, height = struct.unpack("<ii", data[18:26])
+            size = struct.unpack("<I", data[2:6])[0]
+            return Header("BMP", width, abs(height), truncated=len(data) < size)
+    except (struct.error, IndexError):
+        return Header("damaged", truncated=True)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return Header("TIFF")
+    if data[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and data[2:3].isspace():
+        return Header("PNM", channels=1 if data[:2] in (b"P2", b"P5") else 3)
+    if data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51":
+        return Header("JPEG 2000")
+    return Header(None)
+
+
+def _jpeg(data: bytes) -> Header:
+    header = Header("JPEG", truncated=True)
+    at, size = 2, len(data)
+    while at + 4 <= size:
+        if data[at] != 0xFF:
+            at += 1
+            continue
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        length = struct.unpack(">H", data[at + 2 : at + 4])[0]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            header.depth, header.height, header.width, header.channels = struct.unpack(">BHHB", data[at + 4 : at + 10])
+        elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            header.rotated = _exif_orientation(data[at + 10 : at + 2 + length]) > 1
+        elif marker == 0xDA:
+            # In coded pixels 0xFF is followed by zero or a restart marker: an end marker there is the end.
+            header.truncated = data.find(b"\xff\xd9", at + 2 + length) < 0
+            return header
+        at += 2 + length
+    return header
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        at = struct.unpack(order + "I", tiff[4:8])[0]
+        for _ in range(struct.unpack(order + "H", tiff[at : at + 2])[0]):
+            tag, _kind, _count, value = struct.unpack(order + "HHIH", tiff[at + 2 : at + 12])
+            if tag == 0x0112:
+                return int(value)
+            at += 12
+    except struct.error:
+        pass
+    return 1
+
+
+def _png(data: bytes) -> Header:
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    body = data[:65536]
+    return Header(
+        "PNG",
+        width,
+        height,
+        channels=1 if colour in (0, 4) else 3,
+        depth=depth,
+        alpha=colour in (4, 6) or b"tRNS" in body,
+        animated=b"acTL" in body,
+        truncated=data.rfind(b"IEND") < 0,
+    )
+
+
+def _webp(data: bytes) -> Header:
+    size = struct.unpack("<I", data[4:8])[0]
+    header = Header("WebP", truncated=len(data) < size + 8)
+    if data[12:16] == b"VP8X":
+        header.alpha, header.animated = bool(data[20] & 0x10), bool(data[20] & 0x02)
+        header.width = int.from_bytes(data[24:27], "little") + 1
+        header.height = int.from_bytes(data[27:30], "little") + 1
+    elif data[12:16] == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        header.width, header.height = width & 0x3FFF, height & 0x3FFF
+    elif data[12:16] == b"VP8L":
+        bits = struct.unpack("<I", data[21:25])[0]
+        header.width, header.height = (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
+        header.alpha = bool(bits >> 28 & 1)
+    return header
+
+
+def _gif(data: bytes) -> Header:
+    width, height = struct.unpack("<HH", data[6:10])
+    # A graphic control block stands before every frame of an animation.
+    frames = data.count(b"\x21\xf9\x04")
+    return Header("GIF", width, height, animated=frames > 1, truncated=data.rstrip(b"\0")[-1:] != b"\x3b")

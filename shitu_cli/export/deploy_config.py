@@ -1,0 +1,51 @@
+"""`inference.yml`: the preprocessing in the form that PaddleX and PaddleClas's deployment code read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from shitu_cli.config.schema import Component
+from shitu_cli.data.transforms import fraction
+
+# Names that PaddleX accepts for a recognition model; it checks the name, not the network.
+PADDLEX_NAME = "PP-ShiTuV2_rec"
+
+
+def deploy_config(ops: Sequence[Component], *, name: str, normalized_inside: bool) -> tuple[str | None, str]:
+    """The text of inference.yml, and a remark; None where the readers cannot express the preprocessing."""
+    steps: list[dict[str, Any]] = []
+    for op in ops:
+        if op.name in ("DecodeImage", "ToCHWImage"):
+            continue
+        if op.name == "ResizeImage":
+            args = {key: value for key, value in op.args.items() if key in ("size", "resize_short")}
+            if isinstance(args.get("size"), int):
+                args["size"] = [args["size"], args["size"]]
+            steps.append({op.name: {**args, "backend": "cv2", "interpolation": "bilinear", "return_numpy": False}})
+        elif op.name == "NormalizeImage":
+            steps.append({op.name: _normalize(op.args)})
+        else:
+            return None, f"no inference.yml: PaddleX knows no {op.name} (only ResizeImage and NormalizeImage)"
+    if [next(iter(step)) for step in steps] != ["ResizeImage", "NormalizeImage"]:
+        return None, "no inference.yml: PaddleX needs ResizeImage, then NormalizeImage"
+    values = {
+        "Global": {"model_name": name},
+        "PreProcess": {"transform_ops": [*steps, {"ToCHWImage": None}]},
+        # Of what has unit length already, normalising makes the same.
+        "PostProcess": {"NormalizeFeatures": None},
+    }
+    remark = "features leave the graph at unit length" if normalized_inside else "PaddleX normalises after the graph"
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None), remark
+
+
+def _normalize(args: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "channel_num": 3,
+        "mean": [float(v) for v in args.get("mean") or (0.485, 0.456, 0.406)],
+        "std": [float(v) for v in args.get("std") or (0.229, 0.224, 0.225)],
+        "order": "hwc",
+        "scale": fraction(args.get("scale") or 1 / 255),
+    }

@@ -1,0 +1,52 @@
+"""A Paddle inference model as ONNX, with clean names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.errors import EnvironmentProblem, ShituError
+
+OPSET = 17  # Paddle2ONNX 2.1.0 goes to 21; ONNX Runtime, OpenVINO and TensorRT have read 17 since 2022
+INPUT, OUTPUT, BATCH = "x", "features", "N"
+
+
+def write_onnx_model(pdmodel: Path, out: Path) -> None:
+    """Convert `<prefix>.pdmodel`; input `x` [N, 3, H, W], output `features` [N, D], checked by ONNX itself.
+
+    Raises EnvironmentProblem when the converter is not installed, ShituError when it fails.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise EnvironmentProblem("the package onnx is not installed", hint="pip install paddle2onnx onnx") from None
+    # A process of its own: the converter prints to descriptor 1 and may abort the process it runs in.
+    command = [sys.executable, "-m", "paddle2onnx.command", "--model_dir", str(pdmodel.parent)]
+    command += ["--model_filename", pdmodel.name, "--params_filename", pdmodel.with_suffix(".pdiparams").name]
+    command += ["--save_file", str(out), "--opset_version", str(OPSET)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode or not out.is_file() or not out.stat().st_size:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise ShituError("Paddle2ONNX could not convert the network", details=lines[-6:])
+    model = onnx.load(str(out))
+    _clean_names(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(out))
+
+
+def _clean_names(model: Any) -> None:
+    graph = model.graph
+    names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
+    for node in graph.node:
+        for tensors in (node.input, node.output):
+            for at, name in enumerate(tensors):
+                tensors[at] = names.get(name, name)
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        value.name = name
+        for at, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_param or dim.dim_value <= 0:
+                dim.dim_param = (BATCH, "C", "H", "W")[at]
+    # Shapes of values in between repeat what follows from the input, under the converter's names.
+    del graph.value_info[:]

@@ -1,0 +1,196 @@
+"""From a checkpoint to a directory that deploys: written, described, proven, and only then put in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from shitu_cli import __version__
+from shitu_cli.config.dump import arch_block
+from shitu_cli.config.schema import Config, DatasetConfig
+from shitu_cli.data.batch import to_input
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.errors import ConfigError, UsageError
+from shitu_cli.export.deploy_config import PADDLEX_NAME, deploy_config
+from shitu_cli.export.onnx_model import write_onnx_model
+from shitu_cli.export.paddle_model import load_trained, write_paddle_model
+from shitu_cli.export.prove import prove
+from shitu_cli.infer.engine import eval_normalization
+from shitu_cli.infer.manifest import MANIFEST, Manifest
+from shitu_cli.workspace import atomic_dir, atomic_write_json, atomic_write_text
+
+FORMATS = ("pdmodel", "pir", "onnx")
+OURS = frozenset(
+    ["inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info", "inference.json", "inference.onnx"]
+    + ["inference.yml", MANIFEST]
+)
+PROOF_PICTURES = 128
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """`size` (height, width) fixes the input; `feature` is features or backbone."""
+
+    formats: tuple[str, ...] = ("pdmodel",)
+    normalize: bool = False
+    size: tuple[int, int] | None = None
+    feature: str = "features"
+    paddlex_name: str = PADDLEX_NAME
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`rows` are the proof's, `remarks` what a user should know."""
+
+    out: Path
+    files: dict[str, int]
+    rows: list[dict[str, Any]]
+    remarks: list[str]
+    manifest: Manifest
+
+
+def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options: ExportOptions) -> Exported:
+    """Write, prove, and put `out` in place; whatever fails leaves `out` as it was.
+
+    Raises UsageError without weights or when `out` holds files of others, ShituError when the proof fails.
+    """
+    unknown = [name for name in options.formats if name not in FORMATS]
+    if unknown:
+        raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
+    _refuse_foreign(out)
+    split = config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
+    if split is None:
+        raise ConfigError("the config has no DataLoader, so the preprocessing is not known", hint="shitu prepare ./data")
+    model = load_trained(checkpoint, config)
+    images, labels = _pictures(split.dataset, config, base_dir, options.size)
+    expected = _trained_features(model, images, options)
+    with atomic_dir(out) as folder:
+        _write(model, folder, options)
+        text, remark = deploy_config(
+            split.dataset.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
+        )
+        if text is not None:
+            atomic_write_text(folder / "inference.yml", text)
+        rows = prove(folder, images, expected, labels)
+        manifest = _manifest(model, config, checkpoint, split.dataset, options, images, folder, rows)
+        atomic_write_json(folder / MANIFEST, manifest.to_json())
+        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return Exported(out, files, rows, [remark], manifest)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """A directory of somebody else's files is never replaced."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file", hint="name a directory: --out inference/")
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in OURS) if out.is_dir() else []
+    if foreign:
+        raise UsageError(
+            f"{out} holds other files ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''})",
+            hint="export into a directory of its own: --out inference/",
+        )
+
+
+def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> None:
+    prefix = folder / "inference"
+
+    def write(form: str) -> None:
+        write_paddle_model(
+            model, prefix, feature=options.feature, normalize=options.normalize, form=form, size=options.size
+        )
+
+    if "pir" in options.formats:
+        write("pir")
+    if {"pdmodel", "onnx"} & set(options.formats):
+        # Both forms share one parameter file: the same names in the same order, so the same bytes.
+        write("pdmodel")
+    if "onnx" in options.formats:
+        write_onnx_model(prefix.with_suffix(".pdmodel"), prefix.with_suffix(".onnx"))
+    if "pdmodel" not in options.formats:
+        prefix.with_suffix(".pdmodel").unlink(missing_ok=True)
+        (folder / "inference.pdiparams.info").unlink(missing_ok=True)
+        if "pir" not in options.formats:
+            prefix.with_suffix(".pdiparams").unlink(missing_ok=True)
+
+
+def _pictures(
+    dataset_config: DatasetConfig, config: Config, base_dir: Path, size: tuple[int, int] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Real pictures of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
+    dataset = RecDataset(dataset_config, base_dir)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(np.unique(dataset.labels[dataset.labels >= 0]))
+    chosen: list[int] = []
+    for label in order:
+        chosen += np.flatnonzero(dataset.labels == label)[:4].tolist()
+        if len(chosen) >= PROOF_PICTURES:
+            break
+    loaded = [dataset.load(n, rng) for n in chosen[:PROOF_PICTURES]]
+    first = [item for item in loaded if item.shape == loaded[0].shape]
+    labels = dataset.labels[[n for n, item in zip(chosen, loaded, strict=False) if item.shape == loaded[0].shape]]
+    images = to_input(np.stack(first), dataset.normalization)
+    if size is not None and images.shape[2:] != size:
+        raise UsageError(
+            f"--size {size[0]}x{size[1]}: the evaluation pictures are {images.shape[2]}x{images.shape[3]}",
+            hint="the input must have the size that the config's transform_ops give",
+        )
+    return images, np.asarray(labels)
+
+
+def _trained_features(model: paddle.nn.Layer, images: np.ndarray, options: ExportOptions) -> np.ndarray:
+    """What the network itself gives, layer by layer."""
+    parts = []
+    with paddle.no_grad():
+        for start in range(0, len(images), 16):
+            parts.append(model(paddle.to_tensor(images[start : start + 16]))[options.feature].numpy())
+    features = np.concatenate(parts)
+    if options.normalize:
+        features = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features, np.float32)
+
+
+def _manifest(
+    model: paddle.nn.Layer,
+    config: Config,
+    checkpoint: Path,
+    dataset: DatasetConfig,
+    options: ExportOptions,
+    images: np.ndarray,
+    folder: Path,
+    rows: list[dict[str, Any]],
+) -> Manifest:
+    weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
+    size = model.backbone.feature_size if options.feature == "backbone" else model.feature_size
+    return Manifest(
+        feature_size=int(size),
+        normalized_inside=options.normalize,
+        image_shape=(3, int(images.shape[2]), int(images.shape[3])),
+        transform_ops=tuple(dataset.transform_ops),
+        normalization=eval_normalization(config),
+        feature=options.feature,
+        model=arch_block(config.Arch),
+        source={"checkpoint": str(checkpoint), "sha256": _sha256(weights), **_training(checkpoint)},
+        files={path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name in OURS},
+        proof={"rows": rows},
+        shitu=__version__,
+        paddle=str(paddle.__version__),
+    )
+
+
+def _training(checkpoint: Path) -> dict[str, Any]:
+    """Epoch and metrics of the checkpoint, where it was written by `shitu train`."""
+    states = checkpoint.with_name(checkpoint.name.removesuffix(".pdparams") + ".pdstates")
+    try:
+        header = json.loads(states.read_text(encoding="utf-8"))
+        return {"epoch": header["state"]["epoch"], "metrics": header.get("metrics", {})}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from typing import Annotated
 
@@ -58,8 +57,7 @@ def root(
 
 
 for _name in COMMANDS:
-    if importlib.util.find_spec(f"shitu_cli.cli.{_name}"):
-        importlib.import_module(f"shitu_cli.cli.{_name}").register(app)
+    importlib.import_module(f"shitu_cli.cli.{_name}").register(app)
 
 
 def main() -> None:

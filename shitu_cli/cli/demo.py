@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     directory: Annotated[Path, typer.Argument(help="New directory for the demo's workspace.")] = Path("shitu-demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 30,
     seed: Annotated[int, typer.Option(help="Other pictures for another seed.")] = 0,
 ) -> None:
     """Draw a data set, then prepare, train, evaluate, export, index and search it."""
@@ -98,13 +98,14 @@ def _search(directory: Path, queries: list[Path]) -> list[Neighbours]:
 
 def _untrained_recall(workspace: Workspace) -> float:
     """Recall@1 of the same network with its random weights: what there is before learning."""
+    from shitu_cli.model.runtime import setup_paddle
+
+    setup_paddle("cpu")
     from shitu_cli.config.load import load_config
     from shitu_cli.infer.engine import engine_from_model
     from shitu_cli.model import build_rec_model
-    from shitu_cli.model.runtime import setup_paddle
     from shitu_cli.retrieval.evaluate import evaluate_model
 
-    setup_paddle("cpu")
     config = load_config(workspace.config_path)
     engine = engine_from_model(build_rec_model(config.Arch), config)
     return float(evaluate_model(engine, config, workspace.root, console.reporter()).metrics["recall@1"])

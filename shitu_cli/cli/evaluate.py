@@ -11,7 +11,6 @@ from shitu_cli.cli import options
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
-    from shitu_cli.infer.engine import Engine
     from shitu_cli.retrieval.evaluate import EvalResult
     from shitu_cli.workspace import Workspace
 

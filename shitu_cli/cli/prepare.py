@@ -44,7 +44,7 @@ def prepare(
     quick: Annotated[bool, typer.Option("--quick", help="Look at headers only, decode nothing.")] = False,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Check pictures and lists, split them, number the classes, and write a config that fits. Your data stays as it is."""
+    """Check pictures and lists, split them, number the classes, write a config that fits. Your data stays as it is."""
     from shitu_cli.cli import console
 
     console.configure(as_json=as_json)

@@ -190,7 +190,9 @@ def look_at_all(
         ):
             numbers = iter(todo)
             while chunk := list(islice(numbers, 2048)):
-                for number, look in zip(chunk, pool.map(lambda n: look_at(paths[n], decode=decode), chunk), strict=True):
+                for number, look in zip(
+                    chunk, pool.map(lambda n: look_at(paths[n], decode=decode), chunk), strict=True
+                ):
                     looks[number] = look
                     cache.put(paths[number], look, decode=decode)
                     bar.advance(1)

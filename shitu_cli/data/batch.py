@@ -35,9 +35,9 @@ def to_input(images: np.ndarray, normalization: Normalization | None) -> np.ndar
 
 @lru_cache(maxsize=1)
 def _lookup() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
-    from numba import njit
+    from shitu_cli.compiled import compiled
 
-    @njit(nogil=True, cache=True)
+    @compiled(nogil=True)
     def lookup(images: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
         count, height, width, _ = images.shape
         for n in range(count):

@@ -28,7 +28,9 @@ KINDS: dict[str, Kind] = {
     "too-large": Kind("error", "more than 178 million pixels", "make it smaller, or --fix leaves it out"),
     "malformed": Kind("error", "line cannot be read", "write path<TAB>label, or --fix leaves it out"),
     "label-conflict": Kind("error", "same picture with two labels", "decide for one, or --fix drops all its lines"),
-    "outside-root": Kind("error", "path leads out of the image root", "move the picture inside, or --fix leaves it out"),
+    "outside-root": Kind(
+        "error", "path leads out of the image root", "move the picture inside, or --fix leaves it out"
+    ),
     "bad-name": Kind("error", "tab or line break in the file name", "rename the file, or --fix leaves it out"),
     "bad-box": Kind("error", "box is empty or outside its picture", "correct it, or --fix leaves it out"),
     "unlabelled": Kind("warning", "picture outside of any class folder", "move it into a class folder"),

@@ -62,9 +62,7 @@ def split_pictures(
 Parts = tuple[list[int], list[int], list[int]]
 
 
-def _open(
-    by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups, share: float, seed: int
-) -> Parts:
+def _open(by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups, share: float, seed: int) -> Parts:
     # Classes that share a picture stay on one side.
     families = _Groups(len(by_label))
     names = sorted(by_label)
@@ -87,9 +85,7 @@ def _open(
     return rest, kept, list(kept)
 
 
-def _closed(
-    by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups, share: float, seed: int
-) -> Parts:
+def _closed(by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups, share: float, seed: int) -> Parts:
     train: list[int] = []
     query: list[int] = []
     for members in by_label.values():

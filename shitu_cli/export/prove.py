@@ -40,7 +40,9 @@ def prove(folder: Path, images: np.ndarray, features: np.ndarray, labels: np.nda
     if bad:
         raise ShituError(
             "the exported model differs from the trained network; nothing was kept",
-            details=[f"{r['file']}: smallest cosine {r['min_cosine']:.6f}, difference {r['difference']:.2g}" for r in bad],
+            details=[
+                f"{r['file']}: smallest cosine {r['min_cosine']:.6f}, difference {r['difference']:.2g}" for r in bad
+            ],
         )
     return rows
 
@@ -54,10 +56,14 @@ def _main(folder: Path, inputs: Path) -> None:
     for name in ("inference.pdmodel", "inference.json", "inference.onnx"):
         if not (folder / name).is_file():
             continue
-        make: Callable[..., Callable[[np.ndarray], np.ndarray]] = onnx_session if name.endswith("x") else paddle_predictor
+        make: Callable[..., Callable[[np.ndarray], np.ndarray]] = (
+            onnx_session if name.endswith("x") else paddle_predictor
+        )
         run = make(folder / name)
         got = np.concatenate([run(images[start : start + 32]) for start in range(0, len(images), 32)])
-        rows.append({"file": name, **_compare(got, features, labels), "latency_ms": _latencies(make, folder / name, images)})
+        rows.append(
+            {"file": name, **_compare(got, features, labels), "latency_ms": _latencies(make, folder / name, images)}
+        )
     print(json.dumps(rows))  # noqa: T201
 
 

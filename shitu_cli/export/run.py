@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,16 @@ from shitu_cli.export.deploy_config import PADDLEX_NAME, deploy_config
 from shitu_cli.export.onnx_model import write_onnx_model
 from shitu_cli.export.paddle_model import load_trained, write_paddle_model
 from shitu_cli.export.prove import prove
-from shitu_cli.infer.engine import eval_normalization
+from shitu_cli.infer.engine import eval_normalization, sha256_of
 from shitu_cli.infer.manifest import MANIFEST, Manifest
 from shitu_cli.workspace import atomic_dir, atomic_write_json, atomic_write_text
 
 FORMATS = ("pdmodel", "pir", "onnx")
 OURS = frozenset(
-    ["inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info", "inference.json", "inference.onnx"]
-    + ["inference.yml", MANIFEST]
+    [
+        *("inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info"),
+        *("inference.json", "inference.onnx", "inference.yml", MANIFEST),
+    ]
 )
 PROOF_PICTURES = 128
 
@@ -66,7 +67,9 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
     _refuse_foreign(out)
     split = config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
     if split is None:
-        raise ConfigError("the config has no DataLoader, so the preprocessing is not known", hint="shitu prepare ./data")
+        raise ConfigError(
+            "the config has no DataLoader, so the preprocessing is not known", hint="shitu prepare ./data"
+        )
     model = load_trained(checkpoint, config)
     images, labels = _pictures(split.dataset, config, base_dir, options.size)
     expected = _trained_features(model, images, options)
@@ -174,8 +177,8 @@ def _manifest(
         normalization=eval_normalization(config),
         feature=options.feature,
         model=arch_block(config.Arch),
-        source={"checkpoint": str(checkpoint), "sha256": _sha256(weights), **_training(checkpoint)},
-        files={path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name in OURS},
+        source={"checkpoint": str(checkpoint), "sha256": sha256_of(weights), **_training(checkpoint)},
+        files={path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name in OURS},
         proof={"rows": rows},
         shitu=__version__,
         paddle=str(paddle.__version__),
@@ -190,7 +193,3 @@ def _training(checkpoint: Path) -> dict[str, Any]:
         return {"epoch": header["state"]["epoch"], "metrics": header.get("metrics", {})}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

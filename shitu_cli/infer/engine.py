@@ -19,9 +19,7 @@ import numpy as np
 from shitu_cli.config.schema import Config
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
-
-OUTPUTS = {"features": "features", "backbone": "backbone"}
+from shitu_cli.errors import DataError, EnvironmentProblem
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Engine:
     """`engine(images)` → float32 [N, feature_size], of any length (not normalised).
 
     images: uint8 [N, H, W, 3] RGB, or float32 [N, 3, H, W] already normalised. `normalization` is applied to bytes;
-    `description` says what computes and why; `fingerprint` identifies weights and preprocessing.
+    `description` says what computes; `fingerprint` identifies the weights and which features, in whatever format.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -42,17 +40,17 @@ class Engine:
         return np.asarray(self.run(to_input(images, self.normalization)), np.float32)
 
 
-def engine_from_model(model: Any, config: Config) -> Engine:
-    """The engine of a network in memory (a RecModel); the network itself stays as it is.
+def engine_from_model(model: Any, config: Config, *, weights: str | None = None) -> Engine:
+    """The engine of a network in memory (a RecModel), which itself stays as it is; on a GPU its layers run directly.
 
-    Raises nothing of its own: where tracing is not possible (GPU), the layers run as they are.
+    `weights` identifies them where that is known already (the hash of their file).
     """
     import paddle
 
     feature = config.Global.retrieval_feature_from
     size = int(model.backbone.feature_size if feature == "backbone" else model.feature_size)
     normalization = eval_normalization(config)
-    fingerprint = weights_fingerprint(model) + f"/{feature}/{normalization}"
+    fingerprint = f"{weights or weights_fingerprint(model)}/{feature}"
     if paddle.get_device() != "cpu":
         return Engine(_layers(model, feature), size, normalization, f"layers on {paddle.get_device()}", fingerprint)
     from shitu_cli.export.paddle_model import write_paddle_model
@@ -130,7 +128,8 @@ def paddle_predictor(
         predictor = inference.create_predictor(settings)
     except (RuntimeError, ValueError, OSError) as error:
         raise DataError(
-            f"{model_file} cannot be loaded: {_first_line(error)}", hint="export it again: shitu export --out inference/"
+            f"{model_file} cannot be loaded: {_first_line(error)}",
+            hint="export it again: shitu export --out inference/",
         ) from None
     source = predictor.get_input_handle(predictor.get_input_names()[0])
     result = predictor.get_output_handle(predictor.get_output_names()[0])
@@ -180,12 +179,15 @@ def _first_line(error: Exception) -> str:
 def engine_from_checkpoint(prefix: Path, config: Config) -> Engine:
     """The engine of trained weights (`output/best_model`); raises UsageError when there are none."""
     from shitu_cli.export.paddle_model import load_trained
+    from shitu_cli.model.weights import find_weights
 
-    return engine_from_model(load_trained(prefix, config), config)
+    model = load_trained(prefix, config)
+    return engine_from_model(model, config, weights=sha256_of(find_weights(prefix)))
 
 
-def check_feature(name: str) -> str:
-    """`features` or `backbone`; UsageError otherwise."""
-    if name not in OUTPUTS:
-        raise UsageError(f"feature {name!r}: expected one of {', '.join(OUTPUTS)}")
-    return name
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

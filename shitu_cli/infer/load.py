@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from shitu_cli.config.schema import Config
@@ -13,6 +12,7 @@ from shitu_cli.infer.engine import (
     eval_normalization,
     onnx_session,
     paddle_predictor,
+    sha256_of,
 )
 from shitu_cli.infer.manifest import MANIFEST, Manifest, read_manifest
 
@@ -53,10 +53,12 @@ def _exported(file: Path, config: Config | None, threads: int | None) -> Engine:
         )
     onnx = file.suffix == ".onnx"
     run = onnx_session(file, threads=threads) if onnx else paddle_predictor(file, threads=threads)
-    weights = file if onnx else file.with_suffix(".pdiparams")
-    size = manifest.feature_size if manifest is not None else _probe(run, config)
     name = "ONNX Runtime" if onnx else "Paddle Inference with oneDNN"
-    return Engine(run, size, normalization, name, f"{_sha256(weights)}/{normalization}")
+    if manifest is not None:
+        fingerprint = f"{manifest.source.get('sha256')}/{manifest.feature}"
+        return Engine(run, manifest.feature_size, normalization, name, fingerprint)
+    weights = sha256_of(file if onnx else file.with_suffix(".pdiparams"))
+    return Engine(run, _probe(run, config), normalization, name, f"{weights}/features")
 
 
 def _probe(run: object, config: Config | None) -> int:
@@ -71,16 +73,8 @@ def _check_hashes(file: Path, manifest: Manifest) -> None:
         expected = manifest.files.get(name)
         if not (file.parent / name).is_file():
             raise DataError(f"{file.parent / name} is missing", hint="export again: shitu export --out inference/")
-        if expected is not None and _sha256(file.parent / name) != expected:
+        if expected is not None and sha256_of(file.parent / name) != expected:
             raise DataError(
                 f"{file.parent / name} is not the file that was exported (its hash differs from {MANIFEST})",
                 hint="export again: shitu export --out inference/",
             )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

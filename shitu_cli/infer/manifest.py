@@ -54,6 +54,4 @@ def read_manifest(folder: Path) -> Manifest:
         shape = tuple(int(n) for n in values.pop("image_shape"))
         return Manifest(transform_ops=ops, normalization=normalization, image_shape=shape, **values)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is damaged: {error}", hint="export again: shitu export --out inference/"
-        ) from None
+        raise DataError(f"{path} is damaged: {error}", hint="export again: shitu export --out inference/") from None

@@ -32,8 +32,12 @@ details { margin: .4rem 0; } summary { cursor: pointer; }
 """
 _SORT = """
 document.querySelectorAll('th[data-sort]').forEach(th => th.addEventListener('click', () => {
-  const body = th.closest('table').tBodies[0], at = th.cellIndex, up = th.dataset.up = th.dataset.up === '1' ? '' : '1';
-  const key = row => { const t = row.cells[at].textContent.replace(/,/g, ''); const n = parseFloat(t); return isNaN(n) ? t : n; };
+  const body = th.closest('table').tBodies[0], at = th.cellIndex;
+  const up = th.dataset.up = th.dataset.up === '1' ? '' : '1';
+  const key = row => {
+    const t = row.cells[at].textContent.replace(/,/g, ''), n = parseFloat(t);
+    return isNaN(n) ? t : n;
+  };
   [...body.rows].sort((a, b) => { const x = key(a), y = key(b); return (x < y ? -1 : x > y ? 1 : 0) * (up ? 1 : -1); })
     .forEach(row => body.append(row));
 }));
@@ -70,7 +74,7 @@ def section(title: str, *parts: str) -> str:
 
 
 def figure(path: Path, caption: str, *, box: Box | None = None, mark: str = "") -> str:
-    """A thumbnail with its caption; `mark` "right" or "wrong" frames it. An unreadable picture shows as a grey field."""
+    """A thumbnail with its caption, a grey field where it cannot be read; `mark` "right" or "wrong" frames it."""
     source = thumbnail(path, box)
     picture = f'<img src="{source}" alt="{escape(caption)}">' if source else '<div class="none">no picture</div>'
     return f'<figure class="{mark}">{picture}<figcaption>{escape(caption)}</figcaption></figure>'
@@ -122,7 +126,8 @@ def curve(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], x_name
         f'<text x="{left}" y="{height - bottom + 14}" font-size="11" fill="gray">{low_x:.4g}</text>',
         f'<text x="{width - 12}" y="{height - bottom + 14}" text-anchor="end" font-size="11" fill="gray">{high_x:.4g}'
         "</text>",
-        f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle" font-size="12" fill="gray">{escape(x_name)}</text>',
+        f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle" font-size="12" fill="gray">'
+        f"{escape(x_name)}</text>",
         f'<text x="14" y="{height / 2}" transform="rotate(-90 14 {height / 2})" text-anchor="middle" font-size="12" '
         f'fill="gray">{escape(y_name)}</text>',
     ]

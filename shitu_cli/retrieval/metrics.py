@@ -178,9 +178,7 @@ def _tables(query: FeatureSet, gallery: FeatureSet) -> list[tuple[np.ndarray, np
     return [relevant, own, same]
 
 
-def _lookup(
-    keys: np.ndarray, of_gallery: np.ndarray, wanted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _lookup(keys: np.ndarray, of_gallery: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     order = np.argsort(of_gallery, kind="stable").astype(np.int64)
     ordered = of_gallery[order]
     low, high = np.searchsorted(ordered, keys, "left"), np.searchsorted(ordered, keys, "right")
@@ -189,12 +187,25 @@ def _lookup(
 
 @lru_cache(maxsize=1)
 def _kernel() -> Callable[..., Any]:
-    from numba import njit
+    from shitu_cli.compiled import compiled
 
-    @njit(nogil=True, cache=True)
+    @compiled(nogil=True)
     def rank_rows(
-        sims, order, low, high, own, own_low, own_high, same, same_low, same_high, ks, values, top1, top1_score
-    ):  # type: ignore[no-untyped-def]
+        sims: Any,
+        order: Any,
+        low: Any,
+        high: Any,
+        own: Any,
+        own_low: Any,
+        own_high: Any,
+        same: Any,
+        same_low: Any,
+        same_high: Any,
+        ks: Any,
+        values: Any,
+        top1: Any,
+        top1_score: Any,
+    ) -> Any:
         matches, others = np.zeros(2001, np.int64), np.zeros(2001, np.int64)
         for r in range(sims.shape[0]):
             row = sims[r]
@@ -259,7 +270,7 @@ def _kernel() -> Callable[..., Any]:
                 top1[r], top1_score[r] = best_at, best
         return matches, others
 
-    return rank_rows  # type: ignore[no-any-return]
+    return rank_rows
 
 
 def bootstrap_interval(values: np.ndarray, *, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:

@@ -276,7 +276,8 @@ class Trainer:
         better = state.best_score is None or score > state.best_score
         if better:
             state.best_score, state.best_epoch = score, state.epoch
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:4])
+        told = [name for name in (self._options.score, "recall@5", "mAP") if name in metrics]
+        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in told)
         text = f"epoch {state.epoch}: loss {state.epoch_losses[-1]:.4f}  {shown}{'  (best so far)' if better else ''}"
         self._log.line(text)
         self._log.record("eval", epoch=state.epoch, **metrics)

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
+
+from shitu_cli.compiled import compiled as cached_njit
 
 ACT_NONE, ACT_RELU, ACT_HARDSWISH = 0, 1, 2
 
@@ -27,16 +28,8 @@ _MATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def compiled(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """numba.njit with the machine code kept on disk, or in memory where no directory for it can be written."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        options: dict[str, Any] = {"fastmath": _MATH, "parallel": parallel, "nogil": True, "error_model": "numpy"}
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # numba found no directory for its cache
-            return numba.njit(**options)(function)
-
-    return decorate
+    """Compiled without the interpreter's lock, in the arithmetic of these kernels."""
+    return cached_njit(fastmath=_MATH, parallel=parallel, nogil=True, error_model="numpy")
 
 
 @compiled()

@@ -1,0 +1,61 @@
+"""`shitu config`: every value of the resolved config, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from shitu_cli.cli import options
+
+
+def register(app: typer.Typer) -> None:
+    app.command("config")(config_command)
+
+
+def config_command(
+    pattern: Annotated[str, typer.Argument(help="Only keys that contain this, such as lr.")] = "",
+    workspace: options.WorkspaceOption = None,
+    config: options.ConfigOption = None,
+    override: options.OverrideOption = None,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="The whole config as YAML.")] = False,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Show the config as the other commands see it; problems with their lines if there are any."""
+    import yaml
+
+    from shitu_cli.cli import console
+    from shitu_cli.cli.common import load_workspace_config, open_workspace
+    from shitu_cli.config.dump import dump_config
+
+    console.configure(as_json=as_json)
+    space = open_workspace(workspace)
+    settings = load_workspace_config(space, config, override)
+    text = dump_config(settings)
+    if as_yaml:
+        typer.echo(text, nl=False)
+        return
+    rows = [
+        [key, _shown(value), settings.origins.get(key, "default")]
+        for key, value in _flat(yaml.safe_load(text), "")
+        if pattern.lower() in key.lower()
+    ]
+    if as_json:
+        console.print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
+        return
+    console.print_table(str(config or space.config_path), ["key", "value", "from"], rows)
+
+
+def _flat(value: Any, key: str) -> list[tuple[str, Any]]:
+    """Dotted key → value for all leaves; lists of plain values are leaves."""
+    if isinstance(value, dict) and value:
+        return [pair for name, item in value.items() for pair in _flat(item, f"{key}.{name}" if key else str(name))]
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [pair for number, item in enumerate(value) for pair in _flat(item, f"{key}.{number}")]
+    return [(key, value)]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)

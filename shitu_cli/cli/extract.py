@@ -1,0 +1,90 @@
+"""`shitu extract`: feature vectors of any pictures, to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shitu_cli.cli import options
+from shitu_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
+    from shitu_cli.infer.extractor import Extractor
+
+
+def register(app: typer.Typer) -> None:
+    app.command("extract")(extract)
+
+
+def extract(
+    sources: Annotated[list[str], typer.Argument(help="Pictures, folders, lists or patterns.")],
+    out: Annotated[Path, typer.Option(help="features.npy (with .tsv of paths), .npz, .jsonl or .parquet.")] = Path(
+        "features.npy"
+    ),
+    model: Annotated[
+        Path | None, typer.Option(help="Exported directory, ONNX file or checkpoint; default: inference/.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Keep the features' length instead of making it one.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per call of the network.")] = 32,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when a picture cannot be read.")] = False,
+    workspace: options.WorkspaceOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Compute the feature vector of every picture; an interrupted run goes on where it stopped."""
+    from shitu_cli.cli import console
+    from shitu_cli.data.sources import find_pictures
+    from shitu_cli.infer.feature_file import extract_to_file
+
+    console.configure(as_json=as_json)
+    pictures = find_pictures(sources)
+    extractor = open_extractor(workspace, model)
+    reporter = console.reporter()
+    reporter.info(
+        f"{len(pictures):,} pictures, {extractor.feature_size} values each, by {extractor.engine.description}"
+    )
+    written = extract_to_file(extractor, pictures, out, reporter, batch_size=batch_size, normalize=not raw)
+    if as_json:
+        console.print_json(
+            {"out": [str(f) for f in written.files], "pictures": written.count, "skipped": written.skipped}
+        )
+    if written.skipped:
+        lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
+        message = f"{len(written.skipped)} of {len(pictures)} pictures could not be read and are not in {out}"
+        if strict:
+            raise DataError(message, details=lines)
+        reporter.warn(message + "".join(f"\n  {line}" for line in lines))
+    reporter.info(f"{written.count:,} vectors in {', '.join(str(f) for f in written.files)}")
+    console.next_step("shitu index build")
+
+
+def open_extractor(workspace: Path | None, model: Path | None) -> Extractor:
+    """The extractor of `model`, of the workspace's exported model, or of its best checkpoint."""
+    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.errors import UsageError
+    from shitu_cli.infer.extractor import Extractor
+
+    if model is not None and (model.is_dir() or model.suffix in (".onnx", ".pdmodel", ".json")):
+        return Extractor(model, config=_config_or_none(workspace))
+    space = open_workspace(workspace)
+    config = _config_or_none(workspace)
+    if model is not None:
+        return Extractor(model, config=config)
+    if (space.inference_dir / "manifest.json").is_file():
+        return Extractor(space.inference_dir)
+    best = space.output_dir / "best_model"
+    if not best.with_name("best_model.pdparams").is_file():
+        raise UsageError("there is neither an exported model nor a checkpoint", hint="shitu train, then shitu export")
+    return Extractor(best, config=config)
+
+
+def _config_or_none(workspace: Path | None) -> Config | None:
+    from shitu_cli.cli.common import load_workspace_config, open_workspace
+    from shitu_cli.errors import UsageError
+
+    try:
+        return load_workspace_config(open_workspace(workspace))
+    except UsageError:
+        return None

@@ -1,0 +1,113 @@
+"""`shitu` alone: where the workspace stands, and the next step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.cli import console
+from shitu_cli.errors import ShituError, UsageError
+from shitu_cli.workspace import Workspace
+
+
+def status() -> None:
+    """Show what each step has left, and the first one that is missing or out of date."""
+    reporter = console.reporter()
+    try:
+        space = Workspace.find()
+    except UsageError:
+        reporter.info("No workspace here. Put the pictures of each class into a folder of its name, then:")
+        console.next_step("shitu prepare ./data      (or see it work first: shitu demo)")
+        return
+    rows = [_prepared(space), _trained(space), _evaluated(space), _exported(space), _indexed(space)]
+    console.print_table(f"Workspace {space.root}", ["step", "state"], [[name, state] for name, state, _ in rows])
+    console.next_step(next((command for _, _, command in rows if command), "shitu search photo.jpg --top 5"))
+
+
+def _prepared(space: Workspace) -> tuple[str, str, str | None]:
+    parts = []
+    for name in ("train", "query", "gallery"):
+        path = space.lists_dir / f"{name}_list.txt"
+        if path.is_file():
+            with path.open("rb") as file:
+                parts.append(f"{sum(1 for _ in file):,} {name}")
+    if not parts:
+        return "prepare", "no lists yet", "shitu prepare ./data"
+    try:
+        from shitu_cli.config.load import load_config
+
+        load_config(space.config_path)
+    except ShituError as error:
+        return "prepare", f"{', '.join(parts)} pictures; {error.message}", "shitu config"
+    return "prepare", f"{', '.join(parts)} pictures", None
+
+
+def _trained(space: Workspace) -> tuple[str, str, str | None]:
+    header = _json(space.output_dir / "latest.pdstates")
+    if not header:
+        return "train", "not trained yet", "shitu train"
+    state = header.get("state", {})
+    text = f"{state.get('epoch', '?')} epochs"
+    if state.get("best_score") is not None:
+        text += f", best recall@1 {state['best_score']:.4f} after epoch {state.get('best_epoch')}"
+    wanted = _epochs(space)
+    if wanted is not None and isinstance(state.get("epoch"), int) and state["epoch"] < wanted:
+        return "train", f"{text}, {wanted} wanted", "shitu train --resume"
+    return "train", text, None
+
+
+def _epochs(space: Workspace) -> int | None:
+    """As many as the last run was to make."""
+    from shitu_cli.config.load import load_config
+
+    for path in (space.output_dir / "config.yaml", space.config_path):
+        try:
+            return load_config(path).Global.epochs
+        except ShituError:
+            continue
+    return None
+
+
+def _evaluated(space: Workspace) -> tuple[str, str, str | None]:
+    report = space.reports_dir / "evaluate.json"
+    metrics = _json(report).get("metrics")
+    if not metrics:
+        return "evaluate", "not evaluated yet", "shitu evaluate"
+    text = f"recall@1 {metrics.get('recall@1', float('nan')):.4f}, mAP {metrics.get('mAP', float('nan')):.4f}"
+    if _older(report, space.output_dir / "best_model.pdparams"):
+        return "evaluate", f"{text}, of an older model", "shitu evaluate"
+    return "evaluate", text, None
+
+
+def _exported(space: Workspace) -> tuple[str, str, str | None]:
+    manifest = space.inference_dir / "manifest.json"
+    values = _json(manifest)
+    if not values:
+        return "export", "not exported yet", "shitu export --out inference/"
+    text = f"{', '.join(sorted(values.get('files', {})))}"
+    if _older(manifest, space.output_dir / "best_model.pdparams"):
+        return "export", f"{text}: of an older model", "shitu export --out inference/"
+    return "export", text, None
+
+
+def _indexed(space: Workspace) -> tuple[str, str, str | None]:
+    values = _json(space.index_dir / "manifest.json")
+    if not values:
+        return "index", "no index yet", "shitu index build"
+    text = f"{values.get('count', 0):,} vectors, {values.get('kind')}"
+    if _older(space.index_dir / "manifest.json", space.inference_dir / "manifest.json"):
+        return "index", f"{text}, older than the exported model", "shitu index build"
+    return "index", text, None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _older(path: Path, than: Path) -> bool:
+    return path.exists() and than.exists() and path.stat().st_mtime < than.stat().st_mtime

@@ -1,0 +1,72 @@
+"""Pictures that a user names on the command line: files, folders, lists, patterns."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shitu_cli.data.formats.base import ReadOptions, is_image_name, walk_images
+from shitu_cli.data.formats.textlist import TEXT_LIST
+from shitu_cli.data.problems import Problems
+from shitu_cli.errors import DataError, UsageError
+
+
+@dataclass
+class Pictures:
+    """Files with their labels ("" where none is known)."""
+
+    files: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def add(self, file: str | Path, label: str = "") -> None:
+        self.files.append(str(file))
+        self.labels.append(label)
+
+
+def find_pictures(sources: Sequence[str]) -> Pictures:
+    """All pictures of files, folders (label: the folder inside), lists (`path label`) and glob patterns, in order.
+
+    Raises UsageError for a source that is not there, DataError for a list with lines that cannot be read.
+    """
+    found = Pictures()
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            before = len(found)
+            for name in walk_images(path, Problems()):
+                found.add(path / name, name.rpartition("/")[0])
+            if len(found) == before:
+                raise UsageError(f"no pictures in {source}")
+        elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
+            _add_list(path, found)
+        elif path.is_file():
+            found.add(path)
+        else:
+            matches = [m for m in sorted(glob.glob(source, recursive=True)) if is_image_name(m)]
+            if not matches:
+                raise UsageError(f"no such picture, folder or list: {source}")
+            for match in matches:
+                found.add(match)
+    return found
+
+
+def _add_list(path: Path, found: Pictures) -> None:
+    problems = Problems()
+    rows = TEXT_LIST.read(path, problems, ReadOptions())
+    bad = [
+        f"{where}: {detail}"
+        for _, kind, f in problems.ordered()
+        if kind.level == "error"
+        for where, detail in f.examples
+    ]
+    if bad:
+        raise DataError(f"{path}: {problems.count('error')} lines cannot be read", details=bad[:20])
+    for number in range(len(rows)):
+        label = rows.labels[number]
+        found.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label))

@@ -1,0 +1,105 @@
+"""The door for programs: `from shitu_cli import Extractor; Extractor("inference").extract(images)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.config.schema import Component, Config
+from shitu_cli.data.images import decode_image
+from shitu_cli.data.loader import SequentialLoader
+from shitu_cli.data.transforms import Transform, build_transforms
+from shitu_cli.errors import DataError
+from shitu_cli.infer.engine import Engine
+from shitu_cli.infer.load import load_engine
+from shitu_cli.infer.manifest import MANIFEST, read_manifest
+
+Picture = str | Path | bytes | np.ndarray
+BATCH = 32
+
+
+class Extractor:
+    """Features of pictures from an exported model (directory or file), with the preprocessing it was trained for.
+
+    `config` is needed only for a checkpoint or a model that another program exported. Raises DataError for a damaged
+    model, EnvironmentProblem when the engine is not installed.
+    """
+
+    def __init__(self, model: str | Path = "inference", *, config: Config | None = None, threads: int | None = None):
+        path = Path(model)
+        self.engine: Engine = load_engine(path, config, threads=threads)
+        self.transform_ops = _transform_ops(path, config)
+        self.transform: Transform = build_transforms(self.transform_ops)
+
+    @property
+    def feature_size(self) -> int:
+        return self.engine.feature_size
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies weights and preprocessing: features compare only where it is the same."""
+        ops = ";".join(f"{op.name}{sorted(op.args.items())}" for op in self.transform_ops if op.name != "DecodeImage")
+        return f"{self.engine.fingerprint}/{ops}"
+
+    def extract(self, images: Iterable[Picture], *, normalize: bool = True) -> np.ndarray:
+        """float32 [N, feature_size] of paths, encoded bytes or uint8 RGB arrays [H, W, 3]; of unit length by default.
+
+        Raises DataError naming the first picture that cannot be read.
+        """
+        items = list(images)
+        features = np.empty((len(items), self.feature_size), np.float32)
+        for indices, part, skipped in self.batches(items, normalize=normalize):
+            if skipped:
+                raise DataError(next(iter(skipped.values())))
+            features[indices] = part
+        return features
+
+    def batches(
+        self, images: Sequence[Picture], *, start: int = 0, batch_size: int = BATCH, normalize: bool = True
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
+        """(indices, features, pictures of this batch that cannot be read with the reason), from `start` on."""
+        from shitu_cli.retrieval.evaluate import normalized
+
+        loader = SequentialLoader(_Pictures(images, self.transform), batch_size, start, on_error="skip")
+        told: set[int] = set()
+        first = start
+        for batch in loader:
+            features = self.engine(batch.images) if len(batch.indices) else np.empty((0, self.feature_size), np.float32)
+            # The loader reads ahead: only the pictures of this batch are told now.
+            new = {n: why for n, why in loader.skipped.items() if first <= n < first + batch_size and n not in told}
+            told.update(new)
+            first += batch_size
+            yield batch.indices, normalized(features) if normalize else features, new
+
+
+class _Pictures:
+    """Pictures of any kind as a dataset for the loader."""
+
+    def __init__(self, images: Sequence[Picture], transform: Transform) -> None:
+        self.images, self.transform = images, transform
+        self.labels = np.zeros(len(images), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        image = self.images[index]
+        return self.transform(_checked(image) if isinstance(image, np.ndarray) else decode_image(image), rng)
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(f"an array of {image.dtype} {image.shape}: expected uint8 RGB [height, width, 3]")
+    return image
+
+
+def _transform_ops(path: Path, config: Config | None) -> tuple[Component, ...]:
+    folder = path if path.is_dir() else path.parent
+    if (folder / MANIFEST).is_file() and path.suffix != ".pdparams":
+        return read_manifest(folder).transform_ops
+    split = None if config is None else config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
+    if split is None:
+        raise DataError(f"{path}: its preprocessing is not known", hint="export it: shitu export --out inference/")
+    return tuple(split.dataset.transform_ops)

@@ -49,11 +49,13 @@ class OptimizerStep:
     def step(self, step: int, scaler: Any = None) -> None:
         """Apply the accumulated gradients with the rate of optimiser step `step`, then forget them."""
         self.optimizer.set_lr(self.schedule.lr(step))
-        if scaler is None:
-            self.optimizer.step()
-        else:
-            scaler.step(self.optimizer)
-            scaler.update()
+        # The first step makes the accumulators, whose names count from zero like those of the parameters.
+        with paddle.utils.unique_name.guard():
+            if scaler is None:
+                self.optimizer.step()
+            else:
+                scaler.step(self.optimizer)
+                scaler.update()
         self.optimizer.clear_grad(set_to_zero=False)
 
     def state_dict(self, step: int) -> dict[str, np.ndarray | dict[str, float]]:

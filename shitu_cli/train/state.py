@@ -89,8 +89,10 @@ def restore_rng(state: dict[str, Any]) -> None:
     name, words, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((name, np.asarray(words, dtype=np.uint32), position, has_gauss, gauss))
     restored = []
-    for generator, saved in zip(paddle.get_rng_state(), state["paddle"], strict=True):
+    for current, saved in zip(paddle.get_rng_state(), state["paddle"], strict=True):
         engine = list(saved["engine"].encode("ascii"))
+        # A fresh object, as unpickling makes it: setting the state of one that has a state is ignored.
+        generator = type(current).__new__(type(current))
         generator.__setstate__((saved["device"], saved["seed"], saved["offset"], engine))
         restored.append(generator)
     paddle.set_rng_state(restored)

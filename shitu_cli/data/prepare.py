@@ -235,30 +235,30 @@ def _check_alike(rows: Rows, alike: Alike, problems: Problems) -> set[int]:
     pairs = [(group[0], other, "identical") for group in alike.identical for other in group[1:]]
     pairs += [(a, b, "nearly the same") for a, b in alike.near]
     for a, b, how in pairs:
-        if rows.paths[a] == rows.paths[b]:
-            # One file with several boxes, or in query and gallery at once, is no duplicate.
-            if {"train"} < {rows.splits[a], rows.splits[b]} - {"gallery"}:
-                problems.add("leak", _place(rows, b), f"is also in {rows.splits[a]}")
-                dropped.add(b if rows.splits[a] == "train" else a)
-            continue
-        where = _place(rows, b)
-        detail = f"{how}: {_place(rows, a)}"
-        sides = {_side(rows.splits[a]), _side(rows.splits[b])}
+        roles = {_role(rows.splits[a]), _role(rows.splits[b])}
+        query = a if _role(rows.splits[a]) == "query" else b
+        if rows.paths[a] == rows.paths[b] and roles != {"train", "query"}:
+            continue  # one file with several boxes, or in query and gallery at once
+        where, detail = _place(rows, b), f"{how}: {_place(rows, a)}"
         if rows.labels[a] != rows.labels[b]:
             problems.add("label-noise", where, f"{rows.labels[b]!r}, {detail} is {rows.labels[a]!r}")
-        if sides == {"train", "query"}:
+        if roles == {"train", "query"}:
             problems.add("leak", where, detail)
-            if how == "identical":
-                dropped.add(b if _side(rows.splits[b]) == "query" else a)
-        elif rows.labels[a] == rows.labels[b] and len(sides) == 1:
+        elif roles == {"query", "gallery"}:
+            if rows.labels[a] == rows.labels[b] and rows.ids.get(a) == rows.ids.get(b) is not None:
+                continue  # excluded from the ranking by its id
+            problems.add("twin", where, detail)
+        elif rows.labels[a] == rows.labels[b] and len(roles) == 1:
             problems.add("duplicate" if how == "identical" else "near-duplicate", where, detail)
-            if how == "identical":
-                dropped.add(b)
+        else:
+            continue
+        if how == "identical":
+            dropped.add(query if len(roles) == 2 else b)
     return dropped
 
 
-def _side(split: str) -> str:
-    return {"train": "train", "gallery": "gallery", "": "train"}.get(split, "query")
+def _role(split: str) -> str:
+    return {"": "train", "train": "train", "gallery": "gallery"}.get(split, "query")
 
 
 def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Split:

@@ -40,6 +40,9 @@ KINDS: dict[str, Kind] = {
     "leak": Kind(
         "warning", "same picture in training and evaluation", "--fix takes it out of the query list; scores flatter"
     ),
+    "twin": Kind(
+        "warning", "same picture in query and gallery", "--fix takes it out of the query list; it is found at once"
+    ),
     "near-duplicate": Kind("warning", "nearly the same picture within a class", "nothing, unless there are many"),
     "animated": Kind("warning", "animated picture", "its first frame is used"),
     "tiny": Kind("warning", "smaller than 32 pixels", "replace it by a larger one"),

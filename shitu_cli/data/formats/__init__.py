@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shitu_cli.data.formats.aliproduct import ALIPRODUCT
 from shitu_cli.data.formats.base import Format
+from shitu_cli.data.formats.cars import CARS
+from shitu_cli.data.formats.cub import CUB
+from shitu_cli.data.formats.gldv2 import GLDV2
+from shitu_cli.data.formats.icartoon import ICARTOON
+from shitu_cli.data.formats.inshop import INSHOP
+from shitu_cli.data.formats.labelme import LABELME
+from shitu_cli.data.formats.logodet import LOGODET
+from shitu_cli.data.formats.products10k import PRODUCTS10K
+from shitu_cli.data.formats.reid import MARKET1501, VERI776
+from shitu_cli.data.formats.sop import SOP
+from shitu_cli.data.formats.table import TABLE
 from shitu_cli.data.formats.textlist import TEXT_LIST
 from shitu_cli.data.formats.tree import CLASS_TREE, SPLIT_TREE
+from shitu_cli.data.formats.veriwild import VERIWILD
 from shitu_cli.errors import UsageError
 
 # The first that recognises a source reads it: special layouts come before general ones.
-FORMATS: tuple[Format, ...] = (TEXT_LIST, SPLIT_TREE, CLASS_TREE)
+FORMATS: tuple[Format, ...] = (
+    *(ALIPRODUCT, GLDV2, VERIWILD, LOGODET, ICARTOON, SOP, INSHOP),
+    *(CUB, CARS, PRODUCTS10K, MARKET1501, VERI776, LABELME),
+    *(TABLE, TEXT_LIST, SPLIT_TREE, CLASS_TREE),
+)
 
 
 def find_format(source: Path, name: str | None = None) -> Format:
@@ -22,4 +39,7 @@ def find_format(source: Path, name: str | None = None) -> Format:
         raise UsageError(
             f"--format {name}: expected one of {', '.join(f.name for f in FORMATS)}", hint="shitu prepare --formats"
         )
-    return next(known for known in FORMATS if known.detect(source))
+    found = next((known for known in FORMATS if known.detect(source)), None)
+    if found is None:
+        raise UsageError(f"{source}: not a layout that is known", hint="shitu prepare --formats lists them")
+    return found

@@ -1,0 +1,87 @@
+"""Help is fast because it imports little: no Paddle, no OpenCV."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shitu_cli.cli.app import COMMANDS
+from tests.command import shitu
+
+HEAVY = {"paddle", "cv2", "numba", "faiss", "onnxruntime", "onnx", "scipy"}
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level modules that are there after running `code` in a new interpreter."""
+    script = f"{code}\nimport sys, json; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; sys.argv = ['shitu', '--help']\nfrom shitu_cli.cli.app import main\n"
+    code += "try:\n    main()\nexcept SystemExit:\n    pass"
+    assert not HEAVY & loaded(code)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "errors",
+        "workspace",
+        "reporting",
+        "config.load",
+        "config.patch",
+        "config.adapt",
+        "data.lists",
+        "data.formats",
+        "data.split",
+        "data.problems",
+        "retrieval.metrics",
+        "templates",
+    ],
+)
+def test_the_lower_levels_load_no_paddle_and_no_opencv(module: str) -> None:
+    allowed = {"cv2"} if module == "data.formats" else set()
+    assert not (HEAVY - allowed) & loaded(f"import shitu_cli.{module}")
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["data.audit", "data.images", "data.dataset", "data.loader", "retrieval.index", "infer.engine", "report.page"],
+)
+def test_the_middle_levels_load_no_paddle(module: str) -> None:
+    assert not {"paddle", "faiss", "onnxruntime"} & loaded(f"import shitu_cli.{module}")
+
+
+def test_only_the_console_loads_rich() -> None:
+    sources = Path(__file__).parents[2] / "shitu_cli"
+    users = {
+        str(p.relative_to(sources))
+        for p in sources.rglob("*.py")
+        if "import rich" in p.read_text() or "from rich" in p.read_text()
+    }
+    assert users == {"cli/console.py"}
+
+
+@pytest.mark.parametrize("command", [name.removesuffix("_cmd") for name in COMMANDS])
+def test_every_command_has_help(command: str, tmp_path: Path) -> None:
+    done = shitu(command, "--help", cwd=tmp_path)
+    assert "Usage: shitu" in done.stdout and len(done.stdout.splitlines()) > 5
+
+
+def test_the_packages_list_is_complete() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "pyproject.toml").read_text()
+    for folder in sorted({path.parent for path in (root / "shitu_cli").rglob("*.py")}):
+        assert f'"{folder.relative_to(root).as_posix().replace("/", ".")}"' in text
+
+
+def test_version(tmp_path: Path) -> None:
+    import shitu_cli
+
+    assert shitu("--version", cwd=tmp_path).stdout.strip() == f"shitu {shitu_cli.__version__}"

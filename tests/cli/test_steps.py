@@ -1,0 +1,202 @@
+"""The four steps and what follows them, through the real entry point, on a tiny data set."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.command import shitu
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., object]) -> Iterator[Path]:
+    """A workspace after prepare, train, evaluate and export; tests only read it."""
+    root = tmp_path_factory.mktemp("steps") / "ein Ordner 目录"
+    root.mkdir()
+    make_images(root / "bilder 图", classes=8, per_class=8, size=(80, 64))
+    shitu("prepare", "bilder 图", cwd=root)
+    shitu("train", "--epochs", "6", "--eval-during-train", "true", cwd=root)
+    shitu("evaluate", cwd=root)
+    shitu("export", "--out", "inference/", cwd=root)
+    shitu("index", "build", cwd=root)
+    yield root
+
+
+def test_what_the_steps_leave(trained: Path) -> None:
+    for path in ("lists/train_list.txt", "lists/label_map.txt", "output/best_model.pdparams", "output/latest.pdopt"):
+        assert (trained / path).stat().st_size
+    for path in ("output/train.log", "output/metrics.jsonl", "output/config.yaml", "reports/prepare.html"):
+        assert (trained / path).stat().st_size
+    for name in ("inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info", "inference.yml"):
+        assert (trained / "inference" / name).stat().st_size
+    kinds = [json.loads(line)["kind"] for line in (trained / "output/metrics.jsonl").read_text().splitlines()]
+    assert {"epoch", "eval", "save"} <= set(kinds)
+
+
+def test_the_loss_falls_and_the_features_are_good(trained: Path) -> None:
+    lines = [json.loads(line) for line in (trained / "output/metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["kind"] == "epoch"]
+    assert losses[-1] < losses[0]
+    assert json.loads((trained / "reports/evaluate.json").read_text())["metrics"]["recall@1"] > 0.9
+
+
+def test_evaluate_gives_json_alone_on_stdout(trained: Path) -> None:
+    done = shitu("evaluate", "--json", cwd=trained)
+    values = json.loads(done.stdout)
+    assert {"metrics", "queries", "gallery", "unanswerable"} <= set(values)
+    assert values["queries"] == 16 and values["unanswerable"] == 0
+    assert values == json.loads((trained / "reports/evaluate.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "model", ["inference", "inference/inference.pdmodel", "output/latest", "output/best_model.pdparams"]
+)
+def test_evaluate_other_models(trained: Path, model: str) -> None:
+    values = json.loads(shitu("evaluate", "--model", model, "--json", cwd=trained).stdout)
+    assert values["metrics"]["recall@1"] > 0.9
+
+
+def test_search_agrees_with_evaluate(trained: Path) -> None:
+    queries = (trained / "lists/query_list.txt").read_text().splitlines()
+    names = dict(line.split("\t") for line in (trained / "lists/label_map.txt").read_text().splitlines())
+    files = [f"bilder 图/{line.split(chr(9))[0]}" for line in queries]
+    wanted = [names[line.split("\t")[1]] for line in queries]
+    results = json.loads(shitu("search", *files, "--top", "3", "--json", cwd=trained).stdout)["results"]
+    top1 = np.mean([r["matches"][0]["label"] == w for r, w in zip(results, wanted, strict=True)])
+    expected = json.loads((trained / "reports/evaluate.json").read_text())["metrics"]["recall@1"]
+    assert top1 == expected
+    assert all(len(r["matches"]) == 3 and (trained / r["matches"][0]["path"]).is_file() for r in results)
+
+
+def test_extract_gives_unit_vectors_and_the_python_door_the_same(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.npy"
+    shitu("extract", "bilder 图", "--out", str(out), cwd=trained)
+    features = np.load(out)
+    lines = out.with_suffix(".tsv").read_text().splitlines()[1:]
+    assert features.shape == (64, 1280) and len(lines) == 64
+    assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+    script = (
+        "import sys, numpy as np; from shitu_cli import Extractor; e = Extractor('inference');"
+        "f = e.extract([line.split('\\t')[0] for line in open(sys.argv[1]).read().splitlines()[1:]]);"
+        "assert 'rich' not in sys.modules and 'typer' not in sys.modules; np.save(sys.argv[2], f)"
+    )
+    argv = [sys.executable, "-c", script, str(out.with_suffix(".tsv")), str(tmp_path / "g.npy")]
+    subprocess.run(argv, cwd=trained, check=True, capture_output=True)
+    assert np.array_equal(np.load(tmp_path / "g.npy"), features)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".jsonl", ".parquet"])
+def test_extract_to_other_files(trained: Path, tmp_path: Path, suffix: str) -> None:
+    if suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an optional package")
+    out = tmp_path / f"f{suffix}"
+    shitu("extract", "bilder 图/class_000", "--out", str(out), cwd=trained)
+    if suffix == ".npz":
+        with np.load(out) as data:
+            assert data["features"].shape == (8, 1280) and len(data["paths"]) == 8
+    elif suffix == ".jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert len(rows) == 8 and len(rows[0]["feature"]) == 1280
+    else:
+        table = parquet.read_table(out)
+        assert table.num_rows == 8 and table.column_names == ["path", "label", "feature"]
+
+
+def test_unreadable_pictures_are_listed_and_left_out(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    good = next((trained / "bilder 图/class_001").iterdir())
+    (tmp_path / "p/a.jpg").write_bytes(good.read_bytes())
+    (tmp_path / "p/b.jpg").write_bytes(b"no picture")
+    done = shitu("extract", str(tmp_path / "p"), "--out", str(tmp_path / "f.npy"), cwd=trained)
+    assert "1 of 2 pictures could not be read" in done.stderr and "b.jpg" in done.stderr
+    assert np.load(tmp_path / "f.npy").shape[0] == 1
+    again = ("extract", str(tmp_path / "p"), "--strict", "--out", str(tmp_path / "g.npy"))
+    assert shitu(*again, cwd=trained, check=False).returncode == 3
+
+
+def test_the_index_changes_and_keeps_its_ids(trained: Path, tmp_path: Path) -> None:
+    index = ["--index", str(tmp_path / "i")]
+    shitu("index", "build", *index, cwd=trained)
+    gone = json.loads(shitu("index", "show", "--json", *index, cwd=trained).stdout)["items"]
+    shitu("index", "remove", "--label", "class_003", *index, cwd=trained)
+    kept = json.loads(shitu("index", "show", "--json", *index, cwd=trained).stdout)["items"]
+    assert kept == [item for item in gone if item["label"] != "class_003"]
+    shitu("index", "add", "bilder 图/class_003", "--label", "neu", *index, cwd=trained)
+    more = json.loads(shitu("index", "show", "--json", *index, cwd=trained).stdout)["items"]
+    assert {item["id"] for item in more}.isdisjoint({item["id"] for item in gone if item["label"] == "class_003"})
+    answer = json.loads(shitu("search", "bilder 图/class_003/000.jpg", "--json", *index, cwd=trained).stdout)
+    assert answer["results"][0]["matches"][0]["label"] == "neu"
+    done = shitu("index", "remove", "--label", "nobody", *index, cwd=trained, check=False)
+    assert done.returncode == 2 and "not in the index: nobody" in done.stderr
+
+
+def test_an_index_of_another_model_is_refused(trained: Path, tmp_path: Path) -> None:
+    index = tmp_path / "i"
+    shitu("index", "build", "--index", str(index), cwd=trained)
+    manifest = json.loads((index / "manifest.json").read_text())
+    (index / "manifest.json").write_text(json.dumps({**manifest, "model": "another"}))
+    done = shitu("search", "bilder 图/class_000/000.jpg", "--index", str(index), cwd=trained, check=False)
+    assert done.returncode == 3 and "another model" in done.stderr and "shitu index build" in done.stderr
+
+
+def test_all_formats_are_proven(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    formats = ("--format", "pdmodel,pir", "--format", "onnx")
+    values = json.loads(shitu("export", "--out", str(out), *formats, "--normalize", "--json", cwd=trained).stdout)
+    assert [row["file"] for row in values["proof"]] == ["inference.pdmodel", "inference.json", "inference.onnx"]
+    assert all(row["min_cosine"] > 0.9999 for row in values["proof"])
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["normalized_inside"] and manifest["feature_size"] == 1280
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(str(out / "inference.onnx")).graph
+    assert [v.name for v in graph.input] == ["x"] and [v.name for v in graph.output] == ["features"]
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+    deployed = yaml.safe_load((out / "inference.yml").read_text())
+    assert deployed["Global"]["model_name"] == "PP-ShiTuV2_rec"
+    assert [next(iter(op)) for op in deployed["PreProcess"]["transform_ops"]] == [
+        "ResizeImage",
+        "NormalizeImage",
+        "ToCHWImage",
+    ]
+
+
+def test_a_half_deleted_model_is_named(trained: Path, tmp_path: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(trained / "inference", broken)
+    (broken / "inference.pdiparams").unlink()
+    done = shitu("extract", "bilder 图", "--model", str(broken), cwd=trained, check=False)
+    assert done.returncode == 3 and "inference.pdiparams is missing" in done.stderr
+    (broken / "inference.pdiparams").write_bytes(b"x" * 100)
+    done = shitu("extract", "bilder 图", "--model", str(broken), cwd=trained, check=False)
+    assert done.returncode == 3 and "hash differs" in done.stderr
+
+
+def test_export_never_replaces_the_files_of_others(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    done = shitu("export", "--out", str(tmp_path), cwd=trained, check=False)
+    assert done.returncode == 2 and "notes.txt" in done.stderr
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_status_says_where_we_are(trained: Path, tmp_path: Path) -> None:
+    done = shitu(cwd=trained)
+    assert "6 epochs" in done.stdout and "recall@1" in done.stdout and "64 vectors" not in done.stdout
+    assert "next: shitu search" in done.stdout
+    assert "shitu prepare ./data" in shitu(cwd=tmp_path).stdout
+
+
+def test_config_tells_where_values_come_from(trained: Path) -> None:
+    done = shitu("config", "epochs", "-o", "Global.epochs=3", cwd=trained)
+    assert "-o Global.epochs" in done.stdout
+    assert "shitu.yaml:" in shitu("config", "class_num", cwd=trained).stdout
+    text = shitu("config", "--yaml", cwd=trained).stdout
+    assert yaml.safe_load(text)["Arch"]["Head"]["class_num"] == 8

@@ -13,6 +13,8 @@ from typing import Any
 from shitu_cli.errors import ShituError
 from shitu_cli.reporting import Bar, Reporter, SilentReporter
 
+MAX_DETAILS = 40  # of an error
+
 _state: dict[str, bool] = {"quiet": False, "json": False}
 
 
@@ -175,7 +177,9 @@ def show_error(error: ShituError) -> None:
 
     console = _console(stderr=True)
     console.print(Text("error: ", style="bold red") + Text(error.message))
-    for detail in error.details:
+    for detail in error.details[:MAX_DETAILS]:
         console.print(Text(f"  {detail}"))
+    if len(error.details) > MAX_DETAILS:
+        console.print(Text(f"  ... and {len(error.details) - MAX_DETAILS} more"))
     if error.hint:
         console.print(Text("hint: ", style="bold") + Text(error.hint))

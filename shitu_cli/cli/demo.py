@@ -108,4 +108,6 @@ def _untrained_recall(workspace: Workspace) -> float:
 
     config = load_config(workspace.config_path)
     engine = engine_from_model(build_rec_model(config.Arch), config)
-    return float(evaluate_model(engine, config, workspace.root, console.reporter()).metrics["recall@1"])
+    result = evaluate_model(engine, config, workspace.root, console.reporter())
+    assert result is not None
+    return float(result.metrics["recall@1"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,35 +24,73 @@ def evaluate(
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,
     device: options.DeviceOption = None,
+    devices: Annotated[
+        str | None, typer.Option(help="Several processes: 0,1,2,3 (GPUs) or cpu:2.", show_default=False)
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Exported directory, ONNX file or checkpoint; default: the best one.")
     ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Add the features of the mirrored pictures.")] = False,
     cache: Annotated[bool, typer.Option(help="Keep features for the next evaluation.")] = True,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Measure recall@k, mAP and friends of the best checkpoint; leaves reports/evaluate.json."""
+    """Measure recall@k, mAP and friends of the best checkpoint; leaves reports/evaluate.json and evaluate.html."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import load_workspace_config, open_workspace
-    from shitu_cli.infer.load import load_engine
-    from shitu_cli.model.runtime import setup_paddle
-    from shitu_cli.retrieval.evaluate import evaluate_model
-    from shitu_cli.workspace import atomic_write_json
+    from shitu_cli.train import distributed
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace)
     settings = load_workspace_config(space, config, override, options.flag_overrides(device=device))
+    if distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
+        return
     base = (config or space.config_path).resolve().parent
-    setup_paddle(settings.Global.device)
-    engine = load_engine(model or _trained(space, settings), settings)
-    console.reporter().info(f"{model or 'the best checkpoint'}, run by {engine.description}")
-    result = evaluate_model(
-        engine, settings, base, console.reporter(), cache=space.cache_dir / "features" if cache else None
-    )
+    result = _evaluate(space, settings, base, model, flip=flip, cache=cache)
+    if result is None:
+        return
     values = result.to_json()
-    atomic_write_json(space.reports_dir / "evaluate.json", values)
+    _write(result, values, space)
     if as_json:
         console.print_json(values)
-    _show(result, space)
+    else:
+        _show(result, values, space)
+
+
+def _evaluate(
+    space: Workspace, settings: Config, base: Path, model: Path | None, *, flip: bool, cache: bool
+) -> EvalResult | None:
+    """Run the engine over both lists, in this process or as one of several."""
+    from shitu_cli.cli import console
+    from shitu_cli.model.runtime import setup_paddle
+    from shitu_cli.train import distributed
+
+    reporter = console.reporter() if distributed.is_main() else console.silent()
+    setup_paddle(distributed.own_device(settings.Global.device), distributed.own_threads())
+    from shitu_cli.infer.load import load_engine
+    from shitu_cli.retrieval.evaluate import evaluate_model
+    from shitu_cli.train.ranks import join
+
+    processes = join()
+    engine = load_engine(model or _trained(space, settings), settings)
+    reporter.info(f"{model or 'the best checkpoint'}, run by {engine.description}")
+    return evaluate_model(
+        engine,
+        settings,
+        base,
+        reporter,
+        cache=space.cache_dir / "features" if cache else None,
+        scratch=space.cache_dir / "processes",
+        processes=processes,
+        flip=flip,
+    )
+
+
+def _write(result: EvalResult, values: dict[str, Any], space: Workspace) -> None:
+    from shitu_cli.report.evaluate_page import write_evaluate_page
+    from shitu_cli.workspace import atomic_write_json
+
+    atomic_write_json(space.reports_dir / "evaluate.json", values)
+    write_evaluate_page(result, values, space.output_dir / "metrics.jsonl", space.reports_dir / "evaluate.html")
 
 
 def _trained(space: Workspace, config: Config) -> Path:
@@ -61,24 +99,23 @@ def _trained(space: Workspace, config: Config) -> Path:
     return resolve_path(space.root, config.Global.output_dir) / "best_model"
 
 
-def _show(result: EvalResult, space: Workspace) -> None:
+def _show(result: EvalResult, values: dict[str, Any], space: Workspace) -> None:
     from shitu_cli.cli import console
 
     reporter = console.reporter()
-    intervals = result.to_json()["intervals_95"]
     rows = []
     for name, value in result.metrics.items():
-        low_high = intervals.get(name)
-        rows.append([name, f"{value:.4f}", f"{low_high[0]:.3f} – {low_high[1]:.3f}" if low_high else ""])
-    print_title = f"{result.queries:,} queries against {result.gallery:,} gallery pictures"
-    console.print_table(print_title, ["metric", "value", "95 % interval"], rows)
+        interval = values["intervals_95"].get(name)
+        rows.append([name, f"{value:.4f}", f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""])
+    title = f"{result.queries:,} queries against {result.gallery:,} gallery pictures"
+    console.print_table(title, ["metric", "value", "95 % interval"], rows)
     if result.unanswerable:
         reporter.warn(f"{result.unanswerable} queries have no picture of their label in the gallery: not in the means")
     if result.skipped:
         reporter.warn(f"{len(result.skipped)} pictures could not be read and were left out: {result.skipped[0]} ...")
-    worst = result.confusions(3)
+    worst = values["confusions"][:3]
     if worst:
         pairs = "; ".join(f"{row['name']} taken for {row['found_name']} ({row['n']})" for row in worst)
         reporter.info(f"most confused: {pairs}")
-    reporter.info(f"all figures: {space.reports_dir / 'evaluate.json'}")
+    reporter.info(f"all figures: {space.reports_dir / 'evaluate.json'}, with pictures: evaluate.html beside it")
     console.next_step("shitu export --out inference/")

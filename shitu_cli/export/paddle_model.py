@@ -14,7 +14,8 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from shitu_cli.config.schema import Config
+from shitu_cli.config.load import load_config
+from shitu_cli.config.schema import ArchConfig, Config
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.weights import load_weights
@@ -99,15 +100,27 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
+def trained_arch(prefix: Path, config: Config) -> ArchConfig:
+    """The network that the weights at `prefix` belong to: that of the run's own config beside them, where it is there.
+
+    A network trained with `-o Arch...` is so found again without repeating it; one given with `-o` now is obeyed.
+    """
+    asked = any(origin.startswith("-o Arch") for key, origin in config.origins.items() if key.startswith("Arch"))
+    snapshot = prefix.parent / "config.yaml"
+    if asked or not snapshot.is_file():
+        return config.Arch
+    return load_config(snapshot).Arch
+
+
 def load_trained(prefix: Path, config: Config) -> nn.Layer:
-    """The network of `config` with the weights at `prefix` (with or without .pdparams), in eval mode.
+    """The trained network with the weights at `prefix` (with or without .pdparams), in eval mode.
 
     The head of another class count does not matter to features and is left as it is. Raises UsageError when there
     are no weights, DataError when they do not fit.
     """
     if not (os.path.isfile(prefix) or os.path.isfile(f"{prefix}.pdparams")):
         raise UsageError(f"no trained weights at {prefix}.pdparams", hint="train first: shitu train")
-    model = build_rec_model(config.Arch)
+    model = build_rec_model(trained_arch(prefix, config))
     load_weights(model, prefix, allow_missing_prefixes=("head.",))
     model.eval()
     for name, tensor in model.state_dict().items():

@@ -18,7 +18,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import ConfigError, UsageError
 from shitu_cli.export.deploy_config import PADDLEX_NAME, deploy_config
 from shitu_cli.export.onnx_model import write_onnx_model
-from shitu_cli.export.paddle_model import load_trained, write_paddle_model
+from shitu_cli.export.paddle_model import load_trained, trained_arch, write_paddle_model
 from shitu_cli.export.prove import prove
 from shitu_cli.infer.engine import eval_normalization, sha256_of
 from shitu_cli.infer.manifest import MANIFEST, Manifest
@@ -176,7 +176,7 @@ def _manifest(
         transform_ops=tuple(dataset.transform_ops),
         normalization=eval_normalization(config),
         feature=options.feature,
-        model=arch_block(config.Arch),
+        model=arch_block(trained_arch(checkpoint, config)),
         source={"checkpoint": str(checkpoint), "sha256": sha256_of(weights), **_training(checkpoint)},
         files={path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name in OURS},
         proof={"rows": rows},

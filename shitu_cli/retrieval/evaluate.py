@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.infer.engine import Engine
 from shitu_cli.reporting import Reporter
-from shitu_cli.retrieval.features import ListFeatures, extract_list
-from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, rank
+from shitu_cli.retrieval.features import Alone, ListFeatures, Processes, extract_list
+from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class EvalResult:
     query: ListFeatures
     gallery_features: ListFeatures
     names: dict[int, str]
+    sets: tuple[FeatureSet, FeatureSet]
 
     def to_json(self) -> dict[str, Any]:
         """All figures as plain values, in a fixed order."""
@@ -53,6 +55,10 @@ class EvalResult:
             "per_class": self.per_class(),
             "confusions": self.confusions(),
         }
+
+    def neighbours(self, number: int, count: int) -> list[tuple[int, float]]:
+        """The first `count` gallery images of query `number` with their similarity, excluded ones left out."""
+        return nearest(self.sets[0], self.sets[1], number, count)
 
     def macro_recall(self) -> float:
         """Recall@1 averaged over classes."""
@@ -91,9 +97,17 @@ class EvalResult:
 
 
 def evaluate_model(
-    engine: Engine, config: Config, base_dir: Path, reporter: Reporter, *, cache: Path | None = None
-) -> EvalResult:
-    """Features of both lists and the metrics of ranking one for the other.
+    engine: Engine,
+    config: Config,
+    base_dir: Path,
+    reporter: Reporter,
+    *,
+    cache: Path | None = None,
+    scratch: Path | None = None,
+    processes: Processes = Alone(),
+    flip: bool = False,
+) -> EvalResult | None:
+    """Features of both lists and the metrics of ranking one for the other; None on processes other than the first.
 
     Raises ConfigError when the config has no lists to evaluate, DataError when no query can be answered.
     """
@@ -103,9 +117,12 @@ def evaluate_model(
             "the config has no DataLoader.Eval.Query and Gallery to evaluate",
             hint="shitu prepare ./data --split open makes them",
         )
-    query = extract_list(engine, query_split, base_dir, reporter, "query", cache)
+    extract = functools.partial(extract_list, cache=cache, scratch=scratch, processes=processes, flip=flip)
+    query = extract(engine, query_split, base_dir, reporter, "query")
     same = query_split.dataset == gallery_split.dataset
-    gallery = query if same else extract_list(engine, gallery_split, base_dir, reporter, "gallery", cache)
+    gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
+    if processes.rank:
+        return None
     return evaluate_lists(query, gallery, config, base_dir, reporter)
 
 
@@ -141,6 +158,7 @@ def evaluate_lists(
         query=query,
         gallery_features=gallery,
         names=_names(config, base_dir),
+        sets=(sets[0], sets[1]),
     )
 
 

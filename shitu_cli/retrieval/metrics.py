@@ -273,6 +273,19 @@ def _kernel() -> Callable[..., Any]:
     return rank_rows
 
 
+def nearest(query: FeatureSet, gallery: FeatureSet, number: int, count: int) -> list[tuple[int, float]]:
+    """Positions and similarities of the first `count` valid gallery images of one query, in the ranking's order."""
+    similarity = gallery.features @ query.features[number]
+    valid = np.ones(len(gallery), bool)
+    if query.identity is not None and gallery.identity is not None:
+        valid &= gallery.identity != query.identity[number]
+    if query.ids is not None and gallery.ids is not None and query.labels[number] >= 0 and query.ids[number] >= 0:
+        valid &= (gallery.labels != query.labels[number]) | (gallery.ids != query.ids[number])
+    places = np.flatnonzero(valid)
+    order = places[np.argsort(-similarity[places], kind="stable")[:count]]
+    return [(int(place), float(similarity[place])) for place in order]
+
+
 def bootstrap_interval(values: np.ndarray, *, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean of per-query values [Q], by drawing queries with replacement (Efron 1979)."""
     if not len(values):

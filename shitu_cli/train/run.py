@@ -120,6 +120,8 @@ def _evaluation(training: Training, base_dir: Path) -> Evaluate | None:
         from shitu_cli.retrieval.evaluate import evaluate_model
 
         engine = engine_from_model(model, config)
-        return dict(evaluate_model(engine, config, base_dir, SilentReporter()).metrics)
+        result = evaluate_model(engine, config, base_dir, SilentReporter())
+        assert result is not None
+        return dict(result.metrics)
 
     return evaluate

@@ -28,6 +28,10 @@ class Ranks:
         """Element-wise sum over all ranks."""
         return list(values)
 
+    def sum_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
+        """Sum of a tensor over all ranks."""
+        return value
+
     def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
         """Replace every gradient by its sum over all ranks (absent gradients count as zero)."""
 
@@ -59,6 +63,11 @@ class ProcessGroup(Ranks):
         tensor = paddle.to_tensor(np.asarray(values, dtype=np.float64))
         self._dist.all_reduce(tensor)
         return [float(value) for value in tensor.numpy()]
+
+    def sum_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
+        summed = value.detach().clone()
+        self._dist.all_reduce(summed)
+        return summed
 
     def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
         """One collective for all gradients: they are laid end to end, summed and cut up again."""

@@ -24,6 +24,7 @@ from shitu_cli.train.fingerprint import describe_run
 from shitu_cli.train.optimizer import OptimizerStep, build_optimizer, trainable_parameters
 from shitu_cli.train.ranks import Ranks
 from shitu_cli.train.state import seed_everything
+from shitu_cli.train.sync_norm import synchronize_norms
 
 
 @dataclass
@@ -81,7 +82,7 @@ def build_training(
             f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
             hint=f"shitu train --batch-size {max(1, len(dataset) // 2)}",
         )
-    model, loss = _build_network(config, base_dir, ranks, init_from, resuming)
+    model, loss = _build_network(config, base_dir, ranks, init_from, resuming, device)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
     optimizer = build_optimizer(config.Optimizer, parameters, epochs=config.Global.epochs, steps_per_epoch=updates)
@@ -112,11 +113,11 @@ def build_training(
 
 
 def _build_network(
-    config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None, resuming: bool
+    config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
 ) -> tuple[nn.Layer, nn.Layer]:
     """Network and loss with stable parameter names (the optimiser's state is keyed by them)."""
     with paddle.utils.unique_name.guard():
-        model = build_rec_model(config.Arch)
+        model: nn.Layer = build_rec_model(config.Arch)
         loss = build_loss(config.Loss)
     if resuming:
         pass  # the checkpoint brings all weights
@@ -124,6 +125,8 @@ def _build_network(
         load_weights(model, init_from, allow_missing_prefixes=("head.",))
     elif config.Global.pretrained_model:
         load_weights(model, resolve_path(base_dir, config.Global.pretrained_model))
+    if config.Arch.use_sync_bn:
+        model = synchronize_norms(model, ranks, device)
     ranks.broadcast_state(model, loss)
     model.train()
     loss.train()

@@ -19,7 +19,7 @@ class Header:
     depth: int = 8
     alpha: bool = False
     animated: bool = False
-    rotated: bool = False
+    orientation: int = 1  # of EXIF: 1 upright, from 5 on with width and height exchanged
     truncated: bool = False
 
 
@@ -67,7 +67,7 @@ def _jpeg(data: bytes) -> Header:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             header.depth, header.height, header.width, header.channels = struct.unpack(">BHHB", data[at + 4 : at + 10])
         elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            header.rotated = _exif_orientation(data[at + 10 : at + 2 + length]) > 1
+            header.orientation = _exif_orientation(data[at + 10 : at + 2 + length])
         elif marker == 0xDA:
             # In coded pixels 0xFF is followed by zero or a restart marker: an end marker there is the end.
             header.truncated = data.find(b"\xff\xd9", at + 2 + length) < 0

@@ -175,8 +175,9 @@ def _place(rows: Rows, number: int) -> str:
 
 def _check_lines(rows: Rows, problems: Problems, choices: Choices) -> Rows:
     """What the lines alone tell: repeated and contradicting ones, paths that lead elsewhere, labels that look alike."""
-    first: dict[tuple[str, str, object], int] = {}
-    conflicting: set[tuple[str, str, object]] = set()
+    # One table per split, by path alone where there is no box: tuples as keys would double the memory of millions.
+    first: dict[str, dict[object, int]] = {}
+    conflicting: set[tuple[str, object]] = set()
     kept = []
     for number, path in enumerate(rows.paths):
         if any(c in path for c in "\t\n\r"):
@@ -185,20 +186,25 @@ def _check_lines(rows: Rows, problems: Problems, choices: Choices) -> Rows:
         if (".." in path or path.startswith("/")) and _outside(rows.root, path):
             problems.add("outside-root", _place(rows, number))
             continue
-        key = (path, rows.splits[number], rows.boxes.get(number))
-        other = first.setdefault(key, number)
+        split, key = rows.splits[number], _key(rows, number)
+        other = first.setdefault(split, {}).setdefault(key, number)
         if other == number:
             kept.append(number)
         elif rows.labels[other] == rows.labels[number]:
             problems.add("duplicate-line", _place(rows, number), f"also at {rows.where(other)}")
         else:
-            conflicting.add(key)
+            conflicting.add((split, key))
             labels = f"{rows.labels[other]!r} at {rows.where(other)}, {rows.labels[number]!r} here"
             problems.add("label-conflict", _place(rows, number), labels)
     if conflicting:
-        kept = [n for n in kept if (rows.paths[n], rows.splits[n], rows.boxes.get(n)) not in conflicting]
+        kept = [n for n in kept if (rows.splits[n], _key(rows, n)) not in conflicting]
     _similar_labels(rows, problems)
     return rows if len(kept) == len(rows) else rows.take(kept)
+
+
+def _key(rows: Rows, number: int) -> object:
+    """What makes a picture: its path, and its box if it has one."""
+    return (rows.paths[number], rows.boxes[number]) if number in rows.boxes else rows.paths[number]
 
 
 def _outside(root: Path, path: str) -> bool:
@@ -263,23 +269,15 @@ def _role(split: str) -> str:
 
 def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Split:
     """The source's own split where it has one, else one of ours."""
+    if set(rows.splits) <= {"", "train"}:
+        kind, reason = choose_kind(len(set(rows.labels))) if choices.split == "auto" else (choices.split, "as asked")
+        groups = [*alike.identical, *alike.near]
+        return split_pictures(
+            rows.labels, rows.paths, kind=kind, reason=reason, share=choices.share, seed=choices.seed, alike=groups
+        )
     where: dict[str, list[int]] = {}
     for number, split in enumerate(rows.splits):
         where.setdefault(split, []).append(number)
-    if set(where) <= {"", "train"}:
-        numbers = sorted(where.get("", []) + where.get("train", []))
-        classes = len(set(rows.labels))
-        kind, reason = choose_kind(classes) if choices.split == "auto" else (choices.split, "as asked")
-        groups = [*alike.identical, *alike.near]
-        return split_pictures(
-            [rows.labels[n] for n in numbers],
-            [rows.paths[n] for n in numbers],
-            kind=kind,
-            reason=reason,
-            share=choices.share,
-            seed=choices.seed,
-            alike=groups,
-        )
     train = sorted(where.get("train", []) + where.get("", []))
     if "query" in where or "gallery" in where:
         query = sorted(where.get("query", []))
@@ -337,6 +335,7 @@ def number_classes(rows: Rows, split: Split, known: dict[str, int]) -> tuple[dic
     Returns the names and the number of classes that a head needs (largest training label plus one).
     """
     names = dict(known)
+    following = max(names.values(), default=-1) + 1
     trained = {rows.labels[n] for n in split.train}
     for labels in (trained, {rows.labels[n] for part in (split.query, split.gallery) for n in part} - trained):
         for label in sorted(labels, key=_natural):
@@ -344,7 +343,8 @@ def number_classes(rows: Rows, split: Split, known: dict[str, int]) -> tuple[dic
             if _distractor(label):
                 continue
             if shown not in names:
-                names[shown] = max(names.values(), default=-1) + 1
+                names[shown] = following
+                following += 1
     return names, max(names[rows.display.get(label, label)] for label in trained) + 1
 
 

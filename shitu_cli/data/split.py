@@ -45,7 +45,7 @@ def split_pictures(
 
     `alike` are groups of pictures that must not be torn apart (duplicates).
     """
-    groups = _Groups(len(labels))
+    groups = _Groups()
     for group in alike:
         for other in group[1:]:
             groups.join(group[0], other)
@@ -64,21 +64,23 @@ Parts = tuple[list[int], list[int], list[int]]
 
 def _open(by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups, share: float, seed: int) -> Parts:
     # Classes that share a picture stay on one side.
-    families = _Groups(len(by_label))
+    families = _Groups()
     names = sorted(by_label)
     place = {label: number for number, label in enumerate(names)}
     owner: dict[int, int] = {}
     for label in names:
         for number in by_label[label]:
-            families.join(place[label], owner.setdefault(groups.root(number), place[label]))
-    wanted = max(2, round(share * len(names)))
+            if groups.joined(number):
+                families.join(place[label], owner.setdefault(groups.root(number), place[label]))
+    family_of: dict[int, list[str]] = {}
+    for label in names:
+        family_of.setdefault(families.root(place[label]), []).append(label)
+    wanted = min(max(2, round(share * len(names))), len(names) - 2)
     held: set[str] = set()
     for label in sorted(names, key=lambda name: _hash(seed, name)):
-        family = [name for name in names if families.root(place[name]) == families.root(place[label])] if (
-            families.joined
-        ) else [label]  # fmt: skip
+        family = family_of[families.root(place[label])]
         large = all(len(by_label[name]) >= 2 for name in family)
-        if large and label not in held and len(held) + len(family) <= min(wanted, len(names) - 2):
+        if large and label not in held and len(held) + len(family) <= wanted:
             held.update(family)
     kept = [number for label in names if label in held for number in by_label[label]]
     rest = [number for label in names if label not in held for number in by_label[label]]
@@ -106,20 +108,24 @@ def _hash(seed: int, name: str) -> bytes:
 
 
 class _Groups:
-    """Disjoint sets (Tarjan 1975)."""
+    """Disjoint sets (Tarjan 1975) of whatever numbers; those never joined take no memory."""
 
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-        self.joined = False
+    def __init__(self) -> None:
+        self._parent: dict[int, int] = {}
+        self._roots: set[int] = set()
 
     def root(self, item: int) -> int:
-        while self._parent[item] != item:
-            self._parent[item] = self._parent[self._parent[item]]
-            item = self._parent[item]
+        while (above := self._parent.get(item, item)) != item:
+            self._parent[item] = self._parent.get(above, above)
+            item = above
         return item
+
+    def joined(self, item: int) -> bool:
+        """Whether it may have been joined with another."""
+        return item in self._parent or item in self._roots
 
     def join(self, a: int, b: int) -> None:
         a, b = self.root(a), self.root(b)
         if a != b:
             self._parent[max(a, b)] = min(a, b)
-            self.joined = True
+            self._roots.add(min(a, b))

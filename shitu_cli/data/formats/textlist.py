@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from pathlib import Path
@@ -65,14 +66,15 @@ def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
     rows = Rows(options.image_root or _image_root(base, texts))
     rows.display = _class_names(base)
     for path, role in files.items():
-        _read_list(path, texts[path], role, rows, problems)
+        _read_list(path, texts.pop(path), role, rows, problems)
     _odd_labels(rows, problems)
     return rows
 
 
 def _read_list(path: Path, text: str, split: str, rows: Rows, problems: Problems) -> None:
     name, separators = str(path), Counter[str]()
-    for number, line in enumerate(text.split("\n"), 1):
+    # Line by line: a list of all lines would hold a long file twice.
+    for number, line in enumerate(io.StringIO(text), 1):
         if not line.strip():
             continue
         match = _LINE.match(line)

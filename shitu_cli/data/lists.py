@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,12 +42,13 @@ class ImageList:
         source: Path | None = None,
     ) -> ImageList:
         """A list of the given columns, all of one length."""
-        coded = [path.encode("utf-8", "surrogateescape") for path in paths]
-        offsets = np.zeros(len(coded) + 1, np.int64)
-        np.cumsum([len(item) for item in coded], out=offsets[1:])
+        text, ends = bytearray(), array("q", [0])
+        for path in paths:
+            text += path.encode("utf-8", "surrogateescape")
+            ends.append(len(text))
         as_ids = None if ids is None else np.asarray(ids, np.int64)
         as_boxes = None if boxes is None else np.asarray(boxes, np.float32).reshape(-1, 4)
-        return cls(np.asarray(labels, np.int64), as_ids, as_boxes, source, b"".join(coded), offsets)
+        return cls(np.asarray(labels, np.int64), as_ids, as_boxes, source, bytes(text), np.array(ends))
 
     def __len__(self) -> int:
         return len(self.labels)

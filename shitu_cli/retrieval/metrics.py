@@ -207,60 +207,80 @@ def _kernel() -> Callable[..., Any]:
         top1_score: Any,
     ) -> Any:
         matches, others = np.zeros(2001, np.int64), np.zeros(2001, np.int64)
+        counts, shared = np.zeros(2001, np.int64), np.zeros(2001, np.bool_)
+        step, middle_bin, nothing = np.float32(1000), np.float32(1000.001), np.float32(-np.inf)
         for r in range(sims.shape[0]):
             row = sims[r]
             for at in range(own_low[r], own_high[r]):
-                row[own[at]] = -np.inf
+                row[own[at]] = nothing
             for at in range(same_low[r], same_high[r]):
-                row[same[at]] = -np.inf
+                row[same[at]] = nothing
             positions = order[low[r] : high[r]]
-            positions = positions[row[positions] != -np.inf]
+            positions = positions[row[positions] != nothing]
             count = len(positions)
             scores = row[positions]
             # Positions ascend, and a stable sort keeps that order among equal scores.
             ranking = np.argsort(-scores, kind="mergesort")
             scores, positions = scores[ranking], positions[ranking]
+            bins = np.empty(count, np.int64)
+            shared[:] = False
             for at in range(count):
-                row[positions[at]] = -np.inf
-                matches[min(2000, max(0, int(np.floor((scores[at] + 1) * 1000 + 0.001))))] += 1
+                row[positions[at]] = nothing
+                bins[at] = min(
+                    2000, max(0, int(max(np.float32(-1e9), min(np.float32(1e9), scores[at] * step + middle_bin))))
+                )
+                matches[bins[at]] += 1
+                shared[bins[at]] = True
+            counts[:] = 0
             before = np.zeros(count + 1, np.int64)
-            lowest = scores[count - 1] if count else np.float32(np.inf)
-            best, best_at = np.float32(-np.inf), -1
+            best, best_at = nothing, -1
             for g in range(row.shape[0]):
                 value = row[g]
-                if value == -np.inf:
+                if value == nothing:
                     continue
-                others[min(2000, max(0, int(np.floor((value + 1) * 1000 + 0.001))))] += 1
                 if value > best:
                     best, best_at = value, g
-                if value < lowest or count == 0:
-                    continue
-                left, right = 0, count
-                while left < right:  # the first relevant image that this one comes before
-                    middle = (left + right) >> 1
-                    if scores[middle] > value or (scores[middle] == value and positions[middle] < g):
-                        left = middle + 1
-                    else:
-                        right = middle
-                before[left] += 1
+                # A bin is a monotone function of the similarity, so that whole bins are before or behind an image;
+                # only in a bin that holds a relevant image do similarities have to be compared.
+                place = value * step + middle_bin
+                b = 2000 if place >= np.float32(2000) else (0 if place < np.float32(0) else int(place))
+                counts[b] += 1
+                if shared[b]:
+                    left, right = 0, count
+                    while left < right:  # the first relevant image that this one comes before
+                        middle = (left + right) >> 1
+                        if scores[middle] > value or (scores[middle] == value and positions[middle] < g):
+                            left = middle + 1
+                        else:
+                            right = middle
+                    if left < count and bins[left] == b:
+                        before[left] += 1
+            for b in range(2001):
+                others[b] += counts[b]
             if count == 0:
                 top1[r], top1_score[r] = best_at, best
                 continue
             ahead, precision, at_r, in_r, first, last = 0, 0.0, 0.0, 0, 0, 0
+            above, upto, inside = 0, 2001, 0
             for n in range(len(ks)):
                 values[r, 6 + n] = 0
             for i in range(count):
-                ahead += before[i]
-                place = i + 1 + ahead
+                while upto > bins[i] + 1:  # all of the bins above this image's
+                    upto -= 1
+                    above += counts[upto]
+                    inside = 0
+                inside += before[i]
+                ahead = above + inside
+                rank_of = i + 1 + ahead
                 if i == 0:
-                    first = place
-                last = place
-                precision += (i + 1) / place
-                if place <= count:
-                    at_r += (i + 1) / place
+                    first = rank_of
+                last = rank_of
+                precision += (i + 1) / rank_of
+                if rank_of <= count:
+                    at_r += (i + 1) / rank_of
                     in_r += 1
                 for n in range(len(ks)):
-                    if place <= ks[n]:
+                    if rank_of <= ks[n]:
                         values[r, 6 + n] += 1
             values[r, 0], values[r, 1], values[r, 2] = first, precision / count, at_r / count
             values[r, 3], values[r, 4], values[r, 5] = in_r / count, count / last, count

@@ -152,6 +152,16 @@ def read_text(path: Path, problems: Problems) -> str:
     raise AssertionError("latin-1 decodes everything")
 
 
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text one by one: a list of them all would hold a long file twice."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    if start < len(text):
+        yield text[start:]
+
+
 def find_folder(root: Path, *names: str) -> Path | None:
     """`root` itself or a folder up to two levels below that holds all `names`."""
     candidates = [root, *sorted(p for p in root.glob("*") if p.is_dir()), *sorted(root.glob("*/*/"))]

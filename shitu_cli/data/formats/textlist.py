@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import Counter
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, read_text
+from shitu_cli.data.formats.base import Format, ReadOptions, Rows, lines_of, read_text
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.data.problems import Problems
 
@@ -73,8 +72,7 @@ def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
 
 def _read_list(path: Path, text: str, split: str, rows: Rows, problems: Problems) -> None:
     name, separators = str(path), Counter[str]()
-    # Line by line: a list of all lines would hold a long file twice.
-    for number, line in enumerate(io.StringIO(text), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
         match = _LINE.match(line)

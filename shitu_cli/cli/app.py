@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -69,7 +70,7 @@ def main() -> None:
         app(args=arguments, prog_name="shitu", standalone_mode=True)
     except ShituError as error:
         if debug:
-            raise
+            traceback.print_exc()
         console.show_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

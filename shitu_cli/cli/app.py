@@ -64,6 +64,9 @@ for _name in COMMANDS:
 def main() -> None:
     """Run `shitu` and leave with the exit code of what happened; a traceback only with --debug."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
     # --debug may stand anywhere, as people append it to the command that failed.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

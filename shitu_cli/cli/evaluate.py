@@ -31,6 +31,10 @@ def evaluate(
         Path | None, typer.Option(help="Exported directory, ONNX file or checkpoint; default: the best one.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Add the features of the mirrored pictures.")] = False,
+    rerank: Annotated[bool, typer.Option("--rerank", help="k-reciprocal re-ranking (Global.re_ranking).")] = False,
+    query_expansion: Annotated[
+        int, typer.Option(min=0, help="Move queries towards so many of their nearest gallery pictures.")
+    ] = 0,
     cache: Annotated[bool, typer.Option(help="Keep features for the next evaluation.")] = True,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -41,11 +45,12 @@ def evaluate(
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace)
-    settings = load_workspace_config(space, config, override, options.flag_overrides(device=device))
+    flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
+    settings = load_workspace_config(space, config, override, flags)
     if distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
         return
     base = (config or space.config_path).resolve().parent
-    result = _evaluate(space, settings, base, model, flip=flip, cache=cache)
+    result = _evaluate(space, settings, base, model, flip=flip, expansion=query_expansion, cache=cache)
     if result is None:
         return
     values = result.to_json()
@@ -57,7 +62,7 @@ def evaluate(
 
 
 def _evaluate(
-    space: Workspace, settings: Config, base: Path, model: Path | None, *, flip: bool, cache: bool
+    space: Workspace, settings: Config, base: Path, model: Path | None, *, flip: bool, expansion: int, cache: bool
 ) -> EvalResult | None:
     """Run the engine over both lists, in this process or as one of several."""
     from shitu_cli.cli import console
@@ -82,6 +87,7 @@ def _evaluate(
         scratch=space.cache_dir / "processes",
         processes=processes,
         flip=flip,
+        expansion=expansion,
     )
 
 

@@ -21,7 +21,8 @@ def register(app: typer.Typer) -> None:
 def export(
     out: Annotated[Path | None, typer.Option(help="Directory for the model; default: inference/.")] = None,
     format: Annotated[
-        list[str] | None, typer.Option("--format", help="pdmodel, pir (inference.json), onnx; repeatable.")
+        list[str] | None,
+        typer.Option("--format", help="pdmodel, pir (inference.json), onnx; default: pdmodel and onnx."),
     ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights to export, such as output/latest; default: the best.")
@@ -52,7 +53,8 @@ def export(
     from shitu_cli.export.run import export as run
 
     chosen = ExportOptions(
-        formats=tuple(dict.fromkeys(part for item in format or ["pdmodel"] for part in item.split(","))),
+        formats=tuple(dict.fromkeys(part for item in format or ["pdmodel,onnx"] for part in item.split(","))),
+        optional=() if format else ("onnx",),
         normalize=normalize,
         size=_size(size),
         feature=settings.Global.retrieval_feature_from,
@@ -79,6 +81,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _show(made: Exported) -> None:
     from shitu_cli.cli import console
+    from shitu_cli.infer.load import fastest
 
     files = [[name, f"{size / 1e6:.2f} MB"] for name, size in made.files.items()]
     console.print_table(f"Written to {made.out}", ["file", "size"], files)
@@ -96,6 +99,8 @@ def _show(made: Exported) -> None:
     console.print_table(title, ["file", "smallest cosine", "difference", "recall@1 exported", "recall@1 trained"], rows)
     times = [[row["file"], what, *map(str, ms)] for row in made.rows for what, ms in row["latency_ms"].items()]
     console.print_table("Milliseconds per picture on this machine", ["file", "how", "median", "95 %"], times)
+    chosen = fastest(made.rows)
+    console.reporter().info(f"extract, index and search will run {chosen[0]}: {chosen[1]}")
     for remark in made.remarks:
         console.reporter().info(remark)
     console.next_step("shitu index build")

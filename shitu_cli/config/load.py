@@ -33,6 +33,7 @@ from shitu_cli.errors import ConfigError
 POSITIVE = {"epochs", "batch_size", "class_num", "save_interval", "eval_interval", "update_freq", "embedding_size"}
 POSITIVE |= {"sample_per_id", "num_features", "iter_per_epoch"}
 CHOICES: dict[str, tuple[str, ...]] = {
+    "Global.eval_mode": ("retrieval",),
     "Global.retrieval_feature_from": ("features", "backbone"),
     "Global.feature_binarize": ("round", "sign"),
     "Arch.head_feature_from": ("neck", "backbone"),

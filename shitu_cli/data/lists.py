@@ -143,7 +143,9 @@ def _columns(line: str, delimiter: str | None) -> tuple[str, list[str]]:
         if not tail:
             raise ValueError(f"expected path and label, got {line.strip()[:80]!r}")
         return name, tail
-    parts = [part.strip() for part in line.split(delimiter or "\t")]
+    path, *rest = line.split(delimiter or "\t")
+    # Behind a tab a blank at the path's edge belongs to it.
+    parts = [path.strip() if delimiter else path, *(part.strip() for part in rest)]
     if not 2 <= len(parts) <= 4 or not parts[0]:
         raise ValueError(f"expected path, label[, id[, box]], got {len(parts)} column{'s' if len(parts) != 1 else ''}")
     return parts[0], parts[1:]
@@ -190,8 +192,10 @@ def read_label_map(path: Path) -> dict[str, int]:
     names: dict[str, int] = {}
     problems = []
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = (
+            Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+        )  # not as text: a carriage return may stand in a name
+    except OSError as error:
         raise DataError(f"cannot read the label map {path}: {error}") from None
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -212,9 +216,9 @@ def read_label_map(path: Path) -> dict[str, int]:
 
 def write_label_map(path: Path, names: Mapping[str, int]) -> None:
     """Write `label<TAB>name` lines, ordered by label."""
-    with atomic_write(path, "w") as file:
+    with atomic_write(path) as file:
         for name, label in sorted(names.items(), key=lambda item: item[1]):
-            file.write(f"{label}\t{name}\n")
+            file.write(f"{label}\t{name}\n".encode("utf-8", "surrogateescape"))
 
 
 def relative_to(path: str | os.PathLike[str], root: Path) -> str:

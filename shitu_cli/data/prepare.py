@@ -180,7 +180,7 @@ def _check_lines(rows: Rows, problems: Problems, choices: Choices) -> Rows:
     conflicting: set[tuple[str, object]] = set()
     kept = []
     for number, path in enumerate(rows.paths):
-        if any(c in path for c in "\t\n\r"):
+        if any(c in path for c in "\t\n\r\0"):
             problems.add("bad-name", repr(path))
             continue
         if (".." in path or path.startswith("/")) and _outside(rows.root, path):

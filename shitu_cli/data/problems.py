@@ -31,7 +31,9 @@ KINDS: dict[str, Kind] = {
     "outside-root": Kind(
         "error", "path leads out of the image root", "move the picture inside, or --fix leaves it out"
     ),
-    "bad-name": Kind("error", "tab or line break in the file name", "rename the file, or --fix leaves it out"),
+    "bad-name": Kind(
+        "error", "tab, line break or zero byte in the file name", "rename the file, or --fix leaves it out"
+    ),
     "bad-box": Kind("error", "box is empty or outside its picture", "correct it, or --fix leaves it out"),
     "unlabelled": Kind("warning", "picture outside of any class folder", "move it into a class folder"),
     "duplicate-line": Kind("warning", "same picture and label again", "the repeated line is left out"),

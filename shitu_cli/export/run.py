@@ -15,7 +15,7 @@ from shitu_cli.config.dump import arch_block
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.errors import ConfigError, UsageError
+from shitu_cli.errors import ConfigError, ShituError, UsageError
 from shitu_cli.export.deploy_config import PADDLEX_NAME, deploy_config
 from shitu_cli.export.onnx_model import write_onnx_model
 from shitu_cli.export.paddle_model import load_trained, trained_arch, write_paddle_model
@@ -36,9 +36,10 @@ PROOF_PICTURES = 128
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`size` (height, width) fixes the input; `feature` is features or backbone."""
+    """`size` (height, width) fixes the input; `feature` is features or backbone; `optional` formats may fail."""
 
-    formats: tuple[str, ...] = ("pdmodel",)
+    formats: tuple[str, ...] = ("pdmodel", "onnx")
+    optional: tuple[str, ...] = ()
     normalize: bool = False
     size: tuple[int, int] | None = None
     feature: str = "features"
@@ -74,7 +75,7 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
     images, labels = _pictures(split.dataset, config, base_dir, options.size)
     expected = _trained_features(model, images, options)
     with atomic_dir(out) as folder:
-        _write(model, folder, options)
+        remarks = _write(model, folder, options)
         text, remark = deploy_config(
             split.dataset.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
         )
@@ -84,7 +85,7 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
         manifest = _manifest(model, config, checkpoint, split.dataset, options, images, folder, rows)
         atomic_write_json(folder / MANIFEST, manifest.to_json())
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    return Exported(out, files, rows, [remark], manifest)
+    return Exported(out, files, rows, [*remarks, remark], manifest)
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -99,7 +100,8 @@ def _refuse_foreign(out: Path) -> None:
         )
 
 
-def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> None:
+def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list[str]:
+    """Write the formats; what an optional one failed with."""
     prefix = folder / "inference"
 
     def write(form: str) -> None:
@@ -112,13 +114,21 @@ def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> None
     if {"pdmodel", "onnx"} & set(options.formats):
         # Both forms share one parameter file: the same names in the same order, so the same bytes.
         write("pdmodel")
+    remarks = []
     if "onnx" in options.formats:
-        write_onnx_model(prefix.with_suffix(".pdmodel"), prefix.with_suffix(".onnx"))
+        try:
+            write_onnx_model(prefix.with_suffix(".pdmodel"), prefix.with_suffix(".onnx"))
+        except ShituError as error:
+            if "onnx" not in options.optional:
+                raise
+            prefix.with_suffix(".onnx").unlink(missing_ok=True)
+            remarks.append(f"no inference.onnx: {error.message}")
     if "pdmodel" not in options.formats:
         prefix.with_suffix(".pdmodel").unlink(missing_ok=True)
         (folder / "inference.pdiparams.info").unlink(missing_ok=True)
         if "pir" not in options.formats:
             prefix.with_suffix(".pdiparams").unlink(missing_ok=True)
+    return remarks
 
 
 def _pictures(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import DataError, UsageError
@@ -33,10 +35,28 @@ def load_engine(path: Path, config: Config | None = None, *, threads: int | None
 
 
 def _model_file(folder: Path) -> Path:
-    for name in ("inference.pdmodel", "inference.json", "inference.onnx"):
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(f"{folder} holds no inference.pdmodel, .json or .onnx", hint="shitu export --out inference/")
+    """The file that ran fastest when the model was exported, else the first that is there."""
+    there = [name for name in ("inference.pdmodel", "inference.json", "inference.onnx") if (folder / name).is_file()]
+    if not there:
+        raise DataError(f"{folder} holds no inference.pdmodel, .json or .onnx", hint="shitu export --out inference/")
+    if (folder / MANIFEST).is_file():
+        rows = [row for row in read_manifest(folder).proof.get("rows", []) if row.get("file") in there]
+        if rows:
+            return folder / fastest(rows)[0]
+    return folder / there[0]
+
+
+def fastest(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Of a proof's rows, the file with the least time per picture in batches of 32 on all threads, and the reason."""
+
+    def time_of(row: Mapping[str, Any]) -> float:
+        timings = [ms[0] for how, ms in row["latency_ms"].items() if how.startswith("batch 32")]
+        return float(timings[-1])
+
+    best = min(rows, key=time_of)
+    others = ", ".join(f"{row['file']} {time_of(row):.2f}" for row in rows if row is not best)
+    reason = f"{time_of(best):.2f} ms per picture in batches of 32" + (f" ({others})" if others else "")
+    return str(best["file"]), reason
 
 
 def _exported(file: Path, config: Config | None, threads: int | None) -> Engine:

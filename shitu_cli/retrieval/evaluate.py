@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from shitu_cli.infer.engine import Engine
 from shitu_cli.reporting import Reporter
 from shitu_cli.retrieval.features import Alone, ListFeatures, Processes, extract_list
 from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
+from shitu_cli.retrieval.rerank import expand_queries, reranked
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def evaluate_model(
     scratch: Path | None = None,
     processes: Processes = Alone(),
     flip: bool = False,
+    expansion: int = 0,
 ) -> EvalResult | None:
     """Features of both lists and the metrics of ranking one for the other; None on processes other than the first.
 
@@ -123,13 +126,19 @@ def evaluate_model(
     gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
     if processes.rank:
         return None
-    return evaluate_lists(query, gallery, config, base_dir, reporter)
+    return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion)
 
 
 def evaluate_lists(
-    query: ListFeatures, gallery: ListFeatures, config: Config, base_dir: Path, reporter: Reporter
+    query: ListFeatures,
+    gallery: ListFeatures,
+    config: Config,
+    base_dir: Path,
+    reporter: Reporter,
+    *,
+    expansion: int = 0,
 ) -> EvalResult:
-    """Metrics from features that are there already."""
+    """Metrics from features that are there already; `expansion` moves queries towards so many of their neighbours."""
     identities = _identities(query.dataset, gallery.dataset)
     query_rows, gallery_rows = _readable(query), _readable(gallery)
     sets = []
@@ -137,9 +146,16 @@ def evaluate_lists(
         ids = None if part.dataset.ids is None else part.dataset.ids[rows]
         vectors = _prepared(part.features if len(rows) == len(part.features) else part.features[rows], config)
         sets.append(FeatureSet(vectors, part.dataset.labels[rows], ids, identity[rows]))
+    if expansion:
+        moved = expand_queries(sets[0].features, sets[1].features, count=expansion)
+        sets[0] = dataclasses.replace(sets[0], features=moved)
+    block = None
+    if config.Global.re_ranking:
+        with reporter.progress("re-ranking", len(sets[0]) + len(sets[1])) as bar:
+            block = reranked(sets[0].features, sets[1].features, on_block=bar.advance)
     topk = _topk(config)
     with reporter.progress("ranking", len(sets[0]), "queries") as bar:
-        ranking = rank(sets[0], sets[1], topk=topk, on_block=bar.advance)
+        ranking = rank(sets[0], sets[1], topk=topk, on_block=bar.advance, block=block)
     query, gallery = _only(query, query_rows), _only(gallery, gallery_rows)
     unanswerable = int((~ranking.answerable).sum())
     if unanswerable == len(sets[0]):

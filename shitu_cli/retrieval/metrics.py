@@ -101,9 +101,11 @@ def rank(
     topk: Sequence[int] = (1, 5, 10),
     threads: int | None = None,
     on_block: Callable[[int], None] = lambda queries: None,
+    block: Callable[[int, int], np.ndarray] | None = None,
 ) -> Ranking:
     """Rank the gallery for every query by inner product, in blocks of queries; `on_block` hears how many are done.
 
+    `block` (start, stop) gives other similarities float32 [stop - start, G] of these queries (re-ranking).
     Raises DataError for features that are not finite or of different length.
     """
     _check(query, gallery)
@@ -124,7 +126,7 @@ def rank(
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, count, rows):
             stop = min(start + rows, count)
-            sims = query.features[start:stop] @ transposed
+            sims = query.features[start:stop] @ transposed if block is None else block(start, stop)
             for pair in pool.map(lambda p: work(sims[p[0]], p[1]), _parts(start, stop, workers)):  # noqa: B023
                 matches += pair[0]
                 others += pair[1]
@@ -226,9 +228,8 @@ def _kernel() -> Callable[..., Any]:
             shared[:] = False
             for at in range(count):
                 row[positions[at]] = nothing
-                bins[at] = min(
-                    2000, max(0, int(max(np.float32(-1e9), min(np.float32(1e9), scores[at] * step + middle_bin))))
-                )
+                place = scores[at] * step + middle_bin
+                bins[at] = 2000 if place >= np.float32(2000) else (0 if place < np.float32(0) else int(place))
                 matches[bins[at]] += 1
                 shared[bins[at]] = True
             counts[:] = 0

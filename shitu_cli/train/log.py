@@ -15,7 +15,8 @@ from shitu_cli.errors import EnvironmentProblem
 class RunLog:
     """The files of one run in the output directory; `main` is False on ranks that only keep a text log."""
 
-    def __init__(self, text: Path, metrics: Path | None) -> None:
+    def __init__(self, text: Path, metrics: Path | None, visualdl: Path | None = None) -> None:
+        self._writer = None if visualdl is None else _visualdl_writer(visualdl)
         try:
             text.parent.mkdir(parents=True, exist_ok=True)
             self._text: IO[str] = text.open("a", encoding="utf-8")
@@ -32,10 +33,17 @@ class RunLog:
 
     def record(self, kind: str, **values: Any) -> None:
         """One JSON object in metrics.jsonl: {"kind": "train"|"epoch"|"eval"|"save"|"resume", ...}."""
+        if self._writer is not None and kind in ("train", "eval"):
+            step = values.get("step", values.get("epoch", 0))
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self._writer.add_scalar(f"{kind}/{name}", value, step)
         if self._metrics is not None:
             self._write(self._metrics, json.dumps({"kind": kind, "time": round(time.time(), 3), **values}) + "\n")
 
     def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
         for file in (self._text, self._metrics):
             if file is not None:
                 with contextlib.suppress(OSError):
@@ -50,6 +58,17 @@ class RunLog:
                 f"{file.name}: cannot write the log: {error.strerror}",
                 hint="free some space, then continue with: shitu train --resume",
             ) from None
+
+
+def _visualdl_writer(folder: Path) -> Any:
+    try:
+        from visualdl import LogWriter
+    except ImportError:
+        raise EnvironmentProblem(
+            "Global.use_visualdl needs the package visualdl",
+            hint="pip install 'shitu-cli[visualdl]', or -o Global.use_visualdl=False",
+        ) from None
+    return LogWriter(logdir=str(folder))
 
 
 def peak_memory_bytes() -> int | None:

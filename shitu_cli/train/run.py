@@ -39,10 +39,14 @@ def run_training(
     import paddle
 
     output = resolve_path(base_dir, config.Global.output_dir)
+    # PaddleClas's way to say --resume: a checkpoint in the config.
+    latest = output / LATEST
+    if config.Global.checkpoints and not resume and init_from is None:
+        resume, latest = True, resolve_path(base_dir, config.Global.checkpoints)
     if resume and init_from is not None:
         raise UsageError("--resume and --init-from contradict each other", hint="give one of them")
-    if resume and not has_checkpoint(output / LATEST):
-        raise UsageError(f"nothing to resume: no checkpoint at {output / LATEST}.*", hint="shitu train")
+    if resume and not has_checkpoint(latest):
+        raise UsageError(f"nothing to resume: no checkpoint at {latest}.*", hint="shitu train")
     with lock("train") if ranks.is_main else nullcontext():
         name, _, reason = device.partition(":")
         threads = paddle.get_num_threads() if hasattr(paddle, "get_num_threads") else 0
@@ -52,6 +56,7 @@ def run_training(
         log = RunLog(
             output / ("train.log" if ranks.is_main else f"train.rank{ranks.rank}.log"),
             output / "metrics.jsonl" if ranks.is_main else None,
+            output / "vdl" if ranks.is_main and config.Global.use_visualdl else None,
         )
         try:
             if ranks.is_main:
@@ -60,8 +65,10 @@ def run_training(
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
                 reporter.info(line)
+            if name == "cpu" and config.AMP is not None and config.AMP.use_amp:
+                reporter.warn("AMP is for GPUs: on the CPU training runs in float32")
             if resume:
-                _resume(trainer, output / LATEST, log, reporter)
+                _resume(trainer, latest, log, reporter)
             result = trainer.run()
             log.line(f"{'interrupted' if result.interrupted else 'finished'} after epoch {result.epochs_done}")
         except BaseException as error:

@@ -172,6 +172,7 @@ def test_a_half_deleted_model_is_named(trained: Path, tmp_path: Path) -> None:
 
     broken = tmp_path / "broken"
     shutil.copytree(trained / "inference", broken)
+    (broken / "inference.onnx").unlink()
     (broken / "inference.pdiparams").unlink()
     done = shitu("extract", "bilder 图", "--model", str(broken), cwd=trained, check=False)
     assert done.returncode == 3 and "inference.pdiparams is missing" in done.stderr

@@ -137,9 +137,9 @@ def read_text(path: Path, problems: Problems) -> str:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         problems.add("encoding", str(path), "UTF-16")
-        return data.decode("utf-16", "replace")
+        return data.decode("utf-16", "replace").lstrip("\ufeff")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8").lstrip("\ufeff")
     except UnicodeDecodeError:
         pass
     for encoding in ("gb18030", "latin-1"):

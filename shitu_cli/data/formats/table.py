@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, read_text
 from shitu_cli.data.problems import Problems
@@ -33,8 +34,11 @@ def _tables(root: Path) -> list[Path]:
 def _header(path: Path) -> list[str]:
     with path.open("rb") as file:
         line = file.readline(65536)
-    text = line.decode("utf-8-sig", "replace").strip()
-    return next(csv.reader([text], delimiter=_delimiter(text)), [])
+    lines = line.decode("utf-8-sig", "replace").splitlines()
+    try:
+        return next(csv.reader(lines[:1], delimiter=_delimiter(lines[0] if lines else "")), [])
+    except csv.Error:
+        return []
 
 
 def _delimiter(text: str) -> str:
@@ -89,10 +93,10 @@ def _read_table(path: Path, at: dict[str, int], rows: Rows, problems: Problems, 
     text = read_text(path, problems)
     first = text.partition("\n")[0]
     reader = csv.reader(text.splitlines(), delimiter=_delimiter(first))
-    header = [name.strip() for name in next(reader)]
+    header = [name.strip() for name in next(_rows(reader, path, problems))]
     flags: dict[str, int] = {name: header.index(name) for name in ("is_query", "is_gallery") if name in header}
     corners = [header.index(name) for name in CORNERS] if set(CORNERS) <= set(header) else None
-    for cells in reader:
+    for cells in _rows(reader, path, problems):
         where = (str(path), reader.line_num)
         if not any(cell.strip() for cell in cells):
             continue
@@ -114,6 +118,17 @@ def _read_table(path: Path, at: dict[str, int], rows: Rows, problems: Problems, 
         identity = next((cells[at[role]].strip() for role in ("camera", "id") if role in at), None) or None
         for part in _splits(SPLITS[split], cells, flags):
             rows.add(image, _whole(label), part, id=identity, box=box, file=where[0], line=where[1])
+
+
+def _rows(reader: Any, path: Path, problems: Problems) -> Iterator[list[str]]:
+    """The reader's rows; lines that are no CSV are reported and left out."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problems.add("malformed", f"{path}:{reader.line_num}", str(error))
 
 
 def _splits(split: str, cells: list[str], flags: dict[str, int]) -> list[str]:

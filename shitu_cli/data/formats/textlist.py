@@ -105,7 +105,7 @@ def _why(line: str) -> str:
 
 
 def _clean(path: str) -> str:
-    return path.strip().strip('"').replace("\\", "/").removeprefix("./")
+    return path.strip('\ufeff" \t\r').replace("\\", "/").removeprefix("./")
 
 
 def _is_number(text: str) -> bool:

@@ -119,6 +119,11 @@ def _show(result: EvalResult, values: dict[str, Any], space: Workspace) -> None:
         reporter.warn(f"{result.unanswerable} queries have no picture of their label in the gallery: not in the means")
     if result.skipped:
         reporter.warn(f"{len(result.skipped)} pictures could not be read and were left out: {result.skipped[0]} ...")
+    if result.collapsed:
+        reporter.warn(
+            "features of different classes are nearly the same: training has collapsed; try a lower rate "
+            "(shitu train --lr), published weights, or Head.margin_warmup"
+        )
     worst = values["confusions"][:3]
     if worst:
         pairs = "; ".join(f"{row['name']} taken for {row['found_name']} ({row['n']})" for row in worst)

@@ -23,6 +23,12 @@ from shitu_cli.model.runtime import return_large_blocks
 LARGE_BYTES = 128 << 20  # class centres from this size on decide how memory is managed
 
 
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"Arch.Head.{name}: got {value}, expected a share of training from 0 to 1")
+    return float(value)
+
+
 class FC(nn.Layer):
     """A plain linear classifier."""
 
@@ -49,10 +55,24 @@ class MarginHead(nn.Layer):
             raise ConfigError(f"Arch.Head.sample_ratio: got {sample_ratio}, expected 0 < sample_ratio <= 1")
         self.in_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
         self.sample_ratio = sample_ratio
+        self.margin_warmup, self.progress = 0.0, 1.0
         self.sampled_labels: paddle.Tensor | None = None
         if embedding_size * class_num * 4 >= LARGE_BYTES and paddle.get_device() == "cpu":
             return_large_blocks()
         self.make_centers(embedding_size, class_num)
+
+    def set_progress(self, progress: float) -> None:
+        """Tell which share of training is done, from 0 to 1; the training loop calls this before every step."""
+        self.progress = progress
+
+    @property
+    def ramp(self) -> float:
+        """Share of the margin in force: it grows from 0 to 1 over the first `margin_warmup` of training.
+
+        From random weights, the full angular margin is cheapest to pay where all features point away from all
+        centres (there it is cut off), and a network that has gone there stays.
+        """
+        return min(1.0, self.progress / self.margin_warmup) if self.margin_warmup > 0 else 1.0
 
     def make_centers(self, embedding_size: int, class_num: int) -> None:
         """Create the class centres under their published name."""
@@ -95,12 +115,14 @@ class ArcMargin(MarginHead):
         scale: float = 80.0,
         easy_margin: bool = False,
         sample_ratio: float = 1.0,
+        margin_warmup: float = 0.0,
     ) -> None:
         super().__init__(embedding_size, class_num, scale, sample_ratio)
         self.margin, self.easy_margin = float(margin), easy_margin
+        self.margin_warmup = _share("margin_warmup", margin_warmup)
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
-        m = self.margin
+        m = self.margin * self.ramp
         sine = paddle.sqrt(1.0 - paddle.square(cosine) + 1e-6)
         shifted = cosine * math.cos(m) - sine * math.sin(m)
         if self.easy_margin:
@@ -118,12 +140,14 @@ class CosMargin(MarginHead):
         margin: float = 0.35,
         scale: float = 64.0,
         sample_ratio: float = 1.0,
+        margin_warmup: float = 0.0,
     ) -> None:
         super().__init__(embedding_size, class_num, scale, sample_ratio)
         self.margin = float(margin)
+        self.margin_warmup = _share("margin_warmup", margin_warmup)
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
-        return cosine - self.margin
+        return cosine - self.margin * self.ramp
 
 
 class CircleMargin(MarginHead):

@@ -58,6 +58,12 @@ class EvalResult:
             "confusions": self.confusions(),
         }
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether pictures of different classes have nearly the same features: half of such pairs above 0.99."""
+        above = self.ranking.others[1990:].sum()
+        return bool(self.ranking.others.sum() and above > self.ranking.others.sum() / 2)
+
     def neighbours(self, number: int, count: int) -> list[tuple[int, float]]:
         """The first `count` gallery images of query `number` with their similarity, excluded ones left out."""
         return nearest(self.sets[0], self.sets[1], number, count)

@@ -162,6 +162,9 @@ class Trainer:
         own = len(batch.labels)
         if not own:
             raise DataError("none of a batch's pictures can be read", hint="shitu prepare ./data names what is broken")
+        if hasattr(training.model.head, "set_progress"):
+            updates = self._config.epochs * -(-training.steps_per_epoch // self._group)
+            training.model.head.set_progress(self.state.global_step / max(1, updates))
         images = to_tensor(batch.images, training.dataset.normalization)
         labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
         with self._amp():

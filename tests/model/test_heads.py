@@ -128,3 +128,20 @@ def test_sampling_trains_only_the_sampled_classes(compiled, monkeypatch):
 def test_impossible_shares_are_refused():
     with pytest.raises(ConfigError, match="expected 0 < sample_ratio <= 1"):
         ArcMargin(6, 7, sample_ratio=0.0)
+
+
+def test_the_margin_grows_over_its_share_of_training():
+    head = ArcMargin(4, 3, margin=0.2, scale=30, margin_warmup=0.5)
+    plain = ArcMargin(4, 3, margin=0.1, scale=30)
+    plain.weight.set_value(head.weight)
+    head.train(), plain.train()
+    x, labels = paddle.randn([5, 4]), paddle.to_tensor([0, 1, 2, 0, 1])
+    head.set_progress(0.25)
+    assert np.allclose(head(x, labels).numpy(), plain(x, labels).numpy(), atol=1e-5)
+    head.set_progress(0.0)
+    assert np.allclose(head(x, labels).numpy(), 30 * head.cosines(x).numpy(), atol=1e-4)
+    for progress in (0.5, 1.0):
+        head.set_progress(progress)
+        assert head.ramp == 1.0
+    with pytest.raises(ConfigError, match="margin_warmup"):
+        CosMargin(4, 3, margin_warmup=2)

@@ -85,7 +85,7 @@ def _read_list(path: Path, text: str, split: str, rows: Rows, problems: Problems
         # A space separates numbers, other separators leave blanks inside names of classes.
         columns = [part.strip() for part in (rest.split() if separator == " " else rest.split(separator))]
         if not columns or not columns[0]:
-            problems.add("malformed", f"{name}:{number}", "the label is missing")
+            problems.add("malformed", f"{name}:{number}", f"the label is missing: {line.strip()[:80]!r}")
             continue
         if separator == " " and len(columns) > 1 and not all(_is_number(part) for part in columns):
             columns = [rest]

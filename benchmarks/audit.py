@@ -199,9 +199,8 @@ def main() -> None:
     hit = {e for e in copy.expected if any(kind == e[0] and e[1] in text for kind, text in found)}
     true = [f for f in found if any(f[0] == kind and mark in f[1] for kind, mark in copy.expected)]
     print(f"untouched: {len(clean)} findings in {len(rows):,} pictures")
-    print(
-        f"{len(DAMAGE)} kinds of damage: recall {len(hit) / len(copy.expected):.3f}, precision {len(true) / len(found):.3f}"
-    )
+    recall, precision = len(hit) / len(copy.expected), len(true) / len(found)
+    print(f"{len(DAMAGE)} kinds of damage: recall {recall:.3f}, precision {precision:.3f}")
     for kind, mark in sorted(copy.expected - hit):
         print(f"  not found: {kind} {mark}")
     for kind, text in found:
@@ -219,7 +218,8 @@ def _listed(root: Path, rows: list[tuple[str, str, str]], raw: list[tuple[str, s
 
 def _found(made) -> list[tuple[str, str]]:
     """(kind, place and detail) of every finding."""
-    return [(item["kind"], f"{e['where']} {e['detail']}") for item in made.problems.to_json() for e in item["examples"]]
+    kinds = made.problems.to_json()
+    return [(kind["kind"], f"{e['where']} {e['detail']}") for kind in kinds for e in kind["examples"]]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from shitu_cli import __version__
-from shitu_cli.cli import console
+from shitu_cli.cli import console, options
 from shitu_cli.errors import ShituError
 
 COMMANDS = (
@@ -45,6 +45,7 @@ def _version(value: bool) -> None:
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
+    workspace: options.WorkspaceOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
@@ -54,7 +55,7 @@ def root(
     if context.invoked_subcommand is None:
         from shitu_cli.cli.status import status
 
-        status()
+        status(workspace)
 
 
 for _name in COMMANDS:

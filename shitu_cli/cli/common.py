@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
 
 
-def open_workspace(workspace: Path | None) -> Workspace:
-    """The workspace named by -w, by SHITU_WORKSPACE, or found from here upwards."""
-    return Workspace.find(workspace)
+def open_workspace(workspace: Path | None, config: Path | None = None) -> Workspace:
+    """The workspace named by -w, by SHITU_WORKSPACE, or found from here upwards; with another `config`, or here."""
+    from shitu_cli.cli import console
+
+    console.configure(workspace=workspace)
+    try:
+        return Workspace.find(workspace)
+    except UsageError:
+        if config is None:
+            raise
+        return Workspace(workspace or Path.cwd())
 
 
 def load_workspace_config(

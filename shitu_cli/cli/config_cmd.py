@@ -29,7 +29,7 @@ def config_command(
     from shitu_cli.config.dump import dump_config
 
     console.configure(as_json=as_json)
-    space = open_workspace(workspace)
+    space = open_workspace(workspace, config)
     settings = load_workspace_config(space, config, override)
     text = dump_config(settings)
     if as_yaml:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,18 @@ from shitu_cli.reporting import Bar, Reporter, SilentReporter
 
 MAX_DETAILS = 40  # of an error
 
-_state: dict[str, bool] = {"quiet": False, "json": False}
+_state: dict[str, Any] = {"quiet": False, "json": False, "workspace": None}
 
 
-def configure(*, quiet: bool | None = None, as_json: bool | None = None) -> None:
-    """Set once per command: `quiet` keeps results, warnings and errors only; `as_json` keeps stdout for JSON."""
+def configure(
+    *, quiet: bool | None = None, as_json: bool | None = None, workspace: str | os.PathLike[str] | None = None
+) -> None:
+    """Set once per command: `quiet` keeps results, warnings and errors only; `as_json` keeps stdout for JSON.
+
+    `workspace` is what the user gave with -w: the next command needs it too.
+    """
+    if workspace is not None:
+        _state["workspace"] = os.fspath(workspace)
     if quiet is not None:
         _state["quiet"] = quiet
     if as_json is not None:
@@ -168,6 +176,8 @@ def next_step(command: str) -> None:
         return
     from rich.text import Text
 
+    if _state["workspace"] is not None and command.startswith("shitu "):
+        command += f" -w {shlex.quote(_state['workspace'])}"
     _console().print(Text("\nnext: ", style="dim") + Text(command, style="bold"))
 
 

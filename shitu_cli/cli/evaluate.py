@@ -44,12 +44,12 @@ def evaluate(
     from shitu_cli.train import distributed
 
     console.configure(as_json=as_json)
-    space = open_workspace(workspace)
+    space = open_workspace(workspace, config)
     flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
     settings = load_workspace_config(space, config, override, flags)
     if distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
         return
-    base = (config or space.config_path).resolve().parent
+    base = space.root
     result = _evaluate(space, settings, base, model, flip=flip, expansion=query_expansion, cache=cache)
     if result is None:
         return

@@ -44,9 +44,9 @@ def export(
     from shitu_cli.model.runtime import setup_paddle
 
     console.configure(as_json=as_json)
-    space = open_workspace(workspace)
+    space = open_workspace(workspace, config)
     settings = load_workspace_config(space, config, override)
-    base = (config or space.config_path).resolve().parent
+    base = space.root
     setup_paddle("cpu")
     from shitu_cli.export.deploy_config import PADDLEX_NAME
     from shitu_cli.export.run import ExportOptions

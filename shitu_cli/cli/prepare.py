@@ -118,8 +118,10 @@ def _stop(space: Workspace, sources: list[Path], made: Prepared) -> None:
 
 def _workspace(named: Path | None, sources: list[Path]) -> Workspace:
     """Where to work: as named, the one around, or here; never inside the user's pictures."""
+    from shitu_cli.cli import console
     from shitu_cli.workspace import CONFIG_NAME, Workspace
 
+    console.configure(workspace=named)
     root = named or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
     if root is None:
         here = Path.cwd()

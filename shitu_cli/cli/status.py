@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.cli import console
+from shitu_cli.cli.common import open_workspace
 from shitu_cli.errors import ShituError, UsageError
 from shitu_cli.workspace import Workspace
 
 
-def status() -> None:
+def status(workspace: Path | None = None) -> None:
     """Show what each step has left, and the first one that is missing or out of date."""
     reporter = console.reporter()
     try:
-        space = Workspace.find()
+        space = open_workspace(workspace)
     except UsageError:
+        if workspace is not None:
+            raise
         reporter.info("No workspace here. Put the pictures of each class into a folder of its name, then:")
         console.next_step("shitu prepare ./data      (or see it work first: shitu demo)")
         return

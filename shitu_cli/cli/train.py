@@ -63,11 +63,11 @@ def train(
         num_workers=num_workers,
         eval_during_train=eval_during_train,
     )
-    space = open_workspace(workspace)
+    space = open_workspace(workspace, config)
     settings = load_workspace_config(space, config, override, flags)
     if distributed.launch(devices, nnodes=nnodes, node_rank=node_rank, master=master, output=space.output_dir):
         return
-    base = (config or space.config_path).resolve().parent
+    base = space.root
     saving = {"save_every_steps": save_every_steps, "keep": keep}
     result = _run(space, base, settings, saving, resume, init_from)
     if result is not None:

@@ -32,7 +32,7 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
         {
             _LCNET: f"class_num dropout_prob class_expand lr_mult_list stride_list use_last_conv {_PRETRAINED}",
             "PPLCNetV2_base PPLCNetV2_base_ShiTu": f"scale class_num dropout_prob class_expand depths {_PRETRAINED}",
-            f"{_RESNETS} ResNet50_last_stage_stride1": f"class_num lr_mult_list {_PRETRAINED}",
+            f"{_RESNETS} ResNet50_last_stage_stride1": f"class_num lr_mult_list stem_act {_PRETRAINED}",
             _MOBILE: f"class_num class_expand dropout_prob {_PRETRAINED}",
         }
     ),
@@ -99,7 +99,8 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
     "sampler": _table(
         {
             "DistributedBatchSampler BatchSampler": "",
-            "PKSampler DistributedRandomIdentitySampler": "sample_per_id! sample_method id_list total_epochs by_id",
+            "PKSampler DistributedRandomIdentitySampler": "sample_per_id! sample_method id_list ratio "
+            "total_epochs by_id",
             "ClassBalancedSampler": "power",
         }
     ),
@@ -118,6 +119,8 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
             "RandAugment": "num_layers magnitude fillcolor",
             "AugMix": "prob aug_prob_coeff mixture_width mixture_depth aug_severity",
             "NormalizeImage": "scale mean std order output_fp16 channel_num",
+            "ToTensor": "",
+            "Normalize": "mean std data_format to_rgb",
             "ToCHWImage": "",
         }
     ),
@@ -138,10 +141,11 @@ NOT_SUPPORTED: dict[str, tuple[str, ...]] = {
 }
 
 DATASETS = ("ImageNetDataset", "VeriWild", "LogoDataset", "ICartoonDataset", "Market1501", "AliProductDataset")
-BLOCKS_NOT_SUPPORTED = ("Slim", "DistillationModel", "Infer", "PostProcess", "profiler_options")
+BLOCKS_NOT_SUPPORTED = ("Slim", "DistillationModel")
+BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options")
 # Harmless keys that say how PaddleClas itself runs.
-GLOBAL_IGNORED = ("to_static", "vdl_dir", "infer_imgs", "save_dir", "rank", "log_ranks", "eval_batch_size")
-GLOBAL_NOT_SUPPORTED = ("use_dali", "class_num", "export_for_fd", "d2s_train_image_shape", "max_num_latest_checkpoint")
+GLOBAL_IGNORED = ("to_static", "class_num", "vdl_dir", "infer_imgs", "save_dir", "rank", "log_ranks", "eval_batch_size")
+GLOBAL_NOT_SUPPORTED = ("use_dali", "export_for_fd", "d2s_train_image_shape", "max_num_latest_checkpoint")
 ARCH_NOT_SUPPORTED = ("models", "freeze_params_list", "pretrained_list", "infer_model_name")
 DATASET_IGNORED = ("batch_transform_ops_none", "backend")
 DATASET_NOT_SUPPORTED = ("batch_transform_ops", "sample_ratio")

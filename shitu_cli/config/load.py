@@ -84,6 +84,8 @@ class Reader:
         name = key.rpartition(".")[2]
         if value is None and type(None) in allowed:
             return None
+        if allowed == [bool] and isinstance(value, str) and value.lower() in ("true", "false"):
+            value = value.lower() == "true"
         if isinstance(value, bool) and bool not in allowed:
             if str in allowed and value is False and type(None) in allowed:
                 return None  # `pretrained_model: False` is how some files say none
@@ -170,6 +172,8 @@ class Reader:
 
     def globals(self, value: Any) -> GlobalConfig:
         block = self.mapping("Global", value, missing_ok=True)
+        # What is not supported does no harm while it is off.
+        block = {k: v for k, v in block.items() if v or k not in components.GLOBAL_NOT_SUPPORTED}
         known = [field.name for field in dataclasses.fields(GlobalConfig)]
         self.unknown("Global", list(block), [*known, *components.GLOBAL_IGNORED], components.GLOBAL_NOT_SUPPORTED)
         made = self.fields("Global", block, GlobalConfig)
@@ -209,9 +213,18 @@ class Reader:
         return tuple(items)
 
     def optimizer(self, value: Any) -> OptimizerConfig | None:
+        if isinstance(value, list):
+            self.problem(
+                "Optimizer",
+                "PaddleClas's list of optimisers by scope is not supported here: write the network's one as a block; "
+                "it trains the losses' centres too",
+            )
+            return None
         block = dict(self.mapping("Optimizer", value))
         if not block:
             return None
+        # How Paddle's schedulers log and restart: nothing that a config decides here.
+        block["lr"] = _without(block.get("lr"), "verbose", "last_epoch")
         regularizer = None
         if block.get("regularizer"):
             got = self.mapping("Optimizer.regularizer", block["regularizer"])
@@ -248,6 +261,8 @@ class Reader:
         sampler = dict(self.mapping(f"{key}.sampler", block.get("sampler"), missing_ok=True))
         basics = self.fields(f"{key}.sampler", sampler, SamplerConfig, skip=("args",))
         rest = {name: item for name, item in sampler.items() if name not in basics}
+        if "num_instances" in rest:  # the older name
+            rest.setdefault("sample_per_id", rest.pop("num_instances"))
         self.component(f"{key}.sampler", "sampler", basics.get("name", "DistributedBatchSampler"), rest)
         loader = self.mapping(f"{key}.loader", block.get("loader"), missing_ok=True)
         self.unknown(f"{key}.loader", list(loader), ["num_workers", *components.LOADER_IGNORED])
@@ -278,6 +293,10 @@ class Reader:
         block = self.mapping("Metric", value, missing_ok=True)
         self.unknown("Metric", list(block), ["Train", "Eval"])
         return tuple(self.listed("Metric.Eval", "metric", block["Eval"])) if block.get("Eval") else ()
+
+
+def _without(block: Any, *names: str) -> Any:
+    return {key: value for key, value in block.items() if key not in names} if isinstance(block, dict) else block
 
 
 def _members(kind: Any) -> list[type]:
@@ -317,7 +336,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, flags: Mapping[str
         source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")
     reader = Reader(source.origins, str(path))
     values = source.values
-    reader.unknown("", list(values), BLOCKS, components.BLOCKS_NOT_SUPPORTED)
+    reader.unknown("", list(values), [*BLOCKS, *components.BLOCKS_IGNORED], components.BLOCKS_NOT_SUPPORTED)
     amp = reader.mapping("AMP", values.get("AMP"), missing_ok=True)
     ema = reader.mapping("EMA", values.get("EMA"), missing_ok=True)
     reader.unknown("AMP", list(amp), [*_field_names(AmpConfig), "use_promote", "use_fp16_test"])

@@ -7,7 +7,7 @@ one process with batch N x B sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,8 +81,9 @@ class ClassBalancedSampler(Sampler):
 class PKSampler(Sampler):
     """Batches of P classes with K pictures each (Hermans et al. 2017, arXiv:1703.07737).
 
-    A class with fewer than K pictures repeats some. `sample_method` "sample_avg_prob" draws classes evenly,
-    "id_avg_prob" by their number of pictures. An epoch has as many batches as the pictures fill.
+    A class with fewer than K pictures repeats some. `sample_method` "id_avg_prob" draws classes evenly,
+    "sample_avg_prob" by their number of pictures; `ratio` multiplies the chances of the classes id_list[0] to
+    id_list[1] by ratio[0], and so on. An epoch has as many batches as the pictures fill.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class PKSampler(Sampler):
         world: int,
         sample_per_id: int,
         sample_method: str = "sample_avg_prob",
+        id_list: Sequence[int] | None = None,
+        ratio: Sequence[float] | None = None,
     ) -> None:
         super().__init__(len(labels), config, seed, rank, world)
         self.per_class = int(sample_per_id)
@@ -108,7 +111,7 @@ class PKSampler(Sampler):
         self.classes, self.class_counts = np.unique(labels, return_counts=True)
         self.by_class = np.argsort(labels, kind="stable")
         self.starts = np.concatenate([[0], np.cumsum(self.class_counts)])
-        self.chances = self.class_counts / len(labels) if sample_method == "id_avg_prob" else None
+        self.chances = _chances(self.classes, self.class_counts, sample_method, id_list or (), ratio or ())
         needed = config.batch_size // self.per_class * world
         if len(self.classes) < needed:
             fits = len(self.classes) // world * self.per_class
@@ -152,6 +155,22 @@ class PKSampler(Sampler):
         return drawn[: self.per_class].tolist()
 
 
+def _chances(
+    classes: np.ndarray, counts: np.ndarray, method: str, id_list: Sequence[int], ratio: Sequence[float]
+) -> np.ndarray | None:
+    """The chance of each class; None where all are alike."""
+    if len(id_list) != 2 * len(ratio) and ratio:
+        raise ConfigError(
+            f"sampler.id_list has {len(id_list)} numbers, ratio {len(ratio)}: it needs two for each ratio"
+        )
+    if method == "id_avg_prob" and not ratio:
+        return None
+    chances = counts.astype(np.float64) if method == "sample_avg_prob" else np.ones(len(classes))
+    for n, factor in enumerate(ratio):
+        chances[(classes >= id_list[2 * n]) & (classes <= id_list[2 * n + 1])] *= factor
+    return np.asarray(chances / chances.sum())
+
+
 def build_sampler(
     config: SamplerConfig,
     labels: np.ndarray,
@@ -176,6 +195,8 @@ def build_sampler(
             if ids is None:
                 raise DataError("sampler.by_id: the training list has no third column with ids")
             groups = ids
-        used = {key: value for key, value in args.items() if key in ("sample_per_id", "sample_method")}
+        used = {
+            key: value for key, value in args.items() if key in ("sample_per_id", "sample_method", "id_list", "ratio")
+        }
         return PKSampler(groups, config, seed, rank, world, **used)
     raise ConfigError(f"sampler.name: {config.name} is not known")

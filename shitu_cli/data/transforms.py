@@ -252,6 +252,26 @@ class NormalizeImage:
         return np.stack([table[image[:, :, channel], channel] for channel in range(3)], axis=2)
 
 
+class Normalize(NormalizeImage):
+    """(pixel / 255 - mean) / std, as it follows ToTensor."""
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        data_format: str = "CHW",
+        to_rgb: bool = False,
+    ) -> None:
+        super().__init__(1 / 255, mean, std)
+
+
+class ToTensor:
+    """Stands for the scaling to 0 … 1 that Normalize does, and the change of layout."""
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return image
+
+
 class ToCHWImage:
     """Stands for the change of layout that happens when the batch is made."""
 
@@ -279,7 +299,7 @@ TRANSFORMS: dict[str, Callable[..., Op]] = {
     made.__name__: made
     for made in (
         *(DecodeImage, ResizeImage, CropImage, RandCropImage, RandCropImageV2, RandFlipImage, Pad, RandomErasing),
-        *(RandomRotation, ColorJitter, RandAugment, AugMix, NormalizeImage, ToCHWImage),
+        *(RandomRotation, ColorJitter, RandAugment, AugMix, NormalizeImage, Normalize, ToTensor, ToCHWImage),
     )
 }
 
@@ -289,7 +309,7 @@ class Transform:
 
     def __init__(self, ops: Sequence[Op]) -> None:
         at = next((n for n, op in enumerate(ops) if isinstance(op, NormalizeImage)), len(ops))
-        self.before = [op for op in ops[:at] if not isinstance(op, (DecodeImage, ToCHWImage))]
+        self.before = [op for op in ops[:at] if not isinstance(op, (DecodeImage, ToTensor, ToCHWImage))]
         self.after = [op for op in ops[at + 1 :] if not isinstance(op, ToCHWImage)]
         self._normalize = ops[at] if at < len(ops) else None
         self.normalize: Normalization | None = None

@@ -101,10 +101,11 @@ def _build_backbone(arch: ArchConfig) -> Backbone:
     backbone = construct("Arch.Backbone", BACKBONES, arch.backbone.name, args)
     if arch.stop_layer is not None:
         backbone.stop_after(arch.stop_layer)
-    if pretrained is True:
+    if pretrained is True or str(pretrained).startswith(("http://", "https://")):
         raise ConfigError(
-            "Arch.Backbone.pretrained: got true, but weights are never downloaded here",
-            hint="give the path of the .pdparams file: -o Arch.Backbone.pretrained=path/to/weights",
+            f"Arch.Backbone.pretrained: got {pretrained}, but weights are never downloaded here",
+            hint="give the path of the .pdparams file: -o Arch.Backbone.pretrained=path/to/weights, or start from "
+            "random ones: -o Arch.Backbone.pretrained=False",
         )
     if pretrained:
         from shitu_cli.model.weights import load_backbone

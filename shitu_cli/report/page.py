@@ -27,7 +27,7 @@ figure img, .none { width: 112px; height: 112px; object-fit: contain; background
 .none { display: grid; place-items: center; opacity: .6; }
 .right img { outline: 3px solid var(--good); } .wrong img { outline: 3px dashed var(--bad); }
 .error { color: var(--bad); font-weight: 600; } .note, small { opacity: .75; }
-svg { max-width: 100%; height: auto; background: var(--soft); border-radius: 4px; }
+svg { width: min(100%, 640px); height: auto; background: var(--soft); border-radius: 4px; }
 details { margin: .4rem 0; } summary { cursor: pointer; }
 """
 _SORT = """

@@ -227,3 +227,11 @@ def test_two_prepares_at_once(tmp_path: Path, make_images: MakeImages) -> None:
     shitu("prepare", "data", cwd=tmp_path)
     with Workspace(tmp_path).lock("prepare"):
         fails("prepare", "data", cwd=tmp_path, code=5, says=("another `shitu prepare`", str(os.getpid())))
+
+
+def test_a_workspace_elsewhere_is_named_in_the_next_command(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=4)
+    done = shitu("prepare", "data", "-w", "my work", cwd=tmp_path)
+    assert "next: shitu train -w 'my work'" in done.stdout
+    assert "next: shitu train -w 'my work'" in shitu("-w", "my work", cwd=tmp_path).stdout
+    fails("-w", "nowhere", cwd=tmp_path, code=2, says=("nowhere is not a workspace",))

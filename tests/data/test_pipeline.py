@@ -205,6 +205,28 @@ def test_pk_that_cannot_be_fed_names_numbers_that_can() -> None:
         build_sampler(SamplerConfig("PKSampler", 10, args={"sample_per_id": 4}), LABELS, seed=0)
 
 
+def test_pk_methods_draw_as_their_names_say() -> None:
+    """Each class alike with id_avg_prob, by its pictures with sample_avg_prob; ratio multiplies ranges of classes."""
+
+    def drawn(**args: object) -> np.ndarray:
+        sampler = build_sampler(SamplerConfig("PKSampler", 2, args={"sample_per_id": 1, **args}), LABELS, seed=0)
+        times = np.zeros(10)
+        for epoch in range(200):
+            sampler.set_epoch(epoch)
+            for batch in sampler:
+                times += np.bincount(LABELS[batch], minlength=10)
+        return times / times.sum()
+
+    counts = np.bincount(LABELS)
+    assert np.abs(drawn(sample_method="id_avg_prob") - 0.1).max() < 0.01
+    by_pictures = drawn(sample_method="sample_avg_prob")
+    assert by_pictures[counts.argmax()] > 4 * by_pictures[counts.argmin()]
+    favoured = drawn(sample_method="id_avg_prob", id_list=[0, 1, 4, 4], ratio=[4, 2])
+    assert favoured[:2].min() > 2.5 * favoured[5:].max() and favoured[4] > 1.4 * favoured[5:].max()
+    with pytest.raises(ConfigError, match="two for each ratio"):
+        drawn(id_list=[1, 2], ratio=[1, 2])
+
+
 def test_class_balanced_evens_out() -> None:
     sampler = build_sampler(SamplerConfig("ClassBalancedSampler", 55, args={}), LABELS, seed=0)
     drawn = np.zeros(10)

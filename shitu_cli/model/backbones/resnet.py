@@ -65,13 +65,16 @@ class ResNet(Backbone):
         last_stride: int = 2,
         class_num: int = 1000,
         lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0),
+        stem_act: str | None = "relu",
     ) -> None:
         super().__init__()
+        if stem_act not in ("relu", None):
+            raise ConfigError(f"Arch.Backbone.stem_act: got {stem_act!r}, expected relu or null")
         if len(lr_mult_list) != 5:
             raise ConfigError(
                 f"Arch.Backbone.lr_mult_list: got {len(lr_mult_list)} values, expected 5 (stem, stages 1-4)"
             )
-        stem = partial(ConvBNAct, act="relu", lr_mult=lr_mult_list[0])
+        stem = partial(ConvBNAct, act=stem_act, lr_mult=lr_mult_list[0])
         if vd:
             self.stem = nn.Sequential(stem(3, 32, 3, 2), stem(32, 32, 3), stem(32, 64, 3))
         else:

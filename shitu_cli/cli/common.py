@@ -17,7 +17,7 @@ def open_workspace(workspace: Path | None, config: Path | None = None) -> Worksp
     """The workspace named by -w, by SHITU_WORKSPACE, or found from here upwards; with another `config`, or here."""
     from shitu_cli.cli import console
 
-    console.configure(workspace=workspace)
+    console.configure(workspace=workspace, config=config)
     try:
         return Workspace.find(workspace)
     except UsageError:

@@ -16,16 +16,22 @@ from shitu_cli.reporting import Bar, Reporter, SilentReporter
 
 MAX_DETAILS = 40  # of an error
 
-_state: dict[str, Any] = {"quiet": False, "json": False, "workspace": None}
+_state: dict[str, Any] = {"quiet": False, "json": False, "workspace": None, "config": None}
 
 
 def configure(
-    *, quiet: bool | None = None, as_json: bool | None = None, workspace: str | os.PathLike[str] | None = None
+    *,
+    quiet: bool | None = None,
+    as_json: bool | None = None,
+    workspace: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
 ) -> None:
     """Set once per command: `quiet` keeps results, warnings and errors only; `as_json` keeps stdout for JSON.
 
-    `workspace` is what the user gave with -w: the next command needs it too.
+    `workspace` and `config` are what the user gave with -w and -c: the next command needs them too.
     """
+    if config is not None:
+        _state["config"] = os.fspath(config)
     if workspace is not None:
         _state["workspace"] = os.fspath(workspace)
     if quiet is not None:
@@ -178,6 +184,8 @@ def next_step(command: str) -> None:
 
     if _state["workspace"] is not None and command.startswith("shitu "):
         command += f" -w {shlex.quote(_state['workspace'])}"
+    if _state["config"] is not None and command.split()[1] in ("train", "evaluate", "export"):
+        command += f" -c {shlex.quote(_state['config'])}"
     _console().print(Text("\nnext: ", style="dim") + Text(command, style="bold"))
 
 

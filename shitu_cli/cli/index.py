@@ -159,6 +159,23 @@ def show(
     _show(VectorIndex.load(folder), folder, as_json, items=True)
 
 
+@group.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="New directory.")],
+    index: IndexOption = None,
+    workspace: options.WorkspaceOption = None,
+) -> None:
+    """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
+    from shitu_cli.cli import console
+    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.retrieval.index import VectorIndex
+
+    changed = VectorIndex.load(index or open_workspace(workspace).index_dir).export(out)
+    if changed:
+        console.reporter().warn(f"blanks in {len(changed)} labels became underscores, such as {changed[0]!r}")
+    console.reporter().info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
+
+
 def check_model(known: VectorIndex, extractor: Extractor, folder: Path) -> None:
     """DataError when the index was made with another model or preprocessing."""
     if known.manifest.model and known.manifest.model != extractor.fingerprint:

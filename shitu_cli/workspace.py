@@ -136,7 +136,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Written beside and synced first, so that a kill or a full disk leaves the former file untouched.
     Raises EnvironmentProblem when the system refuses.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def atomic_write_json(path: Path, value: object) -> None:
 @contextlib.contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
     """A temporary directory beside `path` that takes its place when the context ends well; else it is removed."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))

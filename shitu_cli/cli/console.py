@@ -142,9 +142,7 @@ def silent() -> Reporter:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A small table; columns whose cells are all numbers are right-aligned."""
-    if _state["quiet"]:
-        return
+    """A small table, of results, so also with --quiet; columns whose cells are all numbers are right-aligned."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

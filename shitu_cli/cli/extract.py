@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.errors import DataError
+from shitu_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -39,7 +39,9 @@ def extract(
     from shitu_cli.infer.feature_file import extract_to_file
 
     console.configure(as_json=as_json)
-    pictures = find_pictures(sources)
+    if out.resolve() in {Path(source).resolve() for source in sources}:
+        raise UsageError(f"{out} is one of the sources", hint="--out features.npy")
+    pictures = find_pictures(sources, lambda path: own_image_root(workspace, path))
     extractor = open_extractor(workspace, model)
     reporter = console.reporter()
     reporter.info(
@@ -63,7 +65,6 @@ def extract(
 def open_extractor(workspace: Path | None, model: Path | None) -> Extractor:
     """The extractor of `model`, of the workspace's exported model, or of its best checkpoint."""
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.errors import UsageError
     from shitu_cli.infer.extractor import Extractor
 
     if model is not None and (model.is_dir() or model.suffix in (".onnx", ".pdmodel", ".json")):
@@ -78,6 +79,22 @@ def open_extractor(workspace: Path | None, model: Path | None) -> Extractor:
     if not best.with_name("best_model.pdparams").is_file():
         raise UsageError("there is neither an exported model nor a checkpoint", hint="shitu train, then shitu export")
     return Extractor(best, config=config)
+
+
+def own_image_root(workspace: Path | None, listed: Path) -> Path | None:
+    """Where the paths of the workspace's own lists count from; None for other lists."""
+    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.config.load import resolve_path
+
+    config = _config_or_none(workspace)
+    if config is None:
+        return None
+    space = open_workspace(workspace)
+    loaders = config.DataLoader
+    for split in (loaders.train, loaders.query, loaders.gallery):
+        if split is not None and resolve_path(space.root, split.dataset.cls_label_path).resolve() == listed.resolve():
+            return resolve_path(space.root, split.dataset.image_root)
+    return None
 
 
 def _config_or_none(workspace: Path | None) -> Config | None:

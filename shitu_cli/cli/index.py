@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,7 +121,6 @@ def remove(
     """Take pictures out of the index, by path, label or id."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.data.sources import Pictures
     from shitu_cli.retrieval.index import VectorIndex
 
     console.configure(as_json=as_json)
@@ -128,13 +128,13 @@ def remove(
     folder = index or space.index_dir
     with space.lock("index"):
         known = VectorIndex.load(folder)
-        wanted = {*(paths or ()), *_paths(space, Pictures(list(paths or ()), [""] * len(paths or ())))}
+        wanted = {*(paths or ()), *_paths(space, _named(paths or ()))}
         found = {n for n in known.labels if known.paths[n] in wanted or known.labels[n] in set(label or ())}
         found |= set(id or ()) & set(known.labels)
         absent = [str(n) for n in id or () if n not in known.labels]
         absent += [name for name in label or () if name not in set(known.labels.values())]
         here = set(known.paths.values())
-        absent += [p for p in paths or () if not {p, *_paths(space, Pictures([p], [""]))} & here]
+        absent += [p for p in paths or () if not {p, *_paths(space, _named([p]))} & here]
         if absent or not found:
             raise UsageError(
                 f"not in the index: {', '.join(absent) or 'nothing named'}", hint="shitu index show --json"
@@ -176,6 +176,15 @@ def export(
     console.reporter().info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
 
 
+def _named(paths: Sequence[str]) -> Pictures:
+    from shitu_cli.data.sources import Pictures
+
+    found = Pictures()
+    for path in paths:
+        found.add(path)
+    return found
+
+
 def check_model(known: VectorIndex, extractor: Extractor, folder: Path) -> None:
     """DataError when the index was made with another model or preprocessing."""
     if known.manifest.model and known.manifest.model != extractor.fingerprint:
@@ -187,10 +196,11 @@ def check_model(known: VectorIndex, extractor: Extractor, folder: Path) -> None:
 
 def _pictures(space: Workspace, sources: list[str] | None) -> Pictures:
     """What the user names, or the gallery list with the names of its classes."""
+    from shitu_cli.cli.extract import own_image_root
     from shitu_cli.data.sources import Pictures, find_pictures
 
     if sources:
-        return find_pictures(sources)
+        return find_pictures(sources, lambda path: own_image_root(None, path))
     from shitu_cli.cli.common import load_workspace_config
     from shitu_cli.config.load import resolve_path
     from shitu_cli.data.lists import read_label_map, read_list
@@ -207,7 +217,7 @@ def _pictures(space: Workspace, sources: list[str] | None) -> Pictures:
     found = Pictures()
     for n in range(len(images)):
         number = int(images.labels[n])
-        found.add(images.file(n, root), names.get(number, str(number)))
+        found.add(images.file(n, root), names.get(number, str(number)), images.box(n))
     return found
 
 
@@ -216,13 +226,13 @@ def _vectors(extractor: Extractor, pictures: Pictures) -> tuple[Any, Pictures]:
     import numpy as np
 
     from shitu_cli.cli import console
-    from shitu_cli.data.sources import Pictures as Found
+    from shitu_cli.infer.extractor import pictures_of
 
     reporter = console.reporter()
     features = np.full((len(pictures), extractor.feature_size), np.nan, np.float32)
     skipped: dict[int, str] = {}
     with reporter.progress("extracting", len(pictures)) as bar:
-        for indices, part, unread in extractor.batches(pictures.files):
+        for indices, part, unread in extractor.batches(pictures_of(pictures)):
             features[indices] = part
             skipped |= unread
             bar.advance(len(indices) + len(unread))
@@ -231,14 +241,14 @@ def _vectors(extractor: Extractor, pictures: Pictures) -> tuple[Any, Pictures]:
     if len(skipped) == len(pictures):
         raise DataError("none of the pictures can be read", details=list(skipped.values())[:10])
     kept = [n for n in range(len(pictures)) if n not in skipped]
-    return features[kept], Found([pictures.files[n] for n in kept], [pictures.labels[n] for n in kept])
+    return features[kept], pictures.take(kept)
 
 
 def _paths(space: Workspace, pictures: Pictures) -> list[str]:
     """Relative to the workspace while below it, so that it can be moved as a whole."""
     found = []
-    for file in pictures.files:
-        whole = os.path.abspath(file)
+    for number in range(len(pictures)):
+        whole = os.path.abspath(pictures.name(number))
         inside = Path(whole).is_relative_to(space.root)
         found.append(Path(whole).relative_to(space.root).as_posix() if inside else whole)
     return found
@@ -257,7 +267,10 @@ def _from_file(path: Path) -> tuple[Any, Pictures]:
         raise DataError(f"cannot read {path} with {table.name}: {error}", hint="shitu extract writes both") from None
     if len(lines) != len(vectors) or vectors.ndim != 2:
         raise DataError(f"{path}: {len(vectors)} vectors, but {len(lines)} lines in {table.name}")
-    return vectors, Pictures([line[0] for line in lines], [line[1] for line in lines])
+    found = Pictures()
+    for line in lines:
+        found.add(line[0], line[1])
+    return vectors, found
 
 
 def _show(made: VectorIndex, folder: Path, as_json: bool, *, items: bool = False) -> None:

@@ -135,7 +135,29 @@ def _workspace(named: Path | None, sources: list[Path]) -> Workspace:
             )
         if not source.exists():
             raise UsageError(f"no such folder or file: {source}", hint="check the path; quote it if it holds blanks")
+    _keep_lists_of_others(root, sources)
     return Workspace.create(root)
+
+
+def _keep_lists_of_others(root: Path, sources: list[Path]) -> None:
+    """Lists that this program did not write are never replaced; its own are no source."""
+    from shitu_cli.workspace import CONFIG_NAME
+
+    own = root.resolve() / "lists"
+    for source in sources:
+        if source.resolve() == own or source.resolve().is_relative_to(own):
+            raise UsageError(
+                f"{source} lies where prepare writes its own lists ({own})",
+                hint=f"work elsewhere: shitu prepare {source} -w ../work",
+            )
+    if not (root / CONFIG_NAME).is_file():
+        names = ("train_list.txt", "query_list.txt", "gallery_list.txt", "label_map.txt")
+        there = [name for name in names if (own / name).exists()]
+        if there:
+            raise UsageError(
+                f"{own / there[0]} is there already and no {CONFIG_NAME}: prepare would replace it",
+                hint="work elsewhere: -w ../work",
+            )
 
 
 def _columns(text: str | None) -> dict[str, str]:

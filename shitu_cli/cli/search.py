@@ -38,8 +38,9 @@ def search(
     """Find the nearest pictures of the index: label, score (cosine), path."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.cli.extract import open_extractor
+    from shitu_cli.cli.extract import open_extractor, own_image_root
     from shitu_cli.data.sources import find_pictures
+    from shitu_cli.infer.extractor import pictures_of
     from shitu_cli.retrieval.index import VectorIndex
 
     console.configure(as_json=as_json)
@@ -49,13 +50,13 @@ def search(
     extractor = open_extractor(workspace, model)
     check_model(known, extractor, folder)
     limit = _threshold(threshold, space)
-    pictures = find_pictures(images)
+    pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
     results: list[tuple[str, list[Match]]] = []
     unread: dict[int, str] = {}
-    for indices, features, skipped in extractor.batches(pictures.files):
+    for indices, features, skipped in extractor.batches(pictures_of(pictures)):
         unread |= skipped
         for at, matches in zip(indices, known.search(features, top, limit), strict=True):
-            results.append((pictures.files[at], matches))
+            results.append((pictures.name(int(at)), matches))
     for why in unread.values():
         console.reporter().warn(why)
     if html is not None:
@@ -80,7 +81,7 @@ def _threshold(text: str | None, space: Workspace) -> float | None:
         values = json.loads((space.reports_dir / "evaluate.json").read_text(encoding="utf-8"))
         return float(next(row["threshold"] for row in values["accept_rates"] if row["far"] == FALSE_ACCEPTS))
     except (OSError, ValueError, KeyError, StopIteration):
-        raise UsageError("--threshold auto needs an evaluation", hint="shitu evaluate") from None
+        raise UsageError("--threshold auto needs a plain evaluation (no re-ranking)", hint="shitu evaluate") from None
 
 
 def _plain(query: str, matches: list[Match]) -> dict[str, object]:
@@ -102,10 +103,21 @@ def _show(results: list[tuple[str, list[Match]]], html: Path | None) -> None:
 
 
 def _write_page(path: Path, results: list[tuple[str, list[Match]]], space: Workspace, labels: list[str]) -> None:
-    from shitu_cli.report.page import figure, row, section, write_page
+    from shitu_cli.report.page import row, section, write_page
 
     parts = []
     for query, matches in results:
-        found = (figure(space.root / m.path, f"{m.label} {m.score:.3f}") for m in matches)
-        parts.append(section(Path(query).name, row(figure(Path(query), "query"), *found)))
+        found = (_figure(space.root / m.path, f"{m.label} {m.score:.3f}") for m in matches)
+        parts.append(section(Path(query).name, row(_figure(Path(query), "query"), *found)))
     write_page(path, "shitu search", parts)
+
+
+def _figure(name: Path, caption: str) -> str:
+    """A picture, or the part of it that a name with a box means."""
+    from shitu_cli.data.formats.textlist import parse_box
+    from shitu_cli.report.page import figure
+
+    path, _, box = str(name).rpartition("#")
+    if path and parse_box(box) is not None:
+        return figure(Path(path), caption, box=parse_box(box))
+    return figure(name, caption)

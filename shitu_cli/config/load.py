@@ -364,9 +364,6 @@ def parse_arch(block: Mapping[str, Any]) -> ArchConfig:
 
 
 def resolve_path(base_dir: Path, value: str) -> Path:
-    """A path of the config: relative ones count from the config's directory, or from here when only that exists."""
+    """A path of the config: relative ones count from the workspace, wherever the command is given."""
     path = Path(value).expanduser()
-    if path.is_absolute():
-        return path
-    from_base = Path(base_dir) / path
-    return path.resolve() if path.exists() and not from_base.exists() else from_base
+    return path if path.is_absolute() else Path(base_dir) / path

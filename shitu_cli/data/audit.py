@@ -68,7 +68,8 @@ def look_at(path: str, *, decode: bool = True) -> Look:
         return Look(header.width, header.height, "truncated", header.kind)
     digest = hashlib.blake2b(data, digest_size=16).digest()
     if not decode:
-        return Look(header.width, header.height, notes=_notes(header, header.width, header.height), digest=digest)
+        width, height = _upright(header)
+        return Look(width, height, notes=_notes(header, width, height), digest=digest)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _flags(header))
     except cv2.error:
@@ -77,9 +78,14 @@ def look_at(path: str, *, decode: bool = True) -> Look:
         return Look(header.width, header.height, "unreadable", f"{header.kind} that OpenCV does not decode")
     height, width = image.shape[:2]
     if header.width:
-        width, height = (header.height, header.width) if header.orientation > 4 else (header.width, header.height)
+        width, height = _upright(header)
     notes = _notes(header, width, height)
     return Look(width, height, notes=notes, digest=digest, outline=_outline(image), colours=_colours(image))
+
+
+def _upright(header: Header) -> tuple[int, int]:
+    """Width and height after turning the picture as its EXIF data say."""
+    return (header.height, header.width) if header.orientation > 4 else (header.width, header.height)
 
 
 def _flags(header: Header) -> int:

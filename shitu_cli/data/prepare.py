@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,8 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
             raise UsageError(f"no such folder or file: {source}", hint="check the path; quote it if it holds blanks")
         if source.is_dir() and not any(os.scandir(source)):
             raise DataError(f"{source} is empty", hint="put the pictures of each class into a folder of its name there")
-        made = find_format(source, choices.format)
+        made = find_format(source, choices.format or ("table" if choices.read.columns else None))
+        _check_options(made.name, choices)
         rows = made.read(source, problems, choices.read)
         if not len(rows):
             raise DataError(
@@ -81,12 +83,26 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
     return _merge([(source, rows) for source, _, rows in found]), " + ".join(name for _, name, _ in found)
 
 
+def _check_options(format_name: str, choices: Choices) -> None:
+    """Options that the format would ignore are refused."""
+    if choices.read.protocol is not None and format_name not in ("veriwild", "cub", "cars196"):
+        raise UsageError(f"--protocol {choices.read.protocol}: {format_name} has only one")
+    if choices.read.columns and format_name != "table":
+        raise UsageError(f"--columns is for tables, not for {format_name}", hint="--format table")
+    if choices.read.image_root is not None and format_name not in ("table", "list"):
+        raise UsageError(f"--image-root is for lists and tables, not for {format_name}")
+
+
 def _merge(parts: Sequence[tuple[Path, Rows]]) -> Rows:
     root = Path(os.path.commonpath([str(rows.root.resolve()) for _, rows in parts]))
+    names = {source: source.resolve().name for source, _ in parts}
+    if len(set(names.values())) < len(names):  # a/images and b/images
+        common = os.path.commonpath([str(source.resolve()) for source, _ in parts])
+        names = {source: source.resolve().relative_to(common).as_posix() for source, _ in parts}
     merged = Rows(root)
     for source, rows in parts:
         prefix = os.path.relpath(rows.root.resolve(), root)
-        name = source.resolve().name
+        name = names[source]
         for number in range(len(rows)):
             box = rows.boxes.get(number)
             label = rows.labels[number]
@@ -146,6 +162,12 @@ def prepare(
     split = _split(rows, alike, choices, problems)
     if not split.train:
         raise DataError("there are no pictures to train on", hint="shitu prepare --formats lists the layouts")
+    unknown = [n for n in split.train if _distractor(rows.labels[n])]
+    for n in unknown:
+        problems.add("untrained", _place(rows, n))
+    if unknown:
+        gone = set(unknown)
+        split = dataclasses.replace(split, train=[n for n in split.train if n not in gone])
     _check_classes(rows, split, problems, sample_per_id)
     names, class_num = number_classes(rows, split, dict(known_names or {}))
     ids = _ids(rows)
@@ -275,6 +297,12 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
         return split_pictures(
             rows.labels, rows.paths, kind=kind, reason=reason, share=choices.share, seed=choices.seed, alike=groups
         )
+    if choices.split != "auto":
+        own = ", ".join(sorted(set(rows.splits) - {""}))
+        raise UsageError(
+            f"--split {choices.split}: the source has a split of its own ({own})",
+            hint="leave out --split, or name the folder or list of the training pictures only",
+        )
     where: dict[str, list[int]] = {}
     for number, split in enumerate(rows.splits):
         where.setdefault(split, []).append(number)
@@ -325,7 +353,7 @@ def _check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: 
 
 def _natural(label: str) -> tuple[int, int, str]:
     """Numbers by value, before names."""
-    whole = label.removeprefix("-").isdigit() and len(label) < 19
+    whole = label.isascii() and label.removeprefix("-").isdigit() and len(label) < 19
     return (0, int(label), label) if whole else (1, 0, label)
 
 
@@ -370,7 +398,9 @@ def _ids(rows: Rows) -> dict[int, int]:
     """Ids as numbers, the same in all lists: numbers stay what they are, names are counted from one million."""
     dense: dict[str, int] = {}
     return {
-        number: int(text) if text.isdigit() and len(text) < 19 else 10**6 + dense.setdefault(text, len(dense))
+        number: int(text)
+        if text.isascii() and text.isdigit() and len(text) < 19
+        else 10**6 + dense.setdefault(text, len(dense))
         for number, text in rows.ids.items()
     }
 

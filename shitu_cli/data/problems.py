@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
         "error", "tab, line break or zero byte in the file name", "rename the file, or --fix leaves it out"
     ),
     "bad-box": Kind("error", "box is empty or outside its picture", "correct it, or --fix leaves it out"),
+    "untrained": Kind("warning", "label -1 (of no class) in a training list", "it is left out of training"),
     "unlabelled": Kind("warning", "picture outside of any class folder", "move it into a class folder"),
     "duplicate-line": Kind("warning", "same picture and label again", "the repeated line is left out"),
     "duplicate": Kind("warning", "identical files within a class", "keep one; --fix keeps the first"),

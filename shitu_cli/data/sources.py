@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shitu_cli.data.formats.base import ReadOptions, is_image_name, walk_images
+from shitu_cli.data.formats.base import Box, ReadOptions, is_image_name, walk_images
 from shitu_cli.data.formats.textlist import TEXT_LIST
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError, UsageError
@@ -16,23 +16,38 @@ from shitu_cli.errors import DataError, UsageError
 
 @dataclass
 class Pictures:
-    """Files with their labels ("" where none is known)."""
+    """Files with their labels ("" where none is known) and boxes (None: the whole picture)."""
 
     files: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    boxes: list[Box | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def add(self, file: str | Path, label: str = "") -> None:
+    def add(self, file: str | Path, label: str = "", box: Box | None = None) -> None:
         self.files.append(str(file))
         self.labels.append(label)
+        self.boxes.append(box)
+
+    def take(self, numbers: Sequence[int]) -> Pictures:
+        """The pictures at `numbers`, in that order."""
+        chosen = Pictures()
+        for n in numbers:
+            chosen.add(self.files[n], self.labels[n], self.boxes[n])
+        return chosen
+
+    def name(self, number: int) -> str:
+        """The file, with its box where it has one: parts of one picture are told apart."""
+        box = self.boxes[number]
+        return self.files[number] if box is None else f"{self.files[number]}#{','.join(f'{v:g}' for v in box)}"
 
 
-def find_pictures(sources: Sequence[str]) -> Pictures:
+def find_pictures(sources: Sequence[str], image_root: Callable[[Path], Path | None] = lambda path: None) -> Pictures:
     """All pictures of files, folders (label: the folder inside), lists (`path label`) and glob patterns, in order.
 
-    Raises UsageError for a source that is not there, DataError for a list with lines that cannot be read.
+    `image_root` tells where the paths of a list count from, where that is known. Raises UsageError for a source that
+    is not there, DataError for a list with lines that cannot be read.
     """
     found = Pictures()
     for source in sources:
@@ -44,7 +59,7 @@ def find_pictures(sources: Sequence[str]) -> Pictures:
             if len(found) == before:
                 raise UsageError(f"no pictures in {source}")
         elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
-            _add_list(path, found)
+            _add_list(path, found, image_root(path))
         elif path.is_file():
             found.add(path)
         else:
@@ -56,17 +71,17 @@ def find_pictures(sources: Sequence[str]) -> Pictures:
     return found
 
 
-def _add_list(path: Path, found: Pictures) -> None:
+def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
     problems = Problems()
-    rows = TEXT_LIST.read(path, problems, ReadOptions())
+    rows = TEXT_LIST.read(path, problems, ReadOptions(image_root=image_root))
     bad = [
         f"{where}: {detail}"
-        for _, kind, f in problems.ordered()
+        for _, kind, cases in problems.ordered()
         if kind.level == "error"
-        for where, detail in f.examples
+        for where, detail in cases.examples
     ]
     if bad:
         raise DataError(f"{path}: {problems.count('error')} lines cannot be read", details=bad[:20])
     for number in range(len(rows)):
         label = rows.labels[number]
-        found.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label))
+        found.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label), rows.boxes.get(number))

@@ -90,14 +90,21 @@ def _open(by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups,
 def _closed(by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups, share: float, seed: int) -> Parts:
     train: list[int] = []
     query: list[int] = []
+    # A picture that several classes hold stays in training: as a query it would be torn from its doubles.
+    owners: dict[int, str] = {}
+    shared: set[int] = set()
+    for label, members in by_label.items():
+        for number in members:
+            if groups.joined(number) and owners.setdefault(groups.root(number), label) != label:
+                shared.add(groups.root(number))
     for members in by_label.values():
         bundles: dict[int, list[int]] = {}
         for number in members:
             bundles.setdefault(groups.root(number), []).append(number)
         wanted = max(1, round(share * len(members))) if len(bundles) > 1 else 0
         taken = 0
-        for bundle in sorted(bundles.values(), key=lambda b: _hash(seed, min(paths[n] for n in b))):
-            fits = taken < wanted and taken + len(bundle) < len(members)
+        for root, bundle in sorted(bundles.items(), key=lambda b: _hash(seed, min(paths[n] for n in b[1]))):
+            fits = root not in shared and taken < wanted and taken + len(bundle) < len(members)
             (query if fits else train).extend(bundle)
             taken += len(bundle) if fits else 0
     return train, query, list(train)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
+import json
 import logging
 import os
 import warnings
@@ -14,8 +16,8 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from shitu_cli.config.load import load_config
-from shitu_cli.config.schema import ArchConfig, Config
+from shitu_cli.config.load import parse_arch
+from shitu_cli.config.schema import ArchConfig, Component, Config
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.weights import load_weights
@@ -101,15 +103,23 @@ def _quiet() -> Iterator[None]:
 
 
 def trained_arch(prefix: Path, config: Config) -> ArchConfig:
-    """The network that the weights at `prefix` belong to: that of the run's own config beside them, where it is there.
+    """The network that the weights at `prefix` belong to, as their checkpoint says it, else that of the config.
 
     A network trained with `-o Arch...` is so found again without repeating it; one given with `-o` now is obeyed.
     """
-    asked = any(origin.startswith("-o Arch") for key, origin in config.origins.items() if key.startswith("Arch"))
-    snapshot = prefix.parent / "config.yaml"
-    if asked or not snapshot.is_file():
+    if any(origin.startswith("-o Arch") for key, origin in config.origins.items() if key.startswith("Arch")):
         return config.Arch
-    return load_config(snapshot).Arch
+    try:
+        states = prefix.with_name(prefix.name.removesuffix(".pdparams") + ".pdstates")
+        block = json.loads(states.read_text(encoding="utf-8"))["run"]["arch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return config.Arch
+    return parse_arch(block)
+
+
+def without_pretrained(backbone: Component) -> Component:
+    """The backbone as it is built when a checkpoint brings its weights."""
+    return Component(backbone.name, {**backbone.args, "pretrained": False})
 
 
 def load_trained(prefix: Path, config: Config) -> nn.Layer:
@@ -120,7 +130,10 @@ def load_trained(prefix: Path, config: Config) -> nn.Layer:
     """
     if not (os.path.isfile(prefix) or os.path.isfile(f"{prefix}.pdparams")):
         raise UsageError(f"no trained weights at {prefix}.pdparams", hint="train first: shitu train")
-    model = build_rec_model(trained_arch(prefix, config))
+    arch = trained_arch(prefix, config)
+    # Published weights that training began with are not needed any more.
+    arch = dataclasses.replace(arch, backbone=without_pretrained(arch.backbone))
+    model = build_rec_model(arch)
     load_weights(model, prefix, allow_missing_prefixes=("head.",))
     model.eval()
     for name, tensor in model.state_dict().items():

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from shitu_cli.config.schema import Component, Config
-from shitu_cli.data.images import decode_image
+from shitu_cli.data.images import Box, decode_image
 from shitu_cli.data.loader import SequentialLoader
+from shitu_cli.data.sources import Pictures
 from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import DataError
 from shitu_cli.infer.engine import Engine
 from shitu_cli.infer.load import load_engine
 from shitu_cli.infer.manifest import MANIFEST, read_manifest
 
-Picture = str | Path | bytes | np.ndarray
 BATCH = 32
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """The part of a picture inside `box` x1, y1, x2, y2 in pixels."""
+
+    path: str | Path
+    box: Box
+
+
+Picture = str | Path | bytes | np.ndarray | Cropped
+
+
+def pictures_of(found: Pictures) -> list[Picture]:
+    """What the command line named, as the extractor takes it."""
+    return [file if box is None else Cropped(file, box) for file, box in zip(found.files, found.boxes, strict=True)]
 
 
 class Extractor:
@@ -86,7 +103,11 @@ class _Pictures:
 
     def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
         image = self.images[index]
-        return self.transform(_checked(image) if isinstance(image, np.ndarray) else decode_image(image), rng)
+        if isinstance(image, np.ndarray):
+            return self.transform(_checked(image), rng)
+        if isinstance(image, Cropped):
+            return self.transform(decode_image(image.path, box=image.box), rng)
+        return self.transform(decode_image(image), rng)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.data.sources import Pictures
-from shitu_cli.errors import EnvironmentProblem, UsageError
-from shitu_cli.infer.extractor import Extractor
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.infer.extractor import Extractor, pictures_of
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import atomic_write, atomic_write_json, atomic_write_text
 
 SAVE_EVERY = 4096  # pictures between two notes of how far we are
+TABLE_HEADER = "path\tlabel\n"
 SUFFIXES = (".npy", ".npz", ".jsonl", ".parquet")
 
 
@@ -47,6 +48,7 @@ def extract_to_file(
         raise UsageError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}", hint="--out features.npy")
     if out.suffix == ".parquet":
         _require_pyarrow()
+    _keep_files_of_others(out)
     # Unfinished work lies beside the file that it will become.
     part = out.with_name(f".{out.name}.part")
     key = _key(extractor, pictures, normalize)
@@ -56,7 +58,7 @@ def extract_to_file(
         with reporter.progress("extracting", len(pictures) - done) as bar:
             noted = done
             for indices, values, unread in extractor.batches(
-                pictures.files, start=done, batch_size=batch_size, normalize=normalize
+                pictures_of(pictures), start=done, batch_size=batch_size, normalize=normalize
             ):
                 features[indices] = values
                 skipped |= {str(n): why for n, why in unread.items()}
@@ -66,6 +68,8 @@ def extract_to_file(
                     features.flush()
                     atomic_write_json(part / "done.json", {"key": key, "done": done, "skipped": skipped})
                     noted = done
+        if len(skipped) == len(pictures):
+            raise DataError(f"none of the {len(pictures)} pictures can be read", details=list(skipped.values())[:10])
         rows = np.asarray([n for n in range(len(pictures)) if str(n) not in skipped], np.int64)
         files = _write(out, features, rows, pictures)
     except OSError as error:
@@ -78,10 +82,20 @@ def extract_to_file(
     return Written(files, len(rows), {pictures.files[int(n)]: why for n, why in skipped.items()})
 
 
+def _keep_files_of_others(out: Path) -> None:
+    """The table beside a .npy is replaced only where it is one of ours."""
+    table = out.with_suffix(".tsv")
+    if out.suffix != ".npy" or not table.is_file():
+        return
+    with table.open("rb") as file:
+        if file.readline() != TABLE_HEADER.encode():
+            raise UsageError(f"{table} is there already and not from this command", hint="--out another.npy")
+
+
 def _key(extractor: Extractor, pictures: Pictures, normalize: bool) -> str:
     digest = hashlib.sha256(f"{extractor.fingerprint}|{normalize}|{len(pictures)}".encode())
-    for file in pictures.files:
-        digest.update(file.encode("utf-8", "surrogateescape") + b"\n")
+    for number in range(len(pictures)):
+        digest.update(pictures.name(number).encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()
 
 
@@ -117,14 +131,14 @@ def _npy(out: Path, features: np.ndarray, rows: np.ndarray, pictures: Pictures) 
         for start in range(0, len(rows), SAVE_EVERY):
             file.write(np.ascontiguousarray(features[rows[start : start + SAVE_EVERY]], "<f4").tobytes())
     table = out.with_suffix(".tsv")
-    lines = (f"{_plain(pictures.files[n])}\t{_plain(pictures.labels[n])}\n" for n in rows)
-    atomic_write_text(table, "path\tlabel\n" + "".join(lines))
+    lines = (f"{_plain(pictures.name(n))}\t{_plain(pictures.labels[n])}\n" for n in rows)
+    atomic_write_text(table, TABLE_HEADER + "".join(lines))
     return [out, table]
 
 
 def _npz(out: Path, features: np.ndarray, rows: np.ndarray, pictures: Pictures) -> list[Path]:
     with atomic_write(out) as file:
-        paths = np.asarray([_plain(pictures.files[n]) for n in rows])
+        paths = np.asarray([_plain(pictures.name(n)) for n in rows])
         labels = np.asarray([_plain(pictures.labels[n]) for n in rows])
         np.savez(file, features=features[rows], paths=paths, labels=labels)
     return [out]
@@ -133,7 +147,7 @@ def _npz(out: Path, features: np.ndarray, rows: np.ndarray, pictures: Pictures) 
 def _jsonl(out: Path, features: np.ndarray, rows: np.ndarray, pictures: Pictures) -> list[Path]:
     def lines() -> Iterator[str]:
         for n in rows:
-            item = {"path": _plain(pictures.files[n]), "label": pictures.labels[n], "feature": features[n].tolist()}
+            item = {"path": _plain(pictures.name(n)), "label": pictures.labels[n], "feature": features[n].tolist()}
             yield json.dumps(item, ensure_ascii=False) + "\n"
 
     with atomic_write(out, "w") as file:
@@ -152,7 +166,7 @@ def _parquet(out: Path, features: np.ndarray, rows: np.ndarray, pictures: Pictur
         for start in range(0, len(rows), SAVE_EVERY):
             some = rows[start : start + SAVE_EVERY]
             values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features[some].reshape(-1)), size)
-            paths = [_plain(pictures.files[n]) for n in some]
+            paths = [_plain(pictures.name(n)) for n in some]
             writer.write_table(pyarrow.table([paths, [pictures.labels[n] for n in some], values], schema=schema))
     return [out]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.config.load import resolve_path
-from shitu_cli.config.schema import Config
+from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import ConfigError, DataError
@@ -37,6 +37,7 @@ class EvalResult:
     gallery_features: ListFeatures
     names: dict[int, str]
     sets: tuple[FeatureSet, FeatureSet]
+    plain: bool
 
     def to_json(self) -> dict[str, Any]:
         """All figures as plain values, in a fixed order."""
@@ -53,7 +54,8 @@ class EvalResult:
             "skipped": self.skipped,
             "intervals_95": intervals,
             "macro": {"recall@1": self.macro_recall()},
-            "accept_rates": self.ranking.accept_rates(),
+            # Thresholds are for plain cosines, as search gives them.
+            "accept_rates": self.ranking.accept_rates() if self.plain else [],
             "per_class": self.per_class(),
             "confusions": self.confusions(),
         }
@@ -128,11 +130,20 @@ def evaluate_model(
         )
     extract = functools.partial(extract_list, cache=cache, scratch=scratch, processes=processes, flip=flip)
     query = extract(engine, query_split, base_dir, reporter, "query")
-    same = query_split.dataset == gallery_split.dataset
+    same = _same_pictures(query_split.dataset, gallery_split.dataset, base_dir)
     gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
     if processes.rank:
         return None
     return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion)
+
+
+def _same_pictures(query: DatasetConfig, gallery: DatasetConfig, base_dir: Path) -> bool:
+    """Whether both lists are one: by name, or byte for byte under two names."""
+    alike = dataclasses.replace(query, cls_label_path=gallery.cls_label_path) == gallery
+    if not alike or query == gallery:
+        return alike
+    texts = [resolve_path(base_dir, part.cls_label_path) for part in (query, gallery)]
+    return all(path.is_file() for path in texts) and texts[0].read_bytes() == texts[1].read_bytes()
 
 
 def evaluate_lists(
@@ -162,7 +173,9 @@ def evaluate_lists(
     topk = _topk(config)
     with reporter.progress("ranking", len(sets[0]), "queries") as bar:
         ranking = rank(sets[0], sets[1], topk=topk, on_block=bar.advance, block=block)
-    query, gallery = _only(query, query_rows), _only(gallery, gallery_rows)
+    same = query is gallery
+    query = _only(query, query_rows)
+    gallery = query if same else _only(gallery, gallery_rows)
     unanswerable = int((~ranking.answerable).sum())
     if unanswerable == len(sets[0]):
         raise DataError(
@@ -181,6 +194,7 @@ def evaluate_lists(
         gallery_features=gallery,
         names=_names(config, base_dir),
         sets=(sets[0], sets[1]),
+        plain=block is None and not expansion and config.Global.feature_binarize is None,
     )
 
 
@@ -199,12 +213,14 @@ def _only(part: ListFeatures, rows: np.ndarray) -> ListFeatures:
 
 
 def _prepared(features: np.ndarray, config: Config) -> np.ndarray:
-    """Normalised or binarised as the config says."""
+    """Normalised, then binarised, as the config says; binary features at unit length, so that products are cosines."""
+    if config.Global.feature_normalize:
+        features = normalized(features)
     if config.Global.feature_binarize == "sign":
-        features = np.where(features >= 0, np.float32(1), np.float32(-1))
-    elif config.Global.feature_binarize == "round":
-        features = np.round(features).astype(np.float32)
-    return normalized(features) if config.Global.feature_normalize else np.asarray(features, np.float32)
+        return normalized(np.where(features >= 0, np.float32(1), np.float32(-1)))
+    if config.Global.feature_binarize == "round":
+        return normalized(np.round(features) * 2 - 1)
+    return np.asarray(features, np.float32)
 
 
 def normalized(features: np.ndarray) -> np.ndarray:
@@ -216,7 +232,8 @@ def normalized(features: np.ndarray) -> np.ndarray:
 def _topk(config: Config) -> tuple[int, ...]:
     wanted = {1, 5, 10}
     for metric in config.Metric:
-        wanted.update(int(k) for k in metric.args.get("topk", ()))
+        topk = metric.args.get("topk", ())
+        wanted.update(int(k) for k in ([topk] if isinstance(topk, int) else topk))
     return tuple(sorted(wanted))
 
 

@@ -76,6 +76,9 @@ def extract_list(
     dataset = RecDataset(split.dataset, base_dir)
     kept = None if cache is None else cache / f"{_fingerprint(engine, dataset, flip)}.npy"
     found = _read_cached(kept, len(dataset), engine.feature_size) if kept is not None else None
+    # All or none: one that looked before another had written would wait for it for ever.
+    if not all(processes.gather(found is not None)):
+        found = None
     if found is not None:
         reporter.info(f"{what}: features of {len(dataset):,} pictures from the cache")
         return ListFeatures(dataset, found, {})

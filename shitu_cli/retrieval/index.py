@@ -48,6 +48,7 @@ class IndexManifest:
     search: dict[str, int] = field(default_factory=dict)
     recall: float | None = None
     model_path: str = ""
+    wanted_recall: float = 0.99
 
 
 class VectorIndex:
@@ -86,7 +87,9 @@ class VectorIndex:
         numbers = np.arange(len(vectors), dtype=np.int64) if ids is None else np.asarray(ids, np.int64)
         index, search, found = _make(kind, vectors, numbers, recall)
         after = int(numbers.max(initial=-1)) + 1 if next_id is None else next_id
-        manifest = IndexManifest(kind, int(vectors.shape[1]), model, len(vectors), after, search, found, model_path)
+        manifest = IndexManifest(
+            kind, int(vectors.shape[1]), model, len(vectors), after, search, found, model_path, recall
+        )
         as_ints = numbers.tolist()
         return cls(manifest, index, dict(zip(as_ints, labels, strict=True)), dict(zip(as_ints, paths, strict=True)))
 
@@ -112,6 +115,7 @@ class VectorIndex:
             kind=self.manifest.kind,
             model=self.manifest.model,
             model_path=self.manifest.model_path,
+            recall=self.manifest.wanted_recall,
             ids=ids,
             next_id=first + len(labels),
         )
@@ -129,6 +133,7 @@ class VectorIndex:
             kind=self.manifest.kind,
             model=self.manifest.model,
             model_path=self.manifest.model_path,
+            recall=self.manifest.wanted_recall,
             ids=kept,
             next_id=self.manifest.next_id,
         )

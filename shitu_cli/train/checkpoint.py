@@ -36,6 +36,9 @@ LATEST, BEST = "latest", "best_model"
 _PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
 _GENERATION = re.compile(r"save_(\d{6,})_epoch_\d+_step_\d+")
 
+# A part of a save, or what a kill has left of writing it.
+_OURS = re.compile(rf"\.?({_GENERATION.pattern})\.(?:{'|'.join(_PARTS)})(?:\.\w+\.tmp)?")
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -287,8 +290,8 @@ def _prune(folder: Path, keep: int) -> None:
             newest_of[name] = generation
     kept.update(newest_of.values())
     for path in folder.iterdir():
-        match = _GENERATION.search(path.name)
-        if match and folder / match.group(0) not in kept:
+        match = _OURS.fullmatch(path.name)
+        if match and folder / match.group(1) not in kept:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 

@@ -159,9 +159,11 @@ def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _raise_failure(codes: Sequence[int], first: int, output: Path, stopped: bool) -> None:
     """Raise for the process whose end is the cause: killed or failing by itself before those it took along."""
+    if stopped:
+        sys.exit(130)
     failed = [number for number, code in enumerate(codes) if code not in (0, 130)]
     if not failed:
-        if 130 in codes or stopped:
+        if 130 in codes:
             sys.exit(130)
         return
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import shitu_cli
+from shitu_cli.config.dump import arch_block
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 
@@ -72,6 +73,7 @@ def describe_run(
         "class_num": class_num,
         "train_list": file_hash(train_list),
         "label_map": file_hash(label_map) if label_map is not None and label_map.is_file() else None,
+        "arch": arch_block(config.Arch),
         "config": flatten({key: value for key, value in asdict(config).items() if key != "origins"}),
     }
 

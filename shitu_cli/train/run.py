@@ -59,8 +59,6 @@ def run_training(
             output / "vdl" if ranks.is_main and config.Global.use_visualdl else None,
         )
         try:
-            if ranks.is_main:
-                atomic_write_text(output / "config.yaml", dump_config(config))
             trainer = Trainer(training, log, reporter, evaluate=_evaluation(training, base_dir), options=options)
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
@@ -69,6 +67,8 @@ def run_training(
                 reporter.warn("AMP is for GPUs: on the CPU training runs in float32")
             if resume:
                 _resume(trainer, latest, log, reporter)
+            if ranks.is_main:
+                atomic_write_text(output / "config.yaml", dump_config(config))
             result = trainer.run()
             log.line(f"{'interrupted' if result.interrupted else 'finished'} after epoch {result.epochs_done}")
         except BaseException as error:

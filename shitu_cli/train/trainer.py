@@ -26,6 +26,9 @@ from shitu_cli.train.state import LoopState, Progress, capture_rng, restore_rng
 Evaluate = Callable[[paddle.nn.Layer], Mapping[str, float]]
 
 
+_STOPPED = "stopped by a signal"
+
+
 class _StopNow(Exception):
     """A signal came and the state is at a step boundary."""
 
@@ -115,7 +118,7 @@ class Trainer:
         self.state = saved.state
         training.optimizer.load_state_dict(saved.optimizer, saved.state.schedule)
         if self._scaler is not None and saved.state.scaler:
-            self._scaler.load_state_dict(dict(saved.state.scaler))
+            self._scaler.load_state_dict(_like(self._scaler.state_dict(), saved.state.scaler))
         self._fit_to_batches(int(saved.run.get("steps_per_epoch", training.steps_per_epoch)))
         generators = saved.state.rng
         if training.ranks.rank < len(generators):
@@ -249,6 +252,8 @@ class Trainer:
         stopping = bool(self.training.ranks.sum_vector([float(self._stop)])[0])
         if stopping and not last:
             raise _StopNow
+        if state.evaluation_due:
+            self._save([LATEST])  # an evaluation that fails must not cost the epoch
         better = self._evaluate_if_due()
         if names or better:
             self._save([LATEST, BEST] if better else names)
@@ -259,17 +264,21 @@ class Trainer:
         if not state.evaluation_due or self._evaluate is None:
             return False
         generators = capture_rng()
-        self._evaluating = True
+        self._evaluating = training.ranks.is_main
         try:
             with training.ema.applied() if training.ema is not None else nullcontext():
                 training.model.eval()
                 # All processes have the same weights: the first one measures for all.
                 metrics = dict(self._evaluate(training.model)) if training.ranks.is_main else {}
+        except _StopNow:
+            metrics = {_STOPPED: 1.0}  # the others wait to hear: all stop together
         finally:
             self._evaluating = False
             training.model.train()
             restore_rng(generators)
         metrics = training.ranks.broadcast(metrics)
+        if _STOPPED in metrics:
+            raise _StopNow
         state.evaluation_due = False
         state.evaluations.append({"epoch": state.epoch, **metrics})
         score = metrics.get(self._options.score)
@@ -291,7 +300,8 @@ class Trainer:
         training, state = self.training, self.state
         state.rng = training.ranks.gather(capture_rng())
         if self._scaler is not None:
-            state.scaler = {key: float(value) for key, value in self._scaler.state_dict().items()}
+            values = self._scaler.state_dict()
+            state.scaler = {key: float(np.asarray(value).reshape(-1)[0]) for key, value in values.items()}
         if training.ranks.is_main:
             started = time.perf_counter()
             raw = {name: tensor.numpy() for name, tensor in training.model.state_dict().items()}
@@ -335,6 +345,15 @@ class Trainer:
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+
+def _like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:
+    """Saved numbers in the types that the scaler has: arrays, whole numbers, booleans."""
+    return {
+        key: np.full_like(value, saved[key]) if isinstance(value, np.ndarray) else type(value)(saved[key])
+        for key, value in current.items()
+        if key in saved
+    }
 
 
 def _mixed_precision(training: Training) -> tuple[Callable[[], Any], Any]:

@@ -110,10 +110,10 @@ def test_arch_of_a_plain_mapping() -> None:
     assert len(caught.value.details) == 2
 
 
-def test_relative_paths_count_from_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_count_from_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "only_here").touch()
     monkeypatch.chdir(tmp_path / "here")
     assert resolve_path(tmp_path, "lists/a.txt") == tmp_path / "lists/a.txt"
-    assert resolve_path(tmp_path, "only_here") == tmp_path / "here" / "only_here"
+    assert resolve_path(tmp_path, "only_here") == tmp_path / "only_here"
     assert resolve_path(tmp_path, "/abs") == Path("/abs")

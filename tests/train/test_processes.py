@@ -93,3 +93,26 @@ def test_devices_are_checked(workspace: Path) -> None:
     for wrong in ("cpu", "cpu:0", "gpu:0,0", "a,b"):
         done = shitu("train", "--devices", wrong, cwd=workspace, check=False)
         assert done.returncode == 2 and "--devices" in done.stderr
+
+
+def test_a_signal_during_evaluation_stops_all_together(workspace: Path) -> None:
+    args = ["train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "Global.eval_interval=1"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "shitu_cli", *args, "--epochs", "500", "--batch-size", "4", "--devices", "cpu:2"],
+        cwd=workspace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    log = workspace / "output/train.log"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and "epoch 2:" in log.read_text()):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    output, _ = run.communicate(timeout=60)
+    assert time.monotonic() - start < 15
+    assert run.returncode == 130, output
+    assert "everything is saved" in output and "--resume" in output

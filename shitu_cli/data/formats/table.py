@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, read_text
+from shitu_cli.data.formats.textlist import role_of
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import UsageError
 
@@ -34,7 +35,10 @@ def _tables(root: Path) -> list[Path]:
 def _header(path: Path) -> list[str]:
     with path.open("rb") as file:
         line = file.readline(65536)
-    lines = line.decode("utf-8-sig", "replace").splitlines()
+    try:
+        lines = line.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        lines = line.decode("gb18030", "replace").splitlines()
     try:
         return next(csv.reader(lines[:1], delimiter=_delimiter(lines[0] if lines else "")), [])
     except csv.Error:
@@ -94,6 +98,8 @@ def _read_table(path: Path, at: dict[str, int], rows: Rows, problems: Problems, 
     first = text.partition("\n")[0]
     reader = csv.reader(text.splitlines(), delimiter=_delimiter(first))
     header = [name.strip() for name in next(_rows(reader, path, problems))]
+    # Without a column the file's name tells: train.csv beside test.csv.
+    by_name = "" if "split" in at else role_of(path) or ""
     flags: dict[str, int] = {name: header.index(name) for name in ("is_query", "is_gallery") if name in header}
     corners = [header.index(name) for name in CORNERS] if set(CORNERS) <= set(header) else None
     for cells in _rows(reader, path, problems):
@@ -116,7 +122,7 @@ def _read_table(path: Path, at: dict[str, int], rows: Rows, problems: Problems, 
             problems.add("malformed", f"{path}:{reader.line_num}", f"box {bad!r}, expected x1,y1,x2,y2")
             continue
         identity = next((cells[at[role]].strip() for role in ("camera", "id") if role in at), None) or None
-        for part in _splits(SPLITS[split], cells, flags):
+        for part in _splits(SPLITS[split] or by_name, cells, flags):
             rows.add(image, _whole(label), part, id=identity, box=box, file=where[0], line=where[1])
 
 

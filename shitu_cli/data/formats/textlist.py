@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, lines_of, read_text
+from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, lines_of, read_text
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.data.problems import Problems
 
@@ -90,11 +90,21 @@ def _read_list(path: Path, text: str, split: str, rows: Rows, problems: Problems
         if separator == " " and len(columns) > 1 and not all(_is_number(part) for part in columns):
             columns = [rest]
         # With commas the third column is a coarser label (path, fine, coarse), else PaddleClas's id.
-        third = columns[1] if len(columns) > 1 and separator != "," else None
-        rows.add(_clean(match["path"]), columns[0], split, id=third, file=name, line=number)
+        third = columns[1] if len(columns) > 1 and separator != "," and columns[1] != "-" else None
+        box = parse_box(columns[2]) if len(columns) == 3 and separator == "\t" else None
+        rows.add(_clean(match["path"]), columns[0], split, id=third, box=box, file=name, line=number)
     if len(separators) > 1:
         shown = ", ".join(f"{count} lines with {_word(sep)}" for sep, count in separators.most_common())
         problems.add("mixed-separators", name, shown)
+
+
+def parse_box(text: str) -> Box | None:
+    """x1,y1,x2,y2 as this program's lists have it; None for anything else."""
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        return None
+    return x1, y1, x2, y2
 
 
 def _why(line: str) -> str:
@@ -109,7 +119,7 @@ def _clean(path: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.removeprefix("-").isdigit()
+    return text.isascii() and text.removeprefix("-").isdigit()
 
 
 def _word(separator: str) -> str:

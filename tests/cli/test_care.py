@@ -1,0 +1,140 @@
+"""Nothing of the user's is lost, and no option is ignored in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shitu_cli.workspace import atomic_dir, atomic_write_text
+from tests.cli.test_mistakes import fails, snapshot
+from tests.command import SMALL, shitu
+
+MakeImages = Callable[..., dict[str, list[Path]]]
+
+
+def test_lists_of_the_user_in_a_folder_called_lists(tmp_path: Path, make_images: MakeImages) -> None:
+    made = make_images(tmp_path / "data", classes=3)
+    lines = [f"data/{f.parent.name}/{f.name} {n}\n" for n, files in enumerate(made.values()) for f in files]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/train_list.txt").write_text("".join(lines))
+    (tmp_path / "lists/query_list.txt").write_text("mine\n")
+    before = snapshot(tmp_path)
+    fails("prepare", "lists/train_list.txt", cwd=tmp_path, code=2, says=("writes its own lists", "-w"))
+    fails("prepare", "data", cwd=tmp_path, code=2, says=("train_list.txt is there already", "-w"))
+    assert snapshot(tmp_path) == before
+
+
+def test_output_goes_into_the_workspace_wherever_the_command_is_given(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", "-w", "work", cwd=tmp_path)
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output/best_model.pdparams").write_bytes(b"of another run")
+    shitu("train", *SMALL, "--epochs", "1", "-w", "work", cwd=tmp_path)
+    assert (tmp_path / "output/best_model.pdparams").read_bytes() == b"of another run"
+    assert (tmp_path / "work/output/best_model.pdparams").is_file()
+
+
+def test_extract_never_writes_over_a_list(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", cwd=tmp_path)
+    shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
+    mine = "data/class_000/000.jpg\tx\n"
+    (tmp_path / "mine.tsv").write_text(mine)
+    fails("extract", "mine.tsv", "--out", "mine.npy", cwd=tmp_path, code=2, says=("not from this command",))
+    assert (tmp_path / "mine.tsv").read_text() == mine
+    shitu("extract", "lists/train_list.txt", "--out", "f.npy", cwd=tmp_path)
+    count = len((tmp_path / "lists/train_list.txt").read_text().splitlines())
+    assert np.load(tmp_path / "f.npy").shape[0] == count
+    (tmp_path / "bad.jpg").write_bytes(b"x")
+    fails("extract", "bad.jpg", "--out", "g.npy", cwd=tmp_path, code=3, says=("none of the 1 pictures",))
+    assert not (tmp_path / "g.npy").exists()
+
+
+def test_a_refused_resume_leaves_the_finished_model_usable(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", cwd=tmp_path)
+    shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
+    fails("train", "--resume", "-o", "Arch.Backbone.name=PPLCNet_x0_35", cwd=tmp_path, code=2, says=("Arch",))
+    shitu("evaluate", cwd=tmp_path)
+
+
+def test_an_evaluation_that_fails_does_not_cost_the_training(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3, per_class=6)
+    shitu("prepare", "data", cwd=tmp_path)
+    query = (tmp_path / "lists/query_list.txt").read_text().split("\t")[0]
+    (tmp_path / "data" / query).unlink()
+    args = ("train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "--epochs", "1")
+    fails(*args, cwd=tmp_path, code=3, says=(query,))
+    assert (tmp_path / "output/latest.pdparams").is_file()
+
+
+def test_boxes_reach_the_index(tmp_path: Path) -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    rows = ["image,label,box"]
+    (tmp_path / "data").mkdir()
+    for n in range(6):
+        plain = np.full((60, 60, 3), (255, 40 * n, 0), np.uint8)
+        sheet = np.concatenate([plain, rng.integers(0, 256, (60, 60, 3)).astype(np.uint8)], axis=1)
+        cv2.imwrite(str(tmp_path / f"data/{n}.png"), sheet)
+        rows += [f'{n}.png,plain,"0,0,60,60"', f'{n}.png,noise,"60,0,120,60"']
+    (tmp_path / "data/t.csv").write_text("\n".join(rows) + "\n")
+    shitu("prepare", "data", "--split", "none", cwd=tmp_path)
+    shitu("train", *SMALL, "--epochs", "1", "--batch-size", "4", cwd=tmp_path)
+    shitu("index", "build", "lists/train_list.txt", cwd=tmp_path)
+    items = json.loads(shitu("index", "show", "--json", cwd=tmp_path).stdout)["items"]
+    assert len(items) == 12 and items[0]["path"].endswith("#0,0,60,60")
+    answer = json.loads(shitu("search", "lists/train_list.txt", "--top", "1", "--json", cwd=tmp_path).stdout)
+    assert all(r["matches"][0]["path"].endswith(r["query"].rpartition("#")[2]) for r in answer["results"])
+
+
+def test_options_that_would_be_ignored_are_refused(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data" / "train", classes=3)
+    make_images(tmp_path / "data" / "test", classes=3, seed=1)
+    fails("prepare", "data", "--split", "open", cwd=tmp_path, code=2, says=("a split of its own (test, train)",))
+    fails("prepare", "data", "--protocol", "dml", cwd=tmp_path, code=2, says=("split-tree has only one",))
+    fails("prepare", "data", "--image-root", ".", cwd=tmp_path, code=2, says=("for lists and tables",))
+
+
+def test_tables_named_train_and_test_are_two_splits(tmp_path: Path, make_images: MakeImages) -> None:
+    made = make_images(tmp_path / "data", classes=3)
+    for split, chosen in (("train", slice(0, 3)), ("test", slice(3, 4))):
+        rows = [f"{f.parent.name}/{f.name},{name}" for name, files in made.items() for f in files[chosen]]
+        (tmp_path / f"data/{split}.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    shitu("prepare", "data", cwd=tmp_path)
+    assert len((tmp_path / "lists/train_list.txt").read_text().splitlines()) == 9
+    assert len((tmp_path / "lists/query_list.txt").read_text().splitlines()) == 3
+
+
+def test_merged_folders_of_one_name(tmp_path: Path, make_images: MakeImages) -> None:
+    for part in ("a", "b"):
+        make_images(tmp_path / part / "images", classes=3, seed=ord(part))
+    shitu("prepare", "a/images", "b/images", "--merge", "--split", "none", "-w", "work", cwd=tmp_path)
+    assert len((tmp_path / "work/lists/label_map.txt").read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("name", ["②", "-1", "01", "1.0"])
+def test_odd_class_names(tmp_path: Path, make_images: MakeImages, name: str) -> None:
+    make_images(tmp_path / "data", classes=4)
+    (tmp_path / "data/class_001").rename(tmp_path / "data" / name)
+    done = shitu("prepare", "data", "--split", "none", cwd=tmp_path)
+    assert "next: shitu train" in done.stdout
+    assert ("untrained" in done.stdout) == (name == "-1")
+
+
+def test_links_are_followed_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/old").write_text("x")
+    os.symlink("real", tmp_path / "link")
+    with atomic_dir(tmp_path / "link") as folder:
+        (folder / "new").write_text("y")
+    assert (tmp_path / "link").is_symlink() and [p.name for p in (tmp_path / "real").iterdir()] == ["new"]
+    os.symlink("real/new", tmp_path / "file")
+    atomic_write_text(tmp_path / "file", "z")
+    assert (tmp_path / "file").is_symlink() and (tmp_path / "real/new").read_text() == "z"

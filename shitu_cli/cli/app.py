@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -70,6 +71,13 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
     # --debug may stand anywhere, as people append it to the command that failed.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
     try:
         app(args=arguments, prog_name="shitu", standalone_mode=True)
     except ShituError as error:
@@ -83,6 +91,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:
+        if stopped:  # in the middle of an import, Ctrl-C comes out as an ImportError
+            console.reporter().warn("stopped by Ctrl-C")
+            sys.exit(130)
         if debug:
             raise
         text = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -26,6 +26,11 @@ def open_workspace(workspace: Path | None, config: Path | None = None) -> Worksp
         return Workspace(workspace or Path.cwd())
 
 
+def export_command(space: Workspace) -> str:
+    """How to export into the workspace: --out counts from where the user is."""
+    return "shitu export --out inference/" if Path.cwd() == space.root else "shitu export"
+
+
 def load_workspace_config(
     workspace: Workspace,
     config: Path | None = None,

@@ -107,6 +107,7 @@ def _trained(space: Workspace, config: Config) -> Path:
 
 def _show(result: EvalResult, values: dict[str, Any], space: Workspace) -> None:
     from shitu_cli.cli import console
+    from shitu_cli.cli.common import export_command
 
     reporter = console.reporter()
     rows = []
@@ -121,12 +122,12 @@ def _show(result: EvalResult, values: dict[str, Any], space: Workspace) -> None:
         reporter.warn(f"{len(result.skipped)} pictures could not be read and were left out: {result.skipped[0]} ...")
     if result.collapsed:
         reporter.warn(
-            "features of different classes are nearly the same: training has collapsed; try a lower rate "
-            "(shitu train --lr), published weights, or Head.margin_warmup"
+            "features of different classes are still nearly the same: train longer; if that does not help, training "
+            "has collapsed: try a lower rate (shitu train --lr), published weights, or Head.margin_warmup"
         )
     worst = values["confusions"][:3]
     if worst:
         pairs = "; ".join(f"{row['name']} taken for {row['found_name']} ({row['n']})" for row in worst)
         reporter.info(f"most confused: {pairs}")
     reporter.info(f"all figures: {space.reports_dir / 'evaluate.json'}, with pictures: evaluate.html beside it")
-    console.next_step("shitu export --out inference/")
+    console.next_step(export_command(space))

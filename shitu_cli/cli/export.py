@@ -96,7 +96,7 @@ def _show(made: Exported) -> None:
         for row in made.rows
     ]
     title = f"Proof: run in a new process on {made.rows[0]['pictures']} pictures, beside the trained network"
-    console.print_table(title, ["file", "smallest cosine", "difference", "recall@1 exported", "recall@1 trained"], rows)
+    console.print_table(title, ["file", "smallest cosine", "difference", "recall@1 among them", "of the trained"], rows)
     times = [[row["file"], what, *map(str, ms)] for row in made.rows for what, ms in row["latency_ms"].items()]
     console.print_table("Milliseconds per picture on this machine", ["file", "how", "median", "95 %"], times)
     chosen = fastest(made.rows)

@@ -53,7 +53,11 @@ def build(
     with space.lock("index"):
         if features is not None:
             vectors, pictures = _from_file(features)
-            made = VectorIndex.build(vectors, pictures.labels, _paths(space, pictures), kind=kind, recall=recall)
+            known = open_extractor(workspace, model).fingerprint if model is not None else ""
+            if not known:
+                console.reporter().warn("which model made these vectors is not known: name it with --model")
+            paths = _paths(space, pictures)
+            made = VectorIndex.build(vectors, pictures.labels, paths, kind=kind, recall=recall, model=known)
         else:
             extractor = open_extractor(workspace, model)
             pictures = _pictures(space, sources)
@@ -95,6 +99,12 @@ def add(
     pictures = find_pictures(sources)
     if label is not None:
         pictures.labels = [label] * len(pictures)
+    for source in sources:
+        if Path(source).is_dir():  # pictures that lie directly in a folder have its name
+            whole = os.path.abspath(source)
+            for n, file in enumerate(pictures.files):
+                if not pictures.labels[n] and os.path.dirname(os.path.abspath(file)) == whole:
+                    pictures.labels[n] = os.path.basename(whole)
     unlabelled = [file for file, name in zip(pictures.files, pictures.labels, strict=True) if not name]
     if unlabelled:
         raise UsageError(f"no label for {unlabelled[0]}", hint="give one: --label NAME, or a list with path and label")
@@ -137,7 +147,8 @@ def remove(
         absent += [p for p in paths or () if not {p, *_paths(space, _named([p]))} & here]
         if absent or not found:
             raise UsageError(
-                f"not in the index: {', '.join(absent) or 'nothing named'}", hint="shitu index show --json"
+                f"not in the index: {', '.join(absent) or 'nothing was named: give paths, --label or --id'}",
+                hint="shitu index show --json",
             )
         made = known.remove(sorted(found))
         made.save(folder)
@@ -260,6 +271,15 @@ def _from_file(path: Path) -> tuple[Any, Pictures]:
     from shitu_cli.data.sources import Pictures
 
     table = path.with_suffix(".tsv")
+    found = Pictures()
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                for name, label in zip(data["paths"].tolist(), data["labels"].tolist(), strict=True):
+                    found.add(name, label)
+                return data["features"], found
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"cannot read {path}: {error}", hint="shitu extract writes it") from None
     try:
         vectors = np.load(path, allow_pickle=False)
         lines = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
@@ -267,7 +287,6 @@ def _from_file(path: Path) -> tuple[Any, Pictures]:
         raise DataError(f"cannot read {path} with {table.name}: {error}", hint="shitu extract writes both") from None
     if len(lines) != len(vectors) or vectors.ndim != 2:
         raise DataError(f"{path}: {len(vectors)} vectors, but {len(lines)} lines in {table.name}")
-    found = Pictures()
     for line in lines:
         found.add(line[0], line[1])
     return vectors, found

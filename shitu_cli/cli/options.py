@@ -26,7 +26,7 @@ EpochsOption = Annotated[
 BatchSizeOption = Annotated[
     int | None, typer.Option("--batch-size", min=1, help="Pictures per step and process.", show_default=False)
 ]
-LrOption = Annotated[float | None, typer.Option("--lr", help="Highest learning rate.", show_default=False)]
+LrOption = Annotated[float | None, typer.Option("--lr", min=0.0, help="Highest learning rate.", show_default=False)]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, gpu or gpu:0.", show_default=False)]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Makes a run repeatable.", show_default=False)]
 WorkersOption = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,9 @@ def prepare(
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="Among several official splits: dml, classification.")] = None,
     image_root: Annotated[Path | None, typer.Option(help="Folder that the paths of lists count from.")] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Make one data set of several sources.")] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="One data set of several sources, their classes kept apart.")
+    ] = False,
     new_labels: Annotated[bool, typer.Option("--new-labels", help="Number classes anew, not as before.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Leave out what cannot be used, in the new lists.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
@@ -101,18 +104,20 @@ def _prepare(
     if as_json:
         console.print_json({**summary, "problems": made.problems.to_json()})
     if stopping:
-        _stop(space, sources, made)
+        _stop(space, sources, made, choices.read.image_root)
     changes = write_prepared(space, made, text, template=name)
     _show(space, made, changes, name, why)
 
 
-def _stop(space: Workspace, sources: list[Path], made: Prepared) -> None:
+def _stop(space: Workspace, sources: list[Path], made: Prepared, image_root: Path | None) -> None:
     from shitu_cli.errors import DataError
 
     count = made.problems.count("error") or made.problems.count("warning")
+    again = " ".join(shlex.quote(str(source)) for source in sources)
+    again += f" --image-root {shlex.quote(str(image_root))}" if image_root is not None else ""
     raise DataError(
         f"{count} problem{'s' if count != 1 else ''} to mend first; nothing was written but {space.reports_dir}",
-        hint=f"mend them, or leave such pictures out: shitu prepare {' '.join(map(str, sources))} --fix",
+        hint=f"mend them, or leave such pictures out: shitu prepare {again} --fix",
     )
 
 

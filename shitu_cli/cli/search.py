@@ -50,6 +50,8 @@ def search(
     extractor = open_extractor(workspace, model)
     check_model(known, extractor, folder)
     limit = _threshold(threshold, space)
+    if limit is not None:
+        console.reporter().info(f"matches below {limit:g} are left out")
     pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
     results: list[tuple[str, list[Match]]] = []
     unread: dict[int, str] = {}

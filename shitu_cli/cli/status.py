@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.cli import console
-from shitu_cli.cli.common import open_workspace
+from shitu_cli.cli.common import export_command, open_workspace
 from shitu_cli.errors import ShituError, UsageError
 from shitu_cli.workspace import Workspace
 
@@ -42,7 +42,11 @@ def _prepared(space: Workspace) -> tuple[str, str, str | None]:
 
         load_config(space.config_path)
     except ShituError as error:
-        return "prepare", f"{', '.join(parts)} pictures; {error.message}", "shitu config"
+        return (
+            "prepare",
+            f"{', '.join(parts)} pictures; but: {error.message.partition(': ')[2] or error.message}"[:100],
+            "shitu config",
+        )
     return "prepare", f"{', '.join(parts)} pictures", None
 
 
@@ -87,10 +91,10 @@ def _exported(space: Workspace) -> tuple[str, str, str | None]:
     manifest = space.inference_dir / "manifest.json"
     values = _json(manifest)
     if not values:
-        return "export", "not exported yet", "shitu export --out inference/"
+        return "export", "not exported yet", export_command(space)
     text = f"{', '.join(sorted(values.get('files', {})))}"
     if _older(manifest, space.output_dir / "best_model.pdparams"):
-        return "export", f"{text}: of an older model", "shitu export --out inference/"
+        return "export", f"{text}: of an older model", export_command(space)
     return "export", text, None
 
 

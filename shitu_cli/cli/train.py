@@ -64,7 +64,9 @@ def train(
         eval_during_train=eval_during_train,
     )
     space = open_workspace(workspace, config)
-    settings = load_workspace_config(space, config, override, flags)
+    settings = load_workspace_config(
+        space, _own_config(space, config, override, flags) if resume else config, override, flags
+    )
     if distributed.launch(devices, nnodes=nnodes, node_rank=node_rank, master=master, output=space.output_dir):
         return
     base = space.root
@@ -72,6 +74,28 @@ def train(
     result = _run(space, base, settings, saving, resume, init_from)
     if result is not None:
         _tell(space, result, as_json)
+
+
+def _own_config(
+    space: Workspace, config: Path | None, override: list[str] | None, flags: dict[str, object]
+) -> Path | None:
+    """The config that the run to resume was started with, its options included; what is given now comes on top."""
+    from shitu_cli.cli import console
+    from shitu_cli.cli.common import load_workspace_config
+    from shitu_cli.config.load import resolve_path
+
+    if config is not None or not space.config_path.is_file():
+        return config
+    output = resolve_path(space.root, load_workspace_config(space, None, override, flags).Global.output_dir)
+    snapshot = output / "config.yaml"
+    if not snapshot.is_file():
+        return None
+    if space.config_path.stat().st_mtime > snapshot.stat().st_mtime:
+        console.reporter().warn(
+            f"shitu.yaml was changed after this run began; resuming keeps the run's own config ({snapshot}): "
+            "give changes with -o, or start a new run"
+        )
+    return snapshot
 
 
 def _run(

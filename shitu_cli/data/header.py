@@ -44,6 +44,8 @@ def read_header(data: bytes) -> Header:
         return Header("TIFF")
     if data[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and data[2:3].isspace():
         return Header("PNM", channels=1 if data[:2] in (b"P2", b"P5") else 3)
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return Header("AVIF", animated=data[8:12] == b"avis")
     if data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51":
         return Header("JPEG 2000")
     return Header(None)

@@ -12,7 +12,9 @@ from shitu_cli.errors import DataError
 Box = tuple[float, float, float, float]
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 _REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm", ".jfif"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm", ".jfif"} | {".gif", ".avif"}
+)
 
 
 def decode_image(source: str | Path | bytes, *, box: Box | None = None, reduce: int = 1) -> np.ndarray:

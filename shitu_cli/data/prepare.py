@@ -74,8 +74,13 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
         if not len(rows):
             raise DataError(
                 f"no labelled pictures in {source} (read as {made.name}: {made.layout})",
-                details=[f"{where}: {detail}" for f in problems.found.values() for where, detail in f.examples[:5]],
-                hint="shitu prepare --formats lists the layouts",
+                details=[
+                    f"{where}: {detail or KINDS[kind].text}"
+                    for kind, f in problems.found.items()
+                    for where, detail in f.examples[:5]
+                ],
+                hint="put the pictures of each class into a folder of its name; shitu prepare --formats lists other "
+                "layouts",
             )
         found.append((source, made.name, rows))
     if len(found) == 1:
@@ -169,7 +174,7 @@ def prepare(
         gone = set(unknown)
         split = dataclasses.replace(split, train=[n for n in split.train if n not in gone])
     _check_classes(rows, split, problems, sample_per_id)
-    names, class_num = number_classes(rows, split, dict(known_names or {}))
+    names, class_num = number_classes(rows, split, _still_known(rows, known_names or {}, reporter))
     ids = _ids(rows)
     lists = [_image_list(rows, part, names, ids) for part in (split.train, split.query, split.gallery)]
     return Prepared(
@@ -187,6 +192,15 @@ def prepare(
         looks=looks,
         alike=alike,
     )
+
+
+def _still_known(rows: Rows, known: Mapping[str, int], reporter: Reporter) -> dict[str, int]:
+    """The numbers given before, unless none of these classes is among them: then this is another data set."""
+    shown = {rows.display.get(label, label) for label in set(rows.labels)}
+    if known and not shown & known.keys():
+        reporter.info(f"none of the {len(known)} classes known before is here: classes are numbered anew")
+        return {}
+    return dict(known)
 
 
 def _place(rows: Rows, number: int) -> str:

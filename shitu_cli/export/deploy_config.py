@@ -37,7 +37,11 @@ def deploy_config(ops: Sequence[Component], *, name: str, normalized_inside: boo
         # Of what has unit length already, normalising makes the same.
         "PostProcess": {"NormalizeFeatures": None},
     }
-    remark = "features leave the graph at unit length" if normalized_inside else "PaddleX normalises after the graph"
+    remark = (
+        "features leave the graph at unit length"
+        if normalized_inside
+        else "features leave the graph at any length; shitu and PaddleX normalise them after it (--normalize: inside)"
+    )
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None), remark
 
 

@@ -74,6 +74,7 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
     model = load_trained(checkpoint, config)
     images, labels = _pictures(split.dataset, config, base_dir, options.size)
     expected = _trained_features(model, images, options)
+    before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
         remarks = _write(model, folder, options)
         text, remark = deploy_config(
@@ -85,6 +86,9 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
         manifest = _manifest(model, config, checkpoint, split.dataset, options, images, folder, rows)
         atomic_write_json(folder / MANIFEST, manifest.to_json())
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    gone = sorted(before - files.keys())
+    if gone:
+        remarks.append(f"what was in {out} before was replaced; no longer there: {', '.join(gone)}")
     return Exported(out, files, rows, [*remarks, remark], manifest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from shitu_cli.infer.engine import (
     sha256_of,
 )
 from shitu_cli.infer.manifest import MANIFEST, Manifest, read_manifest
+from shitu_cli.model.runtime import setup_paddle
+
+KNOWN_NAMES = ("best_model", "latest")  # of checkpoints; what is missing there is training
 
 
 def load_engine(path: Path, config: Config | None = None, *, threads: int | None = None) -> Engine:
@@ -25,12 +29,16 @@ def load_engine(path: Path, config: Config | None = None, *, threads: int | None
     Raises UsageError when nothing is there, DataError when it is damaged.
     """
     path = Path(path)
+    if not any(Path(f"{path}{suffix}").exists() for suffix in ("", ".pdparams")) and path.name not in KNOWN_NAMES:
+        raise UsageError(f"no such model: {path}", hint="name an exported directory, an .onnx file or a checkpoint")
     if path.is_dir():
         return _exported(_model_file(path), config, threads)
     if path.suffix in (".onnx", ".pdmodel", ".json") and path.is_file():
         return _exported(path, config, threads)
     if config is None:
         raise UsageError(f"{path}: neither an exported model nor a checkpoint of this workspace")
+    if "paddle" not in sys.modules:
+        setup_paddle("cpu", threads)  # before anything else imports Paddle: it is quiet then
     return engine_from_checkpoint(path.with_suffix("") if path.suffix == ".pdparams" else path, config)
 
 

@@ -33,6 +33,7 @@ from shitu_cli.workspace import atomic_write, atomic_write_text
 FORMAT = 1
 GENERATIONS = "checkpoints"
 LATEST, BEST = "latest", "best_model"
+EARLIER = "earlier"  # where new runs put what was there before
 _PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
 _GENERATION = re.compile(r"save_(\d{6,})_epoch_\d+_step_\d+")
 
@@ -100,6 +101,24 @@ def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, 
         ) from None
     _prune(folder, keep)
     return prefix
+
+
+def set_aside(output: Path) -> Path | None:
+    """Move what an earlier run has left into `<output>/earlier/<n>/`; None when there is nothing."""
+    parts = [_part(output / name, part) for name in (LATEST, BEST) for part in _PARTS]
+    there = [path for path in parts if path.exists()]
+    if not there:
+        return None
+    number = 1 + max((int(p.name) for p in (output / EARLIER).glob("*") if p.name.isdigit()), default=0)
+    folder = output / EARLIER / f"{number:03d}"
+    try:
+        folder.mkdir(parents=True)
+        for path in [*there, output / GENERATIONS, output / "config.yaml"]:
+            if path.exists():
+                os.replace(path, folder / path.name)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot move the earlier run to {folder}: {error.strerror}") from None
+    return folder
 
 
 def load_checkpoint(prefix: Path) -> Checkpoint:

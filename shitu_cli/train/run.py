@@ -69,6 +69,9 @@ def run_training(
                 _resume(trainer, latest, log, reporter)
             if ranks.is_main:
                 atomic_write_text(output / "config.yaml", dump_config(config))
+            if resume and trainer.state.epoch >= config.Global.epochs and not trainer.state.evaluation_due:
+                text = f"nothing to do: {trainer.state.epoch} epochs are done, {config.Global.epochs} wanted"
+                reporter.warn(f"{text} (--epochs sets more)")
             result = trainer.run()
             log.line(f"{'interrupted' if result.interrupted else 'finished'} after epoch {result.epochs_done}")
         except BaseException as error:

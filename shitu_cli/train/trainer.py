@@ -17,11 +17,12 @@ import paddle
 from shitu_cli.data.batch import Batch
 from shitu_cli.errors import DataError, TrainingError
 from shitu_cli.reporting import Bar, Reporter
-from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
+from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint, set_aside
 from shitu_cli.train.input import to_tensor
 from shitu_cli.train.log import RunLog, format_seconds
 from shitu_cli.train.setup import Training
 from shitu_cli.train.state import LoopState, Progress, capture_rng, restore_rng
+from shitu_cli.workspace import atomic_write_text
 
 Evaluate = Callable[[paddle.nn.Layer], Mapping[str, float]]
 
@@ -76,6 +77,7 @@ class Trainer:
         self._group = max(1, self._config.update_freq)
         self._stop = self._evaluating = False
         self._saved_at = -1
+        self._new_run = True
         self._amp, self._scaler = _mixed_precision(training)
 
     # ------------------------------------------------------------------------------------------ whole run
@@ -119,6 +121,7 @@ class Trainer:
         training.optimizer.load_state_dict(saved.optimizer, saved.state.schedule)
         if self._scaler is not None and saved.state.scaler:
             self._scaler.load_state_dict(_like(self._scaler.state_dict(), saved.state.scaler))
+        self._new_run = False
         self._fit_to_batches(int(saved.run.get("steps_per_epoch", training.steps_per_epoch)))
         generators = saved.state.rng
         if training.ranks.rank < len(generators):
@@ -201,7 +204,7 @@ class Trainer:
         raise TrainingError(
             f"the loss is {parts[bad[0]]} at epoch {self.state.epoch + 1}, step {self.state.step_in_epoch + 1} "
             f"({', '.join(named)}; learning rate {rate:.4g})",
-            hint=f"try a lower rate: shitu train --lr {rate / 10:.2g}, or -o Optimizer.clip_norm=5; "
+            hint=f"try a lower rate: shitu train --lr {min(rate / 10, 0.1):.2g}, or -o Optimizer.clip_norm=5; "
             "what was saved before is untouched",
         )
 
@@ -304,6 +307,8 @@ class Trainer:
             state.scaler = {key: float(np.asarray(value).reshape(-1)[0]) for key, value in values.items()}
         if training.ranks.is_main:
             started = time.perf_counter()
+            if self._new_run:
+                self._keep_earlier_run()
             raw = {name: tensor.numpy() for name, tensor in training.model.state_dict().items()}
             extra = {f"loss.{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
             if training.ema is not None:
@@ -321,6 +326,20 @@ class Trainer:
             self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
             self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
         self._saved_at = state.global_step
+
+    def _keep_earlier_run(self) -> None:
+        """Before the first save: a better model of an earlier run must not be gone."""
+        self._new_run = False
+        output = self.training.output
+        snapshot = (output / "config.yaml").read_text(encoding="utf-8") if (output / "config.yaml").is_file() else None
+        folder = set_aside(output)
+        if folder is None:
+            return
+        if snapshot is not None:
+            atomic_write_text(output / "config.yaml", snapshot)
+        text = f"the model of the run before is kept in {folder}"
+        self._log.line(text)
+        self._reporter.info(text)
 
     # ------------------------------------------------------------------------------------------ signals
 

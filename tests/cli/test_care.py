@@ -138,3 +138,68 @@ def test_links_are_followed_not_replaced(tmp_path: Path) -> None:
     os.symlink("real/new", tmp_path / "file")
     atomic_write_text(tmp_path / "file", "z")
     assert (tmp_path / "file").is_symlink() and (tmp_path / "real/new").read_text() == "z"
+
+
+def test_a_new_run_keeps_the_model_of_the_one_before(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", cwd=tmp_path)
+    shitu("train", *SMALL, "--epochs", "2", cwd=tmp_path)
+    before = (tmp_path / "output/best_model.pdparams").read_bytes()
+    done = shitu("train", *SMALL, "--epochs", "1", "--seed", "4", cwd=tmp_path)
+    assert "the model of the run before is kept in" in done.stdout
+    assert (tmp_path / "output/earlier/001/best_model.pdparams").read_bytes() == before
+    assert (tmp_path / "output/best_model.pdparams").read_bytes() != before
+    values = json.loads(shitu("evaluate", "--model", "output/earlier/001/best_model", "--json", cwd=tmp_path).stdout)
+    assert values["metrics"]["recall@1"] >= 0
+
+
+def test_resume_keeps_the_options_of_the_run(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", cwd=tmp_path)
+    shitu("train", *SMALL, "--epochs", "2", "--batch-size", "4", "--lr", "0.01", cwd=tmp_path)
+    done = shitu("train", "--resume", "--epochs", "3", cwd=tmp_path)
+    assert "PPLCNet_x0_25" in done.stdout and "batches of 4" in done.stdout
+    assert [line for line in done.stderr.splitlines() if "changed since" in line] == [
+        "warning: changed since: Global.epochs: 2 then, 3 now"
+    ]
+    again = shitu("train", "--resume", cwd=tmp_path)
+    assert "nothing to do: 3 epochs are done, 3 wanted" in again.stderr
+
+
+def test_another_data_set_is_numbered_anew(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", cwd=tmp_path)
+    make_images(tmp_path / "other" / "x", classes=2, seed=5)
+    make_images(tmp_path / "other" / "y", classes=2, seed=6)
+    done = shitu("prepare", "other", cwd=tmp_path)
+    assert "classes are numbered anew" in done.stdout and "class_num: 3 → 4" in done.stdout
+
+
+def test_pictures_of_many_kinds(tmp_path: Path, make_images: MakeImages) -> None:
+    import cv2
+
+    made = make_images(tmp_path / "data", classes=2, per_class=6)
+    for n, suffix in enumerate((".gif", ".webp", ".bmp", ".tiff", ".png", ".avif")):
+        image = cv2.imread(str(made["class_001"][n]))
+        made["class_001"][n].with_suffix(suffix).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+        made["class_001"][n].unlink()
+    (tmp_path / "data/class_001/phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    done = shitu("prepare", "data", "--split", "none", cwd=tmp_path)
+    assert "12 labelled pictures" in done.stdout and "other-format" in done.stdout and "phone.heic" in done.stdout
+    shitu("train", *SMALL, "--epochs", "1", "--batch-size", "4", cwd=tmp_path)
+
+
+def test_wrong_models_and_vectors_of_unknown_origin(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", cwd=tmp_path)
+    shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
+    fails("evaluate", "--model", "nope", cwd=tmp_path, code=2, says=("no such model: nope",))
+    shitu("extract", "data", "--out", "f.npz", cwd=tmp_path)
+    done = shitu("index", "build", "--features", "f.npz", cwd=tmp_path)
+    assert "which model made these vectors is not known" in done.stderr
+    shitu("index", "build", "--features", "f.npz", "--model", "output/best_model", cwd=tmp_path)
+    shitu("train", *SMALL, "--epochs", "1", "--seed", "9", cwd=tmp_path)
+    says = ("another model",)
+    fails("search", "data/class_000/000.jpg", "--model", "output/best_model", cwd=tmp_path, code=3, says=says)
+    done = shitu("index", "add", "data/class_000", "--model", "output/earlier/001/best_model", cwd=tmp_path)
+    assert "class_000" in shitu("index", "show", "--json", cwd=tmp_path).stdout

@@ -16,6 +16,7 @@ from shitu_cli.errors import DataError
 Box = tuple[float, float, float, float]
 # "eval": query and gallery at once, each picture against all others; "" leaves the split to this program.
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
+_OTHER_PICTURES = {".heic", ".heif", ".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
 _SKIPPED_DIRS = {"__MACOSX", "@eaDir"}
 
 
@@ -123,6 +124,8 @@ def walk_images(root: Path, problems: Problems) -> Iterator[str]:
                 yield from visit(entry.path, f"{prefix}{entry.name}/")
             elif is_image_name(entry.name):
                 yield prefix + entry.name
+            elif os.path.splitext(entry.name)[1].lower() in _OTHER_PICTURES:
+                problems.add("other-format", entry.path)
         if os.path.islink(folder):
             seen.discard(real)
 

@@ -71,12 +71,12 @@ class Workspace:
 
     @classmethod
     def create(cls, root: Path) -> Workspace:
-        """Make the directories of a workspace in `root`; what is there already stays as it is."""
+        """The workspace that `root` is to become; what is there already stays as it is."""
         workspace = cls(root)
         try:
-            workspace.lists_dir.mkdir(parents=True, exist_ok=True)
+            workspace.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _cannot(workspace.lists_dir, error) from error
+            raise _cannot(workspace.root, error) from error
         return workspace
 
     @contextlib.contextmanager

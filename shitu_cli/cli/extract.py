@@ -64,6 +64,7 @@ def extract(
 
 def open_extractor(workspace: Path | None, model: Path | None) -> Extractor:
     """The extractor of `model`, of the workspace's exported model, or of its best checkpoint."""
+    from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.infer.extractor import Extractor
 
@@ -74,6 +75,9 @@ def open_extractor(workspace: Path | None, model: Path | None) -> Extractor:
     if model is not None:
         return Extractor(model, config=config)
     if (space.inference_dir / "manifest.json").is_file():
+        weights = space.output_dir / "best_model.pdparams"
+        if weights.is_file() and weights.stat().st_mtime > (space.inference_dir / "manifest.json").stat().st_mtime:
+            console.reporter().warn(f"{space.inference_dir} is older than the trained model: shitu export renews it")
         return Extractor(space.inference_dir)
     best = space.output_dir / "best_model"
     if not best.with_name("best_model.pdparams").is_file():

@@ -217,7 +217,10 @@ def _pictures(space: Workspace, sources: list[str] | None) -> Pictures:
     from shitu_cli.data.lists import read_label_map, read_list
 
     loaders = load_workspace_config(space).DataLoader
-    split = loaders.gallery or loaders.train
+    splits = [part for part in (loaders.gallery, loaders.train) if part is not None]
+    # Without an evaluation split the training pictures are the gallery.
+    there = [part for part in splits if resolve_path(space.root, part.dataset.cls_label_path).is_file()]
+    split = next(iter(there or splits), None)
     if split is None:
         raise UsageError("the config has no gallery", hint="name the pictures: shitu index build ./gallery")
     listed = resolve_path(space.root, split.dataset.cls_label_path)

@@ -130,6 +130,7 @@ def _tell(space: Workspace, result: TrainResult, as_json: bool) -> None:
     import dataclasses
 
     from shitu_cli.cli import console
+    from shitu_cli.cli.common import export_command
     from shitu_cli.train.log import format_seconds
 
     if as_json:
@@ -144,4 +145,5 @@ def _tell(space: Workspace, result: TrainResult, as_json: bool) -> None:
     if result.best_score is not None:
         text += f", best recall@1 {result.best_score:.4f} after epoch {result.best_epoch}"
     console.reporter().info(text)
-    console.next_step("shitu evaluate")
+    evaluates = (space.lists_dir / "query_list.txt").is_file() or not space.lists_dir.is_dir()
+    console.next_step("shitu evaluate" if evaluates else export_command(space))

@@ -51,6 +51,9 @@ class Reader:
 
     def problem(self, key: str, text: str) -> None:
         where, at = key, self.origins.get(key)
+        if at is None or not at.startswith("-"):  # a part of it may have been given on the command line
+            given = (o for k, o in self.origins.items() if k.startswith(f"{key}.") and o.startswith("-"))
+            at = next(given, at)
         while at is None and "." in where:
             where = where.rpartition(".")[0]
             at = self.origins.get(where)

@@ -65,7 +65,9 @@ KINDS: dict[str, Kind] = {
     "cmyk": Kind("note", "CMYK picture", "converted to RGB when read"),
     "16-bit": Kind("note", "16-bit picture", "converted to 8 bits when read"),
     "rotated": Kind("note", "turned by its EXIF data", "turned upright when read"),
-    "not-evaluated": Kind("note", "labelled pictures of a split that is not used", "name the split you want"),
+    "not-evaluated": Kind(
+        "note", "labelled pictures of a split that is not used", "prepare its folder alone to use it"
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import paddle
 
 from shitu_cli import __version__
 from shitu_cli.config.dump import arch_block
+from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.dataset import RecDataset
@@ -66,30 +68,41 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
     if unknown:
         raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
     _refuse_foreign(out)
-    split = config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
-    if split is None:
-        raise ConfigError(
-            "the config has no DataLoader, so the preprocessing is not known", hint="shitu prepare ./data"
-        )
+    dataset = _dataset(config, base_dir)
     model = load_trained(checkpoint, config)
-    images, labels = _pictures(split.dataset, config, base_dir, options.size)
+    images, labels = _pictures(dataset, base_dir, options.size)
     expected = _trained_features(model, images, options)
     before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
         remarks = _write(model, folder, options)
         text, remark = deploy_config(
-            split.dataset.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
+            dataset.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
         )
         if text is not None:
             atomic_write_text(folder / "inference.yml", text)
         rows = prove(folder, images, expected, labels)
-        manifest = _manifest(model, config, checkpoint, split.dataset, options, images, folder, rows)
+        manifest = _manifest(model, config, checkpoint, dataset, options, images, folder, rows)
         atomic_write_json(folder / MANIFEST, manifest.to_json())
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     gone = sorted(before - files.keys())
     if gone:
         remarks.append(f"what was in {out} before was replaced; no longer there: {', '.join(gone)}")
     return Exported(out, files, rows, [*remarks, remark], manifest)
+
+
+def _dataset(config: Config, base_dir: Path) -> DatasetConfig:
+    """The preprocessing of evaluation, over the first of its lists that is there, else over the training list."""
+    loaders = config.DataLoader
+    splits = [split for split in (loaders.query, loaders.gallery, loaders.train) if split is not None]
+    if not splits:
+        raise ConfigError(
+            "the config has no DataLoader, so the preprocessing is not known", hint="shitu prepare ./data"
+        )
+    listed = [s for s in splits if resolve_path(base_dir, s.dataset.cls_label_path).is_file()]
+    lists = (listed or splits)[0].dataset
+    return dataclasses.replace(
+        splits[0].dataset, image_root=lists.image_root, cls_label_path=lists.cls_label_path, delimiter=lists.delimiter
+    )
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -136,7 +149,7 @@ def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list
 
 
 def _pictures(
-    dataset_config: DatasetConfig, config: Config, base_dir: Path, size: tuple[int, int] | None
+    dataset_config: DatasetConfig, base_dir: Path, size: tuple[int, int] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Real pictures of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
     dataset = RecDataset(dataset_config, base_dir)

@@ -128,6 +128,13 @@ def evaluate_model(
             "the config has no DataLoader.Eval.Query and Gallery to evaluate",
             hint="shitu prepare ./data --split open makes them",
         )
+    for split in (query_split, gallery_split):
+        path = resolve_path(base_dir, split.dataset.cls_label_path)
+        if not path.is_file():
+            raise DataError(
+                f"nothing to evaluate on: no list at {path}",
+                hint="keep classes or pictures for evaluation: shitu prepare ./data --split open (or closed)",
+            )
     extract = functools.partial(extract_list, cache=cache, scratch=scratch, processes=processes, flip=flip)
     query = extract(engine, query_split, base_dir, reporter, "query")
     same = _same_pictures(query_split.dataset, gallery_split.dataset, base_dir)

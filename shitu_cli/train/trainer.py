@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -352,7 +353,9 @@ class Trainer:
 
         def handle(number: int, frame: Any) -> None:
             if self._stop and number == signal.SIGINT:
-                raise KeyboardInterrupt
+                # Not an exception: raised inside Paddle it would come out as something else. Saves are whole or not.
+                self._reporter.warn("stopped at once; what was saved is whole: shitu train --resume")
+                os._exit(130)
             self._stop = True
             if self._evaluating:
                 raise _StopNow

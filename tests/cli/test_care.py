@@ -203,3 +203,22 @@ def test_wrong_models_and_vectors_of_unknown_origin(tmp_path: Path, make_images:
     fails("search", "data/class_000/000.jpg", "--model", "output/best_model", cwd=tmp_path, code=3, says=says)
     done = shitu("index", "add", "data/class_000", "--model", "output/earlier/001/best_model", cwd=tmp_path)
     assert "class_000" in shitu("index", "show", "--json", cwd=tmp_path).stdout
+
+
+def test_without_an_evaluation_split_the_rest_works(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", "--split", "none", cwd=tmp_path)
+    done = shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
+    assert "next: shitu export" in done.stdout
+    fails("evaluate", cwd=tmp_path, code=3, says=("nothing to evaluate on", "--split open"))
+    shitu("export", "--out", "inference/", cwd=tmp_path)
+    shitu("index", "build", cwd=tmp_path)
+    assert "class_000" in shitu("search", "data/class_000/000.jpg", cwd=tmp_path).stdout
+
+
+def test_problems_of_the_command_line_blame_it(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", cwd=tmp_path)
+    fails("train", "-o", "Foo.bar=3", cwd=tmp_path, code=4, says=("-o Foo.bar",))
+    fails("train", "-o", "Arch.Backbone.name=Foo", cwd=tmp_path, code=4, says=("-o Arch.Backbone.name",))
+    fails("train", "--lr", "-1", cwd=tmp_path, code=2, says=("--lr",))

@@ -20,7 +20,7 @@ from shitu_cli.errors import DataError, TrainingError
 from shitu_cli.reporting import Bar, Reporter
 from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint, set_aside
 from shitu_cli.train.input import to_tensor
-from shitu_cli.train.log import RunLog, format_seconds
+from shitu_cli.train.log import RunLog, format_bytes, format_seconds, peak_memory_bytes
 from shitu_cli.train.setup import Training
 from shitu_cli.train.state import LoopState, Progress, capture_rng, restore_rng
 from shitu_cli.workspace import atomic_write_text
@@ -218,7 +218,9 @@ class Trainer:
         rate = self.training.optimizer.lr(max(0, state.global_step - 1))
         averages = progress.averages()
         epoch = f"{state.epoch + 1}/{self._config.epochs}"
-        bar.advance(samples, epoch=epoch, loss=f"{averages['loss']:.4f}", lr=f"{rate:.3g}")
+        memory = peak_memory_bytes()
+        shown = {"memory": format_bytes(memory)} if memory is not None else {}
+        bar.advance(samples, epoch=epoch, loss=f"{averages['loss']:.4f}", lr=f"{rate:.3g}", **shown)
         steps = self.training.steps_per_epoch
         if state.step_in_epoch % max(1, self._config.print_batch_step) == 0 or state.step_in_epoch == steps:
             losses = ", ".join(f"{name} {value:.5f}" for name, value in averages.items())

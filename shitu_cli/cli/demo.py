@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     directory: Annotated[Path, typer.Argument(help="New directory for the demo's workspace.")] = Path("shitu-demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 30,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 24,
     seed: Annotated[int, typer.Option(help="Other pictures for another seed.")] = 0,
 ) -> None:
     """Draw a data set, then prepare, train, evaluate, export, index and search it."""

@@ -243,7 +243,8 @@ def _unit(features: np.ndarray) -> np.ndarray:
 def _make(kind: str, vectors: np.ndarray, ids: np.ndarray, recall: float) -> tuple[Any, dict[str, int], float | None]:
     import faiss
 
-    faiss.omp_set_num_threads(_cores())
+    # The graph of hnsw depends on which thread adds first: small ones, built at once anyway, are made to repeat.
+    faiss.omp_set_num_threads(1 if kind == "hnsw" and len(vectors) <= 20_000 else _cores())
     size = vectors.shape[1]
     if kind == "binary":
         packed = np.packbits(vectors >= 0, axis=1)

@@ -51,10 +51,11 @@ def test_approximate_kinds_reach_their_recall(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_save_load_add_remove(kind: str, tmp_path: Path) -> None:
-    make(200, kind).save(tmp_path / "i")
+    original = make(200, kind)
+    original.save(tmp_path / "i")
     index = VectorIndex.load(tmp_path / "i")
     queries = vectors(5, seed=3)
-    assert index.search(queries, 3) == make(200, kind).search(queries, 3)
+    assert index.search(queries, 3) == original.search(queries, 3) == make(200, kind).search(queries, 3)
     gone = [m[0].id for m in index.search(queries, 1)]
     smaller = index.remove(gone)
     assert len(smaller) == 200 - len(set(gone))

@@ -417,8 +417,3 @@ def _ids(rows: Rows) -> dict[int, int]:
         else 10**6 + dense.setdefault(text, len(dense))
         for number, text in rows.ids.items()
     }
-
-
-def error_kinds() -> list[str]:
-    """The kinds that stop `prepare` unless they are fixed."""
-    return [name for name, kind in KINDS.items() if kind.level == "error"]

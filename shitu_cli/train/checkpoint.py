@@ -113,7 +113,7 @@ def set_aside(output: Path) -> Path | None:
     folder = output / EARLIER / f"{number:03d}"
     try:
         folder.mkdir(parents=True)
-        for path in [*there, output / GENERATIONS, output / "config.yaml"]:
+        for path in [*there, output / GENERATIONS]:
             if path.exists():
                 os.replace(path, folder / path.name)
     except OSError as error:
@@ -148,14 +148,6 @@ def has_checkpoint(prefix: Path) -> bool:
     """Whether `load_checkpoint` would find anything to try."""
     named = any(_part(prefix, part).exists() for part in _PARTS)
     return named or bool(_generations(prefix.parent / GENERATIONS))
-
-
-def load_weights_path(prefix: Path) -> Path:
-    """The weights file of a prefix; UsageError when it is not there."""
-    path = _part(prefix, "pdparams")
-    if not path.is_file():
-        raise UsageError(f"no weights at {path}", hint="train first: shitu train")
-    return path
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from shitu_cli.config.schema import Component
 from shitu_cli.errors import ConfigError
@@ -339,18 +338,3 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "Piecewise": _piecewise,
     "ReduceOnPlateau": _plateau,
 }
-
-
-def describe_arguments() -> dict[str, dict[str, Any]]:
-    """Name → {argument: default} of every schedule, `...` where it is required (for the config tables' test)."""
-    import inspect
-
-    described: dict[str, dict[str, Any]] = {}
-    for name, builder in SCHEDULES.items():
-        parameters = inspect.signature(builder).parameters.values()
-        described[name] = {
-            p.name: (... if p.default is p.empty else p.default)
-            for p in parameters
-            if p.name not in ("epochs", "steps_per_epoch")
-        }
-    return described

@@ -23,7 +23,6 @@ from shitu_cli.train.input import to_tensor
 from shitu_cli.train.log import RunLog, format_bytes, format_seconds, peak_memory_bytes
 from shitu_cli.train.setup import Training
 from shitu_cli.train.state import LoopState, Progress, capture_rng, restore_rng
-from shitu_cli.workspace import atomic_write_text
 
 Evaluate = Callable[[paddle.nn.Layer], Mapping[str, float]]
 
@@ -333,16 +332,11 @@ class Trainer:
     def _keep_earlier_run(self) -> None:
         """Before the first save: a better model of an earlier run must not be gone."""
         self._new_run = False
-        output = self.training.output
-        snapshot = (output / "config.yaml").read_text(encoding="utf-8") if (output / "config.yaml").is_file() else None
-        folder = set_aside(output)
-        if folder is None:
-            return
-        if snapshot is not None:
-            atomic_write_text(output / "config.yaml", snapshot)
-        text = f"the model of the run before is kept in {folder}"
-        self._log.line(text)
-        self._reporter.info(text)
+        folder = set_aside(self.training.output)
+        if folder is not None:
+            text = f"the model of the run before is kept in {folder}"
+            self._log.line(text)
+            self._reporter.info(text)
 
     # ------------------------------------------------------------------------------------------ signals
 

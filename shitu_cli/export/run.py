@@ -22,9 +22,9 @@ from shitu_cli.export.deploy_config import PADDLEX_NAME, deploy_config
 from shitu_cli.export.onnx_model import write_onnx_model
 from shitu_cli.export.paddle_model import load_trained, trained_arch, write_paddle_model
 from shitu_cli.export.prove import prove
-from shitu_cli.infer.engine import eval_normalization, sha256_of
+from shitu_cli.infer.engine import eval_normalization
 from shitu_cli.infer.manifest import MANIFEST, Manifest
-from shitu_cli.workspace import atomic_dir, atomic_write_json, atomic_write_text
+from shitu_cli.workspace import atomic_dir, atomic_write_json, atomic_write_text, sha256_of
 
 FORMATS = ("pdmodel", "pir", "onnx")
 OURS = frozenset(

@@ -20,6 +20,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import DataError, EnvironmentProblem
+from shitu_cli.workspace import sha256_of
 
 
 @dataclass(frozen=True)
@@ -183,11 +184,3 @@ def engine_from_checkpoint(prefix: Path, config: Config) -> Engine:
 
     model = load_trained(prefix, config)
     return engine_from_model(model, config, weights=sha256_of(find_weights(prefix)))
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -15,10 +15,10 @@ from shitu_cli.infer.engine import (
     eval_normalization,
     onnx_session,
     paddle_predictor,
-    sha256_of,
 )
 from shitu_cli.infer.manifest import MANIFEST, Manifest, read_manifest
 from shitu_cli.model.runtime import setup_paddle
+from shitu_cli.workspace import sha256_of
 
 KNOWN_NAMES = ("best_model", "latest")  # of checkpoints; what is missing there is training
 

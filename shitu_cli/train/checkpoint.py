@@ -28,7 +28,7 @@ import numpy as np
 
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.train.state import LoopState
-from shitu_cli.workspace import atomic_write, atomic_write_text
+from shitu_cli.workspace import atomic_write, atomic_write_text, sha256_of
 
 FORMAT = 1
 GENERATIONS = "checkpoints"
@@ -210,7 +210,7 @@ def _problems(prefix: Path) -> list[str]:
         file = _part(prefix, part)
         if not file.is_file():
             problems.append(f"{file.name} is missing")
-        elif file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+        elif file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
             problems.append(f"{file.name} is damaged or belongs to another save (its checksum does not match)")
     return problems
 
@@ -228,16 +228,6 @@ def _read(prefix: Path) -> Checkpoint:
         run=header["run"],
         metrics=header.get("metrics", {}),
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        if hasattr(hashlib, "file_digest"):
-            return str(hashlib.file_digest(file, "sha256").hexdigest())
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
 
 
 def _generations(folder: Path, *, whole_only: bool = True) -> list[Path]:

@@ -19,6 +19,7 @@ import shitu_cli
 from shitu_cli.config.dump import arch_block
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
+from shitu_cli.workspace import sha256_of
 
 # Keys that do not change the weights a run arrives at, as prefixes of dotted keys.
 _HARMLESS = (
@@ -71,8 +72,8 @@ def describe_run(
         "world": world,
         "samples": samples,
         "class_num": class_num,
-        "train_list": file_hash(train_list),
-        "label_map": file_hash(label_map) if label_map is not None and label_map.is_file() else None,
+        "train_list": sha256_of(train_list),
+        "label_map": sha256_of(label_map) if label_map is not None and label_map.is_file() else None,
         "arch": arch_block(config.Arch),
         "config": flatten({key: value for key, value in asdict(config).items() if key != "origins"}),
     }
@@ -137,10 +138,6 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, item in items:
         flat.update(flatten(item, f"{prefix}.{key}" if prefix else key))
     return flat
-
-
-def file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def code_hash() -> str:

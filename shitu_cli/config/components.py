@@ -41,6 +41,7 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
             "FC": "embedding_size! class_num! weight_attr bias_attr",
             "BNNeck": "num_features! weight_attr bias_attr",
             "VehicleNeck": "in_channels! out_channels!",
+            "FPN": "embedding_size! class_num! levels channels",
             "FCBN": "embedding_size! class_num!",
             "Identity": "",
         }

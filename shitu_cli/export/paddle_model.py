@@ -20,6 +20,7 @@ from shitu_cli.config.load import parse_arch
 from shitu_cli.config.schema import ArchConfig, Component, Config
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.model import build_rec_model
+from shitu_cli.model.rec_model import embed
 from shitu_cli.model.weights import load_weights
 
 FORMATS = ("pdmodel", "pir")
@@ -35,9 +36,7 @@ class _FeatureNet(nn.Layer):
         self.normalize = normalize
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        features = self.backbone(x)
-        if self.neck is not None:
-            features = self.neck(features)
+        _, features = embed(self.backbone, self.neck, x)
         if self.normalize:
             features = features / paddle.norm(features, axis=1, keepdim=True)
         return features

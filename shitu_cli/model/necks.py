@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import paddle
+import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 
 from shitu_cli.errors import ConfigError
-from shitu_cli.model.layers import parameter_attr
+from shitu_cli.model.backbones.base import Backbone, Level
+from shitu_cli.model.layers import ConvBNAct, parameter_attr
 
 Attr = Mapping[str, Any] | bool | None
 
@@ -70,6 +72,72 @@ class FCBN(nn.Layer):
         return self.feat_bn(self.fc(x))
 
 
+class FPN(nn.Layer):
+    """The backbone's feature and a feature pyramid's (Lin et al. 2017, arXiv:1612.03144), joined by a linear layer.
+
+    The last `levels` stages are brought to `channels`, each takes up the next coarser one enlarged, and is smoothed
+    and pooled: what is small in a picture is seen before the last stages have lost it. `embedding_size` values come
+    from the backbone, `class_num` go out (names as in FC).
+    """
+
+    def __init__(self, embedding_size: int, class_num: int, levels: int = 3, channels: int = 128) -> None:
+        super().__init__()
+        if levels < 2 or channels < 1:
+            raise ConfigError(
+                f"Arch.Neck: got levels {levels} and channels {channels}, expected 2 or more and 1 or more"
+            )
+        self.in_size, self.feature_size = embedding_size, class_num
+        self.level_count, self.channels = levels, channels
+        self.levels: list[Level] = []
+
+    def connect(self, backbone: Backbone) -> None:
+        """Make the layers that the stages of `backbone` need; ConfigError when there are too few."""
+        if self.level_count > len(backbone.levels):
+            raise ConfigError(
+                f"Arch.Neck.levels: got {self.level_count}, the backbone has {len(backbone.levels)} stages"
+            )
+        self.levels = backbone.levels[-self.level_count :]
+        self.lateral = nn.LayerList([nn.Conv2D(level.channels, self.channels, 1) for level in self.levels])
+        self.smooth = nn.LayerList(
+            [
+                nn.Sequential(
+                    ConvBNAct(self.channels, self.channels, 3, groups=self.channels, act=None),
+                    ConvBNAct(self.channels, self.channels, 1),
+                )
+                for _ in self.levels
+            ]
+        )
+        pooled = self.channels * len(self.levels)
+        weight = ParamAttr(initializer=nn.initializer.XavierNormal())
+        self.fc = nn.Linear(self.in_size + pooled, self.feature_size, weight_attr=weight)
+
+    def forward(self, x: paddle.Tensor, maps: Sequence[paddle.Tensor]) -> paddle.Tensor:
+        """x [N, embedding_size] and the map of each level, fine to coarse."""
+        above: paddle.Tensor | None = None
+        pooled = []
+        for place in reversed(range(len(self.levels))):
+            merged = self.lateral[place](maps[place])
+            if above is not None:
+                merged = merged + _enlarge(above, self.levels[place + 1].stride // self.levels[place].stride, merged)
+            above = merged
+            pooled.append(F.adaptive_avg_pool2d(self.smooth[place](merged), 1).flatten(1))
+        return self.fc(paddle.concat([x, *reversed(pooled)], axis=1))
+
+
+def _enlarge(x: paddle.Tensor, factor: int, like: paddle.Tensor) -> paddle.Tensor:
+    """Each pixel `factor` times each way, cut to the height and width of `like` (an odd side was rounded up before).
+
+    Of operators that every exported format and engine knows, which F.interpolate is not one of (Paddle 3.3).
+    """
+    if factor == 1:
+        return x
+    channels = x.shape[1]
+    ones = paddle.ones([channels, 1, factor, factor], dtype=x.dtype)
+    x = F.conv2d_transpose(x, ones, stride=factor, groups=channels)
+    height, width = like.shape[2:] if paddle.in_dynamic_mode() else paddle.shape(like)[2:]
+    return x[:, :, :height, :width]
+
+
 class Identity(nn.Layer):
     """The feature as the backbone gives it."""
 
@@ -85,6 +153,7 @@ NECKS: dict[str, Callable[..., nn.Layer]] = {
     "BNNeck": BNNeck,
     "VehicleNeck": VehicleNeck,
     "FCBN": FCBN,
+    "FPN": FPN,
     "Identity": Identity,
 }
 

@@ -13,7 +13,7 @@ from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones import BACKBONES, Backbone
 from shitu_cli.model.construct import construct
 from shitu_cli.model.heads import HEADS
-from shitu_cli.model.necks import NECKS, check_size
+from shitu_cli.model.necks import FPN, NECKS, check_size
 
 
 class RecModel(nn.Layer):
@@ -33,6 +33,8 @@ class RecModel(nn.Layer):
         if arch.neck is not None:
             self.neck = construct("Arch.Neck", NECKS, arch.neck.name, arch.neck.args)
             _check_input("Arch.Neck", self.neck, size)
+            if isinstance(self.neck, FPN):
+                self.neck.connect(self.backbone)
             size = getattr(self.neck, "feature_size", size)
         self.feature_size: int = size
         self.head_feature_from = arch.head_feature_from
@@ -45,8 +47,7 @@ class RecModel(nn.Layer):
             self.class_num = getattr(self.head, "class_num", None)
 
     def forward(self, images: paddle.Tensor, labels: paddle.Tensor | None = None) -> dict[str, paddle.Tensor | None]:
-        raw = self.backbone(images)
-        features = raw if self.neck is None else self.neck(raw)
+        raw, features = embed(self.backbone, self.neck, images)
         logits = None
         if self.head is not None:
             logits = self.head(raw if self.head_feature_from == "backbone" else features, labels)
@@ -61,6 +62,15 @@ class RecModel(nn.Layer):
         merge = getattr(self.backbone, "reparameterize", None)
         if merge is not None:
             merge()
+
+
+def embed(backbone: Backbone, neck: nn.Layer | None, images: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """What leaves the backbone, and what leaves the neck (the same without one)."""
+    if isinstance(neck, FPN):
+        raw, maps = backbone.forward_maps(images, [level.layer for level in neck.levels])
+        return raw, neck(raw, maps)
+    raw = backbone(images)
+    return raw, raw if neck is None else neck(raw)
 
 
 def build_rec_model(arch: ArchConfig | Mapping[str, Any]) -> RecModel:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import paddle
 from paddle import nn
@@ -12,6 +13,15 @@ from shitu_cli.model.construct import did_you_mean
 
 Step = tuple[str, Callable[[paddle.Tensor], paddle.Tensor]]
 
+
+class Level(NamedTuple):
+    """The last map of one stage: `layer` (a step, or `step.index` within one), its channels and its stride."""
+
+    layer: str
+    channels: int
+    stride: int
+
+
 # Names that older published configs use for the same layers.
 ALIASES = {"flatten_0": "flatten", "adaptive_avg_pool2d_0": "avg_pool"}
 
@@ -20,10 +30,11 @@ class Backbone(nn.Layer):
     """A network as a chain of steps; `stop_after(name)` drops what follows, its parameters too.
 
     `feature_size` is the number of channels that leave the chain. `dropped` are the parameter prefixes that were
-    cut off, which published classification weights still contain.
+    cut off, which published classification weights still contain. `levels` are the stages from fine to coarse.
     """
 
     feature_size: int
+    levels: list[Level]
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,8 +67,18 @@ class Backbone(nn.Layer):
         self.feature_size = sizes[name]
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.forward_maps(x, ())[0]
+
+    def forward_maps(self, x: paddle.Tensor, layers: Collection[str]) -> tuple[paddle.Tensor, list[paddle.Tensor]]:
+        """The output, and what leaves `layers` (as `levels` name them) on the way there, in their order."""
+        maps = {}
         for name, step in self.steps():
-            x = step(x)
+            if any(layer.startswith(f"{name}.") for layer in layers):
+                assert isinstance(step, nn.Sequential)
+                for index, part in enumerate(step):
+                    x = maps[f"{name}.{index}"] = part(x)
+            else:
+                x = maps[name] = step(x)
             if name == self.last_step:
                 break
-        return x
+        return x, [maps[layer] for layer in layers]

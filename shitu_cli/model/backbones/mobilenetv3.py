@@ -8,7 +8,7 @@ from functools import partial
 import paddle
 from paddle import nn
 
-from shitu_cli.model.backbones.base import Backbone, Step
+from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import ConvBNAct, DownscaleDropout, SqueezeExcite, make_divisible
 
 # Kernel, expanded channels, channels out, squeeze-excite, activation, stride.
@@ -79,12 +79,15 @@ class MobileNetV3(Backbone):
         super().__init__()
         channels = make_divisible(16 * scale)
         self.conv = ConvBNAct(3, channels, 3, 2)
-        blocks = []
-        for kernel, middle, out, use_se, act, stride in rows:
+        blocks, reach = [], 2
+        last_of: dict[int, Level] = {}
+        for index, (kernel, middle, out, use_se, act, stride) in enumerate(rows):
             width = make_divisible(out * scale)
             expanded = make_divisible(middle * scale)
             blocks.append(InvertedResidual(channels, expanded, width, kernel, stride, use_se, act))
-            channels = width
+            channels, reach = width, reach * stride
+            last_of[reach] = Level(f"blocks.{index}", channels, reach)
+        self.levels = list(last_of.values())
         self.blocks = nn.Sequential(*blocks)
         squeezed = make_divisible(class_squeeze * scale)
         self.last_second_conv = ConvBNAct(channels, squeezed, 1)

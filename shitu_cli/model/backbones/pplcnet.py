@@ -9,7 +9,7 @@ import paddle
 from paddle import ParamAttr, nn
 
 from shitu_cli.errors import ConfigError
-from shitu_cli.model.backbones.base import Backbone, Step
+from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import ConvBNAct, DownscaleDropout, SqueezeExcite, make_divisible
 
 # Per stage: (kernel, channels out at scale 1, squeeze-excite) of each block; the first block of stages 3-6 strides.
@@ -63,6 +63,7 @@ class PPLCNet(Backbone):
         channels = make_divisible(16 * scale)
         init = nn.initializer.KaimingNormal()
         self.conv1 = ConvBNAct(3, channels, 3, stride_list[0], lr_mult=lr_mult_list[0], init=init)
+        self.levels, reach = [], stride_list[0]
         for (stage, blocks), lr_mult in zip(STAGES.items(), lr_mult_list[1:], strict=True):
             layers = []
             for index, (kernel, width, use_se) in enumerate(blocks):
@@ -71,6 +72,8 @@ class PPLCNet(Backbone):
                 layers.append(DepthwiseSeparable(channels, out, kernel, stride, use_se, lr_mult))
                 channels = out
             setattr(self, stage, nn.Sequential(*layers))
+            reach *= strides.get(stage, 1)
+            self.levels.append(Level(stage, channels, reach))
         self.map_channels = channels
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
         self.use_last_conv = use_last_conv

@@ -13,7 +13,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from shitu_cli.model.backbones.base import Backbone, Step
+from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import ConvBNAct, DownscaleDropout, SigmoidExcite, make_divisible
 
 # Channels in, kernel, split pointwise, parallel branches, squeeze-excite, shortcut.
@@ -115,7 +115,8 @@ class PPLCNetV2(Backbone):
             ConvBNAct(3, width, 3, 2, act="relu", init=init),
             RepDepthwiseSeparable(width, make_divisible(64 * scale), 1),
         )
-        stages = []
+        stages, reach = [], 2
+        self.levels = []
         for index, (row, depth) in enumerate(zip(STAGES, depths, strict=True)):
             channels, kernel, split_pw, branches, use_se, shortcut = row
             make = partial(
@@ -131,6 +132,8 @@ class PPLCNetV2(Backbone):
             blocks = [make(first, out, stride)]
             blocks += [make(out, out, 1) for _ in range(depth - 1)]
             stages.append(nn.Sequential(*blocks))
+            reach *= stride
+            self.levels.append(Level(f"stages.{index}", out, reach))
         self.stages = nn.Sequential(*stages)
         self.map_channels, self.flat_channels = out, class_expand
         self.avg_pool = nn.AdaptiveAvgPool2D(1)

@@ -10,7 +10,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from shitu_cli.errors import ConfigError
-from shitu_cli.model.backbones.base import Backbone, Step
+from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import ConvBNAct
 
 # Blocks per stage.
@@ -80,12 +80,14 @@ class ResNet(Backbone):
         else:
             self.stem = nn.Sequential(stem(3, 64, 7, 2))
         self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
-        blocks, channels = [], 64
+        blocks, channels, reach = [], 64, 4
+        self.levels = []
         for stage, (count, width) in enumerate(zip(DEPTHS[depth], WIDTHS, strict=True)):
             for index in range(count):
                 stride = (1, 2, 2, last_stride)[stage] if index == 0 else 1
                 blocks.append(ResidualBlock(channels, width, stride, depth >= 50, vd, lr_mult_list[stage + 1]))
-                channels = blocks[-1].out_channels
+                channels, reach = blocks[-1].out_channels, reach * stride
+            self.levels.append(Level(f"blocks.{len(blocks) - 1}", channels, reach))
         self.blocks = nn.Sequential(*blocks)
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
         self.flatten = nn.Flatten()

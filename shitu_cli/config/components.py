@@ -107,7 +107,7 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
     ),
     "transform": _table(
         {
-            "DecodeImage": "to_rgb to_np channel_first backend",
+            "DecodeImage": "to_rgb to_np channel_first backend reduced",
             "ResizeImage": "size resize_short interpolation backend return_numpy",
             "CropImage": "size",
             "RandCropImage": "size! scale ratio interpolation backend",

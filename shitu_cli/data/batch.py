@@ -23,28 +23,28 @@ class Batch:
 def to_input(images: np.ndarray, normalization: Normalization | None) -> np.ndarray:
     """float32 [N, 3, H, W] of a batch's images; float32 ones are returned as they are.
 
-    Bytes are looked up in a table of 256 values per channel: exact, and several times faster than arithmetic.
+    Compiled, so that bytes become planes of floats in one pass over the memory.
     """
     if images.dtype != np.uint8:
         return images
-    table = (normalization or Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)).table()
-    out = np.empty((images.shape[0], 3, *images.shape[1:3]), np.float32)
-    _lookup()(np.ascontiguousarray(images), table, out)
-    return out
+    factor, shift = (normalization or Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)).affine()
+    count, height, width, _ = images.shape
+    out = np.empty((count, 3, height * width), np.float32)
+    _planes()(np.ascontiguousarray(images).reshape(count, height * width * 3), factor, shift, out)
+    return out.reshape(count, 3, height, width)
 
 
 @lru_cache(maxsize=1)
-def _lookup() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
+def _planes() -> Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]:
     from shitu_cli.compiled import compiled
 
     @compiled(nogil=True)
-    def lookup(images: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-        count, height, width, _ = images.shape
-        for n in range(count):
-            for y in range(height):
-                for x in range(width):
-                    out[n, 0, y, x] = table[images[n, y, x, 0], 0]
-                    out[n, 1, y, x] = table[images[n, y, x, 1], 1]
-                    out[n, 2, y, x] = table[images[n, y, x, 2], 2]
+    def planes(images: np.ndarray, factor: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
+        for n in range(images.shape[0]):
+            pixels = images[n]
+            for channel in range(3):
+                plane, a, b = out[n, channel], factor[channel], shift[channel]
+                for i in range(plane.size):
+                    plane[i] = np.float32(pixels[3 * i + channel]) * a + b
 
-    return lookup
+    return planes

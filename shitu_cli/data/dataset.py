@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ class RecDataset:
         self.config = config
         self.list_path = resolve_path(base_dir, config.cls_label_path)
         self.image_root = resolve_path(base_dir, config.image_root)
+        self._root = str(self.image_root)
         self.images: ImageList = read_list(self.list_path, delimiter=config.delimiter)
         if not len(self.images):
             raise DataError(f"{self.list_path}: the list is empty", hint="shitu prepare ./data writes the lists")
@@ -47,8 +49,10 @@ class RecDataset:
 
         Raises DataError naming the file and its line in the list.
         """
+        # Not self.path: in the training loop the making of a Path is felt.
+        file = os.path.join(self._root, self.images.path(index))
         try:
-            image = decode_image(self.path(index), box=self.images.box(index))
+            image = decode_image(file, box=self.images.box(index), enough=self.transform.enough)
         except DataError as error:
             raise DataError(f"{error.message} (picture {index + 1} of {self.list_path})", hint=error.hint) from None
         return self.transform(image, rng)

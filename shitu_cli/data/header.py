@@ -72,7 +72,7 @@ def _jpeg(data: bytes) -> Header:
             header.orientation = _exif_orientation(data[at + 10 : at + 2 + length])
         elif marker == 0xDA:
             # In coded pixels 0xFF is followed by zero or a restart marker: an end marker there is the end.
-            header.truncated = data.find(b"\xff\xd9", at + 2 + length) < 0
+            header.truncated = data.rfind(b"\xff\xd9", at + 2 + length) < 0  # most end with it
             return header
         at += 2 + length
     return header

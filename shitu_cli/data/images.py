@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 
+from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.errors import DataError
 
 Box = tuple[float, float, float, float]
-_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
-_REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
+# OpenCV's flags at a fraction of the size, with the decoder's own RGB order instead of BGR.
+_FLAGS = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
+    4: cv2.IMREAD_REDUCED_COLOR_4 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
+    8: cv2.IMREAD_REDUCED_COLOR_8 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
+}
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm", ".jfif"} | {".gif", ".avif"}
 )
 
 
-def decode_image(source: str | Path | bytes, *, box: Box | None = None, reduce: int = 1) -> np.ndarray:
+def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: int | None = None) -> np.ndarray:
     """A picture as uint8 [H, W, 3] RGB; grey, alpha, CMYK and 16-bit ones are converted.
 
-    `box` x1, y1, x2, y2 cuts out that part (clipped to the picture). `reduce` 2, 4 or 8 decodes a JPEG at a fraction
-    of its size, several times faster. Raises DataError naming the file when it cannot be decoded.
+    `box` x1, y1, x2, y2 cuts out that part (clipped to the picture). Where `enough` pixels of the short side do, a
+    JPEG is decoded at a half, a quarter or an eighth of its size, which is several times as fast and smooths like
+    averaging. Raises DataError naming the file when it cannot be decoded.
     """
     name = "image bytes" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes):
         # cv2.imread cannot open every path (non-ASCII on Windows), reading bytes can.
         try:
-            source = Path(source).read_bytes()
+            with open(source, "rb") as file:
+                source = file.read()
         except OSError as error:
             raise DataError(f"{name}: {error.strerror or error}", hint="shitu prepare checks every picture") from None
     if not source:
         raise DataError(f"{name}: the file is empty", hint="shitu prepare --fix leaves such pictures out")
+    header = read_header(source)
+    factor = 1 if enough is None else _fraction(header, box, enough)
     try:
-        image = cv2.imdecode(np.frombuffer(source, np.uint8), _REDUCED[reduce])
+        image = _decode(source, header, factor)
     except cv2.error as error:
         raise DataError(f"{name}: cannot be decoded ({_reason(error)})") from None
     if image is None:
@@ -41,8 +53,26 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, reduce: 
             f"{name}: not a picture that can be decoded", hint="shitu prepare --fix leaves such pictures out"
         )
     if box is not None:
-        image = crop(image, tuple(value / reduce for value in box), name)  # type: ignore[arg-type]
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        image = crop(image, tuple(value / factor for value in box), name)  # type: ignore[arg-type]
+    return image
+
+
+def _decode(data: bytes, header: Header, factor: int) -> np.ndarray | None:
+    """RGB pixels, None for what OpenCV does not know; plain JPEGs by the faster way to the same pixels."""
+    upright = header.kind == "JPEG" and header.orientation == 1 and header.channels in (1, 3)
+    if upright and factor == 1 and header.width * header.height <= MAX_PIXELS:
+        # One with a flaw goes on to OpenCV, which forgives more.
+        with contextlib.suppress(ValueError):
+            return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
+    return cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[factor])
+
+
+def _fraction(header: Header, box: Box | None, enough: int) -> int:
+    """The largest of 8, 4, 2 and 1 by which the sides of a JPEG, or of the box in it, may be divided."""
+    if header.kind != "JPEG":
+        return 1
+    side = min(header.width, header.height) if box is None else min(box[2] - box[0], box[3] - box[1])
+    return next((factor for factor in (8, 4, 2) if side >= factor * enough), 1)
 
 
 def crop(image: np.ndarray, box: Box, name: str = "image") -> np.ndarray:

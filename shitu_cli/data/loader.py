@@ -10,6 +10,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -54,15 +55,20 @@ class _Reader:
         """One batch per group; `seed` starts each picture's own random numbers, None means none are used."""
         if self.workers == 0:
             for group in groups:
-                yield self._assemble(group, [self._load(_numbered(group), seed)])
+                stack = _Stack(len(group))
+                self._load(_numbered(group), 0, stack, seed)
+                yield self._assemble(group, stack)
             return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="shitu-loader")
-        waiting: deque[tuple[Sequence[int], list[Future[list[np.ndarray | None]]]]] = deque()
+        waiting: deque[tuple[Sequence[int], _Stack, list[Future[None]]]] = deque()
         try:
             for group in groups:
-                numbered = _numbered(group)
-                parts = [numbered[start : start + CHUNK] for start in range(0, len(group), CHUNK)]
-                waiting.append((group, [pool.submit(self._load, part, seed) for part in parts]))
+                numbered, stack = _numbered(group), _Stack(len(group))
+                parts = [
+                    pool.submit(self._load, numbered[start : start + CHUNK], start, stack, seed)
+                    for start in range(0, len(group), CHUNK)
+                ]
+                waiting.append((group, stack, parts))
                 if len(waiting) > AHEAD:
                     yield self._finish(*waiting.popleft())
             while waiting:
@@ -70,34 +76,57 @@ class _Reader:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _finish(self, group: Sequence[int], futures: list[Future[list[np.ndarray | None]]]) -> Batch:
-        return self._assemble(group, [future.result() for future in futures])
+    def _finish(self, group: Sequence[int], stack: _Stack, parts: list[Future[None]]) -> Batch:
+        for part in parts:
+            part.result()
+        return self._assemble(group, stack)
 
-    def _load(self, group: Sequence[tuple[int, int]], seed: tuple[int, ...] | None) -> list[np.ndarray | None]:
-        loaded: list[np.ndarray | None] = []
-        for index, repeat in group:
+    def _load(self, group: Sequence[tuple[int, int]], start: int, stack: _Stack, seed: tuple[int, ...] | None) -> None:
+        """Put the pictures of `group` into their places, from `start` on."""
+        for place, (index, repeat) in enumerate(group, start):
             rng = NO_RANDOMNESS if seed is None else np.random.default_rng((*seed, index, repeat))
             try:
-                loaded.append(self.dataset.load(index, rng))
+                stack.put(place, self.dataset.load(index, rng))
             except DataError as error:
                 if self.on_error != "skip":
                     raise
                 self.skipped[index] = error.message
-                loaded.append(None)
-        return loaded
 
-    def _assemble(self, group: Sequence[int], parts: Sequence[Sequence[np.ndarray | None]]) -> Batch:
-        images = [image for part in parts for image in part]
-        kept = np.asarray([index for index, image in zip(group, images, strict=True) if image is not None], np.int64)
-        present = [image for image in images if image is not None]
-        shapes = {image.shape for image in present}
-        if len(shapes) > 1:
+    def _assemble(self, group: Sequence[int], stack: _Stack) -> Batch:
+        if len(stack.shapes) > 1:
             raise DataError(
-                f"the transforms leave pictures of different sizes: {', '.join(str(s) for s in sorted(shapes)[:3])}",
+                "the transforms leave pictures of different sizes: "
+                + ", ".join(str(shape) for shape in sorted(stack.shapes)[:3]),
                 hint="end transform_ops with a ResizeImage of a fixed size or a crop",
             )
-        stacked = np.stack(present) if present else np.empty((0, 1, 1, 3), np.uint8)
-        return Batch(stacked, self.dataset.labels[kept], kept)
+        kept = np.asarray(group, np.int64)[stack.filled]
+        return Batch(stack.images(), self.dataset.labels[kept], kept)
+
+
+class _Stack:
+    """The pictures of one batch in one array, filled by several threads while each picture is still in the cache."""
+
+    def __init__(self, count: int) -> None:
+        self.filled = np.zeros(count, bool)
+        self.shapes: set[tuple[int, ...]] = set()
+        self._array: np.ndarray | None = None
+        self._lock = Lock()
+
+    def put(self, place: int, image: np.ndarray) -> None:
+        with self._lock:
+            self.shapes.add(image.shape)
+            if self._array is None:
+                self._array = np.empty((len(self.filled), *image.shape), image.dtype)
+            array = self._array
+        if image.shape == array.shape[1:]:
+            array[place] = image
+            self.filled[place] = True
+
+    def images(self) -> np.ndarray:
+        """Those that were put, in order."""
+        if self._array is None:
+            return np.empty((0, 1, 1, 3), np.uint8)
+        return self._array if self.filled.all() else self._array[self.filled]
 
 
 def _numbered(group: Sequence[int]) -> list[tuple[int, int]]:

@@ -37,10 +37,10 @@ class Normalization:
     std: tuple[float, float, float]
     scale: float = 1 / 255
 
-    def table(self) -> np.ndarray:
-        """float32 [256, 3]: the value of each byte in each channel."""
-        pixels = np.arange(256, dtype=np.float32)[:, None] * np.float32(self.scale)
-        return (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [3] each: what a pixel is multiplied by, and what is added then."""
+        std = np.asarray(self.std, np.float64)
+        return (self.scale / std).astype(np.float32), (-np.asarray(self.mean) / std).astype(np.float32)
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -58,13 +58,22 @@ def resize(image: np.ndarray, width: int, height: int, interpolation: str | None
 
 
 class DecodeImage:
-    """Stands for the decoding that the loader has done."""
+    """Stands for the decoding that the loader has done.
+
+    `reduced` lets it decode JPEGs that are much larger than needed at a fraction of their size.
+    """
 
     def __init__(
-        self, to_rgb: bool = True, to_np: bool = False, channel_first: bool = False, backend: str = "cv2"
+        self,
+        to_rgb: bool = True,
+        to_np: bool = False,
+        channel_first: bool = False,
+        backend: str = "cv2",
+        reduced: bool = False,
     ) -> None:
         if not to_rgb or channel_first:
             raise ValueError("pictures are RGB, height x width x channels here: to_rgb True, channel_first False")
+        self.reduced = reduced
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return image
@@ -248,8 +257,8 @@ class NormalizeImage:
         self.values = Normalization(three[0], three[1], value)  # type: ignore[arg-type]
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        table = self.values.table()
-        return np.stack([table[image[:, :, channel], channel] for channel in range(3)], axis=2)
+        factor, shift = self.values.affine()
+        return image * factor + shift
 
 
 class Normalize(NormalizeImage):
@@ -304,13 +313,20 @@ TRANSFORMS: dict[str, Callable[..., Op]] = {
 }
 
 
+AMPLE = 1.5  # times the side that the network sees: finer detail is lost to resizing, or to a crop's variety
+
+
 class Transform:
-    """A list of operations. `normalize` is what the batch still needs, None when pictures leave as float32."""
+    """A list of operations. `normalize` is what the batch still needs, None when pictures leave as float32.
+
+    `enough` is the short side from which on decoding may leave pixels out, None where it may not.
+    """
 
     def __init__(self, ops: Sequence[Op]) -> None:
         at = next((n for n, op in enumerate(ops) if isinstance(op, NormalizeImage)), len(ops))
         self.before = [op for op in ops[:at] if not isinstance(op, (DecodeImage, ToTensor, ToCHWImage))]
         self.after = [op for op in ops[at + 1 :] if not isinstance(op, ToCHWImage)]
+        self.enough = _enough(ops)
         self._normalize = ops[at] if at < len(ops) else None
         self.normalize: Normalization | None = None
         if isinstance(self._normalize, NormalizeImage) and not self.after:
@@ -337,6 +353,17 @@ class Transform:
         for op in self.after:
             image = op(image, rng)
         return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def _enough(ops: Sequence[Op]) -> int | None:
+    if not any(isinstance(op, DecodeImage) and op.reduced for op in ops):
+        return None
+    # The first operation that depends on the size decides; others than these count in pixels of the whole picture.
+    sizing = (ResizeImage, RandCropImage, RandCropImageV2, CropImage, Pad)
+    first = next((op for op in ops if isinstance(op, sizing)), None)
+    if isinstance(first, ResizeImage):
+        return math.ceil(AMPLE * (first.short or max(first.size or ())))
+    return math.ceil(AMPLE * max(first.size)) if isinstance(first, RandCropImage) else None
 
 
 def build_transforms(ops: Sequence[Component], where: str = "transform_ops") -> Transform:

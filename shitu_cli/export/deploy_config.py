@@ -31,6 +31,7 @@ def deploy_config(ops: Sequence[Component], *, name: str, normalized_inside: boo
             return None, f"no inference.yml: PaddleX knows no {op.name} (only ResizeImage and NormalizeImage)"
     if [next(iter(step)) for step in steps] != ["ResizeImage", "NormalizeImage"]:
         return None, "no inference.yml: PaddleX needs ResizeImage, then NormalizeImage"
+    reduced = any(op.name == "DecodeImage" and op.args.get("reduced") for op in ops)
     values = {
         "Global": {"model_name": name},
         "PreProcess": {"transform_ops": [*steps, {"ToCHWImage": None}]},
@@ -42,6 +43,8 @@ def deploy_config(ops: Sequence[Component], *, name: str, normalized_inside: boo
         if normalized_inside
         else "features leave the graph at any length; shitu and PaddleX normalise them after it (--normalize: inside)"
     )
+    if reduced:
+        remark += "; PaddleX decodes whole pictures where this program reduces large ones, so features differ a little"
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None), remark
 
 

@@ -57,7 +57,8 @@ class Extractor:
     @property
     def fingerprint(self) -> str:
         """Identifies weights and preprocessing: features compare only where it is the same."""
-        ops = ";".join(f"{op.name}{sorted(op.args.items())}" for op in self.transform_ops if op.name != "DecodeImage")
+        decisive = [op for op in self.transform_ops if op.name != "DecodeImage" or op.args.get("reduced")]
+        ops = ";".join(f"{op.name}{sorted(op.args.items())}" for op in decisive)
         return f"{self.engine.fingerprint}/{ops}"
 
     def extract(self, images: Iterable[Picture], *, normalize: bool = True) -> np.ndarray:
@@ -106,8 +107,8 @@ class _Pictures:
         if isinstance(image, np.ndarray):
             return self.transform(_checked(image), rng)
         if isinstance(image, Cropped):
-            return self.transform(decode_image(image.path, box=image.box), rng)
-        return self.transform(decode_image(image), rng)
+            return self.transform(decode_image(image.path, box=image.box, enough=self.transform.enough), rng)
+        return self.transform(decode_image(image, enough=self.transform.enough), rng)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -75,7 +75,68 @@ def test_broken_files_are_named(content: bytes | None, message: str, tmp_path: P
     assert caught.value.message.startswith(str(path)) and message in caught.value.message
 
 
+def jpeg(width: int, height: int, channels: int = 3, **settings: int) -> bytes:
+    """A smooth picture of these sides."""
+    small = np.random.default_rng(3).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    flags = [value for name, n in settings.items() for value in (getattr(cv2, f"IMWRITE_JPEG_{name}"), n)]
+    return cv2.imencode(".jpg", picture if channels == 3 else picture[:, :, 0], flags)[1].tobytes()
+
+
+def test_jpegs_have_the_pixels_that_opencv_gives() -> None:
+    for n, data in enumerate(
+        [jpeg(61, 47), jpeg(61, 47, 1), jpeg(40, 30, PROGRESSIVE=1), jpeg(33, 21, SAMPLING_FACTOR=0x411111)]
+    ):
+        plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        np.testing.assert_array_equal(decode_image(data), plain[:, :, ::-1], err_msg=str(n))
+
+
+def test_flawed_jpegs_are_judged_by_opencv() -> None:
+    data = jpeg(200, 160)
+    with pytest.raises(DataError, match="not a picture that can be decoded"):
+        decode_image(data[: len(data) // 2])
+    flawed = bytearray(data)
+    flawed[len(data) // 2 : len(data) // 2 + 40] = bytes(range(40))
+    plain = cv2.imdecode(np.frombuffer(bytes(flawed), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decode_image(bytes(flawed)), plain[:, :, ::-1])
+
+
+def test_large_jpegs_are_decoded_at_a_fraction_where_that_is_enough() -> None:
+    data = jpeg(640, 480)
+    whole = decode_image(data)
+    for enough, factor in [(241, 1), (240, 2), (121, 2), (120, 4), (60, 8), (10, 8)]:
+        image = decode_image(data, enough=enough)
+        assert image.shape == (480 // factor, 640 // factor, 3), enough
+        averaged = cv2.resize(whole, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(image.astype(int) - averaged).mean() < 2, enough
+    # A box decides by its own size, and stays where it is.
+    box = (40.0, 80.0, 440.0, 380.0)
+    part = decode_image(data, box=box, enough=150)
+    assert part.shape == (150, 200, 3)
+    averaged = cv2.resize(decode_image(data, box=box), (200, 150), interpolation=cv2.INTER_AREA)
+    assert np.abs(part.astype(int) - averaged).mean() < 2
+    assert decode_image(data, box=box, enough=151).shape == (300, 400, 3)
+    png = cv2.imencode(".png", whole)[1].tobytes()
+    assert decode_image(png, enough=10).shape == whole.shape
+
+
 # ----------------------------------------------------------------------------------------------- transforms
+
+
+@pytest.mark.parametrize(
+    ("ops", "enough"),
+    [
+        ([Component("RandCropImage", {"size": [80, 96]})], 144),
+        ([Component("RandFlipImage", {}), Component("ResizeImage", {"size": 64})], 96),
+        ([Component("ResizeImage", {"resize_short": 100}), Component("CropImage", {"size": 80})], 150),
+        ([Component("CropImage", {"size": 80}), Component("ResizeImage", {"size": 64})], None),
+        ([Component("Pad", {"padding": 5}), Component("ResizeImage", {"size": 64})], None),
+        ([], None),
+    ],
+)
+def test_how_many_pixels_are_enough(ops: list[Component], enough: int | None) -> None:
+    assert build_transforms([Component("DecodeImage", {"reduced": True}), *ops]).enough == enough
+    assert build_transforms([Component("DecodeImage", {}), *ops]).enough is None
 
 
 def test_golden_transforms(golden_dir: Path, shared_dir: Path) -> None:

@@ -59,12 +59,15 @@ class ConvBNAct(nn.Layer):
         )
         self.bn = nn.BatchNorm2D(out_channels, weight_attr=_norm_attr(lr_mult), bias_attr=_norm_attr(lr_mult))
         self.depthwise = groups == in_channels == out_channels and groups > 1
-        self.stride = stride
+        self.stride, self.groups = stride, groups
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if not kernels.usable(self, x):
             return ACTIVATIONS[self.act](self.bn(self.conv(x)))
-        y = kernels.depthwise_conv(x, self.conv.weight, self.stride) if self.depthwise else self.conv(x)
+        if self.depthwise:
+            y = kernels.depthwise_conv(x, self.conv.weight, self.stride)
+        else:
+            y = kernels.conv(x, self.conv.weight, self.stride) if self.groups == 1 else self.conv(x)
         return kernels.batch_norm_act(y, self.bn, self.act)
 
 

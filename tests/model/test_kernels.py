@@ -49,6 +49,51 @@ def test_depthwise_conv_is_paddles(kernel, stride, size):
 
 
 @needs_kernels
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (16, 13)])
+def test_conv_is_paddles(kernel, stride, size):
+    random = np.random.RandomState(1)
+    x = random.standard_normal((3, 5, *size)).astype("float32")
+    w = random.standard_normal((4, 5, kernel, kernel)).astype("float32")
+    got = gradients(lambda x, w: kernels.conv(x, w, stride), [x, w])
+    want = gradients(lambda x, w: F.conv2d(x, w, stride=stride, padding=kernel // 2), [x, w])
+    assert_close(got, want)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_conv_of_pictures_gives_the_weights_gradient_alone(kernel):
+    x, w = paddle.randn([2, 3, 8, 8]), paddle.randn([4, 3, kernel, kernel])
+    w.stop_gradient = False
+    kernels.conv(x, w, 1).sum().backward()
+    got = w.grad.numpy()
+    w.clear_gradient()
+    F.conv2d(x, w, padding=kernel // 2).sum().backward()
+    assert x.grad is None
+    assert_close([got], [w.grad.numpy()])
+
+
+@needs_kernels
+def test_several_threads_give_paddles_values_and_the_same_bits_again(tmp_path):
+    code = (
+        "from shitu_cli.model.runtime import setup_paddle; setup_paddle('cpu', threads=3)\n"
+        "import paddle, paddle.nn.functional as F; from shitu_cli.model import kernels\n"
+        "x, w, d = paddle.randn([7, 6, 5, 5]), paddle.randn([8, 6, 3, 3]), paddle.randn([6, 1, 5, 5])\n"
+        "w.stop_gradient = d.stop_gradient = False\n"
+        "def run(conv, depthwise):\n"
+        "    (conv(depthwise(x, d), w) ** 2).sum().backward()\n"
+        "    grads = [w.grad.clone(), d.grad.clone()]; w.clear_grad(); d.clear_grad(); return grads\n"
+        "ours = [run(lambda x, w: kernels.conv(x, w, 1), lambda x, d: kernels.depthwise_conv(x, d, 1)) for _ in '12']\n"
+        "want = run(lambda x, w: F.conv2d(x, w, padding=1), lambda x, d: F.conv2d(x, d, padding=2, groups=6))\n"
+        "assert all((a == b).all().item() for a, b in zip(*ours))\n"
+        "assert all(float((a - b).abs().max() / b.abs().max()) < 1e-5 for a, b in zip(ours[0], want)); print('equal')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "equal", done.stderr
+
+
+@needs_kernels
 @pytest.mark.parametrize("act", [None, "relu", "hardswish"])
 def test_batch_norm_with_activation_is_paddles(act):
     random = np.random.RandomState(2)

@@ -63,6 +63,11 @@ def depthwise_conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> padd
     return _DepthwiseConv.apply(x, weight, stride)
 
 
+def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
+    """conv2d(x [N, C, H, W], weight [A, C, k, k]) with padding k // 2."""
+    return _Conv.apply(x, weight, stride)
+
+
 def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> paddle.Tensor:
     """act(bn(x)) in training mode; updates the running statistics of `bn` as it would itself."""
     if act not in ACTIVATIONS or bn.weight is None or bn.bias is None:
@@ -87,12 +92,14 @@ def _only(wanted: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor 
 class _DepthwiseConv(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
-        from shitu_cli.model.kernels import loops
+        from shitu_cli.model.kernels import loops, small_maps
 
         n, c, h, w = x.shape
         y = paddle.empty([n, c, (h - 1) // stride + 1, (w - 1) // stride + 1], dtype="float32")
-        run = loops.depthwise_forward if stride == 1 else loops.strided_forward
-        run(array(x), array(weight), array(y))
+        if small_maps.worthwhile(h, w, weight.shape[2]):
+            small_maps.forward(array(x), array(weight), stride, array(y))
+        else:
+            loops.depthwise_forward(array(x), array(weight), stride, array(y))
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         ctx.wanted = [not t.stop_gradient for t in (x, weight)]
@@ -100,13 +107,47 @@ class _DepthwiseConv(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        from shitu_cli.model.kernels import loops
+        from shitu_cli.model.kernels import loops, small_maps
 
         x, weight = ctx.saved_tensor()
         dx, dw = paddle.empty_like(x), paddle.empty_like(weight)
-        run = loops.depthwise_backward if ctx.stride == 1 else loops.strided_backward
-        run(array(x), array(weight), array(dy), array(dx), array(dw))
+        if small_maps.worthwhile(x.shape[2], x.shape[3], weight.shape[2]):
+            run = small_maps.backward
+        else:
+            run = loops.depthwise_backward
+        run(array(x), array(weight), ctx.stride, array(dy), array(dx), array(dw))
         return _only(ctx.wanted, dx, dw)
+
+
+class _Conv(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
+        from shitu_cli.model.kernels import products
+
+        n, _, h, w = x.shape
+        y = paddle.empty([n, weight.shape[0], (h - 1) // stride + 1, (w - 1) // stride + 1], dtype="float32")
+        pad = weight.shape[2] // 2
+        if pad == 0 and stride == 1:
+            products.pointwise_forward(array(x), array(weight), array(y))
+        else:
+            products.dense_forward(array(x), array(weight), stride, pad, array(y))
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.pad = stride, pad
+        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        from shitu_cli.model.kernels import products
+
+        x, weight = ctx.saved_tensor()
+        gradients = _only(ctx.wanted, paddle.empty_like(x), paddle.empty_like(weight))
+        dx, dw = (None if gradient is None else array(gradient) for gradient in gradients)
+        if ctx.pad == 0 and ctx.stride == 1:
+            products.pointwise_backward(array(x), array(weight), array(dy), dx, dw)
+        else:
+            products.dense_backward(array(x), array(weight), ctx.stride, ctx.pad, array(dy), dx, dw)
+        return gradients
 
 
 class _BatchNormAct(PyLayer):

@@ -5,8 +5,8 @@ the second-level cache, and sums over the batch need no locks.
 
 A map is copied into a buffer with its padding. Seen as one long row, tap (i, j) of a stride 1 convolution is then
 a constant shift, so the inner loops run over whole maps (a map of 7 x 7 has 77 steps, not 7 times 7) and turn
-into full vector instructions; the few columns that mix two rows are computed and thrown away. For stride 2 the
-even and odd rows and columns go to four such buffers.
+into full vector instructions; the few columns that mix two rows are computed and thrown away, and so is what a
+stride leaves out.
 """
 
 # mypy: disable-error-code="assignment,operator"
@@ -20,6 +20,7 @@ from numba import prange
 
 from shitu_cli.compiled import compiled as cached_njit
 
+U = np.uintp  # an index known not to be negative: only with those do loops with offsets become vector instructions
 ACT_NONE, ACT_RELU, ACT_HARDSWISH = 0, 1, 2
 
 
@@ -73,17 +74,28 @@ def _row_dots(dw: np.ndarray, d: np.ndarray, x: np.ndarray, shift: int, count: i
 
 
 @compiled()
-def _pad(buffer: np.ndarray, plane: np.ndarray, pad: int, width: int) -> None:
-    """Copy a map into the interior of its padded row; the border keeps its zeros."""
+def _pad(buffer: np.ndarray, plane: np.ndarray, pad: int, width: int, stride: int) -> None:
+    """Copy a map into its padded row, `stride` apart each way; what lies between keeps its zeros."""
+    step = U(stride)
     for r in range(plane.shape[0]):
-        start = (r + pad) * width + pad
-        for c in range(plane.shape[1]):
-            buffer[start + c] = plane[r, c]
+        start = U((r * stride + pad) * width + pad)
+        for q in range(plane.shape[1]):
+            buffer[start + U(q) * step] = plane[r, q]
+
+
+@compiled()
+def _crop(plane: np.ndarray, rows: np.ndarray, width: int, stride: int) -> None:
+    """Take a map out of rows of `width`, of each row every `stride`-th pixel."""
+    step = U(stride)
+    for r in range(plane.shape[0]):
+        start = U(r * width)
+        for q in range(plane.shape[1]):
+            plane[r, q] = rows[start + U(q) * step]
 
 
 @compiled(parallel=True)
-def depthwise_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
-    """y = depthwise convolution of x with w [C, 1, k, k], stride 1, same padding."""
+def depthwise_forward(x: np.ndarray, w: np.ndarray, stride: int, y: np.ndarray) -> None:
+    """y = depthwise convolution of x with w [C, 1, k, k], padding k // 2."""
     n_images, channels, height, width = x.shape
     k = w.shape[2]
     pad = k // 2
@@ -92,18 +104,24 @@ def depthwise_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
         xp = np.zeros((height + 2 * pad) * row + k, np.float32)
         acc = np.empty(height * row, np.float32)
         for n in range(n_images):
-            _pad(xp, x[n, c], pad, row)
+            _pad(xp, x[n, c], pad, row, 1)
             acc[:] = 0
             for i in range(k):
                 _row_taps(acc, xp, w[c, 0, i], i * row, height * row)
-            for r in range(height):
-                for q in range(width):
-                    y[n, c, r, q] = acc[r * row + q]
+            if stride == 1:  # a constant makes it a plain copy
+                _crop(y[n, c], acc, row, 1)
+            else:
+                _crop(y[n, c], acc, row * stride, stride)
 
 
 @compiled(parallel=True)
-def depthwise_backward(x: np.ndarray, w: np.ndarray, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
-    """Gradients of depthwise_forward; dw is overwritten."""
+def depthwise_backward(
+    x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray
+) -> None:
+    """Gradients of depthwise_forward; dw is overwritten.
+
+    With a stride, dy is spread over the map, zeros between: the work of stride 1, but all of it vector instructions.
+    """
     n_images, channels, height, width = x.shape
     k = w.shape[2]
     pad = k // 2
@@ -116,100 +134,21 @@ def depthwise_backward(x: np.ndarray, w: np.ndarray, dy: np.ndarray, dx: np.ndar
         part = np.empty(k, np.float32)
         flipped = np.ascontiguousarray(w[c, 0, ::-1, ::-1])
         for n in range(n_images):
-            _pad(dp, dy[n, c], pad, row)
+            if stride == 1:
+                _pad(dp, dy[n, c], pad, row, 1)
+            else:
+                _pad(dp, dy[n, c], pad, row, stride)
             acc[:] = 0
             for i in range(k):
                 _row_taps(acc, dp, flipped[i], i * row, height * row)
-            for r in range(height):
-                for q in range(width):
-                    dx[n, c, r, q] = acc[r * row + q]
-            _pad(xp, x[n, c], pad, row)
+            _crop(dx[n, c], acc, row, 1)
+            _pad(xp, x[n, c], pad, row, 1)
             inner = dp[pad * row + pad :]
             for i in range(k):
                 part[:] = 0
                 _row_dots(part, inner, xp, i * row, height * row - 2 * pad)
                 for j in range(k):
                     total[i, j] += part[j]
-        for i in range(k):
-            for j in range(k):
-                dw[c, 0, i, j] = total[i, j]
-
-
-@compiled()
-def _split(phases: np.ndarray, plane: np.ndarray, pad: int, width: int) -> None:
-    """Copy a map into four rows by parity of its padded row and column."""
-    for r in range(plane.shape[0]):
-        pr = r + pad
-        for parity in range(2):
-            first = (parity + pad) & 1  # the first column of this parity
-            target = phases[pr & 1, parity]
-            start = (pr >> 1) * width + ((first + pad) >> 1)
-            for m in range((plane.shape[1] - first + 1) >> 1):
-                target[start + m] = plane[r, first + 2 * m]
-
-
-@compiled(parallel=True)
-def strided_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
-    """y = depthwise convolution of x with w [C, 1, k, k], stride 2, padding k // 2."""
-    n_images, channels = x.shape[0], x.shape[1]
-    out_h, out_w = y.shape[2], y.shape[3]
-    k = w.shape[2]
-    pad = k // 2
-    row = out_w + pad + 1
-    size = (out_h + pad + 1) * row + k
-    for c in prange(channels):
-        phases = np.zeros((2, 2, size), np.float32)
-        acc = np.empty(out_h * row, np.float32)
-        for n in range(n_images):
-            _split(phases, x[n, c], pad, row)
-            acc[:] = 0
-            for i in range(k):
-                for j in range(k):
-                    src = phases[i & 1, j & 1][(i >> 1) * row + (j >> 1) :]
-                    tap = w[c, 0, i, j]
-                    for m in range(out_h * row):
-                        acc[m] += tap * src[m]
-            for r in range(out_h):
-                for q in range(out_w):
-                    y[n, c, r, q] = acc[r * row + q]
-
-
-@compiled(parallel=True)
-def strided_backward(x: np.ndarray, w: np.ndarray, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
-    """Gradients of strided_forward; dw is overwritten."""
-    n_images, channels, height, width = x.shape
-    out_h, out_w = dy.shape[2], dy.shape[3]
-    k = w.shape[2]
-    pad = k // 2
-    row = out_w + pad + 1
-    size = (out_h + pad + 1) * row + k
-    for c in prange(channels):
-        phases = np.zeros((2, 2, size), np.float32)
-        back = np.empty((2, 2, size), np.float32)
-        grad = np.zeros(out_h * row, np.float32)
-        total = np.zeros((k, k), np.float64)
-        for n in range(n_images):
-            _split(phases, x[n, c], pad, row)
-            for r in range(out_h):
-                for q in range(out_w):
-                    grad[r * row + q] = dy[n, c, r, q]
-            back[:] = 0
-            for i in range(k):
-                for j in range(k):
-                    start = (i >> 1) * row + (j >> 1)
-                    src = phases[i & 1, j & 1][start:]
-                    dst = back[i & 1, j & 1][start:]
-                    tap = w[c, 0, i, j]
-                    dot = np.float32(0)
-                    for m in range(out_h * row):
-                        dst[m] += tap * grad[m]
-                        dot += src[m] * grad[m]
-                    total[i, j] += dot
-            for r in range(height):
-                pr = r + pad
-                for q in range(width):
-                    pq = q + pad
-                    dx[n, c, r, q] = back[pr & 1, pq & 1, (pr >> 1) * row + (pq >> 1)]
         for i in range(k):
             for j in range(k):
                 dw[c, 0, i, j] = total[i, j]

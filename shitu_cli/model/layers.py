@@ -14,6 +14,8 @@ from shitu_cli.errors import ConfigError
 from shitu_cli.model import kernels
 from shitu_cli.model.construct import construct
 
+Attribute = ParamAttr | bool | None
+
 ACTIVATIONS: dict[str | None, Callable[[paddle.Tensor], paddle.Tensor]] = {
     None: lambda x: x,
     "hardswish": F.hardswish,
@@ -27,11 +29,57 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
+class Conv2D(nn.Conv2D):
+    """Paddle's convolution with 'same' padding; in CPU training a compiled kernel of the same values (`kernels`).
+
+    The class keeps Paddle's name, which the names of parameters are made from.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        weight_attr: Attribute = None,
+        bias_attr: Attribute = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=(kernel - 1) // 2,
+            groups=groups,
+            weight_attr=weight_attr,
+            bias_attr=bias_attr,
+        )
+        self.stride = stride
+        depthwise = groups == in_channels == out_channels
+        self.kernel = kernels.conv if groups == 1 else kernels.depthwise_conv if depthwise else None
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if self.kernel is None or not kernels.usable(self, x):
+            return super().forward(x)
+        y = self.kernel(x, self.weight, self.stride)
+        return y if self.bias is None else y + self.bias.reshape([1, -1, 1, 1])
+
+
+class Linear(nn.Linear):
+    """Paddle's linear layer; in CPU training on the same library as the convolutions."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if not kernels.usable(self, x):
+            return super().forward(x)
+        y = kernels.linear(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
 class ConvBNAct(nn.Layer):
     """Convolution without bias, batch norm without weight decay, activation; 'same' padding.
 
-    In CPU training the depthwise convolution and the norm with its activation run as compiled kernels with the
-    same values (`kernels`); everywhere else Paddle's own operators run.
+    In CPU training the norm with its activation runs as a compiled kernel too.
     """
 
     def __init__(
@@ -47,28 +95,15 @@ class ConvBNAct(nn.Layer):
     ) -> None:
         super().__init__()
         self.act = act
-        self.conv = nn.Conv2D(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding=(kernel - 1) // 2,
-            groups=groups,
-            weight_attr=ParamAttr(initializer=init, learning_rate=lr_mult),
-            bias_attr=False,
-        )
+        weight_attr = ParamAttr(initializer=init, learning_rate=lr_mult)
+        self.conv = Conv2D(in_channels, out_channels, kernel, stride, groups, weight_attr, bias_attr=False)
         self.bn = nn.BatchNorm2D(out_channels, weight_attr=_norm_attr(lr_mult), bias_attr=_norm_attr(lr_mult))
-        self.depthwise = groups == in_channels == out_channels and groups > 1
-        self.stride, self.groups = stride, groups
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        if not kernels.usable(self, x):
-            return ACTIVATIONS[self.act](self.bn(self.conv(x)))
-        if self.depthwise:
-            y = kernels.depthwise_conv(x, self.conv.weight, self.stride)
-        else:
-            y = kernels.conv(x, self.conv.weight, self.stride) if self.groups == 1 else self.conv(x)
-        return kernels.batch_norm_act(y, self.bn, self.act)
+        y = self.conv(x)
+        if kernels.usable(self, y):
+            return kernels.batch_norm_act(y, self.bn, self.act)
+        return ACTIVATIONS[self.act](self.bn(y))
 
 
 class SqueezeExcite(nn.Layer):
@@ -80,8 +115,8 @@ class SqueezeExcite(nn.Layer):
         super().__init__()
         attr = ParamAttr(learning_rate=lr_mult)
         self.slope, self.offset = slope, offset
-        self.conv1 = nn.Conv2D(channels, channels // reduction, 1, weight_attr=attr, bias_attr=attr)
-        self.conv2 = nn.Conv2D(channels // reduction, channels, 1, weight_attr=attr, bias_attr=attr)
+        self.conv1 = Conv2D(channels, channels // reduction, 1, weight_attr=attr, bias_attr=attr)
+        self.conv2 = Conv2D(channels // reduction, channels, 1, weight_attr=attr, bias_attr=attr)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         s = F.relu(self.conv1(F.adaptive_avg_pool2d(x, 1)))

@@ -11,7 +11,7 @@ from paddle import ParamAttr, nn
 
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Level
-from shitu_cli.model.layers import ConvBNAct, parameter_attr
+from shitu_cli.model.layers import Conv2D, ConvBNAct, Linear, parameter_attr
 
 Attr = Mapping[str, Any] | bool | None
 
@@ -23,7 +23,7 @@ class FC(nn.Layer):
         super().__init__()
         self.in_size, self.feature_size = embedding_size, class_num
         weight = parameter_attr("Arch.Neck.weight_attr", weight_attr, nn.initializer.XavierNormal())
-        self.fc = nn.Linear(embedding_size, class_num, weight, parameter_attr("Arch.Neck.bias_attr", bias_attr))
+        self.fc = Linear(embedding_size, class_num, weight, parameter_attr("Arch.Neck.bias_attr", bias_attr))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.fc(x)
@@ -51,7 +51,7 @@ class VehicleNeck(nn.Layer):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.in_size, self.feature_size = in_channels, out_channels
-        self.conv = nn.Conv2D(in_channels, out_channels, 1)
+        self.conv = Conv2D(in_channels, out_channels, 1)
         self.flatten = nn.Flatten()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -65,7 +65,7 @@ class FCBN(nn.Layer):
         super().__init__()
         self.in_size, self.feature_size = embedding_size, class_num
         weight = ParamAttr(initializer=nn.initializer.XavierNormal())
-        self.fc = nn.Linear(embedding_size, class_num, weight_attr=weight, bias_attr=False)
+        self.fc = Linear(embedding_size, class_num, weight_attr=weight, bias_attr=False)
         self.feat_bn = nn.BatchNorm1D(class_num)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -97,7 +97,7 @@ class FPN(nn.Layer):
                 f"Arch.Neck.levels: got {self.level_count}, the backbone has {len(backbone.levels)} stages"
             )
         self.levels = backbone.levels[-self.level_count :]
-        self.lateral = nn.LayerList([nn.Conv2D(level.channels, self.channels, 1) for level in self.levels])
+        self.lateral = nn.LayerList([Conv2D(level.channels, self.channels, 1) for level in self.levels])
         self.smooth = nn.LayerList(
             [
                 nn.Sequential(
@@ -109,7 +109,7 @@ class FPN(nn.Layer):
         )
         pooled = self.channels * len(self.levels)
         weight = ParamAttr(initializer=nn.initializer.XavierNormal())
-        self.fc = nn.Linear(self.in_size + pooled, self.feature_size, weight_attr=weight)
+        self.fc = Linear(self.in_size + pooled, self.feature_size, weight_attr=weight)
 
     def forward(self, x: paddle.Tensor, maps: Sequence[paddle.Tensor]) -> paddle.Tensor:
         """x [N, embedding_size] and the map of each level, fine to coarse."""

@@ -62,6 +62,13 @@ def test_conv_is_paddles(kernel, stride, size):
 
 
 @needs_kernels
+def test_linear_is_paddles():
+    random = np.random.RandomState(1)
+    x, w = random.standard_normal((5, 7)).astype("float32"), random.standard_normal((7, 3)).astype("float32")
+    assert_close(gradients(kernels.linear, [x, w]), gradients(F.linear, [x, w]))
+
+
+@needs_kernels
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_conv_of_pictures_gives_the_weights_gradient_alone(kernel):
     x, w = paddle.randn([2, 3, 8, 8]), paddle.randn([4, 3, kernel, kernel])

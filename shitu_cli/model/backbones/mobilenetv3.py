@@ -9,7 +9,7 @@ import paddle
 from paddle import nn
 
 from shitu_cli.model.backbones.base import Backbone, Level, Step
-from shitu_cli.model.layers import ConvBNAct, DownscaleDropout, SqueezeExcite, make_divisible
+from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SqueezeExcite, make_divisible
 
 # Kernel, expanded channels, channels out, squeeze-excite, activation, stride.
 Row = tuple[int, int, int, bool, str, int]
@@ -92,11 +92,11 @@ class MobileNetV3(Backbone):
         squeezed = make_divisible(class_squeeze * scale)
         self.last_second_conv = ConvBNAct(channels, squeezed, 1)
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
-        self.last_conv = nn.Conv2D(squeezed, class_expand, 1, bias_attr=False)
+        self.last_conv = Conv2D(squeezed, class_expand, 1, bias_attr=False)
         self.hardswish = nn.Hardswish()
         self.dropout = DownscaleDropout(dropout_prob)
         self.flatten = nn.Flatten()
-        self.fc = nn.Linear(class_expand, class_num)
+        self.fc = Linear(class_expand, class_num)
         self.map_channels, self.flat_channels, self.feature_size = squeezed, class_expand, class_num
 
     def steps(self) -> list[Step]:

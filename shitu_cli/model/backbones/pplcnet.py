@@ -10,7 +10,7 @@ from paddle import ParamAttr, nn
 
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Level, Step
-from shitu_cli.model.layers import ConvBNAct, DownscaleDropout, SqueezeExcite, make_divisible
+from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SqueezeExcite, make_divisible
 
 # Per stage: (kernel, channels out at scale 1, squeeze-excite) of each block; the first block of stages 3-6 strides.
 STAGES: dict[str, list[tuple[int, int, bool]]] = {
@@ -78,12 +78,12 @@ class PPLCNet(Backbone):
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
         self.use_last_conv = use_last_conv
         if use_last_conv:
-            self.last_conv = nn.Conv2D(channels, class_expand, 1, bias_attr=False)
+            self.last_conv = Conv2D(channels, class_expand, 1, bias_attr=False)
             self.hardswish = nn.Hardswish()
             self.dropout = DownscaleDropout(dropout_prob)
             channels = class_expand
         self.flatten = nn.Flatten()
-        self.fc = nn.Linear(channels, class_num, weight_attr=ParamAttr(), bias_attr=ParamAttr())
+        self.fc = Linear(channels, class_num, weight_attr=ParamAttr(), bias_attr=ParamAttr())
         self.flat_channels = channels
         self.feature_size = class_num
 

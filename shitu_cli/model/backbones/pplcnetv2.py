@@ -14,7 +14,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from shitu_cli.model.backbones.base import Backbone, Level, Step
-from shitu_cli.model.layers import ConvBNAct, DownscaleDropout, SigmoidExcite, make_divisible
+from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SigmoidExcite, make_divisible
 
 # Channels in, kernel, split pointwise, parallel branches, squeeze-excite, shortcut.
 STAGES: list[tuple[int, int, bool, bool, bool, bool]] = [
@@ -137,11 +137,11 @@ class PPLCNetV2(Backbone):
         self.stages = nn.Sequential(*stages)
         self.map_channels, self.flat_channels = out, class_expand
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
-        self.last_conv = nn.Conv2D(out, class_expand, 1, bias_attr=None if shitu else False)
+        self.last_conv = Conv2D(out, class_expand, 1, bias_attr=None if shitu else False)
         self.act = nn.Identity() if shitu else nn.ReLU()
         self.dropout = DownscaleDropout(dropout_prob)
         self.flatten = nn.Flatten()
-        self.fc = nn.Linear(class_expand, class_num)
+        self.fc = Linear(class_expand, class_num)
         self.feature_size = class_num
 
     def steps(self) -> list[Step]:

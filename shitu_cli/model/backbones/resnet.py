@@ -11,7 +11,7 @@ from paddle import nn
 
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Level, Step
-from shitu_cli.model.layers import ConvBNAct
+from shitu_cli.model.layers import ConvBNAct, Linear
 
 # Blocks per stage.
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -91,7 +91,7 @@ class ResNet(Backbone):
         self.blocks = nn.Sequential(*blocks)
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
         self.flatten = nn.Flatten()
-        self.fc = nn.Linear(channels, class_num)
+        self.fc = Linear(channels, class_num)
         self.channels, self.feature_size = channels, class_num
 
     def steps(self) -> list[Step]:

@@ -48,7 +48,6 @@ def usable(layer: nn.Layer, x: paddle.Tensor) -> bool:
         and paddle.in_dynamic_mode()
         and x.place.is_cpu_place()
         and x.dtype == paddle.float32
-        and x.ndim == 4
         and available()
     )
 
@@ -66,6 +65,11 @@ def depthwise_conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> padd
 def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
     """conv2d(x [N, C, H, W], weight [A, C, k, k]) with padding k // 2."""
     return _Conv.apply(x, weight, stride)
+
+
+def linear(x: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
+    """x [N, A] @ weight [A, B]."""
+    return _Linear.apply(x, weight)
 
 
 def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> paddle.Tensor:
@@ -148,6 +152,30 @@ class _Conv(PyLayer):
         else:
             products.dense_backward(array(x), array(weight), ctx.stride, ctx.pad, array(dy), dx, dw)
         return gradients
+
+
+class _Linear(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
+        from shitu_cli.model.kernels import products
+
+        y = paddle.empty([x.shape[0], weight.shape[1]], dtype="float32")
+        products.product(array(x), array(weight), array(y))
+        ctx.save_for_backward(x, weight)
+        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        from shitu_cli.model.kernels import products
+
+        x, weight = ctx.saved_tensor()
+        dx, dw = paddle.empty_like(x), paddle.empty_like(weight)
+        if ctx.wanted[0]:
+            products.product(array(dy), array(weight).T, array(dx))
+        if ctx.wanted[1]:
+            products.product(array(x).T, array(dy), array(dw))
+        return _only(ctx.wanted, dx, dw)
 
 
 class _BatchNormAct(PyLayer):

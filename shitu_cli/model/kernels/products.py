@@ -21,9 +21,16 @@ from threadpoolctl import ThreadpoolController
 from shitu_cli.model.kernels.loops import compiled
 
 
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out = a @ b."""
+    split(len(a), lambda start, stop: np.matmul(a[start:stop], b, out=out[start:stop]))
+
+
 def pointwise_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
     """y = convolution of x [N, C, H, W] with w [A, C, 1, 1]."""
     xs, ys, matrix = _rows(x), _rows(y), w.reshape(len(w), -1)
+    if xs.shape[2] == 1:
+        return product(xs[:, :, 0], matrix.T, ys[:, :, 0])
     split(len(x), lambda start, stop: np.matmul(matrix, xs[start:stop], out=ys[start:stop]))
 
 
@@ -33,6 +40,12 @@ def pointwise_backward(
     """Gradients of pointwise_forward, each where there is an array for it."""
     xs, dys, matrix = _rows(x), _rows(dy), w.reshape(len(w), -1)
     dxs = None if dx is None else _rows(dx)
+    if xs.shape[2] == 1:
+        if dxs is not None:
+            product(dys[:, :, 0], matrix, dxs[:, :, 0])
+        if dw is not None:
+            product(dys[:, :, 0].T, xs[:, :, 0], dw.reshape(matrix.shape))
+        return
 
     def part(start: int, stop: int) -> np.ndarray | None:
         if dxs is not None:

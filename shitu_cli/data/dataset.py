@@ -18,10 +18,11 @@ from shitu_cli.errors import DataError
 class RecDataset:
     """Pictures of one list with their labels; relative paths of the config count from `base_dir`.
 
-    `labels` int64 [N], `ids` int64 [N] or None, `class_num` the largest label plus one.
+    `labels` int64 [N], `ids` int64 [N] or None, `class_num` the largest label plus one. Up to `keep_bytes` of decoded
+    pictures stay in memory, for training that comes back to them every epoch; they are the same pixels.
     """
 
-    def __init__(self, config: DatasetConfig, base_dir: Path) -> None:
+    def __init__(self, config: DatasetConfig, base_dir: Path, keep_bytes: int = 0) -> None:
         self.config = config
         self.list_path = resolve_path(base_dir, config.cls_label_path)
         self.image_root = resolve_path(base_dir, config.image_root)
@@ -32,6 +33,8 @@ class RecDataset:
         self.labels, self.ids = self.images.labels, self.images.ids
         self.transform = build_transforms(config.transform_ops, f"transform_ops of {self.list_path.name}")
         self.normalization = self.transform.normalize
+        self._room = keep_bytes
+        self._kept: dict[int, np.ndarray] = {}
 
     @property
     def class_num(self) -> int:
@@ -49,10 +52,29 @@ class RecDataset:
 
         Raises DataError naming the file and its line in the list.
         """
+        image = self._kept.get(index)
+        return self.transform(self._decode(index) if image is None else image, rng)
+
+    def _decode(self, index: int) -> np.ndarray:
         # Not self.path: in the training loop the making of a Path is felt.
-        file = os.path.join(self._root, self.images.path(index))
+        file, box = os.path.join(self._root, self.images.path(index)), self.images.box(index)
         try:
-            image = decode_image(file, box=self.images.box(index), enough=self.transform.enough)
+            image = decode_image(file, box=box, enough=self.transform.enough)
         except DataError as error:
             raise DataError(f"{error.message} (picture {index + 1} of {self.list_path})", hint=error.hint) from None
-        return self.transform(image, rng)
+        if image.nbytes <= self._room:  # several threads may pass here at once, and keep a few pictures more
+            self._room -= image.nbytes
+            image = image if box is None else image.copy()  # not the picture around it
+            image.flags.writeable = False  # an operation that changed it in place would change every later epoch
+            self._kept[index] = image
+        return image
+
+
+def spare_memory() -> int:
+    """Bytes that pictures may take without being missed: an eighth of what is free, at most 2 GiB; 0 if not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    free = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), 0)
+    return min(2 << 30, free // 8)

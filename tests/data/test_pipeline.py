@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,24 @@ def test_large_jpegs_are_decoded_at_a_fraction_where_that_is_enough() -> None:
     assert decode_image(data, box=box, enough=151).shape == (300, 400, 3)
     png = cv2.imencode(".png", whole)[1].tobytes()
     assert decode_image(png, enough=10).shape == whole.shape
+
+
+def test_pictures_stay_in_memory_where_there_is_room(dataset: RecDataset, tmp_path: Path) -> None:
+    for n in range(3):
+        shutil.copy(dataset.path(n), tmp_path / f"{n}{dataset.path(n).suffix}")
+    names = [path.name for path in sorted(tmp_path.iterdir())]
+    write_list(tmp_path / "list.txt", ImageList.of(names, [0] * 3))
+    config = DatasetConfig("ImageNetDataset", str(tmp_path), "list.txt", TRAIN_OPS)
+    kept = RecDataset(config, tmp_path, keep_bytes=2 * decode_image(tmp_path / names[0]).nbytes)
+    before = [kept.load(n, np.random.default_rng(n)) for n in range(3)]
+    for n in range(3):
+        np.testing.assert_array_equal(before[n], RecDataset(config, tmp_path).load(n, np.random.default_rng(n)))
+    for name in names:
+        (tmp_path / name).unlink()
+    for n in (0, 1):
+        np.testing.assert_array_equal(kept.load(n, np.random.default_rng(n)), before[n])
+    with pytest.raises(DataError, match="No such file"):
+        kept.load(2, RNG)
 
 
 # ----------------------------------------------------------------------------------------------- transforms

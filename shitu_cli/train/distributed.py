@@ -34,6 +34,16 @@ def is_main() -> bool:
     return not is_child() or os.environ.get(RANK, "0") == "0"
 
 
+def rank() -> int:
+    """The number of this process among those of the run, from 0."""
+    return int(os.environ.get(RANK, "0")) if is_child() else 0
+
+
+def world() -> int:
+    """How many processes the run has."""
+    return int(os.environ.get(WORLD, "1")) if is_child() else 1
+
+
 def own_device(configured: str) -> str:
     """The device of this process: its own among several, else the configured one."""
     return os.environ.get(DEVICE, configured)

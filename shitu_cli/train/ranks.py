@@ -53,7 +53,7 @@ class ProcessGroup(Ranks):
     def __init__(self) -> None:
         import paddle.distributed as dist
 
-        _exit_with_parent()
+        exit_with_parent()
         _init_quietly()
         self._dist = dist
         self.rank = dist.get_rank()
@@ -119,7 +119,7 @@ def _init_quietly() -> None:
         sys.stderr = real
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """End this rank when the process that started it is gone: nothing may be left running."""
     parent = os.getppid()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +50,7 @@ def extract(
         raise UsageError(f"{out} is one of the sources", hint="--out features.npy")
     check_out(out)
     pictures = find_pictures(sources, lambda path: own_image_root(workspace, path))
-    launched = _launch(devices, out)
+    launched = _launch(devices)
     extractor = open_extractor(workspace, model, precision=precision, batch_size=batch_size)
     if distributed.is_child() and distributed.world() > 1:
         _compute_share(extractor, pictures, out, normalize=not raw)
@@ -78,13 +79,13 @@ def _told(extractor: Extractor, pictures: Pictures) -> str:
     return f"{len(pictures):,} pictures, {extractor.feature_size} values each, by {engine.description}{why}"
 
 
-def _launch(devices: str | None, out: Path) -> bool:
+def _launch(devices: str | None) -> bool:
     """Run this command in several processes, each for its share of the pictures; False when there is just this one."""
-    from shitu_cli.infer.feature_file import part_of
     from shitu_cli.train import distributed
 
     try:
-        return distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=part_of(out))
+        with tempfile.TemporaryDirectory(prefix="shitu-") as logs:
+            return distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=Path(logs))
     except TrainingError as error:
         raise EnvironmentProblem(
             error.message, details=error.details, hint="what is done is kept: the same command goes on from there"
@@ -96,9 +97,8 @@ def _compute_share(extractor: Extractor, pictures: Pictures, out: Path, *, norma
     from shitu_cli.cli import console
     from shitu_cli.infer.feature_file import compute_share
     from shitu_cli.train import distributed
-    from shitu_cli.train.ranks import exit_with_parent
 
-    exit_with_parent()
+    distributed.exit_with_parent()
     reporter = console.reporter() if distributed.is_main() else console.silent()
     reporter.info(_told(extractor, pictures))
     compute_share(

@@ -63,7 +63,7 @@ class Way:
         return None
 
     def open(self, folder: Path, *, threads: int | None = None, gpu: int | None = None) -> Run:
-        """Load the file in `folder`; raises DataError when it is damaged, EnvironmentProblem when the machine cannot."""
+        """Load the file; raises DataError when it is damaged, EnvironmentProblem when the machine cannot run it so."""
         lack = self.missing()
         if lack is not None:
             raise EnvironmentProblem(f"{self}: {lack}", hint="--precision fp32" if self.precision == BF16 else None)

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,18 @@ def own_device(configured: str) -> str:
 def own_threads() -> int | None:
     """The number of compute threads of this process, None for all cores."""
     return int(os.environ[THREADS]) if THREADS in os.environ else None
+
+
+def exit_with_parent() -> None:
+    """End this rank when the process that started it is gone: nothing may be left running."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="shitu-parent-watch").start()
 
 
 def parse_devices(text: str) -> list[str]:

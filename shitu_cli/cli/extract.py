@@ -74,9 +74,7 @@ def extract(
 
 
 def _told(extractor: Extractor, pictures: Pictures) -> str:
-    engine = extractor.engine
-    why = f": {engine.reason}" if engine.reason else ""
-    return f"{len(pictures):,} pictures, {extractor.feature_size} values each, by {engine.description}{why}"
+    return f"{len(pictures):,} pictures, {extractor.feature_size} values each, by {extractor.engine.told()}"
 
 
 def _launch(devices: str | None) -> bool:

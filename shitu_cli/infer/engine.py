@@ -40,6 +40,10 @@ class Engine:
     fingerprint: str
     reason: str = ""
 
+    def told(self) -> str:
+        """What computes, and why that."""
+        return f"{self.description}: {self.reason}" if self.reason else self.description
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self.run(to_input(images, self.normalization)), np.float32)
 

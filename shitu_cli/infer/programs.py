@@ -100,11 +100,11 @@ def is_installed(program: str) -> bool:
     return importlib.util.find_spec(_PACKAGES[program]) is not None
 
 
-@lru_cache(maxsize=1)
-def cpu_has_bf16() -> bool:
+@lru_cache(maxsize=2)
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the CPU multiplies bfloat16 itself; elsewhere it would be imitated, slower than float32."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        text = cpuinfo.read_text(encoding="utf-8")
     except OSError:  # not Linux
         return False
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
@@ -215,6 +215,7 @@ def _damaged(file: Path, error: Exception) -> DataError:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("Exception from ")]  # where OpenVINO raised it
     told = [line for line in lines if "Error" in line and not line.startswith(("C++", "Error Message", "---"))]
     return (told or lines or [type(error).__name__])[0][:200]

@@ -36,6 +36,7 @@ INT8 = (
     ("int8 percentile", "Percentile", {"CalibPercentile": 99.99}, False),
     ("int8 percentile 1x1", "Percentile", {"CalibPercentile": 99.99}, True),
 )
+SPEED_ONLY = (("int8", "MinMax", {}, False), ("int8 1x1", "MinMax", {}, True))
 FLOAT = (
     ("fp32 Paddle Inference", Way("inference.pdmodel", PADDLE)),
     ("fp32 ONNX Runtime", Way("inference.onnx", ONNX_RUNTIME)),
@@ -82,9 +83,10 @@ def _attribute(node, name: str) -> list[int]:
     return next((list(a.ints) for a in node.attribute if a.name == name), [])
 
 
-def runs(folder: Path, pictures: np.ndarray) -> dict[str, Run]:
+def runs(folder: Path, pictures: np.ndarray, *, calibrated: bool) -> dict[str, Run]:
     found = {name: way.open(folder) for name, way in FLOAT if way.missing() is None}
-    for number, (name, method, extra, only_1x1) in enumerate(INT8):
+    kinds = INT8 if calibrated else SPEED_ONLY
+    for number, (name, method, extra, only_1x1) in enumerate(kinds):
         file = f"int8-{number}.onnx"
         began = time.perf_counter()
         quantise(folder, file, method, extra, only_1x1, pictures)
@@ -169,7 +171,7 @@ def main() -> None:
         else:
             folder = export(options.workspace, folder / "model")
             pictures = calibration_pictures(options.workspace, options.calibrate)
-        engines = runs(folder, pictures)
+        engines = runs(folder, pictures, calibrated=options.workspace is not None)
         times = timed(engines, pictures.shape[2:], options.seconds)
         if options.workspace is not None:
             from shitu_cli.infer.manifest import read_manifest

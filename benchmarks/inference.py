@@ -5,8 +5,7 @@
 Random weights, one network, its files written on the spot. Every way and number of threads runs in a process of its
 own, in several rounds one after the other, of which the fastest counts: other work on the machine then touches all
 alike. `ratio` is to the best of the two programs that are always installed (Paddle Inference with inference.pdmodel,
-ONNX Runtime), in the same column; below 1 is faster. `layers` is the network as it trains, in eval mode. `engine` is
-what `shitu` itself runs, through its own door: pictures as bytes, normalised on the way.
+ONNX Runtime), in the same column; below 1 is faster. `layers` is the network as it trains, in eval mode.
 """
 
 import argparse

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
     from shitu_cli.data.sources import Pictures
     from shitu_cli.infer.extractor import Extractor
+    from shitu_cli.infer.feature_file import Written
 
 BATCH = 32
 
@@ -55,17 +56,24 @@ def extract(
     if distributed.is_child() and distributed.world() > 1:
         _compute_share(extractor, pictures, out, normalize=not raw)
         return
-    reporter = console.reporter()
     if not launched:
-        reporter.info(_told(extractor, pictures))
-    written = extract_to_file(extractor, pictures, out, reporter, normalize=not raw)
+        console.reporter().info(_told(extractor, pictures))
+    written = extract_to_file(extractor, pictures, out, console.reporter(), normalize=not raw)
     if as_json:
         console.print_json(
             {"out": [str(f) for f in written.files], "pictures": written.count, "skipped": written.skipped}
         )
+    _show(written, len(pictures), out, strict=strict)
+
+
+def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
+    """What was written and left out; DataError for the latter when `strict`."""
+    from shitu_cli.cli import console
+
+    reporter = console.reporter()
     if written.skipped:
         lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
-        message = f"{len(written.skipped)} of {len(pictures)} pictures could not be read and are not in {out}"
+        message = f"{len(written.skipped)} of {total} pictures could not be read and are not in {out}"
         if strict:
             raise DataError(message, details=lines)
         reporter.warn(message + "".join(f"\n  {line}" for line in lines))

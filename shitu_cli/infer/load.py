@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ from shitu_cli.workspace import sha256_of
 KNOWN_NAMES = ("best_model", "latest")  # of checkpoints; what is missing there is training
 BATCH = 32
 SMALL_BATCH = 5  # up to this size, what was measured with one picture says more than what was with 32
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How the caller wants it run, see load_engine."""
+
+    threads: int | None
+    precision: str | None
+    batch_size: int
+    gpu: int | None
 
 
 def load_engine(
@@ -47,7 +58,15 @@ def load_engine(
         files = [path] if named else [path / name for name in MODEL_FILES if (path / name).is_file()]
         if not files:
             raise DataError(f"{path} holds no inference.pdmodel, .json or .onnx", hint="shitu export --out inference/")
-        return _exported(files, config, threads=threads, precision=precision, batch_size=batch_size, gpu=gpu)
+        asked = _Asked(threads, precision, batch_size, gpu)
+        if (files[0].parent / MANIFEST).is_file():
+            return _exported(files, asked)
+        if config is None:
+            raise DataError(
+                f"{files[0].parent} has no {MANIFEST}, so its preprocessing is not known",
+                hint="export it with this program: shitu export --out inference/",
+            )
+        return _foreign(files, config, asked)
     if config is None:
         raise UsageError(f"{path}: neither an exported model nor a checkpoint of this workspace")
     if "paddle" not in sys.modules:
@@ -57,53 +76,40 @@ def load_engine(
     return engine_from_checkpoint(prefix, config, precision=precision or FP32)
 
 
-def _exported(
-    files: Sequence[Path],
-    config: Config | None,
-    *,
-    threads: int | None,
-    precision: str | None,
-    batch_size: int,
-    gpu: int | None,
-) -> Engine:
+def _exported(files: Sequence[Path], asked: _Asked) -> Engine:
+    """What `shitu export` has written, and measured."""
     folder = files[0].parent
-    manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else None
-    if manifest is not None:
-        normalization = manifest.normalization
-    elif config is not None:
-        normalization = eval_normalization(config)
+    manifest = read_manifest(folder)
+    if asked.gpu is None:
+        way, reason = _measured_way(files, manifest, asked)
     else:
-        raise DataError(
-            f"{folder} has no {MANIFEST}, so its preprocessing is not known",
-            hint="export it with this program: shitu export --out inference/",
-        )
-    if gpu is not None:
-        way, reason = _way_on_gpu(files, precision), "on a GPU"
-    elif manifest is not None:
-        way, reason = _measured_way(files, manifest, precision, batch_size)
-    else:
-        way, reason = _unmeasured_way(files, precision or FP32), ""
-    if manifest is not None:
-        _check_hashes(folder / way.file, manifest)
-    run = way.open(folder, threads=threads, gpu=gpu)
-    if manifest is not None:
-        fingerprint = fingerprint_of(str(manifest.source.get("sha256")), manifest.feature, way.precision)
-        return Engine(run, manifest.feature_size, normalization, str(way), fingerprint, reason)
-    weights = sha256_of((folder / way.file).with_suffix(".onnx" if way.file.endswith(".onnx") else ".pdiparams"))
+        way, reason = _way_on_gpu(files, asked.precision), "on a GPU"
+    _check_hashes(folder / way.file, manifest)
+    run = way.open(folder, threads=asked.threads, gpu=asked.gpu)
+    fingerprint = fingerprint_of(str(manifest.source.get("sha256")), manifest.feature, way.precision)
+    return Engine(run, manifest.feature_size, manifest.normalization, str(way), fingerprint, reason)
+
+
+def _foreign(files: Sequence[Path], config: Config, asked: _Asked) -> Engine:
+    """A model without a manifest: another program's, with the preprocessing of `config`."""
+    way = _unmeasured_way(files, asked.precision) if asked.gpu is None else _way_on_gpu(files, asked.precision)
+    file = files[0].parent / way.file
+    run = way.open(file.parent, threads=asked.threads, gpu=asked.gpu)
+    weights = sha256_of(file if file.suffix == ".onnx" else file.with_suffix(".pdiparams"))
     fingerprint = fingerprint_of(weights, "features", way.precision)
-    return Engine(run, _probe(run, config), normalization, str(way), fingerprint, reason)
+    return Engine(run, _probe(run, config), eval_normalization(config), str(way), fingerprint)
 
 
-def _measured_way(files: Sequence[Path], manifest: Manifest, precision: str | None, batch_size: int) -> tuple[Way, str]:
+def _measured_way(files: Sequence[Path], manifest: Manifest, asked: _Asked) -> tuple[Way, str]:
     """The fastest of those that the proof of the export found right."""
     names = {file.name for file in files}
     folder = files[0].parent
     rows = [row for row in manifest.proof.get("rows", []) if row.get("file") in names]
     if not rows:  # a file that came later
-        return _unmeasured_way(files, precision or FP32), ""
+        return _unmeasured_way(files, asked.precision), ""
     # One file named of several may not be able to do what the others were exported for.
     can = manifest.precision in {Way.of(row).precision for row in rows}
-    wanted = precision or (manifest.precision if can else FP32)
+    wanted = asked.precision or (manifest.precision if can else FP32)
     measured = [row for row in rows if Way.of(row).precision == wanted]
     if not measured:
         raise UsageError(
@@ -122,7 +128,7 @@ def _measured_way(files: Sequence[Path], manifest: Manifest, precision: str | No
             f"{folder} is to be run by {way}: {way.missing()}",
             hint="export again here: shitu export --precision fp32",
         )
-    return fastest(here, batch_size)
+    return fastest(here, asked.batch_size)
 
 
 def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH) -> tuple[Way, str]:
@@ -144,8 +150,9 @@ def _told(row: Mapping[str, Any]) -> str:
     return f"{way} {way.file}"
 
 
-def _unmeasured_way(files: Sequence[Path], precision: str) -> Way:
+def _unmeasured_way(files: Sequence[Path], precision: str | None) -> Way:
     """The first that this machine has, without a proof to choose by."""
+    precision = precision or FP32
     ways = [way for file in files for way in ways_of(file) if way.precision == precision]
     if not ways:
         raise UsageError(

@@ -127,13 +127,14 @@ def paddle_predictor(
     params = model_file.with_suffix(".pdiparams")
     for file in (model_file, params):
         _require(file)
+    threads = threads or _own_threads()
     setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", threads)
     from paddle import inference
 
     settings = inference.Config(str(model_file), str(params))
     settings.disable_glog_info()
     if gpu is None:
-        settings.set_cpu_math_library_num_threads(threads or _own_threads())
+        settings.set_cpu_math_library_num_threads(threads)
         settings.enable_mkldnn()
     else:
         settings.enable_use_gpu(256, gpu)

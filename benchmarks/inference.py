@@ -74,7 +74,7 @@ def measure(folder: Path, network: str, size: int, what: str, threads: int, seco
         images = np.random.default_rng(0).standard_normal((batch, 3, size, size)).astype(np.float32)
         run(images)
         times, start = [], time.perf_counter()
-        while len(times) < 5 or time.perf_counter() - start < seconds:
+        while len(times) < 3 or time.perf_counter() - start < seconds:
             began = time.perf_counter()
             run(images)
             times.append((time.perf_counter() - began) * 1000 / batch)

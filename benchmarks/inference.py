@@ -1,9 +1,11 @@
-"""Features on the CPU by engine: milliseconds per picture, side by side in one run.
+"""Features on the CPU by way of computing: milliseconds per picture, side by side in one run.
 
-    python benchmarks/inference.py [--network PPLCNet_x2_5 --size 224] [--seconds 2]
+    python benchmarks/inference.py [--network PPLCNet_x2_5 --size 224] [--rounds 3] [--seconds 1]
 
-Random weights, one network, its files written on the spot. `layers` is the network as it trains, in eval mode. Every
-engine and number of threads runs in its own process.
+Random weights, one network, its files written on the spot. Every way and number of threads runs in a process of its
+own, in several rounds one after the other, of which the fastest counts: other work on the machine then touches all
+alike. `ratio` is to the best of the two programs that are always installed (Paddle Inference with inference.pdmodel,
+ONNX Runtime), in the same column; below 1 is faster. `layers` is the network as it trains, in eval mode.
 """
 
 import argparse
@@ -16,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-ENGINES = ("layers", "Paddle Inference pdmodel", "Paddle Inference json", "ONNX Runtime")
+DEFAULTS = ("Paddle Inference inference.pdmodel fp32", "ONNX Runtime inference.onnx fp32")
+BATCHES = (1, 32)
 
 
 def write(folder: Path, network: str) -> None:
@@ -39,14 +42,21 @@ def _network(name: str):
     return build_rec_model({"Backbone": {"name": name}, "BackboneStopLayer": {"name": "flatten"}, "Neck": neck})
 
 
-def measure(folder: Path, network: str, size: int, engine: str, threads: int, seconds: float) -> dict:
-    """{batch: [median, 95th percentile]} in ms per picture."""
+def ways(folder: Path) -> list[str]:
+    from shitu_cli.infer.programs import MODEL_FILES, ways_of
+
+    found = [way for name in MODEL_FILES for way in ways_of(folder / name) if way.missing() is None]
+    return ["layers", *(f"{way.program} {way.file} {way.precision}" for way in found)]
+
+
+def measure(folder: Path, network: str, size: int, what: str, threads: int, seconds: float) -> dict[int, float]:
+    """Median ms per picture by batch size."""
     from shitu_cli.model.runtime import setup_paddle
 
     setup_paddle("cpu", threads)
-    from shitu_cli.infer.engine import onnx_session, paddle_predictor
+    from shitu_cli.infer.programs import Way
 
-    if engine == "layers":
+    if what == "layers":
         import paddle
 
         model = _network(network)
@@ -56,46 +66,61 @@ def measure(folder: Path, network: str, size: int, engine: str, threads: int, se
             with paddle.no_grad():
                 return model(paddle.to_tensor(images))["features"].numpy()
 
-    elif engine == "ONNX Runtime":
-        run = onnx_session(folder / "inference.onnx", threads=threads)
     else:
-        run = paddle_predictor(folder / f"inference.{engine.split()[-1]}", threads=threads)
+        program, file, precision = what.rsplit(" ", 2)
+        run = Way(file, program, precision).open(folder, threads=threads)
     found = {}
-    for batch in (1, 32):
+    for batch in BATCHES:
         images = np.random.default_rng(0).standard_normal((batch, 3, size, size)).astype(np.float32)
         run(images)
         times, start = [], time.perf_counter()
-        while len(times) < 5 or time.perf_counter() - start < seconds:
+        while len(times) < 3 or time.perf_counter() - start < seconds:
             began = time.perf_counter()
             run(images)
             times.append((time.perf_counter() - began) * 1000 / batch)
-        found[batch] = [float(np.percentile(times, p)) for p in (50, 95)]
+        found[batch] = float(np.median(times))
     return found
+
+
+def show(results: dict[str, dict[tuple[int, int], float]], columns: list[tuple[int, int]]) -> None:
+    heads = [f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}" for threads, batch in columns]
+    print(f"{'':42}" + "".join(f"{head:>22}" for head in heads))
+    best = {column: min(results[name][column] for name in DEFAULTS) for column in columns}
+    for name, row in results.items():
+        cells = [f"{row[column]:.2f} ms {row[column] / best[column]:6.2f}" for column in columns]
+        print(f"{name:42}" + "".join(f"{cell:>22}" for cell in cells))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="PPLCNet_x2_5")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="per batch size, way, number of threads and round")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        folder, engine, threads = json.loads(options.one)
-        print(json.dumps(measure(Path(folder), options.network, options.size, engine, threads, options.seconds)))
+        folder, what, threads = json.loads(options.one)
+        print(json.dumps(measure(Path(folder), options.network, options.size, what, threads, options.seconds)))
         return
+    from shitu_cli.model.runtime import available_cores
+
+    columns = [(threads, batch) for threads in sorted({1, available_cores()}) for batch in BATCHES]
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), options.network)
-        print(f"{options.network}, {options.size} px: ms per picture, median (95 %)")
-        print(f"{'engine':26} {'threads':>7} {'batch 1':>16} {'batch 32':>16}")
-        for engine in ENGINES:
-            for threads in (1, 2):
-                argv = [sys.executable, __file__, "--network", options.network, "--size", str(options.size)]
-                argv += ["--seconds", str(options.seconds), "--one", json.dumps([folder, engine, threads])]
-                done = subprocess.run(argv, capture_output=True, text=True, check=True)
-                got = json.loads(done.stdout.splitlines()[-1])
-                cells = [f"{got[b][0]:.1f} ({got[b][1]:.1f})" for b in ("1", "32")]
-                print(f"{engine:26} {threads:7} {cells[0]:>16} {cells[1]:>16}", flush=True)
+        results: dict[str, dict[tuple[int, int], float]] = {}
+        for _ in range(options.rounds):
+            for what in ways(Path(folder)):
+                for threads in sorted({threads for threads, _ in columns}):
+                    argv = [sys.executable, __file__, "--network", options.network, "--size", str(options.size)]
+                    argv += ["--seconds", str(options.seconds), "--one", json.dumps([folder, what, threads])]
+                    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+                    row = results.setdefault(what, {})
+                    for batch, ms in json.loads(done.stdout.splitlines()[-1]).items():
+                        key = (threads, int(batch))
+                        row[key] = min(ms, row.get(key, float("inf")))
+    print(f"{options.network}, {options.size} px: ms per picture (median of the fastest round), ratio")
+    show(results, columns)
 
 
 if __name__ == "__main__":

@@ -168,6 +168,16 @@ def _is_number(cell: object) -> bool:
     return True
 
 
+def size(count: int) -> str:
+    """Bytes for people: 932 B, 12.2 kB, 33.7 MB."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
 def print_json(value: object) -> None:
     """The result for machines, alone on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

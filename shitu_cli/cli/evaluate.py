@@ -30,6 +30,7 @@ def evaluate(
     model: Annotated[
         Path | None, typer.Option(help="Exported directory, ONNX file or checkpoint; default: the best one.")
     ] = None,
+    precision: options.PrecisionOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Add the features of the mirrored pictures.")] = False,
     rerank: Annotated[bool, typer.Option("--rerank", help="k-reciprocal re-ranking (Global.re_ranking).")] = False,
     query_expansion: Annotated[
@@ -50,7 +51,7 @@ def evaluate(
     if distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
         return
     base = space.root
-    result = _evaluate(space, settings, base, model, flip=flip, expansion=query_expansion, cache=cache)
+    result = _evaluate(space, settings, base, model, precision, flip=flip, expansion=query_expansion, cache=cache)
     if result is None:
         return
     values = result.to_json()
@@ -62,7 +63,15 @@ def evaluate(
 
 
 def _evaluate(
-    space: Workspace, settings: Config, base: Path, model: Path | None, *, flip: bool, expansion: int, cache: bool
+    space: Workspace,
+    settings: Config,
+    base: Path,
+    model: Path | None,
+    precision: str | None,
+    *,
+    flip: bool,
+    expansion: int,
+    cache: bool,
 ) -> EvalResult | None:
     """Run the engine over both lists, in this process or as one of several."""
     from shitu_cli.cli import console
@@ -76,8 +85,8 @@ def _evaluate(
     from shitu_cli.train.ranks import join
 
     processes = join()
-    engine = load_engine(model or _trained(space, settings), settings)
-    reporter.info(f"{model or 'the best checkpoint'}, run by {engine.description}")
+    engine = load_engine(model or _trained(space, settings), settings, precision=precision)
+    reporter.info(f"{model or 'the best checkpoint'}, run by {engine.told()}")
     return evaluate_model(
         engine,
         settings,

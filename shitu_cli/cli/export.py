@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,12 @@ def export(
     ] = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="Features leave the graph at unit length.")] = False,
     size: Annotated[str | None, typer.Option(help="Fix height x width, such as 224x224; default: any.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="What extract, index and search compute in: fp32, bf16, or auto: the faster one.")
+    ] = "fp32",
+    max_recall_drop: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Loss of recall@1 up to which bf16 is accepted.")
+    ] = 0.005,
     paddlex_name: Annotated[
         str | None, typer.Option(help="Model name in inference.yml; default: PP-ShiTuV2_rec.")
     ] = None,
@@ -59,13 +66,16 @@ def export(
         size=_size(size),
         feature=settings.Global.retrieval_feature_from,
         paddlex_name=paddlex_name or PADDLEX_NAME,
+        precision=precision,
+        max_recall_drop=max_recall_drop,
     )
     weights = checkpoint or resolve_path(space.root, settings.Global.output_dir) / "best_model"
     # A path given by the user counts from where the user is, the default from the workspace.
     target = out if out is not None else resolve_path(space.root, settings.Global.save_inference_dir)
     made = run(settings, base, weights, Path(target).resolve(), chosen)
     if as_json:
-        console.print_json({"out": str(made.out), "files": made.files, "proof": made.rows})
+        chosen_way: dict[str, str] = {**dataclasses.asdict(made.way), "reason": made.reason}
+        console.print_json({"out": str(made.out), "files": made.files, "proof": made.rows, "chosen": chosen_way})
         return
     _show(made)
 
@@ -81,12 +91,13 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _show(made: Exported) -> None:
     from shitu_cli.cli import console
-    from shitu_cli.infer.load import fastest
+    from shitu_cli.infer.programs import Way
 
-    files = [[name, f"{size / 1e6:.2f} MB"] for name, size in made.files.items()]
+    files = [[name, console.size(size)] for name, size in made.files.items()]
     console.print_table(f"Written to {made.out}", ["file", "size"], files)
     rows = [
         [
+            str(Way.of(row)),
             row["file"],
             f"{row['min_cosine']:.6f}",
             f"{row['difference']:.1e}",
@@ -96,11 +107,18 @@ def _show(made: Exported) -> None:
         for row in made.rows
     ]
     title = f"Proof: run in a new process on {made.rows[0]['pictures']} pictures, beside the trained network"
-    console.print_table(title, ["file", "smallest cosine", "difference", "recall@1 among them", "of the trained"], rows)
-    times = [[row["file"], what, *map(str, ms)] for row in made.rows for what, ms in row["latency_ms"].items()]
-    console.print_table("Milliseconds per picture on this machine", ["file", "how", "median", "95 %"], times)
-    chosen = fastest(made.rows)
-    console.reporter().info(f"extract, index and search will run {chosen[0]}: {chosen[1]}")
+    columns = ["by", "file", "smallest cosine", "difference", "recall@1 among them", "of the trained"]
+    console.print_table(title, columns, rows)
+    times = [
+        [str(Way.of(row)), row["file"], *(f"{median:.2f} ({high:.2f})" for median, high in row["latency_ms"].values())]
+        for row in made.rows
+    ]
+    title = "Milliseconds per picture on this machine: median (95 %)"
+    console.print_table(title, ["by", "file", *made.rows[0]["latency_ms"]], times)
+    console.reporter().info(f"extract, index and search will run {made.way.file} by {made.way}: {made.reason}")
+    for row in made.rows:
+        if row["refused"]:
+            console.reporter().info(f"{Way.of(row)} is refused: {row['refused']}")
     for remark in made.remarks:
         console.reporter().info(remark)
     console.next_step("shitu index build")

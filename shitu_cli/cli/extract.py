@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
+    from shitu_cli.data.sources import Pictures
     from shitu_cli.infer.extractor import Extractor
+    from shitu_cli.infer.feature_file import Written
+
+BATCH = 32
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +32,10 @@ def extract(
     model: Annotated[
         Path | None, typer.Option(help="Exported directory, ONNX file or checkpoint; default: inference/.")
     ] = None,
+    precision: options.PrecisionOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep the features' length instead of making it one.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per call of the network.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per call of the network.")] = BATCH,
+    devices: options.DevicesOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a picture cannot be read.")] = False,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
@@ -36,25 +43,37 @@ def extract(
     """Compute the feature vector of every picture; an interrupted run goes on where it stopped."""
     from shitu_cli.cli import console
     from shitu_cli.data.sources import find_pictures
-    from shitu_cli.infer.feature_file import extract_to_file
+    from shitu_cli.infer.feature_file import check_out, extract_to_file
+    from shitu_cli.train import distributed
 
     console.configure(as_json=as_json)
     if out.resolve() in {Path(source).resolve() for source in sources}:
         raise UsageError(f"{out} is one of the sources", hint="--out features.npy")
+    check_out(out)
     pictures = find_pictures(sources, lambda path: own_image_root(workspace, path))
-    extractor = open_extractor(workspace, model)
-    reporter = console.reporter()
-    reporter.info(
-        f"{len(pictures):,} pictures, {extractor.feature_size} values each, by {extractor.engine.description}"
-    )
-    written = extract_to_file(extractor, pictures, out, reporter, batch_size=batch_size, normalize=not raw)
+    launched = _launch(devices)
+    extractor = open_extractor(workspace, model, precision=precision, batch_size=batch_size)
+    if distributed.is_child() and distributed.world() > 1:
+        _compute_share(extractor, pictures, out, normalize=not raw)
+        return
+    if not launched:
+        console.reporter().info(_told(extractor, pictures))
+    written = extract_to_file(extractor, pictures, out, console.reporter(), normalize=not raw)
     if as_json:
         console.print_json(
             {"out": [str(f) for f in written.files], "pictures": written.count, "skipped": written.skipped}
         )
+    _show(written, len(pictures), out, strict=strict)
+
+
+def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
+    """What was written and left out; DataError for the latter when `strict`."""
+    from shitu_cli.cli import console
+
+    reporter = console.reporter()
     if written.skipped:
         lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
-        message = f"{len(written.skipped)} of {len(pictures)} pictures could not be read and are not in {out}"
+        message = f"{len(written.skipped)} of {total} pictures could not be read and are not in {out}"
         if strict:
             raise DataError(message, details=lines)
         reporter.warn(message + "".join(f"\n  {line}" for line in lines))
@@ -62,27 +81,70 @@ def extract(
     console.next_step("shitu index build")
 
 
-def open_extractor(workspace: Path | None, model: Path | None) -> Extractor:
-    """The extractor of `model`, of the workspace's exported model, or of its best checkpoint."""
+def _told(extractor: Extractor, pictures: Pictures) -> str:
+    return f"{len(pictures):,} pictures, {extractor.feature_size} values each, by {extractor.engine.told()}"
+
+
+def _launch(devices: str | None) -> bool:
+    """Run this command in several processes, each for its share of the pictures; False when there is just this one."""
+    from shitu_cli.train import distributed
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="shitu-") as logs:
+            return distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=Path(logs))
+    except TrainingError as error:
+        raise EnvironmentProblem(
+            error.message, details=error.details, hint="what is done is kept: the same command goes on from there"
+        ) from None
+
+
+def _compute_share(extractor: Extractor, pictures: Pictures, out: Path, *, normalize: bool) -> None:
+    """What one of several processes does; the first one speaks."""
+    from shitu_cli.cli import console
+    from shitu_cli.infer.feature_file import compute_share
+    from shitu_cli.train import distributed
+
+    distributed.exit_with_parent()
+    reporter = console.reporter() if distributed.is_main() else console.silent()
+    reporter.info(_told(extractor, pictures))
+    compute_share(
+        extractor, pictures, out, reporter, normalize=normalize, rank=distributed.rank(), world=distributed.world()
+    )
+
+
+def open_extractor(
+    workspace: Path | None, model: Path | None, *, precision: str | None = None, batch_size: int = BATCH
+) -> Extractor:
+    """The extractor of `model`, of the workspace's exported model, or of its best checkpoint, on this rank's device.
+
+    It takes `batch_size` pictures at once, and the engine that is fastest so.
+    """
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.infer.extractor import Extractor
+    from shitu_cli.train import distributed
+
+    device = distributed.own_device("cpu")
+    gpu = None if device == "cpu" else int(device.rpartition(":")[2])
+
+    def opened(path: Path, config: Config | None = None) -> Extractor:
+        return Extractor(path, config=config, precision=precision, batch_size=batch_size, gpu=gpu)
 
     if model is not None and (model.is_dir() or model.suffix in (".onnx", ".pdmodel", ".json")):
-        return Extractor(model, config=_config_or_none(workspace))
+        return opened(model, _config_or_none(workspace))
     space = open_workspace(workspace)
     config = _config_or_none(workspace)
     if model is not None:
-        return Extractor(model, config=config)
+        return opened(model, config)
     if (space.inference_dir / "manifest.json").is_file():
         weights = space.output_dir / "best_model.pdparams"
         if weights.is_file() and weights.stat().st_mtime > (space.inference_dir / "manifest.json").stat().st_mtime:
             console.reporter().warn(f"{space.inference_dir} is older than the trained model: shitu export renews it")
-        return Extractor(space.inference_dir)
+        return opened(space.inference_dir)
     best = space.output_dir / "best_model"
     if not best.with_name("best_model.pdparams").is_file():
         raise UsageError("there is neither an exported model nor a checkpoint", hint="shitu train, then shitu export")
-    return Extractor(best, config=config)
+    return opened(best, config)
 
 
 def own_image_root(workspace: Path | None, listed: Path) -> Path | None:

@@ -28,6 +28,13 @@ BatchSizeOption = Annotated[
 ]
 LrOption = Annotated[float | None, typer.Option("--lr", min=0.0, help="Highest learning rate.", show_default=False)]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, gpu or gpu:0.", show_default=False)]
+DevicesOption = Annotated[
+    str | None, typer.Option("--devices", help="Several processes: 0,1,2,3 (GPUs) or cpu:2.", show_default=False)
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(help="fp32 or bf16; default: what the model was exported for.", show_default=False),
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Makes a run repeatable.", show_default=False)]
 WorkersOption = Annotated[
     int | None, typer.Option("--num-workers", min=0, help="Threads that decode pictures.", show_default=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.errors import ConfigError, ShituError, UsageError
+from shitu_cli.errors import ConfigError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.export.deploy_config import PADDLEX_NAME, deploy_config
 from shitu_cli.export.onnx_model import write_onnx_model
 from shitu_cli.export.paddle_model import load_trained, trained_arch, write_paddle_model
 from shitu_cli.export.prove import prove
 from shitu_cli.infer.engine import eval_normalization
+from shitu_cli.infer.load import fastest
 from shitu_cli.infer.manifest import MANIFEST, Manifest
+from shitu_cli.infer.programs import BF16, FP32, PADDLE, Way
 from shitu_cli.workspace import atomic_dir, atomic_write_json, atomic_write_text, sha256_of
 
 FORMATS = ("pdmodel", "pir", "onnx")
+AUTO = "auto"
 OURS = frozenset(
     [
         *("inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info"),
@@ -34,11 +38,16 @@ OURS = frozenset(
     ]
 )
 PROOF_PICTURES = 128
+RECALL_PICTURES = 512  # where a recall decides: one more or less right is 0.002
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`size` (height, width) fixes the input; `feature` is features or backbone; `optional` formats may fail."""
+    """`size` (height, width) fixes the input; `feature` is features or backbone; `optional` formats may fail.
+
+    `precision` is what the model will be run in: fp32, bf16, or auto for bf16 where it is faster and its recall@1 is
+    at most `max_recall_drop` below the trained network's.
+    """
 
     formats: tuple[str, ...] = ("pdmodel", "onnx")
     optional: tuple[str, ...] = ()
@@ -46,17 +55,21 @@ class ExportOptions:
     size: tuple[int, int] | None = None
     feature: str = "features"
     paddlex_name: str = PADDLEX_NAME
+    precision: str = FP32
+    max_recall_drop: float = 0.005
 
 
 @dataclass(frozen=True)
 class Exported:
-    """`rows` are the proof's, `remarks` what a user should know."""
+    """`rows` are the proof's, `remarks` what a user should know; the model will be run `way`, for `reason`."""
 
     out: Path
     files: dict[str, int]
     rows: list[dict[str, Any]]
     remarks: list[str]
     manifest: Manifest
+    way: Way
+    reason: str
 
 
 def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options: ExportOptions) -> Exported:
@@ -68,9 +81,11 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
     if unknown:
         raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
     _refuse_foreign(out)
+    options = _with_bf16(options)
     dataset = _dataset(config, base_dir)
     model = load_trained(checkpoint, config)
-    images, labels = _pictures(dataset, base_dir, options.size)
+    count = PROOF_PICTURES if options.precision == FP32 else RECALL_PICTURES
+    images, labels = _pictures(dataset, base_dir, options.size, count)
     expected = _trained_features(model, images, options)
     before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
@@ -80,14 +95,57 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
         )
         if text is not None:
             atomic_write_text(folder / "inference.yml", text)
-        rows = prove(folder, images, expected, labels)
-        manifest = _manifest(model, config, checkpoint, dataset, options, images, folder, rows)
+        rows = prove(folder, images, expected, labels, max_recall_drop=options.max_recall_drop)
+        way, reason = _choose(rows, options.precision)
+        manifest = _manifest(model, config, checkpoint, dataset, options, images, folder, rows, way.precision)
         atomic_write_json(folder / MANIFEST, manifest.to_json())
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     gone = sorted(before - files.keys())
     if gone:
         remarks.append(f"what was in {out} before was replaced; no longer there: {', '.join(gone)}")
-    return Exported(out, files, rows, [*remarks, remark], manifest)
+    return Exported(out, files, rows, [*remarks, remark], manifest, way, reason)
+
+
+def _with_bf16(options: ExportOptions) -> ExportOptions:
+    """With the format that Paddle Inference computes in bfloat16, so that every machine with such a CPU can.
+
+    Raises EnvironmentProblem when bf16 is asked for on a CPU that has none: it could not be proven.
+    """
+    if options.precision not in (FP32, BF16, AUTO):
+        raise UsageError(f"--precision {options.precision}: expected {FP32}, {BF16} or {AUTO}")
+    if options.precision == FP32:
+        return options
+    missing = Way("inference.json", PADDLE, BF16).missing()
+    if missing is None:
+        return dataclasses.replace(options, formats=tuple(dict.fromkeys([*options.formats, "pir"])))
+    if options.precision == AUTO:
+        return options
+    raise EnvironmentProblem(
+        f"--precision {BF16}: {missing}", hint="leave it out, or export on the machine that will run it"
+    )
+
+
+def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str]:
+    """The way the model will be run, and why; ShituError when bf16 is asked for and refused."""
+    plain = [row for row in rows if row["precision"] == FP32]
+    coarse = [row for row in rows if row["precision"] == BF16]
+    right = [row for row in coarse if not row["refused"]]
+    if precision == BF16 and not right:
+        raise ShituError(
+            f"--precision {BF16} is refused; nothing was kept",
+            details=[f"{Way.of(row)}: {row['refused']}" for row in coarse],
+            hint="leave it out, or allow more: --max-recall-drop 0.02",
+        )
+    if precision == FP32:
+        return fastest(plain)
+    if precision == BF16:
+        return fastest(right)
+    way, reason = fastest([*plain, *right])
+    if not coarse:
+        reason += f"; {BF16} is not to be had: {Way('inference.json', PADDLE, BF16).missing()}"
+    elif not right:
+        reason += f"; {BF16} is refused: {coarse[0]['refused']}"
+    return way, reason
 
 
 def _dataset(config: Config, base_dir: Path) -> DatasetConfig:
@@ -149,18 +207,19 @@ def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list
 
 
 def _pictures(
-    dataset_config: DatasetConfig, base_dir: Path, size: tuple[int, int] | None
+    dataset_config: DatasetConfig, base_dir: Path, size: tuple[int, int] | None, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Real pictures of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
     dataset = RecDataset(dataset_config, base_dir)
     rng = np.random.default_rng(0)
     order = rng.permutation(np.unique(dataset.labels[dataset.labels >= 0]))
     chosen: list[int] = []
+    per_class = max(4, -(-count // max(1, len(order))))
     for label in order:
-        chosen += np.flatnonzero(dataset.labels == label)[:4].tolist()
-        if len(chosen) >= PROOF_PICTURES:
+        chosen += np.flatnonzero(dataset.labels == label)[:per_class].tolist()
+        if len(chosen) >= count:
             break
-    loaded = [dataset.load(n, rng) for n in chosen[:PROOF_PICTURES]]
+    loaded = [dataset.load(n, rng) for n in chosen[:count]]
     first = [item for item in loaded if item.shape == loaded[0].shape]
     labels = dataset.labels[[n for n, item in zip(chosen, loaded, strict=False) if item.shape == loaded[0].shape]]
     images = to_input(np.stack(first), dataset.normalization)
@@ -193,6 +252,7 @@ def _manifest(
     images: np.ndarray,
     folder: Path,
     rows: list[dict[str, Any]],
+    precision: str,
 ) -> Manifest:
     weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
     size = model.backbone.feature_size if options.feature == "backbone" else model.feature_size
@@ -206,7 +266,8 @@ def _manifest(
         model=arch_block(trained_arch(checkpoint, config)),
         source={"checkpoint": str(checkpoint), "sha256": sha256_of(weights), **_training(checkpoint)},
         files={path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name in OURS},
-        proof={"rows": rows},
+        proof={"rows": rows, "max_recall_drop": options.max_recall_drop},
+        precision=precision,
         shitu=__version__,
         paddle=str(paddle.__version__),
     )

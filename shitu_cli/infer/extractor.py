@@ -15,10 +15,8 @@ from shitu_cli.data.sources import Pictures
 from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import DataError
 from shitu_cli.infer.engine import Engine
-from shitu_cli.infer.load import load_engine
+from shitu_cli.infer.load import BATCH, load_engine
 from shitu_cli.infer.manifest import MANIFEST, read_manifest
-
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,27 @@ def pictures_of(found: Pictures) -> list[Picture]:
 class Extractor:
     """Features of pictures from an exported model (directory or file), with the preprocessing it was trained for.
 
-    `config` is needed only for a checkpoint or a model that another program exported. Raises DataError for a damaged
-    model, EnvironmentProblem when the engine is not installed.
+    `config` is needed only for a checkpoint or a model that another program exported. `precision` fp32 or bf16, by
+    default what it was exported for; `batch_size` pictures go through the network at once, and of the ways to run it
+    the one that was fastest for about so many is chosen; `gpu` runs it on that card. Raises DataError for a damaged
+    model, EnvironmentProblem when the machine cannot run it so.
     """
 
-    def __init__(self, model: str | Path = "inference", *, config: Config | None = None, threads: int | None = None):
+    def __init__(
+        self,
+        model: str | Path = "inference",
+        *,
+        config: Config | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+        batch_size: int = BATCH,
+        gpu: int | None = None,
+    ) -> None:
         path = Path(model)
-        self.engine: Engine = load_engine(path, config, threads=threads)
+        self.batch_size = batch_size
+        self.engine: Engine = load_engine(
+            path, config, threads=threads, precision=precision, batch_size=batch_size, gpu=gpu
+        )
         self.transform_ops = _transform_ops(path, config)
         self.transform: Transform = build_transforms(self.transform_ops)
 
@@ -75,21 +87,19 @@ class Extractor:
         return features
 
     def batches(
-        self, images: Sequence[Picture], *, start: int = 0, batch_size: int = BATCH, normalize: bool = True
+        self, images: Sequence[Picture], *, start: int = 0, stop: int | None = None, normalize: bool = True
     ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
-        """(indices, features, pictures of this batch that cannot be read with the reason), from `start` on."""
+        """(indices, features, pictures of this batch that cannot be read with the reason), from `start` to `stop`."""
         from shitu_cli.retrieval.evaluate import normalized
 
-        loader = SequentialLoader(_Pictures(images, self.transform), batch_size, start, on_error="skip")
-        told: set[int] = set()
-        first = start
-        for batch in loader:
+        loader = SequentialLoader(_Pictures(images, self.transform), self.batch_size, start, stop, on_error="skip")
+        for number, batch in enumerate(loader):
             features = self.engine(batch.images) if len(batch.indices) else np.empty((0, self.feature_size), np.float32)
-            # The loader reads ahead: only the pictures of this batch are told now.
-            new = {n: why for n, why in loader.skipped.items() if first <= n < first + batch_size and n not in told}
-            told.update(new)
-            first += batch_size
-            yield batch.indices, normalized(features) if normalize else features, new
+            # The loader reads ahead, and its threads add to `skipped` meanwhile: only this batch's are looked up.
+            first = start + number * self.batch_size
+            here = range(first, min(first + self.batch_size, loader.stop))
+            skipped = {n: loader.skipped[n] for n in here if n in loader.skipped}
+            yield batch.indices, normalized(features) if normalize else features, skipped
 
 
 class _Pictures:

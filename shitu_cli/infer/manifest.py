@@ -10,6 +10,7 @@ from typing import Any
 from shitu_cli.config.schema import Component
 from shitu_cli.data.transforms import Normalization
 from shitu_cli.errors import DataError
+from shitu_cli.infer.programs import FP32
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -17,7 +18,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """`normalized_inside`: features leave the graph at unit length. `files` maps file names to SHA-256."""
+    """`normalized_inside`: features leave the graph at unit length. `files` maps file names to SHA-256.
+
+    `precision` is what the model was exported to be run in; the rows of `proof` say what each way to run it gave.
+    """
 
     feature_size: int
     normalized_inside: bool
@@ -29,6 +33,7 @@ class Manifest:
     source: dict[str, Any]
     files: dict[str, str]
     proof: dict[str, Any] = field(default_factory=dict)
+    precision: str = FP32
     shitu: str = ""
     paddle: str = ""
 

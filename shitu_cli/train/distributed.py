@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,16 @@ def is_main() -> bool:
     return not is_child() or os.environ.get(RANK, "0") == "0"
 
 
+def rank() -> int:
+    """The number of this process among those of the run, from 0."""
+    return int(os.environ.get(RANK, "0")) if is_child() else 0
+
+
+def world() -> int:
+    """How many processes the run has."""
+    return int(os.environ.get(WORLD, "1")) if is_child() else 1
+
+
 def own_device(configured: str) -> str:
     """The device of this process: its own among several, else the configured one."""
     return os.environ.get(DEVICE, configured)
@@ -42,6 +53,18 @@ def own_device(configured: str) -> str:
 def own_threads() -> int | None:
     """The number of compute threads of this process, None for all cores."""
     return int(os.environ[THREADS]) if THREADS in os.environ else None
+
+
+def exit_with_parent() -> None:
+    """End this rank when the process that started it is gone: nothing may be left running."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="shitu-parent-watch").start()
 
 
 def parse_devices(text: str) -> list[str]:

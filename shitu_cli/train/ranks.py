@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import nn
+
+from shitu_cli.train.distributed import exit_with_parent
 
 
 class Ranks:
@@ -53,7 +53,7 @@ class ProcessGroup(Ranks):
     def __init__(self) -> None:
         import paddle.distributed as dist
 
-        _exit_with_parent()
+        exit_with_parent()
         _init_quietly()
         self._dist = dist
         self.rank = dist.get_rank()
@@ -117,15 +117,3 @@ def _init_quietly() -> None:
         dist.init_parallel_env()
     finally:
         sys.stderr = real
-
-
-def _exit_with_parent() -> None:
-    """End this rank when the process that started it is gone: nothing may be left running."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="shitu-parent-watch").start()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from shitu_cli.infer.programs import cpu_has_bf16
 from tests.command import shitu
 
 
@@ -150,8 +151,10 @@ def test_all_formats_are_proven(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "all"
     formats = ("--format", "pdmodel,pir", "--format", "onnx")
     values = json.loads(shitu("export", "--out", str(out), *formats, "--normalize", "--json", cwd=trained).stdout)
-    assert [row["file"] for row in values["proof"]] == ["inference.pdmodel", "inference.json", "inference.onnx"]
-    assert all(row["min_cosine"] > 0.9999 for row in values["proof"])
+    plain = [row for row in values["proof"] if row["precision"] == "fp32"]
+    assert {row["file"] for row in plain} == {"inference.pdmodel", "inference.json", "inference.onnx"}
+    assert all(row["min_cosine"] > 0.9999 and row["refused"] is None for row in plain)
+    assert values["chosen"]["precision"] == "fp32" and "ms per picture" in values["chosen"]["reason"]
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["normalized_inside"] and manifest["feature_size"] == 1280
     onnx = pytest.importorskip("onnx")
@@ -165,6 +168,25 @@ def test_all_formats_are_proven(trained: Path, tmp_path: Path) -> None:
         "NormalizeImage",
         "ToCHWImage",
     ]
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU does not compute in bfloat16")
+def test_bfloat16_is_used_where_it_was_chosen_and_told_apart(trained: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "coarse")
+    done = shitu("export", "--out", out, "--precision", "bf16", "--max-recall-drop", "0.5", cwd=trained)
+    assert " in bfloat16: " in done.stdout and "inference.json" in done.stdout and "0.00 MB" not in done.stdout
+    manifest = json.loads((tmp_path / "coarse/manifest.json").read_text())
+    coarse = [row for row in manifest["proof"]["rows"] if row["precision"] == "bf16"]
+    assert manifest["precision"] == "bf16" and manifest["proof"]["max_recall_drop"] == 0.5
+    assert coarse and all(
+        row["min_cosine"] > 0.98 and row["program"] in ("Paddle Inference", "OpenVINO") for row in coarse
+    )
+    done = shitu("evaluate", "--model", out, cwd=trained)
+    assert f"{out}, run by " in done.stdout and " in bfloat16: " in done.stdout
+    # The index holds float32 features of the same weights.
+    query = "bilder 图/class_000/000.jpg"
+    done = shitu("search", query, "--model", out, cwd=trained, check=False)
+    assert done.returncode == 3 and "shitu index build" in done.stderr
 
 
 def test_a_half_deleted_model_is_named(trained: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ setup_paddle("cpu", threads=1)
 
 from shitu_cli.export.onnx_model import write_onnx_model  # noqa: E402
 from shitu_cli.export.paddle_model import write_paddle_model  # noqa: E402
-from shitu_cli.infer.engine import onnx_session, paddle_predictor  # noqa: E402
+from shitu_cli.infer.programs import FP32, PADDLE, Way, ways_in  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.model.weights import load_weights  # noqa: E402
 from shitu_cli.train.checkpoint import write_arrays  # noqa: E402
@@ -49,11 +49,10 @@ def test_features_of_all_formats(golden: tuple[dict[str, Any], Any, ModuleType],
     write_onnx_model(tmp_path / "inference.pdmodel", tmp_path / "inference.onnx")
     images = fill.images(2, entry["input_size"])
     expected = outputs[f"{name}/features"]
-    for run in (
-        paddle_predictor(tmp_path / "inference.pdmodel", threads=1),
-        paddle_predictor(tmp_path / "inference.json", threads=1),
-        onnx_session(tmp_path / "inference.onnx", threads=1),
-    ):
+    ways = [way for way in ways_in(tmp_path) if way.precision == FP32]
+    assert {way.file for way in ways} == {"inference.pdmodel", "inference.json", "inference.onnx"}
+    for way in ways:
+        run = way.open(tmp_path, threads=1)
         got = run(images)
         assert np.abs(got - expected).max() / np.abs(expected).max() < 1e-4
         # Any batch and size: the graph fixes neither.
@@ -69,6 +68,6 @@ def test_the_three_files_of_the_older_format(golden: tuple[dict[str, Any], Any, 
         "inference.pdiparams.info",
         "inference.pdmodel",
     ]
-    run = paddle_predictor(tmp_path / "inference.pdmodel", threads=1)
+    run = Way("inference.pdmodel", PADDLE).open(tmp_path, threads=1)
     features = run(np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32))
     assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)

@@ -72,6 +72,7 @@ def _evaluate(
     reporter = console.reporter() if distributed.is_main() else console.silent()
     setup_paddle(distributed.own_device(settings.Global.device), distributed.own_threads())
     from shitu_cli.infer.load import load_engine
+    from shitu_cli.retrieval.cache import FeatureCache
     from shitu_cli.retrieval.evaluate import evaluate_model
     from shitu_cli.train.ranks import join
 
@@ -83,7 +84,7 @@ def _evaluate(
         settings,
         base,
         reporter,
-        cache=space.cache_dir / "features" if cache else None,
+        cache=FeatureCache(space.cache_dir / "features") if cache else None,
         scratch=space.cache_dir / "processes",
         processes=processes,
         flip=flip,

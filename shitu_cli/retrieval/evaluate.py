@@ -18,7 +18,8 @@ from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.infer.engine import Engine
 from shitu_cli.reporting import Reporter
-from shitu_cli.retrieval.features import Alone, ListFeatures, Processes, extract_list
+from shitu_cli.retrieval.cache import FeatureCache
+from shitu_cli.retrieval.features import Alone, ListFeatures, Processes, extract_list, normalized
 from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
 from shitu_cli.retrieval.rerank import expand_queries, reranked
 
@@ -112,7 +113,7 @@ def evaluate_model(
     base_dir: Path,
     reporter: Reporter,
     *,
-    cache: Path | None = None,
+    cache: FeatureCache | None = None,
     scratch: Path | None = None,
     processes: Processes = Alone(),
     flip: bool = False,
@@ -135,7 +136,10 @@ def evaluate_model(
                 f"nothing to evaluate on: no list at {path}",
                 hint="keep classes or pictures for evaluation: shitu prepare ./data --split open (or closed)",
             )
-    extract = functools.partial(extract_list, cache=cache, scratch=scratch, processes=processes, flip=flip)
+    normalize = config.Global.feature_normalize
+    extract = functools.partial(
+        extract_list, cache=cache, scratch=scratch, processes=processes, normalize=normalize, flip=flip
+    )
     query = extract(engine, query_split, base_dir, reporter, "query")
     same = _same_pictures(query_split.dataset, gallery_split.dataset, base_dir)
     gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
@@ -168,7 +172,7 @@ def evaluate_lists(
     sets = []
     for part, rows, identity in zip((query, gallery), (query_rows, gallery_rows), identities, strict=True):
         ids = None if part.dataset.ids is None else part.dataset.ids[rows]
-        vectors = _prepared(part.features if len(rows) == len(part.features) else part.features[rows], config)
+        vectors = _binarized(part.features if len(rows) == len(part.features) else part.features[rows], config)
         sets.append(FeatureSet(vectors, part.dataset.labels[rows], ids, identity[rows]))
     if expansion:
         moved = expand_queries(sets[0].features, sets[1].features, count=expansion)
@@ -219,21 +223,13 @@ def _only(part: ListFeatures, rows: np.ndarray) -> ListFeatures:
     return ListFeatures(dataset, part.features[rows], part.skipped)
 
 
-def _prepared(features: np.ndarray, config: Config) -> np.ndarray:
-    """Normalised, then binarised, as the config says; binary features at unit length, so that products are cosines."""
-    if config.Global.feature_normalize:
-        features = normalized(features)
+def _binarized(features: np.ndarray, config: Config) -> np.ndarray:
+    """Binary features as the config says, at unit length, so that their products are cosines; else as they are."""
     if config.Global.feature_binarize == "sign":
         return normalized(np.where(features >= 0, np.float32(1), np.float32(-1)))
     if config.Global.feature_binarize == "round":
         return normalized(np.round(features) * 2 - 1)
-    return np.asarray(features, np.float32)
-
-
-def normalized(features: np.ndarray) -> np.ndarray:
-    """Rows of float32 [N, D] at unit length; rows of zeros stay."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))[:, None]
-    return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
+    return features
 
 
 def _topk(config: Config) -> tuple[int, ...]:

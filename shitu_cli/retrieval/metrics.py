@@ -18,7 +18,7 @@ import numpy as np
 
 from shitu_cli.errors import DataError
 
-BLOCK_VALUES = 16_000_000  # similarities held at once: 64 MB
+BLOCK_VALUES = 64_000_000  # similarities held at once: 256 MB; few rows at a time would multiply slowly
 BINS = 2001  # of the similarity histograms, 0.001 wide over [-1, 1]
 _COLUMNS = ("first_rank", "ap", "ap_at_r", "r_precision", "inp", "relevant")
 
@@ -122,11 +122,14 @@ def rank(
         bounds = [(order, low[part], high[part]) for order, low, high in tables]
         return kernel(sims, *bounds[0], *bounds[1], *bounds[2], ks, values[part], top1[part], top1_score[part])
 
-    transposed = gallery.features.T
+    products = np.empty((min(rows, count) if block is None else 0, size), np.float32)
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, count, rows):
             stop = min(start + rows, count)
-            sims = query.features[start:stop] @ transposed if block is None else block(start, stop)
+            if block is None:
+                sims = np.matmul(query.features[start:stop], gallery.features.T, out=products[: stop - start])
+            else:
+                sims = block(start, stop)
             for pair in pool.map(lambda p: work(sims[p[0]], p[1]), _parts(start, stop, workers)):  # noqa: B023
                 matches += pair[0]
                 others += pair[1]

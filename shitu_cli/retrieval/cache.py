@@ -30,7 +30,7 @@ class FeatureCache:
         """The features under `key`, mapped into memory; None when there are none of this shape."""
         path = self._path(key)
         try:
-            features = np.load(path, mmap_mode="r", allow_pickle=False)
+            features = np.lib.format.open_memmap(path, mode="r")
             os.utime(path)  # the time of the last use decides what is removed
         except (OSError, ValueError):
             return None

@@ -17,7 +17,8 @@ from shitu_cli.errors import DataError
 class RecDataset:
     """Pictures of one list with their labels; relative paths of the config count from `base_dir`.
 
-    `labels` int64 [N], `ids` int64 [N] or None, `class_num` the largest label plus one.
+    `labels` int64 [N], `ids` int64 [N] or None, `class_num` the largest label plus one. With `relabel` the labels
+    that occur are numbered from 0 in ascending order; negative ones stay.
     """
 
     def __init__(self, config: DatasetConfig, base_dir: Path) -> None:
@@ -28,6 +29,8 @@ class RecDataset:
         if not len(self.images):
             raise DataError(f"{self.list_path}: the list is empty", hint="shitu prepare ./data writes the lists")
         self.labels, self.ids = self.images.labels, self.images.ids
+        if config.relabel:
+            self.labels = _dense(self.labels)
         self.transform = build_transforms(config.transform_ops, f"transform_ops of {self.list_path.name}")
         self.normalization = self.transform.normalize
 
@@ -52,3 +55,9 @@ class RecDataset:
         except DataError as error:
             raise DataError(f"{error.message} (picture {index + 1} of {self.list_path})", hint=error.hint) from None
         return self.transform(image, rng)
+
+
+def _dense(labels: np.ndarray) -> np.ndarray:
+    dense, known = labels.copy(), labels >= 0
+    dense[known] = np.unique(labels[known], return_inverse=True)[1]
+    return dense

@@ -65,7 +65,7 @@ class ConfigReader(Reader):
         stop = self.mapping("Arch.BackboneStopLayer", block.get("BackboneStopLayer"), missing_ok=True)
         made = self.fields("Arch", block, ArchConfig, skip=("backbone", "neck", "head", "stop_layer"))
         if made.get("infer_add_softmax"):
-            self.problem("Arch.infer_add_softmax", "got true, but what is exported are features, not chances: set false")
+            self.problem("Arch.infer_add_softmax", "got true, but features are exported, not chances: set false")
         if backbone is None:
             return None
         return ArchConfig(backbone=backbone, stop_layer=stop.get("name"), neck=neck, head=head, **made)

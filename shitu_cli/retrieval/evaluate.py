@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,15 @@ from shitu_cli.retrieval.features import Alone, ListFeatures, Processes, extract
 from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
 from shitu_cli.retrieval.rerank import expand_queries, reranked
 
+ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
+
 
 @dataclass(frozen=True)
 class EvalResult:
-    """`metrics` are means over answerable queries; `ranking` has the figures of each query."""
+    """`metrics` are means over answerable queries; `ranking` has the figures of each query.
+
+    `plain`: similarities are the cosines that search gives; `accept_rates` are the false-accept rates to report.
+    """
 
     metrics: dict[str, float]
     queries: int
@@ -39,10 +46,12 @@ class EvalResult:
     names: dict[int, str]
     sets: tuple[FeatureSet, FeatureSet]
     plain: bool
+    accept_rates: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
         """All figures as plain values, in a fixed order."""
         chosen = self.ranking.answerable
+        per_class = self.per_class()
         intervals = {}
         for name, values in (("recall@1", self.ranking.hits[:, 0]), ("mAP", self.ranking.ap)):
             low, high = bootstrap_interval(values[chosen].astype(np.float64))
@@ -54,10 +63,9 @@ class EvalResult:
             "unanswerable": self.unanswerable,
             "skipped": self.skipped,
             "intervals_95": intervals,
-            "macro": {"recall@1": self.macro_recall()},
-            # Thresholds are for plain cosines, as search gives them.
-            "accept_rates": self.ranking.accept_rates() if self.plain else [],
-            "per_class": self.per_class(),
+            "macro": {name: float(np.mean([row[name] for row in per_class])) for name in ("recall@1", "mAP")},
+            "accept_rates": self.ranking.accept_rates(self.accept_rates) if self.plain else [],
+            "per_class": per_class,
             "confusions": self.confusions(),
         }
 
@@ -70,10 +78,6 @@ class EvalResult:
     def neighbours(self, number: int, count: int) -> list[tuple[int, float]]:
         """The first `count` gallery images of query `number` with their similarity, excluded ones left out."""
         return nearest(self.sets[0], self.sets[1], number, count)
-
-    def macro_recall(self) -> float:
-        """Recall@1 averaged over classes."""
-        return float(np.mean([row["recall@1"] for row in self.per_class()])) if self.metrics else float("nan")
 
     def per_class(self) -> list[dict[str, Any]]:
         """Queries, recall@1 and mAP of every class with answerable queries, by label."""
@@ -118,9 +122,11 @@ def evaluate_model(
     processes: Processes = Alone(),
     flip: bool = False,
     expansion: int = 0,
+    accept_rates: Sequence[float] = (),
 ) -> EvalResult | None:
     """Features of both lists and the metrics of ranking one for the other; None on processes other than the first.
 
+    `accept_rates` are false-accept rates to report beside the usual ones.
     Raises ConfigError when the config has no lists to evaluate, DataError when no query can be answered.
     """
     query_split, gallery_split = config.DataLoader.query, config.DataLoader.gallery
@@ -145,7 +151,8 @@ def evaluate_model(
     gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
     if processes.rank:
         return None
-    return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion)
+    rates = tuple(sorted({*ACCEPT_RATES, *accept_rates}, reverse=True))
+    return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion, accept_rates=rates)
 
 
 def _same_pictures(query: DatasetConfig, gallery: DatasetConfig, base_dir: Path) -> bool:
@@ -165,8 +172,18 @@ def evaluate_lists(
     reporter: Reporter,
     *,
     expansion: int = 0,
+    accept_rates: tuple[float, ...] = ACCEPT_RATES,
 ) -> EvalResult:
-    """Metrics from features that are there already; `expansion` moves queries towards so many of their neighbours."""
+    """Metrics from features that are there already; `expansion` moves queries towards so many of their neighbours.
+
+    Raises ConfigError when neighbours are asked for and features are not of unit length.
+    """
+    unit = config.Global.feature_normalize or config.Global.feature_binarize is not None
+    if not unit and (expansion or config.Global.re_ranking):
+        raise ConfigError(
+            "re-ranking and query expansion need features of unit length, Global.feature_normalize is false",
+            hint="shitu evaluate -o Global.feature_normalize=True",
+        )
     identities = _identities(query.dataset, gallery.dataset)
     query_rows, gallery_rows = _readable(query), _readable(gallery)
     sets = []
@@ -205,7 +222,11 @@ def evaluate_lists(
         gallery_features=gallery,
         names=_names(config, base_dir),
         sets=(sets[0], sets[1]),
-        plain=block is None and not expansion and config.Global.feature_binarize is None,
+        plain=block is None
+        and not expansion
+        and config.Global.feature_normalize
+        and not config.Global.feature_binarize,
+        accept_rates=accept_rates,
     )
 
 
@@ -245,8 +266,8 @@ def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.
     known: dict[object, int] = {}
     columns = []
     for dataset in (query, gallery):
-        root = dataset.image_root.resolve()
-        keys = ((str(root / dataset.images.path(i)), dataset.images.box(i)) for i in range(len(dataset)))
+        root = str(dataset.image_root.resolve())
+        keys = ((os.path.join(root, dataset.images.path(i)), dataset.images.box(i)) for i in range(len(dataset)))
         columns.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, len(dataset)))
     return columns[0], columns[1]
 

@@ -79,7 +79,7 @@ class Ranking:
         values["MRR"] = 1 / self.first_rank[chosen]
         return {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
 
-    def accept_rates(self, rates: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4)) -> list[dict[str, float]]:
+    def accept_rates(self, rates: Sequence[float]) -> list[dict[str, float]]:
         """For each false-accept rate: the lowest threshold (in steps of 0.001) that keeps it, and the true-accept rate.
 
         Rates are shares of pairs: a pair of other labels at or above the threshold is a false accept.

@@ -197,6 +197,13 @@ def _header(prefix: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def read_header(prefix: Path) -> dict[str, Any] | None:
+    """What a checkpoint says of itself (state, run, metrics), without its arrays; None when it is not whole or ours."""
+    header = _header(prefix)
+    whole = header.get("format") == FORMAT and header.get("sha256") == _header_hash(header)
+    return header if whole else None
+
+
 def _problems(prefix: Path) -> list[str]:
     """Why the files of this prefix are not one whole checkpoint; empty when they are."""
     path = _part(prefix, "pdstates")
@@ -339,4 +346,3 @@ def _prune(folder: Path, keep: int) -> None:
         if match and folder / match.group(1) not in kept:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-

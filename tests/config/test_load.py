@@ -122,7 +122,7 @@ def test_relative_paths_count_from_the_workspace(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("Arch.infer_add_softmax=True", "got true, but what is exported are features"),
+        ("Arch.infer_add_softmax=True", "got true, but features are exported"),
         ("Arch.infer_output_key=logits", "got 'logits', expected one of features"),
         ("Metric.Eval.0.Recallk.descending=False", "got False, expected true: similarities are cosines"),
         ("DataLoader.Eval.Query.dataset.relabel=True", "query and gallery would not match"),

@@ -161,7 +161,7 @@ def test_accept_rates_against_counting_pairs() -> None:
     same = query.labels[:, None] == gallery.labels[None]
     found = rank(query, gallery)
     assert found.matches.sum() == same.sum() and found.others.sum() == (~same).sum()
-    for row in found.accept_rates():
+    for row in found.accept_rates((1e-1, 1e-2, 1e-3, 1e-4)):
         assert (similarity[~same] >= row["threshold"]).mean() <= row["far"]
         assert (similarity[~same] >= row["threshold"] - 0.0011).mean() > row["far"] or row["threshold"] <= -0.999
         assert row["tar"] == pytest.approx((similarity[same] >= row["threshold"]).mean(), abs=1e-9)

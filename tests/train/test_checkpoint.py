@@ -71,7 +71,7 @@ def test_a_disk_that_fills_up_while_copying_keeps_all_that_was_there(
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(destination))
 
         monkeypatch.setattr(checkpoints, "_copy", copy)
-        with pytest.raises(EnvironmentProblem, match="cannot write .*No space left") as caught:
+        with pytest.raises(EnvironmentProblem, match=r"cannot write .*No space left") as caught:
             save_checkpoint(tmp_path, [LATEST, BEST], made(2))
         assert caught.value.hint is not None and "shitu train --resume" in caught.value.hint
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -306,6 +306,9 @@ def nearest(query: FeatureSet, gallery: FeatureSet, number: int, count: int) -> 
     if query.ids is not None and gallery.ids is not None and query.labels[number] >= 0 and query.ids[number] >= 0:
         valid &= (gallery.labels != query.labels[number]) | (gallery.ids != query.ids[number])
     places = np.flatnonzero(valid)
+    if len(places) > count:  # only those at or above the last place are worth sorting
+        bar = np.partition(similarity[places], -count)[-count]
+        places = places[similarity[places] >= bar]
     order = places[np.argsort(-similarity[places], kind="stable")[:count]]
     return [(int(place), float(similarity[place])) for place in order]
 

@@ -152,7 +152,7 @@ def _show(result: EvalResult, values: dict[str, Any], space: Workspace, rates: l
     chosen = [row for row in values["accept_rates"] if row["far"] == SUGGESTED or row["far"] in rates]
     for row in chosen:
         reporter.info(
-            f"threshold {row['threshold']:.3f} accepts {row['far']:g} of the pairs of other classes and "
+            f"threshold {row['threshold']:.3f} accepts at most {row['far']:g} of the pairs of other classes, and "
             f"{row['tar']:.4f} of those of the same class"
         )
     worst = values["confusions"][:3]

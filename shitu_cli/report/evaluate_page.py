@@ -64,7 +64,7 @@ def _similarities(result: EvalResult, values: dict[str, Any]) -> str:
     rates = [[f"{r['far']:g}", f"{r['tar']:.4f}", f"{r['threshold']:.3f}"] for r in values["accept_rates"]]
     note = (
         "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto</code> "
-        f"takes, is the one that accepts {SUGGESTED:g} of the pairs of other classes.</p>"
+        f"takes, is the lowest that accepts at most {SUGGESTED:g} of the pairs of other classes.</p>"
     )
     heads = ["false accepts", "true accepts", "threshold"]
     plot = curve(series, "similarity (cosine)", "share of pairs")

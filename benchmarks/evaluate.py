@@ -1,35 +1,48 @@
 """All retrieval metrics at a large gallery: this program beside the usual ways, in one run.
 
-    python benchmarks/evaluate.py [--queries 10000 --gallery 100000 --size 512] [--without-sorting]
+    python benchmarks/evaluate.py [--queries 10000 --gallery 100000 --size 512] [--ways shitu ranks "faiss flat"]
+    python benchmarks/evaluate.py --queries 2000 --gallery 1000000 --ways shitu
+    python benchmarks/evaluate.py --queries 5000 --gallery 200000 --ways shitu expanded re-ranked
 
-Random features around class centres (hard: recall@1 about 0.3). `sorting` is a full argsort of every row, as
-evaluation in blocks does it today; `ranks` sorts similarities and looks the relevant ones up; `faiss flat` finds the
-first ten only, so it knows no mAP. Every way runs in its own process; memory is above the features.
+Random features around class centres (hard: recall@1 about 0.3), written to files and mapped into memory, so that
+"MB above" is what a way needs besides them. `sorting` is a full argsort of every row, as evaluation in blocks does it
+today; `ranks` sorts similarities and looks the relevant ones up; `faiss flat` finds the first ten only, so it knows no
+mAP; `expanded` and `re-ranked` are this program's rankings by neighbours. Every way runs in its own process.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
-WAYS = ("shitu", "ranks", "faiss flat", "sorting")
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # query, its labels, gallery, its labels
+CHUNK = 50_000
 
 
-def data(queries: int, gallery: int, size: int) -> tuple[np.ndarray, ...]:
+def write_data(folder: Path, queries: int, gallery: int, size: int) -> None:
+    """query.npy and gallery.npy, float32 of unit length, with their labels."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((max(2, gallery // 20), size), dtype=np.float32)
-
-    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+    for name, count in (("query", queries), ("gallery", gallery)):
         labels = rng.integers(0, len(centres), count)
-        features = centres[labels] + 3 * rng.standard_normal((count, size), dtype=np.float32)
-        features /= np.linalg.norm(features, axis=1, keepdims=True)
-        return features, labels
+        file = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (count, size))
+        for start in range(0, count, CHUNK):
+            part = centres[labels[start : start + CHUNK]]
+            part += 3 * rng.standard_normal(part.shape, dtype=np.float32)
+            file[start : start + CHUNK] = part / np.linalg.norm(part, axis=1, keepdims=True)
+        file.flush()
+        np.save(folder / f"{name}_labels.npy", labels)
 
-    return (*draw(queries), *draw(gallery))
+
+def read_data(folder: Path) -> Arrays:
+    query, gallery = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("query", "gallery"))
+    return query, np.load(folder / "query_labels.npy"), gallery, np.load(folder / "gallery_labels.npy")
 
 
 def by_sorting(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
@@ -73,27 +86,60 @@ def by_faiss(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery
 def by_shitu(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
     from shitu_cli.retrieval.metrics import FeatureSet, rank
 
-    found = rank(FeatureSet(query, labels), FeatureSet(gallery, gallery_labels)).metrics()
-    return {"recall@1": found["recall@1"], "mAP": found["mAP"]}
+    return rank(FeatureSet(query, labels), FeatureSet(gallery, gallery_labels)).metrics()
 
 
-def measure(way: str, queries: int, gallery: int, size: int) -> dict:
+def expanded(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
+    from shitu_cli.retrieval.rerank import expand_queries
+
+    return by_shitu(expand_queries(query, gallery), labels, gallery, gallery_labels)
+
+
+def re_ranked(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
+    from shitu_cli.retrieval.metrics import FeatureSet, rank
+    from shitu_cli.retrieval.rerank import reranked
+
+    block = reranked(query, gallery)
+    return rank(FeatureSet(query, labels), FeatureSet(gallery, gallery_labels), block=block).metrics()
+
+
+WAYS = {"shitu": by_shitu, "ranks": by_ranks, "faiss flat": by_faiss, "sorting": by_sorting,
+        "expanded": expanded, "re-ranked": re_ranked}  # fmt: skip
+
+
+def measure(way: str, folder: Path) -> dict:
     """Seconds and memory of one way; compiled code is loaded by a first tiny run."""
-    function = {"shitu": by_shitu, "ranks": by_ranks, "faiss flat": by_faiss, "sorting": by_sorting}[way]
-    function(*data(20, 100, size))
-    made = data(queries, gallery, size)
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak of memory counts from here
-    before = _peak()
-    start = time.perf_counter()
-    found = function(*made)
-    seconds = time.perf_counter() - start
-    return {"s": seconds, "mb": _peak() - before, **found}
+    data = read_data(folder)
+    few, their_labels = np.array(data[2][:100]), data[3][:100]
+    WAYS[way](few, their_labels, few, their_labels)
+    with _Peak() as peak:
+        start = time.perf_counter()
+        found = WAYS[way](*data)
+        seconds = time.perf_counter() - start
+    return {"s": seconds, "mb": peak.above, "recall@1": found["recall@1"], "mAP": found["mAP"]}
 
 
-def _peak() -> float:
-    """Largest resident size in MB."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+class _Peak:
+    """The largest memory of this process that is not a mapped file, above that at the start, in MB."""
+
+    def __enter__(self) -> "_Peak":
+        self._done, self._start, self.above = threading.Event(), _anonymous(), 0.0
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.02):
+            self.above = max(self.above, _anonymous() - self._start)
+
+
+def _anonymous() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
 
 
 def main() -> None:
@@ -101,25 +147,23 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--gallery", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--without-sorting", action="store_true", help="leave out the slow one")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["shitu", "ranks", "faiss flat", "sorting"])
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.one, options.queries, options.gallery, options.size)))
+        print(json.dumps(measure(options.one[0], Path(options.one[1]))))
         return
     print(f"{options.queries:,} queries x {options.gallery:,} gallery x {options.size}")
-    print(f"{'way':12} {'s':>8} {'MB above':>9} {'recall@1':>9} {'mAP':>9} {'x shitu':>8}")
+    print(f"{'way':12} {'s':>8} {'MB above':>9} {'recall@1':>9} {'mAP':>9} {'x first':>8}")
     base = None
-    for way in WAYS[: 3 if options.without_sorting else 4]:
-        argv = [sys.executable, __file__, "--one", way, "--queries", str(options.queries)]
-        argv += ["--gallery", str(options.gallery), "--size", str(options.size)]
-        got = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-        base = base or got["s"]
-        print(
-            f"{way:12} {got['s']:8.1f} {got['mb']:9.0f} {got['recall@1']:9.4f} {got['mAP']:9.5f} "
-            f"{got['s'] / base:8.1f}",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        write_data(Path(folder), options.queries, options.gallery, options.size)
+        for way in options.ways:
+            argv = [sys.executable, __file__, "--one", way, folder]
+            got = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout)
+            base = base or got["s"]
+            figures = f"{got['s']:8.1f} {got['mb']:9.0f} {got['recall@1']:9.4f} {got['mAP']:9.5f}"
+            print(f"{way:12} {figures} {got['s'] / base:8.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,10 @@ def load_workspace_config(
     flags: Mapping[str, object] | None = None,
 ) -> Config:
     """The workspace's config, or the file given with -c, with overrides and flags applied."""
-    from shitu_cli.config.load import load_config
+    from shitu_cli.config.load import load_config, resolve_pretrained
 
     path = config or workspace.config_path
     if not path.is_file():
         raise UsageError(f"no config file at {path}", hint="shitu prepare ./data")
-    return load_config(path, list(overrides or ()), flags=dict(flags or {}))
+    settings = load_config(path, list(overrides or ()), flags=dict(flags or {}))
+    return resolve_pretrained(settings, workspace.root)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import shlex
 from typing import Annotated, Any
 
 import typer
 
 from shitu_cli.cli import options
+from shitu_cli.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -35,15 +38,26 @@ def config_command(
     if as_yaml:
         typer.echo(text, nl=False)
         return
+    values = _flat(yaml.safe_load(text), "")
     rows = [
         [key, _shown(value), settings.origins.get(key, "default")]
-        for key, value in _flat(yaml.safe_load(text), "")
+        for key, value in values
         if pattern.lower() in key.lower()
     ]
+    if not rows:
+        raise _nothing(pattern, [key for key, _ in values])
     if as_json:
         console.print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
         return
     console.print_table(str(config or space.config_path), ["key", "value", "from"], rows)
+
+
+def _nothing(pattern: str, keys: list[str]) -> UsageError:
+    """The error for a pattern that no key contains, with the key that is most like it."""
+    names = {key.rpartition(".")[2].lower(): key for key in reversed(keys)}
+    close = difflib.get_close_matches(pattern.lower().rpartition(".")[2], names, n=1)
+    hint = f"did you mean {names[close[0]]}? shitu config {shlex.quote(names[close[0]])}" if close else "shitu config"
+    return UsageError(f"no key of the config contains {pattern!r}", hint=hint)
 
 
 def _flat(value: Any, key: str) -> list[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import options
+from shitu_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -36,6 +37,10 @@ def evaluate(
     query_expansion: Annotated[
         int, typer.Option(min=0, help="Move queries towards so many of their nearest gallery pictures.")
     ] = 0,
+    far: Annotated[
+        list[float] | None,
+        typer.Option(help="Also report the threshold that keeps this false-accept rate.", show_default=False),
+    ] = None,
     cache: Annotated[bool, typer.Option(help="Keep features for the next evaluation.")] = True,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -48,29 +53,31 @@ def evaluate(
     space = open_workspace(workspace, config)
     flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
     settings = load_workspace_config(space, config, override, flags)
+    rates = _rates(far or [])
     if distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
         return
-    base = space.root
-    result = _evaluate(space, settings, base, model, precision, flip=flip, expansion=query_expansion, cache=cache)
+    result = _evaluate(
+        space, settings, model, precision, flip=flip, expansion=query_expansion, rates=rates, cache=cache
+    )
     if result is None:
         return
     values = result.to_json()
-    _write(result, values, space)
+    _write(result, values, space, settings)
     if as_json:
         console.print_json(values)
     else:
-        _show(result, values, space)
+        _show(result, values, space, rates)
 
 
 def _evaluate(
     space: Workspace,
     settings: Config,
-    base: Path,
     model: Path | None,
     precision: str | None,
     *,
     flip: bool,
     expansion: int,
+    rates: list[float],
     cache: bool,
 ) -> EvalResult | None:
     """Run the engine over both lists, in this process or as one of several."""
@@ -81,42 +88,54 @@ def _evaluate(
     reporter = console.reporter() if distributed.is_main() else console.silent()
     setup_paddle(distributed.own_device(settings.Global.device), distributed.own_threads())
     from shitu_cli.infer.load import load_engine
+    from shitu_cli.retrieval.cache import FeatureCache
     from shitu_cli.retrieval.evaluate import evaluate_model
     from shitu_cli.train.ranks import join
 
     processes = join()
-    engine = load_engine(model or _trained(space, settings), settings, precision=precision)
+    engine = load_engine(model or _output(space, settings) / "best_model", settings, precision=precision)
     reporter.info(f"{model or 'the best checkpoint'}, run by {engine.told()}")
     return evaluate_model(
         engine,
         settings,
-        base,
+        space.root,
         reporter,
-        cache=space.cache_dir / "features" if cache else None,
+        cache=FeatureCache(space.cache_dir / "features") if cache else None,
         scratch=space.cache_dir / "processes",
         processes=processes,
         flip=flip,
         expansion=expansion,
+        accept_rates=rates,
     )
 
 
-def _write(result: EvalResult, values: dict[str, Any], space: Workspace) -> None:
+def _rates(given: list[float]) -> list[float]:
+    wrong = [rate for rate in given if not 0 < rate < 1]
+    if wrong:
+        raise UsageError(f"--far {wrong[0]:g}: expected a share of pairs between 0 and 1, such as 0.001")
+    return given
+
+
+def _write(result: EvalResult, values: dict[str, Any], space: Workspace, settings: Config) -> None:
     from shitu_cli.report.evaluate_page import write_evaluate_page
+    from shitu_cli.train.history import read_histories
     from shitu_cli.workspace import atomic_write_json
 
     atomic_write_json(space.reports_dir / "evaluate.json", values)
-    write_evaluate_page(result, values, space.output_dir / "metrics.jsonl", space.reports_dir / "evaluate.html")
+    runs = read_histories(_output(space, settings))
+    write_evaluate_page(result, values, runs, space.reports_dir / "evaluate.html")
 
 
-def _trained(space: Workspace, config: Config) -> Path:
+def _output(space: Workspace, settings: Config) -> Path:
     from shitu_cli.config.load import resolve_path
 
-    return resolve_path(space.root, config.Global.output_dir) / "best_model"
+    return resolve_path(space.root, settings.Global.output_dir)
 
 
-def _show(result: EvalResult, values: dict[str, Any], space: Workspace) -> None:
+def _show(result: EvalResult, values: dict[str, Any], space: Workspace, rates: list[float]) -> None:
     from shitu_cli.cli import console
     from shitu_cli.cli.common import export_command
+    from shitu_cli.report.evaluate_page import SUGGESTED
 
     reporter = console.reporter()
     rows = []
@@ -133,6 +152,12 @@ def _show(result: EvalResult, values: dict[str, Any], space: Workspace) -> None:
         reporter.warn(
             "features of different classes are still nearly the same: train longer; if that does not help, training "
             "has collapsed: try a lower rate (shitu train --lr), published weights, or Head.margin_warmup"
+        )
+    chosen = [row for row in values["accept_rates"] if row["far"] == SUGGESTED or row["far"] in rates]
+    for row in chosen:
+        reporter.info(
+            f"threshold {row['threshold']:.3f} accepts at most {row['far']:g} of the pairs of other classes, and "
+            f"{row['tar']:.4f} of those of the same class"
         )
     worst = values["confusions"][:3]
     if worst:

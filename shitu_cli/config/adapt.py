@@ -19,7 +19,10 @@ QUICK_EPOCHS = (8, 90)
 
 @dataclass(frozen=True)
 class DataFacts:
-    """`image_root` as the config shall say it, relative to the workspace or absolute; list paths likewise."""
+    """`image_root` as the config shall say it, relative to the workspace or absolute; list paths likewise.
+
+    `evaluated_before` is False when an earlier prepare left the workspace without evaluation lists.
+    """
 
     class_num: int
     train_images: int
@@ -27,6 +30,7 @@ class DataFacts:
     train_list: str = "lists/train_list.txt"
     query_list: str | None = "lists/query_list.txt"
     gallery_list: str | None = "lists/gallery_list.txt"
+    evaluated_before: bool = True
 
 
 def choose_template() -> tuple[str, str]:
@@ -83,6 +87,8 @@ def adapt_values(text: str, facts: DataFacts, *, template: str | None) -> dict[s
             patch[f"{key}.dataset.cls_label_path"] = path
     if facts.query_list is None and evaluation:
         patch["Global.eval_during_train"] = False
+    elif evaluation and not facts.evaluated_before:
+        patch["Global.eval_during_train"] = True  # as that prepare has turned it off
     if template == "quick":
         low, high = QUICK_EPOCHS
         patch["Global.epochs"] = max(low, min(high, QUICK_BUDGET // max(1, facts.train_images)))

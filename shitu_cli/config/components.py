@@ -100,8 +100,7 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
     "sampler": _table(
         {
             "DistributedBatchSampler BatchSampler": "",
-            "PKSampler DistributedRandomIdentitySampler": "sample_per_id! sample_method id_list ratio "
-            "total_epochs by_id",
+            "PKSampler DistributedRandomIdentitySampler": "sample_per_id! sample_method id_list ratio by_id",
             "ClassBalancedSampler": "power",
         }
     ),

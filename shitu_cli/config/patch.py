@@ -24,13 +24,26 @@ def patch_yaml(text: str, values: Mapping[str, object]) -> tuple[str, list[Chang
     """Set dotted keys to scalars (or flat lists); returns the new text and what changed.
 
     A list of one-key mappings (losses, transforms) is walked by number or by the entry's name. A missing last key
-    is added below its parent's first line. Raises ConfigError when a parent is missing too.
+    is added below its parent's first line. Raises ConfigError when a parent is missing too, and when two keys that
+    are to differ are one place in the file (`*alias`).
     """
     changes: list[Change] = []
     for key, value in values.items():
         text, change = _patch_one(text, key, value)
         if change is not None:
             changes.append(change)
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    for key, value in values.items():
+        found = node
+        for part in key.split("."):
+            found = _child(found, part)
+        assert found is not None
+        if yaml.safe_load(text[found.start_mark.index : found.end_mark.index] or "null") != value:
+            raise ConfigError(
+                f"{key}: shares line {found.start_mark.line + 1} with another key through a YAML alias (*name), but "
+                f"{yaml_scalar(value)} is wanted here only",
+                hint="write the block out in both places",
+            )
     return text, changes
 
 
@@ -54,6 +67,11 @@ def _patch_one(text: str, key: str, value: object) -> tuple[str, Change | None]:
         return _add(text, parent, key, parts[-1], new)
     start, end = target.start_mark.index, target.end_mark.index
     old = text[start:end]
+    if old.startswith("&"):
+        raise ConfigError(
+            f"{key}: {old.split()[0]} names this value for other places, which would change with it",
+            hint="write the value out in each place",
+        )
     if isinstance(target, yaml.ScalarNode) and target.style in ("|", ">"):
         raise ConfigError(f"{key}: a block of text stands there, expected one value")
     if yaml.safe_load(old or "null") == value:

@@ -18,8 +18,9 @@ from shitu_cli.errors import DataError
 class RecDataset:
     """Pictures of one list with their labels; relative paths of the config count from `base_dir`.
 
-    `labels` int64 [N], `ids` int64 [N] or None, `class_num` the largest label plus one. Up to `keep_bytes` of decoded
-    pictures stay in memory, for training that comes back to them every epoch; they are the same pixels.
+    `labels` int64 [N], `ids` int64 [N] or None, `class_num` the largest label plus one. With `relabel` the labels
+    that occur are numbered from 0 in ascending order; negative ones stay. Up to `keep_bytes` of decoded pictures stay
+    in memory, for training that comes back to them every epoch; they are the same pixels.
     """
 
     def __init__(self, config: DatasetConfig, base_dir: Path, keep_bytes: int = 0) -> None:
@@ -31,6 +32,8 @@ class RecDataset:
         if not len(self.images):
             raise DataError(f"{self.list_path}: the list is empty", hint="shitu prepare ./data writes the lists")
         self.labels, self.ids = self.images.labels, self.images.ids
+        if config.relabel:
+            self.labels = _dense(self.labels)
         self.transform = build_transforms(config.transform_ops, f"transform_ops of {self.list_path.name}")
         self.normalization = self.transform.normalize
         self._room = keep_bytes
@@ -68,6 +71,12 @@ class RecDataset:
             image.flags.writeable = False  # an operation that changed it in place would change every later epoch
             self._kept[index] = image
         return image
+
+
+def _dense(labels: np.ndarray) -> np.ndarray:
+    dense, known = labels.copy(), labels >= 0
+    dense[known] = np.unique(labels[known], return_inverse=True)[1]
+    return dense
 
 
 def spare_memory() -> int:

@@ -23,6 +23,7 @@ def write_prepared(space: Workspace, made: Prepared, config_text: str, *, templa
         image_root=_image_root(space.root, made.image_root),
         query_list="lists/query_list.txt" if made.query is not None else None,
         gallery_list="lists/gallery_list.txt" if made.gallery is not None else None,
+        evaluated_before=template is not None or (space.lists_dir / "query_list.txt").exists(),
     )
     text, changes = patch_yaml(config_text, adapt_values(config_text, facts, template=template))
     write_list(space.lists_dir / "train_list.txt", made.train)

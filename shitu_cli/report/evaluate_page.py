@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,15 @@ from shitu_cli.report.page import curve, figure, row, section, table, write_page
 
 if TYPE_CHECKING:
     from shitu_cli.retrieval.evaluate import EvalResult
+    from shitu_cli.train.history import RunHistory
 
 SHOWN, NEIGHBOURS = 12, 6
 DEEPEST = 100  # of the recall curve
+SUGGESTED = 1e-3  # the false-accept rate of the suggested threshold
 
 
-def write_evaluate_page(result: EvalResult, values: dict[str, Any], metrics_log: Path, path: Path) -> None:
-    """Write the page; `values` is the evaluation's JSON, `metrics_log` the training's metrics.jsonl (may be absent)."""
+def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequence[RunHistory], path: Path) -> None:
+    """Write the page; `values` is the evaluation's JSON, `runs` are those of the workspace, oldest first."""
     sections = [
         _summary(values),
         _recall_curve(result),
@@ -28,7 +29,7 @@ def write_evaluate_page(result: EvalResult, values: dict[str, Any], metrics_log:
         _queries(result, "Some queries", _some(result)),
         _confusions(values),
         _classes(values),
-        _training(metrics_log),
+        _training(runs),
     ]
     write_page(path, "shitu evaluate", [part for part in sections if part])
 
@@ -56,8 +57,15 @@ def _similarities(result: EvalResult, values: dict[str, Any]) -> str:
     for name, counts in (("same class", result.ranking.matches), ("other class", result.ranking.others)):
         binned = np.add.reduceat(counts, np.arange(0, 2000, 20)) / max(1, counts.sum())
         series.append((name, (np.arange(100) * 0.02 - 0.99).tolist(), binned.tolist()))
+    chosen = [r["threshold"] for r in values["accept_rates"] if r["far"] == SUGGESTED]
+    if chosen:
+        highest = max(max(shares) for _, _, shares in series)
+        series.append((f"threshold {chosen[0]:.3f}", [chosen[0]] * 2, [0.0, highest]))
     rates = [[f"{r['far']:g}", f"{r['tar']:.4f}", f"{r['threshold']:.3f}"] for r in values["accept_rates"]]
-    note = "<p>A threshold accepts pairs at or above it. <code>shitu search --threshold auto</code> takes 0.001.</p>"
+    note = (
+        "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto</code> "
+        f"takes, is the lowest that accepts at most {SUGGESTED:g} of the pairs of other classes.</p>"
+    )
     heads = ["false accepts", "true accepts", "threshold"]
     plot = curve(series, "similarity (cosine)", "share of pairs")
     return section("Similarity of matches and others", plot, note, table(heads, rates, numeric=(0, 1, 2)))
@@ -102,33 +110,31 @@ def _confusions(values: dict[str, Any]) -> str:
 
 def _classes(values: dict[str, Any]) -> str:
     rows = [[c["name"], c["queries"], f"{c['recall@1']:.3f}", f"{c['mAP']:.3f}"] for c in values["per_class"]]
-    mean = f"<p>Mean over classes: recall@1 {values['macro']['recall@1']:.4f}.</p>"
+    over_classes, over_queries = values["macro"], values["metrics"]
+    means = [[name, f"{over_classes[name]:.4f}", f"{over_queries[name]:.4f}"] for name in over_classes]
+    mean = table(["metric", "mean over classes", "mean over queries"], means, numeric=(1, 2))
     return section("Classes", mean, table(["class", "queries", "recall@1", "mAP"], rows, numeric=(1, 2, 3)))
 
 
-def _training(log: Path) -> str:
-    """Loss per epoch and recall@1 of every run that wrote into this log."""
-    runs: list[dict[str, list[tuple[float, float]]]] = []
-    try:
-        lines = log.read_text(encoding="utf-8").splitlines()
-    except OSError:
+def _training(runs: Sequence[RunHistory]) -> str:
+    """Loss and recall@1 per epoch of the newest runs, and all runs in a table; names are where the weights lie."""
+    shown = [(n, run) for n, run in enumerate(runs, 1) if run.losses][-4:]
+    losses = [(f"run {n}", list(range(1, len(run.losses) + 1)), run.losses) for n, run in shown]
+    recalls = [(f"run {n}", *_columns(run.scores)) for n, run in shown if run.scores]
+    plots = [curve(losses, "epoch", "training loss"), curve(recalls, "epoch", "recall@1")]
+    if not any(plots):
         return ""
-    for line in lines:
-        try:
-            item = json.loads(line)
-        except ValueError:
-            continue
-        kind, epoch = item.get("kind"), item.get("epoch")
-        if kind == "epoch" and isinstance(epoch, int):
-            if not runs or (runs[-1]["loss"] and epoch <= runs[-1]["loss"][-1][0]):
-                runs.append({"loss": [], "recall": []})
-            runs[-1]["loss"].append((epoch, float(item.get("loss", "nan"))))
-        elif kind == "eval" and runs and "recall@1" in item:
-            runs[-1]["recall"].append((float(epoch or 0), float(item["recall@1"])))
-    plots = []
-    for key, title in (("loss", "training loss"), ("recall", "recall@1")):
-        shown = [(f"run {n}", run[key]) for n, run in enumerate(runs, 1) if run[key]][-4:]
-        series = [(name, [x for x, _ in points], [y for _, y in points]) for name, points in shown]
-        plots.append(curve(series, "epoch", title))
-    note = escape(f"{len(runs)} runs in {log.name}, the last four shown") if len(runs) > 4 else ""
-    return section("Training", *plots, f"<small>{note}</small>" if note else "") if any(plots) else ""
+    rows = []
+    for n, run in enumerate(runs, 1):
+        epoch, best = max(run.scores, key=lambda score: score[1], default=("", None))
+        last = f"{run.losses[-1]:.4f}" if run.losses else ""
+        best_text = "" if best is None else f"{best:.4f}"
+        done = f"{len(run.losses)} of {run.epochs}"
+        rows.append([f"run {n}", f"output/{run.name}", run.network, done, last, best_text, epoch])
+    heads = ["run", "weights", "network", "epochs", "last loss", "best recall@1", "at epoch"]
+    note = "<small>Curves of the last four runs.</small>" if len(runs) > 4 else ""
+    return section("Training", *plots, note, table(heads, rows, numeric=(4, 5, 6)))
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]

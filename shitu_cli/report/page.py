@@ -32,14 +32,13 @@ details { margin: .4rem 0; } summary { cursor: pointer; }
 """
 _SORT = """
 document.querySelectorAll('th[data-sort]').forEach(th => th.addEventListener('click', () => {
-  const body = th.closest('table').tBodies[0], at = th.cellIndex;
+  const body = th.closest('table').tBodies[0], at = th.cellIndex, text = row => row.cells[at].textContent;
+  const number = row => { const n = parseFloat(text(row).replace(/,/g, '')); return isNaN(n) ? -Infinity : n; };
+  const names = new Intl.Collator(undefined, {numeric: true});
+  const compare = th.classList.contains('n') ? (a, b) => number(a) - number(b) || 0
+    : (a, b) => names.compare(text(a), text(b));
   const up = th.dataset.up = th.dataset.up === '1' ? '' : '1';
-  const key = row => {
-    const t = row.cells[at].textContent.replace(/,/g, ''), n = parseFloat(t);
-    return isNaN(n) ? t : n;
-  };
-  [...body.rows].sort((a, b) => { const x = key(a), y = key(b); return (x < y ? -1 : x > y ? 1 : 0) * (up ? 1 : -1); })
-    .forEach(row => body.append(row));
+  [...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a)).forEach(row => body.append(row));
 }));
 """
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,20 @@ from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.infer.engine import Engine
 from shitu_cli.reporting import Reporter
-from shitu_cli.retrieval.features import Alone, ListFeatures, Processes, extract_list
+from shitu_cli.retrieval.cache import FeatureCache
+from shitu_cli.retrieval.features import Alone, ListFeatures, Processes, extract_list, normalized
 from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
 from shitu_cli.retrieval.rerank import expand_queries, reranked
+
+ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """`metrics` are means over answerable queries; `ranking` has the figures of each query."""
+    """`metrics` are means over answerable queries; `ranking` has the figures of each query.
+
+    `plain`: similarities are the cosines that search gives; `accept_rates` are the false-accept rates to report.
+    """
 
     metrics: dict[str, float]
     queries: int
@@ -38,10 +46,12 @@ class EvalResult:
     names: dict[int, str]
     sets: tuple[FeatureSet, FeatureSet]
     plain: bool
+    accept_rates: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
         """All figures as plain values, in a fixed order."""
         chosen = self.ranking.answerable
+        per_class = self.per_class()
         intervals = {}
         for name, values in (("recall@1", self.ranking.hits[:, 0]), ("mAP", self.ranking.ap)):
             low, high = bootstrap_interval(values[chosen].astype(np.float64))
@@ -53,10 +63,9 @@ class EvalResult:
             "unanswerable": self.unanswerable,
             "skipped": self.skipped,
             "intervals_95": intervals,
-            "macro": {"recall@1": self.macro_recall()},
-            # Thresholds are for plain cosines, as search gives them.
-            "accept_rates": self.ranking.accept_rates() if self.plain else [],
-            "per_class": self.per_class(),
+            "macro": {name: float(np.mean([row[name] for row in per_class])) for name in ("recall@1", "mAP")},
+            "accept_rates": self.ranking.accept_rates(self.accept_rates) if self.plain else [],
+            "per_class": per_class,
             "confusions": self.confusions(),
         }
 
@@ -69,10 +78,6 @@ class EvalResult:
     def neighbours(self, number: int, count: int) -> list[tuple[int, float]]:
         """The first `count` gallery images of query `number` with their similarity, excluded ones left out."""
         return nearest(self.sets[0], self.sets[1], number, count)
-
-    def macro_recall(self) -> float:
-        """Recall@1 averaged over classes."""
-        return float(np.mean([row["recall@1"] for row in self.per_class()])) if self.metrics else float("nan")
 
     def per_class(self) -> list[dict[str, Any]]:
         """Queries, recall@1 and mAP of every class with answerable queries, by label."""
@@ -112,14 +117,16 @@ def evaluate_model(
     base_dir: Path,
     reporter: Reporter,
     *,
-    cache: Path | None = None,
+    cache: FeatureCache | None = None,
     scratch: Path | None = None,
     processes: Processes = Alone(),
     flip: bool = False,
     expansion: int = 0,
+    accept_rates: Sequence[float] = (),
 ) -> EvalResult | None:
     """Features of both lists and the metrics of ranking one for the other; None on processes other than the first.
 
+    `accept_rates` are false-accept rates to report beside the usual ones.
     Raises ConfigError when the config has no lists to evaluate, DataError when no query can be answered.
     """
     query_split, gallery_split = config.DataLoader.query, config.DataLoader.gallery
@@ -135,13 +142,17 @@ def evaluate_model(
                 f"nothing to evaluate on: no list at {path}",
                 hint="keep classes or pictures for evaluation: shitu prepare ./data --split open (or closed)",
             )
-    extract = functools.partial(extract_list, cache=cache, scratch=scratch, processes=processes, flip=flip)
+    normalize = config.Global.feature_normalize
+    extract = functools.partial(
+        extract_list, cache=cache, scratch=scratch, processes=processes, normalize=normalize, flip=flip
+    )
     query = extract(engine, query_split, base_dir, reporter, "query")
     same = _same_pictures(query_split.dataset, gallery_split.dataset, base_dir)
     gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
     if processes.rank:
         return None
-    return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion)
+    rates = tuple(sorted({*ACCEPT_RATES, *accept_rates}, reverse=True))
+    return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion, accept_rates=rates)
 
 
 def _same_pictures(query: DatasetConfig, gallery: DatasetConfig, base_dir: Path) -> bool:
@@ -161,14 +172,24 @@ def evaluate_lists(
     reporter: Reporter,
     *,
     expansion: int = 0,
+    accept_rates: tuple[float, ...] = ACCEPT_RATES,
 ) -> EvalResult:
-    """Metrics from features that are there already; `expansion` moves queries towards so many of their neighbours."""
+    """Metrics from features that are there already; `expansion` moves queries towards so many of their neighbours.
+
+    Raises ConfigError when neighbours are asked for and features are not of unit length.
+    """
+    unit = config.Global.feature_normalize or config.Global.feature_binarize is not None
+    if not unit and (expansion or config.Global.re_ranking):
+        raise ConfigError(
+            "re-ranking and query expansion need features of unit length, Global.feature_normalize is false",
+            hint="shitu evaluate -o Global.feature_normalize=True",
+        )
     identities = _identities(query.dataset, gallery.dataset)
     query_rows, gallery_rows = _readable(query), _readable(gallery)
     sets = []
     for part, rows, identity in zip((query, gallery), (query_rows, gallery_rows), identities, strict=True):
         ids = None if part.dataset.ids is None else part.dataset.ids[rows]
-        vectors = _prepared(part.features if len(rows) == len(part.features) else part.features[rows], config)
+        vectors = _binarized(part.features if len(rows) == len(part.features) else part.features[rows], config)
         sets.append(FeatureSet(vectors, part.dataset.labels[rows], ids, identity[rows]))
     if expansion:
         moved = expand_queries(sets[0].features, sets[1].features, count=expansion)
@@ -201,7 +222,11 @@ def evaluate_lists(
         gallery_features=gallery,
         names=_names(config, base_dir),
         sets=(sets[0], sets[1]),
-        plain=block is None and not expansion and config.Global.feature_binarize is None,
+        plain=block is None
+        and not expansion
+        and config.Global.feature_normalize
+        and not config.Global.feature_binarize,
+        accept_rates=accept_rates,
     )
 
 
@@ -219,21 +244,13 @@ def _only(part: ListFeatures, rows: np.ndarray) -> ListFeatures:
     return ListFeatures(dataset, part.features[rows], part.skipped)
 
 
-def _prepared(features: np.ndarray, config: Config) -> np.ndarray:
-    """Normalised, then binarised, as the config says; binary features at unit length, so that products are cosines."""
-    if config.Global.feature_normalize:
-        features = normalized(features)
+def _binarized(features: np.ndarray, config: Config) -> np.ndarray:
+    """Binary features as the config says, at unit length, so that their products are cosines; else as they are."""
     if config.Global.feature_binarize == "sign":
         return normalized(np.where(features >= 0, np.float32(1), np.float32(-1)))
     if config.Global.feature_binarize == "round":
         return normalized(np.round(features) * 2 - 1)
-    return np.asarray(features, np.float32)
-
-
-def normalized(features: np.ndarray) -> np.ndarray:
-    """Rows of float32 [N, D] at unit length; rows of zeros stay."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))[:, None]
-    return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
+    return features
 
 
 def _topk(config: Config) -> tuple[int, ...]:
@@ -249,8 +266,8 @@ def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.
     known: dict[object, int] = {}
     columns = []
     for dataset in (query, gallery):
-        root = dataset.image_root.resolve()
-        keys = ((str(root / dataset.images.path(i)), dataset.images.box(i)) for i in range(len(dataset)))
+        root = str(dataset.image_root.resolve())
+        keys = ((os.path.join(root, dataset.images.path(i)), dataset.images.box(i)) for i in range(len(dataset)))
         columns.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, len(dataset)))
     return columns[0], columns[1]
 

@@ -13,19 +13,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
+import shitu_cli
 from shitu_cli.config.schema import SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.loader import SequentialLoader
+from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.infer.engine import Engine
 from shitu_cli.reporting import Reporter
-from shitu_cli.workspace import atomic_write
-
-CACHE_VERSION = 1
+from shitu_cli.retrieval.cache import FeatureCache
 
 
 @dataclass(frozen=True)
 class ListFeatures:
-    """`features` float32 [N, D] as the engine gives them; rows of NaN for `skipped` pictures (index → reason)."""
+    """`features` float32 [N, D] (maybe mapped, not to be changed); rows of NaN for `skipped` pictures (index → why)."""
 
     dataset: RecDataset
     features: np.ndarray
@@ -62,29 +62,32 @@ def extract_list(
     reporter: Reporter,
     what: str,
     *,
-    cache: Path | None = None,
+    cache: FeatureCache | None = None,
     scratch: Path | None = None,
     processes: Processes = Alone(),
+    normalize: bool = True,
     flip: bool = False,
 ) -> ListFeatures:
-    """Compute the features of a split; `cache` is a directory that keeps them under a fingerprint of all they need.
+    """Compute the features of a split; `cache` keeps them under a fingerprint of all they depend on.
 
     Several processes take whole batches each, write into one array in `scratch`, and all see the result: the numbers
-    are those of one process. `flip` adds the features of the mirrored pictures. Raises DataError for a picture that
-    cannot be read, unless the split says `on_error: skip`.
+    are those of one process. `flip` adds the features of the mirrored pictures, `normalize` brings rows to unit
+    length. Raises DataError for a picture that cannot be read, unless the split says `on_error: skip`.
     """
     dataset = RecDataset(split.dataset, base_dir)
-    kept = None if cache is None else cache / f"{_fingerprint(engine, dataset, flip)}.npy"
-    found = _read_cached(kept, len(dataset), engine.feature_size) if kept is not None else None
+    key = "" if cache is None else _fingerprint(engine, dataset, f"flip {flip}, unit length {normalize}")
+    found = None if cache is None else cache.read(key, (len(dataset), engine.feature_size))
     # All or none: one that looked before another had written would wait for it for ever.
     if not all(processes.gather(found is not None)):
         found = None
     if found is not None:
         reporter.info(f"{what}: features of {len(dataset):,} pictures from the cache")
         return ListFeatures(dataset, found, {})
+    engine = _flipped(engine) if flip else engine
+    engine = _at_unit_length(engine) if normalize else engine
     compute = functools.partial(
         extract_dataset,
-        _flipped(engine) if flip else engine,
+        engine,
         dataset,
         reporter,
         what,
@@ -95,9 +98,11 @@ def extract_list(
         features, skipped = compute()
     else:
         features, skipped = _shared(compute, dataset, engine, split.sampler.batch_size, scratch, what, processes)
-    if kept is not None and not skipped and processes.rank == 0:
-        with atomic_write(kept) as file:
-            np.save(file, features)
+    if cache is not None and not skipped and processes.rank == 0:
+        try:
+            cache.write(key, features)
+        except EnvironmentProblem as problem:
+            reporter.warn(f"{what}: the features are not kept for the next evaluation: {problem.message}")
     return ListFeatures(dataset, features, skipped)
 
 
@@ -131,7 +136,9 @@ def _shared(
     ranges = sorted((item["start"], item["stop"]) for item in told)
     edges = [0, *(stop for _, stop in ranges)]
     assert [start for start, _ in ranges] == edges[:-1] and edges[-1] == len(dataset), "pictures are missing"
-    return np.array(features), {int(n): why for item in told for n, why in item["skipped"].items()}
+    if processes.rank == 0:
+        path.unlink()  # mapped as it is, it lives until the processes end
+    return features, {int(n): why for item in told for n, why in item["skipped"].items()}
 
 
 def _flipped(engine: Engine) -> Engine:
@@ -141,6 +148,16 @@ def _flipped(engine: Engine) -> Engine:
         return np.asarray(engine.run(images) + engine.run(np.ascontiguousarray(images[..., ::-1])))
 
     return dataclasses.replace(engine, run=run)
+
+
+def _at_unit_length(engine: Engine) -> Engine:
+    return dataclasses.replace(engine, run=lambda images: normalized(engine.run(images)))
+
+
+def normalized(features: np.ndarray) -> np.ndarray:
+    """Rows of float32 [N, D] at unit length; rows of zeros stay."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))[:, None]
+    return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
 
 
 def extract_dataset(
@@ -168,21 +185,13 @@ def extract_dataset(
     return features, dict(loader.skipped)
 
 
-def _read_cached(path: Path, count: int, size: int) -> np.ndarray | None:
-    if not path.is_file():
-        return None
-    try:
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    return features if features.shape == (count, size) and features.dtype == np.float32 else None
+def _fingerprint(engine: Engine, dataset: RecDataset, how: str) -> str:
+    """Of program, weights, preprocessing, and each picture's path, box, size and times of change.
 
-
-def _fingerprint(engine: Engine, dataset: RecDataset, flip: bool) -> str:
-    """Of the weights, the preprocessing, and each picture's path, box, size and time of change."""
-    digest = hashlib.sha256(
-        f"{CACHE_VERSION}|{engine.fingerprint}|{engine.description}|{flip}|{dataset.config.transform_ops}".encode()
-    )
+    The second time, of the file's status, cannot be set back: a copy that keeps the first one is noticed too.
+    """
+    parts = (shitu_cli.__version__, engine.fingerprint, engine.description, how, dataset.config.transform_ops)
+    digest = hashlib.sha256("|".join(map(str, parts)).encode())
     for index in range(len(dataset)):
         path = dataset.path(index)
         try:
@@ -190,6 +199,6 @@ def _fingerprint(engine: Engine, dataset: RecDataset, flip: bool) -> str:
         except OSError:
             digest.update(f"{path}|missing".encode("utf-8", "surrogateescape"))
             continue
-        line = f"{path}|{dataset.images.box(index)}|{state.st_size}|{state.st_mtime_ns}\n"
+        line = f"{path}|{dataset.images.box(index)}|{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -18,7 +18,7 @@ import numpy as np
 
 from shitu_cli.errors import DataError
 
-BLOCK_VALUES = 16_000_000  # similarities held at once: 64 MB
+BLOCK_VALUES = 64_000_000  # similarities held at once: 256 MB; few rows at a time would multiply slowly
 BINS = 2001  # of the similarity histograms, 0.001 wide over [-1, 1]
 _COLUMNS = ("first_rank", "ap", "ap_at_r", "r_precision", "inp", "relevant")
 
@@ -79,7 +79,7 @@ class Ranking:
         values["MRR"] = 1 / self.first_rank[chosen]
         return {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
 
-    def accept_rates(self, rates: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4)) -> list[dict[str, float]]:
+    def accept_rates(self, rates: Sequence[float]) -> list[dict[str, float]]:
         """For each false-accept rate: the lowest threshold (in steps of 0.001) that keeps it, and the true-accept rate.
 
         Rates are shares of pairs: a pair of other labels at or above the threshold is a false accept.
@@ -122,11 +122,14 @@ def rank(
         bounds = [(order, low[part], high[part]) for order, low, high in tables]
         return kernel(sims, *bounds[0], *bounds[1], *bounds[2], ks, values[part], top1[part], top1_score[part])
 
-    transposed = gallery.features.T
+    products = np.empty((min(rows, count) if block is None else 0, size), np.float32)
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, count, rows):
             stop = min(start + rows, count)
-            sims = query.features[start:stop] @ transposed if block is None else block(start, stop)
+            if block is None:
+                sims = np.matmul(query.features[start:stop], gallery.features.T, out=products[: stop - start])
+            else:
+                sims = block(start, stop)
             for pair in pool.map(lambda p: work(sims[p[0]], p[1]), _parts(start, stop, workers)):  # noqa: B023
                 matches += pair[0]
                 others += pair[1]
@@ -303,6 +306,9 @@ def nearest(query: FeatureSet, gallery: FeatureSet, number: int, count: int) -> 
     if query.ids is not None and gallery.ids is not None and query.labels[number] >= 0 and query.ids[number] >= 0:
         valid &= (gallery.labels != query.labels[number]) | (gallery.ids != query.ids[number])
     places = np.flatnonzero(valid)
+    if len(places) > count:  # only those at or above the last place are worth sorting
+        bar = np.partition(similarity[places], -count)[-count]
+        places = places[similarity[places] >= bar]
     order = places[np.argsort(-similarity[places], kind="stable")[:count]]
     return [(int(place), float(similarity[place])) for place in order]
 

@@ -7,12 +7,16 @@ pictures times neighbours, where dense code needs pictures squared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-BLOCK_VALUES = 16_000_000  # similarities held at once: 64 MB
+TILE = (512, 16_384)  # pictures by pictures, whose similarities are held at once: 32 MB
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,16 @@ def expand_queries(query: np.ndarray, gallery: np.ndarray, *, count: int = 10, a
 
     Radenović et al. 2018, arXiv:1711.02512. query [Q, D] and gallery [G, D] of unit length; returns [Q, D] likewise.
     """
-    count = min(count, len(gallery))
+    best = _Best(len(query), min(count, len(gallery)))
+    height, width = TILE
+    for top in range(0, len(query), height):
+        for left in range(0, len(gallery), width):
+            best.take(query[top : top + height] @ gallery[left : left + width].T, top, left)
     expanded = np.empty_like(query)
-    rows = max(1, BLOCK_VALUES // max(1, len(gallery)))
-    for start in range(0, len(query), rows):
-        similarity = query[start : start + rows] @ gallery.T
-        best = _top(similarity, count)
-        weight = np.maximum(np.take_along_axis(similarity, best, 1), 0) ** alpha
-        expanded[start : start + rows] = query[start : start + rows] + np.einsum("qk,qkd->qd", weight, gallery[best])
+    for top in range(0, len(query), height):
+        rows = slice(top, top + height)
+        weight = np.maximum(best.scores[rows], 0) ** alpha
+        expanded[rows] = query[rows] + np.einsum("qk,qkd->qd", weight, gallery[best.numbers[rows]])
     return expanded / np.maximum(np.linalg.norm(expanded, axis=1, keepdims=True), 1e-12)
 
 
@@ -78,28 +84,78 @@ def reranked(
     return block
 
 
-def _top(similarity: np.ndarray, count: int) -> np.ndarray:
-    """Columns of the `count` largest values of each row, largest first, ties by column."""
-    some = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-    some.sort(axis=1)
-    order = np.argsort(-np.take_along_axis(similarity, some, 1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, 1)
-
-
 def _neighbours(features: np.ndarray, k1: int, on_block: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
-    """The k1 + 1 nearest of each picture (itself first) and its largest squared-and-squared distance."""
-    count = min(k1 + 1, len(features))
-    nearest = np.empty((len(features), count), np.int64)
-    farthest = np.empty(len(features), np.float32)
-    rows = max(1, BLOCK_VALUES // len(features))
-    for start in range(0, len(features), rows):
-        similarity = features[start : start + rows] @ features.T
-        farthest[start : start + rows] = np.square(2 - 2 * similarity.min(axis=1))
-        numbers = np.arange(start, start + len(similarity))
-        similarity[np.arange(len(similarity)), numbers] = np.inf
-        nearest[start : start + rows] = _top(similarity, count)
-        on_block(len(similarity))
-    return nearest, np.maximum(farthest, 1e-12)
+    """The k1 + 1 nearest of each picture (itself first) and its largest squared-and-squared distance.
+
+    Similarity is symmetric: each tile of the matrix is computed once and read by rows and by columns.
+    """
+    total = len(features)
+    best = _Best(total, min(k1 + 1, total))
+    height, width = TILE
+    told = 0
+    for top in range(0, total, height):
+        bottom = min(top + height, total)
+        square = features[top:bottom] @ features[top:bottom].T
+        np.fill_diagonal(square, np.inf)  # itself comes first, whatever rounding says
+        best.take(square, top, top)
+        for left in range(bottom, total, width):
+            tile = features[top:bottom] @ features[left : left + width].T
+            best.take(tile, top, left)
+            best.take(tile.T, left, top)
+        done = round(total * (1 - (1 - bottom / total) ** 2))  # the share of all pairs
+        on_block(done - told)
+        told = done
+    return best.numbers, np.maximum(np.square(2 - 2 * best.lowest), 1e-12)
+
+
+class _Best:
+    """The `count` nearest of `rows` pictures among those shown so far, nearest first, ties by number.
+
+    `numbers` int64 and `scores` float32 [rows, count]; `lowest` float32 [rows] is the least similarity of all.
+    Tiles of one row have to come in the order of their columns.
+    """
+
+    def __init__(self, rows: int, count: int) -> None:
+        self.numbers = np.full((rows, count), -1, np.int64)
+        self.scores = np.full((rows, count), -np.inf, np.float32)
+        self.lowest = np.full(rows, np.inf, np.float32)
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
+
+    def take(self, tile: np.ndarray, top: int, left: int) -> None:
+        """Look at the similarities of the pictures from `top` on (rows) with those from `left` on (columns)."""
+        kernel = _kernel()
+        step = -(-len(tile) // (os.cpu_count() or 1))
+
+        def work(start: int) -> None:
+            own = slice(top + start, top + min(start + step, len(tile)))
+            kernel(tile[start : start + step], left, self.numbers[own], self.scores[own], self.lowest[own])
+
+        for _ in self._pool.map(work, range(0, len(tile), step)):
+            pass
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> Callable[..., None]:
+    from shitu_cli.compiled import compiled
+
+    @compiled(nogil=True)
+    def keep_best(tile: Any, left: Any, numbers: Any, scores: Any, lowest: Any) -> None:
+        count = scores.shape[1]
+        for r in range(tile.shape[0]):
+            low, bar = lowest[r], scores[r, count - 1]
+            for c in range(tile.shape[1]):
+                value = tile[r, c]
+                low = min(low, value)
+                if value > bar:
+                    at = count - 1
+                    while at > 0 and scores[r, at - 1] < value:
+                        scores[r, at], numbers[r, at] = scores[r, at - 1], numbers[r, at - 1]
+                        at -= 1
+                    scores[r, at], numbers[r, at] = value, left + c
+                    bar = scores[r, count - 1]
+            lowest[r] = low
+
+    return keep_best
 
 
 def _encode(features: np.ndarray, nearest: np.ndarray, farthest: np.ndarray, k1: int) -> Sparse:

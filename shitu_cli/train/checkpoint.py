@@ -2,9 +2,12 @@
 
 One save is one *generation* under `<output>/checkpoints/`: its parts are written beside, synced and renamed, and
 `.pdstates` (JSON with the hashes of the other parts) comes last, so a generation without it does not exist.
-`latest.*` and `best_model.*` are then switched to it, one file after another, as hard links (no second copy);
-a kill between two of those leaves a mixed set that the hashes reveal, and loading takes the newest whole generation.
-The previous generation is removed only after that.
+Copies of them are then put in the place of `latest.*` and `best_model.*`, one file after another; a kill between two
+of those leaves a mixed set that the hashes reveal, and loading takes the newest whole generation. The previous
+generation is removed only after that. What a user does to a visible file costs no generation, and the other way
+round: they share no storage but on file systems that copy on write (btrfs, XFS), where copies cost nothing. Elsewhere
+the directory holds up to four saves (two visible ones, and their generations), one more per `keep` above 1, and two
+more for a moment while saving.
 
 Parts: `.pdparams` the weights to use (averaged ones when EMA is on), `.pdopt` the optimiser, `.pdtrain` what only
 training needs (the raw weights beside EMA, state of the losses), `.pdstates` the loop's state and the hashes.
@@ -19,6 +22,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,26 +83,26 @@ def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, 
     still stands.
     """
     folder = output / GENERATIONS
-    folder.mkdir(parents=True, exist_ok=True)
-    names = list(names)
+    # Best first: a run that is killed in between continues from before this save, and comes to it again.
+    targets = [output / name for name in sorted(names, key=lambda name: name == LATEST)]
     state = checkpoint.state
     number = max((_number(prefix) for prefix in _generations(folder, whole_only=False)), default=0) + 1
     prefix = folder / f"save_{number:06d}_epoch_{state.epoch}_step_{state.global_step}"
     try:
-        _write_generation(prefix, names, checkpoint)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_generation(prefix, [target.name for target in targets], checkpoint)
         _sync_directory(folder)
-        for name in names:
-            _switch(prefix, output / name)
+        for target in targets:
+            _copy_beside(prefix, target)
+    except (EnvironmentProblem, OSError) as problem:
+        _discard(prefix, targets)
+        raise _refused(problem) from None
+    try:
+        for target in targets:
+            _switch(target)
         _sync_directory(output)
-    except EnvironmentProblem as problem:
-        _remove(prefix)
-        hint = "free some space or choose another Global.output_dir; the previous checkpoint is whole: "
-        raise EnvironmentProblem(problem.message, details=problem.details, hint=f"{hint}shitu train --resume") from None
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{error.filename or output}: cannot write the checkpoint: {error.strerror}",
-            hint="the previous checkpoint is whole: shitu train --resume",
-        ) from None
+    except OSError as problem:
+        raise _refused(problem) from None
     _prune(folder, keep)
     return prefix
 
@@ -193,6 +197,13 @@ def _header(prefix: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def read_header(prefix: Path) -> dict[str, Any] | None:
+    """What a checkpoint says of itself (state, run, metrics), without its arrays; None when it is not whole or ours."""
+    header = _header(prefix)
+    whole = header.get("format") == FORMAT and header.get("sha256") == _header_hash(header)
+    return header if whole else None
+
+
 def _problems(prefix: Path) -> list[str]:
     """Why the files of this prefix are not one whole checkpoint; empty when they are."""
     path = _part(prefix, "pdstates")
@@ -248,27 +259,67 @@ def _number(prefix: Path) -> int:
     return int(match.group(1))
 
 
-def _switch(generation: Path, target: Path) -> None:
-    """Make `<target>.*` the files of the generation, `.pdstates` last."""
+def _beside(target: Path, part: str) -> Path:
+    return target.with_name(f".{target.name}.{part}.switch")
+
+
+def _copy_beside(generation: Path, target: Path) -> None:
+    """Copies of the generation's parts, synced, beside those that `_switch` will replace by them."""
     for part in _PARTS:
-        source, destination = _part(generation, part), _part(target, part)
-        if not source.exists():
-            destination.unlink(missing_ok=True)
-            continue
-        beside = destination.with_name(f".{destination.name}.switch")
+        beside = _beside(target, part)
         beside.unlink(missing_ok=True)
-        try:
-            os.link(source, beside)
-        except OSError:
-            _copy(source, beside)
-        os.replace(beside, destination)
+        if _part(generation, part).exists():
+            _copy(_part(generation, part), beside)
+
+
+def _switch(target: Path) -> None:
+    """Put the copies beside in the place of `<target>.*`, `.pdstates` last."""
+    for part in _PARTS:
+        if _beside(target, part).exists():
+            os.replace(_beside(target, part), _part(target, part))
+        else:
+            _part(target, part).unlink(missing_ok=True)
 
 
 def _copy(source: Path, destination: Path) -> None:
+    """An independent copy on disk; one that shares blocks until either is written, where the file system can."""
     with source.open("rb") as reader, destination.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, 1 << 20)
-        writer.flush()
+        if not _clone(reader, writer):
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
         os.fsync(writer.fileno())
+
+
+def _clone(source: IO[bytes], destination: IO[bytes]) -> bool:
+    """Copy on write through the file system; False where it cannot."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    share_all_blocks = 0x40049409  # FICLONE of linux/fs.h
+    try:
+        fcntl.ioctl(destination.fileno(), share_all_blocks, source.fileno())
+    except OSError:
+        return False
+    return True
+
+
+def _discard(generation: Path, targets: Iterable[Path]) -> None:
+    """Remove what a save that failed has written so far: it may be what fills the disk."""
+    written = [_part(generation, part) for part in reversed(_PARTS)]
+    written += [_beside(target, part) for target in targets for part in _PARTS]
+    for path in written:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _refused(problem: EnvironmentProblem | OSError) -> EnvironmentProblem:
+    if isinstance(problem, EnvironmentProblem):
+        text = problem.message
+    else:
+        text = f"cannot write {problem.filename or 'the checkpoint'}: {problem.strerror}"
+    hint = "free some space or choose another Global.output_dir; the previous checkpoint is whole: shitu train --resume"
+    return EnvironmentProblem(text, hint=hint)
 
 
 def _sync_directory(folder: Path) -> None:
@@ -295,9 +346,3 @@ def _prune(folder: Path, keep: int) -> None:
         if match and folder / match.group(1) not in kept:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-
-
-def _remove(prefix: Path) -> None:
-    for part in reversed(_PARTS):
-        with contextlib.suppress(OSError):
-            _part(prefix, part).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shitu_cli.train.history import read_histories
 from tests.command import SMALL, shitu
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -23,7 +24,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[...,
     root = tmp_path_factory.mktemp("evaluate")
     make_images(root / "data", classes=7, per_class=9)
     (root / "data/class_003").rename(root / "data" / NASTY)
+    for picture in sorted((root / "data/class_004").iterdir())[:3]:
+        picture.rename(picture.with_name(f'"><svg onload=alert(2)>{picture.name}'))
     shitu("prepare", "data", cwd=root)
+    shitu("train", SMALL[0], SMALL[1], "--epochs", "1", cwd=root)
     shitu("train", *SMALL, "--epochs", "2", cwd=root)
     yield root
 
@@ -37,23 +41,43 @@ def test_several_processes_give_the_same_bytes(trained: Path, processes: int) ->
     assert (trained / "reports/evaluate.json").read_bytes() == report
 
 
-def test_the_figures_agree_with_plain_numpy(trained: Path, tmp_path: Path) -> None:
-    """Features from `shitu extract` of the checkpoint, metrics by sorting."""
-    values = json.loads(shitu("evaluate", "--json", cwd=trained).stdout)["metrics"]
+def by_sorting(space: Path, scratch: Path, *, itself: bool) -> dict[str, float]:
+    """Metrics in plain numpy from what `shitu extract` gives for the lists; `itself`: a query is no match of itself."""
     features, labels = {}, {}
     for name in ("query", "gallery"):
-        lines = [line.split("\t") for line in (trained / f"lists/{name}_list.txt").read_text().splitlines()]
-        listed = tmp_path / f"train_{name}.txt"
-        listed.write_text("".join(f"{trained}/data/{path}\t{label}\n" for path, label in lines))
-        out = tmp_path / f"{name}.npy"
-        shitu("extract", str(listed), "--model", "output/best_model", "--out", str(out), cwd=trained)
+        lines = [line.split("\t") for line in (space / f"lists/{name}_list.txt").read_text().splitlines()]
+        listed = scratch / f"train_{name}.txt"
+        listed.write_text("".join(f"{space}/data/{path}\t{label}\n" for path, label in lines))
+        out = scratch / f"{name}.npy"
+        shitu("extract", str(listed), "--model", "output/best_model", "--out", str(out), cwd=space)
         features[name], labels[name] = np.load(out), np.array([int(label) for _, label in lines])
-    order = np.argsort(-(features["query"] @ features["gallery"].T), axis=1, kind="stable")
+    similarity = features["query"] @ features["gallery"].T
+    if itself:
+        np.fill_diagonal(similarity, -np.inf)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, : similarity.shape[1] - itself]
     right = labels["gallery"][order] == labels["query"][:, None]
     precision = np.cumsum(right, 1) / np.arange(1, right.shape[1] + 1)
-    assert values["recall@1"] == pytest.approx(right[:, 0].mean(), abs=1e-9)
-    assert values["recall@5"] == pytest.approx(right[:, :5].any(1).mean(), abs=1e-9)
-    assert values["mAP"] == pytest.approx(((precision * right).sum(1) / right.sum(1)).mean(), abs=1e-6)
+    count = right.sum(1)
+    last = right.shape[1] - np.argmax(right[:, ::-1], axis=1)
+    return {
+        "recall@1": right[:, 0].mean(),
+        "recall@5": right[:, :5].any(1).mean(),
+        "precision@5": right[:, :5].mean(),
+        "mAP": ((precision * right).sum(1) / count).mean(),
+        "R-precision": np.mean([row[:n].mean() for row, n in zip(right, count, strict=True)]),
+        "mINP": (count / last).mean(),
+        "MRR": (1 / (1 + np.argmax(right, axis=1))).mean(),
+    }
+
+
+def agree(values: dict[str, float], expected: dict[str, float]) -> None:
+    for name, value in expected.items():
+        assert values[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_the_figures_agree_with_plain_numpy(trained: Path, tmp_path: Path) -> None:
+    values = json.loads(shitu("evaluate", "--json", cwd=trained).stdout)["metrics"]
+    agree(values, by_sorting(trained, tmp_path, itself=False))
 
 
 def test_the_cache_serves_the_same_and_never_stale_features(trained: Path) -> None:
@@ -92,7 +116,55 @@ def test_pages_are_self_contained_and_safe(trained: Path, page: str) -> None:
     parser.feed(text)
     assert parser.bad == []
     assert "&lt;img src=x onerror=alert(1)&gt;" in text and NASTY not in text
-    assert "http://" not in text and "https://" not in text
+    assert "http://" not in text and "https://" not in text and "<svg onload" not in text
+
+
+def test_the_page_compares_the_runs_of_the_workspace(trained: Path) -> None:
+    done = shitu("evaluate", "--far", "0.05", cwd=trained)
+    assert " accepts at most 0.05 of the pairs of other classes" in done.stderr + done.stdout
+    earlier, newest = read_histories(trained / "output")
+    assert (earlier.name, len(earlier.losses), len(earlier.scores)) == ("earlier/001", 1, 1)
+    assert (newest.name, len(newest.losses), newest.scores) == ("", 2, [])
+    text = (trained / "reports/evaluate.html").read_text()
+    training = text[text.index("<h2>Training</h2>") :]
+    assert training.count("<polyline") == 3  # two losses, one recall
+    for told in ("run 1", "run 2", "output/earlier/001", "PPLCNet_x0_25", "1 of 1", "2 of 2"):
+        assert told in training
+    assert f"{newest.losses[-1]:.4f}" in training and f"{earlier.scores[0][1]:.4f}" in training
+
+
+def test_checkpoints_of_others_are_no_history(tmp_path: Path) -> None:
+    assert read_histories(tmp_path) == []
+    (tmp_path / "latest.pdstates").write_bytes(b"\x80\x04]q\x00.")
+    (tmp_path / "earlier/001").mkdir(parents=True)
+    (tmp_path / "earlier/001/latest.pdstates").write_text('{"format": 1, "state": {}}')
+    assert read_histories(tmp_path) == []
+
+
+def test_other_figures_from_the_same_features(trained: Path) -> None:
+    """Chosen false-accept rates, means over classes, binary features, flipped pictures: each does what it says."""
+    plain = json.loads(shitu("evaluate", "--json", "--far", "0.3", "--far", "0.05", cwd=trained).stdout)
+    rates = plain["accept_rates"]
+    assert [row["far"] for row in rates] == [0.3, 0.1, 0.05, 1e-2, 1e-3, 1e-4]
+    thresholds, accepted = [row["threshold"] for row in rates], [row["tar"] for row in rates]
+    assert thresholds == sorted(thresholds) and accepted == sorted(accepted, reverse=True)
+    for name, value in plain["macro"].items():
+        assert value == pytest.approx(np.mean([row[name] for row in plain["per_class"]]))
+    low, high = plain["intervals_95"]["mAP"]
+    assert low < plain["metrics"]["mAP"] < high
+    for args in (["--flip"], ["-o", "Global.feature_binarize=sign"]):
+        other = json.loads(shitu("evaluate", "--json", *args, cwd=trained).stdout)
+        assert other["metrics"] != plain["metrics"], args
+        assert bool(other["accept_rates"]) == ("--flip" in args)
+    wrong = shitu("evaluate", "--far", "2", cwd=trained, check=False)
+    assert wrong.returncode == 2 and "--far 2: expected a share" in wrong.stderr
+
+
+def test_rankings_by_neighbours(trained: Path) -> None:
+    done = shitu("evaluate", "--rerank", "-o", "Global.feature_normalize=False", cwd=trained, check=False)
+    assert done.returncode == 4 and "need features of unit length" in done.stderr
+    again = json.loads(shitu("evaluate", "--json", "--rerank", "--query-expansion", "3", cwd=trained).stdout)
+    assert again["accept_rates"] == [] and again["metrics"]["mAP"] > 0
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -107,6 +179,8 @@ def test_pages_in_a_real_browser(trained: Path, page: str) -> None:
 
 
 def test_open_set_excludes_the_query_itself(tmp_path: Path, make_images: Callable[..., object]) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     make_images(tmp_path / "data", classes=6, per_class=4)
     shitu("prepare", "data", "--split", "open", "--share", "0.4", cwd=tmp_path)
     lists = tmp_path / "lists"
@@ -114,6 +188,7 @@ def test_open_set_excludes_the_query_itself(tmp_path: Path, make_images: Callabl
     shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
     values = json.loads(shitu("evaluate", "--json", cwd=tmp_path).stdout)
     assert values["metrics"]["precision@5"] <= 3 / 5 and values["unanswerable"] == 0
+    agree(values["metrics"], by_sorting(tmp_path, scratch, itself=True))
 
 
 def test_queries_of_other_labels_are_an_error_not_a_figure(trained: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.config.dump import dump_config
-from shitu_cli.config.load import load_config, parse_arch, resolve_path
+from shitu_cli.config.load import load_config, parse_arch, resolve_path, resolve_pretrained
 from shitu_cli.errors import ConfigError
 from shitu_cli.templates import list_templates, read_template
 
@@ -117,3 +117,37 @@ def test_relative_paths_count_from_the_workspace(tmp_path: Path, monkeypatch: py
     assert resolve_path(tmp_path, "lists/a.txt") == tmp_path / "lists/a.txt"
     assert resolve_path(tmp_path, "only_here") == tmp_path / "only_here"
     assert resolve_path(tmp_path, "/abs") == Path("/abs")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("Arch.infer_add_softmax=True", "got true, but features are exported"),
+        ("Arch.infer_output_key=logits", "got 'logits', expected one of features"),
+        ("Metric.Eval.0.Recallk.descending=False", "got False, expected true: similarities are cosines"),
+        ("DataLoader.Eval.Query.dataset.relabel=True", "query and gallery would not match"),
+        ("DataLoader.Train.sampler.total_epochs=5", "unknown key"),
+        ("Global.feature_binarize=round", "use sign, or set Global.feature_normalize to false"),
+    ],
+)
+def test_settings_that_could_not_do_what_they_say_are_refused(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, read_template("general_v2")), [override])
+    key = override.partition("=")[0]
+    assert len(caught.value.details) == 1
+    assert f"-o {key}" in caught.value.details[0] and message in caught.value.details[0]
+
+
+def test_the_same_settings_at_the_values_that_they_have_here(tmp_path: Path) -> None:
+    overrides = ["Arch.infer_output_key=null", "Metric.Eval.0.Recallk.descending=True"]
+    overrides += ["DataLoader.Train.dataset.relabel=True"]
+    overrides += ["Global.feature_binarize=round", "Global.feature_normalize=False"]
+    load_config(write(tmp_path, read_template("general_v2")), overrides)
+
+
+@pytest.mark.parametrize("value", ["weights/best", "/abs/best", "https://x.y/z", "True", "False"])
+def test_published_weights_count_from_the_workspace(value: str, tmp_path: Path) -> None:
+    path = write(tmp_path, read_template("general_v2"))
+    config = resolve_pretrained(load_config(path, [f"Arch.Backbone.pretrained={value}"]), tmp_path / "space")
+    expected = {"weights/best": str(tmp_path / "space/weights/best"), "True": True, "False": False}
+    assert config.Arch.backbone.args["pretrained"] == expected.get(value, value)

@@ -64,3 +64,29 @@ def test_windows_line_ends_stay() -> None:
     text = read_template("general_v2").replace("\n", "\r\n")
     new, _ = patch_yaml(text, {"Arch.Head.class_num": 7, "Global.seed": 1})
     assert new.count("\r\n") == new.count("\n") == text.count("\n") + 1
+
+
+ALIASED = """DataLoader:
+  Eval:
+    Query: &both
+      dataset:
+        image_root: ./data
+        cls_label_path: old.txt
+    Gallery: *both
+"""
+
+
+def test_two_values_for_one_aliased_place_are_refused() -> None:
+    key = "DataLoader.Eval.{}.dataset.{}"
+    new, _ = patch_yaml(ALIASED, {key.format(name, "image_root"): "./new" for name in ("Query", "Gallery")})
+    assert new == ALIASED.replace("./data", "./new")
+    different = {key.format(name, "cls_label_path"): f"{name}.txt" for name in ("Query", "Gallery")}
+    with pytest.raises(ConfigError, match=r"Query\.dataset\.cls_label_path: shares line 6 .*Query\.txt") as caught:
+        patch_yaml(ALIASED, different)
+    assert caught.value.hint == "write the block out in both places"
+
+
+def test_a_value_that_other_places_name_is_refused() -> None:
+    text = "a:\n  root: &root ./data\nb:\n  root: *root\n"
+    with pytest.raises(ConfigError, match="&root names this value for other places"):
+        patch_yaml(text, {"a.root": "./new"})

@@ -42,6 +42,13 @@ def dataset(make_images: Callable[..., dict[str, list[Path]]], tmp_path_factory:
     return RecDataset(DatasetConfig("ImageNetDataset", str(root), "list.txt", TRAIN_OPS), root)
 
 
+def test_relabel_numbers_the_labels_that_occur(tmp_path: Path) -> None:
+    write_list(tmp_path / "list.txt", ImageList.of(list("abcde"), [30, 7, -1, 7, 12]))
+    made = [RecDataset(DatasetConfig("ImageNetDataset", "", "list.txt", (), flag), tmp_path) for flag in (False, True)]
+    assert made[0].labels.tolist() == [30, 7, -1, 7, 12] and made[0].class_num == 31
+    assert made[1].labels.tolist() == [2, 0, -1, 0, 1] and made[1].class_num == 3
+
+
 # ----------------------------------------------------------------------------------------------- pictures
 
 

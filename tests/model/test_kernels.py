@@ -1,5 +1,6 @@
 """The compiled CPU kernels against Paddle's own operators: values, gradients, running statistics."""
 
+import os
 import subprocess
 import sys
 
@@ -195,3 +196,52 @@ def test_not_a_number_comes_through():
     x = paddle.randn([2, 4, 6, 6])
     x[0, 0, 0, 0] = float("nan")
     assert paddle.isnan(ConvBNAct(4, 4, 3, groups=4)(x)).any().item()
+
+
+_EVERY_KERNEL = """
+import hashlib
+import numpy as np
+from shitu_cli.model.runtime import setup_paddle
+setup_paddle("cpu", threads=1)
+from shitu_cli.model.kernels import loops
+
+rng = np.random.default_rng(0)
+digest = hashlib.sha256()
+
+def draw(*shape):
+    return rng.standard_normal(shape).astype("float32")
+
+def take(*arrays):
+    for array in arrays:
+        digest.update(array.tobytes())
+
+x, w, y, half = draw(4, 16, 28, 28), draw(16, 1, 3, 3), draw(4, 16, 28, 28), draw(4, 16, 14, 14)
+loops.depthwise_forward(x, w, y)
+loops.strided_forward(x, w, half)
+take(y, half)
+for run, dy in ((loops.depthwise_backward, y), (loops.strided_backward, half)):
+    dx, dw = np.empty_like(x), np.empty_like(w)
+    run(x, w, dy, dx, dw)
+    take(dx, dw)
+flat, gamma, beta = x.reshape(4, 16, -1), draw(16), draw(16)
+for act in (0, 1, 2):
+    out, grad = np.empty_like(flat), np.empty_like(flat)
+    mean, inverse, variance, dgamma, dbeta = (np.empty(16, "float32") for _ in range(5))
+    loops.norm_act_forward(flat, gamma, beta, 1e-5, act, out, mean, inverse, variance)
+    loops.norm_act_backward(flat, gamma, beta, act, mean, inverse, out, grad, dgamma, dbeta)
+    take(out, mean, inverse, variance, grad, dgamma, dbeta)
+print(digest.hexdigest(), loops.norm_act_backward.stats.cache_hits.total())
+"""
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_the_process_that_compiles_gets_the_bits_of_those_that_read_the_cache(tmp_path):
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    told = []
+    for _ in range(2):
+        argv = [sys.executable, "-c", _EVERY_KERNEL]
+        told.append(subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout.split())
+    (compiled, no_hits), (read, hits) = told
+    assert no_hits == "0" and hits != "0"  # so the first has compiled, and the second has not
+    assert compiled == read

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shitu_cli.errors import DataError
 from shitu_cli.retrieval import metrics
-from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, rank
+from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
 
 KS = (1, 3, 10)
 
@@ -161,7 +161,7 @@ def test_accept_rates_against_counting_pairs() -> None:
     same = query.labels[:, None] == gallery.labels[None]
     found = rank(query, gallery)
     assert found.matches.sum() == same.sum() and found.others.sum() == (~same).sum()
-    for row in found.accept_rates():
+    for row in found.accept_rates((1e-1, 1e-2, 1e-3, 1e-4)):
         assert (similarity[~same] >= row["threshold"]).mean() <= row["far"]
         assert (similarity[~same] >= row["threshold"] - 0.0011).mean() > row["far"] or row["threshold"] <= -0.999
         assert row["tar"] == pytest.approx((similarity[same] >= row["threshold"]).mean(), abs=1e-9)
@@ -172,3 +172,15 @@ def test_bootstrap_interval_holds_the_mean_and_repeats() -> None:
     low, high = bootstrap_interval(values)
     assert low < values.mean() < high and high - low == pytest.approx(0.09, abs=0.02)
     assert bootstrap_interval(values) == (low, high)
+
+
+@pytest.mark.parametrize("count", [1, 4, 30, 50])
+def test_nearest_are_the_first_of_the_ranking(count: int) -> None:
+    """Few different similarities, so that ties cross the last place."""
+    rng = np.random.default_rng(6)
+    query = FeatureSet(rng.integers(-1, 2, (5, 2)).astype(np.float32), np.arange(5), identity=np.arange(5))
+    gallery = FeatureSet(rng.integers(-1, 2, (30, 2)).astype(np.float32), np.arange(30) % 5, identity=np.arange(30))
+    for number in range(5):
+        similarity = gallery.features @ query.features[number]
+        expected = [g for g in np.argsort(-similarity, kind="stable").tolist() if g != number][:count]
+        assert nearest(query, gallery, number, count) == [(g, float(similarity[g])) for g in expected]

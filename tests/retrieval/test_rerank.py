@@ -65,7 +65,7 @@ def test_equals_the_dense_twin(k1: int, k2: int) -> None:
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     query, gallery = clustered(2, 10, 80, 5, 0.7)
     whole = reranked(query.features, gallery.features)(0, 10)
-    monkeypatch.setattr(rerank, "BLOCK_VALUES", 200)
+    monkeypatch.setattr(rerank, "TILE", (7, 11))
     assert np.allclose(reranked(query.features, gallery.features)(0, 10), whole, atol=1e-5)
 
 

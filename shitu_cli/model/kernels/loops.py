@@ -28,9 +28,14 @@ ACT_NONE, ACT_RELU, ACT_HARDSWISH = 0, 1, 2
 _MATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
-def compiled(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Compiled without the interpreter's lock, in the arithmetic of these kernels."""
-    return cached_njit(fastmath=_MATH, parallel=parallel, nogil=True, error_model="numpy")
+def compiled(parallel: bool = False, reorder: bool = True) -> Callable[[Callable[..., Any]], Any]:
+    """Compiled without the interpreter's lock, in the arithmetic of these kernels.
+
+    Parallel loops do not `reorder` and leave sums to plain functions: otherwise values come out in one way when numba
+    has just compiled the loop and in another when it is read from its cache, and a resumed run would differ.
+    """
+    fastmath = _MATH if reorder and not parallel else {"contract"}
+    return cached_njit(fastmath=fastmath, parallel=parallel, nogil=True, error_model="numpy")
 
 
 @compiled()
@@ -154,6 +159,24 @@ def depthwise_backward(
                 dw[c, 0, i, j] = total[i, j]
 
 
+@compiled()
+def _sum(x: np.ndarray) -> np.float32:
+    total = np.float32(0)
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+@compiled()
+def _squares(x: np.ndarray, mu: float) -> np.float32:
+    """sum (x - mu) ** 2."""
+    total = np.float32(0)
+    for i in range(x.size):
+        d = x[i] - mu
+        total += d * d
+    return total
+
+
 @compiled(parallel=True)
 def norm_act_forward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float, act: int, y: np.ndarray, mean: np.ndarray,
@@ -165,20 +188,11 @@ def norm_act_forward(
     for c in prange(channels):
         total = 0.0
         for n in range(n_images):
-            part = np.float32(0)
-            plane = x[n, c]
-            for i in range(length):
-                part += plane[i]
-            total += part
+            total += _sum(x[n, c])
         mu = np.float32(total / count)
         total = 0.0
         for n in range(n_images):
-            part = np.float32(0)
-            plane = x[n, c]
-            for i in range(length):
-                d = plane[i] - mu
-                part += d * d
-            total += part
+            total += _squares(x[n, c], mu)
         mean[c] = mu
         variance[c] = total / count
         inv = np.float32(1.0 / np.sqrt(total / count + eps))
@@ -220,6 +234,23 @@ def _act_grad(dz: np.ndarray, dy: np.ndarray, x: np.ndarray, a: float, b: float,
             dz[i] = dy[i]
 
 
+@compiled()
+def _sums(dz: np.ndarray, x: np.ndarray, mu: float) -> tuple[np.float32, np.float32]:
+    """(sum dz, sum dz * (x - mu))."""
+    part, part_x = np.float32(0), np.float32(0)
+    for i in range(x.size):
+        part += dz[i]
+        part_x += dz[i] * (x[i] - mu)
+    return part, part_x
+
+
+@compiled(reorder=False)
+def _center(dz: np.ndarray, x: np.ndarray, a: float, mu: float, shift: float, slope: float) -> None:
+    """dz = a * (dz - shift - (x - mu) * slope)."""
+    for i in range(x.size):
+        dz[i] = a * (dz[i] - shift - (x[i] - mu) * slope)
+
+
 @compiled(parallel=True)
 def norm_act_backward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, act: int, mean: np.ndarray, inverse: np.ndarray,
@@ -236,10 +267,7 @@ def norm_act_backward(
         for n in range(n_images):
             dz, plane = dx[n, c], x[n, c]
             _act_grad(dz, dy[n, c], plane, a, b, act)
-            part, part_x = np.float32(0), np.float32(0)
-            for i in range(length):
-                part += dz[i]
-                part_x += dz[i] * (plane[i] - mu)
+            part, part_x = _sums(dz, plane, mu)
             sum_dz += part
             sum_dzx += part_x
         dbeta[c] = sum_dz
@@ -247,6 +275,4 @@ def norm_act_backward(
         shift = np.float32(sum_dz / count)
         slope = np.float32(sum_dzx * inv * inv / count)
         for n in range(n_images):
-            dz, plane = dx[n, c], x[n, c]
-            for i in range(length):
-                dz[i] = a * (dz[i] - shift - (plane[i] - mu) * slope)
+            _center(dx[n, c], x[n, c], a, mu, shift, slope)

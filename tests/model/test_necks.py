@@ -13,7 +13,7 @@ import paddle.nn.functional as F  # noqa: E402
 
 from shitu_cli.export.onnx_model import write_onnx_model  # noqa: E402
 from shitu_cli.export.paddle_model import write_paddle_model  # noqa: E402
-from shitu_cli.infer.engine import onnx_session, paddle_predictor  # noqa: E402
+from shitu_cli.infer.programs import onnx_session, paddle_predictor  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.model.backbones import BACKBONES  # noqa: E402
 

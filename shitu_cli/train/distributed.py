@@ -73,14 +73,21 @@ def launch(devices: str | None, *, nnodes: int, node_rank: int, master: str | No
     if len(names) * nnodes == 1:
         os.environ.setdefault(DEVICE, names[0])
         return False
-    address = master or f"127.0.0.1:{_free_port()}"
-    first = node_rank * len(names)
-    environments = [
-        _environment(names[n], first + n, len(names) * nnodes, len(names), address, local=nnodes == 1)
-        for n in range(len(names))
-    ]
-    _watch(environments, first, output)
+    environments = rank_environments(names, nnodes=nnodes, node_rank=node_rank, master=master)
+    _watch(environments, node_rank * len(names), output)
     return True
+
+
+def rank_environments(
+    devices: Sequence[str], *, nnodes: int = 1, node_rank: int = 0, master: str | None = None
+) -> list[dict[str, str]]:
+    """The environment of each process of this machine, in the order of its devices; `master` is host:port."""
+    here = len(devices)
+    address = master or f"127.0.0.1:{_free_port()}"
+    first, world = node_rank * here, here * nnodes
+    return [
+        _environment(device, first + n, world, here, address, local=nnodes == 1) for n, device in enumerate(devices)
+    ]
 
 
 def _environment(device: str, rank: int, world: int, local_world: int, master: str, *, local: bool) -> dict[str, str]:
@@ -97,7 +104,8 @@ def _environment(device: str, rank: int, world: int, local_world: int, master: s
     }
     if device == "cpu":
         environment["PADDLE_DISTRI_BACKEND"] = "gloo"
-        environment[THREADS] = str(max(1, (os.cpu_count() or 1) // local_world))
+        threads = str(max(1, (os.cpu_count() or 1) // local_world))
+        environment |= {THREADS: threads, "OPENBLAS_NUM_THREADS": threads}  # the latter is for numpy's products
         if local:
             environment["GLOO_SOCKET_IFNAME"] = "lo"
     else:

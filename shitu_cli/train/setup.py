@@ -23,6 +23,7 @@ from shitu_cli.train.ema import ExponentialMovingAverage
 from shitu_cli.train.fingerprint import describe_run
 from shitu_cli.train.optimizer import OptimizerStep, build_optimizer, trainable_parameters
 from shitu_cli.train.ranks import Ranks
+from shitu_cli.train.sharded_head import Shards, shard_head
 from shitu_cli.train.state import seed_everything
 from shitu_cli.train.sync_norm import synchronize_norms
 
@@ -43,6 +44,7 @@ class Training:
     loss: nn.Layer
     optimizer: OptimizerStep
     ema: ExponentialMovingAverage | None
+    shards: Shards
     run: dict[str, Any]
 
 
@@ -82,10 +84,12 @@ def build_training(
             f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
             hint=f"shitu train --batch-size {max(1, len(dataset) // 2)}",
         )
-    model, loss = _build_network(config, base_dir, ranks, init_from, resuming, device)
+    model, loss, shards = _build_network(config, base_dir, ranks, init_from, resuming, device)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
-    optimizer = build_optimizer(config.Optimizer, parameters, epochs=config.Global.epochs, steps_per_epoch=updates)
+    optimizer = build_optimizer(
+        config.Optimizer, parameters, epochs=config.Global.epochs, steps_per_epoch=updates, ranks=ranks
+    )
     seed_everything(seed, ranks.rank)
     return Training(
         config=config,
@@ -100,6 +104,7 @@ def build_training(
         loss=loss,
         optimizer=optimizer,
         ema=ExponentialMovingAverage(model, config.EMA.decay) if config.EMA is not None else None,
+        shards=shards,
         run=describe_run(
             config,
             train_list=list_path,
@@ -114,7 +119,7 @@ def build_training(
 
 def _build_network(
     config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
-) -> tuple[nn.Layer, nn.Layer]:
+) -> tuple[nn.Layer, nn.Layer, Shards]:
     """Network and loss with stable parameter names (the optimiser's state is keyed by them)."""
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
@@ -128,9 +133,10 @@ def _build_network(
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
     ranks.broadcast_state(model, loss)
+    shards = shard_head(model, config.AMP, ranks, device)
     model.train()
     loss.train()
-    return model, loss
+    return model, loss, shards
 
 
 def check_labels(config: Config, labels: np.ndarray, list_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Compiled loops over the columns of a class centre matrix [D, C], without temporaries of its size."""
 
+# mypy: disable-error-code="assignment,return-value"
 from __future__ import annotations
 
 import numpy as np

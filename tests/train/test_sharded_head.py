@@ -21,6 +21,7 @@ from shitu_cli.model import heads
 from shitu_cli.model.heads import ArcMargin
 from shitu_cli.model.weights import read_pickle
 from shitu_cli.train.distributed import rank_environments
+from shitu_cli.train.machines import alone
 from shitu_cli.train.ranks import Ranks
 from shitu_cli.train.sharded_head import shard_head
 from tests.command import shitu
@@ -34,7 +35,7 @@ def head_trained(folder: Path, shard: bool, processes: int, epsilon: float = 0.0
     arguments = {"embedding_size": 6, "class_num": 11, "margin": 0.2, "scale": 16, **head}
     words = ["shard" if shard else "whole", str(output), json.dumps(arguments), str(epsilon)]
     command = [sys.executable, "-m", "tests.train.head_rank", *words]
-    environments = [dict(os.environ)] if processes == 1 else rank_environments(["cpu"] * processes)
+    environments = [dict(os.environ)] if processes == 1 else rank_environments(["cpu"] * processes, alone(processes))
     running = []
     for environment in environments:
         running.append(subprocess.Popen(command, cwd=ROOT, env={**environment, "OMP_NUM_THREADS": "1"}))

@@ -100,7 +100,7 @@ class _CosineSums(PyLayer):
         unit, length, inverse, weight = ctx.saved_tensor()
         targets, group, scaled = ctx.targets, ctx.group, ctx.cosines
         columns = weight if ctx.columns is None else ctx.columns
-        ctx.cosines = None  # they become their gradients now
+        ctx.cosines = ctx.columns = None  # the cosines become their gradients now
         grads = group.gather_rows(paddle.concat(gradients, 1), targets.counts)
         factor = _gradients(scaled, inverse, targets.places, ctx.scale, ctx.rest, grads)
         dx = dw = None

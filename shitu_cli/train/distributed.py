@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,9 +21,18 @@ from shitu_cli.errors import EnvironmentProblem, ShituError, TrainingError, Usag
 from shitu_cli.train.machines import Machines, alone, interface_of, meet
 
 RANK, WORLD = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
-DEVICE, THREADS = "SHITU_RANK_DEVICE", "SHITU_RANK_THREADS"
+DEVICE, THREADS, PARENT = "SHITU_RANK_DEVICE", "SHITU_RANK_THREADS", "SHITU_RANK_PARENT"
 GRACE_SECONDS = 3.0  # for other machines to say what happened
 INTERRUPTED = 130
+
+
+class ProcessGone(TrainingError):
+    """A collective failed: another process of the run has ended. Its own exit code keeps it apart from causes."""
+
+    exit_code = 76
+
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__("another process of the run is gone", details=[str(error).strip().splitlines()[-1]])
 
 
 def is_child() -> bool:
@@ -73,6 +83,7 @@ def launch(
     first, after ending the others; an interrupted run ends with exit code 130. `tell` shows a line to the user.
     """
     if is_child():
+        _exit_with_parent()
         return False
     if devices is None:
         if nnodes > 1:
@@ -89,8 +100,7 @@ def launch(
         return True
     tell(f"machine {node_rank} of {nnodes}: waiting for the others at {master} ...")
     machines = meet(len(names), nnodes=nnodes, node_rank=node_rank, master=master)
-    last = machines.first + len(names) - 1
-    tell(f"all are here: processes {machines.first} to {last} of 0 to {machines.world - 1} run on this machine")
+    tell(f"all machines are here: {len(names)} of {machines.world} processes run on this one, from {machines.first} on")
     try:
         _run(names, machines, output)
         machines.tell("done")
@@ -122,6 +132,7 @@ def _environment(device: str, rank: int, machines: Machines, local_world: int) -
         "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
         "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
         DEVICE: device,
+        PARENT: str(os.getpid()),
     }
     if device == "cpu":
         environment["PADDLE_DISTRI_BACKEND"] = "gloo"
@@ -133,6 +144,20 @@ def _environment(device: str, rank: int, machines: Machines, local_world: int) -
     else:
         environment["FLAGS_selected_gpus"] = device.partition(":")[2]
     return environment
+
+
+def _exit_with_parent() -> None:
+    """End this process when the one that started it is gone, even if that was before this line."""
+    parent = os.environ.get(PARENT)
+    if parent is None:  # the user's own launcher, which looks after its processes
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="shitu-parent-watch").start()
 
 
 def _run(devices: Sequence[str], machines: Machines, output: Path) -> None:
@@ -151,6 +176,7 @@ def _run(devices: Sequence[str], machines: Machines, output: Path) -> None:
                 sink = files.enter_context(_log(output, rank).open("wb")) if rank else None
                 running.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=sink))
             failure = _wait(running, machines, stop)
+            codes = [process.poll() for process in running]
     except OSError as error:
         raise EnvironmentProblem(f"cannot start the processes: {error}") from error
     finally:
@@ -159,7 +185,7 @@ def _run(devices: Sequence[str], machines: Machines, output: Path) -> None:
             signal.signal(number, handler)
     if failure is not None:
         _raise_elsewhere(*failure)
-    _raise_failure([process.returncode for process in running], machines.first, output, bool(stop))
+    _raise_failure(codes, machines.first, output, bool(stop))
 
 
 def _wait(
@@ -187,8 +213,8 @@ def _cause_elsewhere(running: Sequence[subprocess.Popen[bytes]], machines: Machi
     """A process has failed: leave the others time to fail of themselves, and other machines to say it was theirs."""
     time.sleep(0.5)
     codes = [process.poll() for process in running]
-    if not machines.links or any(code not in (None, 0, 1, INTERRUPTED) for code in codes):
-        return None  # what ends with code 1 may have been taken along by another
+    if not machines.links or any(code not in (None, 0, ProcessGone.exit_code, INTERRUPTED) for code in codes):
+        return None  # the cause is here
     deadline = time.monotonic() + GRACE_SECONDS
     failure = machines.failure()
     while failure is None and time.monotonic() < deadline:
@@ -215,23 +241,20 @@ def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def _raise_failure(codes: Sequence[int], first: int, output: Path, stopped: bool) -> None:
-    """Raise for the process whose end is the cause: killed or failing by itself before those it took along."""
+def _raise_failure(codes: Sequence[int | None], first: int, output: Path, stopped: bool) -> None:
+    """Raise for the process whose end is the cause, not for those it took along; None is one that had to be ended."""
     if stopped:
         sys.exit(INTERRUPTED)
-    failed = [number for number, code in enumerate(codes) if code not in (0, INTERRUPTED)]
+    failed = [(rank, code) for rank, code in enumerate(codes, first) if code and code != INTERRUPTED]
     if not failed:
         if INTERRUPTED in codes:
             sys.exit(INTERRUPTED)
         return
-
-    def cause(number: int) -> int:
-        code = codes[number]
-        # -9 is also how this parent ends the survivors, so an own exit code or another signal says more.
-        return {1: 2, -int(getattr(signal, "SIGKILL", 9)): 1}.get(code, 0)
-
-    number = min(failed, key=cause)
-    rank, code = first + number, codes[number]
+    # A process that loses another says so, or is aborted by the library under it.
+    taken_along = {ProcessGone.exit_code: 2, -int(signal.SIGABRT): 1}
+    rank, code = min(failed, key=lambda end: taken_along.get(end[1], 0))
+    if code == ProcessGone.exit_code:
+        raise TrainingError("the processes of the run lost each other", hint="shitu train --resume")
     if rank == 0 and code > 0:
         raise SystemExit(code)  # it has shown its error already
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

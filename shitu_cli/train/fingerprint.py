@@ -19,6 +19,7 @@ import shitu_cli
 from shitu_cli.config.dump import arch_block
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
+from shitu_cli.train.ranks import Ranks
 from shitu_cli.workspace import sha256_of
 
 # Keys that do not change the weights a run arrives at, as prefixes of dotted keys.
@@ -105,6 +106,26 @@ def compare_runs(saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch:
         result.listed.append("the program's source code changed")
     _compare_config(saved.get("config", {}), now.get("config", {}), result)
     return result
+
+
+def require_same_everywhere(run: Mapping[str, Any], ranks: Ranks) -> None:
+    """Raise UsageError on all processes when one of them, perhaps on another machine, has other data or options."""
+    keys = ("version", "class_num", "samples", "train_list", "label_map", "config")
+    first, *others = ranks.gather({key: run[key] for key in keys})
+    for rank, other in enumerate(others, 1):
+        differences = [f"{key}: {first[key]} and {other[key]}" for key in keys[:-1] if first[key] != other[key]]
+        mine, theirs = first["config"], other["config"]
+        differences += [
+            f"{key}: {mine.get(key)!r} and {theirs.get(key)!r}"
+            for key in sorted({*mine, *theirs})
+            if mine.get(key) != theirs.get(key) and not key.startswith(_HARMLESS)
+        ]
+        if differences:
+            raise UsageError(
+                f"processes 0 and {rank} of the run do not train the same",
+                details=differences,
+                hint="every machine needs the same lists, shitu.yaml and options",
+            )
 
 
 def refuse(comparison: Comparison, prefix: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import paddle
 from paddle import nn
 
 from shitu_cli.model.group import Group
+from shitu_cli.train.distributed import ProcessGone
 
 BLOCK_BYTES = 64 << 20  # what is sent at once of a matrix, and from what size on a gradient is summed where it is
 
@@ -51,39 +51,56 @@ class Ranks(Group):
         """Make all ranks' parameters and buffers those of rank 0."""
 
 
+def _together(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A collective that says ProcessGone when it fails: Paddle only says that a connection did."""
+
+    @functools.wraps(method)
+    def run(*args: Any) -> Any:
+        try:
+            return method(*args)
+        except RuntimeError as error:
+            raise ProcessGone(error) from error
+
+    return run
+
+
 class ProcessGroup(Ranks):
     """Several processes, joined through Paddle's own collectives (gloo on CPU, NCCL on GPUs)."""
 
     def __init__(self) -> None:
         import paddle.distributed as dist
 
-        _exit_with_parent()
         _init_quietly()
         self._dist = dist
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
 
+    @_together
     def sum_vector(self, values: Sequence[float]) -> list[float]:
         tensor = paddle.to_tensor(np.asarray(values, dtype=np.float64))
         self._dist.all_reduce(tensor)
         return [float(value) for value in tensor.numpy()]
 
+    @_together
     def sum_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
         summed = value.detach().clone()
         self._dist.all_reduce(summed)
         return summed
 
+    @_together
     def max_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
         largest = value.detach().clone()
         self._dist.all_reduce(largest, op=self._dist.ReduceOp.MAX)
         return largest
 
+    @_together
     def row_counts(self, count: int) -> list[int]:
         sizes = paddle.zeros([self.world], dtype="int64")
         sizes[self.rank] = count
         self._dist.all_reduce(sizes)
         return [int(size) for size in sizes.numpy()]
 
+    @_together
     def gather_rows(self, rows: paddle.Tensor, counts: Sequence[int]) -> paddle.Tensor:
         """Every rank sends as many rows as the fullest has: pieces of different sizes end in a crash or in garbage."""
         most = max(counts)
@@ -95,6 +112,7 @@ class ProcessGroup(Ranks):
         self._dist.all_gather(pieces, sent.contiguous())
         return paddle.concat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
 
+    @_together
     def gather_columns(self, tensor: paddle.Tensor, widths: Sequence[int]) -> np.ndarray | None:
         """In blocks of rows, as wide on all as on the widest; sending in pairs hangs with gloo from three ranks on."""
         height, most = tensor.shape[0], max(widths)
@@ -113,6 +131,7 @@ class ProcessGroup(Ranks):
                     whole[first : first + step, bounds[rank] : bounds[rank + 1]] = piece.numpy()[:, : widths[rank]]
         return whole
 
+    @_together
     def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
         """Small gradients are laid end to end, summed and cut up again; large ones are summed where they are."""
         small = []
@@ -132,16 +151,19 @@ class ProcessGroup(Ranks):
         for grad, piece in zip(small, paddle.split(flat, [grad.size for grad in small]), strict=True):
             grad.set_value(piece.reshape(grad.shape))
 
+    @_together
     def gather(self, value: Any) -> list[Any]:
         gathered: list[Any] = []
         self._dist.all_gather_object(gathered, value)
         return gathered
 
+    @_together
     def broadcast(self, value: Any) -> Any:
         box = [value]
         self._dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    @_together
     def broadcast_state(self, *layers: nn.Layer) -> None:
         for layer in layers:
             for tensor in layer.state_dict().values():
@@ -164,15 +186,3 @@ def _init_quietly() -> None:
         dist.init_parallel_env()
     finally:
         sys.stderr = real
-
-
-def _exit_with_parent() -> None:
-    """End this rank when the process that started it is gone: nothing may be left running."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="shitu-parent-watch").start()

@@ -20,7 +20,7 @@ from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import build_loss
 from shitu_cli.model.weights import load_weights
 from shitu_cli.train.ema import ExponentialMovingAverage
-from shitu_cli.train.fingerprint import describe_run
+from shitu_cli.train.fingerprint import describe_run, require_same_everywhere
 from shitu_cli.train.optimizer import OptimizerStep, build_optimizer, trainable_parameters
 from shitu_cli.train.ranks import Ranks
 from shitu_cli.train.sharded_head import Shards, shard_head
@@ -84,6 +84,16 @@ def build_training(
             f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
             hint=f"shitu train --batch-size {max(1, len(dataset) // 2)}",
         )
+    run = describe_run(
+        config,
+        train_list=list_path,
+        label_map=list_path.with_name("label_map.txt"),
+        samples=len(dataset),
+        class_num=int(dataset.class_num),
+        world=ranks.world,
+        threads=threads,
+    )
+    require_same_everywhere(run, ranks)
     model, loss, shards = _build_network(config, base_dir, ranks, init_from, resuming, device)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
@@ -105,15 +115,7 @@ def build_training(
         optimizer=optimizer,
         ema=ExponentialMovingAverage(model, config.EMA.decay) if config.EMA is not None else None,
         shards=shards,
-        run=describe_run(
-            config,
-            train_list=list_path,
-            label_map=list_path.with_name("label_map.txt"),
-            samples=len(dataset),
-            class_num=int(dataset.class_num),
-            world=ranks.world,
-            threads=threads,
-        ),
+        run=run,
     )
 
 

@@ -7,6 +7,7 @@ This module does not load Paddle: the parent only watches.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem, ShituError, TrainingError, UsageError
+from shitu_cli.model.runtime import available_cores
 from shitu_cli.train.machines import Machines, alone, interface_of, meet
 
 RANK, WORLD = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
@@ -136,7 +138,7 @@ def _environment(device: str, rank: int, machines: Machines, local_world: int) -
     }
     if device == "cpu":
         environment["PADDLE_DISTRI_BACKEND"] = "gloo"
-        threads = str(max(1, (os.cpu_count() or 1) // local_world))
+        threads = str(max(1, available_cores() // local_world))
         environment |= {THREADS: threads, "OPENBLAS_NUM_THREADS": threads}  # the latter is for numpy's products
         interface = interface_of(machines.own_host)
         if interface:  # else gloo takes the one of the host's name, which is often the loopback
@@ -147,10 +149,16 @@ def _environment(device: str, rank: int, machines: Machines, local_world: int) -
 
 
 def _exit_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was before this line."""
+    """End this process when the one that started it is gone, even if that was before this line.
+
+    Linux does it by itself; a thread of our own could not while Paddle waits for the other processes.
+    """
     parent = os.environ.get(PARENT)
     if parent is None:  # the user's own launcher, which looks after its processes
         return
+    if sys.platform.startswith("linux"):
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL))
 
     def watch() -> None:
         while os.getppid() == int(parent):
@@ -193,9 +201,12 @@ def _wait(
 ) -> tuple[int, str, int] | None:
     """Until all have ended, or one has failed; what failed on another machine, when that is the cause."""
     forwarded = False
-    while any(process.poll() is None for process in running):
-        if any(process.returncode not in (None, 0, INTERRUPTED) for process in running):
+    while True:
+        codes = [process.poll() for process in running]  # of all: one that waits must not hide that another is dead
+        if any(code not in (None, 0, INTERRUPTED) for code in codes):
             return _cause_elsewhere(running, machines)
+        if None not in codes:
+            return None
         failure = machines.failure()
         if failure is not None:
             return failure
@@ -205,8 +216,6 @@ def _wait(
                 if process.poll() is None:
                     process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
-    failed = any(process.returncode not in (0, INTERRUPTED) for process in running)
-    return _cause_elsewhere(running, machines) if failed else None
 
 
 def _cause_elsewhere(running: Sequence[subprocess.Popen[bytes]], machines: Machines) -> tuple[int, str, int] | None:

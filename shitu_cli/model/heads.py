@@ -210,33 +210,6 @@ class CircleMargin(MarginHead):
         super().__init__(embedding_size, class_num, scale, sample_ratio)
         self.margin = float(margin)
 
-    @property
-    def fused(self) -> bool:
-        """Whether training asks for `softmax` in place of logits."""
-        return self.target_only and (self.large or self.group.world > 1)
-
-    def keep_classes(self, first: int, count: int, group: Group) -> None:
-        """Keep the centres of `count` classes from `first` on; the others of `group` have the rest."""
-        whole = self.weight
-        part = self.create_parameter([self.in_size, count], default_initializer=nn.initializer.Constant())
-        part.set_value(whole[:, first : first + count])
-        # Optimiser state is keyed by the name; what is distributed is neither broadcast nor summed over processes.
-        part.name, part.is_distributed = whole.name, True
-        self.weight, self.first_class, self.group = part, first, group
-
-    def softmax(self, x: paddle.Tensor, labels: paddle.Tensor) -> SoftmaxSums:
-        """What cross entropy needs of the training logits of x [N, D], which are not kept."""
-        counts = self.group.row_counts(x.shape[0])
-        places = self.group.gather_rows(labels.reshape([-1]), counts).numpy() - self.first_class
-        held, chosen = self.weight.shape[1], None
-        places[(places < 0) | (places >= held)] = -1  # another process has the class
-        classes = self.class_num
-        if self.sample_ratio < 1:
-            chosen, places = sample_centers(places, held, self.sample_ratio)
-            classes = sum(self.group.row_counts(len(chosen)))
-        targets = Targets(places, counts, chosen, classes)
-        return softmax_sums(x, self.weight, targets, self.target, self.scale, self.group)
-
     def margin_logits(self, cosines: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         m = self.margin
         negative = F.relu(cosines.detach() + m) * (cosines - m)

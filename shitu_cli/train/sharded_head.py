@@ -18,7 +18,6 @@ from paddle import nn
 from shitu_cli.config.schema import AmpConfig
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.heads import MarginHead
-from shitu_cli.train.log import format_bytes
 from shitu_cli.train.ranks import Ranks
 
 
@@ -77,14 +76,14 @@ def shard_head(model: nn.Layer, amp: AmpConfig | None, ranks: Ranks, device: str
         raise ConfigError(f"Arch.Head.shard: {obstacle}", hint="-o Arch.Head.shard=False trains with whole centres")
     if head.shard is False or (head.shard == "auto" and not head.large):
         return Shards(ranks)
-    size = format_bytes(head.in_size * head.class_num * 4)
+    what = f"the centres of {head.class_num:,} classes are"
     if obstacle:
-        return Shards(ranks, reason=f"the {size} of class centres are whole in every process: {obstacle}")
+        return Shards(ranks, reason=f"{what} whole in every process: {obstacle}")
     base, more = divmod(head.class_num, ranks.world)
     widths = [base + (rank < more) for rank in range(ranks.world)]
     head.keep_classes(sum(widths[: ranks.rank]), widths[ranks.rank], ranks)
     why = "as asked" if head.shard is True else "very many classes"
-    text = f"the {size} of class centres are divided over {ranks.world} processes ({why})"
+    text = f"{what} divided over {ranks.world} processes ({why})"
     elsewhere = head.in_size * (head.class_num - widths[ranks.rank])
     return Shards(ranks, ("head.weight", head.weight.name), widths, elsewhere, text)
 

@@ -104,7 +104,6 @@ def _compute_share(extractor: Extractor, pictures: Pictures, out: Path, *, norma
     from shitu_cli.infer.feature_file import compute_share
     from shitu_cli.train import distributed
 
-    distributed.exit_with_parent()
     reporter = console.reporter() if distributed.is_main() else console.silent()
     reporter.info(_told(extractor, pictures))
     compute_share(

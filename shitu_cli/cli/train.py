@@ -67,7 +67,14 @@ def train(
     settings = load_workspace_config(
         space, _own_config(space, config, override, flags) if resume else config, override, flags
     )
-    if distributed.launch(devices, nnodes=nnodes, node_rank=node_rank, master=master, output=space.output_dir):
+    if distributed.launch(
+        devices,
+        nnodes=nnodes,
+        node_rank=node_rank,
+        master=master,
+        output=space.output_dir,
+        tell=console.reporter().info,
+    ):
         return
     base = space.root
     saving = {"save_every_steps": save_every_steps, "keep": keep}

@@ -49,8 +49,8 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
     "head": _table(
         {
             "FC": "embedding_size! class_num! weight_attr bias_attr",
-            "ArcMargin": "embedding_size! class_num! margin scale easy_margin sample_ratio margin_warmup",
-            "CosMargin": "embedding_size! class_num! margin scale sample_ratio margin_warmup",
+            "ArcMargin": "embedding_size! class_num! margin scale easy_margin sample_ratio margin_warmup shard",
+            "CosMargin": "embedding_size! class_num! margin scale sample_ratio margin_warmup shard",
             "CircleMargin": "embedding_size! class_num! margin! scale! sample_ratio",
             "SubCenterArcMargin": "embedding_size! class_num! sub_centers margin scale easy_margin",
             "AdaMargin": "embedding_size class_num m h s t_alpha",

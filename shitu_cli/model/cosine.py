@@ -33,13 +33,14 @@ def replace_and_scale(
     return paddle.put_along_axis(values, places, replacement, 1) * scale
 
 
-def sample_centers(labels: paddle.Tensor, class_num: int, ratio: float) -> tuple[np.ndarray, paddle.Tensor]:
-    """Class centres for one step: (sorted class ids, each label's place among them [N, 1]).
+def sample_centers(places: np.ndarray, class_num: int, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Class centres for one step: (sorted class ids, each label's place among them [N]).
 
     All classes of the batch and random others, ceil(ratio * class_num) together (more if the batch has more); Partial
-    FC (An et al. 2022, arXiv:2203.15565). Drawn from Paddle's generator, so a resumed run draws the same.
+    FC (An et al. 2022, arXiv:2203.15565). `places` [N] are the labels, -1 for none. Drawn from Paddle's generator, so
+    a resumed run draws the same.
     """
-    own = np.unique(labels.numpy().reshape(-1))
+    own = np.unique(places[places >= 0])
     wanted = max(len(own), int(np.ceil(ratio * class_num)))
     order = paddle.randperm(class_num).numpy()
     taken = np.zeros(class_num, dtype=bool)
@@ -47,8 +48,7 @@ def sample_centers(labels: paddle.Tensor, class_num: int, ratio: float) -> tuple
     others = order[~taken[order]][: wanted - len(own)]
     taken[others] = True
     chosen = np.flatnonzero(taken)
-    places = np.searchsorted(chosen, labels.numpy().reshape(-1))
-    return chosen, paddle.to_tensor(places, dtype="int64").reshape([-1, 1])
+    return chosen, np.where(places >= 0, np.searchsorted(chosen, places), -1)
 
 
 class _Cosines(PyLayer):
@@ -58,8 +58,8 @@ class _Cosines(PyLayer):
     def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, chosen: np.ndarray | None) -> paddle.Tensor:
         length = paddle.sqrt((x * x).sum(1, keepdim=True))
         unit = x / length
-        columns = weight if chosen is None else _take_columns(weight, chosen)
-        inverse = _inverse_lengths(columns)
+        columns = weight if chosen is None else take_columns(weight, chosen)
+        inverse = inverse_lengths(columns)
         cosines = paddle.matmul(unit, columns).multiply_(inverse)
         ctx.save_for_backward(unit, length, inverse, cosines, weight)
         ctx.chosen, ctx.columns = chosen, None if chosen is None else columns
@@ -78,9 +78,9 @@ class _Cosines(PyLayer):
             dx = (du - unit * (unit * du).sum(1, keepdim=True)) / length
         if ctx.wanted[1]:
             dw = paddle.matmul(unit, scaled, transpose_x=True)
-            _subtract_scaled(dw, columns, factor)
+            subtract_scaled(dw, columns, factor)
             if ctx.chosen is not None:
-                dw = _put_columns(weight, ctx.chosen, dw)
+                dw = put_columns(weight, ctx.chosen, dw)
         return dx, dw
 
 
@@ -103,13 +103,14 @@ class _ReplaceAndScale(PyLayer):
         return rest, None, target
 
 
-def _fast(tensor: paddle.Tensor) -> bool:
+def fast(tensor: paddle.Tensor) -> bool:
+    """Whether the compiled loops may work on this tensor's memory."""
     return tensor.place.is_cpu_place() and tensor.dtype == paddle.float32 and kernels.available()
 
 
-def _inverse_lengths(columns: paddle.Tensor) -> paddle.Tensor:
+def inverse_lengths(columns: paddle.Tensor) -> paddle.Tensor:
     """1 / |column| as [1, C]."""
-    if not _fast(columns):
+    if not fast(columns):
         return 1.0 / paddle.sqrt((columns * columns).sum(0, keepdim=True))
     from shitu_cli.model.kernels import columns as loops
 
@@ -118,9 +119,9 @@ def _inverse_lengths(columns: paddle.Tensor) -> paddle.Tensor:
     return out
 
 
-def _subtract_scaled(dw: paddle.Tensor, columns: paddle.Tensor, factor: paddle.Tensor) -> None:
+def subtract_scaled(dw: paddle.Tensor, columns: paddle.Tensor, factor: paddle.Tensor) -> None:
     """dw -= columns * factor, in place."""
-    if not _fast(dw):
+    if not fast(dw):
         dw.subtract_(columns * factor)
         return
     from shitu_cli.model.kernels import columns as loops
@@ -128,8 +129,9 @@ def _subtract_scaled(dw: paddle.Tensor, columns: paddle.Tensor, factor: paddle.T
     loops.subtract_scaled(kernels.array(dw), kernels.array(columns), kernels.array(factor)[0])
 
 
-def _take_columns(weight: paddle.Tensor, chosen: np.ndarray) -> paddle.Tensor:
-    if not _fast(weight):
+def take_columns(weight: paddle.Tensor, chosen: np.ndarray) -> paddle.Tensor:
+    """The columns `chosen` of weight [D, C], as [D, len(chosen)]."""
+    if not fast(weight):
         return paddle.index_select(weight, paddle.to_tensor(chosen), axis=1)
     from shitu_cli.model.kernels import columns as loops
 
@@ -138,9 +140,9 @@ def _take_columns(weight: paddle.Tensor, chosen: np.ndarray) -> paddle.Tensor:
     return out
 
 
-def _put_columns(weight: paddle.Tensor, chosen: np.ndarray, values: paddle.Tensor) -> paddle.Tensor:
+def put_columns(weight: paddle.Tensor, chosen: np.ndarray, values: paddle.Tensor) -> paddle.Tensor:
     """Zeros like `weight` with `values` in the columns `chosen`."""
-    if not _fast(weight):
+    if not fast(weight):
         # rows are what scatter can address
         return paddle.scatter(
             paddle.zeros(weight.shape[::-1], dtype=weight.dtype), paddle.to_tensor(chosen), values.t()

@@ -1,13 +1,16 @@
 """Heads: from a feature to class logits. The margin heads compare directions (cosines) with class centres.
 
 With labels and in training mode a head applies its margin to the target logit and scales; otherwise the plain
-cosines come out. Weights have shape [feature, class], as published.
+cosines come out. Weights have shape [feature, class], as published. Where there are very many classes, heads whose
+margin changes the target only give the sums that cross entropy needs instead of logits (`fused`), and several
+processes can divide the classes among them (`shard`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import paddle
@@ -16,7 +19,9 @@ from paddle import nn
 
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.cosine import cosine_logits, replace_and_scale, sample_centers
-from shitu_cli.model.layers import parameter_attr
+from shitu_cli.model.group import Group
+from shitu_cli.model.layers import Linear, parameter_attr
+from shitu_cli.model.margin_softmax import SoftmaxSums, Targets, softmax_sums
 from shitu_cli.model.necks import Attr
 from shitu_cli.model.runtime import return_large_blocks
 
@@ -36,7 +41,7 @@ class FC(nn.Layer):
         super().__init__()
         self.in_size, self.class_num = embedding_size, class_num
         weight = parameter_attr("Arch.Head.weight_attr", weight_attr, nn.initializer.XavierNormal())
-        self.fc = nn.Linear(embedding_size, class_num, weight, parameter_attr("Arch.Head.bias_attr", bias_attr))
+        self.fc = Linear(embedding_size, class_num, weight, parameter_attr("Arch.Head.bias_attr", bias_attr))
 
     def forward(self, x: paddle.Tensor, labels: paddle.Tensor | None = None) -> paddle.Tensor:
         return self.fc(x)
@@ -49,15 +54,28 @@ class MarginHead(nn.Layer):
     sampled classes are then in `sampled_labels` [N, 1], for the loss.
     """
 
-    def __init__(self, embedding_size: int, class_num: int, scale: float, sample_ratio: float = 1.0) -> None:
+    target_only: ClassVar[bool] = False  # whether training changes no other logit than the target's
+
+    def __init__(
+        self,
+        embedding_size: int,
+        class_num: int,
+        scale: float,
+        sample_ratio: float = 1.0,
+        shard: bool | str = False,
+    ) -> None:
         super().__init__()
         if not 0 < sample_ratio <= 1:
             raise ConfigError(f"Arch.Head.sample_ratio: got {sample_ratio}, expected 0 < sample_ratio <= 1")
+        if shard not in ("auto", True, False):
+            raise ConfigError(f"Arch.Head.shard: got {shard}, expected auto, true or false")
         self.in_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
-        self.sample_ratio = sample_ratio
+        self.sample_ratio, self.shard = sample_ratio, shard
+        self.large = embedding_size * class_num * 4 >= LARGE_BYTES
+        self.group, self.first_class = Group(), 0
         self.margin_warmup, self.progress = 0.0, 1.0
         self.sampled_labels: paddle.Tensor | None = None
-        if embedding_size * class_num * 4 >= LARGE_BYTES and paddle.get_device() == "cpu":
+        if self.large and paddle.get_device() == "cpu":
             return_large_blocks()
         self.make_centers(embedding_size, class_num)
 
@@ -89,10 +107,37 @@ class MarginHead(nn.Layer):
             return self.cosines(x)
         labels = labels.reshape([-1, 1])
         if self.sample_ratio < 1:
-            chosen, labels = sample_centers(labels, self.class_num, self.sample_ratio)
-            self.sampled_labels = labels
+            chosen, places = sample_centers(labels.numpy().reshape(-1), self.class_num, self.sample_ratio)
+            self.sampled_labels = labels = paddle.to_tensor(places).reshape([-1, 1])
             return self.margin_logits(self.cosines(x, chosen), labels)
         return self.margin_logits(self.cosines(x), labels)
+
+    @property
+    def fused(self) -> bool:
+        """Whether training asks for `softmax` in place of logits."""
+        return self.target_only and (self.large or self.group.world > 1)
+
+    def keep_classes(self, first: int, count: int, group: Group) -> None:
+        """Keep the centres of `count` classes from `first` on; the others of `group` have the rest."""
+        whole = self.weight
+        part = self.create_parameter([self.in_size, count], default_initializer=nn.initializer.Constant())
+        part.set_value(whole[:, first : first + count])
+        # Optimiser state is keyed by the name; what is distributed is neither broadcast nor summed over processes.
+        part.name, part.is_distributed = whole.name, True
+        self.weight, self.first_class, self.group = part, first, group
+
+    def softmax(self, x: paddle.Tensor, labels: paddle.Tensor) -> SoftmaxSums:
+        """What cross entropy needs of the training logits of x [N, D], which are not kept."""
+        counts = self.group.row_counts(x.shape[0])
+        places = self.group.gather_rows(labels.reshape([-1]), counts).numpy() - self.first_class
+        held, chosen = self.weight.shape[1], None
+        places[(places < 0) | (places >= held)] = -1  # another process has the class
+        classes = self.class_num
+        if self.sample_ratio < 1:
+            chosen, places = sample_centers(places, held, self.sample_ratio)
+            classes = sum(self.group.row_counts(len(chosen)))
+        targets = Targets(places, counts, chosen, classes)
+        return softmax_sums(x, self.weight, targets, self.target, self.scale, self.group)
 
     def margin_logits(self, cosines: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         """Scaled logits [N, C] with the target's cosine replaced by `target(cosine)`; labels are [N, 1]."""
@@ -107,6 +152,8 @@ class MarginHead(nn.Layer):
 class ArcMargin(MarginHead):
     """Additive angular margin: cos(θ + m) (Deng et al. 2019, arXiv:1801.07698)."""
 
+    target_only = True
+
     def __init__(
         self,
         embedding_size: int,
@@ -116,8 +163,9 @@ class ArcMargin(MarginHead):
         easy_margin: bool = False,
         sample_ratio: float = 1.0,
         margin_warmup: float = 0.0,
+        shard: bool | str = "auto",
     ) -> None:
-        super().__init__(embedding_size, class_num, scale, sample_ratio)
+        super().__init__(embedding_size, class_num, scale, sample_ratio, shard)
         self.margin, self.easy_margin = float(margin), easy_margin
         self.margin_warmup = _share("margin_warmup", margin_warmup)
 
@@ -133,6 +181,8 @@ class ArcMargin(MarginHead):
 class CosMargin(MarginHead):
     """Additive cosine margin: cos θ - m (Wang et al. 2018, arXiv:1801.09414); m = 0 is the plain cosine softmax."""
 
+    target_only = True
+
     def __init__(
         self,
         embedding_size: int,
@@ -141,8 +191,9 @@ class CosMargin(MarginHead):
         scale: float = 64.0,
         sample_ratio: float = 1.0,
         margin_warmup: float = 0.0,
+        shard: bool | str = "auto",
     ) -> None:
-        super().__init__(embedding_size, class_num, scale, sample_ratio)
+        super().__init__(embedding_size, class_num, scale, sample_ratio, shard)
         self.margin = float(margin)
         self.margin_warmup = _share("margin_warmup", margin_warmup)
 
@@ -170,6 +221,8 @@ class CircleMargin(MarginHead):
 class SubCenterArcMargin(ArcMargin):
     """ArcMargin with several centres per class, the nearest of which counts (Deng et al. 2020): noisy labels."""
 
+    target_only = False
+
     def __init__(
         self,
         embedding_size: int,
@@ -181,7 +234,7 @@ class SubCenterArcMargin(ArcMargin):
     ) -> None:
         if sub_centers < 1:
             raise ConfigError(f"Arch.Head.sub_centers: got {sub_centers}, expected at least 1")
-        super().__init__(embedding_size, class_num * sub_centers, margin, scale, easy_margin)
+        super().__init__(embedding_size, class_num * sub_centers, margin, scale, easy_margin, shard=False)
         self.class_num, self.sub_centers = class_num, sub_centers
 
     def cosines(self, x: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:

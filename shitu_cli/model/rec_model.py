@@ -22,7 +22,8 @@ class RecModel(nn.Layer):
     images are float32 [N, 3, H, W], normalised; labels int64 [N] (only the margin heads look at them, in training
     mode). "features" [N, feature_size] is the neck's output (the backbone's when there is no neck), not
     normalised; "logits" [N, class_num] is None without a head. A head that samples classes gives logits of the
-    sampled ones only, and the labels' places among them as "logit_labels" [N, 1].
+    sampled ones only, and the labels' places among them as "logit_labels" [N, 1]. A head of very many classes gives
+    "softmax" in training (SoftmaxSums) and no logits.
     """
 
     def __init__(self, arch: ArchConfig) -> None:
@@ -46,12 +47,16 @@ class RecModel(nn.Layer):
             _check_input("Arch.Head", self.head, got)
             self.class_num = getattr(self.head, "class_num", None)
 
-    def forward(self, images: paddle.Tensor, labels: paddle.Tensor | None = None) -> dict[str, paddle.Tensor | None]:
+    def forward(self, images: paddle.Tensor, labels: paddle.Tensor | None = None) -> dict[str, Any]:
         raw, features = embed(self.backbone, self.neck, images)
-        logits = None
-        if self.head is not None:
-            logits = self.head(raw if self.head_feature_from == "backbone" else features, labels)
-        outputs = {"backbone": raw, "features": features, "logits": logits}
+        outputs = {"backbone": raw, "features": features, "logits": None}
+        if self.head is None:
+            return outputs
+        x = raw if self.head_feature_from == "backbone" else features
+        if self.training and labels is not None and getattr(self.head, "fused", False):
+            outputs["softmax"] = self.head.softmax(x, labels)
+            return outputs
+        outputs["logits"] = self.head(x, labels)
         sampled = getattr(self.head, "sampled_labels", None)
         if sampled is not None:
             outputs["logit_labels"] = sampled

@@ -20,14 +20,14 @@ class ExponentialMovingAverage:
     def __init__(self, model: nn.Layer, decay: float) -> None:
         self._model = model
         self._decay = decay
-        self._shadow = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     @paddle.no_grad()
     def update(self, updates_done: int) -> None:
         """Take in the weights after an update; `updates_done` counts those before it."""
         decay = min(self._decay, (1 + updates_done) / (10 + updates_done))
         for name, tensor in self._model.state_dict().items():
-            shadow = self._shadow[name]
+            shadow = self.tensors[name]
             if shadow.is_floating_point():
                 shadow.scale_(decay)
                 shadow.add_(tensor.detach() * (1 - decay))
@@ -38,17 +38,14 @@ class ExponentialMovingAverage:
     def applied(self) -> Iterator[None]:
         """Inside, the model holds the averaged weights; afterwards the raw ones again, to the bit."""
         raw = self._arrays(self._model.state_dict())
-        self._put(self.arrays())
+        self._put(self._arrays(self.tensors))
         try:
             yield
         finally:
             self._put(raw)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self._arrays(self._shadow)
-
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        for name, shadow in self._shadow.items():
+        for name, shadow in self.tensors.items():
             shadow.set_value(np.asarray(arrays[name]))
 
     @staticmethod

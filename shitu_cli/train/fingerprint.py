@@ -19,6 +19,7 @@ import shitu_cli
 from shitu_cli.config.dump import arch_block
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
+from shitu_cli.train.ranks import Ranks
 from shitu_cli.workspace import sha256_of
 
 # Keys that do not change the weights a run arrives at, as prefixes of dotted keys.
@@ -45,6 +46,7 @@ _HARMLESS = (
 )
 # Keys whose change makes the saved tensors meaningless.
 _FATAL = ("Arch.", "Optimizer.name", "Loss", "EMA")
+_ROUNDING = ("Arch.head.args.shard",)  # in spite of that: the same tensors, divided differently while they train
 
 
 @dataclass
@@ -106,6 +108,26 @@ def compare_runs(saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch:
     return result
 
 
+def require_same_everywhere(run: Mapping[str, Any], ranks: Ranks) -> None:
+    """Raise UsageError on all processes when one of them, perhaps on another machine, has other data or options."""
+    keys = ("version", "class_num", "samples", "train_list", "label_map", "config")
+    first, *others = ranks.gather({key: run[key] for key in keys})
+    for rank, other in enumerate(others, 1):
+        differences = [f"{key}: {first[key]} and {other[key]}" for key in keys[:-1] if first[key] != other[key]]
+        mine, theirs = first["config"], other["config"]
+        differences += [
+            f"{key}: {mine.get(key)!r} and {theirs.get(key)!r}"
+            for key in sorted({*mine, *theirs})
+            if mine.get(key) != theirs.get(key) and not key.startswith(_HARMLESS)
+        ]
+        if differences:
+            raise UsageError(
+                f"processes 0 and {rank} of the run do not train the same",
+                details=differences,
+                hint="every machine needs the same lists, shitu.yaml and options",
+            )
+
+
 def refuse(comparison: Comparison, prefix: Path) -> None:
     """Raise UsageError when something makes resuming wrong."""
     if comparison.refused:
@@ -122,7 +144,8 @@ def _compare_config(saved: Mapping[str, Any], now: Mapping[str, Any], result: Co
         if before == after or key.startswith(_HARMLESS):
             continue
         text = f"{key}: {before!r} then, {after!r} now"
-        (result.refused if key.startswith(_FATAL) else result.listed).append(text)
+        fatal = key.startswith(_FATAL) and key not in _ROUNDING
+        (result.refused if fatal else result.listed).append(text)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

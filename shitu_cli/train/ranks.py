@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import nn
 
-from shitu_cli.train.distributed import exit_with_parent
+from shitu_cli.model.group import Group
+from shitu_cli.train.distributed import ProcessGone
+
+BLOCK_BYTES = 64 << 20  # what is sent at once of a matrix, and from what size on a gradient is summed where it is
 
 
-class Ranks:
+class Ranks(Group):
     """One process on its own; every collective is the identity."""
-
-    rank = 0
-    world = 1
 
     @property
     def is_main(self) -> bool:
@@ -28,12 +29,15 @@ class Ranks:
         """Element-wise sum over all ranks."""
         return list(values)
 
-    def sum_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
-        """Sum of a tensor over all ranks."""
-        return value
-
     def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
-        """Replace every gradient by its sum over all ranks (absent gradients count as zero)."""
+        """Replace every gradient by its sum over all ranks (absent gradients count as zero).
+
+        Parameters that are divided over the ranks (`is_distributed`) have their whole gradients already.
+        """
+
+    def gather_columns(self, tensor: paddle.Tensor, widths: Sequence[int]) -> np.ndarray | None:
+        """The columns [D, widths[r]] of all ranks r beside each other, on rank 0; None on the others."""
+        return tensor.numpy()
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in rank order; JSON-like values only."""
@@ -47,54 +51,119 @@ class Ranks:
         """Make all ranks' parameters and buffers those of rank 0."""
 
 
+def _together(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A collective that says ProcessGone when it fails: Paddle only says that a connection did."""
+
+    @functools.wraps(method)
+    def run(*args: Any) -> Any:
+        try:
+            return method(*args)
+        except RuntimeError as error:
+            raise ProcessGone(error) from error
+
+    return run
+
+
 class ProcessGroup(Ranks):
     """Several processes, joined through Paddle's own collectives (gloo on CPU, NCCL on GPUs)."""
 
     def __init__(self) -> None:
         import paddle.distributed as dist
 
-        exit_with_parent()
         _init_quietly()
         self._dist = dist
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
 
+    @_together
     def sum_vector(self, values: Sequence[float]) -> list[float]:
         tensor = paddle.to_tensor(np.asarray(values, dtype=np.float64))
         self._dist.all_reduce(tensor)
         return [float(value) for value in tensor.numpy()]
 
+    @_together
     def sum_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
         summed = value.detach().clone()
         self._dist.all_reduce(summed)
         return summed
 
-    def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
-        """One collective for all gradients: they are laid end to end, summed and cut up again."""
-        parts = [
-            (p.grad.reshape([-1]) if p.grad is not None else paddle.zeros([int(np.prod(p.shape))], p.dtype))
-            for p in parameters
-        ]
-        flat = paddle.concat(parts)
-        self._dist.all_reduce(flat)
-        pieces = paddle.split(flat, [part.shape[0] for part in parts])
-        for parameter, piece in zip(parameters, pieces, strict=True):
-            summed = piece.reshape(parameter.shape)
-            if parameter.grad is None:
-                parameter.grad = summed
-            else:
-                parameter.grad.set_value(summed)
+    @_together
+    def max_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
+        largest = value.detach().clone()
+        self._dist.all_reduce(largest, op=self._dist.ReduceOp.MAX)
+        return largest
 
+    @_together
+    def row_counts(self, count: int) -> list[int]:
+        sizes = paddle.zeros([self.world], dtype="int64")
+        sizes[self.rank] = count
+        self._dist.all_reduce(sizes)
+        return [int(size) for size in sizes.numpy()]
+
+    @_together
+    def gather_rows(self, rows: paddle.Tensor, counts: Sequence[int]) -> paddle.Tensor:
+        """Every rank sends as many rows as the fullest has: pieces of different sizes end in a crash or in garbage."""
+        most = max(counts)
+        missing = most - rows.shape[0]
+        sent = rows.detach()
+        if missing:
+            sent = paddle.concat([sent, paddle.zeros([missing, *rows.shape[1:]], dtype=rows.dtype)])
+        pieces: list[paddle.Tensor] = []
+        self._dist.all_gather(pieces, sent.contiguous())
+        return paddle.concat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
+
+    @_together
+    def gather_columns(self, tensor: paddle.Tensor, widths: Sequence[int]) -> np.ndarray | None:
+        """In blocks of rows, as wide on all as on the widest; sending in pairs hangs with gloo from three ranks on."""
+        height, most = tensor.shape[0], max(widths)
+        bounds = np.cumsum([0, *widths])
+        whole = np.empty((height, bounds[-1]), dtype=tensor[:1].numpy().dtype) if self.is_main else None
+        step = max(1, BLOCK_BYTES // (self.world * most * tensor.element_size()))
+        for first in range(0, height, step):
+            block = tensor[first : first + step].detach()
+            missing = most - block.shape[1]
+            if missing:
+                block = paddle.concat([block, paddle.zeros([block.shape[0], missing], dtype=block.dtype)], axis=1)
+            pieces: list[paddle.Tensor] = []
+            self._dist.gather(block.contiguous(), pieces, dst=0)
+            if whole is not None:
+                for rank, piece in enumerate(pieces):
+                    whole[first : first + step, bounds[rank] : bounds[rank + 1]] = piece.numpy()[:, : widths[rank]]
+        return whole
+
+    @_together
+    def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
+        """Small gradients are laid end to end, summed and cut up again; large ones are summed where they are."""
+        small = []
+        for parameter in parameters:
+            if parameter.is_distributed:
+                continue
+            if parameter.grad is None:
+                parameter.grad = paddle.zeros(parameter.shape, parameter.dtype)
+            if parameter.size * parameter.element_size() < BLOCK_BYTES:
+                small.append(parameter.grad)
+            else:
+                self._dist.all_reduce(parameter.grad)
+        if not small:
+            return
+        flat = paddle.concat([grad.reshape([-1]) for grad in small])
+        self._dist.all_reduce(flat)
+        for grad, piece in zip(small, paddle.split(flat, [grad.size for grad in small]), strict=True):
+            grad.set_value(piece.reshape(grad.shape))
+
+    @_together
     def gather(self, value: Any) -> list[Any]:
         gathered: list[Any] = []
         self._dist.all_gather_object(gathered, value)
         return gathered
 
+    @_together
     def broadcast(self, value: Any) -> Any:
         box = [value]
         self._dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    @_together
     def broadcast_state(self, *layers: nn.Layer) -> None:
         for layer in layers:
             for tensor in layer.state_dict().values():

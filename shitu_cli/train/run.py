@@ -105,6 +105,7 @@ def _header(training: Training, device: str) -> list[str]:
     """What is trained on what, where, for how long."""
     config, ranks = training.config, training.ranks
     parameters = count_parameters([parameter for _, parameter in training.optimizer.parameters])
+    parameters += training.shards.elsewhere
     arch = config.Arch
     parts = [arch.backbone.name, *(part.name for part in (arch.neck, arch.head) if part is not None)]
     losses = " + ".join(item.name for item in config.Loss)
@@ -113,6 +114,7 @@ def _header(training: Training, device: str) -> list[str]:
         f"{len(training.dataset):,} images of {training.dataset.class_num:,} classes in batches of {batch}: "
         f"{training.steps_per_epoch} per epoch, {config.Global.epochs} epochs",
         f"{' → '.join(parts)}, {losses}, {parameters / 1e6:.2f} M parameters, on {device}",
+        *([training.shards.reason] if training.shards.reason else []),
         f"log: {training.output / 'train.log'}",
     ]
 

@@ -12,7 +12,7 @@ from paddle import nn
 
 from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config
-from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.loader import BatchLoader
 from shitu_cli.data.samplers import build_sampler
 from shitu_cli.errors import ConfigError, DataError, UsageError
@@ -20,9 +20,10 @@ from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import build_loss
 from shitu_cli.model.weights import load_weights
 from shitu_cli.train.ema import ExponentialMovingAverage
-from shitu_cli.train.fingerprint import describe_run
+from shitu_cli.train.fingerprint import describe_run, require_same_everywhere
 from shitu_cli.train.optimizer import OptimizerStep, build_optimizer, trainable_parameters
 from shitu_cli.train.ranks import Ranks
+from shitu_cli.train.sharded_head import Shards, shard_head
 from shitu_cli.train.state import seed_everything
 from shitu_cli.train.sync_norm import synchronize_norms
 
@@ -43,6 +44,7 @@ class Training:
     loss: nn.Layer
     optimizer: OptimizerStep
     ema: ExponentialMovingAverage | None
+    shards: Shards
     run: dict[str, Any]
 
 
@@ -68,7 +70,7 @@ def build_training(
         raise UsageError(f"no training list at {list_path}", hint="prepare the data first: shitu prepare ./data")
     seed = config.Global.seed or 0
     seed_everything(seed)
-    dataset = RecDataset(split.dataset, base_dir)
+    dataset = RecDataset(split.dataset, base_dir, keep_bytes=spare_memory() // ranks.world)
     check_labels(config, dataset.labels, list_path)
     sampler = build_sampler(
         split.sampler, dataset.labels, seed=seed, rank=ranks.rank, world=ranks.world, ids=dataset.ids
@@ -82,10 +84,22 @@ def build_training(
             f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
             hint=f"shitu train --batch-size {max(1, len(dataset) // 2)}",
         )
-    model, loss = _build_network(config, base_dir, ranks, init_from, resuming, device)
+    run = describe_run(
+        config,
+        train_list=list_path,
+        label_map=list_path.with_name("label_map.txt"),
+        samples=len(dataset),
+        class_num=int(dataset.class_num),
+        world=ranks.world,
+        threads=threads,
+    )
+    require_same_everywhere(run, ranks)
+    model, loss, shards = _build_network(config, base_dir, ranks, init_from, resuming, device)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
-    optimizer = build_optimizer(config.Optimizer, parameters, epochs=config.Global.epochs, steps_per_epoch=updates)
+    optimizer = build_optimizer(
+        config.Optimizer, parameters, epochs=config.Global.epochs, steps_per_epoch=updates, ranks=ranks
+    )
     seed_everything(seed, ranks.rank)
     return Training(
         config=config,
@@ -100,21 +114,14 @@ def build_training(
         loss=loss,
         optimizer=optimizer,
         ema=ExponentialMovingAverage(model, config.EMA.decay) if config.EMA is not None else None,
-        run=describe_run(
-            config,
-            train_list=list_path,
-            label_map=list_path.with_name("label_map.txt"),
-            samples=len(dataset),
-            class_num=int(dataset.class_num),
-            world=ranks.world,
-            threads=threads,
-        ),
+        shards=shards,
+        run=run,
     )
 
 
 def _build_network(
     config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
-) -> tuple[nn.Layer, nn.Layer]:
+) -> tuple[nn.Layer, nn.Layer, Shards]:
     """Network and loss with stable parameter names (the optimiser's state is keyed by them)."""
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
@@ -128,9 +135,10 @@ def _build_network(
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
     ranks.broadcast_state(model, loss)
+    shards = shard_head(model, config.AMP, ranks, device)
     model.train()
     loss.train()
-    return model, loss
+    return model, loss, shards
 
 
 def check_labels(config: Config, labels: np.ndarray, list_path: Path) -> None:

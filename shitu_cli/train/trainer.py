@@ -113,12 +113,12 @@ class Trainer:
         """Continue from a checkpoint: tensors, loop state and random generators."""
         training = self.training
         raw = {name[6:]: value for name, value in saved.training.items() if name.startswith("model.")}
-        _set_state(training.model, raw or saved.weights, "the network")
+        _set_state(training.model, training.shards.own(raw or saved.weights), "the network")
         _set_state(training.loss, {n[5:]: v for n, v in saved.training.items() if n.startswith("loss.")}, "the loss")
         if training.ema is not None:
-            training.ema.load(saved.weights)
+            training.ema.load(training.shards.own(saved.weights))
         self.state = saved.state
-        training.optimizer.load_state_dict(saved.optimizer, saved.state.schedule)
+        training.optimizer.load_state_dict(training.shards.own(saved.optimizer), saved.state.schedule)
         if self._scaler is not None and saved.state.scaler:
             self._scaler.load_state_dict(_like(self._scaler.state_dict(), saved.state.scaler))
         self._new_run = False
@@ -307,27 +307,35 @@ class Trainer:
         if self._scaler is not None:
             values = self._scaler.state_dict()
             state.scaler = {key: float(np.asarray(value).reshape(-1)[0]) for key, value in values.items()}
+        started = time.perf_counter()
+        checkpoint = self._checkpoint()
         if training.ranks.is_main:
-            started = time.perf_counter()
             if self._new_run:
                 self._keep_earlier_run()
-            raw = {name: tensor.numpy() for name, tensor in training.model.state_dict().items()}
-            extra = {f"loss.{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
-            if training.ema is not None:
-                extra |= {f"model.{name}": value for name, value in raw.items()}
-            checkpoint = Checkpoint(
-                weights=training.ema.arrays() if training.ema is not None else raw,
-                optimizer=training.optimizer.state_dict(state.global_step),
-                state=state,
-                run={**training.run, "steps_per_epoch": training.steps_per_epoch},
-                training=extra,
-                metrics=state.evaluations[-1] if state.evaluations else {},
-            )
             save_checkpoint(training.output, names, checkpoint, keep=self._options.keep)
             took = format_seconds(time.perf_counter() - started)
             self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
             self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
         self._saved_at = state.global_step
+
+    def _checkpoint(self) -> Checkpoint:
+        """Everything of now; every process takes part, what it gives is whole on the first."""
+        training, state = self.training, self.state
+        raw = training.shards.whole(training.model.state_dict())
+        extra = {f"loss.{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
+        if training.ema is not None:
+            extra |= {f"model.{name}": value for name, value in raw.items()}
+        return Checkpoint(
+            weights=training.shards.whole(training.ema.tensors) if training.ema is not None else raw,
+            optimizer={
+                **training.shards.whole(training.optimizer.tensors()),
+                "LR_Scheduler": training.optimizer.scheduler_state(state.global_step),
+            },
+            state=state,
+            run={**training.run, "steps_per_epoch": training.steps_per_epoch},
+            training=extra,
+            metrics=state.evaluations[-1] if state.evaluations else {},
+        )
 
     def _keep_earlier_run(self) -> None:
         """Before the first save: a better model of an earlier run must not be gone."""

@@ -12,9 +12,10 @@ import paddle  # noqa: E402
 import paddle.nn.functional as F  # noqa: E402
 
 from shitu_cli.config.schema import LossItem  # noqa: E402
-from shitu_cli.model import build_rec_model, cosine, kernels  # noqa: E402
+from shitu_cli.model import build_rec_model, cosine, heads, kernels  # noqa: E402
 from shitu_cli.model.heads import AdaMargin, ArcMargin, CircleMargin, CosMargin, SubCenterArcMargin  # noqa: E402
 from shitu_cli.model.losses import build_loss  # noqa: E402
+from shitu_cli.model.losses.classification import CELoss  # noqa: E402
 
 
 def features(n=5, size=6, seed=0):
@@ -96,11 +97,11 @@ def test_ada_margin_against_its_formula():
 
 
 def test_sampled_classes_contain_the_batch_and_are_the_asked_share():
-    labels = paddle.to_tensor([7, 7, 90, 3])
+    labels = np.array([7, 7, 90, -1, 3])
     chosen, places = cosine.sample_centers(labels, 100, 0.1)
     assert len(chosen) == 10 and (np.diff(chosen) > 0).all()
-    assert chosen[places.numpy().reshape(-1)].tolist() == [7, 7, 90, 3]
-    assert len(cosine.sample_centers(paddle.arange(30), 100, 0.1)[0]) == 30
+    assert places[3] == -1 and chosen[places[[0, 1, 2, 4]]].tolist() == [7, 7, 90, 3]
+    assert len(cosine.sample_centers(np.arange(30), 100, 0.1)[0]) == 30
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -123,6 +124,69 @@ def test_sampling_trains_only_the_sampled_classes(compiled, monkeypatch):
     assert len(moved) == 10 and {5, 31} <= set(moved)
     model.eval()
     assert model(paddle.randn([3, 3, 32, 32]))["logits"].shape == [3, 40]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("epsilon", [None, 0.1])
+@pytest.mark.parametrize(
+    ("make", "labels"),
+    [
+        (lambda: ArcMargin(6, 7, 0.3, 16), [0, 3, 3, 6, 1]),
+        (lambda: ArcMargin(6, 7, 2.5, 16), [0, 3, 3, 6, 1]),
+        (lambda: ArcMargin(6, 5000, 0.3, 16, easy_margin=True), [0, 4095, 4096, 4999, 17]),
+        (lambda: CosMargin(6, 9000, 0.2, 16), [8999, 8191, 8192, 0, 0]),
+        (lambda: ArcMargin(6, 1, 0.3, 16), [0, 0, 0, 0, 0]),
+        (lambda: ArcMargin(6, 400, 0.3, 16, sample_ratio=0.1), [0, 7, 7, 399, 5]),
+    ],
+)
+def test_softmax_without_logits_is_cross_entropy_of_the_logits(make, labels, epsilon, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(kernels, "available", lambda: False)
+    head, labels, loss = make(), paddle.to_tensor(labels), CELoss(epsilon)
+    results = []
+    for without in (False, True):
+        x = features()
+        head.clear_gradients()
+        paddle.seed(5)  # draws the sampled classes
+        outputs = {"softmax": head.softmax(x, labels)} if without else {"logits": head(x, labels)}
+        if head.sampled_labels is not None:
+            outputs["logit_labels"] = head.sampled_labels
+        value = loss(outputs, labels)
+        (value * 3).backward()
+        results.append([value.numpy(), x.grad.numpy(), head.weight.grad.numpy()])
+    for want, got in zip(*results, strict=True):
+        assert np.abs(got - want).max() <= 2e-5 * max(np.abs(want).max(), 1e-4)
+
+
+def test_softmax_without_logits_survives_extreme_ones():
+    """All of the probability away from the target: the loss is the difference of two logits."""
+    head = CosMargin(2, 3, margin=0.0, scale=500)
+    head.weight.set_value(np.array([[1, -1, 0], [0, 0, 1]], dtype="float32"))
+    x = paddle.to_tensor([[-1.0, 0.0]], stop_gradient=False)
+    loss = CELoss()({"softmax": head.softmax(x, paddle.to_tensor([0]))}, None)
+    loss.backward()
+    assert loss.item() == pytest.approx(1000, rel=1e-6)
+    assert np.isfinite(x.grad.numpy()).all() and np.isfinite(head.weight.grad.numpy()).all()
+
+
+def test_only_very_many_classes_go_without_logits(monkeypatch):
+    arch = {
+        "Backbone": {"name": "PPLCNet_x0_25"},
+        "BackboneStopLayer": {"name": "flatten"},
+        "Neck": {"name": "FC", "embedding_size": 1280, "class_num": 8},
+        "Head": {"name": "ArcMargin", "embedding_size": 8, "class_num": 40},
+    }
+    images, labels = paddle.randn([2, 3, 32, 32]), paddle.to_tensor([5, 31])
+    small = build_rec_model(arch)(images, labels)
+    assert small["logits"].shape == [2, 40] and "softmax" not in small
+    monkeypatch.setattr(heads, "LARGE_BYTES", 8 * 40 * 4)
+    model = build_rec_model(arch)
+    large = model(images, labels)
+    assert large["logits"] is None and large["softmax"].target.shape == [2, 1]
+    model.eval()
+    assert model(images, labels)["logits"].shape == [2, 40]
+    arch["Head"] = {"name": "SubCenterArcMargin", "embedding_size": 8, "class_num": 40}
+    assert build_rec_model(arch)(images, labels)["logits"].shape == [2, 40]
 
 
 def test_impossible_shares_are_refused():

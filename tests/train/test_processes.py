@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from shitu_cli.model.weights import read_pickle
-from tests.command import shitu
+from shitu_cli.train.checkpoint import has_checkpoint, load_checkpoint
+from tests.command import all_end, children_of, shitu
 
 # Dropout draws its own numbers in every process, so these networks have none.
 PLAIN = [
@@ -70,7 +72,7 @@ def test_a_dead_process_ends_the_run_within_seconds(workspace: Path) -> None:
     while not (log.is_file() and "saved latest" in log.read_text()):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    children = _children(run.pid)
+    children = children_of(run.pid)
     assert len(children) == 2
     killed = next(pid for pid in children if b"PADDLE_TRAINER_ID=1" in Path(f"/proc/{pid}/environ").read_bytes())
     os.kill(killed, signal.SIGKILL)
@@ -79,14 +81,53 @@ def test_a_dead_process_ends_the_run_within_seconds(workspace: Path) -> None:
     assert time.monotonic() - start < 15
     assert run.returncode == 6
     assert "process 1 of the run ended with signal SIGKILL" in output and "--resume" in output
-    time.sleep(0.5)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    assert all_end(children)
     shitu(*args[:-2], "--resume", "--epochs", "1", cwd=workspace, check=False)
 
 
-def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_kill_at_any_moment_ends_all_and_leaves_a_whole_checkpoint(workspace: Path) -> None:
+    """Start, step, save, and the parent itself: everything ends, what was saved last can be continued."""
+    args = ["train", *PLAIN, "--epochs", "500", "--batch-size", "4", "--save-every-steps", "1", "--devices", "cpu:2"]
+    random = np.random.default_rng(4)
+    for trial in range(12):
+        resume = ["--resume"] if (workspace / "output/latest.pdstates").is_file() else []
+        run = subprocess.Popen(
+            [sys.executable, "-m", "shitu_cli", *args, *resume, "-o", "Arch.Head.shard=True"],
+            cwd=workspace,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        while len(children_of(run.pid)) < 2:
+            assert run.poll() is None
+            time.sleep(0.05)
+        children = children_of(run.pid)
+        time.sleep(random.uniform(0, 12))
+        victim = [*children, run.pid][trial % 3]
+        assert run.poll() is None, run.communicate()[0]
+        os.kill(victim, signal.SIGKILL)
+        output, _ = run.communicate(timeout=30)
+        assert all_end(children)
+        assert run.returncode == (-9 if victim == run.pid else 6), output
+        assert victim == run.pid or f"process {trial % 3} of the run ended with signal SIGKILL" in output
+        if has_checkpoint(workspace / "output/latest"):
+            load_checkpoint(workspace / "output/latest")
+    assert has_checkpoint(workspace / "output/latest")
+
+
+def test_the_error_of_the_process_that_failed_is_shown(workspace: Path) -> None:
+    """A broken picture that only the second process reads: its line, its exit code."""
+    lines = (workspace / "lists/train_list.txt").read_text().splitlines()
+    name = lines[-1].split()[0]
+    broken = next(path for path in workspace.rglob(Path(name).name) if str(path).endswith(name))
+    broken.write_bytes(b"no picture")
+    order = ["-o", "DataLoader.Train.sampler.shuffle=False", "--batch-size", "18"]
+    done = shitu("train", *PLAIN, "--epochs", "1", *order, "--devices", "cpu:2", cwd=workspace, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "process 1 of the run ended with exit code 3" in done.stderr and broken.name in done.stderr
 
 
 def test_devices_are_checked(workspace: Path) -> None:

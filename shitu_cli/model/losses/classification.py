@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import paddle
 import paddle.nn.functional as F
@@ -10,7 +11,7 @@ from paddle import nn
 
 from shitu_cli.errors import ConfigError
 
-Outputs = Mapping[str, paddle.Tensor]
+Outputs = Mapping[str, Any]
 
 
 class CELoss(nn.Layer):
@@ -23,6 +24,10 @@ class CELoss(nn.Layer):
         self.epsilon = epsilon or 0.0
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
+        sums = outputs.get("softmax")  # of a head of very many classes
+        if sums is not None:
+            loss, uniform = (sums.log_sum - sums.target).mean(), (sums.log_sum - sums.mean).mean()
+            return loss * (1.0 - self.epsilon) + uniform * self.epsilon if self.epsilon else loss
         logits = outputs["logits"]
         if logits is None:
             raise ConfigError("Loss.CELoss needs logits, but the network has no head", hint="add Arch.Head")

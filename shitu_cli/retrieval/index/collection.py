@@ -62,9 +62,11 @@ class VectorCollection:
                 hint="--collection another_name",
             )
         try:
-            return cls(client, described["collection_name"], IndexManifest(**json.loads(manifest)))
+            found = cls(client, described["collection_name"], IndexManifest(**json.loads(manifest)))
         except (ValueError, TypeError) as error:
             raise DataError(f"{place}: its manifest is damaged: {error}", hint="--collection another_name") from None
+        client.load_collection(found.name)  # a file that was opened anew has loaded nothing
+        return found
 
     def insert(self, table: FeatureTable, reporter: Reporter) -> np.ndarray:
         """Store all rows; the ids int64 [N] that the server gave them, in order."""

@@ -155,7 +155,7 @@ class MilvusStore:
     @contextlib.contextmanager
     def _asking(self, *, make: bool = False) -> Iterator[MilvusClient]:
         """The connection, opened at the first use (`make`: a local file may be new); its errors in plain words."""
-        _require(["pymilvus"] if self.file is None else ["pymilvus", "milvus_lite"])
+        _require(["pymilvus"] if self.file is None else ["pymilvus", "milvus_lite", "grpc"])
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException
 

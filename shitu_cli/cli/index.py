@@ -71,7 +71,7 @@ def build(
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         wanted = BuildOptions(kind, recall)
         target.check(wanted)
-        table, wanted = _gallery(space, sources, features, model, wanted)
+        table, wanted = _gallery(space, workspace, sources, features, model, wanted)
         target.build(table, wanted, console.reporter())
         _show(target, as_json, {"labels": len(set(table.labels))})
     console.next_step(" ".join(["shitu search photo.jpg --top 5", *_where(index, store, collection)]))
@@ -161,7 +161,7 @@ def show(
     from shitu_cli.cli.common import open_workspace
 
     console.configure(as_json=as_json)
-    space = None if index is not None else open_workspace(workspace)
+    space = open_workspace(workspace) if index is None and store is None else None
     with closing(open_index(space, index, store, collection)) as target:
         target.manifest()  # is there one?
         items = list(target.items())
@@ -215,7 +215,12 @@ def _where(index: Path | None, store: str | None, collection: str | None) -> lis
 
 
 def _gallery(
-    space: Workspace, sources: list[str] | None, features: Path | None, model: Path | None, wanted: BuildOptions
+    space: Workspace,
+    workspace: Path | None,
+    sources: list[str] | None,
+    features: Path | None,
+    model: Path | None,
+    wanted: BuildOptions,
 ) -> tuple[FeatureTable, BuildOptions]:
     """What is to be indexed; the options with the model that made the vectors."""
     from dataclasses import replace
@@ -226,15 +231,15 @@ def _gallery(
     from shitu_cli.retrieval.index.store import FeatureTable
 
     if features is None:
-        extractor = open_extractor(space.root, model)
-        vectors, pictures = _vectors(extractor, _pictures(space, sources))
+        extractor = open_extractor(workspace, model)
+        vectors, pictures = _vectors(extractor, _pictures(space, workspace, sources))
         wanted = replace(wanted, model=extractor.fingerprint, model_path=str(model or space.inference_dir))
         return FeatureTable(vectors, pictures.labels, _paths(space, pictures)), wanted
     table = read_features(features)
     if model is None:
         console.reporter().warn("which model made these vectors is not known: name it with --model")
     else:
-        extractor = open_extractor(space.root, model)
+        extractor = open_extractor(workspace, model)
         if extractor.feature_size != table.features.shape[1]:
             raise DataError(
                 f"{features}: {table.features.shape[1]} values each, but {model} gives {extractor.feature_size}",
@@ -253,13 +258,13 @@ def _label_by_folder(pictures: Pictures, sources: Sequence[str]) -> None:
             pictures.labels[n] = os.path.basename(folder)
 
 
-def _pictures(space: Workspace, sources: list[str] | None) -> Pictures:
+def _pictures(space: Workspace, workspace: Path | None, sources: list[str] | None) -> Pictures:
     """What the user names, or the gallery list with the names of its classes."""
     from shitu_cli.cli.extract import own_image_root
     from shitu_cli.data.sources import Pictures, find_pictures
 
     if sources:
-        found = find_pictures(sources, lambda path: own_image_root(space.root, path))
+        found = find_pictures(sources, lambda path: own_image_root(workspace, path))
         _label_by_folder(found, sources)
         return found
     from shitu_cli.cli.common import load_workspace_config

@@ -6,9 +6,11 @@ change writes a new directory beside the old one and swaps them in one step.
 
 from __future__ import annotations
 
+import glob
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -58,15 +60,15 @@ class FileStore:
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
         self._read = VectorIndex.build(table, options, reporter)
-        save_index(self._read, self.folder)
+        self._save()
 
     def add(self, table: FeatureTable, reporter: Reporter) -> None:
         self._index.add(table, reporter)
-        save_index(self._index, self.folder)
+        self._save()
 
     def remove(self, ids: Sequence[int]) -> None:
         self._index.remove(ids)
-        save_index(self._index, self.folder)
+        self._save()
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
         named = set(paths), set(labels), set(ids)
@@ -83,6 +85,11 @@ class FileStore:
 
     def close(self) -> None:
         self._read = None
+
+    def _save(self) -> None:
+        for leftover in self.folder.resolve().parent.glob(f".{glob.escape(self.folder.name)}.*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of a killed writer: no other writes now
+        save_index(self._index, self.folder)
 
     @property
     def _index(self) -> VectorIndex:

@@ -155,10 +155,14 @@ class MilvusStore:
     @contextlib.contextmanager
     def _asking(self, *, make: bool = False) -> Iterator[MilvusClient]:
         """The connection, opened at the first use (`make`: a local file may be new); its errors in plain words."""
-        _require(["pymilvus"] if self.file is None else ["pymilvus", "milvus_lite", "grpc"])
+        _require("pymilvus")
+        if self.file is not None:
+            _require("milvus_lite")
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException
 
+        for logger in ("pymilvus", "milvus_lite", "grpc"):  # they log each error that they raise, with its traceback
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         try:
             if self._client is None:
                 if self.file is not None:
@@ -172,12 +176,9 @@ class MilvusStore:
             raise EnvironmentProblem(f"{self.place}: {error.message.strip()}", hint=hint) from None
 
 
-def _require(packages: Sequence[str]) -> None:
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise EnvironmentProblem(f"--store milvus needs {package}", hint="pip install 'shitu-cli[milvus]'")
-        # They log each error that they raise, with its traceback.
-        logging.getLogger(package).setLevel(logging.CRITICAL)
+def _require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise EnvironmentProblem(f"--store milvus needs {package}", hint="pip install 'shitu-cli[milvus]'")
 
 
 def _server(address: str) -> str:

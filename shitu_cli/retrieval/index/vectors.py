@@ -26,7 +26,7 @@ from shitu_cli.retrieval.index.tune import NEIGHBOURS, cheapest, probe_rows, pro
 
 BLOCK = 8192  # vectors that are added at once: the features may lie in a file larger than the memory
 SMALL = 20_000  # vectors up to which an hnsw graph is built by one thread
-PER_LIST = 64  # vectors per list that teach an ivf index its centres
+PER_LIST = 40  # vectors per list that teach an ivf index its centres
 EFFORT = {"hnsw": "efSearch", "ivf": "nprobe"}  # what an approximate kind is tuned by
 
 
@@ -236,5 +236,8 @@ def _cores() -> int:
 
 
 def _lists(count: int) -> int:
-    """PaddleX's rule for small sets, the usual square root for large ones."""
-    return int(min(max(1, count // 39), max(8, 4 * count**0.5), 65536))
+    """Lists of an ivf index: at least faiss's 39 vectors to each; for large sets as many as cost least to search.
+
+    A search compares with all centres and, at the usual recall, with about four lists: sqrt(4 N) balances the two.
+    """
+    return int(min(max(1, count // 39), max(8, 2 * count**0.5), 65536))

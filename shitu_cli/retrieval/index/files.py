@@ -59,16 +59,17 @@ class FileStore:
         refuse_foreign(self.folder)
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
-        self._read = VectorIndex.build(table, options, reporter)
-        self._save()
+        self._save(VectorIndex.build(table, options, reporter))
 
     def add(self, table: FeatureTable, reporter: Reporter) -> None:
-        self._index.add(table, reporter)
-        self._save()
+        index = self._index
+        index.add(table, reporter)
+        self._save(index)
 
     def remove(self, ids: Sequence[int]) -> None:
-        self._index.remove(ids)
-        self._save()
+        index = self._index
+        index.remove(ids)
+        self._save(index)
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
         named = set(paths), set(labels), set(ids)
@@ -86,10 +87,12 @@ class FileStore:
     def close(self) -> None:
         self._read = None
 
-    def _save(self) -> None:
+    def _save(self, index: VectorIndex) -> None:
+        self._read = None  # what cannot be written must not answer
         for leftover in self.folder.resolve().parent.glob(f".{glob.escape(self.folder.name)}.*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a killed writer: no other writes now
-        save_index(self._index, self.folder)
+        save_index(index, self.folder)
+        self._read = index
 
     @property
     def _index(self) -> VectorIndex:
@@ -104,13 +107,12 @@ def load_index(folder: Path) -> VectorIndex:
         raise UsageError(f"no index in {folder}", hint="shitu index build")
     index = read_faiss(folder / VECTORS)
     manifest = _read_manifest(folder / MANIFEST) or foreign_manifest(index, folder / VECTORS)
-    items = _read_items(folder / ITEMS) or foreign_items(folder)
-    if index.ntotal != len(items):
+    labels, paths = _read_items(folder / ITEMS) or foreign_items(folder)
+    if index.ntotal != len(labels):
         raise DataError(
-            f"{folder}: {index.ntotal} vectors, but {len(items)} items in its table", hint="shitu index build"
+            f"{folder}: {index.ntotal} vectors, but {len(labels)} items in its table", hint="shitu index build"
         )
-    labels = {item.id: item.label for item in items}
-    return VectorIndex(manifest, index, labels, {item.id: item.path for item in items})
+    return VectorIndex(manifest, index, labels, paths)
 
 
 def save_index(index: VectorIndex, folder: Path) -> None:
@@ -185,17 +187,21 @@ def _unfield(text: str) -> str:
     return re.sub(r"\\(.)", lambda found: ESCAPES.get(found[1], found[1]), text) if "\\" in text else text
 
 
-def _read_items(file: Path) -> list[Item] | None:
-    """None where the file is not: another program's index."""
-    names: dict[str, str] = {}  # a label is kept once, however many pictures have it
+def _read_items(file: Path) -> tuple[dict[int, str], dict[int, str]] | None:
+    """Labels and paths by id; None where the file is not: another program's index."""
+    labels: dict[int, str] = {}
+    paths: dict[int, str] = {}
+    known: dict[str, str] = {}  # a label is kept once, however many pictures have it
     try:
-        lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        rows = (line.split("\t") for line in lines)
-        return [Item(int(n), names.setdefault(label, _unfield(label)), _unfield(path)) for n, label, path in rows]
+        for line in file.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+            number, label, path = line.split("\t")
+            labels[int(number)] = known.setdefault(label, _unfield(label))
+            paths[int(number)] = _unfield(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise DataError(f"{file} is damaged: {error}", hint="shitu index build") from None
+    return labels, paths
 
 
 def _read_manifest(file: Path) -> IndexManifest | None:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from shitu_cli.errors import DataError
-from shitu_cli.retrieval.index.store import FeatureTable, IndexManifest, Item
+from shitu_cli.retrieval.index.store import FeatureTable, IndexManifest
 
 AGAIN = "build it anew: shitu index build"
 
@@ -54,8 +54,8 @@ def foreign_manifest(index: Any, path: Path) -> IndexManifest:
     raise DataError(f"{path} is a faiss index of a kind that is not supported: {type(inner).__name__}", hint=AGAIN)
 
 
-def foreign_items(folder: Path) -> list[Item]:
-    """Ids with their labels (and PaddleClas's paths), from `id_map.yaml` or `id_map.pkl`."""
+def foreign_items(folder: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Labels and paths ("" in PaddleX's) by id, from `id_map.yaml` or `id_map.pkl`."""
     try:
         if (folder / "id_map.yaml").is_file():
             return _read_yaml(folder / "id_map.yaml")
@@ -73,25 +73,25 @@ def foreign_vectors(path: Path) -> FeatureTable:
     index = read_faiss(path)
     if isinstance(index, faiss.IndexBinary):
         raise DataError(f"{path} holds only signs", hint="name the pictures instead: shitu index build ./gallery")
-    known = {item.id: item for item in foreign_items(path.parent)}
+    labels, paths = foreign_items(path.parent)
     ids = faiss.vector_to_array(index.id_map).tolist() if hasattr(index, "id_map") else list(range(index.ntotal))
-    missing = [n for n in ids if n not in known]
+    missing = [n for n in ids if n not in labels]
     if missing:
         raise DataError(f"{path}: {len(missing)} vectors have no label, such as number {missing[0]}", hint=AGAIN)
     inner = faiss.downcast_index(index.index if hasattr(index, "id_map") else index)
     if isinstance(inner, faiss.IndexIVF):
         inner.make_direct_map()
-    items = [known[n] for n in ids]
     vectors = inner.reconstruct_n(0, inner.ntotal)
-    return FeatureTable(vectors, [item.label for item in items], [item.path for item in items])
+    return FeatureTable(vectors, [labels[n] for n in ids], [paths[n] for n in ids])
 
 
-def _read_yaml(file: Path) -> list[Item]:
+def _read_yaml(file: Path) -> tuple[dict[int, str], dict[int, str]]:
     values = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return [Item(int(n), str(label), "") for n, label in values["id_map"].items()]
+    labels = {int(n): str(label) for n, label in values["id_map"].items()}
+    return labels, dict.fromkeys(labels, "")
 
 
-def _read_pickle(file: Path) -> list[Item]:
+def _read_pickle(file: Path) -> tuple[dict[int, str], dict[int, str]]:
     """PaddleClas's map: id → the line `path label` of its list, cut where its own code cuts it."""
     with file.open("rb") as handle:
         try:
@@ -100,11 +100,8 @@ def _read_pickle(file: Path) -> list[Item]:
             raise DataError(f"{file} is not a plain map from numbers to text: {error}", hint=AGAIN) from None
     if not isinstance(values, dict):
         raise DataError(f"{file} is not a plain map from numbers to text", hint=AGAIN)
-    items = []
-    for n, line in values.items():
-        words = str(line).split()
-        items.append(Item(int(n), words[1], words[0]))
-    return items
+    words = {int(n): str(line).split() for n, line in values.items()}
+    return {n: word[1] for n, word in words.items()}, {n: word[0] for n, word in words.items()}
 
 
 class _PlainMap(pickle.Unpickler):

@@ -91,8 +91,9 @@ class VectorIndex:
 
     def remove(self, ids: Collection[int], reporter: Reporter | None = None) -> None:
         """Take these ids out; the others keep theirs. Kinds that cannot forget a vector are built again."""
-        gone = [n for n in self.labels if n in set(ids)]
-        kept = np.asarray([n for n in self.labels if n not in set(ids)], np.int64)
+        named = set(ids)
+        gone = [n for n in self.labels if n in named]
+        kept = np.asarray([n for n in self.labels if n not in named], np.int64)
         if not len(kept):
             raise UsageError("that would leave the index empty", hint="build another in its place: shitu index build")
         if self._cannot_forget(gone):

@@ -140,4 +140,5 @@ def test_a_full_disk_keeps_the_index_before(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(EnvironmentProblem, match="No space left"):
         store.add(FeatureTable(vectors(1, seed=1), ["new"], ["new"]), SilentReporter())
     assert {p.name: p.read_bytes() for p in (tmp_path / "i").iterdir()} == before
+    assert store.manifest().count == 50
     assert [p.name for p in tmp_path.iterdir()] == ["i"]

@@ -319,10 +319,10 @@ def _paths(space: Workspace, pictures: Pictures) -> list[str]:
 
 def _stored(space: Workspace, path: str) -> str:
     """Relative to the workspace while below it, so that it can be moved as a whole; "" where none is known."""
-    whole = os.path.abspath(path)
-    if not path or not Path(whole).is_relative_to(space.root):
+    root, whole = os.path.join(space.root, ""), os.path.abspath(path)
+    if not path or not whole.startswith(root):
         return whole if path else ""
-    return Path(whole).relative_to(space.root).as_posix()
+    return whole.removeprefix(root).replace(os.sep, "/")
 
 
 def _show(target: Store, as_json: bool, more: dict[str, Any]) -> None:

@@ -89,6 +89,8 @@ class VectorCollection:
         index = self.client.prepare_index_params()
         making = {"hnsw": {"M": 32, "efConstruction": 128}, "ivf": {"nlist": lists}}.get(kind, {})
         index.add_index("vector", index_type=KINDS[kind], metric_type="IP", params=making)
+        for column in ("path", "label"):  # to add and remove by them without reading all rows
+            index.add_index(column, index_type="INVERTED")
         self.client.create_index(self.name, index)
         self.client.load_collection(self.name)
         if kind not in EFFORT:

@@ -25,7 +25,8 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="milvus:ADDRESS",
-        help="Keep the index in Milvus: milvus:http://host:19530 or a local file milvus:gallery.db.",
+        help="Keep the index in Milvus: milvus:http://host:19530 (API key or user:password in SHITU_MILVUS_TOKEN) "
+        "or a local file milvus:gallery.db.",
         show_default=False,
     ),
 ]

@@ -172,7 +172,7 @@ class MilvusStore:
         except MilvusException as error:
             hint = f"is the server there, and does {TOKEN} hold the API key or user:password that it wants?"
             if self.file is not None:
-                hint = "one process at a time can use it: wait for the other, or name another file"
+                hint = "one process at a time can use such a file; is another at work?"
             raise EnvironmentProblem(f"{self.place}: {error.message.strip()}", hint=hint) from None
 
 

@@ -1,9 +1,10 @@
-"""`shitu index build|add|remove|show`: the vector index of a gallery."""
+"""`shitu index build|add|remove|show|export`: the vector index of a gallery, in a directory or in Milvus."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +16,23 @@ from shitu_cli.errors import DataError, UsageError
 if TYPE_CHECKING:
     from shitu_cli.data.sources import Pictures
     from shitu_cli.infer.extractor import Extractor
-    from shitu_cli.retrieval.index import VectorIndex
+    from shitu_cli.retrieval.index.store import BuildOptions, FeatureTable, IndexManifest, Store
     from shitu_cli.workspace import Workspace
 
 IndexOption = Annotated[Path | None, typer.Option("--index", help="Directory of the index; default: index/.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="milvus:ADDRESS",
+        help="Keep the index in Milvus: milvus:http://host:19530 (API key or user:password in SHITU_MILVUS_TOKEN) "
+        "or a local file milvus:gallery.db.",
+        show_default=False,
+    ),
+]
+CollectionOption = Annotated[
+    str | None, typer.Option("--collection", help="Its name in Milvus; default: shitu.", show_default=False)
+]
 ModelOption = Annotated[Path | None, typer.Option("--model", help="Exported directory, ONNX file or checkpoint.")]
 
 group = typer.Typer(help="Build and change the vector index of a gallery.", no_args_is_help=True)
@@ -35,8 +49,13 @@ def build(
     ] = None,
     kind: Annotated[str, typer.Option(help="flat (exact), hnsw, ivf or binary.")] = "flat",
     recall: Annotated[float, typer.Option(min=0.1, max=1.0, help="What hnsw and ivf must find of the truth.")] = 0.99,
-    features: Annotated[Path | None, typer.Option(help="Take vectors from a features.npy of shitu extract.")] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Take vectors from a file of shitu extract, or from another program's vector.index."),
+    ] = None,
     index: IndexOption = None,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
     model: ModelOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
@@ -44,37 +63,19 @@ def build(
     """Index the gallery's pictures (or others); replaces the index that is there."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.cli.extract import open_extractor
-    from shitu_cli.retrieval.index import VectorIndex
+    from shitu_cli.retrieval.index.store import BuildOptions
 
     console.configure(as_json=as_json)
+    if sources and features is not None:
+        raise UsageError("pictures and --features both say what to index", hint="give one of them")
     space = open_workspace(workspace)
-    folder = index or space.index_dir
-    with space.lock("index"):
-        if features is not None:
-            vectors, pictures = _from_file(features)
-            known = open_extractor(workspace, model).fingerprint if model is not None else ""
-            if not known:
-                console.reporter().warn("which model made these vectors is not known: name it with --model")
-            paths = _paths(space, pictures)
-            made = VectorIndex.build(vectors, pictures.labels, paths, kind=kind, recall=recall, model=known)
-        else:
-            extractor = open_extractor(workspace, model)
-            pictures = _pictures(space, sources)
-            vectors, pictures = _vectors(extractor, pictures)
-            where = str(model or space.inference_dir)
-            made = VectorIndex.build(
-                vectors,
-                pictures.labels,
-                _paths(space, pictures),
-                kind=kind,
-                recall=recall,
-                model=extractor.fingerprint,
-                model_path=where,
-            )
-        made.save(folder)
-    _show(made, folder, as_json)
-    console.next_step("shitu search photo.jpg --top 5")
+    with closing(open_index(space, index, store, collection)) as target, target.writing():
+        wanted = BuildOptions(kind, recall)
+        target.check(wanted)
+        table, wanted = _gallery(space, workspace, sources, features, model, wanted)
+        target.build(table, wanted, console.reporter())
+        _show(target, as_json, {"labels": len(set(table.labels))})
+    console.next_step(" ".join(["shitu search photo.jpg --top 5", *_where(index, store, collection)]))
 
 
 @group.command()
@@ -82,6 +83,8 @@ def add(
     sources: Annotated[list[str], typer.Argument(help="Pictures, folders (label: their name) or lists.")],
     label: Annotated[str | None, typer.Option(help="Label of all these pictures.")] = None,
     index: IndexOption = None,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
     model: ModelOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
@@ -89,34 +92,27 @@ def add(
     """Add pictures to the index; those that are in it already are replaced."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.cli.extract import open_extractor
+    from shitu_cli.cli.extract import open_extractor, own_image_root
     from shitu_cli.data.sources import find_pictures
-    from shitu_cli.retrieval.index import VectorIndex
+    from shitu_cli.retrieval.index.store import FeatureTable
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace)
-    folder = index or space.index_dir
-    pictures = find_pictures(sources)
+    pictures = find_pictures(sources, lambda path: own_image_root(workspace, path))
+    _label_by_folder(pictures, sources)
     if label is not None:
         pictures.labels = [label] * len(pictures)
-    for source in sources:
-        if Path(source).is_dir():  # pictures that lie directly in a folder have its name
-            whole = os.path.abspath(source)
-            for n, file in enumerate(pictures.files):
-                if not pictures.labels[n] and os.path.dirname(os.path.abspath(file)) == whole:
-                    pictures.labels[n] = os.path.basename(whole)
     unlabelled = [file for file, name in zip(pictures.files, pictures.labels, strict=True) if not name]
     if unlabelled:
         raise UsageError(f"no label for {unlabelled[0]}", hint="give one: --label NAME, or a list with path and label")
-    with space.lock("index"):
-        known = VectorIndex.load(folder)
+    with closing(open_index(space, index, store, collection)) as target, target.writing():
+        known = target.manifest()
         extractor = open_extractor(workspace, model)
-        check_model(known, extractor, folder)
+        check_model(known, extractor, target.place)
         vectors, pictures = _vectors(extractor, pictures)
-        made = known.add(vectors, pictures.labels, _paths(space, pictures))
-        made.save(folder)
-    console.reporter().info(f"added {len(pictures):,}")
-    _show(made, folder, as_json)
+        target.add(FeatureTable(vectors, pictures.labels, _paths(space, pictures)), console.reporter())
+        console.reporter().info(f"added {len(pictures):,}")
+        _show(target, as_json, {"added": len(pictures)})
 
 
 @group.command()
@@ -125,49 +121,55 @@ def remove(
     label: Annotated[list[str] | None, typer.Option("--label", help="Take out a whole class.")] = None,
     id: Annotated[list[int] | None, typer.Option("--id", help="Take out by id.")] = None,
     index: IndexOption = None,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Take pictures out of the index, by path, label or id."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.retrieval.index import VectorIndex
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace)
-    folder = index or space.index_dir
-    with space.lock("index"):
-        known = VectorIndex.load(folder)
-        wanted = {*(paths or ()), *_paths(space, _named(paths or ()))}
-        found = {n for n in known.labels if known.paths[n] in wanted or known.labels[n] in set(label or ())}
-        found |= set(id or ()) & set(known.labels)
-        absent = [str(n) for n in id or () if n not in known.labels]
-        absent += [name for name in label or () if name not in set(known.labels.values())]
-        here = set(known.paths.values())
-        absent += [p for p in paths or () if not {p, *_paths(space, _named([p]))} & here]
-        if absent or not found:
-            raise UsageError(
-                f"not in the index: {', '.join(absent) or 'nothing was named: give paths, --label or --id'}",
-                hint="shitu index show --json",
-            )
-        made = known.remove(sorted(found))
-        made.save(folder)
-    console.reporter().info(f"took out {len(found):,}")
-    _show(made, folder, as_json)
+    if not (paths or label or id):
+        raise UsageError("nothing was named", hint="give paths, --label NAME or --id N")
+    names = {path: {path, _stored(space, path)} for path in paths or ()}
+    with closing(open_index(space, index, store, collection)) as target, target.writing():
+        found = target.find([name for both in names.values() for name in both], label or (), id or ())
+        absent = [str(n) for n in id or () if n not in {item.id for item in found}]
+        absent += [name for name in label or () if name not in {item.label for item in found}]
+        absent += [path for path, both in names.items() if not both & {item.path for item in found}]
+        if absent:
+            raise UsageError(f"not in the index: {', '.join(absent)}", hint="shitu index show --json")
+        target.remove([item.id for item in found])
+        console.reporter().info(f"took out {len(found):,}")
+        _show(target, as_json, {"removed": len(found)})
 
 
 @group.command()
 def show(
-    index: IndexOption = None, workspace: options.WorkspaceOption = None, as_json: options.JsonOption = False
+    index: IndexOption = None,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    workspace: options.WorkspaceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """What is in the index; with --json every item."""
+    from dataclasses import asdict
+
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.retrieval.index import VectorIndex
 
     console.configure(as_json=as_json)
-    folder = index or open_workspace(workspace).index_dir
-    _show(VectorIndex.load(folder), folder, as_json, items=True)
+    space = open_workspace(workspace) if index is None and store is None else None
+    with closing(open_index(space, index, store, collection)) as target:
+        target.manifest()  # is there one?
+        items = list(target.items())
+        more: dict[str, Any] = {"labels": len({item.label for item in items})}
+        if as_json:
+            more["items"] = [asdict(item) for item in items]
+        _show(target, as_json, more)
 
 
 @group.command()
@@ -179,39 +181,93 @@ def export(
     """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.retrieval.index import VectorIndex
+    from shitu_cli.retrieval.index.files import export_index, load_index
 
-    changed = VectorIndex.load(index or open_workspace(workspace).index_dir).export(out)
+    changed = export_index(load_index(index or open_workspace(workspace).index_dir), out)
     if changed:
         console.reporter().warn(f"blanks in {len(changed)} labels became underscores, such as {changed[0]!r}")
     console.reporter().info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
 
 
-def _named(paths: Sequence[str]) -> Pictures:
-    from shitu_cli.data.sources import Pictures
+def open_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:
+    """The store that the options name; the workspace's own directory when they name none."""
+    from shitu_cli.retrieval.index import open_store
 
-    found = Pictures()
-    for path in paths:
-        found.add(path)
-    return found
+    if index is not None and store is not None:
+        raise UsageError("--index and --store both say where the index is", hint="give one of them")
+    if collection is not None and store is None:
+        raise UsageError("--collection is for an index in Milvus", hint="--store milvus:http://host:19530")
+    folder = index or (space.index_dir if space is not None else Path("index"))
+    return open_store(folder, store, collection or "shitu")
 
 
-def check_model(known: VectorIndex, extractor: Extractor, folder: Path) -> None:
+def check_model(known: IndexManifest, extractor: Extractor, place: str) -> None:
     """DataError when the index was made with another model or preprocessing."""
-    if known.manifest.model and known.manifest.model != extractor.fingerprint:
+    if known.model and known.model != extractor.fingerprint:
         raise DataError(
-            f"{folder} was built with another model or preprocessing ({known.manifest.model_path or 'not said which'})",
+            f"{place} was built with another model or preprocessing ({known.model_path or 'not said which'})",
             hint="build it anew with this one: shitu index build",
         )
 
 
-def _pictures(space: Workspace, sources: list[str] | None) -> Pictures:
+def _where(index: Path | None, store: str | None, collection: str | None) -> list[str]:
+    given = {"--index": index, "--store": store, "--collection": collection}
+    return [f"{name} {value}" for name, value in given.items() if value is not None]
+
+
+def _gallery(
+    space: Workspace,
+    workspace: Path | None,
+    sources: list[str] | None,
+    features: Path | None,
+    model: Path | None,
+    wanted: BuildOptions,
+) -> tuple[FeatureTable, BuildOptions]:
+    """What is to be indexed; the options with the model that made the vectors."""
+    from dataclasses import replace
+
+    from shitu_cli.cli import console
+    from shitu_cli.cli.extract import open_extractor
+    from shitu_cli.retrieval.index.sources import read_features
+    from shitu_cli.retrieval.index.store import FeatureTable
+
+    if features is None:
+        extractor = open_extractor(workspace, model)
+        vectors, pictures = _vectors(extractor, _pictures(space, workspace, sources))
+        wanted = replace(wanted, model=extractor.fingerprint, model_path=str(model or space.inference_dir))
+        return FeatureTable(vectors, pictures.labels, _paths(space, pictures)), wanted
+    table = read_features(features)
+    if model is None:
+        console.reporter().warn("which model made these vectors is not known: name it with --model")
+    else:
+        extractor = open_extractor(workspace, model)
+        if extractor.feature_size != table.features.shape[1]:
+            raise DataError(
+                f"{features}: {table.features.shape[1]} values each, but {model} gives {extractor.feature_size}",
+                hint="name the model that made them",
+            )
+        wanted = replace(wanted, model=extractor.fingerprint, model_path=str(model))
+    return table._replace(paths=[_stored(space, path) for path in table.paths]), wanted
+
+
+def _label_by_folder(pictures: Pictures, sources: Sequence[str]) -> None:
+    """Pictures that lie directly in a folder that was named have its name."""
+    folders = {os.path.abspath(source) for source in sources if Path(source).is_dir()}
+    for n, file in enumerate(pictures.files):
+        folder = os.path.dirname(os.path.abspath(file))
+        if not pictures.labels[n] and folder in folders:
+            pictures.labels[n] = os.path.basename(folder)
+
+
+def _pictures(space: Workspace, workspace: Path | None, sources: list[str] | None) -> Pictures:
     """What the user names, or the gallery list with the names of its classes."""
     from shitu_cli.cli.extract import own_image_root
     from shitu_cli.data.sources import Pictures, find_pictures
 
     if sources:
-        return find_pictures(sources, lambda path: own_image_root(None, path))
+        found = find_pictures(sources, lambda path: own_image_root(workspace, path))
+        _label_by_folder(found, sources)
+        return found
     from shitu_cli.cli.common import load_workspace_config
     from shitu_cli.config.load import resolve_path
     from shitu_cli.data.lists import read_label_map, read_list
@@ -259,54 +315,29 @@ def _vectors(extractor: Extractor, pictures: Pictures) -> tuple[Any, Pictures]:
 
 
 def _paths(space: Workspace, pictures: Pictures) -> list[str]:
-    """Relative to the workspace while below it, so that it can be moved as a whole."""
-    found = []
-    for number in range(len(pictures)):
-        whole = os.path.abspath(pictures.name(number))
-        inside = Path(whole).is_relative_to(space.root)
-        found.append(Path(whole).relative_to(space.root).as_posix() if inside else whole)
-    return found
+    return [_stored(space, pictures.name(number)) for number in range(len(pictures))]
 
 
-def _from_file(path: Path) -> tuple[Any, Pictures]:
-    import numpy as np
-
-    from shitu_cli.data.sources import Pictures
-
-    table = path.with_suffix(".tsv")
-    found = Pictures()
-    if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                for name, label in zip(data["paths"].tolist(), data["labels"].tolist(), strict=True):
-                    found.add(name, label)
-                return data["features"], found
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"cannot read {path}: {error}", hint="shitu extract writes it") from None
-    try:
-        vectors = np.load(path, allow_pickle=False)
-        lines = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path} with {table.name}: {error}", hint="shitu extract writes both") from None
-    if len(lines) != len(vectors) or vectors.ndim != 2:
-        raise DataError(f"{path}: {len(vectors)} vectors, but {len(lines)} lines in {table.name}")
-    for line in lines:
-        found.add(line[0], line[1])
-    return vectors, found
+def _stored(space: Workspace, path: str) -> str:
+    """Relative to the workspace while below it, so that it can be moved as a whole; "" where none is known."""
+    root, whole = os.path.join(space.root, ""), os.path.abspath(path)
+    if not path or not whole.startswith(root):
+        return whole if path else ""
+    return whole.removeprefix(root).replace(os.sep, "/")
 
 
-def _show(made: VectorIndex, folder: Path, as_json: bool, *, items: bool = False) -> None:
+def _show(target: Store, as_json: bool, more: dict[str, Any]) -> None:
     from dataclasses import asdict
 
     from shitu_cli.cli import console
 
-    values = {"index": str(folder), "labels": len(set(made.labels.values())), **asdict(made.manifest)}
+    known = target.manifest()
     if as_json:
-        listed = [{"id": n, "label": made.labels[n], "path": made.paths[n]} for n in made.labels] if items else None
-        console.print_json({**values, "items": listed} if items else values)
+        console.print_json({"index": target.place, **asdict(known), **more})
         return
-    text = f"{len(made):,} vectors of {made.manifest.size} values, {values['labels']:,} labels, {made.manifest.kind}"
-    if made.manifest.recall is not None:
-        chosen = ", ".join(f"{key} {value}" for key, value in made.manifest.search.items())
-        text += f" (finds {made.manifest.recall:.2%} of the true neighbours with {chosen})"
-    console.reporter().info(f"{folder}: {text}")
+    labels = f", {more['labels']:,} labels" if "labels" in more else ""
+    text = f"{known.count:,} vectors of {known.size} values{labels}, {known.kind}"
+    if known.recall is not None:
+        chosen = ", ".join(f"{key} {value}" for key, value in known.search.items())
+        text += f" (finds {known.recall:.2%} of the true neighbours with {chosen})"
+    console.reporter().info(f"{target.place}: {text}")

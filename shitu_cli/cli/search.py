@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.cli.index import IndexOption, ModelOption, check_model
+from shitu_cli.cli.index import CollectionOption, IndexOption, ModelOption, StoreOption, check_model, open_index
 from shitu_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from shitu_cli.retrieval.index import Match
+    from shitu_cli.retrieval.index.store import Match
     from shitu_cli.workspace import Workspace
 
 FALSE_ACCEPTS = 1e-3  # the rate behind `--threshold auto`
+
+
+class Answer(NamedTuple):
+    """A picture, its label ("" where none is known), and what the index has like it."""
+
+    query: str
+    label: str
+    matches: list[Match]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +40,8 @@ def search(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with the pictures found.")] = None,
     index: IndexOption = None,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
     model: ModelOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
@@ -41,33 +52,32 @@ def search(
     from shitu_cli.cli.extract import open_extractor, own_image_root
     from shitu_cli.data.sources import find_pictures
     from shitu_cli.infer.extractor import pictures_of
-    from shitu_cli.retrieval.index import VectorIndex
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace)
-    folder = index or space.index_dir
-    known = VectorIndex.load(folder)
-    extractor = open_extractor(workspace, model)
-    check_model(known, extractor, folder)
-    limit = _threshold(threshold, space)
-    if limit is not None:
-        console.reporter().info(f"matches below {limit:g} are left out")
-    pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
-    results: list[tuple[str, list[Match]]] = []
-    unread: dict[int, str] = {}
-    for indices, features, skipped in extractor.batches(pictures_of(pictures)):
-        unread |= skipped
-        for at, matches in zip(indices, known.search(features, top, limit), strict=True):
-            results.append((pictures.name(int(at)), matches))
+    with closing(open_index(space, index, store, collection)) as target:
+        known = target.manifest()
+        extractor = open_extractor(workspace, model)
+        check_model(known, extractor, target.place)
+        limit = _threshold(threshold, space)
+        if limit is not None:
+            console.reporter().info(f"matches below {limit:g} are left out")
+        pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
+        answers: list[Answer] = []
+        unread: dict[int, str] = {}
+        for indices, features, skipped in extractor.batches(pictures_of(pictures)):
+            unread |= skipped
+            for at, matches in zip(indices.tolist(), target.search(features, top, limit), strict=True):
+                answers.append(Answer(pictures.name(at), pictures.labels[at], matches))
     for why in unread.values():
         console.reporter().warn(why)
     if html is not None:
-        _write_page(html, results, space, pictures.labels)
+        _write_page(html, answers, space)
     if as_json:
-        console.print_json({"threshold": limit, "results": [_plain(query, matches) for query, matches in results]})
+        console.print_json({"threshold": limit, "results": [_plain(answer) for answer in answers]})
     else:
-        _show(results, html)
-    if not results:
+        _show(answers, html)
+    if not answers:
         raise UsageError("none of the pictures can be read", hint="see the warnings above")
 
 
@@ -86,40 +96,44 @@ def _threshold(text: str | None, space: Workspace) -> float | None:
         raise UsageError("--threshold auto needs a plain evaluation (no re-ranking)", hint="shitu evaluate") from None
 
 
-def _plain(query: str, matches: list[Match]) -> dict[str, object]:
-    hits = [{"id": m.id, "label": m.label, "score": round(m.score, 6), "path": m.path} for m in matches]
-    return {"query": query, "matches": hits}
+def _plain(answer: Answer) -> dict[str, object]:
+    hits = [{"id": m.id, "label": m.label, "score": round(m.score, 6), "path": m.path} for m in answer.matches]
+    return {"query": answer.query, "matches": hits}
 
 
-def _show(results: list[tuple[str, list[Match]]], html: Path | None) -> None:
+def _show(answers: list[Answer], html: Path | None) -> None:
     from shitu_cli.cli import console
 
-    for query, matches in results:
-        rows = [[m.label, f"{m.score:.4f}", m.path] for m in matches]
+    for answer in answers:
+        rows = [[m.label, f"{m.score:.4f}", m.path] for m in answer.matches]
         if rows:
-            console.print_table(query, ["label", "score", "path"], rows)
+            console.print_table(answer.query, ["label", "score", "path"], rows)
         else:
-            console.reporter().info(f"{query}: nothing in the index is that similar")
+            console.reporter().info(f"{answer.query}: nothing in the index is that similar")
     if html is not None:
         console.reporter().info(f"page: {html}")
 
 
-def _write_page(path: Path, results: list[tuple[str, list[Match]]], space: Workspace, labels: list[str]) -> None:
+def _write_page(path: Path, answers: list[Answer], space: Workspace) -> None:
     from shitu_cli.report.page import row, section, write_page
 
     parts = []
-    for query, matches in results:
-        found = (_figure(space.root / m.path, f"{m.label} {m.score:.3f}") for m in matches)
-        parts.append(section(Path(query).name, row(_figure(Path(query), "query"), *found)))
+    for query, label, matches in answers:
+        known = {m.label for m in matches} if label else set()
+        figures = [_figure(Path(query), f"query {label}".rstrip())]
+        for m in matches:
+            mark = "" if label not in known else "right" if m.label == label else "wrong"
+            figures.append(_figure(space.root / m.path, f"{m.label} {m.score:.3f}", mark))
+        parts.append(section(Path(query).name, row(*figures)))
     write_page(path, "shitu search", parts)
 
 
-def _figure(name: Path, caption: str) -> str:
+def _figure(name: Path, caption: str, mark: str = "") -> str:
     """A picture, or the part of it that a name with a box means."""
     from shitu_cli.data.formats.textlist import parse_box
     from shitu_cli.report.page import figure
 
     path, _, box = str(name).rpartition("#")
     if path and parse_box(box) is not None:
-        return figure(Path(path), caption, box=parse_box(box))
-    return figure(name, caption)
+        return figure(Path(path), caption, box=parse_box(box), mark=mark)
+    return figure(name, caption, mark=mark)

@@ -122,31 +122,6 @@ def test_unreadable_pictures_are_listed_and_left_out(trained: Path, tmp_path: Pa
     assert shitu(*again, cwd=trained, check=False).returncode == 3
 
 
-def test_the_index_changes_and_keeps_its_ids(trained: Path, tmp_path: Path) -> None:
-    index = ["--index", str(tmp_path / "i")]
-    shitu("index", "build", *index, cwd=trained)
-    gone = json.loads(shitu("index", "show", "--json", *index, cwd=trained).stdout)["items"]
-    shitu("index", "remove", "--label", "class_003", *index, cwd=trained)
-    kept = json.loads(shitu("index", "show", "--json", *index, cwd=trained).stdout)["items"]
-    assert kept == [item for item in gone if item["label"] != "class_003"]
-    shitu("index", "add", "bilder 图/class_003", "--label", "neu", *index, cwd=trained)
-    more = json.loads(shitu("index", "show", "--json", *index, cwd=trained).stdout)["items"]
-    assert {item["id"] for item in more}.isdisjoint({item["id"] for item in gone if item["label"] == "class_003"})
-    answer = json.loads(shitu("search", "bilder 图/class_003/000.jpg", "--json", *index, cwd=trained).stdout)
-    assert answer["results"][0]["matches"][0]["label"] == "neu"
-    done = shitu("index", "remove", "--label", "nobody", *index, cwd=trained, check=False)
-    assert done.returncode == 2 and "not in the index: nobody" in done.stderr
-
-
-def test_an_index_of_another_model_is_refused(trained: Path, tmp_path: Path) -> None:
-    index = tmp_path / "i"
-    shitu("index", "build", "--index", str(index), cwd=trained)
-    manifest = json.loads((index / "manifest.json").read_text())
-    (index / "manifest.json").write_text(json.dumps({**manifest, "model": "another"}))
-    done = shitu("search", "bilder 图/class_000/000.jpg", "--index", str(index), cwd=trained, check=False)
-    assert done.returncode == 3 and "another model" in done.stderr and "shitu index build" in done.stderr
-
-
 def test_all_formats_are_proven(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "all"
     formats = ("--format", "pdmodel,pir", "--format", "onnx")

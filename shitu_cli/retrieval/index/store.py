@@ -1,0 +1,155 @@
+"""What an index holds and answers, wherever it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.reporting import Reporter
+
+KINDS = ("flat", "hnsw", "ivf", "binary")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of the index; `path` is "" where another program did not keep it."""
+
+    id: int
+    label: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Match(Item):
+    """One hit: cosine similarity (share of equal bits for binary indexes), best first."""
+
+    score: float
+
+
+@dataclass(frozen=True)
+class IndexManifest:
+    """`model` is the fingerprint of what made the features; `search` the parameters chosen for the target recall.
+
+    `next_id` is None where a server numbers the items.
+    """
+
+    kind: str
+    size: int
+    model: str
+    count: int
+    next_id: int | None
+    search: dict[str, int] = field(default_factory=dict)
+    recall: float | None = None
+    model_path: str = ""
+    wanted_recall: float = 0.99
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an index is to be built; approximate kinds are tuned until they find `recall` of the true neighbours."""
+
+    kind: str = "flat"
+    recall: float = 0.99
+    model: str = ""
+    model_path: str = ""
+
+
+class FeatureTable(NamedTuple):
+    """Vectors float32 [N, D] of any length (an index brings them to unit length), with the label and path of each."""
+
+    features: np.ndarray
+    labels: Sequence[str]
+    paths: Sequence[str]
+
+    def checked(self) -> FeatureTable:
+        """The same; DataError when it is empty or its columns differ in length."""
+        if not len(self.features) == len(self.labels) == len(self.paths):
+            raise DataError(f"{len(self.features)} vectors, but {len(self.labels)} labels, {len(self.paths)} paths")
+        if len(self.features) == 0:
+            raise DataError("there are no vectors to index")
+        return self
+
+
+class Store(Protocol):
+    """One index.
+
+    Each change is seen whole or not at all by those who search meanwhile, except where a store says otherwise.
+    Raises UsageError when there is no index, DataError when it is damaged or the vectors have another size,
+    EnvironmentProblem when a disk, a server or another writer is in the way.
+    """
+
+    place: str
+
+    def manifest(self) -> IndexManifest:
+        """What kind of index this is and what made it."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Held while the index is changed: refuses a second writer where two could harm each other."""
+
+    def check(self, options: BuildOptions) -> None:
+        """Raise what `build` would raise for these options, before the features are computed."""
+
+    def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
+        """Index these, in place of what was there."""
+
+    def add(self, table: FeatureTable, reporter: Reporter) -> None:
+        """Index these besides; a path that is there already is replaced."""
+
+    def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
+        """Items that have one of the paths, labels or ids."""
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Take these out; the others keep their ids. UsageError when none would be left."""
+
+    def items(self) -> Iterator[Item]:
+        """All items by rising id."""
+
+    def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
+        """The best `top` matches of each vector, equal scores by rising id; those below `threshold` left out."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+def check_kind(kind: str, kinds: Collection[str] = KINDS) -> None:
+    """UsageError for a kind that an index cannot be of."""
+    if kind not in kinds:
+        raise UsageError(f"--kind {kind}: expected one of {', '.join(kinds)}")
+
+
+def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
+    """float32 [N, D] of length one; `first` is the number of the first row in messages.
+
+    Raises DataError for vectors that are not finite.
+    """
+    vectors = np.ascontiguousarray(features, np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all():
+        raise DataError(f"vector {first + int(np.argmin(np.isfinite(lengths))) + 1} is not finite")
+    # What has unit length already keeps its bits, so that scores equal evaluation's.
+    return np.where(np.abs(lengths - 1) < 1e-6, vectors, vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+
+def check_size(features: np.ndarray, manifest: IndexManifest) -> None:
+    """DataError when vectors [N, D] do not fit the index."""
+    if features.shape[1] != manifest.size:
+        raise DataError(
+            f"the vectors have {features.shape[1]} values, the index {manifest.size}",
+            hint="use the model that the index was built with, or build it anew: shitu index build",
+        )
+
+
+def ranked(found: Sequence[Match], threshold: float | None) -> list[Match]:
+    """Best first, equal scores by rising id, without those below `threshold`."""
+    kept = [match for match in found if threshold is None or match.score >= threshold]
+    return sorted(kept, key=lambda match: (-match.score, match.id))
+
+
+def plain_text(text: str) -> str:
+    """Valid UTF-8, whatever the file's name."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

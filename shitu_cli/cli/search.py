@@ -52,17 +52,18 @@ def search(
     from shitu_cli.cli.extract import open_extractor, own_image_root
     from shitu_cli.data.sources import find_pictures
     from shitu_cli.infer.extractor import pictures_of
+    from shitu_cli.infer.load import BATCH
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace)
     with closing(open_index(space, index, store, collection)) as target:
         known = target.manifest()
-        extractor = open_extractor(workspace, model)
+        pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
+        extractor = open_extractor(workspace, model, batch_size=min(BATCH, len(pictures)))
         check_model(known, extractor, target.place)
         limit = _threshold(threshold, space)
         if limit is not None:
             console.reporter().info(f"matches below {limit:g} are left out")
-        pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
         answers: list[Answer] = []
         unread: dict[int, str] = {}
         for indices, features, skipped in extractor.batches(pictures_of(pictures)):

@@ -10,6 +10,11 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     """Decorator: `numba.njit(**options)` with a cache on disk, or in memory where none can be written."""
     import numba
 
+    if options.get("parallel"):
+        # numba's threads make the OpenMP inside Paddle visible to libraries loaded later. faiss would then start its
+        # threads by the one and divide their work by the other: all do everything, over one another's results.
+        import faiss  # noqa: F401
+
     def decorate(function: Callable[..., Any]) -> Any:
         try:
             return numba.njit(cache=True, **options)(function)

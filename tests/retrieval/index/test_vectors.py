@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -132,3 +135,18 @@ def test_wrong_input() -> None:
         VectorIndex.build(FeatureTable(np.empty((0, 3), np.float32), [], []))
     with pytest.raises(DataError, match="2 vectors, but 1 labels"):
         VectorIndex.build(FeatureTable(vectors(2), ["a"], ["b"]), BuildOptions())
+
+
+def test_answers_are_right_beside_the_kernels_of_training() -> None:
+    """Three OpenMP runtimes in one process: Paddle's, numba's and that of faiss."""
+    code = (
+        "from shitu_cli.model.runtime import setup_paddle; setup_paddle('cpu', threads=2)\n"
+        "import paddle; from shitu_cli.model import kernels\n"
+        "kernels.depthwise_conv(paddle.randn([4, 8, 20, 20]), paddle.randn([8, 1, 3, 3]), 1)\n"
+        "from tests.retrieval.index.made import make, vectors\n"
+        "index, queries = make(200, 'hnsw'), vectors(5, seed=3)\n"
+        "found = [[m.id for m in row] for _ in range(20) for row in index.search(queries, 3)]\n"
+        "assert all(len(set(ids)) == 3 for ids in found), found; print('right')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "right", done.stderr

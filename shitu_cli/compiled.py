@@ -11,9 +11,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     import numba
 
     if options.get("parallel"):
-        # numba's threads make the OpenMP inside Paddle visible to libraries loaded later. faiss would then start its
-        # threads by the one and divide their work by the other: all do everything, over one another's results.
-        import faiss  # noqa: F401
+        _load_faiss()
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
@@ -22,3 +20,20 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
             return numba.njit(**options)(function)
 
     return decorate
+
+
+def use_threads(count: int) -> None:
+    """Let parallel loops run on at most `count` threads (as many as numba began with, if that is less)."""
+    import numba
+
+    _load_faiss()
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+
+def _load_faiss() -> None:
+    """Load faiss before numba starts its threads.
+
+    They make the OpenMP inside Paddle visible to libraries loaded later. faiss would then start its threads by the one
+    and divide their work by the other: all do everything, over one another's results.
+    """
+    import faiss  # noqa: F401

@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 
+from shitu_cli.compiled import use_threads
 from shitu_cli.errors import EnvironmentProblem
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
@@ -91,11 +92,10 @@ def _set_threads(count: int) -> None:
     from paddle.base import core
 
     core.set_num_threads(count)
-    numba = sys.modules.get("numba")
-    if numba is None:
-        os.environ["NUMBA_NUM_THREADS"] = str(count)
+    if sys.modules.get("numba") is not None:
+        use_threads(count)
     else:
-        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+        os.environ["NUMBA_NUM_THREADS"] = str(count)
 
 
 def _keep_freed_memory() -> None:

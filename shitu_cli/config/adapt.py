@@ -15,18 +15,21 @@ from shitu_cli.errors import ConfigError
 # Pictures that a quarter of an hour of training on two cores can look at with the quick template.
 QUICK_BUDGET = 240_000
 QUICK_EPOCHS = (8, 90)
+# Pictures so many times the network's input are decoded at a quarter of their size or less (see data/transforms.py).
+LARGE = 6
 
 
 @dataclass(frozen=True)
 class DataFacts:
     """`image_root` as the config shall say it, relative to the workspace or absolute; list paths likewise.
 
-    `evaluated_before` is False when an earlier prepare left the workspace without evaluation lists.
+    `short_side` is the median of the pictures, in pixels. `evaluated_before` is False when an earlier prepare left the workspace without evaluation lists.
     """
 
     class_num: int
     train_images: int
     image_root: str
+    short_side: int = 0
     train_list: str = "lists/train_list.txt"
     query_list: str | None = "lists/query_list.txt"
     gallery_list: str | None = "lists/gallery_list.txt"
@@ -94,6 +97,8 @@ def adapt_values(text: str, facts: DataFacts, *, template: str | None) -> dict[s
         patch["Global.epochs"] = max(low, min(high, QUICK_BUDGET // max(1, facts.train_images)))
     if template is not None:
         patch |= _fit_batch(values, facts)
+        if facts.short_side >= LARGE * max(values["Global"]["image_shape"][1:]):
+            patch |= {f"{key}.dataset.transform_ops.DecodeImage.reduced": True for key, path in splits.items() if path}
     return patch
 
 

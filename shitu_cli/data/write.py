@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from shitu_cli.config.adapt import DataFacts, adapt_values
 from shitu_cli.config.patch import Change, patch_yaml
 from shitu_cli.data.lists import write_label_map, write_list
@@ -21,6 +23,7 @@ def write_prepared(space: Workspace, made: Prepared, config_text: str, *, templa
         class_num=made.class_num,
         train_images=len(made.train),
         image_root=_image_root(space.root, made.image_root),
+        short_side=int(np.median([min(look.width, look.height) for look in made.looks])) if made.looks else 0,
         query_list="lists/query_list.txt" if made.query is not None else None,
         gallery_list="lists/gallery_list.txt" if made.gallery is not None else None,
         evaluated_before=template is not None or (space.lists_dir / "query_list.txt").exists(),

@@ -23,7 +23,8 @@ LARGE = 6
 class DataFacts:
     """`image_root` as the config shall say it, relative to the workspace or absolute; list paths likewise.
 
-    `short_side` is the median of the pictures, in pixels. `evaluated_before` is False when an earlier prepare left the workspace without evaluation lists.
+    `short_side` is the median of the pictures, in pixels. `evaluated_before` is False when an earlier prepare left the
+    workspace without evaluation lists.
     """
 
     class_num: int

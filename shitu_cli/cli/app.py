@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -12,7 +14,15 @@ import typer
 
 from shitu_cli import __version__
 from shitu_cli.cli import console, options
-from shitu_cli.errors import ShituError
+from shitu_cli.errors import EnvironmentProblem, ShituError
+
+AGAIN_SECONDS = 3
+MACHINE_ERRORS = {
+    errno.ENOSPC: "free some space on that disk, then run the command again",
+    errno.EDQUOT: "your quota on that disk is used up: free some space, then run the command again",
+    errno.EROFS: "that file system is read-only: work elsewhere with -w",
+    errno.EACCES: "you may not write there: work elsewhere with -w",
+}
 
 COMMANDS = (
     "prepare",
@@ -53,6 +63,8 @@ def root(
 ) -> None:
     """Without a command: where the workspace stands and what to do next."""
     console.configure(quiet=quiet, as_json=False)
+    if workspace is not None and context.invoked_subcommand is not None:
+        os.environ["SHITU_WORKSPACE"] = str(workspace.absolute())  # where the command looks without a -w of its own
     if context.invoked_subcommand is None:
         from shitu_cli.cli.status import status
 
@@ -61,6 +73,13 @@ def root(
 
 for _name in COMMANDS:
     importlib.import_module(f"shitu_cli.cli.{_name}").register(app)
+
+
+def _leave_stopped() -> None:
+    if hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
+    console.reporter().warn("stopped by Ctrl-C")
+    sys.exit(130)
 
 
 def main() -> None:
@@ -75,6 +94,9 @@ def main() -> None:
 
     def stop(number: int, frame: object) -> None:
         stopped.append(number)
+        if hasattr(signal, "SIGALRM"):  # raised inside a destructor or an import, it is lost: then once more
+            signal.signal(signal.SIGALRM, stop)
+            signal.alarm(AGAIN_SECONDS)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
@@ -86,16 +108,22 @@ def main() -> None:
         console.show_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        console.reporter().warn("stopped by Ctrl-C")
-        sys.exit(130)
+        _leave_stopped()
+    except SystemExit as left:
+        if stopped and left.code == 130:  # Typer has caught it
+            _leave_stopped()
+        raise
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:
         if stopped:  # in the middle of an import, Ctrl-C comes out as an ImportError
-            console.reporter().warn("stopped by Ctrl-C")
-            sys.exit(130)
+            _leave_stopped()
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+            problem = EnvironmentProblem(str(error), hint=MACHINE_ERRORS[error.errno])
+            console.show_error(problem)
+            sys.exit(problem.exit_code)
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         console.show_error(ShituError(f"unexpected: {text}", hint="run the command again with --debug and report it"))
         sys.exit(1)

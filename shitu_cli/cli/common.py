@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.errors import UsageError
-from shitu_cli.workspace import Workspace
+from shitu_cli.workspace import Workspace, sha256_of
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -45,3 +45,17 @@ def load_workspace_config(
         raise UsageError(f"no config file at {path}", hint="shitu prepare ./data")
     settings = load_config(path, list(overrides or ()), flags=dict(flags or {}))
     return resolve_pretrained(settings, workspace.root)
+
+
+def export_is_stale(space: Workspace) -> bool:
+    """Whether the exported model was made from other weights than the best checkpoint of now."""
+    import json
+
+    weights, manifest = space.output_dir / "best_model.pdparams", space.inference_dir / "manifest.json"
+    if not weights.is_file() or not manifest.is_file():
+        return False
+    try:
+        made_from = json.loads(manifest.read_text(encoding="utf-8"))["source"]["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return False  # damaged: what reads it says so
+    return bool(made_from != sha256_of(weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,7 +79,7 @@ def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
             raise DataError(message, details=lines)
         reporter.warn(message + "".join(f"\n  {line}" for line in lines))
     reporter.info(f"{written.count:,} vectors in {', '.join(str(f) for f in written.files)}")
-    console.next_step("shitu index build")
+    console.next_step(f"shitu index build --features {shlex.quote(str(out))}")
 
 
 def _told(extractor: Extractor, pictures: Pictures) -> str:
@@ -119,7 +120,7 @@ def open_extractor(
     It takes `batch_size` pictures at once, and the engine that is fastest so.
     """
     from shitu_cli.cli import console
-    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.cli.common import export_is_stale, open_workspace
     from shitu_cli.infer.extractor import Extractor
     from shitu_cli.train import distributed
 
@@ -136,9 +137,10 @@ def open_extractor(
     if model is not None:
         return opened(model, config)
     if (space.inference_dir / "manifest.json").is_file():
-        weights = space.output_dir / "best_model.pdparams"
-        if weights.is_file() and weights.stat().st_mtime > (space.inference_dir / "manifest.json").stat().st_mtime:
-            console.reporter().warn(f"{space.inference_dir} is older than the trained model: shitu export renews it")
+        if export_is_stale(space):
+            console.reporter().warn(
+                f"{space.inference_dir} is of an older model than the trained: shitu export renews it"
+            )
         return opened(space.inference_dir)
     best = space.output_dir / "best_model"
     if not best.with_name("best_model.pdparams").is_file():

@@ -228,6 +228,7 @@ def _gallery(
 
     from shitu_cli.cli import console
     from shitu_cli.cli.extract import open_extractor
+    from shitu_cli.infer.origin import origin_of
     from shitu_cli.retrieval.index.sources import read_features
     from shitu_cli.retrieval.index.store import FeatureTable
 
@@ -236,9 +237,11 @@ def _gallery(
         vectors, pictures = _vectors(extractor, _pictures(space, workspace, sources))
         wanted = replace(wanted, model=extractor.fingerprint, model_path=str(model or space.inference_dir))
         return FeatureTable(vectors, pictures.labels, _paths(space, pictures)), wanted
-    table = read_features(features)
-    if model is None:
+    table, origin = read_features(features), origin_of(features)
+    if model is None and origin is None:
         console.reporter().warn("which model made these vectors is not known: name it with --model")
+    elif model is None:
+        wanted = replace(wanted, model=origin or "")
     else:
         extractor = open_extractor(workspace, model)
         if extractor.feature_size != table.features.shape[1]:
@@ -246,6 +249,8 @@ def _gallery(
                 f"{features}: {table.features.shape[1]} values each, but {model} gives {extractor.feature_size}",
                 hint="name the model that made them",
             )
+        if origin is not None and origin != extractor.fingerprint:
+            raise DataError(f"{features} was made by another model than {model}", hint="leave out --model")
         wanted = replace(wanted, model=extractor.fingerprint, model_path=str(model))
     return table._replace(paths=[_stored(space, path) for path in table.paths]), wanted
 

@@ -96,7 +96,8 @@ def _prepare(
         sample_per_id=_sample_per_id(text),
         cache=LookCache(space.cache_dir / "pictures.bin"),
     )
-    stopping = made.problems.count("error", *(("warning",) if strict else ())) and not choices.fix
+    # --fix leaves out what is an error; warnings are about pictures that stay.
+    stopping = (made.problems.count("error") and not choices.fix) or (strict and made.problems.count("warning"))
     summary = _summary(made)
     atomic_write_json(space.reports_dir / "prepare.json", {**summary, "problems": made.problems.to_json()})
     _write_page(space, made)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.cli import console
-from shitu_cli.cli.common import export_command, open_workspace
+from shitu_cli.cli.common import export_command, export_is_stale, open_workspace
 from shitu_cli.errors import ShituError, UsageError
 from shitu_cli.workspace import Workspace
 
@@ -93,7 +93,7 @@ def _exported(space: Workspace) -> tuple[str, str, str | None]:
     if not values:
         return "export", "not exported yet", export_command(space)
     text = f"{', '.join(sorted(values.get('files', {})))}"
-    if _older(manifest, space.output_dir / "best_model.pdparams"):
+    if export_is_stale(space):
         return "export", f"{text}: of an older model", export_command(space)
     return "export", text, None
 
@@ -117,4 +117,5 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _older(path: Path, than: Path) -> bool:
+    """By the clock: what the file was made from is not recorded in it."""
     return path.exists() and than.exists() and path.stat().st_mtime < than.stat().st_mtime

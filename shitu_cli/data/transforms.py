@@ -46,6 +46,8 @@ class Normalization:
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
     """(width, height)."""
     width, height = (size, size) if isinstance(size, int) else size
+    if min(int(width), int(height)) < 1:
+        raise ValueError(f"size {size}: expected 1 pixel or more each way")
     return int(width), int(height)
 
 
@@ -71,6 +73,8 @@ class DecodeImage:
         backend: str = "cv2",
         reduced: bool = False,
     ) -> None:
+        if not all(isinstance(value, bool) for value in (to_rgb, channel_first, reduced)):
+            raise ValueError("to_rgb, channel_first and reduced are true or false")
         if not to_rgb or channel_first:
             raise ValueError("pictures are RGB, height x width x channels here: to_rgb True, channel_first False")
         self.reduced = reduced

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,10 @@ def write_onnx_model(pdmodel: Path, out: Path) -> None:
 
     Raises EnvironmentProblem when the converter is not installed, ShituError when it fails.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise EnvironmentProblem("the package onnx is not installed", hint="pip install paddle2onnx onnx") from None
+    if importlib.util.find_spec("onnx") is None:
+        raise EnvironmentProblem("the package onnx is not installed", hint="pip install paddle2onnx onnx")
+    import onnx
+
     # A process of its own: the converter prints to descriptor 1 and may abort the process it runs in.
     command = [sys.executable, "-m", "paddle2onnx.command", "--model_dir", str(pdmodel.parent)]
     command += ["--model_filename", pdmodel.name, "--params_filename", pdmodel.with_suffix(".pdiparams").name]

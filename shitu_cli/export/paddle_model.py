@@ -128,7 +128,9 @@ def load_trained(prefix: Path, config: Config) -> nn.Layer:
     are no weights, DataError when they do not fit.
     """
     if not (os.path.isfile(prefix) or os.path.isfile(f"{prefix}.pdparams")):
-        raise UsageError(f"no trained weights at {prefix}.pdparams", hint="train first: shitu train")
+        begun = prefix.with_name("latest.pdparams").is_file()
+        hint = "training has begun but not come to an evaluation: shitu train --resume, or --model output/latest"
+        raise UsageError(f"no trained weights at {prefix}.pdparams", hint=hint if begun else "train first: shitu train")
     arch = trained_arch(prefix, config)
     # Published weights that training began with are not needed any more.
     arch = dataclasses.replace(arch, backbone=without_pretrained(arch.backbone))

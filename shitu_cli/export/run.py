@@ -134,7 +134,7 @@ def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str
         raise ShituError(
             f"--precision {BF16} is refused; nothing was kept",
             details=[f"{Way.of(row)}: {row['refused']}" for row in coarse],
-            hint="leave it out, or allow more: --max-recall-drop 0.02",
+            hint="leave it out, or allow a greater loss with --max-recall-drop",
         )
     if precision == FP32:
         return fastest(plain)

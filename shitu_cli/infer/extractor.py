@@ -73,11 +73,13 @@ class Extractor:
         ops = ";".join(f"{op.name}{sorted(op.args.items())}" for op in decisive)
         return f"{self.engine.fingerprint}/{ops}"
 
-    def extract(self, images: Iterable[Picture], *, normalize: bool = True) -> np.ndarray:
+    def extract(self, images: Iterable[Picture] | str | bytes | Path, *, normalize: bool = True) -> np.ndarray:
         """float32 [N, feature_size] of paths, encoded bytes or uint8 RGB arrays [H, W, 3]; of unit length by default.
 
         Raises DataError naming the first picture that cannot be read.
         """
+        if isinstance(images, (str, bytes, Path)):  # a single one, which would be taken letter by letter
+            images = [images]
         items = list(images)
         features = np.empty((len(items), self.feature_size), np.float32)
         for indices, part, skipped in self.batches(items, normalize=normalize):

@@ -15,6 +15,7 @@ import numpy as np
 from shitu_cli.data.sources import Pictures
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.infer.extractor import Extractor
+from shitu_cli.infer.origin import note_origin
 from shitu_cli.infer.work import Work
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import atomic_write
@@ -49,6 +50,7 @@ def extract_to_file(
             if len(skipped) == len(pictures):
                 raise DataError(f"none of the {len(pictures)} pictures can be read", details=[*skipped.values()][:10])
             files = _write(out, _Rows(work, pictures, skipped))
+            note_origin(out, extractor.fingerprint)
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot write {out}: {error.strerror or error}",

@@ -69,6 +69,8 @@ class MarginHead(nn.Layer):
             raise ConfigError(f"Arch.Head.sample_ratio: got {sample_ratio}, expected 0 < sample_ratio <= 1")
         if shard not in ("auto", True, False):
             raise ConfigError(f"Arch.Head.shard: got {shard}, expected auto, true or false")
+        if not scale > 0:
+            raise ConfigError(f"Arch.Head.scale: got {scale}, expected more than 0")
         self.in_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
         self.sample_ratio, self.shard = sample_ratio, shard
         self.large = embedding_size * class_num * 4 >= LARGE_BYTES

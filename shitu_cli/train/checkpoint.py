@@ -125,6 +125,14 @@ def set_aside(output: Path) -> Path | None:
     return folder
 
 
+def bring_back(folder: Path, output: Path) -> None:
+    """Undo `set_aside`: the run that was to follow has saved nothing."""
+    shutil.rmtree(output / GENERATIONS, ignore_errors=True)
+    for path in folder.iterdir():
+        os.replace(path, output / path.name)
+    folder.rmdir()
+
+
 def load_checkpoint(prefix: Path) -> Checkpoint:
     """The checkpoint behind `<output>/latest` (or any prefix); falls back to the newest whole generation.
 

@@ -16,9 +16,9 @@ import numpy as np
 import paddle
 
 from shitu_cli.data.batch import Batch
-from shitu_cli.errors import DataError, TrainingError
+from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError
 from shitu_cli.reporting import Bar, Reporter
-from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint, set_aside
+from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, bring_back, save_checkpoint, set_aside
 from shitu_cli.train.input import to_tensor
 from shitu_cli.train.log import RunLog, format_bytes, format_seconds, peak_memory_bytes
 from shitu_cli.train.setup import Training
@@ -311,8 +311,9 @@ class Trainer:
         checkpoint = self._checkpoint()
         if training.ranks.is_main:
             if self._new_run:
-                self._keep_earlier_run()
-            save_checkpoint(training.output, names, checkpoint, keep=self._options.keep)
+                self._save_first(names, checkpoint)
+            else:
+                save_checkpoint(training.output, names, checkpoint, keep=self._options.keep)
             took = format_seconds(time.perf_counter() - started)
             self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
             self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
@@ -337,10 +338,19 @@ class Trainer:
             metrics=state.evaluations[-1] if state.evaluations else {},
         )
 
-    def _keep_earlier_run(self) -> None:
-        """Before the first save: a better model of an earlier run must not be gone."""
+    def _save_first(self, names: list[str], checkpoint: Checkpoint) -> None:
+        """The model of an earlier run makes room, and comes back when this one cannot be saved."""
+        output = self.training.output
+        folder = set_aside(output)
+        try:
+            save_checkpoint(output, names, checkpoint, keep=self._options.keep)
+        except EnvironmentProblem as problem:
+            hint = "free some space or choose another Global.output_dir"
+            if folder is not None:
+                bring_back(folder, output)
+                hint += "; the model of the run before is where it was"
+            raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
         self._new_run = False
-        folder = set_aside(self.training.output)
         if folder is not None:
             text = f"the model of the run before is kept in {folder}"
             self._log.line(text)

@@ -11,7 +11,7 @@ import pytest
 
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.train import checkpoint as checkpoints
-from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
+from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, bring_back, load_checkpoint, save_checkpoint, set_aside
 from shitu_cli.train.state import LoopState
 
 PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
@@ -124,3 +124,16 @@ def test_the_directory_holds_the_copies_and_what_keep_says(tmp_path: Path) -> No
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert all(path.stat().st_nlink == 1 for path in files)
     assert len(files) == 4 * (2 + 3)
+
+
+def test_an_earlier_run_comes_back_whole(tmp_path: Path) -> None:
+    for name in ("latest.pdparams", "best_model.pdparams", "checkpoints/save_000001_epoch_1_step_2.pdparams"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    folder = set_aside(tmp_path)
+    assert folder is not None and not (tmp_path / "latest.pdparams").exists()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/save_000002_epoch_1_step_1.pdparams").write_text("half")
+    bring_back(folder, tmp_path)
+    assert {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before

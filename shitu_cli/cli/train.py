@@ -80,7 +80,7 @@ def train(
     saving = {"save_every_steps": save_every_steps, "keep": keep}
     result = _run(space, base, settings, saving, resume, init_from)
     if result is not None:
-        _tell(space, result, as_json)
+        _tell(space, result, devices, as_json)
 
 
 def _own_config(
@@ -132,7 +132,7 @@ def _run(
     )
 
 
-def _tell(space: Workspace, result: TrainResult, as_json: bool) -> None:
+def _tell(space: Workspace, result: TrainResult, devices: str | None, as_json: bool) -> None:
     """What came out, and what to do next."""
     import dataclasses
 
@@ -144,7 +144,7 @@ def _tell(space: Workspace, result: TrainResult, as_json: bool) -> None:
         console.print_json(dataclasses.asdict(result))
     if result.interrupted:
         console.reporter().info(f"stopped in epoch {result.epochs_done + 1}; everything is saved")
-        console.next_step("shitu train --resume")
+        console.next_step("shitu train --resume" + (f" --devices {devices}" if devices else ""))
         raise typer.Exit(130)
     text = f"trained {result.epochs_done} epochs in {format_seconds(result.seconds)}"
     if result.epoch_losses:

@@ -115,7 +115,8 @@ class Reader:
             else:
                 close = difflib.get_close_matches(str(name), list(table), n=1)
                 guess = f" (did you mean {close[0]}?)" if close else ""
-                self.problem(key, f"got {show(name)}, expected one of the {len(table)} {kind}s known{guess}")
+                plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
+                self.problem(key, f"got {show(name)}, expected one of the {len(table)} {plural} known{guess}")
             return None
         known = table[name]
         self.unknown(key, list(args), known)

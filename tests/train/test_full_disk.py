@@ -36,6 +36,18 @@ def test_a_full_disk_keeps_the_checkpoint_before(workspace: Path) -> None:
     assert load_checkpoint(workspace / "output/latest").state.epoch == 2
 
 
+def test_a_new_run_that_cannot_be_saved_gives_way(workspace: Path) -> None:
+    run = ["train", *SMALL, "--epochs", "1", "--batch-size", "8"]
+    shitu(*run, cwd=workspace)
+    before = {path.name: path.read_bytes() for path in (workspace / "output").glob("*.pd*")}
+    done = limited(200, *run, cwd=workspace)
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "the model of the run before is where it was" in done.stderr and "--resume" not in done.stderr
+    assert {path.name: path.read_bytes() for path in (workspace / "output").glob("*.pd*")} == before
+    assert load_checkpoint(workspace / "output/latest").state.epoch == 1
+    shitu("export", cwd=workspace)
+
+
 def test_a_full_disk_leaves_no_half_export(workspace: Path) -> None:
     shitu("train", *SMALL, "--epochs", "1", "--batch-size", "8", cwd=workspace)
     done = limited(100, "export", "--out", "inference/", cwd=workspace)

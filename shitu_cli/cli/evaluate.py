@@ -95,6 +95,11 @@ def _evaluate(
     processes = join()
     engine = load_engine(model or _output(space, settings) / "best_model", settings, precision=precision)
     reporter.info(f"{model or 'the best checkpoint'}, run by {engine.told()}")
+    if model is None and _trained_on_others(space, settings):
+        reporter.warn(
+            "the training list has changed since this model was trained: it may have seen what it is asked now "
+            "(shitu train trains on the new lists)"
+        )
     return evaluate_model(
         engine,
         settings,
@@ -107,6 +112,23 @@ def _evaluate(
         expansion=expansion,
         accept_rates=rates,
     )
+
+
+def _trained_on_others(space: Workspace, settings: Config) -> bool:
+    """Whether the best checkpoint says that its training list was another than that of now."""
+    import json
+
+    from shitu_cli.config.load import resolve_path
+    from shitu_cli.workspace import sha256_of
+
+    split = settings.DataLoader.train
+    now = None if split is None else resolve_path(space.root, split.dataset.cls_label_path)
+    try:
+        states = (_output(space, settings) / "best_model.pdstates").read_text(encoding="utf-8")
+        then = json.loads(states)["run"]["train_list"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # weights from elsewhere do not say
+    return bool(now is not None and now.is_file() and sha256_of(now) != then)
 
 
 def _rates(given: list[float]) -> list[float]:

@@ -113,3 +113,14 @@ def test_a_run_that_was_stopped_early_is_to_be_continued(space: Path, tmp_path: 
     for path in (copied / "output").glob("best_model.*"):
         path.unlink()
     fails("evaluate", cwd=copied, code=2, says=("no trained weights", "shitu train --resume"))
+
+
+def test_evaluation_tells_when_the_training_list_has_changed(space: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied)
+    done = shitu("evaluate", cwd=copied)
+    assert "has changed since" not in done.stdout + done.stderr
+    listed = copied / "lists/train_list.txt"
+    listed.write_text("".join(listed.read_text().splitlines(keepends=True)[1:]))
+    done = shitu("evaluate", cwd=copied)
+    assert "the training list has changed since this model was trained" in done.stdout + done.stderr

@@ -195,6 +195,7 @@ def test_wrong_models_and_vectors_of_unknown_origin(tmp_path: Path, make_images:
     shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
     fails("evaluate", "--model", "nope", cwd=tmp_path, code=2, says=("no such model: nope",))
     shitu("extract", "data", "--out", "f.npz", cwd=tmp_path)
+    (tmp_path / "f.npz.model.json").unlink()
     done = shitu("index", "build", "--features", "f.npz", cwd=tmp_path)
     assert "which model made these vectors is not known" in done.stderr
     shitu("index", "build", "--features", "f.npz", "--model", "output/best_model", cwd=tmp_path)

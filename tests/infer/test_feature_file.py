@@ -74,7 +74,9 @@ def test_an_interrupted_call_goes_on_and_gives_the_same_bytes(
     assert count() == 30 - 12  # two blocks of 6 were done
     assert (tmp_path / "b.npy").read_bytes() == (tmp_path / "a.npy").read_bytes()
     assert (tmp_path / "b.tsv").read_bytes() == (tmp_path / "a.tsv").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "a.tsv", "b.npy", "b.tsv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"{name}{suffix}" for name in "ab" for suffix in (".npy", ".npy.model.json", ".tsv")
+    )
 
 
 @pytest.mark.parametrize("change", ["marks", "features", "pictures", "normalize"])

@@ -203,7 +203,7 @@ import hashlib
 import numpy as np
 from shitu_cli.model.runtime import setup_paddle
 setup_paddle("cpu", threads=1)
-from shitu_cli.model.kernels import loops
+from shitu_cli.model.kernels import loops, products, small_maps
 
 rng = np.random.default_rng(0)
 digest = hashlib.sha256()
@@ -215,14 +215,23 @@ def take(*arrays):
     for array in arrays:
         digest.update(array.tobytes())
 
-x, w, y, half = draw(4, 16, 28, 28), draw(16, 1, 3, 3), draw(4, 16, 28, 28), draw(4, 16, 14, 14)
-loops.depthwise_forward(x, w, y)
-loops.strided_forward(x, w, half)
-take(y, half)
-for run, dy in ((loops.depthwise_backward, y), (loops.strided_backward, half)):
-    dx, dw = np.empty_like(x), np.empty_like(w)
-    run(x, w, dy, dx, dw)
-    take(dx, dw)
+x, w = draw(4, 16, 28, 28), draw(16, 1, 3, 3)
+small, wide = draw(4, 16, 6, 6), draw(16, 1, 5, 5)
+for forward, backward, x_, w_ in (
+    (loops.depthwise_forward, loops.depthwise_backward, x, w),
+    (small_maps.forward, small_maps.backward, small, wide),
+):
+    for stride in (1, 2):
+        y = np.empty_like(x_[:, :, ::stride, ::stride], order="C")
+        forward(x_, w_, stride, y)
+        dx, dw = np.empty_like(x_), np.empty_like(w_)
+        backward(x_, w_, stride, y, dx, dw)
+        take(y, dx, dw)
+dense, y = draw(8, 16, 3, 3), draw(4, 8, 14, 14)
+products.dense_forward(x, dense, 2, 1, y)
+dx, dw = np.empty_like(x), np.empty_like(dense)
+products.dense_backward(x, dense, 2, 1, y, dx, dw)
+take(y, dx, dw)
 flat, gamma, beta = x.reshape(4, 16, -1), draw(16), draw(16)
 for act in (0, 1, 2):
     out, grad = np.empty_like(flat), np.empty_like(flat)

@@ -21,7 +21,7 @@ MACHINE_ERRORS = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
     errno.EDQUOT: "your quota on that disk is used up: free some space, then run the command again",
     errno.EROFS: "that file system is read-only: work elsewhere with -w",
-    errno.EACCES: "you may not write there: work elsewhere with -w",
+    errno.EACCES: "check the permissions there, or work elsewhere with -w",
 }
 
 COMMANDS = (

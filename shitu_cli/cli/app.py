@@ -124,6 +124,7 @@ def main() -> None:
             problem = EnvironmentProblem(str(error), hint=MACHINE_ERRORS[error.errno])
             console.show_error(problem)
             sys.exit(problem.exit_code)
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        console.show_error(ShituError(f"unexpected: {text}", hint="run the command again with --debug and report it"))
+        first, *more = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
+        hint = "run the command again with --debug and report it"
+        console.show_error(ShituError(f"unexpected: {first}", details=more[:3], hint=hint))
         sys.exit(1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,27 @@ from paddle import nn
 from shitu_cli.model.group import Group
 from shitu_cli.train.distributed import ProcessGone
 
+# What Paddle raises when gloo or NCCL loses a connection; which of them depends on the moment (External is an OSError).
+LOST = (RuntimeError, OSError, SystemError)
 BLOCK_BYTES = 64 << 20  # what is sent at once of a matrix, and from what size on a gradient is summed where it is
 
 
 class Ranks(Group):
-    """One process on its own; every collective is the identity."""
+    """One process on its own; every collective is the identity. `gone` is set once another process was lost."""
+
+    gone: ProcessGone | None = None
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    @contextmanager
+    def backward_pass(self) -> Iterator[None]:
+        """Around a backward pass with collectives in it: Paddle's engine makes an OSError of whatever is raised there."""
+        try:
+            yield
+        except OSError as error:
+            raise (self.gone or error) from error.__cause__
 
     def sum_vector(self, values: Sequence[float]) -> list[float]:
         """Element-wise sum over all ranks."""
@@ -55,11 +68,12 @@ def _together(method: Callable[..., Any]) -> Callable[..., Any]:
     """A collective that says ProcessGone when it fails: Paddle only says that a connection did."""
 
     @functools.wraps(method)
-    def run(*args: Any) -> Any:
+    def run(group: Ranks, *args: Any) -> Any:
         try:
-            return method(*args)
-        except RuntimeError as error:
-            raise ProcessGone(error) from error
+            return method(group, *args)
+        except LOST as error:
+            group.gone = ProcessGone(error)
+            raise group.gone from error
 
     return run
 
@@ -67,6 +81,7 @@ def _together(method: Callable[..., Any]) -> Callable[..., Any]:
 class ProcessGroup(Ranks):
     """Several processes, joined through Paddle's own collectives (gloo on CPU, NCCL on GPUs)."""
 
+    @_together
     def __init__(self) -> None:
         import paddle.distributed as dist
 

@@ -183,7 +183,8 @@ class Trainer:
         # Over all processes and micro-batches, the gradient is that of the mean over all their pictures.
         share = own / summed[0] / in_group
         total = total if share == 1 else total * share
-        (self._scaler.scale(total) if self._scaler is not None else total).backward()
+        with training.ranks.backward_pass():
+            (self._scaler.scale(total) if self._scaler is not None else total).backward()
         return parts, int(summed[0])
 
     def _update(self) -> None:

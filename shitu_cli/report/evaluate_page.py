@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shitu_cli.report.page import curve, figure, row, section, table, write_page
+from shitu_cli.report.chart import curve
+from shitu_cli.report.page import figure, row, section, table, write_page
 
 if TYPE_CHECKING:
     from shitu_cli.retrieval.evaluate import EvalResult
@@ -23,8 +24,7 @@ def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequen
     """Write the page; `values` is the evaluation's JSON, `runs` are those of the workspace, oldest first."""
     sections = [
         _summary(values),
-        _recall_curve(result),
-        _similarities(result, values),
+        _recall_and_similarity(result, values),
         _queries(result, "Worst queries", _worst(result)),
         _queries(result, "Some queries", _some(result)),
         _confusions(values),
@@ -39,8 +39,9 @@ def _summary(values: dict[str, Any]) -> str:
         [name, f"{value:.4f}", " – ".join(f"{v:.3f}" for v in values["intervals_95"].get(name, ()))]
         for name, value in values["metrics"].items()
     ]
-    left = f"{values['unanswerable']:,} of them without a match in the gallery (not in the means)"
-    text = f"<p>{values['queries']:,} queries ({left}) against {values['gallery']:,} gallery pictures.</p>"
+    left = values["unanswerable"]
+    without = f", {left:,} of them without a match there and not in the means" if left else ""
+    text = f"<p>{values['queries']:,} queries against {values['gallery']:,} gallery pictures{without}.</p>"
     return text + table(["metric", "value", "95 % interval"], rows, numeric=(1,))
 
 
@@ -48,11 +49,23 @@ def _recall_curve(result: EvalResult) -> str:
     first = result.ranking.first_rank[result.ranking.answerable]
     ks = list(range(1, min(DEEPEST, result.gallery) + 1))
     recalls = [float((first <= k).mean()) for k in ks]
-    return section("Recall over k", curve([("recall@k", ks, recalls)], "k", "recall"))
+    return curve([("recall@k", ks, recalls)], "k", "recall", y_top=1.0)
+
+
+def _recall_and_similarity(result: EvalResult, values: dict[str, Any]) -> str:
+    """The two curves, and what thresholds mean."""
+    rates = [[f"{r['far']:g}", f"{r['tar']:.4f}", f"{r['threshold']:.3f}"] for r in values["accept_rates"]]
+    note = (
+        "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto</code> "
+        f"takes, is the lowest that accepts at most {SUGGESTED:g} of the pairs of other classes.</p>"
+    )
+    heads = ["false accepts", "true accepts", "threshold"]
+    plots = row(_recall_curve(result), _similarities(result, values))
+    return section("Recall and similarity", plots, note, table(heads, rates, numeric=(0, 1, 2)))
 
 
 def _similarities(result: EvalResult, values: dict[str, Any]) -> str:
-    """Shares of pairs per similarity, in 100 bins, and what thresholds mean."""
+    """Shares of pairs per similarity, in 100 bins, with the suggested threshold."""
     series = []
     for name, counts in (("same class", result.ranking.matches), ("other class", result.ranking.others)):
         binned = np.add.reduceat(counts, np.arange(0, 2000, 20)) / max(1, counts.sum())
@@ -61,14 +74,7 @@ def _similarities(result: EvalResult, values: dict[str, Any]) -> str:
     if chosen:
         highest = max(max(shares) for _, _, shares in series)
         series.append((f"threshold {chosen[0]:.3f}", [chosen[0]] * 2, [0.0, highest]))
-    rates = [[f"{r['far']:g}", f"{r['tar']:.4f}", f"{r['threshold']:.3f}"] for r in values["accept_rates"]]
-    note = (
-        "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto</code> "
-        f"takes, is the lowest that accepts at most {SUGGESTED:g} of the pairs of other classes.</p>"
-    )
-    heads = ["false accepts", "true accepts", "threshold"]
-    plot = curve(series, "similarity (cosine)", "share of pairs")
-    return section("Similarity of matches and others", plot, note, table(heads, rates, numeric=(0, 1, 2)))
+    return curve(series, "similarity (cosine)", "share of pairs", filled=True)
 
 
 def _worst(result: EvalResult) -> list[int]:
@@ -133,7 +139,7 @@ def _training(runs: Sequence[RunHistory]) -> str:
         rows.append([f"run {n}", f"output/{run.name}", run.network, done, last, best_text, epoch])
     heads = ["run", "weights", "network", "epochs", "last loss", "best recall@1", "at epoch"]
     note = "<small>Curves of the last four runs.</small>" if len(runs) > 4 else ""
-    return section("Training", *plots, note, table(heads, rows, numeric=(4, 5, 6)))
+    return section("Training", row(*plots), note, table(heads, rows, numeric=(4, 5, 6)))
 
 
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:

@@ -14,7 +14,10 @@ from shitu_cli.errors import DataError
 from shitu_cli.workspace import atomic_write_text
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; --good: #1a7f37; --bad: #cf222e; }
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; --good: #1a7f37; --bad: #cf222e;
+  --first: #0969da; --second: #bc4c00; --third: #1a7f37; --fourth: #8250df; }
+@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #f85149;
+  --first: #58a6ff; --second: #f0883e; --third: #3fb950; --fourth: #bc8cff; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 table { border-collapse: collapse; width: 100%; margin: .7rem 0; } th { text-align: left; }
@@ -27,7 +30,7 @@ figure img, .none { width: 112px; height: 112px; object-fit: contain; background
 .none { display: grid; place-items: center; opacity: .6; }
 .right img { outline: 3px solid var(--good); } .wrong img { outline: 3px dashed var(--bad); }
 .error { color: var(--bad); font-weight: 600; } .note, small { opacity: .75; }
-svg { width: min(100%, 640px); height: auto; background: var(--soft); border-radius: 4px; }
+svg { width: min(100%, 530px); height: auto; font-size: 11px; fill: currentColor; } svg .axis { font-size: 12px; }
 details { margin: .4rem 0; } summary { cursor: pointer; }
 """
 _SORT = """
@@ -95,41 +98,3 @@ def thumbnail(path: Path, box: Box | None = None, side: int = 112) -> str | None
 
 def row(*parts: str) -> str:
     return f'<div class="row">{"".join(parts)}</div>'
-
-
-def curve(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], x_name: str, y_name: str) -> str:
-    """Lines over common axes as SVG; `series` are (name, x, y). Lines differ by their dashes, not by colour alone."""
-    points = [(x, y) for _, xs, ys in series for x, y in zip(xs, ys, strict=True)]
-    if not points:
-        return ""
-    width, height, left, bottom = 640, 260, 56, 36
-    low_x, high_x = min(p[0] for p in points), max(p[0] for p in points)
-    low_y, high_y = min(0.0, *(p[1] for p in points)), max(p[1] for p in points)
-    span_x, span_y = (high_x - low_x) or 1.0, (high_y - low_y) or 1.0
-
-    def place(x: float, y: float) -> str:
-        across = left + (x - low_x) / span_x * (width - left - 12)
-        return f"{across:.1f},{height - bottom - (y - low_y) / span_y * (height - bottom - 24):.1f}"
-
-    colours, dashes = ("#0969da", "#bc4c00", "#1a7f37", "#8250df"), ("", "7 4", "2 3", "10 3 2 3")
-    lines = []
-    for n, (name, xs, ys) in enumerate(series):
-        at = " ".join(place(x, y) for x, y in zip(xs, ys, strict=True))
-        style = f'stroke="{colours[n % 4]}" stroke-dasharray="{dashes[n % 4]}"'
-        lines.append(f'<polyline fill="none" stroke-width="2" {style} points="{at}"/>')
-        legend = f'x="{left + 10 + 150 * n}" y="16" font-size="12" fill="{colours[n % 4]}"'
-        lines.append(f"<text {legend}>{escape(name)}</text>")
-    ticks = [
-        f'<text x="{left - 6}" y="{height - bottom}" text-anchor="end" font-size="11" fill="gray">{low_y:.4g}</text>',
-        f'<text x="{left - 6}" y="32" text-anchor="end" font-size="11" fill="gray">{high_y:.4g}</text>',
-        f'<text x="{left}" y="{height - bottom + 14}" font-size="11" fill="gray">{low_x:.4g}</text>',
-        f'<text x="{width - 12}" y="{height - bottom + 14}" text-anchor="end" font-size="11" fill="gray">{high_x:.4g}'
-        "</text>",
-        f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle" font-size="12" fill="gray">'
-        f"{escape(x_name)}</text>",
-        f'<text x="14" y="{height / 2}" transform="rotate(-90 14 {height / 2})" text-anchor="middle" font-size="12" '
-        f'fill="gray">{escape(y_name)}</text>',
-    ]
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(y_name)} over {escape(x_name)}">' + (
-        "".join(lines + ticks) + "</svg>"
-    )

@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path
 
 from shitu_cli.data.prepare import Prepared
-from shitu_cli.report.page import curve, figure, row, section, table, write_page
+from shitu_cli.report.chart import curve
+from shitu_cli.report.page import figure, row, section, table, write_page
 
 CLASSES_SHOWN, PER_CLASS, CASES_SHOWN, PAIRS_SHOWN = 60, 4, 12, 20
 _LISTED = re.compile(r".*:\d+ \((?P<path>.*)\)", re.S)
@@ -71,7 +72,7 @@ def _sizes(made: Prepared) -> str:
     step = max(1, len(shorter) // 400)
     sampled = shorter[::step]
     sides = curve([("pictures", [n * step for n in range(len(sampled))], sampled)], "picture", "shorter side, pixels")
-    return section("Class sizes and picture sizes", classes, sides)
+    return section("Class sizes and picture sizes", row(classes, sides))
 
 
 def _samples(made: Prepared) -> str:

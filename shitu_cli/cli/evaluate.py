@@ -106,7 +106,6 @@ def _evaluate(
         space.root,
         reporter,
         cache=FeatureCache(space.cache_dir / "features") if cache else None,
-        scratch=space.cache_dir / "processes",
         processes=processes,
         flip=flip,
         expansion=expansion,

@@ -118,7 +118,6 @@ def evaluate_model(
     reporter: Reporter,
     *,
     cache: FeatureCache | None = None,
-    scratch: Path | None = None,
     processes: Processes = Alone(),
     flip: bool = False,
     expansion: int = 0,
@@ -143,13 +142,11 @@ def evaluate_model(
                 hint="keep classes or pictures for evaluation: shitu prepare ./data --split open (or closed)",
             )
     normalize = config.Global.feature_normalize
-    extract = functools.partial(
-        extract_list, cache=cache, scratch=scratch, processes=processes, normalize=normalize, flip=flip
-    )
+    extract = functools.partial(extract_list, cache=cache, processes=processes, normalize=normalize, flip=flip)
     query = extract(engine, query_split, base_dir, reporter, "query")
     same = _same_pictures(query_split.dataset, gallery_split.dataset, base_dir)
     gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
-    if processes.rank:
+    if query is None or gallery is None:
         return None
     rates = tuple(sorted({*ACCEPT_RATES, *accept_rates}, reverse=True))
     return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion, accept_rates=rates)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,7 +32,7 @@ class ListFeatures:
 
 
 class Processes(Protocol):
-    """The processes that share the work (see train/ranks.py)."""
+    """The processes that share the work (see train/ranks.py); what they gather reaches the first of them whole."""
 
     @property
     def rank(self) -> int: ...
@@ -42,6 +41,8 @@ class Processes(Protocol):
     def world(self) -> int: ...
 
     def gather(self, value: Any) -> list[Any]: ...
+
+    def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Alone:
     def gather(self, value: Any) -> list[Any]:
         return [value]
 
+    def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
+        return rows
+
 
 def extract_list(
     engine: Engine,
@@ -63,16 +67,15 @@ def extract_list(
     what: str,
     *,
     cache: FeatureCache | None = None,
-    scratch: Path | None = None,
     processes: Processes = Alone(),
     normalize: bool = True,
     flip: bool = False,
-) -> ListFeatures:
+) -> ListFeatures | None:
     """Compute the features of a split; `cache` keeps them under a fingerprint of all they depend on.
 
-    Several processes take whole batches each, write into one array in `scratch`, and all see the result: the numbers
-    are those of one process. `flip` adds the features of the mirrored pictures, `normalize` brings rows to unit
-    length. Raises DataError for a picture that cannot be read, unless the split says `on_error: skip`.
+    Several processes take whole batches each, and the first gets all, None the others: the numbers are those of one
+    process. `flip` adds the features of the mirrored pictures, `normalize` brings rows to unit length. Raises
+    DataError for a picture that cannot be read, unless the split says `on_error: skip`.
     """
     dataset = RecDataset(split.dataset, base_dir)
     key = "" if cache is None else _fingerprint(engine, dataset, f"flip {flip}, unit length {normalize}")
@@ -82,23 +85,29 @@ def extract_list(
         found = None
     if found is not None:
         reporter.info(f"{what}: features of {len(dataset):,} pictures from the cache")
-        return ListFeatures(dataset, found, {})
+        return ListFeatures(dataset, found, {}) if processes.rank == 0 else None
     engine = _flipped(engine) if flip else engine
     engine = _at_unit_length(engine) if normalize else engine
-    compute = functools.partial(
-        extract_dataset,
+    batch_size = split.sampler.batch_size
+    bounds = _shares(len(dataset), batch_size, processes.world)
+    start, stop = bounds[processes.rank : processes.rank + 2]
+    part, unreadable = extract_dataset(
         engine,
         dataset,
         reporter,
         what,
-        batch_size=split.sampler.batch_size,
+        batch_size=batch_size,
         num_workers=split.loader.num_workers,
+        start=start,
+        stop=stop,
     )
-    if processes.world == 1:
-        features, skipped = compute()
-    else:
-        features, skipped = _shared(compute, dataset, engine, split.sampler.batch_size, scratch, what, processes)
-    if cache is not None and not skipped and processes.rank == 0:
+    told = processes.gather({str(n): why for n, why in unreadable.items()})
+    features = processes.gather_array(part, np.diff(bounds).tolist())
+    if features is None:
+        return None
+    assert len(features) == len(dataset), "pictures are missing"
+    skipped = {int(n): why for item in told for n, why in item.items()}
+    if cache is not None and not skipped:
         try:
             cache.write(key, features)
         except EnvironmentProblem as problem:
@@ -106,39 +115,10 @@ def extract_list(
     return ListFeatures(dataset, features, skipped)
 
 
-def _shared(
-    compute: Callable[..., tuple[np.ndarray, dict[int, str]]],
-    dataset: RecDataset,
-    engine: Engine,
-    batch_size: int,
-    scratch: Path | None,
-    what: str,
-    processes: Processes,
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Each process computes its batches into one array on disk, which is complete when all have told so."""
-    assert scratch is not None
-    path = scratch / f"{what}.npy"
-    shape = (len(dataset), engine.feature_size)
-    if processes.rank == 0:
-        scratch.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    processes.gather(None)
-    features = np.lib.format.open_memmap(path, mode="r+")
-    # Whole batches, so that each holds the same pictures as with one process.
-    batches = -(-len(dataset) // batch_size)
-    start, stop = (
-        min(len(dataset), batches * n // processes.world * batch_size) for n in (processes.rank, processes.rank + 1)
-    )
-    part, skipped = compute(start=start, stop=stop)
-    features[start:stop] = part
-    features.flush()
-    told = processes.gather({"start": start, "stop": stop, "skipped": {str(n): why for n, why in skipped.items()}})
-    ranges = sorted((item["start"], item["stop"]) for item in told)
-    edges = [0, *(stop for _, stop in ranges)]
-    assert [start for start, _ in ranges] == edges[:-1] and edges[-1] == len(dataset), "pictures are missing"
-    if processes.rank == 0:
-        path.unlink()  # mapped as it is, it lives until the processes end
-    return features, {int(n): why for item in told for n, why in item["skipped"].items()}
+def _shares(pictures: int, batch_size: int, processes: int) -> list[int]:
+    """Where the share of each process begins and ends: whole batches, so that each holds the same pictures as alone."""
+    batches = -(-pictures // batch_size)
+    return [min(pictures, batches * n // processes * batch_size) for n in range(processes + 1)]
 
 
 def _flipped(engine: Engine) -> Engine:

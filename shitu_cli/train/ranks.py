@@ -52,6 +52,10 @@ class Ranks(Group):
         """The columns [D, widths[r]] of all ranks r beside each other, on rank 0; None on the others."""
         return tensor.numpy()
 
+    def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
+        """The rows [n, D] of all ranks under each other, counts[r] of rank r, on rank 0; None on the others."""
+        return rows
+
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in rank order; JSON-like values only."""
         return [value]
@@ -62,6 +66,9 @@ class Ranks(Group):
 
     def broadcast_state(self, *layers: nn.Layer) -> None:
         """Make all ranks' parameters and buffers those of rank 0."""
+
+    def broadcast_statistics(self, layer: nn.Layer) -> None:
+        """Make all ranks' running means and variances of batch norm, which each has of its own, those of rank 0."""
 
 
 def _together(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,6 +154,24 @@ class ProcessGroup(Ranks):
         return whole
 
     @_together
+    def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
+        """In blocks of as many rows on all ranks as on the fullest."""
+        starts = np.cumsum([0, *counts])
+        whole = np.empty((starts[-1], *rows.shape[1:]), rows.dtype) if self.is_main else None
+        step = max(1, BLOCK_BYTES // (self.world * rows.itemsize * int(np.prod(rows.shape[1:]))))
+        for first in range(0, max(counts), step):
+            block = np.zeros((min(step, max(counts) - first), *rows.shape[1:]), rows.dtype)
+            own = rows[first : first + step]
+            block[: len(own)] = own
+            pieces: list[paddle.Tensor] = []
+            self._dist.gather(paddle.to_tensor(block), pieces, dst=0)
+            if whole is not None:
+                for start, count, piece in zip(starts, counts, pieces, strict=False):
+                    filled = max(0, min(len(block), count - first))
+                    whole[start + first : start + first + filled] = piece.numpy()[:filled]
+        return whole
+
+    @_together
     def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
         """Small gradients are laid end to end, summed and cut up again; large ones are summed where they are."""
         small = []
@@ -182,6 +207,12 @@ class ProcessGroup(Ranks):
     def broadcast_state(self, *layers: nn.Layer) -> None:
         for layer in layers:
             for tensor in layer.state_dict().values():
+                self._dist.broadcast(tensor, src=0)
+
+    @_together
+    def broadcast_statistics(self, layer: nn.Layer) -> None:
+        for tensor in layer.state_dict().values():
+            if tensor.stop_gradient:  # Paddle keeps them as parameters that are not trained, not as buffers
                 self._dist.broadcast(tensor, src=0)
 
 

@@ -11,6 +11,7 @@ from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.reporting import Reporter
+from shitu_cli.retrieval.features import Processes
 from shitu_cli.train.checkpoint import LATEST, has_checkpoint, load_checkpoint
 from shitu_cli.train.fingerprint import compare_runs, refuse
 from shitu_cli.train.log import RunLog
@@ -120,20 +121,19 @@ def _header(training: Training, device: str) -> list[str]:
 
 
 def _evaluation(training: Training, base_dir: Path) -> Evaluate | None:
-    """Online evaluation over the query and gallery lists; None when it is off or there are none."""
+    """Online evaluation over the query and gallery lists, shared by all processes; None when it is off."""
     config = training.config
     loaders = config.DataLoader
     if not config.Global.eval_during_train or loaders.query is None or loaders.gallery is None:
         return None
 
-    def evaluate(model: object) -> dict[str, float]:
+    def evaluate(model: object, processes: Processes) -> dict[str, float]:
         from shitu_cli.infer.engine import engine_from_model
         from shitu_cli.reporting import SilentReporter
         from shitu_cli.retrieval.evaluate import evaluate_model
 
         engine = engine_from_model(model, config)
-        result = evaluate_model(engine, config, base_dir, SilentReporter())
-        assert result is not None
-        return dict(result.metrics)
+        result = evaluate_model(engine, config, base_dir, SilentReporter(), processes=processes)
+        return {} if result is None else dict(result.metrics)
 
     return evaluate

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,20 +16,15 @@ import paddle
 from shitu_cli.data.batch import Batch
 from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError
 from shitu_cli.reporting import Bar, Reporter
+from shitu_cli.retrieval.features import Processes
 from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, bring_back, save_checkpoint, set_aside
 from shitu_cli.train.input import to_tensor
 from shitu_cli.train.log import RunLog, format_bytes, format_seconds, peak_memory_bytes
 from shitu_cli.train.setup import Training
 from shitu_cli.train.state import LoopState, Progress, capture_rng, restore_rng
+from shitu_cli.train.stopping import StopNow, Stopping
 
-Evaluate = Callable[[paddle.nn.Layer], Mapping[str, float]]
-
-
-_STOPPED = "stopped by a signal"
-
-
-class _StopNow(Exception):
-    """A signal came and the state is at a step boundary."""
+Evaluate = Callable[[paddle.nn.Layer, Processes], Mapping[str, float]]
 
 
 @dataclass
@@ -75,7 +68,7 @@ class Trainer:
         self._evaluate = evaluate
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
-        self._stop = self._evaluating = False
+        self._stopping = Stopping(training.ranks, reporter)
         self._saved_at = -1
         self._new_run = True
         self._amp, self._scaler = _mixed_precision(training)
@@ -89,14 +82,14 @@ class Trainer:
         total = self.training.steps_per_epoch * self._config.epochs * per_step
         done = (state.epoch * self.training.steps_per_epoch + state.step_in_epoch) * per_step
         self._saved_at = state.global_step
-        with self._signals(), self._reporter.progress("training", max(0, total - done)) as bar:
+        with self._stopping.handling(), self._reporter.progress("training", max(0, total - done)) as bar:
             try:
                 if self._evaluate_if_due():
                     self._save([LATEST, BEST])
                 while state.epoch < self._config.epochs:
                     self._train_epoch(bar)
                     self._finish_epoch()
-            except _StopNow:
+            except StopNow:
                 interrupted = True
                 self._save([LATEST])
         return TrainResult(
@@ -233,8 +226,7 @@ class Trainer:
     def _stop_or_save(self) -> None:
         """At a step boundary inside an epoch: obey a signal, and save when asked to every so many steps."""
         every = self._options.save_every_steps
-        if self.training.ranks.sum_vector([float(self._stop)])[0]:
-            raise _StopNow
+        self._stopping.check()
         if every and self.state.global_step - self._saved_at >= every:
             self._save([LATEST])
 
@@ -255,9 +247,8 @@ class Trainer:
         if last or state.epoch % max(1, self._config.save_interval) == 0:
             # Without evaluation the newest weights are the best that is known.
             names = [LATEST] if self._evaluate is not None else [LATEST, BEST]
-        stopping = bool(self.training.ranks.sum_vector([float(self._stop)])[0])
-        if stopping and not last:
-            raise _StopNow
+        if not last:
+            self._stopping.check()
         if state.evaluation_due:
             self._save([LATEST])  # an evaluation that fails must not cost the epoch
         better = self._evaluate_if_due()
@@ -270,21 +261,14 @@ class Trainer:
         if not state.evaluation_due or self._evaluate is None:
             return False
         generators = capture_rng()
-        self._evaluating = training.ranks.is_main
         try:
             with training.ema.applied() if training.ema is not None else nullcontext():
                 training.model.eval()
-                # All processes have the same weights: the first one measures for all.
-                metrics = dict(self._evaluate(training.model)) if training.ranks.is_main else {}
-        except _StopNow:
-            metrics = {_STOPPED: 1.0}  # the others wait to hear: all stop together
+                training.ranks.broadcast_statistics(training.model)
+                metrics = self._stopping.share(functools.partial(self._evaluate, training.model))
         finally:
-            self._evaluating = False
             training.model.train()
             restore_rng(generators)
-        metrics = training.ranks.broadcast(metrics)
-        if _STOPPED in metrics:
-            raise _StopNow
         state.evaluation_due = False
         state.evaluations.append({"epoch": state.epoch, **metrics})
         score = metrics.get(self._options.score)
@@ -356,32 +340,6 @@ class Trainer:
             text = f"the model of the run before is kept in {folder}"
             self._log.line(text)
             self._reporter.info(text)
-
-    # ------------------------------------------------------------------------------------------ signals
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM stops at the next step; a second SIGINT stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number: int, frame: Any) -> None:
-            if self._stop and number == signal.SIGINT:
-                # Not an exception: raised inside Paddle it would come out as something else. Saves are whole or not.
-                self._reporter.warn("stopped at once; what was saved is whole: shitu train --resume")
-                os._exit(130)
-            self._stop = True
-            if self._evaluating:
-                raise _StopNow
-            self._reporter.info("stopping after this step ...")
-
-        former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
 
 
 def _like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -49,6 +50,16 @@ def test_two_processes_train_what_one_trains_with_twice_the_batch(workspace: Pat
     update = distance(one, start)
     assert distance(one, two) < 0.03 * update
     assert distance(one, half) > 0.3 * update  # so the test above can fail
+
+
+def test_all_processes_share_the_evaluation_and_agree_with_evaluate(workspace: Path) -> None:
+    """Each has its own batch-norm statistics after an epoch: those of the first, which are saved, count."""
+    args = ["-o", "Arch.Backbone.name=PPLCNet_x0_25", "--epochs", "1", "--batch-size", "4", "--devices", "cpu:2"]
+    shitu("train", *args, cwd=workspace)
+    records = [json.loads(line) for line in (workspace / "output/metrics.jsonl").read_text().splitlines()]
+    (online,) = [record for record in records if record["kind"] == "eval"]
+    values = json.loads(shitu("evaluate", "--json", "--devices", "cpu:2", cwd=workspace).stdout)
+    assert {name: online[name] for name in values["metrics"]} == values["metrics"]
 
 
 def test_the_same_run_on_two_processes_repeats_to_the_bit(workspace: Path) -> None:

@@ -16,10 +16,11 @@ import shitu_cli
 from shitu_cli.config.schema import SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.loader import SequentialLoader
-from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.infer.engine import Engine
 from shitu_cli.reporting import Reporter
 from shitu_cli.retrieval.cache import FeatureCache
+from shitu_cli.workspace import sha256_of
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,11 @@ def extract_list(
     dataset = RecDataset(split.dataset, base_dir)
     key = "" if cache is None else _fingerprint(engine, dataset, f"flip {flip}, unit length {normalize}")
     found = None if cache is None else cache.read(key, (len(dataset), engine.feature_size))
+    told = processes.gather([found is not None, sha256_of(dataset.list_path)])
+    if len({digest for _, digest in told}) > 1:
+        raise DataError(f"{dataset.list_path} is not the same on all machines", hint="copy it from the first to all")
     # All or none: one that looked before another had written would wait for it for ever.
-    if not all(processes.gather(found is not None)):
+    if not all(there for there, _ in told):
         found = None
     if found is not None:
         reporter.info(f"{what}: features of {len(dataset):,} pictures from the cache")
@@ -105,7 +109,6 @@ def extract_list(
     features = processes.gather_array(part, np.diff(bounds).tolist())
     if features is None:
         return None
-    assert len(features) == len(dataset), "pictures are missing"
     skipped = {int(n): why for item in told for n, why in item.items()}
     if cache is not None and not skipped:
         try:

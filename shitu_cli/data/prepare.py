@@ -315,7 +315,7 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
         own = ", ".join(sorted(set(rows.splits) - {""}))
         raise UsageError(
             f"--split {choices.split}: the source has a split of its own ({own})",
-            hint="leave out --split, or name the folder or list of the training pictures only",
+            hint="take that one with --split auto, or name the folder or list of the training pictures only",
         )
     where: dict[str, list[int]] = {}
     for number, split in enumerate(rows.splits):

@@ -17,6 +17,7 @@ from typing import IO, Any
 from shitu_cli.errors import EnvironmentProblem, UsageError
 
 CONFIG_NAME = "shitu.yaml"
+EARLIER = "earlier"  # in the output directory: models of runs before the newest (see train/earlier.py)
 
 
 class Workspace:
@@ -195,6 +196,17 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         raise _cannot(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def earlier_models(output: Path) -> list[Path]:
+    """The directories with models of earlier runs below an output directory, oldest first."""
+    found = [path for path in (output / EARLIER).glob("*") if path.name.isdigit() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def bytes_in(folder: Path) -> int:
+    """The sizes of all files below a directory together."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def sha256_of(path: Path) -> str:

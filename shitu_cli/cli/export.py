@@ -113,7 +113,9 @@ def _show(made: Exported) -> None:
     if made.rows[0]["recall@1"] is None:
         console.reporter().info("recall@1: no two of these pictures are of one class")
     else:
-        console.reporter().info("recall@1 is of each of these pictures among the others; shitu evaluate measures the model")
+        console.reporter().info(
+            "recall@1 is of each of these pictures among the others; shitu evaluate measures the model"
+        )
     times = [
         [str(Way.of(row)), row["file"], *(f"{median:.2f} ({high:.2f})" for median, high in row["latency_ms"].values())]
         for row in made.rows

@@ -34,7 +34,9 @@ def prepare(
     template: Annotated[str | None, typer.Option(help="Config to start from; see shitu templates.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="auto, open (unseen classes for evaluation), closed or none; default: as last time, or auto."),
+        typer.Option(
+            help="auto, open (unseen classes for evaluation), closed or none; default: as last time, or auto."
+        ),
     ] = None,
     share: Annotated[
         float | None, typer.Option(min=0.01, max=0.9, help="Part kept for evaluation; at first 0.2.")

@@ -28,6 +28,7 @@ from shitu_cli.config.schema import (
 )
 from shitu_cli.config.source import BLOCKS, Source
 from shitu_cli.errors import ConfigError
+from shitu_cli.reporting import counted
 
 
 class ConfigReader(Reader):
@@ -216,8 +217,11 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, flags: Mapping[str
     made_ema = EmaConfig(**reader.fields("EMA", ema, EmaConfig)) if ema else None
     problems = source.problems + reader.problems
     if problems or arch is None or optimizer is None:
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        raise ConfigError(f"{path}: {count} in the config", details=problems, hint="shitu config shows every value")
+        raise ConfigError(
+            f"{path}: {counted(len(problems), 'problem')} in the config",
+            details=problems,
+            hint="shitu config shows every value",
+        )
     return Config(blocks[0], arch, blocks[1], optimizer, loaders, metrics, made_amp, made_ema, dict(source.origins))
 
 

@@ -37,7 +37,9 @@ KINDS: dict[str, Kind] = {
     "bad-box": Kind("error", "box is empty or outside its picture", "correct it, or --fix leaves it out"),
     "untrained": Kind("warning", "label -1 (of no class) in a training list", "it is left out of training"),
     "unlabelled": Kind("warning", "picture outside of any class folder", "move it into a class folder"),
-    "no-pictures": Kind("warning", "folder without any picture", "put pictures into it: it is left out, and is no class"),
+    "no-pictures": Kind(
+        "warning", "folder without any picture", "put pictures into it: it is left out, and is no class"
+    ),
     "duplicate-line": Kind("warning", "same picture and label again", "the repeated line is left out"),
     "duplicate": Kind("warning", "identical files within a class", "keep one; --fix keeps the first"),
     "label-noise": Kind("warning", "identical or near-identical pictures in two classes", "correct the labels"),

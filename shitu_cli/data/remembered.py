@@ -39,7 +39,9 @@ class Asked:
         if self.split not in (None, *SPLITS):
             raise UsageError(f"--split {self.split}: expected auto, open, closed or none")
         root = None if self.image_root is None else Path(self.image_root)
-        given = {key: value for key in ("format", "split", "share", "seed") if (value := getattr(self, key)) is not None}
+        given = {
+            key: value for key in ("format", "split", "share", "seed") if (value := getattr(self, key)) is not None
+        }
         return Choices(fix=fix, quick=quick, read=ReadOptions(_columns(self.columns), self.protocol, root), **given)
 
     def told(self) -> str:

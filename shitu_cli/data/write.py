@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from shitu_cli.config.adapt import DataFacts, adapt_values

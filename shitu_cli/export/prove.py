@@ -28,8 +28,8 @@ def prove(
     """Run the model files of `folder` in all ways of this machine on `images` float32 [N, 3, H, W] in a new process.
 
     `features` [N, D] is what the trained network gives. Returns one row per way: difference, cosine, recall@1 within
-    the pictures of both (None when no two are of one class), latency in ms, and the reason when it is refused. Raises ShituError when a file cannot be
-    run, or differs too much in float32.
+    the pictures of both (None when no two are of one class), latency in ms, and the reason when it is refused.
+    Raises ShituError when a file cannot be run, or differs too much in float32.
     """
     inputs = folder / ".proof.npz"
     np.savez(inputs, images=images, features=features, labels=labels)

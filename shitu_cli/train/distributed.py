@@ -34,7 +34,9 @@ class ProcessGone(TrainingError):
     exit_code = 76
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__("another process of the run is gone", details=(str(error).strip().splitlines() or [repr(error)])[-1:])
+        super().__init__(
+            "another process of the run is gone", details=(str(error).strip().splitlines() or [repr(error)])[-1:]
+        )
 
 
 def is_child() -> bool:

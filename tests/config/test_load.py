@@ -204,4 +204,6 @@ def test_an_override_of_a_block_takes_the_blame_for_what_is_in_it(tmp_path: Path
     path = write(tmp_path, read_template("quick"))
     with pytest.raises(ConfigError) as caught:
         load_config(path, ["Optimizer.lr={name: Cosine, learning_rate: -1}"])
-    assert caught.value.details == ["-o Optimizer.lr: Optimizer.lr.learning_rate: got -1, expected a number of at least 0"]
+    assert caught.value.details == [
+        "-o Optimizer.lr: Optimizer.lr.learning_rate: got -1, expected a number of at least 0"
+    ]

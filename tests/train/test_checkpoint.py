@@ -11,7 +11,8 @@ import pytest
 
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.train import checkpoint as checkpoints
-from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, bring_back, load_checkpoint, save_checkpoint, set_aside
+from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
+from shitu_cli.train.earlier import bring_back, set_aside
 from shitu_cli.train.state import LoopState
 
 PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")

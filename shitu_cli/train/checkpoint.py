@@ -95,13 +95,13 @@ def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, 
             _copy_beside(prefix, target)
     except (EnvironmentProblem, OSError) as problem:
         _discard(prefix, targets)
-        raise _refused(problem) from None
+        raise _refused(problem, prefix) from None
     try:
         for target in targets:
             _switch(target)
         _sync_directory(output)
     except OSError as problem:
-        raise _refused(problem) from None
+        raise _refused(problem, prefix) from None
     _prune(folder, keep)
     return prefix
 
@@ -303,11 +303,11 @@ def _discard(generation: Path, targets: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _refused(problem: EnvironmentProblem | OSError) -> EnvironmentProblem:
+def _refused(problem: EnvironmentProblem | OSError, prefix: Path) -> EnvironmentProblem:
     if isinstance(problem, EnvironmentProblem):
         text = problem.message
     else:
-        text = f"cannot write {problem.filename or 'the checkpoint'}: {problem.strerror}"
+        text = f"cannot write the checkpoint {problem.filename or prefix}: {problem.strerror}"
     hint = "free some space or choose another Global.output_dir; the previous checkpoint is whole: shitu train --resume"
     return EnvironmentProblem(text, hint=hint)
 

@@ -408,10 +408,11 @@ class Trainer:
                 # Not an exception: raised inside Paddle it would come out as something else. Saves are whole or not.
                 self._reporter.warn("stopped at once; what was saved is whole: shitu train --resume")
                 os._exit(130)
-            self._stop = True
+            again, self._stop = self._stop, True  # what started several processes passes Ctrl-C on as SIGTERM
             if self._evaluating:
                 raise _StopNow
-            self._reporter.info("stopping after this step ...")
+            if not again:
+                self._reporter.info("stopping after this step ...")
 
         former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -273,6 +273,14 @@ def _show(space: Workspace, made: Prepared, changes: list[Change], template: str
         if part is not None
     ]
     console.print_table("", ["list", "pictures", "classes"], rows)
+    moved = [
+        f"{name} → {label}"
+        for name, label in made.names.items()
+        if name.isascii() and name.isdigit() and int(name) != label
+    ]
+    if moved:
+        shown = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
+        say(f"labels count from 0 without gaps: {shown} (lists/label_map.txt has them all)")
     if made.left_out:
         say(f"left out: {made.left_out:,} (see {space.reports_dir / 'prepare.html'})")
     if template is not None:

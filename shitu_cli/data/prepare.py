@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,7 +161,7 @@ def prepare(
         alike = find_alike(looks)
     if not len(rows):
         raise DataError(
-            f"none of the {counted(before, 'picture')} can be used",
+            f"none of the {before:,} pictures can be used",
             details=[f"{kind}: {f.count} x, first {f.examples[0][0]}" for kind, _, f in problems.ordered()],
             hint="is the image root right? --image-root names it",
         )
@@ -251,7 +252,8 @@ def _outside(root: Path, path: str) -> bool:
 def _similar_labels(rows: Rows, problems: Problems) -> None:
     folded: dict[str, str] = {}
     for label in sorted(set(rows.labels)):
-        other = folded.setdefault(" ".join(label.casefold().split()), label)
+        plain = unicodedata.normalize("NFKC", label).casefold()
+        other = folded.setdefault(" ".join(plain.split()), label)
         if other != label:
             problems.add("similar-labels", f"{other!r} and {label!r}")
 

@@ -19,7 +19,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.infer.engine import Engine
-from shitu_cli.reporting import Reporter, counted
+from shitu_cli.reporting import Reporter
 from shitu_cli.retrieval.cache import FeatureCache
 from shitu_cli.retrieval.features import Alone, ListFeatures, Processes, extract_list, normalized
 from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
@@ -207,7 +207,7 @@ def evaluate_lists(
     unanswerable = int((~ranking.answerable).sum())
     if unanswerable == len(sets[0]):
         raise DataError(
-            f"none of the {counted(len(sets[0]), 'query', 'queries')} has a picture of its label in the gallery",
+            f"none of the {len(sets[0]):,} queries has a picture of its label in the gallery",
             hint=f"do {query.dataset.list_path} and {gallery.dataset.list_path} use the same labels?",
         )
     skipped = sorted({*query.skipped.values(), *gallery.skipped.values()})

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+
+# What a user can do when the system refuses with such a number.
+MACHINE_HINTS = {
+    errno.ENOSPC: "free some space on that disk, then run the command again",
+    errno.EDQUOT: "your quota on that disk is used up: free some space, then run the command again",
+    errno.EROFS: "that file system is read-only: work elsewhere with -w",
+    errno.EACCES: "check the permissions there, or work elsewhere with -w",
+}
 
 
 class ShituError(Exception):

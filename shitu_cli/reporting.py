@@ -6,6 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
+def counted(number: int, thing: str, things: str = "") -> str:
+    """`1 picture`, `2,000 pictures`; `things` where the plural is no added s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
 class Bar(Protocol):
     """One running progress line."""
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, UsageError
 
 CONFIG_NAME = "shitu.yaml"
+EARLIER = "earlier"  # in the output directory: models of runs before the newest (see train/earlier.py)
 
 
 class Workspace:
@@ -90,26 +91,28 @@ class Workspace:
         path = self.root / ".shitu" / f"{name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = path.open("a+")
+            handle = path.open("ab+", buffering=0)
         except OSError as error:
             raise _cannot(path, error) from error
         with handle:
             if not _try_lock(handle):
                 handle.seek(0)
                 raise EnvironmentProblem(
-                    f"another `shitu {name}` (process {handle.read().strip() or '?'}) works in {self.root}",
+                    f"another `shitu {name}` (process {handle.read().decode().strip() or '?'}) works in {self.root}",
                     hint="wait for it or stop it; or use another workspace with -w",
                 )
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
+            try:
+                handle.truncate(0)
+                handle.write(str(os.getpid()).encode())
+            except OSError as error:
+                raise _cannot(path, error) from error
             try:
                 yield
             finally:
                 handle.truncate(0)
 
 
-def _try_lock(handle: IO[str]) -> bool:
+def _try_lock(handle: IO[bytes]) -> bool:
     try:
         if os.name == "nt":
             import msvcrt
@@ -126,8 +129,9 @@ def _try_lock(handle: IO[str]) -> bool:
 
 
 def _cannot(path: Path, error: OSError) -> EnvironmentProblem:
-    hint = "free some space on that disk, then run the command again" if error.errno == 28 else None
-    return EnvironmentProblem(f"cannot write {path}: {error.strerror or error}", hint=hint)
+    return EnvironmentProblem(
+        f"cannot write {path}: {error.strerror or error}", hint=MACHINE_HINTS.get(error.errno or 0)
+    )
 
 
 @contextlib.contextmanager
@@ -195,6 +199,17 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         raise _cannot(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def earlier_models(output: Path) -> list[Path]:
+    """The directories with models of earlier runs below an output directory, oldest first."""
+    found = [path for path in (output / EARLIER).glob("*") if path.name.isdigit() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def bytes_in(folder: Path) -> int:
+    """The sizes of all files below a directory together."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def sha256_of(path: Path) -> str:

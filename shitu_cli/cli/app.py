@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import signal
@@ -14,16 +13,9 @@ import typer
 
 from shitu_cli import __version__
 from shitu_cli.cli import console, options
-from shitu_cli.errors import EnvironmentProblem, ShituError
+from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, ShituError
 
 AGAIN_SECONDS = 3
-MACHINE_ERRORS = {
-    errno.ENOSPC: "free some space on that disk, then run the command again",
-    errno.EDQUOT: "your quota on that disk is used up: free some space, then run the command again",
-    errno.EROFS: "that file system is read-only: work elsewhere with -w",
-    errno.EACCES: "check the permissions there, or work elsewhere with -w",
-}
-
 COMMANDS = (
     "prepare",
     "train",
@@ -120,8 +112,8 @@ def main() -> None:
             _leave_stopped()
         if debug:
             raise
-        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-            problem = EnvironmentProblem(str(error), hint=MACHINE_ERRORS[error.errno])
+        if isinstance(error, OSError) and error.errno in MACHINE_HINTS:
+            problem = EnvironmentProblem(str(error), hint=MACHINE_HINTS[error.errno])
             console.show_error(problem)
             sys.exit(problem.exit_code)
         first, *more = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]

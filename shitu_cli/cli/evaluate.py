@@ -9,6 +9,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.errors import UsageError
+from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -166,9 +167,14 @@ def _show(result: EvalResult, values: dict[str, Any], space: Workspace, rates: l
     title = f"{result.queries:,} queries against {result.gallery:,} gallery pictures"
     console.print_table(title, ["metric", "value", "95 % interval"], rows)
     if result.unanswerable:
-        reporter.warn(f"{result.unanswerable} queries have no picture of their label in the gallery: not in the means")
+        asked = counted(
+            result.unanswerable, "query has no picture of its label", "queries have no picture of their label"
+        )
+        reporter.warn(f"{asked} in the gallery: not in the means")
     if result.skipped:
-        reporter.warn(f"{len(result.skipped)} pictures could not be read and were left out: {result.skipped[0]} ...")
+        reporter.warn(
+            f"left out as they cannot be read: {counted(len(result.skipped), 'picture')}, such as {result.skipped[0]}"
+        )
     if result.collapsed:
         reporter.warn(
             "features of different classes are still nearly the same: train longer; if that does not help, training "

@@ -92,6 +92,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def _show(made: Exported) -> None:
     from shitu_cli.cli import console
     from shitu_cli.infer.programs import Way
+    from shitu_cli.reporting import counted
 
     files = [[name, console.size(size)] for name, size in made.files.items()]
     console.print_table(f"Written to {made.out}", ["file", "size"], files)
@@ -101,14 +102,20 @@ def _show(made: Exported) -> None:
             row["file"],
             f"{row['min_cosine']:.6f}",
             f"{row['difference']:.1e}",
-            f"{row['recall@1']:.4f}",
-            f"{row['recall@1_trained']:.4f}",
+            *("-" if row[key] is None else f"{row[key]:.4f}" for key in ("recall@1", "recall@1_trained")),
         ]
         for row in made.rows
     ]
-    title = f"Proof: run in a new process on {made.rows[0]['pictures']} pictures, beside the trained network"
-    columns = ["by", "file", "smallest cosine", "difference", "recall@1 among them", "of the trained"]
+    pictures = counted(made.rows[0]["pictures"], "picture")
+    title = f"Proof: the files give what the trained network gives, run in a new process on {pictures}"
+    columns = ["by", "file", "smallest cosine", "largest difference", "recall@1 of the file", "of the network"]
     console.print_table(title, columns, rows)
+    if made.rows[0]["recall@1"] is None:
+        console.reporter().info("recall@1: no two of these pictures are of one class")
+    else:
+        console.reporter().info(
+            "recall@1 is of each of these pictures among the others; shitu evaluate measures the model"
+        )
     times = [
         [str(Way.of(row)), row["file"], *(f"{median:.2f} ({high:.2f})" for median, high in row["latency_ms"].values())]
         for row in made.rows

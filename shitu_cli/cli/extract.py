@@ -11,6 +11,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError, UsageError
+from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -73,17 +74,17 @@ def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
 
     reporter = console.reporter()
     if written.skipped:
-        lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
+        lines = list(written.skipped.values())[:20]  # each names its picture
         message = f"{len(written.skipped)} of {total} pictures could not be read and are not in {out}"
         if strict:
             raise DataError(message, details=lines)
         reporter.warn(message + "".join(f"\n  {line}" for line in lines))
-    reporter.info(f"{written.count:,} vectors in {', '.join(str(f) for f in written.files)}")
+    reporter.info(f"{counted(written.count, 'vector')} in {', '.join(str(f) for f in written.files)}")
     console.next_step(f"shitu index build --features {shlex.quote(str(out))}")
 
 
 def _told(extractor: Extractor, pictures: Pictures) -> str:
-    return f"{len(pictures):,} pictures, {extractor.feature_size} values each, by {extractor.engine.told()}"
+    return f"{counted(len(pictures), 'picture')}, {extractor.feature_size} values each, by {extractor.engine.told()}"
 
 
 def _launch(devices: str | None) -> bool:

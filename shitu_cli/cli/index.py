@@ -12,6 +12,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.data.sources import Pictures
@@ -312,7 +313,10 @@ def _vectors(extractor: Extractor, pictures: Pictures) -> tuple[Any, Pictures]:
             skipped |= unread
             bar.advance(len(indices) + len(unread))
     if skipped:
-        reporter.warn(f"{len(skipped)} pictures could not be read and are left out: {next(iter(skipped.values()))}")
+        reporter.warn(
+            f"left out as they cannot be read: {counted(len(skipped), 'picture')}, "
+            f"such as {next(iter(skipped.values()))}"
+        )
     if len(skipped) == len(pictures):
         raise DataError("none of the pictures can be read", details=list(skipped.values())[:10])
     kept = [n for n in range(len(pictures)) if n not in skipped]
@@ -340,8 +344,8 @@ def _show(target: Store, as_json: bool, more: dict[str, Any]) -> None:
     if as_json:
         console.print_json({"index": target.place, **asdict(known), **more})
         return
-    labels = f", {more['labels']:,} labels" if "labels" in more else ""
-    text = f"{known.count:,} vectors of {known.size} values{labels}, {known.kind}"
+    labels = f", {counted(more['labels'], 'label')}" if "labels" in more else ""
+    text = f"{counted(known.count, 'vector')} of {known.size} values{labels}, {known.kind}"
     if known.recall is not None:
         chosen = ", ".join(f"{key} {value}" for key, value in known.search.items())
         text += f" (finds {known.recall:.2%} of the true neighbours with {chosen})"

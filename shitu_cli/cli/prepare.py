@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from shitu_cli.errors import UsageError
 if TYPE_CHECKING:
     from shitu_cli.config.patch import Change
     from shitu_cli.data.prepare import Choices, Prepared
+    from shitu_cli.data.remembered import Asked
     from shitu_cli.workspace import Workspace
 
 
@@ -30,9 +32,16 @@ def prepare(
     format: Annotated[str | None, typer.Option(help="Layout of the source; default: recognised.")] = None,
     formats: Annotated[bool, typer.Option("--formats", help="List the layouts that are recognised.")] = False,
     template: Annotated[str | None, typer.Option(help="Config to start from; see shitu templates.")] = None,
-    split: Annotated[str, typer.Option(help="auto, open (unseen classes for evaluation), closed or none.")] = "auto",
-    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Part kept for evaluation.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Another seed keeps other classes or pictures.")] = 0,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, open (unseen classes for evaluation), closed or none; default: as last time, or auto."
+        ),
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(min=0.01, max=0.9, help="Part kept for evaluation; at first 0.2.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed keeps other classes or pictures; at first 0.")] = None,
     columns: Annotated[
         str | None, typer.Option(help="Column names of a table: image=file,label=sku,split=part,box=bbox.")
     ] = None,
@@ -58,21 +67,34 @@ def prepare(
         raise UsageError("which pictures? name a folder or a list", hint="shitu prepare ./data")
     if len(sources) > 1 and not merge:
         raise UsageError(f"{len(sources)} sources", hint="add --merge to make one data set of them")
-    if split not in ("auto", "open", "closed", "none"):
-        raise UsageError(f"--split {split}: expected auto, open, closed or none")
-    from shitu_cli.data.formats.base import ReadOptions
-    from shitu_cli.data.prepare import Choices
+    from shitu_cli.data.remembered import Asked
 
-    reading = ReadOptions(_columns(columns), protocol, image_root)
-    choices = Choices(format, split, share, seed, fix, quick, reading)
+    root = None if image_root is None else str(image_root)
+    asked = Asked(format, columns, protocol, root, split, share, seed)
+    asked.choices(fix=fix, quick=quick)  # wrong ones are refused before anything is made
     space = _workspace(workspace, sources)
     with space.lock("prepare"):
-        _prepare(space, sources, choices, template, new_labels=new_labels, strict=strict, as_json=as_json)
+        asked = _as_before(space, sources, asked)
+        choices = asked.choices(fix=fix, quick=quick)
+        _prepare(space, sources, asked, choices, template, new_labels=new_labels, strict=strict, as_json=as_json)
+
+
+def _as_before(space: Workspace, sources: list[Path], asked: Asked) -> Asked:
+    """What was asked for these sources the last time still holds, unless it is given anew; it is said."""
+    from shitu_cli.cli import console
+    from shitu_cli.data.remembered import NAME, recall
+
+    whole, before = recall(space, sources, asked)
+    if before.told():
+        path = space.lists_dir / NAME
+        console.reporter().info(f"as last time: {before.told()}   (kept in {path}; give another value to change it)")
+    return whole
 
 
 def _prepare(
     space: Workspace,
     sources: list[Path],
+    asked: Asked,
     choices: Choices,
     template: str | None,
     *,
@@ -84,6 +106,7 @@ def _prepare(
     from shitu_cli.cli import console
     from shitu_cli.data.audit import LookCache
     from shitu_cli.data.prepare import prepare as run
+    from shitu_cli.data.remembered import remember
     from shitu_cli.data.write import write_prepared
     from shitu_cli.workspace import atomic_write_json
 
@@ -96,29 +119,34 @@ def _prepare(
         sample_per_id=_sample_per_id(text),
         cache=LookCache(space.cache_dir / "pictures.bin"),
     )
-    # --fix leaves out what is an error; warnings are about pictures that stay.
-    stopping = (made.problems.count("error") and not choices.fix) or (strict and made.problems.count("warning"))
     summary = _summary(made)
     atomic_write_json(space.reports_dir / "prepare.json", {**summary, "problems": made.problems.to_json()})
     _write_page(space, made)
     _show_problems(made)
     if as_json:
         console.print_json({**summary, "problems": made.problems.to_json()})
-    if stopping:
-        _stop(space, sources, made, choices.read.image_root)
+    _stop_at_problems(space, made, fix=choices.fix, strict=strict)
     changes = write_prepared(space, made, text, template=name)
+    remember(space, sources, asked)
     _show(space, made, changes, name, why)
 
 
-def _stop(space: Workspace, sources: list[Path], made: Prepared, image_root: Path | None) -> None:
+def _stop_at_problems(space: Workspace, made: Prepared, *, fix: bool, strict: bool) -> None:
+    """DataError when something must be mended first; --fix leaves out what is an error, warnings are about the rest."""
     from shitu_cli.errors import DataError
+    from shitu_cli.reporting import counted
 
-    count = made.problems.count("error") or made.problems.count("warning")
-    again = " ".join(shlex.quote(str(source)) for source in sources)
-    again += f" --image-root {shlex.quote(str(image_root))}" if image_root is not None else ""
+    errors = 0 if fix else made.problems.count("error")
+    count = errors + (made.problems.count("warning") if strict else 0)
+    if not count:
+        return
+    again = [word for word in sys.argv[1:] if word not in ("--debug", "--strict")]
+    way = f"leave such pictures out: shitu {shlex.join([*again, '--fix'])}"
+    if not errors:
+        way = f"take the warnings as they are: shitu {shlex.join(again)}"
     raise DataError(
-        f"{count} problem{'s' if count != 1 else ''} to mend first; nothing was written but {space.reports_dir}",
-        hint=f"mend them, or leave such pictures out: shitu prepare {again} --fix",
+        f"{counted(count, 'problem')} to mend first; nothing was written but {space.reports_dir}",
+        hint=f"mend them, or {way}",
     )
 
 
@@ -164,18 +192,6 @@ def _keep_lists_of_others(root: Path, sources: list[Path]) -> None:
                 f"{own / there[0]} is there already and no {CONFIG_NAME}: prepare would replace it",
                 hint="work elsewhere: -w ../work",
             )
-
-
-def _columns(text: str | None) -> dict[str, str]:
-    known = ("image", "label", "split", "id", "camera", "box")
-    found = {}
-    for part in (text or "").split(","):
-        key, equals, name = part.partition("=")
-        if part and (not equals or key.strip() not in known or not name.strip()):
-            raise UsageError(f"--columns {part!r}: expected one of {', '.join(known)}, then = and the column's name")
-        if part:
-            found[key.strip()] = name.strip()
-    return found
 
 
 def _config_text(space: Workspace, template: str | None) -> tuple[str, str | None, str]:
@@ -257,6 +273,14 @@ def _show(space: Workspace, made: Prepared, changes: list[Change], template: str
         if part is not None
     ]
     console.print_table("", ["list", "pictures", "classes"], rows)
+    moved = [
+        f"{name} → {label}"
+        for name, label in made.names.items()
+        if name.isascii() and name.isdigit() and int(name) != label
+    ]
+    if moved:
+        shown = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
+        say(f"labels count from 0 without gaps: {shown} (lists/label_map.txt has them all)")
     if made.left_out:
         say(f"left out: {made.left_out:,} (see {space.reports_dir / 'prepare.html'})")
     if template is not None:

@@ -9,7 +9,8 @@ from typing import Any
 from shitu_cli.cli import console
 from shitu_cli.cli.common import export_command, export_is_stale, open_workspace
 from shitu_cli.errors import ShituError, UsageError
-from shitu_cli.workspace import Workspace
+from shitu_cli.reporting import counted
+from shitu_cli.workspace import EARLIER, Workspace, bytes_in, earlier_models
 
 
 def status(workspace: Path | None = None) -> None:
@@ -55,13 +56,20 @@ def _trained(space: Workspace) -> tuple[str, str, str | None]:
     if not header:
         return "train", "not trained yet", "shitu train"
     state = header.get("state", {})
-    text = f"{state.get('epoch', '?')} epochs"
+    text = counted(state.get("epoch", 0), "epoch")
     if state.get("best_score") is not None:
         text += f", best recall@1 {state['best_score']:.4f} after epoch {state.get('best_epoch')}"
+    text += _earlier(space)
     wanted = _epochs(space)
     if wanted is not None and isinstance(state.get("epoch"), int) and state["epoch"] < wanted:
         return "train", f"{text}, {wanted} wanted", "shitu train --resume"
     return "train", text, None
+
+
+def _earlier(space: Workspace) -> str:
+    models = earlier_models(space.output_dir)
+    size = console.size(sum(bytes_in(folder) for folder in models))
+    return f"; {counted(len(models), 'earlier model')} in output/{EARLIER} ({size})" if models else ""
 
 
 def _epochs(space: Workspace) -> int | None:
@@ -102,7 +110,7 @@ def _indexed(space: Workspace) -> tuple[str, str, str | None]:
     values = _json(space.index_dir / "manifest.json")
     if not values:
         return "index", "no index yet", "shitu index build"
-    text = f"{values.get('count', 0):,} vectors, {values.get('kind')}"
+    text = f"{counted(values.get('count', 0), 'vector')}, {values.get('kind')}"
     if _older(space.index_dir / "manifest.json", space.inference_dir / "manifest.json"):
         return "index", f"{text}, older than the exported model", "shitu index build"
     return "index", text, None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import options
+from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -46,6 +47,12 @@ def train(
         int | None, typer.Option(min=1, help="Save inside epochs too, every so many steps.", show_default=False)
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="How many saves to keep under output/checkpoints/.")] = 1,
+    keep_earlier: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="How many earlier models to keep in output/earlier/; default: all.", show_default=False
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Train the network on the prepared lists; leaves output/latest, output/best_model and output/train.log."""
@@ -77,7 +84,7 @@ def train(
     ):
         return
     base = space.root
-    saving = {"save_every_steps": save_every_steps, "keep": keep}
+    saving = {"save_every_steps": save_every_steps, "keep": keep, "keep_earlier": keep_earlier}
     result = _run(space, base, settings, saving, resume, init_from)
     if result is not None:
         _tell(space, result, devices, as_json)
@@ -146,7 +153,7 @@ def _tell(space: Workspace, result: TrainResult, devices: str | None, as_json: b
         console.reporter().info(f"stopped in epoch {result.epochs_done + 1}; everything is saved")
         console.next_step("shitu train --resume" + (f" --devices {devices}" if devices else ""))
         raise typer.Exit(130)
-    text = f"trained {result.epochs_done} epochs in {format_seconds(result.seconds)}"
+    text = f"trained {counted(result.epochs_done, 'epoch')} in {format_seconds(result.seconds)}"
     if result.epoch_losses:
         text += f", loss {result.epoch_losses[0]:.3f} → {result.epoch_losses[-1]:.3f}"
     if result.best_score is not None:

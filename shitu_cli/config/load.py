@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.config import components
+from shitu_cli.config.ranges import range_of
 from shitu_cli.config.reader import Reader, field_names, show
 from shitu_cli.config.schema import (
     AmpConfig,
@@ -27,6 +28,7 @@ from shitu_cli.config.schema import (
 )
 from shitu_cli.config.source import BLOCKS, Source
 from shitu_cli.errors import ConfigError
+from shitu_cli.reporting import counted
 
 
 class ConfigReader(Reader):
@@ -78,7 +80,9 @@ class ConfigReader(Reader):
         items: list[LossItem] = []
         for part in self.listed("Loss.Train", "loss", block["Train"]):
             args = dict(part.args)
-            weight = self.scalar(f"Loss.Train.{len(items)}.{part.name}.weight", args.pop("weight", 1.0), float)
+            key = f"Loss.Train.{len(items)}.{part.name}.weight"
+            weight = self.scalar(key, args.pop("weight", 1.0), float)
+            self.within(key, weight, range_of("LossItem", "weight"))
             items.append(LossItem(part.name, 1.0 if weight is None else weight, args))
         return tuple(items)
 
@@ -99,6 +103,7 @@ class ConfigReader(Reader):
         if block.get("regularizer"):
             got = self.mapping("Optimizer.regularizer", block["regularizer"])
             coeff = self.scalar("Optimizer.regularizer.coeff", got.get("coeff"), float)
+            self.within("Optimizer.regularizer.coeff", coeff, range_of("RegularizerConfig", "coeff"))
             if got.get("name") not in ("L1", "L2"):
                 self.problem("Optimizer.regularizer.name", f"got {show(got.get('name'))}, expected L1 or L2")
             regularizer = RegularizerConfig(str(got.get("name")), coeff or 0.0)
@@ -212,8 +217,11 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, flags: Mapping[str
     made_ema = EmaConfig(**reader.fields("EMA", ema, EmaConfig)) if ema else None
     problems = source.problems + reader.problems
     if problems or arch is None or optimizer is None:
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        raise ConfigError(f"{path}: {count} in the config", details=problems, hint="shitu config shows every value")
+        raise ConfigError(
+            f"{path}: {counted(len(problems), 'problem')} in the config",
+            details=problems,
+            hint="shitu config shows every value",
+        )
     return Config(blocks[0], arch, blocks[1], optimizer, loaders, metrics, made_amp, made_ema, dict(source.origins))
 
 

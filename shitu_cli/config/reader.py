@@ -10,10 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from shitu_cli.config import components
+from shitu_cli.config.ranges import Range, range_of
 from shitu_cli.config.schema import Component
 
-POSITIVE = {"epochs", "batch_size", "class_num", "save_interval", "eval_interval", "update_freq", "embedding_size"}
-POSITIVE |= {"sample_per_id", "num_features", "iter_per_epoch"}
 CHOICES: dict[str, tuple[str, ...]] = {
     "Global.eval_mode": ("retrieval",),
     "Global.retrieval_feature_from": ("features", "backbone"),
@@ -42,7 +41,8 @@ class Reader:
             at = self.origins.get(where)
         at = at or self.file
         # An override is named by its flag, which holds the key already.
-        self.problems.append(f"{at}: {text}" if at.startswith("-") and key in at else f"{at}: {key}: {text}")
+        named = at.startswith("-") and _without_numbers(key) in _without_numbers(at)
+        self.problems.append(f"{at}: {text}" if named else f"{at}: {key}: {text}")
 
     def mapping(self, key: str, value: Any, *, missing_ok: bool = False) -> dict[str, Any]:
         if isinstance(value, dict):
@@ -67,7 +67,6 @@ class Reader:
     def scalar(self, key: str, value: Any, kind: Any) -> Any:
         """`value` checked against a dataclass field's type; None where it does not fit."""
         allowed = _members(kind)
-        name = key.rpartition(".")[2]
         if value is None and type(None) in allowed:
             return None
         if allowed == [bool] and isinstance(value, str) and value.lower() in ("true", "false"):
@@ -84,13 +83,16 @@ class Reader:
         elif not isinstance(value, tuple(allowed)):
             self.problem(key, f"got {show(value)}, expected {_expected(allowed)}")
             return None
-        if name in POSITIVE and isinstance(value, (int, float)) and value < 1:
-            self.problem(key, f"got {value}, expected a number of at least 1")
         if key in CHOICES and value not in CHOICES[key]:
             close = difflib.get_close_matches(str(value), CHOICES[key], n=1)
             guess = f" (did you mean {close[0]}?)" if close else ""
             self.problem(key, f"got {show(value)}, expected one of {', '.join(CHOICES[key])}{guess}")
         return value
+
+    def within(self, key: str, value: Any, bounds: Range | None) -> None:
+        """Report a value outside its range; None stands for the default."""
+        if bounds is not None and value is not None and not bounds.holds(value):
+            self.problem(key, f"got {show(value)}, expected {bounds}")
 
     def fields(self, key: str, values: dict[str, Any], cls: type, skip: Sequence[str] = ()) -> dict[str, Any]:
         """Arguments for the dataclass `cls` from the keys that are its fields."""
@@ -99,6 +101,7 @@ class Reader:
         for field in dataclasses.fields(cls):
             if field.name in values and field.name not in skip:
                 value = self.scalar(f"{key}.{field.name}", values[field.name], hints[field.name])
+                self.within(f"{key}.{field.name}", value, range_of(cls.__name__, field.name))
                 if value is not None or type(None) in _members(hints[field.name]):
                     found[field.name] = value
         return found
@@ -124,8 +127,8 @@ class Reader:
             if required and argument not in args:
                 self.problem(key, f"{name} needs {argument}")
         for argument, value in args.items():
-            if argument in POSITIVE and argument in known:
-                self.scalar(f"{key}.{argument}", value, int)
+            if argument in known:
+                self.within(f"{key}.{argument}", value, range_of(kind, argument, name))
         return Component(name, dict(args))
 
     def named(self, key: str, kind: str, value: Any) -> Component | None:
@@ -154,6 +157,11 @@ class Reader:
             if made is not None:
                 found.append(made)
         return found
+
+
+def _without_numbers(key: str) -> str:
+    """`-o` may leave out the place in a list: Loss.Train.CELoss.weight."""
+    return ".".join(part for part in key.split(".") if not part.isdigit())
 
 
 def _members(kind: Any) -> list[type]:

@@ -78,7 +78,14 @@ class Source:
         """Set a dotted key, making mappings on the way where there are none."""
         parts = key.split(".")
         here: Any = self.values
+        walked: list[str] = []
         for number, part in enumerate(parts[:-1]):
+            if isinstance(here, list) and not part.isdigit():
+                # Lists of one-key mappings (losses, transforms) may be walked by the name of the entry.
+                at = next((n for n, item in enumerate(here) if isinstance(item, dict) and part in item), None)
+                if at is not None:
+                    here, walked = here[at], [*walked, str(at)]
+            walked.append(part)
             following = _step(here, part)
             if following is None and isinstance(here, dict):
                 following = here[part] = {}
@@ -94,7 +101,10 @@ class Source:
             here[int(last)] = value
         else:
             here[last] = value
-        self.origins[key] = origin
+        whole = ".".join([*walked, last])
+        for below in [known for known in self.origins if known.startswith(f"{whole}.")]:
+            del self.origins[below]  # what stood there before
+        self.origins[whole] = origin
 
 
 def _step(here: Any, part: str) -> Any:
@@ -102,9 +112,7 @@ def _step(here: Any, part: str) -> Any:
         return here.get(part)
     if part.isdigit() and int(part) < len(here):
         return here[int(part)]
-    # Lists of one-key mappings (losses, transforms) may be walked by the name of the entry.
-    named = [item for item in here if isinstance(item, dict) and part in item]
-    return named[0][part] if named else None
+    return None
 
 
 def _number(value: Any) -> Any:

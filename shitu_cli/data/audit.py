@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
+from shitu_cli.data.images import read_bytes
 from shitu_cli.data.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import atomic_write
@@ -51,8 +52,7 @@ class Look:
 def look_at(path: str, *, decode: bool = True) -> Look:
     """Read and judge one file; never raises for what is in it."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_bytes(path)
     except FileNotFoundError:
         return Look(problem="missing")
     except OSError as error:

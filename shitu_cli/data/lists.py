@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.errors import DataError
+from shitu_cli.reporting import counted
 from shitu_cli.workspace import atomic_write
 
 MAX_SHOWN = 50
@@ -210,7 +211,7 @@ def read_label_map(path: Path) -> dict[str, int]:
         else:
             names[name] = int(label)
     if problems:
-        raise DataError(f"{path}: {len(problems)} lines cannot be read", details=problems[:MAX_SHOWN])
+        raise DataError(f"{path}: {counted(len(problems), 'line')} cannot be read", details=problems[:MAX_SHOWN])
     return names
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from shitu_cli.data.lists import ImageList
 from shitu_cli.data.problems import KINDS, Problems
 from shitu_cli.data.split import Split, choose_kind, split_pictures
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.reporting import Reporter
+from shitu_cli.reporting import Reporter, counted
 
 UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", "too-large")
 
@@ -139,7 +140,7 @@ def prepare(
     """
     problems = Problems()
     rows, name = read_sources(sources, choices, problems)
-    reporter.info(f"read as {name}: {len(rows):,} labelled pictures below {rows.root}")
+    reporter.info(f"read as {name}: {counted(len(rows), 'labelled picture')} below {rows.root}")
     before = len(rows)
     rows = _check_lines(rows, problems, choices)
     looks = look_at_all(
@@ -160,7 +161,7 @@ def prepare(
         alike = find_alike(looks)
     if not len(rows):
         raise DataError(
-            f"none of the {before} pictures can be used",
+            f"none of the {before:,} pictures can be used",
             details=[f"{kind}: {f.count} x, first {f.examples[0][0]}" for kind, _, f in problems.ordered()],
             hint="is the image root right? --image-root names it",
         )
@@ -251,7 +252,8 @@ def _outside(root: Path, path: str) -> bool:
 def _similar_labels(rows: Rows, problems: Problems) -> None:
     folded: dict[str, str] = {}
     for label in sorted(set(rows.labels)):
-        other = folded.setdefault(" ".join(label.casefold().split()), label)
+        plain = unicodedata.normalize("NFKC", label).casefold()
+        other = folded.setdefault(" ".join(plain.split()), label)
         if other != label:
             problems.add("similar-labels", f"{other!r} and {label!r}")
 
@@ -315,7 +317,7 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
         own = ", ".join(sorted(set(rows.splits) - {""}))
         raise UsageError(
             f"--split {choices.split}: the source has a split of its own ({own})",
-            hint="leave out --split, or name the folder or list of the training pictures only",
+            hint="take that one with --split auto, or name the folder or list of the training pictures only",
         )
     where: dict[str, list[int]] = {}
     for number, split in enumerate(rows.splits):
@@ -326,12 +328,12 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
         gallery = sorted(where.get("gallery", [])) or train
         for unused in ("val", "test"):
             if unused in where:
-                problems.add("not-evaluated", unused, f"{len(where[unused])} pictures")
+                problems.add("not-evaluated", unused, counted(len(where[unused]), "picture"))
         return Split(train, query or gallery, gallery, "official", "query and gallery as the source has them")
     name = next(split for split in ("eval", "val", "test") if split in where)
     chosen = where[name]
     if name == "val" and "test" in where:
-        problems.add("not-evaluated", "test", f"{len(where['test'])} pictures")
+        problems.add("not-evaluated", "test", counted(len(where["test"]), "picture"))
     common = {rows.labels[n] for n in chosen} & {rows.labels[n] for n in train}
     if name != "eval" and len(common) * 2 > len({rows.labels[n] for n in chosen}):
         reason = f"queries from {name}, gallery = the training pictures, as their classes are the same"
@@ -362,7 +364,7 @@ def _check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: 
     asked = Counter(rows.labels[n] for n in split.query)
     for label in sorted(asked):
         if in_gallery[label] - (1 if itself else 0) < 1:
-            problems.add("absent-in-gallery", rows.display.get(label, label), f"{asked[label]} queries")
+            problems.add("absent-in-gallery", rows.display.get(label, label), counted(asked[label], "query", "queries"))
 
 
 def _natural(label: str) -> tuple[int, int, str]:

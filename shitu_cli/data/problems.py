@@ -37,6 +37,14 @@ KINDS: dict[str, Kind] = {
     "bad-box": Kind("error", "box is empty or outside its picture", "correct it, or --fix leaves it out"),
     "untrained": Kind("warning", "label -1 (of no class) in a training list", "it is left out of training"),
     "unlabelled": Kind("warning", "picture outside of any class folder", "move it into a class folder"),
+    "unread-list": Kind("warning", "list that is not read: classes are the folders", "see shitu prepare --formats"),
+    "beside-splits": Kind(
+        "warning", "pictures beside the folders of the splits", "move them into one of these: they are left out"
+    ),
+    "hidden": Kind("warning", "hidden: its name begins with a dot", "rename it to use it: it is left out"),
+    "no-pictures": Kind(
+        "warning", "folder without any picture", "put pictures into it: it is left out, and is no class"
+    ),
     "duplicate-line": Kind("warning", "same picture and label again", "the repeated line is left out"),
     "duplicate": Kind("warning", "identical files within a class", "keep one; --fix keeps the first"),
     "label-noise": Kind("warning", "identical or near-identical pictures in two classes", "correct the labels"),
@@ -53,12 +61,18 @@ KINDS: dict[str, Kind] = {
     "singleton": Kind("warning", "class with one picture to train on", "add pictures: one alone teaches little"),
     "few-for-sampler": Kind("warning", "class with fewer pictures than the sampler draws", "the sampler repeats them"),
     "absent-in-gallery": Kind("warning", "query class that the gallery lacks", "add gallery pictures of it"),
-    "similar-labels": Kind("warning", "label names that differ only by case or blanks", "one class or two? rename one"),
+    "similar-labels": Kind(
+        "warning",
+        "label names that differ only by case, blanks or the way letters are encoded",
+        "one class or two? rename one",
+    ),
     "odd-label": Kind("error", "label is no number while the others are", "correct it, or --fix leaves it out"),
     "imbalance": Kind("warning", "largest class has over 20 times the median's pictures", "ClassBalancedSampler helps"),
     "mixed-separators": Kind("warning", "lines of one list are separated differently", "use one separator"),
     "link-loop": Kind("warning", "link that leads back to a folder above", "it is not followed"),
+    "dead-link": Kind("warning", "link to what is not there", "correct or remove it: nothing is read through it"),
     "other-format": Kind("warning", "picture in a format that is not read", "convert it to JPEG or PNG"),
+    "heading": Kind("note", "heading or comment in a list", "it is passed over"),
     "encoding": Kind("note", "list is not UTF-8", "read as the encoding named"),
     "grey": Kind("note", "grey picture", "converted to RGB when read"),
     "alpha": Kind("note", "picture with transparency", "transparency is dropped when read"),

@@ -12,6 +12,7 @@ from shitu_cli.data.formats.base import Box, ReadOptions, is_image_name, walk_im
 from shitu_cli.data.formats.textlist import TEXT_LIST
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.reporting import counted
 
 
 @dataclass
@@ -81,7 +82,7 @@ def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
         for where, detail in cases.examples
     ]
     if bad:
-        raise DataError(f"{path}: {problems.count('error')} lines cannot be read", details=bad[:20])
+        raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
     for number in range(len(rows)):
         label = rows.labels[number]
         found.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label), rows.boxes.get(number))

@@ -18,6 +18,7 @@ import numpy as np
 from shitu_cli.config.schema import Component
 from shitu_cli.data.augment import AugMix, ColorJitter, RandAugment, RandomRotation
 from shitu_cli.errors import ConfigError
+from shitu_cli.reporting import counted
 
 Op = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 INTERPOLATION = {
@@ -383,7 +384,7 @@ def build_transforms(ops: Sequence[Component], where: str = "transform_ops") -> 
         except (TypeError, ValueError) as error:
             problems.append(f"{where}.{number}.{op.name}: {error}")
     if problems:
-        raise ConfigError(f"{where}: {len(problems)} operations cannot be made", details=problems)
+        raise ConfigError(f"{where}: {counted(len(problems), 'operation')} cannot be made", details=problems)
     return Transform(made)
 
 

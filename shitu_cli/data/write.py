@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 
 from shitu_cli.config.adapt import DataFacts, adapt_values
 from shitu_cli.config.patch import Change, patch_yaml
 from shitu_cli.data.lists import write_label_map, write_list
 from shitu_cli.data.prepare import Prepared
+from shitu_cli.data.remembered import path_in
 from shitu_cli.workspace import Workspace, atomic_write
 
 
@@ -22,7 +20,7 @@ def write_prepared(space: Workspace, made: Prepared, config_text: str, *, templa
     facts = DataFacts(
         class_num=made.class_num,
         train_images=len(made.train),
-        image_root=_image_root(space.root, made.image_root),
+        image_root=path_in(space.root, made.image_root),
         short_side=int(np.median([min(look.width, look.height) for look in made.looks])) if made.looks else 0,
         query_list="lists/query_list.txt" if made.query is not None else None,
         gallery_list="lists/gallery_list.txt" if made.gallery is not None else None,
@@ -41,11 +39,3 @@ def write_prepared(space: Workspace, made: Prepared, config_text: str, *, templa
         with atomic_write(space.config_path) as file:
             file.write(text.encode("utf-8"))
     return changes
-
-
-def _image_root(root: Path, images: Path) -> str:
-    """Relative while the pictures lie in the workspace, so that it can be moved as a whole."""
-    images = Path(os.path.abspath(images))
-    if images.is_relative_to(root):
-        return f"./{images.relative_to(root).as_posix()}" if images != root else "./"
-    return images.as_posix()

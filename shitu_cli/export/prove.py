@@ -28,8 +28,8 @@ def prove(
     """Run the model files of `folder` in all ways of this machine on `images` float32 [N, 3, H, W] in a new process.
 
     `features` [N, D] is what the trained network gives. Returns one row per way: difference, cosine, recall@1 within
-    the pictures of both, latency in ms, and the reason when it is refused. Raises ShituError when a file cannot be
-    run, or differs too much in float32.
+    the pictures of both (None when no two are of one class), latency in ms, and the reason when it is refused.
+    Raises ShituError when a file cannot be run, or differs too much in float32.
     """
     inputs = folder / ".proof.npz"
     np.savez(inputs, images=images, features=features, labels=labels)
@@ -55,8 +55,11 @@ def _refusal(row: Mapping[str, Any], max_recall_drop: float) -> str | None:
     cosine, difference = LIMITS[row["precision"]]
     if not (row["min_cosine"] >= cosine and row["difference"] <= difference):  # so that NaN is refused
         return f"smallest cosine {row['min_cosine']:.6f}, difference {row['difference']:.2g}"
-    drop = row["recall@1_trained"] - row["recall@1"]
-    if row["precision"] != FP32 and drop > max_recall_drop:
+    if row["precision"] == FP32:
+        return None
+    if row["recall@1"] is None:
+        return "no two pictures are of one class, so that what it costs in recall cannot be measured"
+    if row["recall@1_trained"] - row["recall@1"] > max_recall_drop:
         return (
             f"recall@1 among {row['pictures']} pictures falls from {row['recall@1_trained']:.4f} to "
             f"{row['recall@1']:.4f}, more than {max_recall_drop:g}"
@@ -78,7 +81,7 @@ def _main(folder: Path, inputs: Path) -> None:
     print(json.dumps(rows))  # noqa: T201
 
 
-def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[str, float | int | None]:
     from shitu_cli.retrieval.evaluate import normalized
 
     a, b = normalized(got), normalized(features)
@@ -92,11 +95,12 @@ def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[
     }
 
 
-def _recall(features: np.ndarray, labels: np.ndarray) -> float:
-    """Each picture among all others."""
+def _recall(features: np.ndarray, labels: np.ndarray) -> float | None:
+    """Each picture that has others of its class, among all others; None where there is none."""
     similarity = features @ features.T
     np.fill_diagonal(similarity, -np.inf)
-    return float((labels[similarity.argmax(axis=1)] == labels).mean())
+    asked = (labels[:, None] == labels).sum(axis=1) > 1
+    return float((labels[similarity.argmax(axis=1)] == labels)[asked].mean()) if asked.any() else None
 
 
 def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> list[dict[str, list[float]]]:

@@ -18,6 +18,7 @@ from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.lists import read_list
 from shitu_cli.errors import ConfigError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.export.deploy_config import PADDLEX_NAME, deploy_config
 from shitu_cli.export.onnx_model import write_onnx_model
@@ -149,7 +150,10 @@ def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str
 
 
 def _dataset(config: Config, base_dir: Path) -> DatasetConfig:
-    """The preprocessing of evaluation, over the first of its lists that is there, else over the training list."""
+    """The preprocessing of evaluation, over the first list that is there: query, gallery, or training list.
+
+    One with two pictures of a class goes before: recall among its pictures means something.
+    """
     loaders = config.DataLoader
     splits = [split for split in (loaders.query, loaders.gallery, loaders.train) if split is not None]
     if not splits:
@@ -157,10 +161,16 @@ def _dataset(config: Config, base_dir: Path) -> DatasetConfig:
             "the config has no DataLoader, so the preprocessing is not known", hint="shitu prepare ./data"
         )
     listed = [s for s in splits if resolve_path(base_dir, s.dataset.cls_label_path).is_file()]
-    lists = (listed or splits)[0].dataset
+    paired = (s for s in listed if _has_pairs(read_list(resolve_path(base_dir, s.dataset.cls_label_path)).labels))
+    lists = next(paired, (listed or splits)[0]).dataset
     return dataclasses.replace(
         splits[0].dataset, image_root=lists.image_root, cls_label_path=lists.cls_label_path, delimiter=lists.delimiter
     )
+
+
+def _has_pairs(labels: np.ndarray) -> bool:
+    labelled = labels[labels >= 0]
+    return len(np.unique(labelled)) < len(labelled)
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -212,7 +222,9 @@ def _pictures(
     """Real pictures of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
     dataset = RecDataset(dataset_config, base_dir)
     rng = np.random.default_rng(0)
-    order = rng.permutation(np.unique(dataset.labels[dataset.labels >= 0]))
+    classes, sizes = np.unique(dataset.labels[dataset.labels >= 0], return_counts=True)
+    shuffled = rng.permutation(len(classes))
+    order = classes[shuffled[np.argsort(sizes[shuffled] < 2, kind="stable")]]  # single pictures last: none to find
     chosen: list[int] = []
     per_class = max(4, -(-count // max(1, len(order))))
     for label in order:

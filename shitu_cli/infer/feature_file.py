@@ -48,7 +48,7 @@ def extract_to_file(
             work.compute(reporter)
             skipped = {n: why for block in work.done().values() for n, why in block.items()}
             if len(skipped) == len(pictures):
-                raise DataError(f"none of the {len(pictures)} pictures can be read", details=[*skipped.values()][:10])
+                raise DataError(f"none of the {len(pictures):,} pictures can be read", details=[*skipped.values()][:10])
             files = _write(out, _Rows(work, pictures, skipped))
             note_origin(out, extractor.fingerprint)
     except OSError as error:

@@ -204,7 +204,7 @@ def evaluate_lists(
     unanswerable = int((~ranking.answerable).sum())
     if unanswerable == len(sets[0]):
         raise DataError(
-            f"none of the {len(sets[0])} queries has a picture of its label in the gallery",
+            f"none of the {len(sets[0]):,} queries has a picture of its label in the gallery",
             hint=f"do {query.dataset.list_path} and {gallery.dataset.list_path} use the same labels?",
         )
     skipped = sorted({*query.skipped.values(), *gallery.skipped.values()})

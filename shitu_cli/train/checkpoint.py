@@ -37,7 +37,6 @@ from shitu_cli.workspace import atomic_write, atomic_write_text, sha256_of
 FORMAT = 1
 GENERATIONS = "checkpoints"
 LATEST, BEST = "latest", "best_model"
-EARLIER = "earlier"  # where new runs put what was there before
 _PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
 _GENERATION = re.compile(r"save_(\d{6,})_epoch_\d+_step_\d+")
 
@@ -86,7 +85,7 @@ def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, 
     # Best first: a run that is killed in between continues from before this save, and comes to it again.
     targets = [output / name for name in sorted(names, key=lambda name: name == LATEST)]
     state = checkpoint.state
-    number = max((_number(prefix) for prefix in _generations(folder, whole_only=False)), default=0) + 1
+    number = max((_number(prefix) for prefix in saves_in(folder, whole_only=False)), default=0) + 1
     prefix = folder / f"save_{number:06d}_epoch_{state.epoch}_step_{state.global_step}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,41 +95,15 @@ def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, 
             _copy_beside(prefix, target)
     except (EnvironmentProblem, OSError) as problem:
         _discard(prefix, targets)
-        raise _refused(problem) from None
+        raise _refused(problem, prefix) from None
     try:
         for target in targets:
             _switch(target)
         _sync_directory(output)
     except OSError as problem:
-        raise _refused(problem) from None
+        raise _refused(problem, prefix) from None
     _prune(folder, keep)
     return prefix
-
-
-def set_aside(output: Path) -> Path | None:
-    """Move what an earlier run has left into `<output>/earlier/<n>/`; None when there is nothing."""
-    parts = [_part(output / name, part) for name in (LATEST, BEST) for part in _PARTS]
-    there = [path for path in parts if path.exists()]
-    if not there:
-        return None
-    number = 1 + max((int(p.name) for p in (output / EARLIER).glob("*") if p.name.isdigit()), default=0)
-    folder = output / EARLIER / f"{number:03d}"
-    try:
-        folder.mkdir(parents=True)
-        for path in [*there, output / GENERATIONS]:
-            if path.exists():
-                os.replace(path, folder / path.name)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot move the earlier run to {folder}: {error.strerror}") from None
-    return folder
-
-
-def bring_back(folder: Path, output: Path) -> None:
-    """Undo `set_aside`: the run that was to follow has saved nothing."""
-    shutil.rmtree(output / GENERATIONS, ignore_errors=True)
-    for path in folder.iterdir():
-        os.replace(path, output / path.name)
-    folder.rmdir()
 
 
 def load_checkpoint(prefix: Path) -> Checkpoint:
@@ -141,13 +114,13 @@ def load_checkpoint(prefix: Path) -> Checkpoint:
     problems = _problems(prefix)
     if not problems:
         return _read(prefix)
-    candidates = [g for g in _generations(prefix.parent / GENERATIONS) if prefix.name in _header(g).get("names", [])]
+    candidates = [g for g in saves_in(prefix.parent / GENERATIONS) if prefix.name in _header(g).get("names", [])]
     for candidate in sorted(candidates, key=_number, reverse=True):
         if not _problems(candidate):
             checkpoint = _read(candidate)
             checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {candidate}, which is whole")
             return checkpoint
-    if not any(prefix.with_name(f"{prefix.name}.{part}").exists() for part in _PARTS):
+    if not parts_of(prefix):
         raise UsageError(f"no checkpoint at {prefix}.*", hint="start a new run: shitu train")
     raise DataError(
         f"the checkpoint {prefix}.* cannot be continued",
@@ -158,8 +131,29 @@ def load_checkpoint(prefix: Path) -> Checkpoint:
 
 def has_checkpoint(prefix: Path) -> bool:
     """Whether `load_checkpoint` would find anything to try."""
-    named = any(_part(prefix, part).exists() for part in _PARTS)
-    return named or bool(_generations(prefix.parent / GENERATIONS))
+    return bool(parts_of(prefix)) or bool(saves_in(prefix.parent / GENERATIONS))
+
+
+def is_whole(prefix: Path) -> bool:
+    """Whether the files of this prefix are one undamaged checkpoint."""
+    return not _problems(prefix)
+
+
+def parts_of(prefix: Path) -> list[Path]:
+    """The files of a checkpoint that are there."""
+    return [path for path in (_part(prefix, part) for part in _PARTS) if path.exists()]
+
+
+def saves_in(folder: Path, *, whole_only: bool = True) -> list[Path]:
+    """Prefixes of the saves in the folder (with a `.pdstates` unless told otherwise), oldest first."""
+    if not folder.is_dir():
+        return []
+    found = {
+        path.with_suffix("")
+        for path in folder.iterdir()
+        if _GENERATION.fullmatch(path.stem) and not path.is_dir() and (path.suffix == ".pdstates" or not whole_only)
+    }
+    return sorted(found, key=_number)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,18 +243,6 @@ def _read(prefix: Path) -> Checkpoint:
     )
 
 
-def _generations(folder: Path, *, whole_only: bool = True) -> list[Path]:
-    """Prefixes of the saves in the folder (with a `.pdstates` unless told otherwise), oldest first."""
-    if not folder.is_dir():
-        return []
-    found = {
-        path.with_suffix("")
-        for path in folder.iterdir()
-        if _GENERATION.fullmatch(path.stem) and not path.is_dir() and (path.suffix == ".pdstates" or not whole_only)
-    }
-    return sorted(found, key=_number)
-
-
 def _number(prefix: Path) -> int:
     match = _GENERATION.fullmatch(prefix.name)
     assert match is not None
@@ -321,11 +303,11 @@ def _discard(generation: Path, targets: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _refused(problem: EnvironmentProblem | OSError) -> EnvironmentProblem:
+def _refused(problem: EnvironmentProblem | OSError, prefix: Path) -> EnvironmentProblem:
     if isinstance(problem, EnvironmentProblem):
         text = problem.message
     else:
-        text = f"cannot write {problem.filename or 'the checkpoint'}: {problem.strerror}"
+        text = f"cannot write the checkpoint {problem.filename or prefix}: {problem.strerror}"
     hint = "free some space or choose another Global.output_dir; the previous checkpoint is whole: shitu train --resume"
     return EnvironmentProblem(text, hint=hint)
 
@@ -342,7 +324,7 @@ def _sync_directory(folder: Path) -> None:
 
 def _prune(folder: Path, keep: int) -> None:
     """Drop what is neither among the newest `keep` saves nor the newest one behind a name, and torn saves."""
-    whole = _generations(folder)
+    whole = saves_in(folder)
     kept = set(whole[-max(1, keep) :])
     newest_of: dict[str, Path] = {}
     for generation in whole:

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from shitu_cli.errors import EnvironmentProblem, ShituError, TrainingError, UsageError
 from shitu_cli.model.runtime import available_cores
@@ -110,13 +111,13 @@ def launch(
         os.environ.setdefault(DEVICE, names[0])
         return False
     if nnodes == 1:
-        _run(names, alone(len(names)), output)
+        _run(names, alone(len(names)), output, tell)
         return True
     tell(f"machine {node_rank} of {nnodes}: waiting for the others at {master} ...")
     machines = meet(len(names), nnodes=nnodes, node_rank=node_rank, master=master)
     tell(f"all machines are here: {len(names)} of {machines.world} processes run on this one, from {machines.first} on")
     try:
-        _run(names, machines, output)
+        _run(names, machines, output, tell)
         machines.tell("done")
     except ShituError as error:
         machines.tell("failed", machine=node_rank, text=error.message, code=error.exit_code)
@@ -180,7 +181,7 @@ def _exit_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="shitu-parent-watch").start()
 
 
-def _run(devices: Sequence[str], machines: Machines, output: Path) -> None:
+def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callable[[str], None]) -> None:
     """Start all processes of this machine, forward signals, and wait until all have ended or one has failed."""
     command = [sys.executable, "-m", "shitu_cli", *sys.argv[1:]]
     running: list[subprocess.Popen[bytes]] = []
@@ -194,7 +195,8 @@ def _run(devices: Sequence[str], machines: Machines, output: Path) -> None:
                 if rank == machines.first + 1:
                     time.sleep(0.3)
                 sink = files.enter_context(_log(output, rank).open("wb")) if rank else None
-                running.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=sink))
+                with _ctrl_c_waits():
+                    running.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=sink))
             failure = _wait(running, machines, stop)
             codes = [process.poll() for process in running]
     except OSError as error:
@@ -205,7 +207,22 @@ def _run(devices: Sequence[str], machines: Machines, output: Path) -> None:
             signal.signal(number, handler)
     if failure is not None:
         _raise_elsewhere(*failure)
-    _raise_failure(codes, machines.first, output, bool(stop))
+    if stop:
+        _leave_stopped(codes[0], tell)
+    _raise_failure(codes, machines.first, output)
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hold Ctrl-C back, here for a moment and in what is started until it asks for it (see __main__.py)."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _wait(
@@ -262,10 +279,14 @@ def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def _raise_failure(codes: Sequence[int | None], first: int, output: Path, stopped: bool) -> None:
+def _leave_stopped(code: int | None, tell: Callable[[str], None]) -> NoReturn:
+    if code != INTERRUPTED:  # it ended before it could say so
+        tell("stopped by Ctrl-C")
+    sys.exit(INTERRUPTED)
+
+
+def _raise_failure(codes: Sequence[int | None], first: int, output: Path) -> None:
     """Raise for the process whose end is the cause, not for those it took along; None is one that had to be ended."""
-    if stopped:
-        sys.exit(INTERRUPTED)
     failed = [(rank, code) for rank, code in enumerate(codes, first) if code and code != INTERRUPTED]
     if not failed:
         if INTERRUPTED in codes:

@@ -48,6 +48,17 @@ _HARMLESS = (
 _FATAL = ("Arch.", "Optimizer.name", "Loss", "EMA")
 _ROUNDING = ("Arch.head.args.shard",)  # in spite of that: the same tensors, divided differently while they train
 
+_WRITTEN = (
+    ("DataLoader.train", "DataLoader.Train"),
+    ("DataLoader.query", "DataLoader.Eval.Query"),
+    ("DataLoader.gallery", "DataLoader.Eval.Gallery"),
+    ("Arch.backbone", "Arch.Backbone"),
+    ("Arch.stop_layer", "Arch.BackboneStopLayer.name"),
+    ("Arch.neck", "Arch.Neck"),
+    ("Arch.head.", "Arch.Head."),
+    ("Loss.", "Loss.Train."),
+)
+
 
 @dataclass
 class Comparison:
@@ -116,7 +127,7 @@ def require_same_everywhere(run: Mapping[str, Any], ranks: Ranks) -> None:
         differences = [f"{key}: {first[key]} and {other[key]}" for key in keys[:-1] if first[key] != other[key]]
         mine, theirs = first["config"], other["config"]
         differences += [
-            f"{key}: {mine.get(key)!r} and {theirs.get(key)!r}"
+            f"{as_written(key)}: {mine.get(key)!r} and {theirs.get(key)!r}"
             for key in sorted({*mine, *theirs})
             if mine.get(key) != theirs.get(key) and not key.startswith(_HARMLESS)
         ]
@@ -143,9 +154,16 @@ def _compare_config(saved: Mapping[str, Any], now: Mapping[str, Any], result: Co
         before, after = saved.get(key), now.get(key)
         if before == after or key.startswith(_HARMLESS):
             continue
-        text = f"{key}: {before!r} then, {after!r} now"
+        text = f"{as_written(key)}: {before!r} then, {after!r} now"
         fatal = key.startswith(_FATAL) and key not in _ROUNDING
         (result.refused if fatal else result.listed).append(text)
+
+
+def as_written(key: str) -> str:
+    """A dotted key of the typed config as the YAML file and `-o` have it: Optimizer.lr.args.x is Optimizer.lr.x."""
+    for typed, written in _WRITTEN:
+        key = key.replace(typed, written, 1) if key.startswith(typed) else key
+    return ".".join(part for part in key.split(".") if part != "args")
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shitu_cli.train.checkpoint import EARLIER, LATEST, read_header
+from shitu_cli.train.checkpoint import LATEST, read_header
+from shitu_cli.workspace import EARLIER, earlier_models
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class RunHistory:
 
 def read_histories(output: Path) -> list[RunHistory]:
     """The runs below `output` that have saved anything, oldest first; checkpoints of others are passed over."""
-    earlier = [path for path in (output / EARLIER).glob("*") if path.name.isdigit()]
-    folders = [*sorted(earlier, key=lambda path: int(path.name)), output]
+    folders = [*earlier_models(output), output]
     found = [_read(folder, "" if folder == output else f"{EARLIER}/{folder.name}") for folder in folders]
     return [history for history in found if history is not None]
 

@@ -32,7 +32,7 @@ class Ranks(Group):
 
     @contextmanager
     def backward_pass(self) -> Iterator[None]:
-        """Around a backward pass with collectives in it: Paddle makes an OSError of its own of what is raised there."""
+        """Around a backward pass with collectives: Paddle's engine makes an OSError of whatever is raised in it."""
         try:
             yield
         except OSError as error:

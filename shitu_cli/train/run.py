@@ -10,7 +10,7 @@ from shitu_cli.config.dump import dump_config
 from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
-from shitu_cli.reporting import Reporter
+from shitu_cli.reporting import Reporter, counted
 from shitu_cli.retrieval.features import Processes
 from shitu_cli.train.checkpoint import LATEST, has_checkpoint, load_checkpoint
 from shitu_cli.train.fingerprint import compare_runs, refuse
@@ -71,7 +71,8 @@ def run_training(
             if ranks.is_main:
                 atomic_write_text(output / "config.yaml", dump_config(config))
             if resume and trainer.state.epoch >= config.Global.epochs and not trainer.state.evaluation_due:
-                text = f"nothing to do: {trainer.state.epoch} epochs are done, {config.Global.epochs} wanted"
+                done = trainer.state.epoch
+                text = f"nothing to do: {counted(done, 'epoch is', 'epochs are')} done, {config.Global.epochs} wanted"
                 reporter.warn(f"{text} (--epochs sets more)")
             result = trainer.run()
             log.line(f"{'interrupted' if result.interrupted else 'finished'} after epoch {result.epochs_done}")
@@ -112,8 +113,8 @@ def _header(training: Training, device: str) -> list[str]:
     losses = " + ".join(item.name for item in config.Loss)
     batch = f"{training.batch_size}" + (f" x {ranks.world} processes" if ranks.world > 1 else "")
     return [
-        f"{len(training.dataset):,} images of {training.dataset.class_num:,} classes in batches of {batch}: "
-        f"{training.steps_per_epoch} per epoch, {config.Global.epochs} epochs",
+        f"{counted(len(training.dataset), 'image')} of {counted(training.dataset.class_num, 'class', 'classes')} "
+        f"in batches of {batch}: {training.steps_per_epoch:,} per epoch, {counted(config.Global.epochs, 'epoch')}",
         f"{' → '.join(parts)}, {losses}, {parameters / 1e6:.2f} M parameters, on {device}",
         *([training.shards.reason] if training.shards.reason else []),
         f"log: {training.output / 'train.log'}",

@@ -123,12 +123,6 @@ def build_schedule(component: Component, *, epochs: int, steps_per_epoch: int) -
             f"Optimizer.lr.name: got {component.name}, expected one of {', '.join(sorted(SCHEDULES))}",
             hint="set Optimizer.lr.name in shitu.yaml, for example to Cosine",
         )
-    texts = [key for key, value in component.args.items() if isinstance(value, str) and not key.endswith("mode")]
-    if texts:
-        raise ConfigError(
-            f"Optimizer.lr.{texts[0]}: got {component.args[texts[0]]!r}, expected a number such as 0.01",
-            details=[f"Optimizer.lr.{key}: got {component.args[key]!r}, expected a number" for key in texts[1:]],
-        )
     try:
         return builder(epochs=epochs, steps_per_epoch=steps_per_epoch, **component.args)
     except TypeError as error:

@@ -19,6 +19,7 @@ from shitu_cli.errors import ConfigError, DataError, UsageError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import build_loss
 from shitu_cli.model.weights import load_weights
+from shitu_cli.train.checkpoint import LATEST
 from shitu_cli.train.ema import ExponentialMovingAverage
 from shitu_cli.train.fingerprint import describe_run, require_same_everywhere
 from shitu_cli.train.optimizer import OptimizerStep, build_optimizer, trainable_parameters
@@ -71,7 +72,7 @@ def build_training(
     seed = config.Global.seed or 0
     seed_everything(seed)
     dataset = RecDataset(split.dataset, base_dir, keep_bytes=spare_memory() // ranks.world)
-    check_labels(config, dataset.labels, list_path)
+    check_labels(config, dataset.labels, list_path, resuming=resuming)
     sampler = build_sampler(
         split.sampler, dataset.labels, seed=seed, rank=ranks.rank, world=ranks.world, ids=dataset.ids
     )
@@ -141,8 +142,8 @@ def _build_network(
     return model, loss, shards
 
 
-def check_labels(config: Config, labels: np.ndarray, list_path: Path) -> None:
-    """Compare the class counts written in the config with the labels of the training list."""
+def check_labels(config: Config, labels: np.ndarray, list_path: Path, *, resuming: bool = False) -> None:
+    """Compare the class counts of the config, when `resuming` the run's own, with the labels of the training list."""
     labels = np.asarray(labels)
     if labels.size == 0:
         raise DataError(f"{list_path}: no images", hint="prepare the data again: shitu prepare ./data")
@@ -160,6 +161,12 @@ def check_labels(config: Config, labels: np.ndarray, list_path: Path) -> None:
     if config.Arch.head is not None:
         counts.insert(0, ("Arch.Head.class_num", config.Arch.head.args.get("class_num")))
     wrong = [(key, count) for key, count in counts if count is not None and count != needed]
+    if wrong and resuming:
+        raise UsageError(
+            f"the run to resume has {wrong[0][1]} classes, {list_path.name} has {needed} now: its head does not fit",
+            hint="a new run can take over all but the head: shitu train --init-from "
+            f"{Path(config.Global.output_dir) / LATEST}   (or start from nothing: shitu train)",
+        )
     if wrong:
         fix = " ".join(f"-o {key}={needed}" for key, _ in wrong)
         raise ConfigError(

@@ -52,11 +52,12 @@ class Stopping:
             # Not an exception: raised inside Paddle it would come out as something else. Saves are whole or not.
             self._reporter.warn("stopped at once; what was saved is whole: shitu train --resume")
             os._exit(130)
-        self.asked = True
+        again, self.asked = self.asked, True  # what started several processes passes Ctrl-C on as SIGTERM
         if self._interruptible:
             self._interruptible = False
             raise _Interrupted
-        self._reporter.info("stopping after this step ...")
+        if not again:
+            self._reporter.info("stopping after this step ...")
 
     def check(self) -> None:
         """Raise StopNow on all ranks when one of them was asked to stop."""

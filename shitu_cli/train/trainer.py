@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,31 @@ import paddle
 
 from shitu_cli.data.batch import Batch
 from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError
-from shitu_cli.reporting import Bar, Reporter
+from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.retrieval.features import Processes
-from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, bring_back, save_checkpoint, set_aside
+from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
+from shitu_cli.train.earlier import bring_back, drop_copies, drop_models, set_aside
 from shitu_cli.train.input import to_tensor
 from shitu_cli.train.log import RunLog, format_bytes, format_seconds, peak_memory_bytes
 from shitu_cli.train.setup import Training
 from shitu_cli.train.state import LoopState, Progress, capture_rng, restore_rng
 from shitu_cli.train.stopping import StopNow, Stopping
+from shitu_cli.workspace import bytes_in, earlier_models
 
 Evaluate = Callable[[paddle.nn.Layer, Processes], Mapping[str, float]]
 
 
 @dataclass
 class TrainOptions:
-    """`score` names the metric that decides about best_model; `save_every_steps` adds saves inside an epoch."""
+    """`score` names the metric that decides about best_model; `save_every_steps` adds saves inside an epoch.
+
+    `keep` counts saves, `keep_earlier` models of earlier runs (None: all).
+    """
 
     score: str = "recall@1"
     save_every_steps: int | None = None
     keep: int = 1
+    keep_earlier: int | None = None
 
 
 @dataclass
@@ -70,6 +77,7 @@ class Trainer:
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
         self._saved_at = -1
+        self._skipped = 0  # pictures left out that were told of
         self._new_run = True
         self._amp, self._scaler = _mixed_precision(training)
 
@@ -236,6 +244,7 @@ class Trainer:
         state = self.state
         averages = state.progress.averages()
         state.epoch_losses.append(averages["loss"])
+        self._tell_skipped()
         self.training.optimizer.schedule.on_result(averages["loss"], "min", state.schedule)
         self._log.record("epoch", epoch=state.epoch + 1, seconds=round(state.progress.seconds, 3), **averages)
         state.epoch, state.step_in_epoch, state.progress = state.epoch + 1, 0, Progress()
@@ -254,6 +263,15 @@ class Trainer:
         better = self._evaluate_if_due()
         if names or better:
             self._save([LATEST, BEST] if better else names)
+
+    def _tell_skipped(self) -> None:
+        """Pictures that `on_error: skip` leaves out are never left out in silence."""
+        reasons = list(self.training.loader.skipped.values())[self._skipped :]
+        if reasons:
+            self._skipped += len(reasons)
+            text = f"left out as they cannot be read: {counted(len(reasons), 'picture')}, such as {reasons[0]}"
+            self._log.line(text)
+            self._reporter.warn(text)
 
     def _evaluate_if_due(self) -> bool:
         """Evaluate when the state says so; whether the score is the best so far."""
@@ -337,9 +355,28 @@ class Trainer:
             raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
         self._new_run = False
         if folder is not None:
-            text = f"the model of the run before is kept in {folder}"
-            self._log.line(text)
-            self._reporter.info(text)
+            self._tidy(folder)
+
+    def _tidy(self, folder: Path) -> None:
+        """Say where the model of the run before is, and what all of them take; remove what the user wants gone."""
+        output, keep = self.training.output, self._options.keep_earlier
+        try:
+            drop_copies(folder)
+            gone = [] if keep is None else drop_models(output, keep)
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot tidy {folder.parent}: {error.strerror}") from None
+        there = earlier_models(output)
+        lines = [f"the model of the run before is kept in {folder}"] if folder in there else []
+        if gone:
+            lines.append(f"removed, as --keep-earlier {keep} asks: {', '.join(str(path) for path in gone)}")
+        if keep is None and len(there) > 1:
+            taken = format_bytes(sum(bytes_in(path) for path in there))
+            lines.append(
+                f"{len(there)} earlier models take {taken}; --keep-earlier 1 would keep only the newest of them"
+            )
+        for line in lines:
+            self._log.line(line)
+            self._reporter.info(line)
 
 
 def _like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:

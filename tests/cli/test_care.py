@@ -151,6 +151,34 @@ def test_a_new_run_keeps_the_model_of_the_one_before(tmp_path: Path, make_images
     assert (tmp_path / "output/best_model.pdparams").read_bytes() != before
     values = json.loads(shitu("evaluate", "--model", "output/earlier/001/best_model", "--json", cwd=tmp_path).stdout)
     assert values["metrics"]["recall@1"] >= 0
+    assert "1 earlier model in output/earlier (" in shitu(cwd=tmp_path).stdout
+    done = shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
+    assert "2 earlier models take" in done.stdout and "trained 1 epoch in" in done.stdout
+    done = shitu("train", *SMALL, "--epochs", "1", "--keep-earlier", "1", cwd=tmp_path)
+    gone = ", ".join(str(tmp_path / "output/earlier" / name) for name in ("001", "002"))
+    assert f"removed, as --keep-earlier 1 asks: {gone}" in done.stdout
+    assert [path.name for path in (tmp_path / "output/earlier").iterdir()] == ["003"]
+
+
+def test_a_resume_with_other_classes_says_the_way_out(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", cwd=tmp_path)
+    shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
+    make_images(tmp_path / "data", classes=4)
+    shitu("prepare", "data", cwd=tmp_path)
+    says = ("the run to resume has 3 classes, train_list.txt has 4 now", "--init-from output/latest")
+    fails("train", "--resume", "--epochs", "2", cwd=tmp_path, code=2, says=says)
+    shitu("train", *SMALL, "--epochs", "1", "--init-from", "output/latest", cwd=tmp_path)
+
+
+def test_pictures_left_out_of_training_are_told(tmp_path: Path, make_images: MakeImages) -> None:
+    made = make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", "--split", "none", cwd=tmp_path)
+    made["class_001"][2].write_bytes(b"")
+    skipping = ("-o", "DataLoader.Train.dataset.on_error=skip", "--batch-size", "12")
+    done = shitu("train", *SMALL, *skipping, "--epochs", "2", cwd=tmp_path)
+    assert done.stderr.count("left out as they cannot be read: 1 picture, such as ") == 1
+    assert "class_001/002.jpg: the file is empty" in done.stderr
 
 
 def test_resume_keeps_the_options_of_the_run(tmp_path: Path, make_images: MakeImages) -> None:
@@ -162,8 +190,12 @@ def test_resume_keeps_the_options_of_the_run(tmp_path: Path, make_images: MakeIm
     assert [line for line in done.stderr.splitlines() if "changed since" in line] == [
         "warning: changed since: Global.epochs: 2 then, 3 now"
     ]
+    options = ("--lr", "0.02", "-o", "Loss.Train.CELoss.epsilon=0.1", "-o", "DataLoader.Train.sampler.shuffle=False")
+    says = ("changed since: Optimizer.lr.learning_rate: 0.01 then, 0.02 now", "DataLoader.Train.sampler.shuffle: True")
+    done = shitu("train", "--resume", "--epochs", "4", *options, cwd=tmp_path)
+    assert all(text in done.stderr for text in says), done.stderr
     again = shitu("train", "--resume", cwd=tmp_path)
-    assert "nothing to do: 3 epochs are done, 3 wanted" in again.stderr
+    assert "nothing to do: 4 epochs are done, 4 wanted" in again.stderr
 
 
 def test_another_data_set_is_numbered_anew(tmp_path: Path, make_images: MakeImages) -> None:

@@ -89,7 +89,10 @@ def test_one_picture_is_one_picture(space: Path) -> None:
         ("Optimizer.lr.learning_rate=0;1", "Optimizer.lr.learning_rate: got '0;1', expected a number"),
         ("Arch.Head.scale=-16", "Arch.Head.scale: got -16"),
         ("DataLoader.Train.dataset.transform_ops.0.DecodeImage.to_rgb=Ture", "are true or false"),
-        ("DataLoader.Train.dataset.transform_ops.1.RandCropImage.size=0", "expected 1 pixel or more"),
+        (
+            "DataLoader.Train.dataset.transform_ops.1.RandCropImage.size=0",
+            "got 0, expected a whole number of at least 1",
+        ),
     ],
 )
 def test_impossible_values_are_refused(space: Path, override: str, says: str) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from shitu_cli.config import components, schema
 from shitu_cli.config.dump import dump_config
 from shitu_cli.config.load import load_config, parse_arch, resolve_path, resolve_pretrained
+from shitu_cli.config.ranges import RANGES
 from shitu_cli.errors import ConfigError
 from shitu_cli.templates import list_templates, read_template
 
@@ -65,7 +67,7 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
         "name: BNNek": "Arch.Neck: got 'BNNek', expected one of the 6 necks known (did you mean BNNeck?)",
         "epsilom: 0.1": "Loss.Train.0.CELoss.epsilom: unknown key (did you mean epsilon?)",
         "- TimmAutoAugment:": "TimmAutoAugment: PaddleClas has this transform, it is not supported here",
-        "class_num: 0": "Arch.Head.class_num: got 0, expected a number of at least 1",
+        "class_num: 0": "Arch.Head.class_num: got 0, expected a whole number of at least 1",
     }
     for start, message in expected.items():
         number = next(n for n, line in enumerate(lines, 1) if line.strip().startswith(start))
@@ -151,3 +153,57 @@ def test_published_weights_count_from_the_workspace(value: str, tmp_path: Path) 
     config = resolve_pretrained(load_config(path, [f"Arch.Backbone.pretrained={value}"]), tmp_path / "space")
     expected = {"weights/best": str(tmp_path / "space/weights/best"), "True": True, "False": False}
     assert config.Arch.backbone.args["pretrained"] == expected.get(value, value)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("Optimizer.momentum=9", "got 9, expected a number of at least 0 and below 1"),
+        ("Optimizer.momentum=high", "got 'high', expected a number"),
+        ("Optimizer.lr.learning_rate=-0.1", "got -0.1, expected a number of at least 0"),
+        ("Optimizer.lr.learning_rate=.nan", "got nan, expected a number of at least 0"),
+        ("Optimizer.regularizer.coeff=-1", "expected a number from 0 to 1"),
+        ("Optimizer.clip_norm=-1", "expected a number of at least 0"),
+        ("Global.epochs=0", "expected a whole number of at least 1"),
+        ("Global.seed=-1", "expected a whole number of at least 0"),
+        ("EMA.decay=1", "expected a number of at least 0 and below 1"),
+        ("AMP.scale_loss=0", "expected a number above 0"),
+        ("Loss.Train.CELoss.weight=-1", "expected a number of at least 0"),
+        ("Loss.Train.CELoss.epsilon=1", "expected a number of at least 0 and below 1"),
+        ("Arch.Head.class_num=2.5", "got 2.5, expected a whole number of at least 1"),
+        ("DataLoader.Train.sampler.batch_size=0", "expected a whole number of at least 1"),
+        ("DataLoader.Train.loader.num_workers=-1", "expected a whole number of at least 0"),
+        ("DataLoader.Train.dataset.transform_ops.RandCropImage.scale=[0.3, 1.5]", "two numbers above 0 and at most 1"),
+        ("DataLoader.Train.dataset.transform_ops.RandCropImage.scale=[0.5, 0.3]", "the smaller first"),
+        ("DataLoader.Train.dataset.transform_ops.RandomRotation.prob=1.5", "expected a number from 0 to 1"),
+        ("Metric.Eval.Recallk.topk=[1, 0]", "expected a whole number of at least 1, or a list of such"),
+    ],
+)
+def test_numbers_outside_their_range(tmp_path: Path, override: str, says: str) -> None:
+    path = write(tmp_path, read_template("quick"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [override])
+    key = override.partition("=")[0]
+    assert len(caught.value.details) == 1
+    assert caught.value.details[0].startswith(f"-o {key}: got ") and says in caught.value.details[0]
+
+
+def test_every_range_is_of_an_argument_that_exists() -> None:
+    blocks = {name: cls for name, cls in vars(schema).items() if dataclasses.is_dataclass(cls)}
+    for kind, table in RANGES.items():
+        if kind in blocks:
+            known = {field.name for field in dataclasses.fields(blocks[kind])}
+        else:
+            specs = components.SPECS[kind]
+            known = {argument for arguments in specs.values() for argument in arguments}
+            known |= {f"{name}.{argument}" for name, arguments in specs.items() for argument in arguments}
+        assert not table.keys() - known, kind
+
+
+def test_an_override_of_a_block_takes_the_blame_for_what_is_in_it(tmp_path: Path) -> None:
+    path = write(tmp_path, read_template("quick"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["Optimizer.lr={name: Cosine, learning_rate: -1}"])
+    assert caught.value.details == [
+        "-o Optimizer.lr: Optimizer.lr.learning_rate: got -1, expected a number of at least 0"
+    ]

@@ -11,8 +11,10 @@ import pytest
 
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.train import checkpoint as checkpoints
-from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, bring_back, load_checkpoint, save_checkpoint, set_aside
+from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint, saves_in
+from shitu_cli.train.earlier import bring_back, drop_copies, drop_models, set_aside
 from shitu_cli.train.state import LoopState
+from shitu_cli.workspace import earlier_models
 
 PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
 
@@ -137,3 +139,32 @@ def test_an_earlier_run_comes_back_whole(tmp_path: Path) -> None:
     (tmp_path / "checkpoints/save_000002_epoch_1_step_1.pdparams").write_text("half")
     bring_back(folder, tmp_path)
     assert {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_earlier_models_hold_every_save_once(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, [LATEST, BEST], made(1), keep=3)
+    save_checkpoint(tmp_path, [LATEST], made(2), keep=3)
+    save_checkpoint(tmp_path, [LATEST], made(3), keep=3)
+    folder = set_aside(tmp_path)
+    assert folder is not None and len(saves_in(folder / "checkpoints")) == 3
+    drop_copies(folder)
+    assert [load_checkpoint(folder / name).state.epoch for name in (BEST, LATEST)] == [1, 3]
+    assert [load_checkpoint(save).state.epoch for save in saves_in(folder / "checkpoints")] == [2]
+
+
+def test_a_save_whose_visible_copy_is_damaged_stays(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, [LATEST], made(1))
+    folder = set_aside(tmp_path)
+    assert folder is not None
+    (folder / "latest.pdparams").write_bytes(b"damaged")
+    drop_copies(folder)
+    assert load_checkpoint(folder / LATEST).state.epoch == 1
+
+
+def test_only_so_many_earlier_models_are_kept(tmp_path: Path) -> None:
+    for epoch in range(1, 5):
+        save_checkpoint(tmp_path, [LATEST], made(epoch))
+        set_aside(tmp_path)
+    assert [path.name for path in drop_models(tmp_path, 2)] == ["001", "002"]
+    assert [load_checkpoint(path / LATEST).state.epoch for path in earlier_models(tmp_path)] == [3, 4]
+    assert not drop_models(tmp_path, 2) and len(drop_models(tmp_path, 0)) == 2

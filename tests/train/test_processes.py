@@ -168,3 +168,28 @@ def test_a_signal_during_evaluation_stops_all_together(workspace: Path) -> None:
     assert time.monotonic() - start < 15
     assert run.returncode == 130, output
     assert "everything is saved" in output and "--resume" in output
+
+
+@pytest.mark.parametrize("started", [0.1, 0.4, 1.0, None])
+def test_ctrl_c_twice_stops_all_at_once(workspace: Path, started: float | None) -> None:
+    """As a terminal sends it, to all; at any moment, even while they load (None: in the middle of training)."""
+    command = [sys.executable, "-m", "shitu_cli", "train", *PLAIN, "--epochs", "1000", "--devices", "cpu:2"]
+    run = subprocess.Popen(
+        command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    log = workspace / "output/train.log"
+    if started is not None:
+        time.sleep(started)
+    while started is None and not (log.exists() and "saved latest" in log.read_text()):
+        assert run.poll() is None
+        time.sleep(0.1)
+    children = children_of(run.pid)
+    for _ in range(2):
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGINT)
+        time.sleep(0.2)
+    text, _ = run.communicate(timeout=60)
+    assert run.returncode == 130 and "Traceback" not in text and "KeyboardInterrupt" not in text, text
+    assert all_end(children)
+    if started is None:
+        assert load_checkpoint(workspace / "output/latest").state.epoch >= 1

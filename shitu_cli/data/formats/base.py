@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
@@ -106,30 +106,60 @@ def is_image_name(name: str) -> bool:
 
 
 def walk_images(root: Path, problems: Problems) -> Iterator[str]:
-    """Paths of files with a picture's name below `root`, sorted, with forward slashes; links are followed once."""
-    seen: set[str] = set()
+    """Paths of files with a picture's name below `root`, sorted, with forward slashes.
 
-    def visit(folder: str, prefix: str) -> Iterator[str]:
+    Links are followed unless they lead back to a folder above. Folders without any picture are reported, the uppermost
+    of each.
+    """
+    above: set[str] = set()
+
+    def visit(folder: str, prefix: str) -> Generator[str, None, bool]:
+        """Whether it held any picture."""
         real = os.path.realpath(folder)
-        if real in seen:
+        if real in above:
             problems.add("link-loop", folder, f"leads to {real}")
-            return
-        seen.add(real)
+            return True  # as far as one can tell
+        above.add(real)
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
+        found, empty = False, []
         for entry in ordered:
             if entry.name.startswith(".") or entry.name in _SKIPPED_DIRS:
+                if _is_hidden_picture(entry):
+                    problems.add("hidden", entry.path)
                 continue
             if entry.is_dir():
-                yield from visit(entry.path, f"{prefix}{entry.name}/")
+                if (yield from visit(entry.path, f"{prefix}{entry.name}/")):
+                    found = True
+                else:
+                    empty.append(entry.path)
             elif is_image_name(entry.name):
+                found = True
                 yield prefix + entry.name
             elif os.path.splitext(entry.name)[1].lower() in _OTHER_PICTURES:
                 problems.add("other-format", entry.path)
-        if os.path.islink(folder):
-            seen.discard(real)
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                problems.add("dead-link", entry.path, f"leads to {os.readlink(entry.path)}")
+        above.discard(real)
+        for path in empty if found else ():
+            problems.add("no-pictures", path, _content(path))
+        return found
 
-    yield from visit(str(root), "")
+    if not (yield from visit(str(root), "")):
+        problems.add("no-pictures", str(root), _content(str(root)))
+
+
+def _is_hidden_picture(entry: os.DirEntry[str]) -> bool:
+    """Whether it holds pictures that a user may miss; what systems hide beside pictures (._x.jpg) is none."""
+    if entry.name.startswith("._") or entry.name in (*_SKIPPED_DIRS, ".thumbnails", ".ipynb_checkpoints"):
+        return False
+    return any(map(is_image_name, os.listdir(entry.path))) if entry.is_dir() else is_image_name(entry.name)
+
+
+def _content(folder: str) -> str:
+    """What a folder without pictures holds instead."""
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return f"holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "empty"
 
 
 def read_text(path: Path, problems: Problems) -> str:
@@ -163,6 +193,11 @@ def lines_of(text: str) -> Iterator[str]:
         start = end + 1
     if start < len(text):
         yield text[start:]
+
+
+def whole_label(label: str) -> str:
+    """Spreadsheets write whole numbers as 3.0."""
+    return label[:-2] if label.endswith(".0") and label[:-2].isdigit() else label
 
 
 def find_folder(root: Path, *names: str) -> Path | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, read_text
+from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, read_text, whole_label
 from shitu_cli.data.formats.textlist import role_of
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import UsageError
@@ -123,7 +123,7 @@ def _read_table(path: Path, at: dict[str, int], rows: Rows, problems: Problems, 
             continue
         identity = next((cells[at[role]].strip() for role in ("camera", "id") if role in at), None) or None
         for part in _splits(SPLITS[split] or by_name, cells, flags):
-            rows.add(image, _whole(label), part, id=identity, box=box, file=where[0], line=where[1])
+            rows.add(image, whole_label(label), part, id=identity, box=box, file=where[0], line=where[1])
 
 
 def _rows(reader: Any, path: Path, problems: Problems) -> Iterator[list[str]]:
@@ -143,11 +143,6 @@ def _splits(split: str, cells: list[str], flags: dict[str, int]) -> list[str]:
         return [split]
     names = [name for name in ("query", "gallery") if cells[flags[f"is_{name}"]].strip().lower() in TRUE]
     return names or ["val"]
-
-
-def _whole(label: str) -> str:
-    """Spreadsheets write whole numbers as 3.0."""
-    return label[:-2] if label.endswith(".0") and label[:-2].isdigit() else label
 
 
 def _box(cells: list[str], at: int | None, corners: list[int] | None) -> tuple[Box | None, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, lines_of, read_text
+from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, lines_of, read_text, whole_label
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.data.problems import Problems
 
@@ -21,7 +23,11 @@ _ROLES = (
     ("val", re.compile(r"(?:^|[_\-.])(?:val|valid|validation|eval)", re.I)),
     ("test", re.compile(r"test", re.I)),
 )
+_NO_DATA = re.compile(r"readme|licen[cs]e|requirements|note", re.I)
 _NO_LIST = re.compile(r"label|class|readme|licen[cs]e|requirements|map|note", re.I)
+_HEADING = re.compile(r"[^\W\d]+(?:[ \t]*[,;|\t ][ \t]*[^\W\d]+)+")  # words, in columns as the lines below
+_PICTURE = re.compile(rf"\.(?:{_SUFFIXES})\b", re.I)
+_TEXTS = (".txt", ".csv", ".tsv", ".lst")
 PROBED_LINES = 20
 
 
@@ -33,11 +39,23 @@ def list_files(root: Path) -> dict[Path, str]:
         found = {}
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
             role = role_of(path)
-            if path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file() and role:
+            if path.suffix.lower() in _TEXTS and path.is_file() and role:
                 found[path] = role
         if "train" in found.values() or {"query", "gallery"} <= set(found.values()):
             return found
     return {}
+
+
+def unread_lists(root: Path) -> dict[Path, str]:
+    """Text files that seem to list pictures although the folder is not read by lists, with what speaks against it."""
+    found = dict.fromkeys(list_files(root), "no line in it is `path label`")
+    for path in sorted(root.glob("*")):
+        if path in found or path.suffix.lower() not in _TEXTS or not path.is_file() or _NO_DATA.search(path.stem):
+            continue
+        lines = _head(path).splitlines()[:PROBED_LINES]
+        if sum(bool(_PICTURE.search(line)) for line in lines) * 2 > len(lines):
+            found[path] = f"name it to read it: shitu prepare {shlex.quote(str(path))}"
+    return found
 
 
 def role_of(path: Path) -> str | None:
@@ -52,10 +70,13 @@ def _detect(root: Path) -> bool:
 
 
 def _looks_like_list(path: Path) -> bool:
+    return any(_LINE.match(line) for line in _head(path).splitlines()[:PROBED_LINES])
+
+
+def _head(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(8192)
-    text = head.decode("utf-8-sig", "replace") if head[:1] != b"\xff" else head.decode("utf-16", "replace")
-    return any(_LINE.match(line) for line in text.splitlines()[:PROBED_LINES])
+    return head.decode("utf-8-sig", "replace") if head[:1] != b"\xff" else head.decode("utf-16", "replace")
 
 
 def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
@@ -66,8 +87,20 @@ def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
     rows.display = _class_names(base)
     for path, role in files.items():
         _read_list(path, texts.pop(path), role, rows, problems)
+    if options.image_root is None:
+        _settle(rows)
     _odd_labels(rows, problems)
     return rows
+
+
+def _settle(rows: Rows) -> None:
+    """Paths that all lead out of the root, being absolute or from where the list lies, count from what they share."""
+    if not rows.paths or not all(path.startswith(("/", "../")) or os.path.isabs(path) for path in rows.paths):
+        return
+    whole = [os.path.normpath(os.path.join(os.path.abspath(rows.root), path)) for path in rows.paths]
+    shared = os.path.commonpath({os.path.dirname(path) for path in whole})
+    rows.root = Path(shared)
+    rows.paths = [os.path.relpath(path, shared).replace(os.sep, "/") for path in whole]
 
 
 def _read_list(path: Path, text: str, split: str, rows: Rows, problems: Problems) -> None:
@@ -77,7 +110,8 @@ def _read_list(path: Path, text: str, split: str, rows: Rows, problems: Problems
             continue
         match = _LINE.match(line)
         if match is None:
-            problems.add("malformed", f"{name}:{number}", _why(line))
+            heading = line.lstrip().startswith("#") or (not separators and _HEADING.fullmatch(line.strip()))
+            problems.add("heading" if heading else "malformed", f"{name}:{number}", _why(line, bool(heading)))
             continue
         separator = match["sep"].strip() or ("\t" if "\t" in match["sep"] else " ")
         separators[separator] += 1
@@ -92,7 +126,7 @@ def _read_list(path: Path, text: str, split: str, rows: Rows, problems: Problems
         # With commas the third column is a coarser label (path, fine, coarse), else PaddleClas's id.
         third = columns[1] if len(columns) > 1 and separator != "," and columns[1] != "-" else None
         box = parse_box(columns[2]) if len(columns) == 3 and separator == "\t" else None
-        rows.add(_clean(match["path"]), columns[0], split, id=third, box=box, file=name, line=number)
+        rows.add(_clean(match["path"]), whole_label(columns[0]), split, id=third, box=box, file=name, line=number)
     if len(separators) > 1:
         shown = ", ".join(f"{count} lines with {_word(sep)}" for sep, count in separators.most_common())
         problems.add("mixed-separators", name, shown)
@@ -107,8 +141,10 @@ def parse_box(text: str) -> Box | None:
     return x1, y1, x2, y2
 
 
-def _why(line: str) -> str:
+def _why(line: str, heading: bool) -> str:
     shown = line.strip()[:80]
+    if heading:
+        return repr(shown)
     if re.search(rf"\.(?:{_SUFFIXES})\W*$", shown, re.I):
         return f"the label is missing: {shown!r}"
     return f"no path of a picture ({', '.join(sorted(IMAGE_SUFFIXES))}): {shown!r}"
@@ -144,7 +180,8 @@ def _image_root(base: Path, texts: dict[Path, str]) -> Path:
     for text in texts.values():
         matches = (_LINE.match(line) for line in text.split("\n", PROBED_LINES)[:PROBED_LINES])
         probes += [_clean(match["path"]) for match in matches if match]
-    folders = [base, base.parent, *sorted(path for path in base.glob("*") if path.is_dir())]
+    beside = [path.parent for path in texts if path.parent != base]
+    folders = [base, *beside, base.parent, *sorted(path for path in base.glob("*") if path.is_dir())]
     found = {folder: sum((folder / probe).exists() for probe in probes) for folder in folders}
     best = max(folders, key=lambda folder: found[folder])
     return best if found[best] > found[base] else base

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, walk_images
+from shitu_cli.data.formats.base import Format, ReadOptions, Rows, is_image_name, walk_images
+from shitu_cli.data.formats.textlist import unread_lists
 from shitu_cli.data.problems import Problems
+from shitu_cli.reporting import counted
 
 SPLIT_NAMES = {
     "train": "train",
@@ -43,15 +45,35 @@ def _descend(root: Path) -> Path:
 
 
 def _detect_splits(root: Path) -> bool:
-    found = set(_folders(_descend(root)).values()) if root.is_dir() else set()
-    return "train" in found or {"query", "gallery"} <= found
+    if not root.is_dir():
+        return False
+    root = _descend(root)
+    folders = _folders(root)
+    found = set(folders.values())
+    if not ("train" in found or {"query", "gallery"} <= found):
+        return False
+    # Pictures right inside them, and other folders beside them: classes, one of which is called train.
+    nested = any(entry.is_dir() for name in folders for entry in os.scandir(root / name))
+    return nested or len(_shown_folders(root)) == len(folders)
+
+
+def _shown_folders(root: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _read_splits(root: Path, problems: Problems, options: ReadOptions) -> Rows:
     root = _descend(root)
     rows = Rows(root)
-    for folder, split in sorted(_folders(root).items()):
+    folders = _folders(root)
+    for folder, split in sorted(folders.items()):
         _add(rows, folder, split, problems)
+    for folder in _shown_folders(root):
+        count = 0 if folder in folders else sum(1 for _ in walk_images(root / folder, Problems()))
+        if count:
+            problems.add("beside-splits", str(root / folder), counted(count, "picture"))
+    for entry in os.scandir(root):
+        if entry.is_file() and is_image_name(entry.name):
+            problems.add("beside-splits", entry.path)
     return rows
 
 
@@ -61,6 +83,8 @@ def _detect_classes(root: Path) -> bool:
 
 def _read_classes(root: Path, problems: Problems, options: ReadOptions) -> Rows:
     rows = Rows(_descend(root))
+    for path, why in unread_lists(rows.root).items():
+        problems.add("unread-list", str(path), why)
     _add(rows, "", "", problems)
     return rows
 

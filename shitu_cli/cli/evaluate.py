@@ -48,12 +48,13 @@ def evaluate(
     """Measure recall@k, mAP and friends of the best checkpoint; leaves reports/evaluate.json and evaluate.html."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import load_workspace_config, open_workspace
+    from shitu_cli.data.reader_classes import as_lists
     from shitu_cli.train import distributed
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace, config)
     flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
-    settings = load_workspace_config(space, config, override, flags)
+    settings = as_lists(load_workspace_config(space, config, override, flags), space.root, space.cache_dir / "lists")
     rates = _rates(far or [])
     if distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
         return

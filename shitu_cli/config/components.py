@@ -140,7 +140,11 @@ NOT_SUPPORTED: dict[str, tuple[str, ...]] = {
     "metric": ("ATTRMetric", "HashMAP", "MultiLabelMAP"),
 }
 
-DATASETS = ("ImageNetDataset", "VeriWild", "LogoDataset", "ICartoonDataset", "Market1501", "AliProductDataset")
+# Lists of path, label and maybe camera, and what data/reader_classes.py makes such lists of.
+DATASETS = (
+    *("ImageNetDataset", "VeriWild", "ICartoonDataset", "AliProductDataset"),
+    *("LogoDataset", "Market1501", "MSMT17", "DukeMTMC"),
+)
 BLOCKS_NOT_SUPPORTED = ("Slim", "DistillationModel")
 BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options")
 # Harmless keys that say how PaddleClas itself runs.

@@ -18,7 +18,7 @@ def dump_config(config: Config) -> str:
         "Global": _plain(dataclasses.asdict(config.Global)),
         "Arch": arch_block(config.Arch),
         "Loss": {"Train": [{item.name: {"weight": item.weight, **item.args}} for item in config.Loss]},
-        "Optimizer": _optimizer(config.Optimizer),
+        "Optimizer": _optimizers(config),
         "DataLoader": {
             **({"Train": _split(loaders.train)} if loaders.train else {}),
             **({"Eval": evaluation} if evaluation else {}),
@@ -51,6 +51,16 @@ def arch_block(arch: ArchConfig) -> dict[str, Any]:
 
 def _named(part: Component) -> dict[str, Any]:
     return {"name": part.name, **part.args}
+
+
+def _optimizers(config: Config) -> Any:
+    if not config.loss_optimizers:
+        return _optimizer(config.Optimizer)
+    blocks = []
+    for part in (config.Optimizer, *config.loss_optimizers):
+        block = _optimizer(part)
+        blocks.append({block.pop("name"): {"scope": part.scope or "RecModel", **block}})
+    return blocks
 
 
 def _optimizer(part: OptimizerConfig) -> dict[str, Any]:

@@ -86,35 +86,57 @@ class ConfigReader(Reader):
             items.append(LossItem(part.name, 1.0 if weight is None else weight, args))
         return tuple(items)
 
-    def optimizer(self, value: Any) -> OptimizerConfig | None:
-        if isinstance(value, list):
-            self.problem(
-                "Optimizer",
-                "PaddleClas's list of optimisers by scope is not supported here: write the network's one as a block; "
-                "it trains the losses' centres too",
-            )
-            return None
-        block = dict(self.mapping("Optimizer", value))
-        if not block:
-            return None
+    def optimizers(self, value: Any, losses: Sequence[LossItem]) -> list[OptimizerConfig]:
+        """The network's optimiser, then those of losses: one block, or PaddleClas's list with scopes."""
+        if not isinstance(value, list):
+            block = dict(self.mapping("Optimizer", value))
+            made = self.optimizer("Optimizer", block) if block else None
+            return [] if made is None else [made]
+        known = {"RecModel", *(item.name for item in losses)}
+        found = []
+        for number, item in enumerate(value):
+            if not isinstance(item, dict) or len(item) != 1:
+                self.problem(f"Optimizer.{number}", f"got {show(item)}, expected one entry - Name: {{arguments}}")
+                continue
+            ((name, args),) = item.items()
+            key = f"Optimizer.{number}.{name}"
+            block = dict(self.mapping(key, args))
+            scope = block.pop("scope", None)
+            if scope not in known:
+                self.problem(f"{key}.scope", f"got {show(scope)}, expected one of {', '.join(sorted(known))}")
+            made = self.optimizer(key, {"name": name, **block})
+            if made is not None:
+                found.append(dataclasses.replace(made, scope=None if scope == "RecModel" else scope))
+        scopes = [made.scope for made in found]
+        if len(set(scopes)) < len(scopes):
+            self.problem("Optimizer", "two optimisers have the same scope")
+        if found and None not in scopes:
+            self.problem("Optimizer", "none of the optimisers has the scope RecModel, which is the network")
+        return sorted(found, key=lambda made: made.scope is not None)
+
+    def optimizer(self, key: str, block: dict[str, Any]) -> OptimizerConfig | None:
         # How Paddle's schedulers log and restart: nothing that a config decides here.
         block["lr"] = _without(block.get("lr"), "verbose", "last_epoch")
         regularizer = None
         if block.get("regularizer"):
-            got = self.mapping("Optimizer.regularizer", block["regularizer"])
-            coeff = self.scalar("Optimizer.regularizer.coeff", got.get("coeff"), float)
-            self.within("Optimizer.regularizer.coeff", coeff, range_of("RegularizerConfig", "coeff"))
+            got = self.mapping(f"{key}.regularizer", block["regularizer"])
+            coeff = self.scalar(f"{key}.regularizer.coeff", got.get("coeff"), float)
+            self.within(f"{key}.regularizer.coeff", coeff, range_of("RegularizerConfig", "coeff"))
             if got.get("name") not in ("L1", "L2"):
-                self.problem("Optimizer.regularizer.name", f"got {show(got.get('name'))}, expected L1 or L2")
+                self.problem(f"{key}.regularizer.name", f"got {show(got.get('name'))}, expected L1 or L2")
             regularizer = RegularizerConfig(str(got.get("name")), coeff or 0.0)
-        rate = self.named("Optimizer.lr", "schedule", block.get("lr"))
-        plain = self.fields("Optimizer", block, OptimizerConfig, skip=("name", "lr", "args", "regularizer"))
+        rate = self.named(f"{key}.lr", "schedule", block.get("lr"))
+        if rate is not None and rate.name == "Piecewise" and "learning_rate" in rate.args:
+            first = rate.args.pop("learning_rate")
+            if first != (rate.args.get("values") or [None])[0]:
+                self.problem(f"{key}.lr.learning_rate", f"got {show(first)}, but Piecewise takes its rates from values")
+        plain = self.fields(key, block, OptimizerConfig, skip=("name", "lr", "args", "regularizer", "scope"))
         names = plain.get("no_weight_decay_name", ())
         if isinstance(names, str):
             plain["no_weight_decay_name"] = tuple(names.split())
         used = {"name", "lr", "regularizer", *plain}
-        args = {key: item for key, item in block.items() if key not in used}
-        made = self.component("Optimizer", "optimizer", block.get("name"), args)
+        args = {name: item for name, item in block.items() if name not in used}
+        made = self.component(key, "optimizer", block.get("name"), args)
         if made is None or rate is None:
             return None
         return OptimizerConfig(made.name, rate, made.args, regularizer, **plain)
@@ -210,19 +232,30 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, flags: Mapping[str
     reader.unknown("AMP", list(amp), [*field_names(AmpConfig), "use_promote", "use_fp16_test"])
     reader.unknown("EMA", list(ema), field_names(EmaConfig))
     arch = reader.arch(values.get("Arch"))
-    optimizer = reader.optimizer(values.get("Optimizer"))
     blocks = (reader.globals(values.get("Global")), reader.losses(values.get("Loss")))
+    optimizers = reader.optimizers(values.get("Optimizer"), blocks[1])
     loaders, metrics = reader.loaders(values.get("DataLoader")), reader.metrics(values.get("Metric"))
     made_amp = AmpConfig(**reader.fields("AMP", amp, AmpConfig)) if amp else None
     made_ema = EmaConfig(**reader.fields("EMA", ema, EmaConfig)) if ema else None
     problems = source.problems + reader.problems
-    if problems or arch is None or optimizer is None:
+    if problems or arch is None or not optimizers:
         raise ConfigError(
             f"{path}: {counted(len(problems), 'problem')} in the config",
             details=problems,
             hint="shitu config shows every value",
         )
-    return Config(blocks[0], arch, blocks[1], optimizer, loaders, metrics, made_amp, made_ema, dict(source.origins))
+    return Config(
+        blocks[0],
+        arch,
+        blocks[1],
+        optimizers[0],
+        loaders,
+        metrics,
+        made_amp,
+        made_ema,
+        tuple(optimizers[1:]),
+        dict(source.origins),
+    )
 
 
 def parse_arch(block: Mapping[str, Any]) -> ArchConfig:

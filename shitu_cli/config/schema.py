@@ -71,7 +71,11 @@ class RegularizerConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """`args` hold what the optimiser itself takes (momentum, beta1, ...)."""
+    """`args` hold what the optimiser itself takes (momentum, beta1, ...).
+
+    `scope` is None for what trains the network and all that no other optimiser does, else the loss whose parameters
+    it trains.
+    """
 
     name: str
     lr: Component
@@ -80,6 +84,7 @@ class OptimizerConfig:
     clip_norm: float | None = None
     no_weight_decay_name: tuple[str, ...] = ()
     one_dim_param_no_weight_decay: bool = False
+    scope: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,4 +156,5 @@ class Config:
     Metric: tuple[Component, ...] = ()
     AMP: AmpConfig | None = None
     EMA: EmaConfig | None = None
+    loss_optimizers: tuple[OptimizerConfig, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)

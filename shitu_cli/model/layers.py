@@ -162,7 +162,10 @@ class DownscaleDropout(nn.Layer):
 INITIALIZERS: dict[str, Callable[..., nn.initializer.Initializer]] = {
     "Constant": nn.initializer.Constant,
     "Normal": nn.initializer.Normal,
+    "Uniform": nn.initializer.Uniform,
+    "TruncatedNormal": nn.initializer.TruncatedNormal,
     "KaimingNormal": nn.initializer.KaimingNormal,
+    "KaimingUniform": nn.initializer.KaimingUniform,
     "XavierNormal": nn.initializer.XavierNormal,
     "XavierUniform": nn.initializer.XavierUniform,
 }

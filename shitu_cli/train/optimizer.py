@@ -18,7 +18,7 @@ from paddle import nn
 from paddle.nn.clip import ClipGradBase
 from paddle.regularizer import L1Decay, L2Decay
 
-from shitu_cli.config.schema import OptimizerConfig
+from shitu_cli.config.schema import Config, OptimizerConfig
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.train.ranks import Ranks
 from shitu_cli.train.schedules import PlateauSchedule, Schedule, build_schedule
@@ -39,31 +39,51 @@ def trainable_parameters(*layers: tuple[str, nn.Layer]) -> NamedParameters:
 
 
 @dataclass
-class OptimizerStep:
-    """A Paddle optimiser, its schedule and the parameters, with the one call that the loop makes."""
+class Scope:
+    """A Paddle optimiser, its schedule, and the parameters that it trains."""
 
     optimizer: paddle.optimizer.Optimizer
     schedule: Schedule
     parameters: NamedParameters
 
+
+@dataclass
+class OptimizerStep:
+    """The optimisers of a run, the network's first, with the one call that the loop makes."""
+
+    scopes: list[Scope]
+
+    @property
+    def schedule(self) -> Schedule:
+        """The network's."""
+        return self.scopes[0].schedule
+
+    @property
+    def parameters(self) -> NamedParameters:
+        """All that is trained."""
+        return [named for scope in self.scopes for named in scope.parameters]
+
     def lr(self, step: int) -> float:
         return self.schedule.lr(step)
 
     def step(self, step: int, scaler: Any = None) -> None:
-        """Apply the accumulated gradients with the rate of optimiser step `step`, then forget them."""
-        self.optimizer.set_lr(self.schedule.lr(step))
-        # The first step makes the accumulators, whose names count from zero like those of the parameters.
-        with paddle.utils.unique_name.guard():
-            if scaler is None:
-                self.optimizer.step()
-            else:
-                scaler.step(self.optimizer)
-                scaler.update()
-        self.optimizer.clear_grad(set_to_zero=False)
+        """Apply the accumulated gradients with the rates of optimiser step `step`, then forget them."""
+        for scope in self.scopes:
+            scope.optimizer.set_lr(scope.schedule.lr(step))
+            # The first step makes the accumulators, whose names count from zero like those of the parameters.
+            with paddle.utils.unique_name.guard():
+                if scaler is None:
+                    scope.optimizer.step()
+                else:
+                    scaler.step(scope.optimizer)
+            scope.optimizer.clear_grad(set_to_zero=False)
+        if scaler is not None:
+            scaler.update()
 
     def tensors(self) -> dict[str, paddle.Tensor]:
         """The accumulators by Paddle's names."""
-        return {name: value for name, value in self.optimizer.state_dict().items() if isinstance(value, paddle.Tensor)}
+        states = [scope.optimizer.state_dict() for scope in self.scopes]
+        return {name: value for state in states for name, value in state.items() if isinstance(value, paddle.Tensor)}
 
     def scheduler_state(self, step: int) -> dict[str, float]:
         """What PaddleClas stores as `LR_Scheduler` beside them."""
@@ -80,9 +100,13 @@ class OptimizerStep:
                 details=[f"{name}: no such parameter here" for name in foreign[:20]],
                 hint="start a new run from the weights alone: shitu train --init-from output/latest",
             )
-        self.optimizer.set_state_dict(
-            {name: paddle.to_tensor(np.asarray(value)) for name, value in state.items() if name != "LR_Scheduler"}
-        )
+        # An accumulator is named after its parameter, and one parameter's name may begin with another's.
+        owners = {name: max(filter(name.startswith, names), key=len) for name in wanted}
+        for scope in self.scopes:
+            own = {parameter.name for _, parameter in scope.parameters}
+            scope.optimizer.set_state_dict(
+                {name: paddle.to_tensor(np.asarray(state[name])) for name in wanted if owners[name] in own}
+            )
         if isinstance(self.schedule, PlateauSchedule):
             self.schedule.restore(dict(memory))
 
@@ -111,10 +135,31 @@ class GlobalNormClip(ClipGradBase):
         return params_grads
 
 
-def build_optimizer(
-    config: OptimizerConfig, parameters: NamedParameters, *, epochs: int, steps_per_epoch: int, ranks: Ranks
+def build_optimizers(
+    config: Config, parameters: NamedParameters, *, steps_per_epoch: int, ranks: Ranks
 ) -> OptimizerStep:
-    """The configured optimiser over `parameters`; `steps_per_epoch` counts updates, not micro-batches."""
+    """The configured optimisers over `parameters`; `steps_per_epoch` counts updates, not micro-batches."""
+    scopes, left = [], parameters
+    for part in config.loss_optimizers:
+        prefixes = tuple(f"loss.parts.{n}." for n, loss in enumerate(config.Loss) if loss.name == part.scope)
+        own = [named for named in left if named[0].startswith(prefixes)]
+        if not own:
+            raise ConfigError(f"Optimizer: the loss {part.scope} has nothing that an optimiser could train")
+        if part.lr.name == "ReduceOnPlateau":
+            raise ConfigError(f"Optimizer: ReduceOnPlateau is for the network's optimiser, not for {part.scope}'s")
+        left = [named for named in left if not named[0].startswith(prefixes)]
+        scopes.append((part, own))
+    scopes.insert(0, (config.Optimizer, left))
+    epochs = config.Global.epochs
+    return OptimizerStep(
+        [build_scope(part, own, epochs=epochs, steps_per_epoch=steps_per_epoch, ranks=ranks) for part, own in scopes]
+    )
+
+
+def build_scope(
+    config: OptimizerConfig, parameters: NamedParameters, *, epochs: int, steps_per_epoch: int, ranks: Ranks
+) -> Scope:
+    """One optimiser of a config over the parameters that it trains."""
     maker = OPTIMIZERS.get(config.name)
     if maker is None:
         raise ConfigError(
@@ -133,7 +178,7 @@ def build_optimizer(
         optimizer = maker(config, common, undecayed)
     except TypeError as error:
         raise ConfigError(f"Optimizer ({config.name}): {error}") from error
-    return OptimizerStep(optimizer, schedule, parameters)
+    return Scope(optimizer, schedule, parameters)
 
 
 def _undecayed(config: OptimizerConfig, parameters: NamedParameters) -> set[str]:

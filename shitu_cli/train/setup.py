@@ -22,7 +22,7 @@ from shitu_cli.model.weights import load_weights
 from shitu_cli.train.checkpoint import LATEST
 from shitu_cli.train.ema import ExponentialMovingAverage
 from shitu_cli.train.fingerprint import describe_run, require_same_everywhere
-from shitu_cli.train.optimizer import OptimizerStep, build_optimizer, trainable_parameters
+from shitu_cli.train.optimizer import OptimizerStep, build_optimizers, trainable_parameters
 from shitu_cli.train.ranks import Ranks
 from shitu_cli.train.sharded_head import Shards, shard_head
 from shitu_cli.train.state import seed_everything
@@ -98,9 +98,7 @@ def build_training(
     model, loss, shards = _build_network(config, base_dir, ranks, init_from, resuming, device)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
-    optimizer = build_optimizer(
-        config.Optimizer, parameters, epochs=config.Global.epochs, steps_per_epoch=updates, ranks=ranks
-    )
+    optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
     seed_everything(seed, ranks.rank)
     return Training(
         config=config,

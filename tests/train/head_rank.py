@@ -24,7 +24,7 @@ def main(shard: bool, output: str, arguments: dict[str, object], epsilon: float)
     from shitu_cli.config.schema import Component, OptimizerConfig
     from shitu_cli.model.heads import ArcMargin
     from shitu_cli.model.losses.classification import CELoss
-    from shitu_cli.train.optimizer import build_optimizer, trainable_parameters
+    from shitu_cli.train.optimizer import OptimizerStep, build_scope, trainable_parameters
     from shitu_cli.train.ranks import join
     from shitu_cli.train.sharded_head import shard_head
 
@@ -36,7 +36,8 @@ def main(shard: bool, output: str, arguments: dict[str, object], epsilon: float)
     assert bool(shards.names) == (shard and ranks.world > 1)
     momentum = OptimizerConfig("Momentum", Component("Constant", {"learning_rate": 0.5}), clip_norm=0.4)
     parameters = trainable_parameters(("", model))
-    optimizer = build_optimizer(momentum, parameters, epochs=1, steps_per_epoch=len(STEPS), ranks=ranks)
+    scope = build_scope(momentum, parameters, epochs=1, steps_per_epoch=len(STEPS), ranks=ranks)
+    optimizer = OptimizerStep([scope])
     loss, random, told = CELoss(epsilon), np.random.default_rng(5), {}
     for step, count in enumerate(STEPS):
         x, labels = random.standard_normal((count, model.head.in_size)), random.integers(0, model.head.class_num, count)

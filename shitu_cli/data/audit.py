@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
@@ -17,7 +18,6 @@ import cv2
 import numpy as np
 
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
-from shitu_cli.data.images import read_bytes
 from shitu_cli.data.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import atomic_write
@@ -52,7 +52,10 @@ class Look:
 def look_at(path: str, *, decode: bool = True) -> Look:
     """Read and judge one file; never raises for what is in it."""
     try:
-        data = read_bytes(path)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a data set's pipe could be waited for without end
+            return Look(problem="unreadable", detail="a folder, pipe or device")
+        with open(path, "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         return Look(problem="missing")
     except OSError as error:

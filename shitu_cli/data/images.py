@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import stat
 from pathlib import Path
 
 import cv2
@@ -39,7 +36,8 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
     if not isinstance(source, bytes):
         # cv2.imread cannot open every path (non-ASCII on Windows), reading bytes can.
         try:
-            source = read_bytes(source)
+            with open(source, "rb") as file:
+                source = file.read()
         except OSError as error:
             raise DataError(f"{name}: {error.strerror or error}", hint="shitu prepare checks every picture") from None
     if not source:
@@ -57,14 +55,6 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
     if box is not None:
         image = crop(image, tuple(value / factor for value in box), name)  # type: ignore[arg-type]
     return image
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """The content of a file; OSError for a pipe or a device too, which could be waited for without end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "a folder, pipe or device", str(path))
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _decode(data: bytes, header: Header, factor: int) -> np.ndarray | None:

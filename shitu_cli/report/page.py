@@ -84,6 +84,8 @@ def figure(path: Path, caption: str, *, box: Box | None = None, mark: str = "") 
 
 def thumbnail(path: Path, box: Box | None = None, side: int = 112) -> str | None:
     """The picture as a small JPEG in a data URL, None when it cannot be read."""
+    if not path.is_file():  # nothing, or a pipe, which would be waited for
+        return None
     try:
         image = decode_image(path, box=box)
     except DataError:

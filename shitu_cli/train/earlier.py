@@ -13,7 +13,8 @@ from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.train.checkpoint import BEST, GENERATIONS, LATEST, is_whole, parts_of, saves_in
-from shitu_cli.workspace import EARLIER, earlier_models
+from shitu_cli.train.log import format_bytes
+from shitu_cli.workspace import EARLIER, bytes_in, earlier_models
 
 
 def set_aside(output: Path) -> Path | None:
@@ -41,6 +42,26 @@ def bring_back(folder: Path, output: Path) -> None:
     folder.rmdir()
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # unless others are there
+
+
+def tidy(folder: Path, output: Path, keep: int | None) -> list[str]:
+    """Drop what lies in `folder` twice, and all but the newest `keep` earlier models; what to tell the user.
+
+    Raises EnvironmentProblem when the system refuses.
+    """
+    try:
+        drop_copies(folder)
+        gone = [] if keep is None else drop_models(output, keep)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot tidy {folder.parent}: {error.strerror}") from None
+    there = earlier_models(output)
+    lines = [f"the model of the run before is kept in {folder}"] if folder in there else []
+    if gone:
+        lines.append(f"removed, as --keep-earlier {keep} asks: {', '.join(map(str, gone))}")
+    if keep is None and len(there) > 1:
+        taken = format_bytes(sum(map(bytes_in, there)))
+        lines.append(f"{len(there)} earlier models take {taken}; --keep-earlier 1 would keep only the newest of them")
+    return lines
 
 
 def drop_copies(folder: Path) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,12 @@ from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError
 from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.retrieval.features import Processes
 from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
-from shitu_cli.train.earlier import bring_back, drop_copies, drop_models, set_aside
+from shitu_cli.train.earlier import bring_back, set_aside, tidy
 from shitu_cli.train.input import to_tensor
 from shitu_cli.train.log import RunLog, format_bytes, format_seconds, peak_memory_bytes
 from shitu_cli.train.setup import Training
 from shitu_cli.train.state import LoopState, Progress, capture_rng, restore_rng
 from shitu_cli.train.stopping import StopNow, Stopping
-from shitu_cli.workspace import bytes_in, earlier_models
 
 Evaluate = Callable[[paddle.nn.Layer, Processes], Mapping[str, float]]
 
@@ -355,28 +353,9 @@ class Trainer:
             raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
         self._new_run = False
         if folder is not None:
-            self._tidy(folder)
-
-    def _tidy(self, folder: Path) -> None:
-        """Say where the model of the run before is, and what all of them take; remove what the user wants gone."""
-        output, keep = self.training.output, self._options.keep_earlier
-        try:
-            drop_copies(folder)
-            gone = [] if keep is None else drop_models(output, keep)
-        except OSError as error:
-            raise EnvironmentProblem(f"cannot tidy {folder.parent}: {error.strerror}") from None
-        there = earlier_models(output)
-        lines = [f"the model of the run before is kept in {folder}"] if folder in there else []
-        if gone:
-            lines.append(f"removed, as --keep-earlier {keep} asks: {', '.join(str(path) for path in gone)}")
-        if keep is None and len(there) > 1:
-            taken = format_bytes(sum(bytes_in(path) for path in there))
-            lines.append(
-                f"{len(there)} earlier models take {taken}; --keep-earlier 1 would keep only the newest of them"
-            )
-        for line in lines:
-            self._log.line(line)
-            self._reporter.info(line)
+            for line in tidy(folder, output, self._options.keep_earlier):
+                self._log.line(line)
+                self._reporter.info(line)
 
 
 def _like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def test_a_signal_during_evaluation_stops_all_together(workspace: Path) -> None:
 
 @pytest.mark.parametrize("started", [0.1, 0.4, 1.0, None])
 def test_ctrl_c_twice_stops_all_at_once(workspace: Path, started: float | None) -> None:
-    """As a terminal sends it, to all; at any moment, even while they load (None: in the middle of training)."""
+    """As a terminal sends it, to all processes, while they load too (None: in the middle of training)."""
     command = [sys.executable, "-m", "shitu_cli", "train", *PLAIN, "--epochs", "1000", "--devices", "cpu:2"]
     run = subprocess.Popen(
         command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

@@ -6,6 +6,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
+def counted(n: int, what: str) -> str:
+    """A number with its noun: 1 picture, 1,200 pictures, 2 queries, 3 classes."""
+    if n != 1:
+        what = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{n:,} {what}"
+
+
 class Bar(Protocol):
     """One running progress line."""
 

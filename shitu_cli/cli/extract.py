@@ -122,6 +122,8 @@ def open_extractor(
     from shitu_cli.cli import console
     from shitu_cli.cli.common import export_is_stale, open_workspace
     from shitu_cli.infer.extractor import Extractor
+    from shitu_cli.infer.load import without_manifest
+    from shitu_cli.infer.programs import MODEL_FILES
     from shitu_cli.train import distributed
 
     device = distributed.own_device("cpu")
@@ -131,7 +133,10 @@ def open_extractor(
         return Extractor(path, config=config, precision=precision, batch_size=batch_size, gpu=gpu)
 
     if model is not None and (model.is_dir() or model.suffix in (".onnx", ".pdmodel", ".json")):
-        return opened(model, _config_or_none(workspace))
+        made = opened(model, _config_or_none(workspace))
+        if remark := without_manifest(model):
+            console.reporter().warn(remark)
+        return made
     space = open_workspace(workspace)
     config = _config_or_none(workspace)
     if model is not None:
@@ -142,6 +147,11 @@ def open_extractor(
                 f"{space.inference_dir} is of an older model than the trained: shitu export renews it"
             )
         return opened(space.inference_dir)
+    if any((space.inference_dir / name).is_file() for name in MODEL_FILES):
+        raise DataError(
+            f"{space.inference_dir} holds a model, but no manifest.json that says how its pictures are prepared",
+            hint="export again: shitu export; or name what to use: --model output/best_model",
+        )
     best = space.output_dir / "best_model"
     if not best.with_name("best_model.pdparams").is_file():
         raise UsageError("there is neither an exported model nor a checkpoint", hint="shitu train, then shitu export")

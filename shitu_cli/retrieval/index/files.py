@@ -6,11 +6,9 @@ change writes a new directory beside the old one and swaps them in one step.
 
 from __future__ import annotations
 
-import glob
 import json
 import pickle
 import re
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -89,8 +87,6 @@ class FileStore:
 
     def _save(self, index: VectorIndex) -> None:
         self._read = None  # what cannot be written must not answer
-        for leftover in self.folder.resolve().parent.glob(f".{glob.escape(self.folder.name)}.*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)  # of a killed writer: no other writes now
         save_index(index, self.folder)
         self._read = index
 

@@ -258,9 +258,8 @@ def _show(result: EvalResult, values: dict[str, Any], rates: list[float]) -> Non
             "not in the means"
         )
     if result.skipped:
-        reporter.warn(
-            f"{counted(len(result.skipped), 'picture')} could not be read and left out, such as {result.skipped[0]}"
-        )
+        count = counted(len(result.skipped), "picture")
+        reporter.warn(f"left out as unreadable: {count}, such as {result.skipped[0]}")
     if result.collapsed:
         reporter.warn(
             "features of different classes are still nearly the same: train longer; if that does not help, training "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.errors import UsageError
+from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.export.run import Exported
@@ -78,6 +80,8 @@ def export(
         console.print_json({"out": str(made.out), "files": made.files, "proof": made.rows, "chosen": chosen_way})
         return
     _show(made)
+    elsewhere = made.out != space.inference_dir
+    console.next_step("shitu index build" + (f" --model {shlex.quote(str(out))}" if elsewhere else ""))
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -106,7 +110,7 @@ def _show(made: Exported) -> None:
         ]
         for row in made.rows
     ]
-    title = f"Proof: run in a new process on {made.rows[0]['pictures']} pictures, beside the trained network"
+    title = f"Proof: run in a new process on {counted(made.rows[0]['pictures'], 'picture')}, beside the trained network"
     columns = ["by", "file", "smallest cosine", "difference", "recall@1 among them", "of the trained"]
     console.print_table(title, columns, rows)
     times = [
@@ -121,4 +125,3 @@ def _show(made: Exported) -> None:
             console.reporter().info(f"{Way.of(row)} is refused: {row['refused']}")
     for remark in made.remarks:
         console.reporter().info(remark)
-    console.next_step("shitu index build")

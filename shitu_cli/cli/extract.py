@@ -11,6 +11,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError, UsageError
+from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -26,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def extract(
-    sources: Annotated[list[str], typer.Argument(help="Pictures, folders, lists or patterns.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Pictures, folders (label: the folder a picture lies in), lists or patterns.")
+    ],
     out: Annotated[Path, typer.Option(help="features.npy (with .tsv of paths), .npz, .jsonl or .parquet.")] = Path(
         "features.npy"
     ),
@@ -65,6 +68,8 @@ def extract(
             {"out": [str(f) for f in written.files], "pictures": written.count, "skipped": written.skipped}
         )
     _show(written, len(pictures), out, strict=strict)
+    named = "" if model is None else f" --model {shlex.quote(str(model))}"
+    console.next_step(f"shitu index build --features {shlex.quote(str(out))}{named}")
 
 
 def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
@@ -74,16 +79,15 @@ def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
     reporter = console.reporter()
     if written.skipped:
         lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
-        message = f"{len(written.skipped)} of {total} pictures could not be read and are not in {out}"
+        message = f"{len(written.skipped)} of {counted(total, 'picture')} could not be read and are not in {out}"
         if strict:
             raise DataError(message, details=lines)
         reporter.warn(message + "".join(f"\n  {line}" for line in lines))
-    reporter.info(f"{written.count:,} vectors in {', '.join(str(f) for f in written.files)}")
-    console.next_step(f"shitu index build --features {shlex.quote(str(out))}")
+    reporter.info(f"{counted(written.count, 'vector')} in {', '.join(str(f) for f in written.files)}")
 
 
 def _told(extractor: Extractor, pictures: Pictures) -> str:
-    return f"{len(pictures):,} pictures, {extractor.feature_size} values each, by {extractor.engine.told()}"
+    return f"{pictures.described()}; {extractor.feature_size} values each, by {extractor.engine.told()}"
 
 
 def _launch(devices: str | None) -> bool:

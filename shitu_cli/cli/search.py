@@ -60,11 +60,11 @@ def search(
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace)
-    with closing(open_index(space, index, store, collection)) as target:
+    with closing(open_index(space, index, store, collection, model)) as target:
         known = target.manifest()
         pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
         extractor = open_extractor(workspace, model, batch_size=min(BATCH, len(pictures)))
-        check_model(known, extractor, target.place)
+        check_model(known, extractor.fingerprint, target.place)
         limit = _threshold(threshold, space, extractor, model, known.kind)
         answers: list[Answer] = []
         unread: dict[int, str] = {}
@@ -112,8 +112,8 @@ def _threshold(text: str | None, space: Workspace, extractor: Extractor, model: 
             hint=f"shitu evaluate --model {shlex.quote(str(used))}" if evaluated else "shitu evaluate",
         )
     console.reporter().info(
-        f"matches below {found['threshold']:g} are left out: in evaluation that accepts at most {found['far']:g} of the "
-        f"pairs of other classes, and {found['tar']:.4f} of those of the same (shitu evaluate --far asks for another rate)"
+        f"matches below {found['threshold']:g} are left out: in evaluation that accepts at most {found['far']:g} of "
+        f"the pairs of other classes, and {found['tar']:.4f} of those of the same (another rate: shitu evaluate --far)"
     )
     return float(found["threshold"])
 

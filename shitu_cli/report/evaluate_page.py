@@ -68,8 +68,8 @@ def _similarities(result: EvalResult, values: dict[str, Any]) -> str:
     note = ""
     if suggested is not None:
         note = (
-            "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto</code> "
-            f"takes, is the lowest that accepts at most {suggested['far']:g} of the pairs of other classes "
+            "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto"
+            f"</code> takes, is the lowest that accepts at most {suggested['far']:g} of the pairs of other classes "
             "(<code>shitu evaluate --far</code> asks for another share).</p>"
         )
     heads = ["false accepts", "true accepts", "threshold"]

@@ -19,7 +19,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.loader import SequentialLoader
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.infer.engine import Engine
-from shitu_cli.reporting import Reporter
+from shitu_cli.reporting import Reporter, counted
 from shitu_cli.retrieval.cache import FeatureCache
 
 
@@ -81,7 +81,7 @@ def extract_list(
     if not all(processes.gather(found is not None)):
         found = None
     if found is not None:
-        reporter.info(f"{what}: features of {len(dataset):,} pictures from the cache")
+        reporter.info(f"{what}: features of {counted(len(dataset), 'picture')} from the cache")
         return ListFeatures(dataset, found, {})
     engine = _flipped(engine) if flip else engine
     engine = _at_unit_length(engine) if normalize else engine

@@ -59,14 +59,15 @@ class FileStore:
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
         self._save(VectorIndex.build(table, options, reporter))
 
-    def add(self, table: FeatureTable, reporter: Reporter) -> None:
+    def add(self, table: FeatureTable, reporter: Reporter) -> int:
         index = self._index
-        index.add(table, reporter)
+        replaced = index.add(table, reporter)
         self._save(index)
+        return replaced
 
-    def remove(self, ids: Sequence[int]) -> None:
+    def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
         index = self._index
-        index.remove(ids)
+        index.remove(ids, reporter)
         self._save(index)
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:

@@ -46,7 +46,7 @@ class Pictures:
         if labels == {""}:
             return f"{count} without label"
         if len(labels) == 1:
-            return f"{count}, all of label {labels.pop()}"
+            return f"{count} of label {labels.pop()}"
         unknown = f" ({self.labels.count(''):,} without)" if "" in labels else ""
         return f"{count} of {counted(len(labels - {''}), 'label')}{unknown}"
 

@@ -122,6 +122,7 @@ def _shared(
     if processes.rank == 0:
         scratch.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        _take_space(path)
     processes.gather(None)
     features = np.lib.format.open_memmap(path, mode="r+")
     # Whole batches, so that each holds the same pictures as with one process.
@@ -139,6 +140,13 @@ def _shared(
     if processes.rank == 0:
         path.unlink()  # mapped as it is, it lives until the processes end
     return features, {int(n): why for item in told for n, why in item["skipped"].items()}
+
+
+def _take_space(path: Path) -> None:
+    """Give a sparse file its blocks on disk: a full disk is an error now, and kills when mapped memory is written."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _flipped(engine: Engine) -> Engine:

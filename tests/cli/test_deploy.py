@@ -1,4 +1,4 @@
-"""What a deployed model tells: of which evaluation a figure is, what is indexed, under which labels, and by which model."""
+"""What a deployed model tells: of which evaluation a figure is, what is indexed, under which labels, by which model."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_build_says_what_it_indexes(space: Path, tmp_path: Path) -> None:
 
 def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) -> None:
     text = says("extract", "data/class_002", "--out", "class.npy", "--model", "inference", cwd=space)
-    assert "6 pictures, all of label class_002; " in text
+    assert "6 pictures of label class_002; " in text
     assert "next: shitu index build --features class.npy --model inference" in text
     assert {line.split("\t")[1] for line in (space / "class.tsv").read_text().splitlines()[1:]} == {"class_002"}
     assert "24 pictures of 4 labels" in says("extract", "data", "--out", "all.npy", cwd=space)

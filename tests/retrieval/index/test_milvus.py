@@ -198,6 +198,26 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SHITU_MILVUS_TOKEN" in str(caught.value.hint) and "secret" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        (
+            "[Errno 28] Error writing bytes. Detail: [errno 28] No space left on device",
+            "free some space on the disk of",
+        ),
+        ("[Errno 13] Permission denied: '/x/g.db'", "may you write to"),
+        ("[Errno 30] Read-only file system: '/x/g.db'", "may you write to"),
+        ("already opened by another process", "one process at a time"),
+    ],
+)
+def test_what_is_in_the_way_of_a_file(message: str, hint: str, tmp_path: Path) -> None:
+    store = MilvusStore(str(tmp_path / "g.db"), "shitu")
+    with pytest.raises(EnvironmentProblem) as caught, store._asking(make=True):
+        raise pymilvus.MilvusException(message=message)
+    assert str(caught.value.hint).startswith(hint)
+    store.close()
+
+
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match="--store milvus needs pymilvus") as caught:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.errors import ConfigError, EnvironmentProblem, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
@@ -167,7 +167,11 @@ def _options(
     own = config is None or not space.config_path.is_file() or config.resolve() == space.config_path
     if not own:
         words.append(f"-c {shlex.quote(str(config))}")
-    if _decisive(settings) != _decisive(load_workspace_config(space, config)):
+    try:
+        plain = _decisive(load_workspace_config(space, config))
+    except ConfigError:  # it needs the overrides
+        plain = ()
+    if _decisive(settings) != plain:
         others = [text for text in overrides or () if text.partition("=")[0].rpartition(".")[2] not in NAMED]
         words += [f"-o {shlex.quote(text)}" for text in others]
     return words

@@ -144,9 +144,16 @@ def _shared(
 
 def _take_space(path: Path) -> None:
     """Give a sparse file its blocks on disk: a full disk is an error now, and kills when mapped memory is written."""
-    if hasattr(os, "posix_fallocate"):
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="free some space on that disk, or evaluate in one process: without --devices",
+        ) from None
 
 
 def _flipped(engine: Engine) -> Engine:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.retrieval.cache import LEFT_BEHIND, FeatureCache
+from shitu_cli.retrieval.features import _take_space
 
 SHAPE = (100, 8)
 FILE = 100 * 8 * 4 + 128  # bytes
@@ -78,3 +80,18 @@ def test_damaged_files_are_not_given(tmp_path: Path, damage: str) -> None:
     FeatureCache(tmp_path).write("a", features(3))
     found = FeatureCache(tmp_path).read("a", SHAPE)
     assert found is not None and (found == 3).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="not on this system")
+def test_features_that_processes_share_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mapped memory that finds no room on the disk kills the process that writes there."""
+    np.lib.format.open_memmap(tmp_path / "query.npy", mode="w+", dtype=np.float32, shape=(1000, 64))
+    _take_space(tmp_path / "query.npy")
+    assert (tmp_path / "query.npy").stat().st_blocks * 512 >= 1000 * 64 * 4
+
+    def full(*args: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(EnvironmentProblem, match=r"cannot write .*query\.npy: No space left"):
+        _take_space(tmp_path / "query.npy")

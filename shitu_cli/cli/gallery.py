@@ -79,7 +79,7 @@ def _of_pictures(space: Workspace, pictures: Pictures, asked: Asked) -> Gallery:
     vectors, pictures = _vectors(extractor, pictures)
     paths = [stored(space, pictures.name(number)) for number in range(len(pictures))]
     table = FeatureTable(vectors, pictures.labels, paths)
-    return Gallery(table, extractor.fingerprint, str(asked.model or space.inference_dir))
+    return Gallery(table, extractor.fingerprint, str(extractor.path))
 
 
 def _of_features(space: Workspace, features: Path, asked: Asked) -> Gallery:

@@ -105,11 +105,10 @@ def _threshold(text: str | None, space: Workspace, extractor: Extractor, model: 
         )
     found = suggested_threshold(space.reports_dir, extractor.fingerprint)
     if found is None:
-        used = space.inference_dir if model is None else model
         evaluated = read_report(report_file(space.reports_dir, [])) is not None or model is not None
         raise UsageError(
             "--threshold auto needs a plain evaluation of this model (without re-ranking and the like)",
-            hint=f"shitu evaluate --model {shlex.quote(str(used))}" if evaluated else "shitu evaluate",
+            hint=f"shitu evaluate --model {shlex.quote(str(extractor.path))}" if evaluated else "shitu evaluate",
         )
     console.reporter().info(
         f"matches below {found['threshold']:g} are left out: in evaluation that accepts at most {found['far']:g} of "

@@ -84,6 +84,8 @@ def _evaluated(space: Workspace) -> tuple[str, str, str | None]:
     if plain is None and other is None:
         return "evaluate", "not evaluated yet", "shitu evaluate"
     weights = _weights(space)
+    if plain is not None and other is not None and _is_old(other, weights):
+        other = None  # nothing to act on
     told = [_figures(values, weights) for values in (plain, other) if values is not None]
     old = plain is not None and _is_old(plain, weights)
     return "evaluate", "; ".join(told), "shitu evaluate" if old else None
@@ -91,7 +93,7 @@ def _evaluated(space: Workspace) -> tuple[str, str, str | None]:
 
 def _figures(values: dict[str, Any], weights: str | None) -> str:
     metrics = values["metrics"]
-    options = "".join(f"{word} " for word in options_of(values))
+    options = f"with {' '.join(options_of(values))}: " if options_of(values) else ""
     text = f"{options}recall@1 {metrics.get('recall@1', float('nan')):.4f}, mAP {metrics.get('mAP', float('nan')):.4f}"
     return f"{text}, of an older model" if _is_old(values, weights) else text
 

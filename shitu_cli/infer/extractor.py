@@ -54,7 +54,7 @@ class Extractor:
         batch_size: int = BATCH,
         gpu: int | None = None,
     ) -> None:
-        path = Path(model)
+        self.path = path = Path(model)
         self.batch_size = batch_size
         self.engine: Engine = load_engine(
             path, config, threads=threads, precision=precision, batch_size=batch_size, gpu=gpu

@@ -17,7 +17,7 @@ from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.infer.extractor import Extractor
 from shitu_cli.infer.origin import note_origin
 from shitu_cli.infer.work import Work
-from shitu_cli.reporting import Reporter, counted
+from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import atomic_write
 
 PIECE = 4096  # rows written at once
@@ -48,9 +48,8 @@ def extract_to_file(
             work.compute(reporter)
             skipped = {n: why for block in work.done().values() for n, why in block.items()}
             if len(skipped) == len(pictures):
-                raise DataError(
-                    f"none of the {counted(len(pictures), 'picture')} can be read", details=[*skipped.values()][:10]
-                )
+                first = [*skipped.values()][:10]
+                raise DataError(f"none of the pictures can be read ({len(pictures):,} tried)", details=first)
             files = _write(out, _Rows(work, pictures, skipped))
             note_origin(out, extractor.fingerprint)
     except OSError as error:

@@ -197,7 +197,8 @@ def completed(text: str) -> str:
     def with_options(found: re.Match[str]) -> str:
         command, words = found[1], []
         if command.startswith(("index", "search")):
-            words += [word for word in _state["index"] if word.split()[0] not in text]
+            others = ("--model",) if command in ("index remove", "index show") else ()  # they ask no model
+            words += [word for word in _state["index"] if word.split()[0] not in (*text.split(), *others)]
         return " ".join([found[0], *words, *_place(command)])
 
     return _COMMAND.sub(with_options, text)

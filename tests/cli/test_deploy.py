@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shitu_cli.cli import console
 from shitu_cli.cli.common import load_workspace_config
 from shitu_cli.cli.evaluate import _options
 from shitu_cli.workspace import Workspace
@@ -263,6 +264,19 @@ def test_hints_repeat_the_options_that_were_given(space: Path, tmp_path: Path) -
     says = ("no index in no", f"shitu index build --index no -w {space}")
     fails("search", str(space / PICTURE), "--index", "no", "-w", str(space), cwd=tmp_path, code=2, says=says)
     fails("-w", str(space), "search", str(space / PICTURE), "--index", "no", cwd=tmp_path, code=2, says=says)
+
+
+def test_each_command_of_a_hint_gets_the_options_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"workspace": "a b", "config": "c.yaml", "index": ["--store milvus:g.db", "--model m"]}.items():
+        monkeypatch.setitem(console._state, key, value)
+    for hint, expected in (
+        ("build it anew: shitu index build", "build it anew: shitu index build --store milvus:g.db --model m -w 'a b'"),
+        ("shitu index show --json", "shitu index show --store milvus:g.db -w 'a b' --json"),
+        ("shitu search x --model n", "shitu search --store milvus:g.db -w 'a b' x --model n"),
+        ("shitu evaluate, or wait", "shitu evaluate -w 'a b' -c c.yaml, or wait"),
+        ("--device cpu", "--device cpu"),
+    ):
+        assert console.completed(hint) == expected
 
 
 def test_an_unreadable_picture_is_named_once(space: Path, tmp_path: Path) -> None:

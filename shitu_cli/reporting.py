@@ -7,8 +7,11 @@ from typing import Protocol
 
 
 def counted(number: int, thing: str, things: str = "") -> str:
-    """`1 picture`, `2,000 pictures`; `things` where the plural is no added s."""
-    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+    """A number with its noun: 1 picture, 1,200 pictures, 2 queries, 3 classes; `things` for plurals of other kinds."""
+    if number != 1:
+        ies, es = thing.endswith("y"), thing.endswith("s")
+        thing = things or (f"{thing[:-1]}ies" if ies else f"{thing}es" if es else f"{thing}s")
+    return f"{number:,} {thing}"
 
 
 class Bar(Protocol):

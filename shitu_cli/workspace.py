@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -175,11 +177,14 @@ def atomic_write_json(path: Path, value: object) -> None:
 
 @contextlib.contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """A temporary directory beside `path` that takes its place when the context ends well; else it is removed."""
+    """A temporary directory beside `path` that takes its place when the context ends well; else it is removed.
+
+    Those that killed processes have left beside `path` are removed too.
+    """
     path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary, held = _temporary_dir(path)
     except OSError as error:
         raise _cannot(path, error) from error
     try:
@@ -199,6 +204,52 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         raise _cannot(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _temporary_dir(path: Path) -> tuple[Path, int | None]:
+    """A new directory beside `path`, and the lock on it, which the system lets go of when this process dies.
+
+    What of that name nobody holds is of the dead, and goes. The parent is locked meanwhile, so that no directory is
+    taken for one between being made and being locked. Where the system cannot lock directories, nothing is removed.
+    """
+    made = functools.partial(tempfile.mkdtemp, prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    if os.name == "nt":
+        return Path(made()), None
+    import fcntl
+
+    parent = os.open(path.parent, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(parent, fcntl.LOCK_EX)
+        except OSError:  # some network file systems
+            return Path(made()), None
+        for left in path.parent.iterdir():
+            if re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp", left.name) and left.is_dir():
+                _remove_unheld(left)
+        temporary = Path(made())
+        held = os.open(temporary, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return temporary, held
+    finally:
+        os.close(parent)
+
+
+def _remove_unheld(folder: Path) -> None:
+    import fcntl
+
+    try:
+        own = os.open(folder, os.O_RDONLY)
+    except OSError:  # its process has just ended, or it is another user's
+        return
+    try:
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        pass  # held: its process is at work
+    finally:
+        os.close(own)
 
 
 def earlier_models(output: Path) -> list[Path]:

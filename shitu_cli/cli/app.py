@@ -54,7 +54,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
 ) -> None:
     """Without a command: where the workspace stands and what to do next."""
-    console.configure(quiet=quiet, as_json=False)
+    console.configure(quiet=quiet, as_json=False, workspace=workspace)
     if workspace is not None and context.invoked_subcommand is not None:
         os.environ["SHITU_WORKSPACE"] = str(workspace.absolute())  # where the command looks without a -w of its own
     if context.invoked_subcommand is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -16,7 +17,9 @@ from shitu_cli.reporting import Bar, Reporter, SilentReporter
 
 MAX_DETAILS = 40  # of an error
 
-_state: dict[str, Any] = {"quiet": False, "json": False, "workspace": None, "config": None}
+_COMMAND = re.compile(r"\bshitu (prepare|train|evaluate|export|extract|search|index (?:build|add|remove|show))\b")
+
+_state: dict[str, Any] = {"quiet": False, "json": False, "workspace": None, "config": None, "index": ()}
 
 
 def configure(
@@ -25,11 +28,15 @@ def configure(
     as_json: bool | None = None,
     workspace: str | os.PathLike[str] | None = None,
     config: str | os.PathLike[str] | None = None,
+    index: Sequence[str] | None = None,
 ) -> None:
     """Set once per command: `quiet` keeps results, warnings and errors only; `as_json` keeps stdout for JSON.
 
-    `workspace` and `config` are what the user gave with -w and -c: the next command needs them too.
+    `workspace` and `config` are what the user gave with -w and -c, `index` the options that name an index and its
+    model: the next command needs them too.
     """
+    if index is not None:
+        _state["index"] = index
     if config is not None:
         _state["config"] = os.fspath(config)
     if workspace is not None:
@@ -184,16 +191,36 @@ def print_json(value: object) -> None:
     sys.stdout.flush()
 
 
+def completed(text: str) -> str:
+    """A text that names commands, with the options that the user gave and that they need too."""
+
+    def with_options(found: re.Match[str]) -> str:
+        command, words = found[1], []
+        if command.startswith(("index", "search")):
+            others = ("--model",) if command in ("index remove", "index show") else ()  # they ask no model
+            words += [word for word in _state["index"] if word.split()[0] not in (*text.split(), *others)]
+        return " ".join([found[0], *words, *_place(command)])
+
+    return _COMMAND.sub(with_options, text)
+
+
+def _place(command: str) -> list[str]:
+    words = []
+    if _state["workspace"] is not None:
+        words.append(f"-w {shlex.quote(_state['workspace'])}")
+    if _state["config"] is not None and command in ("train", "evaluate", "export"):
+        words.append(f"-c {shlex.quote(_state['config'])}")
+    return words
+
+
 def next_step(command: str) -> None:
     """The next command to run, ready to copy."""
     if _state["quiet"] or _state["json"]:
         return
     from rich.text import Text
 
-    if _state["workspace"] is not None and command.startswith("shitu "):
-        command += f" -w {shlex.quote(_state['workspace'])}"
-    if _state["config"] is not None and command.split()[1] in ("train", "evaluate", "export"):
-        command += f" -c {shlex.quote(_state['config'])}"
+    if command.startswith("shitu "):
+        command = " ".join([command, *_place(command.split()[1])])
     _console().print(Text("\nnext: ", style="dim") + Text(command, style="bold"))
 
 
@@ -208,4 +235,4 @@ def show_error(error: ShituError) -> None:
     if len(error.details) > MAX_DETAILS:
         console.print(Text(f"  ... and {len(error.details) - MAX_DETAILS} more"))
     if error.hint:
-        console.print(Text("hint: ", style="bold") + Text(error.hint))
+        console.print(Text("hint: ", style="bold") + Text(completed(error.hint)))

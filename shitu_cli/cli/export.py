@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.errors import UsageError
+from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.export.run import Exported
@@ -83,6 +85,8 @@ def export(
         console.print_json({"out": str(made.out), "files": made.files, "proof": made.rows, "chosen": chosen_way})
         return
     _show(made)
+    elsewhere = made.out != space.inference_dir
+    console.next_step("shitu index build" + (f" --model {shlex.quote(str(out))}" if elsewhere else ""))
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -97,7 +101,6 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def _show(made: Exported) -> None:
     from shitu_cli.cli import console
     from shitu_cli.infer.programs import Way
-    from shitu_cli.reporting import counted
 
     files = [[name, console.size(size)] for name, size in made.files.items()]
     console.print_table(f"Written to {made.out}", ["file", "size"], files)
@@ -133,4 +136,3 @@ def _show(made: Exported) -> None:
             console.reporter().info(f"{Way.of(row)} is refused: {row['refused']}")
     for remark in made.remarks:
         console.reporter().info(remark)
-    console.next_step("shitu index build")

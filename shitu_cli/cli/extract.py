@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def extract(
-    sources: Annotated[list[str], typer.Argument(help="Pictures, folders, lists or patterns.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Pictures, folders (label: the folder a picture lies in), lists or patterns.")
+    ],
     out: Annotated[Path, typer.Option(help="features.npy (with .tsv of paths), .npz, .jsonl or .parquet.")] = Path(
         "features.npy"
     ),
@@ -66,6 +68,8 @@ def extract(
             {"out": [str(f) for f in written.files], "pictures": written.count, "skipped": written.skipped}
         )
     _show(written, len(pictures), out, strict=strict)
+    named = "" if model is None else f" --model {shlex.quote(str(model))}"
+    console.next_step(f"shitu index build --features {shlex.quote(str(out))}{named}")
 
 
 def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
@@ -75,16 +79,15 @@ def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
     reporter = console.reporter()
     if written.skipped:
         lines = list(written.skipped.values())[:20]  # each names its picture
-        message = f"{len(written.skipped)} of {total} pictures could not be read and are not in {out}"
+        message = f"{len(written.skipped)} of {counted(total, 'picture')} could not be read and are not in {out}"
         if strict:
             raise DataError(message, details=lines)
         reporter.warn(message + "".join(f"\n  {line}" for line in lines))
     reporter.info(f"{counted(written.count, 'vector')} in {', '.join(str(f) for f in written.files)}")
-    console.next_step(f"shitu index build --features {shlex.quote(str(out))}")
 
 
 def _told(extractor: Extractor, pictures: Pictures) -> str:
-    return f"{counted(len(pictures), 'picture')}, {extractor.feature_size} values each, by {extractor.engine.told()}"
+    return f"{pictures.described()}; {extractor.feature_size} values each, by {extractor.engine.told()}"
 
 
 def _launch(devices: str | None) -> bool:
@@ -123,6 +126,8 @@ def open_extractor(
     from shitu_cli.cli import console
     from shitu_cli.cli.common import export_is_stale, open_workspace
     from shitu_cli.infer.extractor import Extractor
+    from shitu_cli.infer.load import without_manifest
+    from shitu_cli.infer.programs import MODEL_FILES
     from shitu_cli.train import distributed
 
     device = distributed.own_device("cpu")
@@ -132,7 +137,10 @@ def open_extractor(
         return Extractor(path, config=config, precision=precision, batch_size=batch_size, gpu=gpu)
 
     if model is not None and (model.is_dir() or model.suffix in (".onnx", ".pdmodel", ".json")):
-        return opened(model, _config_or_none(workspace))
+        made = opened(model, _config_or_none(workspace))
+        if remark := without_manifest(model):
+            console.reporter().warn(remark)
+        return made
     space = open_workspace(workspace)
     config = _config_or_none(workspace)
     if model is not None:
@@ -143,6 +151,11 @@ def open_extractor(
                 f"{space.inference_dir} is of an older model than the trained: shitu export renews it"
             )
         return opened(space.inference_dir)
+    if any((space.inference_dir / name).is_file() for name in MODEL_FILES):
+        raise DataError(
+            f"{space.inference_dir} holds a model, but no manifest.json that says how its pictures are prepared",
+            hint="export again: shitu export; or name what to use: --model output/best_model",
+        )
     best = space.output_dir / "best_model"
     if not best.with_name("best_model.pdparams").is_file():
         raise UsageError("there is neither an exported model nor a checkpoint", hint="shitu train, then shitu export")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -14,10 +14,9 @@ from shitu_cli.cli.index import CollectionOption, IndexOption, ModelOption, Stor
 from shitu_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from shitu_cli.infer.extractor import Extractor
     from shitu_cli.retrieval.index.store import Match
     from shitu_cli.workspace import Workspace
-
-FALSE_ACCEPTS = 1e-3  # the rate behind `--threshold auto`
 
 
 class Answer(NamedTuple):
@@ -36,7 +35,12 @@ def search(
     images: Annotated[list[str], typer.Argument(help="Pictures, folders, lists or patterns.")],
     top: Annotated[int, typer.Option(min=1, help="Matches per picture.")] = 5,
     threshold: Annotated[
-        str | None, typer.Option(help="Lowest score to show, or auto: what evaluation suggests.")
+        str | None,
+        typer.Option(
+            help="Lowest score to show, or auto: what the last evaluation of this model suggests (evaluate --far RATE "
+            "chooses how many false accepts it may let through).",
+            show_default=False,
+        ),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with the pictures found.")] = None,
     index: IndexOption = None,
@@ -56,14 +60,12 @@ def search(
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace)
-    with closing(open_index(space, index, store, collection)) as target:
+    with closing(open_index(space, index, store, collection, model)) as target:
         known = target.manifest()
         pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
         extractor = open_extractor(workspace, model, batch_size=min(BATCH, len(pictures)))
-        check_model(known, extractor, target.place)
-        limit = _threshold(threshold, space)
-        if limit is not None:
-            console.reporter().info(f"matches below {limit:g} are left out")
+        check_model(known, extractor.fingerprint, target.place)
+        limit = _threshold(threshold, space, extractor, model, known.kind)
         answers: list[Answer] = []
         unread: dict[int, str] = {}
         for indices, features, skipped in extractor.batches(pictures_of(pictures)):
@@ -82,19 +84,37 @@ def search(
         raise UsageError("none of the pictures can be read", hint="see the warnings above")
 
 
-def _threshold(text: str | None, space: Workspace) -> float | None:
+def _threshold(text: str | None, space: Workspace, extractor: Extractor, model: Path | None, kind: str) -> float | None:
+    """The lowest score to show, and for auto why; evaluation must have measured the very features of this search."""
+    from shitu_cli.cli import console
+    from shitu_cli.report.evaluation import read_report, report_file, suggested_threshold
+
     if text is None:
         return None
     if text != "auto":
         try:
-            return float(text)
+            limit = float(text)
         except ValueError:
             raise UsageError(f"--threshold {text}: expected a number or auto") from None
-    try:
-        values = json.loads((space.reports_dir / "evaluate.json").read_text(encoding="utf-8"))
-        return float(next(row["threshold"] for row in values["accept_rates"] if row["far"] == FALSE_ACCEPTS))
-    except (OSError, ValueError, KeyError, StopIteration):
-        raise UsageError("--threshold auto needs a plain evaluation (no re-ranking)", hint="shitu evaluate") from None
+        console.reporter().info(f"matches below {limit:g} are left out")
+        return limit
+    if kind == "binary":
+        raise UsageError(
+            "--threshold auto: evaluation suggests cosines, a binary index answers with shares of equal bits",
+            hint="give a number, such as --threshold 0.8",
+        )
+    found = suggested_threshold(space.reports_dir, extractor.fingerprint)
+    if found is None:
+        evaluated = read_report(report_file(space.reports_dir, [])) is not None or model is not None
+        raise UsageError(
+            "--threshold auto needs a plain evaluation of this model (without re-ranking and the like)",
+            hint=f"shitu evaluate --model {shlex.quote(str(extractor.path))}" if evaluated else "shitu evaluate",
+        )
+    console.reporter().info(
+        f"matches below {found['threshold']:g} are left out: in evaluation that accepts at most {found['far']:g} of "
+        f"the pairs of other classes, and {found['tar']:.4f} of those of the same (another rate: shitu evaluate --far)"
+    )
+    return float(found["threshold"])
 
 
 def _plain(answer: Answer) -> dict[str, object]:

@@ -9,8 +9,9 @@ from typing import Any
 from shitu_cli.cli import console
 from shitu_cli.cli.common import export_command, export_is_stale, open_workspace
 from shitu_cli.errors import ShituError, UsageError
+from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, options_of, read_report
 from shitu_cli.reporting import counted
-from shitu_cli.workspace import EARLIER, Workspace, bytes_in, earlier_models
+from shitu_cli.workspace import EARLIER, Workspace, bytes_in, earlier_models, sha256_of
 
 
 def status(workspace: Path | None = None) -> None:
@@ -56,7 +57,7 @@ def _trained(space: Workspace) -> tuple[str, str, str | None]:
     if not header:
         return "train", "not trained yet", "shitu train"
     state = header.get("state", {})
-    text = counted(state.get("epoch", 0), "epoch")
+    text = counted(state["epoch"], "epoch") if isinstance(state.get("epoch"), int) else "? epochs"
     if state.get("best_score") is not None:
         text += f", best recall@1 {state['best_score']:.4f} after epoch {state.get('best_epoch')}"
     text += _earlier(space)
@@ -85,14 +86,36 @@ def _epochs(space: Workspace) -> int | None:
 
 
 def _evaluated(space: Workspace) -> tuple[str, str, str | None]:
-    report = space.reports_dir / "evaluate.json"
-    metrics = _json(report).get("metrics")
-    if not metrics:
+    """The plain evaluation; beside it the last one with options, which are told."""
+    plain, other = (read_report(space.reports_dir / f"{name}.json") for name in (PLAIN, WITH_OPTIONS))
+    if plain is None and other is None:
         return "evaluate", "not evaluated yet", "shitu evaluate"
-    text = f"recall@1 {metrics.get('recall@1', float('nan')):.4f}, mAP {metrics.get('mAP', float('nan')):.4f}"
-    if _older(report, space.output_dir / "best_model.pdparams"):
-        return "evaluate", f"{text}, of an older model", "shitu evaluate"
-    return "evaluate", text, None
+    weights = _weights(space)
+    if plain is not None and other is not None and _is_old(other, weights):
+        other = None  # nothing to act on
+    told = [_figures(values, weights) for values in (plain, other) if values is not None]
+    old = plain is not None and _is_old(plain, weights)
+    return "evaluate", "; ".join(told), "shitu evaluate" if old else None
+
+
+def _figures(values: dict[str, Any], weights: str | None) -> str:
+    metrics = values["metrics"]
+    options = f"with {' '.join(options_of(values))}: " if options_of(values) else ""
+    text = f"{options}recall@1 {metrics.get('recall@1', float('nan')):.4f}, mAP {metrics.get('mAP', float('nan')):.4f}"
+    return f"{text}, of an older model" if _is_old(values, weights) else text
+
+
+def _is_old(values: dict[str, Any], weights: str | None) -> bool:
+    """Whether the best checkpoint was evaluated, and is another now; other models are what the user named."""
+    named = any(word.startswith(("--model", "-o", "-c")) for word in options_of(values))
+    features = features_of(values)
+    return bool(weights and features and not named and features.split("/")[0] != weights)
+
+
+def _weights(space: Workspace) -> str | None:
+    """The hash of the best checkpoint, as fingerprints of features begin with it."""
+    file = space.output_dir / "best_model.pdparams"
+    return sha256_of(file) if file.is_file() else None
 
 
 def _exported(space: Workspace) -> tuple[str, str, str | None]:
@@ -111,8 +134,10 @@ def _indexed(space: Workspace) -> tuple[str, str, str | None]:
     if not values:
         return "index", "no index yet", "shitu index build"
     text = f"{counted(values.get('count', 0), 'vector')}, {values.get('kind')}"
-    if _older(space.index_dir / "manifest.json", space.inference_dir / "manifest.json"):
-        return "index", f"{text}, older than the exported model", "shitu index build"
+    exported = _json(space.inference_dir / "manifest.json").get("source", {}).get("sha256")
+    model = str(values.get("model", ""))  # "" where features of an unknown model were indexed
+    if exported and model and model.split("/")[0] != exported:
+        return "index", f"{text}, of another model than the exported", "shitu index build"
     return "index", text, None
 
 
@@ -122,8 +147,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def _older(path: Path, than: Path) -> bool:
-    """By the clock: what the file was made from is not recorded in it."""
-    return path.exists() and than.exists() and path.stat().st_mtime < than.stat().st_mtime

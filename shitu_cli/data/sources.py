@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shitu_cli.data.formats.base import Box, ReadOptions, is_image_name, walk_images
 from shitu_cli.data.formats.textlist import TEXT_LIST
+from shitu_cli.data.lists import read_label_map
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.reporting import counted
@@ -38,6 +39,17 @@ class Pictures:
             chosen.add(self.files[n], self.labels[n], self.boxes[n])
         return chosen
 
+    def described(self) -> str:
+        """How many there are, and of which labels: 60 pictures of 6 labels."""
+        labels = set(self.labels)
+        count = counted(len(self), "picture")
+        if labels == {""}:
+            return f"{count} without label"
+        if len(labels) == 1:
+            return f"{count} of label {labels.pop()}"
+        unknown = f" ({self.labels.count(''):,} without)" if "" in labels else ""
+        return f"{count} of {counted(len(labels - {''}), 'label')}{unknown}"
+
     def name(self, number: int) -> str:
         """The file, with its box where it has one: parts of one picture are told apart."""
         box = self.boxes[number]
@@ -45,10 +57,11 @@ class Pictures:
 
 
 def find_pictures(sources: Sequence[str], image_root: Callable[[Path], Path | None] = lambda path: None) -> Pictures:
-    """All pictures of files, folders (label: the folder inside), lists (`path label`) and glob patterns, in order.
+    """All pictures of files, folders, lists (`path label`) and glob patterns, in order.
 
-    `image_root` tells where the paths of a list count from, where that is known. Raises UsageError for a source that
-    is not there, DataError for a list with lines that cannot be read.
+    The label of a picture in a folder is the path from that folder to the one it lies in; directly inside, the
+    folder's own name. `image_root` tells where the paths of a list of the workspace count from, None for other lists.
+    Raises UsageError for a source that is not there, DataError for a list with lines that cannot be read.
     """
     found = Pictures()
     for source in sources:
@@ -56,7 +69,7 @@ def find_pictures(sources: Sequence[str], image_root: Callable[[Path], Path | No
         if path.is_dir():
             before = len(found)
             for name in walk_images(path, Problems()):
-                found.add(path / name, name.rpartition("/")[0])
+                found.add(path / name, name.rpartition("/")[0] or os.path.basename(os.path.abspath(path)))
             if len(found) == before:
                 raise UsageError(f"no pictures in {source}")
         elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
@@ -72,6 +85,12 @@ def find_pictures(sources: Sequence[str], image_root: Callable[[Path], Path | No
     return found
 
 
+def class_names(listed: Path) -> dict[str, str]:
+    """Names of the numbered classes of a workspace's list, from the label map beside it."""
+    path = listed.with_name("label_map.txt")
+    return {str(number): name for name, number in read_label_map(path).items()} if path.is_file() else {}
+
+
 def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
     problems = Problems()
     rows = TEXT_LIST.read(path, problems, ReadOptions(image_root=image_root))
@@ -83,6 +102,7 @@ def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
     ]
     if bad:
         raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
+    names = rows.display if image_root is None else class_names(path)
     for number in range(len(rows)):
         label = rows.labels[number]
-        found.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label), rows.boxes.get(number))
+        found.add(os.path.join(rows.root, rows.paths[number]), names.get(label, label), rows.boxes.get(number))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shitu_cli.config.schema import Config
+from shitu_cli.config.schema import Component, Config
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import EnvironmentProblem
@@ -86,6 +86,12 @@ def _way_of_a_network(precision: str) -> Way:
 def fingerprint_of(weights: str, feature: str, precision: str) -> str:
     """See Engine: features in bfloat16 are told from those in float32, which an index must not mix."""
     return f"{weights}/{feature}" if precision == FP32 else f"{weights}/{feature}/{precision}"
+
+
+def features_fingerprint(engine: str, transform_ops: Sequence[Component]) -> str:
+    """Identifies features: `engine` is the fingerprint of what computes them, the ops are how pictures become input."""
+    decisive = [op for op in transform_ops if op.name != "DecodeImage" or op.args.get("reduced")]
+    return f"{engine}/{';'.join(f'{op.name}{sorted(op.args.items())}' for op in decisive)}"
 
 
 def eval_normalization(config: Config) -> Normalization | None:

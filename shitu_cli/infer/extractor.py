@@ -14,7 +14,7 @@ from shitu_cli.data.loader import SequentialLoader
 from shitu_cli.data.sources import Pictures
 from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import DataError
-from shitu_cli.infer.engine import Engine
+from shitu_cli.infer.engine import Engine, features_fingerprint
 from shitu_cli.infer.load import BATCH, load_engine
 from shitu_cli.infer.manifest import MANIFEST, read_manifest
 
@@ -54,7 +54,7 @@ class Extractor:
         batch_size: int = BATCH,
         gpu: int | None = None,
     ) -> None:
-        path = Path(model)
+        self.path = path = Path(model)
         self.batch_size = batch_size
         self.engine: Engine = load_engine(
             path, config, threads=threads, precision=precision, batch_size=batch_size, gpu=gpu
@@ -69,9 +69,7 @@ class Extractor:
     @property
     def fingerprint(self) -> str:
         """Identifies weights and preprocessing: features compare only where it is the same."""
-        decisive = [op for op in self.transform_ops if op.name != "DecodeImage" or op.args.get("reduced")]
-        ops = ";".join(f"{op.name}{sorted(op.args.items())}" for op in decisive)
-        return f"{self.engine.fingerprint}/{ops}"
+        return features_fingerprint(self.engine.fingerprint, self.transform_ops)
 
     def extract(self, images: Iterable[Picture] | str | bytes | Path, *, normalize: bool = True) -> np.ndarray:
         """float32 [N, feature_size] of paths, encoded bytes or uint8 RGB arrays [H, W, 3]; of unit length by default.

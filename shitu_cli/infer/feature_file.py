@@ -48,7 +48,8 @@ def extract_to_file(
             work.compute(reporter)
             skipped = {n: why for block in work.done().values() for n, why in block.items()}
             if len(skipped) == len(pictures):
-                raise DataError(f"none of the {len(pictures):,} pictures can be read", details=[*skipped.values()][:10])
+                first = [*skipped.values()][:10]
+                raise DataError(f"none of the pictures can be read ({len(pictures):,} tried)", details=first)
             files = _write(out, _Rows(work, pictures, skipped))
             note_origin(out, extractor.fingerprint)
     except OSError as error:
@@ -57,7 +58,8 @@ def extract_to_file(
             hint="free some space; the same command goes on from there",
         ) from None
     shutil.rmtree(part, ignore_errors=True)
-    return Written(files, len(pictures) - len(skipped), {pictures.files[n]: why for n, why in sorted(skipped.items())})
+    reasons = {pictures.name(n): why.removeprefix(f"{pictures.files[n]}: ") for n, why in sorted(skipped.items())}
+    return Written(files, len(pictures) - len(skipped), reasons)
 
 
 def compute_share(

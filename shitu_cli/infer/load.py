@@ -76,6 +76,18 @@ def load_engine(
     return engine_from_checkpoint(prefix, config, precision=precision or FP32)
 
 
+def without_manifest(path: Path) -> str | None:
+    """What a user should know of a model that no manifest describes, and that a config is taken for; else None."""
+    folder = path if path.is_dir() else path.parent
+    exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
+    if not exported or (folder / MANIFEST).is_file():
+        return None
+    return (
+        f"{folder} has no {MANIFEST}: it is taken for another program's model, and its pictures are prepared as the "
+        "config says, which nothing has compared (shitu export --out inference/ writes a model that knows)"
+    )
+
+
 def _exported(files: Sequence[Path], asked: _Asked) -> Engine:
     """What `shitu export` has written, and measured."""
     folder = files[0].parent

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shitu_cli.report.chart import curve
+from shitu_cli.report.evaluation import options_of
 from shitu_cli.report.page import figure, row, section, table, write_page
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 SHOWN, NEIGHBOURS = 12, 6
 DEEPEST = 100  # of the recall curve
-SUGGESTED = 1e-3  # the false-accept rate of the suggested threshold
 
 
 def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequence[RunHistory], path: Path) -> None:
@@ -42,6 +43,8 @@ def _summary(values: dict[str, Any]) -> str:
     left = values["unanswerable"]
     without = f", {left:,} of them without a match there and not in the means" if left else ""
     text = f"<p>{values['queries']:,} queries against {values['gallery']:,} gallery pictures{without}.</p>"
+    if options_of(values):
+        text += f"<p>Measured with <code>{escape(' '.join(options_of(values)))}</code>.</p>"
     return text + table(["metric", "value", "95 % interval"], rows, numeric=(1,))
 
 
@@ -55,10 +58,13 @@ def _recall_curve(result: EvalResult) -> str:
 def _recall_and_similarity(result: EvalResult, values: dict[str, Any]) -> str:
     """The two curves, and what thresholds mean."""
     rates = [[f"{r['far']:g}", f"{r['tar']:.4f}", f"{r['threshold']:.3f}"] for r in values["accept_rates"]]
-    note = (
-        "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto</code> "
-        f"takes, is the lowest that accepts at most {SUGGESTED:g} of the pairs of other classes.</p>"
-    )
+    suggested, note = values["suggested"], ""
+    if suggested is not None:
+        note = (
+            "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto"
+            f"</code> takes, is the lowest that accepts at most {suggested['far']:g} of the pairs of other classes "
+            "(<code>shitu evaluate --far</code> asks for another share).</p>"
+        )
     heads = ["false accepts", "true accepts", "threshold"]
     plots = row(_recall_curve(result), _similarities(result, values))
     return section("Recall and similarity", plots, note, table(heads, rates, numeric=(0, 1, 2)))
@@ -70,10 +76,9 @@ def _similarities(result: EvalResult, values: dict[str, Any]) -> str:
     for name, counts in (("same class", result.ranking.matches), ("other class", result.ranking.others)):
         binned = np.add.reduceat(counts, np.arange(0, 2000, 20)) / max(1, counts.sum())
         series.append((name, (np.arange(100) * 0.02 - 0.99).tolist(), binned.tolist()))
-    chosen = [r["threshold"] for r in values["accept_rates"] if r["far"] == SUGGESTED]
-    if chosen:
-        highest = max(max(shares) for _, _, shares in series)
-        series.append((f"threshold {chosen[0]:.3f}", [chosen[0]] * 2, [0.0, highest]))
+    if values["suggested"] is not None:
+        highest, threshold = max(max(shares) for _, _, shares in series), values["suggested"]["threshold"]
+        series.append((f"threshold {threshold:.3f}", [threshold] * 2, [0.0, highest]))
     return curve(series, "similarity (cosine)", "share of pairs", filled=True)
 
 

@@ -26,6 +26,7 @@ from shitu_cli.retrieval.metrics import FeatureSet, Ranking, bootstrap_interval,
 from shitu_cli.retrieval.rerank import expand_queries, reranked
 
 ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
+SUGGESTED = 1e-3  # of them, the one whose threshold is suggested when nobody asks for another
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def test_the_same_commands_for_every_store(space: Path, where: list[str]) -> Non
     done = shitu("index", "remove", PICTURE, "--label", "class_003", *where, cwd=space)
     assert "took out 7" in done.stdout and "17 vectors" in done.stdout
     done = shitu("index", "add", PICTURE, "data/class_002/000.jpg", "--label", "new", *where, cwd=space)
-    assert "added 2" in done.stdout and "18 vectors" in done.stdout
+    assert "added 1, replaced 1" in done.stdout and "18 vectors" in done.stdout
     assert answers(PICTURE, *where, "--threshold", "0.99999", cwd=space) == [("new", PICTURE, first[0][2])]
     shown = json.loads(shitu("index", "show", "--json", *where, cwd=space).stdout)
     assert shown["count"] == len(shown["items"]) == 18 and shown["labels"] == 4

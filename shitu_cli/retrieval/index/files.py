@@ -6,11 +6,9 @@ change writes a new directory beside the old one and swaps them in one step.
 
 from __future__ import annotations
 
-import glob
 import json
 import pickle
 import re
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -61,14 +59,15 @@ class FileStore:
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
         self._save(VectorIndex.build(table, options, reporter))
 
-    def add(self, table: FeatureTable, reporter: Reporter) -> None:
+    def add(self, table: FeatureTable, reporter: Reporter) -> int:
         index = self._index
-        index.add(table, reporter)
+        replaced = index.add(table, reporter)
         self._save(index)
+        return replaced
 
-    def remove(self, ids: Sequence[int]) -> None:
+    def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
         index = self._index
-        index.remove(ids)
+        index.remove(ids, reporter)
         self._save(index)
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
@@ -89,8 +88,6 @@ class FileStore:
 
     def _save(self, index: VectorIndex) -> None:
         self._read = None  # what cannot be written must not answer
-        for leftover in self.folder.resolve().parent.glob(f".{glob.escape(self.folder.name)}.*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)  # of a killed writer: no other writes now
         save_index(index, self.folder)
         self._read = index
 

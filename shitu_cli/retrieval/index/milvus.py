@@ -8,6 +8,7 @@ is not ours, and is never changed. The server numbers the items, so that several
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import json
 import logging
@@ -39,11 +40,12 @@ from shitu_cli.retrieval.index.store import (
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
+    from pymilvus.exceptions import MilvusException
 
 TOKEN = "SHITU_MILVUS_TOKEN"  # an API key or `user:password`
 NAMES = 1000  # paths, labels or ids in one filter
 PATIENCE = 10  # seconds to reach a server
-BUILD = "shitu index build --store milvus:ADDRESS"
+BUILD = "shitu index build"
 
 
 class MilvusStore:
@@ -61,12 +63,12 @@ class MilvusStore:
         return contextlib.nullcontext()
 
     def check(self, options: BuildOptions) -> None:
-        check_kind(options.kind, KINDS)
+        _check_kind(options.kind)
         with self._asking(make=True) as client:
             VectorCollection.behind(client, self.alias, self.place)
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
-        check_kind(options.kind, KINDS)
+        _check_kind(options.kind)
         features = table.checked().features
         manifest = IndexManifest(
             kind=options.kind,
@@ -88,15 +90,16 @@ class MilvusStore:
             self._known = new
             drop_others(client, new.name, self.alias)
 
-    def add(self, table: FeatureTable, reporter: Reporter) -> None:
+    def add(self, table: FeatureTable, reporter: Reporter) -> int:
         """A kill in between can leave a path twice, never lose one; the same command again makes it whole."""
         with self._reading() as collection:
             check_size(table.checked().features, collection.manifest)
             replaced = [item.id for item in self.find([path for path in table.paths if path], (), ())]
             collection.insert(table, reporter)
             collection.delete(replaced)
+            return len(replaced)
 
-    def remove(self, ids: Sequence[int]) -> None:
+    def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
         with self._reading() as collection:
             if collection.count() <= len(ids):
                 raise UsageError("that would leave the index empty", hint=f"build another in its place: {BUILD}")
@@ -158,6 +161,7 @@ class MilvusStore:
         _require("pymilvus")
         if self.file is not None:
             _require("milvus_lite")
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read once, at the import: it tells of forks that do no harm
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException
 
@@ -170,10 +174,27 @@ class MilvusStore:
                 self._client = MilvusClient(self.address, token=os.environ.get(TOKEN, ""), timeout=PATIENCE)
             yield self._client
         except MilvusException as error:
-            hint = f"is the server there, and does {TOKEN} hold the API key or user:password that it wants?"
-            if self.file is not None:
-                hint = "one process at a time can use such a file; is another at work?"
-            raise EnvironmentProblem(f"{self.place}: {error.message.strip()}", hint=hint) from None
+            raise EnvironmentProblem(f"{self.place}: {error.message.strip()}", hint=self._hint(error)) from None
+
+    def _hint(self, error: MilvusException) -> str:
+        if self.file is None:
+            return f"is the server there, and does {TOKEN} hold the API key or user:password that it wants?"
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in error.message:
+                return f"free some space on the disk of {self.file}, then run the command again"
+        for number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if os.strerror(number) in error.message:
+                return f"may you write to {self.file}, and is its disk writable?"
+        return "one process at a time can use such a file; is another at work?"
+
+
+def _check_kind(kind: str) -> None:
+    check_kind(kind)
+    if kind not in KINDS:
+        raise UsageError(
+            f"--kind {kind}: an index in Milvus is {', '.join(KINDS)}",
+            hint=f"leave out --kind, or --store: only an index in a directory can be {kind}",
+        )
 
 
 def _require(package: str) -> None:

@@ -74,6 +74,15 @@ class FeatureTable(NamedTuple):
             raise DataError("there are no vectors to index")
         return self
 
+    def distinct(self) -> FeatureTable:
+        """The same with each path once, as it came last; items without a path are all kept."""
+        last = {path: number for number, path in enumerate(self.paths) if path}
+        kept = [number for number, path in enumerate(self.paths) if not path or last[path] == number]
+        if len(kept) == len(self.paths):
+            return self
+        labels, paths = [self.labels[n] for n in kept], [self.paths[n] for n in kept]
+        return FeatureTable(self.features[np.asarray(kept)], labels, paths)
+
 
 class Store(Protocol):
     """One index.
@@ -97,13 +106,13 @@ class Store(Protocol):
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
         """Index these, in place of what was there."""
 
-    def add(self, table: FeatureTable, reporter: Reporter) -> None:
-        """Index these besides; a path that is there already is replaced."""
+    def add(self, table: FeatureTable, reporter: Reporter) -> int:
+        """Index these besides; a path that is there already is replaced. How many were."""
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
         """Items that have one of the paths, labels or ids."""
 
-    def remove(self, ids: Sequence[int]) -> None:
+    def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
         """Take these out; the others keep their ids. UsageError when none would be left."""
 
     def items(self) -> Iterator[Item]:
@@ -116,10 +125,10 @@ class Store(Protocol):
         """Let go of files and connections."""
 
 
-def check_kind(kind: str, kinds: Collection[str] = KINDS) -> None:
-    """UsageError for a kind that an index cannot be of."""
-    if kind not in kinds:
-        raise UsageError(f"--kind {kind}: expected one of {', '.join(kinds)}")
+def check_kind(kind: str) -> None:
+    """UsageError for a kind that no index can be of."""
+    if kind not in KINDS:
+        raise UsageError(f"--kind {kind}: expected one of {', '.join(KINDS)}")
 
 
 def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import UsageError
-from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.retrieval.index.store import (
     BuildOptions,
     FeatureTable,
@@ -67,8 +67,8 @@ class VectorIndex:
         made.add(table, reporter)
         return made
 
-    def add(self, table: FeatureTable, reporter: Reporter | None = None) -> None:
-        """Take these vectors in; a path that is there already is replaced.
+    def add(self, table: FeatureTable, reporter: Reporter | None = None) -> int:
+        """Take these vectors in; a path that is there already is replaced. How many were.
 
         Raises DataError when the vectors have another length than the index.
         """
@@ -82,15 +82,18 @@ class VectorIndex:
         ids = np.arange(first, first + len(labels), dtype=np.int64)
         outgrown = self.manifest.kind == "ivf" and _lists(len(kept) + len(ids)) > 2 * self.inner.nlist
         if outgrown or self._cannot_forget(replaced):
-            everything = np.concatenate([self.vectors(kept), features])
-            self._rebuild(everything, np.concatenate([kept, ids]), reporter)
+            everything = np.empty((len(kept) + len(ids), features.shape[1]), np.float32)
+            self.vectors(kept, everything[: len(kept)])
+            everything[len(kept) :] = features
+            self._rebuild(everything, np.concatenate([kept, ids]), reporter, outgrown=outgrown)
         else:
             self._forget(replaced)
             self._insert(features, ids, reporter)
         self._name(replaced, ids, labels, paths)
+        return len(replaced)
 
     def remove(self, ids: Collection[int], reporter: Reporter | None = None) -> None:
-        """Take these ids out; the others keep theirs. Kinds that cannot forget a vector are built again."""
+        """Take these ids out; the others keep theirs. Kinds that cannot forget a vector are made again."""
         named = set(ids)
         gone = [n for n in self.labels if n in named]
         kept = np.asarray([n for n in self.labels if n not in named], np.int64)
@@ -120,9 +123,16 @@ class VectorIndex:
         if ids:
             self.faiss.remove_ids(np.asarray(ids, np.int64))
 
-    def _rebuild(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
-        self.faiss = None  # its memory is needed for the new one
-        self.faiss = _trained(self.manifest.kind, features)
+    def _rebuild(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter, *, outgrown: bool = False) -> None:
+        """Index these in place of all; an ivf index keeps its centres until it has `outgrown` them."""
+        kind = self.manifest.kind
+        why = "has outgrown its lists" if outgrown else "cannot replace or take out vectors"
+        reporter.info(f"an {kind} index {why}: all {counted(len(ids), 'vector')} are indexed again")
+        if kind == "ivf" and not outgrown:
+            self.faiss = _emptied(self.inner)
+        else:
+            self.faiss = None  # its memory is needed for the new one
+            self.faiss = _trained(kind, features)
         self._insert(features, ids, reporter)
 
     def _insert(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
@@ -131,14 +141,41 @@ class VectorIndex:
         # The graph of hnsw depends on which thread adds first: small ones, built at once anyway, are made to repeat.
         alone = self.manifest.kind == "hnsw" and self.faiss.ntotal + len(ids) <= SMALL
         faiss.omp_set_num_threads(1 if alone else _cores())
-        with reporter.progress("indexing", len(ids), "vectors") as bar:
-            for start in range(0, len(ids), BLOCK):
-                block = unit_vectors(features[start : start + BLOCK], start)
-                self.faiss.add_with_ids(
-                    np.packbits(block >= 0, axis=1) if self.manifest.kind == "binary" else block,
-                    ids[start : start + BLOCK],
-                )
-                bar.advance(len(block))
+        if self.manifest.kind == "ivf":
+            self._insert_into_lists(features, ids, reporter)
+            return
+        self._make_room(len(ids))
+        for start, block in _blocks(features, reporter, "indexing"):
+            codes = np.packbits(block >= 0, axis=1) if self.manifest.kind == "binary" else block
+            self.faiss.add_with_ids(codes, ids[start : start + BLOCK])
+
+    def _make_room(self, count: int) -> None:
+        """Memory for so many more vectors: faiss doubles it as they come, and holds both while it copies."""
+        import faiss
+
+        codes = {"flat": lambda: self.inner, "hnsw": lambda: faiss.downcast_index(self.inner.storage)}
+        if self.manifest.kind in codes:
+            flat = codes[self.manifest.kind]()
+            flat.codes.resize((flat.ntotal + count) * flat.code_size)
+            flat.codes.resize(flat.ntotal * flat.code_size)
+
+    def _insert_into_lists(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
+        """Into an ivf index: to which lists they go is found first, so that each list gets the memory that it needs."""
+        import faiss
+
+        inner, lists = self.inner, np.empty(len(ids), np.int64)
+        for start, block in _blocks(features, reporter, "assigning"):
+            lists[start : start + BLOCK] = inner.quantizer.search(block, 1)[1][:, 0]
+        for number, more in enumerate(np.bincount(lists, minlength=inner.nlist).tolist()):
+            size = inner.invlists.list_size(number)
+            inner.invlists.resize(number, size + more)
+            inner.invlists.resize(number, size)
+        for start, block in _blocks(features, reporter, "indexing"):
+            inner.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists[start : start + BLOCK]))
+        # What add_with_ids does besides.
+        faiss.copy_array_to_vector(np.concatenate([faiss.vector_to_array(self.faiss.id_map), ids]), self.faiss.id_map)
+        self.faiss.ntotal = inner.ntotal
+        self.faiss.construct_rev_map()
 
     # --------------------------------------------------------------------------------------------- asking
 
@@ -149,14 +186,14 @@ class VectorIndex:
 
         return faiss.downcast_index(self.faiss.index)
 
-    def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """The vectors float32 [N, D] of ids int64 [N]; not for binary, which keeps only signs."""
+    def vectors(self, ids: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The vectors float32 [N, D] of ids int64 [N], into `out` if given; not for binary, which keeps only signs."""
         if self.manifest.kind != "ivf":
-            return self.faiss.reconstruct_batch(ids)
+            return self.faiss.reconstruct_batch(ids, out)
         import faiss
 
         self.inner.make_direct_map()
-        found = self.faiss.reconstruct_batch(ids)
+        found = self.faiss.reconstruct_batch(ids, out)
         self.inner.set_direct_map_type(faiss.DirectMap.NoMap)  # other programs cannot remove while it is there
         return found
 
@@ -213,6 +250,15 @@ class VectorIndex:
             self.inner.nprobe = effort
 
 
+def _blocks(features: np.ndarray, reporter: Reporter, what: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(start, unit vectors from there), as many at once as are to be in memory."""
+    with reporter.progress(what, len(features), "vectors") as bar:
+        for start in range(0, len(features), BLOCK):
+            block = unit_vectors(features[start : start + BLOCK], start)
+            yield start, block
+            bar.advance(len(block))
+
+
 def _trained(kind: str, features: np.ndarray) -> Any:
     """An empty faiss index that maps ids; ivf has learnt its centres from a sample of the features [N, D]."""
     import faiss
@@ -230,6 +276,14 @@ def _trained(kind: str, features: np.ndarray) -> Any:
         rows = np.sort(np.random.default_rng(0).permutation(count)[: PER_LIST * lists])
         index.train(unit_vectors(features[rows]))
     return index
+
+
+def _emptied(inner: Any) -> Any:
+    """An ivf index without its vectors, which are freed: what it has learnt is kept."""
+    import faiss
+
+    inner.reset()
+    return faiss.IndexIDMap2(faiss.clone_index(inner))
 
 
 def _cores() -> int:

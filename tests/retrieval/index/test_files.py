@@ -39,7 +39,7 @@ def test_the_store_changes_its_directory(tmp_path: Path) -> None:
         Item(7, "class 0", "p/7.jpg"),
         Item(50, "new", "p/0.jpg"),
     ]
-    store.remove([3])
+    store.remove([3], SilentReporter())
     again = FileStore(tmp_path / "i")
     assert again.manifest().count == 49 and again.manifest().model == "m"
     assert not again.find(["p/3.jpg"], (), ())

@@ -57,7 +57,7 @@ def test_the_same_answers_as_the_directory(store: Store, tmp_path: Path) -> None
         if step == 2:
             for one in (store, files):
                 found = one.find(["q\t1", "p/5.jpg", "none"], ["class 3", "a\"b\\c'\n", "红 色", "nobody"], ())
-                one.remove([item.id for item in found])
+                one.remove([item.id for item in found], SILENT)
         for top, threshold in ((1, None), (5, 0.3), (500, None)):
             mine, theirs = (one.search(vectors(9, seed=5), top, threshold) for one in (store, files))
             for row, expected in zip(mine, theirs, strict=True):
@@ -131,7 +131,7 @@ def test_collections_of_others_stay_as_they_are(store: Store, address: str) -> N
         lambda: theirs.build(gallery(5), BuildOptions(), SILENT),
         theirs.manifest,
         lambda: theirs.add(gallery(5), SILENT),
-        lambda: theirs.remove([1]),
+        lambda: theirs.remove([1], SILENT),
         lambda: theirs.search(vectors(1)),
     ):
         with pytest.raises(UsageError, match="not from `shitu index build`") as caught:
@@ -153,10 +153,10 @@ def test_wrong_input(store: Store) -> None:
     for use in (lambda: store.search(vectors(1, size=25)), lambda: store.add(gallery(2, size=25), SILENT)):
         with pytest.raises(DataError, match="25 values, the index 24"):
             use()
-    with pytest.raises(UsageError, match="--kind binary: expected one of flat, hnsw, ivf"):
+    with pytest.raises(UsageError, match="--kind binary: an index in Milvus is flat, hnsw, ivf"):
         store.check(BuildOptions("binary"))
     with pytest.raises(UsageError, match="empty"):
-        store.remove([item.id for item in store.items()])
+        store.remove([item.id for item in store.items()], SILENT)
     with pytest.raises(UsageError, match="at most 16,384"):
         store.search(vectors(1), 20_000)
     with pytest.raises(EnvironmentProblem, match=r"collection shitu: .*(length|70000|65535)"):
@@ -196,6 +196,26 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(EnvironmentProblem, match=r"Fail connecting to server") as caught:
             store.manifest()
     assert "SHITU_MILVUS_TOKEN" in str(caught.value.hint) and "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        (
+            "[Errno 28] Error writing bytes. Detail: [errno 28] No space left on device",
+            "free some space on the disk of",
+        ),
+        ("[Errno 13] Permission denied: '/x/g.db'", "may you write to"),
+        ("[Errno 30] Read-only file system: '/x/g.db'", "may you write to"),
+        ("already opened by another process", "one process at a time"),
+    ],
+)
+def test_what_is_in_the_way_of_a_file(message: str, hint: str, tmp_path: Path) -> None:
+    store = MilvusStore(str(tmp_path / "g.db"), "shitu")
+    with pytest.raises(EnvironmentProblem) as caught, store._asking(make=True):
+        raise pymilvus.MilvusException(message=message)
+    assert str(caught.value.hint).startswith(hint)
+    store.close()
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, address: str) -> None:

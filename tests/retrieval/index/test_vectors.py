@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import faiss
 import numpy as np
 import pytest
 
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.reporting import SilentReporter
 from shitu_cli.retrieval.index.store import KINDS, BuildOptions, FeatureTable
 from shitu_cli.retrieval.index.tune import BLOCK, cheapest, true_neighbours
 from shitu_cli.retrieval.index.vectors import VectorIndex
@@ -66,6 +68,49 @@ def test_true_neighbours_are_those_of_all_blocks() -> None:
     found = np.take_along_axis(similarity, true_neighbours(probes, features), axis=1)
     assert np.allclose(np.sort(found), np.sort(best), atol=1e-6)
     assert true_neighbours(probes, features[:3]).shape == (6, 3)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_vectors_lie_where_faiss_itself_would_put_them(kind: str) -> None:
+    index, more = make(300, kind), gallery(200, seed=4)
+    index.add(more._replace(paths=[f"more/{n}" for n in range(200)]))
+    made = make(300, kind)  # its centres
+    made.inner.reset()
+    theirs = faiss.IndexIDMap2(faiss.clone_index(made.inner))
+    for first, table in ((0, gallery(300)), (300, more)):
+        theirs.add_with_ids(table.features, np.arange(first, first + len(table.labels)))
+    if kind == "ivf":  # saved with the index
+        faiss.downcast_index(theirs.index).nprobe = index.inner.nprobe
+    assert np.array_equal(faiss.serialize_index(index.faiss), faiss.serialize_index(theirs))
+    assert np.array_equal(index.vectors(np.arange(300, 500)), more.features)
+    out = np.empty((2, 24), np.float32)
+    index.vectors(np.array([7, 300]), out)
+    assert np.array_equal(out, [gallery(300).features[7], more.features[0]])
+
+
+def test_an_ivf_index_keeps_its_centres_when_vectors_go() -> None:
+    index = make(400, "ivf")
+    centres = index.inner.quantizer.reconstruct_n(0, index.inner.nlist)
+    told: list[str] = []
+
+    class Heard(SilentReporter):
+        def info(self, text: str) -> None:
+            told.append(text)
+
+    index.remove([3, 5], Heard())
+    assert np.array_equal(index.inner.quantizer.reconstruct_n(0, index.inner.nlist), centres)
+    assert told == ["an ivf index cannot replace or take out vectors: all 398 vectors are indexed again"]
+    assert np.array_equal(index.vectors(np.array([2, 4, 399])), gallery(400).features[[2, 4, 399]])
+    index.add(gallery(4000, seed=2)._replace(paths=[f"more/{n}" for n in range(4000)]), Heard())
+    assert told[1:] == ["an ivf index has outgrown its lists: all 4,398 vectors are indexed again"]
+
+
+def test_each_path_once_as_it_came_last() -> None:
+    x = vectors(5)
+    table = FeatureTable(x, list("abcde"), ["p", "", "q", "p", ""])
+    once = table.distinct()
+    assert (list(once.labels), list(once.paths)) == (list("bcde"), ["", "q", "p", ""])
+    assert np.array_equal(once.features, x[1:]) and once.distinct() is once
 
 
 @pytest.mark.parametrize("kind", KINDS)

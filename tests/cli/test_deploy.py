@@ -1,0 +1,300 @@
+"""What a deployed model tells: of which evaluation a figure is, what is indexed, under which labels, by which model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shitu_cli.cli import console
+from shitu_cli.cli.common import load_workspace_config
+from shitu_cli.cli.evaluate import _options
+from shitu_cli.workspace import Workspace
+from tests.cli.test_mistakes import fails, snapshot
+from tests.command import SMALL, shitu
+
+PICTURE = "data/class_001/000.jpg"
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., object]) -> Path:
+    """24 pictures of 4 classes, some of each kept for queries; an exported model and its index."""
+    root = tmp_path_factory.mktemp("deploy")
+    make_images(root / "data", classes=4, per_class=6)
+    shitu("prepare", "data", cwd=root)
+    shitu("train", *SMALL, "--epochs", "1", "--batch-size", "8", cwd=root)
+    shitu("export", "--out", "inference/", "--format", "onnx", cwd=root)
+    shitu("index", "build", cwd=root)
+    shitu("evaluate", cwd=root)
+    shutil.copytree(root / "reports", root / "plain")
+    return root
+
+
+def says(*args: str, cwd: Path) -> str:
+    done = shitu(*args, cwd=cwd)
+    return done.stdout + done.stderr
+
+
+def report(space: Path, name: str) -> dict:
+    return json.loads((space / "reports" / name).read_text())
+
+
+# ----------------------------------------------------------------------------------------------- evaluations
+
+
+@pytest.fixture
+def evaluated(space: Path) -> Path:
+    """With the plain evaluation only."""
+    shutil.rmtree(space / "reports")
+    shutil.copytree(space / "plain", space / "reports")
+    return space
+
+
+def test_a_figure_of_other_options_does_not_pass_as_the_plain_one(evaluated: Path) -> None:
+    before = snapshot(evaluated / "reports")
+    text = says("evaluate", "--rerank", "--flip", cwd=evaluated)
+    assert "(with --flip --rerank)" in text and "evaluate-with-options.json" in text
+    after = snapshot(evaluated / "reports")
+    assert {name: after[name] for name in before} == before
+    assert sorted(after.keys() - before.keys()) == ["evaluate-with-options.html", "evaluate-with-options.json"]
+    other, plain = report(evaluated, "evaluate-with-options.json"), report(evaluated, "evaluate.json")
+    assert other["measured"]["options"] == ["--flip", "--rerank"] and other["suggested"] is None
+    assert plain["measured"]["options"] == [] and plain["suggested"]["far"] == 0.001
+    assert "Measured with <code>--flip --rerank</code>" in after["evaluate-with-options.html"].decode()
+    shown = says(cwd=evaluated)
+    figures = f"recall@1 {plain['metrics']['recall@1']:.4f}, mAP {plain['metrics']['mAP']:.4f}"
+    assert f"{figures}; with --flip --rerank: recall@1" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--query-expansion", "3"),
+        ("--model", "inference"),
+        ("-o", "Global.re_ranking=True"),
+        ("-o", "Global.feature_binarize=sign"),
+        ("-o", "Global.retrieval_feature_from=backbone"),
+        ("-o", "DataLoader.Eval.Query.dataset.cls_label_path=lists/gallery_list.txt"),
+    ],
+)
+def test_what_is_not_plain(space: Path, args: tuple[str, str]) -> None:
+    assert options(space, *args) == (["--rerank"] if "re_ranking" in args[1] else [" ".join(args)])
+
+
+@pytest.mark.parametrize("override", ["Global.epochs=3", "Global.re_ranking=False", "Global.device=cpu"])
+def test_what_is_plain(space: Path, override: str) -> None:
+    assert options(space, "-o", override) == []
+
+
+def options(space: Path, name: str, value: str) -> list[str]:
+    """What an evaluation with this option is told to be of."""
+    found, overrides = Workspace(space), [value] if name == "-o" else []
+    config = load_workspace_config(found, None, overrides)
+    expansion = int(value) if name == "--query-expansion" else 0
+    model = Path(value) if name == "--model" else None
+    return _options(found, config, None, overrides, model, None, flip=False, expansion=expansion)
+
+
+def test_the_threshold_is_of_the_rate_that_was_asked_for(evaluated: Path) -> None:
+    search = ("search", PICTURE, "--threshold", "auto")
+    plain = report(evaluated, "evaluate.json")["suggested"]
+    assert f"matches below {plain['threshold']:g} are left out" in (text := says(*search, cwd=evaluated))
+    assert "at most 0.001 of the pairs of other classes" in text and "shitu evaluate --far" in text
+    text = says("evaluate", "--far", "0.3", "--far", "0.05", cwd=evaluated)
+    line = next(line for line in text.splitlines() if "at most 0.3 of" in line)
+    assert "search --threshold auto takes it" in line and text.count("auto takes it") == 1
+    asked = report(evaluated, "evaluate.json")["suggested"]
+    assert asked["far"] == 0.3 and asked["threshold"] < plain["threshold"]
+    shitu("evaluate", "--flip", cwd=evaluated)  # these suggest a threshold too, of other features
+    assert report(evaluated, "evaluate-with-options.json")["suggested"]
+    done = shitu(*search, "--json", cwd=evaluated)
+    assert json.loads(done.stdout)["threshold"] == asked["threshold"] and "at most 0.3 of" in done.stderr
+    shitu("evaluate", "--model", "inference", "--far", "0.1", cwd=evaluated)  # the same features, and newer
+    assert "at most 0.1 of" in says(*search, cwd=evaluated)
+
+
+def test_a_threshold_of_other_features_is_not_taken(evaluated: Path, tmp_path: Path) -> None:
+    search = ("search", PICTURE, "--threshold", "auto")
+    values = report(evaluated, "evaluate.json")
+    values["measured"]["features"] = "0" + values["measured"]["features"]
+    (evaluated / "reports/evaluate.json").write_text(json.dumps(values))
+    told = ("needs a plain evaluation of this model", "shitu evaluate --model", "inference")
+    fails(*search, cwd=evaluated, code=2, says=told)
+    assert "recall@1" in (shown := says(cwd=evaluated)) and "of an older model" in shown
+    (evaluated / "reports/evaluate.json").rename(evaluated / "reports/evaluate-with-options.json")
+    fails(*search, cwd=evaluated, code=2, says=("hint: shitu evaluate\n",))
+    assert "evaluate   recall@1" in says(cwd=evaluated)  # of a workspace that was evaluated with options only
+    index = ("--index", str(tmp_path / "b"))
+    shitu("index", "build", "--kind", "binary", *index, cwd=evaluated)
+    fails(*search, *index, cwd=evaluated, code=2, says=("shares of equal bits", "--threshold 0.8"))
+
+
+def test_figures_are_shown_when_they_cannot_be_kept(evaluated: Path) -> None:
+    reports, kept = evaluated / "reports", evaluated / "kept"
+    expected = report(evaluated, "evaluate.json")
+    reports.rename(kept)
+    reports.write_text("in the way")
+    try:
+        told = ("recall@1", "threshold", "cannot write", "evaluate.json", "the figures stand above")
+        fails("evaluate", cwd=evaluated, code=5, says=told)
+        done = shitu("evaluate", "--json", cwd=evaluated, check=False)
+        assert done.returncode == 5 and json.loads(done.stdout) == expected and "cannot write" in done.stderr
+    finally:
+        reports.unlink()
+        kept.rename(reports)
+
+
+# ----------------------------------------------------------------------------------------------- models
+
+
+def test_a_model_without_its_manifest_is_noticed(space: Path) -> None:
+    manifest = space / "inference/manifest.json"
+    text = manifest.read_bytes()
+    manifest.unlink()
+    try:
+        told = ("holds a model, but no manifest.json", "shitu export", "--model output/best_model")
+        fails("extract", PICTURE, "--out", "x.npy", cwd=space, code=3, says=told)
+        for command in (("extract", PICTURE, "--out", "x.npy"), ("evaluate",)):
+            assert "inference has no manifest.json: it is taken for" in says(
+                *command, "--model", "inference", cwd=space
+            )
+        shitu("extract", PICTURE, "--out", "x.npy", "--model", "output/best_model", cwd=space)
+    finally:
+        manifest.write_bytes(text)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills as Unix does")
+def test_what_a_killed_export_leaves_goes_with_the_next(space: Path, tmp_path: Path) -> None:
+    (tmp_path / ".out.mine.tmp").mkdir()  # not of this program
+    words = ("export", "--out", str(tmp_path / "out"), "--format", "onnx")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shitu_cli", *words], cwd=space, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not list(tmp_path.glob(".out.????????.tmp/*")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was done before the kill"
+    assert list(tmp_path.glob(".out.????????.tmp"))
+    text = says(*words, cwd=space)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mine.tmp", "out"]
+    assert f"next: shitu index build --model {tmp_path / 'out'}" in text
+
+
+# ----------------------------------------------------------------------------------------------- galleries
+
+
+def shown(space: Path, index: tuple[str, ...]) -> dict[str, str]:
+    """Label by path."""
+    items = json.loads(shitu("index", "show", "--json", *index, cwd=space).stdout)["items"]
+    assert len({item["path"] for item in items}) == len(items)
+    return {item["path"]: item["label"] for item in items}
+
+
+def test_build_says_what_it_indexes(space: Path, tmp_path: Path) -> None:
+    index = ("--index", str(tmp_path / "i"))
+    gallery = len((space / "lists/gallery_list.txt").read_text().splitlines())
+    lists = ["lists/gallery_list.txt", "lists/query_list.txt"]
+    text = says("index", "build", *index, cwd=space)
+    told = f"indexing {gallery} pictures of 4 labels: those of lists/gallery_list.txt (with the other lists: "
+    assert f"{told}shitu index build --index {tmp_path / 'i'} {' '.join(lists)})" in text
+    assert len(first := shown(space, index)) == gallery < 24
+    assert "indexing 24 pictures of 4 labels" in says("index", "build", *index, *lists, cwd=space)
+    assert len(whole := shown(space, index)) == 24  # under the same names, not numbers
+    assert {path: whole[path] for path in first} == first
+    text = says("index", "build", *index, "data", *lists, "data/class_001", cwd=space)
+    assert "30 pictures came more than once" in text and shown(space, index) == whole
+
+
+def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) -> None:
+    text = says("extract", "data/class_002", "--out", "class.npy", "--model", "inference", cwd=space)
+    assert "6 pictures of label class_002; " in text
+    assert "next: shitu index build --features class.npy --model inference" in text
+    assert {line.split("\t")[1] for line in (space / "class.tsv").read_text().splitlines()[1:]} == {"class_002"}
+    assert "24 pictures of 4 labels" in says("extract", "data", "--out", "all.npy", cwd=space)
+    assert "1 picture without label" in says("extract", PICTURE, "--out", "one.npy", cwd=space)
+    index = ("--index", str(tmp_path / "i"))
+    text = says("index", "build", "--features", "one.npy", *index, cwd=space)
+    assert "1 picture without label: what finds them tells a path only" in text
+    assert "1 vector of 1280 values, 0 labels, flat" in text
+
+
+def test_adding_tells_what_was_replaced_and_takes_features(space: Path, tmp_path: Path) -> None:
+    index = ("--index", str(tmp_path / "i"))
+    shitu("extract", "data/class_002", "data/class_003", "--out", "more.npy", cwd=space)
+    shitu("extract", PICTURE, "--out", "bare.npy", cwd=space)
+    shitu("index", "build", "data/class_000", "data/class_002", *index, cwd=space)
+    assert "added 6, replaced 6" in says("index", "add", "--features", "more.npy", *index, cwd=space)
+    assert sorted(set(shown(space, index).values())) == ["class_000", "class_002", "class_003"]
+    values = json.loads(shitu("index", "add", PICTURE, "--label", "new", "--json", *index, cwd=space).stdout)
+    assert (values["added"], values["replaced"], values["count"]) == (1, 0, 19)
+    fails("index", "add", "--features", "bare.npy", *index, cwd=space, code=2, says=(f"no label for {PICTURE}",))
+    assert "added 0, replaced 1" in says(
+        "index", "add", "--features", "bare.npy", "--label", "named", *index, cwd=space
+    )
+    assert shown(space, index)[PICTURE] == "named"
+    note = json.loads((space / "more.npy.model.json").read_text())
+    (space / "more.npy.model.json").write_text(json.dumps({**note, "model": "another"}))
+    told = ("was built with another model", f"shitu index build --index {tmp_path / 'i'}")
+    fails("index", "add", "--features", "more.npy", *index, cwd=space, code=3, says=told)
+    fails("index", "add", *index, cwd=space, code=2, says=("nothing was named", "--features features.npy"))
+    fails("index", "add", "data", "--features", "more.npy", *index, cwd=space, code=2, says=("give one of them",))
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_taking_out_of_approximate_kinds_says_what_it_costs(space: Path, tmp_path: Path, kind: str) -> None:
+    index = ("--index", str(tmp_path / "i"))
+    shitu("index", "build", "data", "--kind", kind, *index, cwd=space)
+    text = says("index", "remove", PICTURE, *index, cwd=space)
+    assert f"an {kind} index cannot replace or take out vectors: all 23 vectors are indexed again" in text
+    assert "took out 1" in text and PICTURE not in shown(space, index)
+    text = says("index", "add", "data/class_002", *index, cwd=space)
+    assert "all 23 vectors are indexed again" in text and "added 0, replaced 6" in text
+
+
+def test_hints_repeat_the_options_that_were_given(space: Path, tmp_path: Path) -> None:
+    says = ("no index in no", f"shitu index build --index no -w {space}")
+    fails("search", str(space / PICTURE), "--index", "no", "-w", str(space), cwd=tmp_path, code=2, says=says)
+    fails("-w", str(space), "search", str(space / PICTURE), "--index", "no", cwd=tmp_path, code=2, says=says)
+
+
+def test_each_command_of_a_hint_gets_the_options_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"workspace": "a b", "config": "c.yaml", "index": ["--store milvus:g.db", "--model m"]}.items():
+        monkeypatch.setitem(console._state, key, value)
+    for hint, expected in (
+        ("build it anew: shitu index build", "build it anew: shitu index build --store milvus:g.db --model m -w 'a b'"),
+        ("shitu index show --json", "shitu index show --store milvus:g.db -w 'a b' --json"),
+        ("shitu search x --model n", "shitu search --store milvus:g.db -w 'a b' x --model n"),
+        ("shitu evaluate, or wait", "shitu evaluate -w 'a b' -c c.yaml, or wait"),
+        ("--device cpu", "--device cpu"),
+    ):
+        assert console.completed(hint) == expected
+
+
+def test_an_unreadable_picture_is_named_once(space: Path, tmp_path: Path) -> None:
+    (tmp_path / "good.jpg").write_bytes((space / PICTURE).read_bytes())
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    done = shitu("extract", str(tmp_path), "--out", "some.npy", "--json", cwd=space)
+    assert done.stderr.count("bad.jpg") == 1 and "1 of 2 pictures could not be read" in done.stderr
+    assert list(json.loads(done.stdout)["skipped"].values()) == ["not a picture that can be decoded"]
+    assert np.load(space / "some.npy").shape[0] == 1
+    text = says("index", "build", str(tmp_path), "--index", str(tmp_path / "i"), cwd=space)
+    assert text.count("bad.jpg") == 1 and "left out as unreadable: 1 picture, such as" in text
+
+
+def test_milvus_says_what_is_in_the_way(space: Path, tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite", reason="milvus is an extra")
+    store = ("--store", f"milvus:{tmp_path / 'g.db'}")
+    told = ("an index in Milvus is flat, hnsw, ivf", "leave out --kind, or --store")
+    fails("index", "build", "--kind", "binary", *store, cwd=space, code=2, says=told)
+    fails("search", PICTURE, *store, cwd=space, code=2, says=("hint: shitu index build --store milvus:",))
+    done = shitu("index", "build", *store, cwd=space)
+    assert "fork" not in done.stderr

@@ -1,0 +1,47 @@
+"""Directories that take their place whole, and what the dead leave of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shitu_cli.workspace import atomic_dir
+
+HOLD = """
+import sys
+from pathlib import Path
+from shitu_cli.workspace import atomic_dir
+with atomic_dir(Path(sys.argv[1])) as made:
+    (made / "file").write_text("x")
+    print(made.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="directories cannot be locked there")
+def test_what_the_dead_left_goes_and_what_the_living_hold_stays(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    with (
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as living,
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as dead,
+    ):
+        assert living.stdout and dead.stdout and living.stdin
+        held, left = living.stdout.readline().strip(), dead.stdout.readline().strip()
+        dead.kill()
+        dead.wait()
+        assert (tmp_path / left / "file").exists()
+        (tmp_path / ".out.notes.tmp").mkdir()
+        (tmp_path / ".out2.abcdefgh.tmp").mkdir()
+        with atomic_dir(tmp_path / "out") as made:
+            assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+                [held, made.name, ".out.notes.tmp", ".out2.abcdefgh.tmp"]
+            )
+            (made / "mine").write_text("y")
+        assert (tmp_path / held / "file").read_text() == "x"
+        living.stdin.close()
+    assert living.returncode == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.notes.tmp", ".out2.abcdefgh.tmp", "out"]

@@ -84,8 +84,8 @@ class Workspace:
         return workspace
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold `name` for this process alone; a lock whose process is gone is taken over.
+    def lock(self, name: str, *, command: str = "") -> Iterator[None]:
+        """Hold `name` for this process alone, which runs `command`; a lock whose process is gone is taken over.
 
         The file is locked through the system, so that a killed process leaves nothing behind.
         Raises EnvironmentProblem when another process holds it.
@@ -99,13 +99,14 @@ class Workspace:
         with handle:
             if not _try_lock(handle):
                 handle.seek(0)
+                holder, _, process = handle.read().decode().strip().rpartition(" ")
                 raise EnvironmentProblem(
-                    f"another `shitu {name}` (process {handle.read().decode().strip() or '?'}) works in {self.root}",
+                    f"another `shitu {holder or name}` (process {process or '?'}) works in {self.root}",
                     hint="wait for it or stop it; or use another workspace with -w",
                 )
             try:
                 handle.truncate(0)
-                handle.write(str(os.getpid()).encode())
+                handle.write(f"{command or name} {os.getpid()}".encode())
             except OSError as error:
                 raise _cannot(path, error) from error
             try:

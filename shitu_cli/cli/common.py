@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
 
 
-def open_workspace(workspace: Path | None, config: Path | None = None) -> Workspace:
-    """The workspace named by -w, by SHITU_WORKSPACE, or found from here upwards; with another `config`, or here."""
+def open_workspace(workspace: Path | None, config: Path | None = None, *, named: bool = False) -> Workspace:
+    """The workspace named by -w, by SHITU_WORKSPACE, or found from here upwards.
+
+    Without one it is here, with another `config`, and when all that the command needs is `named` by its options.
+    """
     from shitu_cli.cli import console
 
     console.configure(workspace=workspace, config=config)
     try:
         return Workspace.find(workspace)
     except UsageError:
-        if config is None:
+        if config is None and not named:
             raise
         return Workspace(workspace or Path.cwd())
 

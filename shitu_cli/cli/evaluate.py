@@ -111,10 +111,14 @@ def _evaluate(
     from shitu_cli.infer.load import load_engine, without_manifest
     from shitu_cli.retrieval.cache import FeatureCache
     from shitu_cli.retrieval.evaluate import evaluate_model
+    from shitu_cli.train.checkpoint import standing_weights
     from shitu_cli.train.ranks import join
 
     processes = join()
-    engine = load_engine(model or _output(space, settings) / "best_model", settings, precision=precision)
+    weights, fallen_back = standing_weights(model or _output(space, settings) / "best_model")
+    engine = load_engine(weights, settings, precision=precision)
+    if fallen_back:
+        reporter.warn(fallen_back)
     if model is not None and (remark := without_manifest(model)):
         reporter.warn(remark)
     reporter.info(f"{model or 'the best checkpoint'}, run by {engine.told()}")

@@ -65,6 +65,7 @@ def export(
     from shitu_cli.export.deploy_config import PADDLEX_NAME
     from shitu_cli.export.run import ExportOptions
     from shitu_cli.export.run import export as run
+    from shitu_cli.train.checkpoint import standing_weights
 
     chosen = ExportOptions(
         formats=tuple(dict.fromkeys(part for item in format or ["pdmodel,onnx"] for part in item.split(","))),
@@ -76,7 +77,11 @@ def export(
         precision=precision,
         max_recall_drop=max_recall_drop,
     )
-    weights = checkpoint or resolve_path(space.root, settings.Global.output_dir) / "best_model"
+    weights, remark = standing_weights(
+        checkpoint or resolve_path(space.root, settings.Global.output_dir) / "best_model"
+    )
+    if remark:
+        console.reporter().warn(remark)
     # A path given by the user counts from where the user is, the default from the workspace.
     target = out if out is not None else resolve_path(space.root, settings.Global.save_inference_dir)
     made = run(settings, base, weights, Path(target).resolve(), chosen)

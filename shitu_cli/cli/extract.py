@@ -78,7 +78,7 @@ def _show(written: Written, total: int, out: Path, *, strict: bool) -> None:
 
     reporter = console.reporter()
     if written.skipped:
-        lines = list(written.skipped.values())[:20]  # each names its picture
+        lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
         message = f"{len(written.skipped)} of {counted(total, 'picture')} could not be read and are not in {out}"
         if strict:
             raise DataError(message, details=lines)

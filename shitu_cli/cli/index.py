@@ -75,7 +75,7 @@ def build(
 
     console.configure(as_json=as_json)
     _one_of(sources, features)
-    space = open_workspace(workspace)
+    space = open_workspace(workspace, named=_all_named(index, store, sources, features, model))
     with closing(open_index(space, index, store, collection, model)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
         made = gallery(space, sources, features, Asked(workspace, model))
@@ -112,7 +112,7 @@ def add(
     _one_of(sources, features)
     if not sources and features is None:
         raise UsageError("nothing was named", hint="shitu index add new_pictures/, or --features features.npy")
-    space = open_workspace(workspace)
+    space = open_workspace(workspace, named=_all_named(index, store, sources, features, model))
     with closing(open_index(space, index, store, collection, model)) as target, target.writing():
         known = target.manifest()
         asked = Asked(workspace, model, label, named=True, check=lambda made: check_model(known, made, target.place))
@@ -140,7 +140,7 @@ def remove(
     from shitu_cli.cli.gallery import stored
 
     console.configure(as_json=as_json)
-    space = open_workspace(workspace)
+    space = open_workspace(workspace, named=index is not None or store is not None)
     if not (paths or label or id):
         raise UsageError("nothing was named", hint="give paths, --label NAME or --id N")
     names = {path: {path, stored(space, path)} for path in paths or ()}
@@ -219,6 +219,13 @@ def open_index(
 def _one_of(sources: list[str] | None, features: Path | None) -> None:
     if sources and features is not None:
         raise UsageError("pictures and --features both say what to index", hint="give one of them")
+
+
+def _all_named(
+    index: Path | None, store: str | None, sources: list[str] | None, features: Path | None, model: Path | None
+) -> bool:
+    """Whether no workspace is needed: options say where the index is, and what comes into it by which model."""
+    return (index is not None or store is not None) and (features is not None or bool(sources and model))
 
 
 def check_model(known: IndexManifest, model: str, place: str) -> None:

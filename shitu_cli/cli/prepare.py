@@ -61,7 +61,7 @@ def prepare(
 
     console.configure(as_json=as_json)
     if formats:
-        _show_formats()
+        _show_formats(as_json)
         return
     if not sources:
         raise UsageError("which pictures? name a folder or a list", hint="shitu prepare ./data")
@@ -73,7 +73,8 @@ def prepare(
     asked = Asked(format, columns, protocol, root, split, share, seed)
     asked.choices(fix=fix, quick=quick)  # wrong ones are refused before anything is made
     space = _workspace(workspace, sources)
-    with space.lock("prepare"):
+    # A run that trains now reads the lists again when it evaluates, and when it is resumed.
+    with space.lock("prepare"), space.lock("train", command="prepare"):
         asked = _as_before(space, sources, asked)
         choices = asked.choices(fix=fix, quick=quick)
         _prepare(space, sources, asked, choices, template, new_labels=new_labels, strict=strict, as_json=as_json)
@@ -291,8 +292,11 @@ def _show(space: Workspace, made: Prepared, changes: list[Change], template: str
     console.next_step("shitu train")
 
 
-def _show_formats() -> None:
+def _show_formats(as_json: bool) -> None:
     from shitu_cli.cli import console
     from shitu_cli.data.formats import FORMATS
 
+    if as_json:
+        console.print_json([{"format": f.name, "layout": f.layout} for f in FORMATS])
+        return
     console.print_table("Layouts that prepare reads", ["--format", "layout"], [[f.name, f.layout] for f in FORMATS])

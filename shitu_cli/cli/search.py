@@ -59,7 +59,7 @@ def search(
     from shitu_cli.infer.load import BATCH
 
     console.configure(as_json=as_json)
-    space = open_workspace(workspace)
+    space = open_workspace(workspace, named=model is not None and (index is not None or store is not None))
     with closing(open_index(space, index, store, collection, model)) as target:
         known = target.manifest()
         pictures = find_pictures(images, lambda path: own_image_root(workspace, path))

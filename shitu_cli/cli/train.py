@@ -46,7 +46,10 @@ def train(
     save_every_steps: Annotated[
         int | None, typer.Option(min=1, help="Save inside epochs too, every so many steps.", show_default=False)
     ] = None,
-    keep: Annotated[int, typer.Option(min=1, help="How many saves to keep under output/checkpoints/.")] = 1,
+    keep: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many saves to keep under output/checkpoints/; default: one.", show_default=False),
+    ] = None,
     keep_earlier: Annotated[
         int | None,
         typer.Option(

@@ -338,7 +338,8 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
     if name != "eval" and len(common) * 2 > len({rows.labels[n] for n in chosen}):
         reason = f"queries from {name}, gallery = the training pictures, as their classes are the same"
         return Split(train, chosen, train, "official", reason)
-    reason = "the evaluation's classes are not trained: each of its pictures is searched among the others"
+    trained = "trained too" if common else "not trained"
+    reason = f"the evaluation's classes are {trained}: each of its pictures is searched among the others"
     return Split(train, chosen, list(chosen), "official", reason)
 
 

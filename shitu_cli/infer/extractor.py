@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,7 +28,13 @@ class Cropped:
     box: Box
 
 
-Picture = str | Path | bytes | np.ndarray | Cropped
+class PillowImage(Protocol):
+    """A picture opened with Pillow, which is not needed here."""
+
+    def convert(self, mode: str) -> Any: ...
+
+
+Picture = str | Path | bytes | np.ndarray | Cropped | PillowImage
 
 
 def pictures_of(found: Pictures) -> list[Picture]:
@@ -72,9 +79,10 @@ class Extractor:
         return features_fingerprint(self.engine.fingerprint, self.transform_ops)
 
     def extract(self, images: Iterable[Picture] | str | bytes | Path, *, normalize: bool = True) -> np.ndarray:
-        """float32 [N, feature_size] of paths, encoded bytes or uint8 RGB arrays [H, W, 3]; of unit length by default.
+        """float32 [N, feature_size] of paths, encoded bytes, Pillow images or uint8 arrays; of unit length by default.
 
-        Raises DataError naming the first picture that cannot be read.
+        Arrays are RGB or RGBA [H, W, 3 or 4] or grey [H, W]. Raises DataError naming the first picture that cannot be
+        read by its file or its place.
         """
         if isinstance(images, (str, bytes, Path)):  # a single one, which would be taken letter by letter
             images = [images]
@@ -82,7 +90,9 @@ class Extractor:
         features = np.empty((len(items), self.feature_size), np.float32)
         for indices, part, skipped in self.batches(items, normalize=normalize):
             if skipped:
-                raise DataError(next(iter(skipped.values())))
+                place, reason = next(iter(skipped.items()))
+                named = isinstance(items[place], (str, Path, Cropped))
+                raise DataError(reason if named else f"picture {place + 1} of {len(items)}: {reason}")
             features[indices] = part
         return features
 
@@ -114,17 +124,24 @@ class _Pictures:
 
     def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
         image = self.images[index]
-        if isinstance(image, np.ndarray):
-            return self.transform(_checked(image), rng)
         if isinstance(image, Cropped):
             return self.transform(decode_image(image.path, box=image.box, enough=self.transform.enough), rng)
-        return self.transform(decode_image(image, enough=self.transform.enough), rng)
+        if isinstance(image, (str, Path, bytes)):
+            return self.transform(decode_image(image, enough=self.transform.enough), rng)
+        return self.transform(_rgb(image), rng)
 
 
-def _checked(image: np.ndarray) -> np.ndarray:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+def _rgb(image: np.ndarray | PillowImage) -> np.ndarray:
+    """uint8 [H, W, 3] of an array or a Pillow image, converted as a file of its kind is."""
+    if hasattr(image, "convert"):
+        return np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"a {type(image).__name__} is no picture: expected a path, bytes, an array or a Pillow image")
+    if image.dtype == np.uint8 and image.size and image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4) or not image.size:
         raise DataError(f"an array of {image.dtype} {image.shape}: expected uint8 RGB [height, width, 3]")
-    return image
+    return np.ascontiguousarray(image[:, :, :3])
 
 
 def _transform_ops(path: Path, config: Config | None) -> tuple[Component, ...]:

@@ -119,5 +119,10 @@ def _key(extractor: Extractor, pictures: Pictures, normalize: bool) -> str:
     what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, normalize, len(pictures))
     digest = hashlib.sha256(repr(what).encode())
     for number in range(len(pictures)):
-        digest.update(pictures.name(number).encode("utf-8", "surrogateescape") + b"\n")
+        try:
+            state = os.stat(pictures.files[number])
+            seen = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+        except OSError:
+            seen = "missing"
+        digest.update(f"{pictures.name(number)}\t{seen}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

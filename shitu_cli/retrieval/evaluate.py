@@ -260,12 +260,12 @@ def _topk(config: Config) -> tuple[int, ...]:
 
 
 def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
-    """Equal numbers for the same picture: same file, same box."""
-    known: dict[object, int] = {}
+    """Equal numbers for the same file: another box of a photograph is no find either, it shows the same moment."""
+    known: dict[str, int] = {}
     columns = []
     for dataset in (query, gallery):
         root = str(dataset.image_root.resolve())
-        keys = ((os.path.join(root, dataset.images.path(i)), dataset.images.box(i)) for i in range(len(dataset)))
+        keys = (os.path.join(root, dataset.images.path(i)) for i in range(len(dataset)))
         columns.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, len(dataset)))
     return columns[0], columns[1]
 

@@ -114,12 +114,11 @@ def load_checkpoint(prefix: Path) -> Checkpoint:
     problems = _problems(prefix)
     if not problems:
         return _read(prefix)
-    candidates = [g for g in saves_in(prefix.parent / GENERATIONS) if prefix.name in _header(g).get("names", [])]
-    for candidate in sorted(candidates, key=_number, reverse=True):
-        if not _problems(candidate):
-            checkpoint = _read(candidate)
-            checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {candidate}, which is whole")
-            return checkpoint
+    copy = _whole_copy(prefix)
+    if copy is not None:
+        checkpoint = _read(copy)
+        checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {copy}, which is whole")
+        return checkpoint
     if not parts_of(prefix):
         raise UsageError(f"no checkpoint at {prefix}.*", hint="start a new run: shitu train")
     raise DataError(
@@ -127,6 +126,30 @@ def load_checkpoint(prefix: Path) -> Checkpoint:
         details=problems,
         hint=f"weights alone may still serve as a start: shitu train --init-from {prefix}",
     )
+
+
+def standing_weights(prefix: Path) -> tuple[Path, str]:
+    """Where the weights of a checkpoint are read from: there, or its whole copy when they cannot be; and why ("").
+
+    Weights that somebody has put in place of a checkpoint's are taken as they are.
+    """
+    from shitu_cli.model.weights import read_state
+
+    if not (prefix.parent / GENERATIONS).is_dir() or is_whole(prefix):
+        return prefix, ""
+    try:
+        read_state(_part(prefix, "pdparams"))
+    except DataError as problem:
+        copy = _whole_copy(prefix)
+        if copy is not None:
+            return copy, f"{problem.message}; taking {copy}, its whole copy"
+    return prefix, ""
+
+
+def _whole_copy(prefix: Path) -> Path | None:
+    """The newest undamaged save that was made for this prefix."""
+    saves = [save for save in saves_in(prefix.parent / GENERATIONS) if prefix.name in _header(save).get("names", [])]
+    return next((save for save in sorted(saves, key=_number, reverse=True) if not _problems(save)), None)
 
 
 def has_checkpoint(prefix: Path) -> bool:

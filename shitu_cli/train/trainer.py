@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import time
@@ -28,16 +29,19 @@ from shitu_cli.train.stopping import StopNow, Stopping
 Evaluate = Callable[[paddle.nn.Layer, Processes], Mapping[str, float]]
 
 
+SAVING = ("save_every_steps", "keep")  # options that a resumed run goes on with
+
+
 @dataclass
 class TrainOptions:
     """`score` names the metric that decides about best_model; `save_every_steps` adds saves inside an epoch.
 
-    `keep` counts saves, `keep_earlier` models of earlier runs (None: all).
+    `keep` counts saves (None: one), `keep_earlier` models of earlier runs (None: all).
     """
 
     score: str = "recall@1"
     save_every_steps: int | None = None
-    keep: int = 1
+    keep: int | None = None
     keep_earlier: int | None = None
 
 
@@ -121,6 +125,8 @@ class Trainer:
         if self._scaler is not None and saved.state.scaler:
             self._scaler.load_state_dict(_like(self._scaler.state_dict(), saved.state.scaler))
         self._new_run = False
+        before = {name: value for name, value in saved.run.get("saving", {}).items() if name in SAVING}
+        self._options = dataclasses.replace(self._options, **{**before, **self._saving()})
         self._fit_to_batches(int(saved.run.get("steps_per_epoch", training.steps_per_epoch)))
         generators = saved.state.rng
         if training.ranks.rank < len(generators):
@@ -314,7 +320,7 @@ class Trainer:
             if self._new_run:
                 self._save_first(names, checkpoint)
             else:
-                save_checkpoint(training.output, names, checkpoint, keep=self._options.keep)
+                save_checkpoint(training.output, names, checkpoint, keep=self._options.keep or 1)
             took = format_seconds(time.perf_counter() - started)
             self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
             self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
@@ -334,17 +340,22 @@ class Trainer:
                 "LR_Scheduler": training.optimizer.scheduler_state(state.global_step),
             },
             state=state,
-            run={**training.run, "steps_per_epoch": training.steps_per_epoch},
+            run={**training.run, "steps_per_epoch": training.steps_per_epoch, "saving": self._saving()},
             training=extra,
             metrics=state.evaluations[-1] if state.evaluations else {},
         )
+
+    def _saving(self) -> dict[str, int]:
+        """What was asked of them."""
+        asked = {name: getattr(self._options, name) for name in SAVING}
+        return {name: value for name, value in asked.items() if value is not None}
 
     def _save_first(self, names: list[str], checkpoint: Checkpoint) -> None:
         """The model of an earlier run makes room, and comes back when this one cannot be saved."""
         output = self.training.output
         folder = set_aside(output)
         try:
-            save_checkpoint(output, names, checkpoint, keep=self._options.keep)
+            save_checkpoint(output, names, checkpoint, keep=self._options.keep or 1)
         except EnvironmentProblem as problem:
             hint = "free some space or choose another Global.output_dir"
             if folder is not None:

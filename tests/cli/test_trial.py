@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from shitu_cli import Extractor
+from shitu_cli.config.schema import DatasetConfig
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.formats.base import read_text
+from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
+from shitu_cli.model.weights import read_pickle
+from shitu_cli.retrieval.evaluate import _identities
+from shitu_cli.train.checkpoint import write_arrays
+from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
 from tests.command import SMALL, shitu
 
@@ -115,6 +123,7 @@ def test_a_run_that_was_stopped_early_is_to_be_continued(space: Path, tmp_path: 
     shutil.copytree(space, copied)
     for path in (copied / "output").glob("best_model.*"):
         path.unlink()
+    shutil.rmtree(copied / "output/checkpoints")
     fails("evaluate", cwd=copied, code=2, says=("no trained weights", "shitu train --resume"))
 
 
@@ -127,3 +136,84 @@ def test_evaluation_tells_when_the_training_list_has_changed(space: Path, tmp_pa
     listed.write_text("".join(listed.read_text().splitlines(keepends=True)[1:]))
     done = shitu("evaluate", cwd=copied)
     assert "the training list has changed since this model was trained" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_best_model_that_cannot_be_read_is_taken_from_its_copy(space: Path, tmp_path: Path, damage: str) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied)
+    before = json.loads(shitu("evaluate", "--json", cwd=copied).stdout)["metrics"]
+    weights = copied / "output/best_model.pdparams"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        weights.unlink()
+    done = shitu("evaluate", "--json", "--no-cache", cwd=copied)
+    assert "its whole copy" in done.stderr and json.loads(done.stdout)["metrics"] == before
+    assert "its whole copy" in shitu("export", "--format", "pdmodel", cwd=copied).stderr
+
+
+def test_weights_put_in_place_of_a_checkpoints_are_taken_as_they_are(space: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied)
+    state = read_pickle(copied / "output/best_model.pdparams")
+    write_arrays(copied / "output/best_model.pdparams", {name: value * 0.5 for name, value in state.items()})
+    done = shitu("evaluate", "--json", cwd=copied)
+    assert "its whole copy" not in done.stderr
+
+
+def test_prepare_does_not_change_lists_under_a_run(space: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied)
+    with Workspace(copied).lock("train"):
+        fails("prepare", "data", cwd=copied, code=5, says=("another `shitu train`", f"process {os.getpid()}"))
+    with Workspace(copied).lock("train", command="prepare"):
+        fails("train", *SMALL, cwd=copied, code=5, says=("another `shitu prepare`",))
+
+
+def test_a_resumed_run_saves_as_often_as_before(space: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied)
+    small = [*SMALL, "--batch-size", "4"]
+    shitu("train", *small, "--epochs", "1", "--save-every-steps", "1", "--keep", "3", cwd=copied)
+    shitu("train", "--resume", "--epochs", "2", cwd=copied)
+    lines = (copied / "output/metrics.jsonl").read_text().splitlines()
+    records = [record for record in map(json.loads, lines) if record["kind"] in ("save", "resume")]
+    resumed = [record["kind"] for record in records].index("resume")
+    steps = [record["step"] for record in records[resumed + 1 :]]
+    whole = next(record["step"] for record in records if record["kind"] == "save" and record["epoch"] == 1)
+    assert set(range(whole + 1, 2 * whole + 1)) <= set(steps)
+    assert len(list((copied / "output/checkpoints").glob("*.pdparams"))) >= 3
+
+
+def test_model_and_index_are_enough_to_search(space: Path, tmp_path: Path) -> None:
+    """A machine that only serves: no workspace there."""
+    shitu("index", "build", "--index", str(tmp_path / "index"), cwd=space)
+    shutil.copytree(space / "inference", tmp_path / "model")
+    shutil.copytree(space / "data/class_000", tmp_path / "new/class_000")
+    picture, options = "new/class_000/000.jpg", ("--model", "model", "--index", "index")
+    done = shitu("search", picture, *options, "--top", "1", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["results"][0]["matches"][0]["label"] == "class_000"
+    shitu("index", "add", "new", *options, cwd=tmp_path)
+    shitu("index", "remove", "--label", "class_000", "--index", "index", cwd=tmp_path)
+    shitu("index", "build", "new", "--model", "model", "--index", "other", cwd=tmp_path)
+    fails("search", picture, "--model", "model", cwd=tmp_path, code=2, says=("no workspace",))
+
+
+def test_another_box_of_the_querys_photograph_is_no_find(tmp_path: Path) -> None:
+    config = DatasetConfig("ImageNetDataset", str(tmp_path), "list.txt")
+    (tmp_path / "list.txt").write_text("a.jpg\t0\t-\t0,0,8,8\na.jpg\t0\t-\t8,8,16,16\nb.jpg\t0\n")
+    first, second = _identities(RecDataset(config, tmp_path), RecDataset(config, tmp_path))
+    assert first[0] == first[1] == second[0] != first[2] and first[2] == second[2]
+
+
+def test_one_file_name_in_another_encoding_leaves_the_others_alone(tmp_path: Path) -> None:
+    names = ["苹果/1.jpg".encode(), "Äpfel/2.jpg".encode(), b"latin\xe9/3.jpg"]
+    (tmp_path / "list.txt").write_bytes(b"".join(name + b"\t0\n" for name in names))
+    text = read_text(tmp_path / "list.txt", Problems())
+    assert [os.fsencode(line.split("\t")[0]) for line in text.splitlines()] == names
+
+
+def test_formats_for_programs(tmp_path: Path) -> None:
+    listed = json.loads(shitu("prepare", "--formats", "--json", cwd=tmp_path).stdout)
+    assert {"format", "layout"} == set(listed[0]) and len(listed) > 10

@@ -35,6 +35,25 @@ def test_pictures_of_any_kind(extractor: Extractor, pictures: list[Path]) -> Non
     assert extractor.extract([]).shape == (0, extractor.feature_size)
 
 
+def test_arrays_are_converted_as_files_are(extractor: Extractor, pictures: list[Path], tmp_path: Path) -> None:
+    """Grey ones and ones with transparency, and what Pillow opens."""
+    picture = cv2.imread(str(pictures[0]))
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    alpha = np.dstack([picture, np.full(grey.shape, 90, np.uint8)])
+    for name, image, array in (("grey", grey, grey), ("alpha", alpha, alpha[..., [2, 1, 0, 3]])):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+        assert np.array_equal(extractor.extract([array]), extractor.extract([tmp_path / f"{name}.png"]))
+
+    class Opened:
+        """What Pillow's pictures have."""
+
+        def convert(self, mode: str) -> np.ndarray:
+            assert mode == "RGB"
+            return picture[..., ::-1]
+
+    assert np.array_equal(extractor.extract([Opened()]), extractor.extract([picture[..., ::-1]]))
+
+
 def test_features_do_not_depend_on_the_batch(exported: Path, extractor: Extractor, pictures: list[Path]) -> None:
     alone = np.concatenate([extractor.extract([path]) for path in pictures[:5]])
     assert np.array_equal(extractor.extract(pictures[:5]), alone)
@@ -51,11 +70,12 @@ def test_pictures_of_one_pixel(extractor: Extractor, tmp_path: Path, size: tuple
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (b"", "image bytes: the file is empty"),
+        (b"", "picture 3 of 3: image bytes: the file is empty"),
         (b"no picture", "image bytes: not a picture that can be decoded"),
         ("nowhere.jpg", "nowhere.jpg: No such file or directory"),
         (np.zeros((4, 4, 3), np.float32), "expected uint8 RGB"),
-        (np.zeros((4, 4), np.uint8), "expected uint8 RGB"),
+        (np.zeros((4, 4, 2), np.uint8), "expected uint8 RGB"),
+        (7, "a int is no picture: expected a path, bytes, an array or a Pillow image"),
         (np.zeros((0, 4, 3), np.uint8), "expected uint8 RGB"),
     ],
 )

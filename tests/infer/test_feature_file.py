@@ -257,3 +257,19 @@ def test_strict_and_devices_that_are_not_there(exported: Path, pictures: list[Pa
     assert done.returncode == 5 and "gpu:0 was asked for, but this build of PaddlePaddle has no GPU" in done.stderr
     done = shitu(*argv, "--devices", "cpus", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "--devices: got 'cpus'" in done.stderr
+
+
+def test_a_picture_that_was_replaced_begins_anew(extractor: Extractor, found: Pictures, tmp_path: Path) -> None:
+    """What was computed before belongs to the picture of before."""
+    for n, file in enumerate(found.files[:6]):
+        copied = tmp_path / f"{n}.jpg"
+        copied.write_bytes(Path(file).read_bytes())
+        found.files[n] = str(copied)
+    stopped, _ = _counted(extractor, stop_after=12)
+    with pytest.raises(KeyboardInterrupt):
+        extract_to_file(stopped, found, tmp_path / "f.npy", QUIET)
+    (tmp_path / "0.jpg").write_bytes(Path(found.files[-1]).read_bytes())
+    extract_to_file(extractor, found, tmp_path / "f.npy", QUIET)
+    features = np.load(tmp_path / "f.npy")
+    assert np.array_equal(features[0], features[-1])
+    assert np.array_equal(features[:1], extractor.extract([tmp_path / "0.jpg"]))

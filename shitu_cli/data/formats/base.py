@@ -175,6 +175,8 @@ def read_text(path: Path, problems: Problems) -> str:
         return data.decode("utf-8").lstrip("\ufeff")
     except UnicodeDecodeError:
         pass
+    if _mostly_utf8(data):  # some file names are of another encoding: they are kept byte for byte
+        return data.decode("utf-8", "surrogateescape").lstrip("\ufeff")
     for encoding in ("gb18030", "latin-1"):
         try:
             text = data.decode(encoding)
@@ -183,6 +185,19 @@ def read_text(path: Path, problems: Problems) -> str:
         problems.add("encoding", str(path), encoding)
         return text
     raise AssertionError("latin-1 decodes everything")
+
+
+def _mostly_utf8(data: bytes) -> bool:
+    """Whether more of the lines that are not plain ASCII are UTF-8 than not."""
+    balance = 0
+    for line in data.split(b"\n"):
+        if not line.isascii():
+            try:
+                line.decode("utf-8")
+                balance += 1
+            except UnicodeDecodeError:
+                balance -= 1
+    return balance > 0
 
 
 def lines_of(text: str) -> Iterator[str]:

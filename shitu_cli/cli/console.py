@@ -20,6 +20,9 @@ MAX_DETAILS = 40  # of an error
 _COMMAND = re.compile(r"\bshitu (prepare|train|evaluate|export|extract|search|index (?:build|add|remove|show))\b")
 
 _state: dict[str, Any] = {"quiet": False, "json": False, "workspace": None, "config": None, "index": ()}
+_state |= {"device": None, "override": ()}
+# Overrides that say where a run is and what it is measured with; others are its own affair.
+_LASTING = ("Global.output_dir", "output_dir", "Global.device", "device", "DataLoader.Eval.")
 
 
 def configure(
@@ -29,12 +32,18 @@ def configure(
     workspace: str | os.PathLike[str] | None = None,
     config: str | os.PathLike[str] | None = None,
     index: Sequence[str] | None = None,
+    device: str | None = None,
+    override: Sequence[str] | None = None,
 ) -> None:
     """Set once per command: `quiet` keeps results, warnings and errors only; `as_json` keeps stdout for JSON.
 
-    `workspace` and `config` are what the user gave with -w and -c, `index` the options that name an index and its
-    model: the next command needs them too.
+    `workspace`, `config`, `device` and `override` are what the user gave with -w, -c, --device and -o, `index` the
+    options that name an index and its model: the next command needs them too.
     """
+    if device is not None:
+        _state["device"] = device
+    if override is not None:
+        _state["override"] = [text for text in override if text.startswith(_LASTING)]
     if index is not None:
         _state["index"] = index
     if config is not None:
@@ -210,6 +219,10 @@ def _place(command: str) -> list[str]:
         words.append(f"-w {shlex.quote(_state['workspace'])}")
     if _state["config"] is not None and command in ("train", "evaluate", "export"):
         words.append(f"-c {shlex.quote(_state['config'])}")
+    if command in ("train", "evaluate", "export"):
+        words += [f"-o {shlex.quote(text)}" for text in _state["override"]]
+    if _state["device"] is not None and command in ("train", "evaluate"):
+        words.append(f"--device {shlex.quote(_state['device'])}")
     return words
 
 

@@ -63,7 +63,7 @@ def evaluate(
     from shitu_cli.data.reader_classes import as_lists
     from shitu_cli.train import distributed
 
-    console.configure(as_json=as_json)
+    console.configure(as_json=as_json, override=override, device=device)
     space = open_workspace(workspace, config)
     flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
     settings = as_lists(load_workspace_config(space, config, override, flags), space.root, space.cache_dir / "lists")

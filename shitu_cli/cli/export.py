@@ -55,7 +55,7 @@ def export(
     from shitu_cli.errors import DataError
     from shitu_cli.model.runtime import setup_paddle
 
-    console.configure(as_json=as_json)
+    console.configure(as_json=as_json, override=override)
     space = open_workspace(workspace, config)
     settings = load_workspace_config(space, config, override)
     with contextlib.suppress(DataError):  # without pictures there is less to prove, but a model

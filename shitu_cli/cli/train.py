@@ -64,7 +64,7 @@ def train(
     from shitu_cli.data.reader_classes import as_lists
     from shitu_cli.train import distributed
 
-    console.configure(as_json=as_json)
+    console.configure(as_json=as_json, override=override, device=device)
     flags = options.flag_overrides(
         epochs=epochs,
         batch_size=batch_size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -217,3 +218,15 @@ def test_one_file_name_in_another_encoding_leaves_the_others_alone(tmp_path: Pat
 def test_formats_for_programs(tmp_path: Path) -> None:
     listed = json.loads(shitu("prepare", "--formats", "--json", cwd=tmp_path).stdout)
     assert {"format", "layout"} == set(listed[0]) and len(listed) > 10
+
+
+def test_the_next_command_keeps_where_the_run_is(space: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied)
+    lasting = ["-o", "Global.output_dir=./other run", "--device", "cpu"]
+    done = shitu("train", *SMALL, "--epochs", "1", "-c", "shitu.yaml", *lasting, cwd=copied)
+    told = done.stdout.strip().splitlines()[-1].removeprefix("next: shitu ")
+    assert told == "evaluate -c shitu.yaml -o 'Global.output_dir=./other run' --device cpu"
+    told = shitu(*shlex.split(told), cwd=copied).stdout.strip().splitlines()[-1].removeprefix("next: shitu ")
+    assert told.startswith("export") and told.endswith("-c shitu.yaml -o 'Global.output_dir=./other run'")
+    shitu(*shlex.split(told), "--format", "pdmodel", cwd=copied)

@@ -13,8 +13,8 @@ import yaml
 from shitu_cli.errors import ConfigError
 
 # Pictures that a quarter of an hour of training on two cores can look at with the quick template.
-QUICK_BUDGET = 240_000
-QUICK_EPOCHS = (8, 90)
+QUICK_BUDGET = 480_000
+QUICK_EPOCHS = (8, 180)
 # Pictures so many times the network's input are decoded at a quarter of their size or less (see data/transforms.py).
 LARGE = 6
 

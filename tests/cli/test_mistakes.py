@@ -136,7 +136,7 @@ def test_the_config_keeps_its_comments_and_the_users_changes(tmp_path: Path, mak
     make_images(tmp_path / "data", classes=4)
     shitu("prepare", "data", cwd=tmp_path)
     config = tmp_path / "shitu.yaml"
-    text = config.read_text().replace("epochs: 90", "epochs: 7 # mine").replace("class_num: 4", "class_num: 9")
+    text = config.read_text().replace("epochs: 180", "epochs: 7 # mine").replace("class_num: 4", "class_num: 9")
     config.write_text(text)
     shitu("prepare", "data", cwd=tmp_path)
     assert config.read_text() == text.replace("class_num: 9", "class_num: 4")

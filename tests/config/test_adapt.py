@@ -14,7 +14,7 @@ QUICK_SIDE = 112
 
 def adapted(template: str, **facts: object) -> dict:
     text = (Path(__file__).parents[2] / "templates" / f"{template}.yaml").read_text()
-    known = DataFacts(class_num=5, train_images=2000, image_root="./data", **facts)
+    known = DataFacts(**{"class_num": 5, "train_images": 2000, "image_root": "./data", **facts})
     return yaml.safe_load(patch_yaml(text, adapt_values(text, known, template=template))[0])
 
 
@@ -35,5 +35,6 @@ def test_others_are_decoded_whole() -> None:
     assert all(op["reduced"] for op in decoding(adapted("quick", short_side=6 * QUICK_SIDE)))
 
 
-def test_the_quick_template_fits_its_epochs_to_the_pictures() -> None:
-    assert adapted("quick")["Global"]["epochs"] == 90
+@pytest.mark.parametrize(("pictures", "epochs"), [(500, 180), (2000, 180), (10_000, 48), (1_000_000, 8)])
+def test_the_quick_template_fits_its_epochs_to_the_pictures(pictures: int, epochs: int) -> None:
+    assert adapted("quick", train_images=pictures)["Global"]["epochs"] == epochs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import signal
 import sys
 import warnings
 
@@ -52,8 +53,16 @@ def _import_quietly() -> None:
     warnings.filterwarnings("ignore", message="No ccache found")
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
-    import paddle  # noqa: F401
+    # Its own handlers print a trace of C++ for what is only a request to stop: until they are gone, that waits (and in
+    # a process that another one has started it has waited from the start, see train/distributed.py).
+    masks = hasattr(signal, "pthread_sigmask")
+    if masks:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    import paddle
 
+    paddle.disable_signal_handler()
+    if masks:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     root.setLevel(level)
     root.handlers[:] = handlers
     warnings.filterwarnings("ignore", message="When training, we now always track global mean")

@@ -195,7 +195,7 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callabl
                 if rank == machines.first + 1:
                     time.sleep(0.3)
                 sink = files.enter_context(_log(output, rank).open("wb")) if rank else None
-                with _ctrl_c_waits():
+                with _signals_wait():
                     running.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=sink))
             failure = _wait(running, machines, stop)
             codes = [process.poll() for process in running]
@@ -213,12 +213,15 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callabl
 
 
 @contextlib.contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Hold Ctrl-C back, here for a moment and in what is started until it asks for it (see __main__.py)."""
+def _signals_wait() -> Iterator[None]:
+    """Hold signals back, here for a moment and in what is started until it asks for them.
+
+    Ctrl-C until the command line is there (see __main__.py), SIGTERM until Paddle is (see model/runtime.py).
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     try:
         yield
     finally:
@@ -282,6 +285,7 @@ def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
 def _leave_stopped(code: int | None, tell: Callable[[str], None]) -> NoReturn:
     if code != INTERRUPTED:  # it ended before it could say so
         tell("stopped by Ctrl-C")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would find an interpreter without handlers
     sys.exit(INTERRUPTED)
 
 

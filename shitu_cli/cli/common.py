@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,14 +39,23 @@ def load_workspace_config(
     config: Path | None = None,
     overrides: Sequence[str] | None = None,
     flags: Mapping[str, object] | None = None,
+    *,
+    needed: Collection[str] | None = (),
 ) -> Config:
-    """The workspace's config, or the file given with -c, with overrides and flags applied."""
+    """The workspace's config, or the file given with -c, with overrides and flags applied.
+
+    Lists are made for what PaddleClas reads by a class of its own; of the splits that are `needed` it must be there.
+    None makes no lists.
+    """
     from shitu_cli.config.load import load_config, resolve_pretrained
+    from shitu_cli.data.reader_classes import as_lists
 
     path = config or workspace.config_path
     if not path.is_file():
         raise UsageError(f"no config file at {path}", hint="shitu prepare ./data")
     settings = load_config(path, list(overrides or ()), flags=dict(flags or {}))
+    if needed is not None:
+        settings = as_lists(settings, workspace.root, workspace.cache_dir / "lists", needed)
     return resolve_pretrained(settings, workspace.root)
 
 

@@ -33,7 +33,7 @@ def config_command(
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace, config)
-    settings = load_workspace_config(space, config, override)
+    settings = load_workspace_config(space, config, override, needed=None)
     text = dump_config(settings)
     if as_yaml:
         typer.echo(text, nl=False)

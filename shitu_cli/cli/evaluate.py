@@ -60,13 +60,12 @@ def evaluate(
     """
     from shitu_cli.cli import console
     from shitu_cli.cli.common import export_command, load_workspace_config, open_workspace
-    from shitu_cli.data.reader_classes import as_lists
     from shitu_cli.train import distributed
 
     console.configure(as_json=as_json, override=override, device=device)
     space = open_workspace(workspace, config)
     flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
-    settings = as_lists(load_workspace_config(space, config, override, flags), space.root, space.cache_dir / "lists")
+    settings = load_workspace_config(space, config, override, flags, needed=("query", "gallery"))
     rates = _rates(far or [])
     if distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
 from pathlib import Path
@@ -51,15 +50,11 @@ def export(
     from shitu_cli.cli import console
     from shitu_cli.cli.common import load_workspace_config, open_workspace
     from shitu_cli.config.load import resolve_path
-    from shitu_cli.data.reader_classes import as_lists
-    from shitu_cli.errors import DataError
     from shitu_cli.model.runtime import setup_paddle
 
     console.configure(as_json=as_json, override=override)
     space = open_workspace(workspace, config)
     settings = load_workspace_config(space, config, override)
-    with contextlib.suppress(DataError):  # without pictures there is less to prove, but a model
-        settings = as_lists(settings, space.root, space.cache_dir / "lists")
     base = space.root
     setup_paddle("cpu")
     from shitu_cli.export.deploy_config import PADDLEX_NAME

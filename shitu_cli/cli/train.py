@@ -61,7 +61,7 @@ def train(
     """Train the network on the prepared lists; leaves output/latest, output/best_model and output/train.log."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import load_workspace_config, open_workspace
-    from shitu_cli.data.reader_classes import as_lists
+    from shitu_cli.data.reader_classes import SPLITS
     from shitu_cli.train import distributed
 
     console.configure(as_json=as_json, override=override, device=device)
@@ -75,10 +75,8 @@ def train(
         eval_during_train=eval_during_train,
     )
     space = open_workspace(workspace, config)
-    settings = load_workspace_config(
-        space, _own_config(space, config, override, flags) if resume else config, override, flags
-    )
-    settings = as_lists(settings, space.root, space.cache_dir / "lists")
+    own = _own_config(space, config, override, flags) if resume else config
+    settings = load_workspace_config(space, own, override, flags, needed=SPLITS)
     if distributed.launch(
         devices,
         nnodes=nnodes,

@@ -12,7 +12,10 @@ from shitu_cli.config.schema import ArchConfig, Component, Config, DatasetConfig
 
 def dump_config(config: Config) -> str:
     """YAML that `load_config` reads back to an equal Config (apart from origins)."""
-    loaders = config.DataLoader
+    made = {
+        name: dataclasses.replace(getattr(config.DataLoader, name), dataset=d) for name, d in config.written.items()
+    }
+    loaders = dataclasses.replace(config.DataLoader, **made)
     evaluation = {name: _split(part) for name, part in (("Query", loaders.query), ("Gallery", loaders.gallery)) if part}
     values: dict[str, Any] = {
         "Global": _plain(dataclasses.asdict(config.Global)),

@@ -146,7 +146,11 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole validated configuration; `origins` maps a dotted key to where its value came from."""
+    """A whole validated configuration.
+
+    `origins` maps a dotted key to where its value came from, `written` the splits (train, query, gallery) that lists
+    were made for (see data/reader_classes.py) to what the file says.
+    """
 
     Global: GlobalConfig
     Arch: ArchConfig
@@ -158,3 +162,4 @@ class Config:
     EMA: EmaConfig | None = None
     loss_optimizers: tuple[OptimizerConfig, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
+    written: dict[str, DatasetConfig] = field(default_factory=dict)

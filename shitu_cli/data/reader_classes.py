@@ -5,18 +5,21 @@ What the classes read is in PaddleClas's ppcls/data/dataloader: logo_dataset.py 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 
 from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
-from shitu_cli.data.lists import ImageList, write_list
+from shitu_cli.data.lists import ImageList, relative_to, write_list
 from shitu_cli.errors import DataError
 
+SPLITS = ("train", "query", "gallery")
 _PERSON = re.compile(r"(?P<label>-?\d+)_c(?P<camera>\d+)")
 _FOLDERS = {
     "Market1501": "market1501/Market-1501-v15.09.15",
@@ -25,30 +28,37 @@ _FOLDERS = {
 }
 
 
-def as_lists(config: Config, base_dir: Path, folder: Path) -> Config:
-    """The config with lists, written into `folder`, for what is not a list of its own yet.
+def as_lists(config: Config, base_dir: Path, folder: Path, needed: Collection[str] = ()) -> Config:
+    """The config with lists, written into `folder`, for what is not a list of its own yet; `written` keeps the rest.
 
-    Raises DataError for folders that are not there and for lines and names that are not what the class reads.
+    Raises DataError for folders that are not there and for lines and names that are not what the class reads, where
+    that is one of the splits (train, query, gallery) that are `needed`; others then stay as they are.
     """
     loaders = config.DataLoader
-    splits = {name: getattr(loaders, name) for name in ("train", "query", "gallery")}
-    listed = {
-        name: _listed(split, base_dir, folder / f"{name}_list.txt")
-        for name, split in splits.items()
-        if split is not None and split.dataset.name in READERS
-    }
-    if loaders.query is loaders.gallery and "query" in listed:
-        listed["gallery"] = listed["query"]
-    return dataclasses.replace(config, DataLoader=dataclasses.replace(loaders, **listed)) if listed else config
+    listed: dict[str, SplitConfig] = {}
+    for name in SPLITS:
+        split: SplitConfig | None = getattr(loaders, name)
+        if split is not None and split.dataset.name in READERS:
+            with contextlib.nullcontext() if name in needed else contextlib.suppress(DataError):
+                listed[name] = _listed(split, base_dir, folder)
+    if not listed:
+        return config
+    written = {name: getattr(loaders, name).dataset for name in listed}
+    return dataclasses.replace(config, DataLoader=dataclasses.replace(loaders, **listed), written=written)
 
 
-def _listed(split: SplitConfig, base_dir: Path, path: Path) -> SplitConfig:
+def _listed(split: SplitConfig, base_dir: Path, folder: Path) -> SplitConfig:
     dataset = split.dataset
     images = READERS[dataset.name](dataset, base_dir)
     if not len(images):
         raise DataError(f"{images.source}: no pictures that {dataset.name} reads")
+    # Named by what it was made of: commands with other configs may run at the same time.
+    whole = (dataset.name, str(resolve_path(base_dir, dataset.image_root)), dataset.cls_label_path)
+    path = folder / f"{dataset.name}-{hashlib.sha256(repr(whole).encode()).hexdigest()[:12]}.txt"
     write_list(path, images)
-    plain = dataclasses.replace(dataset, name="ImageNetDataset", cls_label_path=str(path), delimiter=None)
+    plain = dataclasses.replace(
+        dataset, name="ImageNetDataset", cls_label_path=relative_to(path, base_dir), delimiter=None
+    )
     return dataclasses.replace(split, dataset=plain)
 
 

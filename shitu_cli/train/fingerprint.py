@@ -88,7 +88,7 @@ def describe_run(
         "train_list": sha256_of(train_list),
         "label_map": sha256_of(label_map) if label_map is not None and label_map.is_file() else None,
         "arch": arch_block(config.Arch),
-        "config": flatten({key: value for key, value in asdict(config).items() if key != "origins"}),
+        "config": flatten({key: value for key, value in asdict(config).items() if key not in ("origins", "written")}),
     }
 
 

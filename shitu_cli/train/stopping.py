@@ -92,13 +92,15 @@ class Stopping:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Inside, a signal only raises at the end: a collective left in the middle would be taken for the next one."""
+        """Inside, a signal only raises at the end: a collective left in the middle would be taken for the next one.
+
+        After an error it no longer raises at all: the others know already that the work is over.
+        """
         former, self._interruptible = self._interruptible, False
-        try:
-            yield
-        finally:
-            self._interruptible = former
+        yield
+        self._interruptible = former
         if former and self.asked:
+            self._interruptible = False
             raise _Interrupted
 
 

@@ -49,22 +49,26 @@ class Rank(Ranks):
         return np.concatenate(pieces) if self.rank == 0 else None
 
 
-def run(threads: Threads, stoppings: list[Stopping], interrupt: tuple[int, str] | None) -> list[Any]:
-    """What each rank's share of the work ends with; rank interrupt[0] gets a signal at the point interrupt[1]."""
+def run(threads: Threads, stoppings: list[Stopping], *interrupts: tuple[int, str]) -> list[Any]:
+    """What each rank's share of the work ends with; `interrupts` are (rank, point) where one gets a signal."""
     ends: list[Any] = [None, None]
 
     def one(rank: int) -> None:
         def reach(point: str) -> None:
-            if interrupt == (rank, point):
+            if (rank, point) in interrupts:
                 stoppings[rank]._handle(signal.SIGTERM, None)
 
         threads.ranks[rank].during = lambda kind: reach(f"in {kind}")
 
         def work(processes: Processes) -> dict[str, float]:
             reach("first part")
-            assert processes.gather(rank) == [0, 1]
-            reach("second part")
-            whole = processes.gather_array(np.full(3, rank), [3, 3])
+            try:
+                assert processes.gather(rank) == [0, 1]
+                reach("second part")
+                whole = processes.gather_array(np.full(3, rank), [3, 3])
+            except StopNow:
+                reach("hearing")
+                raise
             reach("ranking")
             return {} if whole is None else {"sum": float(whole.sum())}
 
@@ -87,7 +91,7 @@ def two() -> tuple[Threads, list[Stopping]]:
 
 
 def test_undisturbed_work_gives_all_ranks_the_result_of_the_first() -> None:
-    assert run(*two(), None) == [{"sum": 3.0}, {"sum": 3.0}]
+    assert run(*two()) == [{"sum": 3.0}, {"sum": 3.0}]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -98,10 +102,18 @@ def test_an_interrupted_rank_takes_the_others_along(rank: int, point: str) -> No
     assert [stopping.asked for stopping in stoppings] == [rank == 0, rank == 1]
 
 
+@pytest.mark.parametrize("point", ["first part", "in gather", "second part"])
+def test_a_signal_while_one_hears_of_another_changes_nothing(point: str) -> None:
+    """What started the processes passes Ctrl-C on to all of them, a moment later."""
+    threads, stoppings = two()
+    assert run(threads, stoppings, (0, point), (1, "hearing")) == [StopNow, StopNow]
+    assert [stopping.asked for stopping in stoppings] == [True, True]
+
+
 def test_a_signal_before_the_work_stops_it_at_once() -> None:
     threads, stoppings = two()
     stoppings[1].asked = True
-    assert run(threads, stoppings, None) == [StopNow, StopNow]
+    assert run(threads, stoppings) == [StopNow, StopNow]
 
 
 def test_one_process_alone() -> None:

@@ -59,6 +59,17 @@ def load_workspace_config(
     return resolve_pretrained(settings, workspace.root)
 
 
+def standing(prefix: Path) -> Path:
+    """Where a checkpoint's weights are read from; it is said when that is its copy."""
+    from shitu_cli.cli import console
+    from shitu_cli.train.checkpoint import standing_weights
+
+    weights, remark = standing_weights(prefix)
+    if remark:
+        console.reporter().warn(remark)
+    return weights
+
+
 def export_is_stale(space: Workspace) -> bool:
     """Whether the exported model was made from other weights than the best checkpoint of now."""
     import json

@@ -106,18 +106,16 @@ def _evaluate(
 
     reporter = console.reporter() if distributed.is_main() else console.silent()
     setup_paddle(distributed.own_device(settings.Global.device), distributed.own_threads())
+    from shitu_cli.cli.common import standing
     from shitu_cli.infer.engine import features_fingerprint
     from shitu_cli.infer.load import load_engine, without_manifest
     from shitu_cli.retrieval.cache import FeatureCache
     from shitu_cli.retrieval.evaluate import evaluate_model
-    from shitu_cli.train.checkpoint import standing_weights
     from shitu_cli.train.ranks import join
 
     processes = join()
-    weights, fallen_back = standing_weights(model or _output(space, settings) / "best_model")
+    weights = standing(model or _output(space, settings) / "best_model")
     engine = load_engine(weights, settings, precision=precision)
-    if fallen_back:
-        reporter.warn(fallen_back)
     if model is not None and (remark := without_manifest(model)):
         reporter.warn(remark)
     reporter.info(f"{model or 'the best checkpoint'}, run by {engine.told()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,7 +49,7 @@ def export(
 ) -> None:
     """Write inference.pdmodel and its parameters (or ONNX), run them on real pictures, and compare with the network."""
     from shitu_cli.cli import console
-    from shitu_cli.cli.common import load_workspace_config, open_workspace
+    from shitu_cli.cli.common import load_workspace_config, open_workspace, standing
     from shitu_cli.config.load import resolve_path
     from shitu_cli.model.runtime import setup_paddle
 
@@ -60,7 +61,6 @@ def export(
     from shitu_cli.export.deploy_config import PADDLEX_NAME
     from shitu_cli.export.run import ExportOptions
     from shitu_cli.export.run import export as run
-    from shitu_cli.train.checkpoint import standing_weights
 
     chosen = ExportOptions(
         formats=tuple(dict.fromkeys(part for item in format or ["pdmodel,onnx"] for part in item.split(","))),
@@ -72,11 +72,7 @@ def export(
         precision=precision,
         max_recall_drop=max_recall_drop,
     )
-    weights, remark = standing_weights(
-        checkpoint or resolve_path(space.root, settings.Global.output_dir) / "best_model"
-    )
-    if remark:
-        console.reporter().warn(remark)
+    weights = standing(checkpoint or resolve_path(space.root, settings.Global.output_dir) / "best_model")
     # A path given by the user counts from where the user is, the default from the workspace.
     target = out if out is not None else resolve_path(space.root, settings.Global.save_inference_dir)
     made = run(settings, base, weights, Path(target).resolve(), chosen)
@@ -85,8 +81,9 @@ def export(
         console.print_json({"out": str(made.out), "files": made.files, "proof": made.rows, "chosen": chosen_way})
         return
     _show(made)
-    elsewhere = made.out != space.inference_dir
-    console.next_step("shitu index build" + (f" --model {shlex.quote(str(out))}" if elsewhere else ""))
+    elsewhere = made.out != space.inference_dir.resolve()
+    shown = os.path.relpath(made.out) if out is None else str(out)
+    console.next_step("shitu index build" + (f" --model {shlex.quote(shown)}" if elsewhere else ""))
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -105,10 +105,14 @@ def _launch(devices: str | None) -> bool:
 
 def _compute_share(extractor: Extractor, pictures: Pictures, out: Path, *, normalize: bool) -> None:
     """What one of several processes does; the first one speaks."""
+    import signal
+
     from shitu_cli.cli import console
     from shitu_cli.infer.feature_file import compute_share
+    from shitu_cli.model.runtime import let_through
     from shitu_cli.train import distributed
 
+    let_through(signal.SIGTERM)
     reporter = console.reporter() if distributed.is_main() else console.silent()
     reporter.info(_told(extractor, pictures))
     compute_share(
@@ -124,7 +128,7 @@ def open_extractor(
     It takes `batch_size` pictures at once, and the engine that is fastest so.
     """
     from shitu_cli.cli import console
-    from shitu_cli.cli.common import export_is_stale, open_workspace
+    from shitu_cli.cli.common import export_is_stale, open_workspace, standing
     from shitu_cli.infer.extractor import Extractor
     from shitu_cli.infer.load import without_manifest
     from shitu_cli.infer.programs import MODEL_FILES
@@ -156,8 +160,8 @@ def open_extractor(
             f"{space.inference_dir} holds a model, but no manifest.json that says how its pictures are prepared",
             hint="export again: shitu export; or name what to use: --model output/best_model",
         )
-    best = space.output_dir / "best_model"
-    if not best.with_name("best_model.pdparams").is_file():
+    best = standing(space.output_dir / "best_model")
+    if not best.with_name(f"{best.name}.pdparams").is_file():
         raise UsageError("there is neither an exported model nor a checkpoint", hint="shitu train, then shitu export")
     return opened(best, config)
 

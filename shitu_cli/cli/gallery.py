@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from shitu_cli.cli import console
+from shitu_cli.data.lists import relative_to
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.reporting import counted
 
@@ -64,10 +65,10 @@ def gallery(space: Workspace, sources: list[str] | None, features: Path | None, 
 
 def stored(space: Workspace, path: str) -> str:
     """Relative to the workspace while below it, so that it can be moved as a whole; "" where none is known."""
-    root, whole = os.path.join(space.root, ""), os.path.abspath(path)
-    if not path or not whole.startswith(root):
-        return whole if path else ""
-    return whole.removeprefix(root).replace(os.sep, "/")
+    if not path:
+        return ""
+    whole = os.path.abspath(path)
+    return relative_to(whole, space.root) if space.config_path.is_file() else whole
 
 
 def _of_pictures(space: Workspace, pictures: Pictures, asked: Asked) -> Gallery:

@@ -53,7 +53,7 @@ def _listed(split: SplitConfig, base_dir: Path, folder: Path) -> SplitConfig:
     if not len(images):
         raise DataError(f"{images.source}: no pictures that {dataset.name} reads")
     # Named by what it was made of: commands with other configs may run at the same time.
-    whole = (dataset.name, str(resolve_path(base_dir, dataset.image_root)), dataset.cls_label_path)
+    whole = (dataset.name, dataset.image_root, dataset.cls_label_path)
     path = folder / f"{dataset.name}-{hashlib.sha256(repr(whole).encode()).hexdigest()[:12]}.txt"
     write_list(path, images)
     plain = dataclasses.replace(

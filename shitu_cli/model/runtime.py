@@ -53,19 +53,27 @@ def _import_quietly() -> None:
     warnings.filterwarnings("ignore", message="No ccache found")
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
-    # Its own handlers print a trace of C++ for what is only a request to stop: until they are gone, that waits (and in
-    # a process that another one has started it has waited from the start, see train/distributed.py).
-    masks = hasattr(signal, "pthread_sigmask")
-    if masks:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    # Its own handlers print a trace of C++ for what is only a request to stop: until they are gone, that waits.
+    hold_back(signal.SIGTERM)
     import paddle
 
     paddle.disable_signal_handler()
-    if masks:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    let_through(signal.SIGTERM)
     root.setLevel(level)
     root.handlers[:] = handlers
     warnings.filterwarnings("ignore", message="When training, we now always track global mean")
+
+
+def hold_back(*signals: signal.Signals) -> None:
+    """Let signals wait: for this thread, and for the threads and processes that it starts."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+
+def let_through(*signals: signal.Signals) -> None:
+    """Undo `hold_back`, for this thread."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def _choose(device: str) -> tuple[str, str]:

@@ -135,14 +135,18 @@ def standing_weights(prefix: Path) -> tuple[Path, str]:
     """
     from shitu_cli.model.weights import read_state
 
-    if not (prefix.parent / GENERATIONS).is_dir() or is_whole(prefix):
+    weights = _part(prefix, "pdparams")
+    if not (prefix.parent / GENERATIONS).is_dir():
+        return prefix, ""
+    expected = _header(prefix).get("files", {}).get("pdparams", {}).get("sha256")
+    if expected is not None and weights.is_file() and sha256_of(weights) == expected:
         return prefix, ""
     try:
-        read_state(_part(prefix, "pdparams"))
+        read_state(weights)
     except DataError as problem:
         copy = _whole_copy(prefix)
         if copy is not None:
-            return copy, f"{problem.message}; taking {copy}, its whole copy"
+            return copy, f"{problem.message.rstrip('.')}; taking {copy}, its whole copy"
     return prefix, ""
 
 

@@ -15,12 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from shitu_cli.errors import EnvironmentProblem, ShituError, TrainingError, UsageError
-from shitu_cli.model.runtime import available_cores
+from shitu_cli.model.runtime import available_cores, hold_back, let_through
 from shitu_cli.train.machines import Machines, alone, interface_of, meet
 
 RANK, WORLD = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
@@ -195,8 +195,13 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callabl
                 if rank == machines.first + 1:
                     time.sleep(0.3)
                 sink = files.enter_context(_log(output, rank).open("wb")) if rank else None
-                with _signals_wait():
+                # What is started lets Ctrl-C through when its command line is there (see __main__.py), SIGTERM when
+                # Paddle is (model/runtime.py), or the model that it runs without it (cli/extract.py).
+                hold_back(signal.SIGINT, signal.SIGTERM)
+                try:
                     running.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=sink))
+                finally:
+                    let_through(signal.SIGINT, signal.SIGTERM)
             failure = _wait(running, machines, stop)
             codes = [process.poll() for process in running]
     except OSError as error:
@@ -210,22 +215,6 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callabl
     if stop:
         _leave_stopped(codes[0], tell)
     _raise_failure(codes, machines.first, output)
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Hold signals back, here for a moment and in what is started until it asks for them.
-
-    Ctrl-C until the command line is there (see __main__.py), SIGTERM until Paddle is (see model/runtime.py).
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _wait(

@@ -30,6 +30,8 @@ def set_aside(output: Path) -> Path | None:
             if path.exists():
                 os.replace(path, folder / path.name)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            _move_back(folder, output)
         raise EnvironmentProblem(f"cannot move the earlier run to {folder}: {error.strerror}") from None
     return folder
 
@@ -37,6 +39,10 @@ def set_aside(output: Path) -> Path | None:
 def bring_back(folder: Path, output: Path) -> None:
     """Undo `set_aside`: the run that was to follow has saved nothing."""
     shutil.rmtree(output / GENERATIONS, ignore_errors=True)
+    _move_back(folder, output)
+
+
+def _move_back(folder: Path, output: Path) -> None:
     for path in folder.iterdir():
         os.replace(path, output / path.name)
     folder.rmdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ _HARMLESS = (
 )
 # Keys whose change makes the saved tensors meaningless.
 _FATAL = ("Arch.", "Optimizer.name", "Loss", "EMA")
+_OTHERS = re.compile(r"loss_optimizers\.\d+\.(?:name|scope)")
 _ROUNDING = ("Arch.head.args.shard",)  # in spite of that: the same tensors, divided differently while they train
 
 _WRITTEN = (
@@ -155,7 +157,7 @@ def _compare_config(saved: Mapping[str, Any], now: Mapping[str, Any], result: Co
         if before == after or key.startswith(_HARMLESS):
             continue
         text = f"{as_written(key)}: {before!r} then, {after!r} now"
-        fatal = key.startswith(_FATAL) and key not in _ROUNDING
+        fatal = (key.startswith(_FATAL) or bool(_OTHERS.fullmatch(key))) and key not in _ROUNDING
         (result.refused if fatal else result.listed).append(text)
 
 
@@ -163,6 +165,7 @@ def as_written(key: str) -> str:
     """A dotted key of the typed config as the YAML file and `-o` have it: Optimizer.lr.args.x is Optimizer.lr.x."""
     for typed, written in _WRITTEN:
         key = key.replace(typed, written, 1) if key.startswith(typed) else key
+    key = re.sub(r"^loss_optimizers\.(\d+)", lambda found: f"Optimizer.{int(found[1]) + 1}", key)
     return ".".join(part for part in key.split(".") if part != "args")
 
 

@@ -76,9 +76,8 @@ class OptimizerStep:
                     scope.optimizer.step()
                 else:
                     scaler.step(scope.optimizer)
+                    scaler.update()
             scope.optimizer.clear_grad(set_to_zero=False)
-        if scaler is not None:
-            scaler.update()
 
     def tensors(self) -> dict[str, paddle.Tensor]:
         """The accumulators by Paddle's names."""

@@ -68,6 +68,8 @@ def run_training(
                 reporter.warn("AMP is for GPUs: on the CPU training runs in float32")
             if resume:
                 _resume(trainer, latest, log, reporter)
+                if options.keep_earlier is not None:
+                    reporter.warn("--keep-earlier acts when a new run begins: nothing is removed now")
             if ranks.is_main:
                 atomic_write_text(output / "config.yaml", dump_config(config))
             if resume and trainer.state.epoch >= config.Global.epochs and not trainer.state.evaluation_due:

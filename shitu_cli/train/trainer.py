@@ -15,7 +15,7 @@ import numpy as np
 import paddle
 
 from shitu_cli.data.batch import Batch
-from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError
+from shitu_cli.errors import ConfigError, DataError, EnvironmentProblem, TrainingError
 from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.retrieval.features import Processes
 from shitu_cli.train.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
@@ -364,7 +364,11 @@ class Trainer:
             raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
         self._new_run = False
         if folder is not None:
-            for line in tidy(folder, output, self._options.keep_earlier):
+            try:
+                lines = tidy(folder, output, self._options.keep_earlier)
+            except EnvironmentProblem as problem:  # no reason to end a run that has saved
+                lines = [problem.message]
+            for line in lines:
                 self._log.line(line)
                 self._reporter.info(line)
 
@@ -385,6 +389,8 @@ def _mixed_precision(training: Training) -> tuple[Callable[[], Any], Any]:
         return nullcontext, None
     scaler = None
     if amp.dtype == "float16":
+        if training.config.loss_optimizers:  # Paddle's scaler follows the overflows of the last optimiser only
+            raise ConfigError("AMP.dtype: float16 with several optimisers is not supported", hint="AMP.dtype: bfloat16")
         scaler = paddle.amp.GradScaler(
             init_loss_scaling=amp.scale_loss, use_dynamic_loss_scaling=amp.use_dynamic_loss_scaling
         )

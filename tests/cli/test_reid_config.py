@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def test_lists_of_the_folders(market: Path) -> None:
     loaders = config.DataLoader
     assert loaders.train is not None and loaders.query is not None and loaders.gallery is not None
     train, query, gallery = (
-        read_list(Path(part.dataset.cls_label_path)) for part in (loaders.train, loaders.query, loaders.gallery)
+        read_list(market / part.dataset.cls_label_path) for part in (loaders.train, loaders.query, loaders.gallery)
     )
     assert (len(train), sorted(set(train.labels))) == (24, [0, 1, 2, 3])  # persons 0, 7, 14, 21, made dense
     assert query.labels.tolist() == [28, 35, 42] and query.ids is not None and query.ids.tolist() == [0, 0, 0]
@@ -216,11 +217,11 @@ def test_logos_and_their_mistakes(tmp_path: Path) -> None:
         path.write_text("image_id\tclass_id\tname\tpath\n1\t1\ta b\timg/1.jpg\n2\t3\tc\timg/2.jpg\n")
     config = as_lists(load_config(tmp_path / "logo.yaml"), tmp_path, tmp_path / "made")
     assert config.DataLoader.train is not None
-    made = read_list(Path(config.DataLoader.train.dataset.cls_label_path))
+    made = read_list(tmp_path / config.DataLoader.train.dataset.cls_label_path)
     assert made.paths() == ["img/1.jpg", "img/2.jpg"] and made.labels.tolist() == [0, 2]
     lists[0].write_text("image_id\tclass_id\tname\tpath\n1\t0\ta\timg/1.jpg\n2 3 c img/2.jpg\n")
     with pytest.raises(DataError) as caught:
-        as_lists(load_config(tmp_path / "logo.yaml"), tmp_path, tmp_path / "made")
+        as_lists(load_config(tmp_path / "logo.yaml"), tmp_path, tmp_path / "made", needed=("train",))
     assert [detail.split(": ")[0] for detail in caught.value.details] == [f"{lists[0]}:2", f"{lists[0]}:3"]
 
 
@@ -228,3 +229,33 @@ def test_folders_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "market.yaml").write_text(text())
     done = shitu("train", "-c", "market.yaml", cwd=tmp_path, check=False)
     assert done.returncode == 3 and "market1501/Market-1501-v15.09.15/bounding_box_train" in done.stderr
+
+
+def test_what_follows_reads_the_same_lists(market: Path) -> None:
+    """The cache may go, another config may be evaluated meanwhile, the workspace may be moved."""
+    (market / "market.yaml").rename(market / "shitu.yaml")
+    shitu("train", "--epochs", "1", cwd=market)
+    assert load_config(market / "output/config.yaml").DataLoader == load_config(market / "shitu.yaml").DataLoader
+    shutil.rmtree(market / ".shitu/cache")
+    moved = market.with_name(f"{market.name}-moved")
+    market.rename(moved)
+    done = shitu("train", "--resume", "--epochs", "2", cwd=moved)
+    assert "continuing at epoch 2" in done.stdout and "cls_label_path" not in done.stderr
+    shitu("evaluate", "-o", "DataLoader.Eval.Query.loader.num_workers=2", cwd=moved)
+    assert (moved / "reports/evaluate.json").is_file() and not (moved / "reports/evaluate-with-options.json").exists()
+    shitu("export", "--format", "pdmodel", cwd=moved)
+    built = json.loads(shitu("index", "build", "--json", cwd=moved).stdout)
+    assert built["count"] == 15
+    # A machine that only evaluates.
+    shutil.rmtree(moved / "dataset/market1501/Market-1501-v15.09.15/bounding_box_train")
+    assert json.loads(shitu("evaluate", "--json", cwd=moved).stdout)["gallery"] == 15
+
+
+def test_another_optimizer_for_a_loss_is_no_resume(market: Path) -> None:
+    run = ["train", "-o", "Global.eval_during_train=False", "--epochs"]
+    (market / "market.yaml").rename(market / "shitu.yaml")
+    shitu(*run, "1", cwd=market)
+    snapshot = market / "output/config.yaml"
+    snapshot.write_text(snapshot.read_text().replace("- SGD:", "- Momentum:"))
+    done = shitu(*run, "2", "--resume", cwd=market, check=False)
+    assert done.returncode == 2 and "Optimizer.1.name: 'SGD' then, 'Momentum' now" in done.stderr

@@ -6,6 +6,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +22,13 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.formats.base import read_text
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
+from shitu_cli.infer.work import BLOCK_PICTURES
 from shitu_cli.model.weights import read_pickle
 from shitu_cli.retrieval.evaluate import _identities
 from shitu_cli.train.checkpoint import write_arrays
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, shitu
+from tests.command import SMALL, all_end, children_of, shitu
 
 MakeImages = Callable[..., dict[str, list[Path]]]
 
@@ -152,6 +157,8 @@ def test_a_best_model_that_cannot_be_read_is_taken_from_its_copy(space: Path, tm
     done = shitu("evaluate", "--json", "--no-cache", cwd=copied)
     assert "its whole copy" in done.stderr and json.loads(done.stdout)["metrics"] == before
     assert "its whole copy" in shitu("export", "--format", "pdmodel", cwd=copied).stderr
+    shutil.rmtree(copied / "inference")
+    assert "its whole copy" in shitu("extract", "data", "--out", "f.npy", cwd=copied).stderr
 
 
 def test_weights_put_in_place_of_a_checkpoints_are_taken_as_they_are(space: Path, tmp_path: Path) -> None:
@@ -196,6 +203,11 @@ def test_model_and_index_are_enough_to_search(space: Path, tmp_path: Path) -> No
     done = shitu("search", picture, *options, "--top", "1", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["results"][0]["matches"][0]["label"] == "class_000"
     shitu("index", "add", "new", *options, cwd=tmp_path)
+    (tmp_path / "below").mkdir()
+    again = shitu(
+        "index", "add", "../new", "--model", "../model", "--index", "../index", "--json", cwd=tmp_path / "below"
+    )
+    assert json.loads(again.stdout)["added"] == 0  # the same pictures, wherever the command is given
     shitu("index", "remove", "--label", "class_000", "--index", "index", cwd=tmp_path)
     shitu("index", "build", "new", "--model", "model", "--index", "other", cwd=tmp_path)
     fails("search", picture, "--model", "model", cwd=tmp_path, code=2, says=("no workspace",))
@@ -230,3 +242,33 @@ def test_the_next_command_keeps_where_the_run_is(space: Path, tmp_path: Path) ->
     told = shitu(*shlex.split(told), cwd=copied).stdout.strip().splitlines()[-1].removeprefix("next: shitu ")
     assert told.startswith("export") and told.endswith("-c shitu.yaml -o 'Global.output_dir=./other run'")
     shitu(*shlex.split(told), "--format", "pdmodel", cwd=copied)
+
+
+def test_the_exported_directory_is_named_where_it_is_another(space: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied)
+    (copied / "inference").rename(copied / "elsewhere")
+    (copied / "inference").symlink_to("elsewhere")
+    done = shitu("export", "--format", "pdmodel", cwd=copied)
+    assert done.stdout.strip().splitlines()[-1] == "next: shitu index build"
+    done = shitu("export", "--format", "pdmodel", "-o", "Global.save_inference_dir=./models", cwd=copied)
+    assert done.stdout.strip().splitlines()[-1].startswith("next: shitu index build --model models")
+
+
+def test_processes_that_extract_without_paddle_stop_when_told(space: Path) -> None:
+    """What Paddle would have let through, had it been loaded."""
+    names = "".join(f"data/class_000/000.jpg\t{n}\n" for n in range(60_000))
+    (space / "many.txt").write_text(names)
+    command = [sys.executable, "-m", "shitu_cli", "extract", "many.txt", "--out", "m.npy", "--devices", "cpu:2"]
+    command += ["--model", "inference/inference.onnx"]
+    run = subprocess.Popen(command, cwd=space, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not list(space.glob(".m.npy.part/*/block-*.json")):
+        assert run.poll() is None
+        time.sleep(0.1)
+    children = children_of(run.pid)
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=20)
+    assert run.returncode == 130 and all_end(children)
+    assert (
+        len(list(space.glob(".m.npy.part/*/block-*.json"))) < 60_000 // BLOCK_PICTURES // 2
+    )  # not at the end of the work

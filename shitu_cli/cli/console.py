@@ -19,8 +19,8 @@ MAX_DETAILS = 40  # of an error
 
 _COMMAND = re.compile(r"\bshitu (prepare|train|evaluate|export|extract|search|index (?:build|add|remove|show))\b")
 
-_state: dict[str, Any] = {"quiet": False, "json": False, "workspace": None, "config": None, "index": ()}
-_state |= {"device": None, "override": ()}
+_state: dict[str, Any] = {"quiet": False, "json": False, "index": (), "override": ()}
+_state |= dict.fromkeys(("workspace", "config", "device"))
 # Overrides that say where a run is and what it is measured with; others are its own affair.
 _LASTING = ("Global.output_dir", "output_dir", "Global.device", "device", "DataLoader.Eval.")
 
@@ -214,16 +214,12 @@ def completed(text: str) -> str:
 
 
 def _place(command: str) -> list[str]:
-    words = []
-    if _state["workspace"] is not None:
-        words.append(f"-w {shlex.quote(_state['workspace'])}")
-    if _state["config"] is not None and command in ("train", "evaluate", "export"):
-        words.append(f"-c {shlex.quote(_state['config'])}")
+    given = [("-w", _state["workspace"])]
     if command in ("train", "evaluate", "export"):
-        words += [f"-o {shlex.quote(text)}" for text in _state["override"]]
-    if _state["device"] is not None and command in ("train", "evaluate"):
-        words.append(f"--device {shlex.quote(_state['device'])}")
-    return words
+        given += [("-c", _state["config"]), *(("-o", text) for text in _state["override"])]
+    if command in ("train", "evaluate"):
+        given.append(("--device", _state["device"]))
+    return [f"{option} {shlex.quote(value)}" for option, value in given if value is not None]
 
 
 def next_step(command: str) -> None:

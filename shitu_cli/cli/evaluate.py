@@ -197,19 +197,15 @@ def _values(result: EvalResult, features: str, options: list[str], rates: list[f
 
 def _trained_on_others(space: Workspace, settings: Config) -> bool:
     """Whether the best checkpoint says that its training list was another than that of now."""
-    import json
-
     from shitu_cli.config.load import resolve_path
+    from shitu_cli.train.checkpoint import read_header
     from shitu_cli.workspace import sha256_of
 
     split = settings.DataLoader.train
     now = None if split is None else resolve_path(space.root, split.dataset.cls_label_path)
-    try:
-        states = (_output(space, settings) / "best_model.pdstates").read_text(encoding="utf-8")
-        then = json.loads(states)["run"]["train_list"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # weights from elsewhere do not say
-    return bool(now is not None and now.is_file() and sha256_of(now) != then)
+    header = read_header(_output(space, settings) / "best_model")
+    then = None if header is None else header.get("run", {}).get("train_list")  # weights from elsewhere do not say
+    return bool(then and now is not None and now.is_file() and sha256_of(now) != then)
 
 
 def _rates(given: list[float]) -> list[float]:

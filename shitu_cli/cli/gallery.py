@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from shitu_cli.cli import console
-from shitu_cli.data.lists import relative_to
+from shitu_cli.data.lists import class_names, read_list, relative_to
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.reporting import counted
 
@@ -160,15 +160,14 @@ def _gallery_list(space: Workspace) -> tuple[Path, SplitConfig, list[Path]]:
 
 def _of_list(space: Workspace, listed: Path, split: SplitConfig) -> Pictures:
     from shitu_cli.config.load import resolve_path
-    from shitu_cli.data.lists import read_list
-    from shitu_cli.data.sources import Pictures, class_names
+    from shitu_cli.data.sources import Pictures
 
     images, names = read_list(listed), class_names(listed)
     root = resolve_path(space.root, split.dataset.image_root)
     found = Pictures()
     for n in range(len(images)):
-        number = str(images.labels[n])
-        found.add(images.file(n, root), names.get(number, number), images.box(n))
+        number = int(images.labels[n])
+        found.add(images.file(n, root), names.get(number, str(number)), images.box(n))
     return found
 
 

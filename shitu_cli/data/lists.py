@@ -215,6 +215,12 @@ def read_label_map(path: Path) -> dict[str, int]:
     return names
 
 
+def class_names(listed: Path) -> dict[int, str]:
+    """Names of the numbered classes of a list, from the label map beside it; empty without one."""
+    path = listed.with_name("label_map.txt")
+    return {number: name for name, number in read_label_map(path).items()} if path.is_file() else {}
+
+
 def write_label_map(path: Path, names: Mapping[str, int]) -> None:
     """Write `label<TAB>name` lines, ordered by label."""
     with atomic_write(path) as file:

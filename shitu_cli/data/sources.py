@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shitu_cli.data.formats.base import Box, ReadOptions, is_image_name, walk_images
 from shitu_cli.data.formats.textlist import TEXT_LIST
-from shitu_cli.data.lists import read_label_map
+from shitu_cli.data.lists import class_names
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.reporting import counted
@@ -85,12 +85,6 @@ def find_pictures(sources: Sequence[str], image_root: Callable[[Path], Path | No
     return found
 
 
-def class_names(listed: Path) -> dict[str, str]:
-    """Names of the numbered classes of a workspace's list, from the label map beside it."""
-    path = listed.with_name("label_map.txt")
-    return {str(number): name for name, number in read_label_map(path).items()} if path.is_file() else {}
-
-
 def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
     problems = Problems()
     rows = TEXT_LIST.read(path, problems, ReadOptions(image_root=image_root))
@@ -102,7 +96,9 @@ def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
     ]
     if bad:
         raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
-    names = rows.display if image_root is None else class_names(path)
+    names = rows.display
+    if image_root is not None:
+        names = {str(number): name for number, name in class_names(path).items()}
     for number in range(len(rows)):
         label = rows.labels[number]
         found.add(os.path.join(rows.root, rows.paths[number]), names.get(label, label), rows.boxes.get(number))

@@ -16,7 +16,7 @@ import numpy as np
 from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.data.lists import read_label_map
+from shitu_cli.data.lists import class_names
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.infer.engine import Engine
 from shitu_cli.reporting import Reporter
@@ -218,7 +218,7 @@ def evaluate_lists(
         ranking=ranking,
         query=query,
         gallery_features=gallery,
-        names=_names(config, base_dir),
+        names=class_names(query.dataset.list_path),
         sets=(sets[0], sets[1]),
         plain=block is None
         and not expansion
@@ -268,11 +268,3 @@ def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.
         keys = (os.path.join(root, dataset.images.path(i)) for i in range(len(dataset)))
         columns.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, len(dataset)))
     return columns[0], columns[1]
-
-
-def _names(config: Config, base_dir: Path) -> dict[int, str]:
-    """Label → name, from the label map beside the query list where there is one."""
-    split = config.DataLoader.query
-    assert split is not None
-    path = resolve_path(base_dir, split.dataset.cls_label_path).with_name("label_map.txt")
-    return {label: name for name, label in read_label_map(path).items()} if path.is_file() else {}

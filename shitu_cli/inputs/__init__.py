@@ -1,0 +1,29 @@
+"""Files that somebody else wrote: the one place where they are opened and turned into plain values."""
+
+from shitu_cli.inputs.files import (
+    MIB,
+    StrPath,
+    check_input,
+    decode_text,
+    is_input,
+    open_input,
+    path_problem,
+    read_bytes,
+    read_text,
+)
+from shitu_cli.inputs.json_files import parse_json, read_json, read_json_object
+
+__all__ = [
+    "MIB",
+    "StrPath",
+    "check_input",
+    "decode_text",
+    "is_input",
+    "open_input",
+    "parse_json",
+    "path_problem",
+    "read_bytes",
+    "read_json",
+    "read_json_object",
+    "read_text",
+]

@@ -103,12 +103,12 @@ def _check_events(text: str, name: str, error: type[ShituError], hint: str | Non
             if event.anchor:
                 sizes[event.anchor] = None
             if len(open_nodes) > MAX_DEPTH:
-                line = event.start_mark.line + 1
+                line = _line(event)
                 raise error(f"{name}:{line}: nested more than {MAX_DEPTH} levels deep", hint=hint)
             continue
         if isinstance(event, yaml.AliasEvent):
-            size = sizes.get(event.anchor, 1)  # an unknown anchor is reported by the composer
-            line = event.start_mark.line + 1
+            size = sizes.get(event.anchor or "", 1)  # an unknown anchor is reported by the composer
+            line = _line(event)
             if size is None:
                 raise error(f"{name}:{line}: the alias *{event.anchor} stands for something around itself", hint=hint)
             aliased += size
@@ -127,6 +127,10 @@ def _check_events(text: str, name: str, error: type[ShituError], hint: str | Non
         if open_nodes:
             anchor, before = open_nodes[-1]
             open_nodes[-1] = (anchor, before + size)
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 def _invalid(name: str, problem: yaml.YAMLError, error: type[ShituError], hint: str | None) -> ShituError:

@@ -75,9 +75,10 @@ def test_nodes_have_the_places_of_the_text() -> None:
         scalar_value(yaml.ScalarNode("tag:yaml.org,2002:bool", "maybe"))
 
 
-_WORDS = """a : - [ ] { } , &a *a !!int !!float !!bool !!set !!timestamp !!binary !!omap !!pairs !x ' " | > ? <<: 1 1:2 0x e5
-# --- % ~ é ² = _ . -.inf 2001-13-01""".split()
-_FRAGMENTS = st.sampled_from([*_WORDS, *map("{} ".format, _WORDS), *" \n\t\x85\ufeff\0\U0001f600"])
+_TAGS = ["!!int ", "!!float ", "!!bool ", "!!set ", "!!timestamp ", "!!binary ", "!!omap ", "!!pairs ", "!x "]
+_WORDS = ["a", "&a ", "*a", "- ", "? ", ": ", "<<: ", "---", "1:2", "0x", "1e5", "-.inf", "2001-13-01"]
+_SIGNS = " \n\t\x85\ufeff\0\U0001f600:[]{},'\"|>#%~é²=_.+-0"
+_FRAGMENTS = st.sampled_from([*_TAGS, *_WORDS, *_SIGNS])
 
 
 @given(st.lists(_FRAGMENTS, max_size=25).map("".join))

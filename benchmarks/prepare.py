@@ -24,6 +24,7 @@ import numpy as np
 def lines(count: int, classes: int, folder: Path) -> None:
     from shitu_cli.data.audit import Alike
     from shitu_cli.data.formats.base import ReadOptions
+    from shitu_cli.data.formats.source import Source
     from shitu_cli.data.formats.textlist import TEXT_LIST
     from shitu_cli.data.lists import write_list
     from shitu_cli.data.prepare import Choices, _check_lines, _image_list, _split, number_classes
@@ -36,7 +37,7 @@ def lines(count: int, classes: int, folder: Path) -> None:
     start = time.perf_counter()
     marks = [("", start)]
     problems = Problems()
-    rows = TEXT_LIST.read(path, problems, ReadOptions(image_root=folder))
+    rows = TEXT_LIST.read(Source(path, ReadOptions(image_root=folder)), problems)
     marks.append(("read", time.perf_counter()))
     rows = _check_lines(rows, problems, Choices())
     marks.append(("check", time.perf_counter()))

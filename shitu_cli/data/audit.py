@@ -71,7 +71,7 @@ def look_at(path: str, *, decode: bool = True) -> Look:
         return Look(header.width, header.height, "truncated", header.kind)
     digest = hashlib.blake2b(data, digest_size=16).digest()
     if not decode:
-        width, height = _upright(header)
+        width, height = header.upright
         return Look(width, height, notes=_notes(header, width, height), digest=digest)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _flags(header))
@@ -81,14 +81,9 @@ def look_at(path: str, *, decode: bool = True) -> Look:
         return Look(header.width, header.height, "unreadable", f"{header.kind} that OpenCV does not decode")
     height, width = image.shape[:2]
     if header.width:
-        width, height = _upright(header)
+        width, height = header.upright
     notes = _notes(header, width, height)
     return Look(width, height, notes=notes, digest=digest, outline=_outline(image), colours=_colours(image))
-
-
-def _upright(header: Header) -> tuple[int, int]:
-    """Width and height after turning the picture as its EXIF data say."""
-    return (header.height, header.width) if header.orientation > 4 else (header.width, header.height)
 
 
 def _flags(header: Header) -> int:

@@ -22,6 +22,20 @@ class Header:
     orientation: int = 1  # of EXIF: 1 upright, from 5 on with width and height exchanged
     truncated: bool = False
 
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height after turning the image as its EXIF data say."""
+        return (self.height, self.width) if self.orientation > 4 else (self.width, self.height)
+
+
+def image_kind(head: bytes) -> str | None:
+    """The format of a file that begins with these bytes; None for what is no image, HEIC for one that is not read."""
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"):
+        return "HEIC"
+    if head[:2] in (b"BM", *(b"P%d" % n for n in range(1, 7))):  # these letters begin texts too
+        return "BMP" if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" else None
+    return read_header(head).kind if head else None
+
 
 def read_header(data: bytes) -> Header:
     """Look at the bytes of a whole file; never raises."""

@@ -15,6 +15,7 @@ import numpy as np
 from shitu_cli.data.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
 from shitu_cli.data.formats import find_format
 from shitu_cli.data.formats.base import ReadOptions, Rows
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.lists import ImageList
 from shitu_cli.data.problems import KINDS, Problems
 from shitu_cli.data.split import Split, choose_kind, split_pictures
@@ -69,9 +70,10 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
             raise UsageError(f"no such folder or file: {source}", hint="check the path; quote it if it holds blanks")
         if source.is_dir() and not any(os.scandir(source)):
             raise DataError(f"{source} is empty", hint="put the pictures of each class into a folder of its name there")
-        made = find_format(source, choices.format or ("table" if choices.read.columns else None))
+        whole = Source(source, choices.read)
+        made = find_format(whole, choices.format or ("table" if choices.read.columns else None))
         _check_options(made.name, choices)
-        rows = made.read(source, problems, choices.read)
+        rows = made.read(whole, problems)
         if not len(rows):
             raise DataError(
                 f"no labelled pictures in {source} (read as {made.name}: {made.layout})",

@@ -71,6 +71,7 @@ KINDS: dict[str, Kind] = {
     "mixed-separators": Kind("warning", "lines of one list are separated differently", "use one separator"),
     "link-loop": Kind("warning", "link that leads back to a folder above", "it is not followed"),
     "dead-link": Kind("warning", "link to what is not there", "correct or remove it: nothing is read through it"),
+    "no-access": Kind("error", "folder that cannot be opened", "change its permissions, or --fix leaves it out"),
     "other-format": Kind("warning", "picture in a format that is not read", "convert it to JPEG or PNG"),
     "heading": Kind("note", "heading or comment in a list", "it is passed over"),
     "encoding": Kind("note", "list is not UTF-8", "read as the encoding named"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shitu_cli.data.formats.base import Box, ReadOptions, is_image_name, walk_images
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.formats.textlist import TEXT_LIST
 from shitu_cli.data.lists import class_names
 from shitu_cli.data.problems import Problems
@@ -87,7 +88,7 @@ def find_pictures(sources: Sequence[str], image_root: Callable[[Path], Path | No
 
 def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
     problems = Problems()
-    rows = TEXT_LIST.read(path, problems, ReadOptions(image_root=image_root))
+    rows = TEXT_LIST.read(Source(path, ReadOptions(image_root=image_root)), problems)
     bad = [
         f"{where}: {detail}"
         for _, kind, cases in problems.ordered()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shitu_cli.data.formats.base import ReadOptions
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.formats.table import TABLE
 from shitu_cli.data.formats.textlist import TEXT_LIST
 from shitu_cli.data.lists import read_label_map, read_list, write_label_map, write_list
@@ -37,7 +37,7 @@ def test_any_list(reader: object, text: bytes, tmp_path: Path) -> None:
     path.write_bytes(text)
     problems = Problems()
     try:
-        rows = reader.read(path, problems, ReadOptions())  # type: ignore[attr-defined]
+        rows = reader.read(Source(path), problems)  # type: ignore[attr-defined]
     except ShituError:
         return
     rows = _check_lines(rows, problems, Choices())

@@ -12,6 +12,7 @@ import pytest
 
 from shitu_cli.data.formats import FORMATS, find_format
 from shitu_cli.data.formats.base import ReadOptions, Rows
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.prepare import Choices, Prepared, prepare
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError, ShituError, UsageError
@@ -35,10 +36,11 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> None:
 
 def read(root: Path, name: str, **options: object) -> tuple[Rows, Problems]:
     """Read the tree with the format that recognises it, which must be `name`."""
-    made = find_format(root)
+    source = Source(root, ReadOptions(**options))  # type: ignore[arg-type]
+    made = find_format(source)
     assert made.name == name
     problems = Problems()
-    rows = made.read(root, problems, ReadOptions(**options))  # type: ignore[arg-type]
+    rows = made.read(source, problems)
     for path in rows.paths:
         assert "\\" not in path and not path.startswith("/")
     return rows, problems
@@ -59,7 +61,7 @@ def test_every_format_has_a_name_and_a_layout() -> None:
 
 def test_an_unknown_format_lists_those_there_are() -> None:
     with pytest.raises(UsageError, match="class-tree"):
-        find_format(Path(), "imagenet")
+        find_format(Source(Path()), "imagenet")
 
 
 def test_aliproduct(tmp_path: Path) -> None:
@@ -340,11 +342,11 @@ def test_a_table_with_columns_named_by_the_user(tmp_path: Path) -> None:
     for name in ("a", "b"):
         draw(tmp_path / f"{name}.jpg")
     write(tmp_path / "t.tsv", "Bild\tArtikel\ttag\na.jpg\tSchraube M4\tx\nb.jpg\tMutter\ty\n")
-    made = find_format(tmp_path, "table")
-    rows = made.read(tmp_path / "t.tsv", Problems(), ReadOptions({"image": "Bild", "label": "Artikel"}))
+    made = find_format(Source(tmp_path), "table")
+    rows = made.read(Source(tmp_path / "t.tsv", ReadOptions({"image": "Bild", "label": "Artikel"})), Problems())
     assert rows.labels == ["Schraube M4", "Mutter"]
     with pytest.raises(UsageError, match="no column 'Foto'; there are Bild, Artikel, tag"):
-        made.read(tmp_path / "t.tsv", Problems(), ReadOptions({"image": "Foto", "label": "Artikel"}))
+        made.read(Source(tmp_path / "t.tsv", ReadOptions({"image": "Foto", "label": "Artikel"})), Problems())
 
 
 def test_labelme(tmp_path: Path) -> None:

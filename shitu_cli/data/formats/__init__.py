@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from shitu_cli.data.formats.aliproduct import ALIPRODUCT
 from shitu_cli.data.formats.base import Format
 from shitu_cli.data.formats.cars import CARS
@@ -16,6 +14,7 @@ from shitu_cli.data.formats.logodet import LOGODET
 from shitu_cli.data.formats.products10k import PRODUCTS10K
 from shitu_cli.data.formats.reid import MARKET1501, VERI776
 from shitu_cli.data.formats.sop import SOP
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.formats.table import TABLE
 from shitu_cli.data.formats.textlist import TEXT_LIST
 from shitu_cli.data.formats.tree import CLASS_TREE, SPLIT_TREE
@@ -30,7 +29,7 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-def find_format(source: Path, name: str | None = None) -> Format:
+def find_format(source: Source, name: str | None = None) -> Format:
     """The format named, or the first that recognises the source; UsageError for an unknown name."""
     if name is not None:
         for known in FORMATS:
@@ -41,5 +40,5 @@ def find_format(source: Path, name: str | None = None) -> Format:
         )
     found = next((known for known in FORMATS if known.detect(source)), None)
     if found is None:
-        raise UsageError(f"{source}: not a layout that is known", hint="shitu prepare --formats lists them")
+        raise UsageError(f"{source.path}: not a layout that is known", hint="shitu prepare --formats lists them")
     return found

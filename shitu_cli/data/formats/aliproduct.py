@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, find_folder
+from shitu_cli.data.formats.base import Format, Rows, find_folder
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     folder = find_folder(root, "train.json", "train") if root.is_dir() else None
     return folder is not None and b'"class_id"' in _head(folder / "train.json")
 
@@ -20,7 +22,8 @@ def _head(path: Path) -> bytes:
         return file.read(4096)
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     folder = find_folder(root, "train.json", "train")
     if folder is None:
         raise DataError(f"{root}: no train.json with train/ beside it")

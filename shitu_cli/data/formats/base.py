@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
+from typing import TYPE_CHECKING
 
+from shitu_cli.data.header import image_kind, read_header
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from shitu_cli.data.formats.source import Source
 
 Box = tuple[float, float, float, float]
 # "eval": query and gallery at once, each picture against all others; "" leaves the split to this program.
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
 _OTHER_PICTURES = {".heic", ".heif", ".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
 _SKIPPED_DIRS = {"__MACOSX", "@eaDir"}
+# Suffixes whose files need not be opened to know that they are no images.
+_NO_PICTURES = re.compile(
+    r"\.(?:txt|csv|tsv|lst|jsonl?|ndjson|xml|ya?ml|md|html?|py|ipynb|log|ini|mp4|mov|avi|mkv|zip|tar|gz|tgz|7z|rar|xlsx?|"
+    r"npy|npz|mat|pkl|bin|db)"
+)
+MAX_DEPTH = 100  # folders in folders
+MAX_HEADER = 1 << 23  # bytes of a file in which its size is looked for: colour profiles and previews may come first
 
 
 @dataclass
@@ -30,7 +43,11 @@ class ReadOptions:
 
 
 class Rows:
-    """Labelled pictures of a source, column by column; paths are below `root`, labels are names."""
+    """Labelled images of a source, column by column; paths are below `root`, labels are names.
+
+    `readings` say in a line each what was read as what (`train.csv: image = column file, class = column sku`), and
+    `label_files` name the files that hold the labels, relative to the source's base: both are shown to the user.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -42,7 +59,8 @@ class Rows:
         self.files: list[str] = []
         self.lines = array("q")
         self.display: dict[str, str] = {}
-        self._ids_for_all = 0
+        self.readings: list[str] = []
+        self.label_files: list[str] = []
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -77,7 +95,7 @@ class Rows:
     def take(self, numbers: list[int]) -> Rows:
         """The rows at `numbers`, in that order."""
         taken = Rows(self.root)
-        taken.display = self.display
+        taken.display, taken.readings, taken.label_files = self.display, self.readings, self.label_files
         for number in numbers:
             taken.add(
                 self.paths[number],
@@ -91,14 +109,30 @@ class Rows:
         return taken
 
 
+# Where several kinds recognise a source, the labels of the earlier one count. Within a kind all that recognise it must
+# agree; data sets are told by files that no other has, so the first one reads them.
+DATASET, ANNOTATIONS, TABLE, FOLDERS = range(4)
+
+
 @dataclass(frozen=True)
 class Format:
-    """`detect` looks whether a directory (or file) is of this format, `read` reads it."""
+    """A way in which labelled images lie.
+
+    `detect` looks whether a source is of it without reading all of it, `read` reads it. `rank` is DATASET for a public
+    data set, ANNOTATIONS for files of an annotation tool (JSON, XML, a text file per image), TABLE for lists and
+    tables, FOLDERS where the names of folders are the labels.
+
+    To add one: a file with a Format, named in `formats/__init__.py`. `read` adds a row for each labelled image or box,
+    says in `rows.readings` what it took as what, and names the files it used in `rows.label_files`. It reports lines
+    that it cannot read to `problems` and never guesses: where two readings are possible it raises UsageError with
+    both. Images that a file names are looked up by `source.tree.find`.
+    """
 
     name: str
     layout: str
-    detect: Callable[[Path], bool]
-    read: Callable[[Path, Problems, ReadOptions], Rows]
+    detect: Callable[[Source], bool]
+    read: Callable[[Source, Problems], Rows]
+    rank: int = DATASET
 
 
 def is_image_name(name: str) -> bool:
@@ -106,40 +140,52 @@ def is_image_name(name: str) -> bool:
 
 
 def walk_images(root: Path, problems: Problems) -> Iterator[str]:
-    """Paths of files with a picture's name below `root`, sorted, with forward slashes.
+    """The images among `walk_files`."""
+    return (path for path, is_image in walk_files(root, problems) if is_image)
 
-    Links are followed unless they lead back to a folder above. Folders without any picture are reported, the uppermost
-    of each.
+
+def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
+    """Every file below `root` that is not hidden, sorted, with forward slashes, and whether it is an image.
+
+    The suffix tells; where it is none that is known, the first bytes do (a.jpg_large, names without suffix). Links are
+    followed unless they lead back to a folder above. Folders without any image are reported, the uppermost of each.
     """
     above: set[str] = set()
 
-    def visit(folder: str, prefix: str) -> Generator[str, None, bool]:
-        """Whether it held any picture."""
+    def visit(folder: str, prefix: str) -> Generator[tuple[str, bool], None, bool]:
+        """Whether it held any image."""
         real = os.path.realpath(folder)
         if real in above:
             problems.add("link-loop", folder, f"leads to {real}")
             return True  # as far as one can tell
+        if len(above) > MAX_DEPTH:
+            problems.add("no-access", folder, f"more than {MAX_DEPTH} folders deep")
+            return True
+        try:
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            problems.add("no-access", folder, str(error.strerror or error))
+            return True
         above.add(real)
-        with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
         found, empty = False, []
         for entry in ordered:
             if entry.name.startswith(".") or entry.name in _SKIPPED_DIRS:
                 if _is_hidden_picture(entry):
                     problems.add("hidden", entry.path)
-                continue
-            if entry.is_dir():
+            elif _leads_nowhere(entry):
+                problems.add("dead-link", entry.path, f"leads to {os.readlink(entry.path)}")
+            elif entry.is_dir():
                 if (yield from visit(entry.path, f"{prefix}{entry.name}/")):
                     found = True
                 else:
                     empty.append(entry.path)
-            elif is_image_name(entry.name):
-                found = True
-                yield prefix + entry.name
-            elif os.path.splitext(entry.name)[1].lower() in _OTHER_PICTURES:
-                problems.add("other-format", entry.path)
-            elif entry.is_symlink() and not os.path.exists(entry.path):
-                problems.add("dead-link", entry.path, f"leads to {os.readlink(entry.path)}")
+            else:
+                kind = _kind_of(entry)
+                found = found or kind == "image"
+                if kind == "other":
+                    problems.add("other-format", entry.path)
+                yield prefix + entry.name, kind == "image"
         above.discard(real)
         for path in empty if found else ():
             problems.add("no-pictures", path, _content(path))
@@ -149,16 +195,65 @@ def walk_images(root: Path, problems: Problems) -> Iterator[str]:
         problems.add("no-pictures", str(root), _content(str(root)))
 
 
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to what is not there, or to itself."""
+    if not entry.is_symlink():
+        return False
+    try:
+        os.stat(entry.path)
+    except OSError:
+        return True
+    return False
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    """image, other (an image in a format that is not read) or file."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    if suffix in _OTHER_PICTURES:
+        return "other"
+    if _NO_PICTURES.fullmatch(suffix) or not entry.is_file():
+        return "file"
+    try:
+        with open(entry.path, "rb") as file:
+            kind = image_kind(file.read(32))
+    except OSError:
+        return "file"
+    return {None: "file", "HEIC": "other"}.get(kind, "image")
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image as it is shown, from its first bytes; None where they do not tell."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            data = file.read(1 << 16)
+            header = read_header(data)
+            if not header.width:
+                header = read_header(data + file.read(MAX_HEADER))
+    except OSError:
+        return None
+    return header.upright if header.width else None
+
+
 def _is_hidden_picture(entry: os.DirEntry[str]) -> bool:
     """Whether it holds pictures that a user may miss; what systems hide beside pictures (._x.jpg) is none."""
     if entry.name.startswith("._") or entry.name in (*_SKIPPED_DIRS, ".thumbnails", ".ipynb_checkpoints"):
         return False
-    return any(map(is_image_name, os.listdir(entry.path))) if entry.is_dir() else is_image_name(entry.name)
+    try:
+        return any(map(is_image_name, os.listdir(entry.path))) if entry.is_dir() else is_image_name(entry.name)
+    except OSError:
+        return False
 
 
 def _content(folder: str) -> str:
     """What a folder without pictures holds instead."""
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        return str(error.strerror or error)
     return f"holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "empty"
 
 

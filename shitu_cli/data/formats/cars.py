@@ -6,14 +6,16 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, find_folder, walk_images
+from shitu_cli.data.formats.base import Format, Rows, find_folder, walk_images
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 
 LAST_TRAINED = 98
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     return root.is_dir() and _layout(root) is not None
 
 
@@ -26,11 +28,12 @@ def _layout(root: Path) -> tuple[str, Path] | None:
     return ("devkit", folder) if folder is not None else None
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     found = _layout(root)
     if found is None:
         raise DataError(f"{root}: neither cars_annos.mat, anno_train.csv nor cars_train/ with devkit/")
-    protocol = options.protocol or "dml"
+    protocol = source.options.protocol or "dml"
     if protocol not in ("dml", "classification"):
         raise UsageError(f"--protocol {protocol}: expected dml (classes 1-98, 99-196) or classification")
     name, folder = found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, find_folder, read_text
+from shitu_cli.data.formats.base import Format, Rows, find_folder, read_text
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError, UsageError
 
@@ -12,15 +13,17 @@ FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "images
 LAST_TRAINED = 100
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     return root.is_dir() and find_folder(root, *FILES) is not None
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     folder = find_folder(root, *FILES)
     if folder is None:
         raise DataError(f"{root}: needs {', '.join(FILES)}")
-    protocol = options.protocol or "dml"
+    protocol = source.options.protocol or "dml"
     if protocol not in ("dml", "classification"):
         raise UsageError(f"--protocol {protocol}: expected dml (classes 1-100, 101-200) or classification")
     labels = _pairs(folder / "image_class_labels.txt", problems)

@@ -6,7 +6,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows
+from shitu_cli.data.formats.base import Format, Rows
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
 
@@ -18,7 +19,8 @@ def _metadata(root: Path) -> Path | None:
     return None
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     return root.is_dir() and _metadata(root) is not None
 
 
@@ -37,7 +39,8 @@ def _path(split: str, image: str) -> str:
     return f"{split}/{image[0]}/{image[1]}/{image[2]}/{image}.jpg"
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     metadata = _metadata(root)
     if metadata is None:
         raise DataError(f"{root}: no metadata/train_clean.csv")

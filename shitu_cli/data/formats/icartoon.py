@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, read_text
+from shitu_cli.data.formats.base import Box, Format, Rows, read_text
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
 
@@ -15,11 +16,13 @@ def _find(root: Path, name: str) -> Path | None:
     return next(iter(sorted(root.glob(f"**/{name}"))), None) if root.is_dir() else None
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     return _find(root, f"{TRAIN}_det.txt") is not None
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     listed = _find(root, f"{TRAIN}_det.txt")
     images = next((path for path in sorted(root.glob(f"**/{TRAIN}")) if path.is_dir()), None)
     if listed is None or images is None:

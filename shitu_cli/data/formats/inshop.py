@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, read_text
+from shitu_cli.data.formats.base import Format, Rows, read_text
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
 
@@ -18,11 +19,13 @@ def _partition(root: Path) -> Path | None:
     return next((p for p in (*found, *sorted(root.glob(f"*/Eval/{PARTITION}"))) if p.is_file()), None)
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     return _partition(root) is not None
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     path = _partition(root)
     if path is None:
         raise DataError(f"{root}: no Eval/{PARTITION}")

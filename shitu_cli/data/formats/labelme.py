@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, find_folder
+from shitu_cli.data.formats.base import ANNOTATIONS, Format, Rows, find_folder
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     folder = find_folder(root, "annotations", "images") if root.is_dir() else None
     first = next((folder / "annotations").glob("*.json"), None) if folder is not None else None
     if first is None:
@@ -19,7 +20,8 @@ def _detect(root: Path) -> bool:
         return b'"flags"' in file.read(65536)
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     folder = find_folder(root, "annotations", "images")
     if folder is None:
         raise DataError(f"{root}: needs annotations/ and images/")
@@ -40,5 +42,9 @@ def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
 
 
 LABELME = Format(
-    "labelme", "LabelMe flags: annotations/*.json, images/*; the flag that is set is the label", _detect, _read
+    "labelme",
+    "LabelMe flags: annotations/*.json, images/*; the flag that is set is the label",
+    _detect,
+    _read,
+    ANNOTATIONS,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, walk_images
+from shitu_cli.data.formats.base import Format, Rows, walk_images
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 
 KINDS = {"Food", "Clothes", "Necessities", "Others", "Electronic", "Transportation", "Leisure", "Sports", "Medical"}
@@ -20,11 +21,13 @@ def _folder(root: Path) -> Path | None:
     return None
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     return _folder(root) is not None
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     rows = Rows(_folder(root) or root)
     for path in walk_images(rows.root, problems):
         label = path.rpartition("/")[0]  # the folder, as names inside the files differ in case and blanks

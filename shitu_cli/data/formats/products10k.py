@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, find_folder
+from shitu_cli.data.formats.base import Format, Rows, find_folder
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     folder = find_folder(root, "train.csv", "train") if root.is_dir() else None
     if folder is None:
         return False
@@ -18,7 +19,8 @@ def _detect(root: Path) -> bool:
         return [name.strip().lower() for name in file.readline().split(",")][:2] == ["name", "class"]
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     folder = find_folder(root, "train.csv", "train")
     if folder is None:
         raise DataError(f"{root}: no train.csv with train/ beside it")

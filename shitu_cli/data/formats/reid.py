@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from shitu_cli.data.formats.base import Format, Rows, find_folder, walk_images
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
 
@@ -15,11 +15,12 @@ _MARKET_NAME = re.compile(r"(-1|\d{4})_c(\d)")
 _VERI_NAME = re.compile(r"(\d+)_c(\d+)")
 
 
-def _detect(folders: tuple[tuple[str, str], ...], root: Path) -> bool:
-    return root.is_dir() and find_folder(root, *(name for name, _ in folders)) is not None
+def _detect(folders: tuple[tuple[str, str], ...], source: Source) -> bool:
+    return source.path.is_dir() and find_folder(source.path, *(name for name, _ in folders)) is not None
 
 
-def _read(folders: tuple[tuple[str, str], ...], name: re.Pattern[str], root: Path, problems: Problems) -> Rows:
+def _read(folders: tuple[tuple[str, str], ...], name: re.Pattern[str], source: Source, problems: Problems) -> Rows:
+    root = source.path
     base = find_folder(root, *(folder for folder, _ in folders))
     if base is None:
         raise DataError(f"{root}: needs {', '.join(folder for folder, _ in folders)}")
@@ -41,12 +42,12 @@ def _read(folders: tuple[tuple[str, str], ...], name: re.Pattern[str], root: Pat
 MARKET1501 = Format(
     "market1501",
     "Market-1501: bounding_box_train, query, bounding_box_test; camera as id, junk left out, distractors kept",
-    lambda root: _detect(MARKET, root),
-    lambda root, problems, options: _read(MARKET, _MARKET_NAME, root, problems),
+    lambda source: _detect(MARKET, source),
+    lambda source, problems: _read(MARKET, _MARKET_NAME, source, problems),
 )
 VERI776 = Format(
     "veri776",
     "VeRi-776: image_train, image_query, image_test; camera as id",
-    lambda root: _detect(VERI, root),
-    lambda root, problems, options: _read(VERI, _VERI_NAME, root, problems),
+    lambda source: _detect(VERI, source),
+    lambda source, problems: _read(VERI, _VERI_NAME, source, problems),
 )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, find_folder, read_text
+from shitu_cli.data.formats.base import Format, Rows, find_folder, read_text
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     return root.is_dir() and find_folder(root, "Ebay_train.txt") is not None
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     folder = find_folder(root, "Ebay_train.txt")
     if folder is None:
         raise DataError(f"{root}: no Ebay_train.txt")

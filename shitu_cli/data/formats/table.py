@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, read_text, whole_label
+from shitu_cli.data.formats import base
+from shitu_cli.data.formats.base import Box, Format, Rows, read_text, whole_label
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.formats.textlist import role_of
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import UsageError
@@ -66,7 +68,8 @@ def _columns(header: list[str], chosen: Mapping[str, str], path: Path) -> dict[s
     return found
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     for path in _tables(root):
         found = _columns(_header(path), {}, path)
         if "image" in found and "label" in found:
@@ -74,14 +77,15 @@ def _detect(root: Path) -> bool:
     return False
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     base = root.parent if root.is_file() else root
-    rows = Rows(options.image_root or base)
+    rows = Rows(source.options.image_root or base)
     tables = _tables(root)
     if not tables:
         raise UsageError(f"{root}: no .csv or .tsv file")
     for path in tables:
-        found = _columns(_header(path), options.columns, path)
+        found = _columns(_header(path), source.options.columns, path)
         if "image" in found and "label" in found:
             _read_table(path, found, rows, problems, root_dir=rows.root)
         elif root.is_file():
@@ -166,4 +170,5 @@ TABLE = Format(
     "a .csv or .tsv with a header: picture, label, and if you like split, id or camera, box; OML's too; see --columns",
     _detect,
     _read,
+    base.TABLE,
 )

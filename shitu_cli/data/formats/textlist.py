@@ -9,7 +9,8 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Box, Format, ReadOptions, Rows, lines_of, read_text, whole_label
+from shitu_cli.data.formats.base import TABLE, Box, Format, Rows, lines_of, read_text, whole_label
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.data.problems import Problems
 
@@ -65,7 +66,8 @@ def role_of(path: Path) -> str | None:
     return next((role for role, pattern in _ROLES if pattern.search(path.stem)), None)
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     return any(_looks_like_list(path) for path in list_files(root))
 
 
@@ -79,15 +81,16 @@ def _head(path: Path) -> str:
     return head.decode("utf-8-sig", "replace") if head[:1] != b"\xff" else head.decode("utf-16", "replace")
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     files = list_files(root)
     base = root.parent if root.is_file() else root
     texts = {path: read_text(path, problems) for path in files}
-    rows = Rows(options.image_root or _image_root(base, texts))
+    rows = Rows(source.options.image_root or _image_root(base, texts))
     rows.display = _class_names(base)
     for path, role in files.items():
         _read_list(path, texts.pop(path), role, rows, problems)
-    if options.image_root is None:
+    if source.options.image_root is None:
         _settle(rows)
     _odd_labels(rows, problems)
     return rows
@@ -206,4 +209,5 @@ TEXT_LIST = Format(
     "`path, fine, coarse`; separated by blanks, tabs, commas",
     _detect,
     _read,
+    TABLE,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, is_image_name, walk_images
+from shitu_cli.data.formats.base import FOLDERS, Format, Rows, is_image_name, walk_images
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.formats.textlist import unread_lists
 from shitu_cli.data.problems import Problems
 from shitu_cli.reporting import counted
@@ -44,7 +45,8 @@ def _descend(root: Path) -> Path:
         root = Path(entries[0].path)
 
 
-def _detect_splits(root: Path) -> bool:
+def _detect_splits(source: Source) -> bool:
+    root = source.path
     if not root.is_dir():
         return False
     root = _descend(root)
@@ -61,8 +63,8 @@ def _shown_folders(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _read_splits(root: Path, problems: Problems, options: ReadOptions) -> Rows:
-    root = _descend(root)
+def _read_splits(source: Source, problems: Problems) -> Rows:
+    root = _descend(source.path)
     rows = Rows(root)
     folders = _folders(root)
     for folder, split in sorted(folders.items()):
@@ -77,12 +79,12 @@ def _read_splits(root: Path, problems: Problems, options: ReadOptions) -> Rows:
     return rows
 
 
-def _detect_classes(root: Path) -> bool:
-    return root.is_dir()
+def _detect_classes(source: Source) -> bool:
+    return source.path.is_dir()
 
 
-def _read_classes(root: Path, problems: Problems, options: ReadOptions) -> Rows:
-    rows = Rows(_descend(root))
+def _read_classes(source: Source, problems: Problems) -> Rows:
+    rows = Rows(_descend(source.path))
     for path, why in unread_lists(rows.root).items():
         problems.add("unread-list", str(path), why)
     _add(rows, "", "", problems)
@@ -105,5 +107,6 @@ SPLIT_TREE = Format(
     "train/<class>/*.jpg with val/, test/, or query/ and gallery/ beside it; classes may be nested",
     _detect_splits,
     _read_splits,
+    FOLDERS,
 )
-CLASS_TREE = Format("class-tree", "<class>/*.jpg, nested or not", _detect_classes, _read_classes)
+CLASS_TREE = Format("class-tree", "<class>/*.jpg, nested or not", _detect_classes, _read_classes, FOLDERS)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shitu_cli.data.formats.base import Format, ReadOptions, Rows, find_folder, read_text
+from shitu_cli.data.formats.base import Format, Rows, find_folder, read_text
+from shitu_cli.data.formats.source import Source
 from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError, UsageError
 
 SIZES = {"small": 3000, "medium": 5000, "large": 10000}
 
 
-def _detect(root: Path) -> bool:
+def _detect(source: Source) -> bool:
+    root = source.path
     folder = find_folder(root, "train_test_split") if root.is_dir() else None
     return folder is not None and any((folder / "train_test_split").glob("*test_*000*.txt"))
 
 
-def _read(root: Path, problems: Problems, options: ReadOptions) -> Rows:
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
     folder = find_folder(root, "train_test_split")
     if folder is None:
         raise DataError(f"{root}: no train_test_split/")
-    size = SIZES.get(options.protocol or "small")
+    size = SIZES.get(source.options.protocol or "small")
     if size is None:
-        raise UsageError(f"--protocol {options.protocol}: expected {', '.join(SIZES)} for VeRI-Wild")
+        raise UsageError(f"--protocol {source.options.protocol}: expected {', '.join(SIZES)} for VeRI-Wild")
     lists = folder / "train_test_split"
     images = folder / "images"
     # Unpacking the archives' parts may nest the folder.

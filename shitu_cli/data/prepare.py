@@ -14,7 +14,7 @@ import numpy as np
 
 from shitu_cli.data.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
 from shitu_cli.data.formats import find_format
-from shitu_cli.data.formats.base import ReadOptions, Rows
+from shitu_cli.data.formats.base import ANNOTATIONS, TABLE, Format, ReadOptions, Rows
 from shitu_cli.data.formats.source import Source
 from shitu_cli.data.lists import ImageList
 from shitu_cli.data.problems import KINDS, Problems
@@ -72,7 +72,7 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
             raise DataError(f"{source} is empty", hint="put the pictures of each class into a folder of its name there")
         whole = Source(source, choices.read)
         made = find_format(whole, choices.format or ("table" if choices.read.columns else None))
-        _check_options(made.name, choices)
+        _check_options(made, choices)
         rows = made.read(whole, problems)
         if not len(rows):
             raise DataError(
@@ -91,14 +91,15 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
     return _merge([(source, rows) for source, _, rows in found]), " + ".join(name for _, name, _ in found)
 
 
-def _check_options(format_name: str, choices: Choices) -> None:
+def _check_options(made: Format, choices: Choices) -> None:
     """Options that the format would ignore are refused."""
+    format_name = made.name
     if choices.read.protocol is not None and format_name not in ("veriwild", "cub", "cars196"):
         raise UsageError(f"--protocol {choices.read.protocol}: {format_name} has only one")
     if choices.read.columns and format_name != "table":
         raise UsageError(f"--columns is for tables, not for {format_name}", hint="--format table")
-    if choices.read.image_root is not None and format_name not in ("table", "list"):
-        raise UsageError(f"--image-root is for lists and tables, not for {format_name}")
+    if choices.read.image_root is not None and made.rank not in (ANNOTATIONS, TABLE):
+        raise UsageError(f"--image-root is for lists, tables and annotations, not for {format_name}")
 
 
 def _merge(parts: Sequence[tuple[Path, Rows]]) -> Rows:

@@ -35,12 +35,27 @@ KINDS: dict[str, Kind] = {
         "error", "tab, line break or zero byte in the file name", "rename the file, or --fix leaves it out"
     ),
     "bad-box": Kind("error", "box is empty or outside its picture", "correct it, or --fix leaves it out"),
+    "bad-annotation": Kind("error", "annotation that cannot be read", "correct it, or --fix leaves it out"),
+    "several-images": Kind(
+        "error", "name that several images have", "write their folders too, or name one folder with --image-root"
+    ),
+    "several-labels": Kind(
+        "error", "image with more than one class", "keep one label for each image, or --fix leaves them out"
+    ),
+    "other-size": Kind(
+        "error",
+        "image of another size than its annotation states: its boxes do not fit it",
+        "export the annotations for these images, or --fix leaves them out",
+    ),
     "untrained": Kind("warning", "label -1 (of no class) in a training list", "it is left out of training"),
     "unlabelled": Kind("warning", "picture outside of any class folder", "move it into a class folder"),
     "unread-list": Kind("warning", "list that is not read: classes are the folders", "see shitu prepare --formats"),
     "beside-splits": Kind(
         "warning", "pictures beside the folders of the splits", "move them into one of these: they are left out"
     ),
+    "unlisted": Kind("warning", "annotated image that no list of a split names", "list it: it is left out"),
+    "no-split": Kind("warning", "training and evaluation are the same images", "the split is made anew"),
+    "tiny-box": Kind("warning", "box with a side under 4 pixels", "nothing can be recognised in it: it is left out"),
     "hidden": Kind("warning", "hidden: its name begins with a dot", "rename it to use it: it is left out"),
     "no-pictures": Kind(
         "warning", "folder without any picture", "put pictures into it: it is left out, and is no class"
@@ -75,6 +90,9 @@ KINDS: dict[str, Kind] = {
     "other-format": Kind("warning", "picture in a format that is not read", "convert it to JPEG or PNG"),
     "heading": Kind("note", "heading or comment in a list", "it is passed over"),
     "encoding": Kind("note", "list is not UTF-8", "read as the encoding named"),
+    "crowd": Kind("note", "box around a group, not one object", "it is left out"),
+    "no-objects": Kind("note", "annotated image without an object", "it is left out"),
+    "unannotated": Kind("note", "image that no annotation names", "it is left out"),
     "grey": Kind("note", "grey picture", "converted to RGB when read"),
     "alpha": Kind("note", "picture with transparency", "transparency is dropped when read"),
     "cmyk": Kind("note", "CMYK picture", "converted to RGB when read"),

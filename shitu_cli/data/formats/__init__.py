@@ -5,6 +5,7 @@ from __future__ import annotations
 from shitu_cli.data.formats.aliproduct import ALIPRODUCT
 from shitu_cli.data.formats.base import Format
 from shitu_cli.data.formats.cars import CARS
+from shitu_cli.data.formats.coco import COCO
 from shitu_cli.data.formats.cub import CUB
 from shitu_cli.data.formats.gldv2 import GLDV2
 from shitu_cli.data.formats.icartoon import ICARTOON
@@ -19,12 +20,15 @@ from shitu_cli.data.formats.table import TABLE
 from shitu_cli.data.formats.textlist import TEXT_LIST
 from shitu_cli.data.formats.tree import CLASS_TREE, SPLIT_TREE
 from shitu_cli.data.formats.veriwild import VERIWILD
+from shitu_cli.data.formats.voc import VOC
+from shitu_cli.data.formats.yolo import YOLO
 from shitu_cli.errors import UsageError
 
 # The first that recognises a source reads it: special layouts come before general ones.
 FORMATS: tuple[Format, ...] = (
     *(ALIPRODUCT, GLDV2, VERIWILD, LOGODET, ICARTOON, SOP, INSHOP),
     *(CUB, CARS, PRODUCTS10K, MARKET1501, VERI776, LABELME),
+    *(COCO, VOC, YOLO),
     *(TABLE, TEXT_LIST, SPLIT_TREE, CLASS_TREE),
 )
 

@@ -12,7 +12,8 @@ import pytest
 
 from shitu_cli.workspace import atomic_dir, atomic_write_text
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, shitu
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
 
 MakeImages = Callable[..., dict[str, list[Path]]]
 

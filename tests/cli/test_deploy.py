@@ -20,7 +20,8 @@ from shitu_cli.cli.common import load_workspace_config
 from shitu_cli.cli.evaluate import _options
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, shitu
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
 
 PICTURE = "data/class_001/000.jpg"
 

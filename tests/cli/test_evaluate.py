@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from shitu_cli.train.history import read_histories
-from tests.command import SMALL, shitu
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = "<img src=x onerror=alert(1)>&\"'"

@@ -20,7 +20,8 @@ from shitu_cli.retrieval.index import open_store
 from shitu_cli.retrieval.index.store import BuildOptions
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, shitu
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
 from tests.retrieval.index.made import gallery
 
 PICTURE = "data/class_001/000.jpg"

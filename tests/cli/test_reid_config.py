@@ -19,7 +19,7 @@ from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.model.weights import read_pickle
 from shitu_cli.train.optimizer import OptimizerStep, build_optimizers
 from shitu_cli.train.ranks import Ranks
-from tests.command import shitu
+from tests.command import shitu_process as shitu
 
 RATE = 50.0
 

@@ -28,7 +28,8 @@ from shitu_cli.retrieval.evaluate import _identities
 from shitu_cli.train.checkpoint import write_arrays
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, all_end, children_of, shitu
+from tests.command import SMALL, all_end, children_of
+from tests.command import shitu_process as shitu
 
 MakeImages = Callable[..., dict[str, list[Path]]]
 

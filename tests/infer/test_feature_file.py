@@ -23,7 +23,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.infer import work
 from shitu_cli.infer.feature_file import compute_share, extract_to_file, part_of
 from shitu_cli.reporting import SilentReporter
-from tests.command import shitu
+from tests.command import shitu_process as shitu
 
 QUIET = SilentReporter()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import shitu
+from tests.command import shitu_process as shitu
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.train.checkpoint import load_checkpoint
-from tests.command import SMALL, shitu
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux shells do")
 

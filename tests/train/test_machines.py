@@ -18,7 +18,8 @@ import pytest
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.model.weights import read_pickle
 from shitu_cli.train.machines import WAIT, interface_of, meet
-from tests.command import SMALL, all_end, children_of, shitu
+from tests.command import SMALL, all_end, children_of
+from tests.command import shitu_process as shitu
 
 RUN = [*SMALL, "-o", "Arch.Backbone.dropout_prob=0.0", "--seed", "1", "--lr", "0.01", "--batch-size", "4"]
 

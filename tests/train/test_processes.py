@@ -16,7 +16,8 @@ import pytest
 
 from shitu_cli.model.weights import read_pickle
 from shitu_cli.train.checkpoint import has_checkpoint, load_checkpoint
-from tests.command import all_end, children_of, shitu
+from tests.command import all_end, children_of
+from tests.command import shitu_process as shitu
 
 # Dropout draws its own numbers in every process, so these networks have none.
 PLAIN = [

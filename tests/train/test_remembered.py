@@ -12,7 +12,8 @@ import numpy as np
 from shitu_cli.model.weights import read_pickle
 from shitu_cli.train.state import LoopState
 from shitu_cli.train.trainer import _like
-from tests.command import SMALL, shitu
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
 
 XBM = "{weight: 0.5, start_iter: 2, xbm_size: 24, xbm_weight: 1.0, embedding_size: 1280}"
 PLATEAU = "{name: ReduceOnPlateau, learning_rate: 0.02, factor: 0.5, patience: 0, threshold: 0.5}"  # falls every epoch

@@ -16,7 +16,8 @@ import pytest
 
 from shitu_cli.model.weights import read_pickle
 from shitu_cli.train.checkpoint import load_checkpoint
-from tests.command import SMALL, shitu
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
 
 RUN = ["train", *SMALL, "--epochs", "3", "--batch-size", "4", "--seed", "5", "--save-every-steps", "1"]
 

@@ -24,7 +24,7 @@ from shitu_cli.train.distributed import rank_environments
 from shitu_cli.train.machines import alone
 from shitu_cli.train.ranks import Ranks
 from shitu_cli.train.sharded_head import shard_head
-from tests.command import shitu
+from tests.command import shitu_process as shitu
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import SMALL, shitu
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
 
 RUN = ["train", *SMALL, "--epochs", "2", "--batch-size", "8", "-o", "Global.use_visualdl=True"]
 

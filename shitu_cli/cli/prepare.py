@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.config.patch import Change
@@ -198,6 +198,8 @@ def _keep_lists_of_others(root: Path, sources: list[Path]) -> None:
 def _config_text(space: Workspace, template: str | None) -> tuple[str, str | None, str]:
     """The config to patch; with its template's name and the reason when it is new."""
     from shitu_cli.config.adapt import choose_template
+    from shitu_cli.config.source import MAX_BYTES
+    from shitu_cli.inputs import decode_text, read_bytes
     from shitu_cli.templates import read_template
 
     if space.config_path.is_file():
@@ -206,8 +208,10 @@ def _config_text(space: Workspace, template: str | None) -> tuple[str, str | Non
                 f"{space.config_path} is there already; --template would replace it",
                 hint=f"move it away first: mv {space.config_path} {space.config_path}.old",
             )
-        # Bytes, not text: line ends stay as they are.
-        return space.config_path.read_bytes().decode("utf-8"), None, ""
+        # Bytes, not text: line ends and a byte-order mark stay as they are.
+        data = read_bytes(space.config_path, limit=MAX_BYTES, error=ConfigError)
+        decode_text(data, space.config_path, error=ConfigError)
+        return data.decode("utf-8"), None, ""
     name, why = (template, "as asked") if template is not None else choose_template()
     return read_template(name), name, why
 
@@ -220,12 +224,12 @@ def _known_names(space: Workspace) -> dict[str, int]:
 
 
 def _sample_per_id(text: str) -> int:
-    import yaml
+    from shitu_cli.inputs.yaml_files import parse_yaml
 
     try:
-        sampler = yaml.safe_load(text)["DataLoader"]["Train"]["sampler"]
+        sampler = parse_yaml(text, "shitu.yaml", error=ConfigError)["DataLoader"]["Train"]["sampler"]
         return int(sampler.get("sample_per_id", 1))
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return 1
 
 

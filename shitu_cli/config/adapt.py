@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from shitu_cli.errors import ConfigError
+from shitu_cli.inputs.yaml_files import parse_yaml
 
 # Pictures that a quarter of an hour of training on two cores can look at with the quick template.
 QUICK_BUDGET = 480_000
@@ -74,10 +73,7 @@ def adapt_values(text: str, facts: DataFacts, *, template: str | None) -> dict[s
 
     Raises ConfigError when the text is not a config with the blocks that need patching.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"shitu.yaml is not valid YAML: {error}") from None
+    values = parse_yaml(text, "shitu.yaml", error=ConfigError)
     patch: dict[str, object] = dict.fromkeys(class_num_keys(values), facts.class_num)
     splits = {"DataLoader.Train": facts.train_list}
     evaluation = ((values or {}).get("DataLoader") or {}).get("Eval") or {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from shitu_cli.errors import ConfigError
+from shitu_cli.inputs.yaml_files import compose_yaml, parse_yaml
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,25 @@ def patch_yaml(text: str, values: Mapping[str, object]) -> tuple[str, list[Chang
     are to differ are one place in the file (`*alias`).
     """
     changes: list[Change] = []
+    mark = text[: text.startswith("\ufeff")]  # a byte-order mark is not counted in the places of nodes
+    text = text.removeprefix("\ufeff")
     for key, value in values.items():
         text, change = _patch_one(text, key, value)
         if change is not None:
             changes.append(change)
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = _compose(text)
     for key, value in values.items():
         found = node
         for part in key.split("."):
             found = _child(found, part)
         assert found is not None
-        if yaml.safe_load(text[found.start_mark.index : found.end_mark.index] or "null") != value:
+        if _plain(text[found.start_mark.index : found.end_mark.index], key) != value:
             raise ConfigError(
                 f"{key}: shares line {found.start_mark.line + 1} with another key through a YAML alias (*name), but "
                 f"{yaml_scalar(value)} is wanted here only",
                 hint="write the block out in both places",
             )
-    return text, changes
+    return mark + text, changes
 
 
 def yaml_scalar(value: object) -> str:
@@ -53,8 +56,16 @@ def yaml_scalar(value: object) -> str:
     return dumped.removesuffix("\n").removesuffix("...").removesuffix("\n")
 
 
+def _compose(text: str) -> yaml.Node | None:
+    return compose_yaml(text, "the config", error=ConfigError)
+
+
+def _plain(text: str, key: str) -> object:
+    return parse_yaml(text or "null", key, error=ConfigError)
+
+
 def _patch_one(text: str, key: str, value: object) -> tuple[str, Change | None]:
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = _compose(text)
     parts = key.split(".")
     parent: yaml.Node | None = node
     for number, part in enumerate(parts[:-1]):
@@ -74,7 +85,7 @@ def _patch_one(text: str, key: str, value: object) -> tuple[str, Change | None]:
         )
     if isinstance(target, yaml.ScalarNode) and target.style in ("|", ">"):
         raise ConfigError(f"{key}: a block of text stands there, expected one value")
-    if yaml.safe_load(old or "null") == value:
+    if _plain(old, key) == value:
         return text, None
     if not old:  # `key:` with nothing behind it
         new = f" {new}" if text[start - 1 : start] == ":" else new
@@ -88,7 +99,7 @@ def _add(text: str, parent: yaml.Node | None, key: str, name: str, new: str) -> 
         raise ConfigError(f"{key}: cannot be added to the config, its block is not written over several lines")
     first = parent.value[0][0].start_mark
     newline = "\r\n" if "\r\n" in text else "\n"
-    # Composed indexes count characters; a byte-order mark or a dash before the first key stays where it is.
+    # A dash before the first key stays where it is.
     line = f"{name}: {new}{newline}{' ' * first.column}"
     return text[: first.index] + line + text[first.index :], Change(key, first.line + 1, None, new)
 
@@ -99,7 +110,7 @@ def _child(node: yaml.Node | None, part: str) -> yaml.Node | None:
             if name.value == part:
                 return value
     elif isinstance(node, yaml.SequenceNode):
-        if part.isdigit():
+        if part.isascii() and part.isdigit():
             return node.value[int(part)] if int(part) < len(node.value) else None
         for item in node.value:
             found = _child(item, part)

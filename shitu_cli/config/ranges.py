@@ -122,7 +122,7 @@ RANGES: dict[str, dict[str, Range]] = {
             "milestones decay_epochs values": some(NOT_NEGATIVE),
         }
     ),
-    "sampler": _table({"sample_per_id": COUNT, "power": NOT_NEGATIVE, "ratio": some(NOT_NEGATIVE)}),
+    "sampler": _table({"sample_per_id": COUNT, "power": Range(0, 10), "ratio": some(Range(0, 1e6))}),
     "transform": _table(
         {
             "size": some(COUNT),

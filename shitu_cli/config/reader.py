@@ -12,6 +12,7 @@ from typing import Any
 from shitu_cli.config import components
 from shitu_cli.config.ranges import Range, range_of
 from shitu_cli.config.schema import Component
+from shitu_cli.config.source import placed
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "Global.eval_mode": ("retrieval",),
@@ -39,10 +40,7 @@ class Reader:
         while at is None and "." in where:
             where = where.rpartition(".")[0]
             at = self.origins.get(where)
-        at = at or self.file
-        # An override is named by its flag, which holds the key already.
-        named = at.startswith("-") and _without_numbers(key) in _without_numbers(at)
-        self.problems.append(f"{at}: {text}" if named else f"{at}: {key}: {text}")
+        self.problems.append(placed(at or self.file, key, text))
 
     def mapping(self, key: str, value: Any, *, missing_ok: bool = False) -> dict[str, Any]:
         if isinstance(value, dict):
@@ -157,11 +155,6 @@ class Reader:
             if made is not None:
                 found.append(made)
         return found
-
-
-def _without_numbers(key: str) -> str:
-    """`-o` may leave out the place in a list: Loss.Train.CELoss.weight."""
-    return ".".join(part for part in key.split(".") if not part.isdigit())
 
 
 def _members(kind: Any) -> list[type]:

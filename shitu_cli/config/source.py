@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from shitu_cli.errors import ConfigError
+from shitu_cli.inputs import read_text
+from shitu_cli.inputs.yaml_files import MAX_DEPTH, compose_yaml, scalar_value
 
 BLOCKS = ("Global", "Arch", "Loss", "Optimizer", "DataLoader", "Metric", "AMP", "EMA")
+MAX_BYTES = 256 << 10  # a config has about 5 KiB
+
+UNREADABLE = object()  # stands for a value that has been reported already
+
+
+def placed(origin: str, key: str, text: str) -> str:
+    """A problem with its place and key; an origin on the command line names the key already."""
+    named = origin.startswith("-") and _without_numbers(key) in _without_numbers(origin)
+    return f"{origin}: {text}" if named else f"{origin}: {key}: {text}"
+
+
+def _without_numbers(key: str) -> str:
+    """`-o` may leave out the place in a list: Loss.Train.CELoss.weight."""
+    return ".".join(part for part in key.split(".") if not part.isdigit())
 
 
 class Source:
@@ -19,44 +36,45 @@ class Source:
         self.path = path
         self.problems: list[str] = []
         self.origins: dict[str, str] = {}
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read {path}: {error}") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f"{path}:{mark.line + 1}" if mark else str(path)
-            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-            raise ConfigError(
-                f"{where}: not valid YAML: {problem}", hint="check indentation and colons there"
-            ) from None
+        node = compose_yaml(read_text(path, limit=MAX_BYTES, error=ConfigError), path, error=ConfigError)
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}: expected a mapping with the blocks {', '.join(BLOCKS[:5])}")
-        self.values: dict[str, Any] = self._value(node, "")
+        self.values: dict[str, Any] = self._value(node, "", self._line)
 
-    def _value(self, node: yaml.Node, key: str) -> Any:
+    def _line(self, node: yaml.Node) -> str:
+        return f"{self.path}:{node.start_mark.line + 1}"
+
+    def _value(self, node: yaml.Node, key: str, origin: Callable[[yaml.Node], str]) -> Any:
+        """The node as plain values; notes the origin of each key below `key`, and what cannot be read."""
         if key:
-            self.origins[key] = f"{self.path}:{node.start_mark.line + 1}"
+            self.origins[key] = origin(node)
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             for name_node, value_node in node.value:
-                name = str(name_node.value)
-                dotted = f"{key}.{name}" if key else name
-                if name in mapping:
-                    line = name_node.start_mark.line + 1
-                    self.problems.append(f"{self.path}:{line}: {dotted}: stands here a second time")
-                mapping[name] = self._value(value_node, dotted)
-                self.origins[dotted] = f"{self.path}:{name_node.start_mark.line + 1}"
-            return mapping
+                name = name_node.value
+                dotted = f"{key}.{name}" if key else str(name)
+                if not isinstance(name, str):
+                    self.problems.append(placed(origin(name_node), key, "a key has to be plain text"))
+                elif name == "<<":
+                    self.problems.append(placed(origin(name_node), dotted, "write the keys out: << is not supported"))
+                elif name in mapping:
+                    self.problems.append(placed(origin(name_node), dotted, "this key appears a second time"))
+                else:
+                    mapping[name] = self._value(value_node, dotted, origin)
+                    self.origins[dotted] = origin(name_node)
+            return {name: value for name, value in mapping.items() if value is not UNREADABLE}
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, f"{key}.{number}") for number, item in enumerate(node.value)]
+            items = [self._value(item, f"{key}.{number}", origin) for number, item in enumerate(node.value)]
+            return UNREADABLE if UNREADABLE in items else items
+        assert isinstance(node, yaml.ScalarNode)
+        kind = node.tag.rpartition(":")[2]
+        if kind == "timestamp" or (kind in ("int", "float") and ":" in node.value):
+            return node.value  # no value here is a date, nor a number to the base 60: `1:30` is text
         try:
-            value = yaml.SafeLoader("").construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError):
-            self.problems.append(f"{self.path}:{node.start_mark.line + 1}: {key}: cannot be read as a value")
-            return None
-        return _number(value)
+            return _number(scalar_value(node))
+        except ValueError as error:
+            self.problems.append(placed(origin(node), key, str(error)))
+            return UNREADABLE
 
     def override(self, text: str) -> None:
         """Apply `Key.path=value`; without a dot the key belongs to Global."""
@@ -65,22 +83,30 @@ class Source:
         if not equals or not key:
             self.problems.append(f"-o {text}: expected Key.path=value, such as -o Global.epochs=3")
             return
-        try:
-            value = yaml.safe_load(raw) if raw.strip() else None
-        except yaml.YAMLError:
-            self.problems.append(f"-o {text}: the value is not valid YAML")
-            return
         if "." not in key and key not in BLOCKS:
             key = f"Global.{key}"
-        self.set(key, _number(value), f"-o {key}")
+        origin = f"-o {key}"
+        try:
+            node = compose_yaml(raw, f"-o {text[:80]}", error=ConfigError)
+        except ConfigError as error:
+            self.problems.append(error.message)
+            return
+        before = dict(self.origins)
+        value = None if node is None else self._value(node, key, lambda _: origin)
+        self.origins = before  # `set` knows what `key` means in full
+        if value is not UNREADABLE:
+            self.set(key, value, origin)
 
     def set(self, key: str, value: object, origin: str) -> None:
         """Set a dotted key, making mappings on the way where there are none."""
         parts = key.split(".")
+        if len(parts) > MAX_DEPTH:
+            self.problems.append(f"{origin[:80]}: more than {MAX_DEPTH} levels of keys")
+            return
         here: Any = self.values
         walked: list[str] = []
         for number, part in enumerate(parts[:-1]):
-            if isinstance(here, list) and not part.isdigit():
+            if isinstance(here, list) and _place(here, part) is None:
                 # Lists of one-key mappings (losses, transforms) may be walked by the name of the entry.
                 at = next((n for n, item in enumerate(here) if isinstance(item, dict) and part in item), None)
                 if at is not None:
@@ -95,14 +121,15 @@ class Source:
             here = following
         last = parts[-1]
         if isinstance(here, list):
-            if not last.isdigit() or int(last) >= len(here):
+            place = _place(here, last)
+            if place is None:
                 self.problems.append(f"{origin}: there is nothing at {key}")
                 return
-            here[int(last)] = value
+            here[place] = value
         else:
             here[last] = value
         whole = ".".join([*walked, last])
-        for below in [known for known in self.origins if known.startswith(f"{whole}.")]:
+        for below in [name for name in self.origins if name.startswith(f"{whole}.")]:
             del self.origins[below]  # what stood there before
         self.origins[whole] = origin
 
@@ -110,9 +137,14 @@ class Source:
 def _step(here: Any, part: str) -> Any:
     if isinstance(here, dict):
         return here.get(part)
-    if part.isdigit() and int(part) < len(here):
-        return here[int(part)]
-    return None
+    place = _place(here, part)
+    return None if place is None else here[place]
+
+
+def _place(items: list[Any], part: str) -> int | None:
+    """The place in a list that `part` names, None where it names none."""
+    place = int(part) if part.isascii() and part.isdigit() and len(part) < 10 else None
+    return place if place is not None and place < len(items) else None
 
 
 def _number(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from array import array
 from collections.abc import Mapping, Sequence
@@ -130,6 +131,13 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
         for index, box in boxes.items():
             array[index] = box
     return ImageList.of(paths, labels, ids if with_ids else None, array, path)
+
+
+def line_number(path: Path, index: int) -> int:
+    """Return the line, from 1, on which a list has its image `index`: blank lines hold none."""
+    text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+    filled = (number for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    return next(itertools.islice(filled, index, None))
 
 
 def _columns(line: str, delimiter: str | None) -> tuple[str, list[str]]:

@@ -113,15 +113,19 @@ class PKSampler(Sampler):
         self.starts = np.concatenate([[0], np.cumsum(self.class_counts)])
         self.chances = _chances(self.classes, self.class_counts, sample_method, id_list or (), ratio or ())
         needed = config.batch_size // self.per_class * world
-        if len(self.classes) < needed:
-            fits = len(self.classes) // world * self.per_class
-            more = -(-config.batch_size * world // len(self.classes))
+        possible = len(self.classes) if self.chances is None else int(np.count_nonzero(self.chances))
+        if possible == 0:
+            raise ConfigError("sampler.ratio: leaves no class of the list a chance: 0 excludes the classes of id_list")
+        if possible < needed:
+            fits = possible // world * self.per_class
+            more = -(-config.batch_size * world // possible)
             ways = [f"--batch-size {fits}"] if fits else []
             ways.append(f"-o DataLoader.Train.sampler.sample_per_id={more}")
             raise DataError(
                 f"a batch of {config.batch_size} with {self.per_class} pictures per class needs {needed} classes"
                 + (f" on {world} processes" if world > 1 else "")
-                + f", the list has {len(self.classes)}",
+                + f", the list has {possible}"
+                + (" to which sampler.ratio leaves a chance" if possible < len(self.classes) else ""),
                 hint="shitu train " + " or shitu train ".join(ways),
             )
 
@@ -168,7 +172,7 @@ def _chances(
     chances = counts.astype(np.float64) if method == "sample_avg_prob" else np.ones(len(classes))
     for n, factor in enumerate(ratio):
         chances[(classes >= id_list[2 * n]) & (classes <= id_list[2 * n + 1])] *= factor
-    return np.asarray(chances / chances.sum())
+    return chances / chances.sum() if chances.any() else chances
 
 
 def build_sampler(

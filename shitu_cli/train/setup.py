@@ -13,6 +13,7 @@ from paddle import nn
 from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
+from shitu_cli.data.lists import line_number
 from shitu_cli.data.loader import BatchLoader
 from shitu_cli.data.samplers import build_sampler
 from shitu_cli.errors import ConfigError, DataError, UsageError
@@ -146,7 +147,7 @@ def check_labels(config: Config, labels: np.ndarray, list_path: Path, *, resumin
     if labels.size == 0:
         raise DataError(f"{list_path}: no images", hint="prepare the data again: shitu prepare ./data")
     if labels.min() < 0:
-        line = int(np.argmin(labels)) + 1
+        line = line_number(list_path, int(np.argmin(labels)))
         raise DataError(
             f"{list_path}:{line}: label {labels.min()} in a training list; labels there count from 0",
             hint="label -1 marks images without a class and belongs into the gallery only",

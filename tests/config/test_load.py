@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_a_key_twice(tmp_path: Path) -> None:
     text = read_template("general_v2").replace("  epochs: 100", "  epochs: 100\n  epochs: 5")
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, text))
-    assert "Global.epochs: stands here a second time" in caught.value.details[0]
+    assert "Global.epochs: this key appears a second time" in caught.value.details[0]
 
 
 def test_arch_of_a_plain_mapping() -> None:
@@ -207,3 +208,57 @@ def test_an_override_of_a_block_takes_the_blame_for_what_is_in_it(tmp_path: Path
     assert caught.value.details == [
         "-o Optimizer.lr: Optimizer.lr.learning_rate: got -1, expected a number of at least 0"
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("epochs: !!int ''", ":12: Global.epochs: '' is no value of type int"),
+        ("epochs: !!bool maybe", ":12: Global.epochs: 'maybe' is no value of type bool"),
+        ("pretrained_model: 2001-99-99", None),  # a name, not a date
+        ("epochs: 1:30", ":12: Global.epochs: got '1:30', expected a whole number"),
+        ("<<: {epochs: 3}", ":12: Global.<<: write the keys out: << is not supported"),
+        ("[a]: 3", ":12: Global: a key has to be plain text"),
+    ],
+)
+def test_values_that_yaml_cannot_build(line: str, says: str | None, tmp_path: Path) -> None:
+    text = read_template("general_v2").replace("  pretrained_model: null", "  #")
+    path = write(tmp_path, text.replace("  epochs: 100", f"  {line}"))
+    if says is None:
+        assert load_config(path).Global.pretrained_model == "2001-99-99"
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert caught.value.details == [f"{path}{says}"]
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("Global.epochs=!!float ''", "-o Global.epochs: '' is no value of type float"),
+        ("Global.image_shape.²=3", "-o Global.image_shape.²: there is nothing at Global.image_shape.²"),
+        ("Global.image_shape.99999999999999999999=3", "there is nothing at"),
+        ("Global.seed=[&a [*a]]", "stands for something around itself"),
+        ("Global.seed={a: 1, a: 2}", "this key appears a second time"),
+        ("x" + ".y" * 500 + "=1", "more than 64 levels of keys"),
+        ("Global.seed=" + "[" * 5000, "nesting depth"),
+    ],
+)
+def test_options_that_yaml_cannot_build(override: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, read_template("general_v2")), [override])
+    assert any(says in detail for detail in caught.value.details), caught.value.details
+
+
+def test_aliases_of_aliases_are_refused(tmp_path: Path) -> None:
+    text = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+    text += "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in itertools.pairwise("abcdefghij"))
+    with pytest.raises(ConfigError, match=r"shitu\.yaml:5: its aliases stand for more than"):
+        load_config(write(tmp_path, text))
+
+
+def test_a_huge_file_or_a_folder_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="too large"):
+        load_config(write(tmp_path, "#" * 300_000))
+    with pytest.raises(ConfigError, match="it is a folder"):
+        load_config(tmp_path)

@@ -90,3 +90,7 @@ def test_a_value_that_other_places_name_is_refused() -> None:
     text = "a:\n  root: &root ./data\nb:\n  root: *root\n"
     with pytest.raises(ConfigError, match="&root names this value for other places"):
         patch_yaml(text, {"a.root": "./new"})
+
+
+def test_a_byte_order_mark_stays_and_shifts_nothing() -> None:
+    assert patch_yaml("\ufeffa: 1\nb: 2\n", {"b": 3})[0] == "\ufeffa: 1\nb: 3\n"

@@ -314,6 +314,18 @@ def test_pk_methods_draw_as_their_names_say() -> None:
         drawn(id_list=[1, 2], ratio=[1, 2])
 
 
+def test_pk_ratios_that_exclude_too_much_are_refused() -> None:
+    def make(ratio: list[float], **args: object) -> None:
+        config = SamplerConfig("PKSampler", 12, args={"sample_per_id": 3, "id_list": [0, 7], "ratio": ratio, **args})
+        build_sampler(config, LABELS, seed=0)
+
+    make([0.5])
+    with pytest.raises(DataError, match="needs 4 classes, the list has 2 to which sampler.ratio leaves a chance"):
+        make([0.0])
+    with pytest.raises(ConfigError, match="leaves no class of the list a chance"):
+        make([0.0], id_list=[0, 9])
+
+
 def test_class_balanced_evens_out() -> None:
     sampler = build_sampler(SamplerConfig("ClassBalancedSampler", 55, args={}), LABELS, seed=0)
     drawn = np.zeros(10)

@@ -320,7 +320,7 @@ def test_pk_ratios_that_exclude_too_much_are_refused() -> None:
         build_sampler(config, LABELS, seed=0)
 
     make([0.5])
-    with pytest.raises(DataError, match="needs 4 classes, the list has 2 to which sampler.ratio leaves a chance"):
+    with pytest.raises(DataError, match=r"needs 4 classes, the list has 2 to which sampler\.ratio leaves a chance"):
         make([0.0])
     with pytest.raises(ConfigError, match="leaves no class of the list a chance"):
         make([0.0], id_list=[0, 9])

@@ -80,7 +80,7 @@ class Workspace:
         try:
             workspace.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _cannot(workspace.root, error) from error
+            raise cannot_write(workspace.root, error) from error
         return workspace
 
     @contextlib.contextmanager
@@ -95,7 +95,7 @@ class Workspace:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("ab+", buffering=0)
         except OSError as error:
-            raise _cannot(path, error) from error
+            raise cannot_write(path, error) from error
         with handle:
             if not _try_lock(handle):
                 handle.seek(0)
@@ -108,7 +108,7 @@ class Workspace:
                 handle.truncate(0)
                 handle.write(f"{command or name} {os.getpid()}".encode())
             except OSError as error:
-                raise _cannot(path, error) from error
+                raise cannot_write(path, error) from error
             try:
                 yield
             finally:
@@ -131,7 +131,8 @@ def _try_lock(handle: IO[bytes]) -> bool:
     return True
 
 
-def _cannot(path: Path, error: OSError) -> EnvironmentProblem:
+def cannot_write(path: Path, error: OSError) -> EnvironmentProblem:
+    """Return the error to raise when the system refuses to write `path`."""
     return EnvironmentProblem(
         f"cannot write {path}: {error.strerror or error}", hint=MACHINE_HINTS.get(error.errno or 0)
     )
@@ -157,9 +158,9 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
-        raise _cannot(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
@@ -187,7 +188,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, held = _temporary_dir(path)
     except OSError as error:
-        raise _cannot(path, error) from error
+        raise cannot_write(path, error) from error
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
@@ -200,9 +201,9 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             shutil.rmtree(former, ignore_errors=True)
         else:
             os.replace(temporary, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
-        raise _cannot(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if held is not None:
@@ -291,7 +292,7 @@ def _umask() -> int:
     return value
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a rename durable; systems that cannot open directories do without."""
     if os.name == "nt":
         return

@@ -16,17 +16,23 @@ if TYPE_CHECKING:
 def open_workspace(workspace: Path | None, config: Path | None = None, *, named: bool = False) -> Workspace:
     """The workspace named by -w, by SHITU_WORKSPACE, or found from here upwards.
 
-    Without one it is here, with another `config`, and when all that the command needs is `named` by its options.
+    Without one it is here, with another `config`, and when all that the command needs is `named` by its options. What a
+    killed `prepare` has committed is finished first, and lists of two different runs of it are refused (DataError).
     """
     from shitu_cli.cli import console
+    from shitu_cli.data.generation import check_lists
+    from shitu_cli.journal import settle
 
     console.configure(workspace=workspace, config=config)
     try:
-        return Workspace.find(workspace)
+        space = Workspace.find(workspace)
     except UsageError:
         if config is None and not named:
             raise
         return Workspace(workspace or Path.cwd())
+    settle(space)
+    check_lists(space)
+    return space
 
 
 def export_command(space: Workspace) -> str:

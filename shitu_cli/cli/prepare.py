@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.errors import ConfigError, UsageError
+from shitu_cli.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.config.patch import Change
@@ -68,6 +68,7 @@ def prepare(
     if len(sources) > 1 and not merge:
         raise UsageError(f"{len(sources)} sources", hint="add --merge to make one data set of them")
     from shitu_cli.data.remembered import Asked
+    from shitu_cli.journal import finish
 
     root = None if image_root is None else str(image_root)
     asked = Asked(format, columns, protocol, root, split, share, seed)
@@ -75,6 +76,7 @@ def prepare(
     space = _workspace(workspace, sources)
     # A run that trains now reads the lists again when it evaluates, and when it is resumed.
     with space.lock("prepare"), space.lock("train", command="prepare"):
+        finish(space)  # what a killed prepare has committed
         asked = _as_before(space, sources, asked)
         choices = asked.choices(fix=fix, quick=quick)
         _prepare(space, sources, asked, choices, template, new_labels=new_labels, strict=strict, as_json=as_json)
@@ -83,7 +85,8 @@ def prepare(
 def _as_before(space: Workspace, sources: list[Path], asked: Asked) -> Asked:
     """What was asked for these sources the last time still holds, unless it is given anew; it is said."""
     from shitu_cli.cli import console
-    from shitu_cli.data.remembered import NAME, recall
+    from shitu_cli.data.generation import NAME
+    from shitu_cli.data.remembered import recall
 
     whole, before = recall(space, sources, asked)
     if before.told():
@@ -107,8 +110,8 @@ def _prepare(
     from shitu_cli.cli import console
     from shitu_cli.data.audit import LookCache
     from shitu_cli.data.prepare import prepare as run
-    from shitu_cli.data.remembered import remember
     from shitu_cli.data.write import write_prepared
+    from shitu_cli.report.prepare_page import write_prepare_page
     from shitu_cli.workspace import atomic_write_json
 
     text, name, why = _config_text(space, template)
@@ -121,33 +124,41 @@ def _prepare(
         cache=LookCache(space.cache_dir / "pictures.bin"),
     )
     summary = _summary(made)
-    atomic_write_json(space.reports_dir / "prepare.json", {**summary, "problems": made.problems.to_json()})
-    _write_page(space, made)
+
+    def write_reports(json_path: Path, page_path: Path) -> None:
+        atomic_write_json(json_path, {**summary, "problems": made.problems.to_json()})
+        write_prepare_page(made, page_path)
+
     _show_problems(made)
     if as_json:
         console.print_json({**summary, "problems": made.problems.to_json()})
-    _stop_at_problems(space, made, fix=choices.fix, strict=strict)
-    changes = write_prepared(space, made, text, template=name)
-    remember(space, sources, asked)
+    count = _problems_to_fix(made, fix=choices.fix, strict=strict)
+    if count:
+        write_reports(space.reports_dir / "prepare.json", space.reports_dir / "prepare.html")
+        raise _to_fix(space, count, strict=strict and not made.problems.count("error"))
+    changes = write_prepared(
+        space, made, text, template=name, sources=sources, asked=asked, write_reports=write_reports
+    )
     _show(space, made, changes, name, why)
 
 
-def _stop_at_problems(space: Workspace, made: Prepared, *, fix: bool, strict: bool) -> None:
-    """DataError when something must be mended first; --fix leaves out what is an error, warnings are about the rest."""
-    from shitu_cli.errors import DataError
+def _problems_to_fix(made: Prepared, *, fix: bool, strict: bool) -> int:
+    """How many problems stand in the way; --fix leaves out what is an error, warnings count with --strict."""
+    errors = 0 if fix else made.problems.count("error")
+    return errors + (made.problems.count("warning") if strict else 0)
+
+
+def _to_fix(space: Workspace, count: int, *, strict: bool) -> DataError:
+    """The error that names the way on; `strict`: only warnings stand in the way."""
     from shitu_cli.reporting import counted
 
-    errors = 0 if fix else made.problems.count("error")
-    count = errors + (made.problems.count("warning") if strict else 0)
-    if not count:
-        return
     again = [word for word in sys.argv[1:] if word not in ("--debug", "--strict")]
     way = f"leave such pictures out: shitu {shlex.join([*again, '--fix'])}"
-    if not errors:
+    if strict:
         way = f"take the warnings as they are: shitu {shlex.join(again)}"
-    raise DataError(
-        f"{counted(count, 'problem')} to mend first; nothing was written but {space.reports_dir}",
-        hint=f"mend them, or {way}",
+    return DataError(
+        f"{counted(count, 'problem')} to fix first; nothing was written but {space.reports_dir}",
+        hint=f"fix them, or {way}",
     )
 
 
@@ -244,12 +255,6 @@ def _summary(made: Prepared) -> dict[str, Any]:
         "gallery": len(made.gallery) if made.gallery else 0,
         "left_out": made.left_out,
     }
-
-
-def _write_page(space: Workspace, made: Prepared) -> None:
-    from shitu_cli.report.prepare_page import write_prepare_page
-
-    write_prepare_page(made, space.reports_dir / "prepare.html")
 
 
 def _show_problems(made: Prepared) -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from shitu_cli.data.formats.base import ReadOptions
+from shitu_cli.data.generation import NAME, digests_of
 from shitu_cli.data.prepare import Choices
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.workspace import Workspace, atomic_write_json
+from shitu_cli.workspace import Workspace
 
-NAME = "prepared_with.json"  # in lists/: it belongs to what was made with it
 SPLITS = ("auto", "open", "closed", "none")
 # How a source is read belongs together: one of these given anew forgets the others.
 _READING = ("format", "columns", "protocol", "image_root")
-_TYPES = {"share": float, "seed": int}
+_TYPES = {"share": float, "seed": int, "digests": dict, "before": dict}
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,20 @@ def recall(space: Workspace, sources: Sequence[Path], asked: Asked) -> tuple[Ask
     given = {key for key, value in asdict(asked).items() if value is not None}
     if given & set(_READING):
         given |= set(_READING)
-    before = Asked(**{key: value for key, value in values.items() if key not in given})
+    options = {field.name for field in fields(Asked)} - given
+    before = Asked(**{key: value for key, value in values.items() if key in options})
     return replace(before, **{key: getattr(asked, key) for key in given}), before
 
 
-def remember(space: Workspace, sources: Sequence[Path], asked: Asked) -> None:
-    """Keep what was asked beside the lists that came of it."""
+def record(space: Workspace, sources: Sequence[Path], asked: Asked, written: Mapping[str, Path]) -> dict[str, object]:
+    """Return what to keep beside the lists: what was asked, and the digests of these lists and of those before them.
+
+    `written` maps the name of each list to the file that holds its new content.
+    """
     values = {key: value for key, value in asdict(asked).items() if value is not None}
     if asked.image_root is not None:
         values["image_root"] = path_in(space.root, Path(asked.image_root))
-    atomic_write_json(space.lists_dir / NAME, {"sources": _names(space, sources), **values})
+    return {"sources": _names(space, sources), **values, **digests_of(space, written)}
 
 
 def path_in(root: Path, path: Path) -> str:
@@ -95,7 +99,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     known = {field.name for field in fields(Asked)}
-    if not isinstance(values, dict) or not values.keys() <= {"sources", *known}:
+    if not isinstance(values, dict) or not values.keys() <= {"sources", "digests", "before", *known}:
         raise _damaged(path, f"expected only {', '.join(sorted(known))}")
     for key, value in values.items():
         if key != "sources" and not isinstance(value, _TYPES.get(key, str)):

@@ -1,0 +1,126 @@
+"""Files that belong together change together: staged beside them, committed by one rename, then moved into place.
+
+A kill before the commit leaves all files as they were. After it the staged files are in `.shitu/pending`, and whoever
+opens the workspace next moves the rest of them into place (`settle`) before anything is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.workspace import Workspace, atomic_write, atomic_write_json, cannot_write, sync_directory
+
+WAIT = 10.0  # seconds that a reader gives a live process to move its files
+_PENDING, _PLAN = "pending", "plan.json"
+
+
+class Together:
+    """New versions of files of a workspace, to be written at `path(...)` until the context of `together` ends."""
+
+    def __init__(self, root: Path, staging: Path) -> None:
+        self._root, self._staging = root, staging
+        self._plan: dict[str, str | None] = {}
+
+    def path(self, target: Path) -> Path:
+        """Where to write what shall replace `target`."""
+        staged = self._staging / str(len(self._plan))
+        self._plan[_name(self._root, target)] = staged.name
+        return staged
+
+    def remove(self, target: Path) -> None:
+        """Let `target` not be there afterwards."""
+        self._plan[_name(self._root, target)] = None
+
+    def commit(self) -> None:
+        """Make the change certain by renaming the staged files to their place in the journal, in one step."""
+        atomic_write_json(self._staging / _PLAN, self._plan)
+        pending = self._staging.with_name(_PENDING)
+        os.rename(self._staging, pending)
+        sync_directory(pending.parent)
+
+
+@contextlib.contextmanager
+def together(space: Workspace) -> Iterator[Together]:
+    """Change several files of a workspace at once; whoever calls this holds the lock "prepare".
+
+    Raises EnvironmentProblem when the system refuses, and then changes nothing.
+    """
+    finish(space)
+    folder = space.root / ".shitu"
+    for left in folder.glob(".staged-*"):  # of killed processes: the lock says that none is at work
+        shutil.rmtree(left, ignore_errors=True)
+    staging: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".staged-", dir=folder))
+        change = Together(space.root, staging)
+        yield change
+        change.commit()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    finish(space)
+
+
+def settle(space: Workspace) -> None:
+    """Finish a change that a killed process has committed; wait for one that is at work.
+
+    Raises EnvironmentProblem when that process takes longer than a few seconds, or the files cannot be moved.
+    """
+    deadline = time.monotonic() + WAIT
+    while (space.root / ".shitu" / _PENDING).is_dir():
+        try:
+            with space.lock("prepare", command="prepare"):
+                finish(space)
+        except EnvironmentProblem:
+            if time.monotonic() > deadline or not (space.root / ".shitu" / _PENDING).is_dir():
+                raise
+            time.sleep(0.05)
+
+
+def finish(space: Workspace) -> None:
+    """Move what is committed into place; nothing happens where nothing is. Can be repeated after a kill."""
+    pending = space.root / ".shitu" / _PENDING
+    try:
+        plan = json.loads((pending / _PLAN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise EnvironmentProblem(
+            f"cannot read {pending / _PLAN}: {error}", hint=f"remove {pending}, then run `shitu prepare` again"
+        ) from None
+    try:
+        for name, staged in plan.items():
+            target = Path(os.path.realpath(space.root / os.fsdecode(os.fsencode(name))))
+            if staged is None:
+                target.unlink(missing_ok=True)
+            elif (pending / staged).exists():  # else it was moved before the kill
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _move(pending / staged, target)
+        for folder in {(space.root / name).parent for name in plan}:
+            sync_directory(folder)
+        shutil.rmtree(pending)
+    except OSError as error:
+        raise cannot_write(space.root, error) from error
+
+
+def _move(staged: Path, target: Path) -> None:
+    try:
+        os.replace(staged, target)
+    except OSError:  # a link leads to another file system
+        with atomic_write(target) as file, staged.open("rb") as source:
+            shutil.copyfileobj(source, file)
+
+
+def _name(root: Path, target: Path) -> str:
+    return os.path.relpath(target, root)

@@ -1,0 +1,132 @@
+"""What `prepare` writes changes together or not at all, whenever it is killed, and readers never see a mix."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shitu_cli import journal
+from shitu_cli.data.generation import LISTS, check_lists
+from shitu_cli.errors import DataError
+from shitu_cli.journal import settle, together
+from shitu_cli.workspace import Workspace
+from tests.command import shitu
+
+MakeImages = Callable[..., dict[str, list[Path]]]
+FILES = (*(f"lists/{name}" for name in LISTS), "lists/prepared_with.json", "shitu.yaml", "reports/prepare.html")
+
+
+class Killed(BaseException):
+    """Takes the place of SIGKILL: nothing that the program does afterwards reaches the disk."""
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Kill at the `step`-th change of the file system from now on; the list counts the changes made."""
+    count = [0]
+
+    def watched(change: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            if count[0] >= step:
+                raise Killed
+            count[0] += 1
+            return change(*args, **options)
+
+        return call
+
+    for module, name in ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "fsync"), (shutil, "rmtree")):
+        monkeypatch.setattr(module, name, watched(getattr(module, name)))
+    return count
+
+
+def content(root: Path) -> dict[str, bytes | None]:
+    """What stands in the workspace, without what differs between two equal runs."""
+    return {name: (root / name).read_bytes() if (root / name).exists() else None for name in FILES}
+
+
+def test_a_kill_at_any_step_leaves_the_old_or_the_new(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "data", classes=3)
+    assert shitu("prepare", "data", "-w", "ws", cwd=tmp_path).returncode == 0
+    shutil.copytree(tmp_path / "ws", tmp_path / "before")
+    make_images(tmp_path / "data", classes=5, seed=1)
+    again = ("prepare", "data", "-w", "ws", "--split", "none")
+    assert shitu(*again, cwd=tmp_path).returncode == 0
+    new = content(tmp_path / "ws")
+    old = content(tmp_path / "before")
+    assert old["lists/query_list.txt"] is not None and new["lists/query_list.txt"] is None
+    outcomes = []
+    for step in range(200):
+        shutil.rmtree(tmp_path / "ws")
+        shutil.copytree(tmp_path / "before", tmp_path / "ws")
+        with monkeypatch.context() as patch:
+            kill_at(step, patch)
+            try:
+                ended = shitu(*again, cwd=tmp_path).returncode == 0
+            except Killed:
+                ended = False
+        settle(Workspace(tmp_path / "ws"))
+        left = content(tmp_path / "ws")
+        assert left in (old, new), step
+        outcomes.append(left == new)
+        if ended:
+            break
+    assert ended and outcomes == sorted(outcomes) and outcomes.count(False) > 0 and outcomes.count(True) > 3
+    assert shitu(*again, cwd=tmp_path).returncode == 0
+    assert [path.name for path in (tmp_path / "ws/.shitu").glob("*staged*")] == []
+
+
+def test_a_reader_finishes_what_a_dead_prepare_has_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = Workspace(tmp_path)
+    (tmp_path / "a").write_text("old")
+    monkeypatch.setattr(journal, "finish", lambda space: None)
+    with together(space) as change:
+        change.path(tmp_path / "a").write_text("new")
+        change.path(tmp_path / "sub/b").write_text("new")
+    assert (tmp_path / "a").read_text() == "old"
+    monkeypatch.undo()
+    settle(space)
+    assert (tmp_path / "a").read_text() == (tmp_path / "sub/b").read_text() == "new"
+    assert not (tmp_path / ".shitu/pending").exists()
+
+
+def test_an_error_meanwhile_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(RuntimeError), together(Workspace(tmp_path)) as change:
+        change.path(tmp_path / "a").write_text("new")
+        raise RuntimeError
+    assert (tmp_path / "a").read_text() == "old" and list((tmp_path / ".shitu").iterdir()) == []
+
+
+def test_lists_of_two_runs_are_refused_with_the_command_that_repairs_them(
+    tmp_path: Path, make_images: MakeImages
+) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", "-w", "ws", cwd=tmp_path, check=False)
+    gallery = (tmp_path / "ws/lists/gallery_list.txt").read_bytes()
+    make_images(tmp_path / "data", classes=4, seed=1)
+    shitu("prepare", "data", "-w", "ws", cwd=tmp_path, check=False)
+    check_lists(Workspace(tmp_path / "ws"))
+    (tmp_path / "ws/lists/gallery_list.txt").write_bytes(gallery)
+    with pytest.raises(DataError, match=r"gallery_list.txt in .*lists is of an earlier prepare"):
+        check_lists(Workspace(tmp_path / "ws"))
+    for command in ([], ["evaluate"], ["train"], ["export"]):
+        ran = shitu("-w", "ws", *command, cwd=tmp_path, check=False)
+        assert ran.returncode == 3 and "earlier prepare" in ran.stderr and "shitu prepare" in ran.stderr, ran
+    assert shitu("prepare", "data", "-w", "ws", cwd=tmp_path).returncode == 0
+    # What the user changes by hand is the user's.
+    (tmp_path / "ws/lists/gallery_list.txt").write_bytes(gallery + b"mine.jpg\t0\n")
+    assert shitu("-w", "ws", cwd=tmp_path).returncode == 0
+
+
+def test_the_record_of_a_prepare_still_gives_its_options(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "data", classes=3)
+    shitu("prepare", "data", "-w", "ws", "--split", "none", cwd=tmp_path, check=False)
+    values = json.loads((tmp_path / "ws/lists/prepared_with.json").read_text())
+    assert set(values["digests"]) == {"train_list.txt", "label_map.txt"} and values["before"] == {}
+    assert "--split none" in shitu("prepare", "data", "-w", "ws", cwd=tmp_path).stdout

@@ -120,7 +120,7 @@ def test_strict_stops_at_warnings_with_fix_too(tmp_path: Path, make_images: Make
     made = make_images(tmp_path / "data", classes=3)
     for path in made["class_002"][1:]:
         path.unlink()  # a class of one picture is a warning
-    fails("prepare", "data", "--fix", "--strict", cwd=tmp_path, code=3, says=("to mend first",))
+    fails("prepare", "data", "--fix", "--strict", cwd=tmp_path, code=3, says=("to fix first",))
     assert not (tmp_path / "shitu.yaml").exists()
     shitu("prepare", "data", "--fix", cwd=tmp_path)
 

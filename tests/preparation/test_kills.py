@@ -24,11 +24,11 @@ KILLS = int(os.environ.get("SHITU_KILLS", "60"))
 @pytest.mark.timeout(1800)
 def test_random_kills(tmp_path: Path, make_images: Callable[..., object]) -> None:
     make_images(tmp_path / "data", classes=12, per_class=8)
-    shitu("prepare", "data", "-w", "ws", cwd=tmp_path, check=False)
+    shitu("prepare", "data", "-w", "ws", cwd=tmp_path)
     shutil.copytree(tmp_path / "ws", tmp_path / "before")
     old = content(tmp_path / "ws")
     make_images(tmp_path / "data", classes=24, per_class=8, seed=1)
-    shitu("prepare", "data", "-w", "ws", cwd=tmp_path, check=False)
+    shitu("prepare", "data", "-w", "ws", cwd=tmp_path)
     new = content(tmp_path / "ws")
     command = [sys.executable, "-m", "shitu_cli", "-w", "ws", "prepare", "data"]
     start = time.monotonic()

@@ -107,10 +107,10 @@ def test_lists_of_two_runs_are_refused_with_the_command_that_repairs_them(
     tmp_path: Path, make_images: MakeImages
 ) -> None:
     make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", "-w", "ws", cwd=tmp_path, check=False)
+    shitu("prepare", "data", "-w", "ws", cwd=tmp_path)
     gallery = (tmp_path / "ws/lists/gallery_list.txt").read_bytes()
     make_images(tmp_path / "data", classes=4, seed=1)
-    shitu("prepare", "data", "-w", "ws", cwd=tmp_path, check=False)
+    shitu("prepare", "data", "-w", "ws", cwd=tmp_path)
     check_lists(Workspace(tmp_path / "ws"))
     (tmp_path / "ws/lists/gallery_list.txt").write_bytes(gallery)
     with pytest.raises(DataError, match=r"gallery_list.txt in .*lists is of an earlier prepare"):
@@ -126,7 +126,7 @@ def test_lists_of_two_runs_are_refused_with_the_command_that_repairs_them(
 
 def test_the_record_of_a_prepare_still_gives_its_options(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", "-w", "ws", "--split", "none", cwd=tmp_path, check=False)
+    shitu("prepare", "data", "-w", "ws", "--split", "none", cwd=tmp_path)
     values = json.loads((tmp_path / "ws/lists/prepared_with.json").read_text())
     assert set(values["digests"]) == {"train_list.txt", "label_map.txt"} and values["before"] == {}
     assert "--split none" in shitu("prepare", "data", "-w", "ws", cwd=tmp_path).stdout

@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    from shitu_cli.data.prepare import Choices, prepare
+    from shitu_cli.preparation.prepare import Choices, prepare
     from shitu_cli.reporting import SilentReporter
 
     if not (options.data / "train.txt").is_file():

@@ -84,20 +84,20 @@ def by_faiss(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery
 
 
 def by_shitu(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
-    from shitu_cli.retrieval.metrics import FeatureSet, rank
+    from shitu_cli.evaluation.metrics import FeatureSet, rank
 
     return rank(FeatureSet(query, labels), FeatureSet(gallery, gallery_labels)).metrics()
 
 
 def expanded(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
-    from shitu_cli.retrieval.rerank import expand_queries
+    from shitu_cli.evaluation.rerank import expand_queries
 
     return by_shitu(expand_queries(query, gallery), labels, gallery, gallery_labels)
 
 
 def re_ranked(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
-    from shitu_cli.retrieval.metrics import FeatureSet, rank
-    from shitu_cli.retrieval.rerank import reranked
+    from shitu_cli.evaluation.metrics import FeatureSet, rank
+    from shitu_cli.evaluation.rerank import reranked
 
     block = reranked(query, gallery)
     return rank(FeatureSet(query, labels), FeatureSet(gallery, gallery_labels), block=block).metrics()

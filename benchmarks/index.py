@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.retrieval.index.files import load_index, save_index
-from shitu_cli.retrieval.index.store import BuildOptions, FeatureTable, unit_vectors
-from shitu_cli.retrieval.index.tune import BLOCK, found_share, true_neighbours
-from shitu_cli.retrieval.index.vectors import VectorIndex
+from shitu_cli.index.files import load_index, save_index
+from shitu_cli.index.store import BuildOptions, FeatureTable, unit_vectors
+from shitu_cli.index.tune import BLOCK, found_share, true_neighbours
+from shitu_cli.index.vectors import VectorIndex
 
 QUERIES = 1000
 COLUMNS = "{:7} {:>8} {:>8} {:>8} {:>8} {:>7} {:>10} {:>22} {:>10} {:>7} {:>9}"

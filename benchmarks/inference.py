@@ -23,11 +23,11 @@ BATCHES = (1, 32)
 
 
 def write(folder: Path, network: str) -> None:
-    from shitu_cli.model.runtime import setup_paddle
+    from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle("cpu")
-    from shitu_cli.export.onnx_model import write_onnx_model
-    from shitu_cli.export.paddle_model import write_paddle_model
+    from shitu_cli.deployment.onnx_model import write_onnx_model
+    from shitu_cli.model.tracing import write_paddle_model
 
     model = _network(network)
     write_paddle_model(model, folder / "inference", form="pir")
@@ -43,7 +43,7 @@ def _network(name: str):
 
 
 def ways(folder: Path) -> list[str]:
-    from shitu_cli.infer.programs import MODEL_FILES, ways_of
+    from shitu_cli.features.backends import MODEL_FILES, ways_of
 
     found = [way for name in MODEL_FILES for way in ways_of(folder / name) if way.missing() is None]
     return ["layers", *(f"{way.program} {way.file} {way.precision}" for way in found)]
@@ -51,10 +51,10 @@ def ways(folder: Path) -> list[str]:
 
 def measure(folder: Path, network: str, size: int, what: str, threads: int, seconds: float) -> dict[int, float]:
     """Median ms per picture by batch size."""
-    from shitu_cli.model.runtime import setup_paddle
+    from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle("cpu", threads)
-    from shitu_cli.infer.programs import Way
+    from shitu_cli.features.backends import Way
 
     if what == "layers":
         import paddle
@@ -103,7 +103,7 @@ def main() -> None:
         folder, what, threads = json.loads(options.one)
         print(json.dumps(measure(Path(folder), options.network, options.size, what, threads, options.seconds)))
         return
-    from shitu_cli.model.runtime import available_cores
+    from shitu_cli.runtime.setup import available_cores
 
     columns = [(threads, batch) for threads in sorted({1, available_cores()}) for batch in BATCHES]
     with tempfile.TemporaryDirectory() as folder:

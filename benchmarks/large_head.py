@@ -54,8 +54,8 @@ def peak_mb(reset: bool = False) -> float:
 
 def measure(variant: str, classes: int, features: int, batch: int, steps: int) -> dict[str, float]:
     """Median seconds and peak memory of a step, and the loss of the first."""
-    from shitu_cli.model.runtime import setup_paddle
-    from shitu_cli.train.distributed import own_threads
+    from shitu_cli.processes.launch import own_threads
+    from shitu_cli.runtime.setup import setup_paddle
 
     if variant != "one-hot":
         setup_paddle("cpu", own_threads())
@@ -64,8 +64,8 @@ def measure(variant: str, classes: int, features: int, batch: int, steps: int) -
 
     from shitu_cli.model.heads import ArcMargin
     from shitu_cli.model.losses.classification import CELoss
-    from shitu_cli.train.ranks import join
-    from shitu_cli.train.sharded_head import shard_head
+    from shitu_cli.processes.collectives import join
+    from shitu_cli.training.sharded_head import shard_head
 
     ranks, criterion = join(), CELoss()
     ratio = 0.1 if "sample" in variant else 1.0
@@ -101,8 +101,8 @@ def measure(variant: str, classes: int, features: int, batch: int, steps: int) -
 
 def run(variant: str, sizes: list[int]) -> dict[str, float]:
     """`measure` in processes of its own; of several, the first one's time and the largest memory."""
-    from shitu_cli.train.distributed import rank_environments
-    from shitu_cli.train.machines import alone
+    from shitu_cli.processes.launch import rank_environments
+    from shitu_cli.processes.machines import alone
 
     names = ("--classes", "--features", "--batch", "--steps")
     pairs = [part for name, value in zip(names, sizes, strict=True) for part in (name, str(value))]

@@ -29,7 +29,7 @@ def main() -> None:
     from shitu_cli.data.dataset import RecDataset
     from shitu_cli.data.loader import BatchLoader
     from shitu_cli.data.samplers import build_sampler
-    from shitu_cli.model.runtime import setup_paddle
+    from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle("cpu")  # as in training: freed memory is used again
     cv2.setNumThreads(1)

@@ -23,10 +23,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from inference import write
 
-from shitu_cli.model.runtime import setup_paddle
+from shitu_cli.runtime.setup import setup_paddle
 
 setup_paddle("cpu")
-from shitu_cli.infer.programs import BF16, ONNX_RUNTIME, OPENVINO, PADDLE, Run, Way  # noqa: E402
+from shitu_cli.features.backends import BF16, ONNX_RUNTIME, OPENVINO, PADDLE, Run, Way  # noqa: E402
 
 ROUNDS = 5
 # name, onnxruntime's calibration and its options, only 1x1 convolutions
@@ -121,9 +121,9 @@ def timed(engines: dict[str, Run], size: tuple[int, int], seconds: float) -> dic
 def recall(workspace: Path, engines: dict[str, Run], manifest) -> dict[str, list[float]]:
     """Mean and smallest cosine of the gallery's features to float32, recall@1 and mAP over the workspace's lists."""
     from shitu_cli.config.load import load_config
-    from shitu_cli.infer.engine import Engine
+    from shitu_cli.evaluation.evaluate import evaluate_model
+    from shitu_cli.features.engine import Engine
     from shitu_cli.reporting import SilentReporter
-    from shitu_cli.retrieval.evaluate import evaluate_model
 
     config = load_config(workspace / "shitu.yaml")
     found, reference = {}, None
@@ -174,7 +174,7 @@ def main() -> None:
         engines = runs(folder, pictures, calibrated=options.workspace is not None)
         times = timed(engines, pictures.shape[2:], options.seconds)
         if options.workspace is not None:
-            from shitu_cli.infer.manifest import read_manifest
+            from shitu_cli.features.manifest import read_manifest
 
             qualities = recall(options.workspace, engines, read_manifest(folder))
     base = [min(times[name][n] for name in ("fp32 Paddle Inference", "fp32 ONNX Runtime")) for n in (0, 1)]
@@ -189,8 +189,8 @@ def main() -> None:
 def export(workspace: Path, out: Path) -> Path:
     """The workspace's best checkpoint in all formats."""
     from shitu_cli.config.load import load_config
-    from shitu_cli.export.run import ExportOptions
-    from shitu_cli.export.run import export as run
+    from shitu_cli.deployment.run import ExportOptions
+    from shitu_cli.deployment.run import export as run
 
     config = load_config(workspace / "shitu.yaml")
     run(config, workspace, workspace / "output/best_model", out, ExportOptions(formats=("pdmodel", "pir", "onnx")))

@@ -22,13 +22,13 @@ import numpy as np
 
 
 def lines(count: int, classes: int, folder: Path) -> None:
-    from shitu_cli.data.audit import Alike
-    from shitu_cli.data.formats.base import ReadOptions
-    from shitu_cli.data.formats.source import Source
-    from shitu_cli.data.formats.textlist import TEXT_LIST
     from shitu_cli.data.lists import write_list
-    from shitu_cli.data.prepare import Choices, _check_lines, _image_list, _split, number_classes
-    from shitu_cli.data.problems import Problems
+    from shitu_cli.preparation.audit import Alike
+    from shitu_cli.preparation.formats.base import ReadOptions
+    from shitu_cli.preparation.formats.source import Source
+    from shitu_cli.preparation.formats.textlist import TEXT_LIST
+    from shitu_cli.preparation.prepare import Choices, _check_lines, _image_list, _split, number_classes
+    from shitu_cli.preparation.problems import Problems
 
     path = folder / "train_list.txt"
     with path.open("w") as file:
@@ -56,7 +56,7 @@ def lines(count: int, classes: int, folder: Path) -> None:
 
 
 def pictures(count: int, folder: Path) -> None:
-    from shitu_cli.data.audit import LookCache, look_at_all
+    from shitu_cli.preparation.audit import LookCache, look_at_all
     from shitu_cli.reporting import SilentReporter
 
     files = []

@@ -29,7 +29,7 @@ def measure(network: str, size: int, batch: int, variant: str, steps: int, start
 
     What the first variant starts from is written to the file `start`.
     """
-    from shitu_cli.model.runtime import setup_paddle
+    from shitu_cli.runtime.setup import setup_paddle
 
     if variant != "plain":
         setup_paddle("cpu")

@@ -1,25 +1,17 @@
-"""The workspace: the directory that holds `shitu.yaml`, its paths, its lock, and writing whole files only."""
+"""The workspace: the directory that holds `shitu.yaml`, its paths and its lock."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
-import hashlib
-import json
 import os
-import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
-from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, UsageError
+from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.files import cannot_write, try_lock
 
 CONFIG_NAME = "shitu.yaml"
-EARLIER = "earlier"  # in the output directory: models of runs before the newest (see train/earlier.py)
+EARLIER = "earlier"  # in the output directory: models of runs before the newest (see training/earlier.py)
 
 
 class Workspace:
@@ -97,7 +89,7 @@ class Workspace:
         except OSError as error:
             raise cannot_write(path, error) from error
         with handle:
-            if not _try_lock(handle):
+            if not try_lock(handle):
                 handle.seek(0)
                 holder, _, process = handle.read().decode().strip().rpartition(" ")
                 raise EnvironmentProblem(
@@ -115,189 +107,7 @@ class Workspace:
                 handle.truncate(0)
 
 
-def _try_lock(handle: IO[bytes]) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            handle.seek(0)
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def cannot_write(path: Path, error: OSError) -> EnvironmentProblem:
-    """Return the error to raise when the system refuses to write `path`."""
-    return EnvironmentProblem(
-        f"cannot write {path}: {error.strerror or error}", hint=MACHINE_HINTS.get(error.errno or 0)
-    )
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """A file to write (`mode` "wb" or "w", UTF-8), which replaces `path` whole when the context ends well.
-
-    Written beside and synced first, so that a kill or a full disk leaves the former file untouched.
-    Raises EnvironmentProblem when the system refuses.
-    """
-    path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        # File names need not be valid text: what is not is written as an escape.
-        text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
-        with os.fdopen(descriptor, mode, **text) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def atomic_write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` in UTF-8, whole or not at all."""
-    with atomic_write(path, "w") as file:
-        file.write(text)
-
-
-def atomic_write_json(path: Path, value: object) -> None:
-    """Replace `path` by `value` as indented JSON, whole or not at all."""
-    atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-@contextlib.contextmanager
-def atomic_dir(path: Path) -> Iterator[Path]:
-    """A temporary directory beside `path` that takes its place when the context ends well; else it is removed.
-
-    Those that killed processes have left beside `path` are removed too.
-    """
-    path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, held = _temporary_dir(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
-        yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
-        if path.exists() and _exchange(temporary, path):
-            pass  # the former directory has the temporary name now, and goes below
-        elif path.exists():
-            former = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            os.replace(path, former / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(former, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if held is not None:
-            os.close(held)
-
-
-def _temporary_dir(path: Path) -> tuple[Path, int | None]:
-    """A new directory beside `path`, and the lock on it, which the system lets go of when this process dies.
-
-    What of that name nobody holds is of the dead, and goes. The parent is locked meanwhile, so that no directory is
-    taken for one between being made and being locked. Where the system cannot lock directories, nothing is removed.
-    """
-    made = functools.partial(tempfile.mkdtemp, prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    if os.name == "nt":
-        return Path(made()), None
-    import fcntl
-
-    parent = os.open(path.parent, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(parent, fcntl.LOCK_EX)
-        except OSError:  # some network file systems
-            return Path(made()), None
-        for left in path.parent.iterdir():
-            if re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp", left.name) and left.is_dir():
-                _remove_unheld(left)
-        temporary = Path(made())
-        held = os.open(temporary, os.O_RDONLY)
-        fcntl.flock(held, fcntl.LOCK_EX)
-        return temporary, held
-    finally:
-        os.close(parent)
-
-
-def _remove_unheld(folder: Path) -> None:
-    import fcntl
-
-    try:
-        own = os.open(folder, os.O_RDONLY)
-    except OSError:  # its process has just ended, or it is another user's
-        return
-    try:
-        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        pass  # held: its process is at work
-    finally:
-        os.close(own)
-
-
 def earlier_models(output: Path) -> list[Path]:
     """The directories with models of earlier runs below an output directory, oldest first."""
     found = [path for path in (output / EARLIER).glob("*") if path.name.isdigit() and path.is_dir()]
     return sorted(found, key=lambda path: int(path.name))
-
-
-def bytes_in(folder: Path) -> int:
-    """The sizes of all files below a directory together."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one step, so that a kill cannot leave neither; False where the system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
-    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    try:
-        rename = ctypes.CDLL(None).renameat2
-    except (OSError, AttributeError):
-        return False
-    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0)
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename durable; systems that cannot open directories do without."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

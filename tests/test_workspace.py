@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.workspace import atomic_dir
+from shitu_cli.files import atomic_dir
 
 HOLD = """
 import sys
 from pathlib import Path
-from shitu_cli.workspace import atomic_dir
+from shitu_cli.files import atomic_dir
 with atomic_dir(Path(sys.argv[1])) as made:
     (made / "file").write_text("x")
     print(made.name, flush=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.errors import UsageError
-from shitu_cli.workspace import Workspace, sha256_of
+from shitu_cli.files import sha256_of
+from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -68,7 +69,7 @@ def load_workspace_config(
 def standing(prefix: Path) -> Path:
     """Where a checkpoint's weights are read from; it is said when that is its copy."""
     from shitu_cli.cli import console
-    from shitu_cli.train.checkpoint import standing_weights
+    from shitu_cli.training.checkpoint import standing_weights
 
     weights, remark = standing_weights(prefix)
     if remark:

@@ -54,7 +54,7 @@ def demo(
 
 
 def _draw(directory: Path, seed: int) -> None:
-    from shitu_cli.data.synthetic import write_dataset
+    from shitu_cli.preparation.synthetic import write_dataset
 
     counts = write_dataset(directory / "pictures", seed=seed)
     parts = ", ".join(f"{n} {split}" for split, n in counts.items())
@@ -98,13 +98,13 @@ def _search(directory: Path, queries: list[Path]) -> list[Neighbours]:
 
 def _untrained_recall(workspace: Workspace) -> float:
     """Recall@1 of the same network with its random weights: what there is before learning."""
-    from shitu_cli.model.runtime import setup_paddle
+    from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle("cpu")
     from shitu_cli.config.load import load_config
-    from shitu_cli.infer.engine import engine_from_model
+    from shitu_cli.evaluation.evaluate import evaluate_model
+    from shitu_cli.features.engine import engine_from_model
     from shitu_cli.model import build_rec_model
-    from shitu_cli.retrieval.evaluate import evaluate_model
 
     config = load_config(workspace.config_path)
     engine = engine_from_model(build_rec_model(config.Arch), config)

@@ -15,7 +15,7 @@ from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
-    from shitu_cli.retrieval.evaluate import EvalResult
+    from shitu_cli.evaluation.evaluate import EvalResult
     from shitu_cli.workspace import Workspace
 
 NAMED = ("re_ranking", "feature_normalize", "feature_binarize", "device")  # overrides that `_options` tells already
@@ -60,14 +60,14 @@ def evaluate(
     """
     from shitu_cli.cli import console
     from shitu_cli.cli.common import export_command, load_workspace_config, open_workspace
-    from shitu_cli.train import distributed
+    from shitu_cli.processes import launch
 
     console.configure(as_json=as_json, override=override, device=device)
     space = open_workspace(workspace, config)
     flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
     settings = load_workspace_config(space, config, override, flags, needed=("query", "gallery"))
     rates = _rates(far or [])
-    if distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
+    if launch.launch(devices, nnodes=1, node_rank=0, master=None, output=space.cache_dir / "processes"):
         return
     evaluated = _evaluate(
         space, settings, model, precision, flip=flip, expansion=query_expansion, rates=rates, cache=cache
@@ -101,17 +101,17 @@ def _evaluate(
 ) -> tuple[EvalResult, str] | None:
     """Run the engine over both lists, in this process or as one of several; with the features' fingerprint."""
     from shitu_cli.cli import console
-    from shitu_cli.model.runtime import setup_paddle
-    from shitu_cli.train import distributed
+    from shitu_cli.processes import launch
+    from shitu_cli.runtime.setup import setup_paddle
 
-    reporter = console.reporter() if distributed.is_main() else console.silent()
-    setup_paddle(distributed.own_device(settings.Global.device), distributed.own_threads())
+    reporter = console.reporter() if launch.is_main() else console.silent()
+    setup_paddle(launch.own_device(settings.Global.device), launch.own_threads())
     from shitu_cli.cli.common import standing
-    from shitu_cli.infer.engine import features_fingerprint
-    from shitu_cli.infer.load import load_engine, without_manifest
-    from shitu_cli.retrieval.cache import FeatureCache
-    from shitu_cli.retrieval.evaluate import evaluate_model
-    from shitu_cli.train.ranks import join
+    from shitu_cli.evaluation.evaluate import evaluate_model
+    from shitu_cli.features.cache import FeatureCache
+    from shitu_cli.features.engine import features_fingerprint
+    from shitu_cli.features.selection import load_engine, without_manifest
+    from shitu_cli.processes.collectives import join
 
     processes = join()
     weights = standing(model or _output(space, settings) / "best_model")
@@ -187,7 +187,7 @@ def _decisive(settings: Config) -> tuple[object, ...]:
 
 def _values(result: EvalResult, features: str, options: list[str], rates: list[float]) -> dict[str, Any]:
     """All figures as plain values: of what, and the threshold that `shitu search --threshold auto` takes."""
-    from shitu_cli.retrieval.evaluate import SUGGESTED
+    from shitu_cli.evaluation.evaluate import SUGGESTED
 
     values = result.to_json()
     far = rates[0] if rates else SUGGESTED
@@ -198,8 +198,8 @@ def _values(result: EvalResult, features: str, options: list[str], rates: list[f
 def _trained_on_others(space: Workspace, settings: Config) -> bool:
     """Whether the best checkpoint says that its training list was another than that of now."""
     from shitu_cli.config.load import resolve_path
-    from shitu_cli.train.checkpoint import read_header
-    from shitu_cli.workspace import sha256_of
+    from shitu_cli.files import sha256_of
+    from shitu_cli.training.checkpoint import read_header
 
     split = settings.DataLoader.train
     now = None if split is None else resolve_path(space.root, split.dataset.cls_label_path)
@@ -219,10 +219,10 @@ def _written(
     result: EvalResult, values: dict[str, Any], space: Workspace, settings: Config
 ) -> tuple[Path, EnvironmentProblem | None]:
     """Leave JSON and page in reports/: the former's path, and what was in the way."""
+    from shitu_cli.files import atomic_write_json
     from shitu_cli.report.evaluate_page import write_evaluate_page
     from shitu_cli.report.evaluation import options_of, report_file
-    from shitu_cli.train.history import read_histories
-    from shitu_cli.workspace import atomic_write_json
+    from shitu_cli.training.history import read_histories
 
     file = report_file(space.reports_dir, options_of(values))
     try:

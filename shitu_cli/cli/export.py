@@ -15,7 +15,7 @@ from shitu_cli.errors import UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
-    from shitu_cli.export.run import Exported
+    from shitu_cli.deployment.run import Exported
 
 
 def register(app: typer.Typer) -> None:
@@ -51,16 +51,16 @@ def export(
     from shitu_cli.cli import console
     from shitu_cli.cli.common import load_workspace_config, open_workspace, standing
     from shitu_cli.config.load import resolve_path
-    from shitu_cli.model.runtime import setup_paddle
+    from shitu_cli.runtime.setup import setup_paddle
 
     console.configure(as_json=as_json, override=override)
     space = open_workspace(workspace, config)
     settings = load_workspace_config(space, config, override)
     base = space.root
     setup_paddle("cpu")
-    from shitu_cli.export.deploy_config import PADDLEX_NAME
-    from shitu_cli.export.run import ExportOptions
-    from shitu_cli.export.run import export as run
+    from shitu_cli.deployment.deploy_config import PADDLEX_NAME
+    from shitu_cli.deployment.run import ExportOptions
+    from shitu_cli.deployment.run import export as run
 
     chosen = ExportOptions(
         formats=tuple(dict.fromkeys(part for item in format or ["pdmodel,onnx"] for part in item.split(","))),
@@ -97,7 +97,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _show(made: Exported) -> None:
     from shitu_cli.cli import console
-    from shitu_cli.infer.programs import Way
+    from shitu_cli.features.backends import Way
 
     files = [[name, console.size(size)] for name, size in made.files.items()]
     console.print_table(f"Written to {made.out}", ["file", "size"], files)

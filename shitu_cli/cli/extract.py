@@ -15,9 +15,9 @@ from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
-    from shitu_cli.data.sources import Pictures
-    from shitu_cli.infer.extractor import Extractor
-    from shitu_cli.infer.feature_file import Written
+    from shitu_cli.features.extractor import Extractor
+    from shitu_cli.features.feature_file import Written
+    from shitu_cli.preparation.sources import Pictures
 
 BATCH = 32
 
@@ -46,9 +46,9 @@ def extract(
 ) -> None:
     """Compute the feature vector of every picture; an interrupted run goes on where it stopped."""
     from shitu_cli.cli import console
-    from shitu_cli.data.sources import find_pictures
-    from shitu_cli.infer.feature_file import check_out, extract_to_file
-    from shitu_cli.train import distributed
+    from shitu_cli.features.feature_file import check_out, extract_to_file
+    from shitu_cli.preparation.sources import find_pictures
+    from shitu_cli.processes import launch
 
     console.configure(as_json=as_json)
     if out.resolve() in {Path(source).resolve() for source in sources}:
@@ -57,7 +57,7 @@ def extract(
     pictures = find_pictures(sources, lambda path: own_image_root(workspace, path))
     launched = _launch(devices)
     extractor = open_extractor(workspace, model, precision=precision, batch_size=batch_size)
-    if distributed.is_child() and distributed.world() > 1:
+    if launch.is_child() and launch.world() > 1:
         _compute_share(extractor, pictures, out, normalize=not raw)
         return
     if not launched:
@@ -92,11 +92,11 @@ def _told(extractor: Extractor, pictures: Pictures) -> str:
 
 def _launch(devices: str | None) -> bool:
     """Run this command in several processes, each for its share of the pictures; False when there is just this one."""
-    from shitu_cli.train import distributed
+    from shitu_cli.processes import launch
 
     try:
         with tempfile.TemporaryDirectory(prefix="shitu-") as logs:
-            return distributed.launch(devices, nnodes=1, node_rank=0, master=None, output=Path(logs))
+            return launch.launch(devices, nnodes=1, node_rank=0, master=None, output=Path(logs))
     except TrainingError as error:
         raise EnvironmentProblem(
             error.message, details=error.details, hint="what is done is kept: the same command goes on from there"
@@ -108,16 +108,14 @@ def _compute_share(extractor: Extractor, pictures: Pictures, out: Path, *, norma
     import signal
 
     from shitu_cli.cli import console
-    from shitu_cli.infer.feature_file import compute_share
-    from shitu_cli.model.runtime import let_through
-    from shitu_cli.train import distributed
+    from shitu_cli.features.feature_file import compute_share
+    from shitu_cli.processes import launch
+    from shitu_cli.runtime.setup import let_through
 
     let_through(signal.SIGTERM)
-    reporter = console.reporter() if distributed.is_main() else console.silent()
+    reporter = console.reporter() if launch.is_main() else console.silent()
     reporter.info(_told(extractor, pictures))
-    compute_share(
-        extractor, pictures, out, reporter, normalize=normalize, rank=distributed.rank(), world=distributed.world()
-    )
+    compute_share(extractor, pictures, out, reporter, normalize=normalize, rank=launch.rank(), world=launch.world())
 
 
 def open_extractor(
@@ -129,12 +127,12 @@ def open_extractor(
     """
     from shitu_cli.cli import console
     from shitu_cli.cli.common import export_is_stale, open_workspace, standing
-    from shitu_cli.infer.extractor import Extractor
-    from shitu_cli.infer.load import without_manifest
-    from shitu_cli.infer.programs import MODEL_FILES
-    from shitu_cli.train import distributed
+    from shitu_cli.features.backends import MODEL_FILES
+    from shitu_cli.features.extractor import Extractor
+    from shitu_cli.features.selection import without_manifest
+    from shitu_cli.processes import launch
 
-    device = distributed.own_device("cpu")
+    device = launch.own_device("cpu")
     gpu = None if device == "cpu" else int(device.rpartition(":")[2])
 
     def opened(path: Path, config: Config | None = None) -> Extractor:

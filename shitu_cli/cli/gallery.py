@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from shitu_cli.config.schema import SplitConfig
-    from shitu_cli.data.sources import Pictures
-    from shitu_cli.infer.extractor import Extractor
-    from shitu_cli.retrieval.index.store import FeatureTable
+    from shitu_cli.features.extractor import Extractor
+    from shitu_cli.index.store import FeatureTable
+    from shitu_cli.preparation.sources import Pictures
     from shitu_cli.workspace import Workspace
 
 
@@ -73,7 +73,7 @@ def stored(space: Workspace, path: str) -> str:
 
 def _of_pictures(space: Workspace, pictures: Pictures, asked: Asked) -> Gallery:
     from shitu_cli.cli.extract import open_extractor
-    from shitu_cli.retrieval.index.store import FeatureTable
+    from shitu_cli.index.store import FeatureTable
 
     extractor = open_extractor(asked.workspace, asked.model)
     asked.check(extractor.fingerprint)
@@ -85,8 +85,8 @@ def _of_pictures(space: Workspace, pictures: Pictures, asked: Asked) -> Gallery:
 
 def _of_features(space: Workspace, features: Path, asked: Asked) -> Gallery:
     from shitu_cli.cli.extract import open_extractor
-    from shitu_cli.infer.origin import origin_of
-    from shitu_cli.retrieval.index.sources import read_features
+    from shitu_cli.features.origin import origin_of
+    from shitu_cli.index.sources import read_features
 
     table = read_features(features)
     model, path = origin_of(features) or "", ""
@@ -120,7 +120,7 @@ def _labelled(labels: Sequence[str], paths: Sequence[str], asked: Asked) -> list
 def _pictures(space: Workspace, workspace: Path | None, sources: list[str] | None) -> tuple[Pictures, str]:
     """What the user names, or the gallery list with the names of its classes, and what to tell of that."""
     from shitu_cli.cli.extract import own_image_root
-    from shitu_cli.data.sources import find_pictures
+    from shitu_cli.preparation.sources import find_pictures
 
     if sources:
         return find_pictures(sources, lambda path: own_image_root(workspace, path)), ""
@@ -136,7 +136,7 @@ def _gallery_list(space: Workspace) -> tuple[Path, SplitConfig, list[Path]]:
     """The list that is the gallery, and the other lists of the config that hold something else."""
     from shitu_cli.cli.common import load_workspace_config
     from shitu_cli.config.load import resolve_path
-    from shitu_cli.workspace import sha256_of
+    from shitu_cli.files import sha256_of
 
     loaders = load_workspace_config(space).DataLoader
     listed = [
@@ -160,7 +160,7 @@ def _gallery_list(space: Workspace) -> tuple[Path, SplitConfig, list[Path]]:
 
 def _of_list(space: Workspace, listed: Path, split: SplitConfig) -> Pictures:
     from shitu_cli.config.load import resolve_path
-    from shitu_cli.data.sources import Pictures
+    from shitu_cli.preparation.sources import Pictures
 
     images, names = read_list(listed), class_names(listed)
     root = resolve_path(space.root, split.dataset.image_root)
@@ -175,7 +175,7 @@ def _vectors(extractor: Extractor, pictures: Pictures) -> tuple[np.ndarray, Pict
     """Features of all pictures that can be read; the others are told and left out."""
     import numpy as np
 
-    from shitu_cli.infer.extractor import pictures_of
+    from shitu_cli.features.extractor import pictures_of
 
     reporter = console.reporter()
     features = np.full((len(pictures), extractor.feature_size), np.nan, np.float32)

@@ -14,7 +14,7 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
-    from shitu_cli.retrieval.index.store import IndexManifest, Store
+    from shitu_cli.index.store import IndexManifest, Store
     from shitu_cli.workspace import Workspace
 
 IndexOption = Annotated[Path | None, typer.Option("--index", help="Directory of the index; default: index/.")]
@@ -71,7 +71,7 @@ def build(
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.cli.gallery import Asked, gallery
-    from shitu_cli.retrieval.index.store import BuildOptions
+    from shitu_cli.index.store import BuildOptions
 
     console.configure(as_json=as_json)
     _one_of(sources, features)
@@ -190,7 +190,7 @@ def export(
     """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.retrieval.index.files import export_index, load_index
+    from shitu_cli.index.files import export_index, load_index
 
     changed = export_index(load_index(index or open_workspace(workspace).index_dir), out)
     if changed:
@@ -205,7 +205,7 @@ def open_index(
 ) -> Store:
     """The store that the options name; the workspace's own directory when they name none."""
     from shitu_cli.cli import console
-    from shitu_cli.retrieval.index import open_store
+    from shitu_cli.index import open_store
 
     if index is not None and store is not None:
         raise UsageError("--index and --store both say where the index is", hint="give one of them")

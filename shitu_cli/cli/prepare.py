@@ -15,8 +15,8 @@ from shitu_cli.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.config.patch import Change
-    from shitu_cli.data.prepare import Choices, Prepared
-    from shitu_cli.data.remembered import Asked
+    from shitu_cli.preparation.prepare import Choices, Prepared
+    from shitu_cli.preparation.remembered import Asked
     from shitu_cli.workspace import Workspace
 
 
@@ -67,8 +67,8 @@ def prepare(
         raise UsageError("which pictures? name a folder or a list", hint="shitu prepare ./data")
     if len(sources) > 1 and not merge:
         raise UsageError(f"{len(sources)} sources", hint="add --merge to make one data set of them")
-    from shitu_cli.data.remembered import Asked
     from shitu_cli.journal import finish
+    from shitu_cli.preparation.remembered import Asked
 
     root = None if image_root is None else str(image_root)
     asked = Asked(format, columns, protocol, root, split, share, seed)
@@ -86,7 +86,7 @@ def _as_before(space: Workspace, sources: list[Path], asked: Asked) -> Asked:
     """What was asked for these sources the last time still holds, unless it is given anew; it is said."""
     from shitu_cli.cli import console
     from shitu_cli.data.generation import NAME
-    from shitu_cli.data.remembered import recall
+    from shitu_cli.preparation.remembered import recall
 
     whole, before = recall(space, sources, asked)
     if before.told():
@@ -108,11 +108,11 @@ def _prepare(
 ) -> None:
     """Check, tell, and write unless something stands in the way."""
     from shitu_cli.cli import console
-    from shitu_cli.data.audit import LookCache
-    from shitu_cli.data.prepare import prepare as run
-    from shitu_cli.data.write import write_prepared
+    from shitu_cli.files import atomic_write_json
+    from shitu_cli.preparation.audit import LookCache
+    from shitu_cli.preparation.prepare import prepare as run
+    from shitu_cli.preparation.write import write_prepared
     from shitu_cli.report.prepare_page import write_prepare_page
-    from shitu_cli.workspace import atomic_write_json
 
     text, name, why = _config_text(space, template)
     made = run(
@@ -208,9 +208,9 @@ def _keep_lists_of_others(root: Path, sources: list[Path]) -> None:
 
 def _config_text(space: Workspace, template: str | None) -> tuple[str, str | None, str]:
     """The config to patch; with its template's name and the reason when it is new."""
-    from shitu_cli.config.adapt import choose_template
     from shitu_cli.config.source import MAX_BYTES
     from shitu_cli.inputs import decode_text, read_bytes
+    from shitu_cli.preparation.adapt import choose_template
     from shitu_cli.templates import read_template
 
     if space.config_path.is_file():
@@ -259,7 +259,7 @@ def _summary(made: Prepared) -> dict[str, Any]:
 
 def _show_problems(made: Prepared) -> None:
     from shitu_cli.cli import console
-    from shitu_cli.data.problems import SHOWN
+    from shitu_cli.preparation.problems import SHOWN
 
     rows = []
     for name, kind, found in made.problems.ordered():
@@ -303,7 +303,7 @@ def _show(space: Workspace, made: Prepared, changes: list[Change], template: str
 
 def _show_formats(as_json: bool) -> None:
     from shitu_cli.cli import console
-    from shitu_cli.data.formats import FORMATS
+    from shitu_cli.preparation.formats import FORMATS
 
     if as_json:
         console.print_json([{"format": f.name, "layout": f.layout} for f in FORMATS])

@@ -14,8 +14,8 @@ from shitu_cli.cli.index import CollectionOption, IndexOption, ModelOption, Stor
 from shitu_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from shitu_cli.infer.extractor import Extractor
-    from shitu_cli.retrieval.index.store import Match
+    from shitu_cli.features.extractor import Extractor
+    from shitu_cli.index.store import Match
     from shitu_cli.workspace import Workspace
 
 
@@ -54,9 +54,9 @@ def search(
     from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.cli.extract import open_extractor, own_image_root
-    from shitu_cli.data.sources import find_pictures
-    from shitu_cli.infer.extractor import pictures_of
-    from shitu_cli.infer.load import BATCH
+    from shitu_cli.features.extractor import pictures_of
+    from shitu_cli.features.selection import BATCH
+    from shitu_cli.preparation.sources import find_pictures
 
     console.configure(as_json=as_json)
     space = open_workspace(workspace, named=model is not None and (index is not None or store is not None))
@@ -151,7 +151,7 @@ def _write_page(path: Path, answers: list[Answer], space: Workspace) -> None:
 
 def _figure(name: Path, caption: str, mark: str = "") -> str:
     """A picture, or the part of it that a name with a box means."""
-    from shitu_cli.data.formats.textlist import parse_box
+    from shitu_cli.preparation.formats.textlist import parse_box
     from shitu_cli.report.page import figure
 
     path, _, box = str(name).rpartition("#")

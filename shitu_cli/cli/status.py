@@ -9,9 +9,10 @@ from typing import Any
 from shitu_cli.cli import console
 from shitu_cli.cli.common import export_command, export_is_stale, open_workspace
 from shitu_cli.errors import ShituError, UsageError
+from shitu_cli.files import bytes_in, sha256_of
 from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, options_of, read_report
 from shitu_cli.reporting import counted
-from shitu_cli.workspace import EARLIER, Workspace, bytes_in, earlier_models, sha256_of
+from shitu_cli.workspace import EARLIER, Workspace, earlier_models
 
 
 def status(workspace: Path | None = None) -> None:

@@ -12,7 +12,7 @@ from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
-    from shitu_cli.train.trainer import TrainResult
+    from shitu_cli.training.trainer import TrainResult
     from shitu_cli.workspace import Workspace
 
 
@@ -62,7 +62,7 @@ def train(
     from shitu_cli.cli import console
     from shitu_cli.cli.common import load_workspace_config, open_workspace
     from shitu_cli.data.reader_classes import SPLITS
-    from shitu_cli.train import distributed
+    from shitu_cli.processes import launch
 
     console.configure(as_json=as_json, override=override, device=device)
     flags = options.flag_overrides(
@@ -77,7 +77,7 @@ def train(
     space = open_workspace(workspace, config)
     own = _own_config(space, config, override, flags) if resume else config
     settings = load_workspace_config(space, own, override, flags, needed=SPLITS)
-    if distributed.launch(
+    if launch.launch(
         devices,
         nnodes=nnodes,
         node_rank=node_rank,
@@ -120,14 +120,14 @@ def _run(
 ) -> TrainResult | None:
     """Build everything, train, and return the result (on the first process)."""
     from shitu_cli.cli import console
-    from shitu_cli.model.runtime import setup_paddle
-    from shitu_cli.train import distributed
+    from shitu_cli.processes import launch
+    from shitu_cli.runtime.setup import setup_paddle
 
-    reporter = console.reporter() if distributed.is_main() else console.silent()
-    chosen = setup_paddle(distributed.own_device(config.Global.device), distributed.own_threads())
-    from shitu_cli.train.ranks import join
-    from shitu_cli.train.run import run_training
-    from shitu_cli.train.trainer import TrainOptions
+    reporter = console.reporter() if launch.is_main() else console.silent()
+    chosen = setup_paddle(launch.own_device(config.Global.device), launch.own_threads())
+    from shitu_cli.processes.collectives import join
+    from shitu_cli.training.run import run_training
+    from shitu_cli.training.trainer import TrainOptions
 
     return run_training(
         config,
@@ -148,7 +148,7 @@ def _tell(space: Workspace, result: TrainResult, devices: str | None, as_json: b
 
     from shitu_cli.cli import console
     from shitu_cli.cli.common import export_command
-    from shitu_cli.train.log import format_seconds
+    from shitu_cli.training.log import format_seconds
 
     if as_json:
         console.print_json(dataclasses.asdict(result))

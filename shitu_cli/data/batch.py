@@ -36,7 +36,7 @@ def to_input(images: np.ndarray, normalization: Normalization | None) -> np.ndar
 
 @lru_cache(maxsize=1)
 def _planes() -> Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]:
-    from shitu_cli.compiled import compiled
+    from shitu_cli.runtime.compilation import compiled
 
     @compiled(nogil=True)
     def planes(images: np.ndarray, factor: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:

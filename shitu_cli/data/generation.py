@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shitu_cli.errors import DataError
+from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json_object
-from shitu_cli.workspace import Workspace, sha256_of
+from shitu_cli.workspace import Workspace
 
 NAME = "prepared_with.json"  # in lists/: it belongs to what was made with it
 LISTS = ("train_list.txt", "query_list.txt", "gallery_list.txt", "label_map.txt")

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.errors import DataError
+from shitu_cli.files import atomic_write
 from shitu_cli.reporting import counted
-from shitu_cli.workspace import atomic_write
 
 MAX_SHOWN = 50
 

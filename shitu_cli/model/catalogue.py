@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shitu_cli.errors import UsageError
 from shitu_cli.model.construct import did_you_mean
-from shitu_cli.model.runtime import setup_paddle
+from shitu_cli.runtime.setup import setup_paddle
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from paddle import nn
 
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.cosine import cosine_logits, replace_and_scale, sample_centers
-from shitu_cli.model.group import Group
 from shitu_cli.model.layers import Linear, parameter_attr
 from shitu_cli.model.margin_softmax import SoftmaxSums, Targets, softmax_sums
 from shitu_cli.model.necks import Attr
-from shitu_cli.model.runtime import return_large_blocks
+from shitu_cli.processes.group import Group
+from shitu_cli.runtime.setup import return_large_blocks
 
 LARGE_BYTES = 128 << 20  # class centres from this size on decide how memory is managed
 

@@ -22,7 +22,7 @@ from paddle.autograd import PyLayer
 
 from shitu_cli.model import kernels
 from shitu_cli.model.cosine import fast, inverse_lengths, put_columns, subtract_scaled, take_columns
-from shitu_cli.model.group import Group
+from shitu_cli.processes.group import Group
 
 NONE = -1e30  # the logit of a class that is left out
 

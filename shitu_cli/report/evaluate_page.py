@@ -14,8 +14,8 @@ from shitu_cli.report.evaluation import options_of
 from shitu_cli.report.page import figure, row, section, table, write_page
 
 if TYPE_CHECKING:
-    from shitu_cli.retrieval.evaluate import EvalResult
-    from shitu_cli.train.history import RunHistory
+    from shitu_cli.evaluation.evaluate import EvalResult
+    from shitu_cli.training.history import RunHistory
 
 SHOWN, NEIGHBOURS = 12, 6
 DEEPEST = 100  # of the recall curve

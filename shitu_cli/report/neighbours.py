@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from shitu_cli.data.images import decode_image
-from shitu_cli.workspace import atomic_write
+from shitu_cli.files import atomic_write
 
 CELL, GAP = 112, 8  # pixels
 GREEN, RED, INK = (30, 140, 60), (200, 40, 40), (40, 40, 40)

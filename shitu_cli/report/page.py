@@ -11,7 +11,7 @@ import cv2
 
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.errors import DataError
-from shitu_cli.workspace import atomic_write_text
+from shitu_cli.files import atomic_write_text
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --good: #1a7f37; --bad: #cf222e;

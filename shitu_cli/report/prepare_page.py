@@ -7,7 +7,7 @@ from collections import Counter
 from html import escape
 from pathlib import Path
 
-from shitu_cli.data.prepare import Prepared
+from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.report.chart import curve
 from shitu_cli.report.page import figure, row, section, table, write_page
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.workspace import atomic_dir, atomic_write_text
+from shitu_cli.files import atomic_dir, atomic_write_text
 from tests.cli.test_mistakes import fails, snapshot
 from tests.command import SMALL
 from tests.command import shitu_process as shitu

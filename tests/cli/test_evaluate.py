@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.train.history import read_histories
+from shitu_cli.training.history import read_histories
 from tests.command import SMALL
 from tests.command import shitu_process as shitu
 

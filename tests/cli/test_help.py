@@ -36,23 +36,23 @@ def test_help_loads_nothing_heavy() -> None:
         "reporting",
         "config.load",
         "config.patch",
-        "config.adapt",
+        "preparation.adapt",
         "data.lists",
-        "data.formats",
-        "data.split",
-        "data.problems",
-        "retrieval.metrics",
+        "preparation.formats",
+        "preparation.split",
+        "preparation.problems",
+        "evaluation.metrics",
         "templates",
     ],
 )
 def test_the_lower_levels_load_no_paddle_and_no_opencv(module: str) -> None:
-    allowed = {"cv2"} if module == "data.formats" else set()
+    allowed = {"cv2"} if module == "preparation.formats" else set()
     assert not (HEAVY - allowed) & loaded(f"import shitu_cli.{module}")
 
 
 @pytest.mark.parametrize(
     "module",
-    ["data.audit", "data.images", "data.dataset", "data.loader", "retrieval.index", "infer.engine", "report.page"],
+    ["preparation.audit", "data.images", "data.dataset", "data.loader", "index", "features.engine", "report.page"],
 )
 def test_the_middle_levels_load_no_paddle(module: str) -> None:
     assert not {"paddle", "faiss", "onnxruntime"} & loaded(f"import shitu_cli.{module}")

@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 import pytest
 
+from shitu_cli.index import open_store
+from shitu_cli.index.store import BuildOptions
 from shitu_cli.reporting import SilentReporter
-from shitu_cli.retrieval.index import open_store
-from shitu_cli.retrieval.index.store import BuildOptions
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
 from tests.command import SMALL
 from tests.command import shitu_process as shitu
-from tests.retrieval.index.made import gallery
+from tests.index.made import gallery
 
 PICTURE = "data/class_001/000.jpg"
 

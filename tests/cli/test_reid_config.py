@@ -17,8 +17,8 @@ from shitu_cli.data.lists import read_list
 from shitu_cli.data.reader_classes import as_lists
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.model.weights import read_pickle
-from shitu_cli.train.optimizer import OptimizerStep, build_optimizers
-from shitu_cli.train.ranks import Ranks
+from shitu_cli.processes.collectives import Ranks
+from shitu_cli.training.optimizer import OptimizerStep, build_optimizers
 from tests.command import shitu_process as shitu
 
 RATE = 50.0

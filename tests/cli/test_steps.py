@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from shitu_cli.infer.programs import cpu_has_bf16
+from shitu_cli.features.backends import cpu_has_bf16
 from tests.command import shitu_process as shitu
 
 

@@ -19,13 +19,13 @@ import pytest
 from shitu_cli import Extractor
 from shitu_cli.config.schema import DatasetConfig
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.data.formats.base import read_text
-from shitu_cli.data.problems import Problems
 from shitu_cli.errors import DataError
-from shitu_cli.infer.work import BLOCK_PICTURES
+from shitu_cli.evaluation.evaluate import _identities
+from shitu_cli.features.resumable import BLOCK_PICTURES
 from shitu_cli.model.weights import read_pickle
-from shitu_cli.retrieval.evaluate import _identities
-from shitu_cli.train.checkpoint import write_arrays
+from shitu_cli.preparation.formats.base import read_text
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.training.checkpoint import write_arrays
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
 from tests.command import SMALL, all_end, children_of

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shitu_cli.config.adapt import DataFacts, adapt_values
 from shitu_cli.config.dump import dump_config
 from shitu_cli.config.load import load_config
 from shitu_cli.config.patch import patch_yaml
 from shitu_cli.errors import ConfigError
+from shitu_cli.preparation.adapt import DataFacts, adapt_values
 from shitu_cli.templates import list_templates, read_template
 
 CASES = int(os.environ.get("SHITU_FUZZ", "1"))

@@ -10,10 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from shitu_cli.data.formats import find_format
-from shitu_cli.data.formats.base import ReadOptions, Rows
-from shitu_cli.data.formats.source import Source
-from shitu_cli.data.problems import Problems
+from shitu_cli.preparation.formats import find_format
+from shitu_cli.preparation.formats.base import ReadOptions, Rows
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.problems import Problems
 
 Boxes = dict[str, list[tuple[str, float, float, float, float]]]
 

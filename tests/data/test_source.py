@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.data.formats.source import Found, Source, Tree, plain_path
+from shitu_cli.preparation.formats.source import Found, Source, Tree, plain_path
 from tests.data.test_formats import draw
 
 

@@ -135,9 +135,9 @@ def test_deep_xml_ends(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_xml_is_said(tmp_path: Path) -> None:
-    from shitu_cli.data.formats.source import Source
-    from shitu_cli.data.formats.voc import VOC
-    from shitu_cli.data.problems import Problems
+    from shitu_cli.preparation.formats.source import Source
+    from shitu_cli.preparation.formats.voc import VOC
+    from shitu_cli.preparation.problems import Problems
 
     with pytest.raises(DataError, match=r"no \.xml"):
         VOC.read(Source(tmp_path), Problems())

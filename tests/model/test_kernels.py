@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from shitu_cli.model.runtime import setup_paddle
+from shitu_cli.runtime.setup import setup_paddle
 
 setup_paddle("cpu", threads=1)
 
@@ -85,7 +85,7 @@ def test_conv_of_pictures_gives_the_weights_gradient_alone(kernel):
 @needs_kernels
 def test_several_threads_give_paddles_values_and_the_same_bits_again(tmp_path):
     code = (
-        "from shitu_cli.model.runtime import setup_paddle; setup_paddle('cpu', threads=3)\n"
+        "from shitu_cli.runtime.setup import setup_paddle; setup_paddle('cpu', threads=3)\n"
         "import paddle, paddle.nn.functional as F; from shitu_cli.model import kernels\n"
         "x, w, d = paddle.randn([7, 6, 5, 5]), paddle.randn([8, 6, 3, 3]), paddle.randn([6, 1, 5, 5])\n"
         "w.stop_gradient = d.stop_gradient = False\n"
@@ -172,7 +172,7 @@ def test_only_training_on_float32_uses_them():
 def test_training_works_without_numba(tmp_path):
     code = (
         "import sys; sys.modules['numba'] = None\n"
-        "from shitu_cli.model.runtime import setup_paddle; setup_paddle('cpu')\n"
+        "from shitu_cli.runtime.setup import setup_paddle; setup_paddle('cpu')\n"
         "import paddle; from shitu_cli.model.layers import ConvBNAct; from shitu_cli.model import kernels\n"
         "block = ConvBNAct(4, 4, 3, groups=4); block(paddle.randn([2, 4, 6, 6])).sum().backward()\n"
         "assert not kernels.available() and block.conv.weight.grad is not None; print('trained')"
@@ -201,7 +201,7 @@ def test_not_a_number_comes_through():
 _EVERY_KERNEL = """
 import hashlib
 import numpy as np
-from shitu_cli.model.runtime import setup_paddle
+from shitu_cli.runtime.setup import setup_paddle
 setup_paddle("cpu", threads=1)
 from shitu_cli.model.kernels import loops, products, small_maps
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.errors import ConfigError
-from shitu_cli.model.runtime import setup_paddle
+from shitu_cli.runtime.setup import setup_paddle
 
 setup_paddle("cpu", threads=1)
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from shitu_cli.errors import ConfigError
-from shitu_cli.model.runtime import setup_paddle
+from shitu_cli.runtime.setup import setup_paddle
 
 setup_paddle("cpu", threads=1)
 
 import paddle  # noqa: E402
 import paddle.nn.functional as F  # noqa: E402
 
-from shitu_cli.export.onnx_model import write_onnx_model  # noqa: E402
-from shitu_cli.export.paddle_model import write_paddle_model  # noqa: E402
-from shitu_cli.infer.programs import onnx_session, paddle_predictor  # noqa: E402
+from shitu_cli.deployment.onnx_model import write_onnx_model  # noqa: E402
+from shitu_cli.features.backends import onnx_session, paddle_predictor  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.model.backbones import BACKBONES  # noqa: E402
+from shitu_cli.model.tracing import write_paddle_model  # noqa: E402
 
 FAMILIES = [
     "PPLCNet_x0_25",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shitu_cli.model.runtime import setup_paddle
+from shitu_cli.runtime.setup import setup_paddle
 
 setup_paddle("cpu", threads=1)
 

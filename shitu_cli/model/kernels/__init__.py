@@ -76,7 +76,7 @@ def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> pad
     """act(bn(x)) in training mode; updates the running statistics of `bn` as it would itself."""
     if act not in ACTIVATIONS or bn.weight is None or bn.bias is None:
         raise ValueError(f"no compiled batch norm with activation {act}")
-    if getattr(bn, "synced", False):  # its statistics go over several processes (train/sync_norm.py)
+    if getattr(bn, "synced", False):  # its statistics go over several processes (training/sync_norm.py)
         normal = bn(x)
         return normal if act is None else getattr(paddle.nn.functional, act)(normal)
     return _BatchNormAct.apply(x, bn.weight, bn.bias, bn, ACTIVATIONS[act])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from shitu_cli.compiled import compiled as cached_njit
+from shitu_cli.runtime.compilation import compiled as cached_njit
 
 U = np.uintp  # an index known not to be negative: only with those do loops with offsets become vector instructions
 ACT_NONE, ACT_RELU, ACT_HARDSWISH = 0, 1, 2

@@ -1,0 +1,138 @@
+"""The proof of an export: its files run in a fresh process on real pictures, beside what the trained network gives."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.errors import ShituError
+from shitu_cli.features.backends import BF16, FP32, Run, Way, ways_in
+
+# Smallest cosine, and largest difference relative to the largest absolute feature value. What bfloat16 may cost is a
+# matter of recall; its limits only tell a wrong result from a coarse one.
+LIMITS = {FP32: (0.9999, 1e-3), BF16: (0.98, 0.1)}
+SECONDS_PER_TIMING = 0.5
+ROUNDS = 3  # of timings, each over all ways, so that other work on the machine touches all alike
+
+
+def prove(
+    folder: Path, images: np.ndarray, features: np.ndarray, labels: np.ndarray, *, max_recall_drop: float
+) -> list[dict[str, Any]]:
+    """Run the model files of `folder` in all ways of this machine on `images` float32 [N, 3, H, W] in a new process.
+
+    `features` [N, D] is what the trained network gives. Returns one row per way: difference, cosine, recall@1 within
+    the pictures of both (None when no two are of one class), latency in ms, and the reason when it is refused.
+    Raises ShituError when a file cannot be run, or differs too much in float32.
+    """
+    inputs = folder / ".proof.npz"
+    np.savez(inputs, images=images, features=features, labels=labels)
+    try:
+        command = [sys.executable, "-m", "shitu_cli.deployment.prove", str(folder), str(inputs)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    finally:
+        inputs.unlink(missing_ok=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise ShituError("the exported model does not run", details=lines[-6:])
+    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    for row in rows:
+        row["refused"] = _refusal(row, max_recall_drop)
+    wrong = [f"{Way.of(r)} {r['file']}: {r['refused']}" for r in rows if r["precision"] == FP32 and r["refused"]]
+    if wrong:
+        raise ShituError("the exported model differs from the trained network; nothing was kept", details=wrong)
+    return rows
+
+
+def _refusal(row: Mapping[str, Any], max_recall_drop: float) -> str | None:
+    """Why this way must not be used."""
+    cosine, difference = LIMITS[row["precision"]]
+    if not (row["min_cosine"] >= cosine and row["difference"] <= difference):  # so that NaN is refused
+        return f"smallest cosine {row['min_cosine']:.6f}, difference {row['difference']:.2g}"
+    if row["precision"] == FP32:
+        return None
+    if row["recall@1"] is None:
+        return "no two pictures are of one class, so that what it costs in recall cannot be measured"
+    if row["recall@1_trained"] - row["recall@1"] > max_recall_drop:
+        return (
+            f"recall@1 among {row['pictures']} pictures falls from {row['recall@1_trained']:.4f} to "
+            f"{row['recall@1']:.4f}, more than {max_recall_drop:g}"
+        )
+    return None
+
+
+def _main(folder: Path, inputs: Path) -> None:
+    with np.load(inputs) as data:
+        images, features, labels = data["images"], data["features"], data["labels"]
+    ways = ways_in(folder)
+    timings = _latencies(ways, folder, images)
+    rows = []
+    for way, latency in zip(ways, timings, strict=True):
+        run = way.open(folder)
+        got = np.concatenate([run(images[start : start + 32]) for start in range(0, len(images), 32)])
+        told = {"file": way.file, "program": way.program, "precision": way.precision}
+        rows.append({**told, **_compare(got, features, labels), "latency_ms": latency})
+    print(json.dumps(rows))  # noqa: T201
+
+
+def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[str, float | int | None]:
+    from shitu_cli.evaluation.evaluate import normalized
+
+    a, b = normalized(got), normalized(features)
+    scale = float(np.abs(features).max()) or 1.0
+    return {
+        "pictures": len(got),
+        "difference": float(np.abs(got - features).max()) / scale,
+        "min_cosine": float(np.einsum("nd,nd->n", a, b).min()),
+        "recall@1": _recall(a, labels),
+        "recall@1_trained": _recall(b, labels),
+    }
+
+
+def _recall(features: np.ndarray, labels: np.ndarray) -> float | None:
+    """Each picture that has others of its class, among all others; None where there is none."""
+    similarity = features @ features.T
+    np.fill_diagonal(similarity, -np.inf)
+    asked = (labels[:, None] == labels).sum(axis=1) > 1
+    return float((labels[similarity.argmax(axis=1)] == labels)[asked].mean()) if asked.any() else None
+
+
+def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> list[dict[str, list[float]]]:
+    """Per way, [median, 95th percentile] per picture for batch 1 and 32 with one and with all threads."""
+    from shitu_cli.runtime.setup import available_cores
+
+    found: list[dict[str, list[float]]] = [{} for _ in ways]
+    for threads in sorted({1, available_cores()}):
+        runs = [way.open(folder, threads=threads) for way in ways]
+        for batch in (1, 32):
+            pictures = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
+            times: list[list[float]] = [[] for _ in ways]
+            for _ in range(ROUNDS):
+                for run, taken in zip(runs, times, strict=True):
+                    taken += _timed(run, pictures)
+            for row, taken in zip(found, times, strict=True):
+                ms = np.percentile(taken, (50, 95)) * 1000 / batch
+                row[f"batch {batch}, threads {threads}"] = [round(float(value), 3) for value in ms]
+    return found
+
+
+def _timed(run: Run, pictures: np.ndarray) -> list[float]:
+    """Seconds of each call within a round, the first left out."""
+    run(pictures)
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < 2 or time.perf_counter() - start < SECONDS_PER_TIMING / ROUNDS:
+        began = time.perf_counter()
+        run(pictures)
+        times.append(time.perf_counter() - began)
+    return times
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), Path(sys.argv[2]))

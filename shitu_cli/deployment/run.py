@@ -1,0 +1,295 @@
+"""From a checkpoint to a directory that deploys: written, described, proven, and only then put in its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from shitu_cli import __version__
+from shitu_cli.config.dump import arch_block
+from shitu_cli.config.load import resolve_path
+from shitu_cli.config.schema import Config, DatasetConfig
+from shitu_cli.data.batch import to_input
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.lists import read_list
+from shitu_cli.deployment.deploy_config import PADDLEX_NAME, deploy_config
+from shitu_cli.deployment.onnx_model import write_onnx_model
+from shitu_cli.deployment.prove import prove
+from shitu_cli.errors import ConfigError, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.features.backends import BF16, FP32, PADDLE, Way
+from shitu_cli.features.engine import eval_normalization
+from shitu_cli.features.manifest import MANIFEST, Manifest
+from shitu_cli.features.selection import fastest
+from shitu_cli.files import atomic_dir, atomic_write_json, atomic_write_text, sha256_of
+from shitu_cli.model.tracing import load_trained, trained_arch, write_paddle_model
+
+FORMATS = ("pdmodel", "pir", "onnx")
+AUTO = "auto"
+OURS = frozenset(
+    [
+        *("inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info"),
+        *("inference.json", "inference.onnx", "inference.yml", MANIFEST),
+    ]
+)
+PROOF_PICTURES = 128
+RECALL_PICTURES = 512  # where a recall decides: one more or less right is 0.002
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """`size` (height, width) fixes the input; `feature` is features or backbone; `optional` formats may fail.
+
+    `precision` is what the model will be run in: fp32, bf16, or auto for bf16 where it is faster and its recall@1 is
+    at most `max_recall_drop` below the trained network's.
+    """
+
+    formats: tuple[str, ...] = ("pdmodel", "onnx")
+    optional: tuple[str, ...] = ()
+    normalize: bool = False
+    size: tuple[int, int] | None = None
+    feature: str = "features"
+    paddlex_name: str = PADDLEX_NAME
+    precision: str = FP32
+    max_recall_drop: float = 0.005
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`rows` are the proof's, `remarks` what a user should know; the model will be run `way`, for `reason`."""
+
+    out: Path
+    files: dict[str, int]
+    rows: list[dict[str, Any]]
+    remarks: list[str]
+    manifest: Manifest
+    way: Way
+    reason: str
+
+
+def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options: ExportOptions) -> Exported:
+    """Write, prove, and put `out` in place; whatever fails leaves `out` as it was.
+
+    Raises UsageError without weights or when `out` holds files of others, ShituError when the proof fails.
+    """
+    unknown = [name for name in options.formats if name not in FORMATS]
+    if unknown:
+        raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
+    _refuse_foreign(out)
+    options = _with_bf16(options)
+    dataset = _dataset(config, base_dir)
+    model = load_trained(checkpoint, config)
+    count = PROOF_PICTURES if options.precision == FP32 else RECALL_PICTURES
+    images, labels = _pictures(dataset, base_dir, options.size, count)
+    expected = _trained_features(model, images, options)
+    before = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    with atomic_dir(out) as folder:
+        remarks = _write(model, folder, options)
+        text, remark = deploy_config(
+            dataset.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
+        )
+        if text is not None:
+            atomic_write_text(folder / "inference.yml", text)
+        rows = prove(folder, images, expected, labels, max_recall_drop=options.max_recall_drop)
+        way, reason = _choose(rows, options.precision)
+        manifest = _manifest(model, config, checkpoint, dataset, options, images, folder, rows, way.precision)
+        atomic_write_json(folder / MANIFEST, manifest.to_json())
+        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    gone = sorted(before - files.keys())
+    if gone:
+        remarks.append(f"what was in {out} before was replaced; no longer there: {', '.join(gone)}")
+    return Exported(out, files, rows, [*remarks, remark], manifest, way, reason)
+
+
+def _with_bf16(options: ExportOptions) -> ExportOptions:
+    """With the format that Paddle Inference computes in bfloat16, so that every machine with such a CPU can.
+
+    Raises EnvironmentProblem when bf16 is asked for on a CPU that has none: it could not be proven.
+    """
+    if options.precision not in (FP32, BF16, AUTO):
+        raise UsageError(f"--precision {options.precision}: expected {FP32}, {BF16} or {AUTO}")
+    if options.precision == FP32:
+        return options
+    missing = Way("inference.json", PADDLE, BF16).missing()
+    if missing is None:
+        return dataclasses.replace(options, formats=tuple(dict.fromkeys([*options.formats, "pir"])))
+    if options.precision == AUTO:
+        return options
+    raise EnvironmentProblem(
+        f"--precision {BF16}: {missing}", hint="leave it out, or export on the machine that will run it"
+    )
+
+
+def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str]:
+    """The way the model will be run, and why; ShituError when bf16 is asked for and refused."""
+    plain = [row for row in rows if row["precision"] == FP32]
+    coarse = [row for row in rows if row["precision"] == BF16]
+    right = [row for row in coarse if not row["refused"]]
+    if precision == BF16 and not right:
+        raise ShituError(
+            f"--precision {BF16} is refused; nothing was kept",
+            details=[f"{Way.of(row)}: {row['refused']}" for row in coarse],
+            hint="leave it out, or allow a greater loss with --max-recall-drop",
+        )
+    if precision == FP32:
+        return fastest(plain)
+    if precision == BF16:
+        return fastest(right)
+    way, reason = fastest([*plain, *right])
+    if not coarse:
+        reason += f"; {BF16} is not to be had: {Way('inference.json', PADDLE, BF16).missing()}"
+    elif not right:
+        reason += f"; {BF16} is refused: {coarse[0]['refused']}"
+    return way, reason
+
+
+def _dataset(config: Config, base_dir: Path) -> DatasetConfig:
+    """The preprocessing of evaluation, over the first list that is there: query, gallery, or training list.
+
+    One with two pictures of a class goes before: recall among its pictures means something.
+    """
+    loaders = config.DataLoader
+    splits = [split for split in (loaders.query, loaders.gallery, loaders.train) if split is not None]
+    if not splits:
+        raise ConfigError(
+            "the config has no DataLoader, so the preprocessing is not known", hint="shitu prepare ./data"
+        )
+    listed = [s for s in splits if resolve_path(base_dir, s.dataset.cls_label_path).is_file()]
+    paired = (s for s in listed if _has_pairs(read_list(resolve_path(base_dir, s.dataset.cls_label_path)).labels))
+    lists = next(paired, (listed or splits)[0]).dataset
+    return dataclasses.replace(
+        splits[0].dataset, image_root=lists.image_root, cls_label_path=lists.cls_label_path, delimiter=lists.delimiter
+    )
+
+
+def _has_pairs(labels: np.ndarray) -> bool:
+    labelled = labels[labels >= 0]
+    return len(np.unique(labelled)) < len(labelled)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """A directory of somebody else's files is never replaced."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file", hint="name a directory: --out inference/")
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in OURS) if out.is_dir() else []
+    if foreign:
+        raise UsageError(
+            f"{out} holds other files ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''})",
+            hint="export into a directory of its own: --out inference/",
+        )
+
+
+def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list[str]:
+    """Write the formats; what an optional one failed with."""
+    prefix = folder / "inference"
+
+    def write(form: str) -> None:
+        write_paddle_model(
+            model, prefix, feature=options.feature, normalize=options.normalize, form=form, size=options.size
+        )
+
+    if "pir" in options.formats:
+        write("pir")
+    if {"pdmodel", "onnx"} & set(options.formats):
+        # Both forms share one parameter file: the same names in the same order, so the same bytes.
+        write("pdmodel")
+    remarks = []
+    if "onnx" in options.formats:
+        try:
+            write_onnx_model(prefix.with_suffix(".pdmodel"), prefix.with_suffix(".onnx"))
+        except ShituError as error:
+            if "onnx" not in options.optional:
+                raise
+            prefix.with_suffix(".onnx").unlink(missing_ok=True)
+            remarks.append(f"no inference.onnx: {error.message}")
+    if "pdmodel" not in options.formats:
+        prefix.with_suffix(".pdmodel").unlink(missing_ok=True)
+        (folder / "inference.pdiparams.info").unlink(missing_ok=True)
+        if "pir" not in options.formats:
+            prefix.with_suffix(".pdiparams").unlink(missing_ok=True)
+    return remarks
+
+
+def _pictures(
+    dataset_config: DatasetConfig, base_dir: Path, size: tuple[int, int] | None, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Real pictures of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
+    dataset = RecDataset(dataset_config, base_dir)
+    rng = np.random.default_rng(0)
+    classes, sizes = np.unique(dataset.labels[dataset.labels >= 0], return_counts=True)
+    shuffled = rng.permutation(len(classes))
+    order = classes[shuffled[np.argsort(sizes[shuffled] < 2, kind="stable")]]  # single pictures last: none to find
+    chosen: list[int] = []
+    per_class = max(4, -(-count // max(1, len(order))))
+    for label in order:
+        chosen += np.flatnonzero(dataset.labels == label)[:per_class].tolist()
+        if len(chosen) >= count:
+            break
+    loaded = [dataset.load(n, rng) for n in chosen[:count]]
+    first = [item for item in loaded if item.shape == loaded[0].shape]
+    labels = dataset.labels[[n for n, item in zip(chosen, loaded, strict=False) if item.shape == loaded[0].shape]]
+    images = to_input(np.stack(first), dataset.normalization)
+    if size is not None and images.shape[2:] != size:
+        raise UsageError(
+            f"--size {size[0]}x{size[1]}: the evaluation pictures are {images.shape[2]}x{images.shape[3]}",
+            hint="the input must have the size that the config's transform_ops give",
+        )
+    return images, np.asarray(labels)
+
+
+def _trained_features(model: paddle.nn.Layer, images: np.ndarray, options: ExportOptions) -> np.ndarray:
+    """What the network itself gives, layer by layer."""
+    parts = []
+    with paddle.no_grad():
+        for start in range(0, len(images), 16):
+            parts.append(model(paddle.to_tensor(images[start : start + 16]))[options.feature].numpy())
+    features = np.concatenate(parts)
+    if options.normalize:
+        features = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features, np.float32)
+
+
+def _manifest(
+    model: paddle.nn.Layer,
+    config: Config,
+    checkpoint: Path,
+    dataset: DatasetConfig,
+    options: ExportOptions,
+    images: np.ndarray,
+    folder: Path,
+    rows: list[dict[str, Any]],
+    precision: str,
+) -> Manifest:
+    weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
+    size = model.backbone.feature_size if options.feature == "backbone" else model.feature_size
+    return Manifest(
+        feature_size=int(size),
+        normalized_inside=options.normalize,
+        image_shape=(3, int(images.shape[2]), int(images.shape[3])),
+        transform_ops=tuple(dataset.transform_ops),
+        normalization=eval_normalization(config),
+        feature=options.feature,
+        model=arch_block(trained_arch(checkpoint, config)),
+        source={"checkpoint": str(checkpoint), "sha256": sha256_of(weights), **_training(checkpoint)},
+        files={path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name in OURS},
+        proof={"rows": rows, "max_recall_drop": options.max_recall_drop},
+        precision=precision,
+        shitu=__version__,
+        paddle=str(paddle.__version__),
+    )
+
+
+def _training(checkpoint: Path) -> dict[str, Any]:
+    """Epoch and metrics of the checkpoint, where it was written by `shitu train`."""
+    states = checkpoint.with_name(checkpoint.name.removesuffix(".pdparams") + ".pdstates")
+    try:
+        header = json.loads(states.read_text(encoding="utf-8"))
+        return {"epoch": header["state"]["epoch"], "metrics": header.get("metrics", {})}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

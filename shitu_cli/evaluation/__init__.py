@@ -1,0 +1,1 @@
+"""Exact retrieval metrics over query and gallery features."""

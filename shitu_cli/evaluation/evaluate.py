@@ -1,0 +1,270 @@
+"""Evaluation of a model over the query and gallery lists of a config."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.config.load import resolve_path
+from shitu_cli.config.schema import Config, DatasetConfig
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.lists import class_names
+from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
+from shitu_cli.evaluation.rerank import expand_queries, reranked
+from shitu_cli.features.cache import FeatureCache
+from shitu_cli.features.engine import Engine
+from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_list, normalized
+from shitu_cli.reporting import Reporter
+
+ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
+SUGGESTED = 1e-3  # of them, the one whose threshold is suggested when nobody asks for another
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """`metrics` are means over answerable queries; `ranking` has the figures of each query.
+
+    `plain`: similarities are the cosines that search gives; `accept_rates` are the false-accept rates to report.
+    """
+
+    metrics: dict[str, float]
+    queries: int
+    gallery: int
+    unanswerable: int
+    skipped: list[str]
+    ranking: Ranking
+    query: ListFeatures
+    gallery_features: ListFeatures
+    names: dict[int, str]
+    sets: tuple[FeatureSet, FeatureSet]
+    plain: bool
+    accept_rates: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as plain values, in a fixed order."""
+        chosen = self.ranking.answerable
+        per_class = self.per_class()
+        intervals = {}
+        for name, values in (("recall@1", self.ranking.hits[:, 0]), ("mAP", self.ranking.ap)):
+            low, high = bootstrap_interval(values[chosen].astype(np.float64))
+            intervals[name] = [round(low, 6), round(high, 6)]
+        return {
+            "metrics": self.metrics,
+            "queries": self.queries,
+            "gallery": self.gallery,
+            "unanswerable": self.unanswerable,
+            "skipped": self.skipped,
+            "intervals_95": intervals,
+            "macro": {name: float(np.mean([row[name] for row in per_class])) for name in ("recall@1", "mAP")},
+            "accept_rates": self.ranking.accept_rates(self.accept_rates) if self.plain else [],
+            "per_class": per_class,
+            "confusions": self.confusions(),
+        }
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether pictures of different classes have nearly the same features: half of such pairs above 0.99."""
+        above = self.ranking.others[1990:].sum()
+        return bool(self.ranking.others.sum() and above > self.ranking.others.sum() / 2)
+
+    def neighbours(self, number: int, count: int) -> list[tuple[int, float]]:
+        """The first `count` gallery images of query `number` with their similarity, excluded ones left out."""
+        return nearest(self.sets[0], self.sets[1], number, count)
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Queries, recall@1 and mAP of every class with answerable queries, by label."""
+        chosen = self.ranking.answerable
+        labels = self.query.dataset.labels[chosen]
+        order = np.argsort(labels, kind="stable")
+        found, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        hits = self.ranking.hits[chosen, 0][order].astype(np.float64)
+        ap = self.ranking.ap[chosen][order]
+        return [
+            {
+                "label": int(label),
+                "name": self.names.get(int(label), str(label)),
+                "queries": int(n),
+                "recall@1": float(hits[at : at + n].mean()),
+                "mAP": float(ap[at : at + n].mean()),
+            }
+            for label, at, n in zip(found, starts, counts, strict=True)
+        ]
+
+    def confusions(self, count: int = 20) -> list[dict[str, Any]]:
+        """The class pairs whose queries most often find the other class first."""
+        wrong = (~self.ranking.hits[:, 0]) & self.ranking.answerable & (self.ranking.top1 >= 0)
+        true = self.query.dataset.labels[wrong]
+        taken = self.gallery_features.dataset.labels[self.ranking.top1[wrong]]
+        pairs = Counter(zip(true.tolist(), taken.tolist(), strict=True))
+        ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:count]
+        return [
+            {"label": t, "name": self.names.get(t, str(t)), "found": f, "found_name": self.names.get(f, str(f)), "n": n}
+            for (t, f), n in ordered
+        ]
+
+
+def evaluate_model(
+    engine: Engine,
+    config: Config,
+    base_dir: Path,
+    reporter: Reporter,
+    *,
+    cache: FeatureCache | None = None,
+    processes: Processes = Alone(),
+    flip: bool = False,
+    expansion: int = 0,
+    accept_rates: Sequence[float] = (),
+) -> EvalResult | None:
+    """Features of both lists and the metrics of ranking one for the other; None on processes other than the first.
+
+    `accept_rates` are false-accept rates to report beside the usual ones.
+    Raises ConfigError when the config has no lists to evaluate, DataError when no query can be answered.
+    """
+    query_split, gallery_split = config.DataLoader.query, config.DataLoader.gallery
+    if query_split is None or gallery_split is None:
+        raise ConfigError(
+            "the config has no DataLoader.Eval.Query and Gallery to evaluate",
+            hint="shitu prepare ./data --split open makes them",
+        )
+    for split in (query_split, gallery_split):
+        path = resolve_path(base_dir, split.dataset.cls_label_path)
+        if not path.is_file():
+            raise DataError(
+                f"nothing to evaluate on: no list at {path}",
+                hint="keep classes or pictures for evaluation: shitu prepare ./data --split open (or closed)",
+            )
+    normalize = config.Global.feature_normalize
+    extract = functools.partial(extract_list, cache=cache, processes=processes, normalize=normalize, flip=flip)
+    query = extract(engine, query_split, base_dir, reporter, "query")
+    same = _same_pictures(query_split.dataset, gallery_split.dataset, base_dir)
+    gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
+    if query is None or gallery is None:
+        return None
+    rates = tuple(sorted({*ACCEPT_RATES, *accept_rates}, reverse=True))
+    return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion, accept_rates=rates)
+
+
+def _same_pictures(query: DatasetConfig, gallery: DatasetConfig, base_dir: Path) -> bool:
+    """Whether both lists are one: by name, or byte for byte under two names."""
+    alike = dataclasses.replace(query, cls_label_path=gallery.cls_label_path) == gallery
+    if not alike or query == gallery:
+        return alike
+    texts = [resolve_path(base_dir, part.cls_label_path) for part in (query, gallery)]
+    return all(path.is_file() for path in texts) and texts[0].read_bytes() == texts[1].read_bytes()
+
+
+def evaluate_lists(
+    query: ListFeatures,
+    gallery: ListFeatures,
+    config: Config,
+    base_dir: Path,
+    reporter: Reporter,
+    *,
+    expansion: int = 0,
+    accept_rates: tuple[float, ...] = ACCEPT_RATES,
+) -> EvalResult:
+    """Metrics from features that are there already; `expansion` moves queries towards so many of their neighbours.
+
+    Raises ConfigError when neighbours are asked for and features are not of unit length.
+    """
+    unit = config.Global.feature_normalize or config.Global.feature_binarize is not None
+    if not unit and (expansion or config.Global.re_ranking):
+        raise ConfigError(
+            "re-ranking and query expansion need features of unit length, Global.feature_normalize is false",
+            hint="shitu evaluate -o Global.feature_normalize=True",
+        )
+    identities = _identities(query.dataset, gallery.dataset)
+    query_rows, gallery_rows = _readable(query), _readable(gallery)
+    sets = []
+    for part, rows, identity in zip((query, gallery), (query_rows, gallery_rows), identities, strict=True):
+        ids = None if part.dataset.ids is None else part.dataset.ids[rows]
+        vectors = _binarized(part.features if len(rows) == len(part.features) else part.features[rows], config)
+        sets.append(FeatureSet(vectors, part.dataset.labels[rows], ids, identity[rows]))
+    if expansion:
+        moved = expand_queries(sets[0].features, sets[1].features, count=expansion)
+        sets[0] = dataclasses.replace(sets[0], features=moved)
+    block = None
+    if config.Global.re_ranking:
+        with reporter.progress("re-ranking", len(sets[0]) + len(sets[1])) as bar:
+            block = reranked(sets[0].features, sets[1].features, on_block=bar.advance)
+    topk = _topk(config)
+    with reporter.progress("ranking", len(sets[0]), "queries") as bar:
+        ranking = rank(sets[0], sets[1], topk=topk, on_block=bar.advance, block=block)
+    same = query is gallery
+    query = _only(query, query_rows)
+    gallery = query if same else _only(gallery, gallery_rows)
+    unanswerable = int((~ranking.answerable).sum())
+    if unanswerable == len(sets[0]):
+        raise DataError(
+            f"none of the {len(sets[0]):,} queries has a picture of its label in the gallery",
+            hint=f"do {query.dataset.list_path} and {gallery.dataset.list_path} use the same labels?",
+        )
+    skipped = sorted({*query.skipped.values(), *gallery.skipped.values()})
+    return EvalResult(
+        metrics=ranking.metrics(),
+        queries=len(sets[0]),
+        gallery=len(sets[1]),
+        unanswerable=unanswerable,
+        skipped=skipped,
+        ranking=ranking,
+        query=query,
+        gallery_features=gallery,
+        names=class_names(query.dataset.list_path),
+        sets=(sets[0], sets[1]),
+        plain=block is None
+        and not expansion
+        and config.Global.feature_normalize
+        and not config.Global.feature_binarize,
+        accept_rates=accept_rates,
+    )
+
+
+def _readable(part: ListFeatures) -> np.ndarray:
+    return np.setdiff1d(np.arange(len(part.dataset)), np.fromiter(part.skipped, np.int64, len(part.skipped)))
+
+
+def _only(part: ListFeatures, rows: np.ndarray) -> ListFeatures:
+    """The part without its skipped pictures, so that rankings and lists have the same positions."""
+    if not part.skipped:
+        return part
+    dataset = part.dataset
+    dataset.images = dataset.images.take(rows)
+    dataset.labels, dataset.ids = dataset.images.labels, dataset.images.ids
+    return ListFeatures(dataset, part.features[rows], part.skipped)
+
+
+def _binarized(features: np.ndarray, config: Config) -> np.ndarray:
+    """Binary features as the config says, at unit length, so that their products are cosines; else as they are."""
+    if config.Global.feature_binarize == "sign":
+        return normalized(np.where(features >= 0, np.float32(1), np.float32(-1)))
+    if config.Global.feature_binarize == "round":
+        return normalized(np.round(features) * 2 - 1)
+    return features
+
+
+def _topk(config: Config) -> tuple[int, ...]:
+    wanted = {1, 5, 10}
+    for metric in config.Metric:
+        topk = metric.args.get("topk", ())
+        wanted.update(int(k) for k in ([topk] if isinstance(topk, int) else topk))
+    return tuple(sorted(wanted))
+
+
+def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Equal numbers for the same file: another box of a photograph is no find either, it shows the same moment."""
+    known: dict[str, int] = {}
+    columns = []
+    for dataset in (query, gallery):
+        root = str(dataset.image_root.resolve())
+        keys = (os.path.join(root, dataset.images.path(i)) for i in range(len(dataset)))
+        columns.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, len(dataset)))
+    return columns[0], columns[1]

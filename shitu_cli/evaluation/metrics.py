@@ -1,0 +1,323 @@
+"""Exact retrieval metrics per query, then averaged, without sorting the gallery.
+
+All metrics follow from the ranks of a query's relevant gallery images, and a rank is a count: how many valid gallery
+images come before. Order: higher similarity first, equal similarities by position in the gallery list. Excluded
+images (the query itself, same label and same id) are removed from the ranking, not merely ranked low.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.errors import DataError
+
+BLOCK_VALUES = 64_000_000  # similarities held at once: 256 MB; few rows at a time would multiply slowly
+BINS = 2001  # of the similarity histograms, 0.001 wide over [-1, 1]
+_COLUMNS = ("first_rank", "ap", "ap_at_r", "r_precision", "inp", "relevant")
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of one list.
+
+    `features` float32 [N, D], of unit length where the similarity shall be the cosine; `labels` int64 [N], negative:
+    of no class; `ids` int64 [N] or None (camera, sequence); `identity` int64 [N] or None: equal numbers in query and
+    gallery are the same picture.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray | None = None
+    identity: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What the metrics are made of, per query: float64 [Q] each, NaN for queries without a relevant gallery image.
+
+    `hits` bool [Q, len(topk)]: a relevant image among the first k; `found` float64 of the same shape: how many;
+    `top1` int64 [Q]: the nearest valid gallery image (-1: none) and `top1_score` its similarity; `matches` and
+    `others` int64 [BINS]: histograms of the similarities of relevant and other pairs.
+    """
+
+    topk: tuple[int, ...]
+    first_rank: np.ndarray
+    ap: np.ndarray
+    ap_at_r: np.ndarray
+    r_precision: np.ndarray
+    inp: np.ndarray
+    relevant: np.ndarray
+    hits: np.ndarray
+    found: np.ndarray
+    top1: np.ndarray
+    top1_score: np.ndarray
+    matches: np.ndarray
+    others: np.ndarray
+
+    @property
+    def answerable(self) -> np.ndarray:
+        """bool [Q]: the gallery holds a relevant image."""
+        return np.asarray(self.relevant > 0)
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the answerable queries."""
+        chosen = self.answerable
+        values = {f"recall@{k}": self.hits[chosen, n] for n, k in enumerate(self.topk)}
+        values |= {f"precision@{k}": self.found[chosen, n] / k for n, k in enumerate(self.topk)}
+        values["mAP"], values["mAP@R"] = self.ap[chosen], self.ap_at_r[chosen]
+        values["R-precision"], values["mINP"] = self.r_precision[chosen], self.inp[chosen]
+        values["MRR"] = 1 / self.first_rank[chosen]
+        return {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
+
+    def accept_rates(self, rates: Sequence[float]) -> list[dict[str, float]]:
+        """For each false-accept rate: the lowest threshold (in steps of 0.001) that keeps it, and the true-accept rate.
+
+        Rates are shares of pairs: a pair of other labels at or above the threshold is a false accept.
+        """
+        # Index t counts what lies in bins t and above; one more bin means that nothing is accepted.
+        false = np.append(self.others[::-1].cumsum()[::-1], 0) / max(1, self.others.sum())
+        true = np.append(self.matches[::-1].cumsum()[::-1], 0) / max(1, self.matches.sum())
+        found = []
+        for rate in rates:
+            at = int(np.argmax(false <= rate))
+            found.append({"far": rate, "tar": float(true[at]), "threshold": round(at * 0.001 - 1, 3)})
+        return found
+
+
+def rank(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    *,
+    topk: Sequence[int] = (1, 5, 10),
+    threads: int | None = None,
+    on_block: Callable[[int], None] = lambda queries: None,
+    block: Callable[[int, int], np.ndarray] | None = None,
+) -> Ranking:
+    """Rank the gallery for every query by inner product, in blocks of queries; `on_block` hears how many are done.
+
+    `block` (start, stop) gives other similarities float32 [stop - start, G] of these queries (re-ranking).
+    Raises DataError for features that are not finite or of different length.
+    """
+    _check(query, gallery)
+    count, size = len(query), len(gallery)
+    values = np.full((count, len(_COLUMNS) + len(topk)), np.nan)
+    top1, top1_score = np.full(count, -1, np.int64), np.full(count, np.nan, np.float32)
+    tables = _tables(query, gallery)
+    matches, others = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    rows = max(16, min(512, BLOCK_VALUES // max(1, size)))
+    workers = threads or os.cpu_count() or 1
+    kernel, ks = _kernel(), np.asarray(topk, np.int64)
+
+    def work(sims: np.ndarray, part: slice) -> tuple[np.ndarray, np.ndarray]:
+        bounds = [(order, low[part], high[part]) for order, low, high in tables]
+        return kernel(sims, *bounds[0], *bounds[1], *bounds[2], ks, values[part], top1[part], top1_score[part])
+
+    products = np.empty((min(rows, count) if block is None else 0, size), np.float32)
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, count, rows):
+            stop = min(start + rows, count)
+            if block is None:
+                sims = np.matmul(query.features[start:stop], gallery.features.T, out=products[: stop - start])
+            else:
+                sims = block(start, stop)
+            for pair in pool.map(lambda p: work(sims[p[0]], p[1]), _parts(start, stop, workers)):  # noqa: B023
+                matches += pair[0]
+                others += pair[1]
+            on_block(stop - start)
+    columns = {name: values[:, n] for n, name in enumerate(_COLUMNS)}
+    columns["relevant"] = np.nan_to_num(columns["relevant"])
+    found = np.nan_to_num(values[:, len(_COLUMNS) :])
+    return Ranking(tuple(topk), **columns, hits=found > 0, found=found, top1=top1, top1_score=top1_score,
+                   matches=matches, others=others)  # fmt: skip
+
+
+def _parts(start: int, stop: int, workers: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of a block shared out: as rows of the block, and as queries."""
+    step = -(-(stop - start) // workers)
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        yield slice(first - start, last - start), slice(first, last)
+
+
+def _check(query: FeatureSet, gallery: FeatureSet) -> None:
+    if query.features.shape[1] != gallery.features.shape[1]:
+        raise DataError(
+            f"query features have {query.features.shape[1]} values, gallery features {gallery.features.shape[1]}",
+            hint="make both with the same model",
+        )
+    for name, part in (("query", query), ("gallery", gallery)):
+        for start in range(0, len(part), 65536):
+            bad = ~np.isfinite(part.features[start : start + 65536]).all(axis=1)
+            if bad.any():
+                raise DataError(
+                    f"the {name} features of picture {start + int(np.argmax(bad)) + 1} are not finite",
+                    hint="the weights hold NaN or infinity: train again with a lower learning rate",
+                )
+
+
+def _tables(query: FeatureSet, gallery: FeatureSet) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Relevant images, the query's own picture, and images of same label and id, each as (order, low, high).
+
+    `order[low[q]:high[q]]` are positions in the gallery, ascending.
+    """
+    known = query.labels >= 0
+    relevant = _lookup(query.labels, gallery.labels, known)
+    nothing = (np.zeros(0, np.int64), np.zeros(len(query), np.int64), np.zeros(len(query), np.int64))
+    own = same = nothing
+    if query.identity is not None and gallery.identity is not None:
+        own = _lookup(query.identity, gallery.identity, np.ones(len(query), bool))
+    if query.ids is not None and gallery.ids is not None:
+        pairs = np.concatenate([np.stack([query.labels, query.ids], 1), np.stack([gallery.labels, gallery.ids], 1)])
+        joint = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        same = _lookup(joint[: len(query)], joint[len(query) :], known & (query.ids >= 0))
+    return [relevant, own, same]
+
+
+def _lookup(keys: np.ndarray, of_gallery: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    order = np.argsort(of_gallery, kind="stable").astype(np.int64)
+    ordered = of_gallery[order]
+    low, high = np.searchsorted(ordered, keys, "left"), np.searchsorted(ordered, keys, "right")
+    return order, low, np.where(wanted, high, low)
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> Callable[..., Any]:
+    from shitu_cli.runtime.compilation import compiled
+
+    @compiled(nogil=True)
+    def rank_rows(
+        sims: Any,
+        order: Any,
+        low: Any,
+        high: Any,
+        own: Any,
+        own_low: Any,
+        own_high: Any,
+        same: Any,
+        same_low: Any,
+        same_high: Any,
+        ks: Any,
+        values: Any,
+        top1: Any,
+        top1_score: Any,
+    ) -> Any:
+        matches, others = np.zeros(2001, np.int64), np.zeros(2001, np.int64)
+        counts, shared = np.zeros(2001, np.int64), np.zeros(2001, np.bool_)
+        step, middle_bin, nothing = np.float32(1000), np.float32(1000.001), np.float32(-np.inf)
+        for r in range(sims.shape[0]):
+            row = sims[r]
+            for at in range(own_low[r], own_high[r]):
+                row[own[at]] = nothing
+            for at in range(same_low[r], same_high[r]):
+                row[same[at]] = nothing
+            positions = order[low[r] : high[r]]
+            positions = positions[row[positions] != nothing]
+            count = len(positions)
+            scores = row[positions]
+            # Positions ascend, and a stable sort keeps that order among equal scores.
+            ranking = np.argsort(-scores, kind="mergesort")
+            scores, positions = scores[ranking], positions[ranking]
+            bins = np.empty(count, np.int64)
+            shared[:] = False
+            for at in range(count):
+                row[positions[at]] = nothing
+                place = scores[at] * step + middle_bin
+                bins[at] = 2000 if place >= np.float32(2000) else (0 if place < np.float32(0) else int(place))
+                matches[bins[at]] += 1
+                shared[bins[at]] = True
+            counts[:] = 0
+            before = np.zeros(count + 1, np.int64)
+            best, best_at = nothing, -1
+            for g in range(row.shape[0]):
+                value = row[g]
+                if value == nothing:
+                    continue
+                if value > best:
+                    best, best_at = value, g
+                # A bin is a monotone function of the similarity, so that whole bins are before or behind an image;
+                # only in a bin that holds a relevant image do similarities have to be compared.
+                place = value * step + middle_bin
+                b = 2000 if place >= np.float32(2000) else (0 if place < np.float32(0) else int(place))
+                counts[b] += 1
+                if shared[b]:
+                    left, right = 0, count
+                    while left < right:  # the first relevant image that this one comes before
+                        middle = (left + right) >> 1
+                        if scores[middle] > value or (scores[middle] == value and positions[middle] < g):
+                            left = middle + 1
+                        else:
+                            right = middle
+                    if left < count and bins[left] == b:
+                        before[left] += 1
+            for b in range(2001):
+                others[b] += counts[b]
+            if count == 0:
+                top1[r], top1_score[r] = best_at, best
+                continue
+            ahead, precision, at_r, in_r, first, last = 0, 0.0, 0.0, 0, 0, 0
+            above, upto, inside = 0, 2001, 0
+            for n in range(len(ks)):
+                values[r, 6 + n] = 0
+            for i in range(count):
+                while upto > bins[i] + 1:  # all of the bins above this image's
+                    upto -= 1
+                    above += counts[upto]
+                    inside = 0
+                inside += before[i]
+                ahead = above + inside
+                rank_of = i + 1 + ahead
+                if i == 0:
+                    first = rank_of
+                last = rank_of
+                precision += (i + 1) / rank_of
+                if rank_of <= count:
+                    at_r += (i + 1) / rank_of
+                    in_r += 1
+                for n in range(len(ks)):
+                    if rank_of <= ks[n]:
+                        values[r, 6 + n] += 1
+            values[r, 0], values[r, 1], values[r, 2] = first, precision / count, at_r / count
+            values[r, 3], values[r, 4], values[r, 5] = in_r / count, count / last, count
+            if first == 1:
+                top1[r], top1_score[r] = positions[0], scores[0]
+            else:
+                top1[r], top1_score[r] = best_at, best
+        return matches, others
+
+    return rank_rows
+
+
+def nearest(query: FeatureSet, gallery: FeatureSet, number: int, count: int) -> list[tuple[int, float]]:
+    """Positions and similarities of the first `count` valid gallery images of one query, in the ranking's order."""
+    similarity = gallery.features @ query.features[number]
+    valid = np.ones(len(gallery), bool)
+    if query.identity is not None and gallery.identity is not None:
+        valid &= gallery.identity != query.identity[number]
+    if query.ids is not None and gallery.ids is not None and query.labels[number] >= 0 and query.ids[number] >= 0:
+        valid &= (gallery.labels != query.labels[number]) | (gallery.ids != query.ids[number])
+    places = np.flatnonzero(valid)
+    if len(places) > count:  # only those at or above the last place are worth sorting
+        bar = np.partition(similarity[places], -count)[-count]
+        places = places[similarity[places] >= bar]
+    order = places[np.argsort(-similarity[places], kind="stable")[:count]]
+    return [(int(place), float(similarity[place])) for place in order]
+
+
+def bootstrap_interval(values: np.ndarray, *, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean of per-query values [Q], by drawing queries with replacement (Efron 1979)."""
+    if not len(values):
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(rounds)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

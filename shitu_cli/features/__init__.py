@@ -1,0 +1,1 @@
+"""Images to feature vectors: engines, the extractor, feature files, and the cache."""

@@ -1,0 +1,222 @@
+"""The programs that run a model file: Paddle Inference, ONNX Runtime, OpenVINO; and the ways there are to run one.
+
+A way is a file, a program and a precision. Which are right and how fast they are is measured when a model is exported
+(deployment/prove.py); which of them a machine has is asked here. Weights stay float32 in the files: bfloat16 is what
+the program computes in.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.errors import DataError, EnvironmentProblem
+from shitu_cli.processes import launch
+from shitu_cli.runtime.setup import available_cores, setup_paddle
+
+Run = Callable[[np.ndarray], np.ndarray]  # float32 [N, 3, H, W] → float32 [N, D]
+
+PADDLE, ONNX_RUNTIME, OPENVINO = "Paddle Inference", "ONNX Runtime", "OpenVINO"
+FP32, BF16 = "fp32", "bf16"
+PRECISIONS = (FP32, BF16)
+MODEL_FILES = ("inference.pdmodel", "inference.json", "inference.onnx")
+# Paddle Inference computes a .pdmodel in bfloat16 wrongly and says nothing: it loses the factor of dropout (features
+# come out 1.25 times too long). So that is not among the ways.
+_BY_SUFFIX = {
+    ".pdmodel": ((PADDLE, FP32), (OPENVINO, FP32), (OPENVINO, BF16)),
+    ".json": ((PADDLE, FP32), (PADDLE, BF16)),
+    ".onnx": ((ONNX_RUNTIME, FP32), (OPENVINO, FP32), (OPENVINO, BF16)),
+}
+_PACKAGES = {PADDLE: "paddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
+_INSTALL = {PADDLE: "paddlepaddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "'shitu-cli[openvino]'"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """`file` is a name inside the model's directory."""
+
+    file: str
+    program: str
+    precision: str = FP32
+
+    def __str__(self) -> str:
+        return self.program if self.precision == FP32 else f"{self.program} in bfloat16"
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Way:
+        """The way that a row of a proof measured; rows of before there were several name the file only."""
+        file = str(row["file"])
+        return cls(file, row.get("program") or first_program(file), row.get("precision", FP32))
+
+    def missing(self) -> str | None:
+        """What this machine lacks for it."""
+        if not is_installed(self.program):
+            return f"{self.program} is not installed (pip install {_INSTALL[self.program]})"
+        if self.precision == BF16 and not cpu_has_bf16():
+            return "this CPU does not compute in bfloat16 (it has neither avx512_bf16 nor amx_bf16)"
+        return None
+
+    def open(self, folder: Path, *, threads: int | None = None, gpu: int | None = None) -> Run:
+        """Load the file; raises DataError when it is damaged, EnvironmentProblem when the machine cannot run it so."""
+        lack = self.missing()
+        if lack is not None:
+            raise EnvironmentProblem(f"{self}: {lack}", hint="--precision fp32" if self.precision == BF16 else None)
+        file, bf16 = folder / self.file, self.precision == BF16
+        if self.program == PADDLE:
+            return paddle_predictor(file, threads=threads, bf16=bf16, gpu=gpu)
+        if self.program == ONNX_RUNTIME:
+            return onnx_session(file, threads=threads)
+        return openvino_model(file, threads=threads, bf16=bf16)
+
+
+def first_program(file: str) -> str:
+    """The program that a file was written for."""
+    return _BY_SUFFIX[Path(file).suffix][0][0]
+
+
+def ways_of(file: Path) -> list[Way]:
+    """The ways to run one file, whether this machine has them or not."""
+    return [Way(file.name, program, precision) for program, precision in _BY_SUFFIX[file.suffix]]
+
+
+def ways_in(folder: Path) -> list[Way]:
+    """The ways to run the model of a directory on this machine.
+
+    OpenVINO reads ONNX where there is one: it computes the same from inference.pdmodel, at the same speed.
+    """
+    there = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+    both = {".pdmodel", ".onnx"} <= {file.suffix for file in there}
+    found = [way for file in there for way in ways_of(file) if way.missing() is None]
+    return [way for way in found if not (both and way.program == OPENVINO and way.file.endswith(".pdmodel"))]
+
+
+def is_installed(program: str) -> bool:
+    return importlib.util.find_spec(_PACKAGES[program]) is not None
+
+
+@lru_cache(maxsize=2)
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU multiplies bfloat16 itself; elsewhere it would be imitated, slower than float32."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+def _own_threads() -> int:
+    """Threads to compute with. Processes of a run share the machine: each is told its number."""
+    return launch.own_threads() or available_cores()
+
+
+def paddle_predictor(
+    model_file: Path, *, threads: int | None = None, bf16: bool = False, gpu: int | None = None
+) -> Run:
+    """Paddle Inference over `inference.pdmodel` or `inference.json` with the parameters beside it.
+
+    Raises DataError when the files are missing or damaged.
+    """
+    assert not (bf16 and model_file.suffix == ".pdmodel"), "wrong features, see above"
+    params = model_file.with_suffix(".pdiparams")
+    for file in (model_file, params):
+        _require(file)
+    threads = threads or _own_threads()
+    setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", threads)
+    from paddle import inference
+
+    settings = inference.Config(str(model_file), str(params))
+    settings.disable_glog_info()
+    if gpu is None:
+        settings.set_cpu_math_library_num_threads(threads)
+        settings.enable_mkldnn()
+    else:
+        settings.enable_use_gpu(256, gpu)
+    if model_file.suffix == ".json":
+        # Without these, memory optimisation looks for a pass that the new format does not have.
+        settings.enable_new_ir(True)
+        settings.enable_new_executor(True)
+        if bf16:
+            settings.enable_mkldnn_bfloat16()
+    try:
+        predictor = inference.create_predictor(settings)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _damaged(model_file, error) from None
+    source = predictor.get_input_handle(predictor.get_input_names()[0])
+    result = predictor.get_output_handle(predictor.get_output_names()[0])
+
+    def run(images: np.ndarray) -> np.ndarray:
+        source.copy_from_cpu(np.ascontiguousarray(images))
+        predictor.run()
+        return np.asarray(result.copy_to_cpu())
+
+    return run
+
+
+def onnx_session(model_file: Path, *, threads: int | None = None) -> Run:
+    """ONNX Runtime over a file; raises DataError when it cannot be loaded."""
+    import onnxruntime
+
+    _require(model_file)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or _own_threads()
+    options.log_severity_level = 3
+    # Threads that spin between calls take the cores from the decoding of pictures.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common base for its errors
+        raise _damaged(model_file, error) from None
+    name = session.get_inputs()[0].name
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, {name: np.ascontiguousarray(images)})[0])
+
+    return run
+
+
+def openvino_model(model_file: Path, *, threads: int | None = None, bf16: bool = False) -> Run:
+    """OpenVINO over `inference.onnx` or `inference.pdmodel`; raises DataError when it cannot be loaded."""
+    import openvino
+
+    _require(model_file)
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",  # left alone, it takes bfloat16 where the CPU has it
+        "INFERENCE_NUM_THREADS": threads or _own_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        # Pinned threads of several processes would share one core.
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        request = openvino.Core().compile_model(str(model_file), "CPU", settings).create_infer_request()
+    except RuntimeError as error:
+        raise _damaged(model_file, error) from None
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return np.array(request.infer([np.ascontiguousarray(images)], share_inputs=True)[0], np.float32)
+
+    return run
+
+
+def _require(file: Path) -> None:
+    if not file.is_file() or not file.stat().st_size:
+        raise DataError(f"{file}: {'empty' if file.is_file() else 'missing'}", hint="shitu export --out inference/")
+
+
+def _damaged(file: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{file} cannot be loaded: {_first_line(error)}", hint="export it again: shitu export --out inference/"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("Exception from ")]  # where OpenVINO raised it
+    told = [line for line in lines if "Error" in line and not line.startswith(("C++", "Error Message", "---"))]
+    return (told or lines or [type(error).__name__])[0][:200]

@@ -1,0 +1,70 @@
+"""Features of whole lists kept on disk between evaluations, within a bound."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.files import atomic_write
+
+LIMIT = 4_000_000_000  # bytes; what is used now stays even where it is larger
+LEFT_BEHIND = 24 * 3600  # seconds after which a half-written file belongs to a process that was killed
+
+
+class FeatureCache:
+    """float32 [N, D] arrays as `<folder>/<key>.npy`; the least recently used go first when they exceed `limit` bytes.
+
+    Several processes may share a folder: files appear whole, and one that is removed while another process has it
+    mapped stays readable there.
+    """
+
+    def __init__(self, folder: Path, *, limit: int = LIMIT) -> None:
+        self._folder, self._limit = folder, limit
+        self._used: set[Path] = set()
+
+    def read(self, key: str, shape: tuple[int, int]) -> np.ndarray | None:
+        """The features under `key`, mapped into memory; None when there are none of this shape."""
+        path = self._path(key)
+        try:
+            features = np.lib.format.open_memmap(path, mode="r")
+            os.utime(path)  # the time of the last use decides what is removed
+        except (OSError, ValueError):
+            return None
+        if features.shape != shape or features.dtype != np.float32:
+            return None
+        self._used.add(path)
+        return np.asarray(features)
+
+    def write(self, key: str, features: np.ndarray) -> None:
+        """Keep `features` and remove what is too much; raises EnvironmentProblem when the disk refuses."""
+        path = self._path(key)
+        self._used.add(path)
+        self._make_room(features.nbytes)
+        with atomic_write(path) as file:
+            np.save(file, features)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.npy"
+
+    def _make_room(self, size: int) -> None:
+        """Remove the least recently used files, never those of this object, until `size` bytes more are in bounds."""
+        found = []
+        for path in self._folder.glob("*.npy"):
+            with contextlib.suppress(FileNotFoundError):  # another process makes room too
+                state = path.stat()
+                found.append((state.st_mtime_ns, path, state.st_size))
+        total = size + sum(item[2] for item in found)
+        for _, path, freed in sorted(found):
+            if total <= self._limit:
+                break
+            if path not in self._used:
+                path.unlink(missing_ok=True)
+                total -= freed
+        for path in self._folder.glob(".*.npy.*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+                    path.unlink()

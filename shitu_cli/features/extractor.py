@@ -1,0 +1,154 @@
+"""The door for programs: `from shitu_cli import Extractor; Extractor("inference").extract(images)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from shitu_cli.config.schema import Component, Config
+from shitu_cli.data.images import Box, decode_image
+from shitu_cli.data.loader import SequentialLoader
+from shitu_cli.data.transforms import Transform, build_transforms
+from shitu_cli.errors import DataError
+from shitu_cli.features.engine import Engine, features_fingerprint
+from shitu_cli.features.manifest import MANIFEST, read_manifest
+from shitu_cli.features.selection import BATCH, load_engine
+from shitu_cli.preparation.sources import Pictures
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """The part of a picture inside `box` x1, y1, x2, y2 in pixels."""
+
+    path: str | Path
+    box: Box
+
+
+class PillowImage(Protocol):
+    """A picture opened with Pillow, which is not needed here."""
+
+    def convert(self, mode: str) -> Any: ...
+
+
+Picture = str | Path | bytes | np.ndarray | Cropped | PillowImage
+
+
+def pictures_of(found: Pictures) -> list[Picture]:
+    """What the command line named, as the extractor takes it."""
+    return [file if box is None else Cropped(file, box) for file, box in zip(found.files, found.boxes, strict=True)]
+
+
+class Extractor:
+    """Features of pictures from an exported model (directory or file), with the preprocessing it was trained for.
+
+    `config` is needed only for a checkpoint or a model that another program exported. `precision` fp32 or bf16, by
+    default what it was exported for; `batch_size` pictures go through the network at once, and of the ways to run it
+    the one that was fastest for about so many is chosen; `gpu` runs it on that card. Raises DataError for a damaged
+    model, EnvironmentProblem when the machine cannot run it so.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "inference",
+        *,
+        config: Config | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+        batch_size: int = BATCH,
+        gpu: int | None = None,
+    ) -> None:
+        self.path = path = Path(model)
+        self.batch_size = batch_size
+        self.engine: Engine = load_engine(
+            path, config, threads=threads, precision=precision, batch_size=batch_size, gpu=gpu
+        )
+        self.transform_ops = _transform_ops(path, config)
+        self.transform: Transform = build_transforms(self.transform_ops)
+
+    @property
+    def feature_size(self) -> int:
+        return self.engine.feature_size
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies weights and preprocessing: features compare only where it is the same."""
+        return features_fingerprint(self.engine.fingerprint, self.transform_ops)
+
+    def extract(self, images: Iterable[Picture] | str | bytes | Path, *, normalize: bool = True) -> np.ndarray:
+        """float32 [N, feature_size] of paths, encoded bytes, Pillow images or uint8 arrays; of unit length by default.
+
+        Arrays are RGB or RGBA [H, W, 3 or 4] or grey [H, W]. Raises DataError naming the first picture that cannot be
+        read by its file or its place.
+        """
+        if isinstance(images, (str, bytes, Path)):  # a single one, which would be taken letter by letter
+            images = [images]
+        items = list(images)
+        features = np.empty((len(items), self.feature_size), np.float32)
+        for indices, part, skipped in self.batches(items, normalize=normalize):
+            if skipped:
+                place, reason = next(iter(skipped.items()))
+                named = isinstance(items[place], (str, Path, Cropped))
+                raise DataError(reason if named else f"picture {place + 1} of {len(items)}: {reason}")
+            features[indices] = part
+        return features
+
+    def batches(
+        self, images: Sequence[Picture], *, start: int = 0, stop: int | None = None, normalize: bool = True
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
+        """(indices, features, pictures of this batch that cannot be read with the reason), from `start` to `stop`."""
+        from shitu_cli.features.list_features import normalized
+
+        loader = SequentialLoader(_Pictures(images, self.transform), self.batch_size, start, stop, on_error="skip")
+        for number, batch in enumerate(loader):
+            features = self.engine(batch.images) if len(batch.indices) else np.empty((0, self.feature_size), np.float32)
+            # The loader reads ahead, and its threads add to `skipped` meanwhile: only this batch's are looked up.
+            first = start + number * self.batch_size
+            here = range(first, min(first + self.batch_size, loader.stop))
+            skipped = {n: loader.skipped[n] for n in here if n in loader.skipped}
+            yield batch.indices, normalized(features) if normalize else features, skipped
+
+
+class _Pictures:
+    """Pictures of any kind as a dataset for the loader."""
+
+    def __init__(self, images: Sequence[Picture], transform: Transform) -> None:
+        self.images, self.transform = images, transform
+        self.labels = np.zeros(len(images), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        image = self.images[index]
+        if isinstance(image, Cropped):
+            return self.transform(decode_image(image.path, box=image.box, enough=self.transform.enough), rng)
+        if isinstance(image, (str, Path, bytes)):
+            return self.transform(decode_image(image, enough=self.transform.enough), rng)
+        return self.transform(_rgb(image), rng)
+
+
+def _rgb(image: np.ndarray | PillowImage) -> np.ndarray:
+    """uint8 [H, W, 3] of an array or a Pillow image, converted as a file of its kind is."""
+    if hasattr(image, "convert"):
+        return np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"a {type(image).__name__} is no picture: expected a path, bytes, an array or a Pillow image")
+    if image.dtype == np.uint8 and image.size and image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4) or not image.size:
+        raise DataError(f"an array of {image.dtype} {image.shape}: expected uint8 RGB [height, width, 3]")
+    return np.ascontiguousarray(image[:, :, :3])
+
+
+def _transform_ops(path: Path, config: Config | None) -> tuple[Component, ...]:
+    folder = path if path.is_dir() else path.parent
+    if (folder / MANIFEST).is_file() and path.suffix != ".pdparams":
+        return read_manifest(folder).transform_ops
+    split = None if config is None else config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
+    if split is None:
+        raise DataError(f"{path}: its preprocessing is not known", hint="export it: shitu export --out inference/")
+    return tuple(split.dataset.transform_ops)

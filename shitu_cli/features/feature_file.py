@@ -1,0 +1,209 @@
+"""Feature vectors of many pictures in a file, written in pieces: flat in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.features.extractor import Extractor
+from shitu_cli.features.origin import note_origin
+from shitu_cli.features.resumable import Work
+from shitu_cli.files import atomic_write
+from shitu_cli.preparation.sources import Pictures
+from shitu_cli.reporting import Reporter
+
+PIECE = 4096  # rows written at once
+TABLE_HEADER = "path\tlabel\n"
+SUFFIXES = (".npy", ".npz", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Written:
+    """`skipped` path → reason of pictures that are not in the files."""
+
+    files: list[Path]
+    count: int
+    skipped: dict[str, str]
+
+
+def extract_to_file(
+    extractor: Extractor, pictures: Pictures, out: Path, reporter: Reporter, *, normalize: bool = True
+) -> Written:
+    """Compute and write; what an interrupted call, or other processes, have done already is taken over.
+
+    Raises UsageError for an unknown suffix, EnvironmentProblem when the disk refuses.
+    """
+    check_out(out)
+    part = part_of(out)
+    try:
+        with Work(part, extractor, pictures, normalize=normalize) as work:
+            work.compute(reporter)
+            skipped = {n: why for block in work.done().values() for n, why in block.items()}
+            if len(skipped) == len(pictures):
+                first = [*skipped.values()][:10]
+                raise DataError(f"none of the pictures can be read ({len(pictures):,} tried)", details=first)
+            files = _write(out, _Rows(work, pictures, skipped))
+            note_origin(out, extractor.fingerprint)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"cannot write {out}: {error.strerror or error}",
+            hint="free some space; the same command goes on from there",
+        ) from None
+    shutil.rmtree(part, ignore_errors=True)
+    reasons = {pictures.name(n): why.removeprefix(f"{pictures.files[n]}: ") for n, why in sorted(skipped.items())}
+    return Written(files, len(pictures) - len(skipped), reasons)
+
+
+def compute_share(
+    extractor: Extractor,
+    pictures: Pictures,
+    out: Path,
+    reporter: Reporter,
+    *,
+    normalize: bool = True,
+    rank: int,
+    world: int,
+) -> None:
+    """Of several processes, the part of one; `extract_to_file` then finds it done."""
+    try:
+        with Work(part_of(out), extractor, pictures, normalize=normalize) as work:
+            work.compute(reporter, rank=rank, world=world)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"cannot write beside {out}: {error.strerror or error}",
+            hint="free some space; the same command goes on from there",
+        ) from None
+
+
+def part_of(out: Path) -> Path:
+    """Where unfinished work lies: beside the file that it will become."""
+    return out.with_name(f".{out.name}.part")
+
+
+def check_out(out: Path) -> None:
+    """UsageError for an unknown suffix, or when the table beside a .npy is there and not one of ours."""
+    if out.suffix not in SUFFIXES:
+        raise UsageError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}", hint="--out features.npy")
+    if out.suffix == ".parquet":
+        _require_pyarrow()
+    table = out.with_suffix(".tsv")
+    if out.suffix != ".npy" or not table.is_file():
+        return
+    with table.open("rb") as file:
+        if file.readline() != TABLE_HEADER.encode():
+            raise UsageError(f"{table} is there already and not from this command", hint="--out another.npy")
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The finished features without those of `skipped` pictures."""
+
+    work: Work
+    pictures: Pictures
+    skipped: dict[int, str]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.pictures) - len(self.skipped), self.work.extractor.feature_size
+
+    def numbers(self) -> Iterator[int]:
+        return (n for n in range(len(self.pictures)) if n not in self.skipped)
+
+    def paths(self) -> Iterator[str]:
+        return (_plain(self.pictures.name(n)) for n in self.numbers())
+
+    def labels(self) -> Iterator[str]:
+        return (_plain(self.pictures.labels[n]) for n in self.numbers())
+
+    def pieces(self) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Numbers of pictures and their features, in order."""
+        for start in range(0, len(self.pictures), PIECE):
+            stop = min(start + PIECE, len(self.pictures))
+            kept = [n for n in range(start, stop) if n not in self.skipped]
+            yield kept, self.work.read(start, stop)[np.asarray(kept, np.int64) - start]
+
+
+def _write(out: Path, rows: _Rows) -> list[Path]:
+    writer: dict[str, Callable[[Path, _Rows], list[Path]]] = {
+        ".npy": _npy,
+        ".npz": _npz,
+        ".jsonl": _jsonl,
+        ".parquet": _parquet,
+    }
+    return writer[out.suffix](out, rows)
+
+
+def _npy(out: Path, rows: _Rows) -> list[Path]:
+    with atomic_write(out) as file:
+        _write_array(file, rows)
+    table = out.with_suffix(".tsv")
+    with atomic_write(table, "w") as file:
+        file.write(TABLE_HEADER)
+        file.writelines(f"{path}\t{label}\n" for path, label in zip(rows.paths(), rows.labels(), strict=True))
+    return [out, table]
+
+
+def _write_array(file: IO[Any], rows: _Rows) -> None:
+    np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": rows.shape})
+    for _, values in rows.pieces():
+        file.write(np.ascontiguousarray(values, "<f4").tobytes())
+
+
+def _npz(out: Path, rows: _Rows) -> list[Path]:
+    """What np.savez makes, without the features in memory."""
+    with atomic_write(out) as file, zipfile.ZipFile(file, "w") as archive:
+        with archive.open("features.npy", "w", force_zip64=True) as entry:
+            _write_array(entry, rows)
+        for name, values in (("paths", rows.paths()), ("labels", rows.labels())):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(list(values)), allow_pickle=False)
+    return [out]
+
+
+def _jsonl(out: Path, rows: _Rows) -> list[Path]:
+    def lines() -> Iterator[str]:
+        for numbers, values in rows.pieces():
+            for n, feature in zip(numbers, values, strict=True):
+                path, label = _plain(rows.pictures.name(n)), rows.pictures.labels[n]
+                yield json.dumps({"path": path, "label": label, "feature": feature.tolist()}, ensure_ascii=False) + "\n"
+
+    with atomic_write(out, "w") as file:
+        file.writelines(lines())
+    return [out]
+
+
+def _parquet(out: Path, rows: _Rows) -> list[Path]:
+    import pyarrow
+    import pyarrow.parquet
+
+    size = rows.shape[1]
+    kind = pyarrow.list_(pyarrow.float32(), size)
+    schema = pyarrow.schema([("path", pyarrow.string()), ("label", pyarrow.string()), ("feature", kind)])
+    with atomic_write(out) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        for numbers, features in rows.pieces():
+            values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features.reshape(-1)), size)
+            paths = [_plain(rows.pictures.name(n)) for n in numbers]
+            labels = [rows.pictures.labels[n] for n in numbers]
+            writer.write_table(pyarrow.table([paths, labels, values], schema=schema))
+    return [out]
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise EnvironmentProblem("parquet needs the package pyarrow", hint="pip install 'shitu-cli[parquet]'") from None
+
+
+def _plain(text: str) -> str:
+    """One line of valid UTF-8, whatever the file's name."""
+    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return shown.replace("\t", " ").replace("\n", " ").replace("\r", " ")

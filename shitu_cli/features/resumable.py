@@ -1,0 +1,128 @@
+"""Features of very many pictures, computed in blocks that survive an interruption and are shared by processes.
+
+The features lie in one file on the disk, in the pictures' order, and are written there rather than through mapped
+memory: the process stays small however many there are, and a full disk is an error rather than a signal. A block is
+marked as done when its features are synced. Marks and features lie in a directory named by all that decides the bytes,
+so that another model, other pictures or another batch size begin anew, and processes need not agree on anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from shitu_cli.features.extractor import Extractor, pictures_of
+from shitu_cli.files import atomic_write_json
+from shitu_cli.preparation.sources import Pictures
+from shitu_cli.reporting import Reporter
+
+BLOCK_PICTURES = 512  # at most so many are computed again per process
+
+
+class Work:
+    """float32 [len(pictures), feature_size] in the making, below the directory `part`.
+
+    Raises OSError when the disk refuses.
+    """
+
+    def __init__(self, part: Path, extractor: Extractor, pictures: Pictures, *, normalize: bool = True) -> None:
+        self.extractor, self.pictures, self.normalize = extractor, pictures, normalize
+        # Whole batches, so that each holds the same pictures with any number of processes and interruptions.
+        self.block = -(-BLOCK_PICTURES // extractor.batch_size) * extractor.batch_size
+        self.folder = part / _key(extractor, pictures, normalize)[:24]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._row = extractor.feature_size * 4  # bytes
+        self._file = os.open(self.folder / "features.f32", os.O_RDWR | os.O_CREAT, 0o666)
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._file)
+
+    def compute(self, reporter: Reporter, *, rank: int = 0, world: int = 1) -> None:
+        """Compute what is not done of the share of process `rank` of `world`."""
+        blocks = -(-len(self.pictures) // self.block)
+        share = range(blocks * rank // world, blocks * (rank + 1) // world)
+        done = self.done()
+        missing = [number for number in share if number not in done]
+        images = pictures_of(self.pictures)
+        what = "extracting" if world == 1 else f"extracting (process {rank + 1} of {world})"
+        with reporter.progress(what, sum(len(self._pictures_of(number)) for number in missing)) as bar:
+            for first, last in _runs(missing):
+                start, stop = self._pictures_of(first).start, self._pictures_of(last).stop
+                skipped: dict[int, str] = {}
+                at = start
+                # One loader over neighbouring blocks: it reads ahead across their borders.
+                for indices, values, unread in self.extractor.batches(
+                    images, start=start, stop=stop, normalize=self.normalize
+                ):
+                    rows = np.full((len(indices) + len(unread), values.shape[1]), np.nan, np.float32)
+                    rows[indices - at] = values
+                    self._write(at, rows)
+                    skipped |= unread
+                    at += len(rows)
+                    if at == stop or at % self.block == 0:
+                        self._mark((at - 1) // self.block, skipped)
+                        skipped = {}
+                    bar.advance(len(rows))
+
+    def done(self) -> dict[int, dict[int, str]]:
+        """The finished blocks, each with its pictures that cannot be read (number → reason)."""
+        size = os.fstat(self._file).st_size
+        found = {}
+        for mark in self.folder.glob("block-*.json"):
+            try:
+                number = int(mark.stem.partition("-")[2])
+                skipped = {int(n): str(why) for n, why in json.loads(mark.read_text(encoding="utf-8")).items()}
+            except (OSError, ValueError, AttributeError):
+                continue  # a mark that cannot be read marks nothing
+            if self._pictures_of(number).stop * self._row <= size:
+                found[number] = skipped
+        return found
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The features of pictures `start` to `stop`, float32 [stop - start, feature_size]; NaN for unreadable ones."""
+        data = os.pread(self._file, (stop - start) * self._row, start * self._row)
+        return np.frombuffer(data, np.float32).reshape(stop - start, -1)
+
+    def _pictures_of(self, number: int) -> range:
+        return range(number * self.block, min((number + 1) * self.block, len(self.pictures)))
+
+    def _write(self, start: int, rows: np.ndarray) -> None:
+        data, at = memoryview(rows.tobytes()), start * self._row
+        while data:  # a nearly full disk takes a part, and refuses the rest
+            written = os.pwrite(self._file, data, at)
+            data, at = data[written:], at + written
+
+    def _mark(self, number: int, skipped: dict[int, str]) -> None:
+        os.fsync(self._file)
+        atomic_write_json(self.folder / f"block-{number:08d}.json", {str(n): why for n, why in skipped.items()})
+
+
+def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """(first, last) of the stretches of neighbouring numbers."""
+    first = 0
+    for at in range(1, len(numbers) + 1):
+        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
+            yield numbers[first], numbers[at - 1]
+            first = at
+
+
+def _key(extractor: Extractor, pictures: Pictures, normalize: bool) -> str:
+    what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, normalize, len(pictures))
+    digest = hashlib.sha256(repr(what).encode())
+    for number in range(len(pictures)):
+        try:
+            state = os.stat(pictures.files[number])
+            seen = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+        except OSError:
+            seen = "missing"
+        digest.update(f"{pictures.name(number)}\t{seen}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

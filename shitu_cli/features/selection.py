@@ -1,0 +1,203 @@
+"""Which engine a path means: an exported directory or file, an ONNX file, or a checkpoint; and which way it is run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.features.backends import FP32, MODEL_FILES, PADDLE, PRECISIONS, Run, Way, ways_of
+from shitu_cli.features.engine import Engine, engine_from_checkpoint, eval_normalization, fingerprint_of
+from shitu_cli.features.manifest import MANIFEST, Manifest, read_manifest
+from shitu_cli.files import sha256_of
+from shitu_cli.runtime.setup import setup_paddle
+
+KNOWN_NAMES = ("best_model", "latest")  # of checkpoints; what is missing there is training
+BATCH = 32
+SMALL_BATCH = 5  # up to this size, what was measured with one picture says more than what was with 32
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How the caller wants it run, see load_engine."""
+
+    threads: int | None
+    precision: str | None
+    batch_size: int
+    gpu: int | None
+
+
+def load_engine(
+    path: Path,
+    config: Config | None = None,
+    *,
+    threads: int | None = None,
+    precision: str | None = None,
+    batch_size: int = BATCH,
+    gpu: int | None = None,
+) -> Engine:
+    """The engine of `path`; a checkpoint and a model without manifest need the config they were trained with.
+
+    `precision` fp32 or bf16; None: what the model was exported for. Of the ways to run it, the one that was fastest
+    for about `batch_size` pictures at once. Raises UsageError when nothing is there, DataError when it is damaged,
+    EnvironmentProblem when the machine cannot run it so.
+    """
+    path = Path(path)
+    if precision not in (None, *PRECISIONS):
+        raise UsageError(f"precision {precision}: expected {' or '.join(PRECISIONS)}")
+    if not any(Path(f"{path}{suffix}").exists() for suffix in ("", ".pdparams")) and path.name not in KNOWN_NAMES:
+        raise UsageError(f"no such model: {path}", hint="name an exported directory, an .onnx file or a checkpoint")
+    named = path.suffix in (".onnx", ".pdmodel", ".json") and path.is_file()
+    if named or path.is_dir():
+        files = [path] if named else [path / name for name in MODEL_FILES if (path / name).is_file()]
+        if not files:
+            raise DataError(f"{path} holds no inference.pdmodel, .json or .onnx", hint="shitu export --out inference/")
+        asked = _Asked(threads, precision, batch_size, gpu)
+        if (files[0].parent / MANIFEST).is_file():
+            return _exported(files, asked)
+        if config is None:
+            raise DataError(
+                f"{files[0].parent} has no {MANIFEST}, so its preprocessing is not known",
+                hint="export it with this program: shitu export --out inference/",
+            )
+        return _foreign(files, config, asked)
+    if config is None:
+        raise UsageError(f"{path}: neither an exported model nor a checkpoint of this workspace")
+    if "paddle" not in sys.modules:
+        # Before anything else imports Paddle: it is quiet then.
+        setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", threads)
+    prefix = path.with_suffix("") if path.suffix == ".pdparams" else path
+    return engine_from_checkpoint(prefix, config, precision=precision or FP32)
+
+
+def without_manifest(path: Path) -> str | None:
+    """What a user should know of a model that no manifest describes, and that a config is taken for; else None."""
+    folder = path if path.is_dir() else path.parent
+    exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
+    if not exported or (folder / MANIFEST).is_file():
+        return None
+    return (
+        f"{folder} has no {MANIFEST}: it is taken for another program's model, and its pictures are prepared as the "
+        "config says, which nothing has compared (shitu export --out inference/ writes a model that knows)"
+    )
+
+
+def _exported(files: Sequence[Path], asked: _Asked) -> Engine:
+    """What `shitu export` has written, and measured."""
+    folder = files[0].parent
+    manifest = read_manifest(folder)
+    if asked.gpu is None:
+        way, reason = _measured_way(files, manifest, asked)
+    else:
+        way, reason = _way_on_gpu(files, asked.precision), "on a GPU"
+    _check_hashes(folder / way.file, manifest)
+    run = way.open(folder, threads=asked.threads, gpu=asked.gpu)
+    fingerprint = fingerprint_of(str(manifest.source.get("sha256")), manifest.feature, way.precision)
+    return Engine(run, manifest.feature_size, manifest.normalization, str(way), fingerprint, reason)
+
+
+def _foreign(files: Sequence[Path], config: Config, asked: _Asked) -> Engine:
+    """A model without a manifest: another program's, with the preprocessing of `config`."""
+    way = _unmeasured_way(files, asked.precision) if asked.gpu is None else _way_on_gpu(files, asked.precision)
+    file = files[0].parent / way.file
+    run = way.open(file.parent, threads=asked.threads, gpu=asked.gpu)
+    weights = sha256_of(file if file.suffix == ".onnx" else file.with_suffix(".pdiparams"))
+    fingerprint = fingerprint_of(weights, "features", way.precision)
+    return Engine(run, _probe(run, config), eval_normalization(config), str(way), fingerprint)
+
+
+def _measured_way(files: Sequence[Path], manifest: Manifest, asked: _Asked) -> tuple[Way, str]:
+    """The fastest of those that the proof of the export found right."""
+    names = {file.name for file in files}
+    folder = files[0].parent
+    rows = [row for row in manifest.proof.get("rows", []) if row.get("file") in names]
+    if not rows:  # a file that came later
+        return _unmeasured_way(files, asked.precision), ""
+    # One file named of several may not be able to do what the others were exported for.
+    can = manifest.precision in {Way.of(row).precision for row in rows}
+    wanted = asked.precision or (manifest.precision if can else FP32)
+    measured = [row for row in rows if Way.of(row).precision == wanted]
+    if not measured:
+        raise UsageError(
+            f"{folder} was not exported for {wanted}", hint=f"shitu export --precision {wanted} measures and allows it"
+        )
+    right = [row for row in measured if not row.get("refused")]
+    if not right:
+        raise DataError(
+            f"{folder} in {wanted} was measured when it was exported and refused: {measured[0]['refused']}",
+            hint=f"--precision fp32; or allow it: shitu export --precision {wanted} --max-recall-drop 0.02",
+        )
+    here = [row for row in right if Way.of(row).missing() is None]
+    if not here:
+        way = Way.of(right[0])
+        raise EnvironmentProblem(
+            f"{folder} is to be run by {way}: {way.missing()}",
+            hint="export again here: shitu export --precision fp32",
+        )
+    return fastest(here, asked.batch_size)
+
+
+def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH) -> tuple[Way, str]:
+    """Of a proof's rows, the way with the least time per picture on all threads, and the reason."""
+    measured = 1 if batch_size <= SMALL_BATCH else BATCH
+
+    def time_of(row: Mapping[str, Any]) -> float:
+        timings = [ms[0] for how, ms in row["latency_ms"].items() if how.startswith(f"batch {measured},")]
+        return float(timings[-1])
+
+    best = min(rows, key=time_of)
+    others = ", ".join(f"{_told(row)} {time_of(row):.2f}" for row in rows if row is not best)
+    how = "alone" if measured == 1 else f"in batches of {measured}"
+    return Way.of(best), f"{time_of(best):.2f} ms per picture {how}" + (f" ({others})" if others else "")
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    way = Way.of(row)
+    return f"{way} {way.file}"
+
+
+def _unmeasured_way(files: Sequence[Path], precision: str | None) -> Way:
+    """The first that this machine has, without a proof to choose by."""
+    precision = precision or FP32
+    ways = [way for file in files for way in ways_of(file) if way.precision == precision]
+    if not ways:
+        raise UsageError(
+            f"{files[0]} cannot be run in {precision}", hint="inference.json and ONNX files can: shitu export --help"
+        )
+    here = [way for way in ways if way.missing() is None]
+    if not here:
+        raise EnvironmentProblem(f"{files[0]} in {precision}: {ways[0].missing()}")
+    return here[0]
+
+
+def _way_on_gpu(files: Sequence[Path], precision: str | None) -> Way:
+    ways = [way for file in files for way in ways_of(file) if way.program == PADDLE and way.precision == FP32]
+    if precision not in (None, FP32) or not ways:
+        raise UsageError(
+            f"{files[0].parent}: on GPUs, Paddle Inference runs inference.pdmodel or .json in fp32",
+            hint="--devices cpu:2 for the rest",
+        )
+    return ways[0]
+
+
+def _probe(run: Run, config: Config | None) -> int:
+    _, height, width = config.Global.image_shape if config is not None else (3, 224, 224)
+    return int(run(np.zeros((1, 3, height, width), np.float32)).shape[1])
+
+
+def _check_hashes(file: Path, manifest: Manifest) -> None:
+    for name in (file.name, *(() if file.suffix == ".onnx" else (file.with_suffix(".pdiparams").name,))):
+        expected = manifest.files.get(name)
+        if not (file.parent / name).is_file():
+            raise DataError(f"{file.parent / name} is missing", hint="export again: shitu export --out inference/")
+        if expected is not None and sha256_of(file.parent / name) != expected:
+            raise DataError(
+                f"{file.parent / name} is not the file that was exported (its hash differs from {MANIFEST})",
+                hint="export again: shitu export --out inference/",
+            )

@@ -1,0 +1,29 @@
+"""The vector index of a gallery: a directory beside the workspace's other files, or a collection of a Milvus server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from shitu_cli.errors import UsageError
+from shitu_cli.index.store import Store
+
+MILVUS = "milvus:"
+
+
+def open_store(folder: Path, address: str | None = None, collection: str = "shitu") -> Store:
+    """The index in `folder`, or at `address` (`milvus:http://host:19530`, `milvus:host:19530`, `milvus:gallery.db`).
+
+    Nothing is read or made yet. Raises UsageError for an address that no store has.
+    """
+    if address is None:
+        from shitu_cli.index.files import FileStore
+
+        return FileStore(folder)
+    if not address.startswith(MILVUS) or address == MILVUS:
+        raise UsageError(f"--store {address}: expected milvus:http://host:19530 or milvus:gallery.db")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", collection):
+        raise UsageError(f"--collection {collection}: expected letters, digits and _, a letter first")
+    from shitu_cli.index.milvus import MilvusStore
+
+    return MilvusStore(address.removeprefix(MILVUS), collection)

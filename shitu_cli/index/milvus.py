@@ -1,0 +1,223 @@
+"""The index in a Milvus server, or in its embedded edition's local file.
+
+The name that the user gives is an alias. A build fills a new collection and then points the alias at it, so that those
+who search meanwhile see the former index or the new one. The manifest is a property of the collection: what has none
+is not ours, and is never changed. The server numbers the items, so that several machines can add at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.util
+import json
+import logging
+import os
+import re
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.index.collection import KINDS, PAGE, VectorCollection, drop_others
+from shitu_cli.index.store import (
+    BuildOptions,
+    FeatureTable,
+    IndexManifest,
+    Item,
+    Match,
+    check_kind,
+    check_size,
+    plain_text,
+    ranked,
+    unit_vectors,
+)
+from shitu_cli.reporting import Reporter
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+    from pymilvus.exceptions import MilvusException
+
+TOKEN = "SHITU_MILVUS_TOKEN"  # an API key or `user:password`
+NAMES = 1000  # paths, labels or ids in one filter
+PATIENCE = 10  # seconds to reach a server
+BUILD = "shitu index build"
+
+
+class MilvusStore:
+    """The index `collection` at `address`: `http(s)://host:port`, `host:port`, or a local file that ends in `.db`."""
+
+    def __init__(self, address: str, collection: str) -> None:
+        self.file = Path(address).expanduser() if address.endswith(".db") else None
+        self.address = _server(address) if self.file is None else str(self.file)
+        self.alias, self.place = collection, f"milvus:{address}, collection {collection}"
+        self._client: MilvusClient | None = None
+        self._known: VectorCollection | None = None
+
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing to hold: a local file admits one process, and on a server no two changes touch the same rows."""
+        return contextlib.nullcontext()
+
+    def check(self, options: BuildOptions) -> None:
+        _check_kind(options.kind)
+        with self._asking(make=True) as client:
+            VectorCollection.behind(client, self.alias, self.place)
+
+    def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
+        _check_kind(options.kind)
+        features = table.checked().features
+        manifest = IndexManifest(
+            kind=options.kind,
+            size=int(features.shape[1]),
+            model=options.model,
+            count=len(features),
+            next_id=None,
+            model_path=options.model_path,
+            wanted_recall=options.recall,
+        )
+        with self._asking(make=True) as client, contextlib.ExitStack() as undo:
+            former = VectorCollection.behind(client, self.alias, self.place)
+            new = VectorCollection.create(client, f"{self.alias}_{secrets.token_hex(4)}", self.alias, manifest)
+            undo.callback(client.drop_collection, new.name)
+            ids = new.insert(table, reporter)
+            new.make_ready(features, ids)
+            (client.create_alias if former is None else client.alter_alias)(new.name, self.alias)
+            undo.pop_all()
+            self._known = new
+            drop_others(client, new.name, self.alias)
+
+    def add(self, table: FeatureTable, reporter: Reporter) -> int:
+        """A kill in between can leave a path twice, never lose one; the same command again makes it whole."""
+        with self._reading() as collection:
+            check_size(table.checked().features, collection.manifest)
+            replaced = [item.id for item in self.find([path for path in table.paths if path], (), ())]
+            collection.insert(table, reporter)
+            collection.delete(replaced)
+            return len(replaced)
+
+    def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
+        with self._reading() as collection:
+            if collection.count() <= len(ids):
+                raise UsageError("that would leave the index empty", hint=f"build another in its place: {BUILD}")
+            collection.delete(ids)
+
+    def manifest(self) -> IndexManifest:
+        with self._reading() as collection:
+            return replace(collection.manifest, count=collection.count())
+
+    def items(self) -> Iterator[Item]:
+        with self._reading() as collection:
+            yield from collection.items()
+
+    def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
+        asked = (
+            ("path", [plain_text(path) for path in paths]),
+            ("label", [plain_text(label) for label in labels]),
+            ("id", [*ids]),
+        )
+        found: dict[int, Item] = {}
+        with self._reading() as collection:
+            for column, names in asked:
+                for start in range(0, len(names), NAMES):
+                    some = json.dumps(names[start : start + NAMES], ensure_ascii=False)
+                    found |= {item.id: item for item in collection.items(f"{column} in {some}")}
+        return [found[n] for n in sorted(found)]
+
+    def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
+        if top > PAGE:
+            raise UsageError(f"--top {top}: Milvus gives at most {PAGE:,}")
+        with self._reading() as collection:
+            check_size(features, collection.manifest)
+            return [ranked(matches, threshold) for matches in collection.search(unit_vectors(features), top)]
+
+    def close(self) -> None:
+        self._known = None
+        if self._client is None:
+            return
+        self._client.close()
+        self._client = None
+        if self.file is not None:  # other processes may have it now
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(str(self.file))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[VectorCollection]:
+        """The collection behind the alias; UsageError when there is none."""
+        with self._asking() as client:
+            if self._known is None:
+                self._known = VectorCollection.behind(client, self.alias, self.place)
+            if self._known is None:
+                raise UsageError(f"no index in {self.place}", hint=BUILD)
+            yield self._known
+
+    @contextlib.contextmanager
+    def _asking(self, *, make: bool = False) -> Iterator[MilvusClient]:
+        """The connection, opened at the first use (`make`: a local file may be new); its errors in plain words."""
+        _require("pymilvus")
+        if self.file is not None:
+            _require("milvus_lite")
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read once, at the import: it tells of forks that do no harm
+        from pymilvus import MilvusClient
+        from pymilvus.exceptions import MilvusException
+
+        for logger in ("pymilvus", "milvus_lite", "grpc"):  # they log each error that they raise, with its traceback
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
+        try:
+            if self._client is None:
+                if self.file is not None:
+                    _check_file(self.file, make)
+                self._client = MilvusClient(self.address, token=os.environ.get(TOKEN, ""), timeout=PATIENCE)
+            yield self._client
+        except MilvusException as error:
+            raise EnvironmentProblem(f"{self.place}: {error.message.strip()}", hint=self._hint(error)) from None
+
+    def _hint(self, error: MilvusException) -> str:
+        if self.file is None:
+            return f"is the server there, and does {TOKEN} hold the API key or user:password that it wants?"
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in error.message:
+                return f"free some space on the disk of {self.file}, then run the command again"
+        for number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if os.strerror(number) in error.message:
+                return f"may you write to {self.file}, and is its disk writable?"
+        return "one process at a time can use such a file; is another at work?"
+
+
+def _check_kind(kind: str) -> None:
+    check_kind(kind)
+    if kind not in KINDS:
+        raise UsageError(
+            f"--kind {kind}: an index in Milvus is {', '.join(KINDS)}",
+            hint=f"leave out --kind, or --store: only an index in a directory can be {kind}",
+        )
+
+
+def _require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise EnvironmentProblem(f"--store milvus needs {package}", hint="pip install 'shitu-cli[milvus]'")
+
+
+def _server(address: str) -> str:
+    if "@" in address:
+        raise UsageError("--store: no password in the address, where others can see it", hint=f"put it into {TOKEN}")
+    if re.fullmatch(r"https?://[^/\s]+(/\w*)?", address):
+        return address
+    if re.fullmatch(r"[\w.-]+:\d+", address):
+        return f"http://{address}"
+    raise UsageError(f"--store milvus:{address}: expected http(s)://host:port, host:port, or a file that ends in .db")
+
+
+def _check_file(file: Path, make: bool) -> None:
+    """The embedded edition keeps a directory; it would write into any other that has the name."""
+    if not file.exists():
+        if not make:
+            raise UsageError(f"no index in milvus:{file}: there is no such file", hint=BUILD)
+        if not file.parent.is_dir():
+            raise UsageError(f"milvus:{file}: there is no directory {file.parent}", hint=f"mkdir -p {file.parent}")
+    elif not (file / "LOCK").is_file():
+        raise UsageError(f"{file} is not from milvus-lite 3 or later; it stays as it is", hint="name another file")

@@ -1,0 +1,298 @@
+"""An index in memory: faiss, with the label and path of each vector."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.errors import UsageError
+from shitu_cli.index.store import (
+    BuildOptions,
+    FeatureTable,
+    IndexManifest,
+    Item,
+    Match,
+    check_kind,
+    check_size,
+    ranked,
+    unit_vectors,
+)
+from shitu_cli.index.tune import NEIGHBOURS, cheapest, probe_rows, probes_like
+from shitu_cli.reporting import Reporter, SilentReporter, counted
+
+BLOCK = 8192  # vectors that are added at once: the features may lie in a file larger than the memory
+SMALL = 20_000  # vectors up to which an hnsw graph is built by one thread
+PER_LIST = 40  # vectors per list that teach an ivf index its centres
+EFFORT = {"hnsw": "efSearch", "ivf": "nprobe"}  # what an approximate kind is tuned by
+
+
+class VectorIndex:
+    """Vectors with ids, labels and paths. Features are float32 [N, D]; they are brought to unit length here."""
+
+    def __init__(self, manifest: IndexManifest, index: Any, labels: dict[int, str], paths: dict[int, str]) -> None:
+        self.manifest, self.faiss = manifest, index
+        self.labels, self.paths = labels, paths
+        self._set_effort(manifest.search.get(EFFORT.get(manifest.kind, ""), 0))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    # --------------------------------------------------------------------------------------------- changing
+
+    @classmethod
+    def build(
+        cls, table: FeatureTable, options: BuildOptions | None = None, reporter: Reporter | None = None
+    ) -> VectorIndex:
+        """Index all vectors; beside the index, only a block of them is held in memory.
+
+        Raises UsageError for an unknown kind, DataError for vectors that are not finite or not there.
+        """
+        options = options or BuildOptions()
+        check_kind(options.kind)
+        features = table.checked().features
+        manifest = IndexManifest(
+            kind=options.kind,
+            size=int(features.shape[1]),
+            model=options.model,
+            count=0,
+            next_id=0,
+            model_path=options.model_path,
+            wanted_recall=options.recall,
+        )
+        made = cls(manifest, _trained(options.kind, features), {}, {})
+        made.add(table, reporter)
+        return made
+
+    def add(self, table: FeatureTable, reporter: Reporter | None = None) -> int:
+        """Take these vectors in; a path that is there already is replaced. How many were.
+
+        Raises DataError when the vectors have another length than the index.
+        """
+        features, labels, paths = table.checked()
+        check_size(features, self.manifest)
+        reporter = reporter or SilentReporter()
+        known = {path for path in paths if path}
+        replaced = [n for n, path in self.paths.items() if path in known]
+        kept = np.asarray([n for n, path in self.paths.items() if path not in known], np.int64)
+        first = self.manifest.next_id or 0
+        ids = np.arange(first, first + len(labels), dtype=np.int64)
+        outgrown = self.manifest.kind == "ivf" and _lists(len(kept) + len(ids)) > 2 * self.inner.nlist
+        if outgrown or self._cannot_forget(replaced):
+            everything = np.empty((len(kept) + len(ids), features.shape[1]), np.float32)
+            self.vectors(kept, everything[: len(kept)])
+            everything[len(kept) :] = features
+            self._rebuild(everything, np.concatenate([kept, ids]), reporter, outgrown=outgrown)
+        else:
+            self._forget(replaced)
+            self._insert(features, ids, reporter)
+        self._name(replaced, ids, labels, paths)
+        return len(replaced)
+
+    def remove(self, ids: Collection[int], reporter: Reporter | None = None) -> None:
+        """Take these ids out; the others keep theirs. Kinds that cannot forget a vector are made again."""
+        named = set(ids)
+        gone = [n for n in self.labels if n in named]
+        kept = np.asarray([n for n in self.labels if n not in named], np.int64)
+        if not len(kept):
+            raise UsageError("that would leave the index empty", hint="build another in its place: shitu index build")
+        if self._cannot_forget(gone):
+            self._rebuild(self.vectors(kept), kept, reporter or SilentReporter())
+        else:
+            self._forget(gone)
+        self._name(gone, kept[:0], (), ())
+
+    def _name(self, gone: Sequence[int], ids: np.ndarray, labels: Sequence[str], paths: Sequence[str]) -> None:
+        """What the vectors are called, after they were changed; tuned to what is there now."""
+        for n in gone:
+            del self.labels[n], self.paths[n]
+        self.labels.update(zip(ids.tolist(), labels, strict=True))
+        self.paths.update(zip(ids.tolist(), paths, strict=True))
+        after = (self.manifest.next_id or 0) + len(ids)
+        self.manifest = replace(self.manifest, count=len(self), next_id=after)
+        if self.manifest.kind in EFFORT:
+            self._tune()
+
+    def _cannot_forget(self, ids: Sequence[int]) -> bool:
+        return bool(ids) and self.manifest.kind in EFFORT
+
+    def _forget(self, ids: Sequence[int]) -> None:
+        if ids:
+            self.faiss.remove_ids(np.asarray(ids, np.int64))
+
+    def _rebuild(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter, *, outgrown: bool = False) -> None:
+        """Index these in place of all; an ivf index keeps its centres until it has `outgrown` them."""
+        kind = self.manifest.kind
+        why = "has outgrown its lists" if outgrown else "cannot replace or take out vectors"
+        reporter.info(f"an {kind} index {why}: all {counted(len(ids), 'vector')} are indexed again")
+        if kind == "ivf" and not outgrown:
+            self.faiss = _emptied(self.inner)
+        else:
+            self.faiss = None  # its memory is needed for the new one
+            self.faiss = _trained(kind, features)
+        self._insert(features, ids, reporter)
+
+    def _insert(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
+        import faiss
+
+        # The graph of hnsw depends on which thread adds first: small ones, built at once anyway, are made to repeat.
+        alone = self.manifest.kind == "hnsw" and self.faiss.ntotal + len(ids) <= SMALL
+        faiss.omp_set_num_threads(1 if alone else _cores())
+        if self.manifest.kind == "ivf":
+            self._insert_into_lists(features, ids, reporter)
+            return
+        self._make_room(len(ids))
+        for start, block in _blocks(features, reporter, "indexing"):
+            codes = np.packbits(block >= 0, axis=1) if self.manifest.kind == "binary" else block
+            self.faiss.add_with_ids(codes, ids[start : start + BLOCK])
+
+    def _make_room(self, count: int) -> None:
+        """Memory for so many more vectors: faiss doubles it as they come, and holds both while it copies."""
+        import faiss
+
+        codes = {"flat": lambda: self.inner, "hnsw": lambda: faiss.downcast_index(self.inner.storage)}
+        if self.manifest.kind in codes:
+            flat = codes[self.manifest.kind]()
+            flat.codes.resize((flat.ntotal + count) * flat.code_size)
+            flat.codes.resize(flat.ntotal * flat.code_size)
+
+    def _insert_into_lists(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
+        """Into an ivf index: to which lists they go is found first, so that each list gets the memory that it needs."""
+        import faiss
+
+        inner, lists = self.inner, np.empty(len(ids), np.int64)
+        for start, block in _blocks(features, reporter, "assigning"):
+            lists[start : start + BLOCK] = inner.quantizer.search(block, 1)[1][:, 0]
+        for number, more in enumerate(np.bincount(lists, minlength=inner.nlist).tolist()):
+            size = inner.invlists.list_size(number)
+            inner.invlists.resize(number, size + more)
+            inner.invlists.resize(number, size)
+        for start, block in _blocks(features, reporter, "indexing"):
+            inner.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists[start : start + BLOCK]))
+        # What add_with_ids does besides.
+        faiss.copy_array_to_vector(np.concatenate([faiss.vector_to_array(self.faiss.id_map), ids]), self.faiss.id_map)
+        self.faiss.ntotal = inner.ntotal
+        self.faiss.construct_rev_map()
+
+    # --------------------------------------------------------------------------------------------- asking
+
+    @property
+    def inner(self) -> Any:
+        """The faiss index below the one that maps the ids."""
+        import faiss
+
+        return faiss.downcast_index(self.faiss.index)
+
+    def vectors(self, ids: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The vectors float32 [N, D] of ids int64 [N], into `out` if given; not for binary, which keeps only signs."""
+        if self.manifest.kind != "ivf":
+            return self.faiss.reconstruct_batch(ids, out)
+        import faiss
+
+        self.inner.make_direct_map()
+        found = self.faiss.reconstruct_batch(ids, out)
+        self.inner.set_direct_map_type(faiss.DirectMap.NoMap)  # other programs cannot remove while it is there
+        return found
+
+    def items(self) -> Iterator[Item]:
+        """All items by rising id."""
+        return (Item(n, self.labels[n], self.paths[n]) for n in sorted(self.labels))
+
+    def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
+        """The best `top` matches of each vector [N, D], those below `threshold` left out."""
+        import faiss
+
+        check_size(features, self.manifest)
+        faiss.omp_set_num_threads(_cores())
+        vectors = unit_vectors(features)
+        if self.manifest.kind == "binary":
+            distances, ids = self.faiss.search(np.packbits(vectors >= 0, axis=1), min(top, len(self)))
+            scores = 1 - distances / self.manifest.size
+        else:
+            scores, ids = self.faiss.search(vectors, min(top, len(self)))
+        return [
+            # faiss fills up with -1 where an approximate search found fewer.
+            ranked([Match(n, self.labels[n], self.paths[n], s) for n, s in zip(*row, strict=True) if n >= 0], threshold)
+            for row in zip(ids.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def _tune(self) -> None:
+        """Choose the effort of an approximate kind by comparing it with its own exact search."""
+        import faiss
+
+        faiss.omp_set_num_threads(_cores())
+        ids = np.fromiter(self.labels, np.int64, len(self.labels))
+        probes = probes_like(self.vectors(ids[probe_rows(len(ids))]))
+        top = min(NEIGHBOURS, len(ids))
+        if self.manifest.kind == "hnsw":
+            first, limit = 16, 4096
+            exact = faiss.downcast_index(self.inner.storage)
+            truth = faiss.vector_to_array(self.faiss.id_map)[exact.search(probes, top)[1]]
+        else:
+            first, limit = 1, int(self.inner.nlist)
+            truth = self._answer(probes, top, limit)
+        wanted = self.manifest.wanted_recall
+        effort, found = cheapest(lambda effort: self._answer(probes, top, effort), truth, wanted, first, limit)
+        self._set_effort(effort)
+        self.manifest = replace(self.manifest, search={EFFORT[self.manifest.kind]: effort}, recall=found)
+
+    def _answer(self, probes: np.ndarray, top: int, effort: int) -> np.ndarray:
+        self._set_effort(effort)
+        return self.faiss.search(probes, top)[1]
+
+    def _set_effort(self, effort: int) -> None:
+        if effort and self.manifest.kind == "hnsw":
+            self.inner.hnsw.efSearch = effort
+        elif effort and self.manifest.kind == "ivf":
+            self.inner.nprobe = effort
+
+
+def _blocks(features: np.ndarray, reporter: Reporter, what: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(start, unit vectors from there), as many at once as are to be in memory."""
+    with reporter.progress(what, len(features), "vectors") as bar:
+        for start in range(0, len(features), BLOCK):
+            block = unit_vectors(features[start : start + BLOCK], start)
+            yield start, block
+            bar.advance(len(block))
+
+
+def _trained(kind: str, features: np.ndarray) -> Any:
+    """An empty faiss index that maps ids; ivf has learnt its centres from a sample of the features [N, D]."""
+    import faiss
+
+    count, size = features.shape
+    if kind == "binary":
+        return faiss.IndexBinaryIDMap2(faiss.IndexBinaryFlat(-(-size // 8) * 8))
+    lists = _lists(count)
+    name = {"flat": "Flat", "hnsw": "HNSW32", "ivf": f"IVF{lists},Flat"}[kind]
+    index = faiss.IndexIDMap2(faiss.index_factory(size, name, faiss.METRIC_INNER_PRODUCT))
+    if kind == "hnsw":
+        faiss.downcast_index(index.index).hnsw.efConstruction = 128
+    if kind == "ivf":
+        faiss.omp_set_num_threads(_cores())
+        rows = np.sort(np.random.default_rng(0).permutation(count)[: PER_LIST * lists])
+        index.train(unit_vectors(features[rows]))
+    return index
+
+
+def _emptied(inner: Any) -> Any:
+    """An ivf index without its vectors, which are freed: what it has learnt is kept."""
+    import faiss
+
+    inner.reset()
+    return faiss.IndexIDMap2(faiss.clone_index(inner))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _lists(count: int) -> int:
+    """Lists of an ivf index: at least faiss's 39 vectors to each; for large sets as many as cost least to search.
+
+    A search compares with all centres and, at the usual recall, with about four lists: sqrt(4 N) balances the two.
+    """
+    return int(min(max(1, count // 39), max(8, 2 * count**0.5), 65536))

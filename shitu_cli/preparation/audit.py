@@ -1,0 +1,293 @@
+"""Looking at every picture once: can it be decoded, what is odd about it, and which others are the same.
+
+All cores decode; what was seen is kept by path, size and time of change, so that an interrupted check goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from shitu_cli.data.header import MAX_PIXELS, Header, read_header
+from shitu_cli.files import atomic_write
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import Reporter
+
+CACHE_FORMAT = 3
+SAVE_EVERY = 20_000  # pictures between two saves of the cache
+TASK = 16  # pictures looked at by a thread at a time
+TINY, ASPECT = 32, 5.0
+BITS_APART = 7  # of 256: pictures this close in outline ...
+LEVELS_APART = 5.0  # ... and this close in mean colour are nearly the same
+BUCKET = 64  # pictures that share a hash chunk beyond which it says nothing (plain backgrounds)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a picture is like. `problem` and `detail` name what spoils it; `notes` what is odd but fine.
+
+    `digest` 16 bytes of its content; `outline` 32 bytes: 256 bits, is a pixel darker than its right neighbour in
+    17 x 16; `colours` 48 bytes: mean RGB of 4 x 4 fields. Empty bytes where the picture was not decoded.
+    """
+
+    width: int = 0
+    height: int = 0
+    problem: str = ""
+    detail: str = ""
+    notes: tuple[str, ...] = ()
+    digest: bytes = b""
+    outline: bytes = b""
+    colours: bytes = b""
+
+
+def look_at(path: str, *, decode: bool = True) -> Look:
+    """Read and judge one file; never raises for what is in it."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a data set's pipe could be waited for without end
+            return Look(problem="unreadable", detail="a folder, pipe or device")
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return Look(problem="missing")
+    except OSError as error:
+        return Look(problem="unreadable", detail=str(error.strerror or error))
+    if not data:
+        return Look(problem="empty-file")
+    header = read_header(data)
+    if header.kind is None:
+        return Look(problem="not-an-image", detail=_guess(data))
+    if header.width * header.height > MAX_PIXELS:
+        return Look(header.width, header.height, "too-large", f"{header.width} x {header.height}")
+    if header.truncated:
+        return Look(header.width, header.height, "truncated", header.kind)
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    if not decode:
+        width, height = header.upright
+        return Look(width, height, notes=_notes(header, width, height), digest=digest)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _flags(header))
+    except cv2.error:
+        image = None
+    if image is None:
+        return Look(header.width, header.height, "unreadable", f"{header.kind} that OpenCV does not decode")
+    height, width = image.shape[:2]
+    if header.width:
+        width, height = header.upright
+    notes = _notes(header, width, height)
+    return Look(width, height, notes=notes, digest=digest, outline=_outline(image), colours=_colours(image))
+
+
+def _flags(header: Header) -> int:
+    """How to decode: large JPEGs at a fraction of their size, which reads all of the file and is twice as fast."""
+    side = min(header.width, header.height) if header.kind == "JPEG" else 0
+    if side < 256:
+        return cv2.IMREAD_COLOR
+    return (
+        cv2.IMREAD_REDUCED_COLOR_2 if side < 512 else cv2.IMREAD_REDUCED_COLOR_4 if side < 1024
+        else cv2.IMREAD_REDUCED_COLOR_8
+    )  # fmt: skip
+
+
+def _guess(data: bytes) -> str:
+    head = data[:512].lstrip()
+    if head[:1] == b"<":
+        return "a web page or XML"
+    if head[:1] in b"{[":
+        return "JSON"
+    if head[:4] in (b"PK\x03\x04", b"%PDF", b"\x1f\x8b\x08\x00"):
+        return "an archive or document"
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError:
+        return "unknown bytes"
+    return "text"
+
+
+def _notes(header: Header, width: int, height: int) -> tuple[str, ...]:
+    found = []
+    if header.animated:
+        found.append("animated")
+    if header.kind == "JPEG" and header.channels == 4:
+        found.append("cmyk")
+    if header.depth == 16:
+        found.append("16-bit")
+    if header.alpha:
+        found.append("alpha")
+    if header.channels == 1:
+        found.append("grey")
+    if header.orientation > 1:
+        found.append("rotated")
+    if width and height:
+        if min(width, height) < TINY:
+            found.append("tiny")
+        elif max(width, height) > ASPECT * min(width, height):
+            found.append("extreme-aspect")
+    return tuple(found)
+
+
+def _outline(image: np.ndarray) -> bytes:
+    small = cv2.resize(image, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16).sum(axis=2)
+    # A few levels of slack keep plain areas from turning noise into bits.
+    return np.packbits(small[:, 1:] - small[:, :-1] > 6).tobytes()
+
+
+def _colours(image: np.ndarray) -> bytes:
+    return cv2.resize(image, (4, 4), interpolation=cv2.INTER_AREA).tobytes()
+
+
+class LookCache:
+    """Looks by path, valid as long as size and time of change stay."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.known: dict[str, tuple[int, int, bool, Look]] = {}
+        if path is not None and path.is_file():
+            self._load(path)
+
+    def _load(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                version, rows = _PlainUnpickler(file).load()
+            if version == CACHE_FORMAT:
+                self.known = {key: (size, time, whole, Look(*look)) for key, size, time, whole, look in rows}
+        except Exception:  # a damaged cache is no cache
+            self.known = {}
+
+    def get(self, path: str, *, decode: bool) -> Look | None:
+        entry = self.known.get(path)
+        if entry is None:
+            return None
+        try:
+            state = os.stat(path)
+        except OSError:
+            return None
+        size, time, whole, look = entry
+        return look if (size, time) == (state.st_size, state.st_mtime_ns) and (whole or not decode) else None
+
+    def save(self) -> None:
+        if self.path is None:
+            return
+        rows = [(key, size, time, whole, astuple(look)) for key, (size, time, whole, look) in self.known.items()]
+        with atomic_write(self.path) as file:
+            pickle.dump((CACHE_FORMAT, rows), file, protocol=5)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def look_at_all(
+    paths: list[str], reporter: Reporter, *, cache: LookCache, decode: bool = True, workers: int | None = None
+) -> list[Look]:
+    """Looks in the order of `paths`; an interruption keeps what was seen so far in the cache."""
+    looks: list[Look | None] = [cache.get(path, decode=decode) for path in paths]
+    todo = [number for number, look in enumerate(looks) if look is None]
+    fresh = 0
+    try:
+        with (
+            reporter.progress("checking", len(todo)) as bar,
+            ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="shitu-check") as pool,
+        ):
+            # Tasks of several pictures: one each would spend a tenth of the time on handing over.
+            tasks = [todo[start : start + TASK] for start in range(0, len(todo), TASK)]
+            for task, seen in zip(tasks, pool.map(lambda t: _look_at_some(paths, t, decode), tasks), strict=True):
+                for number, (state, look) in zip(task, seen, strict=True):
+                    looks[number] = look
+                    if state is not None:
+                        cache.known[paths[number]] = (*state, decode, look)
+                bar.advance(len(task))
+                fresh += len(task)
+                if fresh >= SAVE_EVERY:
+                    cache.save()
+                    fresh = 0
+    finally:
+        if todo:
+            cache.save()
+    return [look for look in looks if look is not None]
+
+
+def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[tuple[int, int] | None, Look]]:
+    """(size and time of change, look) of each; None where there is no file."""
+    found: list[tuple[tuple[int, int] | None, Look]] = []
+    for number in numbers:
+        try:
+            state = os.stat(paths[number])
+        except OSError:
+            found.append((None, look_at(paths[number], decode=decode)))
+            continue
+        found.append(((state.st_size, state.st_mtime_ns), look_at(paths[number], decode=decode)))
+    return found
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Groups of pictures (positions) that are identical files, and pairs that are nearly the same."""
+
+    identical: list[list[int]]
+    near: list[tuple[int, int]]
+
+
+def find_alike(looks: list[Look]) -> Alike:
+    """Compare all pictures that could be read, each with all others, in time about proportional to their number."""
+    usable = [number for number, look in enumerate(looks) if not look.problem and look.digest]
+    by_digest: dict[bytes, list[int]] = {}
+    for number in usable:
+        by_digest.setdefault(looks[number].digest, []).append(number)
+    identical = [group for group in by_digest.values() if len(group) > 1]
+    # One of each identical group stands for all when looking for near ones.
+    first = [group[0] for group in by_digest.values() if looks[group[0]].outline]
+    return Alike(identical, sorted(_near_pairs(first, looks)))
+
+
+def _near_pairs(numbers: list[int], looks: list[Look]) -> Iterator[tuple[int, int]]:
+    """Pairs with at most BITS_APART different bits: one of 8 chunks of 32 bits is then equal."""
+    if len(numbers) < 2:
+        return
+    outlines = np.frombuffer(b"".join(looks[n].outline for n in numbers), np.uint8).reshape(-1, 32)
+    colours = np.frombuffer(b"".join(looks[n].colours for n in numbers), np.uint8).reshape(-1, 48)
+    chunks = outlines.view(np.uint32)
+    seen: set[tuple[int, int]] = set()
+    for chunk in range(chunks.shape[1]):
+        order = np.argsort(chunks[:, chunk], kind="stable")
+        ordered = chunks[order, chunk]
+        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+        sizes = np.diff(np.append(starts, len(ordered)))
+        for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
+            if size > BUCKET:
+                continue
+            seen.update(_close(order[start : start + size], outlines, colours))
+    for a, b in seen:
+        x, y = sorted((numbers[a], numbers[b]))
+        yield x, y
+
+
+def _close(members: np.ndarray, outlines: np.ndarray, colours: np.ndarray) -> Iterable[tuple[int, int]]:
+    a, b = np.triu_indices(len(members), 1)
+    a, b = members[a], members[b]
+    bits = np.bitwise_count(outlines[a] ^ outlines[b]).sum(axis=1) if hasattr(np, "bitwise_count") else (
+        np.unpackbits(outlines[a] ^ outlines[b], axis=1).sum(axis=1)
+    )  # fmt: skip
+    levels = np.abs(colours[a].astype(np.int16) - colours[b]).mean(axis=1)
+    # Pictures without outlines (plain colours) all agree: they are told apart by nothing, so they are left alone.
+    structured = np.unpackbits(outlines[a], axis=1).sum(axis=1) >= 16
+    good = (bits <= BITS_APART) & (levels <= LEVELS_APART) & structured
+    return [(int(min(x, y)), int(max(x, y))) for x, y in zip(a[good], b[good], strict=True)]
+
+
+def report_looks(looks: list[Look], names: list[str], problems: Problems) -> None:
+    """Add what the looks say; `names` are the places to show."""
+    for look, name in zip(looks, names, strict=True):
+        if look.problem:
+            problems.add(look.problem, name, look.detail)
+        for note in look.notes:
+            problems.add(note, name, f"{look.width} x {look.height}")

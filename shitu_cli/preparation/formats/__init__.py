@@ -1,0 +1,48 @@
+"""Source formats of `shitu prepare`. To add one: write a file with a Format and name it here."""
+
+from __future__ import annotations
+
+from shitu_cli.errors import UsageError
+from shitu_cli.preparation.formats.aliproduct import ALIPRODUCT
+from shitu_cli.preparation.formats.base import Format
+from shitu_cli.preparation.formats.cars import CARS
+from shitu_cli.preparation.formats.coco import COCO
+from shitu_cli.preparation.formats.cub import CUB
+from shitu_cli.preparation.formats.gldv2 import GLDV2
+from shitu_cli.preparation.formats.icartoon import ICARTOON
+from shitu_cli.preparation.formats.inshop import INSHOP
+from shitu_cli.preparation.formats.labelme import LABELME
+from shitu_cli.preparation.formats.logodet import LOGODET
+from shitu_cli.preparation.formats.products10k import PRODUCTS10K
+from shitu_cli.preparation.formats.reid import MARKET1501, VERI776
+from shitu_cli.preparation.formats.sop import SOP
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.table import TABLE
+from shitu_cli.preparation.formats.textlist import TEXT_LIST
+from shitu_cli.preparation.formats.tree import CLASS_TREE, SPLIT_TREE
+from shitu_cli.preparation.formats.veriwild import VERIWILD
+from shitu_cli.preparation.formats.voc import VOC
+from shitu_cli.preparation.formats.yolo import YOLO
+
+# The first that recognises a source reads it: special layouts come before general ones.
+FORMATS: tuple[Format, ...] = (
+    *(ALIPRODUCT, GLDV2, VERIWILD, LOGODET, ICARTOON, SOP, INSHOP),
+    *(CUB, CARS, PRODUCTS10K, MARKET1501, VERI776, LABELME),
+    *(COCO, VOC, YOLO),
+    *(TABLE, TEXT_LIST, SPLIT_TREE, CLASS_TREE),
+)
+
+
+def find_format(source: Source, name: str | None = None) -> Format:
+    """The format named, or the first that recognises the source; UsageError for an unknown name."""
+    if name is not None:
+        for known in FORMATS:
+            if known.name == name:
+                return known
+        raise UsageError(
+            f"--format {name}: expected one of {', '.join(f.name for f in FORMATS)}", hint="shitu prepare --formats"
+        )
+    found = next((known for known in FORMATS if known.detect(source)), None)
+    if found is None:
+        raise UsageError(f"{source.path}: not a layout that is known", hint="shitu prepare --formats lists them")
+    return found

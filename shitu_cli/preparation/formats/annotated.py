@@ -1,0 +1,408 @@
+"""What readers of annotation files share: finding their files and images, gathering labels and boxes, judging them."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.inputs import MIB, parse_json, read_bytes
+from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.boxes import MIN_SIDE, Convention, Size, check_convention
+from shitu_cli.preparation.formats.source import Found, Source, Tree, fold, has_image_suffix, without_suffix
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import counted
+
+JSON_LIMIT = 2048 * MIB  # COCO's own file of 118,000 images has 450 MiB
+PROBED_FILES = 40  # files of a kind that are looked into to recognise a format
+PROBED_BYTES = 1 << 16
+SAMPLE = 200  # images of a file whose sizes are held against its boxes
+# Folders that sort files by what they are: images/train and labels/train belong together, train/images as well.
+_STRUCTURE = {
+    *("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "obj_train_data", "obj_valid_data"),
+    *("labels", "label", "annotations", "annotation", "annos", "anno", "ann", "xmls", "xml", "jsons", "json"),
+    *("labelme", "yolo", "voc", "txt", "txts", "bboxes", "boxes"),
+}
+# Names of folders that hold annotations beside those of the images.
+_ASIDE = {"annotations", "annotation", "annos", "anno", "labels", "label", "meta", "metadata", "lists", "json", "csv"}
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("query", "queries", "probe"), "query"),
+    "gallery": "gallery",
+}
+
+
+@dataclass(slots=True)
+class Labelled:
+    """A label of an image or, with `box`, of a part of it; `size` is the size of the image that the file states."""
+
+    image: str
+    label: str
+    file: str
+    entry: int
+    split: str = ""
+    box: tuple[float, ...] | None = None
+    convention: Convention | None = None
+    size: Size | None = None
+
+
+def split_of(path: str) -> str:
+    """Return the split that a path names: the word nearest to its end, "" for none; `train2017` is train."""
+    for part in reversed(path.split("/")):
+        words = {_SPLIT_WORDS[word] for word in re.findall(r"[a-z]+", part.lower()) if word in _SPLIT_WORDS}
+        if len(words) == 1:
+            return words.pop()
+    return ""
+
+
+def annotation_files(source: Source, *suffixes: str) -> list[str]:
+    """Return the files of a source with these suffixes, relative to its base: the source itself, if it is a file."""
+    if source.path.is_file():
+        return [source.path.name] if source.path.suffix.lower() in suffixes else []
+    return [path for path in source.tree.files if os.path.splitext(path)[1].lower() in suffixes]
+
+
+def spread(items: Sequence[Any], count: int = PROBED_FILES) -> list[Any]:
+    """Return at most `count` of the items, evenly spread."""
+    step = max(1, -(-len(items) // count))
+    return list(items[::step])
+
+
+def head_and_tail(path: Path) -> bytes:
+    """Return the first and the last bytes of a file, empty where it cannot be read: enough to tell what it is."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            head = file.read(PROBED_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            if size > 2 * PROBED_BYTES:
+                file.seek(size - PROBED_BYTES)
+            return head + b"\n" + file.read(PROBED_BYTES)
+    except OSError:
+        return b""
+
+
+def small_json(path: Path) -> Any:
+    """Return the JSON of a small file to recognise a format by; None for what is no JSON, or large."""
+    try:
+        return parse_json(read_bytes(path, limit=MIB), path)
+    except DataError:
+        return None
+
+
+def words(value: object) -> str:
+    """Return a label as text: whole numbers and names, "" for what can be neither."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return ""
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+class Annotated:
+    """Gathers what annotation files say about the images of a source, judges it, and turns it into rows.
+
+    Files are named relative to the source's base. `unit` of a file says what its entries are called in messages,
+    such as `annotations[{}]`; without one they are lines. With `per_image` each image has a file of its own.
+    """
+
+    def __init__(self, source: Source, problems: Problems, format_name: str, *, per_image: bool = False) -> None:
+        self.source = source
+        self.problems = problems
+        self.format_name = format_name
+        self.per_image = per_image
+        self.tree = _image_tree(source)
+        self.items: list[Labelled] = []
+        self.units: dict[str, str] = {}
+        self.listed: set[str] = set()
+        self.display: dict[str, str] = {}
+        self._sizes: dict[str, Size | None] = {}
+
+    def path(self, file: str) -> Path:
+        """Return where a file of the source lies."""
+        return self.source.base / file
+
+    def where(self, file: str, entry: int) -> str:
+        """Return the place of an entry for messages."""
+        unit = self.units.get(file)
+        return f"{self.path(file)}:{entry}" if unit is None else f"{self.path(file)}: {unit.format(entry)}"
+
+    def bad(self, file: str, entry: int, detail: str) -> None:
+        """Report an entry that cannot be read."""
+        self.problems.add("bad-annotation", self.where(file, entry), detail)
+
+    def near(self, file: str) -> str:
+        """Return the folder of a file relative to the tree of the images, "" for one outside of it."""
+        folder = os.path.relpath(self.path(file).parent, self.tree.root).replace(os.sep, "/")
+        return "" if folder == "." or folder.startswith("..") else folder
+
+    def find(self, name: str, file: str, entry: int, split: str = "") -> str | None:
+        """Return the image that a file names, None (reported) where there is none or it may be several."""
+        found = self.tree.find(name, self.near(file))
+        if found.path is None and found.how == "several":
+            found = self._of_split(name, split or split_of(file)) or found
+        return self.settle(found, name, file, entry)
+
+    def pair(self, file: str, stem: str | None = None) -> Found:
+        """Return the image that an annotation file of one image belongs to, by its name and folder."""
+        folder, _, name = file.rpartition("/")
+        stem = os.path.splitext(name)[0] if stem is None else stem
+        candidates = self._by_stem.get(fold(without_suffix(stem)), [])
+        if has_image_suffix(stem):  # a.jpg.json
+            candidates = [path for path in candidates if fold(path.rpartition("/")[2]) == fold(stem)] or candidates
+        near = self.near(file)
+        for chosen in (
+            [path for path in candidates if path.rpartition("/")[0] == (near or folder)],
+            [path for path in candidates if _sorted_folders(path) == _sorted_folders(f"{near}/{name}")],
+            candidates,
+        ):
+            if len(chosen) == 1:
+                return Found(chosen[0])
+            if len(chosen) > 1:
+                return Found(None, "several", tuple(chosen[:3]))
+        return Found(None)
+
+    def settle(self, found: Found, name: str, file: str, entry: int) -> str | None:
+        """Return the path of what was found; report what was not."""
+        if found.path is not None:
+            self.listed.add(found.path)
+            return found.path
+        nearest = f"; like it: {', '.join(found.candidates)}" if found.candidates else ""
+        kind = "several-images" if found.how == "several" else "missing"
+        self.problems.add(kind, self.where(file, entry), f"{name}{nearest}")
+        return None
+
+    def _of_split(self, name: str, split: str) -> Found | None:
+        """The one image of its name in the folders of a split."""
+        plain = fold(posixpath.basename(name.replace("\\", "/")))
+        candidates = self._by_stem.get(fold(without_suffix(plain)), [])
+        mine = [path for path in candidates if split_of(path) == split and split]
+        if has_image_suffix(plain):
+            mine = [path for path in mine if fold(path.rpartition("/")[2]) == plain]
+        return Found(mine[0]) if len(mine) == 1 else None
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        groups: dict[str, list[str]] = defaultdict(list)
+        for path in self.tree.images:
+            groups[fold(without_suffix(path.rpartition("/")[2]))].append(path)
+        return groups
+
+    def size(self, image: str) -> Size | None:
+        """Return width and height of an image as it is shown; None where it cannot be decoded."""
+        if image not in self._sizes:
+            self._sizes[image] = self.tree.size(image) or _decoded_size(self.tree.root / image)
+        return self._sizes[image]
+
+    def add(
+        self,
+        image: str,
+        label: str,
+        file: str,
+        entry: int,
+        *,
+        split: str = "",
+        box: Sequence[float] | None = None,
+        convention: Convention | None = None,
+        size: Size | None = None,
+    ) -> None:
+        """Add a label of an image, or of the box in it with the four numbers of `convention`."""
+        if not label:
+            self.bad(file, entry, f"the label is empty ({image})")
+            return
+        # The file says it, or the folder of the image, or that of the file.
+        split = split or split_of(image.rpartition("/")[0]) or split_of(file.rpartition("/")[0])
+        corners = None if box is None else tuple(box)
+        self.items.append(Labelled(image, label, file, entry, split, corners, convention, size))
+
+    def rows(self) -> Rows:
+        """Judge all that was gathered, and return it; raises DataError or UsageError where it contradicts itself."""
+        self.problems.found.update(
+            {kind: found for kind, found in self.tree.problems.found.items() if kind != "no-pictures"}
+        )
+        whole = [item for item in self.items if item.box is None]
+        boxes = [item for item in self.items if item.box is not None]
+        if whole and boxes:
+            self._refuse_both(whole[0], boxes[0], len(whole), len(boxes))
+        self._one_file_each()
+        self._known_splits()
+        rows = Rows(self.tree.root)
+        rows.display = self.display
+        rows.label_files = sorted({item.file for item in self.items})
+        for item in self._fitting(boxes) if boxes else self._single(whole):
+            rows.add(
+                item.image,
+                item.label,
+                item.split,
+                box=None if item.box is None else (item.box[0], item.box[1], item.box[2], item.box[3]),
+                file=str(self.path(item.file)),
+                line=item.entry,
+            )
+        self._describe(rows)
+        for image in self.tree.images:
+            if image not in self.listed:
+                self.problems.add("unannotated", str(self.tree.root / image))
+        return rows
+
+    def _describe(self, rows: Rows) -> None:
+        """Say in a line what was read as what."""
+        conventions = sorted({item.convention.text for item in self.items if item.convention})
+        files = rows.label_files
+        what = f"boxes ({' and '.join(conventions)})" if conventions else "labels of whole images"
+        names = ", ".join(files[:3]) + (f" and {len(files) - 3:,} more files" if len(files) > 3 else "")
+        classes, images = len(set(rows.labels)), len(set(rows.paths))
+        rows.readings.append(
+            f"{names}: {self.format_name}, {len(rows):,} {what} of {counted(classes, 'class', 'classes')} in "
+            f"{counted(images, 'image')}"
+        )
+
+    def _refuse_both(self, whole: Labelled, box: Labelled, wholes: int, boxes: int) -> None:
+        raise UsageError(
+            f"{self.path(whole.file)}: it labels whole images ({wholes:,}) and boxes in images ({boxes:,}): which of "
+            "them are the classes?",
+            details=[
+                f"{self.where(whole.file, whole.entry)}: {whole.image} is {whole.label!r}",
+                f"{self.where(box.file, box.entry)}: a box in {box.image} is {box.label!r}",
+            ],
+            hint="export only one of both from the tool, and prepare that",
+        )
+
+    def _one_file_each(self) -> None:
+        """Refuse two annotation files for one image: which of them is meant is not ours to say."""
+        first: dict[str, str] = {}
+        for item in self.items:
+            other = first.setdefault(item.image, item.file)
+            if other != item.file:
+                raise UsageError(
+                    f"{item.image} is labelled in {self.path(other)} and in {self.path(item.file)}: which of them "
+                    "counts?",
+                    hint=f"name the file to read, as in: shitu prepare {self.path(item.file)}; or move the other away",
+                )
+
+    def _known_splits(self) -> None:
+        """Splits without training images are none; images beside the splits are left out."""
+        splits = {item.split for item in self.items}
+        if splits & {"train", ""} and splits - {"train", ""}:
+            if "" in splits and "train" in splits:
+                beside = [item for item in self.items if not item.split]
+                for image in dict.fromkeys(item.image for item in beside):
+                    self.problems.add("beside-splits", image)
+                self.items = [item for item in self.items if item.split]
+        elif "train" not in splits and not {"query", "gallery"} <= splits:
+            for item in self.items:
+                item.split = ""
+
+    def _single(self, items: list[Labelled]) -> Iterator[Labelled]:
+        """The labels of images that have one; several are reported."""
+        by_image: dict[str, dict[str, Labelled]] = {}
+        for item in items:
+            by_image.setdefault(item.image, {}).setdefault(item.label, item)
+        for image, labels in by_image.items():
+            first = next(iter(labels.values()))
+            if len(labels) == 1:
+                yield first
+                continue
+            shown = ", ".join(list(labels)[:4]) + (", ..." if len(labels) > 4 else "")
+            self.problems.add("several-labels", self.where(first.file, first.entry), f"{image}: {shown}")
+
+    def _fitting(self, items: list[Labelled]) -> Iterator[Labelled]:
+        """Boxes as corners in pixels; files that contradict their images are refused or reported."""
+        by_file: dict[tuple[str, Convention | None], list[Labelled]] = defaultdict(list)
+        for item in items:
+            by_file["" if self.per_image else item.file, item.convention].append(item)
+        resized: set[str] = set()
+        for (file, convention), group in by_file.items():
+            assert convention is not None
+            resized |= self._resized(group)
+            sample = spread(group, SAMPLE)
+            judged = [
+                (item.box, size, self.where(item.file, item.entry))
+                for item in sample
+                if item.image not in resized and item.box is not None and (size := self.size(item.image))
+            ]
+            check_convention(str(self.path(file)), judged, convention)
+        for item in items:
+            if item.image not in resized and (done := self._in_pixels(item)) is not None:
+                yield done
+
+    def _in_pixels(self, item: Labelled) -> Labelled | None:
+        assert item.box is not None and item.convention is not None
+        size = None
+        if item.convention.whole is not None and (size := self.size(item.image)) is None:
+            self.problems.add("unreadable", item.image, "its size is needed to place its boxes")
+            return None
+        x1, y1, x2, y2 = item.convention.corners(item.box, size)
+        if x1 > x2 or y1 > y2:
+            shown = ",".join(f"{value:g}" for value in item.box)
+            self.problems.add("bad-box", self.where(item.file, item.entry), f"{shown} ({item.convention.text})")
+            return None
+        if min(x2 - x1, y2 - y1) < MIN_SIDE:
+            shown = f"{x2 - x1:.3g} x {y2 - y1:.3g} pixels in {item.image}"
+            self.problems.add("tiny-box", self.where(item.file, item.entry), shown)
+            return None
+        item.box = tuple(float(round(value, 2)) for value in (max(0.0, x1), max(0.0, y1), x2, y2))
+        return item
+
+    def _resized(self, items: list[Labelled]) -> set[str]:
+        """Images of another size than their annotations state; all are looked at once one of a sample is."""
+        stated = {item.image: (item.size, item) for item in items if item.size is not None}
+        if not any(self._differs(image, *stated[image]) for image in spread(list(stated), SAMPLE)):
+            return set()
+        resized = set()
+        for image, (size, item) in stated.items():
+            if self._differs(image, size, item):
+                here = self.size(image) or (0, 0)
+                turned = ", turned by its EXIF data" if size == here[::-1] else ""
+                detail = f"{image}: {size[0]} x {size[1]} in the annotation, {here[0]} x {here[1]} here{turned}"
+                self.problems.add("other-size", self.where(item.file, item.entry), detail)
+                resized.add(image)
+        return resized
+
+    def _differs(self, image: str, size: Size | None, item: Labelled) -> bool:
+        here = self.size(image)
+        return here is not None and size is not None and min(size) > 0 and here != size
+
+
+def _sorted_folders(path: str) -> tuple[str, ...]:
+    """The folders of a path but those that only sort files by what they are."""
+    return tuple(part for part in fold(path).split("/")[:-1] if part and part not in _STRUCTURE)
+
+
+def _image_tree(source: Source) -> Tree:
+    """Where the images of a source are looked for."""
+    if source.options.image_root is not None:
+        return Tree(source.options.image_root)
+    if source.path.is_file() and not source.tree.images and source.base.resolve().name.lower() in _ASIDE:
+        return Tree(source.base.resolve().parent)
+    return source.tree
+
+
+def _decoded_size(path: Path) -> Size | None:
+    """The size of an image whose header does not tell."""
+    from shitu_cli.data.images import decode_image
+
+    try:
+        height, width = decode_image(path).shape[:2]
+    except DataError:
+        return None
+    return width, height
+
+
+def entries(value: object, key: str) -> Iterable[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a list that a JSON object holds under `key`, with their numbers from 0."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return ((number, item) for number, item in enumerate(found if isinstance(found, list) else []) if _is_object(item))
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)

@@ -1,0 +1,319 @@
+"""What a reader of a source format returns, and the helpers that readers share."""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from sys import intern
+from typing import TYPE_CHECKING
+
+from shitu_cli.data.header import image_kind, read_header
+from shitu_cli.data.images import IMAGE_SUFFIXES
+from shitu_cli.errors import DataError
+from shitu_cli.preparation.problems import Problems
+
+if TYPE_CHECKING:
+    from shitu_cli.preparation.formats.source import Source
+
+Box = tuple[float, float, float, float]
+# "eval": query and gallery at once, each picture against all others; "" leaves the split to this program.
+SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
+_OTHER_PICTURES = {".heic", ".heif", ".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
+_SKIPPED_DIRS = {"__MACOSX", "@eaDir"}
+# Suffixes whose files need not be opened to know that they are no images.
+_NO_PICTURES = re.compile(
+    r"\.(?:txt|csv|tsv|lst|jsonl?|ndjson|xml|ya?ml|md|html?|py|ipynb|log|ini|mp4|mov|avi|mkv|zip|tar|gz|tgz|7z|rar|xlsx?|"
+    r"npy|npz|mat|pkl|bin|db)"
+)
+MAX_DEPTH = 100  # folders in folders
+MAX_HEADER = 1 << 23  # bytes of a file in which its size is looked for: colour profiles and previews may come first
+
+
+@dataclass
+class ReadOptions:
+    """`columns` maps image, label, split, id, box to column names; `protocol` chooses among official splits."""
+
+    columns: dict[str, str] = field(default_factory=dict)
+    protocol: str | None = None
+    image_root: Path | None = None
+
+
+class Rows:
+    """Labelled images of a source, column by column; paths are below `root`, labels are names.
+
+    `readings` say in a line each what was read as what (`train.csv: image = column file, class = column sku`), and
+    `label_files` name the files that hold the labels, relative to the source's base: both are shown to the user.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.paths: list[str] = []
+        self.labels: list[str] = []
+        self.splits: list[str] = []
+        self.ids: dict[int, str] = {}
+        self.boxes: dict[int, Box] = {}
+        self.files: list[str] = []
+        self.lines = array("q")
+        self.display: dict[str, str] = {}
+        self.readings: list[str] = []
+        self.label_files: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def add(
+        self,
+        path: str,
+        label: str,
+        split: str = "",
+        *,
+        id: str | None = None,
+        box: Box | None = None,
+        file: str = "",
+        line: int = 0,
+    ) -> None:
+        """One picture; `id` is its camera, sequence or the like, `file` and `line` say where it is listed."""
+        number = len(self.paths)
+        self.paths.append(path)
+        self.labels.append(intern(label))
+        self.splits.append(split)
+        self.files.append(file)
+        self.lines.append(line)
+        if id is not None:
+            self.ids[number] = intern(id)
+        if box is not None:
+            self.boxes[number] = box
+
+    def where(self, number: int) -> str:
+        """`file:line`, or the picture itself."""
+        return f"{self.files[number]}:{self.lines[number]}" if self.files[number] else self.paths[number]
+
+    def take(self, numbers: list[int]) -> Rows:
+        """The rows at `numbers`, in that order."""
+        taken = Rows(self.root)
+        taken.display, taken.readings, taken.label_files = self.display, self.readings, self.label_files
+        for number in numbers:
+            taken.add(
+                self.paths[number],
+                self.labels[number],
+                self.splits[number],
+                id=self.ids.get(number),
+                box=self.boxes.get(number),
+                file=self.files[number],
+                line=self.lines[number],
+            )
+        return taken
+
+
+# Where several kinds recognise a source, the labels of the earlier one count. Within a kind all that recognise it must
+# agree; data sets are told by files that no other has, so the first one reads them.
+DATASET, ANNOTATIONS, TABLE, FOLDERS = range(4)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way in which labelled images lie.
+
+    `detect` looks whether a source is of it without reading all of it, `read` reads it. `rank` is DATASET for a public
+    data set, ANNOTATIONS for files of an annotation tool (JSON, XML, a text file per image), TABLE for lists and
+    tables, FOLDERS where the names of folders are the labels.
+
+    To add one: a file with a Format, named in `formats/__init__.py`. `read` adds a row for each labelled image or box,
+    says in `rows.readings` what it took as what, and names the files it used in `rows.label_files`. It reports lines
+    that it cannot read to `problems` and never guesses: where two readings are possible it raises UsageError with
+    both. Images that a file names are looked up by `source.tree.find`.
+    """
+
+    name: str
+    layout: str
+    detect: Callable[[Source], bool]
+    read: Callable[[Source, Problems], Rows]
+    rank: int = DATASET
+
+
+def is_image_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def walk_images(root: Path, problems: Problems) -> Iterator[str]:
+    """The images among `walk_files`."""
+    return (path for path, is_image in walk_files(root, problems) if is_image)
+
+
+def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
+    """Every file below `root` that is not hidden, sorted, with forward slashes, and whether it is an image.
+
+    The suffix tells; where it is none that is known, the first bytes do (a.jpg_large, names without suffix). Links are
+    followed unless they lead back to a folder above. Folders without any image are reported, the uppermost of each.
+    """
+    above: set[str] = set()
+
+    def visit(folder: str, prefix: str) -> Generator[tuple[str, bool], None, bool]:
+        """Whether it held any image."""
+        real = os.path.realpath(folder)
+        if real in above:
+            problems.add("link-loop", folder, f"leads to {real}")
+            return True  # as far as one can tell
+        if len(above) > MAX_DEPTH:
+            problems.add("no-access", folder, f"more than {MAX_DEPTH} folders deep")
+            return True
+        try:
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            problems.add("no-access", folder, str(error.strerror or error))
+            return True
+        above.add(real)
+        found, empty = False, []
+        for entry in ordered:
+            if entry.name.startswith(".") or entry.name in _SKIPPED_DIRS:
+                if _is_hidden_picture(entry):
+                    problems.add("hidden", entry.path)
+            elif _leads_nowhere(entry):
+                problems.add("dead-link", entry.path, f"leads to {os.readlink(entry.path)}")
+            elif entry.is_dir():
+                if (yield from visit(entry.path, f"{prefix}{entry.name}/")):
+                    found = True
+                else:
+                    empty.append(entry.path)
+            else:
+                kind = _kind_of(entry)
+                found = found or kind == "image"
+                if kind == "other":
+                    problems.add("other-format", entry.path)
+                yield prefix + entry.name, kind == "image"
+        above.discard(real)
+        for path in empty if found else ():
+            problems.add("no-pictures", path, _content(path))
+        return found
+
+    if not (yield from visit(str(root), "")):
+        problems.add("no-pictures", str(root), _content(str(root)))
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to what is not there, or to itself."""
+    if not entry.is_symlink():
+        return False
+    try:
+        os.stat(entry.path)
+    except OSError:
+        return True
+    return False
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    """image, other (an image in a format that is not read) or file."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    if suffix in _OTHER_PICTURES:
+        return "other"
+    if _NO_PICTURES.fullmatch(suffix) or not entry.is_file():
+        return "file"
+    try:
+        with open(entry.path, "rb") as file:
+            kind = image_kind(file.read(32))
+    except OSError:
+        return "file"
+    return {None: "file", "HEIC": "other"}.get(kind, "image")
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image as it is shown, from its first bytes; None where they do not tell."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            data = file.read(1 << 16)
+            header = read_header(data)
+            if not header.width:
+                header = read_header(data + file.read(MAX_HEADER))
+    except OSError:
+        return None
+    return header.upright if header.width else None
+
+
+def _is_hidden_picture(entry: os.DirEntry[str]) -> bool:
+    """Whether it holds pictures that a user may miss; what systems hide beside pictures (._x.jpg) is none."""
+    if entry.name.startswith("._") or entry.name in (*_SKIPPED_DIRS, ".thumbnails", ".ipynb_checkpoints"):
+        return False
+    try:
+        return any(map(is_image_name, os.listdir(entry.path))) if entry.is_dir() else is_image_name(entry.name)
+    except OSError:
+        return False
+
+
+def _content(folder: str) -> str:
+    """What a folder without pictures holds instead."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        return str(error.strerror or error)
+    return f"holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "empty"
+
+
+def read_text(path: Path, problems: Problems) -> str:
+    """A list's text in whatever encoding it has; DataError when it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        problems.add("encoding", str(path), "UTF-16")
+        return data.decode("utf-16", "replace").lstrip("\ufeff")
+    try:
+        return data.decode("utf-8").lstrip("\ufeff")
+    except UnicodeDecodeError:
+        pass
+    if _mostly_utf8(data):  # some file names are of another encoding: they are kept byte for byte
+        return data.decode("utf-8", "surrogateescape").lstrip("\ufeff")
+    for encoding in ("gb18030", "latin-1"):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        problems.add("encoding", str(path), encoding)
+        return text
+    raise AssertionError("latin-1 decodes everything")
+
+
+def _mostly_utf8(data: bytes) -> bool:
+    """Whether more of the lines that are not plain ASCII are UTF-8 than not."""
+    balance = 0
+    for line in data.split(b"\n"):
+        if not line.isascii():
+            try:
+                line.decode("utf-8")
+                balance += 1
+            except UnicodeDecodeError:
+                balance -= 1
+    return balance > 0
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text one by one: a list of them all would hold a long file twice."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    if start < len(text):
+        yield text[start:]
+
+
+def whole_label(label: str) -> str:
+    """Spreadsheets write whole numbers as 3.0."""
+    return label[:-2] if label.endswith(".0") and label[:-2].isdigit() else label
+
+
+def find_folder(root: Path, *names: str) -> Path | None:
+    """`root` itself or a folder up to two levels below that holds all `names`."""
+    candidates = [root, *sorted(p for p in root.glob("*") if p.is_dir()), *sorted(root.glob("*/*/"))]
+    for folder in candidates:
+        if all((folder / name).exists() for name in names):
+            return folder
+    return None

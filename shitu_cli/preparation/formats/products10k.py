@@ -1,0 +1,51 @@
+"""Products-10K: train.csv and test_kaggletest.csv."""
+
+from __future__ import annotations
+
+import csv
+
+from shitu_cli.errors import DataError
+from shitu_cli.preparation.formats.base import Format, Rows, find_folder
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.problems import Problems
+
+
+def _detect(source: Source) -> bool:
+    root = source.path
+    folder = find_folder(root, "train.csv", "train") if root.is_dir() else None
+    if folder is None:
+        return False
+    with (folder / "train.csv").open(encoding="utf-8-sig", errors="replace") as file:
+        return [name.strip().lower() for name in file.readline().split(",")][:2] == ["name", "class"]
+
+
+def _read(source: Source, problems: Problems) -> Rows:
+    root = source.path
+    folder = find_folder(root, "train.csv", "train")
+    if folder is None:
+        raise DataError(f"{root}: no train.csv with train/ beside it")
+    rows = Rows(folder)
+    for name, split in (("train.csv", "train"), ("test_kaggletest.csv", "test")):
+        path = folder / name
+        if not path.is_file():
+            continue
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            next(reader, None)
+            for cells in reader:
+                if len(cells) < 2 or not cells[1].strip().isdigit():
+                    problems.add(
+                        "malformed", f"{path}:{reader.line_num}", f"expected name,class, got {','.join(cells)!r}"
+                    )
+                    continue
+                image = f"{split}/{cells[0].strip()}"
+                rows.add(image, cells[1].strip(), split, file=str(path), line=reader.line_num)
+    return rows
+
+
+PRODUCTS10K = Format(
+    "products10k",
+    "Products-10K: train.csv, test_kaggletest.csv, train/, test/; queries from test, gallery = training pictures",
+    _detect,
+    _read,
+)

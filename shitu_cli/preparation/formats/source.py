@@ -1,0 +1,209 @@
+"""A source as readers see it: the files below it, walked once, and its images by every way a list may spell them."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from shitu_cli.data.images import IMAGE_SUFFIXES
+from shitu_cli.preparation.formats.base import ReadOptions, upright_size, walk_files
+from shitu_cli.preparation.problems import Problems
+
+_DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,15}://", re.I)
+SAMPLE = 200  # lines of a list that decide how it spells its paths
+
+
+class Found(NamedTuple):
+    """The image that a list means, None where there is none or more than one.
+
+    `how` is "" where the list spells the path as it is, else what differs; `candidates` are the nearest images.
+    """
+
+    path: str | None
+    how: str = ""
+    candidates: tuple[str, ...] = ()
+
+
+class Tree:
+    """The files below `root`: `images` and `files` (all others) as sorted relative paths with forward slashes.
+
+    Images are told by their content where their suffix does not tell. `problems` is what the walk met: hidden images,
+    links without end, images in formats that are not read, folders without images.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems = Problems()
+        self.images: list[str] = []
+        self.files: list[str] = []
+        for path, is_image in walk_files(root, self.problems):
+            (self.images if is_image else self.files).append(path)
+
+    @cached_property
+    def image_set(self) -> frozenset[str]:
+        """The images, to ask whether one is there."""
+        return frozenset(self.images)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        return _grouped(self.images, lambda path: path.rpartition("/")[2])
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _grouped(self.images, lambda path: without_suffix(path.rpartition("/")[2]))
+
+    def named(self, *names: str, suffix: str = "") -> list[str]:
+        """The other files with one of these names (any case), or with this suffix, at any level."""
+        wanted = {name.lower() for name in names}
+        return [
+            path
+            for path in self.files
+            if (base := path.rpartition("/")[2].lower()) in wanted or (suffix and base.endswith(suffix))
+        ]
+
+    def find(self, spelt: str, near: str = "") -> Found:
+        """The image that `spelt` means in a file that lies in the folder `near` ("" for the root).
+
+        Tried in this order: the path as it is, from `near` and from the root; the image that shares the longest tail
+        of folders with it (absolute paths and addresses of another machine, images in another folder), letters
+        compared without case and encoding (é as one sign or two); the same without the suffix, where it has none.
+        """
+        plain = plain_path(spelt)
+        if not plain:
+            return Found(None)
+        for start in dict.fromkeys((near, "")):
+            whole = posixpath.normpath(posixpath.join(start, plain))
+            if whole in self.image_set:
+                return Found(whole)
+        name = fold(plain.rpartition("/")[2])
+        candidates, how = self._by_name.get(name, []), "another folder"
+        if not candidates and not has_image_suffix(plain):
+            candidates, how = self._by_stem.get(name, []), "without its suffix"
+        if not candidates:
+            return Found(None, "", tuple(self._alike(plain)))
+        best = _longest_tail(fold(plain), candidates, suffix=how != "without its suffix")
+        if len(best) > 1 and near:
+            best = [path for path in best if path.startswith(f"{near}/")] or best
+        if len(best) > 1:
+            return Found(None, "several", tuple(best[:3]))
+        if how == "another folder" and fold(best[0]) == fold(posixpath.normpath(posixpath.join(near, plain))):
+            how = "other letters"
+        return Found(best[0], how)
+
+    def home(self, spelt: Sequence[str], near: str = "") -> list[str]:
+        """The folders from which a sample of the paths of one list leads to images; the best ones, all equally good.
+
+        `[near]` where most paths are right as they are; [] where no folder fits.
+        """
+        sample = [plain for path in _sample(spelt) if (plain := plain_path(path))]
+        counts: Counter[str] = Counter()
+        for plain in sample:
+            name = fold(plain.rpartition("/")[2])
+            candidates = self._by_name.get(name) or ([] if has_image_suffix(plain) else self._by_stem.get(name, []))
+            counts.update({folder for path in candidates if (folder := _prefix(path, plain)) is not None})
+        most = max(counts.values(), default=0)
+        best = [folder for folder, count in counts.items() if count == most]
+        return [near] if near in best else sorted(best)
+
+    def size(self, path: str) -> tuple[int, int] | None:
+        """Width and height of an image as it is shown, after turning it as its EXIF says; None where not known."""
+        return upright_size(self.root / path)
+
+    def _alike(self, plain: str) -> Iterator[str]:
+        """Images whose name differs in its suffix only."""
+        yield from self._by_stem.get(fold(without_suffix(plain.rpartition("/")[2])), [])[:3]
+
+
+class Source:
+    """A folder or a single file that holds or lists images, with what the user said about how to read it."""
+
+    def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
+        self.path = path
+        self.options = options or ReadOptions()
+
+    @property
+    def base(self) -> Path:
+        """The folder that its paths count from: the source itself, or where the file lies."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Everything below the base; walked when first asked for."""
+        return Tree(self.base)
+
+
+def plain_path(spelt: str) -> str:
+    """A path as this program writes it: forward slashes, no drive, no protocol, no query of an address."""
+    path = spelt.strip().strip('"').strip()
+    if _ADDRESS.match(path):
+        parts = urllib.parse.urlsplit(path)
+        path = urllib.parse.unquote(parts.path, errors="replace")
+    path = _DRIVE.sub("", path.replace("\\", "/"), count=1)
+    return path.lstrip("/").removeprefix("./")
+
+
+def fold(text: str) -> str:
+    """Letters without case and the way accents are encoded, to compare names of files."""
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a name ends as images do."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def without_suffix(name: str) -> str:
+    """A name without an image's suffix; others keep their dots."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _grouped(paths: Iterable[str], key: object) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        groups.setdefault(fold(key(path)), []).append(path)  # type: ignore[operator]
+    return groups
+
+
+def _longest_tail(spelt: str, candidates: list[str], *, suffix: bool) -> list[str]:
+    """Those of the candidates that share the most folders at the end with a path."""
+    wanted = spelt.split("/")[-2::-1]
+
+    def shared(path: str) -> int:
+        folders = fold(path).split("/")[-2::-1]
+        count = 0
+        for mine, theirs in zip(folders, wanted, strict=False):
+            if mine != theirs:
+                break
+            count += 1
+        return count
+
+    if len(candidates) == 1:
+        return candidates
+    counts = [shared(path) for path in candidates]
+    return [path for path, count in zip(candidates, counts, strict=True) if count == max(counts)]
+
+
+def _prefix(path: str, plain: str) -> str | None:
+    """The folder from which `plain` leads to `path`; None where their folders differ."""
+    tail = posixpath.normpath(plain)
+    whole = path if has_image_suffix(plain) or not has_image_suffix(path) else without_suffix(path)
+    if fold(whole) == fold(tail):
+        return ""
+    if fold(whole).endswith(f"/{fold(tail)}"):
+        return "/".join(path.split("/")[: -len(tail.split("/"))])
+    return None
+
+
+def _sample(values: Sequence[str]) -> list[str]:
+    step = max(1, len(values) // SAMPLE)
+    return list(values[::step])

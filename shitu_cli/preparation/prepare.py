@@ -1,0 +1,425 @@
+"""From a source to trustworthy lists: read, look at every picture, judge, split, number the classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.data.lists import ImageList
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
+from shitu_cli.preparation.formats import find_format
+from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, ReadOptions, Rows
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.problems import KINDS, Problems
+from shitu_cli.preparation.split import Split, choose_kind, split_pictures
+from shitu_cli.reporting import Reporter, counted
+
+UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", "too-large")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user asked for. `split` auto, open, closed or none; `fix` leaves out what cannot be used."""
+
+    format: str | None = None
+    split: str = "auto"
+    share: float = 0.2
+    seed: int = 0
+    fix: bool = False
+    quick: bool = False
+    read: ReadOptions = field(default_factory=ReadOptions)
+
+
+@dataclass
+class Prepared:
+    """Lists with dense labels, and everything there is to tell. `names` label → class name, training classes first."""
+
+    image_root: Path
+    format: str
+    train: ImageList
+    query: ImageList | None
+    gallery: ImageList | None
+    names: dict[str, int]
+    class_num: int
+    split: str
+    problems: Problems
+    left_out: int
+    rows: Rows
+    looks: list[Look]
+    alike: Alike
+
+    @property
+    def classes(self) -> int:
+        """Classes that have training pictures."""
+        return len(np.unique(self.train.labels))
+
+
+def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) -> tuple[Rows, str]:
+    """The rows of one source, or of several merged with labels kept apart by source."""
+    found = []
+    for source in sources:
+        if not source.exists():
+            raise UsageError(f"no such folder or file: {source}", hint="check the path; quote it if it holds blanks")
+        if source.is_dir() and not any(os.scandir(source)):
+            raise DataError(f"{source} is empty", hint="put the pictures of each class into a folder of its name there")
+        whole = Source(source, choices.read)
+        made = find_format(whole, choices.format or ("table" if choices.read.columns else None))
+        _check_options(made, choices)
+        rows = made.read(whole, problems)
+        if not len(rows):
+            raise DataError(
+                f"no labelled pictures in {source} (read as {made.name}: {made.layout})",
+                details=[
+                    f"{where}: {detail or KINDS[kind].text}"
+                    for kind, f in problems.found.items()
+                    for where, detail in f.examples[:5]
+                ],
+                hint="put the pictures of each class into a folder of its name; shitu prepare --formats lists other "
+                "layouts",
+            )
+        found.append((source, made.name, rows))
+    if len(found) == 1:
+        return found[0][2], found[0][1]
+    return _merge([(source, rows) for source, _, rows in found]), " + ".join(name for _, name, _ in found)
+
+
+def _check_options(made: Format, choices: Choices) -> None:
+    """Options that the format would ignore are refused."""
+    format_name = made.name
+    if choices.read.protocol is not None and format_name not in ("veriwild", "cub", "cars196"):
+        raise UsageError(f"--protocol {choices.read.protocol}: {format_name} has only one")
+    if choices.read.columns and format_name != "table":
+        raise UsageError(f"--columns is for tables, not for {format_name}", hint="--format table")
+    if choices.read.image_root is not None and made.rank not in (ANNOTATIONS, TABLE):
+        raise UsageError(f"--image-root is for lists, tables and annotations, not for {format_name}")
+
+
+def _merge(parts: Sequence[tuple[Path, Rows]]) -> Rows:
+    root = Path(os.path.commonpath([str(rows.root.resolve()) for _, rows in parts]))
+    names = {source: source.resolve().name for source, _ in parts}
+    if len(set(names.values())) < len(names):  # a/images and b/images
+        common = os.path.commonpath([str(source.resolve()) for source, _ in parts])
+        names = {source: source.resolve().relative_to(common).as_posix() for source, _ in parts}
+    merged = Rows(root)
+    for source, rows in parts:
+        prefix = os.path.relpath(rows.root.resolve(), root)
+        name = names[source]
+        for number in range(len(rows)):
+            box = rows.boxes.get(number)
+            label = rows.labels[number]
+            merged.add(
+                f"{prefix}/{rows.paths[number]}",
+                f"{name}/{label}",
+                rows.splits[number],
+                id=rows.ids.get(number),
+                box=box,
+                file=rows.files[number],
+                line=rows.lines[number],
+            )
+        merged.display |= {f"{name}/{label}": f"{name}/{shown}" for label, shown in rows.display.items()}
+    return merged
+
+
+def prepare(
+    sources: Sequence[Path],
+    choices: Choices,
+    reporter: Reporter,
+    *,
+    known_names: Mapping[str, int] | None = None,
+    sample_per_id: int = 1,
+    cache: LookCache | None = None,
+) -> Prepared:
+    """Everything but writing. `known_names` are the labels given before, which stay as they are.
+
+    Raises UsageError for a source that is not there, DataError when nothing in it can be used.
+    """
+    problems = Problems()
+    rows, name = read_sources(sources, choices, problems)
+    reporter.info(f"read as {name}: {counted(len(rows), 'labelled picture')} below {rows.root}")
+    before = len(rows)
+    rows = _check_lines(rows, problems, choices)
+    looks = look_at_all(
+        [os.path.join(rows.root, path) for path in rows.paths],
+        reporter,
+        cache=cache or LookCache(None),
+        decode=not choices.quick,
+    )
+    report_looks(looks, [_place(rows, n) for n in range(len(rows))], problems)
+    _check_boxes(rows, looks, problems)
+    usable = [n for n in range(len(rows)) if looks[n].problem not in UNUSABLE and not _bad_box(rows, looks, n)]
+    rows, looks = rows.take(usable), [looks[n] for n in usable]
+    alike = find_alike(looks)
+    dropped = _check_alike(rows, alike, problems)
+    if choices.fix and dropped:
+        kept = [n for n in range(len(rows)) if n not in dropped]
+        rows, looks = rows.take(kept), [looks[n] for n in kept]
+        alike = find_alike(looks)
+    if not len(rows):
+        raise DataError(
+            f"none of the {before:,} pictures can be used",
+            details=[f"{kind}: {f.count} x, first {f.examples[0][0]}" for kind, _, f in problems.ordered()],
+            hint="is the image root right? --image-root names it",
+        )
+    split = _split(rows, alike, choices, problems)
+    if not split.train:
+        raise DataError("there are no pictures to train on", hint="shitu prepare --formats lists the layouts")
+    unknown = [n for n in split.train if _distractor(rows.labels[n])]
+    for n in unknown:
+        problems.add("untrained", _place(rows, n))
+    if unknown:
+        gone = set(unknown)
+        split = dataclasses.replace(split, train=[n for n in split.train if n not in gone])
+    _check_classes(rows, split, problems, sample_per_id)
+    names, class_num = number_classes(rows, split, _still_known(rows, known_names or {}, reporter))
+    ids = _ids(rows)
+    lists = [_image_list(rows, part, names, ids) for part in (split.train, split.query, split.gallery)]
+    return Prepared(
+        image_root=rows.root,
+        format=name,
+        train=lists[0],
+        query=lists[1] if split.query else None,
+        gallery=lists[2] if split.query else None,
+        names=names,
+        class_num=class_num,
+        split=f"{split.kind}: {split.reason}",
+        problems=problems,
+        left_out=before - len(rows),
+        rows=rows,
+        looks=looks,
+        alike=alike,
+    )
+
+
+def _still_known(rows: Rows, known: Mapping[str, int], reporter: Reporter) -> dict[str, int]:
+    """The numbers given before, unless none of these classes is among them: then this is another data set."""
+    shown = {rows.display.get(label, label) for label in set(rows.labels)}
+    if known and not shown & known.keys():
+        reporter.info(f"none of the {len(known)} classes known before is here: classes are numbered anew")
+        return {}
+    return dict(known)
+
+
+def _place(rows: Rows, number: int) -> str:
+    listed = rows.where(number)
+    path = rows.paths[number]
+    return listed if listed == path else f"{listed} ({path})"
+
+
+def _check_lines(rows: Rows, problems: Problems, choices: Choices) -> Rows:
+    """What the lines alone tell: repeated and contradicting ones, paths that lead elsewhere, labels that look alike."""
+    # One table per split, by path alone where there is no box: tuples as keys would double the memory of millions.
+    first: dict[str, dict[object, int]] = {}
+    conflicting: set[tuple[str, object]] = set()
+    kept = []
+    for number, path in enumerate(rows.paths):
+        if any(c in path for c in "\t\n\r\0"):
+            problems.add("bad-name", repr(path))
+            continue
+        if (".." in path or path.startswith("/")) and _outside(rows.root, path):
+            problems.add("outside-root", _place(rows, number))
+            continue
+        split, key = rows.splits[number], _key(rows, number)
+        other = first.setdefault(split, {}).setdefault(key, number)
+        if other == number:
+            kept.append(number)
+        elif rows.labels[other] == rows.labels[number]:
+            problems.add("duplicate-line", _place(rows, number), f"also at {rows.where(other)}")
+        else:
+            conflicting.add((split, key))
+            labels = f"{rows.labels[other]!r} at {rows.where(other)}, {rows.labels[number]!r} here"
+            problems.add("label-conflict", _place(rows, number), labels)
+    if conflicting:
+        kept = [n for n in kept if (rows.splits[n], _key(rows, n)) not in conflicting]
+    _similar_labels(rows, problems)
+    return rows if len(kept) == len(rows) else rows.take(kept)
+
+
+def _key(rows: Rows, number: int) -> object:
+    """What makes a picture: its path, and its box if it has one."""
+    return (rows.paths[number], rows.boxes[number]) if number in rows.boxes else rows.paths[number]
+
+
+def _outside(root: Path, path: str) -> bool:
+    whole = os.path.normpath(os.path.join(root, path))
+    return os.path.commonpath([os.path.abspath(root), os.path.abspath(whole)]) != os.path.abspath(root)
+
+
+def _similar_labels(rows: Rows, problems: Problems) -> None:
+    folded: dict[str, str] = {}
+    for label in sorted(set(rows.labels)):
+        plain = unicodedata.normalize("NFKC", label).casefold()
+        other = folded.setdefault(" ".join(plain.split()), label)
+        if other != label:
+            problems.add("similar-labels", f"{other!r} and {label!r}")
+
+
+def _check_boxes(rows: Rows, looks: list[Look], problems: Problems) -> None:
+    for number in rows.boxes:
+        if looks[number].width and _bad_box(rows, looks, number):
+            x1, y1, x2, y2 = rows.boxes[number]
+            size = f"{looks[number].width} x {looks[number].height}"
+            problems.add("bad-box", _place(rows, number), f"{x1:g},{y1:g},{x2:g},{y2:g} in {size}")
+
+
+def _bad_box(rows: Rows, looks: list[Look], number: int) -> bool:
+    box, look = rows.boxes.get(number), looks[number]
+    if box is None or not look.width:
+        return False
+    return not (box[0] < box[2] and box[1] < box[3] and box[0] < look.width and box[1] < look.height)
+
+
+def _check_alike(rows: Rows, alike: Alike, problems: Problems) -> set[int]:
+    """Report duplicates by what they mean; returns the pictures that `fix` leaves out."""
+    dropped: set[int] = set()
+    pairs = [(group[0], other, "identical") for group in alike.identical for other in group[1:]]
+    pairs += [(a, b, "nearly the same") for a, b in alike.near]
+    for a, b, how in pairs:
+        roles = {_role(rows.splits[a]), _role(rows.splits[b])}
+        query = a if _role(rows.splits[a]) == "query" else b
+        if rows.paths[a] == rows.paths[b] and roles != {"train", "query"}:
+            continue  # one file with several boxes, or in query and gallery at once
+        where, detail = _place(rows, b), f"{how}: {_place(rows, a)}"
+        if rows.labels[a] != rows.labels[b]:
+            problems.add("label-noise", where, f"{rows.labels[b]!r}, {detail} is {rows.labels[a]!r}")
+        if roles == {"train", "query"}:
+            problems.add("leak", where, detail)
+        elif roles == {"query", "gallery"}:
+            if rows.labels[a] == rows.labels[b] and rows.ids.get(a) == rows.ids.get(b) is not None:
+                continue  # excluded from the ranking by its id
+            problems.add("twin", where, detail)
+        elif rows.labels[a] == rows.labels[b] and len(roles) == 1:
+            problems.add("duplicate" if how == "identical" else "near-duplicate", where, detail)
+        else:
+            continue
+        if how == "identical":
+            dropped.add(query if len(roles) == 2 else b)
+    return dropped
+
+
+def _role(split: str) -> str:
+    return {"": "train", "train": "train", "gallery": "gallery"}.get(split, "query")
+
+
+def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Split:
+    """The source's own split where it has one, else one of ours."""
+    if set(rows.splits) <= {"", "train"}:
+        kind, reason = choose_kind(len(set(rows.labels))) if choices.split == "auto" else (choices.split, "as asked")
+        groups = [*alike.identical, *alike.near]
+        return split_pictures(
+            rows.labels, rows.paths, kind=kind, reason=reason, share=choices.share, seed=choices.seed, alike=groups
+        )
+    if choices.split != "auto":
+        own = ", ".join(sorted(set(rows.splits) - {""}))
+        raise UsageError(
+            f"--split {choices.split}: the source has a split of its own ({own})",
+            hint="take that one with --split auto, or name the folder or list of the training pictures only",
+        )
+    where: dict[str, list[int]] = {}
+    for number, split in enumerate(rows.splits):
+        where.setdefault(split, []).append(number)
+    train = sorted(where.get("train", []) + where.get("", []))
+    if "query" in where or "gallery" in where:
+        query = sorted(where.get("query", []))
+        gallery = sorted(where.get("gallery", [])) or train
+        for unused in ("val", "test"):
+            if unused in where:
+                problems.add("not-evaluated", unused, counted(len(where[unused]), "picture"))
+        return Split(train, query or gallery, gallery, "official", "query and gallery as the source has them")
+    name = next(split for split in ("eval", "val", "test") if split in where)
+    chosen = where[name]
+    if name == "val" and "test" in where:
+        problems.add("not-evaluated", "test", counted(len(where["test"]), "picture"))
+    common = {rows.labels[n] for n in chosen} & {rows.labels[n] for n in train}
+    if name != "eval" and len(common) * 2 > len({rows.labels[n] for n in chosen}):
+        reason = f"queries from {name}, gallery = the training pictures, as their classes are the same"
+        return Split(train, chosen, train, "official", reason)
+    trained = "trained too" if common else "not trained"
+    reason = f"the evaluation's classes are {trained}: each of its pictures is searched among the others"
+    return Split(train, chosen, list(chosen), "official", reason)
+
+
+def _check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: int) -> None:
+    counts = Counter(rows.labels[n] for n in split.train)
+    if len(counts) < 2:
+        only = next(iter(counts))
+        raise DataError(
+            f"only one class to train on: {only!r}",
+            hint="telling classes apart needs at least two: one folder per class, or lists with several labels",
+        )
+    for label, count in sorted(counts.items()):
+        if count == 1:
+            problems.add("singleton", rows.display.get(label, label))
+        elif count < sample_per_id:
+            problems.add("few-for-sampler", rows.display.get(label, label), f"{count} of {sample_per_id}")
+    middle = float(np.median(list(counts.values())))
+    label, most = counts.most_common(1)[0]
+    if most > 20 * middle:
+        problems.add("imbalance", rows.display.get(label, label), f"{most} pictures, median {middle:g}")
+    in_gallery = Counter(rows.labels[n] for n in split.gallery)
+    itself = split.query == split.gallery
+    asked = Counter(rows.labels[n] for n in split.query)
+    for label in sorted(asked):
+        if in_gallery[label] - (1 if itself else 0) < 1:
+            problems.add("absent-in-gallery", rows.display.get(label, label), counted(asked[label], "query", "queries"))
+
+
+def _natural(label: str) -> tuple[int, int, str]:
+    """Numbers by value, before names."""
+    whole = label.isascii() and label.removeprefix("-").isdigit() and len(label) < 19
+    return (0, int(label), label) if whole else (1, 0, label)
+
+
+def number_classes(rows: Rows, split: Split, known: dict[str, int]) -> tuple[dict[str, int], int]:
+    """Class name → dense label: those known keep theirs, then training classes, then those only evaluated.
+
+    Returns the names and the number of classes that a head needs (largest training label plus one).
+    """
+    names = dict(known)
+    following = max(names.values(), default=-1) + 1
+    trained = {rows.labels[n] for n in split.train}
+    for labels in (trained, {rows.labels[n] for part in (split.query, split.gallery) for n in part} - trained):
+        for label in sorted(labels, key=_natural):
+            shown = rows.display.get(label, label)
+            if _distractor(label):
+                continue
+            if shown not in names:
+                names[shown] = following
+                following += 1
+    return names, max(names[rows.display.get(label, label)] for label in trained) + 1
+
+
+def _distractor(label: str) -> bool:
+    return label == "-1"
+
+
+def _image_list(rows: Rows, numbers: list[int], names: Mapping[str, int], ids: Mapping[int, int]) -> ImageList:
+    labels = [
+        -1 if _distractor(rows.labels[n]) else names[rows.display.get(rows.labels[n], rows.labels[n])] for n in numbers
+    ]
+    boxes = None
+    if rows.boxes:
+        boxes = np.full((len(numbers), 4), np.nan, np.float32)
+        for at, n in enumerate(numbers):
+            if n in rows.boxes:
+                boxes[at] = rows.boxes[n]
+    own_ids = [ids.get(n, -1) for n in numbers] if any(n in ids for n in numbers) else None
+    return ImageList.of([rows.paths[n] for n in numbers], labels, own_ids, boxes)
+
+
+def _ids(rows: Rows) -> dict[int, int]:
+    """Ids as numbers, the same in all lists: numbers stay what they are, names are counted from one million."""
+    dense: dict[str, int] = {}
+    return {
+        number: int(text)
+        if text.isascii() and text.isdigit() and len(text) < 19
+        else 10**6 + dense.setdefault(text, len(dense))
+        for number, text in rows.ids.items()
+    }

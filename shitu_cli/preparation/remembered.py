@@ -1,0 +1,123 @@
+"""What prepare was last asked for its sources: the same command without options then means the same again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.data.generation import NAME, digests_of
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.preparation.formats.base import ReadOptions
+from shitu_cli.preparation.prepare import Choices
+from shitu_cli.workspace import Workspace
+
+SPLITS = ("auto", "open", "closed", "none")
+# How a source is read belongs together: one of these given anew forgets the others.
+_READING = ("format", "columns", "protocol", "image_root")
+_TYPES = {"share": float, "seed": int, "digests": dict, "before": dict}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options that decide which pictures go where; None is one that was not given."""
+
+    format: str | None = None
+    columns: str | None = None
+    protocol: str | None = None
+    image_root: str | None = None
+    split: str | None = None
+    share: float | None = None
+    seed: int | None = None
+
+    def choices(self, *, fix: bool, quick: bool) -> Choices:
+        """With the defaults of Choices for what was not given; UsageError for a split or columns that do not exist."""
+        if self.split not in (None, *SPLITS):
+            raise UsageError(f"--split {self.split}: expected auto, open, closed or none")
+        root = None if self.image_root is None else Path(self.image_root)
+        given = {
+            key: value for key in ("format", "split", "share", "seed") if (value := getattr(self, key)) is not None
+        }
+        return Choices(fix=fix, quick=quick, read=ReadOptions(_columns(self.columns), self.protocol, root), **given)
+
+    def told(self) -> str:
+        """As it is typed: `--split none --seed 3`."""
+        given = {key: value for key, value in asdict(self).items() if value is not None}
+        return " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in given.items())
+
+
+def recall(space: Workspace, sources: Sequence[Path], asked: Asked) -> tuple[Asked, Asked]:
+    """`asked` completed by what was asked for the same sources before, and that part alone.
+
+    Raises DataError when the file that holds it was damaged.
+    """
+    values = _read(space.lists_dir / NAME)
+    if values.pop("sources", None) != _names(space, sources):
+        return asked, Asked()
+    if values.get("image_root") is not None:
+        values["image_root"] = str(space.root / values["image_root"])
+    given = {key for key, value in asdict(asked).items() if value is not None}
+    if given & set(_READING):
+        given |= set(_READING)
+    options = {field.name for field in fields(Asked)} - given
+    before = Asked(**{key: value for key, value in values.items() if key in options})
+    return replace(before, **{key: getattr(asked, key) for key in given}), before
+
+
+def record(space: Workspace, sources: Sequence[Path], asked: Asked, written: Mapping[str, Path]) -> dict[str, object]:
+    """Return what to keep beside the lists: what was asked, and the digests of these lists and of those before them.
+
+    `written` maps the name of each list to the file that holds its new content.
+    """
+    values = {key: value for key, value in asdict(asked).items() if value is not None}
+    if asked.image_root is not None:
+        values["image_root"] = path_in(space.root, Path(asked.image_root))
+    return {"sources": _names(space, sources), **values, **digests_of(space, written)}
+
+
+def path_in(root: Path, path: Path) -> str:
+    """Relative while it lies in the workspace, so that this can be moved as a whole; else absolute."""
+    path = Path(os.path.abspath(path))
+    if path.is_relative_to(root):
+        return f"./{path.relative_to(root).as_posix()}" if path != root else "./"
+    return path.as_posix()
+
+
+def _names(space: Workspace, sources: Sequence[Path]) -> list[str]:
+    return [path_in(space.root, source.resolve()) for source in sources]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    known = {field.name for field in fields(Asked)}
+    if not isinstance(values, dict) or not values.keys() <= {"sources", "digests", "before", *known}:
+        raise _damaged(path, f"expected only {', '.join(sorted(known))}")
+    for key, value in values.items():
+        if key != "sources" and not isinstance(value, _TYPES.get(key, str)):
+            raise _damaged(path, f"{key}: got {value!r}")
+    return values
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"cannot read {path}: {why}", hint="remove it: it holds the options of the last prepare only")
+
+
+def _columns(text: str | None) -> dict[str, str]:
+    known = ("image", "label", "split", "id", "camera", "box")
+    found = {}
+    for part in (text or "").split(","):
+        key, equals, name = part.partition("=")
+        if part and (not equals or key.strip() not in known or not name.strip()):
+            raise UsageError(f"--columns {part!r}: expected one of {', '.join(known)}, then = and the column's name")
+        if part:
+            found[key.strip()] = name.strip()
+    return found

@@ -1,0 +1,309 @@
+"""Several processes for one run: starting them, watching them, and ending all when one ends badly.
+
+Each process is this very command again, told its rank by the environment variables of Paddle's own engine.
+This module does not load Paddle: the parent only watches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from shitu_cli.errors import EnvironmentProblem, ShituError, TrainingError, UsageError
+from shitu_cli.processes.machines import Machines, alone, interface_of, meet
+from shitu_cli.runtime.setup import available_cores, hold_back, let_through
+
+RANK, WORLD = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
+DEVICE, THREADS, PARENT = "SHITU_RANK_DEVICE", "SHITU_RANK_THREADS", "SHITU_RANK_PARENT"
+GRACE_SECONDS = 3.0  # for other machines to say what happened
+INTERRUPTED = 130
+
+
+class ProcessGone(TrainingError):
+    """A collective failed: another process of the run has ended. Its own exit code keeps it apart from causes."""
+
+    exit_code = 76
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(
+            "another process of the run is gone", details=(str(error).strip().splitlines() or [repr(error)])[-1:]
+        )
+
+
+def is_child() -> bool:
+    """Whether this process is one of several that `launch` has started."""
+    return DEVICE in os.environ
+
+
+def is_main() -> bool:
+    """Whether this process is the one that speaks: a lone one, or rank 0."""
+    return not is_child() or os.environ.get(RANK, "0") == "0"
+
+
+def rank() -> int:
+    """The number of this process among those of the run, from 0."""
+    return int(os.environ.get(RANK, "0")) if is_child() else 0
+
+
+def world() -> int:
+    """How many processes the run has."""
+    return int(os.environ.get(WORLD, "1")) if is_child() else 1
+
+
+def own_device(configured: str) -> str:
+    """The device of this process: its own among several, else the configured one."""
+    return os.environ.get(DEVICE, configured)
+
+
+def own_threads() -> int | None:
+    """The number of compute threads of this process, None for all cores."""
+    return int(os.environ[THREADS]) if THREADS in os.environ else None
+
+
+def parse_devices(text: str) -> list[str]:
+    """`cpu:2` → two CPU processes, `0,1` or `gpu:0,1` → one per GPU; UsageError otherwise."""
+    cpu = re.fullmatch(r"cpu:(\d+)", text)
+    if cpu and int(cpu.group(1)) > 0:
+        return ["cpu"] * int(cpu.group(1))
+    gpus = re.fullmatch(r"(?:gpu:)?(\d+(?:,\d+)*)", text)
+    if gpus:
+        numbers = gpus.group(1).split(",")
+        if len(set(numbers)) == len(numbers):
+            return [f"gpu:{number}" for number in numbers]
+    raise UsageError(f"--devices: got {text!r}, expected GPU numbers such as 0,1,2,3, or cpu:2 for two processes")
+
+
+def launch(
+    devices: str | None,
+    *,
+    nnodes: int,
+    node_rank: int,
+    master: str | None,
+    output: Path,
+    tell: Callable[[str], None] = lambda text: None,
+) -> bool:
+    """Run this command once per device and wait; False when there is nothing to launch (then run here).
+
+    Rank 0 shows its output, the others write `output/rank<N>.out`. Raises the error of the process that failed
+    first, after ending the others; an interrupted run ends with exit code 130. `tell` shows a line to the user.
+    """
+    if is_child():
+        _exit_with_parent()
+        return False
+    if devices is None:
+        if nnodes > 1:
+            raise UsageError("--nnodes needs --devices: what this machine trains on, such as 0,1,2,3 or cpu:2")
+        return False
+    names = parse_devices(devices)
+    if node_rank >= nnodes:
+        raise UsageError(f"--node-rank {node_rank}: machines are numbered 0 to {nnodes - 1}")
+    if len(names) * nnodes == 1:
+        os.environ.setdefault(DEVICE, names[0])
+        return False
+    if nnodes == 1:
+        _run(names, alone(len(names)), output, tell)
+        return True
+    tell(f"machine {node_rank} of {nnodes}: waiting for the others at {master} ...")
+    machines = meet(len(names), nnodes=nnodes, node_rank=node_rank, master=master)
+    tell(f"all machines are here: {len(names)} of {machines.world} processes run on this one, from {machines.first} on")
+    try:
+        _run(names, machines, output, tell)
+        machines.tell("done")
+    except ShituError as error:
+        machines.tell("failed", machine=node_rank, text=error.message, code=error.exit_code)
+        raise
+    except SystemExit as stop:
+        kind = "done" if stop.code == INTERRUPTED else "failed"
+        machines.tell(kind, machine=node_rank, text="failed with the error that it shows", code=stop.code)
+        raise
+    finally:
+        machines.leave()
+    return True
+
+
+def rank_environments(devices: Sequence[str], machines: Machines) -> list[dict[str, str]]:
+    """The environment of each process of this machine, in the order of its devices."""
+    return [_environment(device, machines.first + n, machines, len(devices)) for n, device in enumerate(devices)]
+
+
+def _environment(device: str, rank: int, machines: Machines, local_world: int) -> dict[str, str]:
+    host, _, port = machines.address.rpartition(":")
+    endpoints = [f"{host}:{int(port) + n}" for n in range(machines.world)]  # only the first is ever listened at
+    environment = {
+        **os.environ,
+        RANK: str(rank),
+        WORLD: str(machines.world),
+        "PADDLE_MASTER": machines.address,
+        "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+        "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
+        DEVICE: device,
+        PARENT: str(os.getpid()),
+    }
+    if device == "cpu":
+        environment["PADDLE_DISTRI_BACKEND"] = "gloo"
+        threads = str(max(1, available_cores() // local_world))
+        environment |= {THREADS: threads, "OPENBLAS_NUM_THREADS": threads}  # the latter is for numpy's products
+        interface = interface_of(machines.own_host)
+        if interface:  # else gloo takes the one of the host's name, which is often the loopback
+            environment.setdefault("GLOO_SOCKET_IFNAME", interface)
+    else:
+        environment["FLAGS_selected_gpus"] = device.partition(":")[2]
+    return environment
+
+
+def _exit_with_parent() -> None:
+    """End this process when the one that started it is gone, even if that was before this line.
+
+    Linux does it by itself; a thread of our own could not while Paddle waits for the other processes.
+    """
+    parent = os.environ.get(PARENT)
+    if parent is None:  # the user's own launcher, which looks after its processes
+        return
+    if sys.platform.startswith("linux"):
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL))
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="shitu-parent-watch").start()
+
+
+def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callable[[str], None]) -> None:
+    """Start all processes of this machine, forward signals, and wait until all have ended or one has failed."""
+    command = [sys.executable, "-m", "shitu_cli", *sys.argv[1:]]
+    running: list[subprocess.Popen[bytes]] = []
+    stop: list[int] = []
+    failure: tuple[int, str, int] | None = None
+    former = {number: signal.signal(number, lambda n, _: stop.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with contextlib.ExitStack() as files:
+            for rank, environment in enumerate(rank_environments(devices, machines), machines.first):
+                # The first process listens; starting the others a little later spares them a retry of 3 s.
+                if rank == machines.first + 1:
+                    time.sleep(0.3)
+                sink = files.enter_context(_log(output, rank).open("wb")) if rank else None
+                # What is started lets Ctrl-C through when its command line is there (see __main__.py), SIGTERM when
+                # Paddle is (runtime/setup.py), or the model that it runs without it (cli/extract.py).
+                hold_back(signal.SIGINT, signal.SIGTERM)
+                try:
+                    running.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=sink))
+                finally:
+                    let_through(signal.SIGINT, signal.SIGTERM)
+            failure = _wait(running, machines, stop)
+            codes = [process.poll() for process in running]
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot start the processes: {error}") from error
+    finally:
+        _end(running)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if failure is not None:
+        _raise_elsewhere(*failure)
+    if stop:
+        _leave_stopped(codes[0], tell)
+    _raise_failure(codes, machines.first, output)
+
+
+def _wait(
+    running: Sequence[subprocess.Popen[bytes]], machines: Machines, stop: list[int]
+) -> tuple[int, str, int] | None:
+    """Until all have ended, or one has failed; what failed on another machine, when that is the cause."""
+    forwarded = False
+    while True:
+        codes = [process.poll() for process in running]  # of all: one that waits must not hide that another is dead
+        if any(code not in (None, 0, INTERRUPTED) for code in codes):
+            return _cause_elsewhere(running, machines)
+        if None not in codes:
+            return None
+        failure = machines.failure()
+        if failure is not None:
+            return failure
+        if stop and not forwarded:
+            forwarded = True
+            for process in running:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+
+
+def _cause_elsewhere(running: Sequence[subprocess.Popen[bytes]], machines: Machines) -> tuple[int, str, int] | None:
+    """A process has failed: leave the others time to fail of themselves, and other machines to say it was theirs."""
+    time.sleep(0.5)
+    codes = [process.poll() for process in running]
+    if not machines.links or any(code not in (None, 0, ProcessGone.exit_code, INTERRUPTED) for code in codes):
+        return None  # the cause is here
+    deadline = time.monotonic() + GRACE_SECONDS
+    failure = machines.failure()
+    while failure is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        failure = machines.failure()
+    return failure
+
+
+def _raise_elsewhere(machine: int, text: str, code: int) -> None:
+    error = TrainingError(
+        f"machine {machine} of the run {text}" if text.startswith("is gone") else f"machine {machine}: {text}",
+        details=["the processes of this machine were stopped"],
+        hint="what was saved is whole: shitu train --resume (with the same options, on all machines)",
+    )
+    error.exit_code = code
+    raise error
+
+
+def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+    for process in running:
+        process.wait()
+
+
+def _leave_stopped(code: int | None, tell: Callable[[str], None]) -> NoReturn:
+    if code != INTERRUPTED:  # it ended before it could say so
+        tell("stopped by Ctrl-C")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would find an interpreter without handlers
+    sys.exit(INTERRUPTED)
+
+
+def _raise_failure(codes: Sequence[int | None], first: int, output: Path) -> None:
+    """Raise for the process whose end is the cause, not for those it took along; None is one that had to be ended."""
+    failed = [(rank, code) for rank, code in enumerate(codes, first) if code and code != INTERRUPTED]
+    if not failed:
+        if INTERRUPTED in codes:
+            sys.exit(INTERRUPTED)
+        return
+    # A process that loses another says so, or is aborted by the library under it.
+    taken_along = {ProcessGone.exit_code: 2, -int(signal.SIGABRT): 1}
+    rank, code = min(failed, key=lambda end: taken_along.get(end[1], 0))
+    if code == ProcessGone.exit_code:
+        raise TrainingError("the processes of the run lost each other", hint="shitu train --resume")
+    if rank == 0 and code > 0:
+        raise SystemExit(code)  # it has shown its error already
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    lines = [] if rank == 0 else _log(output, rank).read_text(errors="replace").strip().splitlines()[-6:]
+    error: ShituError = TrainingError(
+        f"process {rank} of the run ended with {how}; the others were stopped",
+        details=lines,
+        hint="what was saved is whole: shitu train --resume (with the same options)",
+    )
+    if code > 0:
+        error.exit_code = code
+    raise error
+
+
+def _log(output: Path, rank: int) -> Path:
+    output.mkdir(parents=True, exist_ok=True)
+    return output / f"rank{rank}.out"

@@ -1,0 +1,1 @@
+"""The second step: the training loop, its checkpoints, optimisers and schedules."""

@@ -1,0 +1,175 @@
+"""Everything a run needs, built from the config and checked before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from shitu_cli.config.load import resolve_path
+from shitu_cli.config.schema import Config
+from shitu_cli.data.dataset import RecDataset, spare_memory
+from shitu_cli.data.lists import line_number
+from shitu_cli.data.loader import BatchLoader
+from shitu_cli.data.samplers import build_sampler
+from shitu_cli.errors import ConfigError, DataError, UsageError
+from shitu_cli.model import build_rec_model
+from shitu_cli.model.losses import build_loss
+from shitu_cli.model.weights import load_weights
+from shitu_cli.processes.collectives import Ranks
+from shitu_cli.training.checkpoint import LATEST
+from shitu_cli.training.ema import ExponentialMovingAverage
+from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
+from shitu_cli.training.loop_state import seed_everything
+from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, trainable_parameters
+from shitu_cli.training.sharded_head import Shards, shard_head
+from shitu_cli.training.sync_norm import synchronize_norms
+
+
+@dataclass
+class Training:
+    """The parts of one run; `steps_per_epoch` counts batches, `run` is the fingerprint for checkpoints."""
+
+    config: Config
+    output: Path
+    device: str
+    ranks: Ranks
+    dataset: RecDataset
+    loader: BatchLoader
+    batch_size: int
+    steps_per_epoch: int
+    model: nn.Layer
+    loss: nn.Layer
+    optimizer: OptimizerStep
+    ema: ExponentialMovingAverage | None
+    shards: Shards
+    run: dict[str, Any]
+
+
+def build_training(
+    config: Config,
+    base_dir: Path,
+    *,
+    device: str,
+    ranks: Ranks,
+    threads: int,
+    init_from: Path | None = None,
+    resuming: bool = False,
+) -> Training:
+    """Data, network, loss and optimiser of a run.
+
+    Raises ConfigError when class counts and labels disagree, DataError when lists or weights do not fit.
+    """
+    split = config.DataLoader.train
+    if split is None:
+        raise ConfigError("DataLoader.Train is missing", hint="prepare writes it: shitu prepare ./data")
+    list_path = resolve_path(base_dir, split.dataset.cls_label_path)
+    if not list_path.is_file():
+        raise UsageError(f"no training list at {list_path}", hint="prepare the data first: shitu prepare ./data")
+    seed = config.Global.seed or 0
+    seed_everything(seed)
+    dataset = RecDataset(split.dataset, base_dir, keep_bytes=spare_memory() // ranks.world)
+    check_labels(config, dataset.labels, list_path, resuming=resuming)
+    sampler = build_sampler(
+        split.sampler, dataset.labels, seed=seed, rank=ranks.rank, world=ranks.world, ids=dataset.ids
+    )
+    loader = BatchLoader(
+        dataset, sampler, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
+    )
+    steps = min(len(sampler), config.Global.iter_per_epoch or len(sampler))
+    if steps == 0:
+        raise ConfigError(
+            f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
+            hint=f"shitu train --batch-size {max(1, len(dataset) // 2)}",
+        )
+    run = describe_run(
+        config,
+        train_list=list_path,
+        label_map=list_path.with_name("label_map.txt"),
+        samples=len(dataset),
+        class_num=int(dataset.class_num),
+        world=ranks.world,
+        threads=threads,
+    )
+    require_same_everywhere(run, ranks)
+    model, loss, shards = _build_network(config, base_dir, ranks, init_from, resuming, device)
+    parameters = trainable_parameters(("", model), ("loss.", loss))
+    updates = -(-steps // max(1, config.Global.update_freq))
+    optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
+    seed_everything(seed, ranks.rank)
+    return Training(
+        config=config,
+        output=resolve_path(base_dir, config.Global.output_dir),
+        device=device,
+        ranks=ranks,
+        dataset=dataset,
+        loader=loader,
+        batch_size=split.sampler.batch_size,
+        steps_per_epoch=steps,
+        model=model,
+        loss=loss,
+        optimizer=optimizer,
+        ema=ExponentialMovingAverage(model, config.EMA.decay) if config.EMA is not None else None,
+        shards=shards,
+        run=run,
+    )
+
+
+def _build_network(
+    config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
+) -> tuple[nn.Layer, nn.Layer, Shards]:
+    """Network and loss with stable parameter names (the optimiser's state is keyed by them)."""
+    with paddle.utils.unique_name.guard():
+        model: nn.Layer = build_rec_model(config.Arch)
+        loss = build_loss(config.Loss)
+    if resuming:
+        pass  # the checkpoint brings all weights
+    elif init_from is not None:
+        load_weights(model, init_from, allow_missing_prefixes=("head.",))
+    elif config.Global.pretrained_model:
+        load_weights(model, resolve_path(base_dir, config.Global.pretrained_model))
+    if config.Arch.use_sync_bn:
+        model = synchronize_norms(model, ranks, device)
+    ranks.broadcast_state(model, loss)
+    shards = shard_head(model, config.AMP, ranks, device)
+    model.train()
+    loss.train()
+    return model, loss, shards
+
+
+def check_labels(config: Config, labels: np.ndarray, list_path: Path, *, resuming: bool = False) -> None:
+    """Compare the class counts of the config, when `resuming` the run's own, with the labels of the training list."""
+    labels = np.asarray(labels)
+    if labels.size == 0:
+        raise DataError(f"{list_path}: no images", hint="prepare the data again: shitu prepare ./data")
+    if labels.min() < 0:
+        line = line_number(list_path, int(np.argmin(labels)))
+        raise DataError(
+            f"{list_path}:{line}: label {labels.min()} in a training list; labels there count from 0",
+            hint="label -1 marks images without a class and belongs into the gallery only",
+        )
+    needed = int(labels.max()) + 1
+    counts = [
+        (f"Loss.Train.{index}.{item.name}.num_classes", item.args.get("num_classes"))
+        for index, item in enumerate(config.Loss)
+    ]
+    if config.Arch.head is not None:
+        counts.insert(0, ("Arch.Head.class_num", config.Arch.head.args.get("class_num")))
+    wrong = [(key, count) for key, count in counts if count is not None and count != needed]
+    if wrong and resuming:
+        raise UsageError(
+            f"the run to resume has {wrong[0][1]} classes, {list_path.name} has {needed} now: its head does not fit",
+            hint="a new run can take over all but the head: shitu train --init-from "
+            f"{Path(config.Global.output_dir) / LATEST}   (or start from nothing: shitu train)",
+        )
+    if wrong:
+        fix = " ".join(f"-o {key}={needed}" for key, _ in wrong)
+        raise ConfigError(
+            f"{list_path.name} has {needed} classes (labels 0 to {needed - 1}), the config says otherwise",
+            details=[f"{key}: got {count}, expected {needed}" for key, count in wrong],
+            hint=f"shitu train {fix}   (or let prepare count and write it: shitu prepare ./data)",
+        )

@@ -1,0 +1,365 @@
+"""Checkpoints that survive a kill, a power cut and a full disk at any moment.
+
+One save is one *generation* under `<output>/checkpoints/`: its parts are written beside, synced and renamed, and
+`.pdstates` (JSON with the hashes of the other parts) comes last, so a generation without it does not exist.
+Copies of them are then put in the place of `latest.*` and `best_model.*`, one file after another; a kill between two
+of those leaves a mixed set that the hashes reveal, and loading takes the newest whole generation. The previous
+generation is removed only after that. What a user does to a visible file costs no generation, and the other way
+round: they share no storage but on file systems that copy on write (btrfs, XFS), where copies cost nothing. Elsewhere
+the directory holds up to four saves (two visible ones, and their generations), one more per `keep` above 1, and two
+more for a moment while saving.
+
+Parts: `.pdparams` the weights to use (averaged ones when EMA is on), `.pdopt` the optimiser, `.pdtrain` what only
+training needs (the raw weights beside EMA, state of the losses), `.pdstates` the loop's state and the hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.files import atomic_write, atomic_write_text, sha256_of
+from shitu_cli.training.loop_state import LoopState
+
+FORMAT = 1
+GENERATIONS = "checkpoints"
+LATEST, BEST = "latest", "best_model"
+_PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
+_GENERATION = re.compile(r"save_(\d{6,})_epoch_\d+_step_\d+")
+
+# A part of a save, or what a kill has left of writing it.
+_OURS = re.compile(rf"\.?({_GENERATION.pattern})\.(?:{'|'.join(_PARTS)})(?:\.\w+\.tmp)?")
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass
+class Checkpoint:
+    """Everything of one save. `run` says what was trained on what (see training/fingerprint.py)."""
+
+    weights: Arrays
+    optimizer: Mapping[str, Any]
+    state: LoopState
+    run: dict[str, Any]
+    training: Arrays = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class _Hashing:
+    """A binary file that hashes what is written through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self.digest.update(view)
+        self.size += len(view)
+        self._file.write(view)
+        return len(view)
+
+
+def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, *, keep: int = 1) -> Path:
+    """Write one generation, switch `<output>/<name>.*` to it, keep the newest `keep` generations.
+
+    Returns the generation's prefix. Raises EnvironmentProblem when the disk refuses; then what was there before
+    still stands.
+    """
+    folder = output / GENERATIONS
+    # Best first: a run that is killed in between continues from before this save, and comes to it again.
+    targets = [output / name for name in sorted(names, key=lambda name: name == LATEST)]
+    state = checkpoint.state
+    number = max((_number(prefix) for prefix in saves_in(folder, whole_only=False)), default=0) + 1
+    prefix = folder / f"save_{number:06d}_epoch_{state.epoch}_step_{state.global_step}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_generation(prefix, [target.name for target in targets], checkpoint)
+        _sync_directory(folder)
+        for target in targets:
+            _copy_beside(prefix, target)
+    except (EnvironmentProblem, OSError) as problem:
+        _discard(prefix, targets)
+        raise _refused(problem, prefix) from None
+    try:
+        for target in targets:
+            _switch(target)
+        _sync_directory(output)
+    except OSError as problem:
+        raise _refused(problem, prefix) from None
+    _prune(folder, keep)
+    return prefix
+
+
+def load_checkpoint(prefix: Path) -> Checkpoint:
+    """The checkpoint behind `<output>/latest` (or any prefix); falls back to the newest whole generation.
+
+    Raises UsageError when there is none, DataError when nothing whole is left. `notes` tells about a fallback.
+    """
+    problems = _problems(prefix)
+    if not problems:
+        return _read(prefix)
+    copy = _whole_copy(prefix)
+    if copy is not None:
+        checkpoint = _read(copy)
+        checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {copy}, which is whole")
+        return checkpoint
+    if not parts_of(prefix):
+        raise UsageError(f"no checkpoint at {prefix}.*", hint="start a new run: shitu train")
+    raise DataError(
+        f"the checkpoint {prefix}.* cannot be continued",
+        details=problems,
+        hint=f"weights alone may still serve as a start: shitu train --init-from {prefix}",
+    )
+
+
+def standing_weights(prefix: Path) -> tuple[Path, str]:
+    """Where the weights of a checkpoint are read from: there, or its whole copy when they cannot be; and why ("").
+
+    Weights that somebody has put in place of a checkpoint's are taken as they are.
+    """
+    from shitu_cli.model.weights import read_state
+
+    weights = _part(prefix, "pdparams")
+    if not (prefix.parent / GENERATIONS).is_dir():
+        return prefix, ""
+    expected = _header(prefix).get("files", {}).get("pdparams", {}).get("sha256")
+    if expected is not None and weights.is_file() and sha256_of(weights) == expected:
+        return prefix, ""
+    try:
+        read_state(weights)
+    except DataError as problem:
+        copy = _whole_copy(prefix)
+        if copy is not None:
+            return copy, f"{problem.message.rstrip('.')}; taking {copy}, its whole copy"
+    return prefix, ""
+
+
+def _whole_copy(prefix: Path) -> Path | None:
+    """The newest undamaged save that was made for this prefix."""
+    saves = [save for save in saves_in(prefix.parent / GENERATIONS) if prefix.name in _header(save).get("names", [])]
+    return next((save for save in sorted(saves, key=_number, reverse=True) if not _problems(save)), None)
+
+
+def has_checkpoint(prefix: Path) -> bool:
+    """Whether `load_checkpoint` would find anything to try."""
+    return bool(parts_of(prefix)) or bool(saves_in(prefix.parent / GENERATIONS))
+
+
+def is_whole(prefix: Path) -> bool:
+    """Whether the files of this prefix are one undamaged checkpoint."""
+    return not _problems(prefix)
+
+
+def parts_of(prefix: Path) -> list[Path]:
+    """The files of a checkpoint that are there."""
+    return [path for path in (_part(prefix, part) for part in _PARTS) if path.exists()]
+
+
+def saves_in(folder: Path, *, whole_only: bool = True) -> list[Path]:
+    """Prefixes of the saves in the folder (with a `.pdstates` unless told otherwise), oldest first."""
+    if not folder.is_dir():
+        return []
+    found = {
+        path.with_suffix("")
+        for path in folder.iterdir()
+        if _GENERATION.fullmatch(path.stem) and not path.is_dir() and (path.suffix == ".pdstates" or not whole_only)
+    }
+    return sorted(found, key=_number)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Pickle a plain name → array dict as `paddle.load` reads it, atomically; returns its sha256 and size."""
+    with atomic_write(path, "wb") as file:
+        hashing = _Hashing(file)
+        pickle.dump(dict(arrays), hashing, protocol=4)
+    return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.size}
+
+
+def _write_generation(prefix: Path, names: list[str], checkpoint: Checkpoint) -> None:
+    parts: dict[str, Mapping[str, Any]] = {"pdparams": checkpoint.weights, "pdopt": checkpoint.optimizer}
+    if checkpoint.training:
+        parts["pdtrain"] = checkpoint.training
+    files = {part: write_arrays(_part(prefix, part), arrays) for part, arrays in parts.items()}
+    header = {
+        "format": FORMAT,
+        "names": names,
+        "files": files,
+        "metrics": checkpoint.metrics,
+        "state": checkpoint.state.to_json(),
+        "run": checkpoint.run,
+    }
+    header["sha256"] = _header_hash(header)
+    atomic_write_text(_part(prefix, "pdstates"), json.dumps(header, ensure_ascii=False, indent=1) + "\n")
+
+
+def _header_hash(header: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in header.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+
+
+def _part(prefix: Path, part: str) -> Path:
+    return prefix.with_name(f"{prefix.name}.{part}")
+
+
+def _header(prefix: Path) -> dict[str, Any]:
+    """The content of `.pdstates`; {} when it cannot be read."""
+    try:
+        data = json.loads(_part(prefix, "pdstates").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def read_header(prefix: Path) -> dict[str, Any] | None:
+    """What a checkpoint says of itself (state, run, metrics), without its arrays; None when it is not whole or ours."""
+    header = _header(prefix)
+    whole = header.get("format") == FORMAT and header.get("sha256") == _header_hash(header)
+    return header if whole else None
+
+
+def _problems(prefix: Path) -> list[str]:
+    """Why the files of this prefix are not one whole checkpoint; empty when they are."""
+    path = _part(prefix, "pdstates")
+    if not path.is_file():
+        return [f"{path.name} is missing"]
+    header = _header(prefix)
+    if "files" not in header or "state" not in header:
+        return [f"{path.name} was not written by shitu train, or is damaged"]
+    if header.get("format") != FORMAT:
+        return [f"{path.name} has format {header.get('format')}, this version reads {FORMAT}"]
+    if header.get("sha256") != _header_hash(header):
+        return [f"{path.name} is damaged (its checksum does not match)"]
+    problems = []
+    for part, expected in header["files"].items():
+        file = _part(prefix, part)
+        if not file.is_file():
+            problems.append(f"{file.name} is missing")
+        elif file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
+            problems.append(f"{file.name} is damaged or belongs to another save (its checksum does not match)")
+    return problems
+
+
+def _read(prefix: Path) -> Checkpoint:
+    from shitu_cli.model.weights import read_pickle
+
+    header = _header(prefix)
+    read = {part: read_pickle(_part(prefix, part)) for part in header["files"]}
+    return Checkpoint(
+        weights=read["pdparams"],
+        optimizer=read["pdopt"],
+        training=read.get("pdtrain", {}),
+        state=LoopState.from_json(header["state"]),
+        run=header["run"],
+        metrics=header.get("metrics", {}),
+    )
+
+
+def _number(prefix: Path) -> int:
+    match = _GENERATION.fullmatch(prefix.name)
+    assert match is not None
+    return int(match.group(1))
+
+
+def _beside(target: Path, part: str) -> Path:
+    return target.with_name(f".{target.name}.{part}.switch")
+
+
+def _copy_beside(generation: Path, target: Path) -> None:
+    """Copies of the generation's parts, synced, beside those that `_switch` will replace by them."""
+    for part in _PARTS:
+        beside = _beside(target, part)
+        beside.unlink(missing_ok=True)
+        if _part(generation, part).exists():
+            _copy(_part(generation, part), beside)
+
+
+def _switch(target: Path) -> None:
+    """Put the copies beside in the place of `<target>.*`, `.pdstates` last."""
+    for part in _PARTS:
+        if _beside(target, part).exists():
+            os.replace(_beside(target, part), _part(target, part))
+        else:
+            _part(target, part).unlink(missing_ok=True)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    """An independent copy on disk; one that shares blocks until either is written, where the file system can."""
+    with source.open("rb") as reader, destination.open("wb") as writer:
+        if not _clone(reader, writer):
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _clone(source: IO[bytes], destination: IO[bytes]) -> bool:
+    """Copy on write through the file system; False where it cannot."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    share_all_blocks = 0x40049409  # FICLONE of linux/fs.h
+    try:
+        fcntl.ioctl(destination.fileno(), share_all_blocks, source.fileno())
+    except OSError:
+        return False
+    return True
+
+
+def _discard(generation: Path, targets: Iterable[Path]) -> None:
+    """Remove what a save that failed has written so far: it may be what fills the disk."""
+    written = [_part(generation, part) for part in reversed(_PARTS)]
+    written += [_beside(target, part) for target in targets for part in _PARTS]
+    for path in written:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _refused(problem: EnvironmentProblem | OSError, prefix: Path) -> EnvironmentProblem:
+    if isinstance(problem, EnvironmentProblem):
+        text = problem.message
+    else:
+        text = f"cannot write the checkpoint {problem.filename or prefix}: {problem.strerror}"
+    hint = "free some space or choose another Global.output_dir; the previous checkpoint is whole: shitu train --resume"
+    return EnvironmentProblem(text, hint=hint)
+
+
+def _sync_directory(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prune(folder: Path, keep: int) -> None:
+    """Drop what is neither among the newest `keep` saves nor the newest one behind a name, and torn saves."""
+    whole = saves_in(folder)
+    kept = set(whole[-max(1, keep) :])
+    newest_of: dict[str, Path] = {}
+    for generation in whole:
+        for name in _header(generation).get("names", []):
+            newest_of[name] = generation
+    kept.update(newest_of.values())
+    for path in folder.iterdir():
+        match = _OURS.fullmatch(path.name)
+        if match and folder / match.group(1) not in kept:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)

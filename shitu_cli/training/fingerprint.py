@@ -1,0 +1,193 @@
+"""What a run was trained on and with, stored in its checkpoints, and what a change of it means for resuming.
+
+A change is one of three: it makes continuing wrong (refused), it continues but not to the same bits (listed), or
+it does not matter (ignored).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import shitu_cli
+from shitu_cli.config.dump import arch_block
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import UsageError
+from shitu_cli.files import sha256_of
+from shitu_cli.processes.collectives import Ranks
+
+# Keys that do not change the weights a run arrives at, as prefixes of dotted keys.
+_HARMLESS = (
+    "Global.checkpoints",
+    "Global.pretrained_model",
+    "Global.output_dir",
+    "Global.save_interval",
+    "Global.print_batch_step",
+    "Global.use_visualdl",
+    "Global.save_inference_dir",
+    "Global.device",
+    "Global.eval_",
+    "Global.start_eval_epoch",
+    "Global.retrieval_feature_from",
+    "Global.feature_",
+    "Global.re_ranking",
+    "DataLoader.train.loader",
+    "DataLoader.query",
+    "DataLoader.gallery",
+    "Metric",
+    "Arch.infer_",
+    "Arch.backbone.args.pretrained",
+)
+# Keys whose change makes the saved tensors meaningless.
+_FATAL = ("Arch.", "Optimizer.name", "Loss", "EMA")
+_OTHERS = re.compile(r"loss_optimizers\.\d+\.(?:name|scope)")
+_ROUNDING = ("Arch.head.args.shard",)  # in spite of that: the same tensors, divided differently while they train
+
+_WRITTEN = (
+    ("DataLoader.train", "DataLoader.Train"),
+    ("DataLoader.query", "DataLoader.Eval.Query"),
+    ("DataLoader.gallery", "DataLoader.Eval.Gallery"),
+    ("Arch.backbone", "Arch.Backbone"),
+    ("Arch.stop_layer", "Arch.BackboneStopLayer.name"),
+    ("Arch.neck", "Arch.Neck"),
+    ("Arch.head.", "Arch.Head."),
+    ("Loss.", "Loss.Train."),
+)
+
+
+@dataclass
+class Comparison:
+    """`refused` makes resuming wrong, `listed` makes it different from the uninterrupted run."""
+
+    refused: list[str] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
+
+
+def describe_run(
+    config: Config, *, train_list: Path, label_map: Path | None, samples: int, class_num: int, world: int, threads: int
+) -> dict[str, Any]:
+    """The fingerprint of a run as JSON-able values."""
+    import paddle
+
+    return {
+        "version": shitu_cli.__version__,
+        "code": code_hash(),
+        "paddle": paddle.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": threads,
+        "world": world,
+        "samples": samples,
+        "class_num": class_num,
+        "train_list": sha256_of(train_list),
+        "label_map": sha256_of(label_map) if label_map is not None and label_map.is_file() else None,
+        "arch": arch_block(config.Arch),
+        "config": flatten({key: value for key, value in asdict(config).items() if key not in ("origins", "written")}),
+    }
+
+
+def compare_runs(saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch: bool) -> Comparison:
+    """What changed between the checkpoint's run and this one, sorted by what it means."""
+    result = Comparison()
+    if saved.get("label_map") != now.get("label_map") and saved.get("label_map") is not None:
+        result.refused.append("lists/label_map.txt changed: the head's classes would mean something else")
+    if saved.get("class_num") != now.get("class_num"):
+        result.refused.append(
+            f"classes in the training list: {saved.get('class_num')} then, {now.get('class_num')} now"
+        )
+    if saved.get("train_list") != now.get("train_list"):
+        text = f"the training list changed ({saved.get('samples')} images then, {now.get('samples')} now)"
+        if mid_epoch:
+            result.refused.append(f"{text}, and the checkpoint is in the middle of an epoch over the old one")
+        else:
+            result.listed.append(text)
+    for key, label in (("world", "processes"), ("threads", "threads"), ("machine", "machine")):
+        if saved.get(key) != now.get(key):
+            result.listed.append(f"{label}: {saved.get(key)} then, {now.get(key)} now")
+    for key in ("version", "paddle", "numpy", "python"):
+        if saved.get(key) != now.get(key):
+            result.listed.append(f"{key}: {saved.get(key)} then, {now.get(key)} now")
+    if saved.get("code") != now.get("code") and saved.get("version") == now.get("version"):
+        result.listed.append("the program's source code changed")
+    _compare_config(saved.get("config", {}), now.get("config", {}), result)
+    return result
+
+
+def require_same_everywhere(run: Mapping[str, Any], ranks: Ranks) -> None:
+    """Raise UsageError on all processes when one of them, perhaps on another machine, has other data or options."""
+    keys = ("version", "class_num", "samples", "train_list", "label_map", "config")
+    first, *others = ranks.gather({key: run[key] for key in keys})
+    for rank, other in enumerate(others, 1):
+        differences = [f"{key}: {first[key]} and {other[key]}" for key in keys[:-1] if first[key] != other[key]]
+        mine, theirs = first["config"], other["config"]
+        differences += [
+            f"{as_written(key)}: {mine.get(key)!r} and {theirs.get(key)!r}"
+            for key in sorted({*mine, *theirs})
+            if mine.get(key) != theirs.get(key) and not key.startswith(_HARMLESS)
+        ]
+        if differences:
+            raise UsageError(
+                f"processes 0 and {rank} of the run do not train the same",
+                details=differences,
+                hint="every machine needs the same lists, shitu.yaml and options",
+            )
+
+
+def refuse(comparison: Comparison, prefix: Path) -> None:
+    """Raise UsageError when something makes resuming wrong."""
+    if comparison.refused:
+        raise UsageError(
+            f"{prefix} cannot be continued with what is here now",
+            details=comparison.refused,
+            hint=f"undo the change, or start anew from its weights: shitu train --init-from {prefix}",
+        )
+
+
+def _compare_config(saved: Mapping[str, Any], now: Mapping[str, Any], result: Comparison) -> None:
+    for key in sorted(set(saved) | set(now)):
+        before, after = saved.get(key), now.get(key)
+        if before == after or key.startswith(_HARMLESS):
+            continue
+        text = f"{as_written(key)}: {before!r} then, {after!r} now"
+        fatal = (key.startswith(_FATAL) or bool(_OTHERS.fullmatch(key))) and key not in _ROUNDING
+        (result.refused if fatal else result.listed).append(text)
+
+
+def as_written(key: str) -> str:
+    """A dotted key of the typed config as the YAML file and `-o` have it: Optimizer.lr.args.x is Optimizer.lr.x."""
+    for typed, written in _WRITTEN:
+        key = key.replace(typed, written, 1) if key.startswith(typed) else key
+    key = re.sub(r"^loss_optimizers\.(\d+)", lambda found: f"Optimizer.{int(found[1]) + 1}", key)
+    return ".".join(part for part in key.split(".") if part != "args")
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists as dotted keys with plain leaves."""
+    if isinstance(value, Mapping) and value:
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        leaf = list(value) if isinstance(value, tuple) else value
+        return {prefix: leaf if isinstance(leaf, (str, int, float, bool, list, type(None))) else str(leaf)}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat.update(flatten(item, f"{prefix}.{key}" if prefix else key))
+    return flat
+
+
+def code_hash() -> str:
+    """One hash over the program's own source files."""
+    root = Path(shitu_cli.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

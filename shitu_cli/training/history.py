@@ -1,0 +1,46 @@
+"""How the runs of a workspace went: what their last checkpoints remember."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shitu_cli.training.checkpoint import LATEST, read_header
+from shitu_cli.workspace import EARLIER, earlier_models
+
+
+@dataclass(frozen=True)
+class RunHistory:
+    """One run; `name` is the directory of its weights below the workspace's output, "" for the newest.
+
+    `losses` are means per epoch, `scores` (epoch, recall@1) of its online evaluations, epochs counted from 1;
+    `network` and `epochs` are what it was to train, and for how long.
+    """
+
+    name: str
+    network: str
+    epochs: int
+    losses: list[float]
+    scores: list[tuple[int, float]]
+
+
+def read_histories(output: Path) -> list[RunHistory]:
+    """The runs below `output` that have saved anything, oldest first; checkpoints of others are passed over."""
+    folders = [*earlier_models(output), output]
+    found = [_read(folder, "" if folder == output else f"{EARLIER}/{folder.name}") for folder in folders]
+    return [history for history in found if history is not None]
+
+
+def _read(folder: Path, name: str) -> RunHistory | None:
+    header = read_header(folder / LATEST)
+    if header is None:
+        return None
+    state, config = header["state"], header["run"]["config"]
+    scores = [(int(item["epoch"]), float(item["recall@1"])) for item in state["evaluations"] if "recall@1" in item]
+    return RunHistory(
+        name=name,
+        network=str(config["Arch.backbone.name"]),
+        epochs=int(config["Global.epochs"]),
+        losses=[float(value) for value in state["epoch_losses"]],
+        scores=scores,
+    )

@@ -1,0 +1,142 @@
+"""One training run from a config to its checkpoints: what `shitu train` does in each process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from shitu_cli.config.dump import dump_config
+from shitu_cli.config.load import resolve_path
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import UsageError
+from shitu_cli.features.list_features import Processes
+from shitu_cli.files import atomic_write_text
+from shitu_cli.processes.collectives import Ranks
+from shitu_cli.reporting import Reporter, counted
+from shitu_cli.training.build import Training, build_training
+from shitu_cli.training.checkpoint import LATEST, has_checkpoint, load_checkpoint
+from shitu_cli.training.fingerprint import compare_runs, refuse
+from shitu_cli.training.log import RunLog
+from shitu_cli.training.optimizer import count_parameters
+from shitu_cli.training.trainer import Evaluate, Trainer, TrainOptions, TrainResult
+
+Lock = Callable[[str], AbstractContextManager[None]]
+
+
+def run_training(
+    config: Config,
+    base_dir: Path,
+    *,
+    device: str,
+    ranks: Ranks,
+    reporter: Reporter,
+    options: TrainOptions,
+    resume: bool = False,
+    init_from: Path | None = None,
+    lock: Lock = lambda name: nullcontext(),
+) -> TrainResult | None:
+    """Train; relative paths count from `base_dir`, `device` is what setup_paddle answered. None on other ranks."""
+    import paddle
+
+    output = resolve_path(base_dir, config.Global.output_dir)
+    # PaddleClas's way to say --resume: a checkpoint in the config.
+    latest = output / LATEST
+    if config.Global.checkpoints and not resume and init_from is None:
+        resume, latest = True, resolve_path(base_dir, config.Global.checkpoints)
+    if resume and init_from is not None:
+        raise UsageError("--resume and --init-from contradict each other", hint="give one of them")
+    if resume and not has_checkpoint(latest):
+        raise UsageError(f"nothing to resume: no checkpoint at {latest}.*", hint="shitu train")
+    with lock("train") if ranks.is_main else nullcontext():
+        name, _, reason = device.partition(":")
+        threads = paddle.get_num_threads() if hasattr(paddle, "get_num_threads") else 0
+        training = build_training(
+            config, base_dir, device=name, ranks=ranks, threads=threads, init_from=init_from, resuming=resume
+        )
+        log = RunLog(
+            output / ("train.log" if ranks.is_main else f"train.rank{ranks.rank}.log"),
+            output / "metrics.jsonl" if ranks.is_main else None,
+            output / "vdl" if ranks.is_main and config.Global.use_visualdl else None,
+        )
+        try:
+            trainer = Trainer(training, log, reporter, evaluate=_evaluation(training, base_dir), options=options)
+            for line in _header(training, f"{name}:{reason}"):
+                log.line(line)
+                reporter.info(line)
+            if name == "cpu" and config.AMP is not None and config.AMP.use_amp:
+                reporter.warn("AMP is for GPUs: on the CPU training runs in float32")
+            if resume:
+                _resume(trainer, latest, log, reporter)
+                if options.keep_earlier is not None:
+                    reporter.warn("--keep-earlier acts when a new run begins: nothing is removed now")
+            if ranks.is_main:
+                atomic_write_text(output / "config.yaml", dump_config(config))
+            if resume and trainer.state.epoch >= config.Global.epochs and not trainer.state.evaluation_due:
+                done = trainer.state.epoch
+                text = f"nothing to do: {counted(done, 'epoch is', 'epochs are')} done, {config.Global.epochs} wanted"
+                reporter.warn(f"{text} (--epochs sets more)")
+            result = trainer.run()
+            log.line(f"{'interrupted' if result.interrupted else 'finished'} after epoch {result.epochs_done}")
+        except BaseException as error:
+            log.line(f"ended by {type(error).__name__}: {error}")
+            raise
+        finally:
+            log.close()
+    return result if ranks.is_main else None
+
+
+def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> None:
+    """Load the last checkpoint and say what differs from the run that wrote it."""
+    saved = load_checkpoint(prefix)
+    training = trainer.training
+    now = {**training.run, "steps_per_epoch": training.steps_per_epoch}
+    comparison = compare_runs(saved.run, now, mid_epoch=saved.state.step_in_epoch > 0)
+    refuse(comparison, prefix)
+    for note in (*saved.notes, *(f"changed since: {text}" for text in comparison.listed)):
+        reporter.warn(note)
+        log.line(note)
+    trainer.resume(saved)
+    state = trainer.state
+    exact = "" if comparison.listed else ", to the same bits as without the interruption"
+    text = f"continuing at epoch {state.epoch + 1}, batch {state.step_in_epoch + 1}{exact}"
+    log.line(text)
+    log.record("resume", epoch=state.epoch, step=state.global_step, changes=comparison.listed)
+    reporter.info(text)
+
+
+def _header(training: Training, device: str) -> list[str]:
+    """What is trained on what, where, for how long."""
+    config, ranks = training.config, training.ranks
+    parameters = count_parameters([parameter for _, parameter in training.optimizer.parameters])
+    parameters += training.shards.elsewhere
+    arch = config.Arch
+    parts = [arch.backbone.name, *(part.name for part in (arch.neck, arch.head) if part is not None)]
+    losses = " + ".join(item.name for item in config.Loss)
+    batch = f"{training.batch_size}" + (f" x {ranks.world} processes" if ranks.world > 1 else "")
+    return [
+        f"{counted(len(training.dataset), 'image')} of {counted(training.dataset.class_num, 'class', 'classes')} "
+        f"in batches of {batch}: {training.steps_per_epoch:,} per epoch, {counted(config.Global.epochs, 'epoch')}",
+        f"{' → '.join(parts)}, {losses}, {parameters / 1e6:.2f} M parameters, on {device}",
+        *([training.shards.reason] if training.shards.reason else []),
+        f"log: {training.output / 'train.log'}",
+    ]
+
+
+def _evaluation(training: Training, base_dir: Path) -> Evaluate | None:
+    """Online evaluation over the query and gallery lists, shared by all processes; None when it is off."""
+    config = training.config
+    loaders = config.DataLoader
+    if not config.Global.eval_during_train or loaders.query is None or loaders.gallery is None:
+        return None
+
+    def evaluate(model: object, processes: Processes) -> dict[str, float]:
+        from shitu_cli.evaluation.evaluate import evaluate_model
+        from shitu_cli.features.engine import engine_from_model
+        from shitu_cli.reporting import SilentReporter
+
+        engine = engine_from_model(model, config)
+        result = evaluate_model(engine, config, base_dir, SilentReporter(), processes=processes)
+        return {} if result is None else dict(result.metrics)
+
+    return evaluate

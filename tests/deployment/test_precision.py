@@ -1,0 +1,105 @@
+"""Which way an exported model is run: what is refused, what is chosen, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shitu_cli.deployment import prove as proof
+from shitu_cli.deployment.prove import prove
+from shitu_cli.deployment.run import ExportOptions, _choose, _with_bf16
+from shitu_cli.errors import EnvironmentProblem, ShituError, UsageError
+from shitu_cli.features import backends
+from shitu_cli.features.backends import BF16, FP32, ONNX_RUNTIME, PADDLE, Way
+
+
+def _row(way: Way, ms: float = 1.0, **values: Any) -> dict[str, Any]:
+    row = {"pictures": 500, "difference": 1e-6, "min_cosine": 1.0, "recall@1": 0.8, "recall@1_trained": 0.8}
+    times = {"batch 1, threads 2": [ms, ms], "batch 32, threads 2": [ms, ms]}
+    return {**dataclasses.asdict(way), **row, "latency_ms": times, "refused": None, **values}
+
+
+UNMEASURED = {"recall@1": None, "recall@1_trained": None}
+PLAIN, COARSE = Way("inference.onnx", ONNX_RUNTIME), Way("inference.json", PADDLE, BF16)
+
+
+def _proven(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, folder: Path, drop: float) -> list[Any]:
+    done = subprocess.CompletedProcess([], 0, stdout="noise\n" + json.dumps(rows), stderr="")
+    monkeypatch.setattr(proof.subprocess, "run", lambda *args, **options: done)
+    nothing = np.zeros(1, np.float32)
+    return [row["refused"] for row in prove(folder, nothing, nothing, nothing, max_recall_drop=drop)]
+
+
+@pytest.mark.parametrize(
+    ("values", "drop", "refused"),
+    [
+        ({"min_cosine": 0.995, "difference": 0.02}, 0.005, None),
+        ({"recall@1": 0.796}, 0.005, None),
+        ({"recall@1": 0.81}, 0.0, None),
+        ({"recall@1": 0.79}, 0.005, "recall@1 among 500 pictures falls from 0.8000 to 0.7900, more than 0.005"),
+        ({"recall@1": 0.79}, 0.02, None),
+        (UNMEASURED, 1.0, "no two pictures are of one class, so that what it costs in recall cannot be measured"),
+        ({"difference": 0.25}, 1.0, "smallest cosine 1.000000, difference 0.25"),
+        ({"min_cosine": 0.5}, 1.0, "smallest cosine 0.500000, difference 1e-06"),
+        ({"min_cosine": float("nan")}, 1.0, "smallest cosine nan, difference 1e-06"),
+    ],
+)
+def test_what_bfloat16_may_cost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, values: dict[str, float], drop: float, refused: str | None
+) -> None:
+    assert _proven([_row(PLAIN), _row(COARSE, **values)], monkeypatch, tmp_path, drop) == [None, refused]
+    assert not list(tmp_path.iterdir())
+
+
+def test_recall_is_of_pictures_that_have_others_of_their_class() -> None:
+    features = np.eye(2, dtype=np.float32)[[0, 0, 1, 1]]
+    assert proof._recall(features, np.array([5, 5, 6, 7])) == 1.0
+    assert proof._recall(features, np.array([5, 6, 6, 5])) == 0.0
+    assert proof._recall(features, np.array([5, 6, 7, 8])) is None
+
+
+@pytest.mark.parametrize("values", [{"min_cosine": 0.9998}, {"difference": 0.01}, {"difference": float("nan")}])
+def test_float32_must_be_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, values: dict[str, float]) -> None:
+    with pytest.raises(ShituError, match="differs from the trained network; nothing was kept") as caught:
+        _proven([_row(PLAIN, **values)], monkeypatch, tmp_path, 1.0)
+    assert caught.value.details[0].startswith("ONNX Runtime inference.onnx: smallest cosine ")
+
+
+def test_a_precision_is_chosen_for_a_reason() -> None:
+    plain, coarse = _row(PLAIN, ms=2.0), _row(COARSE, ms=1.0)
+    refused = {**coarse, "refused": "recall@1 falls"}
+    slow = _row(COARSE, ms=3.0)
+    assert _choose([plain, coarse], FP32)[0] == PLAIN
+    assert _choose([plain, slow], BF16)[0] == COARSE
+    assert _choose([plain, coarse], "auto") == (
+        COARSE,
+        "1.00 ms per picture in batches of 32 (ONNX Runtime inference.onnx 2.00)",
+    )
+    assert _choose([plain, slow], "auto")[0] == PLAIN
+    way, reason = _choose([plain, refused], "auto")
+    assert way == PLAIN and reason.endswith("; bf16 is refused: recall@1 falls")
+    with pytest.raises(ShituError, match="--precision bf16 is refused; nothing was kept") as caught:
+        _choose([plain, refused], BF16)
+    assert caught.value.details == ["Paddle Inference in bfloat16: recall@1 falls"]
+    assert "--max-recall-drop" in str(caught.value.hint)
+
+
+def test_a_cpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "cpu_has_bf16", lambda: False)
+    assert _with_bf16(ExportOptions()) == ExportOptions()
+    with pytest.raises(EnvironmentProblem, match="--precision bf16: this CPU does not compute in bfloat16"):
+        _with_bf16(ExportOptions(precision=BF16))
+    assert _with_bf16(ExportOptions(precision="auto")).formats == ("pdmodel", "onnx")
+    assert "is not to be had: this CPU does not" in _choose([_row(PLAIN)], "auto")[1]
+    monkeypatch.setattr(backends, "cpu_has_bf16", lambda: True)
+    # The format that Paddle Inference computes in bfloat16 comes along.
+    assert _with_bf16(ExportOptions(precision=BF16)).formats == ("pdmodel", "onnx", "pir")
+    assert _with_bf16(ExportOptions(formats=("pir",), precision="auto")).formats == ("pir",)
+    with pytest.raises(UsageError, match="--precision int8: expected fp32, bf16 or auto"):
+        _with_bf16(ExportOptions(precision="int8"))

@@ -1,0 +1,73 @@
+"""Features of a list: shared among processes, complete whatever their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shitu_cli.config.schema import Component, DatasetConfig, LoaderConfig, SamplerConfig, SplitConfig
+from shitu_cli.errors import DataError
+from shitu_cli.features.engine import Engine
+from shitu_cli.features.list_features import _shares, extract_list
+from shitu_cli.reporting import SilentReporter
+
+
+class One:
+    """One of several processes, run after the other; what it gives is kept, what the others tell is given."""
+
+    def __init__(self, rank: int, world: int, others: Any = None) -> None:
+        self.rank, self.world, self.others = rank, world, others
+        self.given: list[np.ndarray] = []
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, *([self.others] if self.others is not None else [])]
+
+    def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
+        assert len(rows) == counts[self.rank]
+        self.given.append(rows)
+        return None
+
+
+def means(images: np.ndarray) -> np.ndarray:
+    return np.stack([images.mean((1, 2, 3)), images.std((1, 2, 3))], 1)
+
+
+ENGINE = Engine(means, 2, None, "test", "test")
+
+
+@pytest.fixture
+def split(tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]]) -> SplitConfig:
+    """13 pictures in batches of 4."""
+    pictures = [path for paths in make_images(tmp_path / "data", classes=1, per_class=13).values() for path in paths]
+    (tmp_path / "list.txt").write_text("".join(f"{path}\t0\n" for path in pictures))
+    ops = (Component("DecodeImage", {}), Component("ResizeImage", {"size": 16}))
+    dataset = DatasetConfig("ImageNetDataset", str(tmp_path), "list.txt", ops)
+    return SplitConfig(dataset=dataset, sampler=SamplerConfig(batch_size=4), loader=LoaderConfig(num_workers=1))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5, 9])
+def test_shares_are_whole_batches_of_all_pictures(world: int) -> None:
+    bounds = _shares(13, 4, world)
+    assert bounds[0] == 0 and bounds[-1] == 13 and sorted(bounds) == bounds
+    assert all(bound % 4 == 0 or bound == 13 for bound in bounds)
+
+
+@pytest.mark.parametrize("world", [2, 3, 9])
+def test_the_parts_of_all_processes_are_what_one_gives(split: SplitConfig, tmp_path: Path, world: int) -> None:
+    whole = extract_list(ENGINE, split, tmp_path, SilentReporter(), "query")
+    assert whole is not None and len(np.unique(whole.features[:, 0])) > 1
+    parts = []
+    for rank in range(world):
+        process = One(rank, world)
+        assert extract_list(ENGINE, split, tmp_path, SilentReporter(), "query", processes=process) is None
+        parts += process.given
+    assert np.concatenate(parts).tobytes() == whole.features.tobytes()
+
+
+def test_a_list_that_differs_between_machines_is_an_error(split: SplitConfig, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"list\.txt is not the same on all machines"):
+        extract_list(ENGINE, split, tmp_path, SilentReporter(), "query", processes=One(0, 2, [False, "another digest"]))

@@ -1,0 +1,144 @@
+"""The index as a directory: whole, replaced in one step, readable by others; damage is named."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import faiss
+import pytest
+import yaml
+
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.index.files import FileStore, export_index, load_index, save_index
+from shitu_cli.index.store import KINDS, BuildOptions, FeatureTable, Item
+from shitu_cli.index.vectors import VectorIndex
+from shitu_cli.reporting import SilentReporter
+from tests.index.made import gallery, make, vectors
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_answers_the_same(kind: str, tmp_path: Path) -> None:
+    made = make(200, kind)
+    save_index(made, tmp_path / "i")
+    loaded, queries = load_index(tmp_path / "i"), vectors(5, seed=3)
+    assert loaded.manifest == made.manifest
+    assert loaded.search(queries, 3) == made.search(queries, 3) == make(200, kind).search(queries, 3)
+    loaded.remove([3])
+    loaded.add(FeatureTable(queries, ["new"] * 5, list("abcde")))
+    assert loaded.search(queries, 1)[0][0].label == "new"
+
+
+def test_the_store_changes_its_directory(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "i")
+    store.build(gallery(50), BuildOptions(model="m"), SilentReporter())
+    store.add(FeatureTable(vectors(1, seed=1), ["new"], ["p/0.jpg"]), SilentReporter())
+    assert store.find(["p/0.jpg", "p/3.jpg"], ["nobody"], [7, 999]) == [
+        Item(3, "class 3", "p/3.jpg"),
+        Item(7, "class 0", "p/7.jpg"),
+        Item(50, "new", "p/0.jpg"),
+    ]
+    store.remove([3], SilentReporter())
+    again = FileStore(tmp_path / "i")
+    assert again.manifest().count == 49 and again.manifest().model == "m"
+    assert not again.find(["p/3.jpg"], (), ())
+
+
+def test_wrong_places(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no index"):
+        FileStore(tmp_path).manifest()
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(UsageError, match=r"mine\.txt"):
+        FileStore(tmp_path).check(BuildOptions())
+    with pytest.raises(UsageError, match=r"mine\.txt"):
+        save_index(make(10), tmp_path)
+    with pytest.raises(UsageError, match=r"mine\.txt"):
+        export_index(make(10), tmp_path)
+    with pytest.raises(UsageError, match="is a file"):
+        FileStore(tmp_path / "mine.txt").check(BuildOptions())
+    assert (tmp_path / "mine.txt").read_text() == "x"
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with (
+        FileStore(tmp_path / "i").writing(),
+        pytest.raises(EnvironmentProblem, match="another `shitu index`"),
+        FileStore(tmp_path / "i").writing(),
+    ):
+        pass
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    save_index(make(50), tmp_path / "i")
+    items = (tmp_path / "i/items.tsv").read_text()
+    (tmp_path / "i/items.tsv").write_text(items.rpartition("49\t")[0])
+    with pytest.raises(DataError, match="50 vectors, but 49 items"):
+        load_index(tmp_path / "i")
+    (tmp_path / "i/items.tsv").write_text(items.replace("\tp/3", " p/3"))
+    with pytest.raises(DataError, match=r"items\.tsv is damaged"):
+        load_index(tmp_path / "i")
+    (tmp_path / "i/items.tsv").write_text(items)
+    data = (tmp_path / "i/vector.index").read_bytes()
+    (tmp_path / "i/vector.index").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"vector\.index is damaged"):
+        load_index(tmp_path / "i")
+    (tmp_path / "i/vector.index").write_bytes(data)
+    (tmp_path / "i/manifest.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+        load_index(tmp_path / "i")
+
+
+def test_labels_and_paths_of_any_text(tmp_path: Path) -> None:
+    labels = ["a\tb", "c\\t\nd", "红 色", "\U0001f600: #x", "no", '"q" \'', "- {a}", "~" * 300 + " " + "x" * 300]
+    paths = ["x\\y", "\t", "z\u2028w", "\\\\n", "", "a\rb", "\\", "\x85"]
+    save_index(VectorIndex.build(FeatureTable(vectors(8), labels, paths)), tmp_path / "i")
+    loaded = load_index(tmp_path / "i")
+    assert list(loaded.labels.values()) == labels and list(loaded.paths.values()) == paths
+    assert list(yaml.safe_load((tmp_path / "i/id_map.yaml").read_text("utf-8"))["id_map"].values()) == labels
+
+
+def test_a_name_that_is_no_text_does_not_stop_it(tmp_path: Path) -> None:
+    save_index(VectorIndex.build(FeatureTable(vectors(1), ["a\udcff"], ["b\udcff"])), tmp_path / "i")
+    assert load_index(tmp_path / "i").labels == {0: "a\\xff"}
+    assert yaml.safe_load((tmp_path / "i/id_map.yaml").read_text("utf-8"))["id_map"] == {0: "a\\xff"}
+
+
+def test_other_programs_read_it(tmp_path: Path) -> None:
+    changed = export_index(make(60), tmp_path / "out")
+    assert changed[0] == "class 0"
+    theirs = faiss.read_index(str(tmp_path / "out/vector.index"))
+    with (tmp_path / "out/id_map.pkl").open("rb") as file:
+        lookup = pickle.load(file)
+    names = yaml.safe_load((tmp_path / "out/id_map.yaml").read_text())
+    assert names["index_type"] == "Flat" and names["metric_type"] == "IP"
+    assert theirs.ntotal == len(names["id_map"]) == 60
+    found = int(theirs.search(vectors(60)[7:8], 1)[1][0, 0])
+    assert lookup[found].split()[1] == names["id_map"][found] == "class_0" and found == 7
+
+
+def test_saving_replaces_the_whole_directory(tmp_path: Path) -> None:
+    save_index(make(30), tmp_path / "i")
+    save_index(make(40), tmp_path / "i")
+    assert json.loads((tmp_path / "i/manifest.json").read_text())["count"] == 40
+    assert [p.name for p in tmp_path.iterdir()] == ["i"]
+
+
+def test_a_full_disk_keeps_the_index_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path / "i")
+    store.build(gallery(50), BuildOptions(), SilentReporter())
+    before = {p.name: p.read_bytes() for p in (tmp_path / "i").iterdir()}
+
+    class Full(faiss.PyCallbackIOWriter):
+        def __init__(self, write: object) -> None:
+            def refuse(data: bytes) -> int:
+                raise OSError(28, "No space left on device")
+
+            super().__init__(refuse)
+
+    monkeypatch.setattr(faiss, "PyCallbackIOWriter", Full)
+    with pytest.raises(EnvironmentProblem, match="No space left"):
+        store.add(FeatureTable(vectors(1, seed=1), ["new"], ["new"]), SilentReporter())
+    assert {p.name: p.read_bytes() for p in (tmp_path / "i").iterdir()} == before
+    assert store.manifest().count == 50
+    assert [p.name for p in tmp_path.iterdir()] == ["i"]

@@ -1,0 +1,40 @@
+"""What prepare writes into a config, from what it has found out about the data."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shitu_cli.config.patch import patch_yaml
+from shitu_cli.preparation.adapt import DataFacts, adapt_values
+
+TEMPLATES = sorted(path.stem for path in (Path(__file__).parents[2] / "templates").glob("*.yaml"))
+QUICK_SIDE = 112
+
+
+def adapted(template: str, **facts: object) -> dict:
+    text = (Path(__file__).parents[2] / "templates" / f"{template}.yaml").read_text()
+    known = DataFacts(**{"class_num": 5, "train_images": 2000, "image_root": "./data", **facts})
+    return yaml.safe_load(patch_yaml(text, adapt_values(text, known, template=template))[0])
+
+
+def decoding(config: dict) -> list[dict]:
+    """The DecodeImage blocks of training, queries and gallery."""
+    loaders = config["DataLoader"]
+    splits = [loaders["Train"], loaders["Eval"]["Query"], loaders["Eval"]["Gallery"]]
+    return [op["DecodeImage"] for split in splits for op in split["dataset"]["transform_ops"] if "DecodeImage" in op]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_large_pictures_are_decoded_reduced_in_training_and_evaluation_alike(template: str) -> None:
+    assert [op.get("reduced") for op in decoding(adapted(template, short_side=3000))] == [True] * 3
+
+
+def test_others_are_decoded_whole() -> None:
+    assert not any("reduced" in op for op in decoding(adapted("quick", short_side=6 * QUICK_SIDE - 1)))
+    assert all(op["reduced"] for op in decoding(adapted("quick", short_side=6 * QUICK_SIDE)))
+
+
+@pytest.mark.parametrize(("pictures", "epochs"), [(500, 180), (2000, 180), (10_000, 48), (1_000_000, 8)])
+def test_the_quick_template_fits_its_epochs_to_the_pictures(pictures: int, epochs: int) -> None:
+    assert adapted("quick", train_images=pictures)["Global"]["epochs"] == epochs

@@ -1,0 +1,76 @@
+"""Splits: repeatable, honest, and duplicates stay together."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shitu_cli.preparation.split import choose_kind, split_pictures
+
+
+def data(classes: int, per_class: int) -> tuple[list[str], list[str]]:
+    labels = [f"c{k:03d}" for k in range(classes) for _ in range(per_class)]
+    return labels, [f"{label}/{n}.jpg" for n, label in enumerate(labels)]
+
+
+def test_open_keeps_whole_classes_from_training() -> None:
+    labels, paths = data(40, 5)
+    split = split_pictures(labels, paths, kind="open", share=0.25)
+    trained, asked = {labels[n] for n in split.train}, {labels[n] for n in split.query}
+    assert not trained & asked and len(asked) == 10
+    assert split.query == split.gallery
+    assert sorted(split.train + split.query) == list(range(200))
+
+
+def test_closed_keeps_pictures_of_every_class() -> None:
+    labels, paths = data(6, 10)
+    split = split_pictures(labels, paths, kind="closed", share=0.2)
+    assert {labels[n] for n in split.query} == set(labels)
+    assert split.gallery == split.train and len(split.query) == 12
+
+
+def test_adding_classes_hardly_moves_the_others() -> None:
+    labels, paths = data(100, 3)
+    before = split_pictures(labels, paths, kind="open")
+    more, more_paths = data(105, 3)
+    after = split_pictures(more, more_paths, kind="open")
+    moved = {labels[n] for n in before.query} ^ {more[n] for n in after.query if more[n] in set(labels)}
+    assert len(moved) <= 5
+
+
+def test_another_seed_keeps_others() -> None:
+    labels, paths = data(40, 3)
+    chosen = {tuple(split_pictures(labels, paths, kind="open", seed=seed).query) for seed in range(5)}
+    assert len(chosen) == 5
+
+
+def test_known_choice_is_the_same_on_every_machine() -> None:
+    labels, paths = data(10, 2)
+    split = split_pictures(labels, paths, kind="open", seed=0)
+    assert sorted({labels[n] for n in split.query}) == ["c001", "c003"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 6), min_size=4, max_size=12),
+    kind=st.sampled_from(["open", "closed", "none"]),
+    groups=st.lists(st.lists(st.integers(0, 20), min_size=2, max_size=4, unique=True), max_size=4),
+)
+def test_nothing_is_lost_and_duplicates_stay_together(counts: list[int], kind: str, groups: list[list[int]]) -> None:
+    labels = [f"c{k}" for k, count in enumerate(counts) for _ in range(count)]
+    paths = [str(n) for n in range(len(labels))]
+    alike = [[n for n in group if n < len(labels)] for group in groups]
+    alike = [group for group in alike if len(group) > 1]
+    split = split_pictures(labels, paths, kind=kind, alike=alike)
+    assert sorted(split.train + split.query) == list(range(len(labels)))
+    trained = set(split.train)
+    for group in alike:
+        if kind == "open" or len({labels[n] for n in group}) == 1:
+            assert len({n in trained for n in group}) == 1
+    assert {labels[n] for n in split.train} or not labels
+    if kind == "closed":
+        assert {labels[n] for n in split.query} <= {labels[n] for n in split.train}
+
+
+def test_few_classes_are_all_trained() -> None:
+    assert choose_kind(5)[0] == "closed" and choose_kind(50)[0] == "open"

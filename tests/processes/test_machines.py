@@ -1,0 +1,144 @@
+"""Two launchers on the loopback stand for two machines: they train as one, and fail together with the reason."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.model.weights import read_pickle
+from shitu_cli.processes.machines import WAIT, interface_of, meet
+from tests.command import SMALL, all_end, children_of
+from tests.command import shitu_process as shitu
+
+RUN = [*SMALL, "-o", "Arch.Backbone.dropout_prob=0.0", "--seed", "1", "--lr", "0.01", "--batch-size", "4"]
+
+
+def free_port() -> int:
+    """One of which the next is free too."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return min(int(probe.getsockname()[1]), 65000)
+
+
+def start(workspace: Path, machine: int, port: int, *args: str, wait: float = 60) -> subprocess.Popen[str]:
+    place = ["--nnodes", "2", "--node-rank", str(machine), "--master", f"127.0.0.1:{port}", "--devices", "cpu:1"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "shitu_cli", "train", *RUN, *place, *args],
+        cwd=workspace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", WAIT: str(wait)},
+    )
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """So that every process computes on one thread, alone on its machine or not."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+def test_two_machines_train_what_one_with_as_many_processes_trains(workspace: Path, one_core: None) -> None:
+    shitu("train", *RUN, "--epochs", "1", "--devices", "cpu:2", cwd=workspace)
+    one = read_pickle(workspace / "output/latest.pdparams")
+    shutil.rmtree(workspace / "output")
+    port = free_port()
+    runs = [start(workspace, machine, port, "--epochs", "1") for machine in (1, 0)]
+    outputs = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert "1 of 2 processes run on this one, from 1 on" in outputs[0] and "next: shitu evaluate" in outputs[1]
+    two = read_pickle(workspace / "output/latest.pdparams")
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("victim", ["process", "command"])
+def test_a_machine_that_fails_ends_the_others_within_seconds(workspace: Path, victim: str) -> None:
+    port = free_port()
+    other, first = (start(workspace, machine, port, "--epochs", "500") for machine in (1, 0))
+    log = workspace / "output/train.log"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and "saved latest" in log.read_text()):
+        assert first.poll() is None and other.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    ranks = children_of(first.pid) + children_of(other.pid)
+    os.kill(ranks[1] if victim == "process" else other.pid, signal.SIGKILL)
+    began = time.monotonic()
+    output, _ = first.communicate(timeout=60)
+    assert time.monotonic() - began < 15
+    assert first.returncode == 6, output
+    said = {
+        "process": "machine 1: process 1 of the run ended with signal SIGKILL",
+        "command": "machine 1 of the run is",
+    }
+    assert said[victim] in output and "shitu train --resume" in output
+    other.communicate(timeout=30)
+    assert other.returncode == (6 if victim == "process" else -9)
+    assert all_end(ranks)
+
+
+def test_machines_that_were_started_differently_are_told(workspace: Path) -> None:
+    port = free_port()
+    other = start(workspace, 1, port)
+    done = shitu(
+        *("train", *RUN, "--nnodes", "3", "--node-rank", "0", "--master", f"127.0.0.1:{port}", "--devices", "cpu:1"),
+        cwd=workspace,
+        check=False,
+    )
+    output, _ = other.communicate(timeout=60)
+    for code, text in ((done.returncode, done.stderr), (other.returncode, output)):
+        assert code == 2 and "machine 1 runs with --nnodes 2, machine 0 with --nnodes 3" in text
+
+
+def test_machines_with_other_options_are_told(workspace: Path) -> None:
+    port = free_port()
+    runs = [start(workspace, machine, port, "--epochs", epochs) for machine, epochs in ((1, "3"), (0, "2"))]
+    outputs = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [2, 2], outputs
+    assert "processes 0 and 1 of the run do not train the same" in outputs[1]
+    assert "Global.epochs: 2 and 3" in outputs[1]
+
+
+def test_a_machine_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WAIT, "0.5")
+    port = free_port()
+    with pytest.raises(EnvironmentProblem, match=f"no machine answers at 127.0.0.1:{port}"):
+        meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{port}")
+    with pytest.raises(EnvironmentProblem, match=f"machine 1, 2 of 3 did not come to 127.0.0.1:{port} in time"):
+        meet(1, nnodes=3, node_rank=0, master=f"127.0.0.1:{port}")
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(EnvironmentProblem, match="did not start the run"):
+        meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("master", [None, "host", "host:", ":7000", "host:70000", "host:port"])
+def test_the_address_is_checked(master: str | None) -> None:
+    with pytest.raises(UsageError, match=r"--master.*host:port"):
+        meet(1, nnodes=2, node_rank=0, master=master)
+
+
+def test_the_options_are_checked(workspace: Path) -> None:
+    for args, expected in (
+        (["--nnodes", "2", "--master", "a:1"], "--nnodes needs --devices"),
+        (["--nnodes", "2", "--master", "a:1", "--devices", "cpu:1", "--node-rank", "2"], "numbered 0 to 1"),
+    ):
+        done = shitu("train", *args, cwd=workspace, check=False)
+        assert done.returncode == 2 and expected in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel as Linux answers")
+def test_the_interface_of_an_address() -> None:
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("203.0.113.77") is None

@@ -1,0 +1,37 @@
+"""Setting up Paddle: device choice, threads, silence."""
+
+import subprocess
+import sys
+
+import pytest
+
+from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.runtime.setup import available_cores, setup_paddle
+
+
+def test_the_cpu_is_chosen_with_a_reason():
+    assert setup_paddle("cpu", threads=1) == "cpu: as asked, 1 thread"
+
+
+def test_impossible_devices_are_refused():
+    with pytest.raises(EnvironmentProblem, match="unknown device tpu"):
+        setup_paddle("tpu")
+    import paddle
+
+    if not paddle.is_compiled_with_cuda():
+        with pytest.raises(EnvironmentProblem, match="no GPU support"):
+            setup_paddle("gpu:0")
+
+
+def test_import_is_quiet_and_threads_reach_numba():
+    code = (
+        "import logging; from shitu_cli.runtime.setup import setup_paddle\n"
+        "setup_paddle('cpu', threads=1); root = logging.getLogger()\n"
+        "import numba; print(root.level, len(root.handlers), numba.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["30", "0", "1"], "")
+
+
+def test_there_is_a_core():
+    assert available_cores() >= 1

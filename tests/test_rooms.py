@@ -1,0 +1,74 @@
+"""The arrows between the rooms point down, and every room is in the wheel."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "shitu_cli"
+# From the bottom up: a room imports from its own floor and from those before it.
+FLOORS = (
+    ("errors", "reporting", "files", "inputs"),
+    ("runtime",),
+    ("processes",),
+    ("workspace", "templates"),
+    ("config",),
+    ("data", "model", "weights"),
+    ("preparation",),
+    ("features",),
+    ("evaluation", "index"),
+    ("deployment", "training"),
+    ("report",),
+    ("cli", "serve"),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def rooms() -> list[str]:
+    """The names of all rooms that there are: subpackages, and modules directly in the package."""
+    inside = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    return sorted(path.stem for path in inside if not path.stem.startswith("__"))
+
+
+def imports_of(file: Path) -> Iterator[tuple[int, str]]:
+    """(line, room) of each import from the package, those inside functions included."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "shitu_cli" else [f"shitu_cli.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("shitu_cli."):
+                yield node.lineno, name.split(".")[1]
+
+
+def files_of(room: str) -> list[Path]:
+    return [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).rglob("*.py"))
+
+
+def test_every_room_has_a_floor() -> None:
+    assert [room for room in rooms() if room not in FLOOR_OF] == []
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_arrows_point_down(room: str) -> None:
+    upward = [
+        f"{file.relative_to(ROOT)}:{line} imports from {target}"
+        for file in files_of(room)
+        for line, target in imports_of(file)
+        if FLOOR_OF.get(target, 0) > FLOOR_OF[room]
+    ]
+    assert upward == []
+
+
+def test_the_wheel_holds_every_package() -> None:
+    listed = set(re.findall(r'^  "(shitu_cli[\w.]*)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    present = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert listed - {"shitu_cli.templates"} == present  # the templates lie beside the package in a source tree

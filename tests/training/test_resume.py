@@ -1,0 +1,123 @@
+"""A run that was killed and resumed ends with the same bits as one that was not."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shitu_cli.model.weights import read_pickle
+from shitu_cli.training.checkpoint import load_checkpoint
+from tests.command import SMALL
+from tests.command import shitu_process as shitu
+
+RUN = ["train", *SMALL, "--epochs", "3", "--batch-size", "4", "--seed", "5", "--save-every-steps", "1"]
+
+
+def weights(workspace: Path) -> dict[str, np.ndarray]:
+    return read_pickle(workspace / "output" / "latest.pdparams")
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+@pytest.fixture
+def uninterrupted(workspace: Path) -> dict[str, np.ndarray]:
+    shitu(*RUN, cwd=workspace)
+    done = weights(workspace)
+    shutil.rmtree(workspace / "output")
+    return done
+
+
+def killed_run(workspace: Path, rng: random.Random, number: int, *, signal_number: int, workers: str) -> int:
+    """Train, killed some time after the first step was saved, and resumed until it ends; how often it was killed."""
+    kills = 0
+    resume: list[str] = []
+    while True:
+        command = [sys.executable, "-m", "shitu_cli", *RUN, "--num-workers", workers, *resume]
+        process = subprocess.Popen(
+            command,
+            cwd=workspace,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        deadline = time.monotonic() + rng.uniform(0.0, 1.2)
+        started = False
+        while process.poll() is None and kills < number:
+            log = workspace / "output" / "train.log"
+            if not started and log.is_file() and "saved" in log.read_text().rpartition("images of")[2]:
+                started, deadline = True, time.monotonic() + rng.uniform(0.0, 0.6)
+            if started and time.monotonic() > deadline:
+                process.send_signal(signal_number)
+                kills += 1
+                break
+            time.sleep(0.005)
+        _, err = process.communicate()
+        if process.returncode == 0:
+            return kills
+        assert process.returncode in (-signal_number, 130), err.decode()
+        resume = ["--resume"]
+
+
+@pytest.mark.parametrize(("signal_number", "workers"), [(signal.SIGKILL, "2"), (signal.SIGTERM, "0")])
+def test_killed_and_resumed_is_the_same_to_the_bit(
+    workspace: Path, uninterrupted: dict[str, np.ndarray], signal_number: int, workers: str
+) -> None:
+    kills = killed_run(workspace, random.Random(1), 2, signal_number=signal_number, workers=workers)
+    assert kills == 2
+    assert same(weights(workspace), uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_fifty_kills_lose_nothing(workspace: Path, uninterrupted: dict[str, np.ndarray]) -> None:
+    rng, kills, runs = random.Random(2), 0, 0
+    while kills < 50:
+        shutil.rmtree(workspace / "output", ignore_errors=True)
+        kills += killed_run(workspace, rng, 10, signal_number=signal.SIGKILL, workers="2")
+        runs += 1
+        assert same(weights(workspace), uninterrupted)
+        assert runs < 60
+
+
+def test_resume_without_a_checkpoint_says_what_to_do(workspace: Path) -> None:
+    done = shitu("train", "--resume", cwd=workspace, check=False)
+    assert done.returncode == 2
+    assert "nothing to resume" in done.stderr and "shitu train" in done.stderr
+
+
+def test_another_network_is_refused(workspace: Path) -> None:
+    shitu(*RUN[:-2], "--epochs", "1", cwd=workspace)
+    done = shitu(
+        "train", "--resume", "-o", "Arch.Backbone.name=PPLCNet_x0_35", "--batch-size", "4", cwd=workspace, check=False
+    )
+    assert done.returncode == 2
+    assert "Arch" in done.stderr
+
+
+def test_a_damaged_latest_falls_back_to_the_whole_generation(workspace: Path) -> None:
+    shitu(*RUN, "--keep", "2", cwd=workspace)
+    latest = workspace / "output" / "latest.pdparams"
+    data = latest.read_bytes()
+    latest.unlink()
+    latest.write_bytes(data[: len(data) // 2])
+    loaded = load_checkpoint(workspace / "output" / "latest")
+    assert any("latest.pdparams is damaged" in note for note in loaded.notes)
+    assert loaded.state.epoch == 3
+
+
+def test_another_batch_size_goes_on_and_says_so(workspace: Path) -> None:
+    shitu(*RUN[:-2], "--epochs", "1", cwd=workspace)
+    done = shitu("train", *SMALL, "--epochs", "2", "--batch-size", "8", "--seed", "5", "--resume", cwd=workspace)
+    assert "changed since" in done.stderr
+    assert "to the same bits" not in done.stdout

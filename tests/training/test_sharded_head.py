@@ -1,0 +1,150 @@
+"""Class centres divided over processes train what whole ones train, and are whole in checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from shitu_cli.config.schema import AmpConfig
+from shitu_cli.errors import ConfigError
+from shitu_cli.model import heads
+from shitu_cli.model.heads import ArcMargin
+from shitu_cli.model.weights import read_pickle
+from shitu_cli.processes.collectives import Ranks
+from shitu_cli.processes.launch import rank_environments
+from shitu_cli.processes.machines import alone
+from shitu_cli.training.sharded_head import shard_head
+from tests.command import shitu_process as shitu
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def head_trained(folder: Path, shard: bool, processes: int, epsilon: float = 0.0, **head: Any) -> dict[str, np.ndarray]:
+    """What tests/training/head_rank.py writes, run in so many processes."""
+    output = folder / f"{'shard' if shard else 'whole'}{processes}.npz"
+    arguments = {"embedding_size": 6, "class_num": 11, "margin": 0.2, "scale": 16, **head}
+    words = ["shard" if shard else "whole", str(output), json.dumps(arguments), str(epsilon)]
+    command = [sys.executable, "-m", "tests.training.head_rank", *words]
+    environments = [dict(os.environ)] if processes == 1 else rank_environments(["cpu"] * processes, alone(processes))
+    running = []
+    for environment in environments:
+        running.append(subprocess.Popen(command, cwd=ROOT, env={**environment, "OMP_NUM_THREADS": "1"}))
+        time.sleep(0.3)  # the first listens; a process that comes before it tries again after 3 s
+    assert [process.wait(timeout=120) for process in running] == [0] * processes
+    return dict(np.load(output))
+
+
+@pytest.mark.parametrize(
+    ("processes", "epsilon", "head"),
+    [(2, 0.0, {}), (3, 0.1, {"class_num": 4097, "scale": 30})],
+)
+def test_divided_centres_train_what_whole_ones_train(
+    tmp_path: Path, processes: int, epsilon: float, head: dict[str, Any]
+) -> None:
+    """Losses, gradients of features, centres and velocity after steps over batches that divide unevenly."""
+    whole = head_trained(tmp_path, False, 1, epsilon, **head)
+    divided = head_trained(tmp_path, True, processes, epsilon, **head)
+    assert whole.keys() == divided.keys() and any("velocity" in name for name in whole)
+    for name in whole:
+        assert np.abs(whole[name] - divided[name]).max() <= 1e-5 * np.abs(whole[name]).max(), name
+
+
+def test_whole_centres_on_two_processes_train_the_same(tmp_path: Path) -> None:
+    one, two = head_trained(tmp_path, False, 1), head_trained(tmp_path, False, 2)
+    for name in one:
+        assert np.abs(one[name] - two[name]).max() <= 1e-5 * np.abs(one[name]).max(), name
+
+
+def test_every_process_samples_of_its_own_classes(tmp_path: Path) -> None:
+    """7 + 4 + 6 labels, and a fifth of 51 and 50 classes in each of three steps: the others do not move."""
+    start = head_trained(tmp_path, True, 2, class_num=101, sample_ratio=0.2)
+    moved = np.flatnonzero(np.abs(start["head.weight"] - untouched(101)).sum(0))
+    assert 21 <= len(moved) <= 3 * 21
+    assert (moved < 51).any() and (moved >= 51).any()
+
+
+RUN = [
+    *("train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "Global.eval_during_train=False", "--epochs", "2"),
+    *("--batch-size", "5", "--devices", "cpu:2", "-o", "Arch.Head.shard=True", "-o", "Arch.Head.sample_ratio=0.7"),
+    *("-o", "EMA.decay=0.5", "--save-every-steps", "1", "--keep", "100"),
+]
+
+
+def test_a_divided_run_resumes_to_the_bit_and_loads_anywhere(workspace: Path) -> None:
+    done = shitu(*RUN, cwd=workspace)
+    assert "the centres of 6 classes are divided over 2 processes (as asked)" in done.stdout
+    output = workspace / "output"
+    weights, optimizer = read_pickle(output / "latest.pdparams"), read_pickle(output / "latest.pdopt")
+    assert weights["head.weight"].shape == (1280, 6)
+    assert [v.shape for name, v in optimizer.items() if name.startswith("cos_margin")] == [(1280, 6)]
+    for path in [*output.glob("latest.*"), *output.glob("best_model.*"), *output.glob("checkpoints/*")]:
+        if "save_000003" not in path.name:
+            path.unlink()
+    assert "to the same bits" in shitu("train", "--resume", "--devices", "cpu:2", cwd=workspace).stdout
+    resumed = read_pickle(output / "latest.pdparams")
+    assert all(np.array_equal(resumed[name], weights[name]) for name in weights)
+    one = shitu("train", "--resume", "--epochs", "3", cwd=workspace)
+    assert "processes: 2 then, 1 now" in one.stderr and "to the same bits" not in one.stdout
+    shitu("evaluate", cwd=workspace)
+
+
+def test_what_cannot_be_divided_is_refused(workspace: Path) -> None:
+    for extra, expected in (
+        (["-o", "Arch.Head.name=FC"], "Arch.Head.shard"),
+        (["-o", "Arch.Head.shard=maybe"], "expected auto, true or false"),
+    ):
+        done = shitu(*RUN, *extra, cwd=workspace, check=False)
+        assert done.returncode == 4, done.stderr
+        assert expected in done.stderr
+
+
+class _Ranks(Ranks):
+    """The second of several processes, without the others."""
+
+    def __init__(self, world: int) -> None:
+        self.rank, self.world = 1, world
+
+
+def model_of(head: nn.Layer) -> nn.Layer:
+    model = nn.Layer()
+    model.head = head
+    return model
+
+
+def test_it_is_divided_when_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = shard_head(model_of(ArcMargin(4, 11)), None, _Ranks(2), "cpu")
+    assert not small.names and not small.reason
+    monkeypatch.setattr(heads, "LARGE_BYTES", 4 * 11 * 4)
+    assert not shard_head(model_of(ArcMargin(4, 11)), None, Ranks(), "cpu").names
+    assert not shard_head(model_of(ArcMargin(4, 11, shard=False)), None, _Ranks(2), "cpu").names
+    model = model_of(ArcMargin(4, 11))
+    whole, name = model.head.weight.numpy(), model.head.weight.name
+    shards = shard_head(model, None, _Ranks(2), "cpu")
+    assert shards.widths == [6, 5] and "divided over 2 processes (very many classes)" in shards.reason
+    assert model.head.weight.name == name and np.array_equal(model.head.weight.numpy(), whole[:, 6:])
+    assert np.array_equal(shards.own({"head.weight": whole})["head.weight"], whole[:, 6:])
+
+
+def test_it_is_not_divided_where_that_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "LARGE_BYTES", 4 * 11 * 4)
+    half = AmpConfig(use_amp=True, dtype="float16")
+    for world, amp, device, why in ((12, None, "cpu", "11 classes do not give"), (2, half, "gpu:0", "float16 skips")):
+        shards = shard_head(model_of(ArcMargin(4, 11)), amp, _Ranks(world), device)
+        assert not shards.names and why in shards.reason
+        with pytest.raises(ConfigError, match=why):
+            shard_head(model_of(ArcMargin(4, 11, shard=True)), amp, _Ranks(world), device)
+
+
+def untouched(class_num: int) -> np.ndarray:
+    paddle.seed(3)
+    return ArcMargin(6, class_num).weight.numpy()

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem
-from shitu_cli.files import atomic_write, atomic_write_json
-from shitu_cli.workspace import Workspace, cannot_write, sync_directory
+from shitu_cli.files import atomic_write, atomic_write_json, cannot_write, sync_directory
+from shitu_cli.workspace import Workspace
 
 WAIT = 10.0  # seconds that a reader gives a live process to move its files
 _PENDING, _PLAN = "pending", "plan.json"

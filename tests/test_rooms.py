@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "reporting", "files", "inputs"),
     ("runtime",),
     ("processes",),
-    ("workspace", "templates"),
+    ("workspace", "templates", "journal"),
     ("config",),
     ("data", "model", "weights"),
     ("preparation",),

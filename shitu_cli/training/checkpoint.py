@@ -31,7 +31,7 @@ from typing import IO, Any
 import numpy as np
 
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
-from shitu_cli.files import atomic_write, atomic_write_text, sha256_of
+from shitu_cli.files import atomic_write, atomic_write_text, sha256_of, sync_directory
 from shitu_cli.training.loop_state import LoopState
 
 FORMAT = 1
@@ -90,7 +90,7 @@ def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_generation(prefix, [target.name for target in targets], checkpoint)
-        _sync_directory(folder)
+        sync_directory(folder)
         for target in targets:
             _copy_beside(prefix, target)
     except (EnvironmentProblem, OSError) as problem:
@@ -99,7 +99,7 @@ def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, 
     try:
         for target in targets:
             _switch(target)
-        _sync_directory(output)
+        sync_directory(output)
     except OSError as problem:
         raise _refused(problem, prefix) from None
     _prune(folder, keep)
@@ -337,16 +337,6 @@ def _refused(problem: EnvironmentProblem | OSError, prefix: Path) -> Environment
         text = f"cannot write the checkpoint {problem.filename or prefix}: {problem.strerror}"
     hint = "free some space or choose another Global.output_dir; the previous checkpoint is whole: shitu train --resume"
     return EnvironmentProblem(text, hint=hint)
-
-
-def _sync_directory(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _prune(folder: Path, keep: int) -> None:

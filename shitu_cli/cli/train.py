@@ -12,7 +12,7 @@ from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
-    from shitu_cli.training.trainer import TrainResult
+    from shitu_cli.training.options import TrainResult
     from shitu_cli.workspace import Workspace
 
 
@@ -126,8 +126,8 @@ def _run(
     reporter = console.reporter() if launch.is_main() else console.silent()
     chosen = setup_paddle(launch.own_device(config.Global.device), launch.own_threads())
     from shitu_cli.processes.collectives import join
+    from shitu_cli.training.options import TrainOptions
     from shitu_cli.training.run import run_training
-    from shitu_cli.training.trainer import TrainOptions
 
     return run_training(
         config,
@@ -156,7 +156,10 @@ def _tell(space: Workspace, result: TrainResult, devices: str | None, as_json: b
         console.reporter().info(f"stopped in epoch {result.epochs_done + 1}; everything is saved")
         console.next_step("shitu train --resume" + (f" --devices {devices}" if devices else ""))
         raise typer.Exit(130)
-    text = f"trained {counted(result.epochs_done, 'epoch')} in {format_seconds(result.seconds)}"
+    text = f"trained {counted(result.epochs_done, 'epoch')} in {format_seconds(result.elapsed_seconds)}"
+    if result.evaluation_seconds >= 0.05 * result.elapsed_seconds:
+        parts = f"{format_seconds(result.seconds)} of training, {format_seconds(result.evaluation_seconds)}"
+        text += f" ({parts} of evaluation)"
     if result.epoch_losses:
         text += f", loss {result.epoch_losses[0]:.3f} → {result.epoch_losses[-1]:.3f}"
     if result.best_score is not None:

@@ -64,7 +64,7 @@ class RecDataset:
         try:
             image = decode_image(file, box=box, enough=self.transform.enough)
         except DataError as error:
-            raise DataError(f"{error.message} (picture {index + 1} of {self.list_path})", hint=error.hint) from None
+            raise DataError(f"{error.message} ({self.images.place(index)})", hint=error.hint) from None
         if image.nbytes <= self._room:  # several threads may pass here at once, and keep a few pictures more
             self._room -= image.nbytes
             image = image if box is None else image.copy()  # not the picture around it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from array import array
 from collections.abc import Mapping, Sequence
@@ -24,13 +23,14 @@ class ImageList:
 
     `labels` int64 [N] (-1: of no class, in a gallery only); `ids` int64 [N] or None: camera or sequence, pictures of
     one label and one id are not compared; `boxes` float32 [N, 4] x1, y1, x2, y2 in pixels or None, a row of NaN
-    standing for the whole picture.
+    standing for the whole picture. `lines` int32 [N] are the lines of `source`, counted from 1, that they come from.
     """
 
     labels: np.ndarray
     ids: np.ndarray | None = None
     boxes: np.ndarray | None = None
     source: Path | None = None
+    lines: np.ndarray | None = None
     _text: bytes = field(default=b"", repr=False)
     _offsets: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64), repr=False)
 
@@ -42,6 +42,7 @@ class ImageList:
         ids: Sequence[int] | np.ndarray | None = None,
         boxes: np.ndarray | None = None,
         source: Path | None = None,
+        lines: np.ndarray | None = None,
     ) -> ImageList:
         """A list of the given columns, all of one length."""
         text, ends = bytearray(), array("q", [0])
@@ -50,7 +51,7 @@ class ImageList:
             ends.append(len(text))
         as_ids = None if ids is None else np.asarray(ids, np.int64)
         as_boxes = None if boxes is None else np.asarray(boxes, np.float32).reshape(-1, 4)
-        return cls(np.asarray(labels, np.int64), as_ids, as_boxes, source, bytes(text), np.array(ends))
+        return cls(np.asarray(labels, np.int64), as_ids, as_boxes, source, lines, bytes(text), np.array(ends))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,12 +75,19 @@ class ImageList:
         x1, y1, x2, y2 = (float(value) for value in self.boxes[index])
         return x1, y1, x2, y2
 
+    def place(self, index: int) -> str:
+        """Where the image is listed, for messages: `lists/train_list.txt:12`; its number where no file is known."""
+        if self.source is None or self.lines is None:
+            return f"image {index + 1}"
+        return f"{self.source}:{self.lines[index]}"
+
     def take(self, indices: Sequence[int] | np.ndarray) -> ImageList:
         """The pictures at `indices`, in that order."""
         chosen = np.asarray(indices, np.int64)
         ids = None if self.ids is None else self.ids[chosen]
         boxes = None if self.boxes is None else self.boxes[chosen]
-        return ImageList.of([self.path(i) for i in chosen], self.labels[chosen], ids, boxes, self.source)
+        lines = None if self.lines is None else self.lines[chosen]
+        return ImageList.of([self.path(i) for i in chosen], self.labels[chosen], ids, boxes, self.source, lines)
 
 
 def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
@@ -98,6 +106,7 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
     paths: list[str] = []
     labels: list[int] = []
     ids: list[int] = []
+    lines = array("i")
     boxes: dict[int, tuple[float, ...]] = {}
     problems: list[str] = []
     with_ids = False
@@ -118,6 +127,7 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
         paths.append(name)
         labels.append(label)
         ids.append(picture_id)
+        lines.append(number)
     if problems:
         more = [f"... and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
         raise DataError(
@@ -125,19 +135,12 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
             details=problems[:MAX_SHOWN] + more,
             hint="write path<TAB>label on each line, or let shitu prepare write the lists",
         )
-    array = None
+    corners = None
     if boxes:
-        array = np.full((len(paths), 4), np.nan, np.float32)
+        corners = np.full((len(paths), 4), np.nan, np.float32)
         for index, box in boxes.items():
-            array[index] = box
-    return ImageList.of(paths, labels, ids if with_ids else None, array, path)
-
-
-def line_number(path: Path, index: int) -> int:
-    """Return the line, from 1, on which a list has its image `index`: blank lines hold none."""
-    text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-    filled = (number for number, line in enumerate(text.split("\n"), 1) if line.strip())
-    return next(itertools.islice(filled, index, None))
+            corners[index] = box
+    return ImageList.of(paths, labels, ids if with_ids else None, corners, path, np.array(lines, np.int32))
 
 
 def _columns(line: str, delimiter: str | None) -> tuple[str, list[str]]:

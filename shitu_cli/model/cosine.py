@@ -15,13 +15,21 @@ from paddle.autograd import PyLayer
 
 from shitu_cli.model import kernels
 
+# Shorter vectors have no direction that training could follow: they are divided by this length, not by their own.
+# So a feature of zeros gives cosines of zero and a finite gradient, where it would give NaN.
+SHORTEST = 1e-6
+
+
+def lengths(rows: paddle.Tensor, axis: int) -> paddle.Tensor:
+    """Return the lengths of the vectors along `axis`, at least SHORTEST; that axis stays, with size 1."""
+    return paddle.clip(paddle.sqrt((rows * rows).sum(axis, keepdim=True)), min=SHORTEST)
+
 
 def cosine_logits(x: paddle.Tensor, weight: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
     """cos(x_i, w_j) as [N, C] for x [N, D] and weight [D, C]; only the columns `chosen` (sorted) when given."""
     if paddle.in_dynamic_mode() and not (x.stop_gradient and weight.stop_gradient):
         return _Cosines.apply(x, weight, chosen)
-    unit = x / paddle.sqrt((x * x).sum(1, keepdim=True))
-    return paddle.matmul(unit, weight) / paddle.sqrt((weight * weight).sum(0, keepdim=True))
+    return paddle.matmul(x / lengths(x, 1), weight) / lengths(weight, 0)
 
 
 def replace_and_scale(
@@ -56,7 +64,7 @@ class _Cosines(PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, chosen: np.ndarray | None) -> paddle.Tensor:
-        length = paddle.sqrt((x * x).sum(1, keepdim=True))
+        length = lengths(x, 1)
         unit = x / length
         columns = weight if chosen is None else take_columns(weight, chosen)
         inverse = inverse_lengths(columns)
@@ -109,13 +117,13 @@ def fast(tensor: paddle.Tensor) -> bool:
 
 
 def inverse_lengths(columns: paddle.Tensor) -> paddle.Tensor:
-    """1 / |column| as [1, C]."""
+    """1 / |column| as [1, C], with at least SHORTEST for |column|."""
     if not fast(columns):
-        return 1.0 / paddle.sqrt((columns * columns).sum(0, keepdim=True))
+        return 1.0 / lengths(columns, 0)
     from shitu_cli.model.kernels import columns as loops
 
     out = paddle.empty([1, columns.shape[1]], dtype="float32")
-    loops.inverse_lengths(kernels.array(columns), kernels.array(out)[0])
+    loops.inverse_lengths(kernels.array(columns), SHORTEST, kernels.array(out)[0])
     return out
 
 

@@ -173,7 +173,8 @@ class ArcMargin(MarginHead):
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
         m = self.margin * self.ramp
-        sine = paddle.sqrt(1.0 - paddle.square(cosine) + 1e-6)
+        # Rounding takes a cosine beyond 1, where the root is of a negative number: an angle of 0 has sine 0.
+        sine = paddle.sqrt(paddle.clip(1.0 - paddle.square(cosine), min=0.0) + 1e-6)
         shifted = cosine * math.cos(m) - sine * math.sin(m)
         if self.easy_margin:
             return paddle.where(cosine > 0, shifted, cosine)

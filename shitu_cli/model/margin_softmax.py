@@ -21,7 +21,7 @@ import paddle
 from paddle.autograd import PyLayer
 
 from shitu_cli.model import kernels
-from shitu_cli.model.cosine import fast, inverse_lengths, put_columns, subtract_scaled, take_columns
+from shitu_cli.model.cosine import fast, inverse_lengths, lengths, put_columns, subtract_scaled, take_columns
 from shitu_cli.processes.group import Group
 
 NONE = -1e30  # the logit of a class that is left out
@@ -77,7 +77,7 @@ class _CosineSums(PyLayer):
         ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, targets: Targets, scale: float, group: Group
     ) -> tuple[paddle.Tensor, ...]:
         every = group.gather_rows(x, targets.counts)
-        length = paddle.sqrt((every * every).sum(1, keepdim=True))
+        length = lengths(every, 1)
         unit = every / length
         columns = weight if targets.chosen is None else take_columns(weight, targets.chosen)
         inverse = inverse_lengths(columns)

@@ -66,9 +66,10 @@ class Ranks(Group):
 
     def broadcast_state(self, *layers: nn.Layer) -> None:
         """Make all ranks' parameters and buffers those of rank 0."""
+        self.broadcast_tensors([tensor for layer in layers for tensor in layer.state_dict().values()])
 
-    def broadcast_statistics(self, layer: nn.Layer) -> None:
-        """Make all ranks' running means and variances of batch norm, which each has of its own, those of rank 0."""
+    def broadcast_tensors(self, tensors: Sequence[paddle.Tensor]) -> None:
+        """Make these tensors those of rank 0, on all ranks."""
 
 
 def _together(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -204,16 +205,9 @@ class ProcessGroup(Ranks):
         return box[0]
 
     @_together
-    def broadcast_state(self, *layers: nn.Layer) -> None:
-        for layer in layers:
-            for tensor in layer.state_dict().values():
-                self._dist.broadcast(tensor, src=0)
-
-    @_together
-    def broadcast_statistics(self, layer: nn.Layer) -> None:
-        for tensor in layer.state_dict().values():
-            if tensor.stop_gradient:  # Paddle keeps them as parameters that are not trained, not as buffers
-                self._dist.broadcast(tensor, src=0)
+    def broadcast_tensors(self, tensors: Sequence[paddle.Tensor]) -> None:
+        for tensor in tensors:
+            self._dist.broadcast(tensor, src=0)
 
 
 def join() -> Ranks:

@@ -13,7 +13,7 @@ from paddle import nn
 from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
-from shitu_cli.data.lists import line_number
+from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.loader import BatchLoader
 from shitu_cli.data.samplers import build_sampler
 from shitu_cli.errors import ConfigError, DataError, UsageError
@@ -21,6 +21,7 @@ from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import build_loss
 from shitu_cli.model.weights import load_weights
 from shitu_cli.processes.collectives import Ranks
+from shitu_cli.reporting import counted
 from shitu_cli.training.checkpoint import LATEST
 from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
@@ -73,7 +74,7 @@ def build_training(
     seed = config.Global.seed or 0
     seed_everything(seed)
     dataset = RecDataset(split.dataset, base_dir, keep_bytes=spare_memory() // ranks.world)
-    check_labels(config, dataset.labels, list_path, resuming=resuming)
+    check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
     sampler = build_sampler(
         split.sampler, dataset.labels, seed=seed, rank=ranks.rank, world=ranks.world, ids=dataset.ids
     )
@@ -141,16 +142,18 @@ def _build_network(
     return model, loss, shards
 
 
-def check_labels(config: Config, labels: np.ndarray, list_path: Path, *, resuming: bool = False) -> None:
+def check_labels(
+    config: Config, labels: np.ndarray, images: ImageList, list_path: Path, *, resuming: bool = False
+) -> None:
     """Compare the class counts of the config, when `resuming` the run's own, with the labels of the training list."""
-    labels = np.asarray(labels)
-    if labels.size == 0:
-        raise DataError(f"{list_path}: no images", hint="prepare the data again: shitu prepare ./data")
     if labels.min() < 0:
-        line = line_number(list_path, int(np.argmin(labels)))
+        negative = np.flatnonzero(labels < 0)
+        lines = [f"{images.place(index)}: label {labels[index]}" for index in negative[:MAX_SHOWN]]
+        more = [f"... and {len(negative) - len(lines)} more"] if len(negative) > len(lines) else []
         raise DataError(
-            f"{list_path}:{line}: label {labels.min()} in a training list; labels there count from 0",
-            hint="label -1 marks images without a class and belongs into the gallery only",
+            f"{counted(len(negative), 'image')} of the training list with a label below 0; labels there count from 0",
+            details=lines + more,
+            hint="label -1 marks images without a class, which belong in the gallery only: take these lines out",
         )
     needed = int(labels.max()) + 1
     counts = [

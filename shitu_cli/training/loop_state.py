@@ -41,6 +41,8 @@ class LoopState:
     global_step: int = 0
     samples_seen: int = 0
     seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
     best_score: float | None = None
     best_epoch: int | None = None
     evaluations: list[dict[str, float]] = field(default_factory=list)

@@ -19,7 +19,8 @@ from shitu_cli.training.checkpoint import LATEST, has_checkpoint, load_checkpoin
 from shitu_cli.training.fingerprint import compare_runs, refuse
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.optimizer import count_parameters
-from shitu_cli.training.trainer import Evaluate, Trainer, TrainOptions, TrainResult
+from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.trainer import Evaluate, Trainer
 
 Lock = Callable[[str], AbstractContextManager[None]]
 
@@ -64,8 +65,9 @@ def run_training(
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
                 reporter.info(line)
-            if name == "cpu" and config.AMP is not None and config.AMP.use_amp:
-                reporter.warn("AMP is for GPUs: on the CPU training runs in float32")
+            for text in _precision(config, name):
+                reporter.warn(text)
+                log.line(text)
             if resume:
                 _resume(trainer, latest, log, reporter)
                 if options.keep_earlier is not None:
@@ -103,6 +105,17 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
     log.line(text)
     log.record("resume", epoch=state.epoch, step=state.global_step, changes=comparison.listed)
     reporter.info(text)
+
+
+def _precision(config: Config, device: str) -> list[str]:
+    """Where mixed precision is asked for, what becomes of it otherwise than the config says."""
+    if config.AMP is None or not config.AMP.use_amp:
+        return []
+    if device == "cpu":
+        return ["AMP is for GPUs: on the CPU training runs in float32"]
+    if config.AMP.level == "O2":
+        return ["AMP.level: O2 runs as O1: the weights stay float32, the network computes in half precision"]
+    return []
 
 
 def _header(training: Training, device: str) -> list[str]:

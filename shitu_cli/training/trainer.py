@@ -2,60 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import paddle
 
 from shitu_cli.data.batch import Batch
-from shitu_cli.errors import ConfigError, DataError, EnvironmentProblem, TrainingError
+from shitu_cli.errors import ConfigError, DataError, TrainingError
 from shitu_cli.features.list_features import Processes
 from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.training.build import Training
-from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
-from shitu_cli.training.earlier import bring_back, set_aside, tidy
+from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.input import to_tensor
-from shitu_cli.training.log import RunLog, format_bytes, format_seconds, peak_memory_bytes
+from shitu_cli.training.log import RunLog, format_bytes, peak_memory_bytes
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
+from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.own_state import evaluating
+from shitu_cli.training.saving import Saver
 from shitu_cli.training.stopping import StopNow, Stopping
 
 Evaluate = Callable[[paddle.nn.Layer, Processes], Mapping[str, float]]
-
-
-SAVING = ("save_every_steps", "keep")  # options that a resumed run goes on with
-
-
-@dataclass
-class TrainOptions:
-    """`score` names the metric that decides about best_model; `save_every_steps` adds saves inside an epoch.
-
-    `keep` counts saves (None: one), `keep_earlier` models of earlier runs (None: all).
-    """
-
-    score: str = "recall@1"
-    save_every_steps: int | None = None
-    keep: int | None = None
-    keep_earlier: int | None = None
-
-
-@dataclass
-class TrainResult:
-    """`evaluations` holds one dict of metrics with its `epoch` (counted from 1) per online evaluation."""
-
-    interrupted: bool
-    epochs_done: int
-    evaluations: list[dict[str, float]] = field(default_factory=list)
-    epoch_losses: list[float] = field(default_factory=list)
-    best_score: float | None = None
-    best_epoch: int | None = None
-    seconds: float = 0.0
+_HALF = (paddle.float16, paddle.bfloat16)
 
 
 class Trainer:
@@ -78,10 +50,10 @@ class Trainer:
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
-        self._saved_at = -1
-        self._skipped = 0  # pictures left out that were told of
-        self._new_run = True
+        self._skipped = 0  # images left out that the user has been told of
         self._amp, self._scaler = _mixed_precision(training)
+        self._saver = Saver(training, log, reporter, self._options, self._scaler)
+        self._clock = time.perf_counter()
 
     # ------------------------------------------------------------------------------------------ whole run
 
@@ -91,17 +63,19 @@ class Trainer:
         per_step = self.training.batch_size * self.training.ranks.world
         total = self.training.steps_per_epoch * self._config.epochs * per_step
         done = (state.epoch * self.training.steps_per_epoch + state.step_in_epoch) * per_step
-        self._saved_at = state.global_step
+        self._saver.begin(state)
+        self._clock = time.perf_counter()
         with self._stopping.handling(), self._reporter.progress("training", max(0, total - done)) as bar:
             try:
-                if self._evaluate_if_due():
-                    self._save([LATEST, BEST])
+                if state.evaluation_due:
+                    self._evaluate_and_save()
                 while state.epoch < self._config.epochs:
                     self._train_epoch(bar)
                     self._finish_epoch()
             except StopNow:
                 interrupted = True
                 self._save([LATEST])
+        self._count_time()
         return TrainResult(
             interrupted=interrupted,
             epochs_done=state.epoch,
@@ -110,27 +84,14 @@ class Trainer:
             best_score=state.best_score,
             best_epoch=state.best_epoch,
             seconds=state.seconds,
+            evaluation_seconds=state.evaluation_seconds,
+            elapsed_seconds=state.elapsed_seconds,
         )
 
     def resume(self, saved: Checkpoint) -> None:
         """Continue from a checkpoint: tensors, loop state and random generators."""
-        training = self.training
-        raw = {name[6:]: value for name, value in saved.training.items() if name.startswith("model.")}
-        _set_state(training.model, training.shards.own(raw or saved.weights), "the network")
-        _set_state(training.loss, {n[5:]: v for n, v in saved.training.items() if n.startswith("loss.")}, "the loss")
-        if training.ema is not None:
-            training.ema.load(training.shards.own(saved.weights))
-        self.state = saved.state
-        training.optimizer.load_state_dict(training.shards.own(saved.optimizer), saved.state.schedule)
-        if self._scaler is not None and saved.state.scaler:
-            self._scaler.load_state_dict(_like(self._scaler.state_dict(), saved.state.scaler))
-        self._new_run = False
-        before = {name: value for name, value in saved.run.get("saving", {}).items() if name in SAVING}
-        self._options = dataclasses.replace(self._options, **{**before, **self._saving()})
-        self._fit_to_batches(int(saved.run.get("steps_per_epoch", training.steps_per_epoch)))
-        generators = saved.state.rng
-        if training.ranks.rank < len(generators):
-            restore_rng(generators[training.ranks.rank])
+        self.state = self._saver.resume(saved)
+        self._fit_to_batches(int(saved.run.get("steps_per_epoch", self.training.steps_per_epoch)))
 
     def _fit_to_batches(self, steps_then: int) -> None:
         """With another batch size or number of processes, keep the fraction of the epoch that is done."""
@@ -179,7 +140,8 @@ class Trainer:
         images = to_tensor(batch.images, training.dataset.normalization)
         labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
         with self._amp():
-            losses = training.loss(training.model(images, labels), labels)
+            outputs = training.model(images, labels)
+        losses = training.loss(_in_float32(outputs), labels)
         names = list(losses)
         summed = training.ranks.sum_vector([own, *(float(losses[name].item()) * own for name in names)])
         parts = {name: value / summed[0] for name, value in zip(names, summed[1:], strict=True)}
@@ -237,9 +199,8 @@ class Trainer:
 
     def _stop_or_save(self) -> None:
         """At a step boundary inside an epoch: obey a signal, and save when asked to every so many steps."""
-        every = self._options.save_every_steps
         self._stopping.check()
-        if every and self.state.global_step - self._saved_at >= every:
+        if self._saver.is_due(self.state):
             self._save([LATEST])
 
     # ------------------------------------------------------------------------------------------ epoch's end
@@ -256,17 +217,13 @@ class Trainer:
         last = state.epoch == self._config.epochs
         due = last or (state.epoch % interval == 0 and state.epoch >= first)
         state.evaluation_due = self._evaluate is not None and due
-        names = []
-        if last or state.epoch % max(1, self._config.save_interval) == 0:
-            # Without evaluation the newest weights are the best that is known.
-            names = [LATEST] if self._evaluate is not None else [LATEST, BEST]
         if not last:
             self._stopping.check()
         if state.evaluation_due:
             self._save([LATEST])  # an evaluation that fails must not cost the epoch
-        better = self._evaluate_if_due()
-        if names or better:
-            self._save([LATEST, BEST] if better else names)
+            self._evaluate_and_save()
+        elif last or state.epoch % max(1, self._config.save_interval) == 0:
+            self._save([LATEST] if self._evaluate is not None else self._unmeasured())
 
     def _tell_skipped(self) -> None:
         """Pictures that `on_error: skip` leaves out are never left out in silence."""
@@ -277,20 +234,27 @@ class Trainer:
             self._log.line(text)
             self._reporter.warn(text)
 
-    def _evaluate_if_due(self) -> bool:
-        """Evaluate when the state says so; whether the score is the best so far."""
+    def _evaluate_and_save(self) -> None:
+        """Evaluate, and save what came out whatever it is: a resumed run must not evaluate this epoch again."""
         state, training = self.state, self.training
-        if not state.evaluation_due or self._evaluate is None:
-            return False
-        generators = capture_rng()
+        if self._evaluate is None:  # the run goes on without evaluation
+            state.evaluation_due = False
+            self._save(self._unmeasured())
+            return
+        started, generators = time.perf_counter(), capture_rng()
         try:
-            with training.ema.applied() if training.ema is not None else nullcontext():
-                training.model.eval()
-                training.ranks.broadcast_statistics(training.model)
+            averages = training.ema.applied() if training.ema is not None else nullcontext()
+            with averages, evaluating(training.model, training.ranks):
                 metrics = self._stopping.share(functools.partial(self._evaluate, training.model))
         finally:
-            training.model.train()
             restore_rng(generators)
+        state.evaluation_seconds += time.perf_counter() - started
+        better = self._take_score(metrics)
+        self._save([LATEST, BEST] if better else [LATEST])
+
+    def _take_score(self, metrics: Mapping[str, float]) -> bool:
+        """Remember an evaluation and show it; whether its score is the best so far."""
+        state, training = self.state, self.training
         state.evaluation_due = False
         state.evaluations.append({"epoch": state.epoch, **metrics})
         score = metrics.get(self._options.score)
@@ -308,82 +272,35 @@ class Trainer:
         self._reporter.info(text)
         return better
 
+    def _unmeasured(self) -> list[str]:
+        """What is saved without evaluation: the newest weights are the best, unless some were measured before."""
+        return [LATEST, BEST] if self.state.best_score is None else [LATEST]
+
     def _save(self, names: list[str]) -> None:
-        training, state = self.training, self.state
-        state.rng = training.ranks.gather(capture_rng())
-        if self._scaler is not None:
-            values = self._scaler.state_dict()
-            state.scaler = {key: float(np.asarray(value).reshape(-1)[0]) for key, value in values.items()}
-        started = time.perf_counter()
-        checkpoint = self._checkpoint()
-        if training.ranks.is_main:
-            if self._new_run:
-                self._save_first(names, checkpoint)
-            else:
-                save_checkpoint(training.output, names, checkpoint, keep=self._options.keep or 1)
-            took = format_seconds(time.perf_counter() - started)
-            self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
-            self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
-        self._saved_at = state.global_step
+        self._count_time()
+        self._saver.save(names, self.state)
 
-    def _checkpoint(self) -> Checkpoint:
-        """Everything of now; every process takes part, what it gives is whole on the first."""
-        training, state = self.training, self.state
-        raw = training.shards.whole(training.model.state_dict())
-        extra = {f"loss.{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
-        if training.ema is not None:
-            extra |= {f"model.{name}": value for name, value in raw.items()}
-        return Checkpoint(
-            weights=training.shards.whole(training.ema.tensors) if training.ema is not None else raw,
-            optimizer={
-                **training.shards.whole(training.optimizer.tensors()),
-                "LR_Scheduler": training.optimizer.scheduler_state(state.global_step),
-            },
-            state=state,
-            run={**training.run, "steps_per_epoch": training.steps_per_epoch, "saving": self._saving()},
-            training=extra,
-            metrics=state.evaluations[-1] if state.evaluations else {},
-        )
-
-    def _saving(self) -> dict[str, int]:
-        """What was asked of them."""
-        asked = {name: getattr(self._options, name) for name in SAVING}
-        return {name: value for name, value in asked.items() if value is not None}
-
-    def _save_first(self, names: list[str], checkpoint: Checkpoint) -> None:
-        """The model of an earlier run makes room, and comes back when this one cannot be saved."""
-        output = self.training.output
-        folder = set_aside(output)
-        try:
-            save_checkpoint(output, names, checkpoint, keep=self._options.keep or 1)
-        except EnvironmentProblem as problem:
-            hint = "free some space or choose another Global.output_dir"
-            if folder is not None:
-                bring_back(folder, output)
-                hint += "; the model of the run before is where it was"
-            raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
-        self._new_run = False
-        if folder is not None:
-            try:
-                lines = tidy(folder, output, self._options.keep_earlier)
-            except EnvironmentProblem as problem:  # no reason to end a run that has saved
-                lines = [problem.message]
-            for line in lines:
-                self._log.line(line)
-                self._reporter.info(line)
+    def _count_time(self) -> None:
+        """Add the time since the last call to what the run has taken."""
+        now = time.perf_counter()
+        self.state.elapsed_seconds += now - self._clock
+        self._clock = now
 
 
-def _like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:
-    """Saved numbers in the types that the scaler has: arrays, whole numbers, booleans."""
+def _in_float32(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the network's outputs as losses need them: their sums and large constants do not fit into float16."""
     return {
-        key: np.full_like(value, saved[key]) if isinstance(value, np.ndarray) else type(value)(saved[key])
-        for key, value in current.items()
-        if key in saved
+        name: value.astype("float32") if isinstance(value, paddle.Tensor) and value.dtype in _HALF else value
+        for name, value in outputs.items()
     }
 
 
 def _mixed_precision(training: Training) -> tuple[Callable[[], Any], Any]:
-    """The context for forward passes, and the loss scaler that float16 needs."""
+    """The context for forward passes, and the loss scaler that float16 needs.
+
+    Level O2 runs as O1 (`run_training` says so): parameters stay float32, which is what checkpoints, averages and
+    sums over processes hold to the bit.
+    """
     amp = training.config.AMP
     if amp is None or not amp.use_amp or training.device == "cpu":
         return nullcontext, None
@@ -394,18 +311,4 @@ def _mixed_precision(training: Training) -> tuple[Callable[[], Any], Any]:
         scaler = paddle.amp.GradScaler(
             init_loss_scaling=amp.scale_loss, use_dynamic_loss_scaling=amp.use_dynamic_loss_scaling
         )
-    return (lambda: paddle.amp.auto_cast(level=amp.level, dtype=amp.dtype)), scaler  # type: ignore[arg-type]
-
-
-def _set_state(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: str) -> None:
-    """Set all tensors of a layer; DataError when the names differ."""
-    own = layer.state_dict()
-    different = sorted(set(own) ^ set(arrays))
-    if different:
-        raise DataError(
-            f"the checkpoint does not fit {what}",
-            details=[f"{name}: only in the {'network' if name in own else 'checkpoint'}" for name in different[:20]],
-            hint="start anew from its weights: shitu train --init-from output/latest",
-        )
-    for name, tensor in own.items():
-        tensor.set_value(np.asarray(arrays[name]))
+    return (lambda: paddle.amp.auto_cast(level="O1", dtype=amp.dtype)), scaler  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shitu_cli.data.lists import ImageList, line_number, read_label_map, read_list, write_label_map, write_list
+from shitu_cli.data.lists import ImageList, read_label_map, read_list, write_label_map, write_list
 from shitu_cli.errors import DataError
 
 NAMES = st.text(st.characters(exclude_characters="\t\n\r\x00", exclude_categories=("Cs",)), min_size=1, max_size=20)
@@ -75,4 +75,4 @@ def test_label_map(tmp_path: Path) -> None:
 def test_the_line_of_an_image_counts_blank_lines(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa.jpg\t0\n\n \r\nb.jpg\t-1\r\n")
     images = read_list(tmp_path / "a.txt")
-    assert [line_number(tmp_path / "a.txt", index) for index in range(len(images))] == [1, 4]
+    assert [images.place(index) for index in range(len(images))] == [f"{tmp_path / 'a.txt'}:{line}" for line in (1, 4)]

@@ -11,9 +11,8 @@ import numpy as np
 
 from shitu_cli.model.weights import read_pickle
 from shitu_cli.training.loop_state import LoopState
-from shitu_cli.training.trainer import _like
-from tests.command import SMALL
-from tests.command import shitu_process as shitu
+from shitu_cli.training.saving import like
+from tests.command import SMALL, shitu
 
 XBM = "{weight: 0.5, start_iter: 2, xbm_size: 24, xbm_weight: 1.0, embedding_size: 1280}"
 PLATEAU = "{name: ReduceOnPlateau, learning_rate: 0.02, factor: 0.5, patience: 0, threshold: 0.5}"  # falls every epoch
@@ -76,6 +75,6 @@ def test_the_scaler_comes_back_in_its_own_types() -> None:
     saved = {"scale": np.array([2048.0], np.float32), "incr_count": 7, "decr_ratio": 0.5, "use_dynamic": True}
     state = LoopState(scaler={key: float(np.asarray(value).reshape(-1)[0]) for key, value in saved.items()})
     fresh = {"scale": np.array([1024.0], np.float32), "incr_count": 0, "decr_ratio": 0.5, "use_dynamic": True}
-    loaded = _like(fresh, LoopState.from_json(json.loads(json.dumps(state.to_json()))).scaler)
+    loaded = like(fresh, LoopState.from_json(json.loads(json.dumps(state.to_json()))).scaler)
     assert loaded == saved and {key: type(v) for key, v in loaded.items()} == {k: type(v) for k, v in saved.items()}
     assert loaded["scale"].dtype == np.float32

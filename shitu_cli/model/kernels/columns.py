@@ -13,8 +13,8 @@ BLOCK = 4096  # columns per task: 16 kB of a row, a few rows fit the first-level
 
 
 @compiled(parallel=True)
-def inverse_lengths(w: np.ndarray, out: np.ndarray) -> None:
-    """out[j] = 1 / |w[:, j]|."""
+def inverse_lengths(w: np.ndarray, shortest: float, out: np.ndarray) -> None:
+    """out[j] = 1 / max(|w[:, j]|, shortest)."""
     count = w.shape[1]
     for b in prange((count + BLOCK - 1) // BLOCK):
         lo, hi = b * BLOCK, min(count, (b + 1) * BLOCK)
@@ -24,7 +24,7 @@ def inverse_lengths(w: np.ndarray, out: np.ndarray) -> None:
             for j in range(lo, hi):
                 out[j] += row[j] * row[j]
         for j in range(lo, hi):
-            out[j] = 1 / np.sqrt(out[j])
+            out[j] = 1 / max(np.sqrt(out[j]), np.float32(shortest))
 
 
 @compiled(parallel=True)

@@ -1,0 +1,176 @@
+"""From a run to its checkpoints and back: what is saved when, and how a resumed run takes it up."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import paddle
+
+from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError
+from shitu_cli.reporting import Reporter
+from shitu_cli.training.build import Training
+from shitu_cli.training.checkpoint import Checkpoint, save_checkpoint
+from shitu_cli.training.earlier import bring_back, set_aside, tidy
+from shitu_cli.training.log import RunLog, format_seconds
+from shitu_cli.training.loop_state import LoopState, capture_rng, restore_rng
+from shitu_cli.training.options import TrainOptions
+from shitu_cli.training.own_state import LOSS, MODEL, gather_own, own_arrays
+
+SAVING = ("save_every_steps", "keep")  # options that a resumed run goes on with
+
+
+class Saver:
+    """Writes the checkpoints of one run; `scaler` is the loss scaler of mixed precision, where there is one."""
+
+    def __init__(
+        self, training: Training, log: RunLog, reporter: Reporter, options: TrainOptions, scaler: Any = None
+    ) -> None:
+        self._training, self._log, self._reporter = training, log, reporter
+        self._options, self._scaler = options, scaler
+        self._new_run = True
+        self._saved_at = -1
+
+    def is_due(self, state: LoopState) -> bool:
+        """Whether so many steps as the user wants between saves have passed since the last one."""
+        every = self._options.save_every_steps
+        return bool(every) and state.global_step - self._saved_at >= (every or 0)
+
+    def begin(self, state: LoopState) -> None:
+        """Count steps between saves from here."""
+        self._saved_at = state.global_step
+
+    def save(self, names: list[str], state: LoopState) -> None:
+        """Save everything of now as `<output>/<name>.*`; every process calls it, the first one writes.
+
+        Raises TrainingError when a weight is not finite, EnvironmentProblem when the disk refuses; what was saved
+        before still stands in both cases.
+        """
+        training = self._training
+        started = time.perf_counter()
+        state.rng = training.ranks.gather(capture_rng())
+        if self._scaler is not None:
+            values = self._scaler.state_dict()
+            state.scaler = {key: float(np.asarray(value).reshape(-1)[0]) for key, value in values.items()}
+        checkpoint = self._checkpoint(state)
+        if training.ranks.is_main:
+            _require_finite(checkpoint)
+            if self._new_run:
+                self._save_first(names, checkpoint)
+            else:
+                save_checkpoint(training.output, names, checkpoint, keep=self._options.keep or 1)
+            took = format_seconds(time.perf_counter() - started)
+            self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
+            self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
+        self._saved_at = state.global_step
+
+    def resume(self, saved: Checkpoint) -> LoopState:
+        """Give tensors and random generators back to this process, and return where the loop stood."""
+        training = self._training
+        own = {prefix: own_arrays(saved.training, prefix, training.ranks) for prefix in (MODEL, LOSS)}
+        raw = _under(MODEL, saved.training) or saved.weights
+        set_tensors(training.model, training.shards.own({**raw, **own[MODEL]}), "the network")
+        set_tensors(training.loss, {**_under(LOSS, saved.training), **own[LOSS]}, "the loss")
+        if training.ema is not None:
+            training.ema.load(training.shards.own(saved.weights))
+        training.optimizer.load_state_dict(training.shards.own(saved.optimizer), saved.state.schedule)
+        if self._scaler is not None and saved.state.scaler:
+            self._scaler.load_state_dict(like(self._scaler.state_dict(), saved.state.scaler))
+        self._new_run = False
+        before = {name: value for name, value in saved.run.get("saving", {}).items() if name in SAVING}
+        self._options = dataclasses.replace(self._options, **{**before, **self._wishes()})
+        generators = saved.state.rng
+        if training.ranks.rank < len(generators):
+            restore_rng(generators[training.ranks.rank])
+        return saved.state
+
+    def _checkpoint(self, state: LoopState) -> Checkpoint:
+        """Everything of now; every process takes part, what it returns is whole on the first."""
+        training = self._training
+        raw = training.shards.whole(training.model.state_dict())
+        extra = {f"{LOSS}{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
+        extra |= gather_own(training.model, training.loss, training.ranks)
+        if training.ema is not None:
+            extra |= {f"{MODEL}{name}": value for name, value in raw.items()}
+        return Checkpoint(
+            weights=training.shards.whole(training.ema.tensors) if training.ema is not None else raw,
+            optimizer={
+                **training.shards.whole(training.optimizer.tensors()),
+                "LR_Scheduler": training.optimizer.scheduler_state(state.global_step),
+            },
+            state=state,
+            run={**training.run, "steps_per_epoch": training.steps_per_epoch, "saving": self._wishes()},
+            training=extra,
+            metrics=state.evaluations[-1] if state.evaluations else {},
+        )
+
+    def _wishes(self) -> dict[str, int]:
+        """The options about saving that the user gave."""
+        options = {name: getattr(self._options, name) for name in SAVING}
+        return {name: value for name, value in options.items() if value is not None}
+
+    def _save_first(self, names: list[str], checkpoint: Checkpoint) -> None:
+        """Save a new run's first checkpoint: the model of an earlier run makes room, and comes back if that fails."""
+        output = self._training.output
+        folder = set_aside(output)
+        try:
+            save_checkpoint(output, names, checkpoint, keep=self._options.keep or 1)
+        except EnvironmentProblem as problem:
+            hint = "free some space or choose another Global.output_dir"
+            if folder is not None:
+                bring_back(folder, output)
+                hint += "; the model of the run before is where it was"
+            raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
+        self._new_run = False
+        if folder is not None:
+            try:
+                lines = tidy(folder, output, self._options.keep_earlier)
+            except EnvironmentProblem as problem:  # no reason to end a run that has saved
+                lines = [problem.message]
+            for line in lines:
+                self._log.line(line)
+                self._reporter.info(line)
+
+
+def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: str) -> None:
+    """Set all tensors of a layer's state; DataError when the names differ."""
+    own = layer.state_dict()
+    different = sorted(set(own) ^ set(arrays))
+    if different:
+        raise DataError(
+            f"the checkpoint does not fit {what}",
+            details=[f"{name}: only in the {'network' if name in own else 'checkpoint'}" for name in different[:20]],
+            hint="start anew from its weights: shitu train --init-from output/latest",
+        )
+    for name, tensor in own.items():
+        tensor.set_value(np.asarray(arrays[name]))
+
+
+def like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:
+    """Return saved numbers in the types that the scaler has: arrays, whole numbers, booleans."""
+    return {
+        key: np.full_like(value, saved[key]) if isinstance(value, np.ndarray) else type(value)(saved[key])
+        for key, value in current.items()
+        if key in saved
+    }
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def _require_finite(checkpoint: Checkpoint) -> None:
+    """Raise TrainingError rather than save weights that are lost: a loss shows them only at the next step."""
+    parts = {**checkpoint.weights, **_under(LOSS, checkpoint.training)}
+    # A sum is finite unless a value is not, or the values are near the end of float32: then they are looked at.
+    lost = [name for name, value in parts.items() if not np.isfinite(np.sum(value)) and not np.isfinite(value).all()]
+    if lost:
+        raise TrainingError(
+            f"{len(lost)} of {len(parts)} tensors are no longer finite after epoch {checkpoint.state.epoch}, step "
+            f"{checkpoint.state.global_step} ({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''})",
+            hint="they are not saved; try a lower rate (shitu train --lr ...) or -o Optimizer.clip_norm=5; what was "
+            "saved before is untouched",
+        )

@@ -1,0 +1,29 @@
+"""What is checked before the first step of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.command import SMALL, shitu
+
+
+def test_images_without_a_class_are_named_by_their_lines(workspace: Path) -> None:
+    listed = workspace / "lists/train_list.txt"
+    lines = listed.read_text().splitlines()
+    for place in (2, 5):
+        lines[place] = lines[place].rpartition("\t")[0] + "\t-1"
+    listed.write_text("\n\n".join(lines) + "\n")
+    done = shitu("train", *SMALL, "--epochs", "1", cwd=workspace, check=False)
+    assert done.returncode == 3
+    assert "2 images of the training list with a label below 0" in done.stderr
+    assert "train_list.txt:5: label -1" in done.stderr and "train_list.txt:11: label -1" in done.stderr
+
+
+def test_an_image_that_cannot_be_read_is_named_by_its_line(workspace: Path) -> None:
+    listed = workspace / "lists/train_list.txt"
+    listed.write_text("\n" + listed.read_text())
+    name = listed.read_text().splitlines()[3].split("\t")[0]
+    (workspace / "data" / name).write_bytes(b"no image")
+    done = shitu("train", *SMALL, "--epochs", "1", "--num-workers", "0", cwd=workspace, check=False)
+    assert done.returncode == 3
+    assert "train_list.txt:4)" in done.stderr

@@ -123,7 +123,7 @@ def _layers(model: Any, feature: str) -> Callable[[np.ndarray], np.ndarray]:
 def engine_from_checkpoint(prefix: Path, config: Config, *, precision: str = FP32) -> Engine:
     """The engine of trained weights (`output/best_model`); raises UsageError when there are none."""
     from shitu_cli.model.tracing import load_trained
-    from shitu_cli.model.weights import find_weights
+    from shitu_cli.weights.files import find_weights
 
     model = load_trained(prefix, config)
     return engine_from_model(model, config, weights=sha256_of(find_weights(prefix)), precision=precision)

@@ -133,7 +133,7 @@ def standing_weights(prefix: Path) -> tuple[Path, str]:
 
     Weights that somebody has put in place of a checkpoint's are taken as they are.
     """
-    from shitu_cli.model.weights import read_state
+    from shitu_cli.weights.files import read_state
 
     weights = _part(prefix, "pdparams")
     if not (prefix.parent / GENERATIONS).is_dir():
@@ -256,10 +256,10 @@ def _problems(prefix: Path) -> list[str]:
 
 
 def _read(prefix: Path) -> Checkpoint:
-    from shitu_cli.model.weights import read_pickle
+    from shitu_cli.weights.paddle_files import read_paddle
 
     header = _header(prefix)
-    read = {part: read_pickle(_part(prefix, part)) for part in header["files"]}
+    read = {part: read_paddle(_part(prefix, part)) for part in header["files"]}
     return Checkpoint(
         weights=read["pdparams"],
         optimizer=read["pdopt"],

@@ -16,9 +16,9 @@ from shitu_cli.config.load import load_config
 from shitu_cli.data.lists import read_list
 from shitu_cli.data.reader_classes import as_lists
 from shitu_cli.errors import ConfigError, DataError
-from shitu_cli.model.weights import read_pickle
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers
+from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu_process as shitu
 
 RATE = 50.0
@@ -128,10 +128,10 @@ def test_lists_of_the_folders(market: Path) -> None:
 
 def test_train_resume_evaluate(market: Path) -> None:
     shitu("train", "-c", "market.yaml", cwd=market)
-    weights = read_pickle(market / "output/latest.pdparams")
+    weights = read_paddle(market / "output/latest.pdparams")
     shitu("train", "-c", "market.yaml", "--epochs", "1", "-o", "Global.output_dir=./half", cwd=market)
     shitu("train", "-c", "market.yaml", "--resume", "-o", "Global.output_dir=./half", cwd=market)
-    resumed = read_pickle(market / "half/latest.pdparams")
+    resumed = read_paddle(market / "half/latest.pdparams")
     assert all(np.array_equal(weights[name], resumed[name]) for name in weights)
     values = json.loads(shitu("evaluate", "-c", "market.yaml", "--json", cwd=market).stdout)
     assert (values["queries"], values["gallery"]) == (3, 15)

@@ -22,10 +22,10 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
 from shitu_cli.evaluation.evaluate import _identities
 from shitu_cli.features.resumable import BLOCK_PICTURES
-from shitu_cli.model.weights import read_pickle
 from shitu_cli.preparation.formats.base import read_text
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.training.checkpoint import write_arrays
+from shitu_cli.weights.paddle_files import read_paddle
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
 from tests.command import SMALL, all_end, children_of
@@ -165,7 +165,7 @@ def test_a_best_model_that_cannot_be_read_is_taken_from_its_copy(space: Path, tm
 def test_weights_put_in_place_of_a_checkpoints_are_taken_as_they_are(space: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copy"
     shutil.copytree(space, copied)
-    state = read_pickle(copied / "output/best_model.pdparams")
+    state = read_paddle(copied / "output/best_model.pdparams")
     write_arrays(copied / "output/best_model.pdparams", {name: value * 0.5 for name, value in state.items()})
     done = shitu("evaluate", "--json", cwd=copied)
     assert "its whole copy" not in done.stderr

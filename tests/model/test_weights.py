@@ -14,7 +14,8 @@ setup_paddle("cpu", threads=1)
 import paddle  # noqa: E402
 
 from shitu_cli.model import build_rec_model  # noqa: E402
-from shitu_cli.model.weights import load_weights, read_state  # noqa: E402
+from shitu_cli.model.weights import load_weights  # noqa: E402
+from shitu_cli.weights.files import read_state  # noqa: E402
 
 
 def arch(classes=5, **backbone):

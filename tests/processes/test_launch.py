@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.model.weights import read_pickle
 from shitu_cli.training.checkpoint import has_checkpoint, load_checkpoint
+from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import all_end, children_of
 from tests.command import shitu_process as shitu
 
@@ -32,7 +32,7 @@ ONE_UPDATE = ["--epochs", "1", "-o", "Global.iter_per_epoch=2"]
 def trained(workspace: Path, *args: str) -> dict[str, np.ndarray]:
     shutil.rmtree(workspace / "output", ignore_errors=True)
     shitu("train", *PLAIN, *args, cwd=workspace)
-    return read_pickle(workspace / "output/latest.pdparams")
+    return read_paddle(workspace / "output/latest.pdparams")
 
 
 def distance(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
-from shitu_cli.model.weights import read_pickle
 from shitu_cli.processes.machines import WAIT, interface_of, meet
+from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, all_end, children_of
 from tests.command import shitu_process as shitu
 
@@ -54,14 +54,14 @@ def one_core() -> Iterator[None]:
 
 def test_two_machines_train_what_one_with_as_many_processes_trains(workspace: Path, one_core: None) -> None:
     shitu("train", *RUN, "--epochs", "1", "--devices", "cpu:2", cwd=workspace)
-    one = read_pickle(workspace / "output/latest.pdparams")
+    one = read_paddle(workspace / "output/latest.pdparams")
     shutil.rmtree(workspace / "output")
     port = free_port()
     runs = [start(workspace, machine, port, "--epochs", "1") for machine in (1, 0)]
     outputs = [run.communicate(timeout=200)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs
     assert "1 of 2 processes run on this one, from 1 on" in outputs[0] and "next: shitu evaluate" in outputs[1]
-    two = read_pickle(workspace / "output/latest.pdparams")
+    two = read_paddle(workspace / "output/latest.pdparams")
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.model.weights import read_pickle
 from shitu_cli.training.loop_state import LoopState
 from shitu_cli.training.saving import like
+from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, shitu
 
 XBM = "{weight: 0.5, start_iter: 2, xbm_size: 24, xbm_weight: 1.0, embedding_size: 1280}"
@@ -25,7 +25,7 @@ SAVING = ["--save-every-steps", "1", "--keep", "100", "-o", "EMA.decay=0.9"]
 
 
 def parts(prefix: Path) -> dict[str, dict[str, np.ndarray]]:
-    return {part: read_pickle(f"{prefix}.{part}") for part in ("pdparams", "pdopt", "pdtrain")}
+    return {part: read_paddle(f"{prefix}.{part}") for part in ("pdparams", "pdopt", "pdtrain")}
 
 
 def rates(log: Path) -> list[float]:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.model.weights import read_pickle
 from shitu_cli.training.checkpoint import load_checkpoint
+from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL
 from tests.command import shitu_process as shitu
 
@@ -23,7 +23,7 @@ RUN = ["train", *SMALL, "--epochs", "3", "--batch-size", "4", "--seed", "5", "--
 
 
 def weights(workspace: Path) -> dict[str, np.ndarray]:
-    return read_pickle(workspace / "output" / "latest.pdparams")
+    return read_paddle(workspace / "output" / "latest.pdparams")
 
 
 def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:

@@ -19,11 +19,11 @@ from shitu_cli.config.schema import AmpConfig
 from shitu_cli.errors import ConfigError
 from shitu_cli.model import heads
 from shitu_cli.model.heads import ArcMargin
-from shitu_cli.model.weights import read_pickle
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.processes.launch import rank_environments
 from shitu_cli.processes.machines import alone
 from shitu_cli.training.sharded_head import shard_head
+from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu_process as shitu
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,14 +84,14 @@ def test_a_divided_run_resumes_to_the_bit_and_loads_anywhere(workspace: Path) ->
     done = shitu(*RUN, cwd=workspace)
     assert "the centres of 6 classes are divided over 2 processes (as asked)" in done.stdout
     output = workspace / "output"
-    weights, optimizer = read_pickle(output / "latest.pdparams"), read_pickle(output / "latest.pdopt")
+    weights, optimizer = read_paddle(output / "latest.pdparams"), read_paddle(output / "latest.pdopt")
     assert weights["head.weight"].shape == (1280, 6)
     assert [v.shape for name, v in optimizer.items() if name.startswith("cos_margin")] == [(1280, 6)]
     for path in [*output.glob("latest.*"), *output.glob("best_model.*"), *output.glob("checkpoints/*")]:
         if "save_000003" not in path.name:
             path.unlink()
     assert "to the same bits" in shitu("train", "--resume", "--devices", "cpu:2", cwd=workspace).stdout
-    resumed = read_pickle(output / "latest.pdparams")
+    resumed = read_paddle(output / "latest.pdparams")
     assert all(np.array_equal(resumed[name], weights[name]) for name in weights)
     one = shitu("train", "--resume", "--epochs", "3", cwd=workspace)
     assert "processes: 2 then, 1 now" in one.stderr and "to the same bits" not in one.stdout

@@ -1,0 +1,1 @@
+"""Weights in files: reading them without running anything, in every common format."""

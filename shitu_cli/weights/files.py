@@ -1,0 +1,118 @@
+"""Read weights from any common file into arrays by name, without running anything and without other frameworks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.errors import DataError
+from shitu_cli.inputs import is_input, open_input
+from shitu_cli.weights.numpy_files import read_npz
+from shitu_cli.weights.paddle_files import read_paddle
+from shitu_cli.weights.safetensors_files import read_safetensors
+from shitu_cli.weights.torch_files import read_torch
+
+# The endings that a path may omit, in the order in which they are tried.
+SUFFIXES = (".pdparams", ".safetensors", ".pth", ".pt", ".npz")
+_TORCH_STREAM = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that PyTorch's older files begin with
+# Where checkpoints of training programs keep the weights, the preferred first.
+_TABLES = ("state_dict", "model_state_dict", "model", "net", "params", "state_dict_ema", "model_ema", "ema", "net_dict")
+# What wrappers of networks put before every name.
+_WRAPPERS = ("module.", "_layers.", "_orig_mod.")
+# The networks of a distillation: the one that was trained comes first.
+_ROLES = ("Student.", "Teacher.")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The arrays of a file by name, and in `remarks` what a user should know of how they were taken from it."""
+
+    file: Path
+    arrays: dict[str, np.ndarray]
+    remarks: tuple[str, ...] = ()
+
+
+def find_weights(path: str | Path) -> Path:
+    """Return the weights file that `path` means, which may omit its ending; raises DataError when there is none."""
+    path = Path(path)
+    candidates = [path, *(Path(f"{path}{suffix}") for suffix in SUFFIXES)]
+    for candidate in candidates:
+        if is_input(candidate):
+            return candidate
+    if path.exists():
+        open_input(path)  # says what it is instead
+    raise DataError(f"no weights file {path} (nor {candidates[1].name})")
+
+
+def read_weights(path: str | Path) -> WeightsFile:
+    """Read .pdparams, .pth, .pt, .safetensors or .npz; the path may omit the ending.
+
+    Weights inside of a checkpoint (`state_dict`) are found, prefixes that wrappers add to all names (`module.`,
+    `_layers.`) removed, and the student taken from a distillation; `remarks` says so. Raises DataError when the file is
+    missing, damaged, holds no weights, or asks for anything to be run.
+    """
+    file = find_weights(path)
+    arrays, remarks = _table(_read(file), file)
+    arrays, more = without_prefixes(arrays)
+    return WeightsFile(file, arrays, (*remarks, *more))
+
+
+def read_state(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a weights file by name, as `read_weights` does."""
+    return read_weights(path).arrays
+
+
+def without_prefixes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays without what wrappers have put before their names, and remarks that say so."""
+    remarks = []
+    names = dict(arrays)
+    for _ in range(4):  # wrappers of wrappers
+        prefix = next((p for p in _WRAPPERS if names and all(name.startswith(p) for name in names)), None)
+        if prefix is None and all(name.startswith(_ROLES) for name in names):
+            prefix = next((p for p in _ROLES if any(name.startswith(p) for name in names)), None)
+        if prefix is None:
+            break
+        others = sum(not name.startswith(prefix) for name in names)
+        left = f", leaving out {others} weights of the other network" if others else ""
+        remarks.append(f"took the names without their prefix {prefix!r}{left}")
+        names = {name.removeprefix(prefix): array for name, array in names.items() if name.startswith(prefix)}
+    return names, remarks
+
+
+def _read(file: Path) -> dict[Any, Any]:
+    if file.suffix == ".safetensors":
+        return dict(read_safetensors(file))
+    if file.suffix == ".npz":
+        return dict(read_npz(file))
+    with open_input(file) as stream:
+        start = stream.read(len(_TORCH_STREAM))
+    if start == _TORCH_STREAM or start.startswith(b"PK\x03\x04"):
+        return read_torch(file)
+    return read_paddle(file)
+
+
+def _table(values: dict[Any, Any], file: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays of a file, which may lie one level deeper, and remarks on that."""
+    arrays = _arrays(values)
+    if arrays:
+        return arrays, []
+    tables = {str(key): found for key, value in values.items() if isinstance(value, dict) and (found := _arrays(value))}
+    names = [name for name in _TABLES if name in tables] or list(tables)
+    if names and (len(tables) == 1 or names[0] in _TABLES):
+        return tables[names[0]], [f"took the weights under {names[0]!r} of {file.name}"]
+    if tables:
+        raise DataError(f"{file} holds several tables of weights: {', '.join(names)[:200]}")
+    raise DataError(f"{file} holds no weights")
+
+
+def _arrays(values: Mapping[Any, Any]) -> dict[str, np.ndarray]:
+    """Return the entries that are arrays, in this machine's byte order."""
+    return {
+        str(name): value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+        for name, value in values.items()
+        if isinstance(value, np.ndarray)
+    }

@@ -1,0 +1,43 @@
+"""Open a weights file, and turn whatever its bytes lead to into one kind of error."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from shitu_cli.errors import DataError
+from shitu_cli.inputs import open_input
+from shitu_cli.inputs.pickles import PickleProblem
+
+MAX_BYTES = 64 << 30
+# How long the program of a pickle of weights may be; a tensor takes about 30 steps.
+MAX_OPERATIONS = 500_000
+# All that zipfile and numpy raise for damaged bytes.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
+
+
+@contextlib.contextmanager
+def open_weights(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a file of weights for reading and give its size in bytes.
+
+    What PickleProblem, damaged archives or damaged arrays raise inside becomes a DataError that names the file.
+    """
+    with open_input(path, limit=MAX_BYTES) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        try:
+            yield stream, size
+        except PickleProblem as problem:
+            raise damaged(path, str(problem)) from None
+        except (*_DAMAGE, MemoryError) as problem:
+            raise damaged(path, f"it is damaged ({problem or type(problem).__name__})") from None
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """Return the error for a file that holds no weights that can be read."""
+    return DataError(f"{path} cannot be read as weights: {reason}", hint="is the file complete?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ MANIFEST, ALIAS = "shitu.manifest", "shitu.alias"  # properties that tell our co
 TEXT_BYTES = 65_535  # Milvus's limit for a text
 REQUEST_BYTES = 8 << 20  # well below the 64 MB that a server takes at once
 IDS = 1000  # in one request
+NAMES = 1000  # paths, labels or ids in one filter
 PAGE = 16_384  # Milvus's limit for one answer
 QUERIES = 1024  # per request
 EFFORT = {"hnsw": "ef", "ivf": "nprobe"}  # what an approximate kind is tuned by
@@ -68,6 +69,10 @@ class VectorCollection:
         client.load_collection(found.name)  # a file that was opened anew has loaded nothing
         return found
 
+    def is_behind(self, alias: str) -> bool:
+        """Whether the alias leads here now."""
+        return bool(self.client.describe_collection(alias)["collection_name"] == self.name)
+
     def insert(self, table: FeatureTable, reporter: Reporter) -> np.ndarray:
         """Store all rows; the ids int64 [N] that the server gave them, in order."""
         features, labels, paths = table
@@ -82,15 +87,18 @@ class VectorCollection:
                 bar.advance(len(block))
         return np.asarray(ids, np.int64)
 
-    def make_ready(self, features: np.ndarray, ids: np.ndarray) -> None:
-        """Index what was inserted, load it, and choose the cheapest search that finds the wanted share."""
+    def make_ready(self, features: np.ndarray, ids: np.ndarray, text_index: str) -> None:
+        """Index what was inserted, load it, and choose the cheapest search that finds the wanted share.
+
+        `text_index` is the kind of index of labels and paths.
+        """
         kind, lists = self.manifest.kind, max(LEAST_LISTS, min(int(4 * len(ids) ** 0.5), 65_536))
         self.client.flush(self.name)
         index = self.client.prepare_index_params()
         making = {"hnsw": {"M": 32, "efConstruction": 128}, "ivf": {"nlist": lists}}.get(kind, {})
         index.add_index("vector", index_type=KINDS[kind], metric_type="IP", params=making)
         for column in ("path", "label"):  # to add and remove by them without reading all rows
-            index.add_index(column, index_type="INVERTED")
+            index.add_index(column, index_type=text_index)
         self.client.create_index(self.name, index)
         self.client.load_collection(self.name)
         if kind not in EFFORT:
@@ -109,6 +117,20 @@ class VectorCollection:
 
     def count(self) -> int:
         return int(self.client.query(self.name, filter="", output_fields=["count(*)"])[0]["count(*)"])
+
+    def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
+        """Items that have one of the paths, labels or ids, by rising id."""
+        wanted: dict[str, list[str] | list[int]] = {
+            "path": [plain_text(path) for path in paths],
+            "label": [plain_text(label) for label in labels],
+            "id": [*ids],
+        }
+        found: dict[int, Item] = {}
+        for column, values in wanted.items():
+            for start in range(0, len(values), NAMES):
+                some = json.dumps(values[start : start + NAMES], ensure_ascii=False)
+                found |= {item.id: item for item in self.items(f"{column} in {some}")}
+        return [found[n] for n in sorted(found)]
 
     def items(self, condition: str = "") -> Iterator[Item]:
         """Items by rising id; `condition` in Milvus's filter language."""

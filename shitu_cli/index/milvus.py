@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
-import json
 import logging
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -32,7 +31,6 @@ from shitu_cli.index.store import (
     Match,
     check_kind,
     check_size,
-    plain_text,
     ranked,
     unit_vectors,
 )
@@ -43,9 +41,12 @@ if TYPE_CHECKING:
     from pymilvus.exceptions import MilvusException
 
 TOKEN = "SHITU_MILVUS_TOKEN"  # an API key or `user:password`
-NAMES = 1000  # paths, labels or ids in one filter
 PATIENCE = 10  # seconds to reach a server
+NOT_FOUND, NOT_REACHED = 100, 2  # codes of its errors: no such collection; no server, or a wrong password
+TRIES = 5  # of a question whose collection was replaced and dropped meanwhile
 BUILD = "shitu index build"
+
+Answer = TypeVar("Answer")
 
 
 class MilvusStore:
@@ -64,7 +65,7 @@ class MilvusStore:
 
     def check(self, options: BuildOptions) -> None:
         _check_kind(options.kind)
-        with self._asking(make=True) as client:
+        with self._connection(make=True) as client:
             VectorCollection.behind(client, self.alias, self.place)
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
@@ -79,12 +80,13 @@ class MilvusStore:
             model_path=options.model_path,
             wanted_recall=options.recall,
         )
-        with self._asking(make=True) as client, contextlib.ExitStack() as undo:
+        with self._connection(make=True) as client, contextlib.ExitStack() as undo:
             former = VectorCollection.behind(client, self.alias, self.place)
             new = VectorCollection.create(client, f"{self.alias}_{secrets.token_hex(4)}", self.alias, manifest)
             undo.callback(client.drop_collection, new.name)
             ids = new.insert(table, reporter)
-            new.make_ready(features, ids)
+            # Each server version has its own index of text (Trie, later INVERTED) and takes it when none is named.
+            new.make_ready(features, ids, "" if self.file is None else "INVERTED")
             (client.create_alias if former is None else client.alter_alias)(new.name, self.alias)
             undo.pop_all()
             self._known = new
@@ -92,47 +94,42 @@ class MilvusStore:
 
     def add(self, table: FeatureTable, reporter: Reporter) -> int:
         """A kill in between can leave a path twice, never lose one; the same command again makes it whole."""
-        with self._reading() as collection:
+
+        def replace_paths(collection: VectorCollection) -> int:
             check_size(table.checked().features, collection.manifest)
-            replaced = [item.id for item in self.find([path for path in table.paths if path], (), ())]
+            former = [item.id for item in collection.find([path for path in table.paths if path], (), ())]
             collection.insert(table, reporter)
-            collection.delete(replaced)
-            return len(replaced)
+            collection.delete(former)
+            return len(former)
+
+        return self._ask(replace_paths)
 
     def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
-        with self._reading() as collection:
+        def take_out(collection: VectorCollection) -> None:
             if collection.count() <= len(ids):
                 raise UsageError("that would leave the index empty", hint=f"build another in its place: {BUILD}")
             collection.delete(ids)
 
+        self._ask(take_out, repeat=False)
+
     def manifest(self) -> IndexManifest:
-        with self._reading() as collection:
-            return replace(collection.manifest, count=collection.count())
+        return self._ask(lambda collection: replace(collection.manifest, count=collection.count()))
 
     def items(self) -> Iterator[Item]:
-        with self._reading() as collection:
-            yield from collection.items()
+        return iter(self._ask(lambda collection: list(collection.items())))
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
-        asked = (
-            ("path", [plain_text(path) for path in paths]),
-            ("label", [plain_text(label) for label in labels]),
-            ("id", [*ids]),
-        )
-        found: dict[int, Item] = {}
-        with self._reading() as collection:
-            for column, names in asked:
-                for start in range(0, len(names), NAMES):
-                    some = json.dumps(names[start : start + NAMES], ensure_ascii=False)
-                    found |= {item.id: item for item in collection.items(f"{column} in {some}")}
-        return [found[n] for n in sorted(found)]
+        return self._ask(lambda collection: collection.find(paths, labels, ids))
 
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
         if top > PAGE:
             raise UsageError(f"--top {top}: Milvus gives at most {PAGE:,}")
-        with self._reading() as collection:
+
+        def nearest(collection: VectorCollection) -> list[list[Match]]:
             check_size(features, collection.manifest)
             return [ranked(matches, threshold) for matches in collection.search(unit_vectors(features), top)]
+
+        return self._ask(nearest)
 
     def close(self) -> None:
         self._known = None
@@ -145,18 +142,35 @@ class MilvusStore:
 
             server_manager_instance.release_server(str(self.file))
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[VectorCollection]:
-        """The collection behind the alias; UsageError when there is none."""
-        with self._asking() as client:
-            if self._known is None:
-                self._known = VectorCollection.behind(client, self.alias, self.place)
-            if self._known is None:
-                raise UsageError(f"no index in {self.place}", hint=BUILD)
-            yield self._known
+    def _ask(self, operation: Callable[[VectorCollection], Answer], *, repeat: bool = True) -> Answer:
+        """What `operation` says of the collection behind the alias; UsageError when there is none.
+
+        A build elsewhere drops the collection that it replaces, which then answers with a part of its items or with
+        an error. So an answer counts only when the alias still leads to the same collection; else the operation
+        begins anew on the new one. One that cannot `repeat` ends in EnvironmentProblem.
+        """
+        with self._connection() as client:
+            from pymilvus.exceptions import MilvusException
+
+            for _ in range(TRIES):
+                try:
+                    if self._known is None:
+                        self._known = VectorCollection.behind(client, self.alias, self.place)
+                    if self._known is None:
+                        raise UsageError(f"no index in {self.place}", hint=BUILD)
+                    answer = operation(self._known)
+                    if self.file is not None or self._known.is_behind(self.alias):
+                        return answer
+                except MilvusException as error:
+                    if error.code != NOT_FOUND:
+                        raise
+                self._known = None
+                if not repeat:
+                    break
+        raise EnvironmentProblem(f"{self.place} was replaced meanwhile", hint="run the command again")
 
     @contextlib.contextmanager
-    def _asking(self, *, make: bool = False) -> Iterator[MilvusClient]:
+    def _connection(self, *, make: bool = False) -> Iterator[MilvusClient]:
         """The connection, opened at the first use (`make`: a local file may be new); its errors in plain words."""
         _require("pymilvus")
         if self.file is not None:
@@ -177,8 +191,10 @@ class MilvusStore:
             raise EnvironmentProblem(f"{self.place}: {error.message.strip()}", hint=self._hint(error)) from None
 
     def _hint(self, error: MilvusException) -> str:
+        if self.file is None and error.code == NOT_REACHED:
+            return f"is the server running there, and does {TOKEN} hold the API key or user:password that it wants?"
         if self.file is None:
-            return f"is the server there, and does {TOKEN} hold the API key or user:password that it wants?"
+            return f"the server at {self.address} refused this; its log says more"
         for number in (errno.ENOSPC, errno.EDQUOT):
             if os.strerror(number) in error.message:
                 return f"free some space on the disk of {self.file}, then run the command again"

@@ -42,7 +42,7 @@ def store(address: str) -> Iterator[Store]:
 
 def collections(store: Store) -> list[str]:
     assert isinstance(store, MilvusStore)
-    with store._asking() as client:
+    with store._connection() as client:
         return client.list_collections()
 
 
@@ -113,7 +113,7 @@ def test_a_build_that_fails_keeps_the_index_before(store: Store, monkeypatch: py
         store.build(bad, BuildOptions(), SILENT)
     assert collections(store) == names
     # What a killed build leaves goes with the next one.
-    with store._asking() as client:  # type: ignore[attr-defined]
+    with store._connection() as client:  # type: ignore[attr-defined]
         VectorCollection.create(client, "shitu_deadbeef", "shitu", store.manifest())
         VectorCollection.create(client, "shitu_too_1", "shitu_too", store.manifest())
     store.build(gallery(30), BuildOptions(), SILENT)
@@ -121,7 +121,7 @@ def test_a_build_that_fails_keeps_the_index_before(store: Store, monkeypatch: py
 
 
 def test_collections_of_others_stay_as_they_are(store: Store, address: str) -> None:
-    with store._asking() as client:  # type: ignore[attr-defined]
+    with store._connection() as client:  # type: ignore[attr-defined]
         client.create_collection("theirs", dimension=4)
         client.create_collection("shitu_x", dimension=4)
         client.insert("theirs", [{"id": 1, "vector": [1, 0, 0, 0]}])
@@ -138,7 +138,7 @@ def test_collections_of_others_stay_as_they_are(store: Store, address: str) -> N
             use()
         assert caught.value.hint == "--collection another_name"
     store.build(gallery(5), BuildOptions(), SILENT)
-    with store._asking() as client:  # type: ignore[attr-defined]
+    with store._connection() as client:  # type: ignore[attr-defined]
         assert {"theirs", "shitu_x"} <= set(client.list_collections())
         assert client.query("theirs", filter="", output_fields=["count(*)"])[0]["count(*)"] == 1
 
@@ -212,7 +212,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_in_the_way_of_a_file(message: str, hint: str, tmp_path: Path) -> None:
     store = MilvusStore(str(tmp_path / "g.db"), "shitu")
-    with pytest.raises(EnvironmentProblem) as caught, store._asking(make=True):
+    with pytest.raises(EnvironmentProblem) as caught, store._connection(make=True):
         raise pymilvus.MilvusException(message=message)
     assert str(caught.value.hint).startswith(hint)
     store.close()

@@ -355,7 +355,7 @@ def test_labelme(tmp_path: Path) -> None:
         write(tmp_path / f"annotations/{n}.json", json.dumps({"flags": flags, "imagePath": f"..\\images\\{n}.jpg"}))
     rows, problems = read(tmp_path, "labelme")
     assert table(rows) == [("images/0.jpg", "cat", ""), ("images/1.jpg", "dog", "")]
-    assert problems.found["malformed"].count == 1
+    assert problems.found["bad-annotation"].count == 1
 
 
 def test_paddlex_lists(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import MIB, parse_json, read_bytes
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import MIN_SIDE, Convention, Size, check_convention
-from shitu_cli.preparation.formats.source import Found, Source, Tree, fold, has_image_suffix, without_suffix
+from shitu_cli.preparation.formats.source import Found, Source, Tree, fold, has_image_suffix, plain_path, without_suffix
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
@@ -32,6 +32,7 @@ _STRUCTURE = {
 }
 # Names of folders that hold annotations beside those of the images.
 _ASIDE = {"annotations", "annotation", "annos", "anno", "labels", "label", "meta", "metadata", "lists", "json", "csv"}
+_CLASS_WORDS = {"class", "label", "labels", "category", "class_name", "label_name", "name", "type", "object", "species"}
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
@@ -171,6 +172,23 @@ class Annotated:
             if len(chosen) > 1:
                 return Found(None, "several", tuple(chosen[:3]))
         return Found(None)
+
+    def image_of(self, file: str, named: str) -> str | None:
+        """Return the image of an annotation file of one image: that of its own name, else the one that it names.
+
+        None, reported, where there is none, or where both are there and differ.
+        """
+        own = self.pair(file)
+        plain = plain_path(named)
+        if plain and (own.path is None or _stem(plain) != _stem(own.path)):
+            other = self.tree.find(posixpath.basename(plain), self.near(file))
+            if own.path is not None and other.path is not None and other.path != own.path:
+                detail = f"it lies beside {own.path} and names {other.path}: which image is meant?"
+                self.problems.add("bad-annotation", str(self.path(file)), detail)
+                return None
+            if own.path is None and other.path is not None:
+                own = other
+        return self.settle(own, plain or posixpath.basename(file), file, 0)
 
     def settle(self, found: Found, name: str, file: str, entry: int) -> str | None:
         """Return the path of what was found; report what was not."""
@@ -373,6 +391,10 @@ class Annotated:
         return here is not None and size is not None and min(size) > 0 and here != size
 
 
+def _stem(path: str) -> str:
+    return fold(without_suffix(posixpath.basename(path)))
+
+
 def _sorted_folders(path: str) -> tuple[str, ...]:
     """The folders of a path but those that only sort files by what they are."""
     return tuple(part for part in fold(path).split("/")[:-1] if part and part not in _STRUCTURE)
@@ -398,6 +420,36 @@ def _decoded_size(path: Path) -> Size | None:
     return width, height
 
 
+def choose_attribute(
+    examples: dict[str, str], given: str | None, where: str, option: str = "--columns label={}"
+) -> str | None:
+    """Return the attribute that holds the class, None where there are none.
+
+    Args:
+        examples: Attributes with a value of each.
+        given: The one that the user named.
+        where: The file, for errors.
+        option: How to name one on the command line.
+
+    Raises UsageError where several may hold it, or the one given is not there.
+    """
+    shown = [f"{name}: {value!r}" for name, value in examples.items()]
+    if given is not None:
+        if given not in examples:
+            raise UsageError(f"{where}: no attribute {given!r}; there are {', '.join(examples)}", details=shown)
+        return given
+    if len(examples) <= 1:
+        return next(iter(examples), None)
+    likely = [name for name in examples if name.casefold() in _CLASS_WORDS]
+    if len(likely) == 1:
+        return likely[0]
+    raise UsageError(
+        f"{where}: which of {', '.join(likely or examples)} is the class?",
+        details=shown,
+        hint=f"name it, as in: {option.format((likely or list(examples))[0])}",
+    )
+
+
 def entries(value: object, key: str) -> Iterable[tuple[int, dict[str, Any]]]:
     """Yield the objects of a list that a JSON object holds under `key`, with their numbers from 0."""
     found = value.get(key) if isinstance(value, dict) else None
@@ -406,3 +458,13 @@ def entries(value: object, key: str) -> Iterable[tuple[int, dict[str, Any]]]:
 
 def _is_object(value: object) -> bool:
     return isinstance(value, dict)
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """Return a JSON object, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def list_of(value: Any) -> list[Any]:
+    """Return a JSON list, or an empty one for anything else."""
+    return value if isinstance(value, list) else []

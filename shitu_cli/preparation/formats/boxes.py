@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shitu_cli.errors import DataError
@@ -107,6 +107,14 @@ def numbers(values: Iterable[object]) -> tuple[float, ...] | None:
     return tuple(result)
 
 
+def stated_size(width: object, height: object) -> Size | None:
+    """Return the size of an image that a file states; None where it states none, or 0 as some tools do."""
+    values = numbers((width or 0, height or 0))
+    if values is None or not 1 <= min(values) <= max(values) < 1e6:
+        return None
+    return int(values[0]), int(values[1])
+
+
 def around(points: Sequence[Sequence[float]]) -> Box:
     """Return the box around points (x, y)."""
     xs, ys = [point[0] for point in points], [point[1] for point in points]
@@ -171,6 +179,3 @@ def check_convention(
 
 def _shown(box: Box) -> str:
     return f"{box[0]:g},{box[1]:g} to {box[2]:g},{box[3]:g}"
-
-
-SizeOf = Callable[[str], Size | None]

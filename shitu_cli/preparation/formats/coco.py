@@ -23,7 +23,7 @@ from shitu_cli.preparation.formats.annotated import (
     words,
 )
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
-from shitu_cli.preparation.formats.boxes import XYWH, Size, around, numbers
+from shitu_cli.preparation.formats.boxes import XYWH, Size, around, numbers, stated_size
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
@@ -162,8 +162,7 @@ def _images(value: dict[str, Any], used: set[str], file: str, split: str, gather
         if not key or not isinstance(name, str):
             gathered.problems.add("bad-annotation", where, "it has no id or no file_name")
             continue
-        size = numbers([item.get("width") or 0, item.get("height") or 0])
-        whole = (int(size[0]), int(size[1])) if size and min(size) > 0 and max(size) < 1e6 else None
+        whole = stated_size(item.get("width"), item.get("height"))
         if key in images:
             gathered.problems.add("bad-annotation", where, f"id {key} is that of another image already")
         elif key not in used:

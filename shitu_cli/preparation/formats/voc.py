@@ -11,7 +11,7 @@ from pathlib import Path
 from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, head_and_tail, split_of, spread, words
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows, lines_of, read_text
-from shitu_cli.preparation.formats.boxes import XYXY, Size, around, numbers
+from shitu_cli.preparation.formats.boxes import XYXY, around, numbers, stated_size
 from shitu_cli.preparation.formats.source import Source, fold, plain_path
 from shitu_cli.preparation.formats.xml_files import read_xml
 from shitu_cli.preparation.problems import Problems
@@ -51,7 +51,7 @@ def _read_file(file: str, splits: dict[str, str], gathered: Annotated) -> None:
         return
     if root.tag != "annotation":
         return  # settings of a tool, the metadata of a camera
-    image = _image(root, file, gathered)
+    image = gathered.image_of(file, root.findtext("filename") or "")
     if image is None:
         return
     split = ""
@@ -60,7 +60,7 @@ def _read_file(file: str, splits: dict[str, str], gathered: Annotated) -> None:
         if not split:
             gathered.problems.add("unlisted", str(path), f"{image} is in no list of a split")
             return
-    size = _size(root)
+    size = stated_size(root.findtext("size/width"), root.findtext("size/height"))
     objects = root.findall("object")
     if not objects:
         gathered.problems.add("no-objects", str(path), image)
@@ -71,24 +71,6 @@ def _read_file(file: str, splits: dict[str, str], gathered: Annotated) -> None:
         else:
             label = words(item.findtext("name") or "")
             gathered.add(image, label, file, number, split=split, box=box, convention=XYXY, size=size)
-
-
-def _image(root: ElementTree.Element, file: str, gathered: Annotated) -> str | None:
-    """The image of the XML's own name; where there is none, the one that it names."""
-    named = plain_path(root.findtext("filename") or "")
-    own = gathered.pair(file)
-    if named and (own.path is None or fold(_stem(named)) != fold(_stem(own.path))):
-        other = gathered.tree.find(posixpath.basename(named), gathered.near(file))
-        if own.path is not None and other.path is not None and other.path != own.path:
-            gathered.problems.add(
-                "bad-annotation",
-                str(gathered.path(file)),
-                f"it lies beside {own.path} and names {other.path}: which image is meant?",
-            )
-            return None
-        if own.path is None and other.path is not None:
-            own = other
-    return gathered.settle(own, named or _stem(file), file, 0)
 
 
 def _box(item: ElementTree.Element) -> tuple[float, ...] | None:
@@ -115,11 +97,6 @@ def _turned(item: ElementTree.Element) -> tuple[float, ...] | None:
     cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
     across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
     return x - across, y - down, x + across, y + down
-
-
-def _size(root: ElementTree.Element) -> Size | None:
-    values = numbers(root.findtext(f"size/{name}") or "" for name in ("width", "height"))
-    return (int(values[0]), int(values[1])) if values and min(values) > 0 and max(values) < 1e6 else None
 
 
 # --- Lists of splits ---

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import DataError
-from tests.data.annotation_trees import boxes, draw_all, kinds, read, splits, voc, write
+from tests.preparation.annotation_trees import boxes, draw_all, kinds, read, splits, voc, write
 
 
 def test_the_devkit_with_its_splits(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import DataError, UsageError
-from tests.data.annotation_trees import boxes, coco, draw_all, kinds, labels, read, splits, write, write_json
+from tests.preparation.annotation_trees import boxes, coco, draw_all, kinds, labels, read, splits, write, write_json
 
 A, B = [4, 6, 30, 20], [30, 10, 20, 30]
 

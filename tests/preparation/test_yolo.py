@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import DataError, UsageError
-from tests.data.annotation_trees import boxes, draw_all, kinds, read, splits, write
+from tests.preparation.annotation_trees import boxes, draw_all, kinds, read, splits, write
 
 LINE = "0 0.5 0.5 0.5 0.25\n"
 BOX = (16, 18, 48, 30)

@@ -24,6 +24,12 @@ _MOBILE = " ".join(
     for scale in ["x0_35", "x0_5", "x0_75", "x1_0", "x1_25"]
 )
 _LCNET = " ".join(f"PPLCNet_{scale}" for scale in ["x0_25", "x0_35", "x0_5", "x0_75", "x1_0", "x1_5", "x2_0", "x2_5"])
+_LITE = " ".join(f"tf_efficientnet_lite{number}" for number in range(5))
+_VIT = (
+    "vit_tiny_patch16_224 vit_small_patch16_224 vit_small_patch32_224 vit_base_patch32_clip_224 "
+    "vit_base_patch16_clip_224 vit_small_patch14_dinov2 vit_base_patch14_dinov2 vit_small_patch14_reg4_dinov2 "
+    "vit_base_patch14_reg4_dinov2 vit_base_patch16_siglip_224"
+)
 _ANGULAR = "margin normalize_feature reduction add_absolute absolute_loss_weight ap_value an_value feature_from"
 
 # kind → name → argument → whether it is needed
@@ -34,6 +40,9 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
             "PPLCNetV2_base PPLCNetV2_base_ShiTu": f"scale class_num dropout_prob class_expand depths {_PRETRAINED}",
             f"{_RESNETS} ResNet50_last_stage_stride1": f"class_num lr_mult_list stem_act {_PRETRAINED}",
             _MOBILE: f"class_num class_expand dropout_prob {_PRETRAINED}",
+            "resnet18 resnet34 resnet50": f"class_num lr_mult_list stem_act {_PRETRAINED}",
+            f"{_LITE} mobilenetv4_conv_small mobilenetv4_conv_medium": f"class_num {_PRETRAINED}",
+            _VIT: f"img_size class_num {_PRETRAINED}",
         }
     ),
     "neck": _table(

@@ -11,6 +11,7 @@ from paddle import nn
 from shitu_cli.errors import DataError
 from shitu_cli.model.backbones.base import Backbone
 from shitu_cli.weights.files import read_state
+from shitu_cli.weights.names import from_torch, renamed
 
 
 def load_weights(model: nn.Layer, path: str | Path, *, allow_missing_prefixes: Sequence[str] = ()) -> list[str]:
@@ -25,13 +26,31 @@ def load_weights(model: nn.Layer, path: str | Path, *, allow_missing_prefixes: S
 def load_backbone(backbone: Backbone, path: str | Path) -> None:
     """Load published weights into a backbone; what follows its stop layer (the classifier) is left out.
 
-    The file may be a backbone's alone or a whole recognition model's (then its `backbone.` part is used).
+    The file may be a backbone's alone or a whole recognition model's (then its `backbone.` part is used), with the
+    names of this program, PaddleClas, timm, torchvision or OpenCLIP. Position embeddings are resampled to the
+    backbone's image size. Raises DataError when anything else does not fit.
     """
     state = read_state(path)
     inner = {name[len("backbone.") :]: value for name, value in state.items() if name.startswith("backbone.")}
     state = inner or state
-    state = {name: value for name, value in state.items() if not name.startswith(backbone.dropped or ("\0",))}
-    set_state(backbone, state, str(path))
+    if from_torch(state):
+        state = _from_torch(backbone, state)
+    unused = (*backbone.dropped, *backbone.classifiers)
+    own = backbone.state_dict()
+    state = {name: value for name, value in state.items() if name in own or not name.startswith(unused or ("\0",))}
+    set_state(backbone, backbone.adapted(state), str(path))
+
+
+def _from_torch(backbone: Backbone, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays under our names, linear weights as [in, out], tokens as [1, n, width]."""
+    arrays, _ = renamed(state, backbone.state_dict())
+    linear = {f"{name}.weight" for name, layer in backbone.named_sublayers() if isinstance(layer, nn.Linear)}
+    for name, own in backbone.state_dict().items():
+        if name in arrays and name in linear and arrays[name].ndim == 2:
+            arrays[name] = np.ascontiguousarray(arrays[name].T)
+        elif name in arrays and arrays[name].ndim < len(own.shape) == 3:  # OpenCLIP keeps tokens as [n, width]
+            arrays[name] = arrays[name].reshape([1, -1, arrays[name].shape[-1]])
+    return arrays
 
 
 def set_state(

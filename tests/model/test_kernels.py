@@ -102,12 +102,12 @@ def test_several_threads_give_paddles_values_and_the_same_bits_again(tmp_path):
 
 
 @needs_kernels
-@pytest.mark.parametrize("act", [None, "relu", "hardswish"])
+@pytest.mark.parametrize("act", [None, "relu", "hardswish", "relu6"])
 def test_batch_norm_with_activation_is_paddles(act):
     random = np.random.RandomState(2)
     x = (random.standard_normal((4, 6, 5, 7)) * 4 + 10).astype("float32")
     gamma, beta = random.uniform(0.5, 3, 6).astype("float32"), random.standard_normal(6).astype("float32")
-    act_of = {None: lambda v: v, "relu": F.relu, "hardswish": F.hardswish}[act]
+    act_of = {None: lambda v: v, "relu": F.relu, "hardswish": F.hardswish, "relu6": F.relu6}[act]
 
     def run(fused):
         bn = paddle.nn.BatchNorm2D(6)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shitu_cli.model.backbones import mobilenetv3, pplcnet, pplcnetv2, resnet
+from shitu_cli.model.backbones import (
+    efficientnet_lite,
+    mobilenetv3,
+    mobilenetv4,
+    pplcnet,
+    pplcnetv2,
+    resnet,
+    vit,
+)
 from shitu_cli.model.backbones.base import Backbone
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
@@ -12,6 +20,9 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     **pplcnetv2.variants(),
     **resnet.variants(),
     **mobilenetv3.variants(),
+    **mobilenetv4.variants(),
+    **efficientnet_lite.variants(),
+    **vit.variants(),
 }
 
 __all__ = ["BACKBONES", "Backbone"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+import numpy as np
 import paddle
 from paddle import nn
 
@@ -35,6 +36,7 @@ class Backbone(nn.Layer):
 
     feature_size: int
     levels: list[Level]
+    classifiers: tuple[str, ...] = ()  # prefixes of a published classifier, which a network without one leaves out
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +67,10 @@ class Backbone(nn.Layer):
             self._sub_layers.pop(step, None)
         self.last_step = name
         self.feature_size = sizes[name]
+
+    def adapted(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return published arrays as this network takes them; for networks whose shapes depend on the image size."""
+        return state
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.forward_maps(x, ())[0]

@@ -56,7 +56,12 @@ class ResidualBlock(nn.Layer):
 
 
 class ResNet(Backbone):
-    """ResNet of one depth; `lr_mult_list` scales the learning rate of the stem and the four stages."""
+    """ResNet of one depth; `lr_mult_list` scales the learning rate of the stem and the four stages.
+
+    `class_num` 0 leaves out the classifier.
+    """
+
+    classifiers = ("fc.",)
 
     def __init__(
         self,
@@ -91,8 +96,10 @@ class ResNet(Backbone):
         self.blocks = nn.Sequential(*blocks)
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
         self.flatten = nn.Flatten()
-        self.fc = Linear(channels, class_num)
-        self.channels, self.feature_size = channels, class_num
+        self.channels = self.feature_size = channels
+        if class_num:
+            self.fc = Linear(channels, class_num)
+            self.feature_size = class_num
 
     def steps(self) -> list[Step]:
         names = ["stem", "max_pool", "blocks", "avg_pool", "flatten", "fc"]
@@ -108,5 +115,7 @@ def variants() -> dict[str, Callable[..., Backbone]]:
     for depth in DEPTHS:
         table[f"ResNet{depth}"] = partial(ResNet, depth, False, 2)
         table[f"ResNet{depth}_vd"] = partial(ResNet, depth, True, 2)
+    for depth in (18, 34, 50):
+        table[f"resnet{depth}"] = partial(ResNet, depth, class_num=0)  # timm's, up to the pooled feature
     table["ResNet50_last_stage_stride1"] = partial(ResNet, 50, False, 1)
     return table

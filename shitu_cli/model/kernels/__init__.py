@@ -18,7 +18,7 @@ import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
-ACTIVATIONS = {None: 0, "relu": 1, "hardswish": 2}
+ACTIVATIONS = {None: 0, "relu": 1, "hardswish": 2, "relu6": 3}
 
 
 @lru_cache(maxsize=1)

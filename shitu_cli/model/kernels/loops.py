@@ -210,6 +210,9 @@ def norm_act_forward(
             elif act == 1:
                 for i in range(length):
                     out[i] = max(a * plane[i] + b, np.float32(0))
+            elif act == 3:
+                for i in range(length):
+                    out[i] = min(max(a * plane[i] + b, np.float32(0)), np.float32(6))
             else:
                 for i in range(length):
                     out[i] = a * plane[i] + b
@@ -229,6 +232,10 @@ def _act_grad(dz: np.ndarray, dy: np.ndarray, x: np.ndarray, a: float, b: float,
     elif act == 1:
         for i in range(x.size):
             dz[i] = dy[i] if a * x[i] + b > zero else zero
+    elif act == 3:
+        for i in range(x.size):
+            z = a * x[i] + b
+            dz[i] = dy[i] if (z > zero) & (z < np.float32(6)) else zero
     else:
         for i in range(x.size):
             dz[i] = dy[i]

@@ -1,0 +1,57 @@
+"""Building blocks of the networks whose weights PyTorch users publish: parameter names follow timm."""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from shitu_cli.model import kernels
+from shitu_cli.model.layers import Conv2D, Linear
+
+
+class BatchNormAct(nn.BatchNorm2D):
+    """Batch norm followed by an activation: `None`, "relu" or "relu6"; in CPU training one compiled kernel."""
+
+    def __init__(self, channels: int, act: str | None = "relu", epsilon: float = 1e-5) -> None:
+        super().__init__(channels, epsilon=epsilon)
+        self.act = act
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if kernels.usable(self, x):
+            return kernels.batch_norm_act(x, self, self.act)
+        y = super().forward(x)
+        return y if self.act is None else getattr(F, self.act)(y)
+
+
+class SameConv2D(Conv2D):
+    """Convolution without bias that pads as TensorFlow's "SAME": at even sizes, one pixel less before than after.
+
+    Only strides of 2 at even sizes differ from padding both sides alike.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, groups, bias_attr=False)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        even = [1 - side % 2 for side in x.shape[2:]]
+        if self.stride == 1 or not any(even):
+            return super().forward(x)
+        if self.kernel is not None and kernels.usable(self, x):
+            # A row and a column of zeros in front shift the kernel's symmetric padding to where "SAME" has it; what
+            # that adds in front of the result is cut off again.
+            y = super().forward(F.pad(x, [even[1], 0, even[0], 0]))
+            return y[:, :, even[0] :, even[1] :]
+        half = self.weight.shape[2] // 2
+        top, left = half - even[0], half - even[1]
+        return F.conv2d(x, self.weight, None, self.stride, [top, half, left, half], groups=self._groups)
+
+
+class TokenLinear(Linear):
+    """Linear layer over the last axis of [N, T, C]; in CPU training on the products of the other layers."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if not kernels.usable(self, x):
+            return super().forward(x)
+        y = super().forward(x.reshape([-1, x.shape[-1]]))
+        return y.reshape([*x.shape[:-1], y.shape[-1]])

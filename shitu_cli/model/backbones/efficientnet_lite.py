@@ -1,0 +1,112 @@
+"""EfficientNet-Lite 0 to 4 (Tan and Le 2019, arXiv:1905.11946; Lite: without squeeze-excite, with ReLU6).
+
+Layers and parameters are named as in timm's `tf_efficientnet_lite*`, whose weights come from TensorFlow: padding
+"SAME", batch norm with an epsilon of 1e-3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import paddle
+from paddle import nn
+
+from shitu_cli.model.backbones.base import Backbone, Level, Step
+from shitu_cli.model.backbones.blocks import BatchNormAct, SameConv2D
+from shitu_cli.model.layers import Linear, make_divisible
+
+# Kernel, stride, expansion, channels, blocks of each stage of Lite0.
+STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4),
+          (3, 1, 6, 320, 1))  # fmt: skip
+# Width and depth of each variant.
+SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2), 3: (1.2, 1.4), 4: (1.4, 1.8)}
+STEM, FEATURES = 32, 1280
+
+_norm = partial(BatchNormAct, epsilon=1e-3)
+
+
+class DepthwiseSeparable(nn.Layer):
+    """Depthwise, then pointwise convolution; with a shortcut where the shape stays."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.shortcut = stride == 1 and channels == out
+        self.conv_dw = SameConv2D(channels, channels, kernel, stride, groups=channels)
+        self.bn1 = _norm(channels, "relu6")
+        self.conv_pw = SameConv2D(channels, out, 1)
+        self.bn2 = _norm(out, None)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        y = self.bn2(self.conv_pw(self.bn1(self.conv_dw(x))))
+        return x + y if self.shortcut else y
+
+
+class InvertedResidual(nn.Layer):
+    """Expand, depthwise, project; with a shortcut where the shape stays."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        middle = make_divisible(channels * expansion)
+        self.shortcut = stride == 1 and channels == out
+        self.conv_pw = SameConv2D(channels, middle, 1)
+        self.bn1 = _norm(middle, "relu6")
+        self.conv_dw = SameConv2D(middle, middle, kernel, stride, groups=middle)
+        self.bn2 = _norm(middle, "relu6")
+        self.conv_pwl = SameConv2D(middle, out, 1)
+        self.bn3 = _norm(out, None)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        y = self.bn2(self.conv_dw(self.bn1(self.conv_pw(x))))
+        y = self.bn3(self.conv_pwl(y))
+        return x + y if self.shortcut else y
+
+
+class EfficientNetLite(Backbone):
+    """EfficientNet-Lite of one width and depth; a classifier only where `class_num` is above 0."""
+
+    classifiers = ("classifier.",)
+
+    def __init__(self, width: float, depth: float, class_num: int = 0) -> None:
+        super().__init__()
+        self.conv_stem = SameConv2D(3, STEM, 3, 2)
+        self.bn1 = _norm(STEM, "relu6")
+        channels, reach = STEM, 2
+        stages, last_of = [], {}
+        for number, (kernel, stride, expansion, out, count) in enumerate(STAGES):
+            out = make_divisible(out * width)
+            blocks: list[nn.Layer] = []
+            repeats = count if number in (0, len(STAGES) - 1) else math.ceil(count * depth)  # the ends keep theirs
+            for index in range(repeats):
+                step = stride if index == 0 else 1
+                if expansion == 1:
+                    blocks.append(DepthwiseSeparable(channels, out, kernel, step))
+                else:
+                    blocks.append(InvertedResidual(channels, out, kernel, step, expansion))
+                channels = out
+            stages.append(nn.Sequential(*blocks))
+            reach *= stride
+            last_of[reach] = Level(f"blocks.{number}", channels, reach)
+        self.blocks = nn.Sequential(*stages)
+        self.levels = list(last_of.values())
+        self.conv_head = SameConv2D(channels, FEATURES, 1)
+        self.bn2 = _norm(FEATURES, "relu6")
+        self.avg_pool = nn.AdaptiveAvgPool2D(1)
+        self.flatten = nn.Flatten()
+        self.map_channels, self.feature_size = channels, FEATURES
+        if class_num:
+            self.classifier = Linear(FEATURES, class_num)
+            self.feature_size = class_num
+
+    def steps(self) -> list[Step]:
+        names = ["conv_stem", "bn1", "blocks", "conv_head", "bn2", "avg_pool", "flatten", "classifier"]
+        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+
+    def sizes(self) -> dict[str, int]:
+        return {"blocks": self.map_channels, **dict.fromkeys(["conv_head", "bn2", "avg_pool", "flatten"], FEATURES)}
+
+
+def variants() -> dict[str, Callable[..., Backbone]]:
+    """Name → maker."""
+    return {f"tf_efficientnet_lite{n}": partial(EfficientNetLite, *scale) for n, scale in SCALES.items()}

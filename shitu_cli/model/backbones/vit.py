@@ -1,0 +1,251 @@
+"""Plain vision transformers (Dosovitskiy et al. 2020, arXiv:2010.11929) under timm's names.
+
+Among them: augreg (arXiv:2106.10270), CLIP (arXiv:2103.00020), DINOv2 (arXiv:2304.07193) with and without registers
+(arXiv:2309.16588), and SigLIP (arXiv:2303.15343). They differ in what `ViTShape` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from shitu_cli.errors import ConfigError
+from shitu_cli.model.backbones.base import Backbone, Step
+from shitu_cli.model.backbones.blocks import TokenLinear
+from shitu_cli.model.layers import Linear
+from shitu_cli.model.positions import is_resampling, resample_positions
+
+
+@dataclass(frozen=True)
+class ViTShape:
+    """One transformer.
+
+    `registers` counts tokens beside the class token that carry no position; `pre_norm` normalises before the first
+    block and leaves out the bias of the patch embedding (CLIP); `layer_scale` scales what each block adds (DINOv2);
+    `map_pool` pools by attention instead of by the class token, which is then absent (SigLIP).
+    """
+
+    patch: int
+    width: int
+    heads: int
+    depth: int = 12
+    registers: int = 0
+    pre_norm: bool = False
+    layer_scale: bool = False
+    map_pool: bool = False
+    epsilon: float = 1e-6
+
+    @property
+    def class_token(self) -> bool:
+        return not self.map_pool
+
+
+def _constant(value: float) -> paddle.nn.initializer.Initializer:
+    return nn.initializer.Constant(value)
+
+
+def _attention(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
+    """softmax(q kᵀ / sqrt(d)) v of [N, heads, T, d]."""
+    weights = F.softmax(paddle.matmul(q * q.shape[-1] ** -0.5, k, transpose_y=True), axis=-1)
+    return paddle.matmul(weights, v)
+
+
+class Attention(nn.Layer):
+    """Self-attention of several heads."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = TokenLinear(width, 3 * width)
+        self.proj = TokenLinear(width, width)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        width = x.shape[2]
+        parts = self.qkv(x).reshape([0, x.shape[1], 3, self.heads, width // self.heads]).transpose([2, 0, 3, 1, 4])
+        y = _attention(parts[0], parts[1], parts[2])
+        return self.proj(y.transpose([0, 2, 1, 3]).reshape([0, x.shape[1], width]))
+
+
+class Mlp(nn.Layer):
+    """Two linear layers with GELU between."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = TokenLinear(width, 4 * width)
+        self.fc2 = TokenLinear(4 * width, width)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class LayerScale(nn.Layer):
+    """Multiply each channel by a learned number, small at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = self.create_parameter([width], default_initializer=_constant(1e-5))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return x * self.gamma
+
+
+class TransformerBlock(nn.Layer):
+    """Attention and MLP, each after a layer norm and added to its input."""
+
+    def __init__(self, shape: ViTShape) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(shape.width, epsilon=shape.epsilon)
+        self.attn = Attention(shape.width, shape.heads)
+        self.norm2 = nn.LayerNorm(shape.width, epsilon=shape.epsilon)
+        self.mlp = Mlp(shape.width)
+        if shape.layer_scale:
+            self.ls1, self.ls2 = LayerScale(shape.width), LayerScale(shape.width)
+        self.scaled = shape.layer_scale
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        y = self.attn(self.norm1(x))
+        x = x + (self.ls1(y) if self.scaled else y)
+        y = self.mlp(self.norm2(x))
+        return x + (self.ls2(y) if self.scaled else y)
+
+
+class AttentionPool(nn.Layer):
+    """Pool tokens by attention from one learned query, then an MLP (SigLIP's head)."""
+
+    def __init__(self, shape: ViTShape) -> None:
+        super().__init__()
+        width = shape.width
+        self.heads = shape.heads
+        self.latent = self.create_parameter([1, 1, width], default_initializer=nn.initializer.TruncatedNormal(std=0.02))
+        self.q = TokenLinear(width, width)
+        self.kv = TokenLinear(width, 2 * width)
+        self.proj = TokenLinear(width, width)
+        self.norm = nn.LayerNorm(width, epsilon=shape.epsilon)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        tokens, width = x.shape[1], x.shape[2]
+        size = width // self.heads
+        q = self.q(self.latent).reshape([1, 1, self.heads, size]).transpose([0, 2, 1, 3])
+        kv = self.kv(x).reshape([0, tokens, 2, self.heads, size]).transpose([2, 0, 3, 1, 4])
+        y = _attention(q, kv[0], kv[1]).transpose([0, 2, 1, 3]).reshape([0, 1, width])
+        y = self.proj(y)
+        return (y + self.mlp(self.norm(y)))[:, 0]
+
+
+class PatchEmbed(nn.Layer):
+    """Image [N, 3, H, W] → tokens [N, H/patch · W/patch, width]."""
+
+    def __init__(self, shape: ViTShape) -> None:
+        super().__init__()
+        self.proj = nn.Conv2D(
+            3, shape.width, shape.patch, stride=shape.patch, bias_attr=False if shape.pre_norm else None
+        )
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.proj(x).flatten(2).transpose([0, 2, 1])
+
+
+class VisionTransformer(Backbone):
+    """A plain transformer for images of `img_size` pixels; a classifier only where `class_num` is above 0."""
+
+    # OpenCLIP's projection into the space that text shares is no part of the pooled feature.
+    classifiers = ("head.", "visual.proj", "transformer.", "token_embedding.", "positional_embedding", "ln_final.",
+                   "text_projection", "logit_scale", "logit_bias")  # fmt: skip
+
+    def __init__(self, shape: ViTShape, img_size: int = 224, class_num: int = 0) -> None:
+        super().__init__()
+        if img_size % shape.patch:
+            raise ConfigError(
+                f"Arch.Backbone.img_size: got {img_size}, expected a multiple of the patch size {shape.patch}"
+            )
+        self.shape, self.img_size = shape, img_size
+        self.levels = []
+        width = shape.width
+        small = nn.initializer.TruncatedNormal(std=0.02)
+        if shape.class_token:
+            self.cls_token = self.create_parameter([1, 1, width], default_initializer=small)
+        if shape.registers:
+            self.reg_token = self.create_parameter([1, shape.registers, width], default_initializer=small)
+        self.pos_embed = self.create_parameter(
+            [1, (img_size // shape.patch) ** 2 + self.positioned, width], default_initializer=small
+        )
+        self.patch_embed = PatchEmbed(shape)
+        if shape.pre_norm:
+            self.norm_pre = nn.LayerNorm(width, epsilon=shape.epsilon)
+        self.blocks = nn.Sequential(*[TransformerBlock(shape) for _ in range(shape.depth)])
+        self.norm = nn.LayerNorm(width, epsilon=shape.epsilon)
+        if shape.map_pool:
+            self.attn_pool = AttentionPool(shape)
+        self.feature_size = width
+        if class_num:
+            self.head = Linear(width, class_num)
+            self.feature_size = class_num
+
+    @property
+    def positioned(self) -> int:
+        """Tokens before the patches that have a position embedding: the class token, unless there are registers."""
+        return int(self.shape.class_token and not self.shape.registers)
+
+    def adapted(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tokens, positions = self.pos_embed.shape[1], state.get("pos_embed")
+        if positions is None or not is_resampling(positions, tokens, self.positioned):
+            return state
+        return {**state, "pos_embed": resample_positions(positions, tokens, self.positioned)}
+
+    def steps(self) -> list[Step]:
+        steps: list[Step] = [("patch_embed", self._embed)]
+        if self.shape.pre_norm:
+            steps.append(("norm_pre", self.norm_pre))
+        steps += [("blocks", self.blocks), ("norm", self.norm)]
+        steps.append(("attn_pool", self.attn_pool) if self.shape.map_pool else ("pool", _class_token))
+        return [*steps, ("head", self.head)] if "head" in self._sub_layers else steps
+
+    def sizes(self) -> dict[str, int]:
+        return {"attn_pool" if self.shape.map_pool else "pool": self.shape.width}
+
+    def _embed(self, images: paddle.Tensor) -> paddle.Tensor:
+        if list(images.shape[2:]) != [self.img_size, self.img_size]:
+            raise ConfigError(
+                f"images of {images.shape[2]}x{images.shape[3]} pixels, but the network was made for {self.img_size}",
+                hint=f"-o Arch.Backbone.img_size={images.shape[2]}, and the same size in the transforms",
+            )
+        x = self.patch_embed(images)
+        count = paddle.shape(x)[:1] if not paddle.in_dynamic_mode() else x.shape[:1]
+        prefix = [token.expand([count[0], -1, -1]) for token in self._prefix()]
+        if self.positioned:
+            return paddle.concat([*prefix, x], axis=1) + self.pos_embed
+        return paddle.concat([*prefix, x + self.pos_embed], axis=1) if prefix else x + self.pos_embed
+
+    def _prefix(self) -> list[paddle.Tensor]:
+        tokens = [self.cls_token] if self.shape.class_token else []
+        return [*tokens, self.reg_token] if self.shape.registers else tokens
+
+
+def _class_token(x: paddle.Tensor) -> paddle.Tensor:
+    return x[:, 0]
+
+
+SHAPES = {
+    "vit_tiny_patch16_224": ViTShape(16, 192, 3),
+    "vit_small_patch16_224": ViTShape(16, 384, 6),
+    "vit_small_patch32_224": ViTShape(32, 384, 6),
+    "vit_base_patch32_clip_224": ViTShape(32, 768, 12, pre_norm=True, epsilon=1e-5),
+    "vit_base_patch16_clip_224": ViTShape(16, 768, 12, pre_norm=True, epsilon=1e-5),
+    "vit_small_patch14_dinov2": ViTShape(14, 384, 6, layer_scale=True),
+    "vit_base_patch14_dinov2": ViTShape(14, 768, 12, layer_scale=True),
+    "vit_small_patch14_reg4_dinov2": ViTShape(14, 384, 6, layer_scale=True, registers=4),
+    "vit_base_patch14_reg4_dinov2": ViTShape(14, 768, 12, layer_scale=True, registers=4),
+    "vit_base_patch16_siglip_224": ViTShape(16, 768, 12, map_pool=True),
+}
+
+
+def variants() -> dict[str, Callable[..., Backbone]]:
+    """Name → maker."""
+    return {name: partial(VisionTransformer, shape) for name, shape in SHAPES.items()}

@@ -36,6 +36,8 @@ class Ranks(Group):
         try:
             yield
         except OSError as error:
+            if self.gone is None and "ResourceExhausted" in str(error):
+                raise MemoryError(str(error)) from error.__cause__
             raise (self.gone or error) from error.__cause__
 
     def sum_vector(self, values: Sequence[float]) -> list[float]:

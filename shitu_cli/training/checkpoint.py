@@ -23,7 +23,7 @@ import pickle
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +37,7 @@ from shitu_cli.training.loop_state import LoopState
 FORMAT = 1
 GENERATIONS = "checkpoints"
 LATEST, BEST = "latest", "best_model"
+CONFIG = "config.yaml"  # beside them, what the run was started with
 _PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
 _GENERATION = re.compile(r"save_(\d{6,})_epoch_\d+_step_\d+")
 
@@ -75,11 +76,18 @@ class _Hashing:
         return len(view)
 
 
-def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, *, keep: int = 1) -> Path:
+def save_checkpoint(
+    output: Path,
+    names: Iterable[str],
+    checkpoint: Checkpoint,
+    *,
+    keep: int = 1,
+    before_switch: Callable[[Path], None] = lambda prefix: None,
+) -> Path:
     """Write one generation, switch `<output>/<name>.*` to it, keep the newest `keep` generations.
 
-    Returns the generation's prefix. Raises EnvironmentProblem when the disk refuses; then what was there before
-    still stands.
+    `before_switch` is called with the generation's prefix once all that takes space is written. Returns that prefix.
+    Raises EnvironmentProblem when the disk refuses; then what was there before still stands.
     """
     folder = output / GENERATIONS
     # Best first: a run that is killed in between continues from before this save, and comes to it again.
@@ -93,6 +101,7 @@ def save_checkpoint(output: Path, names: Iterable[str], checkpoint: Checkpoint, 
         sync_directory(folder)
         for target in targets:
             _copy_beside(prefix, target)
+        before_switch(prefix)
     except (EnvironmentProblem, OSError) as problem:
         _discard(prefix, targets)
         raise _refused(problem, prefix) from None

@@ -12,41 +12,75 @@ import shutil
 from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem
-from shitu_cli.files import bytes_in
-from shitu_cli.training.checkpoint import BEST, GENERATIONS, LATEST, is_whole, parts_of, saves_in
+from shitu_cli.files import bytes_in, sync_directory
+from shitu_cli.training.checkpoint import BEST, CONFIG, GENERATIONS, LATEST, is_whole, parts_of, saves_in
 from shitu_cli.training.log import format_bytes
 from shitu_cli.workspace import EARLIER, earlier_models
 
+MOVING = ".moving"  # ends the name of a directory that does not hold the whole earlier run yet
 
-def set_aside(output: Path) -> Path | None:
-    """Move what an earlier run has left into `<output>/earlier/<n>/`; None when there is nothing."""
-    there = [path for name in (LATEST, BEST) for path in parts_of(output / name)]
-    if not there:
+
+def set_aside(output: Path, new: Path | None = None) -> Path | None:
+    """Move what an earlier run has left into `<output>/earlier/<n>/`; None when there is nothing.
+
+    The save `new`, a prefix below `<output>/checkpoints/`, is the following run's and stays. A kill in the middle
+    leaves `earlier/<n>.moving`, which `settle` completes.
+    """
+    if not _visible(output):
         return None
     number = 1 + max((int(path.name) for path in earlier_models(output)), default=0)
     folder = output / EARLIER / f"{number:03d}"
+    moving = folder.with_suffix(MOVING)
     try:
-        folder.mkdir(parents=True)
-        for path in [*there, output / GENERATIONS]:
-            if path.exists():
-                os.replace(path, folder / path.name)
+        moving.mkdir(parents=True)
+        _move(output, moving, new)
+        os.replace(moving, folder)
+        sync_directory(folder.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
-            _move_back(folder, output)
+            _move_back(moving, output)
         raise EnvironmentProblem(f"cannot move the earlier run to {folder}: {error.strerror}") from None
     return folder
 
 
-def bring_back(folder: Path, output: Path) -> None:
-    """Undo `set_aside`: the run that was to follow has saved nothing."""
-    shutil.rmtree(output / GENERATIONS, ignore_errors=True)
-    _move_back(folder, output)
+def settle(output: Path) -> None:
+    """Complete what a kill has left half done in `set_aside`; only the process that trains in `output` may call it.
+
+    By then the following run's first save was whole: where it is not, because somebody has removed it, the earlier
+    run comes back.
+    """
+    for moving in sorted((output / EARLIER).glob(f"*{MOVING}")):
+        try:
+            saves = saves_in(output / GENERATIONS)
+            if saves:
+                _move(output, moving, saves[-1])
+                os.replace(moving, moving.with_suffix(""))
+            else:
+                _move_back(moving, output)
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot move the earlier run to {moving}: {error.strerror}") from None
+
+
+def _visible(output: Path) -> list[Path]:
+    return [path for name in (LATEST, BEST) for path in parts_of(output / name)]
+
+
+def _move(output: Path, folder: Path, new: Path | None) -> None:
+    saves = [path for path in sorted((output / GENERATIONS).glob("*")) if new is None or path.stem != new.name]
+    # The config says how to build what was trained.
+    for path in [*_visible(output), *saves, output / CONFIG]:
+        if path.exists():
+            target = folder / path.relative_to(output)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(path, target)
 
 
 def _move_back(folder: Path, output: Path) -> None:
-    for path in folder.iterdir():
-        os.replace(path, output / path.name)
-    folder.rmdir()
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        target = output / path.relative_to(folder)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
+    shutil.rmtree(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # unless others are there
 

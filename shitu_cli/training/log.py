@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,8 +20,8 @@ class RunLog:
         self._writer = None if visualdl is None else _visualdl_writer(visualdl)
         try:
             text.parent.mkdir(parents=True, exist_ok=True)
-            self._text: IO[str] = text.open("a", encoding="utf-8")
-            self._metrics: IO[str] | None = metrics.open("a", encoding="utf-8") if metrics is not None else None
+            self._text = _open_at_line(text)
+            self._metrics = _open_at_line(metrics) if metrics is not None else None
         except OSError as error:
             raise EnvironmentProblem(
                 f"{error.filename}: cannot write the log: {error.strerror}",
@@ -58,6 +59,15 @@ class RunLog:
                 f"{file.name}: cannot write the log: {error.strerror}",
                 hint="free some space, then continue with: shitu train --resume",
             ) from None
+
+
+def _open_at_line(path: Path) -> IO[str]:
+    """Open a log to append to, on a new line also where a full disk or a kill has cut the last one."""
+    file = path.open("a", encoding="utf-8")
+    with path.open("rb") as reader:
+        if reader.seek(0, os.SEEK_END) and reader.seek(-1, os.SEEK_END) and reader.read() != b"\n":
+            file.write("\n")
+    return file
 
 
 def _visualdl_writer(folder: Path) -> Any:

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from shitu_cli.config.dump import dump_config
 from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.features.list_features import Processes
-from shitu_cli.files import atomic_write_text
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.training.build import Training, build_training
 from shitu_cli.training.checkpoint import LATEST, has_checkpoint, load_checkpoint
+from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import compare_runs, refuse
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.optimizer import count_parameters
@@ -47,9 +46,12 @@ def run_training(
         resume, latest = True, resolve_path(base_dir, config.Global.checkpoints)
     if resume and init_from is not None:
         raise UsageError("--resume and --init-from contradict each other", hint="give one of them")
-    if resume and not has_checkpoint(latest):
-        raise UsageError(f"nothing to resume: no checkpoint at {latest}.*", hint="shitu train")
     with lock("train") if ranks.is_main else nullcontext():
+        if ranks.is_main:
+            settle(output)
+        ranks.gather(None)  # the others look into the directory from here on
+        if resume and not has_checkpoint(latest):
+            raise UsageError(f"nothing to resume: no checkpoint at {latest}.*", hint="shitu train")
         name, _, reason = device.partition(":")
         threads = paddle.get_num_threads() if hasattr(paddle, "get_num_threads") else 0
         training = build_training(
@@ -72,8 +74,6 @@ def run_training(
                 _resume(trainer, latest, log, reporter)
                 if options.keep_earlier is not None:
                     reporter.warn("--keep-earlier acts when a new run begins: nothing is removed now")
-            if ranks.is_main:
-                atomic_write_text(output / "config.yaml", dump_config(config))
             if resume and trainer.state.epoch >= config.Global.epochs and not trainer.state.evaluation_due:
                 done = trainer.state.epoch
                 text = f"nothing to do: {counted(done, 'epoch is', 'epochs are')} done, {config.Global.epochs} wanted"
@@ -98,7 +98,7 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
     for note in (*saved.notes, *(f"changed since: {text}" for text in comparison.listed)):
         reporter.warn(note)
         log.line(note)
-    trainer.resume(saved)
+    trainer.resume(saved, elsewhere=prefix.resolve() != (training.output / LATEST).resolve())
     state = trainer.state
     exact = "" if comparison.listed else ", to the same bits as without the interruption"
     text = f"continuing at epoch {state.epoch + 1}, batch {state.step_in_epoch + 1}{exact}"

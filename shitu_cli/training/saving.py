@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 
+from shitu_cli.config.dump import dump_config
 from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError
+from shitu_cli.files import atomic_write_text
 from shitu_cli.reporting import Reporter
 from shitu_cli.training.build import Training
-from shitu_cli.training.checkpoint import Checkpoint, save_checkpoint
-from shitu_cli.training.earlier import bring_back, set_aside, tidy
+from shitu_cli.training.checkpoint import CONFIG, LATEST, Checkpoint, has_checkpoint, save_checkpoint
+from shitu_cli.training.earlier import set_aside, tidy
 from shitu_cli.training.log import RunLog, format_seconds
 from shitu_cli.training.loop_state import LoopState, capture_rng, restore_rng
 from shitu_cli.training.options import TrainOptions
@@ -67,8 +70,11 @@ class Saver:
             self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
         self._saved_at = state.global_step
 
-    def resume(self, saved: Checkpoint) -> LoopState:
-        """Give tensors and random generators back to this process, and return where the loop stood."""
+    def resume(self, saved: Checkpoint, *, elsewhere: bool) -> LoopState:
+        """Give tensors and random generators back to this process, and return where the loop stood.
+
+        A run that continues a checkpoint from `elsewhere` is a new one in its own output directory.
+        """
         training = self._training
         own = {prefix: own_arrays(saved.training, prefix, training.ranks) for prefix in (MODEL, LOSS)}
         raw = _under(MODEL, saved.training) or saved.weights
@@ -79,7 +85,9 @@ class Saver:
         training.optimizer.load_state_dict(training.shards.own(saved.optimizer), saved.state.schedule)
         if self._scaler is not None and saved.state.scaler:
             self._scaler.load_state_dict(like(self._scaler.state_dict(), saved.state.scaler))
-        self._new_run = False
+        self._new_run = elsewhere
+        if training.ranks.is_main and not elsewhere:
+            self._write_config()
         before = {name: value for name, value in saved.run.get("saving", {}).items() if name in SAVING}
         self._options = dataclasses.replace(self._options, **{**before, **self._wishes()})
         generators = saved.state.rng
@@ -113,26 +121,33 @@ class Saver:
         return {name: value for name, value in options.items() if value is not None}
 
     def _save_first(self, names: list[str], checkpoint: Checkpoint) -> None:
-        """Save a new run's first checkpoint: the model of an earlier run makes room, and comes back if that fails."""
-        output = self._training.output
-        folder = set_aside(output)
+        """Save a new run's first checkpoint, for which the model of an earlier run makes room."""
+        training, folders = self._training, []
+
+        def make_room(new: Path) -> None:
+            folders.append(set_aside(training.output, new))
+            self._write_config()
+
+        there = has_checkpoint(training.output / LATEST)
         try:
-            save_checkpoint(output, names, checkpoint, keep=self._options.keep or 1)
+            save_checkpoint(training.output, names, checkpoint, keep=self._options.keep or 1, before_switch=make_room)
         except EnvironmentProblem as problem:
             hint = "free some space or choose another Global.output_dir"
-            if folder is not None:
-                bring_back(folder, output)
-                hint += "; the model of the run before is where it was"
+            hint += "; the model of the run before is where it was" if there and not any(folders) else ""
             raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
         self._new_run = False
-        if folder is not None:
+        if folders[0] is not None:
             try:
-                lines = tidy(folder, output, self._options.keep_earlier)
+                lines = tidy(folders[0], training.output, self._options.keep_earlier)
             except EnvironmentProblem as problem:  # no reason to end a run that has saved
                 lines = [problem.message]
             for line in lines:
                 self._log.line(line)
                 self._reporter.info(line)
+
+    def _write_config(self) -> None:
+        """Write what a resumed run is started with, so that it is always the config of what is saved beside it."""
+        atomic_write_text(self._training.output / CONFIG, dump_config(self._training.config))
 
 
 def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: str) -> None:

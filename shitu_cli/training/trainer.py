@@ -88,9 +88,9 @@ class Trainer:
             elapsed_seconds=state.elapsed_seconds,
         )
 
-    def resume(self, saved: Checkpoint) -> None:
-        """Continue from a checkpoint: tensors, loop state and random generators."""
-        self.state = self._saver.resume(saved)
+    def resume(self, saved: Checkpoint, *, elsewhere: bool = False) -> None:
+        """Continue from a checkpoint, from `elsewhere` than this run's output directory or from there."""
+        self.state = self._saver.resume(saved, elsewhere=elsewhere)
         self._fit_to_batches(int(saved.run.get("steps_per_epoch", self.training.steps_per_epoch)))
 
     def _fit_to_batches(self, steps_then: int) -> None:

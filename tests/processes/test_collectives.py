@@ -61,3 +61,9 @@ def test_other_errors_of_a_backward_pass_stay_what_they_are() -> None:
     with pytest.raises(OSError, match="no space left") as caught, Ranks().backward_pass():
         raise error
     assert caught.value is error
+
+
+def test_too_little_memory_in_a_backward_pass_is_called_so() -> None:
+    """Paddle's engine hands it on as an OSError."""
+    with pytest.raises(MemoryError, match="Fail to alloc"), Ranks().backward_pass():
+        raise OSError("(External)\n MemoryError: (ResourceExhausted) Fail to alloc memory of 2949120 size")

@@ -35,3 +35,18 @@ def test_import_is_quiet_and_threads_reach_numba():
 
 def test_there_is_a_core():
     assert available_cores() >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux shells do")
+@pytest.mark.parametrize("limit", ["ulimit -v 400000", "ulimit -v 1900000", "ulimit -d 600000"])
+def test_too_little_memory_for_the_libraries_is_said(limit: str) -> None:
+    """Without the check these limits ended in exit code 139, in 1, or in one of OpenBLAS's own."""
+    code = (
+        "from shitu_cli.errors import EnvironmentProblem; from shitu_cli.runtime.setup import setup_paddle\n"
+        "try: setup_paddle('cpu')\nexcept EnvironmentProblem as problem: print(problem.message, '|', problem.hint)"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'{limit}; exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "GB before the first image" in done.stdout and limit.rpartition(" ")[0] + " unlimited" in done.stdout

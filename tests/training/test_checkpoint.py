@@ -12,7 +12,7 @@ import pytest
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.training import checkpoint as checkpoints
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint, saves_in
-from shitu_cli.training.earlier import bring_back, drop_copies, drop_models, set_aside
+from shitu_cli.training.earlier import drop_copies, drop_models, set_aside, settle
 from shitu_cli.training.loop_state import LoopState
 from shitu_cli.workspace import earlier_models
 
@@ -128,17 +128,60 @@ def test_the_directory_holds_the_copies_and_what_keep_says(tmp_path: Path) -> No
     assert len(files) == 4 * (2 + 3)
 
 
-def test_an_earlier_run_comes_back_whole(tmp_path: Path) -> None:
-    for name in ("latest.pdparams", "best_model.pdparams", "checkpoints/save_000001_epoch_1_step_2.pdparams"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    before = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
-    folder = set_aside(tmp_path)
-    assert folder is not None and not (tmp_path / "latest.pdparams").exists()
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/save_000002_epoch_1_step_1.pdparams").write_text("half")
-    bring_back(folder, tmp_path)
-    assert {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
+def test_a_kill_while_an_earlier_run_makes_room_loses_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before every single rename of a new run's first save, then started again."""
+
+    class Killed(BaseException):
+        pass
+
+    real, outcomes = os.replace, set()
+    for moment in range(1, 100):
+        output, left = tmp_path / str(moment), moment
+        save_checkpoint(output, [LATEST, BEST], made(1), keep=2)
+        save_checkpoint(output, [LATEST], made(2), keep=2)
+        (output / "config.yaml").write_text("the old run's")
+
+        def counted(source: object, target: object) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise Killed
+            real(source, target)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(os, "replace", counted)
+        try:
+            save_checkpoint(output, [LATEST], made(9), before_switch=lambda new, output=output: set_aside(output, new))
+            ended = True
+        except Killed:
+            ended = False
+        monkeypatch.setattr(os, "replace", real)
+        settle(output)
+        newest = epoch_of(output / LATEST)
+        old = output if newest == 2 else output / "earlier/001"
+        assert (epoch_of(old / LATEST), epoch_of(old / BEST)) == (2, 1)
+        assert (old / "config.yaml").read_text() == "the old run's"
+        assert newest == 2 or not (output / "best_model.pdparams").exists()
+        assert not list(output.glob("earlier/*.moving"))
+        outcomes.add(newest)
+        if ended:
+            break
+    assert outcomes == {2, 9} and moment > 15
+
+
+def test_an_earlier_run_that_cannot_be_moved_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, [LATEST, BEST], made(1))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    real = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if "best_model.pdopt" in str(source) and ".moving" in str(target):
+            raise OSError(errno.EACCES, "Permission denied")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(EnvironmentProblem, match="cannot move the earlier run"):
+        save_checkpoint(tmp_path, [LATEST], made(9), before_switch=lambda new: set_aside(tmp_path, new))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_earlier_models_hold_every_save_once(tmp_path: Path) -> None:

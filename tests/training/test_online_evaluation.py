@@ -1,0 +1,78 @@
+"""What an online evaluation has found stays known, whenever the run is killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shitu_cli.training import run
+from shitu_cli.training.checkpoint import load_checkpoint
+from tests.command import shitu
+
+RUN = ["train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "--batch-size", "8", "--seed", "5", "--epochs", "2"]
+
+
+class Killed(BaseException):
+    """Ends the run at once, as a signal that cannot be caught."""
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
+    """`scores(0.5, 0.4, ...)`: what the next evaluations find, None for a kill; the list shrinks as they run."""
+
+    def give(*values: float | None) -> list[float | None]:
+        left = list(values)
+
+        def evaluate(model: object, processes: object) -> dict[str, float]:
+            value = left.pop(0)
+            if value is None:
+                raise Killed
+            return {"recall@1": value}
+
+        monkeypatch.setattr(
+            run,
+            "_evaluation",
+            lambda training, base: evaluate if training.config.Global.eval_during_train else None,
+        )
+        return left
+
+    return give
+
+
+def test_a_kill_during_the_last_evaluation_loses_only_that_evaluation(
+    workspace: Path, scores: Callable[..., list[float | None]]
+) -> None:
+    scores(0.5, None)
+    with pytest.raises(Killed):
+        shitu(*RUN, "-o", "Global.eval_interval=1", cwd=workspace)
+    scores(0.25)  # worse than before: not a reason to forget it
+    shitu(*RUN, "--resume", cwd=workspace)
+    saved = load_checkpoint(workspace / "output/latest")
+    assert [item["recall@1"] for item in saved.state.evaluations] == [0.5, 0.25]
+    assert load_checkpoint(workspace / "output/best_model").state.epoch == 1
+    left = scores(0.75)
+    done = shitu(*RUN, "--resume", cwd=workspace)
+    assert left == [0.75] and "nothing to do" in done.stderr
+    records = [json.loads(line) for line in (workspace / "output/metrics.jsonl").read_text().splitlines()]
+    assert [record["recall@1"] for record in records if record["kind"] == "eval"] == [0.5, 0.25]
+
+
+def test_without_evaluation_the_best_that_was_measured_stays(
+    workspace: Path, scores: Callable[..., list[float | None]]
+) -> None:
+    scores(0.5)
+    shitu(*RUN, "--epochs", "1", cwd=workspace)
+    shitu(*RUN, "--resume", "--eval-during-train", "false", cwd=workspace)
+    assert load_checkpoint(workspace / "output/latest").state.epoch == 2
+    assert load_checkpoint(workspace / "output/best_model").state.epoch == 1
+
+
+def test_the_time_of_evaluation_is_said(workspace: Path, scores: Callable[..., list[float | None]]) -> None:
+    scores(0.5, 0.6)
+    done = shitu(*RUN, "--json", cwd=workspace)
+    result = json.loads(done.stdout)
+    parts = result["seconds"] + result["evaluation_seconds"]
+    assert 0 < result["seconds"] < parts <= result["elapsed_seconds"]

@@ -1,26 +1,33 @@
 """The index as a directory that this program, PaddleX and PaddleClas's deployment code can read.
 
 `vector.index` (faiss, ids mapped), `id_map.yaml` (PaddleX's), `items.tsv` (id, label, path), `manifest.json`. Every
-change writes a new directory beside the old one and swaps them in one step.
+change writes a new directory beside the old one and swaps them in one step. The files of one generation are tied: the
+manifest holds the hash of the items and a mark that stands behind the vectors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 import pickle
-import re
-from collections.abc import Collection, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import yaml
 
-from shitu_cli.errors import DataError, UsageError
-from shitu_cli.files import atomic_dir, atomic_write, atomic_write_json
+from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.files import atomic_dir, atomic_write
+from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
 from shitu_cli.index.foreign import foreign_items, foreign_manifest, read_faiss
+from shitu_cli.index.items_file import read_items, write_items
+from shitu_cli.index.manifest_file import Tie, read_manifest, write_manifest
 from shitu_cli.index.store import (
     BuildOptions,
     FeatureTable,
@@ -31,15 +38,17 @@ from shitu_cli.index.store import (
     plain_text,
 )
 from shitu_cli.index.vectors import VectorIndex
+from shitu_cli.inputs import is_input, open_input
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import Workspace
 
-FORMAT = 1
+AGAIN = "build it anew: shitu index build"
+TRIES = 20  # of reading a directory that others replace meanwhile
+MARK = b"\nshitu generation "  # and 64 hexadecimal digits, behind the vectors
 VECTORS = "vector.index"
 ITEMS = "items.tsv"
 MANIFEST = "manifest.json"
 OURS = {VECTORS, ITEMS, MANIFEST, "id_map.yaml", "id_map.pkl"}
-ESCAPES = {"t": "\t", "n": "\n", "r": "\r"}
 
 
 class FileStore:
@@ -100,17 +109,85 @@ class FileStore:
 
 
 def load_index(folder: Path) -> VectorIndex:
-    """Raises UsageError when there is no index, DataError when it is damaged or incomplete."""
-    if not (folder / VECTORS).is_file():
+    """Read an index whole; a directory that is replaced meanwhile is read again, so that no two generations mix.
+
+    Raises UsageError when there is no index, DataError when it is damaged or its files do not belong together.
+    """
+    for _ in range(TRIES):
+        with _hold(folder) as is_still_there:
+            try:
+                index = _load(folder)
+            except ShituError:
+                if is_still_there():
+                    raise
+                continue
+            if is_still_there():
+                return index
+    raise EnvironmentProblem(f"{folder} is replaced again and again while it is read", hint="run the command again")
+
+
+@contextlib.contextmanager
+def _hold(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Yield a question: has `folder` been one and the same directory since?
+
+    A change puts a new directory in its place, and never puts one back. While the former one is held open, no new one
+    can get its number: what was read by path in between came from one generation.
+    """
+    try:
+        held = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except (OSError, ValueError):  # not there, or it cannot be a directory's name: what reads it says so
+        yield lambda: True
+        return
+
+    def is_still_there() -> bool:
+        try:
+            return os.path.samestat(os.fstat(held), os.stat(folder))
+        except OSError:
+            return False
+
+    try:
+        yield is_still_there
+    finally:
+        os.close(held)
+
+
+def _load(folder: Path) -> VectorIndex:
+    file = folder / VECTORS
+    if not is_input(file):
         raise UsageError(f"no index in {folder}", hint="shitu index build")
-    index = read_faiss(folder / VECTORS)
-    manifest = _read_manifest(folder / MANIFEST) or foreign_manifest(index, folder / VECTORS)
-    labels, paths = _read_items(folder / ITEMS) or foreign_items(folder)
-    if index.ntotal != len(labels):
+    content = check_faiss(file)
+    ours = read_manifest(folder / MANIFEST)
+    manifest, tie = ours or (foreign_manifest(content, file), Tie())
+    labels, paths = read_items(folder / ITEMS, tie.items) or foreign_items(folder)
+    _check_tie(file, content, tie, ours is not None)
+    if content.ids is None or content.count != len(labels):
+        raise DataError(f"{folder}: {content.count} vectors, but {len(labels)} items in its table", hint=AGAIN)
+    named = np.fromiter(labels, np.int64, len(labels))
+    if not np.array_equal(np.sort(named), np.sort(content.ids)):
+        raise DataError(f"{folder}: the ids of its vectors are not those of its items", hint=AGAIN)
+    bits = -(-manifest.size // 8) * 8 if manifest.kind == "binary" else manifest.size
+    after = int(content.ids.max(initial=-1)) + 1
+    said = (manifest.kind, bits, manifest.count, content.metric if manifest.kind == "binary" else INNER_PRODUCT)
+    if said != (content.kind, content.size, content.count, content.metric) or (manifest.next_id or 0) < after:
+        raise DataError(f"{folder}: {MANIFEST} and {VECTORS} contradict each other", hint=AGAIN)
+    return VectorIndex(manifest, read_faiss(file), labels, paths)
+
+
+def _check_tie(file: Path, content: FaissFile, tie: Tie, ours: bool) -> None:
+    """DataError when the vectors are not those that the manifest was written with."""
+    with open_input(file) as data:
+        data.seek(content.end)
+        mark = data.read(len(MARK) + 64)
+    if ours and mark != _mark(tie.generation):
         raise DataError(
-            f"{folder}: {index.ntotal} vectors, but {len(labels)} items in its table", hint="shitu index build"
+            f"{file} was not written together with {MANIFEST} and {ITEMS} beside it",
+            hint=f"{AGAIN}; if another program has changed it, delete {MANIFEST} and {ITEMS}: its own map is read then",
         )
-    return VectorIndex(manifest, index, labels, paths)
+
+
+def _mark(generation: str) -> bytes:
+    """What stands behind the vectors; faiss reads no further than they go."""
+    return MARK + generation.encode() if generation else b""
 
 
 def save_index(index: VectorIndex, folder: Path) -> None:
@@ -153,14 +230,29 @@ def _write_files(index: VectorIndex, folder: Path, labels: dict[int, str]) -> No
 
     kind = index.manifest.kind
     write = faiss.write_index_binary if kind == "binary" else faiss.write_index
+    items = write_items(folder / ITEMS, labels, index.paths)
     # Through our own writer: faiss's does not sync, and says little about a full disk.
     with atomic_write(folder / VECTORS) as file:
-        write(index.faiss, faiss.PyCallbackIOWriter(file.write))
+        summed = _Summed(file)
+        write(index.faiss, faiss.PyCallbackIOWriter(summed.write))
+        parts = json.dumps([items, summed.crc, summed.length, asdict(index.manifest)], sort_keys=True)
+        generation = hashlib.sha256(parts.encode()).hexdigest()
+        file.write(_mark(generation))
     with atomic_write(folder / "id_map.yaml", "w") as file:
         file.writelines(_yaml_lines(labels, kind))
-    with atomic_write(folder / ITEMS, "w") as file:
-        file.writelines(f"{n}\t{_field(label)}\t{_field(index.paths[n])}\n" for n, label in labels.items())
-    atomic_write_json(folder / MANIFEST, {"format": FORMAT, **asdict(index.manifest)})
+    write_manifest(folder / MANIFEST, index.manifest, Tie(items, generation))
+
+
+class _Summed:
+    """Writes to a file, and knows the CRC-32 and the length of what it wrote."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.crc, self.length = file, 0, 0
+
+    def write(self, data: bytes) -> int:
+        self.crc = zlib.crc32(data, self.crc)
+        self.length += len(data)
+        return self.file.write(data)
 
 
 def _yaml_lines(labels: dict[int, str], kind: str) -> Iterator[str]:
@@ -175,41 +267,3 @@ def _yaml_lines(labels: dict[int, str], kind: str) -> Iterator[str]:
         yield f"  {n}: {quoted[label]}\n"
     yield f"index_type: {({'hnsw': 'HNSW32', 'ivf': 'IVF'}).get(kind, 'Flat')}\n"
     yield f"metric_type: {'hamming' if kind == 'binary' else 'IP'}\n"
-
-
-def _field(text: str) -> str:
-    return plain_text(text).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _unfield(text: str) -> str:
-    return re.sub(r"\\(.)", lambda found: ESCAPES.get(found[1], found[1]), text) if "\\" in text else text
-
-
-def _read_items(file: Path) -> tuple[dict[int, str], dict[int, str]] | None:
-    """Labels and paths by id; None where the file is not: another program's index."""
-    labels: dict[int, str] = {}
-    paths: dict[int, str] = {}
-    known: dict[str, str] = {}  # a label is kept once, however many pictures have it
-    try:
-        for line in file.read_text(encoding="utf-8").rstrip("\n").split("\n"):
-            number, label, path = line.split("\t")
-            labels[int(number)] = known.setdefault(label, _unfield(label))
-            paths[int(number)] = _unfield(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} is damaged: {error}", hint="shitu index build") from None
-    return labels, paths
-
-
-def _read_manifest(file: Path) -> IndexManifest | None:
-    """None where the file is not: another program's index."""
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise DataError(f"{file}: written by another version", hint="build it anew: shitu index build")
-        return IndexManifest(**values)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file} is damaged: {error}", hint="build it anew: shitu index build") from None

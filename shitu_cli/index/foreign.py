@@ -2,67 +2,56 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from shitu_cli.errors import DataError
+from shitu_cli.errors import DataError, EnvironmentProblem
+from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
 from shitu_cli.index.store import FeatureTable, IndexManifest
+from shitu_cli.inputs import MIB, is_input, open_input
+from shitu_cli.inputs.pickles import PickleProblem, StandIn, Unfinished, read_pickle_stream
+from shitu_cli.inputs.yaml_files import read_yaml
 
 AGAIN = "build it anew: shitu index build"
+MAX_MAP = 256 * MIB
+MAX_DIGITS = 18  # of an id
 
 
 def read_faiss(path: Path) -> Any:
-    """The faiss index of a file, binary or not; DataError when it is damaged."""
+    """Let faiss read a file that `check_faiss` has passed."""
     import faiss
 
+    with path.open("rb") as file:
+        binary = file.read(2) == b"IB"  # faiss names each class of index by four letters
     try:
-        with path.open("rb") as file:
-            binary = file.read(2) == b"IB"  # faiss names each class of index by four letters
         return (faiss.read_index_binary if binary else faiss.read_index)(str(path))
-    except (OSError, RuntimeError, MemoryError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is damaged: {reason}", hint="shitu index build") from None
+    except MemoryError:
+        size = path.stat().st_size / 2**30
+        raise EnvironmentProblem(f"there is too little memory to read {path} ({size:.1f} GiB)") from None
+    except RuntimeError as error:
+        raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=AGAIN) from None
 
 
-def foreign_manifest(index: Any, path: Path) -> IndexManifest:
+def foreign_manifest(content: FaissFile, path: Path) -> IndexManifest:
     """What can be told of an index without our manifest: it says nothing of its model.
 
-    Raises DataError for one that this program cannot ask: without ids, by distance, or of another kind.
+    Raises DataError for one that this program cannot ask: without ids or by distance.
     """
-    import faiss
-
-    if not hasattr(index, "id_map"):
-        raise DataError(f"{path} has no ids", hint=f"build one of its vectors: shitu index build --features {path}")
-    after = int(faiss.vector_to_array(index.id_map).max(initial=-1)) + 1
-    if isinstance(index, faiss.IndexBinary):
-        if not isinstance(faiss.downcast_IndexBinary(index.index), faiss.IndexBinaryFlat):
-            raise DataError(f"{path} is a binary index of another kind than flat", hint=AGAIN)
-        return IndexManifest("binary", index.d, "", index.ntotal, after)
-    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise DataError(
-            f"{path} answers with distances, not with similarities",
-            hint=f"build one of its vectors: shitu index build --features {path}",
-        )
-    kinds = {faiss.IndexFlat: "flat", faiss.IndexHNSWFlat: "hnsw", faiss.IndexIVFFlat: "ivf"}
-    inner = faiss.downcast_index(index.index)
-    for of_faiss, kind in kinds.items():
-        if isinstance(inner, of_faiss):
-            return IndexManifest(kind, index.d, "", index.ntotal, after)
-    raise DataError(f"{path} is a faiss index of a kind that is not supported: {type(inner).__name__}", hint=AGAIN)
+    take_vectors = f"build one of its vectors: shitu index build --features {path}"
+    if content.ids is None:
+        raise DataError(f"{path} has no ids", hint=take_vectors)
+    if content.metric != INNER_PRODUCT and content.kind != "binary":
+        raise DataError(f"{path} answers with distances, not with similarities", hint=take_vectors)
+    after = int(content.ids.max(initial=-1)) + 1
+    return IndexManifest(content.kind, content.size, "", content.count, after)
 
 
 def foreign_items(folder: Path) -> tuple[dict[int, str], dict[int, str]]:
     """Labels and paths ("" in PaddleX's) by id, from `id_map.yaml` or `id_map.pkl`."""
-    try:
-        if (folder / "id_map.yaml").is_file():
-            return _read_yaml(folder / "id_map.yaml")
-        if (folder / "id_map.pkl").is_file():
-            return _read_pickle(folder / "id_map.pkl")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise DataError(f"the id map in {folder} is damaged: {error}", hint=AGAIN) from None
+    if is_input(folder / "id_map.yaml"):
+        return _read_yaml(folder / "id_map.yaml")
+    if is_input(folder / "id_map.pkl"):
+        return _read_pickle(folder / "id_map.pkl")
     raise DataError(f"{folder}: none of items.tsv, id_map.yaml, id_map.pkl tells the labels of its vectors", hint=AGAIN)
 
 
@@ -70,65 +59,85 @@ def foreign_vectors(path: Path) -> FeatureTable:
     """Vectors float32 [N, D], labels and paths of a faiss file of any metric, to build an index of ours."""
     import faiss
 
-    index = read_faiss(path)
-    if isinstance(index, faiss.IndexBinary):
-        raise DataError(f"{path} holds only signs", hint="name the pictures instead: shitu index build ./gallery")
+    content = check_faiss(path)
+    if content.kind == "binary":
+        raise DataError(f"{path} holds only signs", hint="name the images instead: shitu index build ./gallery")
     labels, paths = foreign_items(path.parent)
-    ids = faiss.vector_to_array(index.id_map).tolist() if hasattr(index, "id_map") else list(range(index.ntotal))
+    ids = list(range(content.count)) if content.ids is None else content.ids.tolist()
     missing = [n for n in ids if n not in labels]
     if missing:
         raise DataError(f"{path}: {len(missing)} vectors have no label, such as number {missing[0]}", hint=AGAIN)
-    inner = faiss.downcast_index(index.index if hasattr(index, "id_map") else index)
-    if isinstance(inner, faiss.IndexIVF):
+    index = read_faiss(path)
+    inner = index if content.ids is None else faiss.downcast_index(index.index)
+    if content.kind == "ivf":
         inner.make_direct_map()
-    vectors = inner.reconstruct_n(0, inner.ntotal)
-    return FeatureTable(vectors, [labels[n] for n in ids], [paths[n] for n in ids])
+    return FeatureTable(inner.reconstruct_n(0, content.count), [labels[n] for n in ids], [paths[n] for n in ids])
 
 
 def _read_yaml(file: Path) -> tuple[dict[int, str], dict[int, str]]:
-    values = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    labels = {int(n): str(label) for n, label in values["id_map"].items()}
+    values = read_yaml(file, limit=MAX_MAP, hint=AGAIN)
+    names = values.get("id_map") if isinstance(values, dict) else None
+    if not isinstance(names, dict):
+        raise DataError(f"{file} is damaged: it has no id_map", hint=AGAIN)
+    labels = {_id(key, file): _text(label, file) for key, label in names.items()}
+    if len(labels) != len(names):
+        raise DataError(f"{file} is damaged: it names an id twice", hint=AGAIN)
     return labels, dict.fromkeys(labels, "")
+
+
+def _id(key: Any, file: Path) -> int:
+    """An id of a map: a whole number, which some programs write as text."""
+    text = str(key) if type(key) in (int, str) else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise DataError(f"{file} is damaged: {str(key)[:40]!r} is no id", hint=AGAIN)
+    return int(text)
+
+
+def _text(value: Any, file: Path) -> str:
+    """A label of a map: text, or what YAML takes for something else (a number, a date, yes)."""
+    if isinstance(value, (dict, list, tuple, set, bytes)):
+        raise DataError(f"{file} is damaged: a {type(value).__name__} is no label", hint=AGAIN)
+    return str(value)
 
 
 def _read_pickle(file: Path) -> tuple[dict[int, str], dict[int, str]]:
     """PaddleClas's map: id → the line `path label` of its list, cut where its own code cuts it."""
-    with file.open("rb") as handle:
+    with open_input(file, limit=MAX_MAP, hint=AGAIN) as stream:
         try:
-            values = _PlainMap(handle).load()
-        except (pickle.UnpicklingError, EOFError, IndexError) as error:
-            raise DataError(f"{file} is not a plain map from numbers to text: {error}", hint=AGAIN) from None
+            values = read_pickle_stream(stream, _STAND_INS)
+        except PickleProblem as problem:
+            raise DataError(f"{file} is not a plain map from numbers to text: {problem}", hint=AGAIN) from None
     if not isinstance(values, dict):
         raise DataError(f"{file} is not a plain map from numbers to text", hint=AGAIN)
-    words = {int(n): str(line).split() for n, line in values.items()}
-    return {n: word[1] for n, word in words.items()}, {n: word[0] for n, word in words.items()}
+    lines = {_id(key, file): _text(line, file).split() for key, line in values.items()}
+    short = next((number for number, words in lines.items() if len(words) < 2), None)
+    if short is not None:
+        raise DataError(f"{file} is damaged: item {short} has no path and label", hint=AGAIN)
+    return {n: words[1] for n, words in lines.items()}, {n: words[0] for n, words in lines.items()}
 
 
-class _PlainMap(pickle.Unpickler):
-    """Reads numbers, texts and maps of them; nothing that a pickle names is ever called.
+def _int64(name: object = None, *options: object) -> Unfinished:
+    """Stands for numpy's type of a key, whose byte order comes in a second step."""
+    if name != "i8":
+        raise PickleProblem(f"its numbers are of type {name!r}, expected 'i8'")
 
-    PaddleClas's keys are numpy's int64, whose pickles name two numpy functions: stand-ins take their place.
-    """
+    def finish(state: Any) -> str:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] != "<":
+            raise PickleProblem("its numbers have another byte order")
+        return "<i8"
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("numpy", "dtype"):
-            return _Int64
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
-            return _scalar
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
-
-
-class _Int64:
-    """Stands for the type of a key: eight bytes, signed."""
-
-    def __init__(self, name: str, *options: object) -> None:
-        if name != "i8":
-            raise pickle.UnpicklingError(f"its numbers are of type {name!r}, expected 'i8'")
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        if state[1] != "<":
-            raise pickle.UnpicklingError("its numbers have another byte order")
+    return Unfinished(finish)
 
 
-def _scalar(kind: _Int64, raw: bytes) -> int:
+def _whole(kind: object = None, raw: object = None, *more: object) -> int:
+    if kind != "<i8" or not isinstance(raw, bytes) or len(raw) != 8 or more:
+        raise PickleProblem("its numbers are damaged")
     return int.from_bytes(raw, "little", signed=True)
+
+
+# PaddleClas's keys are numpy's int64, whose pickles name two things of numpy.
+_STAND_INS = {
+    ("numpy", "dtype"): StandIn("numpy.dtype", _int64),
+    ("numpy.core.multiarray", "scalar"): StandIn("numpy scalar", _whole),
+    ("numpy._core.multiarray", "scalar"): StandIn("numpy scalar", _whole),
+}

@@ -161,4 +161,8 @@ def ranked(found: Sequence[Match], threshold: float | None) -> list[Match]:
 
 def plain_text(text: str) -> str:
     """Valid UTF-8, whatever the file's name."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # surrogates that stand for no byte, as JSON can hold them
+        raw = text.encode("utf-8", "backslashreplace")
+    return raw.decode("utf-8", "backslashreplace")

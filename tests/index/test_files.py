@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import faiss
+import numpy as np
 import pytest
 import yaml
 
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.index import files
 from shitu_cli.index.files import FileStore, export_index, load_index, save_index
 from shitu_cli.index.store import KINDS, BuildOptions, FeatureTable, Item
 from shitu_cli.index.vectors import VectorIndex
@@ -72,21 +75,109 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 def test_damage_is_named(tmp_path: Path) -> None:
     save_index(make(50), tmp_path / "i")
     items = (tmp_path / "i/items.tsv").read_text()
-    (tmp_path / "i/items.tsv").write_text(items.rpartition("49\t")[0])
-    with pytest.raises(DataError, match="50 vectors, but 49 items"):
-        load_index(tmp_path / "i")
-    (tmp_path / "i/items.tsv").write_text(items.replace("\tp/3", " p/3"))
-    with pytest.raises(DataError, match=r"items\.tsv is damaged"):
-        load_index(tmp_path / "i")
-    (tmp_path / "i/items.tsv").write_text(items)
+    manifest = json.loads((tmp_path / "i/manifest.json").read_text())
+    untied = {key: value for key, value in manifest.items() if key not in ("items_sha256", "generation")}
+
+    def refused(name: str, content: str | bytes, says: str) -> None:
+        file = tmp_path / "i" / name
+        before = file.read_bytes()
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        with pytest.raises(DataError, match=says) as caught:
+            load_index(tmp_path / "i")
+        assert "shitu index build" in str(caught.value.hint)
+        file.write_bytes(before)
+
+    refused("items.tsv", items.rpartition("49\t")[0], "not the table that was written with the index")
     data = (tmp_path / "i/vector.index").read_bytes()
-    (tmp_path / "i/vector.index").write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"vector\.index is damaged"):
+    refused("vector.index", data[: len(data) // 2], r"vector\.index is damaged")
+    refused("vector.index", b"", r"vector\.index is damaged")
+    refused("manifest.json", "[1]", "expected a JSON object")
+    refused("manifest.json", json.dumps({**manifest, "format": 9}), "another version")
+    # Indexes of earlier versions have no ties: what can be compared is compared.
+    (tmp_path / "i/manifest.json").write_text(json.dumps(untied))
+    (tmp_path / "i/vector.index").write_bytes(data.partition(b"\nshitu generation")[0])
+    assert len(load_index(tmp_path / "i")) == 50
+    refused("items.tsv", items.rpartition("49\t")[0], "50 vectors, but 49 items")
+    refused("items.tsv", items.replace("49\t", "50\t"), "ids of its vectors are not those of its items")
+    refused("items.tsv", items.replace("49\t", "48\t"), r"items\.tsv:50 is damaged")
+    refused("items.tsv", items.replace("\tp/3.", " p/3."), r"items\.tsv:4 is damaged")
+    refused("items.tsv", items.encode() + b"\xff\t\t", r"items\.tsv:51: byte 0xff is not UTF-8")
+    for key, value in [
+        ("kind", "hnsw"),
+        ("size", 25),
+        ("count", 49),
+        ("next_id", 49),
+        ("next_id", None),
+        ("kind", "Flat"),
+        ("kind", ["flat"]),
+        ("size", 24.0),
+        ("size", True),
+        ("size", 10**30),
+        ("search", {"efSearch": 0}),
+        ("search", {"efSearch": 10**12}),
+        ("search", {"nprobe": "1"}),
+        ("search", {"exec": 1}),
+        ("search", [1]),
+        ("recall", 2.0),
+        ("model", 3),
+        ("model_path", None),
+        ("wanted_recall", "high"),
+    ]:
+        refused("manifest.json", json.dumps({**untied, key: value}), r"manifest\.json")
+    missing = {key: value for key, value in untied.items() if key != "model"}
+    refused("manifest.json", json.dumps(missing), r"manifest\.json is damaged")
+
+
+@pytest.mark.parametrize("names", [["vector.index"], ["items.tsv"], ["manifest.json"], ["items.tsv", "manifest.json"]])
+def test_files_of_two_generations_are_never_one_index(names: list[str], tmp_path: Path) -> None:
+    for generation in range(2):  # equal counts and ids
+        table = gallery(50, seed=generation)._replace(labels=[f"build {generation}"] * 50)
+        save_index(VectorIndex.build(table), tmp_path / str(generation))
+    for name in names:
+        shutil.copy(tmp_path / "1" / name, tmp_path / "0" / name)
+    with pytest.raises(DataError, match=r"not the table that was written|not written together"):
+        load_index(tmp_path / "0")
+
+
+def test_the_same_vectors_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        save_index(make(50), tmp_path / name)
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("step", ["check_faiss", "read_manifest", "read_items", "read_faiss"])
+def test_an_index_that_is_replaced_while_it_is_read_is_read_again(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = [gallery(50, seed=n)._replace(labels=[f"build {n}"] * 50) for n in range(2)]
+    save_index(VectorIndex.build(table[0]), tmp_path / "i")
+    real, calls = getattr(files, step), []
+
+    def replaced_meanwhile(*args: object) -> object:
+        calls.append(args)
+        if len(calls) == 1:
+            save_index(VectorIndex.build(table[1]), tmp_path / "i")
+        return real(*args)
+
+    monkeypatch.setattr(files, step, replaced_meanwhile)
+    index = load_index(tmp_path / "i")
+    assert set(index.labels.values()) == {"build 1"} and len(calls) == 2
+    assert index.search(table[1].features[:5], 1)[4][0].score > 0.9999
+
+
+def test_what_another_program_changed_in_place_is_not_searched_by_our_labels(tmp_path: Path) -> None:
+    save_index(make(50), tmp_path / "i")
+    theirs = faiss.read_index(str(tmp_path / "i/vector.index"))
+    theirs.remove_ids(np.asarray([3]))
+    theirs.add_with_ids(vectors(1, seed=5), np.asarray([3]))
+    faiss.write_index(theirs, str(tmp_path / "i/vector.index"))
+    with pytest.raises(DataError, match="not written together") as caught:
         load_index(tmp_path / "i")
-    (tmp_path / "i/vector.index").write_bytes(data)
-    (tmp_path / "i/manifest.json").write_text("[1]")
-    with pytest.raises(DataError, match=r"manifest\.json is damaged"):
-        load_index(tmp_path / "i")
+    assert caught.value.hint and "delete manifest.json and items.tsv" in caught.value.hint
+    (tmp_path / "i/manifest.json").unlink()
+    (tmp_path / "i/items.tsv").unlink()
+    assert len(load_index(tmp_path / "i")) == 50
 
 
 def test_labels_and_paths_of_any_text(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""`manifest.json` of an index directory: what kind of index it is, and which files belong together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.errors import DataError
+from shitu_cli.files import atomic_write_json
+from shitu_cli.index.faiss_file import MAX_EFFORT, MAX_SIZE
+from shitu_cli.index.store import KINDS, IndexManifest
+from shitu_cli.inputs import is_input, read_json_object
+
+FORMAT = 1
+AGAIN = "build it anew: shitu index build"
+MAX_ID = 1 << 62
+
+
+@dataclass(frozen=True)
+class Tie:
+    """What ties the files of a directory: the SHA-256 of its items, and the generation that its vectors end with.
+
+    Both are "" in indexes of versions before these were kept.
+    """
+
+    items: str = ""
+    generation: str = ""
+
+
+def write_manifest(file: Path, manifest: IndexManifest, tie: Tie) -> None:
+    """Write what `read_manifest` reads."""
+    values = {"format": FORMAT, **asdict(manifest), "items_sha256": tie.items, "generation": tie.generation}
+    atomic_write_json(file, values)
+
+
+def read_manifest(file: Path) -> tuple[IndexManifest, Tie] | None:
+    """Return None where the file is not: another program's index; DataError names all that is wrong in it."""
+    if not is_input(file):
+        return None
+    values = read_json_object(file, hint=AGAIN)
+    if values.get("format") != FORMAT:
+        raise DataError(f"{file}: written by another version", hint=AGAIN)
+    problems = [
+        f"{file}: {key}: {values[key]!r:.80}" if key in values else f"{file}: {key} is missing"
+        for key, is_right in _RIGHT.items()
+        if (key in values or key in _NEEDED) and not is_right(values.get(key))
+    ]
+    if problems:
+        raise DataError(f"{file} is damaged", details=problems, hint=AGAIN)
+    manifest = IndexManifest(**{key: values[key] for key in IndexManifest.__dataclass_fields__ if key in values})
+    return manifest, Tie(values.get("items_sha256", ""), values.get("generation", ""))
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+
+
+def _is_search(value: Any) -> bool:
+    """Whether these are search parameters that faiss or Milvus can be given."""
+    return isinstance(value, dict) and all(
+        key in ("efSearch", "nprobe", "ef") and _is_whole(effort, 1, MAX_EFFORT) for key, effort in value.items()
+    )
+
+
+_NEEDED = ("kind", "size", "model", "count", "next_id")
+_RIGHT = {
+    "kind": lambda value: value in KINDS if isinstance(value, str) else False,
+    "size": lambda value: _is_whole(value, 1, MAX_SIZE),
+    "model": lambda value: isinstance(value, str),
+    "count": lambda value: _is_whole(value, 1, MAX_ID),
+    "next_id": lambda value: _is_whole(value, 0, MAX_ID),
+    "search": _is_search,
+    "recall": lambda value: value is None or _is_share(value),
+    "model_path": lambda value: isinstance(value, str),
+    "wanted_recall": _is_share,
+    "items_sha256": lambda value: isinstance(value, str),
+    "generation": lambda value: isinstance(value, str),
+}

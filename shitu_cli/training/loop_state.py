@@ -8,11 +8,14 @@ load NumPy's 32-bit states back.
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import paddle
+
+from shitu_cli.errors import DataError
 
 
 @dataclass
@@ -59,14 +62,37 @@ class LoopState:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LoopState:
-        """The state written by `to_json`; raises KeyError/TypeError on foreign data (the caller words it)."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise KeyError(f"unknown fields {', '.join(unknown)}")
-        values = dict(data)
-        values["progress"] = Progress(**values.get("progress", {}))
+        """The state written by `to_json`; raises ValueError, which names the field, on anything else."""
+        values = _checked(cls, data)
+        values["progress"] = Progress(**_checked(Progress, values.get("progress", {})))
         return cls(**values)
+
+
+def _checked(cls: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Return `data` as arguments of a dataclass; ValueError names what is unknown or of another type."""
+    kinds = get_type_hints(cls)
+    for name, value in data.items():
+        if name not in kinds:
+            raise ValueError(f"unknown field {name}, perhaps of a newer version")
+        if not _fits(value, kinds[name]):
+            raise ValueError(f"the field {name} holds {value!r:.40}")
+    return dict(data)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a JSON value is of a field's type, all the way down."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_fits(value, alternative) for alternative in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if kind is Any:
+        return True
+    if kind is Progress:
+        return isinstance(value, dict)
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def capture_rng() -> dict[str, Any]:
@@ -84,8 +110,18 @@ def capture_rng() -> dict[str, Any]:
     }
 
 
-def restore_rng(state: dict[str, Any]) -> None:
-    """Set this process's three generators to a state made by `capture_rng`."""
+def restore_rng(state: Any) -> None:
+    """Set this process's three generators to a state made by `capture_rng`; DataError when it is not one."""
+    try:
+        _restore_rng(state)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as problem:
+        raise DataError(
+            f"the checkpoint's random generators cannot be continued: {problem}",
+            hint="start anew from its weights: shitu train --init-from output/latest",
+        ) from None
+
+
+def _restore_rng(state: dict[str, Any]) -> None:
     python_version, python_words, python_gauss = state["python"]
     random.setstate((python_version, tuple(python_words), python_gauss))
     name, words, position, has_gauss, gauss = state["numpy"]

@@ -101,6 +101,15 @@ class OptimizerStep:
             )
         # An accumulator is named after its parameter, and one parameter's name may begin with another's.
         owners = {name: max(filter(name.startswith, names), key=len) for name in wanted}
+        shapes = {parameter.name: parameter.shape for _, parameter in self.parameters}
+        wrong = [
+            f"{name}: {list(np.shape(state[name]))}, expected {shapes[owners[name]]}"
+            for name in sorted(wanted)
+            # Of powers of beta, Adam keeps one number for a parameter. Paddle itself only warns.
+            if not isinstance(state[name], np.ndarray) or list(state[name].shape) not in (shapes[owners[name]], [1], [])
+        ]
+        if wrong:
+            raise DataError("the optimiser's state does not fit the network", details=wrong[:20])
         for scope in self.scopes:
             own = {parameter.name for _, parameter in scope.parameters}
             scope.optimizer.set_state_dict(

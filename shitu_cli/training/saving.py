@@ -151,13 +151,19 @@ class Saver:
 
 
 def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: str) -> None:
-    """Set all tensors of a layer's state; DataError when the names differ."""
+    """Set all tensors of a layer's state; DataError when names, shapes or types differ."""
     own = layer.state_dict()
-    different = sorted(set(own) ^ set(arrays))
+    different = [
+        f"{name}: only in the {'network' if name in own else 'checkpoint'}" for name in sorted(set(own) ^ set(arrays))
+    ]
+    for name in own.keys() & arrays.keys():
+        expected, found = own[name], np.asarray(arrays[name])
+        if list(found.shape) != expected.shape or str(found.dtype) != str(expected.numpy().dtype):
+            different.append(f"{name}: {found.dtype} {list(found.shape)}, expected {expected.dtype} {expected.shape}")
     if different:
         raise DataError(
             f"the checkpoint does not fit {what}",
-            details=[f"{name}: only in the {'network' if name in own else 'checkpoint'}" for name in different[:20]],
+            details=different[:20],
             hint="start anew from its weights: shitu train --init-from output/latest",
         )
     for name, tensor in own.items():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.errors import EnvironmentProblem, ShituError
 from shitu_cli.training import checkpoint as checkpoints
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint, saves_in
 from shitu_cli.training.earlier import drop_copies, drop_models, set_aside, settle
+from shitu_cli.training.history import read_histories
 from shitu_cli.training.loop_state import LoopState
 from shitu_cli.workspace import earlier_models
 
@@ -211,3 +215,29 @@ def test_only_so_many_earlier_models_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in drop_models(tmp_path, 2)] == ["001", "002"]
     assert [load_checkpoint(path / LATEST).state.epoch for path in earlier_models(tmp_path)] == [3, 4]
     assert not drop_models(tmp_path, 2) and len(drop_models(tmp_path, 0)) == 2
+
+
+def values_in(header: object, path: tuple = ()) -> list[tuple]:
+    """The places of all values of nested JSON."""
+    inner = header.items() if isinstance(header, dict) else enumerate(header) if isinstance(header, list) else ()
+    return [place for key, value in inner for place in ((*path, key), *values_in(value, (*path, key)))]
+
+
+def test_a_header_that_somebody_has_forged_is_an_error_of_data(tmp_path: Path) -> None:
+    """Every value of it replaced by values of other types, with the checksum put right."""
+    save_checkpoint(tmp_path, [LATEST], made(1))
+    shutil.rmtree(tmp_path / "checkpoints")
+    file = tmp_path / "latest.pdstates"
+    whole = json.loads(file.read_text())
+    for place in [place for place in values_in(whole) if place != ("sha256",)]:
+        for value in (None, "text", -3, [], {}, {"../../x": {"sha256": "", "bytes": 1}}, 1e400):
+            header = json.loads(json.dumps(whole))
+            inner = header
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = value
+            header["sha256"] = checkpoints._header_hash(header)
+            file.write_text(json.dumps(header))
+            with contextlib.suppress(ShituError):  # any other exception fails the test
+                load_checkpoint(tmp_path / LATEST)
+            read_histories(tmp_path)

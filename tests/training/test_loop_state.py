@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 import pytest
 
+from shitu_cli.errors import DataError
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng, seed_everything
 
 
@@ -41,5 +42,36 @@ def test_loop_state_round_trip() -> None:
 
 
 def test_unknown_fields_are_refused() -> None:
-    with pytest.raises(KeyError, match="colour"):
+    with pytest.raises(ValueError, match="colour"):
         LoopState.from_json({**LoopState().to_json(), "colour": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epoch", "three"),
+        ("best_score", "good"),
+        ("evaluations", [{"recall@1": "x"}]),
+        ("epoch_losses", {}),
+        ("progress", {"samples": None}),
+        ("progress", {"colour": 1}),
+        ("scaler", {"scale": []}),
+        ("rng", [1]),
+    ],
+)
+def test_fields_of_other_types_are_refused(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match="field"):
+        LoopState.from_json({**LoopState().to_json(), name: value})
+
+
+def test_generators_of_others_are_refused() -> None:
+    whole = capture_rng()
+    for broken in (
+        {},
+        {"python": [3]},
+        {**whole, "numpy": ["x"]},
+        {**whole, "paddle": [{}]},
+        {**whole, "python": [3, [1], None]},
+    ):
+        with pytest.raises(DataError, match="random generators"):
+            restore_rng(broken)

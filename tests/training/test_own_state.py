@@ -14,9 +14,9 @@ from paddle import nn
 from shitu_cli.config.schema import LossItem
 from shitu_cli.model.heads import HEADS
 from shitu_cli.model.losses import LOSSES, build_loss
-from shitu_cli.model.weights import read_pickle
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.training.own_state import evaluating, gather_own, own_arrays, own_tensors
+from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu_process as shitu
 
 SIZE, CLASSES = 8, 6
@@ -137,7 +137,7 @@ def test_two_processes_resume_to_the_bit_and_evaluation_changes_nothing(workspac
 
 
 def parts(prefix: Path) -> dict[str, dict[str, np.ndarray]]:
-    return {part: read_pickle(f"{prefix}.{part}") for part in ("pdparams", "pdopt", "pdtrain")}
+    return {part: read_paddle(f"{prefix}.{part}") for part in ("pdparams", "pdopt", "pdtrain")}
 
 
 def keep_only(output: Path, save: Path) -> None:

@@ -17,6 +17,7 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
 from shitu_cli.preparation.formats import find_format
 from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, ReadOptions, Rows
+from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import KINDS, Problems
 from shitu_cli.preparation.split import Split, choose_kind, split_pictures
@@ -262,11 +263,14 @@ def _similar_labels(rows: Rows, problems: Problems) -> None:
 
 
 def _check_boxes(rows: Rows, looks: list[Look], problems: Problems) -> None:
-    for number in rows.boxes:
-        if looks[number].width and _bad_box(rows, looks, number):
-            x1, y1, x2, y2 = rows.boxes[number]
-            size = f"{looks[number].width} x {looks[number].height}"
-            problems.add("bad-box", _place(rows, number), f"{x1:g},{y1:g},{x2:g},{y2:g} in {size}")
+    for number, (x1, y1, x2, y2) in rows.boxes.items():
+        look = looks[number]
+        if not look.width:
+            continue
+        bad = _bad_box(rows, looks, number)
+        if bad or not fits((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)), (look.width, look.height)):
+            shown = f"{x1:g},{y1:g},{x2:g},{y2:g} in {look.width} x {look.height}"
+            problems.add("bad-box" if bad else "cut-box", _place(rows, number), shown)
 
 
 def _bad_box(rows: Rows, looks: list[Look], number: int) -> bool:

@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
     ),
     "bad-box": Kind("error", "box is empty or outside its picture", "correct it, or --fix leaves it out"),
     "bad-annotation": Kind("error", "annotation that cannot be read", "correct it, or --fix leaves it out"),
+    "no-annotation": Kind("error", "image without its annotation", "add the file, or --fix leaves the image out"),
     "several-images": Kind(
         "error", "name that several images have", "write their folders too, or name one folder with --image-root"
     ),
@@ -55,6 +56,7 @@ KINDS: dict[str, Kind] = {
     ),
     "unlisted": Kind("warning", "annotated image that no list of a split names", "list it: it is left out"),
     "no-split": Kind("warning", "training and evaluation are the same images", "the split is made anew"),
+    "cut-box": Kind("warning", "box that leaves its image", "it is cut off at the edge"),
     "tiny-box": Kind("warning", "box with a side under 4 pixels", "nothing can be recognised in it: it is left out"),
     "hidden": Kind("warning", "hidden: its name begins with a dot", "rename it to use it: it is left out"),
     "no-pictures": Kind(

@@ -161,7 +161,7 @@ def test_logodet(tmp_path: Path) -> None:
     assert [(rows.paths[n], rows.boxes[n]) for n in range(2, 4)] != []
     assert sorted(set(rows.labels)) == ["Food/Acme-1", "Food/Cream of Wheat", "Sports/acme"]
     assert rows.labels.count("Food/Cream of Wheat") == 2
-    assert problems.found["bad-box"].count == 1 and problems.found["malformed"].count == 1
+    assert problems.found["bad-box"].count == 1 and problems.found["no-annotation"].count == 1
     made = prepared(tmp_path, split="none")
     assert made.train.box(made.train.paths().index("Food/Acme-1/1.jpg")) == (0, 0, 48, 40)
 

@@ -103,6 +103,8 @@ def small_json(path: Path) -> Any:
 
 def words(value: object) -> str:
     """Return a label as text: whole numbers and names, "" for what can be neither."""
+    if type(value) is int:
+        return str(value)
     if isinstance(value, str):
         return " ".join(value.split())
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -122,6 +124,7 @@ class Annotated:
         self.problems = problems
         self.format_name = format_name
         self.per_image = per_image
+        self.base = source.base
         self.tree = _image_tree(source)
         self.items: list[Labelled] = []
         self.units: dict[str, str] = {}
@@ -131,7 +134,7 @@ class Annotated:
 
     def path(self, file: str) -> Path:
         """Return where a file of the source lies."""
-        return self.source.base / file
+        return self.base / file
 
     def where(self, file: str, entry: int) -> str:
         """Return the place of an entry for messages."""
@@ -257,13 +260,14 @@ class Annotated:
         rows = Rows(self.tree.root)
         rows.display = self.display
         rows.label_files = sorted({item.file for item in self.items})
+        paths = {file: str(self.path(file)) for file in rows.label_files}
         for item in self._fitting(boxes) if boxes else self._single(whole):
             rows.add(
                 item.image,
                 item.label,
                 item.split,
                 box=None if item.box is None else (item.box[0], item.box[1], item.box[2], item.box[3]),
-                file=str(self.path(item.file)),
+                file=paths[item.file],
                 line=item.entry,
             )
         self._describe(rows)

@@ -15,7 +15,7 @@ import numpy as np
 from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
-from shitu_cli.preparation.formats import find_format
+from shitu_cli.preparation.formats import FORMATS, find_format
 from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, ReadOptions, Rows
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.formats.source import Source
@@ -167,7 +167,7 @@ def prepare(
         raise DataError(
             f"none of the {before:,} pictures can be used",
             details=[f"{kind}: {f.count} x, first {f.examples[0][0]}" for kind, _, f in problems.ordered()],
-            hint="is the image root right? --image-root names it",
+            hint=_where_are_they(name),
         )
     split = _split(rows, alike, choices, problems)
     if not split.train:
@@ -197,6 +197,14 @@ def prepare(
         looks=looks,
         alike=alike,
     )
+
+
+def _where_are_they(format_names: str) -> str:
+    """The way out where no image can be used: only some formats take --image-root."""
+    ranks = {known.rank for known in FORMATS if known.name in format_names.split(" + ")}
+    if ranks <= {ANNOTATIONS, TABLE}:
+        return "is the image root right? --image-root names it"
+    return "are the images unpacked, and where this layout has them? shitu prepare --formats describes it"
 
 
 def _still_known(rows: Rows, known: Mapping[str, int], reporter: Reporter) -> dict[str, int]:

@@ -1,4 +1,8 @@
-"""Google Landmarks v2: train_clean.csv, and query and gallery from the retrieval solution."""
+"""Google Landmarks v2: train_clean.csv or train.csv, and query and gallery from the retrieval solution.
+
+Its tables lie in metadata/, beside the folders of images, or in train/, index/ and test/, as its download script leaves
+them.
+"""
 
 from __future__ import annotations
 
@@ -11,78 +15,117 @@ from shitu_cli.preparation.formats.base import Format, Rows
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
+_PLACES = ("metadata", "", "train", "index", "test")
+_HEX = set("0123456789abcdef")
 
-def _metadata(root: Path) -> Path | None:
-    for folder in (root / "metadata", root, *(sorted(root.glob("*/metadata")) if root.is_dir() else ())):
-        if (folder / "train_clean.csv").is_file():
-            return folder
+
+def _table_path(base: Path, pattern: str) -> Path | None:
+    """The newest of the tables of a name (retrieval_solution_v2.1.csv after v2.0) in one of their places."""
+    found = (path for place in _PLACES for path in sorted((base / place).glob(pattern), reverse=True))
+    return next((path for path in found if path.is_file()), None)
+
+
+def _base(root: Path) -> Path | None:
+    """The folder that holds train/ and the tables: the source, the one that holds its metadata/, or one inside."""
+    if not root.is_dir():
+        return None
+    inside = sorted(path.parent for path in root.glob("*/train"))
+    for base in (root, *inside, *((root.parent,) if root.name == "metadata" else ())):
+        if _table_path(base, "train_clean.csv") is not None or _has_landmarks(base):
+            return base
     return None
 
 
+def _has_landmarks(base: Path) -> bool:
+    """Whether train.csv names landmarks of images in folders of the digits of their ids."""
+    path = _table_path(base, "train.csv")
+    if path is None or not any((base / "train" / digit).is_dir() for digit in _HEX):
+        return False
+    with path.open("rb") as file:
+        names = file.readline(1000).decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
+    return {"id", "landmark_id"} <= set(names)
+
+
 def _detect(source: Source) -> bool:
-    root = source.path
-    return root.is_dir() and _metadata(root) is not None
-
-
-def _table(path: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in needed if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path}:1: no column {', '.join(missing)}, found {', '.join(reader.fieldnames or ())}")
-        for row in reader:
-            yield reader.line_num, row
-
-
-def _path(split: str, image: str) -> str:
-    """Pictures lie in folders of the first three characters of their id."""
-    return f"{split}/{image[0]}/{image[1]}/{image[2]}/{image}.jpg"
+    return _base(source.path) is not None
 
 
 def _read(source: Source, problems: Problems) -> Rows:
-    root = source.path
-    metadata = _metadata(root)
-    if metadata is None:
-        raise DataError(f"{root}: no metadata/train_clean.csv")
-    base = metadata.parent if metadata.name == "metadata" else metadata
+    base = _base(source.path)
+    if base is None:
+        raise DataError(f"{source.path}: neither train_clean.csv nor train.csv with id and landmark_id")
     rows = Rows(base)
-    clean = metadata / "train_clean.csv"
-    for line, row in _table(clean, "landmark_id", "images"):
-        for image in row["images"].split():
-            if len(image) < 3:
-                problems.add("malformed", f"{clean}:{line}", f"image id {image!r}")
-                continue
-            rows.add(_path("train", image), f"train-{row['landmark_id']}", "train", file=str(clean), line=line)
-    _evaluation(metadata, rows, problems)
+    landmarks, solution = _table_path(base, "index_image_to_landmark.csv"), _table_path(base, "retrieval_solution*.csv")
+    evaluated = landmarks is not None and solution is not None
+    # The landmarks of train and index are numbered apart: 7 there is not 7 here.
+    prefix = "train-" if evaluated else ""
+    clean, whole = _table_path(base, "train_clean.csv"), _table_path(base, "train.csv")
+    listed = clean or whole
+    assert listed is not None
+    needed = ("landmark_id", "images" if clean else "id")
+    for line, (landmark, images) in _table(listed, needed, problems):
+        for image in images.split():
+            _add(rows, "train", image, f"{prefix}{landmark}", "train", listed, line, problems)
+    if landmarks is not None and solution is not None:
+        _evaluation(landmarks, solution, rows, problems)
+    used = [path for path in (listed, landmarks, solution) if path is not None]
+    rows.label_files = [str(path.relative_to(base)) for path in used]
+    rows.readings = [f"{', '.join(rows.label_files)}: Google Landmarks v2, class = landmark_id"]
     return rows
 
 
-def _evaluation(metadata: Path, rows: Rows, problems: Problems) -> None:
-    """Queries carry the landmark of their first listed index picture: labels only approximate the official lists."""
-    solution = next(iter(sorted(metadata.glob("retrieval_solution*.csv"), reverse=True)), None)
-    landmarks = metadata / "index_image_to_landmark.csv"
-    if solution is None or not landmarks.is_file():
-        return
+def _table(path: Path, needed: tuple[str, ...], problems: Problems) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Line and the cells of the columns that are needed; rows without them are reported."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file)
+        try:
+            names = reader.fieldnames or ()
+            missing = [name for name in needed if name not in names]
+            if missing:
+                raise DataError(f"{path}:1: no column {', '.join(missing)}, found {', '.join(names)}")
+            for row in reader:
+                cells = tuple(row[name] for name in needed)
+                if any(cell is None for cell in cells):
+                    problems.add("malformed", f"{path}:{reader.line_num}", "the row ends too early")
+                else:
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: {error}") from None
+
+
+def _add(
+    rows: Rows, folder: str, image: str, label: str, split: str, path: Path, line: int, problems: Problems
+) -> bool:
+    """Add an image, which lies in folders of the first three digits of its id; report an id that is none."""
+    if len(image) < 3 or not set(image) <= _HEX:
+        problems.add("malformed", f"{path}:{line}", f"image id {image[:40]!r}")
+        return False
+    name = f"{folder}/{image[0]}/{image[1]}/{image[2]}/{image}.jpg"
+    rows.add(name, label, split, file=str(path), line=line)
+    return True
+
+
+def _evaluation(landmarks: Path, solution: Path, rows: Rows, problems: Problems) -> None:
+    """Queries carry the landmark of their first listed index image: labels only approximate the official lists."""
     label: dict[str, str] = {}
-    for line, row in _table(landmarks, "id", "landmark_id"):
-        label[row["id"]] = f"index-{row['landmark_id']}"
-        rows.add(_path("index", row["id"]), label[row["id"]], "gallery", file=str(landmarks), line=line)
+    for line, (image, landmark) in _table(landmarks, ("id", "landmark_id"), problems):
+        if _add(rows, "index", image, f"index-{landmark}", "gallery", landmarks, line, problems):
+            label[image] = f"index-{landmark}"
     dropped = 0
-    for line, row in _table(solution, "id", "images", "Usage"):
-        found = [label[image] for image in row["images"].split() if image in label]
-        if row["Usage"] == "Ignored" or not found:
+    for line, (image, images, usage) in _table(solution, ("id", "images", "Usage"), problems):
+        found = [label[name] for name in images.split() if name in label]
+        if usage == "Ignored" or not found:
             dropped += 1
-            continue
-        rows.add(_path("test", row["id"]), found[0], "query", file=str(solution), line=line)
-        if len(set(found)) > 1:
-            problems.add("not-evaluated", f"{solution}:{line}", "pictures of several landmarks: the first is used")
+        elif _add(rows, "test", image, found[0], "query", solution, line, problems) and len(set(found)) > 1:
+            problems.add("not-evaluated", f"{solution}:{line}", "images of several landmarks: the first is used")
     if dropped:
-        problems.add("not-evaluated", str(solution), f"{dropped} queries without relevant pictures")
+        problems.add("not-evaluated", str(solution), f"{dropped} queries without relevant images")
 
 
 GLDV2 = Format(
     "gldv2",
-    "Google Landmarks v2: metadata/train_clean.csv, train/0/1/2/*.jpg; query and gallery from retrieval_solution",
+    "Google Landmarks v2: train_clean.csv or train.csv (in metadata/, beside or in train/), train/0/1/2/*.jpg; query "
+    "and gallery from retrieval_solution",
     _detect,
     _read,
 )

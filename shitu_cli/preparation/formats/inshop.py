@@ -32,6 +32,12 @@ def _read(source: Source, problems: Problems) -> Rows:
     base = path.parent.parent if path.parent.name == "Eval" else path.parent
     # The list's paths begin with img/, which lies in Img/ or beside it.
     rows = Rows(base / "Img" if (base / "Img" / "img").is_dir() else base)
+    if not (rows.root / "img").is_dir():
+        packed = next(
+            (p for p in (base / "Img/img.zip", base / "img.zip", base / "Img/img_highres.zip") if p.is_file()), None
+        )
+        way = f"unpack it: unzip {packed} -d {packed.parent}" if packed else "they come in img.zip of the data set"
+        raise DataError(f"{base}: no folder img/ with the images", hint=way)
     for number, line in enumerate(read_text(path, problems).split("\n"), 1):
         parts = line.rsplit(maxsplit=2)
         if number <= 2 or not parts:

@@ -37,7 +37,8 @@ SPECS: dict[str, dict[str, dict[str, bool]]] = {
     "backbone": _table(
         {
             _LCNET: f"class_num dropout_prob class_expand lr_mult_list stride_list use_last_conv {_PRETRAINED}",
-            "PPLCNetV2_base PPLCNetV2_base_ShiTu": f"scale class_num dropout_prob class_expand depths {_PRETRAINED}",
+            "PPLCNetV2_small PPLCNetV2_base PPLCNetV2_large PPLCNetV2_base_ShiTu": "scale class_num dropout_prob "
+            f"class_expand depths {_PRETRAINED}",
             f"{_RESNETS} ResNet50_last_stage_stride1": f"class_num lr_mult_list stem_act {_PRETRAINED}",
             _MOBILE: f"class_num class_expand dropout_prob {_PRETRAINED}",
             "resnet18 resnet34 resnet50": f"class_num lr_mult_list stem_act {_PRETRAINED}",

@@ -14,6 +14,9 @@ from shitu_cli.model.backbones import BACKBONES, Backbone
 from shitu_cli.model.construct import construct
 from shitu_cli.model.heads import HEADS
 from shitu_cli.model.necks import FPN, NECKS, check_size
+from shitu_cli.model.weights import load_backbone
+from shitu_cli.weights.catalogue import published_for
+from shitu_cli.weights.store import obtain
 
 
 class RecModel(nn.Layer):
@@ -111,22 +114,28 @@ def _parse(arch: Mapping[str, Any]) -> ArchConfig:
 
 def _build_backbone(arch: ArchConfig) -> Backbone:
     args = dict(arch.backbone.args)
-    pretrained = args.pop("pretrained", False)
-    args.pop("use_ssld", None)  # chooses among published downloads, which are given as a path here
+    pretrained, distilled = args.pop("pretrained", None), bool(args.pop("use_ssld", False))
     backbone = construct("Arch.Backbone", BACKBONES, arch.backbone.name, args)
     if arch.stop_layer is not None:
         backbone.stop_after(arch.stop_layer)
-    if pretrained is True or str(pretrained).startswith(("http://", "https://")):
-        raise ConfigError(
-            f"Arch.Backbone.pretrained: got {pretrained}, but weights are never downloaded here",
-            hint="give the path of the .pdparams file: -o Arch.Backbone.pretrained=path/to/weights, or start from "
-            "random ones: -o Arch.Backbone.pretrained=False",
-        )
     if pretrained:
-        from shitu_cli.model.weights import load_backbone
-
-        load_backbone(backbone, pretrained)
+        backbone.left_new = load_backbone(backbone, obtain(_start_of(arch.backbone.name, pretrained, distilled)).path)
     return backbone
+
+
+def _start_of(network: str, pretrained: str | bool, distilled: bool) -> str:
+    """The file, the address or the name in the catalogue that `pretrained` means."""
+    if pretrained is not True:
+        return str(pretrained)
+    published = published_for(network, distilled=distilled)
+    if published is None:
+        kind = "distilled (SSLD) weights" if distilled else "weights"
+        raise ConfigError(
+            f"Arch.Backbone.pretrained: no published {kind} of {network} are known here",
+            hint="name a file: -o Arch.Backbone.pretrained=path/to/weights; or start from random ones: "
+            "-o Arch.Backbone.pretrained=False",
+        )
+    return published.name
 
 
 def _check_input(key: str, layer: nn.Layer, got: int) -> None:

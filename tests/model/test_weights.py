@@ -97,3 +97,35 @@ def test_safetensors_files_load(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
     with pytest.raises(DataError, match="cannot be read"):
         read_state(tmp_path / "bad.safetensors")
+
+
+def misfit(tmp_path, network, **other):
+    """What is said when the file of one network is loaded into another."""
+    paddle.save(build_rec_model({"Backbone": other}).backbone.state_dict(), str(tmp_path / "w.pdparams"))
+    with pytest.raises(DataError) as caught:
+        build_rec_model({"Backbone": {"name": network, "pretrained": str(tmp_path / "w")}})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("network", "file_of", "cause"),
+    [
+        ("PPLCNet_x0_25", "MobileNetV3_small_x0_35", "it is of another network"),
+        ("PPLCNet_x0_25", "PPLCNet_x0_35", "have another size"),
+    ],
+)
+def test_a_misfit_names_its_cause_in_few_lines(tmp_path, network, file_of, cause):
+    error = misfit(tmp_path, network, name=file_of)
+    assert cause in error.message and error.hint is not None
+    assert len(error.details) <= 11 and error.details[-1].startswith("... and ")
+
+
+def test_a_start_from_the_published_variant_leaves_only_declared_layers_new(tmp_path):
+    small = {"depths": [1, 1, 1, 1], "scale": 0.5}
+    start = build_rec_model({"Backbone": {"name": "PPLCNetV2_base", **small}}).backbone
+    paddle.save(start.state_dict(), str(tmp_path / "w.pdparams"))
+    arch = {"name": "PPLCNetV2_base_ShiTu", "pretrained": str(tmp_path / "w"), **small}
+    backbone = build_rec_model({"Backbone": arch, "BackboneStopLayer": {"name": "last_conv"}}).backbone
+    assert {name.split(".")[0] for name in backbone.left_new} == {"stages", "last_conv"}
+    assert all(name.startswith(("stages.3.0.dw_conv_list.2.", "last_conv.")) for name in backbone.left_new)
+    assert np.array_equal(backbone.stem[0].conv.weight.numpy(), start.stem[0].conv.weight.numpy())

@@ -37,11 +37,13 @@ class Backbone(nn.Layer):
     feature_size: int
     levels: list[Level]
     classifiers: tuple[str, ...] = ()  # prefixes of a published classifier, which a network without one leaves out
+    may_stay_new: tuple[str, ...] = ()  # prefixes of layers that published weights of its kind may not have
 
     def __init__(self) -> None:
         super().__init__()
         self.last_step: str | None = None
         self.dropped: tuple[str, ...] = ()
+        self.left_new: list[str] = []  # layers that loaded weights did not have
 
     def steps(self) -> list[Step]:
         """The chain, in order; names are those of the published network's attributes."""

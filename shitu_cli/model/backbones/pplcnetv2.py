@@ -109,6 +109,8 @@ class PPLCNetV2(Backbone):
         depths: Sequence[int] = (2, 2, 6, 2),
     ) -> None:
         super().__init__()
+        if shitu:  # published ImageNet weights are of the other variant: its start is all but these
+            self.may_stay_new = ("last_conv.", "stages.3.0.dw_conv_list.2.")
         width = make_divisible(32 * scale)
         init = nn.initializer.KaimingNormal()
         self.stem = nn.Sequential(
@@ -161,4 +163,9 @@ class PPLCNetV2(Backbone):
 
 def variants() -> dict[str, Callable[..., Backbone]]:
     """Name → maker."""
-    return {"PPLCNetV2_base": partial(PPLCNetV2, False), "PPLCNetV2_base_ShiTu": partial(PPLCNetV2, True)}
+    return {
+        "PPLCNetV2_small": partial(PPLCNetV2, False, 0.75, depths=(2, 2, 4, 2)),
+        "PPLCNetV2_base": partial(PPLCNetV2, False),
+        "PPLCNetV2_large": partial(PPLCNetV2, False, 1.25, depths=(2, 2, 8, 2)),
+        "PPLCNetV2_base_ShiTu": partial(PPLCNetV2, True),
+    }

@@ -103,7 +103,7 @@ def main() -> None:
         folder, what, threads = json.loads(options.one)
         print(json.dumps(measure(Path(folder), options.network, options.size, what, threads, options.seconds)))
         return
-    from shitu_cli.runtime.setup import available_cores
+    from shitu_cli.runtime.threads import available_cores
 
     columns = [(threads, batch) for threads in sorted({1, available_cores()}) for batch in BATCHES]
     with tempfile.TemporaryDirectory() as folder:

@@ -54,11 +54,10 @@ def peak_mb(reset: bool = False) -> float:
 
 def measure(variant: str, classes: int, features: int, batch: int, steps: int) -> dict[str, float]:
     """Median seconds and peak memory of a step, and the loss of the first."""
-    from shitu_cli.processes.launch import own_threads
     from shitu_cli.runtime.setup import setup_paddle
 
     if variant != "one-hot":
-        setup_paddle("cpu", own_threads())
+        setup_paddle("cpu")
     import paddle
     import paddle.nn.functional as F
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 NAMED = ("re_ranking", "feature_normalize", "feature_binarize", "device")  # overrides that `_options` tells already
 
+HARDLY_TRAINED = (
+    "The network is hardly trained yet, or training has collapsed: train longer (shitu train --epochs); if that does "
+    "not help, try a lower rate (shitu train --lr) or published weights"
+)
+
 
 def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
@@ -85,7 +90,7 @@ def evaluate(
     if problem is not None:  # only now: the figures are not lost with it
         raise problem
     console.reporter().info(f"all figures: {file}, with pictures: {file.stem}.html beside it")
-    console.next_step(export_command(space))
+    console.next_step(export_command(space) if result.ranking.coincidence() is None else "shitu train")
 
 
 def _evaluate(
@@ -105,7 +110,7 @@ def _evaluate(
     from shitu_cli.runtime.setup import setup_paddle
 
     reporter = console.reporter() if launch.is_main() else console.silent()
-    setup_paddle(launch.own_device(settings.Global.device), launch.own_threads())
+    setup_paddle(launch.own_device(settings.Global.device))
     from shitu_cli.cli.common import standing
     from shitu_cli.evaluation.evaluate import evaluate_model
     from shitu_cli.features.cache import FeatureCache
@@ -252,7 +257,11 @@ def _show(result: EvalResult, values: dict[str, Any], rates: list[float]) -> Non
         rows.append([name, f"{value:.4f}", f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""])
     title = f"{counted(result.queries, 'query')} against {counted(result.gallery, 'gallery picture')}"
     title += f" (with {' '.join(options_of(values))})" if options_of(values) else ""
-    console.print_table(title, ["metric", "value", "95 % interval"], rows)
+    coincidence = result.ranking.coincidence()
+    if coincidence is None:
+        console.print_table(title, ["metric", "value", "95 % interval"], rows)
+    else:
+        reporter.warn(f"{title}: {coincidence}. {HARDLY_TRAINED}")
     if result.unanswerable:
         reporter.warn(
             f"{counted(result.unanswerable, 'query')} without a picture of the same label in the gallery: "
@@ -261,11 +270,13 @@ def _show(result: EvalResult, values: dict[str, Any], rates: list[float]) -> Non
     if result.skipped:
         count = counted(len(result.skipped), "picture")
         reporter.warn(f"left out as unreadable: {count}, such as {result.skipped[0]}")
-    if result.collapsed:
+    if result.collapsed and coincidence is None:
         reporter.warn(
             "features of different classes are still nearly the same: train longer; if that does not help, training "
             "has collapsed: try a lower rate (shitu train --lr), published weights, or Head.margin_warmup"
         )
+    if coincidence is not None:  # neither thresholds nor confusions mean anything then
+        return
     chosen = [row for row in values["accept_rates"] if row["far"] in rates]
     for row in chosen or filter(None, [values["suggested"]]):
         reporter.info(

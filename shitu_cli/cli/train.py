@@ -124,7 +124,7 @@ def _run(
     from shitu_cli.runtime.setup import setup_paddle
 
     reporter = console.reporter() if launch.is_main() else console.silent()
-    chosen = setup_paddle(launch.own_device(config.Global.device), launch.own_threads())
+    chosen = setup_paddle(launch.own_device(config.Global.device))
     from shitu_cli.processes.collectives import join
     from shitu_cli.training.options import TrainOptions
     from shitu_cli.training.run import run_training

@@ -6,7 +6,6 @@ hangs of worker processes.
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 
 from shitu_cli.data.batch import Batch
 from shitu_cli.errors import DataError
+from shitu_cli.runtime.threads import compute_threads
 
 AHEAD = 3  # batches being decoded while one is used
 CHUNK = 8  # pictures per task
@@ -48,7 +48,7 @@ class _Reader:
 
     def __init__(self, dataset: Pictures, num_workers: int | None, on_error: str) -> None:
         self.dataset, self.on_error = dataset, on_error
-        self.workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+        self.workers = compute_threads() if num_workers is None else num_workers
         self.skipped: dict[int, str] = {}
 
     def batches(self, groups: Iterable[Sequence[int]], seed: tuple[int, ...] | None) -> Iterator[Batch]:

@@ -105,7 +105,7 @@ def _recall(features: np.ndarray, labels: np.ndarray) -> float | None:
 
 def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> list[dict[str, list[float]]]:
     """Per way, [median, 95th percentile] per picture for batch 1 and 32 with one and with all threads."""
-    from shitu_cli.runtime.setup import available_cores
+    from shitu_cli.runtime.threads import available_cores
 
     found: list[dict[str, list[float]]] = [{} for _ in ways]
     for threads in sorted({1, available_cores()}):

@@ -18,8 +18,9 @@ from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import class_names
 from shitu_cli.errors import ConfigError, DataError
-from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
+from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, check_features, nearest, rank
 from shitu_cli.evaluation.rerank import expand_queries, reranked
+from shitu_cli.evaluation.similarity import Block
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_list, normalized
@@ -33,7 +34,8 @@ SUGGESTED = 1e-3  # of them, the one whose threshold is suggested when nobody as
 class EvalResult:
     """`metrics` are means over answerable queries; `ranking` has the figures of each query.
 
-    `plain`: similarities are the cosines that search gives; `accept_rates` are the false-accept rates to report.
+    `plain`: similarities are the cosines that search gives; `accept_rates` are the false-accept rates to report;
+    `block`: what ordered the gallery where plain similarities did not.
     """
 
     metrics: dict[str, float]
@@ -48,6 +50,7 @@ class EvalResult:
     sets: tuple[FeatureSet, FeatureSet]
     plain: bool
     accept_rates: tuple[float, ...]
+    block: Block | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All figures as plain values, in a fixed order."""
@@ -63,6 +66,7 @@ class EvalResult:
             "gallery": self.gallery,
             "unanswerable": self.unanswerable,
             "skipped": self.skipped,
+            "decided_by_rounding": self.ranking.undecided,
             "intervals_95": intervals,
             "macro": {name: float(np.mean([row[name] for row in per_class])) for name in ("recall@1", "mAP")},
             "accept_rates": self.ranking.accept_rates(self.accept_rates) if self.plain else [],
@@ -77,8 +81,15 @@ class EvalResult:
         return bool(self.ranking.others.sum() and above > self.ranking.others.sum() / 2)
 
     def neighbours(self, number: int, count: int) -> list[tuple[int, float]]:
-        """The first `count` gallery images of query `number` with their similarity, excluded ones left out."""
-        return nearest(self.sets[0], self.sets[1], number, count)
+        """Return the first `count` gallery images of query `number` in the ranking's order, with their products.
+
+        Re-ranking orders by distances of its own; what is shown beside an image is always its plain similarity.
+        """
+        query, gallery = self.sets
+        found = nearest(query, gallery, number, count, block=self.block)
+        if self.block is None:
+            return found
+        return [(place, float(gallery.features[place] @ query.features[number])) for place, _ in found]
 
     def per_class(self) -> list[dict[str, Any]]:
         """Queries, recall@1 and mAP of every class with answerable queries, by label."""
@@ -189,6 +200,7 @@ def evaluate_lists(
         ids = None if part.dataset.ids is None else part.dataset.ids[rows]
         vectors = _binarized(part.features if len(rows) == len(part.features) else part.features[rows], config)
         sets.append(FeatureSet(vectors, part.dataset.labels[rows], ids, identity[rows]))
+    check_features(sets[0], sets[1])
     if expansion:
         moved = expand_queries(sets[0].features, sets[1].features, count=expansion)
         sets[0] = dataclasses.replace(sets[0], features=moved)
@@ -199,6 +211,8 @@ def evaluate_lists(
     topk = _topk(config)
     with reporter.progress("ranking", len(sets[0]), "queries") as bar:
         ranking = rank(sets[0], sets[1], topk=topk, on_block=bar.advance, block=block)
+    if config.Global.feature_binarize:  # products of signs are exact: equal ones are ties, not rounding
+        ranking = dataclasses.replace(ranking, resolution=0.0)
     same = query is gallery
     query = _only(query, query_rows)
     gallery = query if same else _only(gallery, gallery_rows)
@@ -225,6 +239,7 @@ def evaluate_lists(
         and config.Global.feature_normalize
         and not config.Global.feature_binarize,
         accept_rates=accept_rates,
+        block=block,
     )
 
 

@@ -7,7 +7,6 @@ images (the query itself, same label and same id) are removed from the ranking, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,9 +16,13 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import DataError
+from shitu_cli.evaluation.similarity import Block, Similarities, largest_length, resolution
+from shitu_cli.runtime.threads import compute_threads
 
 BLOCK_VALUES = 64_000_000  # similarities held at once: 256 MB; few rows at a time would multiply slowly
+UNDECIDED_SHARE = 0.1  # of the queries; their recall@1 may be anything within so much
 BINS = 2001  # of the similarity histograms, 0.001 wide over [-1, 1]
+OVERFLOW = 1e38  # float32 ends at 3.4e38
 _COLUMNS = ("first_rank", "ap", "ap_at_r", "r_precision", "inp", "relevant")
 
 
@@ -46,8 +49,10 @@ class Ranking:
     """What the metrics are made of, per query: float64 [Q] each, NaN for queries without a relevant gallery image.
 
     `hits` bool [Q, len(topk)]: a relevant image among the first k; `found` float64 of the same shape: how many;
-    `top1` int64 [Q]: the nearest valid gallery image (-1: none) and `top1_score` its similarity; `matches` and
-    `others` int64 [BINS]: histograms of the similarities of relevant and other pairs.
+    `top1` int64 [Q]: the nearest valid gallery image (-1: none) and `top1_score` its similarity; `margin` float64 [Q]:
+    the best similarity of a relevant image minus the best of another, NaN where either is missing; `resolution`: the
+    smallest margin that rounding cannot turn round (0: not known); `matches` and `others` int64 [BINS]: histograms of
+    the similarities of relevant and other pairs.
     """
 
     topk: tuple[int, ...]
@@ -61,6 +66,8 @@ class Ranking:
     found: np.ndarray
     top1: np.ndarray
     top1_score: np.ndarray
+    margin: np.ndarray
+    resolution: float
     matches: np.ndarray
     others: np.ndarray
 
@@ -68,6 +75,27 @@ class Ranking:
     def answerable(self) -> np.ndarray:
         """bool [Q]: the gallery holds a relevant image."""
         return np.asarray(self.relevant > 0)
+
+    @property
+    def undecided(self) -> int:
+        """How many answerable queries have a best relevant and a best other image that rounding could exchange."""
+        with np.errstate(invalid="ignore"):
+            return int((np.abs(self.margin[self.answerable]) < self.resolution).sum())
+
+    @property
+    def decided_by_rounding(self) -> bool:
+        """Whether that is so for more than a tenth of them: a recall says nothing about the network then."""
+        return self.undecided > UNDECIDED_SHARE * int(self.answerable.sum())
+
+    def coincidence(self) -> str | None:
+        """Say in plain words that features coincide, and why no recall is given; None where it means something."""
+        if not self.decided_by_rounding:
+            return None
+        return (
+            f"the features nearly coincide: for {self.undecided:,} of {int(self.answerable.sum()):,} queries the best "
+            f"right and the best wrong image are equally similar (to within {self.resolution:.1g}), so that rounding "
+            "would decide about a recall and it would say nothing about the network"
+        )
 
     def metrics(self) -> dict[str, float]:
         """Means over the answerable queries."""
@@ -101,35 +129,36 @@ def rank(
     topk: Sequence[int] = (1, 5, 10),
     threads: int | None = None,
     on_block: Callable[[int], None] = lambda queries: None,
-    block: Callable[[int, int], np.ndarray] | None = None,
+    block: Block | None = None,
 ) -> Ranking:
     """Rank the gallery for every query by inner product, in blocks of queries; `on_block` hears how many are done.
 
-    `block` (start, stop) gives other similarities float32 [stop - start, G] of these queries (re-ranking).
+    `block` gives other similarities than the products (re-ranking).
     Raises DataError for features that are not finite or of different length.
     """
-    _check(query, gallery)
+    check_features(query, gallery)
     count, size = len(query), len(gallery)
     values = np.full((count, len(_COLUMNS) + len(topk)), np.nan)
     top1, top1_score = np.full(count, -1, np.int64), np.full(count, np.nan, np.float32)
+    margin = np.full(count, np.nan)
     tables = _tables(query, gallery)
     matches, others = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     rows = max(16, min(512, BLOCK_VALUES // max(1, size)))
-    workers = threads or os.cpu_count() or 1
+    workers = threads or compute_threads()
     kernel, ks = _kernel(), np.asarray(topk, np.int64)
 
     def work(sims: np.ndarray, part: slice) -> tuple[np.ndarray, np.ndarray]:
         bounds = [(order, low[part], high[part]) for order, low, high in tables]
-        return kernel(sims, *bounds[0], *bounds[1], *bounds[2], ks, values[part], top1[part], top1_score[part])
+        found = values[part], top1[part], top1_score[part], margin[part]
+        return kernel(sims, *bounds[0], *bounds[1], *bounds[2], ks, *found)
 
+    similarities = Similarities(query.features, gallery.features, threads=workers)
     products = np.empty((min(rows, count) if block is None else 0, size), np.float32)
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, count, rows):
             stop = min(start + rows, count)
-            if block is None:
-                sims = np.matmul(query.features[start:stop], gallery.features.T, out=products[: stop - start])
-            else:
-                sims = block(start, stop)
+            numbers = np.arange(start, stop)
+            sims = similarities(numbers, products[: stop - start]) if block is None else block(numbers)
             for pair in pool.map(lambda p: work(sims[p[0]], p[1]), _parts(start, stop, workers)):  # noqa: B023
                 matches += pair[0]
                 others += pair[1]
@@ -137,8 +166,9 @@ def rank(
     columns = {name: values[:, n] for n, name in enumerate(_COLUMNS)}
     columns["relevant"] = np.nan_to_num(columns["relevant"])
     found = np.nan_to_num(values[:, len(_COLUMNS) :])
+    resolved = resolution(query.features, gallery.features) if block is None else 0.0
     return Ranking(tuple(topk), **columns, hits=found > 0, found=found, top1=top1, top1_score=top1_score,
-                   matches=matches, others=others)  # fmt: skip
+                   margin=margin, resolution=resolved, matches=matches, others=others)  # fmt: skip
 
 
 def _parts(start: int, stop: int, workers: int) -> Iterator[tuple[slice, slice]]:
@@ -149,7 +179,8 @@ def _parts(start: int, stop: int, workers: int) -> Iterator[tuple[slice, slice]]
         yield slice(first - start, last - start), slice(first, last)
 
 
-def _check(query: FeatureSet, gallery: FeatureSet) -> None:
+def check_features(query: FeatureSet, gallery: FeatureSet) -> None:
+    """Raise DataError for features that are not finite, of different length, or so large that products overflow."""
     if query.features.shape[1] != gallery.features.shape[1]:
         raise DataError(
             f"query features have {query.features.shape[1]} values, gallery features {gallery.features.shape[1]}",
@@ -163,6 +194,13 @@ def _check(query: FeatureSet, gallery: FeatureSet) -> None:
                     f"the {name} features of picture {start + int(np.argmax(bad)) + 1} are not finite",
                     hint="the weights hold NaN or infinity: train again with a lower learning rate",
                 )
+    # No sum of products, nor any part of it, is larger than the product of the lengths (Cauchy and Schwarz).
+    longest = largest_length(query.features), largest_length(gallery.features)
+    if longest[0] * longest[1] > OVERFLOW:
+        raise DataError(
+            f"the features are too large to compare: lengths up to {max(longest):.2g}, whose products are not finite",
+            hint="train again with a lower learning rate; or compare directions: -o Global.feature_normalize=True",
+        )
 
 
 def _tables(query: FeatureSet, gallery: FeatureSet) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -210,6 +248,7 @@ def _kernel() -> Callable[..., Any]:
         values: Any,
         top1: Any,
         top1_score: Any,
+        margin: Any,
     ) -> Any:
         matches, others = np.zeros(2001, np.int64), np.zeros(2001, np.int64)
         counts, shared = np.zeros(2001, np.int64), np.zeros(2001, np.bool_)
@@ -232,7 +271,7 @@ def _kernel() -> Callable[..., Any]:
             for at in range(count):
                 row[positions[at]] = nothing
                 place = scores[at] * step + middle_bin
-                bins[at] = 2000 if place >= np.float32(2000) else (0 if place < np.float32(0) else int(place))
+                bins[at] = int(place) if np.float32(0) <= place < np.float32(2000) else (2000 if place > 0 else 0)
                 matches[bins[at]] += 1
                 shared[bins[at]] = True
             counts[:] = 0
@@ -247,7 +286,7 @@ def _kernel() -> Callable[..., Any]:
                 # A bin is a monotone function of the similarity, so that whole bins are before or behind an image;
                 # only in a bin that holds a relevant image do similarities have to be compared.
                 place = value * step + middle_bin
-                b = 2000 if place >= np.float32(2000) else (0 if place < np.float32(0) else int(place))
+                b = int(place) if np.float32(0) <= place < np.float32(2000) else (2000 if place > 0 else 0)
                 counts[b] += 1
                 if shared[b]:
                     left, right = 0, count
@@ -264,6 +303,8 @@ def _kernel() -> Callable[..., Any]:
             if count == 0:
                 top1[r], top1_score[r] = best_at, best
                 continue
+            if best_at >= 0:
+                margin[r] = np.float64(scores[0]) - np.float64(best)
             ahead, precision, at_r, in_r, first, last = 0, 0.0, 0.0, 0, 0, 0
             above, upto, inside = 0, 2001, 0
             for n in range(len(ks)):
@@ -297,9 +338,15 @@ def _kernel() -> Callable[..., Any]:
     return rank_rows
 
 
-def nearest(query: FeatureSet, gallery: FeatureSet, number: int, count: int) -> list[tuple[int, float]]:
-    """Positions and similarities of the first `count` valid gallery images of one query, in the ranking's order."""
-    similarity = gallery.features @ query.features[number]
+def nearest(
+    query: FeatureSet, gallery: FeatureSet, number: int, count: int, *, block: Block | None = None
+) -> list[tuple[int, float]]:
+    """Return positions and similarities of the first `count` valid gallery images of one query, as `rank` orders them.
+
+    `block` is what `rank` was given.
+    """
+    block = block or Similarities(query.features, gallery.features)
+    similarity = block(np.asarray([number]))[0]
     valid = np.ones(len(gallery), bool)
     if query.identity is not None and gallery.identity is not None:
         valid &= gallery.identity != query.identity[number]

@@ -7,7 +7,6 @@ pictures times neighbours, where dense code needs pictures squared.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+from shitu_cli.evaluation.similarity import Block, Similarities
+from shitu_cli.runtime.threads import compute_threads
 
 TILE = (512, 16_384)  # pictures by pictures, whose similarities are held at once: 32 MB
 
@@ -41,7 +43,7 @@ def expand_queries(query: np.ndarray, gallery: np.ndarray, *, count: int = 10, a
     height, width = TILE
     for top in range(0, len(query), height):
         for left in range(0, len(gallery), width):
-            best.take(query[top : top + height] @ gallery[left : left + width].T, top, left)
+            best.take(_products(query[top : top + height], gallery[left : left + width]), top, left)
     expanded = np.empty_like(query)
     for top in range(0, len(query), height):
         rows = slice(top, top + height)
@@ -58,8 +60,8 @@ def reranked(
     k2: int = 6,
     weight: float = 0.3,
     on_block: Callable[[int], None] = lambda pictures: None,
-) -> Callable[[int, int], np.ndarray]:
-    """A function (start, stop) → re-ranked similarities float32 [stop - start, G] of those queries, for `rank`.
+) -> Block:
+    """Return the re-ranked similarities of queries by their numbers, for `rank`.
 
     query and gallery are of unit length; `weight` is the share of the original distance, the rest is the Jaccard
     distance of k-reciprocal neighbours. Similarities are negated distances. `on_block` hears of pictures compared.
@@ -72,16 +74,23 @@ def reranked(
     first = len(query)
     table = _invert(encoded, first, len(everything))
 
-    def block(start: int, stop: int) -> np.ndarray:
-        similarity = query[start:stop] @ gallery.T
+    similarities = Similarities(query, gallery)
+
+    def block(numbers: np.ndarray) -> np.ndarray:
+        similarity = similarities(numbers)
         out = np.empty_like(similarity)
-        for at, number in enumerate(range(start, stop)):
+        for at, number in enumerate(numbers.tolist()):
             # The squared distance of unit vectors is 2 - 2 cos; the method squares it again and scales each row.
             original = np.square(2 - 2 * similarity[at]) / farthest[number]
             out[at] = -(1 - weight) * _jaccard(encoded, table, number, len(gallery)) - weight * original
         return out
 
     return block
+
+
+def _products(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The similarities of all rows [N, D] with all columns [M, D], float32 [N, M]."""
+    return Similarities(rows, columns)(np.arange(len(rows)))
 
 
 def _neighbours(features: np.ndarray, k1: int, on_block: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
@@ -95,11 +104,11 @@ def _neighbours(features: np.ndarray, k1: int, on_block: Callable[[int], None]) 
     told = 0
     for top in range(0, total, height):
         bottom = min(top + height, total)
-        square = features[top:bottom] @ features[top:bottom].T
+        square = _products(features[top:bottom], features[top:bottom])
         np.fill_diagonal(square, np.inf)  # itself comes first, whatever rounding says
         best.take(square, top, top)
         for left in range(bottom, total, width):
-            tile = features[top:bottom] @ features[left : left + width].T
+            tile = _products(features[top:bottom], features[left : left + width])
             best.take(tile, top, left)
             best.take(tile.T, left, top)
         done = round(total * (1 - (1 - bottom / total) ** 2))  # the share of all pairs
@@ -119,12 +128,13 @@ class _Best:
         self.numbers = np.full((rows, count), -1, np.int64)
         self.scores = np.full((rows, count), -np.inf, np.float32)
         self.lowest = np.full(rows, np.inf, np.float32)
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._threads = compute_threads()
+        self._pool = ThreadPoolExecutor(self._threads)
 
     def take(self, tile: np.ndarray, top: int, left: int) -> None:
         """Look at the similarities of the pictures from `top` on (rows) with those from `left` on (columns)."""
         kernel = _kernel()
-        step = -(-len(tile) // (os.cpu_count() or 1))
+        step = -(-len(tile) // self._threads)
 
         def work(start: int) -> None:
             own = slice(top + start, top + min(start + step, len(tile)))
@@ -172,7 +182,7 @@ def _encode(features: np.ndarray, nearest: np.ndarray, farthest: np.ndarray, k1:
             if len(np.intersect1d(theirs, own, assume_unique=True)) > 2 / 3 * len(theirs):
                 grown.append(theirs)
         chosen = np.unique(np.concatenate(grown))
-        distance = np.square(2 - 2 * (features[chosen] @ features[i])) / farthest[i]
+        distance = np.square(2 - 2 * (features[chosen] * features[i]).sum(axis=1)) / farthest[i]
         weight = np.exp(-distance)
         columns.append(chosen)
         weights.append((weight / weight.sum()).astype(np.float32))

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import DataError, EnvironmentProblem
-from shitu_cli.processes import launch
-from shitu_cli.runtime.setup import available_cores, setup_paddle
+from shitu_cli.runtime.setup import setup_paddle
+from shitu_cli.runtime.threads import compute_threads
 
 Run = Callable[[np.ndarray], np.ndarray]  # float32 [N, 3, H, W] → float32 [N, D]
 
@@ -111,11 +111,6 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
-def _own_threads() -> int:
-    """Threads to compute with. Processes of a run share the machine: each is told its number."""
-    return launch.own_threads() or available_cores()
-
-
 def paddle_predictor(
     model_file: Path, *, threads: int | None = None, bf16: bool = False, gpu: int | None = None
 ) -> Run:
@@ -127,7 +122,7 @@ def paddle_predictor(
     params = model_file.with_suffix(".pdiparams")
     for file in (model_file, params):
         _require(file)
-    threads = threads or _own_threads()
+    threads = threads or compute_threads()
     setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", threads)
     from paddle import inference
 
@@ -165,7 +160,7 @@ def onnx_session(model_file: Path, *, threads: int | None = None) -> Run:
 
     _require(model_file)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _own_threads()
+    options.intra_op_num_threads = threads or compute_threads()
     options.log_severity_level = 3
     # Threads that spin between calls take the cores from the decoding of pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -188,7 +183,7 @@ def openvino_model(model_file: Path, *, threads: int | None = None, bf16: bool =
     _require(model_file)
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",  # left alone, it takes bfloat16 where the CPU has it
-        "INFERENCE_NUM_THREADS": threads or _own_threads(),
+        "INFERENCE_NUM_THREADS": threads or compute_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         # Pinned threads of several processes would share one core.
         "ENABLE_CPU_PINNING": False,

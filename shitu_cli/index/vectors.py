@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +22,7 @@ from shitu_cli.index.store import (
 )
 from shitu_cli.index.tune import NEIGHBOURS, cheapest, probe_rows, probes_like
 from shitu_cli.reporting import Reporter, SilentReporter, counted
+from shitu_cli.runtime.threads import compute_threads
 
 BLOCK = 8192  # vectors that are added at once: the features may lie in a file larger than the memory
 SMALL = 20_000  # vectors up to which an hnsw graph is built by one thread
@@ -140,7 +140,7 @@ class VectorIndex:
 
         # The graph of hnsw depends on which thread adds first: small ones, built at once anyway, are made to repeat.
         alone = self.manifest.kind == "hnsw" and self.faiss.ntotal + len(ids) <= SMALL
-        faiss.omp_set_num_threads(1 if alone else _cores())
+        faiss.omp_set_num_threads(1 if alone else compute_threads())
         if self.manifest.kind == "ivf":
             self._insert_into_lists(features, ids, reporter)
             return
@@ -206,7 +206,7 @@ class VectorIndex:
         import faiss
 
         check_size(features, self.manifest)
-        faiss.omp_set_num_threads(_cores())
+        faiss.omp_set_num_threads(compute_threads())
         vectors = unit_vectors(features)
         if self.manifest.kind == "binary":
             distances, ids = self.faiss.search(np.packbits(vectors >= 0, axis=1), min(top, len(self)))
@@ -223,7 +223,7 @@ class VectorIndex:
         """Choose the effort of an approximate kind by comparing it with its own exact search."""
         import faiss
 
-        faiss.omp_set_num_threads(_cores())
+        faiss.omp_set_num_threads(compute_threads())
         ids = np.fromiter(self.labels, np.int64, len(self.labels))
         probes = probes_like(self.vectors(ids[probe_rows(len(ids))]))
         top = min(NEIGHBOURS, len(ids))
@@ -272,7 +272,7 @@ def _trained(kind: str, features: np.ndarray) -> Any:
     if kind == "hnsw":
         faiss.downcast_index(index.index).hnsw.efConstruction = 128
     if kind == "ivf":
-        faiss.omp_set_num_threads(_cores())
+        faiss.omp_set_num_threads(compute_threads())
         rows = np.sort(np.random.default_rng(0).permutation(count)[: PER_LIST * lists])
         index.train(unit_vectors(features[rows]))
     return index
@@ -284,10 +284,6 @@ def _emptied(inner: Any) -> Any:
 
     inner.reset()
     return faiss.IndexIDMap2(faiss.clone_index(inner))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lists(count: int) -> int:

@@ -21,6 +21,7 @@ from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.files import atomic_write
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
+from shitu_cli.runtime.threads import compute_threads
 
 CACHE_FORMAT = 3
 SAVE_EVERY = 20_000  # pictures between two saves of the cache
@@ -196,7 +197,7 @@ def look_at_all(
     try:
         with (
             reporter.progress("checking", len(todo)) as bar,
-            ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="shitu-check") as pool,
+            ThreadPoolExecutor(workers or compute_threads(), thread_name_prefix="shitu-check") as pool,
         ):
             # Tasks of several pictures: one each would spend a tenth of the time on handing over.
             tasks = [todo[start : start + TASK] for start in range(0, len(todo), TASK)]

@@ -21,10 +21,11 @@ from typing import NoReturn
 
 from shitu_cli.errors import EnvironmentProblem, ShituError, TrainingError, UsageError
 from shitu_cli.processes.machines import Machines, alone, interface_of, meet
-from shitu_cli.runtime.setup import available_cores, hold_back, let_through
+from shitu_cli.runtime.setup import hold_back, let_through
+from shitu_cli.runtime.threads import THREADS, available_cores
 
 RANK, WORLD = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
-DEVICE, THREADS, PARENT = "SHITU_RANK_DEVICE", "SHITU_RANK_THREADS", "SHITU_RANK_PARENT"
+DEVICE, PARENT = "SHITU_RANK_DEVICE", "SHITU_RANK_PARENT"
 GRACE_SECONDS = 3.0  # for other machines to say what happened
 INTERRUPTED = 130
 
@@ -63,11 +64,6 @@ def world() -> int:
 def own_device(configured: str) -> str:
     """The device of this process: its own among several, else the configured one."""
     return os.environ.get(DEVICE, configured)
-
-
-def own_threads() -> int | None:
-    """The number of compute threads of this process, None for all cores."""
-    return int(os.environ[THREADS]) if THREADS in os.environ else None
 
 
 def parse_devices(text: str) -> list[str]:
@@ -149,10 +145,10 @@ def _environment(device: str, rank: int, machines: Machines, local_world: int) -
         DEVICE: device,
         PARENT: str(os.getpid()),
     }
+    threads = str(max(1, available_cores() // local_world))
+    environment |= {THREADS: threads, "OPENBLAS_NUM_THREADS": threads}  # the latter is for numpy's products
     if device == "cpu":
         environment["PADDLE_DISTRI_BACKEND"] = "gloo"
-        threads = str(max(1, available_cores() // local_world))
-        environment |= {THREADS: threads, "OPENBLAS_NUM_THREADS": threads}  # the latter is for numpy's products
         interface = interface_of(machines.own_host)
         if interface:  # else gloo takes the one of the host's name, which is often the loopback
             environment.setdefault("GLOO_SOCKET_IFNAME", interface)

@@ -24,7 +24,7 @@ DEEPEST = 100  # of the recall curve
 def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequence[RunHistory], path: Path) -> None:
     """Write the page; `values` is the evaluation's JSON, `runs` are those of the workspace, oldest first."""
     sections = [
-        _summary(values),
+        _summary(result, values),
         _recall_and_similarity(result, values),
         _queries(result, "Worst queries", _worst(result)),
         _queries(result, "Some queries", _some(result)),
@@ -35,7 +35,7 @@ def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequen
     write_page(path, "shitu evaluate", [part for part in sections if part])
 
 
-def _summary(values: dict[str, Any]) -> str:
+def _summary(result: EvalResult, values: dict[str, Any]) -> str:
     rows = [
         [name, f"{value:.4f}", " – ".join(f"{v:.3f}" for v in values["intervals_95"].get(name, ()))]
         for name, value in values["metrics"].items()
@@ -45,6 +45,9 @@ def _summary(values: dict[str, Any]) -> str:
     text = f"<p>{values['queries']:,} queries against {values['gallery']:,} gallery pictures{without}.</p>"
     if options_of(values):
         text += f"<p>Measured with <code>{escape(' '.join(options_of(values)))}</code>.</p>"
+    coincidence = result.ranking.coincidence()
+    if coincidence is not None:
+        return text + f"<p>{escape(coincidence[0].upper() + coincidence[1:])}.</p>"
     return text + table(["metric", "value", "95 % interval"], rows, numeric=(1,))
 
 

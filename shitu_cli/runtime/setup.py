@@ -14,15 +14,9 @@ import warnings
 
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.runtime.compilation import use_threads
+from shitu_cli.runtime.threads import compute_threads
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
-
-
-def available_cores() -> int:
-    """Cores that this process may use (its affinity), at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return max(1, os.cpu_count() or 1)
 
 
 def setup_paddle(device: str = "auto", threads: int | None = None) -> str:
@@ -39,7 +33,7 @@ def setup_paddle(device: str = "auto", threads: int | None = None) -> str:
     chosen, reason = _choose(device)
     paddle.set_device(chosen)
     if chosen == "cpu":
-        count = threads or available_cores()
+        count = threads or compute_threads()
         _set_threads(count)
         _keep_freed_memory()
         reason += f", {count} thread{'s' if count > 1 else ''}"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shitu_cli.errors import DataError
 from shitu_cli.evaluation import metrics
 from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
+from shitu_cli.evaluation.similarity import Similarities
 
 KS = (1, 3, 10)
 
@@ -184,3 +185,81 @@ def test_nearest_are_the_first_of_the_ranking(count: int) -> None:
         similarity = gallery.features @ query.features[number]
         expected = [g for g in np.argsort(-similarity, kind="stable").tolist() if g != number][:count]
         assert nearest(query, gallery, number, count) == [(g, float(similarity[g])) for g in expected]
+
+
+@pytest.mark.parametrize("size", [3, 8, 130, 1280])
+def test_a_similarity_follows_from_its_two_vectors_alone(size: int) -> None:
+    """Whatever the number of rows, their order, place and copies: BLAS gives other bits for most of these."""
+    rng = np.random.default_rng(size)
+    query = rng.standard_normal((70, size)).astype(np.float32)
+    gallery = rng.standard_normal((600, size)).astype(np.float32)
+    whole = Similarities(query, gallery, threads=1)(np.arange(70))
+    assert np.allclose(whole, query.astype(np.float64) @ gallery.T.astype(np.float64), atol=1e-3)
+    for threads in (2, 3, 7):
+        assert np.array_equal(Similarities(query, gallery, threads=threads)(np.arange(70)), whole)
+    for rows in ([5], [69, 0, 5], list(range(0, 70, 3))):
+        assert np.array_equal(Similarities(query, gallery)(np.asarray(rows)), whole[rows])
+    shuffled = rng.permutation(600)
+    assert np.array_equal(Similarities(query, gallery[shuffled])(np.arange(70)), whole[:, shuffled])
+    assert np.array_equal(Similarities(query, gallery[:1])(np.arange(70)), whole[:, :1])
+    assert np.array_equal(Similarities(query, query)(np.arange(70)), Similarities(query, query)(np.arange(70)).T)
+    copies = np.repeat(gallery[:1], 600, axis=0)
+    assert len(np.unique(Similarities(query[:1], copies)(np.arange(1)))) == 1
+
+
+def _coinciding(count: int, size: int, spread: float, seed: int = 0) -> FeatureSet:
+    """Unit vectors that differ from one another by about `spread`, in classes that do not depend on them."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(size) + spread * rng.standard_normal((count, size))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return FeatureSet(x.astype(np.float32), rng.integers(0, 4, count), identity=np.arange(count))
+
+
+@pytest.mark.parametrize(("spread", "coincide"), [(0.0, True), (1e-6, True), (1e-4, True), (1e-1, False), (1, False)])
+def test_rankings_that_rounding_decides_are_noticed(spread: float, coincide: bool) -> None:
+    """Below the resolution, rounding to float32 another way exchanges the first images; well above, it never does."""
+    part = _coinciding(80, 640, spread)
+    found = rank(part, part)
+    assert found.decided_by_rounding == coincide
+    assert (found.coincidence() is not None) == coincide
+    # The same features in another basis: what is decided stays, whatever the rounding.
+    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((640, 640)))[0]
+    turned = FeatureSet((part.features.astype(np.float64) @ turn).astype(np.float32), part.labels, None, part.identity)
+    firm = np.abs(found.margin) >= found.resolution
+    assert np.array_equal(rank(turned, turned).hits[firm, 0], found.hits[firm, 0])
+    if coincide:
+        assert found.undecided > 60
+
+
+def test_a_few_copies_in_two_classes_do_not_hide_the_recall() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((60, 64)).astype(np.float32)
+    x[1] = x[0]
+    part = FeatureSet(x / np.linalg.norm(x, axis=1, keepdims=True), np.arange(60) % 5, identity=np.arange(60))
+    found = rank(part, part)
+    assert 0 < found.undecided <= 2 and found.coincidence() is None
+
+
+@pytest.mark.parametrize("length", [1e20, 3e38])
+def test_features_whose_products_overflow_are_refused(length: float) -> None:
+    """Once they crashed the process: a product that is no number became an index of compiled code."""
+    signs = np.where(np.arange(24).reshape(4, 6) % 3 == 0, -1, 1)
+    part = FeatureSet((signs * length).astype(np.float32), np.array([0, 0, 1, 1]))
+    with pytest.raises(DataError, match="too large to compare"):
+        rank(part, part)
+
+
+def test_similarities_of_a_block_may_be_anything() -> None:
+    """NaN and infinity from a re-ranking are counted somewhere instead of leaving the histogram's memory."""
+    part = FeatureSet(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]))
+    odd = np.array([np.nan, np.inf, -np.nan, 1e38], np.float32)
+    found = rank(part, part, block=lambda numbers: np.tile(odd, (len(numbers), 1)))
+    assert len(found.others) == metrics.BINS and found.others.sum() + found.matches.sum() <= 16
+
+
+def test_neighbours_come_in_the_order_of_a_re_ranking() -> None:
+    query = FeatureSet(np.eye(3, dtype=np.float32)[:1], np.array([0]))
+    gallery = FeatureSet(np.eye(3, dtype=np.float32), np.array([0, 1, 0]))
+    order = np.array([[0.1, 0.3, 0.2]], np.float32)
+    assert [place for place, _ in metrics.nearest(query, gallery, 0, 3, block=lambda numbers: order)] == [1, 2, 0]
+    assert metrics.nearest(query, gallery, 0, 1) == [(0, 1.0)]

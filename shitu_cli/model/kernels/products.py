@@ -16,9 +16,9 @@ from typing import Any
 
 import numba
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from shitu_cli.model.kernels.loops import compiled
+from shitu_cli.runtime.threads import single_threaded_blas
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
@@ -107,7 +107,7 @@ def split(count: int, work: Callable[[int, int], Any]) -> list[Any]:
     """work(start, stop) over parts of 0 … count, one per thread; the results in order."""
     threads = max(1, min(numba.get_num_threads(), count))  # whose number `setup_paddle` sets
     own, *others = pairwise(count * part // threads for part in range(threads + 1))
-    with _blas().limit(limits=1):
+    with single_threaded_blas():
         waiting = [_pool().submit(work, *part) for part in others]
         return [work(*own), *(part.result() for part in waiting)]
 
@@ -115,11 +115,6 @@ def split(count: int, work: Callable[[int, int], Any]) -> list[Any]:
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, numba.get_num_threads() - 1), thread_name_prefix="shitu-products")
-
-
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
 
 
 def _rows(maps: np.ndarray) -> np.ndarray:

@@ -1,0 +1,99 @@
+"""Similarities of features, in an arithmetic that does not depend on what is computed beside them.
+
+A sum of float32 products is rounded by the order in which its terms are added. A BLAS chooses that order by the shapes
+of the matrices, by its number of threads and by the place in the matrix: one vector comes out differently alone and
+among 512, and two copies of an image are not equally similar. Where features nearly coincide, that decides rankings.
+Here every sum runs from the first term to the last, so that its bits follow from the two vectors alone: equal images
+tie, and any block size, thread or process gives the same. It takes about twice the time of a BLAS (benchmarks/evaluate
+.py), which is little beside computing the features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.runtime.threads import compute_threads
+
+PANEL = 256  # gallery images whose features lie side by side in the second-level cache
+TERMS = 8  # of each sum that are added before it goes back to memory
+
+Block = Callable[[np.ndarray], np.ndarray]  # numbers of queries int64 [n] → their similarities float32 [n, G]
+
+
+class Similarities:
+    """Inner products of query features [Q, D] with gallery features [G, D], both float32.
+
+    Called with numbers of queries int64 [n], returns float32 [n, G], in `out` where it is given.
+    """
+
+    def __init__(self, query: np.ndarray, gallery: np.ndarray, *, threads: int | None = None) -> None:
+        self._query, self._gallery = query, gallery
+        self._threads = threads or compute_threads()
+
+    def __call__(self, numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        out = np.empty((len(numbers), len(self._gallery)), np.float32) if out is None else out
+        kernel = _kernel()
+        query = _padded(self._query[numbers])
+
+        def work(left: int) -> None:
+            panel = np.ascontiguousarray(_padded(self._gallery[left : left + PANEL]).T)
+            products = np.empty((len(query), panel.shape[1]), np.float32)
+            kernel(query, panel, products)
+            out[:, left : left + PANEL] = products
+
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="shitu-products") as pool:
+            for _ in pool.map(work, range(0, len(self._gallery), PANEL)):
+                pass
+        return out
+
+
+def _padded(rows: np.ndarray) -> np.ndarray:
+    """float32 [N, D] with D filled up by zeros to whole groups of terms, which leave every sum as it is."""
+    more = -rows.shape[1] % TERMS
+    return np.pad(rows, ((0, 0), (0, more))) if more else np.ascontiguousarray(rows, np.float32)
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
+    from shitu_cli.runtime.compilation import compiled
+
+    # The sums are not reordered ("reassoc" is left out): the loop over images becomes vector instructions instead.
+    @compiled(nogil=True, fastmath={"contract"}, error_model="numpy")
+    def multiply(query: Any, panel: Any, out: Any) -> None:
+        out[:] = 0
+        for d in range(0, query.shape[1], 8):
+            p0, p1, p2, p3 = panel[d], panel[d + 1], panel[d + 2], panel[d + 3]
+            p4, p5, p6, p7 = panel[d + 4], panel[d + 5], panel[d + 6], panel[d + 7]
+            for r in range(query.shape[0]):
+                q0, q1, q2, q3 = query[r, d], query[r, d + 1], query[r, d + 2], query[r, d + 3]
+                q4, q5, q6, q7 = query[r, d + 4], query[r, d + 5], query[r, d + 6], query[r, d + 7]
+                row = out[r]
+                for g in range(panel.shape[1]):
+                    total = row[g] + q0 * p0[g] + q1 * p1[g] + q2 * p2[g] + q3 * p3[g]
+                    row[g] = total + q4 * p4[g] + q5 * p5[g] + q6 * p6[g] + q7 * p7[g]
+
+    return multiply
+
+
+def resolution(query: np.ndarray, gallery: np.ndarray) -> float:
+    """Return the difference of two similarities below which rounding decides which of them is the larger one.
+
+    A float32 sum of D products is off by about sqrt(D) · 2^-24 of the vectors' lengths (Higham and Mary 2019,
+    doi:10.1137/18M1226312), and each of the two may be off in either direction.
+    """
+    return 2 * math.sqrt(query.shape[1]) * 2.0**-24 * largest_length(query) * largest_length(gallery)
+
+
+def largest_length(features: np.ndarray) -> float:
+    """Return the largest Euclidean length among the rows of [N, D], computed in float64; 0 without rows."""
+    largest = 0.0
+    for start in range(0, len(features), 8192):
+        wide = features[start : start + 8192].astype(np.float64)
+        largest = max(largest, float(np.sqrt((wide * wide).sum(axis=1)).max(initial=0.0)))
+    return largest

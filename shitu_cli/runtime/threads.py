@@ -1,0 +1,105 @@
+"""How many threads this process computes on: decided here, once, for everything that starts threads.
+
+The smallest of three counts: the cores of the process's affinity, the CPU time that its control group allows (what
+`docker run --cpus 2` sets), and, among the processes of one run, this one's share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+THREADS = "SHITU_RANK_THREADS"  # the share of a process among several; processes/launch.py sets it
+
+
+def compute_threads() -> int:
+    """Return the number of threads that this process computes on, at least 1."""
+    share = os.environ.get(THREADS, "")
+    return max(1, int(share)) if share.isdecimal() else available_cores()
+
+
+def available_cores() -> int:
+    """Return the cores that this process and those that it starts may use together, at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_cores()
+    return max(1, affinity if quota is None else min(affinity, quota))
+
+
+def cgroup_cores(mounts: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return the cores that the control groups above this process allow, rounded up; None without a limit.
+
+    A group's limit binds all groups below it, so the smallest on the way to the root counts. `membership` has lines
+    `number:controllers:path`: version 2 leaves the first two `0:` and empty, version 1 names the controllers.
+    """
+    try:
+        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        return None
+    limits = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            limits += [_quota_v2(folder) for folder in _upwards(mounts, path)]
+        elif "cpu" in controllers.split(","):
+            for mount in (mounts / controllers, mounts / "cpu"):
+                limits += [_quota_v1(folder) for folder in _upwards(mount, path)]
+    cores = [limit for limit in limits if limit is not None]
+    return max(1, -int(-min(cores) // 1)) if cores else None
+
+
+def _upwards(mount: Path, path: str) -> list[Path]:
+    """The folder of a control group and those above it; inside a container only the mount itself may be visible."""
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    """`cpu.max` holds `<microseconds or max> <period>`."""
+    words = _words(folder / "cpu.max")
+    return _ratio(words[0], words[1]) if len(words) == 2 else None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    """`cpu.cfs_quota_us` is -1 without a limit."""
+    quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
+    return _ratio(quota[0], period[0]) if quota and period else None
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    if not (quota.isdecimal() and period.isdecimal()) or not int(quota) or not int(period):
+        return None
+    return int(quota) / int(period)
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Keep numpy's products on the thread that asks for them.
+
+    A BLAS that divides one product among threads divides it otherwise for another number of them, and rounds
+    otherwise. Whoever wants several cores calls it from several threads, each for whole tiles of one shape.
+    """
+    with _blas().limit(limits=1):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    import numpy  # noqa: F401  (loads the library that is looked for)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")

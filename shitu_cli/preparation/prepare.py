@@ -95,7 +95,7 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
 def _check_options(made: Format, choices: Choices) -> None:
     """Options that the format would ignore are refused."""
     format_name = made.name
-    if choices.read.protocol is not None and format_name not in ("veriwild", "cub", "cars196"):
+    if choices.read.protocol is not None and format_name not in ("veriwild", "cub", "cars196", "aircraft"):
         raise UsageError(f"--protocol {choices.read.protocol}: {format_name} has only one")
     if choices.read.columns and format_name != "table":
         raise UsageError(f"--columns is for tables, not for {format_name}", hint="--format table")

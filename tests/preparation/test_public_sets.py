@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.errors import DataError
+from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.prepare import Choices, prepare
 from shitu_cli.reporting import SilentReporter
 from tests.preparation.annotation_trees import draw_all, kinds, labels, read, splits, write
@@ -97,3 +97,39 @@ def test_no_hint_names_an_option_that_the_format_refuses(tmp_path: Path) -> None
     with pytest.raises(DataError) as error:
         prepare([tmp_path / "list"], Choices(), SilentReporter())
     assert "--image-root" in (error.value.hint or "")
+
+
+def test_tiny_imagenet(tmp_path: Path) -> None:
+    draw_all(
+        tmp_path,
+        "train/n1/images/n1_0.JPEG",
+        "train/n2/images/n2_0.JPEG",
+        "val/images/val_0.JPEG",
+        "test/images/t.JPEG",
+    )
+    write(tmp_path / "train/n1/n1_boxes.txt", "n1_0.JPEG\t0\t0\t9\t9\n")
+    write(tmp_path / "val/val_annotations.txt", "val_0.JPEG\tn2\t0\t32\t44\t62\nval_1.JPEG\n")
+    write(tmp_path / "wnids.txt", "n1\nn2\n")
+    write(tmp_path / "words.txt", "n1\tgoldfish, Carassius auratus\nn2\tbull\nn3\tbull\n")
+    rows, problems = read(tmp_path, "tiny-imagenet")
+    assert labels(rows) == {
+        "train/n1/images/n1_0.JPEG": "n1",
+        "train/n2/images/n2_0.JPEG": "n2",
+        "val/images/val_0.JPEG": "n2",
+    }
+    assert rows.splits == ["train", "train", "val"]
+    assert rows.display == {"n1": "goldfish", "n2": "bull"}
+    assert problems.found["malformed"].examples[0][0].endswith("val_annotations.txt:2")
+
+
+def test_aircraft_by_variant_and_by_family(tmp_path: Path) -> None:
+    draw_all(tmp_path / "data/images", "0025317.jpg", "0003171.jpg")
+    write(tmp_path / "data/images_variant_train.txt", "0025317 737-200\n")
+    write(tmp_path / "data/images_variant_test.txt", "0003171 Cessna 525\nodd\n")
+    write(tmp_path / "data/images_family_train.txt", "0025317 Boeing 737\n")
+    rows, problems = read(tmp_path, "aircraft")
+    assert labels(rows) == {"0025317.jpg": "737-200", "0003171.jpg": "Cessna 525"}
+    assert rows.splits == ["train", "test"] and kinds(problems) == {"malformed": 1}
+    assert labels(read(tmp_path, "aircraft", protocol="family")[0]) == {"0025317.jpg": "Boeing 737"}
+    with pytest.raises(UsageError, match="variant, family, manufacturer"):
+        read(tmp_path, "aircraft", protocol="size")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shitu_cli.errors import UsageError
+from shitu_cli.preparation.formats.aircraft import AIRCRAFT
 from shitu_cli.preparation.formats.aliproduct import ALIPRODUCT
 from shitu_cli.preparation.formats.base import Format
 from shitu_cli.preparation.formats.box_tables import BOX_TABLE
@@ -31,6 +32,7 @@ from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.supervisely import SUPERVISELY
 from shitu_cli.preparation.formats.table import TABLE
 from shitu_cli.preparation.formats.textlist import TEXT_LIST
+from shitu_cli.preparation.formats.tiny_imagenet import TINY_IMAGENET
 from shitu_cli.preparation.formats.tree import CLASS_TREE, SPLIT_TREE
 from shitu_cli.preparation.formats.veriwild import VERIWILD
 from shitu_cli.preparation.formats.via import VIA
@@ -40,7 +42,7 @@ from shitu_cli.preparation.formats.yolo import YOLO
 # The first that recognises a source reads it: special layouts come before general ones.
 FORMATS: tuple[Format, ...] = (
     *(ALIPRODUCT, GLDV2, VERIWILD, LOGODET, ICARTOON, SOP, INSHOP),
-    *(CUB, CARS, PRODUCTS10K, MARKET1501, VERI776, PETS),
+    *(CUB, CARS, PRODUCTS10K, MARKET1501, VERI776, PETS, TINY_IMAGENET, AIRCRAFT),
     *(COCO, VOC, YOLO, LABELME, CREATE_ML, CVAT, VIA, LABEL_STUDIO, GROUND_TRUTH, SUPERVISELY, FIFTYONE),
     *(DEEP_FASHION2, HUGGING_FACE, BOX_TABLE, PLAIN_TABLE, ONE_HOT),
     *(TABLE, TEXT_LIST, SPLIT_TREE, CLASS_TREE),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.preparation.formats.source import Found, Source, Tree, plain_path
-from tests.data.test_formats import draw
+from tests.preparation.test_formats import draw
 
 
 def tree_of(root: Path, *images: str) -> Tree:

@@ -49,7 +49,7 @@ def main() -> None:
                 Component("RandFlipImage", {"flip_code": 1}),
                 Component("NormalizeImage", {"scale": "1.0/255.0"}),
             )
-            return RecDataset(DatasetConfig("ImageNetDataset", folder, str(root / "list.txt"), ops), root)
+            return RecDataset(DatasetConfig("ImageNetDataset", folder, str(root / "list.txt"), ops))
 
         dataset = dataset_of(False)
         sampler = build_sampler(SamplerConfig(batch_size=64, shuffle=True), dataset.labels, seed=0, rank=0, world=1)

@@ -129,7 +129,7 @@ def recall(workspace: Path, engines: dict[str, Run], manifest) -> dict[str, list
     found, reference = {}, None
     for name, run in engines.items():
         engine = Engine(run, manifest.feature_size, manifest.normalization, name, name)
-        result = evaluate_model(engine, config, workspace, SilentReporter())
+        result = evaluate_model(engine, config, SilentReporter())
         features = result.sets[1].features
         reference = features if reference is None else reference
         cosines = np.einsum("nd,nd->n", features, reference)
@@ -148,7 +148,7 @@ def calibration_pictures(workspace: Path, count: int) -> np.ndarray:
     chosen = dataclasses.replace(
         split.dataset, image_root=train.dataset.image_root, cls_label_path=train.dataset.cls_label_path
     )
-    dataset = RecDataset(chosen, workspace)
+    dataset = RecDataset(chosen)
     rng = np.random.default_rng(0)
     numbers = rng.permutation(len(dataset))[:count]
     return to_input(np.stack([dataset.load(int(n), rng) for n in numbers]), dataset.normalization)

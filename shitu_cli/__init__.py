@@ -1,20 +1,63 @@
-"""From a folder of labelled pictures to a deployed image-recognition feature extractor."""
+"""From a folder of labelled images to a deployed image-recognition feature extractor.
+
+    from shitu_cli import Extractor, evaluate, export, load_config, open_index, prepare, train
+
+    prepared = prepare("photos", workspace="work")
+    config = load_config(prepared.config, ["Global.epochs=30"])
+    train(config)
+    print(evaluate(config).metrics["recall@1"])
+    extractor = Extractor(export(config).out)
+    features = extractor.extract(["new.jpg"])
+
+Each step is a function over a config; `docs/python.md` shows the whole chain. Errors are `ShituError`s.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shitu_cli.config.load import load_config
+    from shitu_cli.errors import ShituError
     from shitu_cli.features.extractor import Extractor
+    from shitu_cli.steps.evaluate import evaluate
+    from shitu_cli.steps.export import export
+    from shitu_cli.steps.index import open_index
+    from shitu_cli.steps.prepare import prepare
+    from shitu_cli.steps.train import train
 
 __version__ = "0.1.0"
-__all__ = ["Extractor", "__version__"]
+__all__ = [
+    "Extractor",
+    "ShituError",
+    "__version__",
+    "evaluate",
+    "export",
+    "load_config",
+    "open_index",
+    "prepare",
+    "train",
+]
+
+_MODULE_OF = {
+    "Extractor": "features.extractor",
+    "ShituError": "errors",
+    "evaluate": "steps.evaluate",
+    "export": "steps.export",
+    "load_config": "config.load",
+    "open_index": "steps.index",
+    "prepare": "steps.prepare",
+    "train": "steps.train",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import shitu_cli` and `shitu --help` stay fast.
-    if name == "Extractor":
-        from shitu_cli.features.extractor import Extractor
-
-        return Extractor
+    if name in _MODULE_OF:
+        return getattr(import_module(f"shitu_cli.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

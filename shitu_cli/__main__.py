@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 
 def _stop(number: int, frame: object) -> None:
@@ -10,11 +11,24 @@ def _stop(number: int, frame: object) -> None:
     os._exit(130)
 
 
+def _open_standard_streams() -> None:
+    """Give closed descriptors 0, 1 and 2 a place: else the next file to be opened would receive what is printed."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the system takes the lowest number that is free
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
 def main() -> None:
     """Load the command line and run it."""
     signal.signal(signal.SIGINT, _stop)
     if hasattr(signal, "pthread_sigmask"):  # held back until now where another process has started this one
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    _open_standard_streams()
     from shitu_cli.cli.app import main as run
 
     run()

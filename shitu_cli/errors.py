@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Sequence
 
 # What a user can do when the system refuses with such a number.
@@ -14,20 +15,64 @@ MACHINE_HINTS = {
 }
 
 
+class Command:
+    """A `shitu` command that a message proposes: `Command("train", "--lr", 0.01)`.
+
+    As text it is what stands there. The command line shows it with what the user has given: all of it where this is the
+    command that runs (words here replace theirs, options in `without` are dropped), else workspace, config and index.
+    """
+
+    def __init__(self, name: str, *words: object, without: Sequence[str] = ()) -> None:
+        self.name = name
+        self.words = [str(word) for word in words]
+        self.without = tuple(without)
+
+    def __str__(self) -> str:
+        return " ".join(["shitu", self.name, *map(shlex.quote, self.words)])
+
+    def __repr__(self) -> str:
+        return f"Command({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Command) and (str(self), self.without) == (str(other), other.without)
+
+    def __hash__(self) -> int:
+        return hash((str(self), self.without))
+
+
+# Text for a user, with the commands in it told apart so that they can be completed.
+Message = str | Command | Sequence[str | Command]
+
+
+def parts_of(message: Message) -> list[str | Command]:
+    """Return the pieces of a message in order."""
+    return [message] if isinstance(message, (str, Command)) else list(message)
+
+
+def plain(message: Message) -> str:
+    """Return a message as text, with its commands as they stand."""
+    return "".join(map(str, parts_of(message)))
+
+
 class ShituError(Exception):
     """A user's mistake or a failing environment: shown as one line, its details and a hint, without traceback.
 
     `message` says what and where, `details` lists further problems of the same kind (all at once, not the
-    first one), `hint` says the way out, preferably a command to copy.
+    first one), `hint` says the way out, preferably a `Command` to copy.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, details: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, *, hint: Message | None = None, details: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.advice = hint
         self.details = list(details)
+
+    @property
+    def hint(self) -> str | None:
+        """The way out as text; `advice` is the same with its commands told apart."""
+        return None if self.advice is None else plain(self.advice)
 
 
 class UsageError(ShituError):

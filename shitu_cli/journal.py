@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.errors import Command, EnvironmentProblem
 from shitu_cli.files import atomic_write, atomic_write_json, cannot_write, sync_directory
 from shitu_cli.workspace import Workspace
 
@@ -98,7 +98,8 @@ def finish(space: Workspace) -> None:
         return
     except (OSError, ValueError) as error:
         raise EnvironmentProblem(
-            f"cannot read {pending / _PLAN}: {error}", hint=f"remove {pending}, then run `shitu prepare` again"
+            f"cannot read {pending / _PLAN}: {error}",
+            hint=[f"remove {pending}, then run `", Command("prepare"), "` again"],
         ) from None
     try:
         for name, staged in plan.items():

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, EnvironmentProblem, UsageError
 from shitu_cli.files import cannot_write, try_lock
 
 CONFIG_NAME = "shitu.yaml"
@@ -58,12 +58,12 @@ class Workspace:
         if named is not None:
             if (named / CONFIG_NAME).is_file():
                 return cls(named)
-            raise UsageError(f"{named} is not a workspace: no {CONFIG_NAME} in it", hint="shitu prepare ./data")
+            raise UsageError(f"{named} is not a workspace: no {CONFIG_NAME} in it", hint=Command("prepare", "./data"))
         here = Path.cwd()
         for directory in (here, *here.parents):
             if (directory / CONFIG_NAME).is_file():
                 return cls(directory)
-        raise UsageError(f"no workspace: no {CONFIG_NAME} in {here} or above it", hint="shitu prepare ./data")
+        raise UsageError(f"no workspace: no {CONFIG_NAME} in {here} or above it", hint=Command("prepare", "./data"))
 
     @classmethod
     def create(cls, root: Path) -> Workspace:

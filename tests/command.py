@@ -103,15 +103,12 @@ def _text_of(file: io.BufferedRandom) -> str:  # type: ignore[type-arg]
 @contextlib.contextmanager
 def _unchanged_process() -> Iterator[None]:
     """Put back afterwards what a command changes about its process."""
-    from shitu_cli.cli import console
-
     directory, environment, argv = os.getcwd(), dict(os.environ), sys.argv
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     root = logging.getLogger()
     level, root_handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
     numbers = random.getstate()
-    state = dict(console._state)
     with _unchanged_libraries():
         try:
             yield
@@ -128,8 +125,6 @@ def _unchanged_process() -> Iterator[None]:
             root.handlers[:] = root_handlers
             logging.disable(disabled)
             random.setstate(numbers)
-            console._state.clear()
-            console._state.update(state)
 
 
 @contextlib.contextmanager

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import os
 import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from shitu_cli import __version__
-from shitu_cli.cli import console, options
-from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, ShituError
+from shitu_cli.cli import options
+from shitu_cli.cli.grouped import GroupedCommands, take_everywhere
+from shitu_cli.cli.session import Session
+from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, ShituError, UsageError
 
 AGAIN_SECONDS = 3
+BROKEN_PIPE = 128 + 13  # what a shell shows for SIGPIPE
+STOPPED = 130
 COMMANDS = (
     "prepare",
     "train",
@@ -29,9 +36,12 @@ COMMANDS = (
     "config_cmd",
     "templates_cmd",
 )
+# Typer's own class for a wrong command line, which it does not export.
+CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
-    help="From a folder of labelled pictures to a deployed feature extractor: prepare, train, evaluate, export.",
+    help="From a folder of labelled images to a deployed feature extractor: prepare, train, evaluate, export.",
+    cls=GroupedCommands,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -54,34 +64,26 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
 ) -> None:
     """Without a command: where the workspace stands and what to do next."""
-    console.configure(quiet=quiet, as_json=False, workspace=workspace)
-    if workspace is not None and context.invoked_subcommand is not None:
-        os.environ["SHITU_WORKSPACE"] = str(workspace.absolute())  # where the command looks without a -w of its own
+    take_everywhere(context)
     if context.invoked_subcommand is None:
-        from shitu_cli.cli.status import status
+        from shitu_cli.cli.status import show_status
 
-        status(workspace)
+        session = Session.of(context)
+        session.enter(context)
+        show_status(session)
 
 
 for _name in COMMANDS:
     importlib.import_module(f"shitu_cli.cli.{_name}").register(app)
 
 
-def _leave_stopped() -> None:
-    if hasattr(signal, "SIGALRM"):
-        signal.alarm(0)
-    console.reporter().warn("stopped by Ctrl-C")
-    sys.exit(130)
-
-
 def main() -> None:
     """Run `shitu` and leave with the exit code of what happened; a traceback only with --debug."""
-    debug = "--debug" in sys.argv
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
-    # --debug may stand anywhere, as people append it to the command that failed.
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    session = Session()
+    session.debug = "--debug" in sys.argv  # for what fails before it is read
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:
@@ -93,30 +95,93 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, stop)
     try:
-        app(args=arguments, prog_name="shitu", standalone_mode=True)
-    except ShituError as error:
-        if debug:
-            traceback.print_exc()
-        console.show_error(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _leave_stopped()
-    except SystemExit as left:
-        if stopped and left.code == 130:  # Typer has caught it
-            _leave_stopped()
+        code = _run(session, sys.argv[1:])
+        sys.stdout.flush()
+    except SystemExit as end:
+        if stopped and end.code == STOPPED:
+            _leave_stopped(session)
         raise
-    except BrokenPipeError:
-        sys.exit(141)
-    except Exception as error:
-        if stopped:  # in the middle of an import, Ctrl-C comes out as an ImportError
-            _leave_stopped()
-        if debug:
-            raise
-        if isinstance(error, OSError) and error.errno in MACHINE_HINTS:
-            problem = EnvironmentProblem(str(error), hint=MACHINE_HINTS[error.errno])
-            console.show_error(problem)
-            sys.exit(problem.exit_code)
-        first, *more = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
-        hint = "run the command again with --debug and report it"
-        console.show_error(ShituError(f"unexpected: {first}", details=more[:3], hint=hint))
-        sys.exit(1)
+    except BaseException as error:
+        # In the middle of an import, Ctrl-C comes out as an ImportError.
+        if isinstance(error, KeyboardInterrupt) or (stopped and not isinstance(error, ShituError)):
+            _leave_stopped(session)
+        code = _exit_code_of(error, session)
+    sys.exit(code)
+
+
+def _run(session: Session, arguments: list[str]) -> int:
+    """Run one command line; return the exit code that it asks for."""
+    if "_SHITU_COMPLETE" in os.environ:  # a shell asks for completions
+        app(args=arguments, prog_name="shitu")
+    try:
+        command = get_command(app)
+        with command.make_context("shitu", arguments, obj=session) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return int(end.exit_code)
+    except typer.Abort:
+        return STOPPED
+    except CommandLineError as error:
+        raise _usage_error(error) from None
+    return 0
+
+
+def _usage_error(error: Any) -> ShituError:
+    """Return a wrong command line as an error like all others."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "shitu"
+    return UsageError(" ".join(error.format_message().split()), hint=f"{path} --help lists what it takes")
+
+
+def _exit_code_of(error: BaseException, session: Session) -> int:
+    """Show an error, and return the exit code that belongs to it."""
+    problem = _as_problem(error)
+    if isinstance(error, BrokenPipeError):
+        _drop_output()
+        return BROKEN_PIPE
+    try:
+        if session.debug:
+            traceback.print_exception(error)
+        session.console.error(problem)
+    except OSError:  # nobody can read it: the exit code says it alone
+        _drop_output()
+    return problem.exit_code
+
+
+def _drop_output() -> None:
+    """Let nothing be written any more, so that the interpreter does not fail over it at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+def _as_problem(error: BaseException) -> ShituError:
+    """Return any exception as an error of ours: the machine's refusals with what to do, the rest as unexpected."""
+    if isinstance(error, ShituError):
+        return error
+    if isinstance(error, MemoryError):
+        return EnvironmentProblem(
+            "there is not enough memory", hint="close other programs, or try a smaller --batch-size or fewer --devices"
+        )
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return EnvironmentProblem(
+            "the system lets this program start no more threads", hint="raise the limit (ulimit -u), or run less beside"
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = os.fsdecode(error.filename or "")
+        return UsageError(f"the path is too long for this system: {name[:60]}...")
+    if isinstance(error, OSError) and error.errno in MACHINE_HINTS:
+        return EnvironmentProblem(str(error), hint=MACHINE_HINTS[error.errno])
+    first, *more = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
+    return ShituError(
+        f"unexpected: {first}", details=more[:3], hint="run the command again with --debug and report what it shows"
+    )
+
+
+def _leave_stopped(session: Session) -> None:
+    if hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
+    session.console.warn("stopped by Ctrl-C")
+    sys.exit(STOPPED)

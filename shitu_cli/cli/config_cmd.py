@@ -9,14 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from shitu_cli.cli import options
+from shitu_cli.cli.grouped import MORE, GroupedCommand
+from shitu_cli.cli.session import Session
 from shitu_cli.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
-    app.command("config")(config_command)
+    app.command("config", cls=GroupedCommand, rich_help_panel=MORE)(config_command)
 
 
 def config_command(
+    context: typer.Context,
     pattern: Annotated[str, typer.Argument(help="Only keys that contain this, such as lr.")] = "",
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
@@ -27,16 +30,17 @@ def config_command(
     """Show the config as the other commands see it; problems with their lines if there are any."""
     import yaml
 
-    from shitu_cli.cli import console
-    from shitu_cli.cli.common import load_workspace_config, open_workspace
+    from shitu_cli.cli.common import open_workspace
     from shitu_cli.config.dump import dump_config
+    from shitu_cli.steps.settings import workspace_config
 
-    console.configure(as_json=as_json)
-    space = open_workspace(workspace, config)
-    settings = load_workspace_config(space, config, override, needed=None)
+    session = Session.of(context)
+    console = session.console
+    space = open_workspace(session, config)
+    settings = workspace_config(space, config, override or ())
     text = dump_config(settings)
     if as_yaml:
-        typer.echo(text, nl=False)
+        console.document(text)
         return
     values = _flat(yaml.safe_load(text), "")
     rows = [
@@ -47,9 +51,9 @@ def config_command(
     if not rows:
         raise _nothing(pattern, [key for key, _ in values])
     if as_json:
-        console.print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
+        console.json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
         return
-    console.print_table(str(config or space.config_path), ["key", "value", "from"], rows)
+    console.table(str(config or space.config_path), ["key", "value", "from"], rows)
 
 
 def _nothing(pattern: str, keys: list[str]) -> UsageError:

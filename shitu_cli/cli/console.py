@@ -1,76 +1,170 @@
-"""All that a user sees goes through here; the only module that imports rich."""
+"""How text reaches a user: the only module that writes to the terminal, and the only one that imports rich."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from shitu_cli.errors import ShituError
-from shitu_cli.reporting import Bar, Reporter, SilentReporter
+from shitu_cli.errors import Command, Message, ShituError, parts_of
+from shitu_cli.reporting import HIDDEN, Bar, visible
+
+if TYPE_CHECKING:
+    from rich.progress import Task
+    from rich.text import Text
 
 MAX_DETAILS = 40  # of an error
-
-_COMMAND = re.compile(r"\bshitu (prepare|train|evaluate|export|extract|search|index (?:build|add|remove|show))\b")
-
-_state: dict[str, Any] = {"quiet": False, "json": False, "index": (), "override": ()}
-_state |= dict.fromkeys(("workspace", "config", "device"))
-# Overrides that say where a run is and what it is measured with; others are its own affair.
-_LASTING = ("Global.output_dir", "output_dir", "Global.device", "device", "DataLoader.Eval.")
+LOG_SECONDS = 10  # between two progress lines of a log
+_BLANK = "\ue000"  # stands for a blank inside a command while its sentence is broken into lines
+_FIRST_TO_GO = ("memory", "rate", "bar")  # of a progress line that is too long, in this order
 
 
-def configure(
-    *,
-    quiet: bool | None = None,
-    as_json: bool | None = None,
-    workspace: str | os.PathLike[str] | None = None,
-    config: str | os.PathLike[str] | None = None,
-    index: Sequence[str] | None = None,
-    device: str | None = None,
-    override: Sequence[str] | None = None,
-) -> None:
-    """Set once per command: `quiet` keeps results, warnings and errors only; `as_json` keeps stdout for JSON.
+class Console:
+    """A Reporter for people: plain lines, tables, errors, and one live progress line on a terminal.
 
-    `workspace`, `config`, `device` and `override` are what the user gave with -w, -c, --device and -o, `index` the
-    options that name an index and its model: the next command needs them too.
+    `quiet` keeps results, warnings and errors only; `as_json` keeps stdout for JSON. `complete` turns a command that a
+    message proposes into the whole line to copy.
     """
-    if device is not None:
-        _state["device"] = device
-    if override is not None:
-        _state["override"] = [text for text in override if text.startswith(_LASTING)]
-    if index is not None:
-        _state["index"] = index
-    if config is not None:
-        _state["config"] = os.fspath(config)
-    if workspace is not None:
-        _state["workspace"] = os.fspath(workspace)
-    if quiet is not None:
-        _state["quiet"] = quiet
-    if as_json is not None:
-        _state["json"] = as_json
+
+    def __init__(self, complete: Callable[[Command], str] = str) -> None:
+        self.quiet = False
+        self.as_json = False
+        self._complete = complete
+        self._live: Any = None  # rich's console while a progress line stands on it
+
+    def info(self, text: Message) -> None:
+        """Print one line of what happens, which --quiet hides."""
+        if not self.quiet:
+            self._print(self._styled(text))
+
+    def warn(self, text: Message) -> None:
+        """Print one line that a user should act on, to stderr."""
+        self._print(self._styled(text, "warning: ", "yellow"), stderr=True)
+
+    def error(self, error: ShituError) -> None:
+        """Print an error's message in one red line, its details, and the way out."""
+        self._print(self._styled(error.message, "error: ", "bold red"), stderr=True)
+        for detail in error.details[:MAX_DETAILS]:
+            self._print(self._styled(f"  {detail}"), stderr=True)
+        if len(error.details) > MAX_DETAILS:
+            self._print(self._styled(f"  ... and {len(error.details) - MAX_DETAILS} more"), stderr=True)
+        if error.advice:
+            self._print(self._styled(error.advice, "hint: ", "bold"), stderr=True)
+
+    def next_step(self, step: Message) -> None:
+        """Print the next command to run, ready to copy."""
+        if not self.quiet and not self.as_json:
+            self._print(self._styled(step, "\nnext: ", "dim", body="bold"))
+
+    def json(self, value: object) -> None:
+        """Print the result for programs, alone on stdout."""
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        # JSON itself escapes what lies below U+0020; terminals obey some characters above it too.
+        self.document(HIDDEN.sub(lambda character: f"\\u{ord(character[0]):04x}", text) + "\n")
+
+    def document(self, text: str) -> None:
+        """Print a whole document, such as a config, as it is to be saved."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print a small table of results, also with --quiet; columns of numbers are right-aligned."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        console = self._rich()
+        if not console.is_terminal:
+            console.width = 160
+        table = Table(title=visible(title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for number, column in enumerate(columns):
+            numeric = bool(rows) and all(_is_number(row[number]) for row in rows)
+            table.add_column(visible(column), justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(visible(str(cell))) for cell in row))
+        console.print(table)
+
+    @contextmanager
+    def progress(self, what: str, total: int, unit: str = "images") -> Iterator[Bar]:
+        """Show how far a work of `total` units is: a live line on a terminal, now and then a line in a log."""
+        console = self._rich(stderr=True)
+        if self.quiet or not console.is_terminal or os.environ.get("TERM") == "dumb":
+            yield _LoggedBar(self._log_line, what, total, unit, seconds=float("inf") if self.quiet else LOG_SECONDS)
+            return
+        from rich.progress import Progress
+
+        with Progress(_live_column(console, unit), console=console, transient=True) as progress:
+            self._live = console
+            try:
+                yield _LiveBar(progress, progress.add_task(visible(what), total=total, fields={}))
+            finally:
+                self._live = None
+
+    def _log_line(self, text: str) -> None:
+        self._print(self._styled(text), stderr=True)
+
+    def _rich(self, stderr: bool = False) -> Any:
+        from rich.console import Console as RichConsole
+
+        stream = _stream(stderr or self.as_json)
+        # Text in a file or a pipe is never wrapped: paths and commands stay whole for grep and copy.
+        width = None if stream.isatty() else 10_000
+        return RichConsole(file=stream, highlight=False, emoji=False, width=width)
+
+    def _styled(self, message: Message, heading: str = "", style: str = "", body: str = "") -> Text:
+        """Join the parts of a message, its commands complete and their blanks kept from being broken at."""
+        from rich.text import Text
+
+        text = Text(heading, style=style)
+        for part in parts_of(message):
+            if isinstance(part, Command):
+                text.append(visible(self._complete(part)).replace(" ", _BLANK), style=body)
+            else:
+                text.append(visible(part), style=body)
+        return text
+
+    def _print(self, text: Text, stderr: bool = False) -> None:
+        from rich.text import Text
+
+        console = self._rich(stderr)
+        if self._live is not None and console.is_terminal:
+            console = self._live  # above the progress line, not through it
+        for line in text.split("\n", allow_blank=True):
+            for piece in line.divide(_breaks(line.plain, console.width)):
+                piece.rstrip()
+                whole = Text(piece.plain.replace(_BLANK, " "), spans=piece.spans, style=piece.style)
+                console.print(whole, soft_wrap=True)
 
 
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
+def _breaks(text: str, width: int) -> list[int]:
+    """Return where to break a line: between words only. A path or a command that is too long stays whole."""
+    from rich.cells import cell_len
 
-    stderr = stderr or _state["json"]
-    stream = sys.stderr if stderr else sys.stdout
-    # Text in a file or a pipe is never wrapped: paths and commands stay whole for grep and copy.
-    width = None if stream.isatty() else 10_000
-    return Console(file=stream, highlight=False, emoji=False, soft_wrap=True, width=width)
+    breaks: list[int] = []
+    column = 0
+    for word in re.finditer(r"\s*\S+", text):
+        if column and column + cell_len(word[0]) > width:
+            breaks.append(word.start() + len(word[0]) - len(word[0].lstrip()))
+            column = cell_len(word[0].lstrip())
+        else:
+            column += cell_len(word[0])
+    return breaks
 
 
-class _PlainBar:
+def _stream(stderr: bool) -> TextIO:
+    return sys.stderr if stderr else sys.stdout
+
+
+class _LoggedBar:
     """A line now and then, for logs and pipes."""
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
-        self.what, self.total, self.unit = what, total, unit
+    def __init__(self, show: Callable[[str], None], what: str, total: int, unit: str, seconds: float) -> None:
+        self.show, self.what, self.total, self.unit, self.seconds = show, what, total, unit, seconds
         self.done = 0
         self.start = self.shown = time.monotonic()
         self.fields: dict[str, object] = {}
@@ -79,100 +173,72 @@ class _PlainBar:
         self.done += n
         self.fields.update(fields)
         now = time.monotonic()
-        if now - self.shown >= 10:
+        if now - self.shown >= self.seconds:
             self.shown = now
-            self.line(now)
-
-    def line(self, now: float) -> None:
-        rate = self.done / max(now - self.start, 1e-9)
-        left = (self.total - self.done) / rate if rate else 0.0
-        fields = "".join(f"  {key} {value}" for key, value in self.fields.items())
-        text = f"{self.what} {self.done:,}/{self.total:,} {self.unit}  {rate:,.0f}/s  {_time(left)} left{fields}"
-        _console(stderr=True).print(text, markup=False)
+            self.show(progress_line(10_000, self.what, self.done, self.total, self.unit, now - self.start, self.fields))
 
 
-def _time(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-class _RichBar:
+class _LiveBar:
     def __init__(self, progress: Any, task: Any) -> None:
         self.progress, self.task = progress, task
-        self.done, self.start = 0, time.monotonic()
         self.fields: dict[str, object] = {}
 
     def advance(self, n: int = 1, **fields: object) -> None:
         self.fields.update(fields)
-        self.done += n
-        rate = f"{self.done / max(time.monotonic() - self.start, 1e-9):,.0f}/s"
-        shown = "  ".join([rate, *(f"{key} {value}" for key, value in self.fields.items())])
-        self.progress.update(self.task, advance=n, fields=shown)
+        self.progress.update(self.task, advance=n, fields=dict(self.fields))
 
 
-class RichReporter:
-    """A Reporter for people: plain lines, and one live progress line on a terminal."""
-
-    def info(self, text: str) -> None:
-        if not _state["quiet"]:
-            _console().print(text, markup=False)
-
-    def warn(self, text: str) -> None:
-        from rich.text import Text
-
-        _console(stderr=True).print(Text("warning: ", style="yellow") + Text(text))
-
-    @contextmanager
-    def progress(self, what: str, total: int, unit: str = "images") -> Iterator[Bar]:
-        console = _console(stderr=True)
-        if _state["quiet"] or not console.is_terminal or os.environ.get("TERM") == "dumb":
-            bar = _PlainBar(what, total, unit)
-            if _state["quiet"]:
-                bar.shown = float("inf")
-            yield bar
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        with Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn(unit, markup=False),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[fields]}", markup=False),
-            console=console,
-            transient=True,
-        ) as progress:
-            yield _RichBar(progress, progress.add_task(what, total=total, fields=""))
-
-
-def reporter() -> Reporter:
-    """What commands hand to the inner layers."""
-    return RichReporter()
-
-
-def silent() -> Reporter:
-    """For processes that must not speak beside another."""
-    return SilentReporter()
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A small table, of results, so also with --quiet; columns whose cells are all numbers are right-aligned."""
-    from rich import box
-    from rich.table import Table
+def _live_column(console: Any, unit: str) -> Any:
+    from rich.progress import ProgressColumn
     from rich.text import Text
 
-    console = _console()
-    if not console.is_terminal:
-        console.width = 160
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for number, column in enumerate(columns):
-        numeric = bool(rows) and all(_is_number(row[number]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    console.print(table)
+    class Line(ProgressColumn):
+        """The whole progress line, as long as the terminal is wide."""
+
+        def render(self, task: Task) -> Text:
+            done, total, seconds = int(task.completed), int(task.total or 0), task.elapsed or 0.0
+            fields = task.fields["fields"]
+            width = console.width - 1
+            return Text(progress_line(width, task.description, done, total, unit, seconds, fields, bar=True))
+
+    return Line()
+
+
+def progress_line(
+    width: int,
+    what: str,
+    done: int,
+    total: int,
+    unit: str,
+    seconds: float,
+    fields: dict[str, object],
+    *,
+    bar: bool = False,
+) -> str:
+    """Return `train 128/640 images  0:12 left  loss 2.31  12/s`, as much of it as `width` characters hold.
+
+    What was done, of how much, and the time left are always there; memory, rate and bar go first, then the last fields.
+    """
+    rate = done / max(seconds, 1e-9)
+    left = clock((total - done) / rate) if rate else "-:--"
+    filled = round(24 * done / max(total, 1))
+    parts = {"bar": "━" * filled + "╌" * (24 - filled)} if bar else {}
+    parts |= {"count": f"{done:,}/{total:,} {unit}", "left": f"{left} left"}
+    parts |= {name: f"{name} {value}" for name, value in fields.items()}
+    parts["rate"] = f"{rate:,.0f}/s"
+    removable = [*_FIRST_TO_GO, *(name for name in reversed(list(fields)) if name not in _FIRST_TO_GO)]
+    for name in removable:
+        if len(what) + sum(2 + len(text) for text in parts.values()) <= width:
+            break
+        parts.pop(name, None)
+    return "  ".join([what, *parts.values()])
+
+
+def clock(seconds: float) -> str:
+    """Return `1:02:03` or `4:05` for a number of seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _is_number(cell: object) -> bool:
@@ -182,66 +248,3 @@ def _is_number(cell: object) -> bool:
     except ValueError:
         return text in ("", "-", "–")
     return True
-
-
-def size(count: int) -> str:
-    """Bytes for people: 932 B, 12.2 kB, 33.7 MB."""
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            break
-        value /= 1000
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def print_json(value: object) -> None:
-    """The result for machines, alone on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
-
-
-def completed(text: str) -> str:
-    """A text that names commands, with the options that the user gave and that they need too."""
-
-    def with_options(found: re.Match[str]) -> str:
-        command, words = found[1], []
-        if command.startswith(("index", "search")):
-            others = ("--model",) if command in ("index remove", "index show") else ()  # they ask no model
-            words += [word for word in _state["index"] if word.split()[0] not in (*text.split(), *others)]
-        return " ".join([found[0], *words, *_place(command)])
-
-    return _COMMAND.sub(with_options, text)
-
-
-def _place(command: str) -> list[str]:
-    given = [("-w", _state["workspace"])]
-    if command in ("train", "evaluate", "export"):
-        given += [("-c", _state["config"]), *(("-o", text) for text in _state["override"])]
-    if command in ("train", "evaluate"):
-        given.append(("--device", _state["device"]))
-    return [f"{option} {shlex.quote(value)}" for option, value in given if value is not None]
-
-
-def next_step(command: str) -> None:
-    """The next command to run, ready to copy."""
-    if _state["quiet"] or _state["json"]:
-        return
-    from rich.text import Text
-
-    if command.startswith("shitu "):
-        command = " ".join([command, *_place(command.split()[1])])
-    _console().print(Text("\nnext: ", style="dim") + Text(command, style="bold"))
-
-
-def show_error(error: ShituError) -> None:
-    """One red line, its details, and the way out."""
-    from rich.text import Text
-
-    console = _console(stderr=True)
-    console.print(Text("error: ", style="bold red") + Text(error.message))
-    for detail in error.details[:MAX_DETAILS]:
-        console.print(Text(f"  {detail}"))
-    if len(error.details) > MAX_DETAILS:
-        console.print(Text(f"  ... and {len(error.details) - MAX_DETAILS} more"))
-    if error.hint:
-        console.print(Text("hint: ", style="bold") + Text(completed(error.hint)))

@@ -12,59 +12,67 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shitu_cli.cli import console
-from shitu_cli.errors import ShituError, UsageError
+from shitu_cli.cli.grouped import MORE, GroupedCommand
+from shitu_cli.cli.session import Session
+from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
+    from shitu_cli.cli.console import Console
     from shitu_cli.report.neighbours import Neighbours
 
 STEPS = ("prepare pictures", "train --epochs {epochs}", "evaluate", "export --out inference/", "index build")
 
 
 def register(app: typer.Typer) -> None:
-    app.command("demo", help="See the four steps and a search on drawn pictures: offline, in a few minutes.")(demo)
+    app.command(
+        "demo",
+        cls=GroupedCommand,
+        rich_help_panel=MORE,
+        help="See the four steps and a search on drawn pictures: offline, in a few minutes.",
+    )(demo)
 
 
 def demo(
+    context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="New directory for the demo's workspace.")] = Path("shitu-demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 24,
-    seed: Annotated[int, typer.Option(help="Other pictures for another seed.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the training images.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Other images for another seed.")] = 0,
 ) -> None:
     """Draw a data set, then prepare, train, evaluate, export, index and search it."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UsageError(f"{directory} exists and is not empty", hint="shitu demo another-directory")
+        raise UsageError(f"{directory} exists and is not empty", hint=Command("demo", "another-directory"))
     start = time.monotonic()
-    reporter = console.reporter()
-    _draw(directory, seed)
+    console = Session.of(context).console
+    _draw(console, directory, seed)
     for step in STEPS:
-        _run(directory, step.format(epochs=epochs))
+        _run(console, directory, step.format(epochs=epochs))
     workspace = Workspace(directory.resolve())
-    rows = _search(directory, _queries(directory))
+    rows = _search(console, directory, _queries(directory))
     sheet = workspace.reports_dir / "neighbours.png"
     from shitu_cli.report.neighbours import draw_neighbours
 
     draw_neighbours(rows, sheet)
     trained = json.loads((workspace.reports_dir / "evaluate.json").read_text())["metrics"]["recall@1"]
-    untrained = _untrained_recall(workspace)
-    reporter.info(f"\nrecall@1 on classes never seen in training: {trained:.3f} (untrained network: {untrained:.3f})")
-    reporter.info(f"queries with their nearest gallery images: {directory / 'reports' / 'neighbours.png'}")
-    reporter.info(f"the whole demo took {time.monotonic() - start:.0f} s")
-    console.next_step("shitu prepare /path/to/your/pictures")
+    untrained = _untrained_recall(console, workspace)
+    console.info(f"\nrecall@1 on classes never seen in training: {trained:.3f} (untrained network: {untrained:.3f})")
+    console.info(f"queries with their nearest gallery images: {directory / 'reports' / 'neighbours.png'}")
+    console.info(f"the whole demo took {time.monotonic() - start:.0f} s")
+    console.next_step(Command("prepare", "/path/to/your/images"))
 
 
-def _draw(directory: Path, seed: int) -> None:
+def _draw(console: Console, directory: Path, seed: int) -> None:
     from shitu_cli.preparation.synthetic import write_dataset
 
     counts = write_dataset(directory / "pictures", seed=seed)
     parts = ", ".join(f"{n} {split}" for split, n in counts.items())
-    console.reporter().info(f"Drew {sum(counts.values())} pictures ({parts}) in {directory / 'pictures'}.")
-    console.reporter().info(f"\n$ cd {shlex.quote(str(directory))}")
+    console.info(f"Drew {sum(counts.values())} pictures ({parts}) in {directory / 'pictures'}.")
+    console.info(f"\n$ cd {shlex.quote(str(directory))}")
 
 
-def _run(directory: Path, command: str) -> None:
+def _run(console: Console, directory: Path, command: str) -> None:
     """Run one `shitu` command in the demo's workspace, as a user would, its output shown as it comes."""
-    console.reporter().info(f"\n$ shitu {command}")
+    console.info(f"\n$ shitu {command}")
     done = subprocess.run([sys.executable, "-m", "shitu_cli", *shlex.split(command)], cwd=directory)
     if done.returncode:
         raise ShituError(f"`shitu {command}` failed with exit code {done.returncode}", hint="its message stands above")
@@ -76,12 +84,12 @@ def _queries(directory: Path, count: int = 6) -> list[Path]:
     return [sorted(folder.iterdir())[0] for folder in folders[:: max(1, len(folders) // count)][:count]]
 
 
-def _search(directory: Path, queries: list[Path]) -> list[Neighbours]:
+def _search(console: Console, directory: Path, queries: list[Path]) -> list[Neighbours]:
     """Search all queries with one command, show what it finds, return it for the picture."""
     from shitu_cli.report.neighbours import Neighbours
 
     names = [str(query.relative_to(directory)) for query in queries]
-    console.reporter().info(f"\n$ shitu search {' '.join(names)} --top 5")
+    console.info(f"\n$ shitu search {' '.join(names)} --top 5")
     argv = [sys.executable, "-m", "shitu_cli", "search", *names, "--top", "5", "--json"]
     done = subprocess.run(argv, cwd=directory, capture_output=True, text=True)
     if done.returncode:
@@ -89,14 +97,14 @@ def _search(directory: Path, queries: list[Path]) -> list[Neighbours]:
     rows = []
     for query, result in zip(queries, json.loads(done.stdout)["results"], strict=True):
         hits: list[dict[str, Any]] = result["matches"]
-        console.reporter().info(f"  {query.parent.name}: " + ", ".join(f"{h['label']} {h['score']:.2f}" for h in hits))
+        console.info(f"  {query.parent.name}: " + ", ".join(f"{h['label']} {h['score']:.2f}" for h in hits))
         rows.append(
             Neighbours(query, [(directory / h["path"], h["label"] == query.parent.name, h["score"]) for h in hits])
         )
     return rows
 
 
-def _untrained_recall(workspace: Workspace) -> float:
+def _untrained_recall(console: Console, workspace: Workspace) -> float:
     """Recall@1 of the same network with its random weights: what there is before learning."""
     from shitu_cli.runtime.setup import setup_paddle
 
@@ -108,6 +116,6 @@ def _untrained_recall(workspace: Workspace) -> float:
 
     config = load_config(workspace.config_path)
     engine = engine_from_model(build_rec_model(config.Arch), config)
-    result = evaluate_model(engine, config, workspace.root, console.reporter())
+    result = evaluate_model(engine, config, console)
     assert result is not None
     return float(result.metrics["recall@1"])

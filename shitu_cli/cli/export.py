@@ -4,43 +4,84 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.errors import UsageError
-from shitu_cli.reporting import counted
+from shitu_cli.cli.grouped import STEPS, GroupedCommand
+from shitu_cli.cli.session import Session
+from shitu_cli.errors import Command, ShituError, UsageError
+from shitu_cli.reporting import byte_size, counted
 
 if TYPE_CHECKING:
+    from shitu_cli.cli.console import Console
     from shitu_cli.deployment.run import Exported
+    from shitu_cli.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
-    app.command("export")(export)
+    app.command("export", cls=GroupedCommand, rich_help_panel=STEPS)(export)
 
 
 def export(
-    out: Annotated[Path | None, typer.Option(help="Directory for the model; default: inference/.")] = None,
+    context: typer.Context,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory for the model; default: inference/.", show_default=False, rich_help_panel=options.OUTPUT
+        ),
+    ] = None,
     format: Annotated[
         list[str] | None,
-        typer.Option("--format", help="pdmodel, pir (inference.json), onnx; default: pdmodel and onnx."),
+        typer.Option(
+            "--format",
+            help="pdmodel, pir (inference.json), onnx; default: pdmodel and onnx.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to export, such as output/latest; default: the best.")
+        Path | None,
+        typer.Option(
+            help="Weights to export, such as output/latest; default: the best.",
+            show_default=False,
+            rich_help_panel=options.MODEL,
+        ),
     ] = None,
-    normalize: Annotated[bool, typer.Option("--normalize", help="Features leave the graph at unit length.")] = False,
-    size: Annotated[str | None, typer.Option(help="Fix height x width, such as 224x224; default: any.")] = None,
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize", help="The exported network returns features of length one.", rich_help_panel=options.MODEL
+        ),
+    ] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Fix height x width, such as 224x224; default: any.", show_default=False, rich_help_panel=options.MODEL
+        ),
+    ] = None,
     precision: Annotated[
-        str, typer.Option(help="What extract, index and search compute in: fp32, bf16, or auto: the faster one.")
+        str,
+        typer.Option(
+            help="What extract, index and search compute in: fp32, bf16, or auto: the faster one.",
+            rich_help_panel=options.PROCESSOR,
+        ),
     ] = "fp32",
     max_recall_drop: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Loss of recall@1 up to which bf16 is accepted.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Loss of recall@1 up to which bf16 is accepted.", rich_help_panel=options.PROCESSOR
+        ),
     ] = 0.005,
     paddlex_name: Annotated[
-        str | None, typer.Option(help="Model name in inference.yml; default: PP-ShiTuV2_rec.")
+        str | None,
+        typer.Option(
+            help="Model name in inference.yml; default: PP-ShiTuV2_rec.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
@@ -48,42 +89,45 @@ def export(
     as_json: options.JsonOption = False,
 ) -> None:
     """Write inference.pdmodel and its parameters (or ONNX), run them on real pictures, and compare with the network."""
-    from shitu_cli.cli import console
-    from shitu_cli.cli.common import load_workspace_config, open_workspace, standing
-    from shitu_cli.config.load import resolve_path
-    from shitu_cli.runtime.setup import setup_paddle
+    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.steps.export import export as run
+    from shitu_cli.steps.settings import workspace_config
 
-    console.configure(as_json=as_json, override=override)
-    space = open_workspace(workspace, config)
-    settings = load_workspace_config(space, config, override)
-    base = space.root
-    setup_paddle("cpu")
-    from shitu_cli.deployment.deploy_config import PADDLEX_NAME
-    from shitu_cli.deployment.run import ExportOptions
-    from shitu_cli.deployment.run import export as run
-
-    chosen = ExportOptions(
-        formats=tuple(dict.fromkeys(part for item in format or ["pdmodel,onnx"] for part in item.split(","))),
-        optional=() if format else ("onnx",),
+    session = Session.of(context)
+    console = session.console
+    space = open_workspace(session, config)
+    settings = workspace_config(space, config, override or ())
+    made = run(
+        settings,
+        out,
+        checkpoint=checkpoint,
+        formats=tuple(dict.fromkeys(part for item in format or () for part in item.split(","))),
         normalize=normalize,
         size=_size(size),
-        feature=settings.Global.retrieval_feature_from,
-        paddlex_name=paddlex_name or PADDLEX_NAME,
         precision=precision,
         max_recall_drop=max_recall_drop,
+        paddlex_name=paddlex_name,
+        reporter=console,
     )
-    weights = standing(checkpoint or resolve_path(space.root, settings.Global.output_dir) / "best_model")
-    # A path given by the user counts from where the user is, the default from the workspace.
-    target = out if out is not None else resolve_path(space.root, settings.Global.save_inference_dir)
-    made = run(settings, base, weights, Path(target).resolve(), chosen)
     if as_json:
         chosen_way: dict[str, str] = {**dataclasses.asdict(made.way), "reason": made.reason}
-        console.print_json({"out": str(made.out), "files": made.files, "proof": made.rows, "chosen": chosen_way})
+        console.json({"out": str(made.out), "files": made.files, "proof": made.rows, "chosen": chosen_way})
         return
-    _show(made)
-    elsewhere = made.out != space.inference_dir.resolve()
+    _show(console, made)
+    elsewhere = made.out != _usual_place(space, config)
     shown = os.path.relpath(made.out) if out is None else str(out)
-    console.next_step("shitu index build" + (f" --model {shlex.quote(shown)}" if elsewhere else ""))
+    console.next_step(Command("index build", *(["--model", shown] if elsewhere else [])))
+
+
+def _usual_place(space: Workspace, config: Path | None) -> Path:
+    """Return where the next commands look for the exported model when nothing is said."""
+    from shitu_cli.config.places import Places
+    from shitu_cli.steps.settings import workspace_config
+
+    try:
+        return Places.of(workspace_config(space, config)).inference.resolve()
+    except ShituError:  # it needs the overrides
+        return Places.usual(space).inference.resolve()
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -95,12 +139,11 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _show(made: Exported) -> None:
-    from shitu_cli.cli import console
+def _show(console: Console, made: Exported) -> None:
     from shitu_cli.features.backends import Way
 
-    files = [[name, console.size(size)] for name, size in made.files.items()]
-    console.print_table(f"Written to {made.out}", ["file", "size"], files)
+    files = [[name, byte_size(size)] for name, size in made.files.items()]
+    console.table(f"Written to {made.out}", ["file", "size"], files)
     rows = [
         [
             str(Way.of(row)),
@@ -114,22 +157,22 @@ def _show(made: Exported) -> None:
     pictures = counted(made.rows[0]["pictures"], "picture")
     title = f"Proof: the files give what the trained network gives, run in a new process on {pictures}"
     columns = ["by", "file", "smallest cosine", "largest difference", "recall@1 of the file", "of the network"]
-    console.print_table(title, columns, rows)
+    console.table(title, columns, rows)
     if made.rows[0]["recall@1"] is None:
-        console.reporter().info("recall@1: no two of these pictures are of one class")
+        console.info("recall@1: no two of these pictures are of one class")
     else:
-        console.reporter().info(
-            "recall@1 is of each of these pictures among the others; shitu evaluate measures the model"
+        console.info(
+            ["recall@1 is of each of these images among the others; ", Command("evaluate"), " measures the model"]
         )
     times = [
         [str(Way.of(row)), row["file"], *(f"{median:.2f} ({high:.2f})" for median, high in row["latency_ms"].values())]
         for row in made.rows
     ]
     title = "Milliseconds per picture on this machine: median (95 %)"
-    console.print_table(title, ["by", "file", *made.rows[0]["latency_ms"]], times)
-    console.reporter().info(f"extract, index and search will run {made.way.file} by {made.way}: {made.reason}")
+    console.table(title, ["by", "file", *made.rows[0]["latency_ms"]], times)
+    console.info(f"extract, index and search will run {made.way.file} by {made.way}: {made.reason}")
     for row in made.rows:
         if row["refused"]:
-            console.reporter().info(f"{Way.of(row)} is refused: {row['refused']}")
+            console.info(f"{Way.of(row)} is refused: {row['refused']}")
     for remark in made.remarks:
-        console.reporter().info(remark)
+        console.info(remark)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,14 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.cli.grouped import USE, GroupedCommand, GroupedCommands
+from shitu_cli.cli.session import Session
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
+    from shitu_cli.cli.console import Console
     from shitu_cli.index.store import IndexManifest, Store
     from shitu_cli.workspace import Workspace
 
-IndexOption = Annotated[Path | None, typer.Option("--index", help="Directory of the index; default: index/.")]
+WHAT = "What is indexed"
+
+IndexOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--index", help="Directory of the index; default: index/.", show_default=False, rich_help_panel=options.STORE
+    ),
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -26,108 +35,139 @@ StoreOption = Annotated[
         help="Keep the index in Milvus: milvus:http://host:19530 (API key or user:password in SHITU_MILVUS_TOKEN) "
         "or a local file milvus:gallery.db.",
         show_default=False,
+        rich_help_panel=options.STORE,
     ),
 ]
 CollectionOption = Annotated[
-    str | None, typer.Option("--collection", help="Its name in Milvus; default: shitu.", show_default=False)
+    str | None,
+    typer.Option(
+        "--collection", help="Its name in Milvus; default: shitu.", show_default=False, rich_help_panel=options.STORE
+    ),
 ]
-ModelOption = Annotated[Path | None, typer.Option("--model", help="Exported directory, ONNX file or checkpoint.")]
 FeaturesOption = Annotated[
     Path | None,
     typer.Option(
         "--features",
         help="Take vectors from a file of shitu extract, or from another program's vector.index.",
         show_default=False,
+        rich_help_panel=WHAT,
     ),
 ]
 
-group = typer.Typer(help="Build and change the vector index of a gallery.", no_args_is_help=True)
+group = typer.Typer(help="Build and change the vector index of a gallery.", cls=GroupedCommands, no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
-    app.add_typer(group, name="index")
+    app.add_typer(group, name="index", rich_help_panel=USE)
 
 
-@group.command()
+@group.command(cls=GroupedCommand)
 def build(
+    context: typer.Context,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Pictures, folders (label: the folder a picture lies in) or lists; default: the gallery list only.",
+            help="Images, folders (label: the folder an image lies in) or lists; default: the gallery list only.",
             show_default=False,
         ),
     ] = None,
-    kind: Annotated[str, typer.Option(help="flat (exact), hnsw, ivf or binary.")] = "flat",
-    recall: Annotated[float, typer.Option(min=0.1, max=1.0, help="What hnsw and ivf must find of the truth.")] = 0.99,
+    kind: Annotated[str, typer.Option(help="flat (exact), hnsw, ivf or binary.", rich_help_panel=WHAT)] = "flat",
+    recall: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=1.0, help="Share of the true neighbours that hnsw and ivf must find.", rich_help_panel=WHAT
+        ),
+    ] = 0.99,
     features: FeaturesOption = None,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    model: ModelOption = None,
+    model: options.ModelOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Index the gallery's pictures (or others); replaces the index that is there."""
-    from shitu_cli.cli import console
-    from shitu_cli.cli.common import open_workspace
-    from shitu_cli.cli.gallery import Asked, gallery
+    from shitu_cli.cli.common import config_or_none, open_workspace
     from shitu_cli.index.store import BuildOptions
+    from shitu_cli.steps.gallery import Source, gallery
 
-    console.configure(as_json=as_json)
+    session = Session.of(context)
+    console = session.console
     _one_of(sources, features)
-    space = open_workspace(workspace, named=_all_named(index, store, sources, features, model))
-    with closing(open_index(space, index, store, collection, model)) as target, target.writing():
+    space = open_workspace(session, named=_all_named(index, store, sources, features, model))
+    with closing(open_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
-        made = gallery(space, sources, features, Asked(workspace, model))
+        made = gallery(sources, features, Source(space, config_or_none(session, model), model, reporter=console))
         wanted = BuildOptions(kind, recall, model=made.model, model_path=made.model_path)
-        target.build(made.table, wanted, console.reporter())
-        _show(target, as_json, {"labels": len({*made.table.labels} - {""})})
-    console.next_step(" ".join(["shitu search photo.jpg --top 5", *_where(index, store, collection, model)]))
+        target.build(made.table, wanted, console)
+        _show(console, target, as_json, {"labels": len({*made.table.labels} - {""})})
+    console.next_step(Command("search", "photo.jpg"))
 
 
-@group.command()
+@group.command(cls=GroupedCommand)
 def add(
+    context: typer.Context,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Pictures, folders (label: the folder a picture lies in) or lists.",
+            help="Images, folders (label: the folder an image lies in) or lists.",
             show_default=False,
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Label of all these pictures.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label of all these images.", show_default=False, rich_help_panel=WHAT)
+    ] = None,
     features: FeaturesOption = None,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    model: ModelOption = None,
+    model: options.ModelOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Add pictures to the index; those that are in it already are replaced."""
-    from shitu_cli.cli import console
-    from shitu_cli.cli.common import open_workspace
-    from shitu_cli.cli.gallery import Asked, gallery
+    from shitu_cli.cli.common import config_or_none, open_workspace
+    from shitu_cli.steps.gallery import Source, gallery
 
-    console.configure(as_json=as_json)
+    session = Session.of(context)
+    console = session.console
     _one_of(sources, features)
     if not sources and features is None:
-        raise UsageError("nothing was named", hint="shitu index add new_pictures/, or --features features.npy")
-    space = open_workspace(workspace, named=_all_named(index, store, sources, features, model))
-    with closing(open_index(space, index, store, collection, model)) as target, target.writing():
+        raise UsageError(
+            "nothing was named", hint=[Command("index add", "new_pictures/"), ", or --features features.npy"]
+        )
+    space = open_workspace(session, named=_all_named(index, store, sources, features, model))
+    with closing(open_index(space, index, store, collection)) as target, target.writing():
         known = target.manifest()
-        asked = Asked(workspace, model, label, named=True, check=lambda made: check_model(known, made, target.place))
-        made = gallery(space, sources, features, asked)
-        replaced = target.add(made.table, console.reporter())
+        source = Source(
+            space,
+            config_or_none(session, model),
+            model,
+            label,
+            named=True,
+            check=lambda made: check_model(known, made, target.place),
+            reporter=console,
+        )
+        made = gallery(sources, features, source)
+        replaced = target.add(made.table, console)
         added = len(made.table.labels) - replaced
-        console.reporter().info(f"added {added:,}" + (f", replaced {replaced:,}" if replaced else ""))
-        _show(target, as_json, {"added": added, "replaced": replaced})
+        console.info(f"added {added:,}" + (f", replaced {replaced:,}" if replaced else ""))
+        _show(console, target, as_json, {"added": added, "replaced": replaced})
+    console.next_step(Command("search", "photo.jpg"))
 
 
-@group.command()
+@group.command(cls=GroupedCommand)
 def remove(
-    paths: Annotated[list[str] | None, typer.Argument(help="Pictures to take out, by path.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", help="Take out a whole class.")] = None,
-    id: Annotated[list[int] | None, typer.Option("--id", help="Take out by id.")] = None,
+    context: typer.Context,
+    paths: Annotated[list[str] | None, typer.Argument(help="Images to take out, by path.", show_default=False)] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="Take out a whole class.", show_default=False, rich_help_panel=WHAT),
+    ] = None,
+    id: Annotated[
+        list[int] | None,
+        typer.Option("--id", min=0, max=2**63 - 1, help="Take out by id.", show_default=False, rich_help_panel=WHAT),
+    ] = None,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -135,12 +175,12 @@ def remove(
     as_json: options.JsonOption = False,
 ) -> None:
     """Take pictures out of the index, by path, label or id."""
-    from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.cli.gallery import stored
+    from shitu_cli.steps.gallery import stored
 
-    console.configure(as_json=as_json)
-    space = open_workspace(workspace, named=index is not None or store is not None)
+    session = Session.of(context)
+    console = session.console
+    space = open_workspace(session, named=index is not None or store is not None)
     if not (paths or label or id):
         raise UsageError("nothing was named", hint="give paths, --label NAME or --id N")
     names = {path: {path, stored(space, path)} for path in paths or ()}
@@ -150,14 +190,16 @@ def remove(
         absent += [name for name in label or () if name not in {item.label for item in found}]
         absent += [path for path, both in names.items() if not both & {item.path for item in found}]
         if absent:
-            raise UsageError(f"not in the index: {', '.join(absent)}", hint="shitu index show --json")
-        target.remove([item.id for item in found], console.reporter())
-        console.reporter().info(f"took out {len(found):,}")
-        _show(target, as_json, {"removed": len(found)})
+            raise UsageError(f"not in the index: {', '.join(absent)}", hint=Command("index show", "--json"))
+        target.remove([item.id for item in found], console)
+        console.info(f"took out {len(found):,}")
+        _show(console, target, as_json, {"removed": len(found)})
+    console.next_step(Command("search", "photo.jpg"))
 
 
-@group.command()
+@group.command(cls=GroupedCommand)
 def show(
+    context: typer.Context,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -167,51 +209,48 @@ def show(
     """What is in the index; with --json every item."""
     from dataclasses import asdict
 
-    from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
 
-    console.configure(as_json=as_json)
-    space = open_workspace(workspace) if index is None and store is None else None
+    session = Session.of(context)
+    console = session.console
+    space = open_workspace(session) if index is None and store is None else None
     with closing(open_index(space, index, store, collection)) as target:
         target.manifest()  # is there one?
         items = list(target.items())
         more: dict[str, Any] = {"labels": len({item.label for item in items} - {""})}
         if as_json:
             more["items"] = [asdict(item) for item in items]
-        _show(target, as_json, more)
+        _show(console, target, as_json, more)
+    console.next_step(Command("search", "photo.jpg"))
 
 
-@group.command()
+@group.command(cls=GroupedCommand)
 def export(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="New directory.")],
     index: IndexOption = None,
     workspace: options.WorkspaceOption = None,
 ) -> None:
     """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
-    from shitu_cli.cli import console
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.index.files import export_index, load_index
 
-    changed = export_index(load_index(index or open_workspace(workspace).index_dir), out)
+    session = Session.of(context)
+    console = session.console
+    changed = export_index(load_index(index or open_workspace(session).index_dir), out)
     if changed:
-        console.reporter().warn(
-            f"blanks in {counted(len(changed), 'label')} became underscores, such as {changed[0]!r}"
-        )
-    console.reporter().info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
+        console.warn(f"blanks in {counted(len(changed), 'label')} became underscores, such as {changed[0]!r}")
+    console.info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
 
 
-def open_index(
-    space: Workspace | None, index: Path | None, store: str | None, collection: str | None, model: Path | None = None
-) -> Store:
+def open_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:
     """The store that the options name; the workspace's own directory when they name none."""
-    from shitu_cli.cli import console
     from shitu_cli.index import open_store
 
     if index is not None and store is not None:
         raise UsageError("--index and --store both say where the index is", hint="give one of them")
     if collection is not None and store is None:
         raise UsageError("--collection is for an index in Milvus", hint="--store milvus:http://host:19530")
-    console.configure(index=_where(index, store, collection, model))
     folder = index or (space.index_dir if space is not None else Path("index"))
     return open_store(folder, store, collection or "shitu")
 
@@ -233,28 +272,20 @@ def check_model(known: IndexManifest, model: str, place: str) -> None:
     if known.model and model and known.model != model:
         raise DataError(
             f"{place} was built with another model or preprocessing ({known.model_path or 'not said which'})",
-            hint="build it anew with this one: shitu index build",
+            hint=["build it anew with this one: ", Command("index build")],
         )
 
 
-def _where(index: Path | None, store: str | None, collection: str | None, model: Path | None) -> list[str]:
-    """The options again, for the next command and for hints."""
-    given = {"--index": index, "--store": store, "--collection": collection, "--model": model}
-    return [f"{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None]
-
-
-def _show(target: Store, as_json: bool, more: dict[str, Any]) -> None:
+def _show(console: Console, target: Store, as_json: bool, more: dict[str, Any]) -> None:
     from dataclasses import asdict
-
-    from shitu_cli.cli import console
 
     known = target.manifest()
     if as_json:
-        console.print_json({"index": target.place, **asdict(known), **more})
+        console.json({"index": target.place, **asdict(known), **more})
         return
     labels = f", {counted(more['labels'], 'label')}" if "labels" in more else ""
     text = f"{counted(known.count, 'vector')} of {known.size} values{labels}, {known.kind}"
     if known.recall is not None:
         chosen = ", ".join(f"{key} {value}" for key, value in known.search.items())
         text += f" (finds {known.recall:.2%} of the true neighbours with {chosen})"
-    console.reporter().info(f"{target.place}: {text}")
+    console.info(f"{target.place}: {text}")

@@ -7,37 +7,79 @@ from typing import Annotated
 
 import typer
 
+# Headings of the help.
+WORKSPACE = "Workspace and config"
+RUN = "The run"
+PROCESSOR = "Processor"
+MODEL = "Model"
+STORE = "Where the index is"
+OUTPUT = "Output"
+
+MAX_SEED = 2**32 - 1
+
 WorkspaceOption = Annotated[
     Path | None,
-    typer.Option("--workspace", "-w", help="Directory with shitu.yaml; default: here or above.", show_default=False),
+    typer.Option(
+        "--workspace",
+        "-w",
+        help="Directory with shitu.yaml; default: here or above.",
+        show_default=False,
+        rich_help_panel=WORKSPACE,
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="Another config file, such as a PaddleClas one.", show_default=False),
+    typer.Option(
+        "--config",
+        "-c",
+        help="Another config file, such as one of PaddleClas.",
+        show_default=False,
+        rich_help_panel=WORKSPACE,
+    ),
 ]
 OverrideOption = Annotated[
     list[str] | None,
-    typer.Option("--override", "-o", help="Set a config value: -o Global.epochs=3 (repeatable).", show_default=False),
+    typer.Option(
+        "--override",
+        "-o",
+        metavar="KEY=VALUE",
+        help="Set a config value: -o Global.epochs=3 (repeatable).",
+        show_default=False,
+        rich_help_panel=WORKSPACE,
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=OUTPUT)]
 EpochsOption = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Passes over the training pictures.", show_default=False)
+    int | None,
+    typer.Option(
+        "--epochs",
+        min=1,
+        max=1_000_000,
+        help="Passes over the training images.",
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
 ]
 BatchSizeOption = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Pictures per step and process.", show_default=False)
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        max=1_000_000,
+        help="Images per step and process.",
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
 ]
-LrOption = Annotated[float | None, typer.Option("--lr", min=0.0, help="Highest learning rate.", show_default=False)]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, gpu or gpu:0.", show_default=False)]
-DevicesOption = Annotated[
-    str | None, typer.Option("--devices", help="Several processes: 0,1,2,3 (GPUs) or cpu:2.", show_default=False)
+LrOption = Annotated[
+    float | None,
+    typer.Option("--lr", min=0.0, max=1000.0, help="Highest learning rate.", show_default=False, rich_help_panel=RUN),
 ]
-PrecisionOption = Annotated[
-    str | None,
-    typer.Option(help="fp32 or bf16; default: what the model was exported for.", show_default=False),
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Makes a run repeatable.", show_default=False)]
-WorkersOption = Annotated[
-    int | None, typer.Option("--num-workers", min=0, help="Threads that decode pictures.", show_default=False)
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", min=0, max=MAX_SEED, help="Makes a run repeatable.", show_default=False, rich_help_panel=RUN
+    ),
 ]
 EvalDuringTrainOption = Annotated[
     str | None,  # a bool would become a flag without a value
@@ -46,6 +88,46 @@ EvalDuringTrainOption = Annotated[
         metavar="true|false",
         help="Measure recall after each epoch and keep the best model.",
         show_default=False,
+        rich_help_panel=RUN,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="auto, cpu, gpu or gpu:0.", show_default=False, rich_help_panel=PROCESSOR),
+]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        help="Several processes: 0,1,2,3 (GPUs) or cpu:2.",
+        show_default=False,
+        rich_help_panel=PROCESSOR,
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="fp32 or bf16; default: what the model was exported for.", show_default=False, rich_help_panel=PROCESSOR
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--num-workers",
+        min=0,
+        max=1024,
+        help="Threads that decode images.",
+        show_default=False,
+        rich_help_panel=PROCESSOR,
+    ),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        help="Exported directory, ONNX file or checkpoint; default: inference/, else the best checkpoint.",
+        show_default=False,
+        rich_help_panel=MODEL,
     ),
 ]
 

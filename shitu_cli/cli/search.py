@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -10,13 +9,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.cli.index import CollectionOption, IndexOption, ModelOption, StoreOption, check_model, open_index
-from shitu_cli.errors import UsageError
+from shitu_cli.cli.grouped import USE, GroupedCommand
+from shitu_cli.cli.index import CollectionOption, IndexOption, StoreOption, check_model, open_index
+from shitu_cli.cli.session import Session
+from shitu_cli.errors import Command, UsageError
 
 if TYPE_CHECKING:
+    from shitu_cli.cli.console import Console
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.index.store import Match
     from shitu_cli.workspace import Workspace
+
+ANSWER = "Answers"
 
 
 class Answer(NamedTuple):
@@ -28,44 +32,53 @@ class Answer(NamedTuple):
 
 
 def register(app: typer.Typer) -> None:
-    app.command("search")(search)
+    app.command("search", cls=GroupedCommand, rich_help_panel=USE)(search)
 
 
 def search(
-    images: Annotated[list[str], typer.Argument(help="Pictures, folders, lists or patterns.")],
-    top: Annotated[int, typer.Option(min=1, help="Matches per picture.")] = 5,
+    context: typer.Context,
+    images: Annotated[list[str], typer.Argument(help="Images, folders, lists or patterns.")],
+    top: Annotated[int, typer.Option(min=1, max=100_000, help="Matches per image.", rich_help_panel=ANSWER)] = 5,
     threshold: Annotated[
         str | None,
         typer.Option(
             help="Lowest score to show, or auto: what the last evaluation of this model suggests (evaluate --far RATE "
             "chooses how many false accepts it may let through).",
             show_default=False,
+            rich_help_panel=ANSWER,
         ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with the pictures found.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page with the images that were found.", show_default=False, rich_help_panel=options.OUTPUT
+        ),
+    ] = None,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    model: ModelOption = None,
+    model: options.ModelOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Find the nearest pictures of the index: label, score (cosine), path."""
-    from shitu_cli.cli import console
-    from shitu_cli.cli.common import open_workspace
-    from shitu_cli.cli.extract import open_extractor, own_image_root
+    from shitu_cli.cli.common import config_or_none, open_workspace
     from shitu_cli.features.extractor import pictures_of
     from shitu_cli.features.selection import BATCH
     from shitu_cli.preparation.sources import find_pictures
+    from shitu_cli.steps.gallery import own_image_root
+    from shitu_cli.steps.models import open_extractor
 
-    console.configure(as_json=as_json)
-    space = open_workspace(workspace, named=model is not None and (index is not None or store is not None))
-    with closing(open_index(space, index, store, collection, model)) as target:
+    session = Session.of(context)
+    console = session.console
+    space = open_workspace(session, named=model is not None and (index is not None or store is not None))
+    with closing(open_index(space, index, store, collection)) as target:
         known = target.manifest()
-        pictures = find_pictures(images, lambda path: own_image_root(workspace, path))
-        extractor = open_extractor(workspace, model, batch_size=min(BATCH, len(pictures)))
+        config = config_or_none(session, model)
+        pictures = find_pictures(images, lambda path: own_image_root(config, path))
+        extractor = open_extractor(config, model, batch_size=min(BATCH, len(pictures)), reporter=console)
         check_model(known, extractor.fingerprint, target.place)
-        limit = _threshold(threshold, space, extractor, model, known.kind)
+        limit = _threshold(console, threshold, space, extractor, model, known.kind)
         answers: list[Answer] = []
         unread: dict[int, str] = {}
         for indices, features, skipped in extractor.batches(pictures_of(pictures)):
@@ -73,20 +86,21 @@ def search(
             for at, matches in zip(indices.tolist(), target.search(features, top, limit), strict=True):
                 answers.append(Answer(pictures.name(at), pictures.labels[at], matches))
     for why in unread.values():
-        console.reporter().warn(why)
+        console.warn(why)
     if html is not None:
         _write_page(html, answers, space)
     if as_json:
-        console.print_json({"threshold": limit, "results": [_plain(answer) for answer in answers]})
+        console.json({"threshold": limit, "results": [_plain(answer) for answer in answers]})
     else:
-        _show(answers, html)
+        _show(console, answers, html)
     if not answers:
         raise UsageError("none of the pictures can be read", hint="see the warnings above")
 
 
-def _threshold(text: str | None, space: Workspace, extractor: Extractor, model: Path | None, kind: str) -> float | None:
+def _threshold(
+    console: Console, text: str | None, space: Workspace, extractor: Extractor, model: Path | None, kind: str
+) -> float | None:
     """The lowest score to show, and for auto why; evaluation must have measured the very features of this search."""
-    from shitu_cli.cli import console
     from shitu_cli.report.evaluation import read_report, report_file, suggested_threshold
 
     if text is None:
@@ -96,7 +110,7 @@ def _threshold(text: str | None, space: Workspace, extractor: Extractor, model: 
             limit = float(text)
         except ValueError:
             raise UsageError(f"--threshold {text}: expected a number or auto") from None
-        console.reporter().info(f"matches below {limit:g} are left out")
+        console.info(f"matches below {limit:g} are left out")
         return limit
     if kind == "binary":
         raise UsageError(
@@ -108,11 +122,11 @@ def _threshold(text: str | None, space: Workspace, extractor: Extractor, model: 
         evaluated = read_report(report_file(space.reports_dir, [])) is not None or model is not None
         raise UsageError(
             "--threshold auto needs a plain evaluation of this model (without re-ranking and the like)",
-            hint=f"shitu evaluate --model {shlex.quote(str(extractor.path))}" if evaluated else "shitu evaluate",
+            hint=Command("evaluate", *(["--model", extractor.path] if evaluated else [])),
         )
-    console.reporter().info(
+    console.info(
         f"matches below {found['threshold']:g} are left out: in evaluation that accepts at most {found['far']:g} of "
-        f"the pairs of other classes, and {found['tar']:.4f} of those of the same (another rate: shitu evaluate --far)"
+        f"the pairs of other classes, and {found['tar']:.4f} of those of the same (evaluate --far sets another rate)"
     )
     return float(found["threshold"])
 
@@ -122,17 +136,16 @@ def _plain(answer: Answer) -> dict[str, object]:
     return {"query": answer.query, "matches": hits}
 
 
-def _show(answers: list[Answer], html: Path | None) -> None:
-    from shitu_cli.cli import console
+def _show(console: Console, answers: list[Answer], html: Path | None) -> None:
 
     for answer in answers:
         rows = [[m.label, f"{m.score:.4f}", m.path] for m in answer.matches]
         if rows:
-            console.print_table(answer.query, ["label", "score", "path"], rows)
+            console.table(answer.query, ["label", "score", "path"], rows)
         else:
-            console.reporter().info(f"{answer.query}: nothing in the index is that similar")
+            console.info(f"{answer.query}: nothing in the index is that similar")
     if html is not None:
-        console.reporter().info(f"page: {html}")
+        console.info(f"page: {html}")
 
 
 def _write_page(path: Path, answers: list[Answer], space: Workspace) -> None:

@@ -7,26 +7,31 @@ from typing import Annotated
 import typer
 
 from shitu_cli.cli import options
+from shitu_cli.cli.grouped import MORE, GroupedCommand
+from shitu_cli.cli.session import Session
+from shitu_cli.errors import Command
 
 
 def register(app: typer.Typer) -> None:
-    app.command("templates")(templates)
+    app.command("templates", cls=GroupedCommand, rich_help_panel=MORE)(templates)
 
 
 def templates(
-    name: Annotated[str, typer.Argument(help="Print this template.")] = "", as_json: options.JsonOption = False
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Print this template.")] = "",
+    as_json: options.JsonOption = False,
 ) -> None:
     """List the templates for `shitu prepare --template`, or print one."""
-    from shitu_cli.cli import console
     from shitu_cli.templates import list_templates, read_template
 
-    console.configure(as_json=as_json)
+    session = Session.of(context)
+    console = session.console
     if name:
-        typer.echo(read_template(name), nl=False)
+        console.document(read_template(name))
         return
     found = list_templates()
     if as_json:
-        console.print_json([{"name": item.name, "summary": item.summary} for item in found])
+        console.json([{"name": item.name, "summary": item.summary} for item in found])
         return
-    console.print_table("Templates", ["name", "what it is"], [[item.name, item.summary] for item in found])
-    console.next_step("shitu prepare ./data --template quick")
+    console.table("Templates", ["name", "what it is"], [[item.name, item.summary] for item in found])
+    console.next_step(Command("prepare", "./data", "--template", "quick"))

@@ -7,11 +7,13 @@ from typing import Any
 
 import yaml
 
+from shitu_cli.config.places import relative
 from shitu_cli.config.schema import ArchConfig, Component, Config, DatasetConfig, OptimizerConfig, SplitConfig
 
 
 def dump_config(config: Config) -> str:
-    """YAML that `load_config` reads back to an equal Config (apart from origins)."""
+    """Return YAML that `load_config` reads back to an equal Config (apart from origins) from the same root."""
+    config = relative(config)
     made = {
         name: dataclasses.replace(getattr(config.DataLoader, name), dataset=d) for name, d in config.written.items()
     }

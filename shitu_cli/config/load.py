@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shitu_cli.config import components
+from shitu_cli.config.places import absolute
 from shitu_cli.config.ranges import range_of
 from shitu_cli.config.reader import Reader, field_names, show
 from shitu_cli.config.schema import (
@@ -27,7 +29,7 @@ from shitu_cli.config.schema import (
     SplitConfig,
 )
 from shitu_cli.config.source import BLOCKS, Source
-from shitu_cli.errors import ConfigError
+from shitu_cli.errors import Command, ConfigError
 from shitu_cli.reporting import counted
 
 
@@ -213,8 +215,20 @@ def _without(block: Any, *names: str) -> Any:
     return {key: value for key, value in block.items() if key not in names} if isinstance(block, dict) else block
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), *, flags: Mapping[str, object] | None = None) -> Config:
-    """Read a config file; `overrides` are `Key.path=value` texts, `flags` dotted keys with values (strongest).
+def load_config(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    flags: Mapping[str, object] | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> Config:
+    """Read a config file; its paths come back absolute.
+
+    Args:
+        path: A YAML file in PaddleClas's recognition schema, such as a workspace's shitu.yaml.
+        overrides: `Key.path=value` texts, stronger than the file.
+        flags: Dotted keys with values, stronger than all.
+        root: Where relative paths count from; by default the directory of the file.
 
     Raises ConfigError with all problems in `details`.
     """
@@ -242,9 +256,9 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, flags: Mapping[str
         raise ConfigError(
             f"{path}: {counted(len(problems), 'problem')} in the config",
             details=problems,
-            hint="shitu config shows every value",
+            hint=[Command("config"), " shows every value"],
         )
-    return Config(
+    config = Config(
         blocks[0],
         arch,
         blocks[1],
@@ -256,6 +270,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, flags: Mapping[str
         tuple(optimizers[1:]),
         dict(source.origins),
     )
+    return absolute(config, Path(root) if root is not None else path.parent)
 
 
 def parse_arch(block: Mapping[str, Any]) -> ArchConfig:
@@ -265,19 +280,3 @@ def parse_arch(block: Mapping[str, Any]) -> ArchConfig:
     if reader.problems or arch is None:
         raise ConfigError("Arch: the network is not described well", details=reader.problems)
     return arch
-
-
-def resolve_path(base_dir: Path, value: str) -> Path:
-    """A path of the config: relative ones count from the workspace, wherever the command is given."""
-    path = Path(value).expanduser()
-    return path if path.is_absolute() else Path(base_dir) / path
-
-
-def resolve_pretrained(config: Config, base_dir: Path) -> Config:
-    """The config with `Arch.Backbone.pretrained` as a whole path: a network is built without knowing the workspace."""
-    value = config.Arch.backbone.args.get("pretrained")
-    if not isinstance(value, str) or not value or value.startswith(("http://", "https://")):
-        return config
-    args = {**config.Arch.backbone.args, "pretrained": str(resolve_path(base_dir, value))}
-    backbone = dataclasses.replace(config.Arch.backbone, args=args)
-    return dataclasses.replace(config, Arch=dataclasses.replace(config.Arch, backbone=backbone))

@@ -6,6 +6,7 @@ Plain dataclasses without Paddle. `config/load.py` reads YAML into them and repo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -148,6 +149,7 @@ class EmaConfig:
 class Config:
     """A whole validated configuration.
 
+    Paths are absolute; `root` is where relative ones of the file count from (None for a config made in code).
     `origins` maps a dotted key to where its value came from, `written` the splits (train, query, gallery) that lists
     were made for (see data/reader_classes.py) to what the file says.
     """
@@ -163,3 +165,4 @@ class Config:
     loss_optimizers: tuple[OptimizerConfig, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
     written: dict[str, DatasetConfig] = field(default_factory=dict)
+    root: Path | None = None

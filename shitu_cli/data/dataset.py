@@ -7,30 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import DatasetConfig
 from shitu_cli.data.images import decode_image
 from shitu_cli.data.lists import ImageList, read_list
 from shitu_cli.data.transforms import build_transforms
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError
 
 
 class RecDataset:
-    """Pictures of one list with their labels; relative paths of the config count from `base_dir`.
+    """Images of one list with their labels.
 
     `labels` int64 [N], `ids` int64 [N] or None, `class_num` the largest label plus one. With `relabel` the labels
     that occur are numbered from 0 in ascending order; negative ones stay. Up to `keep_bytes` of decoded pictures stay
     in memory, for training that comes back to them every epoch; they are the same pixels.
     """
 
-    def __init__(self, config: DatasetConfig, base_dir: Path, keep_bytes: int = 0) -> None:
+    def __init__(self, config: DatasetConfig, keep_bytes: int = 0) -> None:
         self.config = config
-        self.list_path = resolve_path(base_dir, config.cls_label_path)
-        self.image_root = resolve_path(base_dir, config.image_root)
+        self.list_path = Path(config.cls_label_path)
+        self.image_root = Path(config.image_root)
         self._root = str(self.image_root)
         self.images: ImageList = read_list(self.list_path, delimiter=config.delimiter)
         if not len(self.images):
-            raise DataError(f"{self.list_path}: the list is empty", hint="shitu prepare ./data writes the lists")
+            raise DataError(
+                f"{self.list_path}: the list is empty", hint=[Command("prepare", "./data"), " writes the lists"]
+            )
         self.labels, self.ids = self.images.labels, self.images.ids
         if config.relabel:
             self.labels = _dense(self.labels)
@@ -64,7 +65,7 @@ class RecDataset:
         try:
             image = decode_image(file, box=box, enough=self.transform.enough)
         except DataError as error:
-            raise DataError(f"{error.message} ({self.images.place(index)})", hint=error.hint) from None
+            raise DataError(f"{error.message} ({self.images.place(index)})", hint=error.advice) from None
         if image.nbytes <= self._room:  # several threads may pass here at once, and keep a few pictures more
             self._room -= image.nbytes
             image = image if box is None else image.copy()  # not the picture around it

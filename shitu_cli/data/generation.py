@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json_object
 from shitu_cli.workspace import Workspace
@@ -42,9 +41,8 @@ def check_lists(space: Workspace) -> None:
         if before.get(name) not in (None, now.get(name)) and path.is_file() and sha256_of(path) == before[name]:
             old.append(name)
     if old and now:
-        sources = " ".join(shlex.quote(str(source)) for source in values.get("sources") or ())
         raise DataError(
             f"{', '.join(old)} in {space.lists_dir} "
             f"{'is' if len(old) == 1 else 'are'} of an earlier prepare than the other lists",
-            hint=f"write all of them again: shitu prepare {sources}",
+            hint=["write all of them again: ", Command("prepare", *(values.get("sources") or ()))],
         )

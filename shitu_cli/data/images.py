@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError
 
 Box = tuple[float, float, float, float]
 # OpenCV's flags at a fraction of the size, with the decoder's own RGB order instead of BGR.
@@ -39,9 +39,13 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
             with open(source, "rb") as file:
                 source = file.read()
         except OSError as error:
-            raise DataError(f"{name}: {error.strerror or error}", hint="shitu prepare checks every picture") from None
+            raise DataError(
+                f"{name}: {error.strerror or error}", hint=[Command("prepare", "./data"), " checks every image"]
+            ) from None
     if not source:
-        raise DataError(f"{name}: the file is empty", hint="shitu prepare --fix leaves such pictures out")
+        raise DataError(
+            f"{name}: the file is empty", hint=[Command("prepare", "./data", "--fix"), " leaves such images out"]
+        )
     header = read_header(source)
     factor = 1 if enough is None else _fraction(header, box, enough)
     try:
@@ -50,7 +54,8 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
         raise DataError(f"{name}: cannot be decoded ({_reason(error)})") from None
     if image is None:
         raise DataError(
-            f"{name}: not a picture that can be decoded", hint="shitu prepare --fix leaves such pictures out"
+            f"{name}: not a picture that can be decoded",
+            hint=[Command("prepare", "./data", "--fix"), " leaves such images out"],
         )
     if box is not None:
         image = crop(image, tuple(value / factor for value in box), name)  # type: ignore[arg-type]

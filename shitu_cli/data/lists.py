@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError
 from shitu_cli.files import atomic_write
 from shitu_cli.reporting import counted
 
@@ -100,7 +100,8 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"cannot read the list {path}: {error.strerror or error}", hint="shitu prepare ./data writes the lists"
+            f"cannot read the list {path}: {error.strerror or error}",
+            hint=[Command("prepare", "./data"), " writes the lists"],
         ) from None
     text = data.decode("utf-8-sig", "surrogateescape")
     paths: list[str] = []
@@ -133,7 +134,7 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
         raise DataError(
             f"{path}: {len(problems)} of {len(problems) + len(paths)} lines cannot be read",
             details=problems[:MAX_SHOWN] + more,
-            hint="write path<TAB>label on each line, or let shitu prepare write the lists",
+            hint=["write path<TAB>label on each line, or let ", Command("prepare", "./data"), " write the lists"],
         )
     corners = None
     if boxes:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.config.load import resolve_path
+from shitu_cli.config.places import FOLDER_READERS
 from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
-from shitu_cli.data.lists import ImageList, relative_to, write_list
+from shitu_cli.data.lists import ImageList, write_list
 from shitu_cli.errors import DataError
 
 SPLITS = ("train", "query", "gallery")
@@ -28,7 +28,7 @@ _FOLDERS = {
 }
 
 
-def as_lists(config: Config, base_dir: Path, folder: Path, needed: Collection[str] = ()) -> Config:
+def as_lists(config: Config, folder: Path, needed: Collection[str] = ()) -> Config:
     """The config with lists, written into `folder`, for what is not a list of its own yet; `written` keeps the rest.
 
     Raises DataError for folders that are not there and for lines and names that are not what the class reads, where
@@ -40,31 +40,29 @@ def as_lists(config: Config, base_dir: Path, folder: Path, needed: Collection[st
         split: SplitConfig | None = getattr(loaders, name)
         if split is not None and split.dataset.name in READERS:
             with contextlib.nullcontext() if name in needed else contextlib.suppress(DataError):
-                listed[name] = _listed(split, base_dir, folder)
+                listed[name] = _listed(split, folder)
     if not listed:
         return config
     written = {name: getattr(loaders, name).dataset for name in listed}
     return dataclasses.replace(config, DataLoader=dataclasses.replace(loaders, **listed), written=written)
 
 
-def _listed(split: SplitConfig, base_dir: Path, folder: Path) -> SplitConfig:
+def _listed(split: SplitConfig, folder: Path) -> SplitConfig:
     dataset = split.dataset
-    images = READERS[dataset.name](dataset, base_dir)
+    images = READERS[dataset.name](dataset)
     if not len(images):
         raise DataError(f"{images.source}: no pictures that {dataset.name} reads")
     # Named by what it was made of: commands with other configs may run at the same time.
     whole = (dataset.name, dataset.image_root, dataset.cls_label_path)
     path = folder / f"{dataset.name}-{hashlib.sha256(repr(whole).encode()).hexdigest()[:12]}.txt"
     write_list(path, images)
-    plain = dataclasses.replace(
-        dataset, name="ImageNetDataset", cls_label_path=relative_to(path, base_dir), delimiter=None
-    )
+    plain = dataclasses.replace(dataset, name="ImageNetDataset", cls_label_path=str(path.absolute()), delimiter=None)
     return dataclasses.replace(split, dataset=plain)
 
 
-def _logos(dataset: DatasetConfig, base_dir: Path) -> ImageList:
+def _logos(dataset: DatasetConfig) -> ImageList:
     """Lines of image_id, class id from 1, name, path, separated by tabs, below a heading."""
-    path = resolve_path(base_dir, dataset.cls_label_path)
+    path = Path(dataset.cls_label_path)
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
@@ -84,9 +82,9 @@ def _logos(dataset: DatasetConfig, base_dir: Path) -> ImageList:
     return ImageList.of(files, labels, source=path)
 
 
-def _persons(dataset: DatasetConfig, base_dir: Path) -> ImageList:
+def _persons(dataset: DatasetConfig) -> ImageList:
     """Names such as 0002_c1s1_000451_03.jpg: person 2, camera 1; -1 is of nobody. Training labels are made dense."""
-    root = resolve_path(base_dir, dataset.image_root)
+    root = Path(dataset.image_root)
     wanted = [root / _FOLDERS[dataset.name] / dataset.cls_label_path, root / dataset.cls_label_path]
     folder = next((path for path in wanted if path.is_dir()), None)
     if folder is None:
@@ -106,7 +104,7 @@ def _persons(dataset: DatasetConfig, base_dir: Path) -> ImageList:
     return ImageList.of(files, numbers.astype(np.int64), cameras, source=folder)
 
 
-READERS: dict[str, Callable[[DatasetConfig, Path], ImageList]] = {
+READERS: dict[str, Callable[[DatasetConfig], ImageList]] = {
     "LogoDataset": _logos,
-    **dict.fromkeys(_FOLDERS, _persons),
+    **dict.fromkeys(FOLDER_READERS, _persons),
 }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.config.schema import SamplerConfig
-from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.errors import Command, ConfigError, DataError
 
 
 class Sampler:
@@ -104,7 +104,7 @@ class PKSampler(Sampler):
             below = config.batch_size // self.per_class * self.per_class
             raise ConfigError(
                 f"sampler: batch_size {config.batch_size} is not a multiple of sample_per_id {self.per_class}",
-                hint=f"shitu train --batch-size {below or self.per_class}",
+                hint=Command("train", "--batch-size", below or self.per_class),
             )
         if sample_method not in ("sample_avg_prob", "id_avg_prob"):
             raise ConfigError(f"sampler.sample_method: got {sample_method!r}, expected sample_avg_prob or id_avg_prob")
@@ -119,14 +119,14 @@ class PKSampler(Sampler):
         if possible < needed:
             fits = possible // world * self.per_class
             more = -(-config.batch_size * world // possible)
-            ways = [f"--batch-size {fits}"] if fits else []
-            ways.append(f"-o DataLoader.Train.sampler.sample_per_id={more}")
+            ways: list[str | Command] = [Command("train", "--batch-size", fits), " or "] if fits else []
+            ways.append(Command("train", "-o", f"DataLoader.Train.sampler.sample_per_id={more}"))
             raise DataError(
                 f"a batch of {config.batch_size} with {self.per_class} pictures per class needs {needed} classes"
                 + (f" on {world} processes" if world > 1 else "")
                 + f", the list has {possible}"
                 + (" to which sampler.ratio leaves a chance" if possible < len(self.classes) else ""),
-                hint="shitu train " + " or shitu train ".join(ways),
+                hint=ways,
             )
 
     def __len__(self) -> int:

@@ -14,7 +14,6 @@ import paddle
 
 from shitu_cli import __version__
 from shitu_cli.config.dump import arch_block
-from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.dataset import RecDataset
@@ -22,7 +21,7 @@ from shitu_cli.data.lists import read_list
 from shitu_cli.deployment.deploy_config import PADDLEX_NAME, deploy_config
 from shitu_cli.deployment.onnx_model import write_onnx_model
 from shitu_cli.deployment.prove import prove
-from shitu_cli.errors import ConfigError, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.features.backends import BF16, FP32, PADDLE, Way
 from shitu_cli.features.engine import eval_normalization
 from shitu_cli.features.manifest import MANIFEST, Manifest
@@ -73,7 +72,7 @@ class Exported:
     reason: str
 
 
-def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options: ExportOptions) -> Exported:
+def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) -> Exported:
     """Write, prove, and put `out` in place; whatever fails leaves `out` as it was.
 
     Raises UsageError without weights or when `out` holds files of others, ShituError when the proof fails.
@@ -83,10 +82,10 @@ def export(config: Config, base_dir: Path, checkpoint: Path, out: Path, options:
         raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
     _refuse_foreign(out)
     options = _with_bf16(options)
-    dataset = _dataset(config, base_dir)
+    dataset = _dataset(config)
     model = load_trained(checkpoint, config)
     count = PROOF_PICTURES if options.precision == FP32 else RECALL_PICTURES
-    images, labels = _pictures(dataset, base_dir, options.size, count)
+    images, labels = _pictures(dataset, options.size, count)
     expected = _trained_features(model, images, options)
     before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
@@ -149,7 +148,7 @@ def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str
     return way, reason
 
 
-def _dataset(config: Config, base_dir: Path) -> DatasetConfig:
+def _dataset(config: Config) -> DatasetConfig:
     """The preprocessing of evaluation, over the first list that is there: query, gallery, or training list.
 
     One with two pictures of a class goes before: recall among its pictures means something.
@@ -158,10 +157,10 @@ def _dataset(config: Config, base_dir: Path) -> DatasetConfig:
     splits = [split for split in (loaders.query, loaders.gallery, loaders.train) if split is not None]
     if not splits:
         raise ConfigError(
-            "the config has no DataLoader, so the preprocessing is not known", hint="shitu prepare ./data"
+            "the config has no DataLoader, so the preprocessing is not known", hint=Command("prepare", "./data")
         )
-    listed = [s for s in splits if resolve_path(base_dir, s.dataset.cls_label_path).is_file()]
-    paired = (s for s in listed if _has_pairs(read_list(resolve_path(base_dir, s.dataset.cls_label_path)).labels))
+    listed = [s for s in splits if Path(s.dataset.cls_label_path).is_file()]
+    paired = (s for s in listed if _has_pairs(read_list(Path(s.dataset.cls_label_path)).labels))
     lists = next(paired, (listed or splits)[0]).dataset
     return dataclasses.replace(
         splits[0].dataset, image_root=lists.image_root, cls_label_path=lists.cls_label_path, delimiter=lists.delimiter
@@ -216,11 +215,9 @@ def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list
     return remarks
 
 
-def _pictures(
-    dataset_config: DatasetConfig, base_dir: Path, size: tuple[int, int] | None, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _pictures(dataset_config: DatasetConfig, size: tuple[int, int] | None, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Real pictures of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
-    dataset = RecDataset(dataset_config, base_dir)
+    dataset = RecDataset(dataset_config)
     rng = np.random.default_rng(0)
     classes, sizes = np.unique(dataset.labels[dataset.labels >= 0], return_counts=True)
     shuffled = rng.permutation(len(classes))

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import class_names
-from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.errors import Command, ConfigError, DataError
 from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, check_features, nearest, rank
 from shitu_cli.evaluation.rerank import expand_queries, reranked
 from shitu_cli.evaluation.similarity import Block
@@ -126,7 +125,6 @@ class EvalResult:
 def evaluate_model(
     engine: Engine,
     config: Config,
-    base_dir: Path,
     reporter: Reporter,
     *,
     cache: FeatureCache | None = None,
@@ -144,32 +142,36 @@ def evaluate_model(
     if query_split is None or gallery_split is None:
         raise ConfigError(
             "the config has no DataLoader.Eval.Query and Gallery to evaluate",
-            hint="shitu prepare ./data --split open makes them",
+            hint=[Command("prepare", "./data", "--split", "open"), " makes them"],
         )
     for split in (query_split, gallery_split):
-        path = resolve_path(base_dir, split.dataset.cls_label_path)
+        path = Path(split.dataset.cls_label_path)
         if not path.is_file():
             raise DataError(
                 f"nothing to evaluate on: no list at {path}",
-                hint="keep classes or pictures for evaluation: shitu prepare ./data --split open (or closed)",
+                hint=[
+                    "keep classes or pictures for evaluation: ",
+                    Command("prepare", "./data", "--split", "open"),
+                    " (or closed)",
+                ],
             )
     normalize = config.Global.feature_normalize
     extract = functools.partial(extract_list, cache=cache, processes=processes, normalize=normalize, flip=flip)
-    query = extract(engine, query_split, base_dir, reporter, "query")
-    same = _same_pictures(query_split.dataset, gallery_split.dataset, base_dir)
-    gallery = query if same else extract(engine, gallery_split, base_dir, reporter, "gallery")
+    query = extract(engine, query_split, reporter, "query")
+    same = _same_pictures(query_split.dataset, gallery_split.dataset)
+    gallery = query if same else extract(engine, gallery_split, reporter, "gallery")
     if query is None or gallery is None:
         return None
     rates = tuple(sorted({*ACCEPT_RATES, *accept_rates}, reverse=True))
-    return evaluate_lists(query, gallery, config, base_dir, reporter, expansion=expansion, accept_rates=rates)
+    return evaluate_lists(query, gallery, config, reporter, expansion=expansion, accept_rates=rates)
 
 
-def _same_pictures(query: DatasetConfig, gallery: DatasetConfig, base_dir: Path) -> bool:
+def _same_pictures(query: DatasetConfig, gallery: DatasetConfig) -> bool:
     """Whether both lists are one: by name, or byte for byte under two names."""
     alike = dataclasses.replace(query, cls_label_path=gallery.cls_label_path) == gallery
     if not alike or query == gallery:
         return alike
-    texts = [resolve_path(base_dir, part.cls_label_path) for part in (query, gallery)]
+    texts = [Path(part.cls_label_path) for part in (query, gallery)]
     return all(path.is_file() for path in texts) and texts[0].read_bytes() == texts[1].read_bytes()
 
 
@@ -177,7 +179,6 @@ def evaluate_lists(
     query: ListFeatures,
     gallery: ListFeatures,
     config: Config,
-    base_dir: Path,
     reporter: Reporter,
     *,
     expansion: int = 0,
@@ -191,7 +192,7 @@ def evaluate_lists(
     if not unit and (expansion or config.Global.re_ranking):
         raise ConfigError(
             "re-ranking and query expansion need features of unit length, Global.feature_normalize is false",
-            hint="shitu evaluate -o Global.feature_normalize=True",
+            hint=Command("evaluate", "-o", "Global.feature_normalize=True"),
         )
     identities = _identities(query.dataset, gallery.dataset)
     query_rows, gallery_rows = _readable(query), _readable(gallery)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from shitu_cli.errors import DataError, EnvironmentProblem
+from shitu_cli.errors import Command, DataError, EnvironmentProblem
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.runtime.threads import compute_threads
 
@@ -201,12 +201,15 @@ def openvino_model(model_file: Path, *, threads: int | None = None, bf16: bool =
 
 def _require(file: Path) -> None:
     if not file.is_file() or not file.stat().st_size:
-        raise DataError(f"{file}: {'empty' if file.is_file() else 'missing'}", hint="shitu export --out inference/")
+        raise DataError(
+            f"{file}: {'empty' if file.is_file() else 'missing'}", hint=Command("export", "--out", "inference/")
+        )
 
 
 def _damaged(file: Path, error: Exception) -> DataError:
     return DataError(
-        f"{file} cannot be loaded: {_first_line(error)}", hint="export it again: shitu export --out inference/"
+        f"{file} cannot be loaded: {_first_line(error)}",
+        hint=["export it again: ", Command("export", "--out", "inference/")],
     )
 
 

@@ -13,7 +13,7 @@ from shitu_cli.config.schema import Component, Config
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.data.loader import SequentialLoader
 from shitu_cli.data.transforms import Transform, build_transforms
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError
 from shitu_cli.features.engine import Engine, features_fingerprint
 from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.features.selection import BATCH, load_engine
@@ -150,5 +150,7 @@ def _transform_ops(path: Path, config: Config | None) -> tuple[Component, ...]:
         return read_manifest(folder).transform_ops
     split = None if config is None else config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
     if split is None:
-        raise DataError(f"{path}: its preprocessing is not known", hint="export it: shitu export --out inference/")
+        raise DataError(
+            f"{path}: its preprocessing is not known", hint=["export it: ", Command("export", "--out", "inference/")]
+        )
     return tuple(split.dataset.transform_ops)

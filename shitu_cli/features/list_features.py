@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,7 +62,6 @@ class Alone:
 def extract_list(
     engine: Engine,
     split: SplitConfig,
-    base_dir: Path,
     reporter: Reporter,
     what: str,
     *,
@@ -78,7 +76,7 @@ def extract_list(
     process. `flip` adds the features of the mirrored pictures, `normalize` brings rows to unit length. Raises
     DataError for a picture that cannot be read, unless the split says `on_error: skip`.
     """
-    dataset = RecDataset(split.dataset, base_dir)
+    dataset = RecDataset(split.dataset)
     key = "" if cache is None else _fingerprint(engine, dataset, f"flip {flip}, unit length {normalize}")
     found = None if cache is None else cache.read(key, (len(dataset), engine.feature_size))
     told = processes.gather([found is not None, sha256_of(dataset.list_path)])

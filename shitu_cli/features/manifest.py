@@ -9,7 +9,7 @@ from typing import Any
 
 from shitu_cli.config.schema import Component
 from shitu_cli.data.transforms import Normalization
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError
 from shitu_cli.features.backends import FP32
 
 MANIFEST = "manifest.json"
@@ -50,7 +50,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
-            raise DataError(f"{path}: written by another version", hint="export again: shitu export --out inference/")
+            raise DataError(
+                f"{path}: written by another version", hint=["export again: ", Command("export", "--out", "inference/")]
+            )
         ops = tuple(Component(name, dict(args)) for op in values.pop("transform_ops") for name, args in op.items())
         norm = values.pop("normalization")
         normalization = None
@@ -59,4 +61,6 @@ def read_manifest(folder: Path) -> Manifest:
         shape = tuple(int(n) for n in values.pop("image_shape"))
         return Manifest(transform_ops=ops, normalization=normalization, image_shape=shape, **values)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: {error}", hint="export again: shitu export --out inference/") from None
+        raise DataError(
+            f"{path} is damaged: {error}", hint=["export again: ", Command("export", "--out", "inference/")]
+        ) from None

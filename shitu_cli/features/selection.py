@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, UsageError
 from shitu_cli.features.backends import FP32, MODEL_FILES, PADDLE, PRECISIONS, Run, Way, ways_of
 from shitu_cli.features.engine import Engine, engine_from_checkpoint, eval_normalization, fingerprint_of
 from shitu_cli.features.manifest import MANIFEST, Manifest, read_manifest
@@ -57,14 +57,16 @@ def load_engine(
     if named or path.is_dir():
         files = [path] if named else [path / name for name in MODEL_FILES if (path / name).is_file()]
         if not files:
-            raise DataError(f"{path} holds no inference.pdmodel, .json or .onnx", hint="shitu export --out inference/")
+            raise DataError(
+                f"{path} holds no inference.pdmodel, .json or .onnx", hint=Command("export", "--out", "inference/")
+            )
         asked = _Asked(threads, precision, batch_size, gpu)
         if (files[0].parent / MANIFEST).is_file():
             return _exported(files, asked)
         if config is None:
             raise DataError(
                 f"{files[0].parent} has no {MANIFEST}, so its preprocessing is not known",
-                hint="export it with this program: shitu export --out inference/",
+                hint=["export it with this program: ", Command("export", "--out", "inference/")],
             )
         return _foreign(files, config, asked)
     if config is None:
@@ -76,16 +78,18 @@ def load_engine(
     return engine_from_checkpoint(prefix, config, precision=precision or FP32)
 
 
-def without_manifest(path: Path) -> str | None:
+def without_manifest(path: Path) -> Message | None:
     """What a user should know of a model that no manifest describes, and that a config is taken for; else None."""
     folder = path if path.is_dir() else path.parent
     exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
     if not exported or (folder / MANIFEST).is_file():
         return None
-    return (
-        f"{folder} has no {MANIFEST}: it is taken for another program's model, and its pictures are prepared as the "
-        "config says, which nothing has compared (shitu export --out inference/ writes a model that knows)"
-    )
+    return [
+        f"{folder} has no {MANIFEST}: it is taken for another program's model, and its images are prepared as the "
+        "config says, which nothing has compared (",
+        Command("export", "--out", "inference/"),
+        " writes a model that knows)",
+    ]
 
 
 def _exported(files: Sequence[Path], asked: _Asked) -> Engine:
@@ -125,20 +129,24 @@ def _measured_way(files: Sequence[Path], manifest: Manifest, asked: _Asked) -> t
     measured = [row for row in rows if Way.of(row).precision == wanted]
     if not measured:
         raise UsageError(
-            f"{folder} was not exported for {wanted}", hint=f"shitu export --precision {wanted} measures and allows it"
+            f"{folder} was not exported for {wanted}",
+            hint=[Command("export", "--precision", wanted), " measures and allows it"],
         )
     right = [row for row in measured if not row.get("refused")]
     if not right:
         raise DataError(
             f"{folder} in {wanted} was measured when it was exported and refused: {measured[0]['refused']}",
-            hint=f"--precision fp32; or allow it: shitu export --precision {wanted} --max-recall-drop 0.02",
+            hint=[
+                "--precision fp32; or allow it: ",
+                Command("export", "--precision", wanted, "--max-recall-drop", "0.02"),
+            ],
         )
     here = [row for row in right if Way.of(row).missing() is None]
     if not here:
         way = Way.of(right[0])
         raise EnvironmentProblem(
             f"{folder} is to be run by {way}: {way.missing()}",
-            hint="export again here: shitu export --precision fp32",
+            hint=["export again here: ", Command("export", "--precision", "fp32")],
         )
     return fastest(here, asked.batch_size)
 
@@ -168,7 +176,8 @@ def _unmeasured_way(files: Sequence[Path], precision: str | None) -> Way:
     ways = [way for file in files for way in ways_of(file) if way.precision == precision]
     if not ways:
         raise UsageError(
-            f"{files[0]} cannot be run in {precision}", hint="inference.json and ONNX files can: shitu export --help"
+            f"{files[0]} cannot be run in {precision}",
+            hint=["inference.json and ONNX files can: ", Command("export", "--help")],
         )
     here = [way for way in ways if way.missing() is None]
     if not here:
@@ -195,9 +204,11 @@ def _check_hashes(file: Path, manifest: Manifest) -> None:
     for name in (file.name, *(() if file.suffix == ".onnx" else (file.with_suffix(".pdiparams").name,))):
         expected = manifest.files.get(name)
         if not (file.parent / name).is_file():
-            raise DataError(f"{file.parent / name} is missing", hint="export again: shitu export --out inference/")
+            raise DataError(
+                f"{file.parent / name} is missing", hint=["export again: ", Command("export", "--out", "inference/")]
+            )
         if expected is not None and sha256_of(file.parent / name) != expected:
             raise DataError(
                 f"{file.parent / name} is not the file that was exported (its hash differs from {MANIFEST})",
-                hint="export again: shitu export --out inference/",
+                hint=["export again: ", Command("export", "--out", "inference/")],
             )

@@ -22,13 +22,14 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
-from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.files import atomic_dir, atomic_write
 from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
 from shitu_cli.index.foreign import foreign_items, foreign_manifest, read_faiss
 from shitu_cli.index.items_file import read_items, write_items
 from shitu_cli.index.manifest_file import Tie, read_manifest, write_manifest
 from shitu_cli.index.store import (
+    AGAIN,
     BuildOptions,
     FeatureTable,
     IndexManifest,
@@ -42,7 +43,6 @@ from shitu_cli.inputs import is_input, open_input
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import Workspace
 
-AGAIN = "build it anew: shitu index build"
 TRIES = 20  # of reading a directory that others replace meanwhile
 MARK = b"\nshitu generation "  # and 64 hexadecimal digits, behind the vectors
 VECTORS = "vector.index"
@@ -154,7 +154,7 @@ def _hold(folder: Path) -> Iterator[Callable[[], bool]]:
 def _load(folder: Path) -> VectorIndex:
     file = folder / VECTORS
     if not is_input(file):
-        raise UsageError(f"no index in {folder}", hint="shitu index build")
+        raise UsageError(f"no index in {folder}", hint=Command("index build"))
     content = check_faiss(file)
     ours = read_manifest(folder / MANIFEST)
     manifest, tie = ours or (foreign_manifest(content, file), Tie())
@@ -181,7 +181,10 @@ def _check_tie(file: Path, content: FaissFile, tie: Tie, ours: bool) -> None:
     if ours and mark != _mark(tie.generation):
         raise DataError(
             f"{file} was not written together with {MANIFEST} and {ITEMS} beside it",
-            hint=f"{AGAIN}; if another program has changed it, delete {MANIFEST} and {ITEMS}: its own map is read then",
+            hint=[
+                *AGAIN,
+                f"; if another program has changed it, delete {MANIFEST} and {ITEMS}: its own map is read then",
+            ],
         )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.errors import DataError, EnvironmentProblem
+from shitu_cli.errors import Command, DataError, EnvironmentProblem
 from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
-from shitu_cli.index.store import FeatureTable, IndexManifest
+from shitu_cli.index.store import AGAIN, FeatureTable, IndexManifest
 from shitu_cli.inputs import MIB, is_input, open_input
 from shitu_cli.inputs.pickles import PickleProblem, StandIn, Unfinished, read_pickle_stream
 from shitu_cli.inputs.yaml_files import read_yaml
 
-AGAIN = "build it anew: shitu index build"
 MAX_MAP = 256 * MIB
 MAX_DIGITS = 18  # of an id
 
@@ -37,7 +36,7 @@ def foreign_manifest(content: FaissFile, path: Path) -> IndexManifest:
 
     Raises DataError for one that this program cannot ask: without ids or by distance.
     """
-    take_vectors = f"build one of its vectors: shitu index build --features {path}"
+    take_vectors = ("build one of its vectors: ", Command("index build", "--features", path))
     if content.ids is None:
         raise DataError(f"{path} has no ids", hint=take_vectors)
     if content.metric != INNER_PRODUCT and content.kind != "binary":
@@ -61,7 +60,9 @@ def foreign_vectors(path: Path) -> FeatureTable:
 
     content = check_faiss(path)
     if content.kind == "binary":
-        raise DataError(f"{path} holds only signs", hint="name the images instead: shitu index build ./gallery")
+        raise DataError(
+            f"{path} holds only signs", hint=["name the images instead: ", Command("index build", "./gallery")]
+        )
     labels, paths = foreign_items(path.parent)
     ids = list(range(content.count)) if content.ids is None else content.ids.tolist()
     missing = [n for n in ids if n not in labels]

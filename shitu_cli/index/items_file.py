@@ -9,11 +9,10 @@ from pathlib import Path
 
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write
-from shitu_cli.index.store import plain_text
+from shitu_cli.index.store import AGAIN, plain_text
 from shitu_cli.inputs import MIB, is_input, read_bytes
 from shitu_cli.inputs.files import decode_text
 
-AGAIN = "build it anew: shitu index build"
 MAX_BYTES = 16_384 * MIB
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r"}
 _ID = re.compile(r"\d{1,18}", re.ASCII)

@@ -10,11 +10,10 @@ from typing import Any
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_json
 from shitu_cli.index.faiss_file import MAX_EFFORT, MAX_SIZE
-from shitu_cli.index.store import KINDS, IndexManifest
+from shitu_cli.index.store import AGAIN, KINDS, IndexManifest
 from shitu_cli.inputs import is_input, read_json_object
 
 FORMAT = 1
-AGAIN = "build it anew: shitu index build"
 MAX_ID = 1 << 62
 
 

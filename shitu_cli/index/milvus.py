@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, EnvironmentProblem, UsageError
 from shitu_cli.index.collection import KINDS, PAGE, VectorCollection, drop_others
 from shitu_cli.index.store import (
     BuildOptions,
@@ -44,7 +44,7 @@ TOKEN = "SHITU_MILVUS_TOKEN"  # an API key or `user:password`
 PATIENCE = 10  # seconds to reach a server
 NOT_FOUND, NOT_REACHED = 100, 2  # codes of its errors: no such collection; no server, or a wrong password
 TRIES = 5  # of a question whose collection was replaced and dropped meanwhile
-BUILD = "shitu index build"
+BUILD = Command("index build")
 
 Answer = TypeVar("Answer")
 
@@ -107,7 +107,7 @@ class MilvusStore:
     def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
         def take_out(collection: VectorCollection) -> None:
             if collection.count() <= len(ids):
-                raise UsageError("that would leave the index empty", hint=f"build another in its place: {BUILD}")
+                raise UsageError("that would leave the index empty", hint=["build another in its place: ", BUILD])
             collection.delete(ids)
 
         self._ask(take_out, repeat=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.index.foreign import foreign_vectors
 from shitu_cli.index.store import FeatureTable
 
@@ -32,11 +32,11 @@ def read_features(path: Path) -> FeatureTable:
     if path.suffix not in readers:
         raise UsageError(f"--features {path}: expected a name that ends in {', '.join(readers)}")
     if not path.is_file():
-        raise UsageError(f"no such file: {path}", hint="shitu extract writes it")
+        raise UsageError(f"no such file: {path}", hint=[Command("extract"), " writes it"])
     try:
         table = readers[path.suffix](path)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read {path}: {error}", hint="shitu extract writes such files") from None
+        raise DataError(f"cannot read {path}: {error}", hint=[Command("extract"), " writes such files"]) from None
     if table.features.ndim != 2 or table.features.dtype.kind != "f":
         raise DataError(f"{path}: expected rows of real numbers, got {table.features.dtype} {table.features.shape}")
     return table.checked()
@@ -93,5 +93,5 @@ def _parquet(path: Path) -> FeatureTable:
                 labels += batch.column("label").to_pylist()
                 paths += batch.column("path").to_pylist()
     except pyarrow.ArrowException as error:
-        raise DataError(f"cannot read {path}: {error}", hint="shitu extract writes such files") from None
+        raise DataError(f"cannot read {path}: {error}", hint=[Command("extract"), " writes such files"]) from None
     return FeatureTable(features, labels, paths)

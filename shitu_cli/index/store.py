@@ -9,10 +9,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.reporting import Reporter
 
 KINDS = ("flat", "hnsw", "ivf", "binary")
+
+AGAIN = ("build it anew: ", Command("index build"))  # the hint for an index that cannot be used
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def check_size(features: np.ndarray, manifest: IndexManifest) -> None:
     if features.shape[1] != manifest.size:
         raise DataError(
             f"the vectors have {features.shape[1]} values, the index {manifest.size}",
-            hint="use the model that the index was built with, or build it anew: shitu index build",
+            hint=["use the model that the index was built with, or build it anew: ", Command("index build")],
         )
 
 

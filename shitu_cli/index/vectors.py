@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.index.store import (
     BuildOptions,
     FeatureTable,
@@ -98,7 +98,9 @@ class VectorIndex:
         gone = [n for n in self.labels if n in named]
         kept = np.asarray([n for n in self.labels if n not in named], np.int64)
         if not len(kept):
-            raise UsageError("that would leave the index empty", hint="build another in its place: shitu index build")
+            raise UsageError(
+                "that would leave the index empty", hint=["build another in its place: ", Command("index build")]
+            )
         if self._cannot_forget(gone):
             self._rebuild(self.vectors(kept), kept, reporter or SilentReporter())
         else:

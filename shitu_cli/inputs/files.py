@@ -12,7 +12,7 @@ import os
 import stat
 from typing import BinaryIO
 
-from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem, ShituError
+from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem, Message, ShituError
 
 MIB = 1 << 20
 StrPath = str | os.PathLike[str]
@@ -40,7 +40,7 @@ def open_input(
     *,
     limit: int | None = None,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
 ) -> BinaryIO:
     """Open a regular file for buffered reading, without ever waiting for another process.
 
@@ -75,7 +75,7 @@ def check_input(
     *,
     limit: int | None = None,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
 ) -> int:
     """Return the size in bytes of a file that a library is going to open by its path, refused as by `open_input`."""
     with open_input(path, limit=limit, error=error, hint=hint) as file:
@@ -95,7 +95,7 @@ def read_bytes(
     *,
     limit: int = 1024 * MIB,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
 ) -> bytes:
     """Read a whole file of at most `limit` bytes; errors as by `open_input`."""
     with open_input(path, limit=limit, error=error, hint=hint) as file:
@@ -117,7 +117,7 @@ def read_text(
     *,
     limit: int = 1024 * MIB,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
     keep_bytes: bool = False,
 ) -> str:
     """Read UTF-8 text, without its byte order mark; line ends stay as they are.
@@ -134,7 +134,7 @@ def decode_text(
     source: StrPath,
     *,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
     keep_bytes: bool = False,
 ) -> str:
     """Decode the bytes of `source` as `read_text` does."""
@@ -153,7 +153,7 @@ def path_problem(
     problem: OSError | ValueError,
     *,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
 ) -> ShituError:
     """Return the error to raise for what the system said of a path: `error`, or EnvironmentProblem if it refused."""
     name = os.fspath(path)
@@ -168,12 +168,12 @@ def path_problem(
     )
 
 
-def _require_regular(mode: int, path: StrPath, error: type[ShituError], hint: str | None) -> None:
+def _require_regular(mode: int, path: StrPath, error: type[ShituError], hint: Message | None) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
         raise error(f"cannot read {os.fspath(path)}: it is {kind}, not a regular file", hint=hint)
 
 
-def _too_large(path: StrPath, limit: int, error: type[ShituError], hint: str | None) -> ShituError:
+def _too_large(path: StrPath, limit: int, error: type[ShituError], hint: Message | None) -> ShituError:
     size = f"{limit / MIB:.0f} MiB" if limit >= MIB else f"{limit} bytes"
     return error(f"{os.fspath(path)} is too large: such a file may have at most {size}", hint=hint)

@@ -7,7 +7,7 @@ import math
 import os
 from typing import Any
 
-from shitu_cli.errors import DataError, ShituError
+from shitu_cli.errors import DataError, Message, ShituError
 from shitu_cli.inputs.files import MIB, StrPath, decode_text, read_bytes
 
 MAX_DEPTH = 64
@@ -19,7 +19,7 @@ def read_json(
     *,
     limit: int = 16 * MIB,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
     allow_nan: bool = False,
 ) -> Any:
     """Read one JSON value from a UTF-8 file of at most `limit` bytes.
@@ -37,7 +37,7 @@ def parse_json(
     source: StrPath,
     *,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
     allow_nan: bool = False,
 ) -> Any:
     """Parse JSON as `read_json` does; `source` is the name to give in errors."""
@@ -62,7 +62,7 @@ def read_json_object(
     *,
     limit: int = 16 * MIB,
     error: type[ShituError] = DataError,
-    hint: str | None = None,
+    hint: Message | None = None,
     allow_nan: bool = False,
 ) -> dict[str, Any]:
     """Read a JSON object as `read_json` does; raises `error` for any other value."""
@@ -99,5 +99,5 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
     return True
 
 
-def _too_deep(name: str, error: type[ShituError], hint: str | None) -> ShituError:
+def _too_deep(name: str, error: type[ShituError], hint: Message | None) -> ShituError:
     return error(f"{name}: nested more than {MAX_DEPTH} levels deep", hint=hint)

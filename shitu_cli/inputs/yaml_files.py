@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from shitu_cli.errors import DataError, ShituError
+from shitu_cli.errors import DataError, Message, ShituError
 from shitu_cli.inputs.files import MIB, StrPath, read_text
 
 MAX_DEPTH = 64
@@ -25,7 +25,9 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_yaml(path: StrPath, *, limit: int = MIB, error: type[ShituError] = DataError, hint: str | None = None) -> Any:
+def read_yaml(
+    path: StrPath, *, limit: int = MIB, error: type[ShituError] = DataError, hint: Message | None = None
+) -> Any:
     """Read one YAML document of plain values from a UTF-8 file of at most `limit` bytes.
 
     Raises `error` with file and line for what is no YAML, is nested more than 64 deep, uses aliases that stand for more
@@ -35,7 +37,7 @@ def read_yaml(path: StrPath, *, limit: int = MIB, error: type[ShituError] = Data
     return parse_yaml(read_text(path, limit=limit, error=error, hint=hint), path, error=error, hint=hint)
 
 
-def parse_yaml(text: str, source: StrPath, *, error: type[ShituError] = DataError, hint: str | None = None) -> Any:
+def parse_yaml(text: str, source: StrPath, *, error: type[ShituError] = DataError, hint: Message | None = None) -> Any:
     """Parse YAML as `read_yaml` does; `source` is the name to give in errors."""
     name = os.fspath(source)
     node = compose_yaml(text, source, error=error, hint=hint)
@@ -48,7 +50,7 @@ def parse_yaml(text: str, source: StrPath, *, error: type[ShituError] = DataErro
 
 
 def compose_yaml(
-    text: str, source: StrPath, *, error: type[ShituError] = DataError, hint: str | None = None
+    text: str, source: StrPath, *, error: type[ShituError] = DataError, hint: Message | None = None
 ) -> yaml.Node | None:
     """Return the nodes of a YAML text with their places, None for an empty one; limits and errors as by `read_yaml`.
 
@@ -91,7 +93,7 @@ def _impossible(node: yaml.Node) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, f"{text!r} is no value of type {kind}", node.start_mark)
 
 
-def _check_events(text: str, name: str, error: type[ShituError], hint: str | None) -> None:
+def _check_events(text: str, name: str, error: type[ShituError], hint: Message | None) -> None:
     """Go through the events of a text, which needs no recursion, and refuse what would be built without bound."""
     sizes: dict[str, int | None] = {}  # nodes below an anchor; None while it is still open
     open_nodes: list[tuple[str | None, int]] = []  # anchor and nodes so far of each collection around
@@ -133,7 +135,7 @@ def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _invalid(name: str, problem: yaml.YAMLError, error: type[ShituError], hint: str | None) -> ShituError:
+def _invalid(name: str, problem: yaml.YAMLError, error: type[ShituError], hint: Message | None) -> ShituError:
     mark = getattr(problem, "problem_mark", None)
     where = f"{name}:{mark.line + 1}" if mark else name
     reason = getattr(problem, "problem", None) or str(problem).splitlines()[0]

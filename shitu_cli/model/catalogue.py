@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.model.construct import did_you_mean
 from shitu_cli.runtime.setup import setup_paddle
 
@@ -30,7 +30,7 @@ def describe_backbones(pattern: str, size: int) -> list[BackboneInfo]:
     names = [name for name in BACKBONES if pattern.lower() in name.lower()]
     if not names:
         raise UsageError(
-            f"no network has {pattern} in its name{did_you_mean(pattern, list(BACKBONES))}", hint="shitu models"
+            f"no network has {pattern} in its name{did_you_mean(pattern, list(BACKBONES))}", hint=Command("models")
         )
     return [_describe(name, size) for name in names]
 

@@ -18,7 +18,7 @@ from paddle import nn
 
 from shitu_cli.config.load import parse_arch
 from shitu_cli.config.schema import ArchConfig, Component, Config
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.rec_model import embed
 from shitu_cli.model.weights import load_weights
@@ -129,8 +129,11 @@ def load_trained(prefix: Path, config: Config) -> nn.Layer:
     """
     if not (os.path.isfile(prefix) or os.path.isfile(f"{prefix}.pdparams")):
         begun = prefix.with_name("latest.pdparams").is_file()
-        hint = "training has begun but not come to an evaluation: shitu train --resume, or --model output/latest"
-        raise UsageError(f"no trained weights at {prefix}.pdparams", hint=hint if begun else "train first: shitu train")
+        hint: list[str | Command] = ["train first: ", Command("train")]
+        if begun:
+            hint = ["training has begun but not reached an evaluation: ", Command("train", "--resume")]
+            hint += [", or --model output/latest"]
+        raise UsageError(f"no trained weights at {prefix}.pdparams", hint=hint)
     arch = trained_arch(prefix, config)
     # Published weights that training began with are not needed any more.
     arch = dataclasses.replace(arch, backbone=without_pretrained(arch.backbone))
@@ -141,6 +144,6 @@ def load_trained(prefix: Path, config: Config) -> nn.Layer:
         if not name.startswith("head.") and not bool(paddle.isfinite(tensor).all()):
             raise DataError(
                 f"{prefix}.pdparams: {name} holds NaN or infinity",
-                hint="train again with a lower learning rate: shitu train --lr 0.01",
+                hint=["train again with a lower learning rate: ", Command("train", "--lr", "0.01")],
             )
     return model

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.data.lists import ImageList
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
 from shitu_cli.preparation.formats import FORMATS, find_format
 from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, ReadOptions, Rows
@@ -83,8 +83,11 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
                     for kind, f in problems.found.items()
                     for where, detail in f.examples[:5]
                 ],
-                hint="put the pictures of each class into a folder of its name; shitu prepare --formats lists other "
-                "layouts",
+                hint=[
+                    "put the images of each class into a folder of its name; ",
+                    Command("prepare", "--formats"),
+                    " lists other layouts",
+                ],
             )
         found.append((source, made.name, rows))
     if len(found) == 1:
@@ -171,7 +174,9 @@ def prepare(
         )
     split = _split(rows, alike, choices, problems)
     if not split.train:
-        raise DataError("there are no pictures to train on", hint="shitu prepare --formats lists the layouts")
+        raise DataError(
+            "there are no pictures to train on", hint=[Command("prepare", "--formats"), " lists the layouts"]
+        )
     unknown = [n for n in split.train if _distractor(rows.labels[n])]
     for n in unknown:
         problems.add("untrained", _place(rows, n))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from shitu_cli.errors import EnvironmentProblem, ShituError, TrainingError, UsageError
+from shitu_cli.errors import Command, EnvironmentProblem, ShituError, TrainingError, UsageError
 from shitu_cli.processes.machines import Machines, alone, interface_of, meet
 from shitu_cli.runtime.setup import hold_back, let_through
 from shitu_cli.runtime.threads import THREADS, available_cores
@@ -253,7 +253,7 @@ def _raise_elsewhere(machine: int, text: str, code: int) -> None:
     error = TrainingError(
         f"machine {machine} of the run {text}" if text.startswith("is gone") else f"machine {machine}: {text}",
         details=["the processes of this machine were stopped"],
-        hint="what was saved is whole: shitu train --resume (with the same options, on all machines)",
+        hint=["what was saved is whole: ", Command("train", "--resume"), " (with the same options, on all machines)"],
     )
     error.exit_code = code
     raise error
@@ -285,7 +285,7 @@ def _raise_failure(codes: Sequence[int | None], first: int, output: Path) -> Non
     taken_along = {ProcessGone.exit_code: 2, -int(signal.SIGABRT): 1}
     rank, code = min(failed, key=lambda end: taken_along.get(end[1], 0))
     if code == ProcessGone.exit_code:
-        raise TrainingError("the processes of the run lost each other", hint="shitu train --resume")
+        raise TrainingError("the processes of the run lost each other", hint=Command("train", "--resume"))
     if rank == 0 and code > 0:
         raise SystemExit(code)  # it has shown its error already
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -293,7 +293,7 @@ def _raise_failure(codes: Sequence[int | None], first: int, output: Path) -> Non
     error: ShituError = TrainingError(
         f"process {rank} of the run ended with {how}; the others were stopped",
         details=lines,
-        hint="what was saved is whole: shitu train --resume (with the same options)",
+        hint=["what was saved is whole: ", Command("train", "--resume"), " (with the same options)"],
     )
     if code > 0:
         error.exit_code = code

@@ -10,13 +10,12 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.loader import BatchLoader
 from shitu_cli.data.samplers import build_sampler
-from shitu_cli.errors import ConfigError, DataError, UsageError
+from shitu_cli.errors import Command, ConfigError, DataError, UsageError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import build_loss
 from shitu_cli.model.weights import load_weights
@@ -53,7 +52,6 @@ class Training:
 
 def build_training(
     config: Config,
-    base_dir: Path,
     *,
     device: str,
     ranks: Ranks,
@@ -67,13 +65,15 @@ def build_training(
     """
     split = config.DataLoader.train
     if split is None:
-        raise ConfigError("DataLoader.Train is missing", hint="prepare writes it: shitu prepare ./data")
-    list_path = resolve_path(base_dir, split.dataset.cls_label_path)
+        raise ConfigError("DataLoader.Train is missing", hint=["prepare writes it: ", Command("prepare", "./data")])
+    list_path = Path(split.dataset.cls_label_path)
     if not list_path.is_file():
-        raise UsageError(f"no training list at {list_path}", hint="prepare the data first: shitu prepare ./data")
+        raise UsageError(
+            f"no training list at {list_path}", hint=["prepare the data first: ", Command("prepare", "./data")]
+        )
     seed = config.Global.seed or 0
     seed_everything(seed)
-    dataset = RecDataset(split.dataset, base_dir, keep_bytes=spare_memory() // ranks.world)
+    dataset = RecDataset(split.dataset, keep_bytes=spare_memory() // ranks.world)
     check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
     sampler = build_sampler(
         split.sampler, dataset.labels, seed=seed, rank=ranks.rank, world=ranks.world, ids=dataset.ids
@@ -85,7 +85,7 @@ def build_training(
     if steps == 0:
         raise ConfigError(
             f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
-            hint=f"shitu train --batch-size {max(1, len(dataset) // 2)}",
+            hint=Command("train", "--batch-size", max(1, len(dataset) // 2)),
         )
     run = describe_run(
         config,
@@ -97,14 +97,14 @@ def build_training(
         threads=threads,
     )
     require_same_everywhere(run, ranks)
-    model, loss, shards = _build_network(config, base_dir, ranks, init_from, resuming, device)
+    model, loss, shards = _build_network(config, ranks, init_from, resuming, device)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
     optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
     seed_everything(seed, ranks.rank)
     return Training(
         config=config,
-        output=resolve_path(base_dir, config.Global.output_dir),
+        output=Path(config.Global.output_dir),
         device=device,
         ranks=ranks,
         dataset=dataset,
@@ -121,7 +121,7 @@ def build_training(
 
 
 def _build_network(
-    config: Config, base_dir: Path, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
+    config: Config, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
 ) -> tuple[nn.Layer, nn.Layer, Shards]:
     """Network and loss with stable parameter names (the optimiser's state is keyed by them)."""
     with paddle.utils.unique_name.guard():
@@ -132,7 +132,7 @@ def _build_network(
     elif init_from is not None:
         load_weights(model, init_from, allow_missing_prefixes=("head.",))
     elif config.Global.pretrained_model:
-        load_weights(model, resolve_path(base_dir, config.Global.pretrained_model))
+        load_weights(model, Path(config.Global.pretrained_model))
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
     ranks.broadcast_state(model, loss)
@@ -166,13 +166,18 @@ def check_labels(
     if wrong and resuming:
         raise UsageError(
             f"the run to resume has {wrong[0][1]} classes, {list_path.name} has {needed} now: its head does not fit",
-            hint="a new run can take over all but the head: shitu train --init-from "
-            f"{Path(config.Global.output_dir) / LATEST}   (or start from nothing: shitu train)",
+            hint=[
+                "a new run can take over all but the head: ",
+                Command("train", "--init-from", Path(config.Global.output_dir) / LATEST),
+                "   (or start from nothing: ",
+                Command("train", without=("--resume",)),
+                ")",
+            ],
         )
     if wrong:
-        fix = " ".join(f"-o {key}={needed}" for key, _ in wrong)
+        fix = [word for key, _ in wrong for word in ("-o", f"{key}={needed}")]
         raise ConfigError(
             f"{list_path.name} has {needed} classes (labels 0 to {needed - 1}), the config says otherwise",
             details=[f"{key}: got {count}, expected {needed}" for key, count in wrong],
-            hint=f"shitu train {fix}   (or let prepare count and write it: shitu prepare ./data)",
+            hint=[Command("train", *fix), "   (or let prepare count and write it: ", Command("prepare", "./data"), ")"],
         )

@@ -30,7 +30,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.files import atomic_write, atomic_write_text, sha256_of, sync_directory
 from shitu_cli.inputs.json_files import read_json_object
 from shitu_cli.training.loop_state import LoopState
@@ -131,11 +131,11 @@ def load_checkpoint(prefix: Path) -> Checkpoint:
         checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {copy}, which is whole")
         return checkpoint
     if not parts_of(prefix):
-        raise UsageError(f"no checkpoint at {prefix}.*", hint="start a new run: shitu train")
+        raise UsageError(f"no checkpoint at {prefix}.*", hint=["start a new run: ", Command("train")])
     raise DataError(
         f"the checkpoint {prefix}.* cannot be continued",
         details=problems,
-        hint=f"weights alone may still serve as a start: shitu train --init-from {prefix}",
+        hint=["weights alone may still serve as a start: ", Command("train", "--init-from", prefix)],
     )
 
 
@@ -367,8 +367,8 @@ def _refused(problem: EnvironmentProblem | OSError, prefix: Path) -> Environment
         text = problem.message
     else:
         text = f"cannot write the checkpoint {problem.filename or prefix}: {problem.strerror}"
-    hint = "free some space or choose another Global.output_dir; the previous checkpoint is whole: shitu train --resume"
-    return EnvironmentProblem(text, hint=hint)
+    where = "free some space or choose another Global.output_dir; the previous checkpoint is whole: "
+    return EnvironmentProblem(text, hint=[where, Command("train", "--resume")])
 
 
 def _prune(folder: Path, keep: int) -> None:

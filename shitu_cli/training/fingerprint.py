@@ -18,8 +18,9 @@ import numpy as np
 
 import shitu_cli
 from shitu_cli.config.dump import arch_block
+from shitu_cli.config.places import relative
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.files import sha256_of
 from shitu_cli.processes.collectives import Ranks
 
@@ -90,7 +91,9 @@ def describe_run(
         "train_list": sha256_of(train_list),
         "label_map": sha256_of(label_map) if label_map is not None and label_map.is_file() else None,
         "arch": arch_block(config.Arch),
-        "config": flatten({key: value for key, value in asdict(config).items() if key not in ("origins", "written")}),
+        "config": flatten(
+            {key: value for key, value in asdict(relative(config)).items() if key not in ("origins", "written", "root")}
+        ),
     }
 
 
@@ -147,7 +150,7 @@ def refuse(comparison: Comparison, prefix: Path) -> None:
         raise UsageError(
             f"{prefix} cannot be continued with what is here now",
             details=comparison.refused,
-            hint=f"undo the change, or start anew from its weights: shitu train --init-from {prefix}",
+            hint=["undo the change, or start anew from its weights: ", Command("train", "--init-from", prefix)],
         )
 
 

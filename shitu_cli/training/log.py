@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.errors import Command, EnvironmentProblem
 
 
 class RunLog:
@@ -57,7 +57,7 @@ class RunLog:
         except OSError as error:
             raise EnvironmentProblem(
                 f"{file.name}: cannot write the log: {error.strerror}",
-                hint="free some space, then continue with: shitu train --resume",
+                hint=["free some space, then continue with: ", Command("train", "--resume")],
             ) from None
 
 

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 import paddle
 
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError
 
 
 @dataclass
@@ -117,7 +117,7 @@ def restore_rng(state: Any) -> None:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as problem:
         raise DataError(
             f"the checkpoint's random generators cannot be continued: {problem}",
-            hint="start anew from its weights: shitu train --init-from output/latest",
+            hint=["start anew from its weights: ", Command("train", "--init-from", "output/latest")],
         ) from None
 
 

@@ -19,7 +19,7 @@ from paddle.nn.clip import ClipGradBase
 from paddle.regularizer import L1Decay, L2Decay
 
 from shitu_cli.config.schema import Config, OptimizerConfig
-from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.errors import Command, ConfigError, DataError
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.training.schedules import PlateauSchedule, Schedule, build_schedule
 
@@ -97,7 +97,7 @@ class OptimizerStep:
             raise DataError(
                 "the optimiser's state belongs to another network",
                 details=[f"{name}: no such parameter here" for name in foreign[:20]],
-                hint="start a new run from the weights alone: shitu train --init-from output/latest",
+                hint=["start a new run from the weights alone: ", Command("train", "--init-from", "output/latest")],
             )
         # An accumulator is named after its parameter, and one parameter's name may begin with another's.
         owners = {name: max(filter(name.startswith, names), key=len) for name in wanted}

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from shitu_cli.config.load import resolve_path
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.features.list_features import Processes
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
@@ -26,7 +25,6 @@ Lock = Callable[[str], AbstractContextManager[None]]
 
 def run_training(
     config: Config,
-    base_dir: Path,
     *,
     device: str,
     ranks: Ranks,
@@ -36,14 +34,14 @@ def run_training(
     init_from: Path | None = None,
     lock: Lock = lambda name: nullcontext(),
 ) -> TrainResult | None:
-    """Train; relative paths count from `base_dir`, `device` is what setup_paddle answered. None on other ranks."""
+    """Train; `device` is what setup_paddle answered. None on other ranks."""
     import paddle
 
-    output = resolve_path(base_dir, config.Global.output_dir)
+    output = Path(config.Global.output_dir)
     # PaddleClas's way to say --resume: a checkpoint in the config.
     latest = output / LATEST
     if config.Global.checkpoints and not resume and init_from is None:
-        resume, latest = True, resolve_path(base_dir, config.Global.checkpoints)
+        resume, latest = True, Path(config.Global.checkpoints)
     if resume and init_from is not None:
         raise UsageError("--resume and --init-from contradict each other", hint="give one of them")
     with lock("train") if ranks.is_main else nullcontext():
@@ -51,11 +49,13 @@ def run_training(
             settle(output)
         ranks.gather(None)  # the others look into the directory from here on
         if resume and not has_checkpoint(latest):
-            raise UsageError(f"nothing to resume: no checkpoint at {latest}.*", hint="shitu train")
+            raise UsageError(
+                f"nothing to resume: no checkpoint at {latest}.*", hint=Command("train", without=("--resume",))
+            )
         name, _, reason = device.partition(":")
         threads = paddle.get_num_threads() if hasattr(paddle, "get_num_threads") else 0
         training = build_training(
-            config, base_dir, device=name, ranks=ranks, threads=threads, init_from=init_from, resuming=resume
+            config, device=name, ranks=ranks, threads=threads, init_from=init_from, resuming=resume
         )
         log = RunLog(
             output / ("train.log" if ranks.is_main else f"train.rank{ranks.rank}.log"),
@@ -63,7 +63,7 @@ def run_training(
             output / "vdl" if ranks.is_main and config.Global.use_visualdl else None,
         )
         try:
-            trainer = Trainer(training, log, reporter, evaluate=_evaluation(training, base_dir), options=options)
+            trainer = Trainer(training, log, reporter, evaluate=_evaluation(training), options=options)
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
                 reporter.info(line)
@@ -136,7 +136,7 @@ def _header(training: Training, device: str) -> list[str]:
     ]
 
 
-def _evaluation(training: Training, base_dir: Path) -> Evaluate | None:
+def _evaluation(training: Training) -> Evaluate | None:
     """Online evaluation over the query and gallery lists, shared by all processes; None when it is off."""
     config = training.config
     loaders = config.DataLoader
@@ -149,7 +149,7 @@ def _evaluation(training: Training, base_dir: Path) -> Evaluate | None:
         from shitu_cli.reporting import SilentReporter
 
         engine = engine_from_model(model, config)
-        result = evaluate_model(engine, config, base_dir, SilentReporter(), processes=processes)
+        result = evaluate_model(engine, config, SilentReporter(), processes=processes)
         return {} if result is None else dict(result.metrics)
 
     return evaluate

@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 
 from shitu_cli.config.dump import dump_config
-from shitu_cli.errors import DataError, EnvironmentProblem, TrainingError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingError
 from shitu_cli.files import atomic_write_text
 from shitu_cli.reporting import Reporter
 from shitu_cli.training.build import Training
@@ -164,7 +164,7 @@ def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: 
         raise DataError(
             f"the checkpoint does not fit {what}",
             details=different[:20],
-            hint="start anew from its weights: shitu train --init-from output/latest",
+            hint=["start anew from its weights: ", Command("train", "--init-from", "output/latest")],
         )
     for name, tensor in own.items():
         tensor.set_value(np.asarray(arrays[name]))
@@ -192,6 +192,6 @@ def _require_finite(checkpoint: Checkpoint) -> None:
         raise TrainingError(
             f"{len(lost)} of {len(parts)} tensors are no longer finite after epoch {checkpoint.state.epoch}, step "
             f"{checkpoint.state.global_step} ({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''})",
-            hint="they are not saved; try a lower rate (shitu train --lr ...) or -o Optimizer.clip_norm=5; what was "
-            "saved before is untouched",
+            hint="they are not saved, what was saved before is untouched; try a lower rate with --lr, or "
+            "-o Optimizer.clip_norm=5",
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shitu_cli.errors import Command
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter
 
@@ -50,7 +51,7 @@ class Stopping:
     def _handle(self, number: int, frame: Any) -> None:
         if self.asked and number == signal.SIGINT:
             # Not an exception: raised inside Paddle it would come out as something else. Saves are whole or not.
-            self._reporter.warn("stopped at once; what was saved is whole: shitu train --resume")
+            self._reporter.warn(["stopped at once; what was saved is whole: ", Command("train", "--resume")])
             os._exit(130)
         again, self.asked = self.asked, True  # what started several processes passes Ctrl-C on as SIGTERM
         if self._interruptible:

@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 
 from shitu_cli.data.batch import Batch
-from shitu_cli.errors import ConfigError, DataError, TrainingError
+from shitu_cli.errors import Command, ConfigError, DataError, TrainingError
 from shitu_cli.features.list_features import Processes
 from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.training.build import Training
@@ -133,7 +133,10 @@ class Trainer:
         training = self.training
         own = len(batch.labels)
         if not own:
-            raise DataError("none of a batch's pictures can be read", hint="shitu prepare ./data names what is broken")
+            raise DataError(
+                "none of a batch's pictures can be read",
+                hint=[Command("prepare", "./data"), " names what is broken"],
+            )
         if hasattr(training.model.head, "set_progress"):
             updates = self._config.epochs * -(-training.steps_per_epoch // self._group)
             training.model.head.set_progress(self.state.global_step / max(1, updates))
@@ -172,8 +175,11 @@ class Trainer:
         raise TrainingError(
             f"the loss is {parts[bad[0]]} at epoch {self.state.epoch + 1}, step {self.state.step_in_epoch + 1} "
             f"({', '.join(named)}; learning rate {rate:.4g})",
-            hint=f"try a lower rate: shitu train --lr {min(rate / 10, 0.1):.2g}, or -o Optimizer.clip_norm=5; "
-            "what was saved before is untouched",
+            hint=[
+                "what was saved before is untouched; try a lower rate: ",
+                Command("train", "--lr", f"{min(rate / 10, 0.1):.2g}"),
+                ", or -o Optimizer.clip_norm=5",
+            ],
         )
 
     def _after_step(self, bar: Bar, parts: Mapping[str, float], samples: int, took: float) -> None:

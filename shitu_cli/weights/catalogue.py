@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import Command, UsageError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -221,7 +221,7 @@ def find_published(name: str) -> Published:
         return CATALOGUE[of_network[0]]
     close = difflib.get_close_matches(name.lower(), list(by_case), n=3, cutoff=0.5)
     near = f" (did you mean {' or '.join(by_case[word] for word in close)}?)" if close else ""
-    raise UsageError(f"no published weights are called {name}{near}", hint="shitu weights list")
+    raise UsageError(f"no published weights are called {name}{near}", hint=Command("weights list"))
 
 
 def published_for(network: str, *, distilled: bool = False) -> Published | None:

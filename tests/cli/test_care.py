@@ -12,8 +12,7 @@ import pytest
 
 from shitu_cli.files import atomic_dir, atomic_write_text
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL
-from tests.command import shitu_process as shitu
+from tests.command import SMALL, shitu
 
 MakeImages = Callable[..., dict[str, list[Path]]]
 
@@ -100,7 +99,7 @@ def test_options_that_would_be_ignored_are_refused(tmp_path: Path, make_images: 
     make_images(tmp_path / "data" / "test", classes=3, seed=1)
     fails("prepare", "data", "--split", "open", cwd=tmp_path, code=2, says=("a split of its own (test, train)",))
     fails("prepare", "data", "--protocol", "dml", cwd=tmp_path, code=2, says=("split-tree has only one",))
-    fails("prepare", "data", "--image-root", ".", cwd=tmp_path, code=2, says=("for lists and tables",))
+    fails("prepare", "data", "--image-root", ".", cwd=tmp_path, code=2, says=("for lists, tables",))
 
 
 def test_tables_named_train_and_test_are_two_splits(tmp_path: Path, make_images: MakeImages) -> None:

@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.cli import console
-from shitu_cli.cli.common import load_workspace_config
-from shitu_cli.cli.evaluate import _options
+from shitu_cli.cli.evaluate import _other_options
+from shitu_cli.steps.evaluate import _options
+from shitu_cli.steps.settings import workspace_config
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL
-from tests.command import shitu_process as shitu
+from tests.command import SMALL, shitu
 
 PICTURE = "data/class_001/000.jpg"
 
@@ -99,17 +98,18 @@ def test_what_is_plain(space: Path, override: str) -> None:
 def options(space: Path, name: str, value: str) -> list[str]:
     """What an evaluation with this option is told to be of."""
     found, overrides = Workspace(space), [value] if name == "-o" else []
-    config = load_workspace_config(found, None, overrides)
+    config = workspace_config(found, None, overrides)
     expansion = int(value) if name == "--query-expansion" else 0
     model = Path(value) if name == "--model" else None
-    return _options(found, config, None, overrides, model, None, flip=False, expansion=expansion)
+    words = _options(config, model, None, flip=False, expansion=expansion)
+    return [*words, *_other_options(found, config, None, overrides)]
 
 
 def test_the_threshold_is_of_the_rate_that_was_asked_for(evaluated: Path) -> None:
     search = ("search", PICTURE, "--threshold", "auto")
     plain = report(evaluated, "evaluate.json")["suggested"]
     assert f"matches below {plain['threshold']:g} are left out" in (text := says(*search, cwd=evaluated))
-    assert "at most 0.001 of the pairs of other classes" in text and "shitu evaluate --far" in text
+    assert "at most 0.001 of the pairs of other classes" in text and "evaluate --far sets another rate" in text
     text = says("evaluate", "--far", "0.3", "--far", "0.05", cwd=evaluated)
     line = next(line for line in text.splitlines() if "at most 0.3 of" in line)
     assert "search --threshold auto takes it" in line and text.count("auto takes it") == 1
@@ -145,7 +145,7 @@ def test_figures_are_shown_when_they_cannot_be_kept(evaluated: Path) -> None:
     reports.rename(kept)
     reports.write_text("in the way")
     try:
-        told = ("recall@1", "threshold", "cannot write", "evaluate.json", "the figures stand above")
+        told = ("recall@1", "threshold", "cannot write", "evaluate.json", "the figures are above")
         fails("evaluate", cwd=evaluated, code=5, says=told)
         done = shitu("evaluate", "--json", cwd=evaluated, check=False)
         assert done.returncode == 5 and json.loads(done.stdout) == expected and "cannot write" in done.stderr
@@ -206,7 +206,7 @@ def test_build_says_what_it_indexes(space: Path, tmp_path: Path) -> None:
     lists = ["lists/gallery_list.txt", "lists/query_list.txt"]
     text = says("index", "build", *index, cwd=space)
     told = f"indexing {gallery} pictures of 4 labels: those of lists/gallery_list.txt (with the other lists: "
-    assert f"{told}shitu index build --index {tmp_path / 'i'} {' '.join(lists)})" in text
+    assert f"{told}shitu index build {' '.join(lists)} --index {tmp_path / 'i'})" in text
     assert len(first := shown(space, index)) == gallery < 24
     assert "indexing 24 pictures of 4 labels" in says("index", "build", *index, *lists, cwd=space)
     assert len(whole := shown(space, index)) == 24  # under the same names, not numbers
@@ -265,19 +265,6 @@ def test_hints_repeat_the_options_that_were_given(space: Path, tmp_path: Path) -
     says = ("no index in no", f"shitu index build --index no -w {space}")
     fails("search", str(space / PICTURE), "--index", "no", "-w", str(space), cwd=tmp_path, code=2, says=says)
     fails("-w", str(space), "search", str(space / PICTURE), "--index", "no", cwd=tmp_path, code=2, says=says)
-
-
-def test_each_command_of_a_hint_gets_the_options_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in {"workspace": "a b", "config": "c.yaml", "index": ["--store milvus:g.db", "--model m"]}.items():
-        monkeypatch.setitem(console._state, key, value)
-    for hint, expected in (
-        ("build it anew: shitu index build", "build it anew: shitu index build --store milvus:g.db --model m -w 'a b'"),
-        ("shitu index show --json", "shitu index show --store milvus:g.db -w 'a b' --json"),
-        ("shitu search x --model n", "shitu search --store milvus:g.db -w 'a b' x --model n"),
-        ("shitu evaluate, or wait", "shitu evaluate -w 'a b' -c c.yaml, or wait"),
-        ("--device cpu", "--device cpu"),
-    ):
-        assert console.completed(hint) == expected
 
 
 def test_an_unreadable_picture_is_named_once(space: Path, tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.training.history import read_histories
-from tests.command import SMALL
-from tests.command import shitu_process as shitu
+from tests.command import SMALL, shitu
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = "<img src=x onerror=alert(1)>&\"'"

@@ -20,8 +20,7 @@ from shitu_cli.index.store import BuildOptions
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL
-from tests.command import shitu_process as shitu
+from tests.command import SMALL, shitu
 from tests.index.made import gallery
 
 PICTURE = "data/class_001/000.jpg"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import shitu_process as shitu
+from tests.command import shitu
 
 MakeImages = Callable[..., dict[str, list[Path]]]
 

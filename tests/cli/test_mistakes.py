@@ -46,7 +46,7 @@ def test_one_class_only(tmp_path: Path, make_images: MakeImages) -> None:
 def test_inside_the_users_pictures(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path)
     before = snapshot(tmp_path)
-    fails("prepare", ".", cwd=tmp_path, code=2, says=("inside your pictures", "-w"))
+    fails("prepare", ".", cwd=tmp_path, code=2, says=("inside your images", "-w"))
     assert snapshot(tmp_path) == before
 
 
@@ -216,7 +216,7 @@ def test_weights_that_run_code_are_not_opened(tmp_path: Path, make_images: MakeI
     make_images(tmp_path / "data", classes=4)
     shitu("prepare", "data", cwd=tmp_path)
     (tmp_path / "evil.pdparams").write_bytes(pickle.dumps({"w": Evil()}))
-    fails("train", "--init-from", "evil.pdparams", cwd=tmp_path, code=3, says=("no plain weights file",))
+    fails("train", "--init-from", "evil.pdparams", cwd=tmp_path, code=3, says=("cannot be read as weights",))
     assert not (tmp_path / "pwned").exists()
 
 

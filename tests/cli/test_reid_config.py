@@ -19,7 +19,7 @@ from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers
 from shitu_cli.weights.paddle_files import read_paddle
-from tests.command import shitu_process as shitu
+from tests.command import shitu
 
 RATE = 50.0
 
@@ -113,7 +113,7 @@ def market(tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]]) ->
 
 
 def test_lists_of_the_folders(market: Path) -> None:
-    config = as_lists(load_config(market / "market.yaml"), market, market / "lists")
+    config = as_lists(load_config(market / "market.yaml"), market / "lists")
     loaders = config.DataLoader
     assert loaders.train is not None and loaders.query is not None and loaders.gallery is not None
     train, query, gallery = (
@@ -215,13 +215,13 @@ def test_logos_and_their_mistakes(tmp_path: Path) -> None:
     lists = tmp_path / "bounding_box_train", tmp_path / "query", tmp_path / "bounding_box_test"
     for path in lists:
         path.write_text("image_id\tclass_id\tname\tpath\n1\t1\ta b\timg/1.jpg\n2\t3\tc\timg/2.jpg\n")
-    config = as_lists(load_config(tmp_path / "logo.yaml"), tmp_path, tmp_path / "made")
+    config = as_lists(load_config(tmp_path / "logo.yaml"), tmp_path / "made")
     assert config.DataLoader.train is not None
     made = read_list(tmp_path / config.DataLoader.train.dataset.cls_label_path)
     assert made.paths() == ["img/1.jpg", "img/2.jpg"] and made.labels.tolist() == [0, 2]
     lists[0].write_text("image_id\tclass_id\tname\tpath\n1\t0\ta\timg/1.jpg\n2 3 c img/2.jpg\n")
     with pytest.raises(DataError) as caught:
-        as_lists(load_config(tmp_path / "logo.yaml"), tmp_path, tmp_path / "made", needed=("train",))
+        as_lists(load_config(tmp_path / "logo.yaml"), tmp_path / "made", needed=("train",))
     assert [detail.split(": ")[0] for detail in caught.value.details] == [f"{lists[0]}:2", f"{lists[0]}:3"]
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shitu_cli.features.backends import cpu_has_bf16
-from tests.command import shitu_process as shitu
+from tests.command import shitu
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,7 @@ from shitu_cli.training.checkpoint import write_arrays
 from shitu_cli.weights.paddle_files import read_paddle
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, all_end, children_of
-from tests.command import shitu_process as shitu
+from tests.command import SMALL, all_end, children_of, shitu
 
 MakeImages = Callable[..., dict[str, list[Path]]]
 
@@ -215,9 +214,9 @@ def test_model_and_index_are_enough_to_search(space: Path, tmp_path: Path) -> No
 
 
 def test_another_box_of_the_querys_photograph_is_no_find(tmp_path: Path) -> None:
-    config = DatasetConfig("ImageNetDataset", str(tmp_path), "list.txt")
+    config = DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "list.txt"))
     (tmp_path / "list.txt").write_text("a.jpg\t0\t-\t0,0,8,8\na.jpg\t0\t-\t8,8,16,16\nb.jpg\t0\n")
-    first, second = _identities(RecDataset(config, tmp_path), RecDataset(config, tmp_path))
+    first, second = _identities(RecDataset(config), RecDataset(config))
     assert first[0] == first[1] == second[0] != first[2] and first[2] == second[2]
 
 

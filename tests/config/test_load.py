@@ -8,7 +8,7 @@ import pytest
 
 from shitu_cli.config import components, schema
 from shitu_cli.config.dump import dump_config
-from shitu_cli.config.load import load_config, parse_arch, resolve_path, resolve_pretrained
+from shitu_cli.config.load import load_config, parse_arch
 from shitu_cli.config.ranges import RANGES
 from shitu_cli.errors import ConfigError
 from shitu_cli.templates import list_templates, read_template
@@ -113,15 +113,6 @@ def test_arch_of_a_plain_mapping() -> None:
     assert len(caught.value.details) == 2
 
 
-def test_relative_paths_count_from_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "only_here").touch()
-    monkeypatch.chdir(tmp_path / "here")
-    assert resolve_path(tmp_path, "lists/a.txt") == tmp_path / "lists/a.txt"
-    assert resolve_path(tmp_path, "only_here") == tmp_path / "only_here"
-    assert resolve_path(tmp_path, "/abs") == Path("/abs")
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -146,14 +137,6 @@ def test_the_same_settings_at_the_values_that_they_have_here(tmp_path: Path) -> 
     overrides += ["DataLoader.Train.dataset.relabel=True"]
     overrides += ["Global.feature_binarize=round", "Global.feature_normalize=False"]
     load_config(write(tmp_path, read_template("general_v2")), overrides)
-
-
-@pytest.mark.parametrize("value", ["weights/best", "/abs/best", "https://x.y/z", "True", "False"])
-def test_published_weights_count_from_the_workspace(value: str, tmp_path: Path) -> None:
-    path = write(tmp_path, read_template("general_v2"))
-    config = resolve_pretrained(load_config(path, [f"Arch.Backbone.pretrained={value}"]), tmp_path / "space")
-    expected = {"weights/best": str(tmp_path / "space/weights/best"), "True": True, "False": False}
-    assert config.Arch.backbone.args["pretrained"] == expected.get(value, value)
 
 
 @pytest.mark.parametrize(

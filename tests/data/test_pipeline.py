@@ -39,12 +39,14 @@ def dataset(make_images: Callable[..., dict[str, list[Path]]], tmp_path_factory:
     made = make_images(root, classes=5, per_class=7)
     files = [(path.relative_to(root).as_posix(), label) for label, paths in enumerate(made.values()) for path in paths]
     write_list(root / "list.txt", ImageList.of([p for p, _ in files], [label for _, label in files]))
-    return RecDataset(DatasetConfig("ImageNetDataset", str(root), "list.txt", TRAIN_OPS), root)
+    return RecDataset(DatasetConfig("ImageNetDataset", str(root), str(root / "list.txt"), TRAIN_OPS))
 
 
 def test_relabel_numbers_the_labels_that_occur(tmp_path: Path) -> None:
     write_list(tmp_path / "list.txt", ImageList.of(list("abcde"), [30, 7, -1, 7, 12]))
-    made = [RecDataset(DatasetConfig("ImageNetDataset", "", "list.txt", (), flag), tmp_path) for flag in (False, True)]
+    made = [
+        RecDataset(DatasetConfig("ImageNetDataset", "", str(tmp_path / "list.txt"), (), flag)) for flag in (False, True)
+    ]
     assert made[0].labels.tolist() == [30, 7, -1, 7, 12] and made[0].class_num == 31
     assert made[1].labels.tolist() == [2, 0, -1, 0, 1] and made[1].class_num == 3
 
@@ -133,11 +135,11 @@ def test_pictures_stay_in_memory_where_there_is_room(dataset: RecDataset, tmp_pa
         shutil.copy(dataset.path(n), tmp_path / f"{n}{dataset.path(n).suffix}")
     names = [path.name for path in sorted(tmp_path.iterdir())]
     write_list(tmp_path / "list.txt", ImageList.of(names, [0] * 3))
-    config = DatasetConfig("ImageNetDataset", str(tmp_path), "list.txt", TRAIN_OPS)
-    kept = RecDataset(config, tmp_path, keep_bytes=2 * decode_image(tmp_path / names[0]).nbytes)
+    config = DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "list.txt"), TRAIN_OPS)
+    kept = RecDataset(config, keep_bytes=2 * decode_image(tmp_path / names[0]).nbytes)
     before = [kept.load(n, np.random.default_rng(n)) for n in range(3)]
     for n in range(3):
-        np.testing.assert_array_equal(before[n], RecDataset(config, tmp_path).load(n, np.random.default_rng(n)))
+        np.testing.assert_array_equal(before[n], RecDataset(config).load(n, np.random.default_rng(n)))
     for name in names:
         (tmp_path / name).unlink()
     for n in (0, 1):
@@ -364,9 +366,9 @@ def test_a_broken_picture_ends_or_is_skipped(dataset: RecDataset, tmp_path: Path
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     names = [*(str(p) for p in good), "broken.jpg"]
     write_list(tmp_path / "l.txt", ImageList.of(names, [0] * 6))
-    broken = RecDataset(DatasetConfig("ImageNetDataset", ".", "l.txt", TRAIN_OPS), tmp_path)
+    broken = RecDataset(DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "l.txt"), TRAIN_OPS))
     for workers in (0, 2):
-        with pytest.raises(DataError, match=r"broken\.jpg: not a picture.*picture 6 of"):
+        with pytest.raises(DataError, match=r"broken\.jpg: not a picture.*l.txt:6"):
             list(SequentialLoader(broken, 4, num_workers=workers))
     loader = SequentialLoader(broken, 4, num_workers=2, on_error="skip")
     assert [batch.indices.tolist() for batch in loader] == [[0, 1, 2, 3], [4]]
@@ -376,7 +378,7 @@ def test_a_broken_picture_ends_or_is_skipped(dataset: RecDataset, tmp_path: Path
 def test_pictures_of_different_sizes_are_explained(dataset: RecDataset, tmp_path: Path) -> None:
     (tmp_path / "s.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
     write_list(tmp_path / "l.txt", ImageList.of(["s.png", str(dataset.path(0))], [0, 0]))
-    raw = RecDataset(DatasetConfig("ImageNetDataset", ".", "l.txt", ()), tmp_path)
+    raw = RecDataset(DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "l.txt"), ()))
     with pytest.raises(DataError, match="different sizes"):
         list(SequentialLoader(raw, 2))
 

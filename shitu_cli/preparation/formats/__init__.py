@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats.aircraft import AIRCRAFT
 from shitu_cli.preparation.formats.aliproduct import ALIPRODUCT
 from shitu_cli.preparation.formats.base import Format
@@ -56,9 +56,12 @@ def find_format(source: Source, name: str | None = None) -> Format:
             if known.name == name:
                 return known
         raise UsageError(
-            f"--format {name}: expected one of {', '.join(f.name for f in FORMATS)}", hint="shitu prepare --formats"
+            f"--format {name}: expected one of {', '.join(f.name for f in FORMATS)}",
+            hint=Command("prepare", "--formats"),
         )
     found = next((known for known in FORMATS if known.detect(source)), None)
     if found is None:
-        raise UsageError(f"{source.path}: not a layout that is known", hint="shitu prepare --formats lists them")
+        raise UsageError(
+            f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"]
+        )
     return found

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import MIB, parse_json, read_bytes
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import MIN_SIDE, Convention, Size, check_convention
@@ -308,7 +308,11 @@ class Annotated:
                 raise UsageError(
                     f"{item.image} is labelled in {self.path(other)} and in {self.path(item.file)}: which of them "
                     "counts?",
-                    hint=f"name the file to read, as in: shitu prepare {self.path(item.file)}; or move the other away",
+                    hint=[
+                        "name the file to read, as in: ",
+                        Command("prepare", self.path(item.file)),
+                        "; or move the other away",
+                    ],
                 )
 
     def _known_splits(self) -> None:

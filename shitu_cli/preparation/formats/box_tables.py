@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, split_of, words
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYXY_SHARE, Convention, box_columns, numbers, plain_name, stated_size
@@ -111,7 +111,7 @@ def _columns(header: list[str], file: str, gathered: Annotated) -> _Table:
         shown = ", ".join(header[rest[name]] for name in classes)
         raise UsageError(
             f"{gathered.path(file)}: which of {shown or ', '.join(header)} is the class?",
-            hint=f"name it: shitu prepare {gathered.path(file)} --columns label=...",
+            hint=["name it: ", Command("prepare", gathered.path(file), "--columns", "label"), "=..."],
         )
     label = classes[0]
     width = next((rest[name] for name in _WIDTHS if name in rest), None)

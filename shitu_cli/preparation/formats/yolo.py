@@ -7,7 +7,7 @@ import posixpath
 import re
 from typing import Any
 
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import MIB
 from shitu_cli.inputs.yaml_files import read_yaml
 from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, head_and_tail, split_of, spread, words
@@ -126,7 +126,7 @@ def _config(gathered: Annotated) -> tuple[str, dict[str, Any]] | None:
         files = sorted(found)
         raise UsageError(
             f"{' and '.join(files[:3])} name the classes differently: which of them counts?",
-            hint=f"name it: shitu prepare {gathered.path(files[0])}",
+            hint=["name it: ", Command("prepare", gathered.path(files[0]))],
         )
     file = min(found, key=lambda name: (name.count("/"), "data" not in name.lower(), name))
     return file, found[file]

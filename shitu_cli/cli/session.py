@@ -1,0 +1,172 @@
+"""One run of the command line: how it speaks, what the user has given, and which commands follow from that."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from shitu_cli import errors
+from shitu_cli.cli.console import Console
+
+if TYPE_CHECKING:
+    from shitu_cli.reporting import Reporter
+
+# What another command needs too, where it has such an option. Of -o that is where a run lies and what it is measured
+# with; other values are the run's own affair, which remembers them.
+LASTING = ("--workspace", "--config", "--override", "--device", "--index", "--store", "--collection", "--model")
+LASTING_VALUES = ("Global.output_dir", "output_dir", "Global.device", "device", "DataLoader.Eval.")
+EXCLUSIVE = {"--resume": "--init-from", "--init-from": "--resume"}
+MODEL_COMMANDS = ("extract", "index build", "index add", "search")  # --model means the same to each of these
+
+
+class Session:
+    """What commands receive as `context.obj`."""
+
+    def __init__(self) -> None:
+        self.console = Console(self.complete)
+        self.debug = False
+        self._context: typer.Context | None = None
+
+    @classmethod
+    def of(cls, context: typer.Context) -> Session:
+        """Return the session that a command runs in."""
+        assert isinstance(context.obj, cls)
+        return context.obj
+
+    def enter(self, context: typer.Context) -> None:
+        """Take over what a command was given; its --json keeps stdout for the result."""
+        self._context = context
+        if "as_json" in context.params:
+            self.console.as_json = bool(context.params["as_json"])
+
+    @property
+    def command(self) -> str:
+        """The command that runs, such as `index build`; "" before it is known."""
+        return "" if self._context is None else self._context.command_path.partition(" ")[2]
+
+    @property
+    def workspace(self) -> Path | None:
+        """The directory given with -w, before the command or after it."""
+        context: Any = self._context
+        while context is not None:
+            if context.params.get("workspace") is not None:
+                return Path(context.params["workspace"])
+            context = context.parent
+        return None
+
+    def reporter(self, *, speaks: bool = True) -> Reporter:
+        """Return what the library reports to; one that says nothing where another process of the run speaks."""
+        from shitu_cli.reporting import SilentReporter
+
+        return self.console if speaks else SilentReporter()
+
+    def complete(self, command: errors.Command) -> str:
+        """Return a proposed command as the whole line to copy, with the user's own options that it needs."""
+        if self._context is None:
+            return str(command)
+        target = _find(self._context.find_root().command, command.name)
+        if target is None:
+            return str(command)
+        own = _split(target, command.words)
+        words = list(own.arguments)
+        if command.name == self.command and not words:
+            words = list(self._arguments())
+        keep = [option for option in self._options() if self._needed(option, command, target, own)]
+        return " ".join(["shitu", command.name, *map(shlex.quote, [*words, *own.options, *_flat(keep)])])
+
+    def _needed(self, option: list[str], command: errors.Command, target: Any, own: _Words) -> bool:
+        name = option[0]
+        if name in command.without or name not in _options_of(target):
+            return False
+        if name == "--override":
+            if any(option[1].partition("=")[0] == value.partition("=")[0] for value in own.overrides):
+                return False
+            return command.name == self.command or option[1].startswith(LASTING_VALUES)
+        if name in own.names or EXCLUSIVE.get(name) in own.names:
+            return False
+        if command.name == self.command:
+            return True
+        if name == "--model" and not {command.name, self.command} <= set(MODEL_COMMANDS):
+            return False
+        return name in LASTING
+
+    def _arguments(self) -> Iterator[str]:
+        assert self._context is not None
+        for parameter, value in self._given(self._context):
+            if parameter.param_type_name == "argument":
+                yield from (str(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
+
+    def _options(self) -> Iterator[list[str]]:
+        """Every option that the user has given, with its value; the workspace's once, wherever it stood."""
+        assert self._context is not None
+        for parameter, value in self._given(self._context):
+            if parameter.param_type_name != "option" or parameter.name in ("workspace", "debug"):
+                continue
+            name = _long(parameter.opts)
+            if parameter.is_flag:
+                yield [name] if value else [_long(parameter.secondary_opts)]
+            else:
+                yield from ([name, str(item)] for item in (value if isinstance(value, (list, tuple)) else [value]))
+        if self.workspace is not None:
+            yield ["--workspace", str(self.workspace)]
+
+    @staticmethod
+    def _given(context: typer.Context) -> Iterator[tuple[Any, Any]]:
+        for parameter in context.command.params:
+            source = context.get_parameter_source(parameter.name or "")
+            if source is not None and source.name == "COMMANDLINE":
+                yield parameter, context.params.get(parameter.name or "")
+
+
+class _Words:
+    """The words of a proposed command: `arguments`, and `options` with their values."""
+
+    def __init__(self) -> None:
+        self.arguments: list[str] = []
+        self.options: list[str] = []
+        self.names: set[str] = set()
+        self.overrides: list[str] = []
+
+
+def _split(target: Any, words: list[str]) -> _Words:
+    known = _options_of(target)
+    found, rest = _Words(), iter(words)
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            found.arguments.append(word)
+            continue
+        parameter = known.get(word)
+        found.options.append(word)
+        found.names.add(word if parameter is None else _long(parameter.opts))
+        if parameter is not None and not parameter.is_flag:
+            value = next(rest, "")
+            found.options.append(value)
+            if parameter.name == "override":
+                found.overrides.append(value)
+    return found
+
+
+def _find(root: Any, name: str) -> Any:
+    """Return the command of that name, such as `index build`, below the root; None when there is none."""
+    for word in name.split():
+        root = getattr(root, "commands", {}).get(word)
+    return root
+
+
+def _options_of(target: Any) -> dict[str, Any]:
+    return {text: p for p in target.params if p.param_type_name == "option" for text in (*p.opts, *p.secondary_opts)}
+
+
+def _long(names: list[str]) -> str:
+    return max(names, key=len)
+
+
+def _flat(options: list[list[str]]) -> Iterator[str]:
+    short = {"--workspace": "-w", "--config": "-c", "--override": "-o"}
+    for option in options:
+        yield short.get(option[0], option[0])
+        yield from option[1:]

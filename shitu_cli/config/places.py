@@ -1,0 +1,132 @@
+"""Paths of a config: made absolute once, where it is read, and relative again where it is written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.config.schema import ArchConfig, Config, DatasetConfig, GlobalConfig, SplitConfig
+from shitu_cli.workspace import Workspace
+
+# PaddleClas's readers whose cls_label_path names a folder inside image_root.
+FOLDER_READERS = ("Market1501", "MSMT17", "DukeMTMC")
+
+
+def absolute(config: Config, root: Path) -> Config:
+    """Return the config with every path absolute: relative ones count from `root`, wherever the command is given."""
+    base = os.path.abspath(root)
+
+    def change(text: str) -> str:
+        return str(Path(base, os.path.expanduser(text)))  # keeps .., which a link may lead elsewhere
+
+    return dataclasses.replace(_changed(config, change), root=Path(base))
+
+
+def relative(config: Config) -> Config:
+    """Return the config as a file may keep it: paths below its root count from there, so that all can be moved."""
+    if config.root is None:
+        return config
+    base = str(config.root)
+
+    def change(text: str) -> str:
+        plain = os.path.normpath(text)
+        if plain == base:
+            return "."
+        inside = plain.startswith(base.rstrip(os.sep) + os.sep)
+        return f"./{os.path.relpath(plain, base)}" if inside else text
+
+    return _changed(config, change)
+
+
+def _changed(config: Config, change: Callable[[str], str]) -> Config:
+    loaders = config.DataLoader
+    splits = {
+        name: _split(part, change)
+        for name in ("train", "query", "gallery")
+        if (part := getattr(loaders, name)) is not None
+    }
+    return dataclasses.replace(
+        config,
+        Global=_globals(config.Global, change),
+        Arch=_arch(config.Arch, change),
+        DataLoader=dataclasses.replace(loaders, **splits),
+        written={name: _dataset(part, change) for name, part in config.written.items()},
+    )
+
+
+def _globals(block: GlobalConfig, change: Callable[[str], str]) -> GlobalConfig:
+    names = ("output_dir", "save_inference_dir", "pretrained_model", "checkpoints")
+    paths: dict[str, Any] = {
+        name: change(value) for name in names if (value := getattr(block, name)) and not _address(value)
+    }
+    return dataclasses.replace(block, **paths)
+
+
+def _arch(block: ArchConfig, change: Callable[[str], str]) -> ArchConfig:
+    value = block.backbone.args.get("pretrained")
+    if not isinstance(value, str) or not value or _address(value):
+        return block
+    args = {**block.backbone.args, "pretrained": change(value)}
+    return dataclasses.replace(block, backbone=dataclasses.replace(block.backbone, args=args))
+
+
+def _split(part: SplitConfig, change: Callable[[str], str]) -> SplitConfig:
+    return dataclasses.replace(part, dataset=_dataset(part.dataset, change))
+
+
+def _dataset(part: DatasetConfig, change: Callable[[str], str]) -> DatasetConfig:
+    label_path = part.cls_label_path if part.name in FOLDER_READERS else change(part.cls_label_path)
+    return dataclasses.replace(part, image_root=change(part.image_root), cls_label_path=label_path)
+
+
+def _address(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where everything of a workspace lies, absolute: made from its config, which may move output and export."""
+
+    workspace: Workspace
+    output: Path
+    inference: Path
+
+    @classmethod
+    def of(cls, config: Config, workspace: Workspace | None = None) -> Places:
+        """Return the places of a config; the workspace is the one that its paths count from unless another is named."""
+        space = workspace or Workspace(config.root or Path.cwd())
+        return cls(space, Path(config.Global.output_dir), Path(config.Global.save_inference_dir))
+
+    @classmethod
+    def usual(cls, workspace: Workspace) -> Places:
+        """Return the places of a workspace whose config cannot be read."""
+        return cls(workspace, workspace.root / "output", workspace.root / "inference")
+
+    @property
+    def best(self) -> Path:
+        """The best checkpoint, without the ending of its files."""
+        return self.output / "best_model"
+
+    @property
+    def manifest(self) -> Path:
+        """What the exported model is, and what it was made from."""
+        return self.inference / "manifest.json"
+
+    @property
+    def reports(self) -> Path:
+        return self.workspace.reports_dir
+
+    @property
+    def index(self) -> Path:
+        return self.workspace.index_dir
+
+    @property
+    def lists(self) -> Path:
+        return self.workspace.lists_dir
+
+    @property
+    def cache(self) -> Path:
+        return self.workspace.cache_dir

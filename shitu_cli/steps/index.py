@@ -1,0 +1,19 @@
+"""`index`: the vector index of a gallery, opened by a program."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from shitu_cli.index import MILVUS, open_store
+from shitu_cli.index.store import Store
+
+
+def open_index(place: str | os.PathLike[str] = "index", *, collection: str = "shitu") -> Store:
+    """Return the index at `place`: a directory, or `milvus:http://host:19530`, or a local file `milvus:gallery.db`.
+
+    Nothing is read or made yet: `build`, `add`, `remove`, `search`, `items` and `manifest` do that. `collection` is its
+    name in Milvus. Raises UsageError for an address that no store has.
+    """
+    text = os.fspath(place)
+    return open_store(Path(text), text if text.startswith(MILVUS) else None, collection)

@@ -1,0 +1,86 @@
+"""Which model a command uses: the one that is named, the exported one, or the best checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from shitu_cli.config.places import Places
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.features.extractor import Extractor
+from shitu_cli.files import sha256_of
+from shitu_cli.processes import launch
+from shitu_cli.reporting import Reporter, SilentReporter
+
+BATCH = 32
+
+
+def open_extractor(
+    config: Config | None = None,
+    model: Path | None = None,
+    *,
+    precision: str | None = None,
+    batch_size: int = BATCH,
+    reporter: Reporter | None = None,
+) -> Extractor:
+    """Return the extractor of `model`, else of the config's exported model, else of its best checkpoint.
+
+    It runs on this process's device, takes `batch_size` images at once, and uses the engine that is fastest so.
+    Raises UsageError when there is neither model nor checkpoint, DataError for an export without its manifest.
+    """
+    from shitu_cli.features.backends import MODEL_FILES
+    from shitu_cli.features.selection import without_manifest
+
+    reporter = reporter or SilentReporter()
+    device = launch.own_device("cpu")
+    gpu = None if device == "cpu" else int(device.rpartition(":")[2])
+
+    def opened(path: Path, config: Config | None = None) -> Extractor:
+        return Extractor(path, config=config, precision=precision, batch_size=batch_size, gpu=gpu)
+
+    if model is not None:
+        extractor = opened(model, config)
+        if remark := without_manifest(model):
+            reporter.warn(remark)
+        return extractor
+    if config is None:
+        raise UsageError("no model is named, and there is no workspace that has one", hint="name it with --model")
+    places = Places.of(config)
+    if places.manifest.is_file():
+        if export_is_stale(places):
+            reporter.warn([f"{places.inference} was exported from older weights: ", Command("export"), " refreshes it"])
+        return opened(places.inference)
+    if any((places.inference / name).is_file() for name in MODEL_FILES):
+        raise DataError(
+            f"{places.inference} holds a model, but no manifest.json that says how its images are prepared",
+            hint=["export again: ", Command("export"), "; or name what to use: --model output/best_model"],
+        )
+    best = readable(places.best, reporter)
+    if not best.with_name(f"{best.name}.pdparams").is_file():
+        raise UsageError(
+            "there is neither an exported model nor a checkpoint", hint=[Command("train"), ", then ", Command("export")]
+        )
+    return opened(best, config)
+
+
+def readable(prefix: Path, reporter: Reporter) -> Path:
+    """Return where a checkpoint's weights can be read: the checkpoint itself or its intact copy, with a warning."""
+    from shitu_cli.training.checkpoint import standing_weights
+
+    weights, remark = standing_weights(prefix)
+    if remark:
+        reporter.warn(remark)
+    return weights
+
+
+def export_is_stale(places: Places) -> bool:
+    """Return whether the exported model was made from other weights than the best checkpoint of now."""
+    weights = places.best.with_name("best_model.pdparams")
+    if not weights.is_file() or not places.manifest.is_file():
+        return False
+    try:
+        made_from = json.loads(places.manifest.read_text(encoding="utf-8"))["source"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # damaged: what reads it says so
+    return bool(made_from != sha256_of(weights))

@@ -1,0 +1,234 @@
+"""`prepare`: from labelled images to checked lists and a config that fits them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.config.patch import Change
+from shitu_cli.config.source import MAX_BYTES
+from shitu_cli.data.generation import NAME
+from shitu_cli.data.lists import read_label_map
+from shitu_cli.errors import Command, ConfigError, DataError, UsageError
+from shitu_cli.files import atomic_write_json
+from shitu_cli.inputs import decode_text, read_bytes
+from shitu_cli.inputs.yaml_files import parse_yaml
+from shitu_cli.journal import finish
+from shitu_cli.preparation.adapt import choose_template
+from shitu_cli.preparation.audit import LookCache
+from shitu_cli.preparation.prepare import Choices, Prepared
+from shitu_cli.preparation.prepare import prepare as read_and_split
+from shitu_cli.preparation.remembered import Asked, recall
+from shitu_cli.preparation.write import write_prepared
+from shitu_cli.report.prepare_page import write_prepare_page
+from shitu_cli.reporting import Reporter, SilentReporter, counted
+from shitu_cli.templates import read_template
+from shitu_cli.workspace import CONFIG_NAME, Workspace
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was written: the lists, and a config that is new (from `template`, for `reason`) or was changed."""
+
+    workspace: Workspace
+    prepared: Prepared
+    changes: list[Change]
+    template: str | None
+    reason: str
+
+    @property
+    def config(self) -> Path:
+        """The workspace's shitu.yaml, for `load_config`."""
+        return self.workspace.config_path
+
+
+def prepare(
+    sources: PathLike | Sequence[PathLike],
+    workspace: PathLike | None = None,
+    *,
+    format: str | None = None,
+    columns: str | None = None,
+    protocol: str | None = None,
+    image_root: PathLike | None = None,
+    split: str | None = None,
+    share: float | None = None,
+    seed: int | None = None,
+    template: str | None = None,
+    new_labels: bool = False,
+    fix: bool = False,
+    strict: bool = False,
+    quick: bool = False,
+    reporter: Reporter | None = None,
+    on_checked: Callable[[Prepared], None] = lambda prepared: None,
+) -> Preparation:
+    """Check images and lists, split them, number the classes and write a config that fits; the data stays as it is.
+
+    Args:
+        sources: A folder of images, a list of them, or several of these, which become one data set.
+        workspace: Where to write; by default $SHITU_WORKSPACE, the workspace around the current directory, or here.
+        format: Layout of the source (`shitu prepare --formats`); by default it is recognised.
+        columns: Names of a table's columns: `image=file,label=sku,split=part,box=bbox`.
+        protocol: One of several official splits, such as `dml`.
+        image_root: The folder that paths of lists count from.
+        split: `auto`, `open` (unseen classes for evaluation), `closed` or `none`.
+        share: The part that is kept for evaluation.
+        seed: Another seed keeps other classes or images.
+        template: The config to start from, where there is none yet.
+        new_labels: Number classes anew instead of keeping the numbers of the last time.
+        fix: Leave out what cannot be used.
+        strict: Take warnings for errors.
+        quick: Look at headers only, decode nothing.
+        reporter: Hears what happens; by default nobody does.
+        on_checked: Hears what was found, before anything is written or refused.
+
+    What is not given is as it was for the same sources the last time. Raises DataError when something has to be fixed
+    first, UsageError when the workspace would lie among the images or lists of somebody else would be replaced.
+    """
+    listed = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
+    asked = Asked(format, columns, protocol, None if image_root is None else str(image_root), split, share, seed)
+    asked.choices(fix=fix, quick=quick)  # wrong ones are refused before anything is made
+    reporter = reporter or SilentReporter()
+    space = _workspace(None if workspace is None else Path(workspace), listed)
+    # A run that trains now reads the lists again when it evaluates, and when it is resumed.
+    with space.lock("prepare"), space.lock("train", command="prepare"):
+        finish(space)  # what a killed prepare has committed
+        whole, before = recall(space, listed, asked)
+        if before.told():
+            path = space.lists_dir / NAME
+            reporter.info(f"as last time: {before.told()}   (kept in {path}; give another value to change it)")
+        choices = whole.choices(fix=fix, quick=quick)
+        text, name, reason = _config_text(space, template)
+        prepared = _read(space, listed, choices, text, reporter, new_labels=new_labels)
+        on_checked(prepared)
+
+        def write_reports(json_path: Path, page_path: Path) -> None:
+            atomic_write_json(json_path, report_values(prepared))
+            write_prepare_page(prepared, page_path)
+
+        count = _problems_to_fix(prepared, fix=fix, strict=strict)
+        if count:
+            write_reports(space.reports_dir / "prepare.json", space.reports_dir / "prepare.html")
+            raise _to_fix(space, count, strict=strict and not prepared.problems.count("error"))
+        changes = write_prepared(
+            space, prepared, text, template=name, sources=listed, asked=whole, write_reports=write_reports
+        )
+    return Preparation(space, prepared, changes, name, reason)
+
+
+def report_values(prepared: Prepared) -> dict[str, Any]:
+    """Return what `reports/prepare.json` holds: counts, split and every problem."""
+    return {
+        "format": prepared.format,
+        "image_root": str(prepared.image_root),
+        "split": prepared.split,
+        "class_num": prepared.class_num,
+        "train": len(prepared.train),
+        "query": len(prepared.query) if prepared.query else 0,
+        "gallery": len(prepared.gallery) if prepared.gallery else 0,
+        "left_out": prepared.left_out,
+        "problems": prepared.problems.to_json(),
+    }
+
+
+def _read(
+    space: Workspace, sources: list[Path], choices: Choices, text: str, reporter: Reporter, *, new_labels: bool
+) -> Prepared:
+    return read_and_split(
+        sources,
+        choices,
+        reporter,
+        known_names={} if new_labels else _known_names(space),
+        sample_per_id=_sample_per_id(text),
+        cache=LookCache(space.cache_dir / "pictures.bin"),
+    )
+
+
+def _problems_to_fix(prepared: Prepared, *, fix: bool, strict: bool) -> int:
+    """Count the problems that stand in the way; `fix` leaves out what is an error, warnings count with `strict`."""
+    errors = 0 if fix else prepared.problems.count("error")
+    return errors + (prepared.problems.count("warning") if strict else 0)
+
+
+def _to_fix(space: Workspace, count: int, *, strict: bool) -> DataError:
+    """Return the error that names the way on; `strict`: only warnings stand in the way."""
+    way: list[str | Command] = ["leave such images out: ", Command("prepare", "--fix", without=("--strict",))]
+    if strict:
+        way = ["take the warnings as they are: ", Command("prepare", without=("--strict",))]
+    return DataError(
+        f"{counted(count, 'problem')} to fix first; nothing was written but {space.reports_dir}",
+        hint=["fix them, or ", *way],
+    )
+
+
+def _workspace(named: Path | None, sources: list[Path]) -> Workspace:
+    """Where to work: as named, the one around, or here; never inside the user's pictures."""
+    root = named or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
+    if root is None:
+        here = Path.cwd()
+        root = next((d for d in (here, *here.parents) if (d / CONFIG_NAME).is_file()), here)
+    for source in sources:
+        folder = source if source.is_dir() else source.parent
+        if folder.exists() and root.resolve().is_relative_to(folder.resolve()) and source.is_dir():
+            raise UsageError(
+                f"the workspace {root} would lie inside your images in {source}",
+                hint=["work elsewhere: cd ..  or  ", Command("prepare", source, "-w", "../work")],
+            )
+        if not source.exists():
+            raise UsageError(f"no such folder or file: {source}", hint="check the path; quote it if it holds blanks")
+    _keep_lists_of_others(root, sources)
+    return Workspace.create(root)
+
+
+def _keep_lists_of_others(root: Path, sources: list[Path]) -> None:
+    """Lists that this program did not write are never replaced; its own are no source."""
+    own = root.resolve() / "lists"
+    for source in sources:
+        if source.resolve() == own or source.resolve().is_relative_to(own):
+            raise UsageError(
+                f"{source} lies where prepare writes its own lists ({own})",
+                hint=["work elsewhere: ", Command("prepare", source, "-w", "../work")],
+            )
+    if not (root / CONFIG_NAME).is_file():
+        names = ("train_list.txt", "query_list.txt", "gallery_list.txt", "label_map.txt")
+        there = [name for name in names if (own / name).exists()]
+        if there:
+            raise UsageError(
+                f"{own / there[0]} is there already and no {CONFIG_NAME}: prepare would replace it",
+                hint="work elsewhere: -w ../work",
+            )
+
+
+def _config_text(space: Workspace, template: str | None) -> tuple[str, str | None, str]:
+    """The config to patch; with its template's name and the reason when it is new."""
+    if space.config_path.is_file():
+        if template is not None:
+            raise UsageError(
+                f"{space.config_path} is there already; --template would replace it",
+                hint=f"move it away first: mv {space.config_path} {space.config_path}.old",
+            )
+        # Bytes, not text: line ends and a byte-order mark stay as they are.
+        data = read_bytes(space.config_path, limit=MAX_BYTES, error=ConfigError)
+        decode_text(data, space.config_path, error=ConfigError)
+        return data.decode("utf-8"), None, ""
+    name, why = (template, "as asked") if template is not None else choose_template()
+    return read_template(name), name, why
+
+
+def _known_names(space: Workspace) -> dict[str, int]:
+
+    path = space.lists_dir / "label_map.txt"
+    return read_label_map(path) if path.is_file() else {}
+
+
+def _sample_per_id(text: str) -> int:
+
+    try:
+        sampler = parse_yaml(text, "shitu.yaml", error=ConfigError)["DataLoader"]["Train"]["sampler"]
+        return int(sampler.get("sample_per_id", 1))
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        return 1

@@ -1,0 +1,202 @@
+"""Where a workspace stands: what each step has left, and which of it is missing or out of date."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.config.load import load_config
+from shitu_cli.config.places import Places
+from shitu_cli.errors import Command, ShituError
+from shitu_cli.files import bytes_in, sha256_of
+from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, options_of, read_report
+from shitu_cli.reporting import byte_size, counted
+from shitu_cli.steps.models import export_is_stale
+from shitu_cli.workspace import EARLIER, Workspace, earlier_models
+
+
+@dataclass(frozen=True)
+class StepState:
+    """A step, what it has left, and the command that it needs; None when it is up to date."""
+
+    step: str
+    state: str
+    command: Command | None = None
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What several steps are judged by: `lists` is the hash of the training list, `weights` of the best checkpoint."""
+
+    places: Places
+    header: dict[str, Any]
+    lists: str | None
+    weights: str | None
+    problem: ShituError | None
+
+    @property
+    def trained_on_others(self) -> bool:
+        """Whether the lists have changed since the last training."""
+        then = self.header.get("run", {}).get("train_list") if isinstance(self.header.get("run"), dict) else None
+        return bool(then and self.lists and then != self.lists)
+
+
+def status(workspace: Workspace) -> list[StepState]:
+    """Return the state of each step in order; the first with a command is the one to do next."""
+    facts = _facts(workspace)
+    return [_prepared(facts), _trained(facts), _evaluated(facts), _exported(facts), _indexed(facts)]
+
+
+def _facts(space: Workspace) -> _Facts:
+    places, lists, problem = Places.usual(space), space.lists_dir / "train_list.txt", None
+    try:
+        config = load_config(space.config_path)
+        places = Places.of(config, space)
+        if config.DataLoader.train is not None:
+            lists = Path(config.DataLoader.train.dataset.cls_label_path)
+    except ShituError as error:
+        problem = error
+    header = _json(places.output / "latest.pdstates")
+    weights = places.best.with_name("best_model.pdparams")
+    return _Facts(
+        places,
+        header,
+        _hash_of(_list_of(header, space) or lists),
+        _hash_of(weights),
+        problem,
+    )
+
+
+def _hash_of(file: Path) -> str | None:
+    return sha256_of(file) if file.is_file() else None
+
+
+def _list_of(header: dict[str, Any], space: Workspace) -> Path | None:
+    """Return the list that the last run was trained on, which may be another than the config's."""
+    run = header.get("run")
+    config = run.get("config") if isinstance(run, dict) else None
+    path = config.get("DataLoader.train.dataset.cls_label_path") if isinstance(config, dict) else None
+    return space.root / path if isinstance(path, str) else None
+
+
+def _prepared(facts: _Facts) -> StepState:
+    parts = []
+    for name in ("train", "query", "gallery"):
+        path = facts.places.lists / f"{name}_list.txt"
+        if path.is_file():
+            with path.open("rb") as file:
+                parts.append(f"{sum(1 for _ in file):,} {name}")
+    if not parts and facts.lists is None:
+        return StepState("prepare", "no lists yet", Command("prepare", "./data"))
+    text = f"{', '.join(parts)} images" if parts else "lists of your own"
+    if facts.problem is not None:
+        why = facts.problem.message.partition(": ")[2] or facts.problem.message
+        return StepState("prepare", f"{text}; but: {why}"[:100], Command("config"))
+    return StepState("prepare", text)
+
+
+def _trained(facts: _Facts) -> StepState:
+    if not facts.header:
+        return StepState("train", "not trained yet", Command("train"))
+    state = facts.header.get("state")
+    state = state if isinstance(state, dict) else {}
+    epoch, best = state.get("epoch"), state.get("best_score")
+    text = counted(epoch, "epoch") if isinstance(epoch, int) else "? epochs"
+    if isinstance(best, float):
+        text += f", best recall@1 {best:.4f} after epoch {state.get('best_epoch')}"
+    text += _earlier(facts.places)
+    if facts.trained_on_others:
+        return StepState("train", f"{text}; the training list has changed since", Command("train"))
+    wanted = _epochs(facts.places)
+    if wanted is not None and isinstance(epoch, int) and epoch < wanted:
+        return StepState("train", f"{text}, {wanted} wanted", Command("train", "--resume"))
+    return StepState("train", text)
+
+
+def _earlier(places: Places) -> str:
+    models = earlier_models(places.output)
+    size = byte_size(sum(bytes_in(folder) for folder in models))
+    return f"; {counted(len(models), 'earlier model')} in {places.output.name}/{EARLIER} ({size})" if models else ""
+
+
+def _epochs(places: Places) -> int | None:
+    """Return how many epochs the last run was to make."""
+    for path in (places.output / "config.yaml", places.workspace.config_path):
+        try:
+            return load_config(path).Global.epochs
+        except ShituError:
+            continue
+    return None
+
+
+def _evaluated(facts: _Facts) -> StepState:
+    """The plain evaluation; beside it the last one with options, which are named."""
+    reports = facts.places.reports
+    plain, other = (read_report(reports / f"{name}.json") for name in (PLAIN, WITH_OPTIONS))
+    if plain is None and other is None:
+        return StepState("evaluate", "not evaluated yet", Command("evaluate"))
+    if plain is not None and other is not None and _is_old(other, facts.weights):
+        other = None  # nothing to act on
+    text = "; ".join(_figures(values, facts.weights) for values in (plain, other) if values is not None)
+    old = plain is not None and _is_old(plain, facts.weights)
+    if facts.trained_on_others and not old:
+        text += ", of a model trained on the former lists"
+    return StepState("evaluate", text, Command("evaluate") if old or facts.trained_on_others else None)
+
+
+def _figures(values: dict[str, Any], weights: str | None) -> str:
+    metrics = values["metrics"]
+    options = f"with {' '.join(options_of(values))}: " if options_of(values) else ""
+    text = f"{options}recall@1 {metrics.get('recall@1', float('nan')):.4f}, mAP {metrics.get('mAP', float('nan')):.4f}"
+    return f"{text}, of an older model" if _is_old(values, weights) else text
+
+
+def _is_old(values: dict[str, Any], weights: str | None) -> bool:
+    """Whether the best checkpoint was evaluated, and is another now; other models are what the user named."""
+    named = any(word.startswith(("--model", "-o", "-c")) for word in options_of(values))
+    features = features_of(values)
+    return bool(weights and features and not named and features.split("/")[0] != weights)
+
+
+def export_command(space: Workspace) -> Command:
+    """Return how to export into the workspace: --out counts from where the user is."""
+    return Command("export", *(["--out", "inference/"] if Path.cwd() == space.root else []))
+
+
+def _exported(facts: _Facts) -> StepState:
+    command = export_command(facts.places.workspace)
+    values = _json(facts.places.manifest)
+    if not values:
+        return StepState("export", "not exported yet", command)
+    files = values.get("files")
+    text = ", ".join(sorted(files)) if isinstance(files, dict) else "a manifest that cannot be read"
+    if export_is_stale(facts.places):
+        return StepState("export", f"{text}: exported from older weights", command)
+    if facts.trained_on_others:
+        return StepState("export", f"{text}: of a model trained on the former lists", command)
+    return StepState("export", text)
+
+
+def _indexed(facts: _Facts) -> StepState:
+    values = _json(facts.places.index / "manifest.json")
+    if not values:
+        return StepState("index", "no index yet", Command("index build"))
+    text = f"{counted(values.get('count', 0), 'vector')}, {values.get('kind')}"
+    source = _json(facts.places.manifest).get("source")
+    exported = source.get("sha256") if isinstance(source, dict) else None
+    model = str(values.get("model", ""))  # "" where features of an unknown model were indexed
+    if exported and model and model.split("/")[0] != exported:
+        return StepState("index", f"{text}, of another model than the exported", Command("index build"))
+    if facts.trained_on_others:
+        return StepState("index", f"{text}, of a model trained on the former lists", Command("index build"))
+    return StepState("index", text)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}

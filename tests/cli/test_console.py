@@ -1,0 +1,125 @@
+"""What reaches a terminal: nothing that it obeys, nothing broken inside a word, and one line at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import sys
+from pathlib import Path
+
+import pytest
+
+from shitu_cli.cli.console import Console, clock, progress_line
+from shitu_cli.errors import Command, DataError
+from shitu_cli.reporting import visible
+
+NASTY = "a\x1b]0;owned\x07\x1b[2Jb\rc\x9b31m\u202ed\u2028e\udcff\x7f"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 40) -> Terminal:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return stream
+
+
+def plain_lines(stream: Terminal) -> list[str]:
+    import re
+
+    return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
+
+
+def test_nothing_that_a_terminal_obeys_gets_through(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.info(NASTY)
+    console.warn(["x ", NASTY])
+    console.error(DataError(NASTY, hint=Command("train", NASTY), details=[NASTY]))
+    console.table(NASTY, [NASTY, "b"], [[NASTY, 1]])
+    console.json({NASTY: [NASTY]})
+    out, err = capsys.readouterr()
+    assert visible(NASTY) == r"a\x1b]0;owned\x07\x1b[2Jb\rc\x9b31m\u202ed\u2028e\udcff\x7f"
+    assert not set(out + err) & set(NASTY) - set("abcdeowned]0;[2J31m")
+    assert json.loads(out[out.index("{") :]) == {NASTY: [NASTY]}
+
+
+def test_sentences_break_between_words_and_commands_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch)
+    command = Command("prepare", "./a-folder-with-a-long-name", "--split", "open")
+    console = Console()
+    console.warn(["there is nothing here that could be compared: ", command, " keeps some images for evaluation"])
+    lines = plain_lines(stream)
+    assert str(command) in lines
+    assert " ".join(line.strip() for line in lines).split() == (
+        f"warning: there is nothing here that could be compared: {command} keeps some images for evaluation".split()
+    )
+    assert all(len(line) <= 40 for line in lines if str(command) not in line)
+
+
+def test_files_and_pipes_get_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().info("word " * 100)
+    assert capsys.readouterr().out.strip() == ("word " * 100).strip()
+
+
+def test_lines_stand_above_the_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch, 80)
+    console = Console()
+    with console.progress("train", 100) as bar:
+        bar.advance(10, loss="2.1")
+        console.info("epoch 1: loss 2.1")
+    cleared = stream.getvalue().partition("epoch 1: loss 2.1")[0]
+    assert cleared.endswith("\x1b[2K")  # the progress line is wiped before the text takes its place
+    assert stream.getvalue().count("epoch 1: loss 2.1\n") == 1
+
+
+@pytest.mark.parametrize("width", range(20, 140, 7))
+def test_a_progress_line_keeps_count_and_time(width: int) -> None:
+    fields: dict[str, object] = {"epoch": 3, "loss": "2.3100", "lr": "0.04", "memory": "1.2 GB"}
+    line = progress_line(width, "train", 128, 1280, "images", 64.0, fields, bar=True)
+    assert line.startswith("train  ") and "128/1,280 images" in line and "9:36 left" in line
+    assert len(line) <= width or line == "train  128/1,280 images  9:36 left"
+    # Memory, rate and bar are what goes first.
+    gone = ["memory" not in line, "/s" not in line, "━" not in line, "loss" not in line]
+    assert gone == sorted(gone, reverse=True)
+
+
+def test_times_for_people() -> None:
+    assert [clock(value) for value in (0.4, 59.6, 3725)] == ["0:00", "1:00", "1:02:05"]
+
+
+def test_a_real_terminal_shows_one_progress_line(tmp_path: Path) -> None:
+    """Two consoles on one terminal once wrote through each other."""
+    code = (
+        "from shitu_cli.cli.console import Console\n"
+        "console = Console()\n"
+        "with console.progress('train', 30) as bar:\n"
+        "    for n in range(3):\n"
+        "        bar.advance(10)\n"
+        "        console.info(f'epoch {n}')\n"
+    )
+    pid, terminal_end = pty.fork()
+    if pid == 0:
+        os.environ.update(COLUMNS="80", TERM="xterm")
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal_end, 65536)
+        except OSError:
+            break
+    os.waitpid(pid, 0)
+    os.close(terminal_end)
+    lines = shown.decode().replace("\r", "\n").split("\n")
+    for number in range(3):
+        assert any(line.rpartition("\x1b[2K")[2] == f"epoch {number}" for line in lines), shown

@@ -83,7 +83,7 @@ def test_an_export_is_old_when_its_weights_are_others(space: Path, tmp_path: Pat
     with (copied / "output/best_model.pdparams").open("ab") as file:
         file.write(b"x")
     done = shitu("extract", "data", "--out", "h.npy", cwd=copied)
-    assert "of an older model than the trained: shitu export renews it" in done.stdout + done.stderr
+    assert "was exported from older weights: shitu export refreshes it" in done.stdout + done.stderr
 
 
 def test_one_picture_is_one_picture(space: Path) -> None:

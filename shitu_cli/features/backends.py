@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError, EnvironmentProblem
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError
+from shitu_cli.features.model_files import check_model_files
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.runtime.threads import compute_threads
 
@@ -33,6 +34,9 @@ _BY_SUFFIX = {
     ".json": ((PADDLE, FP32), (PADDLE, BF16)),
     ".onnx": ((ONNX_RUNTIME, FP32), (OPENVINO, FP32), (OPENVINO, BF16)),
 }
+_AGAIN = ["export it again: ", Command("export", "--out", "inference/")]
+# What the libraries say when the machine lacks memory.
+_OUT_OF_MEMORY = ("ResourceExhausted", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 _PACKAGES = {PADDLE: "paddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 _INSTALL = {PADDLE: "paddlepaddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "'shitu-cli[openvino]'"}
 
@@ -69,10 +73,10 @@ class Way:
             raise EnvironmentProblem(f"{self}: {lack}", hint="--precision fp32" if self.precision == BF16 else None)
         file, bf16 = folder / self.file, self.precision == BF16
         if self.program == PADDLE:
-            return paddle_predictor(file, threads=threads, bf16=bf16, gpu=gpu)
+            return _checking(paddle_predictor(file, threads=threads, bf16=bf16, gpu=gpu), file)
         if self.program == ONNX_RUNTIME:
-            return onnx_session(file, threads=threads)
-        return openvino_model(file, threads=threads, bf16=bf16)
+            return _checking(onnx_session(file, threads=threads), file)
+        return _checking(openvino_model(file, threads=threads, bf16=bf16), file)
 
 
 def first_program(file: str) -> str:
@@ -119,14 +123,12 @@ def paddle_predictor(
     Raises DataError when the files are missing or damaged.
     """
     assert not (bf16 and model_file.suffix == ".pdmodel"), "wrong features, see above"
-    params = model_file.with_suffix(".pdiparams")
-    for file in (model_file, params):
-        _require(file)
+    check_model_files(model_file)
     threads = threads or compute_threads()
     setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", threads)
     from paddle import inference
 
-    settings = inference.Config(str(model_file), str(params))
+    settings = inference.Config(str(model_file), str(model_file.with_suffix(".pdiparams")))
     settings.disable_glog_info()
     if gpu is None:
         settings.set_cpu_math_library_num_threads(threads)
@@ -158,7 +160,7 @@ def onnx_session(model_file: Path, *, threads: int | None = None) -> Run:
     """ONNX Runtime over a file; raises DataError when it cannot be loaded."""
     import onnxruntime
 
-    _require(model_file)
+    check_model_files(model_file)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or compute_threads()
     options.log_severity_level = 3
@@ -180,7 +182,7 @@ def openvino_model(model_file: Path, *, threads: int | None = None, bf16: bool =
     """OpenVINO over `inference.onnx` or `inference.pdmodel`; raises DataError when it cannot be loaded."""
     import openvino
 
-    _require(model_file)
+    check_model_files(model_file)
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",  # left alone, it takes bfloat16 where the CPU has it
         "INFERENCE_NUM_THREADS": threads or compute_threads(),
@@ -199,18 +201,27 @@ def openvino_model(model_file: Path, *, threads: int | None = None, bf16: bool =
     return run
 
 
-def _require(file: Path) -> None:
-    if not file.is_file() or not file.stat().st_size:
-        raise DataError(
-            f"{file}: {'empty' if file.is_file() else 'missing'}", hint=Command("export", "--out", "inference/")
-        )
+def _checking(run: Run, file: Path) -> Run:
+    """Return `run` with errors of our own, and a look at what it gives: a loaded model may still compute nonsense."""
+
+    def checked(images: np.ndarray) -> np.ndarray:
+        try:
+            features = run(images)
+        except Exception as error:  # each library raises classes of its own
+            raise _damaged(file, error, "cannot be run") from None
+        if features.ndim != 2 or len(features) != len(images):
+            shape = "x".join(map(str, features.shape))
+            raise DataError(f"{file} gives {shape} numbers for {len(images)} images, not a row of features for each")
+        return features
+
+    return checked
 
 
-def _damaged(file: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{file} cannot be loaded: {_first_line(error)}",
-        hint=["export it again: ", Command("export", "--out", "inference/")],
-    )
+def _damaged(file: Path, error: Exception, what: str = "cannot be loaded") -> ShituError:
+    reason = _first_line(error)
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY):
+        return EnvironmentProblem(f"not enough memory for {file}: {reason}", hint="close other programs")
+    return DataError(f"{file} {what}: {reason}", hint=_AGAIN)
 
 
 def _first_line(error: Exception) -> str:

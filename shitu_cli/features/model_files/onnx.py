@@ -1,0 +1,122 @@
+"""Read an ONNX file: ModelProto, a Protocol Buffers message (onnx/onnx.proto)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from shitu_cli.features.model_files.program import ModelProblem, Operator, Program
+from shitu_cli.inputs.protobuf import BYTES, VARINT, fields, packed_varints, signed
+
+# Numbers of fields.
+_GRAPH, _OPSETS, _TRAINING, _FUNCTIONS = 7, 8, 20, 25
+_NODES, _INITIALIZERS, _INPUTS, _SPARSE = 1, 5, 11, 15
+_NODE_INPUTS, _NODE_OUTPUTS, _NODE_TYPE, _NODE_ATTRIBUTES, _NODE_DOMAIN = 1, 2, 4, 5, 7
+_ATTRIBUTE_NAME, _WHOLE, _TENSOR, _WHOLES, _TENSORS = 1, 3, 5, 8, 10
+_GRAPHS = (6, 11, 22, 23)  # graphs and sparse tensors inside of attributes
+_DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
+_DOMAINS = ("", "ai.onnx")
+# Bytes of an element by ONNX's number of its type.
+_WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
+
+
+def read_onnx(data: bytes) -> Program:
+    """Return the graph in the bytes of an ONNX file.
+
+    Raises ModelProblem for operators of other domains, functions, data outside of the file and graphs inside of steps,
+    ProtobufProblem if it is damaged.
+    """
+    graphs = []
+    for number, part in _messages(memoryview(data)):
+        if number == _GRAPH:
+            graphs.append(part)
+        elif number in (_TRAINING, _FUNCTIONS):
+            raise ModelProblem("it holds functions or a training")
+        elif number == _OPSETS:
+            domain = next((_text(value) for inner, value in _messages(part) if inner == 1), "")
+            if domain not in _DOMAINS:
+                raise ModelProblem(f"it needs operators of the domain {domain[:40]!r}")
+    if len(graphs) != 1:
+        raise ModelProblem(f"it has {len(graphs)} graphs")
+    operators, weights, given = [], {}, []
+    for number, part in _messages(graphs[0]):
+        if number == _NODES:
+            operators.append(_node(part))
+        elif number == _INITIALIZERS:
+            name, shape = _tensor(part)
+            weights[name] = shape
+        elif number == _INPUTS:
+            given += [_text(value) for inner, value in _messages(part) if inner == 1]
+        elif number == _SPARSE:
+            raise ModelProblem("it holds sparse weights")
+    return Program(operators, weights, given=frozenset(given))
+
+
+def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    return ((number, value) for number, _, value in fields(message) if isinstance(value, memoryview))
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode("utf-8", "backslashreplace")
+
+
+def _node(message: memoryview) -> Operator:
+    name, domain, numbers = "", "", {}
+    inputs: list[str] = []
+    outputs: list[str] = []
+    for number, part in _messages(message):
+        if number == _NODE_INPUTS:
+            inputs.append(_text(part))
+        elif number == _NODE_OUTPUTS:
+            outputs.append(_text(part))
+        elif number == _NODE_TYPE:
+            name = _text(part)
+        elif number == _NODE_DOMAIN:
+            domain = _text(part)
+        elif number == _NODE_ATTRIBUTES:
+            attribute, values = _attribute(part)
+            numbers[attribute] = values
+    if domain not in _DOMAINS:
+        raise ModelProblem(f"its step {name[:40]!r} is of the domain {domain[:40]!r}")
+    # An empty name stands for an optional input that is absent.
+    return Operator(name, numbers, [value for value in inputs if value], outputs)
+
+
+def _attribute(message: memoryview) -> tuple[str, list[int]]:
+    name, values = "", []
+    for number, kind, value in fields(message):
+        if number in _GRAPHS:
+            raise ModelProblem("one of its steps holds a graph of its own")
+        if number == _ATTRIBUTE_NAME and isinstance(value, memoryview):
+            name = _text(value)
+        elif number in (_TENSOR, _TENSORS) and isinstance(value, memoryview):
+            _tensor(value)
+        elif number in (_WHOLE, _WHOLES):
+            if kind == VARINT and isinstance(value, int):
+                values.append(signed(value))
+            elif kind == BYTES and isinstance(value, memoryview):
+                values.extend(packed_varints(value))
+    return name, values
+
+
+def _tensor(message: memoryview) -> tuple[str, list[int]]:
+    """Return name and shape of weights; raises ModelProblem where they lie elsewhere or have another size."""
+    name, shape, raw, width = "", [], None, None
+    for number, kind, value in fields(message):
+        if number == _EXTERNAL or (number == _LOCATION and value):
+            raise ModelProblem("its weights lie in another file")
+        if number == _DIMS and kind == VARINT and isinstance(value, int):
+            shape.append(signed(value))
+        elif number == _DIMS and isinstance(value, memoryview):
+            shape.extend(packed_varints(value))
+        elif number == _TYPE and isinstance(value, int):
+            width = _WIDTHS.get(value)
+        elif number == _NAME and isinstance(value, memoryview):
+            name = _text(value)
+        elif number == _RAW and isinstance(value, memoryview):
+            raw = len(value)
+    if width is None or not all(0 <= size < 1 << 40 for size in shape):
+        raise ModelProblem(f"its weights {name[:40]!r} are damaged or of an unknown type")
+    if raw is not None and raw != width * math.prod(shape):
+        raise ModelProblem(f"its weights {name[:40]!r} have {raw} bytes for the shape {shape[:8]}")
+    return name, shape

@@ -1,0 +1,47 @@
+"""The operators that networks for features are made of, under each format's names.
+
+None of them reads or writes files, runs other code, draws random numbers, or holds a program of its own (as loops and
+conditions do). Adding one: it must do none of that either.
+"""
+
+from __future__ import annotations
+
+# Names that Paddle's old and new programs have in common.
+_PADDLE = """
+    abs assign bilinear_interp bmm cast clip concat conv2d conv2d_transpose cos cumsum depthwise_conv2d
+    depthwise_conv2d_transpose dropout elu equal erf exp fetch flatten flip floor gather gather_nd gelu group_norm
+    greater_equal greater_than hardswish index_select instance_norm layer_norm leaky_relu less_equal less_than log
+    logical_and logical_not logical_or matmul mean meshgrid mish multiply nearest_interp norm not_equal one_hot p_norm
+    pad pad3d pixel_shuffle pool2d pow prelu relu relu6 roll rsqrt scale shape sigmoid sign silu sin slice softmax
+    softplus split sqrt square squeeze stack strided_slice sum swish tanh tile transpose tril_triu unfold unsqueeze
+    unstack where
+"""
+_OLD = """
+    arg_max assign_value batch_norm bicubic_interp_v2 bilinear_interp_v2 elementwise_add elementwise_div
+    elementwise_floordiv elementwise_max elementwise_min elementwise_mul elementwise_pow elementwise_sub expand_as_v2
+    expand_v2 fc feed fill_any_like fill_constant fill_constant_batch_size_like flatten2 flatten_contiguous_range
+    hard_sigmoid hard_swish layer_norm lookup_table_v2 matmul_v2 mul nearest_interp_v2 one_hot_v2 range reduce_max
+    reduce_mean reduce_min reduce_prod reduce_sum reshape2 squeeze2 stack sync_batch_norm tanh top_k_v2 transpose2
+    unsqueeze2
+"""
+_NEW = """
+    add add_ add_n arange argmax assign_ assign_out_ assign_value_ batch_norm_ bicubic_interp builtin_split clip_ data
+    divide embedding expand expand_as feed floor_divide full full_int_array full_like full_with_tensor hardsigmoid
+    hardtanh linear max maximum min minimum multiply_ prod relu_ reshape reshape_ scale_ shape64 sigmoid_ softmax_
+    split_with_num squeeze_ subtract subtract_ topk transpose_ unsqueeze_
+"""
+_ONNX = """
+    Abs Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
+    ConvTranspose Cos CumSum DepthToSpace Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather
+    GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization
+    HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log
+    LogSoftmax LpNormalization MatMul Max MaxPool Mean Min Mish Mul Neg Not OneHot Or PRelu Pad Pow Range Reciprocal
+    ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize
+    ScatterND Shape Sigmoid Sign Sin Size Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile
+    TopK Transpose Trilu Unsqueeze Upsample Where
+"""
+
+PDMODEL = frozenset(f"{_PADDLE} {_OLD}".split())
+# Dialect 0 of the new programs holds types, dialect 1 operators; combine and split are the former's only steps.
+PIR = frozenset({*(f"1.{name}" for name in f"{_PADDLE} {_NEW}".split()), "p", "0.combine", "0.split", "0.slice"})
+ONNX = frozenset(_ONNX.split())

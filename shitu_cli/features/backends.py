@@ -8,7 +8,8 @@ the program computes in.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+import queue
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError
+from shitu_cli.features.exact import Run, in_groups, side_by_side
 from shitu_cli.features.model_files import check_model_files
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.runtime.threads import compute_threads
-
-Run = Callable[[np.ndarray], np.ndarray]  # float32 [N, 3, H, W] → float32 [N, D]
 
 PADDLE, ONNX_RUNTIME, OPENVINO = "Paddle Inference", "ONNX Runtime", "OpenVINO"
 FP32, BF16 = "fp32", "bf16"
@@ -67,16 +67,24 @@ class Way:
         return None
 
     def open(self, folder: Path, *, threads: int | None = None, gpu: int | None = None) -> Run:
-        """Load the file; raises DataError when it is damaged, EnvironmentProblem when the machine cannot run it so."""
+        """Load the file, to compute each image's features as if it were alone (see exact.py) unless on a GPU.
+
+        Raises DataError when it is damaged, EnvironmentProblem when the machine cannot run it so.
+        """
         lack = self.missing()
         if lack is not None:
             raise EnvironmentProblem(f"{self}: {lack}", hint="--precision fp32" if self.precision == BF16 else None)
         file, bf16 = folder / self.file, self.precision == BF16
+        if gpu is not None:
+            return _checking(paddle_predictor(file, threads=1, gpu=gpu), file)
+        count = threads or compute_threads()
         if self.program == PADDLE:
-            return _checking(paddle_predictor(file, threads=threads, bf16=bf16, gpu=gpu), file)
-        if self.program == ONNX_RUNTIME:
-            return _checking(onnx_session(file, threads=threads), file)
-        return _checking(openvino_model(file, threads=threads, bf16=bf16), file)
+            run = in_groups(lambda n: paddle_predictor(file, threads=n, bf16=bf16), count)
+        elif self.program == ONNX_RUNTIME:
+            run = side_by_side(onnx_session(file), count)
+        else:
+            run = side_by_side(openvino_model(file, streams=count, bf16=bf16), count)
+        return _checking(run, file)
 
 
 def first_program(file: str) -> str:
@@ -115,19 +123,18 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
-def paddle_predictor(
-    model_file: Path, *, threads: int | None = None, bf16: bool = False, gpu: int | None = None
-) -> Run:
+def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu: int | None = None) -> Run:
     """Paddle Inference over `inference.pdmodel` or `inference.json` with the parameters beside it.
 
     Raises DataError when the files are missing or damaged.
     """
     assert not (bf16 and model_file.suffix == ".pdmodel"), "wrong features, see above"
     check_model_files(model_file)
-    threads = threads or compute_threads()
-    setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", threads)
+    setup_paddle("cpu" if gpu is None else f"gpu:{gpu}")
     from paddle import inference
+    from paddle.base import core
 
+    everywhere = compute_threads()
     settings = inference.Config(str(model_file), str(model_file.with_suffix(".pdiparams")))
     settings.disable_glog_info()
     if gpu is None:
@@ -151,21 +158,24 @@ def paddle_predictor(
     def run(images: np.ndarray) -> np.ndarray:
         source.copy_from_cpu(np.ascontiguousarray(images))
         predictor.run()
+        if gpu is None and threads != everywhere:  # it leaves its number to the whole process, training included
+            core.set_num_threads(everywhere)
         return np.asarray(result.copy_to_cpu())
 
     return run
 
 
-def onnx_session(model_file: Path, *, threads: int | None = None) -> Run:
-    """ONNX Runtime over a file; raises DataError when it cannot be loaded."""
+def onnx_session(model_file: Path) -> Run:
+    """ONNX Runtime over a file, on the thread that calls it; several may at once.
+
+    Raises DataError when it cannot be loaded.
+    """
     import onnxruntime
 
     check_model_files(model_file)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or compute_threads()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that spin between calls take the cores from the decoding of pictures.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common base for its errors
@@ -178,24 +188,37 @@ def onnx_session(model_file: Path, *, threads: int | None = None) -> Run:
     return run
 
 
-def openvino_model(model_file: Path, *, threads: int | None = None, bf16: bool = False) -> Run:
-    """OpenVINO over `inference.onnx` or `inference.pdmodel`; raises DataError when it cannot be loaded."""
+def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) -> Run:
+    """OpenVINO over `inference.onnx` or `inference.pdmodel`, for `streams` callers at once, each on one thread.
+
+    Raises DataError when it cannot be loaded.
+    """
     import openvino
 
     check_model_files(model_file)
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",  # left alone, it takes bfloat16 where the CPU has it
-        "INFERENCE_NUM_THREADS": threads or compute_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": streams,
+        "NUM_STREAMS": streams,
         # Pinned threads of several processes would share one core.
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        request = openvino.Core().compile_model(str(model_file), "CPU", settings).create_infer_request()
+        model = openvino.Core().compile_model(str(model_file), "CPU", settings)
     except RuntimeError as error:
         raise _damaged(model_file, error) from None
+    idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(streams):
+        idle.put(model.create_infer_request())
 
     def run(images: np.ndarray) -> np.ndarray:
+        request = idle.get()
+        try:
+            return infer(request, images)
+        finally:
+            idle.put(request)
+
+    def infer(request: Any, images: np.ndarray) -> np.ndarray:
         return np.array(request.infer([np.ascontiguousarray(images)], share_inputs=True)[0], np.float32)
 
     return run

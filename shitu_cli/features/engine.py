@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.features.backends import BF16, FP32, OPENVINO, PADDLE, Way, is_installed
 from shitu_cli.files import sha256_of
+
+if TYPE_CHECKING:
+    from shitu_cli.model.tracing import TracedNetwork
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,18 @@ class Engine:
         return np.asarray(self.run(to_input(images, self.normalization)), np.float32)
 
 
-def engine_from_model(model: Any, config: Config, *, weights: str | None = None, precision: str = FP32) -> Engine:
+def engine_from_model(
+    model: Any,
+    config: Config,
+    *,
+    weights: str | None = None,
+    precision: str = FP32,
+    traced: TracedNetwork | None = None,
+) -> Engine:
     """The engine of a network in memory (a RecModel), which itself stays as it is; on a GPU its layers run directly.
 
-    `weights` identifies them where that is known already (the hash of their file). Raises EnvironmentProblem when the
+    `weights` identifies them where that is known already (the hash of their file); `traced` is what `trace_for_engine`
+    gave for this network, which saves the tracing. Raises EnvironmentProblem when the
     machine does not compute in `precision`.
     """
     import paddle
@@ -64,14 +75,20 @@ def engine_from_model(model: Any, config: Config, *, weights: str | None = None,
         if precision != FP32:
             raise EnvironmentProblem("layers on a GPU run in float32", hint="--precision fp32, or --device cpu")
         return Engine(_layers(model, feature), size, normalization, f"layers on {paddle.get_device()}", fingerprint)
-    from shitu_cli.model.tracing import write_paddle_model
-
     way = _way_of_a_network(precision)
+    traced = traced or trace_for_engine(model, config, precision=precision)
     with tempfile.TemporaryDirectory(prefix="shitu-") as folder:
-        form = "pir" if way.file.endswith(".json") else "pdmodel"
-        write_paddle_model(model, Path(folder) / "inference", feature=feature, form=form)
+        traced.write(Path(folder) / "inference")
         run = way.open(Path(folder))
     return Engine(run, size, normalization, str(way), fingerprint)
+
+
+def trace_for_engine(model: Any, config: Config, *, precision: str = FP32) -> TracedNetwork:
+    """Prepare a network whose weights change for many calls of `engine_from_model`, which then trace it only once."""
+    from shitu_cli.model.tracing import TracedNetwork
+
+    form = "pir" if _way_of_a_network(precision).file.endswith(".json") else "pdmodel"
+    return TracedNetwork(model, feature=config.Global.retrieval_feature_from, form=form)
 
 
 def _way_of_a_network(precision: str) -> Way:

@@ -56,27 +56,57 @@ def write_paddle_model(
     The batch is dynamic; height and width too, unless `size` (height, width) fixes them. The network itself is left
     as it is. Raises EnvironmentProblem when the disk refuses.
     """
-    from paddle.pir_utils import OldIrGuard
+    TracedNetwork(model, feature=feature, normalize=normalize, form=form, size=size).write(prefix)
 
-    was_training = model.training
-    source = model
-    if hasattr(model.backbone, "reparameterize"):
-        source = copy.deepcopy(model)
-        source.reparameterize()
-    source.eval()
-    net = _FeatureNet(source, feature, normalize)
-    net.eval()
-    height, width = size or (None, None)
-    spec = [paddle.static.InputSpec([None, 3, height, width], "float32", "x")]
-    try:
-        with OldIrGuard() if form == "pdmodel" else nullcontext(), _quiet():
-            paddle.jit.save(paddle.jit.to_static(net, input_spec=spec, full_graph=True), str(prefix))
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write {prefix}: {error.strerror or error}") from None
-    finally:
-        if was_training:
-            model.train()
-    _require_written(prefix, form)
+
+class TracedNetwork:
+    """The graph of a network, which is traced once and written with the weights that the network has at the time.
+
+    Tracing takes seconds, writing tenths of one: whoever needs a network's files again after each epoch keeps this.
+    """
+
+    def __init__(
+        self,
+        model: nn.Layer,
+        *,
+        feature: str = "features",
+        normalize: bool = False,
+        form: str = "pdmodel",
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self._model, self._form = model, form
+        self._source = _deployed(model)
+        height, width = size or (None, None)
+        spec = [paddle.static.InputSpec([None, 3, height, width], "float32", "x")]
+        net = _FeatureNet(self._source, feature, normalize)
+        self._net = paddle.jit.to_static(net, input_spec=spec, full_graph=True)
+
+    def write(self, prefix: Path) -> None:
+        """Write the files of `write_paddle_model`; raises EnvironmentProblem when the disk refuses."""
+        from paddle.pir_utils import OldIrGuard
+
+        was_training = self._model.training
+        if self._source is not self._model:
+            self._source.set_state_dict(_deployed(self._model).state_dict())
+        self._net.eval()
+        try:
+            with OldIrGuard() if self._form == "pdmodel" else nullcontext(), _quiet():
+                paddle.jit.save(self._net, str(prefix))
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot write {prefix}: {error.strerror or error}") from None
+        finally:
+            if was_training:
+                self._model.train()
+        _require_written(prefix, self._form)
+
+
+def _deployed(model: nn.Layer) -> nn.Layer:
+    """The network itself, or its copy with branches merged where its backbone trains with several."""
+    if not hasattr(model.backbone, "reparameterize"):
+        return model
+    merged = copy.deepcopy(model)
+    merged.reparameterize()
+    return merged
 
 
 def _require_written(prefix: Path, form: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, UsageError
@@ -19,6 +20,9 @@ from shitu_cli.training.log import RunLog
 from shitu_cli.training.optimizer import count_parameters
 from shitu_cli.training.options import TrainOptions, TrainResult
 from shitu_cli.training.trainer import Evaluate, Trainer
+
+if TYPE_CHECKING:
+    from shitu_cli.model.tracing import TracedNetwork
 
 Lock = Callable[[str], AbstractContextManager[None]]
 
@@ -143,12 +147,16 @@ def _evaluation(training: Training) -> Evaluate | None:
     if not config.Global.eval_during_train or loaders.query is None or loaders.gallery is None:
         return None
 
+    traced: list[TracedNetwork] = []  # the network's graph, from the first evaluation on
+
     def evaluate(model: object, processes: Processes) -> dict[str, float]:
         from shitu_cli.evaluation.evaluate import evaluate_model
-        from shitu_cli.features.engine import engine_from_model
+        from shitu_cli.features.engine import engine_from_model, trace_for_engine
         from shitu_cli.reporting import SilentReporter
 
-        engine = engine_from_model(model, config)
+        if training.device == "cpu" and not traced:
+            traced.append(trace_for_engine(model, config))
+        engine = engine_from_model(model, config, traced=traced[0] if traced else None)
         result = evaluate_model(engine, config, SilentReporter(), processes=processes)
         return {} if result is None else dict(result.metrics)
 

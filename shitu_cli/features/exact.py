@@ -1,0 +1,69 @@
+"""One arithmetic: the features of an image are those that it has alone, on one thread.
+
+The programs that run networks divide a sum among threads, and choose other instructions for a batch than for one
+image, wherever that is faster; each order of adding rounds otherwise. So the definition here is one image in one call
+on one thread, and nothing that runs beside it can change a bit of it:
+
+- ONNX Runtime and OpenVINO compute exactly that, in as many threads side by side as the process has. That is as fast
+  as all threads on one batch (benchmarks/inference.py), as none waits for the others.
+- Paddle Inference holds the interpreter's lock while it computes, so that calls cannot run side by side, and each call
+  costs it two milliseconds besides. It computes groups of images on all threads, but only after it has given, on this
+  machine and for this network and size of image, the very bits of single images for a group of noise: noise, because
+  sums of it come out differently for any other order. Where the bits differ, it falls back to one thread, then to one
+  image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+Run = Callable[[np.ndarray], np.ndarray]  # float32 [N, 3, H, W] → float32 [N, D]
+
+GROUP = 8  # images in a call of Paddle Inference; more save hardly anything
+
+
+def side_by_side(single: Run, threads: int) -> Run:
+    """Return `single` called for one image at a time, by `threads` threads at once; it must be safe for that."""
+
+    def run(images: np.ndarray) -> np.ndarray:
+        parts = [images[n : n + 1] for n in range(len(images))]
+        if threads == 1 or len(parts) < 2:
+            return _joined([single(part) for part in parts])
+        with ThreadPoolExecutor(min(threads, len(parts)), thread_name_prefix="shitu-engine") as pool:
+            return _joined(list(pool.map(single, parts)))
+
+    return run
+
+
+def in_groups(opened: Callable[[int], Run], threads: int) -> Run:
+    """Return a run over groups of images where they give the bits of single ones; `opened(n)` computes on n threads."""
+    single = opened(1)
+    many = single if threads == 1 else opened(threads)  # at once: the files may be gone later
+    groups: dict[tuple[int, ...], Run | None] = {}  # by an image's shape; None: single images only
+
+    def run(images: np.ndarray) -> np.ndarray:
+        whole = len(images) - len(images) % GROUP
+        shape = images.shape[1:]
+        if whole and shape not in groups:
+            groups[shape] = _equal_to(single, [many, single], shape)
+        group = groups.get(shape)
+        if group is None:
+            whole = 0
+        parts = [group(images[n : n + GROUP]) for n in range(0, whole, GROUP)] if group is not None else []
+        return _joined([*parts, *(single(images[n : n + 1]) for n in range(whole, len(images)))])
+
+    return run
+
+
+def _equal_to(single: Run, candidates: list[Run], shape: tuple[int, ...]) -> Run | None:
+    """The first of `candidates` that computes a group whose every image comes out as from `single`; None without."""
+    noise = np.random.default_rng(0).standard_normal((GROUP, *shape)).astype(np.float32)
+    expected = _joined([single(noise[n : n + 1]) for n in range(GROUP)])
+    return next((group for group in candidates if np.array_equal(group(noise), expected)), None)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import json
@@ -20,7 +21,10 @@ from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem
 
 
 def try_lock(handle: IO[bytes]) -> bool:
-    """Lock an open file for this process; False when another process holds it."""
+    """Lock an open file for this process; False when another process holds it.
+
+    Raises OSError where the file system has no locks.
+    """
     try:
         if os.name == "nt":
             import msvcrt
@@ -31,13 +35,14 @@ def try_lock(handle: IO[bytes]) -> bool:
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
     return True
 
 
 def cannot_write(path: Path, error: OSError) -> EnvironmentProblem:
-    """Return the error to raise when the system refuses to write `path`."""
     """Return the error to raise when the system refuses to write `path`."""
     return EnvironmentProblem(
         f"cannot write {path}: {error.strerror or error}", hint=MACHINE_HINTS.get(error.errno or 0)

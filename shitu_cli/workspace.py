@@ -80,7 +80,7 @@ class Workspace:
         """Hold `name` for this process alone, which runs `command`; a lock whose process is gone is taken over.
 
         The file is locked through the system, so that a killed process leaves nothing behind.
-        Raises EnvironmentProblem when another process holds it.
+        Raises EnvironmentProblem when another process holds it, or where the file system has no locks.
         """
         path = self.root / ".shitu" / f"{name}.lock"
         try:
@@ -89,7 +89,14 @@ class Workspace:
         except OSError as error:
             raise cannot_write(path, error) from error
         with handle:
-            if not try_lock(handle):
+            try:
+                locked = try_lock(handle)
+            except OSError as error:
+                raise EnvironmentProblem(
+                    f"cannot lock {path}: {error.strerror or error}",
+                    hint="its file system has no file locks: use a workspace on a local disk with -w",
+                ) from error
+            if not locked:
                 handle.seek(0)
                 holder, _, process = handle.read().decode().strip().rpartition(" ")
                 raise EnvironmentProblem(

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.files import atomic_dir
+from shitu_cli.workspace import Workspace
 
 HOLD = """
 import sys
@@ -45,3 +47,16 @@ def test_what_the_dead_left_goes_and_what_the_living_hold_stays(tmp_path: Path) 
     assert living.returncode == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.notes.tmp", ".out2.abcdefgh.tmp", "out"]
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import fcntl
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(EnvironmentProblem, match="No locks available") as caught, Workspace(tmp_path).lock("train"):
+        pass
+    assert "another" not in caught.value.message and "no file locks" in str(caught.value.hint)

@@ -75,7 +75,7 @@ def search(
     with closing(open_index(space, index, store, collection)) as target:
         known = target.manifest()
         config = config_or_none(session, model)
-        pictures = find_pictures(images, lambda path: own_image_root(config, path))
+        pictures = find_pictures(images, lambda path: own_image_root(config, path), folder_labels=False)
         extractor = open_extractor(config, model, batch_size=min(BATCH, len(pictures)), reporter=console)
         check_model(known, extractor.fingerprint, target.place)
         limit = _threshold(console, threshold, space, extractor, model, known.kind)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ import numpy as np
 
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.features.origin import note_origin
+from shitu_cli.features.origin import Origin, note_origin
 from shitu_cli.features.resumable import Work
 from shitu_cli.files import atomic_write
 from shitu_cli.preparation.sources import Pictures
@@ -51,7 +54,6 @@ def extract_to_file(
                 first = [*skipped.values()][:10]
                 raise DataError(f"none of the pictures can be read ({len(pictures):,} tried)", details=first)
             files = _write(out, _Rows(work, pictures, skipped))
-            note_origin(out, extractor.fingerprint)
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot write {out}: {error.strerror or error}",
@@ -121,7 +123,10 @@ class _Rows:
         return (_plain(self.pictures.name(n)) for n in self.numbers())
 
     def labels(self) -> Iterator[str]:
-        return (_plain(self.pictures.labels[n]) for n in self.numbers())
+        return (self.label(n) for n in self.numbers())
+
+    def label(self, number: int) -> str:
+        return _plain(self.pictures.labels[number])
 
     def pieces(self) -> Iterator[tuple[list[int], np.ndarray]]:
         """Numbers of pictures and their features, in order."""
@@ -132,23 +137,38 @@ class _Rows:
 
 
 def _write(out: Path, rows: _Rows) -> list[Path]:
-    writer: dict[str, Callable[[Path, _Rows], list[Path]]] = {
-        ".npy": _npy,
+    """Write all files, and only then replace the former ones: the note first, which tells any mixture by the hashes."""
+    writer: dict[str, Callable[[IO[Any], _Rows], None]] = {
+        ".npy": _write_array,
         ".npz": _npz,
         ".jsonl": _jsonl,
         ".parquet": _parquet,
     }
-    return writer[out.suffix](out, rows)
+    table = out.with_suffix(".tsv") if out.suffix == ".npy" else None
+    with contextlib.ExitStack() as replacements:
+        file = replacements.enter_context(atomic_write(out))
+        writer[out.suffix](file, rows)
+        digests = [_synced_digest(file)]
+        if table is not None:
+            lines = replacements.enter_context(atomic_write(table))
+            lines.write(TABLE_HEADER.encode())
+            pairs = zip(rows.paths(), rows.labels(), strict=True)
+            lines.writelines(f"{path}\t{label}\n".encode() for path, label in pairs)
+            digests.append(_synced_digest(lines))
+        note_origin(out, Origin(rows.work.extractor.fingerprint, *digests))
+    return [out] if table is None else [out, table]
 
 
-def _npy(out: Path, rows: _Rows) -> list[Path]:
-    with atomic_write(out) as file:
-        _write_array(file, rows)
-    table = out.with_suffix(".tsv")
-    with atomic_write(table, "w") as file:
-        file.write(TABLE_HEADER)
-        file.writelines(f"{path}\t{label}\n" for path, label in zip(rows.paths(), rows.labels(), strict=True))
-    return [out, table]
+def _synced_digest(file: IO[Any]) -> str:
+    """The SHA-256 of what was written, which is on the disk afterwards: replacing takes no time then."""
+    file.flush()
+    os.fsync(file.fileno())
+    digest = hashlib.sha256()
+    at = 0
+    while block := os.pread(file.fileno(), 1 << 20, at):
+        digest.update(block)
+        at += len(block)
+    return digest.hexdigest()
 
 
 def _write_array(file: IO[Any], rows: _Rows) -> None:
@@ -157,43 +177,36 @@ def _write_array(file: IO[Any], rows: _Rows) -> None:
         file.write(np.ascontiguousarray(values, "<f4").tobytes())
 
 
-def _npz(out: Path, rows: _Rows) -> list[Path]:
+def _npz(file: IO[Any], rows: _Rows) -> None:
     """What np.savez makes, without the features in memory."""
-    with atomic_write(out) as file, zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as entry:
             _write_array(entry, rows)
         for name, values in (("paths", rows.paths()), ("labels", rows.labels())):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(list(values)), allow_pickle=False)
-    return [out]
 
 
-def _jsonl(out: Path, rows: _Rows) -> list[Path]:
-    def lines() -> Iterator[str]:
-        for numbers, values in rows.pieces():
-            for n, feature in zip(numbers, values, strict=True):
-                path, label = _plain(rows.pictures.name(n)), rows.pictures.labels[n]
-                yield json.dumps({"path": path, "label": label, "feature": feature.tolist()}, ensure_ascii=False) + "\n"
-
-    with atomic_write(out, "w") as file:
-        file.writelines(lines())
-    return [out]
+def _jsonl(file: IO[Any], rows: _Rows) -> None:
+    for numbers, values in rows.pieces():
+        for n, feature in zip(numbers, values, strict=True):
+            item = {"path": _plain(rows.pictures.name(n)), "label": rows.label(n), "feature": feature.tolist()}
+            file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
 
 
-def _parquet(out: Path, rows: _Rows) -> list[Path]:
+def _parquet(file: IO[Any], rows: _Rows) -> None:
     import pyarrow
     import pyarrow.parquet
 
     size = rows.shape[1]
     kind = pyarrow.list_(pyarrow.float32(), size)
     schema = pyarrow.schema([("path", pyarrow.string()), ("label", pyarrow.string()), ("feature", kind)])
-    with atomic_write(out) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for numbers, features in rows.pieces():
             values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features.reshape(-1)), size)
             paths = [_plain(rows.pictures.name(n)) for n in numbers]
-            labels = [rows.pictures.labels[n] for n in numbers]
+            labels = [rows.label(n) for n in numbers]
             writer.write_table(pyarrow.table([paths, labels, values], schema=schema))
-    return [out]
 
 
 def _require_pyarrow() -> None:

@@ -1,26 +1,56 @@
-"""Which model made a file of features: a note beside it, so that an index of them refuses pictures of another model."""
+"""Which model made a file of features, and which table of paths and labels belongs to it: a note beside the file.
+
+An index of the features refuses images of another model by it. It is written before the files are replaced and names
+the earlier generations too, so that at every moment the files that lie there are either one that it knows or no pair.
+"""
 
 from __future__ import annotations
 
-import json
+import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from shitu_cli.files import atomic_write_json, sha256_of
+from shitu_cli.errors import ShituError
+from shitu_cli.files import atomic_write_json
+from shitu_cli.inputs import read_json_object
+
+KEPT = 8  # generations in a note
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def note_origin(features: Path, model: str) -> None:
-    """Write `<features>.model.json`: the fingerprint of the model, and the hash of the file that it is true of."""
-    atomic_write_json(_note(features), {"model": model, "sha256": sha256_of(features)})
+@dataclass(frozen=True)
+class Origin:
+    """The fingerprint of a model, and the SHA-256 of the file that it made and of its table ("" where it has none)."""
+
+    model: str
+    sha256: str
+    table_sha256: str = ""
 
 
-def origin_of(features: Path) -> str | None:
-    """The fingerprint of the model that made `features`; None where no note says, or it is of other bytes."""
+def note_origin(features: Path, origin: Origin) -> None:
+    """Write `<features>.model.json`: this origin, then those that were noted before."""
+    earlier = [asdict(former) for former in noted_origins(features) if former.sha256 != origin.sha256]
+    atomic_write_json(_note(features), {**asdict(origin), "earlier": earlier[: KEPT - 1]})
+
+
+def noted_origins(features: Path) -> list[Origin]:
+    """The origins that the note names, newest first; none where no note can be read."""
     try:
-        note = json.loads(_note(features).read_text(encoding="utf-8"))
-        model, digest = str(note["model"]), note["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return model if digest == sha256_of(features) else None
+        note = read_json_object(_note(features))
+    except ShituError:  # it only ever adds to what the file itself says
+        return []
+    earlier = note.get("earlier", [])
+    return [
+        Origin(item["model"], item["sha256"], item.get("table_sha256", ""))
+        for item in [note, *(earlier if isinstance(earlier, list) else [])]
+        if isinstance(item, dict) and _is_origin(item)
+    ]
+
+
+def _is_origin(item: dict[str, Any]) -> bool:
+    values = [item.get("model"), item.get("sha256"), item.get("table_sha256", "")]
+    return all(isinstance(value, str) for value in values) and bool(_DIGEST.fullmatch(str(values[1])))
 
 
 def _note(features: Path) -> Path:

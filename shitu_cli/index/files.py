@@ -39,7 +39,7 @@ from shitu_cli.index.store import (
     plain_text,
 )
 from shitu_cli.index.vectors import VectorIndex
-from shitu_cli.inputs import is_input, open_input
+from shitu_cli.inputs import is_input, open_input, path_problem
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import Workspace
 
@@ -55,6 +55,7 @@ class FileStore:
     """The index in `folder`: read whole at the first question, written whole at each change."""
 
     def __init__(self, folder: Path) -> None:
+        check_place(folder)
         self.folder, self.place = folder, str(folder)
         self._read: VectorIndex | None = None
 
@@ -106,6 +107,16 @@ class FileStore:
         if self._read is None:
             self._read = load_index(self.folder)
         return self._read
+
+
+def check_place(folder: Path) -> None:
+    """UsageError for a path that no directory can have."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # said where it is read or written
+        pass
+    except (OSError, ValueError) as error:
+        raise path_problem(folder, error, error=UsageError, hint="name another directory for the index") from None
 
 
 def load_index(folder: Path) -> VectorIndex:
@@ -219,6 +230,7 @@ def export_index(index: VectorIndex, folder: Path) -> list[str]:
 
 def refuse_foreign(folder: Path) -> None:
     """UsageError when `folder` is a file or holds files that no index has."""
+    check_place(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="name a directory: --index index/")
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in OURS) if folder.is_dir() else []

@@ -1,81 +1,201 @@
-"""Vectors that lie in files already: what `shitu extract` writes, and the indexes of other programs."""
+"""Vectors that lie in files already: what `shitu extract` writes, and the indexes of other programs.
+
+The files may come from strangers: sizes are compared with the file before memory is taken, and nothing is unpickled.
+"""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import io
+import math
+import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
+from shitu_cli.features.origin import Origin, noted_origins
 from shitu_cli.index.foreign import foreign_vectors
 from shitu_cli.index.store import FeatureTable
+from shitu_cli.inputs import MIB, is_input, open_input, parse_json, read_bytes
+from shitu_cli.inputs.files import decode_text
+from shitu_cli.inputs.npy_files import read_npy, read_npy_header
 
 ROWS = 8192  # read at once from formats that cannot be mapped
+PAUSE, PAUSES = 0.05, 40  # seconds between looks at two files that are being replaced, and how many
+MAX_TEXT = 16_384 * MIB  # of a table
+EXPANDS = 64  # an archive that grows to more than so many times its size is no file of features
+AGAIN = (Command("extract"), " writes such files")
+# All that zipfile, pyarrow and numpy raise for damaged bytes.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
 
 
-def read_features(path: Path) -> FeatureTable:
+class FeatureFile(NamedTuple):
+    """What a file holds, and the fingerprint of the model that made it, "" where that is not known."""
+
+    table: FeatureTable
+    model: str
+
+
+def read_features(path: Path) -> FeatureFile:
     """Vectors of .npy (with the .tsv beside it), .npz, .jsonl, .parquet or another program's `vector.index`.
 
     A .npy stays on disk and is read where it is needed; others are held in memory once.
-    Raises UsageError for another suffix, DataError for files that are damaged or do not fit each other.
+    Raises UsageError for another suffix, DataError for files that are damaged or do not belong to each other.
     """
-    readers: dict[str, Callable[[Path], FeatureTable]] = {
+    readers: dict[str, Callable[[Path], FeatureFile]] = {
         ".npy": _npy,
-        ".npz": _npz,
-        ".jsonl": _jsonl,
-        ".parquet": _parquet,
-        ".index": foreign_vectors,
+        ".npz": lambda path: _single(path, _npz),
+        ".jsonl": lambda path: _single(path, _jsonl),
+        ".parquet": lambda path: _single(path, _parquet),
+        ".index": lambda path: FeatureFile(foreign_vectors(path), ""),
     }
     if path.suffix not in readers:
         raise UsageError(f"--features {path}: expected a name that ends in {', '.join(readers)}")
-    if not path.is_file():
+    if not is_input(path):
         raise UsageError(f"no such file: {path}", hint=[Command("extract"), " writes it"])
     try:
-        table = readers[path.suffix](path)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read {path}: {error}", hint=[Command("extract"), " writes such files"]) from None
-    if table.features.ndim != 2 or table.features.dtype.kind != "f":
-        raise DataError(f"{path}: expected rows of real numbers, got {table.features.dtype} {table.features.shape}")
-    return table.checked()
+        found = readers[path.suffix](path)
+    except MemoryError:
+        raise DataError(f"cannot read {path}: it claims more values than the memory holds", hint=AGAIN) from None
+    except _DAMAGE as error:
+        raise DataError(f"cannot read {path}: {error or type(error).__name__}", hint=AGAIN) from None
+    features = found.table.features
+    if features.ndim != 2 or features.dtype.kind != "f":
+        raise DataError(f"{path}: expected rows of real numbers, got {features.dtype} {features.shape}")
+    table = found.table.checked(path)
+    if features.shape[1] == 0:
+        raise DataError(f"{path}: its vectors have no values")
+    return found._replace(table=table)
 
 
-def _npy(path: Path) -> FeatureTable:
-    features = np.load(path, mmap_mode="r", allow_pickle=False)
+def _single(path: Path, read: Callable[[Path], FeatureTable]) -> FeatureFile:
+    origins = noted_origins(path)
+    with open_input(path, hint=AGAIN) as file:
+        digest = _digest(file) if origins else ""
+    origin = next((origin for origin in origins if origin.sha256 == digest), None)
+    return FeatureFile(read(path), "" if origin is None else origin.model)
+
+
+def _npy(path: Path) -> FeatureFile:
+    """A .npy with its table; while `shitu extract` has replaced only one of them, the other is awaited."""
     table = path.with_suffix(".tsv")
-    rows = [line.split("\t") for line in table.read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]]
+    for left in reversed(range(PAUSES)):
+        with open_input(path, hint=AGAIN) as file:
+            lines = read_bytes(table, limit=MAX_TEXT, hint=AGAIN)
+            origin = _matching(path, file)
+            if origin is None or origin.table_sha256 in ("", hashlib.sha256(lines).hexdigest()):
+                features = _mapped(file, path)
+                break
+        if not left:
+            by_hand = f" again; if you changed {table.name} by hand, delete {path.name}.model.json"
+            raise DataError(
+                f"{table} does not belong to the vectors of {path}: one of them is of an earlier or interrupted run",
+                hint=["run ", Command("extract"), by_hand],
+            )
+        time.sleep(PAUSE)
+    rows = [
+        line.removesuffix("\r").split("\t")
+        for line in decode_text(lines, table, hint=AGAIN).removesuffix("\n").split("\n")[1:]
+    ]
     if len(rows) != len(features):
         raise DataError(f"{path}: {len(features)} vectors, but {len(rows)} lines in {table.name}")
-    return FeatureTable(features, [row[1] if len(row) > 1 else "" for row in rows], [row[0] for row in rows])
+    labels, paths = [row[1] if len(row) > 1 else "" for row in rows], [row[0] for row in rows]
+    return FeatureFile(FeatureTable(features, labels, paths), "" if origin is None else origin.model)
+
+
+def _matching(path: Path, file: BinaryIO) -> Origin | None:
+    """The noted origin that is of this very file; it is hashed only where a note is."""
+    origins = noted_origins(path)
+    if not origins:
+        return None
+    digest = _digest(file)
+    return next((origin for origin in origins if origin.sha256 == digest), None)
+
+
+def _digest(file: BinaryIO) -> str:
+    """The SHA-256 of an open file, which stands at its start afterwards."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(MIB):
+        digest.update(block)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def _mapped(file: BinaryIO, path: Path) -> np.ndarray:
+    """The array of an open .npy, mapped."""
+    dtype, shape, fortran = read_npy_header(file, str(path))
+    start = file.tell()
+    size = file.seek(0, io.SEEK_END) - start
+    if size != math.prod(shape) * dtype.itemsize:
+        raise DataError(f"{path} is damaged: {size} bytes of values do not fit its shape {shape}", hint=AGAIN)
+    if not size:
+        return np.empty(shape, dtype)
+    return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C")
 
 
 def _npz(path: Path) -> FeatureTable:
-    with np.load(path, allow_pickle=False) as data:
-        return FeatureTable(data["features"], data["labels"].tolist(), data["paths"].tolist())
+    with open_input(path, hint=AGAIN) as file, zipfile.ZipFile(file) as archive:
+        size = file.seek(0, io.SEEK_END)
+        members = {info.filename: info for info in archive.infolist()}
+        wanted = [f"{name}.npy" for name in ("features", "labels", "paths")]
+        missing = [name for name in wanted if name not in members]
+        if missing:
+            raise DataError(f"{path}: there is no {', '.join(missing)} in it", hint=AGAIN)
+        if sum(members[name].file_size for name in wanted) > EXPANDS * size + MIB:
+            raise DataError(f"{path} expands to many times its size, as no file of features does", hint=AGAIN)
+        arrays = []
+        for name in wanted:
+            with archive.open(members[name]) as entry:
+                arrays.append(read_npy(entry, members[name].file_size, f"{path}: {name}", text=True))  # type: ignore[arg-type]
+    features, labels, paths = arrays
+    if any(texts.dtype.kind != "U" or texts.ndim != 1 for texts in (labels, paths)):
+        raise DataError(f"{path}: its labels and paths are no lists of text", hint=AGAIN)
+    return FeatureTable(features, labels.tolist(), paths.tolist())
 
 
 def _jsonl(path: Path) -> FeatureTable:
-    with path.open("rb") as file:
-        count = sum(1 for _ in file)
     features, labels, paths = np.empty((0, 0), np.float32), [], []
-    with path.open(encoding="utf-8") as file:
+    with open_input(path, hint=AGAIN) as file:
+        count = sum(1 for _ in file)
+        size = file.tell()
+        file.seek(0)
         for number, line in enumerate(file):
-            item = json.loads(line)
+            where = f"{path}:{number + 1}"
+            path_, label, values = _item(parse_json(line, where, hint=AGAIN), where)
             if number == 0:
-                features = np.empty((count, len(item["feature"])), np.float32)
-            if len(item["feature"]) != features.shape[1]:
-                raise DataError(f"{path}:{number + 1}: {len(item['feature'])} values, expected {features.shape[1]}")
-            features[number] = item["feature"]
-            labels.append(str(item.get("label", "")))
-            paths.append(str(item["path"]))
+                if count * len(values) * 2 > size + 2:  # each value takes a digit and a comma at least
+                    raise DataError(f"{where}: {len(values)} values, more than the other lines have", hint=AGAIN)
+                features = np.empty((count, len(values)), np.float32)
+            if len(values) != features.shape[1]:
+                raise DataError(f"{where}: {len(values)} values, expected {features.shape[1]}")
+            features[number] = values
+            labels.append(label)
+            paths.append(path_)
     return FeatureTable(features, labels, paths)
+
+
+def _item(item: Any, where: str) -> tuple[str, str, list[float]]:
+    """Path, label and values of a line of .jsonl."""
+    if not isinstance(item, dict) or not {"path", "feature"} <= item.keys():
+        raise DataError(f"{where}: expected an object with path, label and feature", hint=AGAIN)
+    path, label, values = item["path"], item.get("label", ""), item["feature"]
+    if not isinstance(path, str) or not isinstance(label, (str, int, float)):
+        raise DataError(f"{where}: path and label are to be text", hint=AGAIN)
+    if not isinstance(values, list) or not all(type(v) in (int, float) and abs(v) < 3e38 for v in values):
+        raise DataError(f"{where}: feature is to be a list of finite numbers", hint=AGAIN)
+    return path, str(label), values
 
 
 def _parquet(path: Path) -> FeatureTable:
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
         raise EnvironmentProblem("parquet needs the package pyarrow", hint="pip install 'shitu-cli[parquet]'") from None
@@ -83,15 +203,35 @@ def _parquet(path: Path) -> FeatureTable:
     paths: list[str] = []
     features, done = np.empty((0, 0), np.float32), 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with open_input(path, hint=AGAIN) as source, pyarrow.parquet.ParquetFile(source) as file:
+            _check_columns(pyarrow, file.schema_arrow, path)
             for batch in file.iter_batches(ROWS, columns=["path", "label", "feature"]):
-                vectors = batch.column("feature").flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
+                column = batch.column("feature")
+                sizes = np.unique(pyarrow.compute.list_value_length(column).to_numpy(zero_copy_only=False))
+                if column.null_count or len(sizes) != 1 or sizes[0] != (features.shape[1] if done else sizes[0]):
+                    raise DataError(f"{path}: its vectors are not all of one length", hint=AGAIN)
+                vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
                 if done == 0:
                     features = np.empty((file.metadata.num_rows, vectors.shape[1]), np.float32)
                 features[done : done + len(batch)] = vectors
                 done += len(batch)
-                labels += batch.column("label").to_pylist()
-                paths += batch.column("path").to_pylist()
+                labels += [label or "" for label in batch.column("label").to_pylist()]
+                paths += [path or "" for path in batch.column("path").to_pylist()]
     except pyarrow.ArrowException as error:
-        raise DataError(f"cannot read {path}: {error}", hint=[Command("extract"), " writes such files"]) from None
+        raise DataError(f"cannot read {path}: {error}", hint=AGAIN) from None
+    if done != len(features):
+        raise DataError(f"{path} is damaged: {done} rows, but it claims {len(features)}", hint=AGAIN)
     return FeatureTable(features, labels, paths)
+
+
+def _check_columns(pyarrow: Any, schema: Any, path: Path) -> None:
+    types = pyarrow.types
+    missing = [name for name in ("path", "label", "feature") if schema.get_field_index(name) < 0]
+    if missing:
+        raise DataError(f"{path}: it has no column {', '.join(missing)}", hint=AGAIN)
+    texts = [schema.field(name).type for name in ("path", "label")]
+    if not all(types.is_string(text) or types.is_large_string(text) for text in texts):
+        raise DataError(f"{path}: its columns path and label are no text", hint=AGAIN)
+    lists = schema.field("feature").type
+    if not (types.is_fixed_size_list(lists) or types.is_list(lists)) or not types.is_floating(lists.value_type):
+        raise DataError(f"{path}: its column feature holds no lists of real numbers", hint=AGAIN)

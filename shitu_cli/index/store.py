@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -68,12 +69,14 @@ class FeatureTable(NamedTuple):
     labels: Sequence[str]
     paths: Sequence[str]
 
-    def checked(self) -> FeatureTable:
-        """The same; DataError when it is empty or its columns differ in length."""
-        if not len(self.features) == len(self.labels) == len(self.paths):
-            raise DataError(f"{len(self.features)} vectors, but {len(self.labels)} labels, {len(self.paths)} paths")
-        if len(self.features) == 0:
-            raise DataError("there are no vectors to index")
+    def checked(self, source: Path | None = None) -> FeatureTable:
+        """The same; DataError, naming its source, when it is empty or its columns differ in length."""
+        where = "" if source is None else f"{source}: "
+        count = len(self.features)
+        if not count == len(self.labels) == len(self.paths):
+            raise DataError(f"{where}{count} vectors, but {len(self.labels)} labels, {len(self.paths)} paths")
+        if count == 0:
+            raise DataError(f"{where}there are no vectors to index")
         return self
 
     def distinct(self) -> FeatureTable:
@@ -139,7 +142,8 @@ def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
     Raises DataError for vectors that are not finite.
     """
     vectors = np.ascontiguousarray(features, np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):  # said below, with the number of the vector
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(lengths).all():
         raise DataError(f"vector {first + int(np.argmin(np.isfinite(lengths))) + 1} is not finite")
     # What has unit length already keeps its bits, so that scores equal evaluation's.

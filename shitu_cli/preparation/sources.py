@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shitu_cli.data.lists import class_names
+from shitu_cli.data.lists import class_names, read_list
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.inputs import path_problem
 from shitu_cli.preparation.formats.base import Box, ReadOptions, is_image_name, walk_images
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.textlist import TEXT_LIST
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
+from shitu_cli.workspace import CONFIG_NAME
+
+_Label = Callable[[Path, Path | None], str]
 
 
 @dataclass
@@ -32,6 +36,11 @@ class Pictures:
         self.files.append(str(file))
         self.labels.append(label)
         self.boxes.append(box)
+
+    def extend(self, others: Pictures) -> None:
+        self.files += others.files
+        self.labels += others.labels
+        self.boxes += others.boxes
 
     def take(self, numbers: Sequence[int]) -> Pictures:
         """The pictures at `numbers`, in that order."""
@@ -57,38 +66,96 @@ class Pictures:
         return self.files[number] if box is None else f"{self.files[number]}#{','.join(f'{v:g}' for v in box)}"
 
 
-def find_pictures(sources: Sequence[str], image_root: Callable[[Path], Path | None] = lambda path: None) -> Pictures:
-    """All pictures of files, folders, lists (`path label`) and glob patterns, in order.
+def find_pictures(
+    sources: Sequence[str],
+    image_root: Callable[[Path], Path | None] = lambda path: None,
+    *,
+    folder_labels: bool = True,
+) -> Pictures:
+    """All images of files, folders, lists (`path label`) and glob patterns, in order.
 
-    The label of a picture in a folder is the path from that folder to the one it lies in; directly inside, the
-    folder's own name. `image_root` tells where the paths of a list of the workspace count from, None for other lists.
-    Raises UsageError for a source that is not there, DataError for a list with lines that cannot be read.
+    Images of a list have its labels, all others that of `folder_label`, or none unless `folder_labels`. `image_root`
+    tells where the paths of a list of the workspace count from, None for other lists.
+    Raises UsageError for a source that is not there or holds no image, DataError for a list with lines that cannot be
+    read.
     """
     found = Pictures()
+    label_of = folder_label if folder_labels else _no_label
     for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            before = len(found)
-            for name in walk_images(path, Problems()):
-                found.add(path / name, name.rpartition("/")[0] or os.path.basename(os.path.abspath(path)))
-            if len(found) == before:
-                raise UsageError(f"no pictures in {source}")
-        elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
-            _add_list(path, found, image_root(path))
-        elif path.is_file():
-            found.add(path)
-        else:
-            matches = [m for m in sorted(glob.glob(source, recursive=True)) if is_image_name(m)]
-            if not matches:
-                raise UsageError(f"no such picture, folder or list: {source}")
-            for match in matches:
-                found.add(match)
+        before = len(found)
+        try:
+            _add(source, found, image_root, label_of)
+        except (OSError, ValueError) as error:  # over-long names, looped links, characters that no path can have
+            raise path_problem(source, error, error=UsageError) from None
+        if len(found) == before:
+            raise UsageError(f"no images in {source}")
+    return found
+
+
+def _add(
+    source: str,
+    found: Pictures,
+    image_root: Callable[[Path], Path | None],
+    label_of: Callable[[Path, Path | None], str],
+) -> None:
+    path = Path(source)
+    if path.is_dir():
+        _add_folder(path, found, label_of)
+    elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
+        _add_list(path, found, image_root(path))
+    elif path.is_file():
+        found.add(path, label_of(path, None))
+    else:
+        matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]
+        folders = [match for match in matches if "**" not in source and match.is_dir()]
+        images = [match for match in matches if is_image_name(match.name) and match.is_file()]
+        if not folders and not images:
+            raise UsageError(f"no such image, folder or list: {source}")
+        for folder in folders:
+            _add_folder(folder, found, label_of)
+        for image in images:
+            found.add(image, label_of(image, None))
+
+
+def _no_label(image: Path, root: Path | None = None) -> str:
+    return ""
+
+
+def folder_label(image: Path, root: Path | None = None) -> str:
+    """The label of an image by where it lies: the path from the folder `root` to it, else the name of its own folder.
+
+    So `data/Leek`, `data/Leek/`, `data/Leek/*.jpg`, `.` inside of it and absolute paths all give Leek. A workspace, a
+    home directory and the root of the file system are no class: "".
+    """
+    folder = Path(os.path.abspath(image)).parent
+    if root is not None and (below := os.path.relpath(folder, os.path.abspath(root))) != os.curdir:
+        return below.replace(os.sep, "/")
+    if (folder / CONFIG_NAME).is_file() or str(folder) == os.path.expanduser("~"):
+        return ""
+    return folder.name
+
+
+def _add_folder(folder: Path, found: Pictures, label_of: _Label) -> None:
+    for name in walk_images(folder, Problems()):
+        found.add(folder / name, label_of(folder / name, folder))
+
+
+def list_pictures(listed: Path, image_root: Path) -> Pictures:
+    """The images of a list as training reads it, with the names of their classes."""
+    images, names = read_list(listed), class_names(listed)
+    found = Pictures()
+    for n in range(len(images)):
+        number = int(images.labels[n])
+        found.add(images.file(n, image_root), names.get(number, str(number)), images.box(n))
     return found
 
 
 def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
+    if image_root is not None:  # one of our own: its columns are separated by tabs, whatever the names hold
+        found.extend(list_pictures(path, image_root))
+        return
     problems = Problems()
-    rows = TEXT_LIST.read(Source(path, ReadOptions(image_root=image_root)), problems)
+    rows = TEXT_LIST.read(Source(path, ReadOptions()), problems)
     bad = [
         f"{where}: {detail}"
         for _, kind, cases in problems.ordered()
@@ -97,9 +164,6 @@ def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
     ]
     if bad:
         raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
-    names = rows.display
-    if image_root is not None:
-        names = {str(number): name for number, name in class_names(path).items()}
     for number in range(len(rows)):
         label = rows.labels[number]
-        found.add(os.path.join(rows.root, rows.paths[number]), names.get(label, label), rows.boxes.get(number))
+        found.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label), rows.boxes.get(number))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from shitu_cli.data.lists import class_names, read_list, relative_to
+from shitu_cli.data.lists import relative_to
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, SilentReporter, counted
@@ -90,11 +90,9 @@ def _of_images(pictures: Pictures, source: Source) -> Gallery:
 
 
 def _of_features(features: Path, source: Source) -> Gallery:
-    from shitu_cli.features.origin import origin_of
     from shitu_cli.index.sources import read_features
 
-    table = read_features(features)
-    model, path = origin_of(features) or "", ""
+    (table, model), path = read_features(features), ""
     if source.model is not None:
         extractor = source.extractor()
         if extractor.feature_size != table.features.shape[1]:
@@ -126,7 +124,7 @@ def _labelled(labels: Sequence[str], paths: Sequence[str], source: Source) -> li
 
 def _images(source: Source, sources: Sequence[str] | None) -> tuple[Pictures, list[str | Command]]:
     """Return what the user names, or the gallery list with the names of its classes, and what to say of that."""
-    from shitu_cli.preparation.sources import find_pictures
+    from shitu_cli.preparation.sources import find_pictures, list_pictures
 
     config = source.config
     if sources:
@@ -138,7 +136,7 @@ def _images(source: Source, sources: Sequence[str] | None) -> tuple[Pictures, li
     if others:
         files = [os.path.relpath(file) for file in [listed, *others]]
         remark += [" (with the other lists: ", Command("index build", *files), ")"]
-    return _of_list(listed, split), remark
+    return list_pictures(listed, Path(split.dataset.image_root)), remark
 
 
 def own_image_root(config: Config | None, listed: Path) -> Path | None:
@@ -172,18 +170,6 @@ def _gallery_list(config: Config) -> tuple[Path, SplitConfig, list[Path]]:
             digests.add(digest)
             others.append(file)
     return *chosen, others
-
-
-def _of_list(listed: Path, split: SplitConfig) -> Pictures:
-    from shitu_cli.preparation.sources import Pictures
-
-    images, names = read_list(listed), class_names(listed)
-    root = Path(split.dataset.image_root)
-    found = Pictures()
-    for n in range(len(images)):
-        number = int(images.labels[n])
-        found.add(images.file(n, root), names.get(number, str(number)), images.box(n))
-    return found
 
 
 def _vectors(reporter: Reporter, extractor: Extractor, pictures: Pictures) -> tuple[np.ndarray, Pictures]:

@@ -221,7 +221,10 @@ def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) 
     assert "next: shitu index build --features class.npy --model inference" in text
     assert {line.split("\t")[1] for line in (space / "class.tsv").read_text().splitlines()[1:]} == {"class_002"}
     assert "24 pictures of 4 labels" in says("extract", "data", "--out", "all.npy", cwd=space)
-    assert "1 picture without label" in says("extract", PICTURE, "--out", "one.npy", cwd=space)
+    assert "1 picture of label class_001" in says("extract", PICTURE, "--out", "one.npy", cwd=space)
+    shutil.copy(space / PICTURE, space / "bare.jpg")  # a workspace is no class
+    assert "1 picture without label" in says("extract", "bare.jpg", "--out", "one.npy", cwd=space)
+    (space / "bare.jpg").unlink()
     index = ("--index", str(tmp_path / "i"))
     text = says("index", "build", "--features", "one.npy", *index, cwd=space)
     assert "1 picture without label: what finds them tells a path only" in text
@@ -231,15 +234,17 @@ def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) 
 def test_adding_tells_what_was_replaced_and_takes_features(space: Path, tmp_path: Path) -> None:
     index = ("--index", str(tmp_path / "i"))
     shitu("extract", "data/class_002", "data/class_003", "--out", "more.npy", cwd=space)
-    shitu("extract", PICTURE, "--out", "bare.npy", cwd=space)
+    shitu("extract", PICTURE, "--out", "bare.jsonl", cwd=space)
+    bare = (space / "bare.jsonl").read_text()
+    (space / "bare.jsonl").write_text(bare.replace('"class_001"', '""'))
     shitu("index", "build", "data/class_000", "data/class_002", *index, cwd=space)
     assert "added 6, replaced 6" in says("index", "add", "--features", "more.npy", *index, cwd=space)
     assert sorted(set(shown(space, index).values())) == ["class_000", "class_002", "class_003"]
     values = json.loads(shitu("index", "add", PICTURE, "--label", "new", "--json", *index, cwd=space).stdout)
     assert (values["added"], values["replaced"], values["count"]) == (1, 0, 19)
-    fails("index", "add", "--features", "bare.npy", *index, cwd=space, code=2, says=(f"no label for {PICTURE}",))
+    fails("index", "add", "--features", "bare.jsonl", *index, cwd=space, code=2, says=(f"no label for {PICTURE}",))
     assert "added 0, replaced 1" in says(
-        "index", "add", "--features", "bare.npy", "--label", "named", *index, cwd=space
+        "index", "add", "--features", "bare.jsonl", "--label", "named", *index, cwd=space
     )
     assert shown(space, index)[PICTURE] == "named"
     note = json.loads((space / "more.npy.model.json").read_text())

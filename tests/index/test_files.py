@@ -61,6 +61,10 @@ def test_wrong_places(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a file"):
         FileStore(tmp_path / "mine.txt").check(BuildOptions())
     assert (tmp_path / "mine.txt").read_text() == "x"
+    for name in ("x" * 300, "x/" * 3000, "a\0b"):
+        with pytest.raises(UsageError) as caught:
+            FileStore(tmp_path / name)
+        assert caught.value.hint == "name another directory for the index"
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

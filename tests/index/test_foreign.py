@@ -83,7 +83,7 @@ def test_what_cannot_be_asked_says_how_to_take_its_vectors(tmp_path: Path) -> No
     with pytest.raises(DataError, match="distances, not with similarities") as caught:
         load_index(tmp_path)
     assert caught.value.hint and "shitu index build --features" in caught.value.hint
-    table = read_features(tmp_path / "vector.index")
+    table = read_features(tmp_path / "vector.index").table
     assert np.array_equal(table.features, x) and list(table.labels) == ["a"] * 80
     flat = faiss.IndexFlatIP(24)
     flat.add(x)
@@ -93,7 +93,7 @@ def test_what_cannot_be_asked_says_how_to_take_its_vectors(tmp_path: Path) -> No
     with pytest.raises(DataError, match="10 vectors have no label, such as number 0"):
         read_features(tmp_path / "vector.index")
     write_yaml(tmp_path, {n: str(n) for n in range(80)})
-    assert list(read_features(tmp_path / "vector.index").labels)[79] == "79"
+    assert list(read_features(tmp_path / "vector.index").table.labels)[79] == "79"
 
 
 def test_a_binary_index_of_paddlex(tmp_path: Path) -> None:

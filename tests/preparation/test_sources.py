@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shitu_cli.errors import UsageError
 from shitu_cli.preparation.sources import Pictures, find_pictures
 
 
@@ -19,7 +20,72 @@ def test_the_label_is_the_folder_that_a_picture_lies_in(
     assert find_pictures([str(tmp_path / "data/sub"), f"{folder}/"]).labels == ["class_000", "class_001", "class_000"]
     monkeypatch.chdir(folder)
     assert find_pictures(["."]).labels == ["class_000"]
-    assert find_pictures(["000.jpg", "*.jpg"]).labels == ["", ""]
+    monkeypatch.chdir(tmp_path)
+    assert find_pictures(["data"]).labels == ["sub/class_000", "sub/class_001"]
+
+
+def test_the_label_is_the_same_however_the_path_is_spelled(
+    tmp_path: Path, make_images: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "data", classes=2, per_class=2)
+    folder = tmp_path / "data/class_000"
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    spellings = ["data/class_000", "data/class_000/", "./data//class_000", "data/class_001/../class_000", str(folder)]
+    spellings += [
+        "data/class_000/*.jpg",
+        f"{folder}/*.jpg",
+        f"{folder}/000.jpg",
+        "data/class_000/001.jpg",
+        "data/*_000",
+    ]
+    for spelling in spellings:
+        assert set(find_pictures([spelling]).labels) == {"class_000"}, spelling
+    assert sorted(set(find_pictures(["data/*"]).labels)) == ["class_000", "class_001"]
+    assert sorted(set(find_pictures(["data/**/*.jpg"]).labels)) == ["class_000", "class_001"]
+    assert set(find_pictures(["link", "link/000.jpg"]).labels) == {"link"}
+    monkeypatch.chdir(folder)
+    for spelling in (".", "./", "*.jpg", "000.jpg", "./001.jpg", "../class_000"):
+        assert set(find_pictures([spelling]).labels) == {"class_000"}, spelling
+    assert set(find_pictures([".", "*.jpg", str(folder)], folder_labels=False).labels) == {""}
+
+
+def test_a_workspace_and_a_home_directory_are_no_class(
+    tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make_images(tmp_path, classes=1, per_class=1)["class_000"][0]
+    monkeypatch.chdir(image.parent)
+    (image.parent / "shitu.yaml").write_text("")
+    assert find_pictures([".", "000.jpg"]).labels == ["", ""]
+    (image.parent / "shitu.yaml").unlink()
+    monkeypatch.setenv("HOME", str(image.parent))
+    assert find_pictures([str(image.parent), "*.jpg"]).labels == ["", ""]
+
+
+def test_own_lists_are_cut_at_their_tabs(tmp_path: Path) -> None:
+    (tmp_path / "train_list.txt").write_text("a/3.jpg 640w.jpg\t0\na/b.jpg, c.png\t1\t-\t1,2,30,40\n")
+    (tmp_path / "label_map.txt").write_text("0\tred\n1\tblue, dark\n")
+    found = find_pictures([str(tmp_path / "train_list.txt")], lambda path: tmp_path)
+    assert found.files == [str(tmp_path / "a/3.jpg 640w.jpg"), str(tmp_path / "a/b.jpg, c.png")]
+    assert found.labels == ["red", "blue, dark"] and found.boxes == [None, (1, 2, 30, 40)]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_source_without_images_is_named(content: str, own: bool, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(content)
+    with pytest.raises(UsageError, match=r"no images in .*empty\.txt"):
+        find_pictures([str(tmp_path / "empty.txt")], lambda path: tmp_path if own else None)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=r"no images in .*folder"):
+        find_pictures([str(tmp_path / "folder")])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 5000, "a\0b.jpg", "loop/a.jpg", "nothing*.jpg", "none.jpg"])
+def test_paths_that_lead_nowhere_are_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError):
+        find_pictures([str(tmp_path / name)])
 
 
 def test_lists_of_the_workspace_give_names(tmp_path: Path, make_images: Callable[..., object]) -> None:

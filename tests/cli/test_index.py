@@ -116,9 +116,14 @@ def test_a_picture_of_one_pixel(space: Path, tmp_path: Path) -> None:
 def test_the_page_marks_right_and_wrong(space: Path, tmp_path: Path) -> None:
     index = ("--index", str(tmp_path / "i"))
     shitu("index", "build", *index, cwd=space)
-    shitu("search", "data", "--top", "20", "--html", str(tmp_path / "s.html"), *index, cwd=space)
+    lists = ["lists/gallery_list.txt", "lists/query_list.txt"]
+    shitu("search", *lists, "--top", "20", "--html", str(tmp_path / "s.html"), *index, cwd=space)
     page = (tmp_path / "s.html").read_text()
     assert page.count("<h2>") == 24 and 'class="right"' in page and 'class="wrong"' in page and "data:image/" in page
+    # The folder that a query lies in says nothing of what it shows.
+    shitu("search", "data", PICTURE, "--html", str(tmp_path / "s.html"), *index, cwd=space)
+    page = (tmp_path / "s.html").read_text()
+    assert page.count("<h2>") == 25 and 'class="right"' not in page and "query class" not in page
     says = ("--threshold auto needs a plain evaluation", "shitu evaluate")
     fails("search", PICTURE, "--threshold", "auto", *index, cwd=space, code=2, says=says)
     fails("search", PICTURE, "--threshold", "high", *index, cwd=space, code=2, says=("expected a number or auto",))

@@ -64,6 +64,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         # File names need not be valid text: what is not is written as an escape.
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
         with os.fdopen(descriptor, mode, **text) as file:
+            _hold(descriptor)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -75,6 +76,27 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _hold(descriptor: int) -> None:
+    """Lock a temporary file for as long as it is written, so that `remove_leftovers` lets it be."""
+    if os.name != "nt":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # some network file systems
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes have left of writing `path`: temporary files beside it that nobody holds."""
+    path = Path(os.path.realpath(path))
+    if os.name == "nt" or not path.parent.is_dir():
+        return
+    for left in path.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp", left.name) and left.is_file():
+            with contextlib.suppress(OSError), left.open("rb") as file:
+                if try_lock(file):
+                    left.unlink()
 
 
 def atomic_write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import EnvironmentProblem
-from shitu_cli.files import atomic_dir
+from shitu_cli.files import atomic_dir, atomic_write, remove_leftovers
 from shitu_cli.workspace import Workspace
 
 HOLD = """
@@ -60,3 +60,17 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(EnvironmentProblem, match="No locks available") as caught, Workspace(tmp_path).lock("train"):
         pass
     assert "another" not in caught.value.message and "no file locks" in str(caught.value.hint)
+
+
+def test_what_killed_writers_left_is_removed_but_not_what_is_written(tmp_path: Path) -> None:
+    kill = "import os, sys; from pathlib import Path; from shitu_cli.files import atomic_write\n"
+    kill += "with atomic_write(Path(sys.argv[1])) as file: file.write(b'x'); file.flush(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", kill, str(tmp_path / "f.npy")])
+    (tmp_path / ".f.npy.mine.tmp").write_text("another name")
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic_write(tmp_path / "f.npy") as file:
+        remove_leftovers(tmp_path / "f.npy")
+        assert len(list(tmp_path.iterdir())) == 2
+        file.write(b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".f.npy.mine.tmp", "f.npy"]
+    assert (tmp_path / "f.npy").read_bytes() == b"new"

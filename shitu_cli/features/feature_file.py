@@ -19,7 +19,7 @@ from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.origin import Origin, note_origin
 from shitu_cli.features.resumable import Work
-from shitu_cli.files import atomic_write
+from shitu_cli.files import atomic_write, remove_leftovers
 from shitu_cli.preparation.sources import Pictures
 from shitu_cli.reporting import Reporter
 
@@ -145,6 +145,8 @@ def _write(out: Path, rows: _Rows) -> list[Path]:
         ".parquet": _parquet,
     }
     table = out.with_suffix(".tsv") if out.suffix == ".npy" else None
+    for target in (out, *([] if table is None else [table])):
+        remove_leftovers(target)
     with contextlib.ExitStack() as replacements:
         file = replacements.enter_context(atomic_write(out))
         writer[out.suffix](file, rows)

@@ -133,7 +133,8 @@ class Reader:
 
 def writes(target: Path) -> bool:
     """Whether a new version of the target is being written beside it."""
-    return any(path.suffix == ".tmp" for path in target.parent.iterdir())
+    names = (target.name, target.with_suffix(".tsv").name)
+    return any(path.suffix == ".tmp" and path.name[1:-13] in names for path in target.parent.iterdir())
 
 
 def run(process: Any, target: Path) -> tuple[float, float]:

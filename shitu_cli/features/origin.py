@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.errors import ShituError
-from shitu_cli.files import atomic_write_json
+from shitu_cli.files import atomic_write_json, remove_leftovers
 from shitu_cli.inputs import read_json_object
 
 KEPT = 8  # generations in a note
@@ -30,6 +30,7 @@ class Origin:
 
 def note_origin(features: Path, origin: Origin) -> None:
     """Write `<features>.model.json`: this origin, then those that were noted before."""
+    remove_leftovers(_note(features))
     earlier = [asdict(former) for former in noted_origins(features) if former.sha256 != origin.sha256]
     atomic_write_json(_note(features), {**asdict(origin), "earlier": earlier[: KEPT - 1]})
 

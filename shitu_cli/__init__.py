@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shitu_cli.config.load import load_config
     from shitu_cli.errors import ShituError
     from shitu_cli.features.extractor import Extractor
+    from shitu_cli.index.searcher import Searcher
     from shitu_cli.steps.evaluate import evaluate
     from shitu_cli.steps.export import export
     from shitu_cli.steps.index import open_index
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Extractor",
+    "Searcher",
     "ShituError",
     "__version__",
     "evaluate",
@@ -42,6 +44,7 @@ __all__ = [
 
 _MODULE_OF = {
     "Extractor": "features.extractor",
+    "Searcher": "index.searcher",
     "ShituError": "errors",
     "evaluate": "steps.evaluate",
     "export": "steps.export",

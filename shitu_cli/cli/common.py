@@ -33,13 +33,13 @@ def open_workspace(session: Session, config: Path | None = None, *, named: bool 
     return space
 
 
-def config_or_none(session: Session, model: Path | None) -> Config | None:
-    """Return the workspace's config; None where there is no workspace and a `model` is named that is used instead."""
+def config_or_none(session: Session, instead: Path | None) -> Config | None:
+    """Return the workspace's config; None where there is none and a model or features are named that do `instead`."""
     from shitu_cli.steps.settings import with_lists, workspace_config
 
     try:
         return with_lists(workspace_config(open_workspace(session)))
     except UsageError:
-        if model is None:
+        if instead is None:
             raise
         return None

@@ -97,7 +97,8 @@ def build(
     space = open_workspace(session, named=_all_named(index, store, sources, features, model))
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
-        made = gallery(sources, features, Source(space, config_or_none(session, model), model, reporter=console))
+        config = config_or_none(session, model or features)
+        made = gallery(sources, features, Source(space, config, model, reporter=console))
         wanted = BuildOptions(kind, recall, model=made.model, model_path=made.model_path)
         target.build(made.table, wanted, console)
         _show(console, target, as_json, {"labels": len({*made.table.labels} - {""})})
@@ -141,7 +142,7 @@ def add(
         known = target.manifest()
         source = Source(
             space,
-            config_or_none(session, model),
+            config_or_none(session, model or features),
             model,
             label,
             named=True,

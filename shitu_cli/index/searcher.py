@@ -1,0 +1,124 @@
+"""Search from a program: a model and an index, opened once, for any number of threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import Command, DataError
+from shitu_cli.features.extractor import Extractor, Picture
+from shitu_cli.index.files import VECTORS, load_index
+from shitu_cli.index.store import IndexManifest, Match
+from shitu_cli.index.vectors import VectorIndex
+from shitu_cli.index.verdict import VOTERS, Verdict, judge
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one image shows (see Verdict), and its nearest neighbours, best first."""
+
+    verdict: Verdict
+    neighbours: list[Match]
+
+    @property
+    def label(self) -> str | None:
+        """The label, None where the image is unknown."""
+        return self.verdict.label
+
+
+class Searcher:
+    """Answers which of the indexed things images show.
+
+        searcher = Searcher("inference", "index", threshold=0.6)
+        answer = searcher.search("photo.jpg")[0]
+        print(answer.label or "unknown", answer.verdict.confidence, answer.neighbours[0].path)
+
+    Threads may share it. An index that another process changes is followed: each call answers from one generation of
+    it, whole.
+
+    Args:
+        model: An exported directory or file, or a checkpoint with its `config`.
+        index: The directory of the index.
+        threshold: The lowest score (cosine) at which a neighbour counts; below it an image is unknown. None: never.
+        voters: How many of the nearest neighbours vote for the label.
+        config: What a checkpoint, or a model of another program, needs.
+        threads: Compute threads of the model.
+
+    Raises UsageError when there is no index, DataError when model or index are damaged or do not belong together.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "inference",
+        index: str | Path = "index",
+        *,
+        threshold: float | None = None,
+        voters: int = VOTERS,
+        config: Config | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.folder, self.threshold, self.voters = Path(index), threshold, voters
+        self._followed = FollowedIndex(self.folder)
+        self.extractor = Extractor(model, config=config, threads=threads)
+        self._extracting = threading.Lock()
+        self._index()
+
+    def search(self, images: Iterable[Picture] | str | bytes | Path, top: int = 5) -> list[Answer]:
+        """Answer for paths, encoded bytes, Pillow images or arrays, with the `top` neighbours of each.
+
+        Raises DataError naming the first image that cannot be read.
+        """
+        with self._extracting:
+            features = self.extractor.extract(images)
+        return self.search_features(features, top)
+
+    def search_features(self, features: np.ndarray, top: int = 5) -> list[Answer]:
+        """Answer for features float32 [N, D] of this model."""
+        found = self._index().search(features, max(top, self.voters))
+        return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in found]
+
+    @property
+    def manifest(self) -> IndexManifest:
+        """What is in the index now."""
+        return self._index().manifest
+
+    def _index(self) -> VectorIndex:
+        index = self._followed.current()
+        if index.manifest.model not in ("", self.extractor.fingerprint):
+            raise DataError(
+                f"{self.folder} was built with another model than {self.extractor.path}",
+                hint=["build it anew with this one: ", Command("index build")],
+            )
+        return index
+
+
+class FollowedIndex:
+    """The index in a directory as it is now: read again when another process has changed it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._reading = threading.Lock()
+        self._index: VectorIndex | None = None
+        self._seen: tuple[int, ...] = ()
+
+    def current(self) -> VectorIndex:
+        """The newest generation, whole; it stays as it is while it is used, whatever happens to the directory."""
+        with self._reading:
+            seen = self._state()
+            if self._index is None or seen != self._seen:
+                self._index, self._seen = load_index(self.folder), seen
+            return self._index
+
+    def _state(self) -> tuple[int, ...]:
+        """What tells generations apart: each change writes new files."""
+        try:
+            state = os.stat(self.folder / VECTORS)
+        except (OSError, ValueError):
+            return ()
+        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns

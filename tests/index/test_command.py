@@ -1,0 +1,68 @@
+"""`shitu index` over feature files, in any directory and without a model: what it says of places and files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.command import shitu
+from tests.index.made import vectors
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """features.npy of 20 images of two classes, with their table."""
+    np.save(tmp_path / "features.npy", vectors(20))
+    rows = "".join(f"{n}.jpg\tclass {n % 2}\n" for n in range(20))
+    (tmp_path / "features.tsv").write_text(f"path\tlabel\n{rows}")
+    return tmp_path
+
+
+def test_features_and_an_index_need_no_workspace(folder: Path) -> None:
+    index = ("--index", "i")
+    done = shitu("index", "build", "--features", "features.npy", *index, cwd=folder)
+    assert "20 vectors of 24 values, 2 labels, flat" in done.stdout
+    assert "added 0, replaced 20" in shitu("index", "add", "--features", "features.npy", *index, cwd=folder).stdout
+    shown = json.loads(shitu("index", "show", "--json", *index, cwd=folder).stdout)
+    assert shown["count"] == 20 and shown["items"][0]["label"] == "class 0"
+    assert "took out 10" in shitu("index", "remove", "--label", "class 1", *index, cwd=folder).stdout
+
+
+def test_a_place_that_no_index_can_have(folder: Path) -> None:
+    for command in (["build", "--features", "features.npy"], ["show"], ["remove", "x.jpg"]):
+        for place in ("x" * 300, f"{'x' * 200}/" * 30):
+            done = shitu("index", *command, "--index", place, cwd=folder, check=False)
+            assert done.returncode == 2 and "the name is too long" in done.stderr
+    assert sorted(os.listdir(folder)) == ["features.npy", "features.tsv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("vector.index", b"IxMp", "vector.index is damaged"),
+        ("manifest.json", b"{", "manifest.json:1"),
+        ("manifest.json", b'{"format": 1}', "manifest.json: kind is missing"),
+        ("items.tsv", b"", "not the table that was written with the index"),
+    ],
+)
+def test_a_damaged_index_is_said_with_the_way_out(folder: Path, name: str, content: bytes, says: str) -> None:
+    shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder)
+    (folder / "i" / name).write_bytes(content)
+    done = shitu("index", "show", "--index", "i", cwd=folder, check=False)
+    assert done.returncode == 3 and says in done.stderr.replace("\n", "") and "index build" in done.stderr
+
+
+def test_a_table_of_other_vectors_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shitu_cli.features.origin import Origin, note_origin
+    from shitu_cli.files import sha256_of
+    from shitu_cli.index import sources
+
+    monkeypatch.setattr(sources, "PAUSE", 0.0)
+    note_origin(folder / "features.npy", Origin("m", sha256_of(folder / "features.npy"), "0" * 64))
+    done = shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder, check=False)
+    assert done.returncode == 3 and not (folder / "i").exists()
+    assert "does not belong to the vectors of features.npy" in done.stderr.replace("\n", " ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,6 +10,9 @@ from functools import lru_cache
 import numpy as np
 
 from shitu_cli.data.transforms import Normalization
+
+FEW = 4  # images that are not worth loading the compiler for
+AS_THEY_ARE = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,24 @@ class Batch:
 def to_input(images: np.ndarray, normalization: Normalization | None) -> np.ndarray:
     """float32 [N, 3, H, W] of a batch's images; float32 ones are returned as they are.
 
-    Compiled, so that bytes become planes of floats in one pass over the memory.
+    Compiled, so that bytes become planes of floats in one pass over the memory; for a few images the compiler would
+    take a hundred times longer to load than numpy takes for the same bits.
     """
     if images.dtype != np.uint8:
         return images
-    factor, shift = (normalization or Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)).affine()
+    factor, shift = (normalization or AS_THEY_ARE).affine()
+    if len(images) <= FEW and "numba" not in sys.modules:
+        return looked_up(images, factor, shift)
     count, height, width, _ = images.shape
     out = np.empty((count, 3, height * width), np.float32)
     _planes()(np.ascontiguousarray(images).reshape(count, height * width * 3), factor, shift, out)
     return out.reshape(count, 3, height, width)
+
+
+def looked_up(images: np.ndarray, factor: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """float32 [N, 3, H, W] of bytes [N, H, W, 3], each value of a channel computed once; factor and shift [3]."""
+    values = np.arange(256, dtype=np.float32)[:, None] * factor + shift
+    return np.stack([values[images[..., channel], channel] for channel in range(3)], axis=1)
 
 
 @lru_cache(maxsize=1)

@@ -158,7 +158,9 @@ def _show(console: Console, made: Exported) -> None:
     title = f"Proof: the files give what the trained network gives, run in a new process on {pictures}"
     columns = ["by", "file", "smallest cosine", "largest difference", "recall@1 of the file", "of the network"]
     console.table(title, columns, rows)
-    if made.rows[0]["recall@1"] is None:
+    if coincide := made.rows[0].get("coincide"):
+        console.warn(f"no recall@1: {coincide}; the network is hardly trained yet, or training has collapsed")
+    elif made.rows[0]["recall@1"] is None:
         console.info("recall@1: no two of these pictures are of one class")
     else:
         console.info(

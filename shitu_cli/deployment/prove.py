@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shitu_cli.errors import ShituError
 from shitu_cli.features.backends import BF16, FP32, Run, Way, ways_in
+
+if TYPE_CHECKING:
+    from shitu_cli.evaluation.metrics import Ranking
 
 # Smallest cosine, and largest difference relative to the largest absolute feature value. What bfloat16 may cost is a
 # matter of recall; its limits only tell a wrong result from a coarse one.
@@ -57,7 +60,9 @@ def _refusal(row: Mapping[str, Any], max_recall_drop: float) -> str | None:
         return f"smallest cosine {row['min_cosine']:.6f}, difference {row['difference']:.2g}"
     if row["precision"] == FP32:
         return None
-    if row["recall@1"] is None:
+    if row.get("coincide"):
+        return "the features of different images nearly coincide, so that what it costs in recall cannot be measured"
+    if row["recall@1"] is None or row["recall@1_trained"] is None:
         return "no two pictures are of one class, so that what it costs in recall cannot be measured"
     if row["recall@1_trained"] - row["recall@1"] > max_recall_drop:
         return (
@@ -81,7 +86,7 @@ def _main(folder: Path, inputs: Path) -> None:
     print(json.dumps(rows))  # noqa: T201
 
 
-def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[str, float | int | None]:
+def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[str, float | int | str | None]:
     from shitu_cli.evaluation.evaluate import normalized
 
     a, b = normalized(got), normalized(features)
@@ -92,15 +97,23 @@ def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[
         "min_cosine": float(np.einsum("nd,nd->n", a, b).min()),
         "recall@1": _recall(a, labels),
         "recall@1_trained": _recall(b, labels),
+        "coincide": _ranked(b, labels).coincidence(),
     }
 
 
 def _recall(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Each picture that has others of its class, among all others; None where there is none."""
-    similarity = features @ features.T
-    np.fill_diagonal(similarity, -np.inf)
-    asked = (labels[:, None] == labels).sum(axis=1) > 1
-    return float((labels[similarity.argmax(axis=1)] == labels)[asked].mean()) if asked.any() else None
+    """Each image that has others of its class, among all others; None where there is none, or rounding would decide."""
+    found = _ranked(features, labels)
+    if not found.answerable.any() or found.decided_by_rounding:
+        return None
+    return found.metrics()["recall@1"]
+
+
+def _ranked(features: np.ndarray, labels: np.ndarray) -> Ranking:
+    from shitu_cli.evaluation.metrics import FeatureSet, rank
+
+    part = FeatureSet(features, labels.astype(np.int64), identity=np.arange(len(labels)))
+    return rank(part, part)
 
 
 def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> list[dict[str, list[float]]]:

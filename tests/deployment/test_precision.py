@@ -45,6 +45,11 @@ def _proven(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, folder:
         ({"recall@1": 0.79}, 0.005, "recall@1 among 500 pictures falls from 0.8000 to 0.7900, more than 0.005"),
         ({"recall@1": 0.79}, 0.02, None),
         (UNMEASURED, 1.0, "no two pictures are of one class, so that what it costs in recall cannot be measured"),
+        (
+            {**UNMEASURED, "coincide": "the features nearly coincide"},
+            1.0,
+            "the features of different images nearly coincide, so that what it costs in recall cannot be measured",
+        ),
         ({"difference": 0.25}, 1.0, "smallest cosine 1.000000, difference 0.25"),
         ({"min_cosine": 0.5}, 1.0, "smallest cosine 0.500000, difference 1e-06"),
         ({"min_cosine": float("nan")}, 1.0, "smallest cosine nan, difference 1e-06"),
@@ -62,6 +67,19 @@ def test_recall_is_of_pictures_that_have_others_of_their_class() -> None:
     assert proof._recall(features, np.array([5, 5, 6, 7])) == 1.0
     assert proof._recall(features, np.array([5, 6, 6, 5])) == 0.0
     assert proof._recall(features, np.array([5, 6, 7, 8])) is None
+
+
+def test_a_network_whose_features_coincide_gets_no_recall() -> None:
+    """Rounding would give the file another one than the network, and both would be called proven."""
+    rng = np.random.default_rng(0)
+    coinciding = rng.standard_normal(64) + 1e-6 * rng.standard_normal((40, 64))
+    labels = np.arange(40) % 5
+    row = proof._compare(coinciding.astype(np.float32), coinciding.astype(np.float32), labels)
+    assert row["recall@1"] is None and row["recall@1_trained"] is None
+    assert "nearly coincide: for 40 of 40 queries" in str(row["coincide"])
+    apart = rng.standard_normal((40, 64)).astype(np.float32)
+    row = proof._compare(apart, apart, labels)
+    assert row["recall@1"] == row["recall@1_trained"] is not None and row["coincide"] is None
 
 
 @pytest.mark.parametrize("values", [{"min_cosine": 0.9998}, {"difference": 0.01}, {"difference": float("nan")}])

@@ -1,0 +1,215 @@
+"""Which encoding a text is in: UTF-8 where it can be, else the likeliest one, else the user's to say.
+
+Every candidate that can decode the text is weighed by how probable its characters are there: in Chinese text nearly all
+are of GB 2312's first level, in Japanese most are kana, in western text a byte above 127 is a letter with an accent
+among ASCII letters. Where the names of files on disk appear in the text as one candidate reads it, that one is right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.inputs import read_bytes
+
+MARGIN = math.log(50)  # so much likelier than the next one is certain enough
+SAMPLE_WORDS = 400  # words with characters outside of ASCII that are weighed
+_ASCII = math.log(1 / 60)  # of one ASCII character among letters, figures and signs
+_NEVER = math.log(1e-9)
+_MIXED = math.log(1e-3)
+_WORD = re.compile(rb"[^\s,;|\t/\\\"]*[\x80-\xff][^\s,;|\t/\\\"]*")
+_WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœ")
+_SIGNS = frozenset("’‘“”–—…€°®™´«»·²³½ªº")
+_CYRILLIC = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяё")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An encoding; `weigh` gives the logarithm of how probable a character with these bytes is in its texts."""
+
+    codec: str
+    name: str
+    weigh: Callable[[str, bytes], float]
+
+
+def _regions(*regions: tuple[int, int, int, int, float], other: float) -> Callable[[str, bytes], float]:
+    """Weigh two-byte characters by region: first to last lead byte, first to last trail byte, share of texts there."""
+    logs = [
+        (low, high, first, last, math.log(share / ((high - low + 1) * (last - first + 1))))
+        for low, high, first, last, share in regions
+    ]
+    rest = math.log(other / 20000)
+
+    def weigh(sign: str, data: bytes) -> float:
+        if len(data) == 2:
+            for low, high, first, last, value in logs:
+                if low <= data[0] <= high and first <= data[1] <= last:
+                    return value
+        return rest if len(data) < 3 else _NEVER
+
+    return weigh
+
+
+# Rough shares of the first, middle and last letters of Korean syllables, in the order of Unicode.
+_FIRST = (13, 1.5, 8, 7, 1, 7, 6, 5, 0.5, 9, 1, 20, 8, 0.4, 3, 2, 2.5, 2.5, 7)
+_MIDDLE = (20, 6, 2, 0.1, 10, 5, 5, 1, 12, 2, 0.3, 1, 2, 9, 1, 0.2, 1, 2, 8, 2, 13)
+_LAST = {0: 50, 1: 7, 4: 13, 8: 8, 16: 5, 17: 3, 19: 3, 21: 9}  # all others 0.1
+
+
+def _korean(sign: str, data: bytes) -> float:
+    place = ord(sign) - 0xAC00
+    if 0 <= place < 11172:
+        first, middle, last = place // 588, place // 28 % 21, place % 28
+        return math.log(0.95e-6 * _FIRST[first] * _MIDDLE[middle] * _LAST.get(last, 0.1))
+    return _KOREAN_SIGNS(sign, data)
+
+
+_KOREAN_SIGNS = _regions((0xA1, 0xA3, 0xA1, 0xFE, 0.03), other=0.01)
+
+
+def _letters(lower: frozenset[str], lower_share: float, signs: float) -> Callable[[str, bytes], float]:
+    def weigh(sign: str, data: bytes) -> float:
+        if sign in lower:
+            return math.log(lower_share / len(lower))
+        if sign.lower() in lower:
+            return math.log(0.1 / len(lower))
+        return math.log(signs / len(_SIGNS)) if sign in _SIGNS else math.log(0.001 / 60)
+
+    return weigh
+
+
+CANDIDATES = (
+    Candidate(
+        "gb18030",
+        "GB18030",
+        _regions(
+            (0xB0, 0xC8, 0xA1, 0xFE, 0.55), (0xC9, 0xD7, 0xA1, 0xFE, 0.36), (0xD8, 0xF7, 0xA1, 0xFE, 0.02),
+            (0xA1, 0xA3, 0xA1, 0xFE, 0.06), other=0.01,
+        ),
+    ),
+    Candidate(
+        "cp932",
+        "Shift-JIS",
+        _regions(
+            (0x82, 0x82, 0x9F, 0xF1, 0.35), (0x83, 0x83, 0x40, 0x96, 0.3), (0x88, 0x97, 0x40, 0xFC, 0.3),
+            (0x81, 0x82, 0x40, 0x9E, 0.04), other=0.01,
+        ),
+    ),
+    Candidate(
+        "big5hkscs", "Big5", _regions((0xA4, 0xAE, 0x40, 0xFE, 0.42), (0xAF, 0xBC, 0x40, 0xFE, 0.38),
+                                      (0xBD, 0xC6, 0x40, 0xFE, 0.12), (0xC9, 0xF9, 0x40, 0xFE, 0.03),
+                                      (0xA1, 0xA3, 0x40, 0xFE, 0.04), other=0.005),
+    ),
+    Candidate("cp949", "EUC-KR", _korean),
+    Candidate("cp1252", "Windows-1252", _letters(_WESTERN, 0.8, 0.05)),
+    Candidate("cp1251", "Windows-1251", _letters(_CYRILLIC, 0.85, 0.02)),
+)  # fmt: skip
+
+
+def read_list_text(
+    path: Path, problems: Problems, encoding: str | None = None, exists: Callable[[str], bool] | None = None
+) -> str:
+    """Return the text of a list or table in whatever encoding it has, and report one that is not UTF-8.
+
+    Args:
+        path: The file.
+        problems: Takes a note that names the encoding and shows a word as it was read.
+        encoding: What the user says it is.
+        exists: Whether a word of the text, between separators and slashes, is the name of a file or folder on disk.
+
+    Raises DataError when the file cannot be read or two encodings are about as likely, UsageError for an encoding that
+    is unknown or that the text is not in.
+    """
+    data = read_bytes(path)
+    if encoding is not None:
+        return _decode_as(data, path, encoding)
+    for mark, codec in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if data.startswith(mark):
+            if codec != "utf-8":
+                problems.add("encoding", str(path), "UTF-16")
+            return data.decode(codec, "replace").lstrip("\ufeff")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    if _mostly_utf8(data):  # some file names are of another encoding: they are kept byte for byte
+        return data.decode("utf-8", "surrogateescape")
+    words = list(dict.fromkeys(_WORD.findall(data)))
+    best = _likeliest(data, words, path, exists)
+    if best is None:
+        problems.add("encoding", str(path), "no encoding that is known: its bytes are kept as they are")
+        return data.decode("utf-8", "surrogateescape")
+    sample = ", ".join(word.decode(best.codec) for word in words[:3])
+    problems.add("encoding", str(path), f"{best.name}, such as {sample} (--encoding names another)")
+    return data.decode(best.codec)
+
+
+def _decode_as(data: bytes, path: Path, encoding: str) -> str:
+    try:
+        return data.decode(encoding).lstrip("\ufeff")
+    except LookupError:
+        names = ", ".join(sorted({"utf-8", "utf-16", *(c.codec for c in CANDIDATES)}))
+        raise UsageError(f"--encoding {encoding}: unknown; there are {names} and others of Python's") from None
+    except UnicodeError as error:
+        line = data.count(b"\n", 0, getattr(error, "start", 0)) + 1
+        raise UsageError(f"{path}:{line}: not in the encoding {encoding}: {error}") from None
+
+
+def _mostly_utf8(data: bytes) -> bool:
+    """Whether more of the lines that are not plain ASCII are UTF-8 than not."""
+    balance = 0
+    for line in data.split(b"\n"):
+        if not line.isascii():
+            try:
+                line.decode("utf-8")
+                balance += 1
+            except UnicodeDecodeError:
+                balance -= 1
+    return balance > 0
+
+
+def _likeliest(data: bytes, words: list[bytes], path: Path, exists: Callable[[str], bool] | None) -> Candidate | None:
+    """The candidate that reads the text best; None where none reads it."""
+    readable = [candidate for candidate in CANDIDATES if _reads(candidate, data)]
+    if len(readable) < 2:
+        return readable[0] if readable else None
+    sample = words[:: max(1, len(words) // SAMPLE_WORDS)][:SAMPLE_WORDS]
+    if exists is not None:
+        hits = {c: sum(exists(word.decode(c.codec)) for word in sample) for c in readable}
+        best = [c for c in readable if hits[c] == max(hits.values())]
+        if hits[best[0]] and len(best) == 1:
+            return best[0]
+    weights = {c: sum(_weight(word, c) for word in sample) for c in readable}
+    first, second = sorted(readable, key=lambda c: -weights[c])[:2]
+    if weights[first] - weights[second] >= MARGIN:
+        return first
+    shown = [f"{c.name}: {', '.join(word.decode(c.codec) for word in sample[:4])}" for c in (first, second)]
+    raise DataError(
+        f"{path}: it is not UTF-8, and two encodings are about as likely",
+        details=shown,
+        hint=f"name the encoding: --encoding {first.codec}, or --encoding {second.codec}; or save the file as UTF-8",
+    )
+
+
+def _reads(candidate: Candidate, data: bytes) -> bool:
+    try:
+        data.decode(candidate.codec)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _weight(word: bytes, candidate: Candidate) -> float:
+    """The logarithm of how probable a word is in texts of an encoding."""
+    latin = any(byte < 128 and chr(byte).isalpha() for byte in word)
+    # Words of Cyrillic have no Latin letters in them, western ones have more than accents.
+    odd = (candidate.codec == "cp1251" and latin) or (candidate.codec == "cp1252" and not latin and len(word) > 2)
+    return (_MIXED if odd else 0) + sum(
+        _ASCII if sign.isascii() else candidate.weigh(sign, sign.encode(candidate.codec, "replace"))
+        for sign in word.decode(candidate.codec, "replace")
+    )

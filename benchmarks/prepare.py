@@ -26,7 +26,7 @@ def lines(count: int, classes: int, folder: Path) -> None:
     from shitu_cli.preparation.audit import Alike
     from shitu_cli.preparation.formats.base import ReadOptions
     from shitu_cli.preparation.formats.source import Source
-    from shitu_cli.preparation.formats.textlist import TEXT_LIST
+    from shitu_cli.preparation.formats.table import TEXT_LIST
     from shitu_cli.preparation.prepare import Choices, _check_lines, _image_list, _split, number_classes
     from shitu_cli.preparation.problems import Problems
 

@@ -77,7 +77,7 @@ def prepare(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="Column names of a table: image=file,label=sku,split=part,box=bbox.",
+            help="Columns by name, of a list by number: image=file,label=sku,split=part,box=bbox:xywh.",
             show_default=False,
             rich_help_panel=READING,
         ),
@@ -94,6 +94,24 @@ def prepare(
     image_root: Annotated[
         Path | None,
         typer.Option(help="Folder that the paths of lists count from.", show_default=False, rich_help_panel=READING),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoding of lists and tables that are not UTF-8, such as gb18030, cp932 or cp1252.",
+            show_default=False,
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=20,
+            help="How many folders make a class: 1 for brand/, 2 for brand/model/.",
+            show_default=False,
+            rich_help_panel=READING,
+        ),
     ] = None,
     merge: Annotated[
         bool,
@@ -134,6 +152,8 @@ def prepare(
         split=split,
         share=share,
         seed=seed,
+        encoding=encoding,
+        depth=depth,
         template=template,
         new_labels=new_labels,
         fix=fix,

@@ -21,7 +21,11 @@ def digests_of(space: Workspace, written: Mapping[str, Path]) -> dict[str, dict[
     """
     now = {name: sha256_of(path) for name, path in written.items()}
     standing = {name: space.lists_dir / name for name in LISTS}
-    before = {name: sha256_of(path) for name, path in standing.items() if path.is_file()}
+    before = {
+        name: digest
+        for name, path in standing.items()
+        if path.is_file() and (digest := sha256_of(path)) != now.get(name)
+    }
     return {"digests": now, "before": before}
 
 

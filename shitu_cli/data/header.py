@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from shitu_cli.data import heif
+
 MAX_PIXELS = 178_956_970  # the limit that Pillow warns at: a quarter of a gigabyte of 24-bit pixels
 
 
@@ -54,12 +56,14 @@ def read_header(data: bytes) -> Header:
             return Header("BMP", width, abs(height), truncated=len(data) < size)
     except (struct.error, IndexError):
         return Header("damaged", truncated=True)
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return _tiff(data)
+    if data[:4] in (b"II+\0", b"MM\0+"):
         return Header("TIFF")
     if data[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and data[2:3].isspace():
         return Header("PNM", channels=1 if data[:2] in (b"P2", b"P5") else 3)
     if data[4:12] in (b"ftypavif", b"ftypavis"):
-        return Header("AVIF", animated=data[8:12] == b"avis")
+        return _avif(data)
     if data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51":
         return Header("JPEG 2000")
     return Header(None)
@@ -93,19 +97,45 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _exif_orientation(tiff: bytes) -> int:
+    """The orientation of EXIF data, 1 where it is none that exists."""
+    value = _tiff_tags(tiff, 0x0112).get(0x0112, 1)
+    return value if 1 <= value <= 8 else 1
+
+
+def _tiff_tags(tiff: bytes, *wanted: int) -> dict[int, int]:
+    """Whole numbers of the first directory of TIFF data by their tags; what cannot be read is left out."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    found: dict[int, int] = {}
     if order is None:
-        return 1
+        return found
     try:
         at = struct.unpack(order + "I", tiff[4:8])[0]
         for _ in range(struct.unpack(order + "H", tiff[at : at + 2])[0]):
-            tag, _kind, _count, value = struct.unpack(order + "HHIH", tiff[at + 2 : at + 12])
-            if tag == 0x0112:
-                return int(value)
+            tag, kind = struct.unpack(order + "HH", tiff[at + 2 : at + 6])
+            if tag in wanted:
+                size, end = ("H", 12) if kind == 3 else ("I", 14)
+                found[tag] = struct.unpack(order + size, tiff[at + 10 : at + end])[0]
             at += 12
     except struct.error:
         pass
-    return 1
+    return found
+
+
+def _tiff(data: bytes) -> Header:
+    """Width and height as they are stored; the decoder itself turns such images."""
+    tags = _tiff_tags(data, 0x0100, 0x0101, 0x0112)
+    orientation = tags.get(0x0112, 1)
+    width, height = tags.get(0x0100, 0), tags.get(0x0101, 0)
+    return Header("TIFF", width, height, orientation=orientation if 1 <= orientation <= 8 else 1)
+
+
+def _avif(data: bytes) -> Header:
+    header = Header("AVIF", animated=data[8:12] == b"avis")
+    try:
+        header.width, header.height, header.orientation = heif.properties(data)
+    except (struct.error, IndexError):
+        header.truncated = True
+    return header
 
 
 def _png(data: bytes) -> Header:
@@ -119,8 +149,20 @@ def _png(data: bytes) -> Header:
         depth=depth,
         alpha=colour in (4, 6) or b"tRNS" in body,
         animated=b"acTL" in body,
+        orientation=_chunk_orientation(data),
         truncated=data.rfind(b"IEND") < 0,
     )
+
+
+def _chunk_orientation(data: bytes) -> int:
+    """The orientation in the eXIf chunk of a PNG, which may stand before or behind the pixels."""
+    at = 8
+    while at + 12 <= len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind == b"eXIf":
+            return _exif_orientation(data[at + 8 : at + 8 + size])
+        at += 12 + size
+    return 1
 
 
 def _webp(data: bytes) -> Header:
@@ -130,6 +172,7 @@ def _webp(data: bytes) -> Header:
         header.alpha, header.animated = bool(data[20] & 0x10), bool(data[20] & 0x02)
         header.width = int.from_bytes(data[24:27], "little") + 1
         header.height = int.from_bytes(data[27:30], "little") + 1
+        header.orientation = _webp_orientation(data) if data[20] & 0x08 else 1
     elif data[12:16] == b"VP8 ":
         width, height = struct.unpack("<HH", data[26:30])
         header.width, header.height = width & 0x3FFF, height & 0x3FFF
@@ -138,6 +181,17 @@ def _webp(data: bytes) -> Header:
         header.width, header.height = (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
         header.alpha = bool(bits >> 28 & 1)
     return header
+
+
+def _webp_orientation(data: bytes) -> int:
+    at = 12
+    while at + 8 <= len(data):
+        kind, size = struct.unpack("<4sI", data[at : at + 8])
+        if kind == b"EXIF":
+            body = data[at + 8 : at + 8 + size]
+            return _exif_orientation(body.removeprefix(b"Exif\0\0"))
+        at += 8 + size + size % 2
+    return 1
 
 
 def _gif(data: bytes) -> Header:

@@ -69,7 +69,20 @@ def _decode(data: bytes, header: Header, factor: int) -> np.ndarray | None:
         # One with a flaw goes on to OpenCV, which forgives more.
         with contextlib.suppress(ValueError):
             return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
-    return cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[factor])
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[factor])
+    # OpenCV turns the others itself.
+    return turned(image, header.orientation) if image is not None and header.kind == "AVIF" else image
+
+
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Return an image [H, W, 3] as it is shown, from the pixels as stored and EXIF's number from 1 to 8."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def _fraction(header: Header, box: Box | None, enough: int) -> int:

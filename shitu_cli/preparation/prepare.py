@@ -15,14 +15,15 @@ import numpy as np
 from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
-from shitu_cli.preparation.formats import FORMATS, find_format
-from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, ReadOptions, Rows
+from shitu_cli.preparation.formats import find_format
+from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, TABLE, Format, ReadOptions, Rows
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import KINDS, Problems
 from shitu_cli.preparation.split import Split, choose_kind, split_pictures
 from shitu_cli.reporting import Reporter, counted
 
+MAX_READINGS = 6  # lines that say what was read as what
 UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", "too-large")
 
 
@@ -72,7 +73,7 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
         if source.is_dir() and not any(os.scandir(source)):
             raise DataError(f"{source} is empty", hint="put the pictures of each class into a folder of its name there")
         whole = Source(source, choices.read)
-        made = find_format(whole, choices.format or ("table" if choices.read.columns else None))
+        made = find_format(whole, choices.format)
         _check_options(made, choices)
         rows = made.read(whole, problems)
         if not len(rows):
@@ -95,13 +96,27 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
     return _merge([(source, rows) for source, _, rows in found]), " + ".join(name for _, name, _ in found)
 
 
+def described(rows: Rows) -> list[str]:
+    """Return what was read as what, and what lies beside unused, in a line each."""
+    shown = [*rows.readings[:MAX_READINGS]]
+    if len(rows.readings) > MAX_READINGS:
+        shown.append(f"... and {len(rows.readings) - MAX_READINGS:,} more files, read in the same way")
+    unused = [f"not used: {name} ({why})" for name, why in sorted(rows.unused.items())]
+    shown += unused[:MAX_READINGS]
+    if len(unused) > MAX_READINGS:
+        shown.append(f"... and {len(unused) - MAX_READINGS:,} more that are not used")
+    return shown
+
+
 def _check_options(made: Format, choices: Choices) -> None:
     """Options that the format would ignore are refused."""
     format_name = made.name
     if choices.read.protocol is not None and format_name not in ("veriwild", "cub", "cars196", "aircraft"):
         raise UsageError(f"--protocol {choices.read.protocol}: {format_name} has only one")
-    if choices.read.columns and format_name != "table":
-        raise UsageError(f"--columns is for tables, not for {format_name}", hint="--format table")
+    if choices.read.columns and made.rank != TABLE and format_name != "imagefolder":
+        raise UsageError(f"--columns is for tables and lists, not for {format_name}", hint="--format table")
+    if choices.read.depth is not None and made.rank != FOLDERS:
+        raise UsageError(f"--depth is for folders of classes, not for {format_name}", hint="--format class-tree")
     if choices.read.image_root is not None and made.rank not in (ANNOTATIONS, TABLE):
         raise UsageError(f"--image-root is for lists, tables and annotations, not for {format_name}")
 
@@ -128,6 +143,9 @@ def _merge(parts: Sequence[tuple[Path, Rows]]) -> Rows:
                 file=rows.files[number],
                 line=rows.lines[number],
             )
+        merged.readings += [f"{name}: {line}" for line in rows.readings]
+        merged.label_files += [f"{name}/{file}" for file in rows.label_files]
+        merged.unused |= {f"{name}/{file}": why for file, why in rows.unused.items()}
         merged.display |= {f"{name}/{label}": f"{name}/{shown}" for label, shown in rows.display.items()}
     return merged
 
@@ -148,6 +166,8 @@ def prepare(
     problems = Problems()
     rows, name = read_sources(sources, choices, problems)
     reporter.info(f"read as {name}: {counted(len(rows), 'labelled picture')} below {rows.root}")
+    for line in described(rows):
+        reporter.info(f"  {line}")
     before = len(rows)
     rows = _check_lines(rows, problems, choices)
     looks = look_at_all(
@@ -329,10 +349,18 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
     """The source's own split where it has one, else one of ours."""
     if set(rows.splits) <= {"", "train"}:
         kind, reason = choose_kind(len(set(rows.labels))) if choices.split == "auto" else (choices.split, "as asked")
-        groups = [*alike.identical, *alike.near]
-        return split_pictures(
-            rows.labels, rows.paths, kind=kind, reason=reason, share=choices.share, seed=choices.seed, alike=groups
+        split = split_pictures(
+            rows.labels,
+            rows.paths,
+            kind=kind,
+            reason=reason,
+            share=choices.share,
+            seed=choices.seed,
+            alike=[*alike.identical, *alike.near],
+            one_image=_boxes_of_images(rows),
         )
+        _refuse_empty(split, rows, choices)
+        return split
     if choices.split != "auto":
         own = ", ".join(sorted(set(rows.splits) - {""}))
         raise UsageError(
@@ -340,8 +368,8 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
             hint="take that one with --split auto, or name the folder or list of the training pictures only",
         )
     where: dict[str, list[int]] = {}
-    for number, split in enumerate(rows.splits):
-        where.setdefault(split, []).append(number)
+    for number, part in enumerate(rows.splits):
+        where.setdefault(part, []).append(number)
     train = sorted(where.get("train", []) + where.get("", []))
     if "query" in where or "gallery" in where:
         query = sorted(where.get("query", []))
@@ -349,7 +377,8 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
         for unused in ("val", "test"):
             if unused in where:
                 problems.add("not-evaluated", unused, counted(len(where[unused]), "picture"))
-        return Split(train, query or gallery, gallery, "official", "query and gallery as the source has them")
+        chosen, reason = query or gallery, "query and gallery as the source has them"
+        return Split(train, chosen, gallery, "official", reason)
     name = next(split for split in ("eval", "val", "test") if split in where)
     chosen = where[name]
     if name == "val" and "test" in where:
@@ -361,6 +390,31 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
     trained = "trained too" if common else "not trained"
     reason = f"the evaluation's classes are {trained}: each of its pictures is searched among the others"
     return Split(train, chosen, list(chosen), "official", reason)
+
+
+def _boxes_of_images(rows: Rows) -> list[list[int]]:
+    """The boxes of each image that has several."""
+    by_path: dict[str, list[int]] = {}
+    for number in rows.boxes:
+        by_path.setdefault(rows.paths[number], []).append(number)
+    return [group for group in by_path.values() if len(group) > 1]
+
+
+def _refuse_empty(split: Split, rows: Rows, choices: Choices) -> None:
+    """DataError where nothing could be kept for evaluation although the user did not say `--split none`."""
+    if split.query or split.kind == "none" or not split.train:
+        return
+    counts = Counter(rows.labels[n] for n in split.train)
+    if max(counts.values()) < 2:
+        why = f"each of the {len(counts):,} classes has a single image, and a query needs another one to find"
+    elif len(counts) < 2:
+        return  # said where classes are counted
+    else:
+        why = "the classes share images so that none can be taken without leaving another class empty"
+    raise DataError(
+        f"no image can be kept for evaluation: {why}",
+        hint="add images; or train without evaluation: --split none",
+    )
 
 
 def _check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: int) -> None:

@@ -83,6 +83,9 @@ KINDS: dict[str, Kind] = {
         "label names that differ only by case, blanks or the way letters are encoded",
         "one class or two? rename one",
     ),
+    "leading-zeros": Kind(
+        "warning", "labels that differ only by leading zeros, such as 7 and 007", "write them all in one way"
+    ),
     "odd-label": Kind("error", "label is no number while the others are", "correct it, or --fix leaves it out"),
     "imbalance": Kind("warning", "largest class has over 20 times the median's pictures", "ClassBalancedSampler helps"),
     "mixed-separators": Kind("warning", "lines of one list are separated differently", "use one separator"),

@@ -13,13 +13,14 @@ from typing import Any
 from shitu_cli.data.generation import NAME, digests_of
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.formats.base import ReadOptions
+from shitu_cli.preparation.formats.columns import parse_columns
 from shitu_cli.preparation.prepare import Choices
 from shitu_cli.workspace import Workspace
 
 SPLITS = ("auto", "open", "closed", "none")
 # How a source is read belongs together: one of these given anew forgets the others.
-_READING = ("format", "columns", "protocol", "image_root")
-_TYPES = {"share": float, "seed": int, "digests": dict, "before": dict}
+_READING = ("format", "columns", "protocol", "image_root", "encoding", "depth")
+_TYPES = {"share": float, "seed": int, "depth": int, "digests": dict, "before": dict}
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Asked:
     split: str | None = None
     share: float | None = None
     seed: int | None = None
+    encoding: str | None = None
+    depth: int | None = None
 
     def choices(self, *, fix: bool, quick: bool) -> Choices:
         """With the defaults of Choices for what was not given; UsageError for a split or columns that do not exist."""
@@ -42,7 +45,8 @@ class Asked:
         given = {
             key: value for key in ("format", "split", "share", "seed") if (value := getattr(self, key)) is not None
         }
-        return Choices(fix=fix, quick=quick, read=ReadOptions(_columns(self.columns), self.protocol, root), **given)
+        read = ReadOptions(parse_columns(self.columns), self.protocol, root, self.encoding, self.depth)
+        return Choices(fix=fix, quick=quick, read=read, **given)
 
     def told(self) -> str:
         """As it is typed: `--split none --seed 3`."""
@@ -109,15 +113,3 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(f"cannot read {path}: {why}", hint="remove it: it holds the options of the last prepare only")
-
-
-def _columns(text: str | None) -> dict[str, str]:
-    known = ("image", "label", "split", "id", "camera", "box")
-    found = {}
-    for part in (text or "").split(","):
-        key, equals, name = part.partition("=")
-        if part and (not equals or key.strip() not in known or not name.strip()):
-            raise UsageError(f"--columns {part!r}: expected one of {', '.join(known)}, then = and the column's name")
-        if part:
-            found[key.strip()] = name.strip()
-    return found

@@ -11,9 +11,9 @@ from pathlib import Path
 from shitu_cli.data.lists import class_names, read_list
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import path_problem
+from shitu_cli.preparation.formats import find_format
 from shitu_cli.preparation.formats.base import Box, ReadOptions, is_image_name, walk_images
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.textlist import TEXT_LIST
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 from shitu_cli.workspace import CONFIG_NAME
@@ -155,7 +155,8 @@ def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
         found.extend(list_pictures(path, image_root))
         return
     problems = Problems()
-    rows = TEXT_LIST.read(Source(path, ReadOptions()), problems)
+    source = Source(path, ReadOptions())
+    rows = find_format(source).read(source, problems)
     bad = [
         f"{where}: {detail}"
         for _, kind, cases in problems.ordered()

@@ -7,6 +7,7 @@ hardly moves the others.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,38 +41,80 @@ def split_pictures(
     share: float = 0.2,
     seed: int = 0,
     alike: Iterable[Sequence[int]] = (),
+    one_image: Sequence[Sequence[int]] = (),
 ) -> Split:
-    """Keep `share` of the classes (open) or of each class's pictures (closed) for evaluation.
+    """Keep `share` of the classes (open) or of each class's images (closed) for evaluation.
 
-    `alike` are groups of pictures that must not be torn apart (duplicates).
+    `alike` are groups of images that must not be torn apart (duplicates), `one_image` groups of boxes in one image.
+    Where classes hang together through shared images so that none can be kept from training, an open split becomes
+    a closed one, and its reason says so.
     """
-    groups = _Groups()
-    for group in alike:
-        for other in group[1:]:
-            groups.join(group[0], other)
-    by_label: dict[str, list[int]] = {}
-    for number, label in enumerate(labels):
-        by_label.setdefault(label, []).append(number)
+    data = _Data(labels, paths, alike, one_image)
     if kind == "none":
         return Split(list(range(len(labels))), [], [], kind, reason)
-    divide = _open if kind == "open" else _closed
-    train, query, gallery = divide(by_label, paths, groups, share, seed)
+    parts = _open(data, share, seed) if kind == "open" else _closed(data, share, seed)
+    if kind == "open" and not parts[1]:
+        kind, parts = "closed", _closed(data, share, seed)
+        reason = "the classes hang together through shared images: some images of each are kept for queries"
+    train, query, gallery = parts
     return Split(sorted(train), sorted(query), sorted(gallery), kind, reason)
 
 
 Parts = tuple[list[int], list[int], list[int]]
 
 
-def _open(by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups, share: float, seed: int) -> Parts:
-    # Classes that share a picture stay on one side.
+class _Data:
+    """Images by class, and which of them must stay together.
+
+    `blocked` are roots of `groups` in which different images look alike but have other labels: one of the labels is
+    wrong, so they are no queries.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        paths: Sequence[str],
+        alike: Iterable[Sequence[int]],
+        one_image: Sequence[Sequence[int]],
+    ) -> None:
+        self.labels, self.paths = labels, paths
+        self.groups = _Groups()
+        self.by_label: dict[str, list[int]] = {}
+        for number, label in enumerate(labels):
+            self.by_label.setdefault(label, []).append(number)
+        boxes_of = {number: group for group in one_image for number in group}
+        for group in one_image:
+            self._join(group)
+        contradicting = []
+        for group in alike:
+            self._join(group)
+            by_path: dict[str, set[str]] = {}
+            for number in group:
+                of_image = by_path.setdefault(paths[number], set())
+                of_image.update(labels[n] for n in boxes_of.get(number, (number,)))
+            if len(set(map(frozenset, by_path.values()))) > 1:
+                contradicting.append(group[0])
+        self.blocked = {self.groups.root(number) for number in contradicting}
+
+    def _join(self, group: Sequence[int]) -> None:
+        for other in group[1:]:
+            self.groups.join(group[0], other)
+
+    def bundle_key(self, bundle: Sequence[int], seed: int) -> bytes:
+        """What orders images that stay together: the hash of the first path."""
+        return _hash(seed, min(self.paths[n] for n in bundle))
+
+
+def _open(data: _Data, share: float, seed: int) -> Parts:
+    # Classes that share an image stay on one side.
     families = _Groups()
-    names = sorted(by_label)
+    names = sorted(data.by_label)
     place = {label: number for number, label in enumerate(names)}
     owner: dict[int, int] = {}
     for label in names:
-        for number in by_label[label]:
-            if groups.joined(number):
-                families.join(place[label], owner.setdefault(groups.root(number), place[label]))
+        for number in data.by_label[label]:
+            if data.groups.joined(number):
+                families.join(place[label], owner.setdefault(data.groups.root(number), place[label]))
     family_of: dict[int, list[str]] = {}
     for label in names:
         family_of.setdefault(families.root(place[label]), []).append(label)
@@ -79,35 +122,59 @@ def _open(by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups,
     held: set[str] = set()
     for label in sorted(names, key=lambda name: _hash(seed, name)):
         family = family_of[families.root(place[label])]
-        large = all(len(by_label[name]) >= 2 for name in family)
+        large = all(len(data.by_label[name]) >= 2 for name in family)
         if large and label not in held and len(held) + len(family) <= wanted:
             held.update(family)
-    kept = [number for label in names if label in held for number in by_label[label]]
-    rest = [number for label in names if label not in held for number in by_label[label]]
+    kept = [number for label in names if label in held for number in data.by_label[label]]
+    rest = [number for label in names if label not in held for number in data.by_label[label]]
     return rest, kept, list(kept)
 
 
-def _closed(by_label: dict[str, list[int]], paths: Sequence[str], groups: _Groups, share: float, seed: int) -> Parts:
+def _closed(data: _Data, share: float, seed: int) -> Parts:
     train: list[int] = []
     query: list[int] = []
-    # A picture that several classes hold stays in training: as a query it would be torn from its doubles.
-    owners: dict[int, str] = {}
-    shared: set[int] = set()
-    for label, members in by_label.items():
-        for number in members:
-            if groups.joined(number) and owners.setdefault(groups.root(number), label) != label:
-                shared.add(groups.root(number))
-    for members in by_label.values():
+    taken: dict[str, int] = {}
+    decided = _shared_images(data, share, seed, taken, train, query)
+    for label, members in data.by_label.items():
         bundles: dict[int, list[int]] = {}
         for number in members:
-            bundles.setdefault(groups.root(number), []).append(number)
-        wanted = max(1, round(share * len(members))) if len(bundles) > 1 else 0
-        taken = 0
-        for root, bundle in sorted(bundles.items(), key=lambda b: _hash(seed, min(paths[n] for n in b[1]))):
-            fits = root not in shared and taken < wanted and taken + len(bundle) < len(members)
+            if (root := data.groups.root(number)) not in decided:
+                bundles.setdefault(root, []).append(number)
+        wanted = _wanted(members, share)
+        count = taken.get(label, 0)
+        for root, bundle in sorted(bundles.items(), key=lambda b: data.bundle_key(b[1], seed)):
+            fits = root not in data.blocked and count < wanted and count + len(bundle) < len(members)
             (query if fits else train).extend(bundle)
-            taken += len(bundle) if fits else 0
+            count += len(bundle) if fits else 0
     return train, query, list(train)
+
+
+def _wanted(members: Sequence[int], share: float) -> int:
+    return max(1, round(share * len(members))) if len(members) > 1 else 0
+
+
+def _shared_images(
+    data: _Data, share: float, seed: int, taken: dict[str, int], train: list[int], query: list[int]
+) -> set[int]:
+    """Decide about images with boxes of several classes first, as a whole; return the roots of these.
+
+    One becomes a query as long as a class in it needs queries, and every class keeps at least half of its boxes.
+    """
+    bundles: dict[int, list[int]] = {}
+    for number in range(len(data.labels)):
+        if data.groups.joined(number):
+            bundles.setdefault(data.groups.root(number), []).append(number)
+    several = {root: bundle for root, bundle in bundles.items() if len({data.labels[n] for n in bundle}) > 1}
+    for root, bundle in sorted(several.items(), key=lambda b: data.bundle_key(b[1], seed)):
+        counts = Counter(data.labels[n] for n in bundle)
+        sizes = {label: len(data.by_label[label]) for label in counts}
+        needed = any(taken.get(label, 0) < _wanted(data.by_label[label], share) for label in counts)
+        spared = all(taken.get(label, 0) + count <= sizes[label] / 2 for label, count in counts.items())
+        fits = root not in data.blocked and needed and spared
+        (query if fits else train).extend(bundle)
+        for label, count in counts.items():
+            taken[label] = taken.get(label, 0) + (count if fits else 0)
+    return set(several)
 
 
 def _hash(seed: int, name: str) -> bytes:

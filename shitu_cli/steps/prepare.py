@@ -58,6 +58,8 @@ def prepare(
     split: str | None = None,
     share: float | None = None,
     seed: int | None = None,
+    encoding: str | None = None,
+    depth: int | None = None,
     template: str | None = None,
     new_labels: bool = False,
     fix: bool = False,
@@ -72,12 +74,14 @@ def prepare(
         sources: A folder of images, a list of them, or several of these, which become one data set.
         workspace: Where to write; by default $SHITU_WORKSPACE, the workspace around the current directory, or here.
         format: Layout of the source (`shitu prepare --formats`); by default it is recognised.
-        columns: Names of a table's columns: `image=file,label=sku,split=part,box=bbox`.
+        columns: Columns of tables by name, of lists by number: `image=file,label=sku,split=part,box=bbox:xywh`.
         protocol: One of several official splits, such as `dml`.
         image_root: The folder that paths of lists count from.
         split: `auto`, `open` (unseen classes for evaluation), `closed` or `none`.
         share: The part that is kept for evaluation.
         seed: Another seed keeps other classes or images.
+        encoding: The encoding of lists and tables that are not UTF-8.
+        depth: How many folders make a class.
         template: The config to start from, where there is none yet.
         new_labels: Number classes anew instead of keeping the numbers of the last time.
         fix: Leave out what cannot be used.
@@ -90,7 +94,8 @@ def prepare(
     first, UsageError when the workspace would lie among the images or lists of somebody else would be replaced.
     """
     listed = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
-    asked = Asked(format, columns, protocol, None if image_root is None else str(image_root), split, share, seed)
+    root = None if image_root is None else str(image_root)
+    asked = Asked(format, columns, protocol, root, split, share, seed, encoding, depth)
     asked.choices(fix=fix, quick=quick)  # wrong ones are refused before anything is made
     reporter = reporter or SilentReporter()
     space = _workspace(None if workspace is None else Path(workspace), listed)
@@ -121,9 +126,12 @@ def prepare(
 
 
 def report_values(prepared: Prepared) -> dict[str, Any]:
-    """Return what `reports/prepare.json` holds: counts, split and every problem."""
+    """Return what `reports/prepare.json` holds: what was read as what, counts, split and every problem."""
     return {
         "format": prepared.format,
+        "read": prepared.rows.readings,
+        "label_files": prepared.rows.label_files,
+        "not_used": prepared.rows.unused,
         "image_root": str(prepared.image_root),
         "split": prepared.split,
         "class_num": prepared.class_num,

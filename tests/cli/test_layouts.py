@@ -70,7 +70,9 @@ def test_nested_and_mixed_classes(tmp_path: Path, make_images: MakeImages) -> No
     make_images(tmp_path / "data/bmw", classes=2, seed=1)
     (tmp_path / "data/bmw/class_000/000.jpg").rename(tmp_path / "data/bmw/000.JPG")
     (tmp_path / "data/bmw/class_000/001.jpg").rename(tmp_path / "data/stray.jpg")
-    shitu("prepare", "data", "--split", "none", cwd=tmp_path)
+    says = ("how deep do the classes lie", "--depth 1", "--depth 2", "bmw/class_000")
+    fails("prepare", "data", "--split", "none", cwd=tmp_path, code=2, says=says)
+    shitu("prepare", "data", "--split", "none", "--depth", "2", cwd=tmp_path)
     whole = ["audi/class_000", "audi/class_001", "bmw", "bmw/class_000", "bmw/class_001"]
     assert names(tmp_path) == whole and "bmw/000.JPG\t2" in listed(tmp_path)
     assert found(tmp_path) == {"unlabelled": ["data/stray.jpg"], "singleton": ["bmw"]}
@@ -90,7 +92,7 @@ def test_what_lies_beside_the_splits_is_named(tmp_path: Path, make_images: MakeI
     (tmp_path / "data/Val/class_000/000.jpg").rename(tmp_path / "data/alone.jpg")
     done = shitu("prepare", "data", cwd=tmp_path)
     assert found(tmp_path)["beside-splits"] == ["data/extra", "data/alone.jpg"]
-    assert "data/extra  8 pictures" in done.stdout
+    assert "data/extra  8 images" in done.stdout
     assert (len(listed(tmp_path)), len(listed(tmp_path, "query"))) == (12, 11)
 
 
@@ -154,12 +156,22 @@ def test_where_the_paths_of_a_list_count_from(
     ]
 
 
-def test_a_list_that_is_not_read_is_named(tmp_path: Path, pictures: list[tuple[str, int]]) -> None:
+def test_lists_come_before_folders(tmp_path: Path, pictures: list[tuple[str, int]]) -> None:
     (tmp_path / "data/train.txt").write_text("".join(f"{n} {p}\n" for p, n in pictures))
     (tmp_path / "data/mine.txt").write_text("".join(f"{p} {n}\n" for p, n in pictures))
     (tmp_path / "data/readme.txt").write_text("see img/class_000/000.jpg 1\n")
-    shitu("prepare", "data", cwd=tmp_path)
-    assert found(tmp_path)["unread-list"] == ["data/train.txt", "data/mine.txt"]
+    done = shitu("prepare", "data", "--split", "none", cwd=tmp_path)
+    assert names(tmp_path) == ["0", "1", "2"] and "train.txt (train): image = 1, class = 2" in done.stdout
+    (tmp_path / "data/mine.txt").write_text("".join(f"{p} {n + 7}\n" for p, n in pictures))
+    says = ("has two labels: which file counts?", "mine.txt:1: 7", "train.txt:1: 0", "shitu prepare data/mine.txt")
+    fails("prepare", "data", "--split", "none", cwd=tmp_path, code=2, says=says)
+
+
+def test_a_list_of_few_images_is_named_and_not_read(tmp_path: Path, pictures: list[tuple[str, int]]) -> None:
+    (tmp_path / "data/blurry.txt").write_text("".join(f"{p} bad\n" for p, n in pictures[:3]))
+    done = shitu("prepare", "data", cwd=tmp_path)
+    assert found(tmp_path)["unread-list"] == ["data/blurry.txt"] and names(tmp_path)[0] == "class_000"
+    assert "not used: blurry.txt (labels 3 of 12 images; name it to read it)" in done.stdout
 
 
 def test_options_of_the_last_time_hold(tmp_path: Path, make_images: MakeImages) -> None:
@@ -185,7 +197,8 @@ def test_how_a_table_is_read_holds_too(tmp_path: Path, pictures: list[tuple[str,
     shitu("prepare", "data/t.csv", *columns, cwd=tmp_path)
     done = shitu("prepare", "data/t.csv", cwd=tmp_path)
     assert "as last time: --columns image=a,label=b --image-root" in done.stdout
-    assert json.loads((tmp_path / "lists/prepared_with.json").read_text()) == {
+    values = json.loads((tmp_path / "lists/prepared_with.json").read_text())
+    assert {key: value for key, value in values.items() if key not in ("digests", "before")} == {
         "sources": ["./data/t.csv"],
         "columns": "image=a,label=b",
         "image_root": "./data",

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from shitu_cli.data.lists import read_label_map, read_list, write_label_map, write_list
 from shitu_cli.errors import ShituError
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.table import TABLE
-from shitu_cli.preparation.formats.textlist import TEXT_LIST
+from shitu_cli.preparation.formats.table import TABLE, TEXT_LIST
 from shitu_cli.preparation.prepare import Choices, _check_lines, _image_list, _outside, number_classes
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split

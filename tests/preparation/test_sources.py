@@ -93,7 +93,7 @@ def test_lists_of_the_workspace_give_names(tmp_path: Path, make_images: Callable
     (tmp_path / "train_list.txt").write_text("class_000/000.jpg\t0\nclass_001/000.jpg\t1\n")
     (tmp_path / "label_map.txt").write_text("0\tred\n1\tblue\n")
     assert find_pictures([str(tmp_path / "train_list.txt")], lambda path: tmp_path / "data").labels == ["red", "blue"]
-    assert find_pictures([str(tmp_path / "train_list.txt")]).labels == ["0", "1"]
+    assert find_pictures([str(tmp_path / "train_list.txt")]).labels == ["red", "blue"]
 
 
 @pytest.mark.parametrize(

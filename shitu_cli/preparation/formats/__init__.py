@@ -1,11 +1,16 @@
-"""Source formats of `shitu prepare`. To add one: write a file with a Format and name it here."""
+"""Source formats of `shitu prepare`. To add one: write a file with a Format and name it in FORMATS."""
 
 from __future__ import annotations
 
-from shitu_cli.errors import Command, UsageError
+import os
+from collections.abc import Sequence
+from itertools import combinations
+
+from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.preparation.formats.aircraft import AIRCRAFT
 from shitu_cli.preparation.formats.aliproduct import ALIPRODUCT
-from shitu_cli.preparation.formats.base import Format
+from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, Format, Rows
+from shitu_cli.preparation.formats.base import TABLE as TABLE_RANK
 from shitu_cli.preparation.formats.box_tables import BOX_TABLE
 from shitu_cli.preparation.formats.cars import CARS
 from shitu_cli.preparation.formats.coco import COCO
@@ -30,16 +35,16 @@ from shitu_cli.preparation.formats.reid import MARKET1501, VERI776
 from shitu_cli.preparation.formats.sop import SOP
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.supervisely import SUPERVISELY
-from shitu_cli.preparation.formats.table import TABLE
-from shitu_cli.preparation.formats.textlist import TEXT_LIST
+from shitu_cli.preparation.formats.table import TABLE, TEXT_LIST, labels_most
 from shitu_cli.preparation.formats.tiny_imagenet import TINY_IMAGENET
 from shitu_cli.preparation.formats.tree import CLASS_TREE, SPLIT_TREE
 from shitu_cli.preparation.formats.veriwild import VERIWILD
 from shitu_cli.preparation.formats.via import VIA
 from shitu_cli.preparation.formats.voc import VOC
 from shitu_cli.preparation.formats.yolo import YOLO
+from shitu_cli.preparation.problems import Problems
 
-# The first that recognises a source reads it: special layouts come before general ones.
+# Of the public data sets the first that recognises a source reads it: no two of them have the same files.
 FORMATS: tuple[Format, ...] = (
     *(ALIPRODUCT, GLDV2, VERIWILD, LOGODET, ICARTOON, SOP, INSHOP),
     *(CUB, CARS, PRODUCTS10K, MARKET1501, VERI776, PETS, TINY_IMAGENET, AIRCRAFT),
@@ -49,19 +54,88 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+FEW = 0.2  # share of the images that another reading may label beside, without being asked about
+
+
 def find_format(source: Source, name: str | None = None) -> Format:
-    """The format named, or the first that recognises the source; UsageError for an unknown name."""
+    """Return the format named, or the one that reads the source.
+
+    Raises UsageError for an unknown name, for a source of no known layout, and where two formats read it differently.
+    """
     if name is not None:
-        for known in FORMATS:
-            if known.name == name:
-                return known
-        raise UsageError(
-            f"--format {name}: expected one of {', '.join(f.name for f in FORMATS)}",
-            hint=Command("prepare", "--formats"),
-        )
-    found = next((known for known in FORMATS if known.detect(source)), None)
-    if found is None:
-        raise UsageError(
-            f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"]
-        )
-    return found
+        return _named(name)
+    if source.options.columns:
+        return next((known for known in (TABLE, TEXT_LIST, HUGGING_FACE) if known.detect(source)), TABLE)
+    for rank in (DATASET, ANNOTATIONS, TABLE_RANK, FOLDERS):
+        found = [known for known in FORMATS if known.rank == rank and known.detect(source)]
+        if rank == ANNOTATIONS and found:
+            found += [TABLE] if labels_most(source) else []
+        if found:
+            return found[0] if rank in (DATASET, FOLDERS) else _agreeing(source, found)
+    raise UsageError(f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"])
+
+
+def _named(name: str) -> Format:
+    for known in FORMATS:
+        if known.name == name:
+            return known
+    raise UsageError(
+        f"--format {name}: expected one of {', '.join(f.name for f in FORMATS)}", hint=Command("prepare", "--formats")
+    )
+
+
+def _agreeing(source: Source, found: Sequence[Format]) -> Format:
+    """The first of several formats, if all of them that can read the source read the same labels."""
+    if len(found) == 1:
+        return found[0]
+    readings: list[tuple[Format, Rows]] = []
+    for known in found:
+        try:
+            rows = known.read(Source(source.path, source.options), Problems())
+        except ShituError:
+            continue  # where none can be read, the first says why
+        if len(rows):
+            readings.append((known, rows))
+    # The first that labels nearly all that any of them labels: annotations of boxes say more than a table.
+    most = max((len(set(rows.paths)) for _, rows in readings), default=0)
+    readings.sort(key=lambda reading: len(set(reading[1].paths)) < (1 - FEW) * most)
+    for (known, rows), (other, others) in combinations(readings, 2):
+        if (example := _contradiction(rows, others)) is not None:
+            raise UsageError(
+                f"{source.path}: two ways to read it, as {known.name} and as {other.name}",
+                details=[f"{known.name}: {example[0]}", f"{other.name}: {example[1]}"],
+                hint=f"--format {known.name} or --format {other.name}; or move the files of the other away",
+            )
+        _refuse_halves(source, (known, rows), (other, others))
+    return readings[0][0] if readings else found[0]
+
+
+def _refuse_halves(source: Source, first: tuple[Format, Rows], second: tuple[Format, Rows]) -> None:
+    """Refuse two readings each of which labels many images that the other does not."""
+    paths, others = ({os.path.normpath(rows.root / path) for path in rows.paths} for _, rows in (first, second))
+    if len(others - paths) <= FEW * max(len(paths), len(others)):
+        return
+    examples = [(paths - others or paths, *first), (others - paths, *second)]
+    raise UsageError(
+        f"{source.path}: {first[0].name} labels {len(paths):,} images, {second[0].name} {len(others):,} others",
+        details=[f"{known.name}: {rows.label_files[0]}: {min(only)}" for only, known, rows in examples],
+        hint=f"--format {first[0].name} or --format {second[0].name}; or move the files of the other away",
+    )
+
+
+def _contradiction(rows: Rows, others: Rows) -> tuple[str, str] | None:
+    """An image that two readings label differently, as both say it; None where they agree."""
+    first: dict[str, dict[str, int]] = {}
+    for number, path in enumerate(rows.paths):
+        label = rows.display.get(rows.labels[number], rows.labels[number])
+        first.setdefault(os.path.normpath(rows.root / path), {}).setdefault(label, number)
+    for number, path in enumerate(others.paths):
+        labels = first.get(os.path.normpath(others.root / path))
+        label = others.display.get(others.labels[number], others.labels[number])
+        if labels is not None and label not in labels:
+            mine = next(iter(labels.values()))
+            return (
+                f"{rows.where(mine)}: {rows.paths[mine]} is {', '.join(labels)}",
+                f"{others.where(number)}: {path} is {label}",
+            )
+    return None

@@ -35,18 +35,25 @@ MAX_HEADER = 1 << 23  # bytes of a file in which its size is looked for: colour 
 
 @dataclass
 class ReadOptions:
-    """`columns` maps image, label, split, id, box to column names; `protocol` chooses among official splits."""
+    """How to read a source, as the user says it.
+
+    `columns` maps image, label, split, id, camera, box to column names; `protocol` chooses among official splits;
+    `encoding` is that of lists and tables; `depth` the number of folders that make a class.
+    """
 
     columns: dict[str, str] = field(default_factory=dict)
     protocol: str | None = None
     image_root: Path | None = None
+    encoding: str | None = None
+    depth: int | None = None
 
 
 class Rows:
     """Labelled images of a source, column by column; paths are below `root`, labels are names.
 
-    `readings` say in a line each what was read as what (`train.csv: image = column file, class = column sku`), and
-    `label_files` name the files that hold the labels, relative to the source's base: both are shown to the user.
+    `readings` say in a line each what was read as what (`train.csv: image = column file, class = column sku`),
+    `label_files` name the files that hold the labels, relative to the source's base, and `unused` what lies beside
+    them with the reason: all are shown to the user.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,6 +68,7 @@ class Rows:
         self.display: dict[str, str] = {}
         self.readings: list[str] = []
         self.label_files: list[str] = []
+        self.unused: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -95,7 +103,8 @@ class Rows:
     def take(self, numbers: list[int]) -> Rows:
         """The rows at `numbers`, in that order."""
         taken = Rows(self.root)
-        taken.display, taken.readings, taken.label_files = self.display, self.readings, self.label_files
+        taken.display, taken.readings = self.display, self.readings
+        taken.label_files, taken.unused = self.label_files, self.unused
         for number in numbers:
             taken.add(
                 self.paths[number],
@@ -231,7 +240,8 @@ def upright_size(path: Path) -> tuple[int, int] | None:
         with path.open("rb") as file:
             data = file.read(1 << 16)
             header = read_header(data)
-            if not header.width:
+            # Those of PNG and WebP may say at their end how they are turned.
+            if not header.width or (header.kind in ("PNG", "WebP") and len(data) == 1 << 16):
                 header = read_header(data + file.read(MAX_HEADER))
     except OSError:
         return None

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shitu_cli.preparation.problems import Problems
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import read_bytes
+from shitu_cli.preparation.problems import Problems
 
 MARGIN = math.log(50)  # so much likelier than the next one is certain enough
 SAMPLE_WORDS = 400  # words with characters outside of ASCII that are weighed

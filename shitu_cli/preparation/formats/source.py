@@ -57,6 +57,17 @@ class Tree:
     def _by_name(self) -> dict[str, list[str]]:
         return _grouped(self.images, lambda path: path.rpartition("/")[2])
 
+    @property
+    def stems(self) -> dict[str, list[str]]:
+        """The images by their names without suffix, as `fold` writes them."""
+        return self._by_stem
+
+    @cached_property
+    def parts(self) -> frozenset[str]:
+        """The names of all images and of the folders they lie in, as `fold` writes them."""
+        folders = {path.rpartition("/")[0] for path in self.images}
+        return frozenset(fold(part) for folder in folders for part in folder.split("/")) | self._by_name.keys()
+
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         return _grouped(self.images, lambda path: without_suffix(path.rpartition("/")[2]))
@@ -91,6 +102,8 @@ class Tree:
         if not candidates:
             return Found(None, "", tuple(self._alike(plain)))
         best = _longest_tail(fold(plain), candidates, suffix=how != "without its suffix")
+        if len(best) > 1:
+            best = [path for path in best if not _in_mask_folder(path)] or best
         if len(best) > 1 and near:
             best = [path for path in best if path.startswith(f"{near}/")] or best
         if len(best) > 1:
@@ -129,6 +142,7 @@ class Source:
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
         self.path = path
         self.options = options or ReadOptions()
+        self.memo: dict[str, object] = {}  # what formats have found out, so that they do so once
 
     @property
     def base(self) -> Path:
@@ -139,6 +153,14 @@ class Source:
     def tree(self) -> Tree:
         """Everything below the base; walked when first asked for."""
         return Tree(self.base)
+
+
+_MASKS = re.compile(r"(?:^|/)(?:masks?|trimaps?|ground_?truth|gt|segmentation[^/]{0,40})/", re.I)
+
+
+def _in_mask_folder(path: str) -> bool:
+    """Whether it lies where masks of other images lie, which have their names."""
+    return _MASKS.search(path) is not None
 
 
 def plain_path(spelt: str) -> str:

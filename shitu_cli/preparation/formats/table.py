@@ -1,174 +1,373 @@
-"""Tables with a header: named columns, OML's among them."""
+"""Labels in tables and lists: every text file of a source that labels its images, read as one."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
+import os
+from array import array
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.formats import base
-from shitu_cli.preparation.formats.base import Box, Format, Rows, read_text, whole_label
+from shitu_cli.preparation.formats.base import Format, Rows, whole_label
+from shitu_cli.preparation.formats.boxcells import placed, settle_convention
+from shitu_cli.preparation.formats.boxes import Convention
+from shitu_cli.preparation.formats.columns import SPLITS, Columns, named_numbers, numbers_of
+from shitu_cli.preparation.formats.delimited import Sheet
+from shitu_cli.preparation.formats.labelnames import class_names, one_spelling
+from shitu_cli.preparation.formats.locate import Located
+from shitu_cli.preparation.formats.sheets import Labels, Sheets
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.textlist import role_of
+from shitu_cli.preparation.formats.splits import splits_of_paths
+from shitu_cli.preparation.formats.textlist import relative_root
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import counted
 
-ALIASES = {
-    "image": ("image", "path", "file", "filename", "file_name", "image_path", "img", "name", "image_name"),
-    "label": ("label", "class", "category_id", "class_id", "target", "item_id", "sku", "product_id"),
-    "split": ("split", "partition", "subset", "set", "evaluation_status"),
-    "id": ("id", "sequence"),
-    "camera": ("camera", "camera_id", "camid", "cam"),
-    "box": ("box", "bbox"),
-}
-CORNERS = ("x_1", "y_1", "x_2", "y_2")
-SPLITS = {"train": "train", "training": "train", "query": "query", "gallery": "gallery", "test": "test", "": ""}
-SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
 TRUE = {"true", "1", "1.0", "yes"}
+ODD_SHARE = 0.05  # of the labels: so few names among numbers are slips of the pen
+SAMPLE = 400
 
 
-def _tables(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root] if root.suffix.lower() in (".csv", ".tsv") else []
-    return [p for p in sorted(root.glob("*")) if p.suffix.lower() in (".csv", ".tsv") and p.name != "classes.csv"]
+class _Lines:
+    """What one file says, line by line: columns of equal length."""
+
+    def __init__(self, labels: Labels) -> None:
+        assert labels.columns is not None
+        self.sheet, self.columns, self.role = labels.sheet, labels.columns, labels.role
+        self.images: list[str] = []
+        self.labels: list[str] = []
+        self.splits: list[str] = []
+        self.lines = array("q")
+        self.ids: dict[int, str] = {}
+        self.boxes: dict[int, tuple[tuple[float, ...], Convention | None]] = {}
+        self.display: dict[str, str] = {}
+
+    def where(self, number: int) -> str:
+        return self.sheet.where(self.lines[number])
 
 
-def _header(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        line = file.readline(65536)
-    try:
-        lines = line.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        lines = line.decode("gb18030", "replace").splitlines()
-    try:
-        return next(csv.reader(lines[:1], delimiter=_delimiter(lines[0] if lines else "")), [])
-    except csv.Error:
-        return []
-
-
-def _delimiter(text: str) -> str:
-    return max("\t,;|", key=text.count)
-
-
-def _columns(header: list[str], chosen: Mapping[str, str], path: Path) -> dict[str, int]:
-    """Role → column number; UsageError for a column that the user named and that is not there."""
-    plain = [name.strip() for name in header]
-    lower = [name.lower() for name in plain]
-    found = {}
-    for role, names in ALIASES.items():
-        if role in chosen:
-            if chosen[role] not in plain:
-                raise UsageError(f"{path}: no column {chosen[role]!r}; there are {', '.join(plain)}")
-            found[role] = plain.index(chosen[role])
-        else:
-            at = next((lower.index(name) for name in names if name in lower), None)
-            if at is not None and at not in found.values():
-                found[role] = at
+def _read_lines(labels: Labels, problems: Problems) -> _Lines:
+    """The rows of a file; those without image or label, with an unknown split or a box of other than four numbers are
+    reported."""
+    found = _Lines(labels)
+    columns, sheet = found.columns, found.sheet
+    # Without a column the file's name tells: train.csv beside test.csv.
+    role = "" if columns.split is not None else labels.role
+    header = [name.strip().lower() for name in columns.names]
+    flags = {name: header.index(f"is_{name}") for name in ("query", "gallery") if f"is_{name}" in header}
+    last = max(n for n in (columns.image, columns.label or 0))
+    several: list[str] = []
+    if sheet.header is not None and sheet.path.suffix.lower() not in (".csv", ".tsv"):
+        problems.add("heading", sheet.where(sheet.start + 1), repr(sheet.delimiter.join(sheet.header)))
+    for line, cells in sheet.rows(problems):
+        if len(cells) <= last:
+            problems.add("malformed", sheet.where(line), f"{counted(len(cells), 'column')}, the label is missing")
+            continue
+        image = cells[columns.image]
+        label = _one_hot(cells, columns, sheet.where(line), several) if columns.one_hot else cells[columns.label or 0]
+        if not image or not label:
+            problems.add("malformed", sheet.where(line), "image or label is empty")
+            continue
+        split = cells[columns.split].lower() if columns.split is not None and columns.split < len(cells) else ""
+        if split not in SPLITS:
+            problems.add("malformed", sheet.where(line), f"split {split!r}, expected train, val, query, ...")
+            continue
+        box = _box(cells, columns, sheet.where(line), problems)
+        if box is False:
+            continue
+        label = whole_label(label)
+        for part in _parts(SPLITS[split] or role, cells, flags):
+            number = len(found.images)
+            found.images.append(image)
+            found.labels.append(label)
+            found.splits.append(part)
+            found.lines.append(line)
+            if columns.id is not None and columns.id < len(cells) and cells[columns.id] not in ("", "-"):
+                found.ids[number] = cells[columns.id]
+            if not isinstance(box, bool):
+                found.boxes[number] = box
+        if columns.display is not None and columns.display < len(cells):
+            found.display[label] = cells[columns.display]
+    if several:
+        raise UsageError(
+            f"{sheet.path}: {counted(len(several), 'image')} of more than one class",
+            details=several[:3],
+            hint="keep one class for each image, or the rows of one class only",
+        )
+    sheet.text = ""  # a long list is held once
     return found
 
 
-def _detect(source: Source) -> bool:
-    root = source.path
-    for path in _tables(root):
-        found = _columns(_header(path), {}, path)
-        if "image" in found and "label" in found:
-            return True
-    return False
+def _one_hot(cells: Sequence[str], columns: Columns, place: str, several: list[str]) -> str:
+    ones = [columns.names[n] for n in columns.one_hot if cells[n] in ("1", "1.0")]
+    if len(ones) > 1:
+        several.append(f"{place}: {cells[columns.image]} is {' and '.join(ones)}")
+    return ones[0] if ones else ""
 
 
-def _read(source: Source, problems: Problems) -> Rows:
-    root = source.path
-    base = root.parent if root.is_file() else root
-    rows = Rows(source.options.image_root or base)
-    tables = _tables(root)
-    if not tables:
-        raise UsageError(f"{root}: no .csv or .tsv file")
-    for path in tables:
-        found = _columns(_header(path), source.options.columns, path)
-        if "image" in found and "label" in found:
-            _read_table(path, found, rows, problems, root_dir=rows.root)
-        elif root.is_file():
-            header = ", ".join(_header(path))
-            raise UsageError(
-                f"{path}: which columns hold picture and label? there are {header}",
-                hint="--columns image=...,label=...",
-            )
-    return rows
-
-
-def _read_table(path: Path, at: dict[str, int], rows: Rows, problems: Problems, *, root_dir: Path) -> None:
-    text = read_text(path, problems)
-    first = text.partition("\n")[0]
-    reader = csv.reader(text.splitlines(), delimiter=_delimiter(first))
-    header = [name.strip() for name in next(_rows(reader, path, problems))]
-    # Without a column the file's name tells: train.csv beside test.csv.
-    by_name = "" if "split" in at else role_of(path) or ""
-    flags: dict[str, int] = {name: header.index(name) for name in ("is_query", "is_gallery") if name in header}
-    corners = [header.index(name) for name in CORNERS] if set(CORNERS) <= set(header) else None
-    for cells in _rows(reader, path, problems):
-        where = (str(path), reader.line_num)
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(header):
-            problems.add("malformed", f"{path}:{reader.line_num}", f"{len(cells)} cells, the header has {len(header)}")
-            continue
-        image, label = cells[at["image"]].strip().replace("\\", "/"), cells[at["label"]].strip()
-        if not image or not label:
-            problems.add("malformed", f"{path}:{reader.line_num}", "picture or label is empty")
-            continue
-        split = cells[at["split"]].strip().lower() if "split" in at else ""
-        if split not in SPLITS:
-            problems.add("malformed", f"{path}:{reader.line_num}", f"split {split!r}, expected train, val, query, ...")
-            continue
-        box, bad = _box(cells, at.get("box"), corners)
-        if bad:
-            problems.add("malformed", f"{path}:{reader.line_num}", f"box {bad!r}, expected x1,y1,x2,y2")
-            continue
-        identity = next((cells[at[role]].strip() for role in ("camera", "id") if role in at), None) or None
-        for part in _splits(SPLITS[split] or by_name, cells, flags):
-            rows.add(image, whole_label(label), part, id=identity, box=box, file=where[0], line=where[1])
-
-
-def _rows(reader: Any, path: Path, problems: Problems) -> Iterator[list[str]]:
-    """The reader's rows; lines that are no CSV are reported and left out."""
-    while True:
-        try:
-            yield next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            problems.add("malformed", f"{path}:{reader.line_num}", str(error))
-
-
-def _splits(split: str, cells: list[str], flags: dict[str, int]) -> list[str]:
+def _parts(split: str, cells: Sequence[str], flags: dict[str, int]) -> list[str]:
     """OML marks validation rows as query, gallery or both."""
     if split != "val" or not flags:
         return [split]
-    names = [name for name in ("query", "gallery") if cells[flags[f"is_{name}"]].strip().lower() in TRUE]
-    return names or ["val"]
+    return [name for name, at in flags.items() if cells[at].strip().lower() in TRUE] or ["val"]
 
 
-def _box(cells: list[str], at: int | None, corners: list[int] | None) -> tuple[Box | None, str]:
-    if corners is not None:
-        texts = [cells[n].strip() for n in corners]
-    elif at is not None:
-        texts = cells[at].replace(",", " ").replace(";", " ").strip("[]() ").split()
-    else:
-        return None, ""
-    if not any(texts):
-        return None, ""
-    try:
-        x1, y1, x2, y2 = (float(text) for text in texts)
-    except ValueError:
-        return None, " ".join(texts)
-    return (x1, y1, x2, y2), ""
+def _box(
+    cells: Sequence[str], columns: Columns, place: str, problems: Problems
+) -> tuple[tuple[float, ...], Convention | None] | bool:
+    """The four numbers and what they mean where they say so; True for a whole image, False for what is no box."""
+    if not columns.box or columns.box[-1] >= len(cells):
+        return True
+    texts = [cells[n] for n in columns.box]
+    if not any(text.strip() and text.strip().lower() not in ("nan", "none", "-") for text in texts):
+        return True
+    if len(texts) == 1 and (named := named_numbers(texts[0])) is not None:
+        return named
+    values = numbers_of(texts)
+    if values is None:
+        problems.add("malformed", place, f"box {' '.join(texts)[:80]!r}, expected x1,y1,x2,y2")
+        return False
+    return values, None
+
+
+def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
+    sheets = Sheets.of(source)
+    chosen = [labels for labels in sheets.labelled if (labels.sheet.header is not None) is with_header]
+    if not chosen and sheets.splits and not with_header:
+        return _by_folder(source, sheets, problems)
+    if not chosen:
+        what = "table with a header" if with_header else "list without a header"
+        raise UsageError(f"{source.path}: no {what} in it that names images", hint="shitu prepare --formats")
+    chosen = _decided(chosen, sheets)
+    for labels in chosen:
+        _take(labels.problems, problems)
+    parts = [_read_lines(labels, problems) for labels in chosen]
+    located = [
+        sheets.locator.locate(
+            lines.images, lines.where, lines.sheet.folder, lines.role, problems, str(lines.sheet.path)
+        )
+        for lines in parts
+    ]
+    rows = _joined(source, sheets, parts, located, problems)
+    rows.display |= class_names(source, chosen, rows.labels)
+    one_spelling(rows, problems)
+    if not with_header:
+        _drop_odd_labels(rows, problems)
+    _settle_splits(source, sheets, rows, problems)
+    for lines, place in zip(parts, located, strict=True):
+        role = f" ({lines.role})" if lines.role and set(rows.splits) - {""} else ""
+        remarks = "".join(f"; {remark}" for remark in place.remarks)
+        rows.readings.append(f"{lines.sheet.name}{role}: {lines.columns.said()}{remarks}")
+        rows.label_files.append(lines.sheet.name)
+    rows.unused |= sheets.unused
+    return rows
+
+
+def _decided(found: list[Labels], sheets: Sheets) -> list[Labels]:
+    """Those whose columns are clear; the error of the first where none are."""
+    clear = [labels for labels in found if labels.error is None]
+    if not clear:
+        assert found[0].error is not None
+        raise found[0].error
+    for labels in found:
+        if labels.error is not None:
+            sheets.unused[labels.sheet.name] = f"{labels.error.message} ({labels.error.hint})"
+    return clear
+
+
+def labels_most(source: Source) -> bool:
+    """Return whether tables with a header, whose columns are clear, label at least half of the images of a folder."""
+    if source.path.is_file():
+        return False
+    clear = [labels for labels in Sheets.of(source).labelled if labels.error is None and labels.sheet.header]
+    return sum(1 for labels in clear for _ in labels.sheet.rows()) * 2 >= max(1, len(source.tree.images))
+
+
+def _joined(
+    source: Source, sheets: Sheets, parts: Sequence[_Lines], located: Sequence[Located], problems: Problems
+) -> Rows:
+    """The lines of all files as rows below one folder."""
+    roots = {str(place.root) for place in located}
+    root = roots.pop() if len(roots) == 1 else os.path.commonpath([os.path.abspath(root) for root in roots])
+    rows = Rows(Path(root))
+    _same_labels(parts, located)
+    for lines, place in zip(parts, located, strict=True):
+        prefix = os.path.relpath(place.root, root).replace(os.sep, "/") + "/" if str(place.root) != root else ""
+        prefix = "" if prefix == "./" else prefix
+        convention = _convention(lines, place, source, problems)
+        file = str(lines.sheet.path)
+        for number, path in enumerate(place.paths):
+            if path is None:
+                continue
+            box = None
+            if number in lines.boxes:
+                values, own = lines.boxes[number]
+                meaning = own or convention
+                assert meaning is not None
+                size = _size_of(place, path) if meaning.whole is not None else None
+                box = placed(values, meaning, size)
+            rows.add(
+                prefix + path,
+                lines.labels[number],
+                lines.splits[number],
+                id=lines.ids.get(number),
+                box=box,
+                file=file,
+                line=lines.lines[number],
+            )
+        rows.display |= lines.display
+    if source.options.image_root is None and (outside := relative_root(root, rows.paths)) is not None:
+        rows.root, rows.paths = Path(outside[0]), outside[1]
+    return rows
+
+
+def _convention(lines: _Lines, place: Located, source: Source, problems: Problems) -> Convention | None:
+    """What the boxes of a file mean, and a word to the user about it."""
+    if not lines.boxes:
+        return None
+    step = max(1, len(lines.boxes) // SAMPLE)
+    entries = [
+        (values, path, lines.where(number))
+        for number, (values, own) in list(lines.boxes.items())[::step]
+        if own is None and (path := place.paths[number]) is not None
+    ]
+    columns = lines.columns
+    named = "+".join(columns.names[n] for n in columns.box)
+    pick = f"image={columns.names[columns.image]},label={columns.names[columns.label or 0]},box={named}"
+    convention = settle_convention(
+        str(lines.sheet.path), entries, columns.convention, lambda path: _size_of(place, path), pick
+    )
+    columns.convention = columns.convention or next((own for _, own in lines.boxes.values() if own), convention)
+    return convention
+
+
+def _size_of(place: Located, path: str) -> tuple[int, int] | None:
+    return base.upright_size(place.root / path)
+
+
+def _same_labels(parts: Sequence[_Lines], located: Sequence[Located]) -> None:
+    """Refuse two files that label one image differently; of lines that say the same one stays, that of a split."""
+    by_role: dict[str, list[int]] = defaultdict(list)
+    for number, lines in enumerate(parts):
+        by_role[lines.role].append(number)
+    if len(parts) < 2 or (len(by_role) == len(parts) and "" not in by_role):
+        return
+    first: dict[str, tuple[int, int]] = {}
+    for part in sorted(range(len(parts)), key=lambda n: not parts[n].role):
+        lines, paths = parts[part], located[part].paths
+        for number, path in enumerate(paths):
+            if path is None or number in lines.boxes:
+                continue
+            other, at = first.setdefault(os.path.normpath(located[part].root / path), (part, number))
+            if other == part or (parts[other].role and lines.role and parts[other].role != lines.role):
+                continue
+            if parts[other].labels[at] != lines.labels[number]:
+                raise UsageError(
+                    f"{path} has two labels: which file counts?",
+                    details=[
+                        f"{parts[other].where(at)}: {parts[other].labels[at]}",
+                        f"{lines.where(number)}: {lines.labels[number]}",
+                    ],
+                    hint=f"name the file to read: shitu prepare {lines.sheet.path}, "
+                    f"or shitu prepare {parts[other].sheet.path}",
+                )
+            paths[number] = None
+
+
+def _settle_splits(source: Source, sheets: Sheets, rows: Rows, problems: Problems) -> None:
+    """The official split: by lists of paths, by the files, by the folders of the images; else none."""
+    if sheets.splits and set(rows.splits) <= {""}:
+        _apply_splits(sheets, rows, problems)
+    elif set(rows.splits) <= {""} and not source.options.columns.get("split"):
+        found = splits_of_paths(rows.paths)
+        if found is not None:
+            rows.splits = found
+            rows.readings.append(f"splits: the folders of the images ({', '.join(sorted(set(found)))})")
+    if "train" not in rows.splits and not {"query", "gallery"} <= set(rows.splits):
+        rows.splits = [""] * len(rows)
+
+
+def _apply_splits(sheets: Sheets, rows: Rows, problems: Problems) -> None:
+    """Give each image the split of the list that names it; those that none names are left out."""
+    at: dict[str, str] = {}
+    for sheet, role in sheets.splits:
+        lines = [line.strip() for line in sheet.text.splitlines()]
+        spelt = [line for line in lines if line]
+        where = [n for n, line in enumerate(lines, 1) if line]
+        place = sheets.locator.locate(
+            spelt, lambda n, sheet=sheet, where=where: sheet.where(where[n]), sheet.folder, role, problems,  # type: ignore[misc]
+            str(sheet.path),
+        )  # fmt: skip
+        for path in place.paths:
+            if path is not None:
+                at[os.path.normpath(place.root / path)] = role
+        rows.readings.append(f"{sheet.name}: {role}, {counted(len(spelt), 'path')}")
+        rows.label_files.append(sheet.name)
+    kept = []
+    for number, path in enumerate(rows.paths):
+        split = at.get(os.path.normpath(rows.root / path))
+        if split is None:
+            problems.add("unlisted", path)
+        else:
+            rows.splits[number] = split
+            kept.append(number)
+    taken = rows.take(kept)
+    rows.__dict__.update(taken.__dict__)
+
+
+def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
+    """Lists of paths give the split, the folders of the images their classes."""
+    from shitu_cli.preparation.formats.tree import read_classes
+
+    rows = read_classes(source, problems, with_splits=False)
+    _apply_splits(sheets, rows, problems)
+    rows.unused |= sheets.unused
+    return rows
+
+
+def _drop_odd_labels(rows: Rows, problems: Problems) -> None:
+    """Names among numbers are slips of the pen, as long as they are few."""
+    odd = [n for n, label in enumerate(rows.labels) if not (label.isascii() and label.removeprefix("-").isdigit())]
+    if not 0 < len(odd) <= ODD_SHARE * len(rows):
+        return
+    for number in odd:
+        problems.add("odd-label", rows.where(number), f"label {rows.labels[number]!r}")
+    dropped = set(odd)
+    kept = rows.take([number for number in range(len(rows)) if number not in dropped])
+    rows.__dict__.update(kept.__dict__)
+
+
+def _take(more: Problems, problems: Problems) -> None:
+    for kind, found in more.found.items():
+        for where, detail in found.examples:
+            problems.add(kind, where, detail)
+
+
+def _detect(source: Source, *, with_header: bool) -> bool:
+    if source.path.is_file() and source.path.suffix.lower() not in (".csv", ".tsv", ".txt", ".lst", ".list"):
+        return False
+    sheets = Sheets.of(source)
+    mine = [labels for labels in sheets.labelled if (labels.sheet.header is not None) is with_header]
+    clear = any(labels.error is None for labels in sheets.labelled)
+    if any(labels.error is None or not clear for labels in mine):
+        return True
+    return not with_header and bool(sheets.splits) and not sheets.labelled
 
 
 TABLE = Format(
     "table",
-    "a .csv or .tsv with a header: picture, label, and if you like split, id or camera, box; OML's too; see --columns",
-    _detect,
-    _read,
+    "tables with a header: image, label, and if you like split, id or camera, box; OML's too; see --columns",
+    lambda source: _detect(source, with_header=True),
+    lambda source, problems: _read(source, problems, with_header=True),
     base.TABLE,
 )
+TEXT_LIST = Format(
+    "list",
+    "train.txt with val, test or query and gallery beside it: `path label`, `path label id` (PaddleClas, PaddleX), "
+    "`path, fine, coarse` or `path label x1 y1 x2 y2`; or paths alone, with folders of classes",
+    lambda source: _detect(source, with_header=False),
+    lambda source, problems: _read(source, problems, with_header=False),
+    base.TABLE,
+)
+__all__ = ["TABLE", "TEXT_LIST", "DataError", "Sheet"]

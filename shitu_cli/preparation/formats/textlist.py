@@ -1,142 +1,231 @@
-"""Lists without a header: `path label`, `path label id`, `path, fine, coarse`."""
+"""Lists without a header: `path label`, `path label id`, `path, fine, coarse`, `path label x1 y1 x2 y2`."""
 
 from __future__ import annotations
 
-import csv
 import os
 import re
-import shlex
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 from shitu_cli.data.images import IMAGE_SUFFIXES
-from shitu_cli.preparation.formats.base import TABLE, Box, Format, Rows, lines_of, read_text, whole_label
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.errors import UsageError
+from shitu_cli.preparation.formats.base import Box, lines_of, whole_label
+from shitu_cli.preparation.formats.boxes import XYXY
+from shitu_cli.preparation.formats.columns import Columns, Sample, decide_columns, most_common_width
+from shitu_cli.preparation.formats.delimited import IMAGE_NAME, MAX_LINE, Sheet, split_line
 from shitu_cli.preparation.problems import Problems
 
-# A path ends with a picture's suffix, so that blanks and commas inside paths do no harm.
-_SUFFIXES = "|".join(suffix[1:] for suffix in sorted(IMAGE_SUFFIXES, reverse=True))
-_LINE = re.compile(rf'\s*"?(?P<path>.+?\.(?:{_SUFFIXES}))"?(?P<sep>[ \t]*[,;|\t ][ \t]*)(?P<rest>.*)', re.I | re.S)
-_ROLES = (
-    ("query", re.compile(r"query", re.I)),
-    ("gallery", re.compile(r"gallery|index", re.I)),
-    ("train", re.compile(r"train", re.I)),
-    ("val", re.compile(r"(?:^|[_\-.])(?:val|valid|validation|eval)", re.I)),
-    ("test", re.compile(r"test", re.I)),
-)
-_NO_DATA = re.compile(r"readme|licen[cs]e|requirements|note", re.I)
-_NO_LIST = re.compile(r"label|class|readme|licen[cs]e|requirements|map|note", re.I)
-_HEADING = re.compile(r"[^\W\d]+(?:[ \t]*[,;|\t ][ \t]*[^\W\d]+)+")  # words, in columns as the lines below
-_PICTURE = re.compile(rf"\.(?:{_SUFFIXES})\b", re.I)
-_TEXTS = (".txt", ".csv", ".tsv", ".lst")
-PROBED_LINES = 20
+_BLANKS = re.compile(r"[ \t]+")
+_WORDS = re.compile(r"[^\W\d_]+")
+PROBED_LINES = 200
+_OFTEN = 0.95  # of the lines that follow a way to write a list
 
 
-def list_files(root: Path) -> dict[Path, str]:
-    """The lists of a folder (or of its `lists`, `meta`, ... folder) with their roles; {} when there are none."""
-    if root.is_file():
-        return {root: role_of(root) or "train"}
-    for folder in (root, root / "lists", root / "annotations", root / "meta"):
-        found = {}
-        for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-            role = role_of(path)
-            if path.suffix.lower() in _TEXTS and path.is_file() and role:
-                found[path] = role
-        if "train" in found.values() or {"query", "gallery"} <= set(found.values()):
-            return found
-    return {}
-
-
-def unread_lists(root: Path) -> dict[Path, str]:
-    """Text files that seem to list pictures although the folder is not read by lists, with what speaks against it."""
-    found = dict.fromkeys(list_files(root), "no line in it is `path label`")
-    for path in sorted(root.glob("*")):
-        if path in found or path.suffix.lower() not in _TEXTS or not path.is_file() or _NO_DATA.search(path.stem):
+def list_rows(sheet: Sheet, problems: Problems | None) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number, path and columns of each line; others are reported."""
+    style = _style(sheet)
+    separators = Counter[str]()
+    for number, line in enumerate(lines_of(sheet.text), 1):
+        line = line.rstrip("\r")
+        if not line or not (line := line if "\t" in line else line.strip()).strip():
             continue
-        lines = _head(path).splitlines()[:PROBED_LINES]
-        if sum(bool(_PICTURE.search(line)) for line in lines) * 2 > len(lines):
-            found[path] = f"name it to read it: shitu prepare {shlex.quote(str(path))}"
+        parts = _reversed(line) if style.turned else _bare(line) if style.bare else split_line(line, sheet.exists)
+        if parts is None or not parts[1]:
+            if problems is not None and not (number == 1 and line.startswith("sep=")):
+                _report(line, parts is not None, not separators, sheet.where(number), problems)
+            continue
+        path, sign, rest = parts
+        separators[sign] += 1
+        cells = style.cells(sign, rest.strip())
+        if cells and cells[0]:
+            yield number, [path.strip('\ufeff" \t'), *cells]
+        elif problems is not None:
+            problems.add("malformed", sheet.where(number), f"the label is missing: {line.strip()[:80]!r}")
+    if problems is not None and len(separators) > 1:
+        shown = ", ".join(f"{count} lines with {_word(sep)}" for sep, count in separators.most_common())
+        problems.add("mixed-separators", str(sheet.path), shown)
+
+
+class _Style:
+    """How the lines of a list are written.
+
+    `bare` without suffixes of images, `turned` with the label first; `blanks` how blanks separate columns.
+    """
+
+    def __init__(self, bare: bool, blanks: str, *, turned: bool = False) -> None:
+        self.bare, self.blanks, self.turned = bare, blanks, turned
+
+    def cells(self, sign: str, rest: str) -> list[str]:
+        """What follows the path, as columns."""
+        if sign != " ":
+            return [part.strip().strip('"') for part in rest.split(sign)]
+        words = _BLANKS.split(rest)
+        if len(words) < 2 or all(map(_is_number, words)):
+            return words
+        if self.blanks == "number, name":
+            return [words[0], rest[len(words[0]) :].strip()]
+        numbers = _trailing_numbers(words)
+        if self.blanks == f"name, {numbers} numbers":
+            return [" ".join(words[: len(words) - numbers]), *words[len(words) - numbers :]]
+        return [rest.strip('"')]  # names of classes may hold blanks
+
+
+def _style(sheet: Sheet) -> _Style:
+    head = [line.strip() for _, line in zip(range(PROBED_LINES), lines_of(sheet.text), strict=False) if line.strip()]
+    bare = not any(IMAGE_NAME.search(line[:MAX_LINE]) for line in head)
+    parts = [found for line in head if (found := _bare(line) if bare else split_line(line)) is not None]
+    if not bare and sheet.exists is not None and _is_turned(head, parts, sheet.exists):
+        return _Style(bare, "", turned=True)
+    rests = [_BLANKS.split(rest.strip()) for _, sign, rest in parts if sign == " "]
+    several = [words for words in rests if len(words) > 1 and not all(map(_is_number, words))]
+    if several and len(several) >= _OFTEN * len(rests):
+        pairs = {(words[0], " ".join(words[1:])) for words in several}
+        numbered = all(_is_whole(words[0]) and not any(map(_is_number, words[1:])) for words in several)
+        if numbered and len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) > 1:
+            return _Style(bare, "number, name")
+        counts = Counter(map(_trailing_numbers, several))
+        count, often = counts.most_common(1)[0]
+        scores = all(_is_share(words[-1]) for words in several)
+        if often >= _OFTEN * len(several) and (count in (4, 5) or (count == 1 and scores)):
+            return _Style(bare, f"name, {count} numbers")
+    return _Style(bare, "")
+
+
+def _is_turned(head: Sequence[str], parts: Sequence[tuple[str, str, str]], exists: Callable[[str], bool]) -> bool:
+    """Whether the label stands before the path: nothing follows the paths, and a part of them is an image."""
+    if not parts or any(sign for _, sign, _ in parts):
+        return False
+    turned = [found for line in head if (found := _reversed(line)) is not None]
+    hits = sum(exists(path) for path, _, _ in turned)
+    return hits >= _OFTEN * len(head) and not any(exists(line) for line in head[:20])
+
+
+def _reversed(line: str) -> tuple[str, str, str] | None:
+    """A line `label path` as path, separator and label."""
+    line = line.strip()[:MAX_LINE]
+    for sign in ("\t", ",", ";", "|", " "):
+        label, found, path = line.partition(sign)
+        if found and label.strip():
+            return path.strip().strip('"'), sign, label
+    return None
+
+
+def _bare(line: str) -> tuple[str, str, str] | None:
+    """A line whose path has no suffix: up to the first separator."""
+    line = line[:MAX_LINE]
+    for sign in ("\t", ",", ";", "|"):
+        path, found, rest = line.partition(sign)
+        if found:
+            return path, sign, rest
+    path, _, rest = line.partition(" ")
+    return (path, " ", rest) if rest.strip() else (path, "", "")
+
+
+def _report(line: str, path_only: bool, first: bool, place: str, problems: Problems) -> None:
+    shown = line.strip()[:80]
+    words = _BLANKS.split(shown.replace(",", " ").replace(";", " ").replace("|", " ").strip())
+    if shown.startswith("#") or (first and not path_only and len(words) > 1 and all(map(_WORDS.fullmatch, words))):
+        problems.add("heading", place, repr(shown))
+    elif path_only:
+        problems.add("malformed", place, f"the label is missing: {shown!r}")
+    else:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        problems.add("malformed", place, f"no path of a picture ({known}): {shown!r}")
+
+
+def decide_list(sheet: Sheet, rows: Sequence[tuple[int, list[str]]], chosen: dict[str, str], is_image) -> Columns:  # type: ignore[no-untyped-def]
+    """Return what the columns of a list are; UsageError where two readings are possible."""
+    width = most_common_width([cells for _, cells in rows])
+    cells = [row for _, row in rows if len(row) == width]
+    names = [str(n) for n in range(1, width + 1)]
+    example = rows[0][0] if rows else 1
+    if chosen:
+        given = {"image": "1", **chosen}
+        found = decide_columns(names, cells, chosen=given, is_image=is_image, place=str(sheet.path), example=example)
+        assert found is not None
+        return found
+    columns = Columns(names, 0)
+    sample = Sample(cells, width)
+    if width >= 2:
+        columns.label = 1
+    if width == 3:
+        _third(columns, sample, sheet)
+    elif width > 3 and not _own(columns, sample, sheet) and not _boxes(columns, sample):
+        return _any(names, cells, sheet, example, is_image)
+    return columns
+
+
+def _third(columns: Columns, sample: Sample, sheet: Sheet) -> None:
+    """The column behind the label: a camera, unless what it holds says otherwise."""
+    if not sample.values(2) or set(sample.values(2)) == {"-"}:
+        return
+    if sample.same(1, 2):
+        if sample.numeric(1) and not sample.numeric(2):
+            columns.display = 2
+        columns.remarks.append("column 3 repeats the class")
+    elif sample.fractions(2) and all(_is_share(value) for value in sample.values(2)):
+        columns.remarks.append("column 3 is a score: not used")
+    elif sample.follows(2, 1):
+        columns.remarks.append("column 3 is a coarser class: not used")
+    elif _comma(sheet):
+        raise UsageError(
+            f"{sheet.path}: which column is the class, 2 or 3?",
+            details=[f"{sheet.path}: {', '.join(row)}" for row in sample.rows[:2]],
+            hint="--columns image=1,label=2 or --columns image=1,label=3; a camera: image=1,label=2,camera=3",
+        )
+    elif len(set(sample.values(2))) == len(sample.rows) > 4 and not sample.numeric(2):
+        columns.remarks.append("column 3 is different in each line: not used")
+    else:
+        columns.id = 2
+
+
+def _comma(sheet: Sheet) -> bool:
+    head = sheet.text[:4096]
+    return head.count(",") > head.count("\t") and head.count(",") > 0
+
+
+def _own(columns: Columns, sample: Sample, sheet: Sheet) -> bool:
+    """Whether it is a list of this program: path, label, id, box."""
+    if len(columns.names) == 4 and "\t" in sheet.text[:4096]:
+        boxes = [parse_box(value) for value in sample.columns[3]]
+        if any(boxes):
+            columns.box, columns.convention = [3], XYXY
+            columns.id = None if set(sample.values(2)) <= {"-"} else 2
+            return True
+    return False
+
+
+def _boxes(columns: Columns, sample: Sample) -> bool:
+    """Whether four numbers stand before or behind the label."""
+    if len(columns.names) != 6:
+        return False
+    if all(map(sample.numeric, (2, 3, 4, 5))) and (sample.could_be_label(1) or not sample.could_be_label(5)):
+        columns.box = [2, 3, 4, 5]
+        return not (sample.could_be_label(1) and sample.numeric(1) and sample.could_be_label(5)) or True
+    if all(map(sample.numeric, (1, 2, 3, 4))):
+        columns.label, columns.box = 5, [1, 2, 3, 4]
+        if not sample.numeric(5):
+            columns.convention = XYXY  # as keras-retinanet has it: path,x1,y1,x2,y2,class
+        return True
+    return False
+
+
+def _any(names: Sequence[str], cells: Sequence[Sequence[str]], sheet: Sheet, example: int, is_image) -> Columns:  # type: ignore[no-untyped-def]
+    """Columns without names of which one is the class by what they hold; UsageError for none or several."""
+    found = decide_columns(
+        names, cells, chosen={"image": "1"}, is_image=is_image, place=str(sheet.path), example=example
+    )
+    if found is None or found.label is None:
+        raise UsageError(
+            f"{sheet.path}: which of its {len(names)} columns is the class?",
+            details=[f"{sheet.path}: {' | '.join(row)}" for row in cells[:2]],
+            hint="--columns image=1,label=2",
+        )
     return found
 
 
-def role_of(path: Path) -> str | None:
-    """train, val, test, query or gallery, as the file's name says; None for other text files."""
-    if _NO_LIST.search(path.stem) and not path.stem.lower().endswith("list"):
-        return None
-    return next((role for role, pattern in _ROLES if pattern.search(path.stem)), None)
-
-
-def _detect(source: Source) -> bool:
-    root = source.path
-    return any(_looks_like_list(path) for path in list_files(root))
-
-
-def _looks_like_list(path: Path) -> bool:
-    return any(_LINE.match(line) for line in _head(path).splitlines()[:PROBED_LINES])
-
-
-def _head(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(8192)
-    return head.decode("utf-8-sig", "replace") if head[:1] != b"\xff" else head.decode("utf-16", "replace")
-
-
-def _read(source: Source, problems: Problems) -> Rows:
-    root = source.path
-    files = list_files(root)
-    base = root.parent if root.is_file() else root
-    texts = {path: read_text(path, problems) for path in files}
-    rows = Rows(source.options.image_root or _image_root(base, texts))
-    rows.display = _class_names(base)
-    for path, role in files.items():
-        _read_list(path, texts.pop(path), role, rows, problems)
-    if source.options.image_root is None:
-        _settle(rows)
-    _odd_labels(rows, problems)
-    return rows
-
-
-def _settle(rows: Rows) -> None:
-    """Paths that all lead out of the root, being absolute or from where the list lies, count from what they share."""
-    if not rows.paths or not all(path.startswith(("/", "../")) or os.path.isabs(path) for path in rows.paths):
-        return
-    whole = [os.path.normpath(os.path.join(os.path.abspath(rows.root), path)) for path in rows.paths]
-    shared = os.path.commonpath({os.path.dirname(path) for path in whole})
-    rows.root = Path(shared)
-    rows.paths = [os.path.relpath(path, shared).replace(os.sep, "/") for path in whole]
-
-
-def _read_list(path: Path, text: str, split: str, rows: Rows, problems: Problems) -> None:
-    name, separators = str(path), Counter[str]()
-    for number, line in enumerate(lines_of(text), 1):
-        if not line.strip():
-            continue
-        match = _LINE.match(line)
-        if match is None:
-            heading = line.lstrip().startswith("#") or (not separators and _HEADING.fullmatch(line.strip()))
-            problems.add("heading" if heading else "malformed", f"{name}:{number}", _why(line, bool(heading)))
-            continue
-        separator = match["sep"].strip() or ("\t" if "\t" in match["sep"] else " ")
-        separators[separator] += 1
-        rest = match["rest"].strip().strip('"')
-        # A space separates numbers, other separators leave blanks inside names of classes.
-        columns = [part.strip() for part in (rest.split() if separator == " " else rest.split(separator))]
-        if not columns or not columns[0]:
-            problems.add("malformed", f"{name}:{number}", f"the label is missing: {line.strip()[:80]!r}")
-            continue
-        if separator == " " and len(columns) > 1 and not all(_is_number(part) for part in columns):
-            columns = [rest]
-        # With commas the third column is a coarser label (path, fine, coarse), else PaddleClas's id.
-        third = columns[1] if len(columns) > 1 and separator != "," and columns[1] != "-" else None
-        box = parse_box(columns[2]) if len(columns) == 3 and separator == "\t" else None
-        rows.add(_clean(match["path"]), whole_label(columns[0]), split, id=third, box=box, file=name, line=number)
-    if len(separators) > 1:
-        shown = ", ".join(f"{count} lines with {_word(sep)}" for sep, count in separators.most_common())
-        problems.add("mixed-separators", name, shown)
-
-
 def parse_box(text: str) -> Box | None:
-    """x1,y1,x2,y2 as this program's lists have it; None for anything else."""
+    """Return x1,y1,x2,y2 as this program's lists have it; None for anything else."""
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:
@@ -144,70 +233,42 @@ def parse_box(text: str) -> Box | None:
     return x1, y1, x2, y2
 
 
-def _why(line: str, heading: bool) -> str:
-    shown = line.strip()[:80]
-    if heading:
-        return repr(shown)
-    if re.search(rf"\.(?:{_SUFFIXES})\W*$", shown, re.I):
-        return f"the label is missing: {shown!r}"
-    return f"no path of a picture ({', '.join(sorted(IMAGE_SUFFIXES))}): {shown!r}"
-
-
-def _clean(path: str) -> str:
-    return path.strip('\ufeff" \t\r').replace("\\", "/").removeprefix("./")
+def _trailing_numbers(words: Sequence[str]) -> int:
+    count = 0
+    for word in reversed(words):
+        if not _is_number(word):
+            break
+        count += 1
+    return count
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.removeprefix("-").isdigit()
+    if len(text) > 40:
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_share(text: str) -> bool:
+    return _is_number(text) and 0 <= float(text) <= 1
+
+
+def _is_whole(text: str) -> bool:
+    plain = whole_label(text)
+    return plain.isascii() and plain.removeprefix("-").isdigit()
 
 
 def _word(separator: str) -> str:
     return {" ": "blanks", "\t": "tabs", ",": "commas"}.get(separator, separator)
 
 
-def _odd_labels(rows: Rows, problems: Problems) -> None:
-    """Names among numbers are slips of the pen, as long as they are few."""
-    odd = [number for number, label in enumerate(rows.labels) if not _is_number(label)]
-    if not 0 < len(odd) <= 0.05 * len(rows):
-        return
-    for number in odd:
-        problems.add("odd-label", rows.where(number), f"label {rows.labels[number]!r}")
-    dropped = set(odd)
-    kept = rows.take([number for number in range(len(rows)) if number not in dropped])
-    rows.__dict__.update(kept.__dict__)
-
-
-def _image_root(base: Path, texts: dict[Path, str]) -> Path:
-    """The folder below which the first listed pictures lie; `base` when none fits."""
-    probes = []
-    for text in texts.values():
-        matches = (_LINE.match(line) for line in text.split("\n", PROBED_LINES)[:PROBED_LINES])
-        probes += [_clean(match["path"]) for match in matches if match]
-    beside = [path.parent for path in texts if path.parent != base]
-    folders = [base, *beside, base.parent, *sorted(path for path in base.glob("*") if path.is_dir())]
-    found = {folder: sum((folder / probe).exists() for probe in probes) for folder in folders}
-    best = max(folders, key=lambda folder: found[folder])
-    return best if found[best] > found[base] else base
-
-
-def _class_names(base: Path) -> dict[str, str]:
-    """Names of numbered classes from a `classes.csv` beside the lists (name and ID in its first two columns)."""
-    path = base / "classes.csv"
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        table = [row for row in csv.reader(file) if len(row) >= 2]
-    if not table or "name" not in table[0][0].lower() or "id" not in table[0][1].lower():
-        return {}
-    names = {row[1].strip(): row[0].strip() for row in table[1:]}
-    return names if len(set(names.values())) == len(names) else {}
-
-
-TEXT_LIST = Format(
-    "list",
-    "train.txt with val, test or query and gallery beside it: `path label`, `path label id` (PaddleClas, PaddleX) or "
-    "`path, fine, coarse`; separated by blanks, tabs, commas",
-    _detect,
-    _read,
-    TABLE,
-)
+def relative_root(base: str, paths: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Return the folder that paths which all lead out of `base` share, and the paths below it; None for others."""
+    if not paths or not all(path.startswith(("/", "../")) or os.path.isabs(path) for path in paths):
+        return None
+    whole = [os.path.normpath(os.path.join(os.path.abspath(base), path)) for path in paths]
+    shared = os.path.commonpath({os.path.dirname(path) for path in whole})
+    return shared, [os.path.relpath(path, shared).replace(os.sep, "/") for path in whole]

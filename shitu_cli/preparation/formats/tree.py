@@ -1,112 +1,333 @@
-"""Folders: one per class, below folders of splits or not."""
+"""Folders: one per class, with folders of splits above or below them, or none."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows, is_image_name, walk_images
-from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.textlist import unread_lists
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
+from shitu_cli.preparation.formats.source import Source, fold, without_suffix
+from shitu_cli.preparation.formats.splits import split_words
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "eval": "val",
-    "test": "test",
-    "testing": "test",
-    "query": "query",
-    "gallery": "gallery",
-}
+_MASKS = re.compile(
+    r"masks?|.*_masks?|trimaps?|ground[_-]?truths?|gt|segmentation.*|seg_?maps?|annotations?|labels?|depth|mattes?|alpha|"
+    r"saliency|contours?",
+    re.I,
+)
+_MASK_END = re.compile(r"[_-](?:mask|seg|gt|label|trimap|matte|alpha|segmentation|contour)\d{0,3}$", re.I)
+_DATE = re.compile(
+    r"(?:19|20)\d{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-3]\d)?|(?:19|20)\d{2}|[0-3]?\d[-_.][01]?\d[-_.](?:19|20)?\d{2}"
+)
+REPEATED = 0.5  # share of the inner folders whose name stands below several outer ones, from which they are no classes
+MASKED = 0.5  # share of a folder's images that must be masks of others
 
 
-def _folders(root: Path) -> dict[str, str]:
-    """Sub-folder → split, for names that are splits."""
-    if not root.is_dir():
+@dataclass
+class _Folder:
+    """A folder with images in it or below it; `images` are those right inside."""
+
+    path: str
+    images: int = 0
+    below: dict[str, _Folder] = field(default_factory=dict)
+
+    def total(self) -> int:
+        return self.images + sum(folder.total() for folder in self.below.values())
+
+    def all(self) -> Iterator[_Folder]:
+        yield self
+        for folder in self.below.values():
+            yield from folder.all()
+
+
+@dataclass
+class _Place:
+    """What a folder is: of this split, with these folders as its class, `above` of which lie above the split."""
+
+    folder: _Folder
+    split: str = ""
+    label: tuple[str, ...] = ()
+    above: int = 0
+
+
+class Layout:
+    """What the folders of a source are: `places` of those with images right inside; `beside` others with the reason."""
+
+    def __init__(self, source: Source, *, with_splits: bool = True) -> None:
+        self.source = source
+        self.with_splits = with_splits
+        self.root = _folders(source.tree.images)
+        self.places: list[_Place] = []
+        self.beside: dict[str, str] = {}
+        self.split_folders: dict[str, set[str]] = defaultdict(set)
+        self.depth_said = ""
+        self._level([_Place(self.root)])
+
+    def _level(self, places: list[_Place]) -> None:
+        """Judge folders that play the same part, and what is below them."""
+        self._drop_masks(places)
+        if self.with_splits and (splits := self._splits(places)):
+            self._into_splits(places, splits)
+            return
+        if not any(place.label for place in places) and (inside := self._inside(places)):
+            self._level(inside)
+            return
+        self.places += [place for place in places if place.folder.images]
+        below = [
+            _Place(folder, place.split, (*place.label, name), place.above)
+            for place in places
+            for name, folder in place.folder.below.items()
+        ]
+        if below:
+            self._level(below)
+
+    def _drop_masks(self, places: list[_Place]) -> None:
+        for place in places:
+            for name, folder in list(place.folder.below.items()):
+                if _MASKS.fullmatch(name[:100]) and self._masks_others(folder):
+                    del place.folder.below[name]
+                    self.beside[folder.path] = f"masks of other images ({folder.total():,})"
+
+    def _masks_others(self, folder: _Folder) -> bool:
+        """Whether its images are named as others elsewhere are."""
+        mine = [path for path in self.source.tree.images if path.startswith(f"{folder.path}/")]
+        count = 0
+        for path in mine[:400]:
+            stem = _MASK_END.sub("", without_suffix(path.rpartition("/")[2])[:300])
+            others = self.source.tree.stems.get(fold(stem), ())
+            count += any(not other.startswith(f"{folder.path}/") for other in others)
+        return bool(mine) and count >= MASKED * len(mine[:400])
+
+    def _splits(self, places: list[_Place]) -> dict[str, str]:
+        """Folder name → split of the folders below, where they are splits; {} where they are not."""
+        if any(place.split for place in places):
+            return self._again(places)
+        names = {name for place in places for name in place.folder.below}
+        words = {name: split_words(name) for name in names}
+        groups: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+        for name, (split, rest) in words.items():
+            if split:
+                groups[rest][name] = split
+        for found in groups.values():
+            different = set(found.values())
+            nested = any(place.folder.below[n].below for place in places for n in found if n in place.folder.below)
+            whole = len(found) == len(names)
+            several = ("train" in different and len(different) > 1) or {"query", "gallery"} <= different
+            if several and (nested or whole or all(place.label for place in places)):
+                return found
         return {}
-    named = {entry.name: SPLIT_NAMES.get(entry.name.lower()) for entry in os.scandir(root) if entry.is_dir()}
-    return {name: split for name, split in named.items() if split is not None}
+
+    def _again(self, places: list[_Place]) -> dict[str, str]:
+        """seg_train/seg_train: the split's name once more."""
+        if all(
+            len(place.folder.below) == 1
+            and not place.folder.images
+            and split_words(name := next(iter(place.folder.below)))[0] == place.split
+            and (place.folder.below[name].below or not place.label)
+            for place in places
+        ):
+            return {name: place.split for place in places for name in place.folder.below}
+        return {}
+
+    def _into_splits(self, places: list[_Place], splits: dict[str, str]) -> None:
+        inside = []
+        for place in places:
+            for name, folder in place.folder.below.items():
+                if name in splits:
+                    inside.append(_Place(folder, splits[name], place.label, len(place.label)))
+                    self.split_folders[splits[name]].add(folder.path)
+                else:
+                    self.beside[folder.path] = f"beside the splits ({counted(folder.total(), 'image')})"
+            if place.folder.images:
+                self.beside[place.folder.path] = ""
+        self._level(inside)
+
+    def _inside(self, places: list[_Place]) -> list[_Place]:
+        """The folders below that hold all there is, as archives often make them; [] where there is more than one."""
+        inside = []
+        for place in places:
+            if place.folder.images or len(place.folder.below) != 1:
+                return []
+            folder = next(iter(place.folder.below.values()))
+            if not folder.below:
+                return []  # a single class
+            inside.append(_Place(folder, place.split))
+        return inside
+
+    def settle_depth(self, depth: int | None) -> None:
+        """Decide how many folders make the class; UsageError where two readings are possible."""
+        if depth is not None:
+            for place in self.places:
+                place.label = place.label[:depth]
+            return
+        while True:
+            free = [place for place in self.places if len(place.label) - place.above >= 2]
+            deepest = max((len(place.label) for place in free), default=0)
+            inner = [place for place in free if len(place.label) == deepest]
+            if not inner:
+                return
+            outer = {place.label[:-1] for place in inner}
+            direct = {place.label for place in self.places} & outer
+            parents: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+            for place in inner:
+                parents[place.label[-1]].add(place.label[:-1])
+            pairs = sum(map(len, parents.values()))
+            repeated = sum(len(found) for found in parents.values() if len(found) > 1)
+            dates = all(_DATE.fullmatch(name) for name in parents)
+            same = repeated == pairs and len(outer) > 1
+            if dates or (direct == outer and same):
+                self.depth_said = (
+                    f"folders {', '.join(sorted(parents)[:3])} below the classes are no classes of their own "
+                    f"(--depth {deepest} makes them levels of it)"
+                )
+                for place in inner:
+                    place.label = place.label[:-1]
+                continue
+            if direct or repeated > REPEATED * pairs:
+                raise self._two_depths(inner, direct, deepest)
+            return
+
+    def _two_depths(self, inner: Sequence[_Place], direct: set[tuple[str, ...]], depth: int) -> UsageError:
+        chosen = next((place for place in inner if place.label[:-1] in direct), inner[0])
+        example = chosen.folder.path
+        why = (
+            f"images lie in {'/'.join(chosen.label[:-1])}/ and in folders below it"
+            if direct
+            else f"a folder called {chosen.label[-1]} lies below several others"
+        )
+        return UsageError(
+            f"{self.source.path}: how deep do the classes lie? {why}",
+            details=[
+                f"--depth {depth - 1}: {example}/ is of the class {'/'.join(chosen.label[:-1])}",
+                f"--depth {depth}: {example}/ is of the class {'/'.join(chosen.label)}",
+            ],
+            hint=f"--depth {depth - 1} or --depth {depth}",
+        )
 
 
-def _descend(root: Path) -> Path:
-    """Through folders that hold nothing but one folder, as archives often make them."""
-    while True:
-        entries = [entry for entry in os.scandir(root) if not entry.name.startswith((".", "__MACOSX"))]
-        if len(entries) != 1 or not entries[0].is_dir():
-            return root
-        inside = [entry for entry in os.scandir(entries[0].path) if not entry.name.startswith(".")]
-        if not any(entry.is_dir() for entry in inside):
-            return root  # a single class
-        root = Path(entries[0].path)
+def _folders(images: Sequence[str]) -> _Folder:
+    """The tree of folders that hold images."""
+    root = _Folder("")
+    for path, count in Counter(path.rpartition("/")[0] for path in images).items():
+        folder = root
+        for part in path.split("/") if path else ():
+            folder = folder.below.setdefault(part, _Folder(posixpath.join(folder.path, part)))
+        folder.images += count
+    return root
+
+
+def read_classes(source: Source, problems: Problems, *, with_splits: bool = True) -> Rows:
+    """Return the images of a folder with their folders as classes; see `Layout`."""
+    layout = Layout(source, with_splits=with_splits)
+    _refuse_shards(source, layout)
+    layout.settle_depth(source.options.depth)
+    rows = Rows(source.base)
+    at = {place.folder.path: place for place in layout.places}
+    top = {path for path, why in layout.beside.items() if not why}
+    for path, why in layout.beside.items():
+        if why.startswith("beside"):
+            problems.add("beside-splits", str(source.base / path), why.partition("(")[2].rstrip(")"))
+        elif why:
+            rows.unused[path] = why
+    for path in source.tree.images:
+        folder = path.rpartition("/")[0]
+        place = at.get(folder)
+        if place is None:
+            if folder in top:
+                problems.add("beside-splits", str(source.base / path))
+        elif place.label:
+            rows.add(path, "/".join(place.label), place.split)
+        else:
+            problems.add("unlabelled", str(source.base / path))
+    _move_root(rows)
+    _say(rows, layout)
+    for kind, found in source.tree.problems.found.items():
+        for where, detail in found.examples:
+            problems.add(kind, where, detail)
+    for name, why in _unread(source).items():
+        problems.add("unread-list", str(source.base / name), why)
+        rows.unused.setdefault(name, why)
+    return rows
+
+
+def _unread(source: Source) -> dict[str, str]:
+    from shitu_cli.preparation.formats.sheets import Sheets
+
+    return Sheets.of(source).unused
+
+
+def _move_root(rows: Rows) -> None:
+    """Let paths count from the deepest folder that holds all images but is no class and no split."""
+    if not rows.paths:
+        return
+    tails = {(label.count("/") + 1) for label in rows.labels}
+    first = rows.paths[0].split("/")[:-1]
+    common = 0
+    while common < len(first) and all(path.split("/", common + 1)[common] == first[common] for path in rows.paths):
+        common += 1
+        if common >= len(first) - max(tails):
+            break
+    if common and set(rows.splits) == {""}:
+        prefix = "/".join(first[:common]) + "/"
+        rows.root = rows.root / prefix
+        rows.paths = [path.removeprefix(prefix) for path in rows.paths]
+
+
+def _say(rows: Rows, layout: Layout) -> None:
+    if not rows.paths:
+        return
+    path, label = rows.paths[0], rows.labels[0]
+    text = f"folders: the class of {path} is {label}"
+    if layout.split_folders:
+        splits = "; ".join(
+            f"{split} = {', '.join(sorted(folders)[:3])}{', ...' if len(folders) > 3 else ''}"
+            for split, folders in sorted(layout.split_folders.items())
+        )
+        text += f"; splits: {splits}"
+    rows.readings.append(text)
+    if layout.depth_said:
+        rows.readings.append(layout.depth_said)
+
+
+def _refuse_shards(source: Source, layout: Layout) -> None:
+    """Folders 0/1/2 above 012ab.jpg only sort images by their names."""
+    if source.options.depth is not None:
+        return
+    deep = {place.folder.path for place in layout.places if len(place.label) >= 2}
+    if not deep or any(len(part) > 2 for place in layout.places if place.label for part in place.label):
+        return
+    images = [path for path in source.tree.images if path.rpartition("/")[0] in deep]
+    labels = {place.folder.path: "".join(place.label) for place in layout.places}
+    sample = images[:: max(1, len(images) // 500)]
+    sorted_by_name = sum(path.rpartition("/")[2].startswith(labels[path.rpartition("/")[0]]) for path in sample)
+    if sorted_by_name > 0.9 * len(sample):
+        raise DataError(
+            f"{source.path}: its folders only sort the images by the letters of their names, as in {sample[0]}: they "
+            "are no classes",
+            hint="put the table with the labels beside them; or --depth 1 if these folders are the classes",
+        )
 
 
 def _detect_splits(source: Source) -> bool:
-    root = source.path
-    if not root.is_dir():
-        return False
-    root = _descend(root)
-    folders = _folders(root)
-    found = set(folders.values())
-    if not ("train" in found or {"query", "gallery"} <= found):
-        return False
-    # Pictures right inside them, and other folders beside them: classes, one of which is called train.
-    nested = any(entry.is_dir() for name in folders for entry in os.scandir(root / name))
-    return nested or len(_shown_folders(root)) == len(folders)
-
-
-def _shown_folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _read_splits(source: Source, problems: Problems) -> Rows:
-    root = _descend(source.path)
-    rows = Rows(root)
-    folders = _folders(root)
-    for folder, split in sorted(folders.items()):
-        _add(rows, folder, split, problems)
-    for folder in _shown_folders(root):
-        count = 0 if folder in folders else sum(1 for _ in walk_images(root / folder, Problems()))
-        if count:
-            problems.add("beside-splits", str(root / folder), counted(count, "picture"))
-    for entry in os.scandir(root):
-        if entry.is_file() and is_image_name(entry.name):
-            problems.add("beside-splits", entry.path)
-    return rows
+    return source.path.is_dir() and bool(Layout(source).split_folders)
 
 
 def _detect_classes(source: Source) -> bool:
     return source.path.is_dir()
 
 
-def _read_classes(source: Source, problems: Problems) -> Rows:
-    rows = Rows(_descend(source.path))
-    for path, why in unread_lists(rows.root).items():
-        problems.add("unread-list", str(path), why)
-    _add(rows, "", "", problems)
-    return rows
-
-
-def _add(rows: Rows, folder: str, split: str, problems: Problems) -> None:
-    """All pictures below a folder; the class is the path between it and the picture."""
-    for path in walk_images(rows.root / folder, problems):
-        label = path.rpartition("/")[0]
-        whole = f"{folder}/{path}" if folder else path
-        if label:
-            rows.add(whole, label, split)
-        else:
-            problems.add("unlabelled", str(rows.root / whole))
-
-
 SPLIT_TREE = Format(
     "split-tree",
-    "train/<class>/*.jpg with val/, test/, or query/ and gallery/ beside it; classes may be nested",
+    "train/<class>/*.jpg with val/, test/, or query/ and gallery/ beside it, at any level; classes may be nested",
     _detect_splits,
-    _read_splits,
+    read_classes,
     FOLDERS,
 )
-CLASS_TREE = Format("class-tree", "<class>/*.jpg, nested or not", _detect_classes, _read_classes, FOLDERS)
+CLASS_TREE = Format(
+    "class-tree", "<class>/*.jpg, nested or not; --depth says how deep", _detect_classes, read_classes, FOLDERS
+)

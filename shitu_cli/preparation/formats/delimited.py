@@ -1,0 +1,193 @@
+"""Tables and lists as text: their encoding, separator, heading, and their rows as cells."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shitu_cli.data.images import IMAGE_SUFFIXES
+from shitu_cli.inputs import is_input
+from shitu_cli.preparation.formats.base import lines_of
+from shitu_cli.preparation.formats.encoding import read_list_text
+from shitu_cli.preparation.problems import Problems
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list")
+SAMPLED = 2000  # rows of a file that decide what its columns are
+PROBED_BYTES = 1 << 16
+_IMAGE_SUFFIX = "|".join(re.escape(suffix[1:]) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))
+# The end of an image's name inside a line: what follows it is a separator.
+_PATH_END = re.compile(rf'\.(?:{_IMAGE_SUFFIX})(?P<close>"?)(?=[ \t,;|]|$)', re.I)
+_SEPARATOR = re.compile(r"[ \t]*([,;|]?)[ \t]*")
+_SEP_LINE = re.compile(r"sep=(.)\s*")
+IMAGE_NAME = re.compile(rf"\.(?:{_IMAGE_SUFFIX})\b", re.I)
+MAX_LINE = 1 << 16  # characters; a longer line is no line of a list
+
+
+@dataclass
+class Sheet:
+    """A text file of rows. `name` is its path relative to the source's base.
+
+    `header` holds the names of the columns of a table; None is a list, whose rows are a path and what follows it.
+    """
+
+    path: Path
+    name: str
+    text: str
+    delimiter: str = ""
+    header: list[str] | None = None
+    start: int = 0  # lines before the header
+    exists: Callable[[str], bool] | None = None  # whether a path of it leads to an image
+
+    @property
+    def folder(self) -> str:
+        """The folder that it lies in, relative to the source's base; "" for the base."""
+        return self.name.rpartition("/")[0]
+
+    def where(self, line: int) -> str:
+        """The place of a line for messages."""
+        return f"{self.path}:{line}"
+
+    def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, list[str]]]:
+        """Yield line number and cells of each row; those that cannot be read are reported, and left out."""
+        return self._table_rows(problems) if self.header is not None else self._list_rows(problems)
+
+    def sample(self) -> list[tuple[int, list[str]]]:
+        """Return rows evenly spread over the file, at most about SAMPLED of them."""
+        rows: list[tuple[int, list[str]]] = []
+        step = 1
+        for number, row in enumerate(self.rows()):
+            if number % step == 0:
+                rows.append(row)
+            if len(rows) >= 2 * SAMPLED:
+                rows, step = rows[::2], step * 2
+        return rows
+
+    def _table_rows(self, problems: Problems | None) -> Iterator[tuple[int, list[str]]]:
+        lines = lines_of(self.text)
+        for _ in range(self.start):
+            next(lines, None)
+        reader = csv.reader((line.rstrip("\r") + "\n" for line in lines), delimiter=self.delimiter)
+        width = len(self.header or ())
+        first = True
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if problems is not None:
+                    problems.add("malformed", self.where(self.start + reader.line_num), str(error))
+                continue
+            if first:
+                first = False
+                continue
+            line = self.start + reader.line_num
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) == width + 1 and not cells[-1].strip():
+                cells.pop()  # a separator at the end of the line
+            if len(cells) == width:
+                yield line, [cell.strip() for cell in cells]
+            elif problems is not None:
+                problems.add("malformed", self.where(line), f"{len(cells)} cells, the header has {width}")
+
+    def _list_rows(self, problems: Problems | None) -> Iterator[tuple[int, list[str]]]:
+        from shitu_cli.preparation.formats.textlist import list_rows
+
+        return list_rows(self, problems)
+
+
+def open_sheet(
+    path: Path,
+    name: str,
+    problems: Problems,
+    encoding: str | None = None,
+    exists: Callable[[str], bool] | None = None,
+) -> Sheet:
+    """Read a file and find its header; errors as by `read_list_text`."""
+    sheet = Sheet(path, name, read_list_text(path, problems, encoding, exists))
+    lines = [line.rstrip("\r") for _, line in zip(range(60), lines_of(sheet.text), strict=False)]
+    start = 0
+    forced = None
+    if lines and (match := _SEP_LINE.fullmatch(lines[0])):  # what Excel writes and reads
+        start, forced = 1, match[1]
+    while start < len(lines) and (not lines[start].strip() or lines[start].startswith("# ")):
+        start += 1
+    found = _header(lines[start:], forced)
+    if found is not None:
+        sheet.header, sheet.delimiter = found
+        sheet.start = start
+    return sheet
+
+
+def _header(lines: list[str], forced: str | None) -> tuple[list[str], str] | None:
+    """The names of the columns and the separator; None for what is no table with a header."""
+    best: tuple[list[str], str] | None = None
+    for delimiter in (forced,) if forced else ("\t", ";", ",", "|"):
+        try:
+            rows = [row for row in csv.reader([f"{line}\n" for line in lines], delimiter=delimiter) if row]
+        except csv.Error:
+            continue
+        if len(rows) < 2 or len(rows[0]) < 2:
+            continue
+        width = len(rows[0])
+        fitting = sum(len(row) in (width, width + 1) for row in rows[1:])
+        if fitting * 2 > len(rows) - 1 and (best is None or width > len(best[0])):
+            best = [cell.strip().lstrip("\ufeff") for cell in rows[0]], delimiter
+    if best is None or not _are_names(best[0]):
+        return None
+    return best
+
+
+def _are_names(cells: list[str]) -> bool:
+    """Whether cells may be names of columns: no images, no numbers, none twice."""
+    named = [cell for cell in cells if cell]
+    if len(named) < len(cells) - 1 or len(set(named)) < len(named) or not named:
+        return False
+    return not any(IMAGE_NAME.search(cell) or _is_number(cell) or len(cell) > 80 for cell in named)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", ".", 1))
+    except ValueError:
+        return False
+    return True
+
+
+def head_of(path: Path) -> str:
+    """Return the beginning of a text file in a rough decoding, "" where it cannot be read."""
+    if not is_input(path):
+        return ""
+    try:
+        with path.open("rb") as file:
+            head = file.read(PROBED_BYTES)
+    except OSError:
+        return ""
+    return head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace").lstrip("\ufeff")
+
+
+def split_line(line: str, exists: Callable[[str], bool] | None = None) -> tuple[str, str, str] | None:
+    """Split `path label ...` into the path, the separator and the rest; None where no name of an image ends in it.
+
+    A name may hold blanks and commas: it ends with the suffix of an image. Where that can be in several places, the
+    first one that is a file counts, else the first. Behind a tab everything is label.
+    """
+    if len(line) > MAX_LINE:
+        return None
+    ends = [match.end() for match in _PATH_END.finditer(line) if match.start() > 0]
+    before, tab, _ = line.partition("\t")
+    if tab and len(before) in ends:
+        ends = [len(before)]
+    if not ends:
+        return None
+    end = ends[0]
+    if len(ends) > 1 and exists is not None:
+        end = next((place for place in ends if exists(line[:place].strip(' "'))), end)
+    separator = _SEPARATOR.match(line, end)
+    assert separator is not None
+    sign = separator[1] or ("\t" if "\t" in separator[0] else " " if separator[0] else "")
+    return line[:end], sign, line[separator.end() :]

@@ -1,0 +1,81 @@
+"""Names of numbered classes from a file beside the labels, and labels that differ only by leading zeros."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from shitu_cli.errors import ShituError
+from shitu_cli.inputs import is_input
+from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.encoding import read_list_text
+from shitu_cli.preparation.formats.sheets import Labels
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.problems import Problems
+
+_FILES = ("label_map.txt", "classes.csv", "classes.txt", "class_names.txt", "label_list.txt", "labels.txt", "names.txt")
+
+
+def class_names(source: Source, chosen: Sequence[Labels], labels: Sequence[str]) -> dict[str, str]:
+    """Return number → name from a file of names beside the lists, {} where there is none or it does not fit."""
+    numbers = {label for label in set(labels) if label.isascii() and label.isdigit() and len(label) < 10}
+    if not numbers or numbers != set(labels) - {"-1"}:
+        return {}
+    used = {item.sheet.name for item in chosen}
+    folders = dict.fromkeys([*(item.sheet.path.parent for item in chosen), source.base])
+    for path in (folder / name for folder in folders for name in _FILES):
+        if is_input(path) and path.name not in used:
+            names = _names_in(path, sorted(map(int, numbers)))
+            if names:
+                return {label: names[int(label)] for label in numbers if int(label) in names}
+    return {}
+
+
+def _names_in(path: Path, numbers: list[int]) -> dict[int, str]:
+    """The names of a file by number: `number name` lines, a table of name and ID, or one name a line from 0 or 1."""
+    try:
+        lines = [line.strip() for line in read_list_text(path, Problems()).splitlines()]
+    except ShituError:
+        return {}
+    lines = [line for line in lines if line]
+    if path.suffix == ".csv":
+        return _from_table(lines)
+    pairs = [line.partition("\t" if "\t" in line else " ") for line in lines]
+    if pairs and all(number.isdigit() and len(number) < 10 and name.strip() for number, _, name in pairs):
+        return _distinct({int(number): name.strip() for number, _, name in pairs})
+    if numbers[0] == 0 and numbers[-1] < len(lines):
+        return _distinct(dict(enumerate(lines)))
+    return _distinct(dict(enumerate(lines, 1))) if numbers[0] == 1 and numbers[-1] == len(lines) else {}
+
+
+def _from_table(lines: list[str]) -> dict[int, str]:
+    try:
+        table = [row for row in csv.reader(lines) if len(row) >= 2]
+    except csv.Error:
+        return {}
+    if not table or "name" not in table[0][0].lower() or "id" not in table[0][1].lower():
+        return {}
+    numbered = [(row[1].strip(), row[0].strip()) for row in table[1:]]
+    return _distinct({int(number): name for number, name in numbered if number.isdigit() and len(number) < 10})
+
+
+def _distinct(names: dict[int, str]) -> dict[int, str]:
+    return names if len(set(names.values())) == len(names) else {}
+
+
+def one_spelling(rows: Rows, problems: Problems) -> None:
+    """Make 7 and 007 one class where both are there, as spreadsheets drop the zeros; it is said."""
+    spellings: dict[int, set[str]] = defaultdict(set)
+    for label in set(rows.labels):
+        if label.isascii() and label.isdigit() and len(label) < 19:
+            spellings[int(label)].add(label)
+    mixed = {number: max(found, key=len) for number, found in spellings.items() if len(found) > 1}
+    if not mixed:
+        return
+    for number, label in enumerate(rows.labels):
+        if label.isascii() and label.isdigit() and len(label) < 19 and int(label) in mixed:
+            rows.labels[number] = mixed[int(label)]
+    for number, whole in sorted(mixed.items()):
+        problems.add("leading-zeros", " and ".join(sorted(spellings[number])), f"read as one class {whole}")

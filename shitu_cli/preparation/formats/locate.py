@@ -1,0 +1,213 @@
+"""Where the images lie that a list names: as it spells them, or as this machine has them."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.preparation.formats.annotated import split_of
+from shitu_cli.preparation.formats.source import Found, Source, Tree, plain_path
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import counted
+
+SAMPLE = 200
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the images of a list are: `paths` below `root`, None for those that are not there (reported)."""
+
+    root: Path
+    paths: list[str | None]
+    remarks: list[str]
+
+
+class Locator:
+    """Finds the images that files of a source name. `folder` of a file is relative to the source's base."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.named_root = source.options.image_root
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The files among which images are looked for where a list does not spell them as they are."""
+        if self.named_root is not None:
+            return Tree(self.named_root)
+        if self.source.tree.images or self.source.path.is_dir():
+            above = self.source.base.resolve().parent
+            return self.source.tree if self.source.tree.images else Tree(above)
+        return Tree(self.source.base.resolve().parent)
+
+    def is_image(self, spelt: str, folder: str = "") -> bool:
+        """Whether a value of a table leads to exactly one image."""
+        if not spelt or len(spelt) > 1000 or "\0" in spelt or "\n" in spelt:
+            return False
+        plain = plain_path(spelt)
+        if self.is_file(spelt, folder):
+            return True
+        return bool(plain) and self.tree.find(plain, self._near(folder)).path is not None
+
+    def is_file(self, spelt: str, folder: str = "") -> bool:
+        """Whether a path leads to a file as it is spelt."""
+        return any(_is_file(root, spelt) for root in self._roots(folder))
+
+    def locate(
+        self,
+        spelt: Sequence[str],
+        places: Callable[[int], str],
+        folder: str,
+        role: str,
+        problems: Problems,
+        listed: str,
+    ) -> Located:
+        """Return where the images are that one file names.
+
+        Args:
+            spelt: Their paths as the file has them.
+            places: `file:line` of the n-th, for messages.
+            folder: The folder of the file.
+            role: The split that the file's name says, "" for none: decides between equal folders.
+            problems: Takes those that are not there, or may be several.
+            listed: The file, for messages.
+
+        Raises UsageError when two folders hold all of them, DataError when none of them is there.
+        """
+        sample = list(spelt[:: max(1, len(spelt) // SAMPLE)])
+        roots = self._roots(folder)
+        hits = {root: sum(_is_file(root, path) for path in sample) for root in roots}
+        root = max(roots, key=lambda candidate: hits[candidate])
+        if hits[root] * 2 >= len(sample) or not self.tree.images:
+            return self._from_root(root, spelt, places, problems)
+        homes = self.tree.home(sample, self._near(folder)) if self.tree.images else []
+        home = self._one_home(homes, spelt, role, listed)
+        return self._by_search(home, spelt, places, folder, problems, listed)
+
+    def _roots(self, folder: str) -> list[Path]:
+        if self.named_root is not None:
+            return [self.named_root]
+        base = self.source.base
+        above = [base.parent] if self.source.path.is_file() or not folder else []
+        return list(dict.fromkeys([base / folder, base, *above]))
+
+    def _near(self, folder: str) -> str:
+        near = os.path.relpath(self.source.base / folder, self.tree.root).replace(os.sep, "/")
+        return "" if near == "." or near.startswith("..") else near
+
+    def _from_root(self, root: Path, spelt: Sequence[str], places: Callable[[int], str], problems: Problems) -> Located:
+        """Most paths are right; the others are looked for among all images."""
+        paths: list[str | None] = []
+        ways: Counter[str] = Counter()
+        for number, path in enumerate(spelt):
+            if _is_file(root, path) or not self._searchable:
+                paths.append(_clean(path))
+                continue
+            found = self.tree.find(path)
+            paths.append(self._settle(found, path, places(number), problems))
+            if found.path is not None:
+                ways[found.how] += 1
+                paths[-1] = os.path.relpath(self.tree.root / found.path, root).replace(os.sep, "/")
+        return Located(root, paths, _remarks(ways))
+
+    @cached_property
+    def _searchable(self) -> bool:
+        return bool(self.tree.images)
+
+    def _one_home(self, homes: list[str], spelt: Sequence[str], role: str, listed: str) -> str | None:
+        """The folder that the list counts from; where several are equally good, the one of its split."""
+        if len(homes) < 2:
+            return homes[0] if homes else None
+        whole = {home: sum(self._at(home, path) for path in spelt) for home in homes}
+        best = [home for home in homes if whole[home] == max(whole.values())]
+        if len(best) > 1 and role:
+            best = [home for home in best if split_of(home) == role] or best
+        if len(best) == 1:
+            return best[0]
+        if max(whole.values()) < len(spelt):
+            return None  # each lies elsewhere
+        raise UsageError(
+            f"{listed}: its images may be those of {' or '.join(best[:3])}",
+            details=[f"{spelt[0]}: {posixpath.join(home, plain_path(spelt[0]))}" for home in best[:3]],
+            hint=f"name the folder: --image-root {self.tree.root / best[0]}",
+        )
+
+    def _at(self, home: str, path: str) -> bool:
+        return posixpath.normpath(posixpath.join(home, plain_path(path))) in self.tree.image_set
+
+    def _by_search(
+        self,
+        home: str | None,
+        spelt: Sequence[str],
+        places: Callable[[int], str],
+        folder: str,
+        problems: Problems,
+        listed: str,
+    ) -> Located:
+        near = self._near(folder) if home is None else home
+        paths: list[str | None] = []
+        ways: Counter[str] = Counter()
+        missing = Problems()
+        for number, path in enumerate(spelt):
+            found = self.tree.find(path, near)
+            paths.append(self._settle(found, path, places(number), missing))
+            if found.path is not None:
+                ways[found.how] += 1
+        if spelt and not any(path is not None for path in paths):
+            raise self._nothing_there(spelt, listed, missing)
+        for kind, cases in missing.found.items():
+            for where, detail in cases.examples:
+                problems.add(kind, where, detail)
+            problems.found[kind].count += cases.count - len(cases.examples)
+        remarks = [f"images lie in {home}/"] if home else []
+        return Located(self.tree.root, paths, remarks + _remarks(ways, home is not None))
+
+    def _settle(self, found: Found, spelt: str, place: str, problems: Problems) -> str | None:
+        if found.path is None:
+            nearest = f"; nearest: {', '.join(found.candidates)}" if found.candidates else ""
+            kind = "several-images" if found.how == "several" else "missing"
+            problems.add(kind, f"{place} ({_clean(spelt)})", nearest.removeprefix("; "))
+        return found.path
+
+    def _nothing_there(self, spelt: Sequence[str], listed: str, missing: Problems) -> DataError:
+        examples = [
+            f"{where}: {detail}" if detail else where for f in missing.found.values() for where, detail in f.examples
+        ]
+        addresses = sum(path.lower().startswith(("http://", "https://")) for path in spelt[:SAMPLE])
+        hint = "where do they lie? --image-root FOLDER"
+        if addresses * 2 > len(spelt[:SAMPLE]):
+            hint = "they are http addresses: download them first, then --image-root FOLDER"
+        return DataError(
+            f"{listed}: none of its {counted(len(spelt), 'image')} is below {self.tree.root}",
+            details=examples[:3],
+            hint=hint,
+        )
+
+
+def _is_file(root: Path, path: str) -> bool:
+    try:
+        return os.path.isfile(os.path.join(root, _clean(path)))
+    except ValueError:
+        return False
+
+
+def _clean(path: str) -> str:
+    return path.strip('\ufeff" \t\r').replace("\\", "/").removeprefix("./")
+
+
+def _remarks(ways: Counter[str], home: bool = False) -> list[str]:
+    words = {
+        "another folder": "found in another folder than it says",
+        "other letters": "spelt with other letters (case, or accents as two signs)",
+        "without its suffix": "named without suffix",
+    }
+    return [
+        f"{count:,} {words[how]}"
+        for how, count in ways.items()
+        if how in words and not (home and how == "another folder")
+    ]

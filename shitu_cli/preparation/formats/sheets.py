@@ -1,0 +1,218 @@
+"""Which text files of a source are its labels, which only say the split, and which are neither."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shitu_cli.errors import DataError, ShituError, UsageError
+from shitu_cli.preparation.formats.columns import Columns, decide_columns
+from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, head_of, open_sheet
+from shitu_cli.preparation.formats.locate import Locator
+from shitu_cli.preparation.formats.source import Source, fold, without_suffix
+from shitu_cli.preparation.formats.splits import split_of_file, split_words
+from shitu_cli.preparation.formats.textlist import decide_list
+from shitu_cli.preparation.problems import Problems
+
+_SUBMISSION = re.compile(r"submi(?:t|ssion)|predict", re.I)
+_NAMES_OF_CLASSES = re.compile(r"class(?:es|_?names?|_?list)|categor(?:y|ies)|label_?(?:map|names)|names", re.I)
+_NO_DATA = re.compile(r"^(?:readme|licen[cs]e|requirements|changelog|notes?)\b", re.I)
+_NAMED_AS_LABELS = re.compile(r"label|annot|meta|class|list|data|image|index|catalog|truth|gt", re.I)
+PROBED_LINES = 30
+MAX_SHEETS = 500  # text files of one folder that are looked into
+COVERED = 0.5  # share of the images that a list of any name must label to be taken for the labels
+
+
+@dataclass
+class Labels:
+    """A text file that labels images: `columns`, or the error that says what has to be decided first."""
+
+    sheet: Sheet
+    role: str
+    columns: Columns | None
+    error: ShituError | None = None
+    problems: Problems = field(default_factory=Problems)
+
+
+class Sheets:
+    """The text files of a source: `labelled` ones, `splits` (paths only, with their role), `unused` with the reason."""
+
+    @classmethod
+    def of(cls, source: Source) -> Sheets:
+        """Return those of a source, judged once."""
+        if not isinstance(source.memo.get("sheets"), cls):
+            source.memo["sheets"] = cls(source)
+        sheets = source.memo["sheets"]
+        assert isinstance(sheets, cls)
+        return sheets
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.locator = Locator(source)
+        self.labelled: list[Labels] = []
+        self.splits: list[tuple[Sheet, str]] = []
+        self.unused: dict[str, str] = {}
+        for path, name in self._candidates():
+            self._judge(path, name)
+        self._settle_roles()
+
+    def _candidates(self) -> list[tuple[Path, str]]:
+        """Files that may hold lists, but texts that belong to one image each."""
+        path = self.source.path
+        if path.is_file():
+            return [(path, path.name)]
+        counts: dict[str, int] = {}
+        found = []
+        for name in self.source.tree.files:
+            folder, _, base = name.rpartition("/")
+            stem, suffix = os.path.splitext(base)
+            if suffix.lower() not in SUFFIXES or _NO_DATA.match(stem) or self._of_one_image(stem, suffix):
+                continue
+            counts[folder] = counts.get(folder, 0) + 1
+            if counts[folder] <= MAX_SHEETS:
+                found.append((self.source.base / name, name))
+        return found
+
+    def _of_one_image(self, stem: str, suffix: str) -> bool:
+        return suffix.lower() == ".txt" and fold(without_suffix(stem)) in self.source.tree.stems
+
+    def _judge(self, path: Path, name: str) -> None:
+        alone = self.source.path.is_file()
+        head = head_of(path)
+        if not alone and (not head or not self._names_images(head, name)):
+            return
+        if not alone and _SUBMISSION.search(path.stem):
+            self.unused[name] = "a submission: its labels are made up"
+            return
+        role = split_of_file(name) or split_words(name.rpartition("/")[0].rpartition("/")[2])[0]
+        problems = Problems()
+        sheet: Sheet | None = None
+        try:
+            sheet = open_sheet(path, name, problems, self.source.options.encoding, self._on_disk())
+            folder = sheet.folder
+            sheet.exists = lambda path: self.locator.is_file(path, folder)
+            columns = self._decide(sheet)
+        except ShituError as error:
+            if sheet is None:
+                sheet = Sheet(path, name, "", header=[])
+            self.labelled.append(Labels(sheet, role, None, error, problems))
+            return
+        if columns is None:
+            if alone:
+                self.labelled.append(Labels(sheet, role, None, _no_columns(sheet), problems))
+            return
+        if columns.label is None and not columns.one_hot:
+            if alone:
+                self.labelled.append(Labels(sheet, role, None, _no_columns(sheet), problems))
+            else:
+                self.splits.append((sheet, role))
+            return
+        self.labelled.append(Labels(sheet, role, columns, None, problems))
+
+    def _on_disk(self) -> Callable[[str], bool]:
+        return lambda word: fold(word) in self.source.tree.parts
+
+    def _names_images(self, head: str, name: str) -> bool:
+        """Whether some of the first lines name images: by a suffix, or by the name of one that is there."""
+        lines = [line for line in head.splitlines()[:PROBED_LINES] if line.strip()]
+        if any(IMAGE_NAME.search(line[:2000]) for line in lines):
+            return True
+        folder = name.rpartition("/")[0]
+        cells = [re.split(r"[\t,;|]", line[:2000])[:8] for line in lines[1:8]]
+        cells += [line.split()[:1] for line in lines[:8]]
+        hits = sum(any(self.locator.is_image(cell.strip(' "'), folder) for cell in row) for row in cells)
+        return hits >= max(1, len(lines[1:8]) // 2)
+
+    def _decide(self, sheet: Sheet) -> Columns | None:
+        """What the columns are, None where it names no images."""
+        rows = sheet.sample()
+        if not rows:
+            if self.source.path.is_file():
+                return Columns(["1", "2"], 0, 1)
+            return None if sheet.header is not None or not self._has_lines(sheet) else self._paths_only(sheet)
+        chosen = self.source.options.columns
+        folder = sheet.folder
+
+        def is_image(value: str) -> bool:
+            return self.locator.is_image(value, folder)
+
+        if sheet.header is None:
+            return decide_list(sheet, rows, chosen, is_image)
+        if chosen and not self.source.path.is_file() and not set(chosen.values()) <= _names_of(chosen, sheet.header):
+            self.unused[sheet.name] = f"has no columns {', '.join(chosen.values())}"
+            return None
+        return decide_columns(
+            sheet.header,
+            [cells for _, cells in rows],
+            chosen=chosen,
+            is_image=is_image,
+            place=str(sheet.path),
+            example=rows[0][0],
+        )
+
+    def _has_lines(self, sheet: Sheet) -> bool:
+        return bool(sheet.text.strip())
+
+    def _paths_only(self, sheet: Sheet) -> Columns | None:
+        """A list of nothing but paths."""
+        lines = [line.strip() for line in sheet.text.splitlines() if line.strip()][:200]
+        hits = sum(self.locator.is_image(line, sheet.folder) for line in lines)
+        return Columns(["1"], 0) if lines and hits * 2 > len(lines) else None
+
+    def _settle_roles(self) -> None:
+        """Lists of paths are splits where there are several; an index beside queries is the gallery."""
+        if any(labels.role == "query" for labels in self.labelled):
+            for labels in self.labelled:
+                if not labels.role and "index" in labels.sheet.path.stem.lower():
+                    labels.role = "gallery"
+        roles = {role for _, role in self.splits}
+        if not ("train" in roles and len(roles - {""}) > 1):
+            for sheet, _ in self.splits:
+                self.unused[sheet.name] = "names images, but no labels"
+            self.splits = []
+        else:
+            for sheet, role in self.splits:
+                if not role:
+                    self.unused[sheet.name] = "names images, but no labels"
+            self.splits = [(sheet, role) for sheet, role in self.splits if role]
+        self._leave_out_small()
+        if len(self.labelled) > 1:
+            for labels in [item for item in self.labelled if _NAMES_OF_CLASSES.fullmatch(item.sheet.path.stem)]:
+                self.labelled.remove(labels)
+                self.unused[labels.sheet.name] = "names of classes"
+
+    def _leave_out_small(self) -> None:
+        """A file of no telling name that labels few of the images is no list of the labels."""
+        if self.source.path.is_file() or self.source.options.columns:
+            return
+        for labels in list(self.labelled):
+            if labels.role or _NAMED_AS_LABELS.search(labels.sheet.path.stem) or labels.sheet.header is not None:
+                continue
+            rows = sum(1 for _ in labels.sheet.rows())
+            if rows < COVERED * len(self.source.tree.images):
+                self.labelled.remove(labels)
+                self.unused[labels.sheet.name] = (
+                    f"labels {rows:,} of {len(self.source.tree.images):,} images; name it to read it"
+                )
+
+
+def _names_of(chosen: dict[str, str], header: list[str]) -> set[str]:
+    """The values of --columns that this header has."""
+    boxes = {part for part in chosen.get("box", "").partition(":")[0].split("+") if part in header}
+    found = {value for value in chosen.values() if value in header}
+    return found | ({chosen["box"]} if boxes else set())
+
+
+def _no_columns(sheet: Sheet) -> ShituError:
+    if sheet.header is None:
+        return DataError(
+            f"{sheet.path}: no line in it is `path label`",
+            hint="write path<TAB>label on each line; shitu prepare --formats lists other layouts",
+        )
+    return UsageError(
+        f"{sheet.path}: which columns hold image and label? there are {', '.join(sheet.header)}",
+        hint="--columns image=...,label=...",
+    )

@@ -1,0 +1,61 @@
+"""Which split a folder or a file is, by the words of its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("query", "queries", "probe"), "query"),
+    "gallery": "gallery",
+}
+# Words that say nothing else beside a split: training_set, train_images, seg_train, 01-train, train2017.
+_NEUTRAL_TEXT = (
+    "set sets data dataset datasets image images img imgs picture pictures photo photos pic pics split splits "
+    "folder files file sample samples part seg final full all new raw clean cropped crops resized original "
+    "orig list lists the my our of class classes classification jpg jpeg png df"
+)
+_NEUTRAL = frozenset(_NEUTRAL_TEXT.split())
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def split_words(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the split that a folder's name says, and its other words but neutral ones; "" for none or several."""
+    words = [word.lower() for word in _WORD.findall(name[:200])]
+    splits = {WORDS[word] for word in words if word in WORDS}
+    rest = tuple(word for word in words if word not in WORDS and word not in _NEUTRAL)
+    return (splits.pop() if len(splits) == 1 else "", rest)
+
+
+def split_of_folder(name: str) -> str:
+    """Return the split that a folder's name says when it says nothing else, else ""."""
+    split, rest = split_words(name)
+    return split if not rest else ""
+
+
+def split_of_file(name: str) -> str:
+    """Return the split that the name of a list or table says: query, gallery, train, val, test, "" for none.
+
+    A query list of a test set is a query list; a name with train and val in it says neither.
+    """
+    words = {word.lower() for word in _WORD.findall(name.rpartition("/")[2].rpartition(".")[0][:200])}
+    splits = {WORDS[word] for word in words if word in WORDS}
+    for split in ("query", "gallery"):
+        if split in splits:
+            return split
+    return splits.pop() if len(splits) == 1 else ""
+
+
+def splits_of_paths(paths: Iterable[str]) -> list[str] | None:
+    """Return the split of each image by its folders; None unless each image has one, and training is among them."""
+    found = []
+    for path in paths:
+        split = next((s for part in path.split("/")[:-1] if (s := split_of_folder(part))), "")
+        if not split:
+            return None
+        found.append(split)
+    different = set(found)
+    return found if len(different) > 1 and ("train" in different or {"query", "gallery"} <= different) else None

@@ -15,7 +15,7 @@ import numpy as np
 from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
-from shitu_cli.preparation.formats import find_format
+from shitu_cli.preparation.formats import FORMATS, find_format
 from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, TABLE, Format, ReadOptions, Rows
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.formats.source import Source

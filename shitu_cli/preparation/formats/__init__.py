@@ -68,11 +68,12 @@ def find_format(source: Source, name: str | None = None) -> Format:
         return next((known for known in (TABLE, TEXT_LIST, HUGGING_FACE) if known.detect(source)), TABLE)
     for rank in (DATASET, ANNOTATIONS, TABLE_RANK, FOLDERS):
         found = [known for known in FORMATS if known.rank == rank and known.detect(source)]
-        if rank == ANNOTATIONS and found:
-            found += [TABLE] if labels_most(source) else []
         if found:
-            return found[0] if rank in (DATASET, FOLDERS) else _agreeing(source, found)
-    raise UsageError(f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"])
+            beside = [TABLE] if rank == ANNOTATIONS and labels_most(source) else []
+            return found[0] if rank in (DATASET, FOLDERS) else _agreeing(source, found, beside)
+    raise UsageError(
+        f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"]
+    )
 
 
 def _named(name: str) -> Format:
@@ -84,22 +85,22 @@ def _named(name: str) -> Format:
     )
 
 
-def _agreeing(source: Source, found: Sequence[Format]) -> Format:
-    """The first of several formats, if all of them that can read the source read the same labels."""
-    if len(found) == 1:
+def _agreeing(source: Source, found: Sequence[Format], beside: Sequence[Format]) -> Format:
+    """The first of several formats, if all of them that can read the source read the same labels.
+
+    Those `beside` are never chosen, but must not contradict it with files of their own.
+    """
+    if len(found) + len(beside) == 1:
         return found[0]
-    readings: list[tuple[Format, Rows]] = []
-    for known in found:
-        try:
-            rows = known.read(Source(source.path, source.options), Problems())
-        except ShituError:
-            continue  # where none can be read, the first says why
-        if len(rows):
-            readings.append((known, rows))
+    readings = _readings(source, found)
+    if not readings:
+        return found[0]  # which says why it cannot be read
+    used = {file for _, rows in readings for file in rows.label_files}
+    others_beside = [reading for reading in _readings(source, beside) if not used & set(reading[1].label_files)]
     # The first that labels nearly all that any of them labels: annotations of boxes say more than a table.
     most = max((len(set(rows.paths)) for _, rows in readings), default=0)
     readings.sort(key=lambda reading: len(set(reading[1].paths)) < (1 - FEW) * most)
-    for (known, rows), (other, others) in combinations(readings, 2):
+    for (known, rows), (other, others) in combinations([*readings, *others_beside], 2):
         if (example := _contradiction(rows, others)) is not None:
             raise UsageError(
                 f"{source.path}: two ways to read it, as {known.name} and as {other.name}",
@@ -107,12 +108,25 @@ def _agreeing(source: Source, found: Sequence[Format]) -> Format:
                 hint=f"--format {known.name} or --format {other.name}; or move the files of the other away",
             )
         _refuse_halves(source, (known, rows), (other, others))
-    return readings[0][0] if readings else found[0]
+    return readings[0][0]
+
+
+def _readings(source: Source, formats: Sequence[Format]) -> list[tuple[Format, Rows]]:
+    """What those of the formats read that can read the source."""
+    readings = []
+    for known in formats:
+        try:
+            rows = known.read(Source(source.path, source.options), Problems())
+        except ShituError:
+            continue
+        if len(rows):
+            readings.append((known, rows))
+    return readings
 
 
 def _refuse_halves(source: Source, first: tuple[Format, Rows], second: tuple[Format, Rows]) -> None:
     """Refuse two readings each of which labels many images that the other does not."""
-    paths, others = ({os.path.normpath(rows.root / path) for path in rows.paths} for _, rows in (first, second))
+    paths, others = ({os.path.abspath(rows.root / path) for path in rows.paths} for _, rows in (first, second))
     if len(others - paths) <= FEW * max(len(paths), len(others)):
         return
     examples = [(paths - others or paths, *first), (others - paths, *second)]
@@ -128,9 +142,9 @@ def _contradiction(rows: Rows, others: Rows) -> tuple[str, str] | None:
     first: dict[str, dict[str, int]] = {}
     for number, path in enumerate(rows.paths):
         label = rows.display.get(rows.labels[number], rows.labels[number])
-        first.setdefault(os.path.normpath(rows.root / path), {}).setdefault(label, number)
+        first.setdefault(os.path.abspath(rows.root / path), {}).setdefault(label, number)
     for number, path in enumerate(others.paths):
-        labels = first.get(os.path.normpath(others.root / path))
+        labels = first.get(os.path.abspath(others.root / path))
         label = others.display.get(others.labels[number], others.labels[number])
         if labels is not None and label not in labels:
             mine = next(iter(labels.values()))

@@ -189,7 +189,7 @@ def _joined(
 ) -> Rows:
     """The lines of all files as rows below one folder."""
     roots = {str(place.root) for place in located}
-    root = roots.pop() if len(roots) == 1 else os.path.commonpath([os.path.abspath(root) for root in roots])
+    root = _common(source, roots)
     rows = Rows(Path(root))
     _same_labels(parts, located)
     for lines, place in zip(parts, located, strict=True):
@@ -220,6 +220,14 @@ def _joined(
     if source.options.image_root is None and (outside := relative_root(root, rows.paths)) is not None:
         rows.root, rows.paths = Path(outside[0]), outside[1]
     return rows
+
+
+def _common(source: Source, roots: set[str]) -> str:
+    """The folder that all images count from: the source itself where they lie in it."""
+    if len(roots) == 1:
+        return next(iter(roots))
+    shared = os.path.commonpath([os.path.abspath(root) for root in roots])
+    return str(source.base) if shared == os.path.abspath(source.base) else shared
 
 
 def _convention(lines: _Lines, place: Located, source: Source, problems: Problems) -> Convention | None:

@@ -146,6 +146,7 @@ def _merge(parts: Sequence[tuple[Path, Rows]]) -> Rows:
         merged.readings += [f"{name}: {line}" for line in rows.readings]
         merged.label_files += [f"{name}/{file}" for file in rows.label_files]
         merged.unused |= {f"{name}/{file}": why for file, why in rows.unused.items()}
+        merged.units |= rows.units
         merged.display |= {f"{name}/{label}": f"{name}/{shown}" for label, shown in rows.display.items()}
     return merged
 

@@ -69,6 +69,7 @@ def find_format(source: Source, name: str | None = None) -> Format:
     for rank in (DATASET, ANNOTATIONS, TABLE_RANK, FOLDERS):
         found = [known for known in FORMATS if known.rank == rank and known.detect(source)]
         if found:
+            source.memo["annotated"] = rank == ANNOTATIONS
             beside = [TABLE] if rank == ANNOTATIONS and labels_most(source) else []
             return found[0] if rank in (DATASET, FOLDERS) else _agreeing(source, found, beside)
     raise UsageError(

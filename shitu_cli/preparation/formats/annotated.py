@@ -259,6 +259,7 @@ class Annotated:
         self._known_splits()
         rows = Rows(self.tree.root)
         rows.display = self.display
+        rows.units = {str(self.path(file)): unit for file, unit in self.units.items()}
         rows.label_files = sorted({item.file for item in self.items})
         paths = {file: str(self.path(file)) for file in rows.label_files}
         for item in self._fitting(boxes) if boxes else self._single(whole):

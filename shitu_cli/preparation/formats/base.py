@@ -53,7 +53,8 @@ class Rows:
 
     `readings` say in a line each what was read as what (`train.csv: image = column file, class = column sku`),
     `label_files` name the files that hold the labels, relative to the source's base, and `unused` what lies beside
-    them with the reason: all are shown to the user.
+    them with the reason: all are shown to the user. `units` say what the entries of a file are called in messages, such
+    as `annotations[{}]`; without one they are lines.
     """
 
     def __init__(self, root: Path) -> None:
@@ -69,6 +70,7 @@ class Rows:
         self.readings: list[str] = []
         self.label_files: list[str] = []
         self.unused: dict[str, str] = {}
+        self.units: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -97,14 +99,18 @@ class Rows:
             self.boxes[number] = box
 
     def where(self, number: int) -> str:
-        """`file:line`, or the picture itself."""
-        return f"{self.files[number]}:{self.lines[number]}" if self.files[number] else self.paths[number]
+        """Return `file:line`, `file: entry`, or the image itself where no file lists it."""
+        file = self.files[number]
+        if not file:
+            return self.paths[number]
+        unit = self.units.get(file)
+        return f"{file}:{self.lines[number]}" if unit is None else f"{file}: {unit.format(self.lines[number])}"
 
     def take(self, numbers: list[int]) -> Rows:
         """The rows at `numbers`, in that order."""
         taken = Rows(self.root)
         taken.display, taken.readings = self.display, self.readings
-        taken.label_files, taken.unused = self.label_files, self.unused
+        taken.label_files, taken.unused, taken.units = self.label_files, self.unused, self.units
         for number in numbers:
             taken.add(
                 self.paths[number],

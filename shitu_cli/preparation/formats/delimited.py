@@ -39,6 +39,7 @@ class Sheet:
     delimiter: str = ""
     header: list[str] | None = None
     start: int = 0  # lines before the header
+    unit: str = ""  # what a row is called in messages, such as entry {}; lines without one
     exists: Callable[[str], bool] | None = None  # whether a path of it leads to an image
 
     @property
@@ -48,7 +49,7 @@ class Sheet:
 
     def where(self, line: int) -> str:
         """The place of a line for messages."""
-        return f"{self.path}:{line}"
+        return f"{self.path}: {self.unit.format(line)}" if self.unit else f"{self.path}:{line}"
 
     def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, list[str]]]:
         """Yield line number and cells of each row; those that cannot be read are reported, and left out."""

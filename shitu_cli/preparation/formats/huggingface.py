@@ -85,7 +85,7 @@ def _read_file(file: str, names: dict[str, list[str]], gathered: Annotated) -> N
         if image is None:
             continue
         if boxed:
-            _add_objects(image, record["objects"], names, file, number, gathered)
+            _add_objects(image, record.get("objects"), names, file, number, gathered)
             continue
         value = record.get(label)
         if isinstance(value, str) and value.lstrip().startswith("["):

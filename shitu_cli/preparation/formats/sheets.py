@@ -12,6 +12,8 @@ from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.preparation.formats.columns import Columns, decide_columns
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, head_of, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
+from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
+from shitu_cli.preparation.formats.records import open_records
 from shitu_cli.preparation.formats.source import Source, fold, without_suffix
 from shitu_cli.preparation.formats.splits import split_of_file, split_words
 from shitu_cli.preparation.formats.textlist import decide_list
@@ -69,7 +71,10 @@ class Sheets:
         for name in self.source.tree.files:
             folder, _, base = name.rpartition("/")
             stem, suffix = os.path.splitext(base)
-            if suffix.lower() not in SUFFIXES or _NO_DATA.match(stem) or self._of_one_image(stem, suffix):
+            known = suffix.lower() in SUFFIXES or (
+                suffix.lower() in RECORD_SUFFIXES and not self.source.memo.get("annotated")
+            )
+            if not known or _NO_DATA.match(stem) or self._of_one_image(stem, suffix):
                 continue
             counts[folder] = counts.get(folder, 0) + 1
             if counts[folder] <= MAX_SHEETS:
@@ -77,7 +82,7 @@ class Sheets:
         return found
 
     def _of_one_image(self, stem: str, suffix: str) -> bool:
-        return suffix.lower() == ".txt" and fold(without_suffix(stem)) in self.source.tree.stems
+        return suffix.lower() in (".txt", ".json") and fold(without_suffix(stem)) in self.source.tree.stems
 
     def _judge(self, path: Path, name: str) -> None:
         alone = self.source.path.is_file()
@@ -91,7 +96,9 @@ class Sheets:
         problems = Problems()
         sheet: Sheet | None = None
         try:
-            sheet = open_sheet(path, name, problems, self.source.options.encoding, self._on_disk())
+            sheet = self._open(path, name, problems)
+            if sheet is None:
+                return
             folder = sheet.folder
             sheet.exists = lambda path: self.locator.is_file(path, folder)
             columns = self._decide(sheet)
@@ -111,6 +118,18 @@ class Sheets:
                 self.splits.append((sheet, role))
             return
         self.labelled.append(Labels(sheet, role, columns, None, problems))
+
+    def _open(self, path: Path, name: str, problems: Problems) -> Sheet | None:
+        """The file as a table or list; None for JSON that is neither. DataError where it is all there is."""
+        if path.suffix.lower() not in RECORD_SUFFIXES:
+            return open_sheet(path, name, problems, self.source.options.encoding, self._on_disk())
+        sheet = open_records(path, name, problems)
+        if sheet is None and self.source.path.is_file():
+            raise DataError(
+                f"{path}: JSON of no shape that is known",
+                hint='write [{"image": "a.jpg", "label": "cat"}, ...]; shitu prepare --formats lists other layouts',
+            )
+        return sheet
 
     def _on_disk(self) -> Callable[[str], bool]:
         return lambda word: fold(word) in self.source.tree.parts

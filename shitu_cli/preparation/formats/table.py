@@ -14,9 +14,10 @@ from shitu_cli.preparation.formats.base import Format, Rows, whole_label
 from shitu_cli.preparation.formats.boxcells import placed, settle_convention
 from shitu_cli.preparation.formats.boxes import Convention
 from shitu_cli.preparation.formats.columns import SPLITS, Columns, named_numbers, numbers_of
-from shitu_cli.preparation.formats.delimited import Sheet
+from shitu_cli.preparation.formats.delimited import SUFFIXES, Sheet
 from shitu_cli.preparation.formats.labelnames import class_names, one_spelling
 from shitu_cli.preparation.formats.locate import Located
+from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.sheets import Labels, Sheets
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import splits_of_paths
@@ -197,6 +198,8 @@ def _joined(
         prefix = "" if prefix == "./" else prefix
         convention = _convention(lines, place, source, problems)
         file = str(lines.sheet.path)
+        if lines.sheet.unit:
+            rows.units[file] = lines.sheet.unit
         for number, path in enumerate(place.paths):
             if path is None:
                 continue
@@ -353,7 +356,7 @@ def _take(more: Problems, problems: Problems) -> None:
 
 
 def _detect(source: Source, *, with_header: bool) -> bool:
-    if source.path.is_file() and source.path.suffix.lower() not in (".csv", ".tsv", ".txt", ".lst", ".list"):
+    if source.path.is_file() and source.path.suffix.lower() not in (*SUFFIXES, *RECORD_SUFFIXES):
         return False
     sheets = Sheets.of(source)
     mine = [labels for labels in sheets.labelled if (labels.sheet.header is not None) is with_header]

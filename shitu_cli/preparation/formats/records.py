@@ -1,0 +1,76 @@
+"""JSON that says the class of images without a format of its own: read as the table that it stands for.
+
+[{"image": "a.jpg", "label": "cat"}, ...], the same in lines (.jsonl) or under one key, {"a.jpg": "cat", ...},
+{"a.jpg": {"label": "cat"}, ...} and {"cat": ["a.jpg", ...], ...}.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.inputs import MIB, read_json
+from shitu_cli.preparation.formats.delimited import Sheet
+from shitu_cli.preparation.formats.jsonl_files import read_json_lines
+from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
+from shitu_cli.preparation.problems import Problems
+
+SUFFIXES = (".json", ".jsonl", ".ndjson")
+LIMIT = 512 * MIB
+MAX_COLUMNS = 200
+Record = dict[str, Any]
+
+
+def open_records(path: Path, name: str, problems: Problems) -> Sheet | None:
+    """Return the table that a JSON file stands for, None for one of another shape; errors as by `read_json`."""
+    numbered = path.suffix.lower() != ".json"
+    records = list(read_json_lines(path, problems)) if numbered else _numbered(read_json(path, limit=LIMIT))
+    header = list(dict.fromkeys(key for _, record in records for key in record))
+    if not records or not 2 <= len(header) <= MAX_COLUMNS or any("\n" in key for key in header):
+        return None
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    line = 0
+    for number, record in records:
+        text.write("\n" * (number - line - 1))  # the rows of the table have the numbers of the records
+        writer.writerow([_cell(record.get(key)) for key in header])
+        line = number
+    unit = "" if numbered else "entry {}"
+    return Sheet(path, name, text.getvalue(), ",", header, start=-1, unit=unit)
+
+
+def _numbered(value: Any) -> list[tuple[int, Record]]:
+    return list(enumerate(_records(value), 1))
+
+
+def _records(value: Any) -> list[Record]:
+    """The records of a list or object; [] for another shape."""
+    if isinstance(value, list):
+        return value if value and all(isinstance(item, dict) for item in value) else []
+    if not isinstance(value, dict) or not value:
+        return []
+    if all(_is_image(key) for key in value):
+        if all(isinstance(item, dict) for item in value.values()):
+            return [{"image": key, **item} for key, item in value.items()]
+        if all(isinstance(item, (str, int)) for item in value.values()):
+            return [{"image": key, "label": item} for key, item in value.items()]
+    if all(isinstance(item, list) and all(map(_is_image, item)) for item in value.values()):
+        return [{"image": image, "label": key} for key, images in value.items() for image in images]
+    lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    return _records(lists[0]) if len(lists) == 1 else []
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and has_image_suffix(plain_path(value))
+
+
+def _cell(value: Any) -> str:
+    """A value as a table has it; lists of numbers as the boxes they may be."""
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(item, (int, float)) for item in value):
+        return ",".join(str(item) for item in value)
+    return " ".join(str(value).split())

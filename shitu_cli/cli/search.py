@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -18,16 +20,18 @@ if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.index.store import Match
+    from shitu_cli.index.verdict import Verdict
     from shitu_cli.workspace import Workspace
 
 ANSWER = "Answers"
 
 
 class Answer(NamedTuple):
-    """A picture, its label ("" where none is known), and what the index has like it."""
+    """An image, its label ("" where none is known), what it is judged to show, and what the index has like it."""
 
     query: str
     label: str
+    verdict: Verdict
     matches: list[Match]
 
 
@@ -61,10 +65,11 @@ def search(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Find the nearest pictures of the index: label, score (cosine), path."""
+    """Say what images show, or that it is unknown, and the nearest images of the index: label, score (cosine), path."""
     from shitu_cli.cli.common import config_or_none, open_workspace
     from shitu_cli.features.extractor import pictures_of
     from shitu_cli.features.selection import BATCH
+    from shitu_cli.index.verdict import VOTERS, judge
     from shitu_cli.preparation.sources import find_pictures
     from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import open_extractor
@@ -83,16 +88,17 @@ def search(
         unread: dict[int, str] = {}
         for indices, features, skipped in extractor.batches(pictures_of(pictures)):
             unread |= skipped
-            for at, matches in zip(indices.tolist(), target.search(features, top, limit), strict=True):
-                answers.append(Answer(pictures.name(at), pictures.labels[at], matches))
+            for at, nearest in zip(indices.tolist(), target.search(features, max(top, VOTERS)), strict=True):
+                matches = [match for match in nearest[:top] if limit is None or match.score >= limit]
+                answers.append(Answer(pictures.name(at), pictures.labels[at], judge(nearest, limit), matches))
     for why in unread.values():
         console.warn(why)
     if html is not None:
-        _write_page(html, answers, space)
+        _write_page(html, answers, limit, space)
     if as_json:
         console.json({"threshold": limit, "results": [_plain(answer) for answer in answers]})
     else:
-        _show(console, answers, html)
+        _show(console, answers, limit, html)
     if not answers:
         raise UsageError("none of the pictures can be read", hint="see the warnings above")
 
@@ -109,7 +115,9 @@ def _threshold(
         try:
             limit = float(text)
         except ValueError:
-            raise UsageError(f"--threshold {text}: expected a number or auto") from None
+            limit = math.nan
+        if not math.isfinite(limit):
+            raise UsageError(f"--threshold {text}: expected a number or auto")
         console.info(f"matches below {limit:g} are left out")
         return limit
     if kind == "binary":
@@ -133,32 +141,41 @@ def _threshold(
 
 def _plain(answer: Answer) -> dict[str, object]:
     hits = [{"id": m.id, "label": m.label, "score": round(m.score, 6), "path": m.path} for m in answer.matches]
-    return {"query": answer.query, "matches": hits}
+    verdict = {**asdict(answer.verdict), "confidence": round(answer.verdict.confidence, 6)}
+    verdict["margin"] = round(answer.verdict.margin, 6)
+    return {"query": answer.query, "answer": verdict, "matches": hits}
 
 
-def _show(console: Console, answers: list[Answer], html: Path | None) -> None:
-
+def _show(console: Console, answers: list[Answer], limit: float | None, html: Path | None) -> None:
     for answer in answers:
         rows = [[m.label, f"{m.score:.4f}", m.path] for m in answer.matches]
         if rows:
-            console.table(answer.query, ["label", "score", "path"], rows)
+            console.table(f"{answer.query}: {_in_words(answer.verdict, limit)}", ["label", "score", "path"], rows)
         else:
-            console.info(f"{answer.query}: nothing in the index is that similar")
+            console.info(f"{answer.query}: unknown, nothing in the index is that similar")
     if html is not None:
         console.info(f"page: {html}")
 
 
-def _write_page(path: Path, answers: list[Answer], space: Workspace) -> None:
+def _in_words(verdict: Verdict, limit: float | None) -> str:
+    """Return the verdict as a user reads it; without a threshold nothing says whether the image is of these at all."""
+    if verdict.label is None:
+        return "unknown"
+    agreeing = f"{verdict.agreeing} of {verdict.voters} neighbours agree"
+    return f"{'most like' if limit is None else 'this is'} {verdict.label} ({verdict.confidence:.2f}; {agreeing})"
+
+
+def _write_page(path: Path, answers: list[Answer], limit: float | None, space: Workspace) -> None:
     from shitu_cli.report.page import row, section, write_page
 
     parts = []
-    for query, label, matches in answers:
+    for query, label, verdict, matches in answers:
         known = {m.label for m in matches} if label else set()
         figures = [_figure(Path(query), f"query {label}".rstrip())]
         for m in matches:
             mark = "" if label not in known else "right" if m.label == label else "wrong"
             figures.append(_figure(space.root / m.path, f"{m.label} {m.score:.3f}", mark))
-        parts.append(section(Path(query).name, row(*figures)))
+        parts.append(section(f"{Path(query).name}: {_in_words(verdict, limit)}", row(*figures)))
     write_page(path, "shitu search", parts)
 
 

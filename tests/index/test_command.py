@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.command import shitu
+from tests.features.conftest import exported  # noqa: F401
 from tests.index.made import vectors
 
 
@@ -66,3 +68,25 @@ def test_a_table_of_other_vectors_is_said(folder: Path, monkeypatch: pytest.Monk
     done = shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder, check=False)
     assert done.returncode == 3 and not (folder / "i").exists()
     assert "does not belong to the vectors of features.npy" in done.stderr.replace("\n", " ")
+
+
+def test_search_says_what_an_image_shows(
+    exported: Path,  # noqa: F811
+    make_images: Callable[..., object],
+    tmp_path: Path,
+) -> None:
+    make_images(tmp_path / "data", classes=3, per_class=4)
+    where = ("--model", str(exported), "--index", "i")
+    shitu("index", "build", "data", *where, cwd=tmp_path)
+    query = ("search", "data/class_001/000.jpg", *where)
+    text = " ".join(shitu(*query, "--html", "s.html", cwd=tmp_path).stdout.split())
+    assert "query class" not in (tmp_path / "s.html").read_text()
+    assert "data/class_001/000.jpg: most like class_001 (" in text and "of 5 neighbours agree)" in text
+    text = " ".join(shitu(*query, "--threshold", "1.1", cwd=tmp_path).stdout.split())
+    assert "unknown, nothing in the index is that similar" in text
+    result = json.loads(shitu(*query, "--top", "1", "--json", cwd=tmp_path).stdout)["results"][0]
+    assert len(result["matches"]) == 1 and result["matches"][0]["path"].endswith("data/class_001/000.jpg")
+    answer = result["answer"]
+    assert answer["label"] == "class_001" and answer["voters"] == 5 and 0 < answer["confidence"] <= 1
+    done = shitu(*query, "--threshold", "nan", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "expected a number or auto" in done.stderr

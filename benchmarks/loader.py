@@ -24,11 +24,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=348)
     parser.add_argument("--size", type=int, default=224)
     options = parser.parse_args()
-    from shitu_cli.config.schema import Component, DatasetConfig, SamplerConfig
+    from shitu_cli.config.parts.samplers import DistributedBatchSampler
+    from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, RandCropImage, RandFlipImage
+    from shitu_cli.config.schema import DatasetConfig
     from shitu_cli.data.batch import to_input
     from shitu_cli.data.dataset import RecDataset
     from shitu_cli.data.loader import BatchLoader
-    from shitu_cli.data.samplers import build_sampler
+    from shitu_cli.data.samplers import Feed, build_sampler
     from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle("cpu")  # as in training: freed memory is used again
@@ -43,16 +45,11 @@ def main() -> None:
         (root / "list.txt").write_text("".join(f"{n}.jpg\t{n % 10}\n" for n in range(options.pictures)))
 
         def dataset_of(reduced: bool) -> RecDataset:
-            ops = (
-                Component("DecodeImage", {"reduced": reduced}),
-                Component("RandCropImage", {"size": options.size}),
-                Component("RandFlipImage", {"flip_code": 1}),
-                Component("NormalizeImage", {"scale": "1.0/255.0"}),
-            )
+            ops = (DecodeImage(reduced=reduced), RandCropImage(options.size), RandFlipImage(), NormalizeImage())
             return RecDataset(DatasetConfig("ImageNetDataset", folder, str(root / "list.txt"), ops))
 
         dataset = dataset_of(False)
-        sampler = build_sampler(SamplerConfig(batch_size=64, shuffle=True), dataset.labels, seed=0, rank=0, world=1)
+        sampler = build_sampler(DistributedBatchSampler(batch_size=64, shuffle=True), Feed(dataset.labels))
 
         def bare() -> None:
             def decode(n: int) -> int:

@@ -216,9 +216,10 @@ def _show(console: Console, preparation: Preparation) -> None:
 
 
 def _show_formats(console: Console, as_json: bool) -> None:
-    from shitu_cli.preparation.formats import FORMATS
+    from shitu_cli.preparation.formats import all_formats
 
+    formats = all_formats()
     if as_json:
-        console.json([{"format": f.name, "layout": f.layout} for f in FORMATS])
+        console.json([{"format": f.name, "layout": f.layout} for f in formats])
         return
-    console.table("Layouts that prepare reads", ["--format", "layout"], [[f.name, f.layout] for f in FORMATS])
+    console.table("Layouts that prepare reads", ["--format", "layout"], [[f.name, f.layout] for f in formats])

@@ -3,100 +3,70 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
+from shitu_cli.config.parts import Part, plain
 from shitu_cli.config.places import relative
-from shitu_cli.config.schema import ArchConfig, Component, Config, DatasetConfig, OptimizerConfig, SplitConfig
+from shitu_cli.config.schema import ArchConfig, Config, SplitConfig
 
 
 def dump_config(config: Config) -> str:
     """Return YAML that `load_config` reads back to an equal Config (apart from origins) from the same root."""
+    return yaml.safe_dump(config_values(config), sort_keys=False, allow_unicode=True)
+
+
+def config_values(config: Config) -> dict[str, Any]:
+    """Return every value of a config under the keys of a file; paths below its root count from there."""
     config = relative(config)
-    made = {
+    written = {
         name: dataclasses.replace(getattr(config.DataLoader, name), dataset=d) for name, d in config.written.items()
     }
-    loaders = dataclasses.replace(config.DataLoader, **made)
+    loaders = dataclasses.replace(config.DataLoader, **written)
     evaluation = {name: _split(part) for name, part in (("Query", loaders.query), ("Gallery", loaders.gallery)) if part}
+    optimizers = [config.Optimizer, *config.loss_optimizers]
     values: dict[str, Any] = {
-        "Global": _plain(dataclasses.asdict(config.Global)),
+        "Global": plain(config.Global),
         "Arch": arch_block(config.Arch),
-        "Loss": {"Train": [{item.name: {"weight": item.weight, **item.args}} for item in config.Loss]},
-        "Optimizer": _optimizers(config),
+        "Loss": {"Train": listed(config.Loss)},
+        "Optimizer": plain(config.Optimizer),
         "DataLoader": {
             **({"Train": _split(loaders.train)} if loaders.train else {}),
             **({"Eval": evaluation} if evaluation else {}),
         },
-        "Metric": {"Eval": [{part.name: part.args} for part in config.Metric]},
+        "Metric": {"Eval": listed(config.Metric)},
     }
+    if config.loss_optimizers:
+        values["Optimizer"] = [
+            {part.name: {"scope": part.scope or "RecModel", **item[part.name]}}
+            for part, item in zip(optimizers, listed(optimizers), strict=True)
+        ]
     for name, block in (("AMP", config.AMP), ("EMA", config.EMA)):
         if block is not None:
-            values[name] = _plain(dataclasses.asdict(block))
-    if not config.Loss:
-        del values["Loss"]
-    if not config.Metric:
-        del values["Metric"]
-    return yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True)
+            values[name] = plain(block)
+    return {name: block for name, block in values.items() if block not in ({"Train": []}, {"Eval": []})}
 
 
 def arch_block(arch: ArchConfig) -> dict[str, Any]:
     """The Arch block as plain values, as `build_rec_model` and a config take it."""
-    block: dict[str, Any] = {"name": "RecModel", "Backbone": _named(arch.backbone)}
+    block: dict[str, Any] = {"name": "RecModel", "Backbone": plain(arch.backbone)}
     if arch.stop_layer is not None:
         block["BackboneStopLayer"] = {"name": arch.stop_layer}
     if arch.neck is not None:
-        block["Neck"] = _named(arch.neck)
+        block["Neck"] = plain(arch.neck)
     if arch.head is not None:
-        block["Head"] = _named(arch.head)
-    for field in ("head_feature_from", "infer_output_key", "infer_add_softmax", "use_sync_bn"):
-        block[field] = getattr(arch, field)
-    return _plain(block)
+        block["Head"] = plain(arch.head)
+    return block | plain(arch)
 
 
-def _named(part: Component) -> dict[str, Any]:
-    return {"name": part.name, **part.args}
-
-
-def _optimizers(config: Config) -> Any:
-    if not config.loss_optimizers:
-        return _optimizer(config.Optimizer)
-    blocks = []
-    for part in (config.Optimizer, *config.loss_optimizers):
-        block = _optimizer(part)
-        blocks.append({block.pop("name"): {"scope": part.scope or "RecModel", **block}})
-    return blocks
-
-
-def _optimizer(part: OptimizerConfig) -> dict[str, Any]:
-    block: dict[str, Any] = {"name": part.name, **part.args, "lr": _named(part.lr)}
-    if part.regularizer is not None:
-        block["regularizer"] = dataclasses.asdict(part.regularizer)
-    if part.clip_norm is not None:
-        block["clip_norm"] = part.clip_norm
-    if part.no_weight_decay_name:
-        block["no_weight_decay_name"] = list(part.no_weight_decay_name)
-    if part.one_dim_param_no_weight_decay:
-        block["one_dim_param_no_weight_decay"] = True
-    return block
+def listed(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Parts as the list of `- Name: {arguments}` that a config has for them."""
+    blocks = [plain(part) for part in parts]
+    return [{block.pop("name"): block} for block in blocks]
 
 
 def _split(part: SplitConfig) -> dict[str, Any]:
-    sampler = dataclasses.asdict(part.sampler)
-    sampler |= sampler.pop("args")
-    return {"dataset": _dataset(part.dataset), "sampler": sampler, "loader": dataclasses.asdict(part.loader)}
-
-
-def _dataset(part: DatasetConfig) -> dict[str, Any]:
-    block = dataclasses.asdict(part)
-    block["transform_ops"] = [{op.name: op.args} for op in part.transform_ops]
-    return block
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, all the way down: YAML's safe writer knows no tuples."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+    dataset = plain(part.dataset) | {"transform_ops": listed(part.dataset.transform_ops)}
+    return {"dataset": dataset, "sampler": plain(part.sampler), "loader": plain(part.loader)}

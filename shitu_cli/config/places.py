@@ -66,11 +66,10 @@ def _globals(block: GlobalConfig, change: Callable[[str], str]) -> GlobalConfig:
 
 
 def _arch(block: ArchConfig, change: Callable[[str], str]) -> ArchConfig:
-    value = block.backbone.args.get("pretrained")
+    value = block.backbone.pretrained
     if not isinstance(value, str) or not value or _address(value):
         return block
-    args = {**block.backbone.args, "pretrained": change(value)}
-    return dataclasses.replace(block, backbone=dataclasses.replace(block.backbone, args=args))
+    return dataclasses.replace(block, backbone=dataclasses.replace(block.backbone, pretrained=change(value)))
 
 
 def _split(part: SplitConfig, change: Callable[[str], str]) -> SplitConfig:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import types
-import typing
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from shitu_cli.config import components
-from shitu_cli.config.ranges import Range, range_of
-from shitu_cli.config.schema import Component
+from shitu_cli.config.kinds import Block, Field, Keys, Misfit, convert, describe, fields_of
+from shitu_cli.config.parts import KINDS, Kind, Part, kind_of
 from shitu_cli.config.source import placed
+from shitu_cli.errors import ConfigError
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "Global.eval_mode": ("retrieval",),
-    "Global.retrieval_feature_from": ("features", "backbone"),
-    "Global.feature_binarize": ("round", "sign"),
-    "Arch.infer_output_key": ("features",),
-    "Arch.head_feature_from": ("neck", "backbone"),
-    "AMP.level": ("O1", "O2"),
-    "AMP.dtype": ("float16", "bfloat16"),
-}
+T = TypeVar("T", bound=Keys)
+
+
+def guess(word: object, words: Collection[str]) -> str:
+    """A suggestion to put behind a word that is not one of `words`, or nothing."""
+    close = difflib.get_close_matches(str(word), list(words), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def show(value: Any) -> str:
+    """A value as a message quotes it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Reader:
@@ -33,6 +34,7 @@ class Reader:
         self.problems: list[str] = []
 
     def problem(self, key: str, text: str) -> None:
+        """Note what is wrong at `key`, with the line or the option that it came from."""
         where, at = key, self.origins.get(key)
         if at is None or not at.startswith("-"):  # a part of it may have been given on the command line
             given = (o for k, o in self.origins.items() if k.startswith(f"{key}.") and o.startswith("-"))
@@ -43,139 +45,118 @@ class Reader:
         self.problems.append(placed(at or self.file, key, text))
 
     def mapping(self, key: str, value: Any, *, missing_ok: bool = False) -> dict[str, Any]:
+        """`value` where it is a block of keys, else an empty one."""
         if isinstance(value, dict):
             return value
-        if value is None and missing_ok:
-            return {}
-        self.problem(key, "missing" if value is None else f"got {show(value)}, expected a block of keys")
+        if value is not None or not missing_ok:
+            self.problem(key, "missing" if value is None else f"got {show(value)}, expected a block of keys")
         return {}
 
     def unknown(self, key: str, names: Sequence[str], known: Collection[str], elsewhere: Sequence[str] = ()) -> None:
         """Report names that are not known; those of PaddleClas that have no counterpart are called so."""
         for name in names:
-            if name in known:
-                continue
             dotted = f"{key}.{name}" if key else name
             if name in elsewhere:
                 self.problem(dotted, "PaddleClas has this, it is not supported here: take it out")
-            else:
-                close = difflib.get_close_matches(name, list(known), n=1)
-                self.problem(dotted, "unknown key" + (f" (did you mean {close[0]}?)" if close else ""))
+            elif name not in known:
+                self.problem(dotted, f"unknown key{guess(name, known)}")
 
-    def scalar(self, key: str, value: Any, kind: Any) -> Any:
-        """`value` checked against a dataclass field's type; None where it does not fit."""
-        allowed = _members(kind)
-        if value is None and type(None) in allowed:
+    def block(self, key: str, values: Mapping[str, Any], cls: type[T], **given: Any) -> T | None:
+        """An instance of `cls` with its keys from `values`, checked all; `given` are fields that are no keys of it."""
+        before = len(self.problems)
+        fields = {name: field for name, field in fields_of(cls).items() if name not in given}
+        values = {cls.renamed.get(name, name): value for name, value in values.items()}
+        self.unknown(key, list(values), [*fields, *cls.ignored], cls.not_supported)
+        for name, value in values.items():
+            if name in fields:
+                given[name] = self.value(f"{key}.{name}", value, fields[name])
+        for name, field in fields.items():
+            if field.needed and name not in given:
+                self.problem(key, f"{given.get('name') or cls.__name__} needs {name}" if given else f"needs {name}")
+        if len(self.problems) > before:
             return None
-        if allowed == [bool] and isinstance(value, str) and value.lower() in ("true", "false"):
-            value = value.lower() == "true"
-        if isinstance(value, bool) and bool not in allowed:
-            if str in allowed and value is False and type(None) in allowed:
-                return None  # `pretrained_model: False` is how some files say none
-            self.problem(key, f"got {show(value)}, expected {_expected(allowed)}")
+        made = cls(**given)
+        for name, text in made.problems():
+            self.problem(f"{key}.{name}" if name else key, text)
+        return made if len(self.problems) == before else None
+
+    def value(self, key: str, value: Any, field: Field) -> Any:
+        """`value` as the field has it; None where it does not fit, which is reported."""
+        inner = next((kind.cls for kind in field.kinds if isinstance(kind, Block)), None)
+        if inner is not None and isinstance(value, dict):
+            kind = kind_of(inner)
+            return self.block(key, value, inner) if kind is None else self.named(key, kind.singular, value)
+        if (
+            value is False
+            and field.optional
+            and not any(kind.fits(value) and str(kind) != "null" for kind in field.kinds)
+        ):
+            return None  # `pretrained_model: False` is how some files say none
+        try:
+            return convert(field.kinds, value)
+        except Misfit:
+            choices = [word for kind in field.kinds for word in getattr(kind, "values", ()) if word is not None]
+            why = (
+                f": {field.meaning}" if len(choices) == 1 else guess(value, [w for w in choices if isinstance(w, str)])
+            )
+            self.problem(key, f"got {show(value)}, expected {describe(field.kinds)}{why}")
             return None
-        if float in allowed and isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = float(value)
-        elif tuple in allowed and isinstance(value, list):
-            return tuple(value)
-        elif not isinstance(value, tuple(allowed)):
-            self.problem(key, f"got {show(value)}, expected {_expected(allowed)}")
+
+    def part(self, key: str, kind: Kind, name: Any, args: Mapping[str, Any], **given: Any) -> Any:
+        """The part of `kind` that is called `name`, with its arguments checked; None where it is beyond use."""
+        try:
+            cls = kind.find(name) if isinstance(name, str) else None
+        except ConfigError as error:
+            self.problem(key, error.message)
             return None
-        if key in CHOICES and value not in CHOICES[key]:
-            close = difflib.get_close_matches(str(value), CHOICES[key], n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            self.problem(key, f"got {show(value)}, expected one of {', '.join(CHOICES[key])}{guess}")
-        return value
+        if cls is not None:
+            return self.block(key, args, cls, name=name, **given)
+        if name is None:
+            self.problem(key, "name: missing")
+        elif name in kind.not_supported:
+            self.problem(key, f"{name}: PaddleClas has this {kind.singular}, it is not supported here")
+        else:
+            names = kind.names()
+            self.problem(
+                key, f"got {show(name)}, expected one of the {len(names)} {kind.plural} known{guess(name, names)}"
+            )
+        return None
 
-    def within(self, key: str, value: Any, bounds: Range | None) -> None:
-        """Report a value outside its range; None stands for the default."""
-        if bounds is not None and value is not None and not bounds.holds(value):
-            self.problem(key, f"got {show(value)}, expected {bounds}")
-
-    def fields(self, key: str, values: dict[str, Any], cls: type, skip: Sequence[str] = ()) -> dict[str, Any]:
-        """Arguments for the dataclass `cls` from the keys that are its fields."""
-        hints = typing.get_type_hints(cls)
-        found = {}
-        for field in dataclasses.fields(cls):
-            if field.name in values and field.name not in skip:
-                value = self.scalar(f"{key}.{field.name}", values[field.name], hints[field.name])
-                self.within(f"{key}.{field.name}", value, range_of(cls.__name__, field.name))
-                if value is not None or type(None) in _members(hints[field.name]):
-                    found[field.name] = value
-        return found
-
-    def component(self, key: str, kind: str, name: Any, args: dict[str, Any]) -> Component | None:
-        """A component of `kind` (see components.SPECS) with its argument names checked."""
-        table = components.SPECS[kind]
-        if not isinstance(name, str) or name not in table:
-            elsewhere = components.NOT_SUPPORTED.get(kind, ())
-            if name is None:
-                self.problem(key, "name: missing")
-            elif name in elsewhere:
-                self.problem(key, f"{name}: PaddleClas has this {kind}, it is not supported here")
-            else:
-                close = difflib.get_close_matches(str(name), list(table), n=1)
-                guess = f" (did you mean {close[0]}?)" if close else ""
-                plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
-                self.problem(key, f"got {show(name)}, expected one of the {len(table)} {plural} known{guess}")
-            return None
-        known = table[name]
-        self.unknown(key, list(args), known)
-        for argument, required in known.items():
-            if required and argument not in args:
-                self.problem(key, f"{name} needs {argument}")
-        for argument, value in args.items():
-            if argument in known:
-                self.within(f"{key}.{argument}", value, range_of(kind, argument, name))
-        return Component(name, dict(args))
-
-    def named(self, key: str, kind: str, value: Any) -> Component | None:
+    def named(self, key: str, kind: str, value: Any, **given: Any) -> Any:
         """A `{name: X, argument: ...}` block."""
         block = dict(self.mapping(key, value))
-        if not block:
-            return None
-        return self.component(key, kind, block.pop("name", None), block)
+        return self.part(key, KINDS[kind], block.pop("name", None), block, **given) if block else None
 
-    def listed(self, key: str, kind: str, value: Any) -> list[Component]:
+    def listed(self, key: str, kind: str, value: Any) -> list[Any]:
         """A list of `- Name: {arguments}` entries."""
         if not isinstance(value, list):
             self.problem(key, f"got {show(value)}, expected a list of - Name: {{arguments}}")
             return []
-        found = []
+        made = []
         for number, item in enumerate(value):
-            if isinstance(item, str):
-                item = {item: None}
+            item = {item: None} if isinstance(item, str) else item
             if not isinstance(item, dict) or len(item) != 1:
                 self.problem(f"{key}.{number}", f"got {show(item)}, expected one entry - Name: {{arguments}}")
                 continue
             ((name, args),) = item.items()
-            made = self.component(
-                f"{key}.{number}.{name}", kind, name, self.mapping(f"{key}.{number}.{name}", args, missing_ok=True)
-            )
-            if made is not None:
-                found.append(made)
-        return found
+            place = f"{key}.{number}.{name}"
+            made.append(self.part(place, KINDS[kind], name, self.mapping(place, args, missing_ok=True)))
+        return [part for part in made if part is not None]
 
 
-def _members(kind: Any) -> list[type]:
-    """The plain types of an annotation such as `int | None` or `tuple[str, ...]`."""
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return [member for argument in typing.get_args(kind) for member in _members(argument)]
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        return [tuple, str] if str in typing.get_args(kind) else [tuple]
-    return [origin or kind]
+def make_part(kind: str, name: str, /, **args: Any) -> Any:
+    """The part of a kind by name, checked as a config's would be; ConfigError with all problems."""
+    reader = Reader({}, kind)
+    part = reader.part(name, KINDS[kind], name, args)
+    if reader.problems:
+        raise ConfigError(reader.problems[0], details=reader.problems[1:])
+    return part
 
 
-def _expected(allowed: Sequence[type]) -> str:
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "a list"}
-    return " or ".join(words[kind] for kind in allowed if kind in words) or "null"
-
-
-def show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def field_names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
+def make_parts(kind: str, value: Any, where: str) -> tuple[Part, ...]:
+    """The parts of a list of `{Name: {arguments}}`, as a config or an exported model has it."""
+    reader = Reader({}, where)
+    parts = reader.listed(KINDS[kind].plural, kind, value)
+    if reader.problems:
+        raise ConfigError(reader.problems[0], details=reader.problems[1:])
+    return tuple(parts)

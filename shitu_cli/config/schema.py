@@ -5,120 +5,124 @@ Plain dataclasses without Paddle. `config/load.py` reads YAML into them and repo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar, Literal
+
+from shitu_cli.config.kinds import NO_KEY, BelowOne, Count, Keys, Length, Natural, Positive
+from shitu_cli.config.parts import losses, metrics, optimizers
+from shitu_cli.config.parts.backbones import Backbone
+from shitu_cli.config.parts.heads import Head
+from shitu_cli.config.parts.necks import Neck
+from shitu_cli.config.parts.samplers import DistributedBatchSampler, Sampler
+from shitu_cli.config.parts.transforms import Transform
 
 
 @dataclass(frozen=True)
-class Component:
-    """A named part with its validated arguments: a backbone, a loss, a transform, a sampler, a schedule."""
+class GlobalConfig(Keys):
+    """What holds for a whole run."""
 
-    name: str
-    args: dict[str, Any] = field(default_factory=dict)
+    ignored: ClassVar[tuple[str, ...]] = (
+        *("to_static", "class_num", "vdl_dir", "infer_imgs", "save_dir", "rank", "log_ranks", "eval_batch_size"),
+    )
+    not_supported: ClassVar[tuple[str, ...]] = (
+        "use_dali",
+        "export_for_fd",
+        "d2s_train_image_shape",
+        "max_num_latest_checkpoint",
+    )
 
+    checkpoints: Annotated[str | None, "checkpoint to resume from; `shitu train --resume` finds its own"] = None
+    pretrained_model: Annotated[str | None, "weights of the whole network to start from"] = None
+    output_dir: Annotated[str, "folder for checkpoints and logs"] = "./output"
+    device: Annotated[str, "auto, cpu, gpu or gpu:1"] = "auto"
+    seed: Annotated[Natural | None, "what all random numbers follow from; null: 0"] = None
+    epochs: Annotated[Count, "times that training goes through the images"] = 20
+    save_interval: Annotated[Count, "epochs from one save to the next"] = 1
+    eval_during_train: Annotated[bool, "whether training is evaluated on the way"] = True
+    eval_interval: Annotated[Count, "epochs from one evaluation to the next"] = 1
+    start_eval_epoch: Annotated[Natural, "epochs before the first evaluation"] = 0
+    print_batch_step: Annotated[Count, "steps from one line of the log to the next"] = 10
+    update_freq: Annotated[Count, "batches whose gradients make one step"] = 1
+    iter_per_epoch: Annotated[Count | None, "batches of an epoch; null: all"] = None
+    use_visualdl: Annotated[bool, "whether curves are written for VisualDL"] = False
+    eval_mode: Annotated[Literal["retrieval"], "queries look for their class in a gallery"] = "retrieval"
+    retrieval_feature_from: Annotated[Literal["features", "backbone"], "which output is compared"] = "features"
+    feature_normalize: Annotated[bool, "whether features are brought to unit length"] = True
+    feature_binarize: Annotated[Literal["round", "sign", None], "how features become bits"] = None
+    re_ranking: Annotated[bool, "whether neighbours are ranked again by their own neighbours"] = False
+    image_shape: Annotated[tuple[Count, ...], Length(3), "channels, height and width of an image"] = (3, 224, 224)
+    save_inference_dir: Annotated[str, "folder for the exported model"] = "./inference"
 
-@dataclass(frozen=True)
-class GlobalConfig:
-    checkpoints: str | None = None
-    pretrained_model: str | None = None
-    output_dir: str = "./output"
-    device: str = "auto"
-    seed: int | None = None
-    epochs: int = 20
-    save_interval: int = 1
-    eval_during_train: bool = True
-    eval_interval: int = 1
-    start_eval_epoch: int = 0
-    print_batch_step: int = 10
-    update_freq: int = 1
-    iter_per_epoch: int | None = None
-    use_visualdl: bool = False
-    eval_mode: str = "retrieval"
-    retrieval_feature_from: str = "features"
-    feature_normalize: bool = True
-    feature_binarize: str | None = None
-    re_ranking: bool = False
-    image_shape: tuple[int, int, int] = (3, 224, 224)
-    save_inference_dir: str = "./inference"
-
-
-@dataclass(frozen=True)
-class ArchConfig:
-    backbone: Component
-    stop_layer: str | None = None
-    neck: Component | None = None
-    head: Component | None = None
-    head_feature_from: str = "neck"
-    infer_output_key: str | None = "features"
-    infer_add_softmax: bool = False
-    use_sync_bn: bool = False
-
-
-@dataclass(frozen=True)
-class LossItem:
-    """One loss of a weighted sum."""
-
-    name: str
-    weight: float
-    args: dict[str, Any] = field(default_factory=dict)
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.feature_binarize == "round" and self.feature_normalize:
+            yield (
+                "feature_binarize",
+                "round is for features between 0 and 1; at unit length nearly all become 0: use sign, or set "
+                "Global.feature_normalize to false",
+            )
 
 
 @dataclass(frozen=True)
-class RegularizerConfig:
-    name: str  # L1 | L2
-    coeff: float
+class ArchConfig(Keys):
+    """The network: backbone, neck and head."""
+
+    not_supported: ClassVar[tuple[str, ...]] = ("models", "freeze_params_list", "pretrained_list", "infer_model_name")
+
+    backbone: Backbone = field(metadata=NO_KEY)
+    stop_layer: str | None = field(default=None, metadata=NO_KEY)
+    neck: Neck | None = field(default=None, metadata=NO_KEY)
+    head: Head | None = field(default=None, metadata=NO_KEY)
+    head_feature_from: Annotated[Literal["neck", "backbone"], "whose output the head gets"] = "neck"
+    infer_output_key: Annotated[Literal["features", None], "only features are exported"] = "features"
+    infer_add_softmax: Annotated[Literal[False], "features are exported, not chances"] = False
+    use_sync_bn: Annotated[bool, "whether several processes share the statistics of batch norm"] = False
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """`args` hold what the optimiser itself takes (momentum, beta1, ...).
-
-    `scope` is None for what trains the network and all that no other optimiser does, else the loss whose parameters
-    it trains.
-    """
-
-    name: str
-    lr: Component
-    args: dict[str, Any] = field(default_factory=dict)
-    regularizer: RegularizerConfig | None = None
-    clip_norm: float | None = None
-    no_weight_decay_name: tuple[str, ...] = ()
-    one_dim_param_no_weight_decay: bool = False
-    scope: str | None = None
-
-
-@dataclass(frozen=True)
-class DatasetConfig:
+class DatasetConfig(Keys):
     """A list on disk and how its images become network input. `name` is PaddleClas's reader class."""
 
-    name: str
-    image_root: str
-    cls_label_path: str
-    transform_ops: tuple[Component, ...] = ()
-    relabel: bool = False
-    delimiter: str | None = None
-    on_error: str = "raise"  # raise | skip
+    ignored: ClassVar[tuple[str, ...]] = ("batch_transform_ops_none", "backend")
+    not_supported: ClassVar[tuple[str, ...]] = ("batch_transform_ops", "sample_ratio")
+
+    name: Annotated[
+        # Lists of path, label and maybe camera, and what data/reader_classes.py makes such lists of.
+        Literal[
+            "ImageNetDataset",
+            "VeriWild",
+            "ICartoonDataset",
+            "AliProductDataset",
+            "LogoDataset",
+            "Market1501",
+            "MSMT17",
+            "DukeMTMC",
+        ],
+        "how the list is read: ImageNetDataset where it is left out, else PaddleClas's class for a data set",
+    ]
+    image_root: Annotated[str, "folder that the list's paths count from"]
+    cls_label_path: Annotated[str, "the list: path, tab, label on each line"]
+    transform_ops: tuple[Transform, ...] = field(default=(), metadata=NO_KEY)
+    relabel: Annotated[bool, "whether labels are numbered anew, without gaps"] = False
+    delimiter: Annotated[str | None, "what separates the columns; null: a tab, else the last spaces"] = None
+    on_error: Annotated[Literal["raise", "skip"], "what happens to an image that cannot be read"] = "raise"
 
 
 @dataclass(frozen=True)
-class SamplerConfig:
-    name: str = "DistributedBatchSampler"
-    batch_size: int = 64
-    shuffle: bool = False
-    drop_last: bool = False
-    args: dict[str, Any] = field(default_factory=dict)
+class LoaderConfig(Keys):
+    """How images are read."""
 
-
-@dataclass(frozen=True)
-class LoaderConfig:
-    num_workers: int | None = None  # None: one decoding thread per core
+    ignored: ClassVar[tuple[str, ...]] = ("use_shared_memory",)
+    num_workers: Annotated[Natural | None, "threads that decode images; null: one per core"] = None
 
 
 @dataclass(frozen=True)
 class SplitConfig:
+    """One list with its batches."""
+
     dataset: DatasetConfig
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    sampler: Sampler = field(default_factory=DistributedBatchSampler)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
 
 
@@ -132,17 +136,23 @@ class DataLoaderConfig:
 
 
 @dataclass(frozen=True)
-class AmpConfig:
-    use_amp: bool = True
-    level: str = "O1"
-    dtype: str = "float16"
-    scale_loss: float = 1.0
-    use_dynamic_loss_scaling: bool = False
+class AmpConfig(Keys):
+    """Automatic mixed precision, on GPUs."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("use_promote", "use_fp16_test")
+
+    use_amp: Annotated[bool, "whether it is on"] = True
+    level: Annotated[Literal["O1", "O2"], "O1: some operations, O2: nearly all"] = "O1"
+    dtype: Annotated[Literal["float16", "bfloat16"], "the smaller type"] = "float16"
+    scale_loss: Annotated[Positive, "factor on the loss, so that small gradients survive"] = 1.0
+    use_dynamic_loss_scaling: Annotated[bool, "whether that factor adapts"] = False
 
 
 @dataclass(frozen=True)
-class EmaConfig:
-    decay: float = 0.9999
+class EmaConfig(Keys):
+    """A running mean of the weights, which is what is evaluated and exported."""
+
+    decay: Annotated[BelowOne, "share of the mean that a step keeps"] = 0.9999
 
 
 @dataclass(frozen=True)
@@ -156,13 +166,13 @@ class Config:
 
     Global: GlobalConfig
     Arch: ArchConfig
-    Loss: tuple[LossItem, ...]
-    Optimizer: OptimizerConfig
+    Loss: tuple[losses.Loss, ...]
+    Optimizer: optimizers.Optimizer
     DataLoader: DataLoaderConfig
-    Metric: tuple[Component, ...] = ()
+    Metric: tuple[metrics.Metric, ...] = ()
     AMP: AmpConfig | None = None
     EMA: EmaConfig | None = None
-    loss_optimizers: tuple[OptimizerConfig, ...] = ()
+    loss_optimizers: tuple[optimizers.Optimizer, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
     written: dict[str, DatasetConfig] = field(default_factory=dict)
     root: Path | None = None

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from shitu_cli.config.parts import transforms as parts
+
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 
@@ -16,19 +18,12 @@ class RandomRotation:
     What comes into view is black, or with `padding_mode: reflect` the picture mirrored at its border.
     """
 
-    def __init__(
-        self,
-        prob: float = 0.5,
-        degrees: float | Sequence[float] = 90,
-        interpolation: str = "bilinear",
-        padding_mode: str = "constant",
-    ) -> None:
-        if padding_mode not in ("constant", "reflect"):
-            raise ValueError(f"padding_mode {padding_mode!r} is not one of constant, reflect")
-        self.border = cv2.BORDER_REFLECT_101 if padding_mode == "reflect" else cv2.BORDER_CONSTANT
-        self.prob = prob
-        self.low, self.high = (-degrees, degrees) if isinstance(degrees, (int, float)) else degrees
-        self.method = cv2.INTER_NEAREST if interpolation == "nearest" else cv2.INTER_LINEAR
+    def __init__(self, part: parts.RandomRotation) -> None:
+        self.border = cv2.BORDER_REFLECT_101 if part.padding_mode == "reflect" else cv2.BORDER_CONSTANT
+        self.prob = part.prob
+        degrees = part.degrees if isinstance(part.degrees, tuple) else (-part.degrees, part.degrees)
+        self.low, self.high = degrees
+        self.method = cv2.INTER_NEAREST if part.interpolation == "nearest" else cv2.INTER_LINEAR
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.prob:
@@ -41,21 +36,14 @@ class RandomRotation:
 class ColorJitter:
     """Brightness, contrast, saturation and hue changed by up to the given shares, in random order."""
 
-    def __init__(
-        self,
-        prob: float = 1.0,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        hue: float = 0.0,
-    ) -> None:
-        self.prob = prob
-        changes = [(_brightness, brightness), (_contrast, contrast), (_color, saturation)]
+    def __init__(self, part: parts.ColorJitter) -> None:
+        self.prob = part.prob
+        changes = [(_brightness, part.brightness), (_contrast, part.contrast), (_color, part.saturation)]
         self.changes: list[tuple[Callable[[np.ndarray, float], np.ndarray], float, float]] = [
             (change, max(0.0, 1 - by), 1 + by) for change, by in changes if by
         ]
-        if hue:
-            self.changes.append((_hue, -hue, hue))
+        if part.hue:
+            self.changes.append((_hue, -part.hue, part.hue))
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.prob:
@@ -124,8 +112,8 @@ def _affine(image: np.ndarray, matrix: Sequence[Sequence[float]], fill: Sequence
 class RandAugment:
     """`num_layers` of fourteen changes at `magnitude` of 10 (Cubuk et al. 2019, arXiv:1909.13719)."""
 
-    def __init__(self, num_layers: int = 2, magnitude: float = 5, fillcolor: Sequence[int] = (128, 128, 128)) -> None:
-        self.layers, self.level, self.fill = num_layers, magnitude / 10, tuple(fillcolor)
+    def __init__(self, part: parts.RandAugment) -> None:
+        self.layers, self.level, self.fill = part.num_layers, part.magnitude / 10, part.fillcolor
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for number in rng.integers(0, len(CHANGES), self.layers):
@@ -166,16 +154,9 @@ MIXABLE = (0, 1, 2, 3, 4, 9, 10, 11, 12)  # AugMix leaves out what its test corr
 class AugMix:
     """A random mixture of chains of changes with the picture (Hendrycks et al. 2019, arXiv:1912.02781)."""
 
-    def __init__(
-        self,
-        prob: float = 0.5,
-        aug_prob_coeff: float = 0.1,
-        mixture_width: int = 3,
-        mixture_depth: int = -1,
-        aug_severity: float = 1,
-    ) -> None:
-        self.prob, self.coeff, self.width, self.depth = prob, aug_prob_coeff, mixture_width, mixture_depth
-        self.severity = aug_severity
+    def __init__(self, part: parts.AugMix) -> None:
+        self.prob, self.coeff, self.severity = part.prob, part.aug_prob_coeff, part.aug_severity
+        self.width, self.depth = part.mixture_width, part.mixture_depth
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.prob:

@@ -35,7 +35,7 @@ class RecDataset:
         self.labels, self.ids = self.images.labels, self.images.ids
         if config.relabel:
             self.labels = _dense(self.labels)
-        self.transform = build_transforms(config.transform_ops, f"transform_ops of {self.list_path.name}")
+        self.transform = build_transforms(config.transform_ops)
         self.normalization = self.transform.normalize
         self._room = keep_bytes
         self._kept: dict[int, np.ndarray] = {}

@@ -7,21 +7,31 @@ one process with batch N x B sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from shitu_cli.config.schema import SamplerConfig
+from shitu_cli.config.parts import samplers as parts
 from shitu_cli.errors import Command, ConfigError, DataError
+
+
+class Feed(NamedTuple):
+    """What a sampler draws from, and for whom: labels int64 [N], ids int64 [N] or None."""
+
+    labels: np.ndarray
+    ids: np.ndarray | None = None
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
 
 
 class Sampler:
     """Yields lists of indices; `batch_size` counts per process."""
 
-    def __init__(self, count: int, config: SamplerConfig, seed: int, rank: int, world: int) -> None:
-        self.count, self.batch_size, self.drop_last = count, config.batch_size, config.drop_last
-        self.shuffle, self.seed, self.rank, self.world = config.shuffle, seed, rank, world
+    def __init__(self, part: parts.Sampler, feed: Feed) -> None:
+        self.count, self.batch_size, self.drop_last = len(feed.labels), part.batch_size, part.drop_last
+        self.shuffle, self.seed, self.rank, self.world = part.shuffle, feed.seed, feed.rank, feed.world
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -60,18 +70,10 @@ class DistributedBatchSampler(Sampler):
 class ClassBalancedSampler(Sampler):
     """As many pictures as the list has, drawn with chance count(class)^-power: power 1 makes classes equally likely."""
 
-    def __init__(
-        self,
-        labels: np.ndarray,
-        config: SamplerConfig,
-        seed: int,
-        rank: int,
-        world: int,
-        power: float = 1.0,
-    ) -> None:
-        super().__init__(len(labels), config, seed, rank, world)
-        _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        weights = counts[inverse] ** -float(power)
+    def __init__(self, part: parts.ClassBalancedSampler, feed: Feed) -> None:
+        super().__init__(part, feed)
+        _, inverse, counts = np.unique(feed.labels, return_inverse=True, return_counts=True)
+        weights = counts[inverse] ** -part.power
         self.chances = weights / weights.sum()
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
@@ -86,43 +88,33 @@ class PKSampler(Sampler):
     id_list[1] by ratio[0], and so on. An epoch has as many batches as the pictures fill.
     """
 
-    def __init__(
-        self,
-        labels: np.ndarray,
-        config: SamplerConfig,
-        seed: int,
-        rank: int,
-        world: int,
-        sample_per_id: int,
-        sample_method: str = "sample_avg_prob",
-        id_list: Sequence[int] | None = None,
-        ratio: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(len(labels), config, seed, rank, world)
-        self.per_class = int(sample_per_id)
-        if config.batch_size % self.per_class:
-            below = config.batch_size // self.per_class * self.per_class
+    def __init__(self, part: parts.PKSampler, feed: Feed) -> None:
+        super().__init__(part, feed)
+        self.per_class, world = part.sample_per_id, feed.world
+        labels = feed.ids if part.by_id else feed.labels
+        if labels is None:
+            raise DataError("sampler.by_id: the training list has no third column with ids")
+        if part.batch_size % self.per_class:
+            below = part.batch_size // self.per_class * self.per_class
             raise ConfigError(
-                f"sampler: batch_size {config.batch_size} is not a multiple of sample_per_id {self.per_class}",
+                f"sampler: batch_size {part.batch_size} is not a multiple of sample_per_id {self.per_class}",
                 hint=Command("train", "--batch-size", below or self.per_class),
             )
-        if sample_method not in ("sample_avg_prob", "id_avg_prob"):
-            raise ConfigError(f"sampler.sample_method: got {sample_method!r}, expected sample_avg_prob or id_avg_prob")
         self.classes, self.class_counts = np.unique(labels, return_counts=True)
         self.by_class = np.argsort(labels, kind="stable")
         self.starts = np.concatenate([[0], np.cumsum(self.class_counts)])
-        self.chances = _chances(self.classes, self.class_counts, sample_method, id_list or (), ratio or ())
-        needed = config.batch_size // self.per_class * world
+        self.chances = _chances(self.classes, self.class_counts, part)
+        needed = part.batch_size // self.per_class * world
         possible = len(self.classes) if self.chances is None else int(np.count_nonzero(self.chances))
         if possible == 0:
             raise ConfigError("sampler.ratio: leaves no class of the list a chance: 0 excludes the classes of id_list")
         if possible < needed:
             fits = possible // world * self.per_class
-            more = -(-config.batch_size * world // possible)
+            more = -(-part.batch_size * world // possible)
             ways: list[str | Command] = [Command("train", "--batch-size", fits), " or "] if fits else []
             ways.append(Command("train", "-o", f"DataLoader.Train.sampler.sample_per_id={more}"))
             raise DataError(
-                f"a batch of {config.batch_size} with {self.per_class} pictures per class needs {needed} classes"
+                f"a batch of {part.batch_size} with {self.per_class} pictures per class needs {needed} classes"
                 + (f" on {world} processes" if world > 1 else "")
                 + f", the list has {possible}"
                 + (" to which sampler.ratio leaves a chance" if possible < len(self.classes) else ""),
@@ -159,48 +151,18 @@ class PKSampler(Sampler):
         return drawn[: self.per_class].tolist()
 
 
-def _chances(
-    classes: np.ndarray, counts: np.ndarray, method: str, id_list: Sequence[int], ratio: Sequence[float]
-) -> np.ndarray | None:
+def _chances(classes: np.ndarray, counts: np.ndarray, part: parts.PKSampler) -> np.ndarray | None:
     """The chance of each class; None where all are alike."""
-    if len(id_list) != 2 * len(ratio) and ratio:
-        raise ConfigError(
-            f"sampler.id_list has {len(id_list)} numbers, ratio {len(ratio)}: it needs two for each ratio"
-        )
-    if method == "id_avg_prob" and not ratio:
+    ids, ratio = part.id_list or (), part.ratio or ()
+    if part.sample_method == "id_avg_prob" and not ratio:
         return None
-    chances = counts.astype(np.float64) if method == "sample_avg_prob" else np.ones(len(classes))
+    chances = counts.astype(np.float64) if part.sample_method == "sample_avg_prob" else np.ones(len(classes))
     for n, factor in enumerate(ratio):
-        chances[(classes >= id_list[2 * n]) & (classes <= id_list[2 * n + 1])] *= factor
+        chances[(classes >= ids[2 * n]) & (classes <= ids[2 * n + 1])] *= factor
     return chances / chances.sum() if chances.any() else chances
 
 
-def build_sampler(
-    config: SamplerConfig,
-    labels: np.ndarray,
-    *,
-    seed: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    ids: np.ndarray | None = None,
-) -> Sampler:
-    """The sampler of a config for pictures with these labels (int64 [N]); `ids` serve PKSampler's `by_id`.
-
-    Raises ConfigError or DataError when the data cannot feed it, with numbers that would.
-    """
-    args: Mapping[str, Any] = dict(config.args)
-    if config.name in ("DistributedBatchSampler", "BatchSampler"):
-        return DistributedBatchSampler(len(labels), config, seed, rank, world)
-    if config.name == "ClassBalancedSampler":
-        return ClassBalancedSampler(labels, config, seed, rank, world, **args)
-    if config.name in ("PKSampler", "DistributedRandomIdentitySampler"):
-        groups = labels
-        if args.get("by_id"):
-            if ids is None:
-                raise DataError("sampler.by_id: the training list has no third column with ids")
-            groups = ids
-        used = {
-            key: value for key, value in args.items() if key in ("sample_per_id", "sample_method", "id_list", "ratio")
-        }
-        return PKSampler(groups, config, seed, rank, world, **used)
-    raise ConfigError(f"sampler.name: {config.name} is not known")
+def build_sampler(part: parts.Sampler, feed: Feed) -> Sampler:
+    """The sampler of a config; ConfigError or DataError when the data cannot feed it, with numbers that would."""
+    sampler: Sampler = part.build(feed)
+    return sampler

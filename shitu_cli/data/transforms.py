@@ -6,19 +6,14 @@ an operation stands behind it is the picture normalised on the spot and returned
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
-from shitu_cli.config.schema import Component
-from shitu_cli.data.augment import AugMix, ColorJitter, RandAugment, RandomRotation
-from shitu_cli.errors import ConfigError
-from shitu_cli.reporting import counted
+from shitu_cli.config.parts import transforms as parts
 
 Op = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 INTERPOLATION = {
@@ -28,6 +23,7 @@ INTERPOLATION = {
     "area": cv2.INTER_AREA,
     "lanczos": cv2.INTER_LANCZOS4,
 }
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -44,12 +40,9 @@ class Normalization:
         return (self.scale / std).astype(np.float32), (-np.asarray(self.mean) / std).astype(np.float32)
 
 
-def pair(size: int | Sequence[int]) -> tuple[int, int]:
+def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
     """(width, height)."""
-    width, height = (size, size) if isinstance(size, int) else size
-    if min(int(width), int(height)) < 1:
-        raise ValueError(f"size {size}: expected 1 pixel or more each way")
-    return int(width), int(height)
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def resize(image: np.ndarray, width: int, height: int, interpolation: str | None, backend: str = "cv2") -> np.ndarray:
@@ -66,19 +59,8 @@ class DecodeImage:
     `reduced` lets it decode JPEGs that are much larger than needed at a fraction of their size.
     """
 
-    def __init__(
-        self,
-        to_rgb: bool = True,
-        to_np: bool = False,
-        channel_first: bool = False,
-        backend: str = "cv2",
-        reduced: bool = False,
-    ) -> None:
-        if not all(isinstance(value, bool) for value in (to_rgb, channel_first, reduced)):
-            raise ValueError("to_rgb, channel_first and reduced are true or false")
-        if not to_rgb or channel_first:
-            raise ValueError("pictures are RGB, height x width x channels here: to_rgb True, channel_first False")
-        self.reduced = reduced
+    def __init__(self, part: parts.DecodeImage) -> None:
+        self.reduced = part.reduced
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return image
@@ -87,20 +69,9 @@ class DecodeImage:
 class ResizeImage:
     """To `size` (side, or [width, height]), or the short side to `resize_short` with the aspect kept."""
 
-    def __init__(
-        self,
-        size: int | Sequence[int] | None = None,
-        resize_short: int | None = None,
-        interpolation: str | None = None,
-        backend: str = "cv2",
-        return_numpy: bool = True,
-    ) -> None:
-        if (size is None) == (resize_short is None):
-            raise ValueError("needs either size or resize_short")
-        if interpolation is not None and interpolation not in INTERPOLATION:
-            raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATION)}")
-        self.size = None if size is None else pair(size)
-        self.short, self.interpolation, self.backend = resize_short, interpolation, backend
+    def __init__(self, part: parts.ResizeImage) -> None:
+        self.size = None if part.size is None else pair(part.size)
+        self.short, self.interpolation, self.backend = part.resize_short, part.interpolation, part.backend
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if self.size is not None:
@@ -114,8 +85,8 @@ class ResizeImage:
 class CropImage:
     """The middle, `size` as side or [width, height]; smaller pictures are enlarged first."""
 
-    def __init__(self, size: int | Sequence[int]) -> None:
-        self.width, self.height = pair(size)
+    def __init__(self, part: parts.CropImage) -> None:
+        self.width, self.height = pair(part.size)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = _at_least(image, self.width, self.height)
@@ -126,18 +97,11 @@ class CropImage:
 class RandCropImage:
     """A random part of `scale` of the area and `ratio` of width to height, resized to `size` (Szegedy et al. 2015)."""
 
-    def __init__(
-        self,
-        size: int | Sequence[int],
-        scale: Sequence[float] | None = None,
-        ratio: Sequence[float] | None = None,
-        interpolation: str | None = None,
-        backend: str = "cv2",
-    ) -> None:
-        self.size = pair(size)
-        self.scale_low, self.scale_high = scale or (0.08, 1.0)
-        self.ratio_low, self.ratio_high = ratio or (3 / 4, 4 / 3)
-        self.interpolation, self.backend = interpolation, backend
+    def __init__(self, part: parts.RandCropImage) -> None:
+        self.size = pair(part.size)
+        self.scale_low, self.scale_high = part.scale or (0.08, 1.0)
+        self.ratio_low, self.ratio_high = part.ratio or (3 / 4, 4 / 3)
+        self.interpolation, self.backend = part.interpolation, part.backend
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = image.shape[:2]
@@ -155,8 +119,8 @@ class RandCropImage:
 class RandCropImageV2:
     """A random part of exactly `size`; smaller pictures are enlarged first."""
 
-    def __init__(self, size: int | Sequence[int]) -> None:
-        self.width, self.height = pair(size)
+    def __init__(self, part: parts.RandCropImageV2) -> None:
+        self.width, self.height = pair(part.size)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = _at_least(image, self.width, self.height)
@@ -168,10 +132,8 @@ class RandCropImageV2:
 class RandFlipImage:
     """Mirror every second picture: 1 left and right, 0 top and bottom, -1 both."""
 
-    def __init__(self, flip_code: int = 1) -> None:
-        if flip_code not in (-1, 0, 1):
-            raise ValueError(f"flip_code {flip_code} is not one of -1, 0, 1")
-        self.code = flip_code
+    def __init__(self, part: parts.RandFlipImage) -> None:
+        self.code = part.flip_code
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return cv2.flip(image, self.code) if rng.random() < 0.5 else image
@@ -180,21 +142,13 @@ class RandFlipImage:
 class Pad:
     """A border of `padding` pixels on all sides ([left, top, right, bottom] or [horizontal, vertical] too)."""
 
-    def __init__(
-        self,
-        padding: int | Sequence[int],
-        padding_mode: str = "constant",
-        fill: int | Sequence[int] = 0,
-        backend: str = "cv2",
-    ) -> None:
+    def __init__(self, part: parts.Pad) -> None:
         modes = {"constant": cv2.BORDER_CONSTANT, "edge": cv2.BORDER_REPLICATE}
         modes |= {"reflect": cv2.BORDER_REFLECT_101, "symmetric": cv2.BORDER_REFLECT}
-        if padding_mode not in modes:
-            raise ValueError(f"padding_mode {padding_mode!r} is not one of {', '.join(modes)}")
-        sides = [padding] * 4 if isinstance(padding, int) else list(padding)
+        sides = (part.padding,) * 4 if isinstance(part.padding, int) else part.padding
         self.left, self.top, self.right, self.bottom = sides * 2 if len(sides) == 2 else sides
-        self.mode = modes[padding_mode]
-        self.fill = [fill] * 3 if isinstance(fill, int) else list(fill)
+        self.mode = modes[part.padding_mode]
+        self.fill = part.fill if isinstance(part.fill, tuple) else (part.fill,) * 3
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return cv2.copyMakeBorder(image, self.top, self.bottom, self.left, self.right, self.mode, value=self.fill)
@@ -203,21 +157,10 @@ class Pad:
 class RandomErasing:
     """Overwrite a random rectangle with `mean` or noise (Zhong et al. 2017, arXiv:1708.04896), with chance EPSILON."""
 
-    def __init__(
-        self,
-        EPSILON: float = 0.5,
-        sl: float = 0.02,
-        sh: float = 0.4,
-        r1: float = 0.3,
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        attempt: int = 100,
-        use_log_aspect: bool = False,
-        mode: str = "const",
-    ) -> None:
-        if mode not in ("const", "pixel"):
-            raise ValueError(f"mode {mode!r} is not one of const, pixel")
-        self.chance, self.area, self.aspect, self.attempts = float(EPSILON), (sl, sh), (r1, 1 / r1), attempt
-        self.mean, self.log_aspect, self.mode = np.asarray(mean, np.float32), use_log_aspect, mode
+    def __init__(self, part: parts.RandomErasing) -> None:
+        self.chance, self.area, self.attempts = part.EPSILON, (part.sl, part.sh), part.attempt
+        self.aspect = (part.r1, 1 / part.r1)
+        self.mean, self.log_aspect, self.mode = np.asarray(part.mean, np.float32), part.use_log_aspect, part.mode
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """On [H, W, 3]; a changed picture is a copy."""
@@ -240,65 +183,28 @@ class RandomErasing:
 
 
 class NormalizeImage:
-    """(pixel * scale - mean) / std; `scale` is a number or a fraction such as 1.0/255.0."""
+    """(pixel * scale - mean) / std; Normalize is the same with the scale of ToTensor."""
 
-    def __init__(
-        self,
-        scale: float | str | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        order: str = "chw",
-        output_fp16: bool = False,
-        channel_num: int = 3,
-    ) -> None:
-        if output_fp16 or channel_num != 3:
-            raise ValueError("output_fp16 and channel_num other than 3 are not supported")
-        value = 1 / 255 if scale is None else fraction(scale)
-        three = [
-            tuple(float(v) for v in item) for item in (mean or (0.485, 0.456, 0.406), std or (0.229, 0.224, 0.225))
-        ]
-        if any(len(item) != 3 for item in three) or 0.0 in three[1]:
-            raise ValueError("mean and std need three numbers each, std none of them 0")
-        self.values = Normalization(three[0], three[1], value)  # type: ignore[arg-type]
+    def __init__(self, part: parts.NormalizeImage | parts.Normalize) -> None:
+        scale = part.scale if isinstance(part, parts.NormalizeImage) else None
+        mean, std = part.mean or IMAGENET_MEAN, part.std or IMAGENET_STD
+        self.values = Normalization(
+            (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), 1 / 255 if scale is None else scale
+        )
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         factor, shift = self.values.affine()
         return image * factor + shift
 
 
-class Normalize(NormalizeImage):
-    """(pixel / 255 - mean) / std, as it follows ToTensor."""
+class Unchanged:
+    """Stands for what happens elsewhere: the scaling that Normalize does, the layout when a batch is made."""
 
-    def __init__(
-        self,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        data_format: str = "CHW",
-        to_rgb: bool = False,
-    ) -> None:
-        super().__init__(1 / 255, mean, std)
-
-
-class ToTensor:
-    """Stands for the scaling to 0 … 1 that Normalize does, and the change of layout."""
+    def __init__(self, part: parts.Transform) -> None:
+        pass
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return image
-
-
-class ToCHWImage:
-    """Stands for the change of layout that happens when the batch is made."""
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return image
-
-
-def fraction(value: float | str) -> float:
-    """A number, or text such as "1.0/255.0"; ValueError otherwise."""
-    if not isinstance(value, str):
-        return float(value)
-    numerator, slash, denominator = value.partition("/")
-    return float(numerator) / (float(denominator) if slash else 1.0)
 
 
 def _at_least(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -307,15 +213,6 @@ def _at_least(image: np.ndarray, width: int, height: int) -> np.ndarray:
         return image
     size = (max(width, round(image.shape[1] * factor)), max(height, round(image.shape[0] * factor)))
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-
-
-TRANSFORMS: dict[str, Callable[..., Op]] = {
-    made.__name__: made
-    for made in (
-        *(DecodeImage, ResizeImage, CropImage, RandCropImage, RandCropImageV2, RandFlipImage, Pad, RandomErasing),
-        *(RandomRotation, ColorJitter, RandAugment, AugMix, NormalizeImage, Normalize, ToTensor, ToCHWImage),
-    )
-}
 
 
 AMPLE = 1.5  # times the side that the network sees: finer detail is lost to resizing, or to a crop's variety
@@ -329,8 +226,8 @@ class Transform:
 
     def __init__(self, ops: Sequence[Op]) -> None:
         at = next((n for n, op in enumerate(ops) if isinstance(op, NormalizeImage)), len(ops))
-        self.before = [op for op in ops[:at] if not isinstance(op, (DecodeImage, ToTensor, ToCHWImage))]
-        self.after = [op for op in ops[at + 1 :] if not isinstance(op, ToCHWImage)]
+        self.before = [op for op in ops[:at] if not isinstance(op, (DecodeImage, Unchanged))]
+        self.after = [op for op in ops[at + 1 :] if not isinstance(op, Unchanged)]
         self.enough = _enough(ops)
         self._normalize = ops[at] if at < len(ops) else None
         self.normalize: Normalization | None = None
@@ -371,25 +268,6 @@ def _enough(ops: Sequence[Op]) -> int | None:
     return math.ceil(AMPLE * max(first.size)) if isinstance(first, RandCropImage) else None
 
 
-def build_transforms(ops: Sequence[Component], where: str = "transform_ops") -> Transform:
-    """The operations of a config; ConfigError with all that do not fit."""
-    made: list[Op] = []
-    problems = []
-    for number, op in enumerate(ops):
-        known = TRANSFORMS.get(op.name)
-        try:
-            if known is None:
-                raise ValueError(f"not one of {', '.join(TRANSFORMS)}")
-            made.append(known(**_checked(known, op.args)))
-        except (TypeError, ValueError) as error:
-            problems.append(f"{where}.{number}.{op.name}: {error}")
-    if problems:
-        raise ConfigError(f"{where}: {counted(len(problems), 'operation')} cannot be made", details=problems)
-    return Transform(made)
-
-
-def _checked(maker: Callable[..., Op], args: dict[str, Any]) -> dict[str, Any]:
-    unknown = sorted(set(args) - set(inspect.signature(maker).parameters))
-    if unknown:
-        raise ValueError(f"has no argument {', '.join(unknown)}")
-    return args
+def build_transforms(ops: Sequence[parts.Transform]) -> Transform:
+    """The operations of a config."""
+    return Transform([op.build() for op in ops])

@@ -7,26 +7,27 @@ from typing import Any
 
 import yaml
 
-from shitu_cli.config.schema import Component
-from shitu_cli.data.transforms import fraction
+from shitu_cli.config.parts import plain
+from shitu_cli.config.parts import transforms as parts
+from shitu_cli.data.transforms import Normalization
 
 # Names that PaddleX accepts for a recognition model; it checks the name, not the network.
 PADDLEX_NAME = "PP-ShiTuV2_rec"
 
 
-def deploy_config(ops: Sequence[Component], *, name: str, normalized_inside: bool) -> tuple[str | None, str]:
+def deploy_config(ops: Sequence[parts.Transform], *, name: str, normalized_inside: bool) -> tuple[str | None, str]:
     """The text of inference.yml, and a remark; None where the readers cannot express the preprocessing."""
     steps: list[dict[str, Any]] = []
     for op in ops:
         if op.name in ("DecodeImage", "ToCHWImage"):
             continue
         if op.name == "ResizeImage":
-            args = {key: value for key, value in op.args.items() if key in ("size", "resize_short")}
+            args = {key: plain(op.args[key]) for key in ("size", "resize_short") if key in op.args}
             if isinstance(args.get("size"), int):
                 args["size"] = [args["size"], args["size"]]
             steps.append({op.name: {**args, "backend": "cv2", "interpolation": "bilinear", "return_numpy": False}})
         elif op.name == "NormalizeImage":
-            steps.append({op.name: _normalize(op.args)})
+            steps.append({op.name: _normalize(op.build().values)})
         else:
             return None, f"no inference.yml: PaddleX knows no {op.name} (only ResizeImage and NormalizeImage)"
     if [next(iter(step)) for step in steps] != ["ResizeImage", "NormalizeImage"]:
@@ -48,11 +49,6 @@ def deploy_config(ops: Sequence[Component], *, name: str, normalized_inside: boo
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None), remark
 
 
-def _normalize(args: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "channel_num": 3,
-        "mean": [float(v) for v in args.get("mean") or (0.485, 0.456, 0.406)],
-        "std": [float(v) for v in args.get("std") or (0.229, 0.224, 0.225)],
-        "order": "hwc",
-        "scale": fraction(args.get("scale") or 1 / 255),
-    }
+def _normalize(values: Normalization) -> dict[str, Any]:
+    mean, std = list(values.mean), list(values.std)
+    return {"channel_num": 3, "mean": mean, "std": std, "order": "hwc", "scale": values.scale}

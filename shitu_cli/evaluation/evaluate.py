@@ -270,7 +270,7 @@ def _binarized(features: np.ndarray, config: Config) -> np.ndarray:
 def _topk(config: Config) -> tuple[int, ...]:
     wanted = {1, 5, 10}
     for metric in config.Metric:
-        topk = metric.args.get("topk", ())
+        topk = getattr(metric, "topk", ())
         wanted.update(int(k) for k in ([topk] if isinstance(topk, int) else topk))
     return tuple(sorted(wanted))
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shitu_cli.config.schema import Component, Config
+from shitu_cli.config.parts import plain
+from shitu_cli.config.parts.transforms import Transform
+from shitu_cli.config.schema import Config
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import EnvironmentProblem
@@ -105,10 +107,10 @@ def fingerprint_of(weights: str, feature: str, precision: str) -> str:
     return f"{weights}/{feature}" if precision == FP32 else f"{weights}/{feature}/{precision}"
 
 
-def features_fingerprint(engine: str, transform_ops: Sequence[Component]) -> str:
+def features_fingerprint(engine: str, transform_ops: Sequence[Transform]) -> str:
     """Identifies features: `engine` is the fingerprint of what computes them, the ops are how pictures become input."""
     decisive = [op for op in transform_ops if op.name != "DecodeImage" or op.args.get("reduced")]
-    return f"{engine}/{';'.join(f'{op.name}{sorted(op.args.items())}' for op in decisive)}"
+    return f"{engine}/{';'.join(f'{op.name}{sorted(plain(op.args).items())}' for op in decisive)}"
 
 
 def eval_normalization(config: Config) -> Normalization | None:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shitu_cli.config.schema import Component, Config
+from shitu_cli.config.parts import transforms as parts
+from shitu_cli.config.schema import Config
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.data.loader import SequentialLoader
 from shitu_cli.data.transforms import Transform, build_transforms
@@ -144,7 +145,7 @@ def _rgb(image: np.ndarray | PillowImage) -> np.ndarray:
     return np.ascontiguousarray(image[:, :, :3])
 
 
-def _transform_ops(path: Path, config: Config | None) -> tuple[Component, ...]:
+def _transform_ops(path: Path, config: Config | None) -> tuple[parts.Transform, ...]:
     folder = path if path.is_dir() else path.parent
     if (folder / MANIFEST).is_file() and path.suffix != ".pdparams":
         return read_manifest(folder).transform_ops

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.config.schema import Component
+from shitu_cli.config.dump import listed
+from shitu_cli.config.parts.transforms import Transform
+from shitu_cli.config.reader import make_parts
 from shitu_cli.data.transforms import Normalization
-from shitu_cli.errors import Command, DataError
+from shitu_cli.errors import Command, ConfigError, DataError
 from shitu_cli.features.backends import FP32
 
 MANIFEST = "manifest.json"
@@ -26,7 +28,7 @@ class Manifest:
     feature_size: int
     normalized_inside: bool
     image_shape: tuple[int, int, int]
-    transform_ops: tuple[Component, ...]
+    transform_ops: tuple[Transform, ...]
     normalization: Normalization | None
     feature: str
     model: dict[str, Any]
@@ -39,7 +41,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
-        values["transform_ops"] = [{op.name: op.args} for op in self.transform_ops]
+        values["transform_ops"] = listed(self.transform_ops)
         values["image_shape"] = list(self.image_shape)
         return {"format": FORMAT, **values}
 
@@ -53,14 +55,14 @@ def read_manifest(folder: Path) -> Manifest:
             raise DataError(
                 f"{path}: written by another version", hint=["export again: ", Command("export", "--out", "inference/")]
             )
-        ops = tuple(Component(name, dict(args)) for op in values.pop("transform_ops") for name, args in op.items())
+        ops = make_parts("transform", values.pop("transform_ops"), "transform_ops")
         norm = values.pop("normalization")
         normalization = None
         if norm is not None:
             normalization = Normalization(tuple(norm["mean"]), tuple(norm["std"]), float(norm["scale"]))
         shape = tuple(int(n) for n in values.pop("image_shape"))
         return Manifest(transform_ops=ops, normalization=normalization, image_shape=shape, **values)  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise DataError(
             f"{path} is damaged: {error}", hint=["export again: ", Command("export", "--out", "inference/")]
         ) from None

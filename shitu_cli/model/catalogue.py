@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shitu_cli.config.parts import KINDS
+from shitu_cli.config.reader import guess
 from shitu_cli.errors import Command, UsageError
-from shitu_cli.model.construct import did_you_mean
 from shitu_cli.runtime.setup import setup_paddle
 
 
@@ -25,32 +26,25 @@ def describe_backbones(pattern: str, size: int) -> list[BackboneInfo]:
     Raises UsageError when there is none.
     """
     setup_paddle("cpu")
-    from shitu_cli.model.backbones import BACKBONES
-
-    names = [name for name in BACKBONES if pattern.lower() in name.lower()]
+    known = KINDS["backbone"].names()
+    names = [name for name in known if pattern.lower() in name.lower()]
     if not names:
-        raise UsageError(
-            f"no network has {pattern} in its name{did_you_mean(pattern, list(BACKBONES))}", hint=Command("models")
-        )
+        raise UsageError(f"no network has {pattern} in its name{guess(pattern, known)}", hint=Command("models"))
     return [_describe(name, size) for name in names]
 
 
 def other_parts() -> dict[str, list[str]]:
     """Kind → names of necks, heads and losses."""
-    from shitu_cli.model.heads import HEADS
-    from shitu_cli.model.losses import LOSSES
-    from shitu_cli.model.necks import NECKS
-
-    return {"necks": list(NECKS), "heads": list(HEADS), "losses": list(LOSSES)}
+    return {kind.plural: kind.names() for kind in map(KINDS.__getitem__, ("neck", "head", "loss"))}
 
 
 def _describe(name: str, size: int) -> BackboneInfo:
     import paddle
     from paddle import nn
 
-    from shitu_cli.model.backbones import BACKBONES
+    from shitu_cli.model.backbones import build_backbone
 
-    model = BACKBONES[name]()
+    model = build_backbone(name)
     model.stop_after("flatten")
     model.eval()
     macs = 0

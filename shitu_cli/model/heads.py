@@ -9,7 +9,6 @@ processes can divide the classes among them (`shard`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -17,31 +16,24 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from shitu_cli.errors import ConfigError
+from shitu_cli.config.parts import heads as parts
 from shitu_cli.model.cosine import cosine_logits, replace_and_scale, sample_centers
 from shitu_cli.model.layers import Linear, parameter_attr
 from shitu_cli.model.margin_softmax import SoftmaxSums, Targets, softmax_sums
-from shitu_cli.model.necks import Attr
 from shitu_cli.processes.group import Group
 from shitu_cli.runtime.setup import return_large_blocks
 
 LARGE_BYTES = 128 << 20  # class centres from this size on decide how memory is managed
 
 
-def _share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"Arch.Head.{name}: got {value}, expected a share of training from 0 to 1")
-    return float(value)
-
-
 class FC(nn.Layer):
     """A plain linear classifier."""
 
-    def __init__(self, embedding_size: int, class_num: int, weight_attr: Attr = None, bias_attr: Attr = True) -> None:
+    def __init__(self, part: parts.FC) -> None:
         super().__init__()
-        self.in_size, self.class_num = embedding_size, class_num
-        weight = parameter_attr("Arch.Head.weight_attr", weight_attr, nn.initializer.XavierNormal())
-        self.fc = Linear(embedding_size, class_num, weight, parameter_attr("Arch.Head.bias_attr", bias_attr))
+        self.in_size, self.class_num = part.embedding_size, part.class_num
+        weight = parameter_attr(part.weight_attr, nn.initializer.XavierNormal())
+        self.fc = Linear(part.embedding_size, part.class_num, weight, parameter_attr(part.bias_attr))
 
     def forward(self, x: paddle.Tensor, labels: paddle.Tensor | None = None) -> paddle.Tensor:
         return self.fc(x)
@@ -56,30 +48,20 @@ class MarginHead(nn.Layer):
 
     target_only: ClassVar[bool] = False  # whether training changes no other logit than the target's
 
-    def __init__(
-        self,
-        embedding_size: int,
-        class_num: int,
-        scale: float,
-        sample_ratio: float = 1.0,
-        shard: bool | str = False,
-    ) -> None:
+    def __init__(self, part: parts.Head, scale: float, centers: int = 1) -> None:
         super().__init__()
-        if not 0 < sample_ratio <= 1:
-            raise ConfigError(f"Arch.Head.sample_ratio: got {sample_ratio}, expected 0 < sample_ratio <= 1")
-        if shard not in ("auto", True, False):
-            raise ConfigError(f"Arch.Head.shard: got {shard}, expected auto, true or false")
-        if not scale > 0:
-            raise ConfigError(f"Arch.Head.scale: got {scale}, expected more than 0")
-        self.in_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
-        self.sample_ratio, self.shard = sample_ratio, shard
-        self.large = embedding_size * class_num * 4 >= LARGE_BYTES
+        embedding_size, class_num = part.embedding_size, part.class_num
+        self.in_size, self.class_num, self.scale = embedding_size, class_num, scale
+        self.sample_ratio = part.sample_ratio if isinstance(part, parts.Sampled) else 1.0
+        self.margin_warmup: float = getattr(part, "margin_warmup", 0.0)
+        self.shard: bool | str = getattr(part, "shard", False)
+        self.large = embedding_size * class_num * centers * 4 >= LARGE_BYTES
         self.group, self.first_class = Group(), 0
-        self.margin_warmup, self.progress = 0.0, 1.0
+        self.progress = 1.0
         self.sampled_labels: paddle.Tensor | None = None
         if self.large and paddle.get_device() == "cpu":
             return_large_blocks()
-        self.make_centers(embedding_size, class_num)
+        self.make_centers(embedding_size, class_num * centers)
 
     def set_progress(self, progress: float) -> None:
         """Tell which share of training is done, from 0 to 1; the training loop calls this before every step."""
@@ -156,20 +138,9 @@ class ArcMargin(MarginHead):
 
     target_only = True
 
-    def __init__(
-        self,
-        embedding_size: int,
-        class_num: int,
-        margin: float = 0.5,
-        scale: float = 80.0,
-        easy_margin: bool = False,
-        sample_ratio: float = 1.0,
-        margin_warmup: float = 0.0,
-        shard: bool | str = "auto",
-    ) -> None:
-        super().__init__(embedding_size, class_num, scale, sample_ratio, shard)
-        self.margin, self.easy_margin = float(margin), easy_margin
-        self.margin_warmup = _share("margin_warmup", margin_warmup)
+    def __init__(self, part: parts.ArcMargin | parts.SubCenterArcMargin, centers: int = 1) -> None:
+        super().__init__(part, part.scale, centers)
+        self.margin, self.easy_margin = part.margin, part.easy_margin
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
         m = self.margin * self.ramp
@@ -186,19 +157,9 @@ class CosMargin(MarginHead):
 
     target_only = True
 
-    def __init__(
-        self,
-        embedding_size: int,
-        class_num: int,
-        margin: float = 0.35,
-        scale: float = 64.0,
-        sample_ratio: float = 1.0,
-        margin_warmup: float = 0.0,
-        shard: bool | str = "auto",
-    ) -> None:
-        super().__init__(embedding_size, class_num, scale, sample_ratio, shard)
-        self.margin = float(margin)
-        self.margin_warmup = _share("margin_warmup", margin_warmup)
+    def __init__(self, part: parts.CosMargin) -> None:
+        super().__init__(part, part.scale)
+        self.margin = part.margin
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
         return cosine - self.margin * self.ramp
@@ -207,11 +168,9 @@ class CosMargin(MarginHead):
 class CircleMargin(MarginHead):
     """Circle loss with class centres (Sun et al. 2020, arXiv:2002.10857): every cosine is weighted by its error."""
 
-    def __init__(
-        self, embedding_size: int, class_num: int, margin: float, scale: float, sample_ratio: float = 1.0
-    ) -> None:
-        super().__init__(embedding_size, class_num, scale, sample_ratio)
-        self.margin = float(margin)
+    def __init__(self, part: parts.CircleMargin) -> None:
+        super().__init__(part, part.scale)
+        self.margin = part.margin
 
     def margin_logits(self, cosines: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         m = self.margin
@@ -226,19 +185,9 @@ class SubCenterArcMargin(ArcMargin):
 
     target_only = False
 
-    def __init__(
-        self,
-        embedding_size: int,
-        class_num: int,
-        sub_centers: int = 3,
-        margin: float = 0.5,
-        scale: float = 80.0,
-        easy_margin: bool = False,
-    ) -> None:
-        if sub_centers < 1:
-            raise ConfigError(f"Arch.Head.sub_centers: got {sub_centers}, expected at least 1")
-        super().__init__(embedding_size, class_num * sub_centers, margin, scale, easy_margin, shard=False)
-        self.class_num, self.sub_centers = class_num, sub_centers
+    def __init__(self, part: parts.SubCenterArcMargin) -> None:
+        super().__init__(part, part.sub_centers)
+        self.sub_centers = part.sub_centers
 
     def cosines(self, x: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
         every = cosine_logits(x, self.weight)
@@ -250,17 +199,9 @@ class AdaMargin(MarginHead):
 
     EPS = 1e-3
 
-    def __init__(
-        self,
-        embedding_size: int = 512,
-        class_num: int = 70722,
-        m: float = 0.4,
-        h: float = 0.333,
-        s: float = 64.0,
-        t_alpha: float = 1.0,
-    ) -> None:
-        super().__init__(embedding_size, class_num, s)
-        self.m, self.h, self.t_alpha = float(m), float(h), float(t_alpha)
+    def __init__(self, part: parts.AdaMargin) -> None:
+        super().__init__(part, part.s)
+        self.m, self.h, self.t_alpha = part.m, part.h, part.t_alpha
         self.register_buffer("t", paddle.zeros([1]))
         self.register_buffer("batch_mean", paddle.ones([1]) * 20)
         self.register_buffer("batch_std", paddle.ones([1]) * 100)
@@ -294,13 +235,3 @@ class AdaMargin(MarginHead):
         self.batch_mean.set_value((length.mean() * self.t_alpha).reshape([1]) + keep * self.batch_mean)
         self.batch_std.set_value((spread * self.t_alpha).reshape([1]) + keep * self.batch_std)
         return paddle.clip((length - self.batch_mean) / (self.batch_std + self.EPS) * self.h, -1.0, 1.0)
-
-
-HEADS: dict[str, Callable[..., nn.Layer]] = {
-    "FC": FC,
-    "ArcMargin": ArcMargin,
-    "CosMargin": CosMargin,
-    "CircleMargin": CircleMargin,
-    "SubCenterArcMargin": SubCenterArcMargin,
-    "AdaMargin": AdaMargin,
-}

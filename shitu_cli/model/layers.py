@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
 
-from shitu_cli.errors import ConfigError
+from shitu_cli.config.parts.initializers import Attribute, Initializer, ParameterAttribute
 from shitu_cli.model import kernels
-from shitu_cli.model.construct import construct
 
-Attribute = ParamAttr | bool | None
+PaddleAttr = ParamAttr | bool | None
 
 ACTIVATIONS: dict[str | None, Callable[[paddle.Tensor], paddle.Tensor]] = {
     None: lambda x: x,
@@ -42,8 +40,8 @@ class Conv2D(nn.Conv2D):
         kernel: int,
         stride: int = 1,
         groups: int = 1,
-        weight_attr: Attribute = None,
-        bias_attr: Attribute = None,
+        weight_attr: PaddleAttr = None,
+        bias_attr: PaddleAttr = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -159,38 +157,19 @@ class DownscaleDropout(nn.Layer):
         return x * (1.0 - self.p)
 
 
-INITIALIZERS: dict[str, Callable[..., nn.initializer.Initializer]] = {
-    "Constant": nn.initializer.Constant,
-    "Normal": nn.initializer.Normal,
-    "Uniform": nn.initializer.Uniform,
-    "TruncatedNormal": nn.initializer.TruncatedNormal,
-    "KaimingNormal": nn.initializer.KaimingNormal,
-    "KaimingUniform": nn.initializer.KaimingUniform,
-    "XavierNormal": nn.initializer.XavierNormal,
-    "XavierUniform": nn.initializer.XavierUniform,
-}
+def make_initializer(part: Initializer) -> nn.initializer.Initializer:
+    """Paddle's initialiser of the part's name."""
+    return getattr(nn.initializer, part.name)(**part.args)
 
 
-def parameter_attr(
-    where: str, value: Mapping[str, Any] | bool | None, default: nn.initializer.Initializer | None = None
-) -> ParamAttr | bool:
-    """Paddle's attribute of a parameter from a config's weight_attr or bias_attr at key `where`.
-
-    None and true mean the default, false means no such parameter; a mapping may hold `initializer` (`name` and its
-    arguments) and `learning_rate` (a multiplier). Raises ConfigError for anything else.
-    """
+def parameter_attr(value: Attribute, default: nn.initializer.Initializer | None = None) -> ParamAttr | bool:
+    """Paddle's attribute of a parameter: None and true mean the default, false no such parameter."""
     if value is False:
         return False
-    if value is None or value is True:
+    if not isinstance(value, ParameterAttribute):
         return ParamAttr(initializer=default)
-    unknown = sorted(set(value) - {"initializer", "learning_rate"})
-    if unknown:
-        raise ConfigError(f"{where}.{unknown[0]}: unknown key", hint="initializer, learning_rate")
-    init = default
-    if value.get("initializer"):
-        arguments = dict(value["initializer"])
-        init = construct(f"{where}.initializer", INITIALIZERS, arguments.pop("name", ""), arguments)
-    return ParamAttr(initializer=init, learning_rate=float(value.get("learning_rate", 1.0)))
+    initializer = default if value.initializer is None else value.initializer.build()
+    return ParamAttr(initializer=initializer, learning_rate=value.learning_rate)
 
 
 def _norm_attr(lr_mult: float) -> ParamAttr:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 
+from shitu_cli.config.parts import necks as parts
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Level
 from shitu_cli.model.layers import Conv2D, ConvBNAct, Linear, parameter_attr
-
-Attr = Mapping[str, Any] | bool | None
 
 
 class FC(nn.Layer):
     """A linear layer, `embedding_size` in, `class_num` out (the published name for the size of the feature)."""
 
-    def __init__(self, embedding_size: int, class_num: int, weight_attr: Attr = None, bias_attr: Attr = True) -> None:
+    def __init__(self, part: parts.FC) -> None:
         super().__init__()
-        self.in_size, self.feature_size = embedding_size, class_num
-        weight = parameter_attr("Arch.Neck.weight_attr", weight_attr, nn.initializer.XavierNormal())
-        self.fc = Linear(embedding_size, class_num, weight, parameter_attr("Arch.Neck.bias_attr", bias_attr))
+        self.in_size, self.feature_size = part.embedding_size, part.class_num
+        weight = parameter_attr(part.weight_attr, nn.initializer.XavierNormal())
+        self.fc = Linear(part.embedding_size, part.class_num, weight, parameter_attr(part.bias_attr))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.fc(x)
@@ -32,13 +30,13 @@ class FC(nn.Layer):
 class BNNeck(nn.Layer):
     """Batch norm on the feature (Luo et al. 2019, arXiv:1903.07071)."""
 
-    def __init__(self, num_features: int, weight_attr: Attr = None, bias_attr: Attr = None) -> None:
+    def __init__(self, part: parts.BNNeck) -> None:
         super().__init__()
-        self.in_size = self.feature_size = num_features
+        self.in_size = self.feature_size = part.num_features
         self.feat_bn = nn.BatchNorm1D(
-            num_features,
-            weight_attr=parameter_attr("Arch.Neck.weight_attr", weight_attr),
-            bias_attr=parameter_attr("Arch.Neck.bias_attr", bias_attr),
+            part.num_features,
+            weight_attr=parameter_attr(part.weight_attr),
+            bias_attr=parameter_attr(part.bias_attr),
         )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -48,10 +46,10 @@ class BNNeck(nn.Layer):
 class VehicleNeck(nn.Layer):
     """A 1x1 convolution on the pooled map, flattened."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, part: parts.VehicleNeck) -> None:
         super().__init__()
-        self.in_size, self.feature_size = in_channels, out_channels
-        self.conv = Conv2D(in_channels, out_channels, 1)
+        self.in_size, self.feature_size = part.in_channels, part.out_channels
+        self.conv = Conv2D(part.in_channels, part.out_channels, 1)
         self.flatten = nn.Flatten()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -61,12 +59,12 @@ class VehicleNeck(nn.Layer):
 class FCBN(nn.Layer):
     """A linear layer without bias and batch norm on its output: steadier features for small data."""
 
-    def __init__(self, embedding_size: int, class_num: int) -> None:
+    def __init__(self, part: parts.FCBN) -> None:
         super().__init__()
-        self.in_size, self.feature_size = embedding_size, class_num
+        self.in_size, self.feature_size = part.embedding_size, part.class_num
         weight = ParamAttr(initializer=nn.initializer.XavierNormal())
-        self.fc = Linear(embedding_size, class_num, weight_attr=weight, bias_attr=False)
-        self.feat_bn = nn.BatchNorm1D(class_num)
+        self.fc = Linear(part.embedding_size, part.class_num, weight_attr=weight, bias_attr=False)
+        self.feat_bn = nn.BatchNorm1D(part.class_num)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.feat_bn(self.fc(x))
@@ -80,14 +78,10 @@ class FPN(nn.Layer):
     from the backbone, `class_num` go out (names as in FC).
     """
 
-    def __init__(self, embedding_size: int, class_num: int, levels: int = 3, channels: int = 128) -> None:
+    def __init__(self, part: parts.FPN) -> None:
         super().__init__()
-        if levels < 2 or channels < 1:
-            raise ConfigError(
-                f"Arch.Neck: got levels {levels} and channels {channels}, expected 2 or more and 1 or more"
-            )
-        self.in_size, self.feature_size = embedding_size, class_num
-        self.level_count, self.channels = levels, channels
+        self.in_size, self.feature_size = part.embedding_size, part.class_num
+        self.level_count, self.channels = part.levels, part.channels
         self.levels: list[Level] = []
 
     def connect(self, backbone: Backbone) -> None:
@@ -141,21 +135,11 @@ def _enlarge(x: paddle.Tensor, factor: int, like: paddle.Tensor) -> paddle.Tenso
 class Identity(nn.Layer):
     """The feature as the backbone gives it."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: parts.Identity) -> None:
         super().__init__()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return x
-
-
-NECKS: dict[str, Callable[..., nn.Layer]] = {
-    "FC": FC,
-    "BNNeck": BNNeck,
-    "VehicleNeck": VehicleNeck,
-    "FCBN": FCBN,
-    "FPN": FPN,
-    "Identity": Identity,
-}
 
 
 def check_size(key: str, wanted: int, got: int) -> None:

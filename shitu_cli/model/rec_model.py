@@ -8,12 +8,11 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from shitu_cli.config.schema import ArchConfig, Component
+from shitu_cli.config.load import parse_arch
+from shitu_cli.config.schema import ArchConfig
 from shitu_cli.errors import ConfigError
-from shitu_cli.model.backbones import BACKBONES, Backbone
-from shitu_cli.model.construct import construct
-from shitu_cli.model.heads import HEADS
-from shitu_cli.model.necks import FPN, NECKS, check_size
+from shitu_cli.model.backbones import Backbone
+from shitu_cli.model.necks import FPN, check_size
 from shitu_cli.model.weights import load_backbone
 from shitu_cli.weights.catalogue import published_for
 from shitu_cli.weights.store import obtain
@@ -35,7 +34,7 @@ class RecModel(nn.Layer):
         size = self.backbone.feature_size
         self.neck: nn.Layer | None = None
         if arch.neck is not None:
-            self.neck = construct("Arch.Neck", NECKS, arch.neck.name, arch.neck.args)
+            self.neck = arch.neck.build()
             _check_input("Arch.Neck", self.neck, size)
             if isinstance(self.neck, FPN):
                 self.neck.connect(self.backbone)
@@ -45,7 +44,7 @@ class RecModel(nn.Layer):
         self.head: nn.Layer | None = None
         self.class_num: int | None = None
         if arch.head is not None:
-            self.head = construct("Arch.Head", HEADS, arch.head.name, arch.head.args)
+            self.head = arch.head.build()
             got = self.backbone.feature_size if arch.head_feature_from == "backbone" else size
             _check_input("Arch.Head", self.head, got)
             self.class_num = getattr(self.head, "class_num", None)
@@ -88,34 +87,14 @@ def build_rec_model(arch: ArchConfig | Mapping[str, Any]) -> RecModel:
     Raises ConfigError for unknown names or arguments and sizes that do not fit, DataError for weights that do not.
     """
     if not isinstance(arch, ArchConfig):
-        arch = _parse(arch)
+        arch = parse_arch(arch)
     with paddle.utils.unique_name.guard():
         return RecModel(arch)
 
 
-def _parse(arch: Mapping[str, Any]) -> ArchConfig:
-    def component(key: str) -> Component | None:
-        block = arch.get(key)
-        if not block:
-            return None
-        return Component(block["name"], {name: value for name, value in block.items() if name != "name"})
-
-    backbone = component("Backbone")
-    if backbone is None:
-        raise ConfigError("Arch.Backbone: missing")
-    return ArchConfig(
-        backbone=backbone,
-        stop_layer=(arch.get("BackboneStopLayer") or {}).get("name"),
-        neck=component("Neck"),
-        head=component("Head"),
-        head_feature_from=arch.get("head_feature_from", "neck"),
-    )
-
-
 def _build_backbone(arch: ArchConfig) -> Backbone:
-    args = dict(arch.backbone.args)
-    pretrained, distilled = args.pop("pretrained", None), bool(args.pop("use_ssld", False))
-    backbone = construct("Arch.Backbone", BACKBONES, arch.backbone.name, args)
+    pretrained, distilled = arch.backbone.pretrained, arch.backbone.use_ssld
+    backbone: Backbone = arch.backbone.build()
     if arch.stop_layer is not None:
         backbone.stop_after(arch.stop_layer)
     if pretrained:

@@ -17,7 +17,8 @@ import paddle
 from paddle import nn
 
 from shitu_cli.config.load import parse_arch
-from shitu_cli.config.schema import ArchConfig, Component, Config
+from shitu_cli.config.parts.backbones import Backbone
+from shitu_cli.config.schema import ArchConfig, Config
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.rec_model import embed
@@ -146,9 +147,9 @@ def trained_arch(prefix: Path, config: Config) -> ArchConfig:
     return parse_arch(block)
 
 
-def without_pretrained(backbone: Component) -> Component:
+def without_pretrained(backbone: Backbone) -> Backbone:
     """The backbone as it is built when a checkpoint brings its weights."""
-    return Component(backbone.name, {**backbone.args, "pretrained": False})
+    return dataclasses.replace(backbone, pretrained=False)
 
 
 def load_trained(prefix: Path, config: Config) -> nn.Layer:

@@ -15,7 +15,7 @@ import numpy as np
 from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
-from shitu_cli.preparation.formats import FORMATS, find_format
+from shitu_cli.preparation.formats import all_formats, find_format
 from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, TABLE, Format, ReadOptions, Rows
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.formats.source import Source
@@ -227,7 +227,7 @@ def prepare(
 
 def _where_are_they(format_names: str) -> str:
     """The way out where no image can be used: only some formats take --image-root."""
-    ranks = {known.rank for known in FORMATS if known.name in format_names.split(" + ")}
+    ranks = {known.rank for known in all_formats() if known.name in format_names.split(" + ")}
     if ranks <= {ANNOTATIONS, TABLE}:
         return "is the image root right? --image-root names it"
     return "are the images unpacked, and where this layout has them? shitu prepare --formats describes it"

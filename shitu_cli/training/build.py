@@ -14,7 +14,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.loader import BatchLoader
-from shitu_cli.data.samplers import build_sampler
+from shitu_cli.data.samplers import Feed, build_sampler
 from shitu_cli.errors import Command, ConfigError, DataError, UsageError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import build_loss
@@ -75,9 +75,7 @@ def build_training(
     seed_everything(seed)
     dataset = RecDataset(split.dataset, keep_bytes=spare_memory() // ranks.world)
     check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
-    sampler = build_sampler(
-        split.sampler, dataset.labels, seed=seed, rank=ranks.rank, world=ranks.world, ids=dataset.ids
-    )
+    sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, seed, ranks.rank, ranks.world))
     loader = BatchLoader(
         dataset, sampler, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
     )
@@ -157,11 +155,11 @@ def check_labels(
         )
     needed = int(labels.max()) + 1
     counts = [
-        (f"Loss.Train.{index}.{item.name}.num_classes", item.args.get("num_classes"))
+        (f"Loss.Train.{index}.{item.name}.num_classes", getattr(item, "num_classes", None))
         for index, item in enumerate(config.Loss)
     ]
     if config.Arch.head is not None:
-        counts.insert(0, ("Arch.Head.class_num", config.Arch.head.args.get("class_num")))
+        counts.insert(0, ("Arch.Head.class_num", config.Arch.head.class_num))
     wrong = [(key, count) for key, count in counts if count is not None and count != needed]
     if wrong and resuming:
         raise UsageError(

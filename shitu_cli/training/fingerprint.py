@@ -10,15 +10,14 @@ import hashlib
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import shitu_cli
-from shitu_cli.config.dump import arch_block
-from shitu_cli.config.places import relative
+from shitu_cli.config.dump import arch_block, config_values
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.files import sha256_of
@@ -39,28 +38,16 @@ _HARMLESS = (
     "Global.retrieval_feature_from",
     "Global.feature_",
     "Global.re_ranking",
-    "DataLoader.train.loader",
-    "DataLoader.query",
-    "DataLoader.gallery",
+    "DataLoader.Train.loader",
+    "DataLoader.Eval",
     "Metric",
     "Arch.infer_",
-    "Arch.backbone.args.pretrained",
+    "Arch.Backbone.pretrained",
 )
 # Keys whose change makes the saved tensors meaningless.
 _FATAL = ("Arch.", "Optimizer.name", "Loss", "EMA")
-_OTHERS = re.compile(r"loss_optimizers\.\d+\.(?:name|scope)")
-_ROUNDING = ("Arch.head.args.shard",)  # in spite of that: the same tensors, divided differently while they train
-
-_WRITTEN = (
-    ("DataLoader.train", "DataLoader.Train"),
-    ("DataLoader.query", "DataLoader.Eval.Query"),
-    ("DataLoader.gallery", "DataLoader.Eval.Gallery"),
-    ("Arch.backbone", "Arch.Backbone"),
-    ("Arch.stop_layer", "Arch.BackboneStopLayer.name"),
-    ("Arch.neck", "Arch.Neck"),
-    ("Arch.head.", "Arch.Head."),
-    ("Loss.", "Loss.Train."),
-)
+_OTHERS = re.compile(r"Optimizer\.\d+\.\w+\.scope")  # of a list of optimisers; the key names the class too
+_ROUNDING = ("Arch.Head.shard",)  # in spite of that: the same tensors, divided differently while they train
 
 
 @dataclass
@@ -91,9 +78,7 @@ def describe_run(
         "train_list": sha256_of(train_list),
         "label_map": sha256_of(label_map) if label_map is not None and label_map.is_file() else None,
         "arch": arch_block(config.Arch),
-        "config": flatten(
-            {key: value for key, value in asdict(relative(config)).items() if key not in ("origins", "written", "root")}
-        ),
+        "config": flatten(config_values(config)),
     }
 
 
@@ -132,7 +117,7 @@ def require_same_everywhere(run: Mapping[str, Any], ranks: Ranks) -> None:
         differences = [f"{key}: {first[key]} and {other[key]}" for key in keys[:-1] if first[key] != other[key]]
         mine, theirs = first["config"], other["config"]
         differences += [
-            f"{as_written(key)}: {mine.get(key)!r} and {theirs.get(key)!r}"
+            f"{key}: {mine.get(key)!r} and {theirs.get(key)!r}"
             for key in sorted({*mine, *theirs})
             if mine.get(key) != theirs.get(key) and not key.startswith(_HARMLESS)
         ]
@@ -159,17 +144,9 @@ def _compare_config(saved: Mapping[str, Any], now: Mapping[str, Any], result: Co
         before, after = saved.get(key), now.get(key)
         if before == after or key.startswith(_HARMLESS):
             continue
-        text = f"{as_written(key)}: {before!r} then, {after!r} now"
+        text = f"{key}: {before!r} then, {after!r} now"
         fatal = (key.startswith(_FATAL) or bool(_OTHERS.fullmatch(key))) and key not in _ROUNDING
         (result.refused if fatal else result.listed).append(text)
-
-
-def as_written(key: str) -> str:
-    """A dotted key of the typed config as the YAML file and `-o` have it: Optimizer.lr.args.x is Optimizer.lr.x."""
-    for typed, written in _WRITTEN:
-        key = key.replace(typed, written, 1) if key.startswith(typed) else key
-    key = re.sub(r"^loss_optimizers\.(\d+)", lambda found: f"Optimizer.{int(found[1]) + 1}", key)
-    return ".".join(part for part in key.split(".") if part != "args")
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

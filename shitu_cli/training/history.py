@@ -45,7 +45,7 @@ def _read(folder: Path, name: str) -> RunHistory | None:
     epochs = config.get("Global.epochs")
     return RunHistory(
         name=name,
-        network=str(config.get("Arch.backbone.name", "")),
+        network=str(config.get("Arch.Backbone.name", "")),
         epochs=epochs if isinstance(epochs, int) else state.epoch,
         losses=[float(value) for value in state.epoch_losses],
         scores=[

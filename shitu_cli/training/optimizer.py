@@ -18,7 +18,8 @@ from paddle import nn
 from paddle.nn.clip import ClipGradBase
 from paddle.regularizer import L1Decay, L2Decay
 
-from shitu_cli.config.schema import Config, OptimizerConfig
+from shitu_cli.config.parts import optimizers as parts
+from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, ConfigError, DataError
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.training.schedules import PlateauSchedule, Schedule, build_schedule
@@ -165,86 +166,89 @@ def build_optimizers(
 
 
 def build_scope(
-    config: OptimizerConfig, parameters: NamedParameters, *, epochs: int, steps_per_epoch: int, ranks: Ranks
+    part: parts.Optimizer, parameters: NamedParameters, *, epochs: int, steps_per_epoch: int, ranks: Ranks
 ) -> Scope:
     """One optimiser of a config over the parameters that it trains."""
-    maker = OPTIMIZERS.get(config.name)
-    if maker is None:
-        raise ConfigError(
-            f"Optimizer.name: got {config.name}, expected one of {', '.join(sorted(OPTIMIZERS))}",
-            hint="set Optimizer.name in shitu.yaml, for example to Momentum",
-        )
-    schedule = build_schedule(config.lr, epochs=epochs, steps_per_epoch=steps_per_epoch)
-    undecayed = _undecayed(config, parameters)
-    clip = GlobalNormClip(config.clip_norm, ranks) if config.clip_norm else None
+    schedule = build_schedule(part.lr, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    undecayed = _undecayed(part, parameters)
+    clip = GlobalNormClip(part.clip_norm, ranks) if part.clip_norm else None
     common = {
         "learning_rate": schedule.lr(0),
         "parameters": [parameter for _, parameter in parameters],
         "grad_clip": clip,
     }
-    try:
-        optimizer = maker(config, common, undecayed)
-    except TypeError as error:
-        raise ConfigError(f"Optimizer ({config.name}): {error}") from error
+    optimizer = part.build(common, undecayed)
     return Scope(optimizer, schedule, parameters)
 
 
-def _undecayed(config: OptimizerConfig, parameters: NamedParameters) -> set[str]:
+def _undecayed(part: parts.Optimizer, parameters: NamedParameters) -> set[str]:
     """Paddle names of the parameters without weight decay; their own regulariser is set to zero as well."""
     names: set[str] = set()
+    fragments = part.no_weight_decay_name
     for name, parameter in parameters:
-        by_name = any(part in name for part in config.no_weight_decay_name)
-        by_shape = config.one_dim_param_no_weight_decay and (len(parameter.shape) == 1 or name.endswith(".bias"))
+        by_name = any(text in name for text in (fragments.split() if isinstance(fragments, str) else fragments))
+        by_shape = part.one_dim_param_no_weight_decay and (len(parameter.shape) == 1 or name.endswith(".bias"))
         if by_name or by_shape:
             names.add(parameter.name)
             parameter.regularizer = L2Decay(0.0)
     return names
 
 
-def _decay(config: OptimizerConfig) -> L1Decay | L2Decay | None:
-    if config.regularizer is not None:
-        kind = L1Decay if config.regularizer.name == "L1" else L2Decay
-        return kind(float(config.regularizer.coeff))
-    coefficient = config.args.get("weight_decay")
-    return L2Decay(float(coefficient)) if coefficient else None
+def _decay(part: parts.Optimizer) -> L1Decay | L2Decay | None:
+    if part.regularizer is not None:
+        kind = L1Decay if part.regularizer.name == "L1" else L2Decay
+        return kind(part.regularizer.coeff)
+    return L2Decay(part.weight_decay) if part.weight_decay else None
 
 
-def _other_args(config: OptimizerConfig, *ignored: str) -> dict[str, Any]:
-    return {name: value for name, value in config.args.items() if name not in ("weight_decay", *ignored)}
+Common = dict[str, Any]  # what every optimiser of Paddle takes: learning_rate, parameters, grad_clip
 
 
-def _momentum(config: OptimizerConfig, common: dict[str, Any], undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    args = {"momentum": 0.9, **_other_args(config)}
-    return paddle.optimizer.Momentum(weight_decay=_decay(config), **args, **common)
+def momentum(part: parts.Momentum, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
+    return paddle.optimizer.Momentum(
+        momentum=part.momentum, use_nesterov=part.use_nesterov, weight_decay=_decay(part), **common
+    )
 
 
-def _sgd(config: OptimizerConfig, common: dict[str, Any], undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    return paddle.optimizer.SGD(weight_decay=_decay(config), **_other_args(config), **common)
+def sgd(part: parts.SGD, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
+    return paddle.optimizer.SGD(weight_decay=_decay(part), **common)
 
 
-def _adam(config: OptimizerConfig, common: dict[str, Any], undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    return paddle.optimizer.Adam(weight_decay=_decay(config), **_other_args(config), **common)
-
-
-def _rmsprop(config: OptimizerConfig, common: dict[str, Any], undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    args = {"rho": 0.95, **_other_args(config)}
-    return paddle.optimizer.RMSProp(weight_decay=_decay(config), **args, **common)
-
-
-def _adamw(config: OptimizerConfig, common: dict[str, Any], undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    """Decoupled decay: Paddle asks a function by parameter name, regularisers do not apply."""
-    coefficient = config.args.get("weight_decay")
-    if coefficient is None:
-        coefficient = config.regularizer.coeff if config.regularizer is not None else 0.01
-    return paddle.optimizer.AdamW(
-        weight_decay=float(coefficient),
-        apply_decay_param_fun=lambda name: name not in undecayed,
-        **_other_args(config),
+def adam(part: parts.Adam, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
+    return paddle.optimizer.Adam(
+        beta1=part.beta1,
+        beta2=part.beta2,
+        epsilon=part.epsilon,
+        lazy_mode=part.lazy_mode,
+        weight_decay=_decay(part),
         **common,
     )
 
 
-OPTIMIZERS = {"Momentum": _momentum, "SGD": _sgd, "Adam": _adam, "AdamW": _adamw, "RMSProp": _rmsprop}
+def rmsprop(part: parts.RMSProp, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
+    return paddle.optimizer.RMSProp(
+        rho=part.rho,
+        momentum=part.momentum,
+        epsilon=part.epsilon,
+        centered=part.centered,
+        weight_decay=_decay(part),
+        **common,
+    )
+
+
+def adamw(part: parts.AdamW, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
+    """Decoupled decay: Paddle asks a function by parameter name, regularisers do not apply."""
+    coefficient = part.weight_decay
+    if coefficient is None:
+        coefficient = part.regularizer.coeff if part.regularizer is not None else 0.01
+    return paddle.optimizer.AdamW(
+        beta1=part.beta1,
+        beta2=part.beta2,
+        epsilon=part.epsilon,
+        weight_decay=coefficient,
+        apply_decay_param_fun=lambda name: name not in undecayed,
+        **common,
+    )
 
 
 def count_parameters(parameters: Iterable[paddle.Tensor]) -> int:

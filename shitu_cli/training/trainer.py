@@ -317,4 +317,4 @@ def _mixed_precision(training: Training) -> tuple[Callable[[], Any], Any]:
         scaler = paddle.amp.GradScaler(
             init_loss_scaling=amp.scale_loss, use_dynamic_loss_scaling=amp.use_dynamic_loss_scaling
         )
-    return (lambda: paddle.amp.auto_cast(level="O1", dtype=amp.dtype)), scaler  # type: ignore[arg-type]
+    return (lambda: paddle.amp.auto_cast(level="O1", dtype=amp.dtype)), scaler

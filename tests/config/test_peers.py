@@ -118,9 +118,9 @@ def test_recipes_of_the_field_are_understood(parts: dict[str, str], tmp_path: Pa
     build_transforms(made.DataLoader.train.dataset.transform_ops)
     assert not made.Arch.infer_add_softmax
     if parts is VEHICLE:
-        assert made.DataLoader.train.sampler.args["sample_per_id"] == 2
+        assert made.DataLoader.train.sampler.sample_per_id == 2
     if parts is SHITU_V2:
-        assert made.DataLoader.train.sampler.args["ratio"] == [4, 4]
+        assert made.DataLoader.train.sampler.ratio == (4, 4)
 
 
 def test_what_is_not_supported_is_named(tmp_path: Path) -> None:

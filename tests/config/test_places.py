@@ -46,7 +46,7 @@ def test_published_weights_count_from_the_root(value: str, tmp_path: Path) -> No
     path = write(tmp_path, "general_v2")
     config = load_config(path, [f"Arch.Backbone.pretrained={value}"], root=tmp_path / "space")
     expected = {"weights/best": str(tmp_path / "space/weights/best"), "True": True, "False": False}
-    assert config.Arch.backbone.args["pretrained"] == expected.get(value, value)
+    assert config.Arch.backbone.pretrained == expected.get(value, value)
 
 
 def test_a_snapshot_can_be_moved_with_its_workspace(tmp_path: Path) -> None:

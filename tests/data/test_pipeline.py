@@ -11,26 +11,28 @@ import cv2
 import numpy as np
 import pytest
 
-from shitu_cli.config.schema import Component, DatasetConfig, SamplerConfig
+from shitu_cli.config.parts.transforms import Transform
+from shitu_cli.config.reader import make_parts
+from shitu_cli.config.schema import DatasetConfig
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.images import decode_image
 from shitu_cli.data.lists import ImageList, write_list
 from shitu_cli.data.loader import BatchLoader, SequentialLoader
-from shitu_cli.data.samplers import build_sampler
 from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import ConfigError, DataError
+from tests.parts import operation, sampler_of
 
 TRAIN_OPS = (
-    Component("RandCropImage", {"size": 24}),
-    Component("RandFlipImage", {}),
-    Component("NormalizeImage", {"scale": "1.0/255.0"}),
+    operation("RandCropImage", {"size": 24}),
+    operation("RandFlipImage", {}),
+    operation("NormalizeImage", {"scale": "1.0/255.0"}),
 )
 RNG = np.random.default_rng(0)
 
 
-def ops(*names: str, **args: object) -> list[Component]:
-    return [Component(name, dict(args)) for name in names]
+def ops(*names: str, **args: object) -> list[Transform]:
+    return [operation(name, dict(args)) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -154,24 +156,24 @@ def test_pictures_stay_in_memory_where_there_is_room(dataset: RecDataset, tmp_pa
 @pytest.mark.parametrize(
     ("ops", "enough"),
     [
-        ([Component("RandCropImage", {"size": [80, 96]})], 144),
-        ([Component("RandFlipImage", {}), Component("ResizeImage", {"size": 64})], 96),
-        ([Component("ResizeImage", {"resize_short": 100}), Component("CropImage", {"size": 80})], 150),
-        ([Component("CropImage", {"size": 80}), Component("ResizeImage", {"size": 64})], None),
-        ([Component("Pad", {"padding": 5}), Component("ResizeImage", {"size": 64})], None),
+        ([operation("RandCropImage", {"size": [80, 96]})], 144),
+        ([operation("RandFlipImage", {}), operation("ResizeImage", {"size": 64})], 96),
+        ([operation("ResizeImage", {"resize_short": 100}), operation("CropImage", {"size": 80})], 150),
+        ([operation("CropImage", {"size": 80}), operation("ResizeImage", {"size": 64})], None),
+        ([operation("Pad", {"padding": 5}), operation("ResizeImage", {"size": 64})], None),
         ([], None),
     ],
 )
-def test_how_many_pixels_are_enough(ops: list[Component], enough: int | None) -> None:
-    assert build_transforms([Component("DecodeImage", {"reduced": True}), *ops]).enough == enough
-    assert build_transforms([Component("DecodeImage", {}), *ops]).enough is None
+def test_how_many_pixels_are_enough(ops: list[Transform], enough: int | None) -> None:
+    assert build_transforms([operation("DecodeImage", {"reduced": True}), *ops]).enough == enough
+    assert build_transforms([operation("DecodeImage", {}), *ops]).enough is None
 
 
 def test_golden_transforms(golden_dir: Path, shared_dir: Path) -> None:
     golden = json.loads((golden_dir / "transforms.json").read_text())
     image = decode_image(shared_dir / golden["image"])
     for name, expected in golden["transforms"].items():
-        parts = [Component(key, value or {}) for op in expected["ops"] for key, value in op.items()]
+        parts = [operation(key, value or {}) for op in expected["ops"] for key, value in op.items()]
         transform = build_transforms(parts)
         got = to_input(transform(image, RNG)[None], transform.normalize)[0]
         assert list(got.shape) == expected["shape"], name
@@ -191,14 +193,14 @@ def test_to_input_is_plain_arithmetic() -> None:
 @pytest.mark.parametrize(
     "op",
     [
-        Component("RandCropImage", {"size": [20, 30], "scale": [0.2, 1.0]}),
-        Component("RandCropImageV2", {"size": [20, 30]}),
-        Component("CropImage", {"size": [20, 30]}),
-        Component("ResizeImage", {"size": [20, 30]}),
+        operation("RandCropImage", {"size": [20, 30], "scale": [0.2, 1.0]}),
+        operation("RandCropImageV2", {"size": [20, 30]}),
+        operation("CropImage", {"size": [20, 30]}),
+        operation("ResizeImage", {"size": [20, 30]}),
     ],
 )
 @pytest.mark.parametrize("shape", [(40, 60, 3), (25, 10, 3), (7, 90, 3)])
-def test_sizes_are_width_and_height(op: Component, shape: tuple[int, ...]) -> None:
+def test_sizes_are_width_and_height(op: Transform, shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(2).integers(0, 256, shape).astype(np.uint8)
     transform = build_transforms([op])
     for seed in range(20):
@@ -211,7 +213,7 @@ def test_augmentation_keeps_form_and_repeats(name: str) -> None:
     args = {"ColorJitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}.get(name, {})
     image = np.random.default_rng(3).integers(0, 256, (33, 21, 3)).astype(np.uint8)
     keep = image.copy()
-    transform = build_transforms([Component(name, args)])
+    transform = build_transforms([operation(name, args)])
     changed = 0
     for seed in range(30):
         out = transform(image, np.random.default_rng(seed))
@@ -224,7 +226,7 @@ def test_augmentation_keeps_form_and_repeats(name: str) -> None:
 
 def test_erasing_behind_normalisation_leaves_floats() -> None:
     image = np.full((16, 16, 3), 200, np.uint8)
-    transform = build_transforms([*ops("NormalizeImage"), Component("RandomErasing", {"EPSILON": 1.0})])
+    transform = build_transforms([*ops("NormalizeImage"), operation("RandomErasing", {"EPSILON": 1.0})])
     out = transform(image, RNG)
     assert transform.normalize is None
     assert out.dtype == np.float32 and out.shape == (3, 16, 16)
@@ -233,8 +235,8 @@ def test_erasing_behind_normalisation_leaves_floats() -> None:
 
 def test_all_wrong_operations_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        build_transforms([Component("RandCropImage", {}), Component("Nope"), Component("CropImage", {"sice": 3})])
-    assert len(caught.value.details) == 3
+        make_parts("transform", [{"RandCropImage": {}}, {"Nope": {}}, {"CropImage": {"sice": 3, "size": 3}}], "ops")
+    assert len([caught.value.message, *caught.value.details]) == 3
 
 
 # ----------------------------------------------------------------------------------------------- samplers
@@ -246,8 +248,8 @@ LABELS = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_plain_sampler_over_processes(world: int, drop_last: bool) -> None:
-    config = SamplerConfig(batch_size=4, shuffle=True, drop_last=drop_last)
-    samplers = [build_sampler(config, LABELS, seed=1, rank=rank, world=world) for rank in range(world)]
+    args = {"batch_size": 4, "shuffle": True, "drop_last": drop_last}
+    samplers = [sampler_of(LABELS, seed=1, rank=rank, world=world, **args) for rank in range(world)]
     parts = [list(sampler) for sampler in samplers]
     assert len({len(part) for part in parts}) == 1 == len({len(sampler) for sampler in samplers})
     seen = [index for part in parts for batch in part for index in batch]
@@ -255,13 +257,13 @@ def test_plain_sampler_over_processes(world: int, drop_last: bool) -> None:
     if not drop_last:
         assert len(LABELS) - len(seen) < world
     assert all(batch for part in parts for batch in part)
-    wide = list(build_sampler(SamplerConfig(batch_size=4 * world, shuffle=True), LABELS, seed=1))
+    wide = list(sampler_of(LABELS, seed=1, batch_size=4 * world, shuffle=True))
     for step in range(len(parts[0])):
         assert sorted(i for part in parts for i in part[step]) == sorted(wide[step])
 
 
 def test_epochs_differ_and_repeat() -> None:
-    sampler = build_sampler(SamplerConfig(batch_size=8, shuffle=True), LABELS, seed=5)
+    sampler = sampler_of(LABELS, seed=5, batch_size=8, shuffle=True)
     first = list(sampler)
     sampler.set_epoch(1)
     assert list(sampler) != first
@@ -271,8 +273,7 @@ def test_epochs_differ_and_repeat() -> None:
 
 @pytest.mark.parametrize("method", ["sample_avg_prob", "id_avg_prob"])
 def test_pk_batches(method: str) -> None:
-    config = SamplerConfig("PKSampler", 12, args={"sample_per_id": 3, "sample_method": method})
-    sampler = build_sampler(config, LABELS, seed=0)
+    sampler = sampler_of(LABELS, "PKSampler", batch_size=12, sample_per_id=3, sample_method=method)
     batches = list(sampler)
     assert len(batches) == len(sampler) == 55 // 12
     for batch in batches:
@@ -284,21 +285,20 @@ def test_pk_batches(method: str) -> None:
 
 
 def test_pk_that_cannot_be_fed_names_numbers_that_can() -> None:
-    config = SamplerConfig("PKSampler", 64, args={"sample_per_id": 4})
     with pytest.raises(DataError) as caught:
-        build_sampler(config, LABELS, seed=0)
+        sampler_of(LABELS, "PKSampler", batch_size=64, sample_per_id=4)
     assert "needs 16 classes, the list has 10" in caught.value.message
     assert caught.value.hint is not None and "--batch-size 40" in caught.value.hint
-    build_sampler(SamplerConfig("PKSampler", 40, args={"sample_per_id": 4}), LABELS, seed=0)
+    sampler_of(LABELS, "PKSampler", batch_size=40, sample_per_id=4)
     with pytest.raises(ConfigError, match="not a multiple"):
-        build_sampler(SamplerConfig("PKSampler", 10, args={"sample_per_id": 4}), LABELS, seed=0)
+        sampler_of(LABELS, "PKSampler", batch_size=10, sample_per_id=4)
 
 
 def test_pk_methods_draw_as_their_names_say() -> None:
     """Each class alike with id_avg_prob, by its pictures with sample_avg_prob; ratio multiplies ranges of classes."""
 
     def drawn(**args: object) -> np.ndarray:
-        sampler = build_sampler(SamplerConfig("PKSampler", 2, args={"sample_per_id": 1, **args}), LABELS, seed=0)
+        sampler = sampler_of(LABELS, "PKSampler", batch_size=2, sample_per_id=1, **args)
         times = np.zeros(10)
         for epoch in range(200):
             sampler.set_epoch(epoch)
@@ -312,14 +312,15 @@ def test_pk_methods_draw_as_their_names_say() -> None:
     assert by_pictures[counts.argmax()] > 4 * by_pictures[counts.argmin()]
     favoured = drawn(sample_method="id_avg_prob", id_list=[0, 1, 4, 4], ratio=[4, 2])
     assert favoured[:2].min() > 2.5 * favoured[5:].max() and favoured[4] > 1.4 * favoured[5:].max()
-    with pytest.raises(ConfigError, match="two for each ratio"):
+    with pytest.raises(ConfigError, match="expected two for each of the 2 of ratio"):
         drawn(id_list=[1, 2], ratio=[1, 2])
 
 
 def test_pk_ratios_that_exclude_too_much_are_refused() -> None:
     def make(ratio: list[float], **args: object) -> None:
-        config = SamplerConfig("PKSampler", 12, args={"sample_per_id": 3, "id_list": [0, 7], "ratio": ratio, **args})
-        build_sampler(config, LABELS, seed=0)
+        sampler_of(
+            LABELS, "PKSampler", **{"batch_size": 12, "sample_per_id": 3, "id_list": [0, 7], "ratio": ratio, **args}
+        )
 
     make([0.5])
     with pytest.raises(DataError, match=r"needs 4 classes, the list has 2 to which sampler\.ratio leaves a chance"):
@@ -329,7 +330,7 @@ def test_pk_ratios_that_exclude_too_much_are_refused() -> None:
 
 
 def test_class_balanced_evens_out() -> None:
-    sampler = build_sampler(SamplerConfig("ClassBalancedSampler", 55, args={}), LABELS, seed=0)
+    sampler = sampler_of(LABELS, "ClassBalancedSampler", batch_size=55)
     drawn = np.zeros(10)
     for epoch in range(60):
         sampler.set_epoch(epoch)
@@ -343,7 +344,7 @@ def test_class_balanced_evens_out() -> None:
 
 def test_batches_do_not_depend_on_the_workers(dataset: RecDataset) -> None:
     def run(workers: int, start: int = 0) -> list[tuple[bytes, list[int]]]:
-        sampler = build_sampler(SamplerConfig(batch_size=6, shuffle=True), dataset.labels, seed=3)
+        sampler = sampler_of(dataset.labels, seed=3, batch_size=6, shuffle=True)
         loader = BatchLoader(dataset, sampler, seed=3, num_workers=workers)
         return [(batch.images.tobytes(), batch.indices.tolist()) for batch in loader.epoch(2, start)]
 
@@ -354,8 +355,8 @@ def test_batches_do_not_depend_on_the_workers(dataset: RecDataset) -> None:
 
 
 def test_repeated_pictures_of_a_batch_differ(dataset: RecDataset) -> None:
-    config = SamplerConfig("PKSampler", 18, args={"sample_per_id": 9})
-    loader = BatchLoader(dataset, build_sampler(config, dataset.labels, seed=0), seed=0, num_workers=2)
+    sampler = sampler_of(dataset.labels, "PKSampler", batch_size=18, sample_per_id=9)
+    loader = BatchLoader(dataset, sampler, seed=0, num_workers=2)
     batch = next(iter(loader.epoch(0)))
     looks = {(int(i), image.tobytes()) for i, image in zip(batch.indices, batch.images, strict=True)}
     assert len(set(batch.indices.tolist())) < len(looks) == 18
@@ -386,7 +387,7 @@ def test_pictures_of_different_sizes_are_explained(dataset: RecDataset, tmp_path
 def test_an_abandoned_epoch_stops_its_threads(dataset: RecDataset) -> None:
     import threading
 
-    loader = BatchLoader(dataset, build_sampler(SamplerConfig(batch_size=4), dataset.labels), seed=0, num_workers=2)
+    loader = BatchLoader(dataset, sampler_of(dataset.labels, batch_size=4), seed=0, num_workers=2)
     batches = loader.epoch(0)
     next(batches)
     batches.close()  # type: ignore[attr-defined]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.config.schema import Component
 from shitu_cli.data.transforms import Normalization
 from shitu_cli.features.backends import MODEL_FILES
 from shitu_cli.features.manifest import MANIFEST, Manifest
 from shitu_cli.files import atomic_write_json, sha256_of
 from shitu_cli.runtime.setup import setup_paddle
+from tests.parts import operation
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         feature_size=model.feature_size,
         normalized_inside=False,
         image_shape=(3, 64, 64),
-        transform_ops=(Component("ResizeImage", {"size": [64, 64]}), Component("NormalizeImage", {})),
+        transform_ops=(operation("ResizeImage", {"size": [64, 64]}), operation("NormalizeImage", {})),
         normalization=Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255),
         feature="features",
         model={},

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shitu_cli.config.schema import Component, DatasetConfig, LoaderConfig, SamplerConfig, SplitConfig
+from shitu_cli.config.parts.samplers import DistributedBatchSampler
+from shitu_cli.config.schema import DatasetConfig, LoaderConfig, SplitConfig
 from shitu_cli.errors import DataError
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import _shares, extract_list
 from shitu_cli.reporting import SilentReporter
+from tests.parts import operation
 
 
 class One:
@@ -44,9 +46,11 @@ def split(tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]]) -> 
     """13 pictures in batches of 4."""
     pictures = [path for paths in make_images(tmp_path / "data", classes=1, per_class=13).values() for path in paths]
     (tmp_path / "list.txt").write_text("".join(f"{path}\t0\n" for path in pictures))
-    ops = (Component("DecodeImage", {}), Component("ResizeImage", {"size": 16}))
+    ops = (operation("DecodeImage", {}), operation("ResizeImage", {"size": 16}))
     dataset = DatasetConfig("ImageNetDataset", str(tmp_path), "list.txt", ops)
-    return SplitConfig(dataset=dataset, sampler=SamplerConfig(batch_size=4), loader=LoaderConfig(num_workers=1))
+    return SplitConfig(
+        dataset=dataset, sampler=DistributedBatchSampler(batch_size=4), loader=LoaderConfig(num_workers=1)
+    )
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 9])

@@ -6,7 +6,6 @@ zero, equal each other, or come alone; a single such image would otherwise end a
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,13 @@ setup_paddle("cpu", threads=1)
 
 import paddle  # noqa: E402
 
-from shitu_cli.config.schema import LossItem  # noqa: E402
+from shitu_cli.config.parts import KINDS  # noqa: E402
+from shitu_cli.config.parts import heads as parts  # noqa: E402
+from shitu_cli.config.reader import make_part  # noqa: E402
 from shitu_cli.model import kernels  # noqa: E402
-from shitu_cli.model.heads import HEADS, AdaMargin, ArcMargin  # noqa: E402
-from shitu_cli.model.losses import LOSSES, build_loss  # noqa: E402
-from shitu_cli.model.losses.classification import CELoss  # noqa: E402
+from shitu_cli.model.heads import AdaMargin  # noqa: E402
+from shitu_cli.model.losses import build_loss  # noqa: E402
+from tests.parts import loss_item  # noqa: E402
 
 SIZE, CLASSES, BATCH = 8, 5, 6
 LABELS = np.array([0, 1, 2, 2, 4, 0])
@@ -55,13 +56,12 @@ def finite(*tensors: paddle.Tensor | None) -> bool:
 
 
 def head_of(name: str) -> Any:
-    parameters = inspect.signature(HEADS[name]).parameters
     options = {"margin": 0.3, "scale": 30.0} if name == "CircleMargin" else {}
-    return HEADS[name](**options, embedding_size=SIZE, **{"class_num": CLASSES} if "class_num" in parameters else {})
+    return make_part("head", name, embedding_size=SIZE, class_num=CLASSES, **options).build()
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("name", sorted(KINDS["head"].parts))
 def test_heads(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:
         monkeypatch.setattr(kernels, "available", lambda: False)
@@ -71,7 +71,7 @@ def test_heads(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> No
         head = head_of(name)
         centres = np.stack([centre_of(head, label) for label in LABELS])
         x = paddle.to_tensor(make(centres, random).astype("float32"), stop_gradient=False)
-        loss = CELoss()({"logits": head(x, labels)}, labels)
+        loss = loss_item("CELoss").build()({"logits": head(x, labels)}, labels)
         loss.backward()
         assert finite(loss, x.grad, *(parameter.grad for parameter in head.parameters())), case
         head.eval()
@@ -88,7 +88,7 @@ def test_every_angle_near_zero_and_near_a_half_turn(
     if not compiled:
         monkeypatch.setattr(kernels, "available", lambda: False)
     paddle.seed(4)
-    head = ArcMargin(SIZE, CLASSES, margin=margin, easy_margin=easy)
+    head = parts.ArcMargin(SIZE, CLASSES, margin=margin, easy_margin=easy).build()
     random, labels = np.random.default_rng(0), paddle.to_tensor(np.arange(400) % CLASSES)
     centres = head.weight.numpy()[:, np.arange(400) % CLASSES].T
     sideways = random.standard_normal(centres.shape)
@@ -96,7 +96,7 @@ def test_every_angle_near_zero_and_near_a_half_turn(
     for fused in (False, True):
         features = paddle.to_tensor(x.astype("float32"), stop_gradient=False)
         outputs = {"softmax": head.softmax(features, labels)} if fused else {"logits": head(features, labels)}
-        loss = CELoss()(outputs, labels)
+        loss = loss_item("CELoss").build()(outputs, labels)
         loss.backward()
         assert finite(loss, features.grad, head.weight.grad)
 
@@ -106,7 +106,7 @@ def test_a_centre_of_zeros(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> N
     """Weight decay alone can take a centre that no image pulls to zero."""
     if not compiled:
         monkeypatch.setattr(kernels, "available", lambda: False)
-    head, labels = ArcMargin(SIZE, CLASSES), paddle.to_tensor(LABELS)
+    head, labels = parts.ArcMargin(SIZE, CLASSES).build(), paddle.to_tensor(LABELS)
     weight = head.weight.numpy()
     weight[:, 2] = 0
     head.weight.set_value(weight)
@@ -114,7 +114,7 @@ def test_a_centre_of_zeros(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> N
     for fused in (False, True):
         x = paddle.to_tensor(random.standard_normal((BATCH, SIZE)).astype("float32"), stop_gradient=False)
         outputs = {"softmax": head.softmax(x, labels)} if fused else {"logits": head(x, labels)}
-        loss = CELoss()(outputs, labels)
+        loss = loss_item("CELoss").build()(outputs, labels)
         loss.backward()
         assert finite(loss, x.grad, head.weight.grad)
 
@@ -135,12 +135,12 @@ COMPOSITIONS = {
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS)
-@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("name", sorted(KINDS["loss"].parts))
 def test_losses(name: str, composition: str) -> None:
     labels, random = COMPOSITIONS[composition], np.random.default_rng(3)
     for case, make in FEATURES.items():
         paddle.seed(1)
-        loss = build_loss([LossItem(name, 1.0, ARGUMENTS.get(name, {}))])
+        loss = build_loss([loss_item(name, 1.0, ARGUMENTS.get(name, {}))])
         values = make(np.tile(random.standard_normal(SIZE), (len(labels), 1)), random).astype("float32")
         for _ in range(2):  # the second time against the memory
             x = paddle.to_tensor(values, stop_gradient=False)

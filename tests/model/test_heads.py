@@ -11,11 +11,11 @@ setup_paddle("cpu", threads=1)
 import paddle  # noqa: E402
 import paddle.nn.functional as F  # noqa: E402
 
-from shitu_cli.config.schema import LossItem  # noqa: E402
+from shitu_cli.config.parts import heads as parts  # noqa: E402
+from shitu_cli.config.reader import make_part  # noqa: E402
 from shitu_cli.model import build_rec_model, cosine, heads, kernels  # noqa: E402
-from shitu_cli.model.heads import AdaMargin, ArcMargin, CircleMargin, CosMargin, SubCenterArcMargin  # noqa: E402
 from shitu_cli.model.losses import build_loss  # noqa: E402
-from shitu_cli.model.losses.classification import CELoss  # noqa: E402
+from tests.parts import loss_item  # noqa: E402
 
 
 def features(n=5, size=6, seed=0):
@@ -28,7 +28,7 @@ def one_hot_logits(head, x, labels):
     """Arc and Cos margins as usually written: everything computed twice and chosen by a one-hot matrix."""
     cos = paddle.matmul(F.normalize(x, axis=1), F.normalize(head.weight, axis=0))
     hot = F.one_hot(labels, head.class_num)
-    if isinstance(head, CosMargin):
+    if isinstance(head, heads.CosMargin):
         phi = cos - head.margin
     else:
         sin = paddle.sqrt(1.0 - cos * cos + 1e-6)
@@ -44,11 +44,11 @@ def one_hot_logits(head, x, labels):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: ArcMargin(6, 7, 0.3, 16),
-        lambda: ArcMargin(6, 7, 2.5, 16),
-        lambda: ArcMargin(6, 7, 0.3, 16, easy_margin=True),
-        lambda: CosMargin(6, 7, 0.2, 16),
-        lambda: CosMargin(6, 7, 0.0, 16),
+        lambda: parts.ArcMargin(6, 7, 0.3, 16).build(),
+        lambda: parts.ArcMargin(6, 7, 2.5, 16).build(),
+        lambda: parts.ArcMargin(6, 7, 0.3, 16, easy_margin=True).build(),
+        lambda: parts.CosMargin(6, 7, 0.2, 16).build(),
+        lambda: parts.CosMargin(6, 7, 0.0, 16).build(),
     ],
 )
 def test_logits_and_gradients_are_those_of_the_one_hot_formulation(make, compiled, monkeypatch):
@@ -67,7 +67,7 @@ def test_logits_and_gradients_are_those_of_the_one_hot_formulation(make, compile
 
 
 def test_circle_margin_against_its_formula():
-    head, x, labels = CircleMargin(6, 4, 0.25, 8), features(), [0, 1, 1, 3, 2]
+    head, x, labels = parts.CircleMargin(6, 4, 0.25, 8).build(), features(), [0, 1, 1, 3, 2]
     cos = head.cosines(x).numpy()
     want = np.maximum(cos + 0.25, 0) * (cos - 0.25)
     for i, label in enumerate(labels):
@@ -76,7 +76,7 @@ def test_circle_margin_against_its_formula():
 
 
 def test_sub_centers_take_the_nearest_and_fit_class_num():
-    head, x = SubCenterArcMargin(6, 4, sub_centers=3, margin=0.2, scale=10), features()
+    head, x = parts.SubCenterArcMargin(6, 4, sub_centers=3, margin=0.2, scale=10).build(), features()
     every = F.normalize(x, axis=1).numpy() @ F.normalize(head.weight, axis=0).numpy()
     head.eval()
     assert np.allclose(head(x).numpy(), every.reshape(5, 4, 3).max(-1), atol=1e-5)
@@ -85,7 +85,7 @@ def test_sub_centers_take_the_nearest_and_fit_class_num():
 
 
 def test_ada_margin_against_its_formula():
-    head, x, labels = AdaMargin(6, 4), features(), np.array([0, 1, 1, 3, 2])
+    head, x, labels = parts.AdaMargin(6, 4).build(), features(), np.array([0, 1, 1, 3, 2])
     length = np.linalg.norm(x.numpy(), axis=1)
     quality = np.clip((length - length.mean()) / (length.std(ddof=1) + 1e-3) * 0.333, -1, 1)
     cos = np.clip(head.cosines(x).numpy(), -0.999, 0.999)
@@ -118,7 +118,7 @@ def test_sampling_trains_only_the_sampled_classes(compiled, monkeypatch):
     labels = paddle.to_tensor([5, 31, 5])
     outputs = model(paddle.randn([3, 3, 32, 32]), labels)
     assert outputs["logits"].shape == [3, 10]
-    loss = build_loss([LossItem("CELoss", 1.0, {"epsilon": 0.1})])(outputs, labels)["loss"]
+    loss = build_loss([loss_item("CELoss", 1.0, {"epsilon": 0.1})])(outputs, labels)["loss"]
     loss.backward()
     moved = np.flatnonzero(np.abs(model.head.weight.grad.numpy()).sum(0))
     assert len(moved) == 10 and {5, 31} <= set(moved)
@@ -131,18 +131,18 @@ def test_sampling_trains_only_the_sampled_classes(compiled, monkeypatch):
 @pytest.mark.parametrize(
     ("make", "labels"),
     [
-        (lambda: ArcMargin(6, 7, 0.3, 16), [0, 3, 3, 6, 1]),
-        (lambda: ArcMargin(6, 7, 2.5, 16), [0, 3, 3, 6, 1]),
-        (lambda: ArcMargin(6, 5000, 0.3, 16, easy_margin=True), [0, 4095, 4096, 4999, 17]),
-        (lambda: CosMargin(6, 9000, 0.2, 16), [8999, 8191, 8192, 0, 0]),
-        (lambda: ArcMargin(6, 1, 0.3, 16), [0, 0, 0, 0, 0]),
-        (lambda: ArcMargin(6, 400, 0.3, 16, sample_ratio=0.1), [0, 7, 7, 399, 5]),
+        (lambda: parts.ArcMargin(6, 7, 0.3, 16).build(), [0, 3, 3, 6, 1]),
+        (lambda: parts.ArcMargin(6, 7, 2.5, 16).build(), [0, 3, 3, 6, 1]),
+        (lambda: parts.ArcMargin(6, 5000, 0.3, 16, easy_margin=True).build(), [0, 4095, 4096, 4999, 17]),
+        (lambda: parts.CosMargin(6, 9000, 0.2, 16).build(), [8999, 8191, 8192, 0, 0]),
+        (lambda: parts.ArcMargin(6, 1, 0.3, 16).build(), [0, 0, 0, 0, 0]),
+        (lambda: parts.ArcMargin(6, 400, 0.3, 16, sample_ratio=0.1).build(), [0, 7, 7, 399, 5]),
     ],
 )
 def test_softmax_without_logits_is_cross_entropy_of_the_logits(make, labels, epsilon, compiled, monkeypatch):
     if not compiled:
         monkeypatch.setattr(kernels, "available", lambda: False)
-    head, labels, loss = make(), paddle.to_tensor(labels), CELoss(epsilon)
+    head, labels, loss = make(), paddle.to_tensor(labels), loss_item("CELoss", 1.0, {"epsilon": epsilon}).build()
     results = []
     for without in (False, True):
         x = features()
@@ -160,10 +160,10 @@ def test_softmax_without_logits_is_cross_entropy_of_the_logits(make, labels, eps
 
 def test_softmax_without_logits_survives_extreme_ones():
     """All of the probability away from the target: the loss is the difference of two logits."""
-    head = CosMargin(2, 3, margin=0.0, scale=500)
+    head = parts.CosMargin(2, 3, margin=0.0, scale=500).build()
     head.weight.set_value(np.array([[1, -1, 0], [0, 0, 1]], dtype="float32"))
     x = paddle.to_tensor([[-1.0, 0.0]], stop_gradient=False)
-    loss = CELoss()({"softmax": head.softmax(x, paddle.to_tensor([0]))}, None)
+    loss = loss_item("CELoss").build()({"softmax": head.softmax(x, paddle.to_tensor([0]))}, None)
     loss.backward()
     assert loss.item() == pytest.approx(1000, rel=1e-6)
     assert np.isfinite(x.grad.numpy()).all() and np.isfinite(head.weight.grad.numpy()).all()
@@ -190,13 +190,14 @@ def test_only_very_many_classes_go_without_logits(monkeypatch):
 
 
 def test_impossible_shares_are_refused():
-    with pytest.raises(ConfigError, match="expected 0 < sample_ratio <= 1"):
-        ArcMargin(6, 7, sample_ratio=0.0)
+    for name, value in (("sample_ratio", 0.0), ("margin_warmup", 2), ("scale", 0), ("shard", "maybe")):
+        with pytest.raises(ConfigError, match=f"{name}: got {value!r}, expected"):
+            make_part("head", "ArcMargin", embedding_size=6, class_num=7, **{name: value})
 
 
 def test_the_margin_grows_over_its_share_of_training():
-    head = ArcMargin(4, 3, margin=0.2, scale=30, margin_warmup=0.5)
-    plain = ArcMargin(4, 3, margin=0.1, scale=30)
+    head = parts.ArcMargin(4, 3, margin=0.2, scale=30, margin_warmup=0.5).build()
+    plain = parts.ArcMargin(4, 3, margin=0.1, scale=30).build()
     plain.weight.set_value(head.weight)
     head.train(), plain.train()
     x, labels = paddle.randn([5, 4]), paddle.to_tensor([0, 1, 2, 0, 1])
@@ -207,5 +208,3 @@ def test_the_margin_grows_over_its_share_of_training():
     for progress in (0.5, 1.0):
         head.set_progress(progress)
         assert head.ramp == 1.0
-    with pytest.raises(ConfigError, match="margin_warmup"):
-        CosMargin(4, 3, margin_warmup=2)

@@ -13,8 +13,8 @@ setup_paddle("cpu", threads=1)
 
 import paddle  # noqa: E402
 
+from shitu_cli.config.parts import KINDS  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
-from shitu_cli.model.backbones import BACKBONES  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_parameter_names_do_not_depend_on_what_was_built_before():
 HEAVY = ("ResNet101", "ResNet152", "ResNet34", "resnet", "tf_efficientnet_lite4", "vit_base", "PPLCNetV2_large")
 
 
-@pytest.mark.parametrize("name", [n for n in BACKBONES if not n.startswith(HEAVY)])
+@pytest.mark.parametrize("name", [n for n in KINDS["backbone"].names() if not n.startswith(HEAVY)])
 def test_every_backbone_runs_and_trains(name):
     side, arch = 32, {"Backbone": {"name": name}}
     if name.startswith("vit"):

@@ -11,9 +11,9 @@ setup_paddle("cpu", threads=1)
 
 import paddle  # noqa: E402
 
-from shitu_cli.config.schema import LossItem  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.model.losses import build_loss  # noqa: E402
+from tests.parts import loss_item  # noqa: E402
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 RECIPES = ["general_v2", "logo", "person_reid", "product", "vehicle_reid"]
@@ -27,7 +27,7 @@ def test_a_step_of_the_recipe(name):
     arch = config["Arch"]
     arch["Head"]["class_num"] = 4
     items = [
-        LossItem(loss, args.pop("weight"), args) for part in config["Loss"]["Train"] for loss, args in part.items()
+        loss_item(loss, args.pop("weight"), args) for part in config["Loss"]["Train"] for loss, args in part.items()
     ]
     model, loss = build_rec_model(arch), build_loss(items)
     labels = paddle.to_tensor([0, 0, 1, 1])

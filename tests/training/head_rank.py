@@ -21,9 +21,10 @@ def main(shard: bool, output: str, arguments: dict[str, object], epsilon: float)
     setup_paddle("cpu", threads=1)
     import paddle
 
-    from shitu_cli.config.schema import Component, OptimizerConfig
-    from shitu_cli.model.heads import ArcMargin
-    from shitu_cli.model.losses.classification import CELoss
+    from shitu_cli.config.parts.losses import CELoss
+    from shitu_cli.config.parts.optimizers import Momentum
+    from shitu_cli.config.parts.schedules import Constant
+    from shitu_cli.config.reader import make_part
     from shitu_cli.processes.collectives import join
     from shitu_cli.training.optimizer import OptimizerStep, build_scope, trainable_parameters
     from shitu_cli.training.sharded_head import shard_head
@@ -31,14 +32,14 @@ def main(shard: bool, output: str, arguments: dict[str, object], epsilon: float)
     ranks = join()
     paddle.seed(3)
     model = paddle.nn.Layer()
-    model.head = ArcMargin(shard=shard, **arguments)
+    model.head = make_part("head", "ArcMargin", shard=shard, **arguments).build()
     shards = shard_head(model, None, ranks, "cpu")
     assert bool(shards.names) == (shard and ranks.world > 1)
-    momentum = OptimizerConfig("Momentum", Component("Constant", {"learning_rate": 0.5}), clip_norm=0.4)
+    momentum = Momentum(lr=Constant(0.5), clip_norm=0.4)
     parameters = trainable_parameters(("", model))
     scope = build_scope(momentum, parameters, epochs=1, steps_per_epoch=len(STEPS), ranks=ranks)
     optimizer = OptimizerStep([scope])
-    loss, random, told = CELoss(epsilon), np.random.default_rng(5), {}
+    loss, random, told = CELoss(epsilon=epsilon).build(), np.random.default_rng(5), {}
     for step, count in enumerate(STEPS):
         x, labels = random.standard_normal((count, model.head.in_size)), random.integers(0, model.head.class_num, count)
         bounds = np.linspace(0, count, ranks.world + 1).astype(int)

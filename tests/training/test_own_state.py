@@ -11,13 +11,15 @@ import paddle
 import pytest
 from paddle import nn
 
-from shitu_cli.config.schema import LossItem
-from shitu_cli.model.heads import HEADS
-from shitu_cli.model.losses import LOSSES, build_loss
+from shitu_cli.config.parts import KINDS
+from shitu_cli.config.parts.heads import AdaMargin
+from shitu_cli.config.reader import make_part
+from shitu_cli.model.losses import build_loss
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.training.own_state import evaluating, gather_own, own_arrays, own_tensors
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu_process as shitu
+from tests.parts import loss_item
 
 SIZE, CLASSES = 8, 6
 ARGUMENTS = {
@@ -50,9 +52,9 @@ def changed(layer: nn.Layer, before: dict[str, np.ndarray]) -> set[str]:
     return {name for name, value in arrays(layer).items() if value.tobytes() != before[name].tobytes()}
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("name", sorted(KINDS["loss"].parts))
 def test_all_that_a_loss_writes_is_its_own_state(name: str) -> None:
-    loss = build_loss([LossItem(name, 1.0, ARGUMENTS.get(name, {}))])
+    loss = build_loss([loss_item(name, 1.0, ARGUMENTS.get(name, {}))])
     before, labels = arrays(loss), paddle.to_tensor([0, 1, 1, 5])
     x = paddle.randn([4, SIZE])
     loss({"features": x, "backbone": x, "logits": paddle.randn([4, CLASSES])}, labels)
@@ -60,10 +62,10 @@ def test_all_that_a_loss_writes_is_its_own_state(name: str) -> None:
     assert written <= own_tensors(loss).keys() and bool(written) == name.endswith("_XBM")
 
 
-@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("name", sorted(KINDS["head"].parts))
 def test_all_that_a_head_writes_is_its_own_state(name: str) -> None:
     options = {"CircleMargin": {"margin": 0.3, "scale": 30.0}, "AdaMargin": {"t_alpha": 0.5}}.get(name, {})
-    head = HEADS[name](embedding_size=SIZE, class_num=CLASSES, **options)
+    head = make_part("head", name, embedding_size=SIZE, class_num=CLASSES, **options).build()
     before = arrays(head)
     head(paddle.randn([4, SIZE]), paddle.to_tensor([0, 1, 1, 5]))
     assert changed(head, before) <= own_tensors(head).keys()
@@ -72,7 +74,7 @@ def test_all_that_a_head_writes_is_its_own_state(name: str) -> None:
 def test_a_checkpoint_holds_it_for_every_process() -> None:
     model, loss = (
         nn.Sequential(nn.BatchNorm1D(3)),
-        build_loss([LossItem("ContrastiveLoss_XBM", 1.0, ARGUMENTS["ContrastiveLoss_XBM"])]),
+        build_loss([loss_item("ContrastiveLoss_XBM", 1.0, ARGUMENTS["ContrastiveLoss_XBM"])]),
     )
     saved, second = gather_own(model, loss, TwoRanks()), Ranks()
     assert set(saved) == {f"rank1.model.0.{name}" for name in ("_mean", "_variance")} | {
@@ -85,7 +87,7 @@ def test_a_checkpoint_holds_it_for_every_process() -> None:
 
 
 def test_an_evaluation_shares_statistics_of_norms_alone_and_puts_them_back() -> None:
-    model = nn.Sequential(nn.BatchNorm1D(SIZE), HEADS["AdaMargin"](embedding_size=SIZE, class_num=CLASSES), nn.ReLU())
+    model = nn.Sequential(nn.BatchNorm1D(SIZE), AdaMargin(SIZE, CLASSES).build(), nn.ReLU())
     model[2].eval()  # a layer that training holds in evaluation mode stays there
     before = arrays(model)
     with evaluating(model, TwoRanks()):

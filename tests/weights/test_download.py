@@ -254,11 +254,11 @@ def test_names_are_found_by_what_people_type() -> None:
 
 
 def test_every_entry_is_complete() -> None:
-    from shitu_cli.model.backbones import BACKBONES
+    from shitu_cli.config.parts import KINDS
 
     files = [entry.file_name for entry in CATALOGUE.values()]
     assert len(set(files)) == len(files)
     for entry in CATALOGUE.values():
-        assert entry.network in BACKBONES, entry.name
+        assert entry.network in KINDS["backbone"].parts, entry.name
         assert entry.addresses or entry.package, entry.name
         assert all(address.startswith("https://") for address in entry.addresses), entry.name

@@ -1,28 +1,14 @@
-"""The backbones by their published names."""
+"""The backbones by their published names; their arguments are in `config/parts/backbones.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from shitu_cli.model.backbones import (
-    efficientnet_lite,
-    mobilenetv3,
-    mobilenetv4,
-    pplcnet,
-    pplcnetv2,
-    resnet,
-    vit,
-)
+from shitu_cli.config.reader import make_part
 from shitu_cli.model.backbones.base import Backbone
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {
-    **pplcnet.variants(),
-    **pplcnetv2.variants(),
-    **resnet.variants(),
-    **mobilenetv3.variants(),
-    **mobilenetv4.variants(),
-    **efficientnet_lite.variants(),
-    **vit.variants(),
-}
+__all__ = ["Backbone", "build_backbone"]
 
-__all__ = ["BACKBONES", "Backbone"]
+
+def build_backbone(name: str, **args: object) -> Backbone:
+    """The network of a published name, whole; ConfigError for arguments that it does not have."""
+    backbone: Backbone = make_part("backbone", name, **args).build()
+    return backbone

@@ -9,8 +9,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from shitu_cli.config.reader import guess
 from shitu_cli.errors import ConfigError
-from shitu_cli.model.construct import did_you_mean
 
 Step = tuple[str, Callable[[paddle.Tensor], paddle.Tensor]]
 
@@ -59,7 +59,7 @@ class Backbone(nn.Layer):
         name = ALIASES.get(name, name)
         if name not in sizes:
             raise ConfigError(
-                f"Arch.BackboneStopLayer.name: no layer {name} to stop at{did_you_mean(name, list(sizes))}",
+                f"Arch.BackboneStopLayer.name: no layer {name} to stop at{guess(name, sizes)}",
                 hint="possible: " + ", ".join(sizes),
             )
         names = [step for step, _ in self.steps()]

@@ -7,12 +7,12 @@ Layers and parameters are named as in timm's `tf_efficientnet_lite*`, whose weig
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import paddle
 from paddle import nn
 
+from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.backbones.blocks import BatchNormAct, SameConv2D
 from shitu_cli.model.layers import Linear, make_divisible
@@ -20,8 +20,6 @@ from shitu_cli.model.layers import Linear, make_divisible
 # Kernel, stride, expansion, channels, blocks of each stage of Lite0.
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4),
           (3, 1, 6, 320, 1))  # fmt: skip
-# Width and depth of each variant.
-SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2), 3: (1.2, 1.4), 4: (1.4, 1.8)}
 STEM, FEATURES = 32, 1280
 
 _norm = partial(BatchNormAct, epsilon=1e-3)
@@ -68,16 +66,16 @@ class EfficientNetLite(Backbone):
 
     classifiers = ("classifier.",)
 
-    def __init__(self, width: float, depth: float, class_num: int = 0) -> None:
+    def __init__(self, part: parts.EfficientNetLite) -> None:
         super().__init__()
         self.conv_stem = SameConv2D(3, STEM, 3, 2)
         self.bn1 = _norm(STEM, "relu6")
         channels, reach = STEM, 2
         stages, last_of = [], {}
         for number, (kernel, stride, expansion, out, count) in enumerate(STAGES):
-            out = make_divisible(out * width)
+            out = make_divisible(out * part.width)
             blocks: list[nn.Layer] = []
-            repeats = count if number in (0, len(STAGES) - 1) else math.ceil(count * depth)  # the ends keep theirs
+            repeats = count if number in (0, len(STAGES) - 1) else math.ceil(count * part.depth)  # the ends keep theirs
             for index in range(repeats):
                 step = stride if index == 0 else 1
                 if expansion == 1:
@@ -95,9 +93,9 @@ class EfficientNetLite(Backbone):
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
         self.flatten = nn.Flatten()
         self.map_channels, self.feature_size = channels, FEATURES
-        if class_num:
-            self.classifier = Linear(FEATURES, class_num)
-            self.feature_size = class_num
+        if part.class_num:
+            self.classifier = Linear(FEATURES, part.class_num)
+            self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
         names = ["conv_stem", "bn1", "blocks", "conv_head", "bn2", "avg_pool", "flatten", "classifier"]
@@ -105,8 +103,3 @@ class EfficientNetLite(Backbone):
 
     def sizes(self) -> dict[str, int]:
         return {"blocks": self.map_channels, **dict.fromkeys(["conv_head", "bn2", "avg_pool", "flatten"], FEATURES)}
-
-
-def variants() -> dict[str, Callable[..., Backbone]]:
-    """Name → maker."""
-    return {f"tf_efficientnet_lite{n}": partial(EfficientNetLite, *scale) for n, scale in SCALES.items()}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import paddle
 from paddle import nn
 
+from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SqueezeExcite, make_divisible
 
@@ -43,6 +41,7 @@ SMALL: list[Row] = [
     (5, 576, 96, True, "hardswish", 1),
     (5, 576, 96, True, "hardswish", 1),
 ]
+TABLES = {"large": (LARGE, 960), "small": (SMALL, 576)}  # and channels before the pooling
 
 
 class InvertedResidual(nn.Layer):
@@ -67,16 +66,10 @@ class InvertedResidual(nn.Layer):
 class MobileNetV3(Backbone):
     """MobileNetV3 of one table and width."""
 
-    def __init__(
-        self,
-        rows: list[Row],
-        scale: float,
-        class_squeeze: int,
-        class_num: int = 1000,
-        class_expand: int = 1280,
-        dropout_prob: float = 0.2,
-    ) -> None:
+    def __init__(self, part: parts.MobileNetV3) -> None:
         super().__init__()
+        scale, class_expand = part.scale, part.class_expand
+        rows, class_squeeze = TABLES[part.size]
         channels = make_divisible(16 * scale)
         self.conv = ConvBNAct(3, channels, 3, 2)
         blocks, reach = [], 2
@@ -94,10 +87,10 @@ class MobileNetV3(Backbone):
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
         self.last_conv = Conv2D(squeezed, class_expand, 1, bias_attr=False)
         self.hardswish = nn.Hardswish()
-        self.dropout = DownscaleDropout(dropout_prob)
+        self.dropout = DownscaleDropout(part.dropout_prob)
         self.flatten = nn.Flatten()
-        self.fc = Linear(class_expand, class_num)
-        self.map_channels, self.flat_channels, self.feature_size = squeezed, class_expand, class_num
+        self.fc = Linear(class_expand, part.class_num)
+        self.map_channels, self.flat_channels, self.feature_size = squeezed, class_expand, part.class_num
 
     def steps(self) -> list[Step]:
         names = ["conv", "blocks", "last_second_conv", "avg_pool", "last_conv", "hardswish", "dropout", "flatten", "fc"]
@@ -106,13 +99,3 @@ class MobileNetV3(Backbone):
     def sizes(self) -> dict[str, int]:
         flat = dict.fromkeys(["last_conv", "hardswish", "dropout", "flatten"], self.flat_channels)
         return {"last_second_conv": self.map_channels, "avg_pool": self.map_channels, **flat}
-
-
-def variants() -> dict[str, Callable[..., Backbone]]:
-    """Name → maker."""
-    table: dict[str, Callable[..., Backbone]] = {}
-    for width in ("0_35", "0_5", "0_75", "1_0", "1_25"):
-        scale = float(width.replace("_", "."))
-        table[f"MobileNetV3_large_x{width}"] = partial(MobileNetV3, LARGE, scale, 960)
-        table[f"MobileNetV3_small_x{width}"] = partial(MobileNetV3, SMALL, scale, 576)
-    return table

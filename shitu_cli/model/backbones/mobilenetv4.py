@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import paddle
 from paddle import nn
 
+from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.backbones.blocks import BatchNormAct
 from shitu_cli.model.layers import Conv2D, Linear, make_divisible
@@ -82,6 +81,7 @@ MEDIUM: tuple[tuple[Block, ...], ...] = (
     ),
     (Plain(1, 1, 960),),
 )
+TABLES = {"small": SMALL, "medium": MEDIUM}
 
 
 class ConvNorm(nn.Layer):
@@ -160,13 +160,13 @@ class MobileNetV4(Backbone):
 
     classifiers = ("classifier.",)
 
-    def __init__(self, stages: tuple[tuple[Block, ...], ...], class_num: int = 0) -> None:
+    def __init__(self, part: parts.MobileNetV4) -> None:
         super().__init__()
         channels, reach = 32, 2
         self.conv_stem = Conv2D(3, channels, 3, 2, bias_attr=False)
         self.bn1 = BatchNormAct(channels, "relu")
         layers, last_of = [], {}
-        for number, blocks in enumerate(stages):
+        for number, blocks in enumerate(TABLES[part.size]):
             stage = []
             for block in blocks:
                 stage.append(_layer(channels, block))
@@ -180,9 +180,9 @@ class MobileNetV4(Backbone):
         self.norm_head = BatchNormAct(FEATURES, "relu")
         self.flatten = nn.Flatten()
         self.map_channels, self.feature_size = channels, FEATURES
-        if class_num:
-            self.classifier = Linear(FEATURES, class_num)
-            self.feature_size = class_num
+        if part.class_num:
+            self.classifier = Linear(FEATURES, part.class_num)
+            self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
         names = ["conv_stem", "bn1", "blocks", "avg_pool", "conv_head", "norm_head", "flatten", "classifier"]
@@ -191,11 +191,3 @@ class MobileNetV4(Backbone):
     def sizes(self) -> dict[str, int]:
         pooled = dict.fromkeys(["conv_head", "norm_head", "flatten"], FEATURES)
         return {"blocks": self.map_channels, "avg_pool": self.map_channels, **pooled}
-
-
-def variants() -> dict[str, Callable[..., Backbone]]:
-    """Name → maker."""
-    return {
-        "mobilenetv4_conv_small": partial(MobileNetV4, SMALL),
-        "mobilenetv4_conv_medium": partial(MobileNetV4, MEDIUM),
-    }

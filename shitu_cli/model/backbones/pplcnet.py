@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-
 import paddle
 from paddle import ParamAttr, nn
 
-from shitu_cli.errors import ConfigError
+from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SqueezeExcite, make_divisible
 
@@ -42,23 +39,11 @@ class DepthwiseSeparable(nn.Layer):
 
 
 class PPLCNet(Backbone):
-    """PP-LCNet of one width. `stride_list` holds the strides of conv1 and of stages 3, 4, 5 and 6.
+    """PP-LCNet of one width."""
 
-    `lr_mult_list` scales the learning rate of conv1 and stages 2 to 6.
-    """
-
-    def __init__(
-        self,
-        scale: float,
-        class_num: int = 1000,
-        dropout_prob: float = 0.2,
-        class_expand: int = 1280,
-        lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
-        stride_list: Sequence[int] = (2, 2, 2, 2, 2),
-        use_last_conv: bool = True,
-    ) -> None:
+    def __init__(self, part: parts.PPLCNet) -> None:
         super().__init__()
-        _check_lists(lr_mult_list, stride_list)
+        scale, stride_list, lr_mult_list = part.scale, part.stride_list, part.lr_mult_list
         strides = dict(zip(["blocks3", "blocks4", "blocks5", "blocks6"], stride_list[1:], strict=True))
         channels = make_divisible(16 * scale)
         init = nn.initializer.KaimingNormal()
@@ -76,16 +61,16 @@ class PPLCNet(Backbone):
             self.levels.append(Level(stage, channels, reach))
         self.map_channels = channels
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
-        self.use_last_conv = use_last_conv
-        if use_last_conv:
-            self.last_conv = Conv2D(channels, class_expand, 1, bias_attr=False)
+        self.use_last_conv = part.use_last_conv
+        if part.use_last_conv:
+            self.last_conv = Conv2D(channels, part.class_expand, 1, bias_attr=False)
             self.hardswish = nn.Hardswish()
-            self.dropout = DownscaleDropout(dropout_prob)
-            channels = class_expand
+            self.dropout = DownscaleDropout(part.dropout_prob)
+            channels = part.class_expand
         self.flatten = nn.Flatten()
-        self.fc = Linear(channels, class_num, weight_attr=ParamAttr(), bias_attr=ParamAttr())
+        self.fc = Linear(channels, part.class_num, weight_attr=ParamAttr(), bias_attr=ParamAttr())
         self.flat_channels = channels
-        self.feature_size = class_num
+        self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
         names = ["conv1", *STAGES, "avg_pool"]
@@ -96,19 +81,3 @@ class PPLCNet(Backbone):
     def sizes(self) -> dict[str, int]:
         head = dict.fromkeys(["last_conv", "hardswish", "dropout"], self.flat_channels) if self.use_last_conv else {}
         return {"blocks6": self.map_channels, "avg_pool": self.map_channels, **head, "flatten": self.flat_channels}
-
-
-def _check_lists(lr_mult_list: Sequence[float], stride_list: Sequence[int]) -> None:
-    problems = []
-    if len(lr_mult_list) != 6:
-        problems.append(f"Arch.Backbone.lr_mult_list: got {len(lr_mult_list)} values, expected 6 (conv1, stages 2-6)")
-    if len(stride_list) != 5:
-        problems.append(f"Arch.Backbone.stride_list: got {len(stride_list)} values, expected 5 (conv1, stages 3-6)")
-    if problems:
-        raise ConfigError(problems[0], details=problems[1:])
-
-
-def variants() -> dict[str, Callable[..., Backbone]]:
-    """Name → maker for the published widths."""
-    widths = ("0_25", "0_35", "0_5", "0_75", "1_0", "1_5", "2_0", "2_5")
-    return {f"PPLCNet_x{width}": partial(PPLCNet, float(width.replace("_", "."))) for width in widths}

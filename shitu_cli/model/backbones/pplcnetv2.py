@@ -6,13 +6,13 @@ Blocks of the last two stages train branches of kernel 5, 3 and 1, which are mer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SigmoidExcite, make_divisible
 
@@ -97,18 +97,12 @@ class RepDepthwiseSeparable(nn.Layer):
 
 
 class PPLCNetV2(Backbone):
-    """PP-LCNetV2; `shitu=True` is the variant for recognition (no activation at the end, last stage stride 1)."""
+    """PP-LCNetV2; `shitu` is the variant for recognition (no activation at the end, last stage stride 1)."""
 
-    def __init__(
-        self,
-        shitu: bool,
-        scale: float = 1.0,
-        class_num: int = 1000,
-        dropout_prob: float = 0.2,
-        class_expand: int = 1280,
-        depths: Sequence[int] = (2, 2, 6, 2),
-    ) -> None:
+    def __init__(self, part: parts.PPLCNetV2) -> None:
         super().__init__()
+        shitu, depths = part.shitu, part.depths or part.variant_depths
+        scale = part.variant_scale if part.scale is None else part.scale
         if shitu:  # published ImageNet weights are of the other variant: its start is all but these
             self.may_stay_new = ("last_conv.", "stages.3.0.dw_conv_list.2.")
         width = make_divisible(32 * scale)
@@ -137,14 +131,14 @@ class PPLCNetV2(Backbone):
             reach *= stride
             self.levels.append(Level(f"stages.{index}", out, reach))
         self.stages = nn.Sequential(*stages)
-        self.map_channels, self.flat_channels = out, class_expand
+        self.map_channels, self.flat_channels = out, part.class_expand
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
-        self.last_conv = Conv2D(out, class_expand, 1, bias_attr=None if shitu else False)
+        self.last_conv = Conv2D(out, part.class_expand, 1, bias_attr=None if shitu else False)
         self.act = nn.Identity() if shitu else nn.ReLU()
-        self.dropout = DownscaleDropout(dropout_prob)
+        self.dropout = DownscaleDropout(part.dropout_prob)
         self.flatten = nn.Flatten()
-        self.fc = Linear(class_expand, class_num)
-        self.feature_size = class_num
+        self.fc = Linear(part.class_expand, part.class_num)
+        self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
         names = ["stem", "stages", "avg_pool", "last_conv", "act", "dropout", "flatten", "fc"]
@@ -159,13 +153,3 @@ class PPLCNetV2(Backbone):
         for layer in self.sublayers():
             if isinstance(layer, RepDepthwiseSeparable):
                 layer.reparameterize()
-
-
-def variants() -> dict[str, Callable[..., Backbone]]:
-    """Name → maker."""
-    return {
-        "PPLCNetV2_small": partial(PPLCNetV2, False, 0.75, depths=(2, 2, 4, 2)),
-        "PPLCNetV2_base": partial(PPLCNetV2, False),
-        "PPLCNetV2_large": partial(PPLCNetV2, False, 1.25, depths=(2, 2, 8, 2)),
-        "PPLCNetV2_base_ShiTu": partial(PPLCNetV2, True),
-    }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from shitu_cli.errors import ConfigError
+from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import ConvBNAct, Linear
 
@@ -56,30 +55,14 @@ class ResidualBlock(nn.Layer):
 
 
 class ResNet(Backbone):
-    """ResNet of one depth; `lr_mult_list` scales the learning rate of the stem and the four stages.
-
-    `class_num` 0 leaves out the classifier.
-    """
+    """ResNet of one depth; `class_num` 0 leaves out the classifier."""
 
     classifiers = ("fc.",)
 
-    def __init__(
-        self,
-        depth: int,
-        vd: bool = False,
-        last_stride: int = 2,
-        class_num: int = 1000,
-        lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0),
-        stem_act: str | None = "relu",
-    ) -> None:
+    def __init__(self, part: parts.ResNet) -> None:
         super().__init__()
-        if stem_act not in ("relu", None):
-            raise ConfigError(f"Arch.Backbone.stem_act: got {stem_act!r}, expected relu or null")
-        if len(lr_mult_list) != 5:
-            raise ConfigError(
-                f"Arch.Backbone.lr_mult_list: got {len(lr_mult_list)} values, expected 5 (stem, stages 1-4)"
-            )
-        stem = partial(ConvBNAct, act=stem_act, lr_mult=lr_mult_list[0])
+        depth, vd, lr_mult_list = part.depth, part.vd, part.lr_mult_list
+        stem = partial(ConvBNAct, act=part.stem_act, lr_mult=lr_mult_list[0])
         if vd:
             self.stem = nn.Sequential(stem(3, 32, 3, 2), stem(32, 32, 3), stem(32, 64, 3))
         else:
@@ -89,7 +72,7 @@ class ResNet(Backbone):
         self.levels = []
         for stage, (count, width) in enumerate(zip(DEPTHS[depth], WIDTHS, strict=True)):
             for index in range(count):
-                stride = (1, 2, 2, last_stride)[stage] if index == 0 else 1
+                stride = (1, 2, 2, part.last_stride)[stage] if index == 0 else 1
                 blocks.append(ResidualBlock(channels, width, stride, depth >= 50, vd, lr_mult_list[stage + 1]))
                 channels, reach = blocks[-1].out_channels, reach * stride
             self.levels.append(Level(f"blocks.{len(blocks) - 1}", channels, reach))
@@ -97,9 +80,9 @@ class ResNet(Backbone):
         self.avg_pool = nn.AdaptiveAvgPool2D(1)
         self.flatten = nn.Flatten()
         self.channels = self.feature_size = channels
-        if class_num:
-            self.fc = Linear(channels, class_num)
-            self.feature_size = class_num
+        if part.class_num:
+            self.fc = Linear(channels, part.class_num)
+            self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
         names = ["stem", "max_pool", "blocks", "avg_pool", "flatten", "fc"]
@@ -107,15 +90,3 @@ class ResNet(Backbone):
 
     def sizes(self) -> dict[str, int]:
         return dict.fromkeys(["blocks", "avg_pool", "flatten"], self.channels)
-
-
-def variants() -> dict[str, Callable[..., Backbone]]:
-    """Name → maker."""
-    table: dict[str, Callable[..., Backbone]] = {}
-    for depth in DEPTHS:
-        table[f"ResNet{depth}"] = partial(ResNet, depth, False, 2)
-        table[f"ResNet{depth}_vd"] = partial(ResNet, depth, True, 2)
-    for depth in (18, 34, 50):
-        table[f"resnet{depth}"] = partial(ResNet, depth, class_num=0)  # timm's, up to the pooled feature
-    table["ResNet50_last_stage_stride1"] = partial(ResNet, 50, False, 1)
-    return table

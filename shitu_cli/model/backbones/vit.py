@@ -6,44 +6,18 @@ Among them: augreg (arXiv:2106.10270), CLIP (arXiv:2103.00020), DINOv2 (arXiv:23
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from shitu_cli.config.parts import backbones as parts
+from shitu_cli.config.parts.backbones import ViTShape
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Step
 from shitu_cli.model.backbones.blocks import TokenLinear
 from shitu_cli.model.layers import Linear
 from shitu_cli.model.positions import is_resampling, resample_positions
-
-
-@dataclass(frozen=True)
-class ViTShape:
-    """One transformer.
-
-    `registers` counts tokens beside the class token that carry no position; `pre_norm` normalises before the first
-    block and leaves out the bias of the patch embedding (CLIP); `layer_scale` scales what each block adds (DINOv2);
-    `map_pool` pools by attention instead of by the class token, which is then absent (SigLIP).
-    """
-
-    patch: int
-    width: int
-    heads: int
-    depth: int = 12
-    registers: int = 0
-    pre_norm: bool = False
-    layer_scale: bool = False
-    map_pool: bool = False
-    epsilon: float = 1e-6
-
-    @property
-    def class_token(self) -> bool:
-        return not self.map_pool
 
 
 def _constant(value: float) -> paddle.nn.initializer.Initializer:
@@ -159,12 +133,9 @@ class VisionTransformer(Backbone):
     classifiers = ("head.", "visual.proj", "transformer.", "token_embedding.", "positional_embedding", "ln_final.",
                    "text_projection", "logit_scale", "logit_bias")  # fmt: skip
 
-    def __init__(self, shape: ViTShape, img_size: int = 224, class_num: int = 0) -> None:
+    def __init__(self, part: parts.VisionTransformer) -> None:
         super().__init__()
-        if img_size % shape.patch:
-            raise ConfigError(
-                f"Arch.Backbone.img_size: got {img_size}, expected a multiple of the patch size {shape.patch}"
-            )
+        shape, img_size = part.shape, part.img_size
         self.shape, self.img_size = shape, img_size
         self.levels = []
         width = shape.width
@@ -184,9 +155,9 @@ class VisionTransformer(Backbone):
         if shape.map_pool:
             self.attn_pool = AttentionPool(shape)
         self.feature_size = width
-        if class_num:
-            self.head = Linear(width, class_num)
-            self.feature_size = class_num
+        if part.class_num:
+            self.head = Linear(width, part.class_num)
+            self.feature_size = part.class_num
 
     @property
     def positioned(self) -> int:
@@ -230,22 +201,3 @@ class VisionTransformer(Backbone):
 
 def _class_token(x: paddle.Tensor) -> paddle.Tensor:
     return x[:, 0]
-
-
-SHAPES = {
-    "vit_tiny_patch16_224": ViTShape(16, 192, 3),
-    "vit_small_patch16_224": ViTShape(16, 384, 6),
-    "vit_small_patch32_224": ViTShape(32, 384, 6),
-    "vit_base_patch32_clip_224": ViTShape(32, 768, 12, pre_norm=True, epsilon=1e-5),
-    "vit_base_patch16_clip_224": ViTShape(16, 768, 12, pre_norm=True, epsilon=1e-5),
-    "vit_small_patch14_dinov2": ViTShape(14, 384, 6, layer_scale=True),
-    "vit_base_patch14_dinov2": ViTShape(14, 768, 12, layer_scale=True),
-    "vit_small_patch14_reg4_dinov2": ViTShape(14, 384, 6, layer_scale=True, registers=4),
-    "vit_base_patch14_reg4_dinov2": ViTShape(14, 768, 12, layer_scale=True, registers=4),
-    "vit_base_patch16_siglip_224": ViTShape(16, 768, 12, map_pool=True),
-}
-
-
-def variants() -> dict[str, Callable[..., Backbone]]:
-    """Name → maker."""
-    return {name: partial(VisionTransformer, shape) for name, shape in SHAPES.items()}

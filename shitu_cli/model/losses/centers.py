@@ -6,15 +6,18 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from shitu_cli.config.parts import losses as parts
 from shitu_cli.model.losses.pairs import PairLoss, unit
 
 
 class CenterLoss(PairLoss):
     """Mean squared distance of a feature to its class centre (Wen et al. 2016); the centres are trained."""
 
-    def __init__(self, num_classes: int, feat_dim: int, feature_from: str = "features") -> None:
-        super().__init__(feature_from, normalize_feature=False)
-        self.centers = self.create_parameter([num_classes, feat_dim], default_initializer=nn.initializer.Normal())
+    def __init__(self, part: parts.CenterLoss) -> None:
+        super().__init__(part, normalize_feature=False)
+        self.centers = self.create_parameter(
+            [part.num_classes, part.feat_dim], default_initializer=nn.initializer.Normal()
+        )
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         difference = x - F.embedding(labels, self.centers)
@@ -24,18 +27,11 @@ class CenterLoss(PairLoss):
 class ProxyAnchor(PairLoss):
     """Proxy anchor loss (Kim et al. 2020, arXiv:2003.13911): every class has a trained proxy that is the anchor."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        feat_dim: int,
-        margin: float = 0.1,
-        alpha: float = 32.0,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(feature_from)
-        self.num_classes, self.margin, self.alpha = num_classes, float(margin), float(alpha)
+    def __init__(self, part: parts.ProxyAnchor) -> None:
+        super().__init__(part)
+        self.num_classes, self.margin, self.alpha = part.num_classes, part.margin, part.alpha
         self.proxies = self.create_parameter(
-            [num_classes, feat_dim], default_initializer=nn.initializer.KaimingNormal()
+            [part.num_classes, part.feat_dim], default_initializer=nn.initializer.KaimingNormal()
         )
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:

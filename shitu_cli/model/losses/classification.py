@@ -9,6 +9,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from shitu_cli.config.parts import losses as parts
 from shitu_cli.errors import ConfigError
 
 Outputs = Mapping[str, Any]
@@ -17,11 +18,9 @@ Outputs = Mapping[str, Any]
 class CELoss(nn.Layer):
     """Cross entropy, the mean over the batch; `epsilon` smooths the target: (1 - ε) on the label, ε / C on all."""
 
-    def __init__(self, epsilon: float | None = None) -> None:
+    def __init__(self, part: parts.CELoss) -> None:
         super().__init__()
-        if epsilon is not None and not 0 <= epsilon < 1:
-            raise ConfigError(f"Loss.CELoss.epsilon: got {epsilon}, expected 0 <= epsilon < 1")
-        self.epsilon = epsilon or 0.0
+        self.epsilon = part.epsilon or 0.0
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
         sums = outputs.get("softmax")  # of a head of very many classes

@@ -7,7 +7,7 @@ import math
 import paddle
 import paddle.nn.functional as F
 
-from shitu_cli.errors import ConfigError
+from shitu_cli.config.parts import losses as parts
 from shitu_cli.model.losses.memory import MemoryMixin
 from shitu_cli.model.losses.pairs import (
     PairLoss,
@@ -24,20 +24,12 @@ from shitu_cli.model.losses.pairs import (
 class ContrastiveLoss(PairLoss):
     """Σ (1 - cos) over positives and Σ cos over negatives above `margin`, per anchor, averaged.
 
-    Pairs closer than `epsilon` count as the same image. `embedding_size` is accepted because published configs
-    give it.
+    Pairs closer than `epsilon` count as the same image.
     """
 
-    def __init__(
-        self,
-        margin: float = 0.5,
-        embedding_size: int | None = None,
-        normalize_feature: bool = True,
-        epsilon: float = 1e-5,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(feature_from, normalize_feature)
-        self.margin, self.epsilon = float(margin), float(epsilon)
+    def __init__(self, part: parts.ContrastiveLoss) -> None:
+        super().__init__(part, normalize_feature=part.normalize_feature)
+        self.margin, self.epsilon = part.margin, part.epsilon
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         return self.against(x, x, *masks(labels))
@@ -54,19 +46,9 @@ class ContrastiveLoss(PairLoss):
 class ContrastiveLoss_XBM(MemoryMixin, ContrastiveLoss):
     """ContrastiveLoss that also compares with features of the latest `xbm_size` samples."""
 
-    def __init__(
-        self,
-        start_iter: int,
-        xbm_size: int,
-        xbm_weight: float,
-        embedding_size: int,
-        margin: float = 0.5,
-        normalize_feature: bool = True,
-        epsilon: float = 1e-5,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(margin, embedding_size, normalize_feature, epsilon, feature_from)
-        self.init_memory(start_iter, xbm_size, xbm_weight, embedding_size)
+    def __init__(self, part: parts.ContrastiveLoss_XBM) -> None:
+        super().__init__(part)
+        self.init_memory(part, part.embedding_size)
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         loss = super().compute(x, labels)
@@ -78,22 +60,12 @@ class ContrastiveLoss_XBM(MemoryMixin, ContrastiveLoss):
 class SupConLoss(PairLoss):
     """Supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362), mean over anchors that have a positive.
 
-    `views` and `contrast_mode` are accepted because published configs give them; every sample is an anchor.
+    Every sample is an anchor.
     """
 
-    def __init__(
-        self,
-        views: int = 16,
-        temperature: float = 0.07,
-        contrast_mode: str = "all",
-        base_temperature: float = 0.07,
-        normalize_feature: bool = True,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(feature_from, normalize_feature)
-        if contrast_mode != "all":
-            raise ConfigError(f"Loss.SupConLoss.contrast_mode: got {contrast_mode}, only all is supported")
-        self.temperature, self.base_temperature = float(temperature), float(base_temperature)
+    def __init__(self, part: parts.SupConLoss) -> None:
+        super().__init__(part, normalize_feature=part.normalize_feature)
+        self.temperature, self.base_temperature = part.temperature, part.base_temperature
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
@@ -107,9 +79,9 @@ class SupConLoss(PairLoss):
 class PairwiseCosface(PairLoss):
     """softplus(logsumexp(-γ s_p) + logsumexp(γ (s_n + m))), circle loss on pairs (arXiv:2002.10857)."""
 
-    def __init__(self, margin: float, gamma: float, feature_from: str = "features") -> None:
-        super().__init__(feature_from)
-        self.margin, self.gamma = float(margin), float(gamma)
+    def __init__(self, part: parts.PairwiseCosface) -> None:
+        super().__init__(part)
+        self.margin, self.gamma = part.margin, part.gamma
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
@@ -122,16 +94,9 @@ class PairwiseCosface(PairLoss):
 class MultiSimilarity(PairLoss):
     """Multi-similarity loss with its pair mining (Wang et al. 2019, arXiv:1904.06627)."""
 
-    def __init__(
-        self,
-        alpha: float = 2.0,
-        beta: float = 50.0,
-        base: float = 0.5,
-        epsilon: float = 0.1,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(feature_from)
-        self.alpha, self.beta, self.base, self.epsilon = float(alpha), float(beta), float(base), float(epsilon)
+    def __init__(self, part: parts.MultiSimilarity) -> None:
+        super().__init__(part)
+        self.alpha, self.beta, self.base, self.epsilon = part.alpha, part.beta, part.base, part.epsilon
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
@@ -155,8 +120,8 @@ class EmlLoss(PairLoss):
 
     THRESHOLD, BETA = 20.0, 100000.0
 
-    def __init__(self, batch_size: int = 40, samples_each_class: int = 2, feature_from: str = "features") -> None:
-        super().__init__(feature_from, normalize_feature=False)
+    def __init__(self, part: parts.EmlLoss) -> None:
+        super().__init__(part, normalize_feature=False)
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
@@ -177,9 +142,9 @@ class NpairsLoss(PairLoss):
     `reg_lambda` weighs half the mean squared length of the features.
     """
 
-    def __init__(self, reg_lambda: float = 0.01, feature_from: str = "features") -> None:
-        super().__init__(feature_from, normalize_feature=False)
-        self.reg_lambda = float(reg_lambda)
+    def __init__(self, part: parts.NpairsLoss) -> None:
+        super().__init__(part, normalize_feature=False)
+        self.reg_lambda = part.reg_lambda
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         first, second = _couples(labels)

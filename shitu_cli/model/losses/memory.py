@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import paddle
 
-from shitu_cli.errors import ConfigError
+from shitu_cli.config.parts.losses import Memory
 from shitu_cli.model.losses.pairs import masks
 
 
 class MemoryMixin:
     """Adds the ring to a loss: `remember(x, labels)` per step, then `recall(labels)`."""
 
-    def init_memory(self, start_iter: int, xbm_size: int, xbm_weight: float, feat_dim: int) -> None:
+    def init_memory(self, part: Memory, feat_dim: int) -> None:
         """Compare with the ring from step `start_iter` + 1 on; it holds `xbm_size` features of `feat_dim` values."""
-        if xbm_size < 1:
-            raise ConfigError(f"Loss.{type(self).__name__}.xbm_size: got {xbm_size}, expected at least 1")
-        self.start_iter, self.xbm_size, self.xbm_weight = int(start_iter), int(xbm_size), float(xbm_weight)
+        self.start_iter, self.xbm_size, self.xbm_weight = part.start_iter, part.xbm_size, part.xbm_weight
         register = self.register_buffer
-        register("memory", paddle.zeros([xbm_size, feat_dim]))
-        register("memory_labels", paddle.full([xbm_size], -1, dtype="int64"))
+        register("memory", paddle.zeros([part.xbm_size, feat_dim]))
+        register("memory_labels", paddle.full([part.xbm_size], -1, dtype="int64"))
         register("memory_count", paddle.zeros([2], dtype="int64"))  # steps seen, samples ever written
 
     def remember(self, x: paddle.Tensor, labels: paddle.Tensor) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import paddle
 from paddle import nn
 
-from shitu_cli.errors import ConfigError
+from shitu_cli.config.parts import losses as parts
 
 Outputs = Mapping[str, paddle.Tensor]
 FAR = 1e9  # further than any distance of features
@@ -67,13 +67,9 @@ def masked_logsumexp(values: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tenso
 class PairLoss(nn.Layer):
     """A loss on features and labels; `feature_from` says which output of the network is compared."""
 
-    def __init__(self, feature_from: str = "features", normalize_feature: bool = True) -> None:
+    def __init__(self, part: parts.PairLoss, *, normalize_feature: bool = True) -> None:
         super().__init__()
-        if feature_from not in ("features", "backbone"):
-            raise ConfigError(
-                f"Loss.{type(self).__name__}.feature_from: got {feature_from}, expected features or backbone"
-            )
-        self.feature_from, self.normalize_feature = feature_from, normalize_feature
+        self.feature_from, self.normalize_feature = part.feature_from, normalize_feature
 
     def features(self, outputs: Outputs) -> paddle.Tensor:
         x = outputs[self.feature_from]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import paddle
 import paddle.nn.functional as F
 
-from shitu_cli.errors import ConfigError
+from shitu_cli.config.parts import losses as parts
 from shitu_cli.model.losses.memory import MemoryMixin
 from shitu_cli.model.losses.pairs import FAR, PairLoss, largest, masks, row_mean, smallest, squared_distances
 
@@ -13,9 +13,9 @@ from shitu_cli.model.losses.pairs import FAR, PairLoss, largest, masks, row_mean
 class TripletLossV2(PairLoss):
     """max(0, d(a, p) - d(a, n) + margin) with Euclidean distances (Hermans et al. 2017, arXiv:1703.07737)."""
 
-    def __init__(self, margin: float = 0.5, normalize_feature: bool = True, feature_from: str = "features") -> None:
-        super().__init__(feature_from, normalize_feature)
-        self.margin = float(margin)
+    def __init__(self, part: parts.TripletLossV2 | parts.TripletLoss) -> None:
+        super().__init__(part, normalize_feature=isinstance(part, parts.TripletLossV2) and part.normalize_feature)
+        self.margin = part.margin
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
@@ -27,25 +27,13 @@ class TripletLossV2(PairLoss):
 class TripletLoss(TripletLossV2):
     """TripletLossV2 on features of any length."""
 
-    def __init__(self, margin: float = 1.0, feature_from: str = "features") -> None:
-        super().__init__(margin, False, feature_from)
-
 
 class TriHardLoss(PairLoss):
-    """As TripletLossV2 with squared distances of unit features.
+    """As TripletLossV2 with squared distances of unit features."""
 
-    `batch_size` and `samples_each_class` are accepted because published configs give them; masks need neither.
-    """
-
-    def __init__(
-        self,
-        batch_size: int = 120,
-        samples_each_class: int = 2,
-        margin: float = 0.1,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(feature_from)
-        self.margin = float(margin)
+    def __init__(self, part: parts.TriHardLoss) -> None:
+        super().__init__(part)
+        self.margin = part.margin
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
@@ -57,15 +45,9 @@ class TriHardLoss(PairLoss):
 class MSMLoss(PairLoss):
     """Margin sample mining (Xiao et al. 2017, arXiv:1710.00478): the hardest pair of the whole batch."""
 
-    def __init__(
-        self,
-        batch_size: int = 120,
-        samples_each_class: int = 2,
-        margin: float = 0.1,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(feature_from)
-        self.margin = float(margin)
+    def __init__(self, part: parts.MSMLoss) -> None:
+        super().__init__(part)
+        self.margin = part.margin
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
@@ -82,23 +64,11 @@ class TripletAngularMarginLoss(PairLoss):
     max(0, cos(a, n) - an_value). `reduction` is mean or sum.
     """
 
-    def __init__(
-        self,
-        margin: float = 0.5,
-        normalize_feature: bool = True,
-        reduction: str = "mean",
-        add_absolute: bool = False,
-        absolute_loss_weight: float = 1.0,
-        ap_value: float = 0.9,
-        an_value: float = 0.5,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(feature_from, normalize_feature)
-        if reduction not in ("mean", "sum"):
-            raise ConfigError(f"Loss.{type(self).__name__}.reduction: got {reduction}, expected mean or sum")
-        self.margin, self.reduction = float(margin), reduction
-        self.absolute_weight = float(absolute_loss_weight) if add_absolute else 0.0
-        self.ap_value, self.an_value = float(ap_value), float(an_value)
+    def __init__(self, part: parts.TripletAngularMarginLoss) -> None:
+        super().__init__(part, normalize_feature=part.normalize_feature)
+        self.margin, self.reduction = part.margin, part.reduction
+        self.absolute_weight = part.absolute_loss_weight if part.add_absolute else 0.0
+        self.ap_value, self.an_value = part.ap_value, part.an_value
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         return self.against(x, labels, x, *masks(labels))
@@ -122,25 +92,9 @@ class TripletAngularMarginLoss(PairLoss):
 class TripletAngularMarginLoss_XBM(MemoryMixin, TripletAngularMarginLoss):
     """TripletAngularMarginLoss that also compares with features of the latest `xbm_size` samples."""
 
-    def __init__(
-        self,
-        start_iter: int,
-        xbm_size: int,
-        xbm_weight: float,
-        feat_dim: int,
-        margin: float = 0.5,
-        normalize_feature: bool = True,
-        reduction: str = "mean",
-        add_absolute: bool = False,
-        absolute_loss_weight: float = 1.0,
-        ap_value: float = 0.9,
-        an_value: float = 0.5,
-        feature_from: str = "features",
-    ) -> None:
-        super().__init__(
-            margin, normalize_feature, reduction, add_absolute, absolute_loss_weight, ap_value, an_value, feature_from
-        )
-        self.init_memory(start_iter, xbm_size, xbm_weight, feat_dim)
+    def __init__(self, part: parts.TripletAngularMarginLoss_XBM) -> None:
+        super().__init__(part)
+        self.init_memory(part, part.feat_dim)
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         loss = super().compute(x, labels)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from shitu_cli.errors import Command, ShituError, UsageError
+from shitu_cli.extensions import extension_names, load_extension
 from shitu_cli.preparation.formats.aircraft import AIRCRAFT
 from shitu_cli.preparation.formats.aliproduct import ALIPRODUCT
 from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, Format, Rows
@@ -44,6 +45,8 @@ from shitu_cli.preparation.formats.voc import VOC
 from shitu_cli.preparation.formats.yolo import YOLO
 from shitu_cli.preparation.problems import Problems
 
+GROUP = "shitu.formats"  # of entry points
+
 # Of the public data sets the first that recognises a source reads it: no two of them have the same files.
 FORMATS: tuple[Format, ...] = (
     *(ALIPRODUCT, GLDV2, VERIWILD, LOGODET, ICARTOON, SOP, INSHOP),
@@ -52,6 +55,12 @@ FORMATS: tuple[Format, ...] = (
     *(DEEP_FASHION2, HUGGING_FACE, BOX_TABLE, PLAIN_TABLE, ONE_HOT),
     *(TABLE, TEXT_LIST, SPLIT_TREE, CLASS_TREE),
 )
+
+
+def all_formats() -> tuple[Format, ...]:
+    """Those of installed packages (`shitu.formats`), then those of this program; ConfigError where one does not fit."""
+    added = (load_extension(GROUP, name, Format) for name in extension_names(GROUP))
+    return (*(known for known in added if known is not None), *FORMATS)
 
 
 FEW = 0.2  # share of the images that another reading may label beside, without being asked about
@@ -67,7 +76,7 @@ def find_format(source: Source, name: str | None = None) -> Format:
     if source.options.columns:
         return next((known for known in (TABLE, TEXT_LIST, HUGGING_FACE) if known.detect(source)), TABLE)
     for rank in (DATASET, ANNOTATIONS, TABLE_RANK, FOLDERS):
-        found = [known for known in FORMATS if known.rank == rank and known.detect(source)]
+        found = [known for known in all_formats() if known.rank == rank and known.detect(source)]
         if found:
             source.memo["annotated"] = rank == ANNOTATIONS
             beside = [TABLE] if rank == ANNOTATIONS and labels_most(source) else []
@@ -78,11 +87,12 @@ def find_format(source: Source, name: str | None = None) -> Format:
 
 
 def _named(name: str) -> Format:
-    for known in FORMATS:
+    for known in all_formats():
         if known.name == name:
             return known
     raise UsageError(
-        f"--format {name}: expected one of {', '.join(f.name for f in FORMATS)}", hint=Command("prepare", "--formats")
+        f"--format {name}: expected one of {', '.join(f.name for f in all_formats())}",
+        hint=Command("prepare", "--formats"),
     )
 
 

@@ -1,0 +1,91 @@
+"""The parts that a config may name, by kind and name: those of this program, and those that installed packages add.
+
+A package adds one by an entry point in a group such as `shitu.losses`, named as configs shall name it, that leads to
+a subclass of the kind's base class (`docs/extend.md`). None is loaded before a config names it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+
+from shitu_cli.config.parts.base import Part, plain
+from shitu_cli.errors import ConfigError
+from shitu_cli.extensions import extension_names, load_extension
+
+__all__ = ["KINDS", "Kind", "Part", "kind_of", "plain"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of part: its file in this package and the class that all its parts derive from."""
+
+    singular: str
+    plural: str
+    base_name: str
+
+    @property
+    def module(self) -> ModuleType:
+        return importlib.import_module(f"{__name__}.{self.plural}")
+
+    @property
+    def base(self) -> type[Part]:
+        base: type[Part] = getattr(self.module, self.base_name)
+        return base
+
+    @property
+    def not_supported(self) -> tuple[str, ...]:
+        """Names of PaddleClas's that have no counterpart here."""
+        names: tuple[str, ...] = self.module.NOT_SUPPORTED
+        return names
+
+    @functools.cached_property
+    def parts(self) -> dict[str, type[Part]]:
+        """The program's own parts by every name that a config may use for them."""
+        own = [item for item in vars(self.module).values() if isinstance(item, type) and issubclass(item, self.base)]
+        return {name: part for part in own if part.built_by for name in part.variants}
+
+    def names(self) -> list[str]:
+        """All names, those of installed packages last."""
+        return [*self.parts, *(name for name in extension_names(self.group) if name not in self.parts)]
+
+    def find(self, name: str) -> type[Part] | None:
+        """The part of a name, from an installed package if need be; ConfigError where that one does not fit."""
+        if name in self.parts:
+            return self.parts[name]
+        part = load_extension(self.group, name, type)
+        if part is not None and not (issubclass(part, self.base) and part.built_by):
+            raise ConfigError(
+                f"{name}: {part.__module__}.{part.__name__} is no {self.base_name} that says what it is built by",
+                hint=f"docs/extend.md shows what {self.group} holds",
+            )
+        return part
+
+    @property
+    def group(self) -> str:
+        """The group of entry points by which installed packages add parts of this kind."""
+        return f"shitu.{self.plural}"
+
+
+KINDS = {
+    singular: Kind(singular, plural, base_name)
+    for singular, plural, base_name in (
+        ("backbone", "backbones", "Backbone"),
+        ("neck", "necks", "Neck"),
+        ("head", "heads", "Head"),
+        ("loss", "losses", "Loss"),
+        ("metric", "metrics", "Metric"),
+        ("optimizer", "optimizers", "Optimizer"),
+        ("schedule", "schedules", "Schedule"),
+        ("sampler", "samplers", "Sampler"),
+        ("transform", "transforms", "Transform"),
+        ("initializer", "initializers", "Initializer"),
+    )
+}
+
+
+def kind_of(base: type) -> Kind | None:
+    """The kind whose parts derive from `base`, None for other classes."""
+    return next((kind for kind in KINDS.values() if base.__name__ == kind.base_name and base is kind.base), None)

@@ -1,0 +1,68 @@
+"""How the parameters of a layer begin, and how fast they learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from shitu_cli.config.kinds import Count, Keys, Positive, Rate
+from shitu_cli.config.parts.base import Part
+
+_MAKER = "shitu_cli.model.layers:make_initializer"
+
+
+@dataclass(frozen=True)
+class Initializer(Part):
+    """First values of a parameter, by the names and arguments of paddle.nn.initializer."""
+
+
+@dataclass(frozen=True)
+class Constant(Initializer, built_by=_MAKER):
+    """The same value everywhere."""
+
+    value: Annotated[float, "the value"] = 0.0
+
+
+@dataclass(frozen=True)
+class Normal(Initializer, built_by=_MAKER, variants={"Normal": {}, "TruncatedNormal": {}}):
+    """Normally distributed values; truncated: within two standard deviations."""
+
+    mean: Annotated[float, "their mean"] = 0.0
+    std: Annotated[Rate, "their standard deviation"] = 1.0
+
+
+@dataclass(frozen=True)
+class Uniform(Initializer, built_by=_MAKER):
+    """Evenly distributed values."""
+
+    low: Annotated[float, "the smallest value"] = -1.0
+    high: Annotated[float, "the largest value"] = 1.0
+
+
+@dataclass(frozen=True)
+class Kaiming(Initializer, built_by=_MAKER, variants={"KaimingNormal": {}, "KaimingUniform": {}}):
+    """Values whose spread keeps that of activations behind rectifiers (arXiv:1502.01852)."""
+
+    fan_in: Annotated[Count | None, "inputs of a value; null: counted"] = None
+    negative_slope: Annotated[Rate, "slope of the rectifier below 0"] = 0.0
+
+
+@dataclass(frozen=True)
+class Xavier(Initializer, built_by=_MAKER, variants={"XavierNormal": {}, "XavierUniform": {}}):
+    """Values whose spread keeps that of activations and gradients (Glorot and Bengio 2010)."""
+
+    fan_in: Annotated[Count | None, "inputs of a value; null: counted"] = None
+    fan_out: Annotated[Count | None, "outputs of a value; null: counted"] = None
+    gain: Annotated[Positive, "factor on the spread"] = 1.0
+
+
+@dataclass(frozen=True)
+class ParameterAttribute(Keys):
+    """How a parameter begins and learns."""
+
+    initializer: Annotated[Initializer | None, "first values; null: those of the layer"] = None
+    learning_rate: Annotated[Rate, "factor on the learning rate"] = 1.0
+
+
+Attribute = bool | ParameterAttribute | None
+NOT_SUPPORTED = ()

@@ -1,0 +1,180 @@
+"""The losses of training. A new one is a part here and a class in a file of `model/losses/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from shitu_cli.config.kinds import BelowOne, Count, Natural, Positive, Rate
+from shitu_cli.config.parts.base import Part
+
+_FILES = "shitu_cli.model.losses"
+Distance = Annotated[Rate, "by how much images of other classes have to be further away"]
+UnitLength = Annotated[bool, "whether features are brought to unit length"]
+Classes = Annotated[Count, "number of classes; `shitu prepare` counts and writes it"]
+Size = Annotated[Count, "size of the feature"]
+
+
+@dataclass(frozen=True)
+class Loss(Part):
+    """One loss of a weighted sum."""
+
+    weight: Annotated[Rate, "factor in the sum of losses"] = field(default=1.0, kw_only=True)
+
+
+@dataclass(frozen=True)
+class CELoss(Loss, built_by=f"{_FILES}.classification"):
+    """Cross entropy on the head's logits."""
+
+    epsilon: Annotated[BelowOne | None, "share of the target that is spread over all classes"] = None
+
+
+@dataclass(frozen=True)
+class PairLoss(Loss):
+    """A loss on the features of a batch and their labels."""
+
+    feature_from: Annotated[Literal["features", "backbone"], "which output of the network is compared"] = field(
+        default="features", kw_only=True
+    )
+
+
+@dataclass(frozen=True)
+class TripletLossV2(PairLoss, built_by=f"{_FILES}.triplet"):
+    """The furthest image of the class against the nearest of another (arXiv:1703.07737)."""
+
+    margin: Distance = 0.5
+    normalize_feature: UnitLength = True
+
+
+@dataclass(frozen=True)
+class TripletLoss(PairLoss, built_by=f"{_FILES}.triplet"):
+    """TripletLossV2 on features of any length."""
+
+    margin: Distance = 1.0
+
+
+@dataclass(frozen=True)
+class TriHardLoss(PairLoss, built_by=f"{_FILES}.triplet"):
+    """TripletLossV2 with squared distances."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("batch_size", "samples_each_class")
+    margin: Distance = 0.1
+
+
+@dataclass(frozen=True)
+class MSMLoss(PairLoss, built_by=f"{_FILES}.triplet"):
+    """Margin sample mining (arXiv:1710.00478): the hardest pairs of the whole batch."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("batch_size", "samples_each_class")
+    margin: Distance = 0.1
+
+
+@dataclass(frozen=True)
+class TripletAngularMarginLoss(PairLoss, built_by=f"{_FILES}.triplet"):
+    """TripletLossV2 with cosines in place of distances; PP-ShiTuV2's metric loss."""
+
+    margin: Annotated[Rate, "by how much the cosine within a class has to be larger"] = 0.5
+    normalize_feature: UnitLength = True
+    reduction: Annotated[Literal["mean", "sum"], "how the images of a batch are taken together"] = "mean"
+    add_absolute: Annotated[bool, "whether cosines also have to pass ap_value and an_value"] = False
+    absolute_loss_weight: Annotated[Rate, "factor on that second part"] = 1.0
+    ap_value: Annotated[float, "cosine that images of one class have to reach"] = 0.9
+    an_value: Annotated[float, "cosine that images of two classes have to stay below"] = 0.5
+
+
+@dataclass(frozen=True)
+class Memory(PairLoss):
+    """A loss that also compares with features of earlier batches (arXiv:1912.06798)."""
+
+    start_iter: Annotated[Natural, "steps before the memory is used"] = field(kw_only=True)
+    xbm_size: Annotated[Count, "features in the memory"] = field(kw_only=True)
+    xbm_weight: Annotated[Rate, "factor on the loss against the memory"] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class TripletAngularMarginLoss_XBM(Memory, TripletAngularMarginLoss, built_by=f"{_FILES}.triplet"):
+    """TripletAngularMarginLoss that also compares with features of earlier batches."""
+
+    feat_dim: Size = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class ContrastiveLoss(PairLoss, built_by=f"{_FILES}.contrastive"):
+    """1 - cosine over pairs of a class, the cosine over pairs of two where it is above the margin."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("embedding_size",)
+    margin: Annotated[Rate, "cosine up to which images of two classes cost nothing"] = 0.5
+    normalize_feature: UnitLength = True
+    epsilon: Annotated[Rate, "pairs closer than this count as the same image"] = 1e-5
+
+
+@dataclass(frozen=True)
+class ContrastiveLoss_XBM(Memory, ContrastiveLoss, built_by=f"{_FILES}.contrastive"):
+    """ContrastiveLoss that also compares with features of earlier batches."""
+
+    ignored: ClassVar[tuple[str, ...]] = ()
+    embedding_size: Size = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class SupConLoss(PairLoss, built_by=f"{_FILES}.contrastive"):
+    """Supervised contrastive loss (arXiv:2004.11362)."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("views",)
+    temperature: Annotated[Positive, "what cosines are divided by; smaller looks at harder pairs"] = 0.07
+    contrast_mode: Annotated[Literal["all"], "which images are anchors"] = "all"
+    base_temperature: Annotated[Positive, "temperature whose size of the loss is kept"] = 0.07
+    normalize_feature: UnitLength = True
+
+
+@dataclass(frozen=True)
+class PairwiseCosface(PairLoss, built_by=f"{_FILES}.contrastive"):
+    """Circle loss on pairs (arXiv:2002.10857)."""
+
+    margin: Annotated[Rate, "margin between cosines within a class and across classes"]
+    gamma: Annotated[Positive, "factor on the cosines"]
+
+
+@dataclass(frozen=True)
+class MultiSimilarity(PairLoss, built_by=f"{_FILES}.contrastive"):
+    """Multi-similarity loss with its pair mining (arXiv:1904.06627)."""
+
+    alpha: Annotated[Positive, "how much hard pairs of a class count"] = 2.0
+    beta: Annotated[Positive, "how much hard pairs of two classes count"] = 50.0
+    base: Annotated[float, "cosine that lies between the two"] = 0.5
+    epsilon: Annotated[Rate, "margin of the pair mining"] = 0.1
+
+
+@dataclass(frozen=True)
+class EmlLoss(PairLoss, built_by=f"{_FILES}.contrastive"):
+    """Ensemble metric learning (arXiv:1212.6094), on features of any length."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("batch_size", "samples_each_class")
+
+
+@dataclass(frozen=True)
+class NpairsLoss(PairLoss, built_by=f"{_FILES}.contrastive"):
+    """N-pair loss (Sohn 2016)."""
+
+    reg_lambda: Annotated[Rate, "factor on the mean squared length of the features"] = 0.01
+
+
+@dataclass(frozen=True)
+class CenterLoss(PairLoss, built_by=f"{_FILES}.centers"):
+    """Squared distance of a feature to its trained class centre (Wen et al. 2016)."""
+
+    num_classes: Classes
+    feat_dim: Size
+
+
+@dataclass(frozen=True)
+class ProxyAnchor(PairLoss, built_by=f"{_FILES}.centers"):
+    """Proxy anchor loss (arXiv:2003.13911): every class has a trained proxy."""
+
+    num_classes: Classes
+    feat_dim: Size
+    margin: Annotated[Rate, "margin on the cosines"] = 0.1
+    alpha: Annotated[Positive, "factor on the cosines"] = 32.0
+
+
+NOT_SUPPORTED = ("DMLLoss", "DistillationDMLLoss", "DSHSDLoss", "LCDSHLoss", "DeepHashLoss", "MultiLabelLoss")

@@ -1,0 +1,82 @@
+"""Optimisers by PaddleClas's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from shitu_cli.config.kinds import NO_KEY, BelowOne, Keys, Positive, Rate, Share
+from shitu_cli.config.parts.base import Part
+from shitu_cli.config.parts.schedules import Schedule
+
+_MAKERS = "shitu_cli.training.optimizer"
+
+
+@dataclass(frozen=True)
+class Regularizer(Keys):
+    """Weight decay as a term of the loss."""
+
+    name: Annotated[Literal["L1", "L2"], "sum of absolute values, or of squares"]
+    coeff: Annotated[Share, "factor on it"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Part):
+    """How gradients change the weights.
+
+    `scope` is None for what trains the network and all that no other optimiser does, else the loss whose parameters
+    it trains.
+    """
+
+    lr: Annotated[Schedule, "the learning rate over training"]
+    regularizer: Annotated[Regularizer | None, "weight decay as a term of the loss"] = None
+    weight_decay: Annotated[Share | None, "factor of weight decay; AdamW's does not go through the gradients"] = None
+    clip_norm: Annotated[Rate | None, "length that all gradients together are cut to"] = None
+    no_weight_decay_name: Annotated[tuple[str, ...] | str, "parts of the names of parameters that do not decay"] = ()
+    one_dim_param_no_weight_decay: Annotated[bool, "whether biases and norms do not decay"] = False
+    scope: str | None = field(default=None, metadata=NO_KEY)
+
+
+@dataclass(frozen=True)
+class Momentum(Optimizer, built_by=f"{_MAKERS}:momentum"):
+    """Gradient descent with momentum."""
+
+    momentum: Annotated[BelowOne, "share of the last step that goes on"] = 0.9
+    use_nesterov: Annotated[bool, "whether the gradient is taken where the momentum leads"] = False
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer, built_by=f"{_MAKERS}:sgd"):
+    """Plain gradient descent."""
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer, built_by=f"{_MAKERS}:adam"):
+    """Adam (arXiv:1412.6980)."""
+
+    beta1: Annotated[BelowOne, "how long the mean of gradients remembers"] = 0.9
+    beta2: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.999
+    epsilon: Annotated[Positive, "what is added to the divisor"] = 1e-8
+    lazy_mode: Annotated[bool, "whether sparse gradients change their own rows only"] = False
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer, built_by=f"{_MAKERS}:adamw"):
+    """Adam with a weight decay that does not go through the gradients (arXiv:1711.05101)."""
+
+    beta1: Annotated[BelowOne, "how long the mean of gradients remembers"] = 0.9
+    beta2: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.999
+    epsilon: Annotated[Positive, "what is added to the divisor"] = 1e-8
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer, built_by=f"{_MAKERS}:rmsprop"):
+    """Steps divided by the running size of the gradients."""
+
+    rho: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.95
+    momentum: Annotated[BelowOne, "share of the last step that goes on"] = 0.0
+    epsilon: Annotated[Positive, "what is added to the divisor"] = 1e-6
+    centered: Annotated[bool, "whether the mean gradient is taken off"] = False
+
+
+NOT_SUPPORTED = ("AdamWDL",)

@@ -1,0 +1,57 @@
+"""Samplers: which images make the batches of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from shitu_cli.config.kinds import Count, Natural, Range
+from shitu_cli.config.parts.base import Part
+
+_FILE = "shitu_cli.data.samplers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler(Part):
+    """The order of the images, in batches."""
+
+    batch_size: Annotated[Count, "images per batch and process"] = 64
+    shuffle: Annotated[bool, "whether every epoch has another order"] = False
+    drop_last: Annotated[bool, "whether a last, smaller batch is left out"] = False
+
+
+@dataclass(frozen=True)
+class DistributedBatchSampler(Sampler, built_by=_FILE, variants={"DistributedBatchSampler": {}, "BatchSampler": {}}):
+    """Every image once per epoch."""
+
+
+@dataclass(frozen=True)
+class ClassBalancedSampler(Sampler, built_by=_FILE):
+    """As many images as the list has, those of small classes more often."""
+
+    power: Annotated[float, Range(0, 10), "0: as often as in the list, 1: all classes alike"] = 1.0
+
+
+@dataclass(frozen=True)
+class PKSampler(Sampler, built_by=_FILE, variants={"PKSampler": {}, "DistributedRandomIdentitySampler": {}}):
+    """Batches of some classes with several images each, as losses on pairs need them."""
+
+    renamed: ClassVar[dict[str, str]] = {"num_instances": "sample_per_id"}
+    sample_per_id: Annotated[Count, "images of each class in a batch"]
+    sample_method: Annotated[
+        Literal["sample_avg_prob", "id_avg_prob"], "classes are drawn by their number of images, or all alike"
+    ] = "sample_avg_prob"
+    id_list: Annotated[tuple[Natural, ...] | None, "first and last class of each range that ratio is for"] = None
+    ratio: Annotated[tuple[float, ...] | None, Range(0, 1e6), "factors on the chances of those classes"] = None
+    by_id: Annotated[bool, "whether the list's third column groups the images instead of the label"] = False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        ids, ratios = self.id_list or (), self.ratio or ()
+        if ratios and len(ids) != 2 * len(ratios):
+            yield "id_list", f"got {len(ids)} numbers, expected two for each of the {len(ratios)} of ratio"
+        elif any(low > high for low, high in zip(ids[::2], ids[1::2], strict=False)):
+            yield "id_list", f"got {list(ids)}, expected the smaller class of each range first"
+
+
+NOT_SUPPORTED = ("MultiTrialSampler", "PreserveQuerySampler")

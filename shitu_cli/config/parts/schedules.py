@@ -1,0 +1,118 @@
+"""Schedules of the learning rate, with PaddleClas's names and warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from shitu_cli.config.kinds import Natural, Portion, Positive, Rate
+from shitu_cli.config.parts.base import Part
+
+_MAKERS = "shitu_cli.training.schedules"
+Fall = Annotated[Portion, "factor of each fall"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(Part):
+    """The learning rate over training; epochs count from the end of the warm-up."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("verbose", "last_epoch")  # how Paddle's schedulers log and restart
+    warmup_epoch: Annotated[Rate, "epochs over which the rate rises"] = 0.0
+    warmup_start_lr: Annotated[Rate, "rate at the first step of the warm-up"] = 0.0
+    by_epoch: Annotated[bool, "whether the rate changes once an epoch instead of every step"] = False
+
+    @property
+    def first(self) -> float:
+        """The rate that the warm-up leads to."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FromRate(Schedule):
+    """A schedule that begins at a given rate."""
+
+    learning_rate: Annotated[Rate, "the rate that the warm-up leads to"]
+
+    @property
+    def first(self) -> float:
+        return self.learning_rate
+
+
+@dataclass(frozen=True)
+class Constant(FromRate, built_by=f"{_MAKERS}:constant", variants={"Constant": {}, "ConstLR": {}}):
+    """The same rate all the time."""
+
+
+@dataclass(frozen=True)
+class Cosine(FromRate, built_by=f"{_MAKERS}:cosine"):
+    """Falls along half a cosine."""
+
+    eta_min: Annotated[Rate, "the rate at the end"] = 0.0
+
+
+@dataclass(frozen=True)
+class Linear(FromRate, built_by=f"{_MAKERS}:linear"):
+    """Falls along a power of the time that is left."""
+
+    end_lr: Annotated[Rate, "the rate at the end"] = 0.0
+    power: Annotated[Positive, "the power; 1 is a straight line"] = 1.0
+    cycle: Annotated[bool, "whether it begins again when it has ended"] = False
+
+
+@dataclass(frozen=True)
+class Step(FromRate, built_by=f"{_MAKERS}:step"):
+    """Falls every `step_size` epochs."""
+
+    step_size: Annotated[Positive, "epochs from one fall to the next"]
+    gamma: Fall = 0.1
+
+
+@dataclass(frozen=True)
+class MultiStepDecay(FromRate, built_by=f"{_MAKERS}:multi_step"):
+    """Falls at given epochs."""
+
+    milestones: Annotated[tuple[Rate, ...], "the epochs, in rising order"]
+    gamma: Fall = 0.1
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if list(self.milestones) != sorted(self.milestones):
+            yield "milestones", f"got {list(self.milestones)}, expected rising epochs"
+
+
+@dataclass(frozen=True)
+class Piecewise(Schedule, built_by=f"{_MAKERS}:piecewise"):
+    """Takes given rates, one after the other."""
+
+    decay_epochs: Annotated[tuple[Rate, ...], "the epochs at which the next rate begins, in rising order"]
+    values: Annotated[tuple[Rate, ...], "the rates, one more than decay_epochs"]
+    learning_rate: Annotated[Rate | None, "has to be the first of values where it is given"] = None
+
+    @property
+    def first(self) -> float:
+        return self.values[0]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if len(self.values) != len(self.decay_epochs) + 1:
+            yield "values", f"got {len(self.values)}, expected one more than the {len(self.decay_epochs)} decay_epochs"
+        if list(self.decay_epochs) != sorted(self.decay_epochs):
+            yield "decay_epochs", f"got {list(self.decay_epochs)}, expected rising epochs"
+        if self.learning_rate not in (None, self.values[0]):
+            yield "learning_rate", f"got {self.learning_rate}, but Piecewise takes its rates from values"
+
+
+@dataclass(frozen=True)
+class ReduceOnPlateau(FromRate, built_by=f"{_MAKERS}:PlateauSchedule"):
+    """Falls when results do not get better any more."""
+
+    mode: Annotated[Literal["min", "max"], "min: the loss of each epoch, max: the score of each evaluation"] = "min"
+    factor: Fall = 0.1
+    patience: Annotated[Natural, "results without improvement before a fall"] = 10
+    threshold: Annotated[Rate, "the smallest improvement that counts"] = 1e-4
+    threshold_mode: Annotated[Literal["rel", "abs"], "whether the threshold is a share or a difference"] = "rel"
+    cooldown: Annotated[Natural, "results after a fall that are not counted"] = 0
+    min_lr: Annotated[Rate, "the smallest rate"] = 0.0
+    epsilon: Annotated[Rate, "falls smaller than this are left out"] = 1e-8
+
+
+NOT_SUPPORTED = ("Cyclic", "CosineFixmatch", "OneCycleLR")

@@ -1,0 +1,35 @@
+"""What installed packages add by entry points: parts of a config in `shitu.losses` and the like, source formats.
+
+Names are looked up without importing anything; an extension is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TypeVar
+
+from shitu_cli.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def extension_names(group: str) -> list[str]:
+    """The names that installed packages add to a group, in alphabetical order."""
+    return sorted({point.name for point in importlib.metadata.entry_points(group=group)})
+
+
+def load_extension(group: str, name: str, kind: type[T]) -> T | None:
+    """The extension of a name, None where there is none; ConfigError where it cannot be loaded or is no `kind`."""
+    for point in importlib.metadata.entry_points(group=group, name=name):
+        package = point.dist.name if point.dist is not None else "an installed package"
+        where = f"{name}: {point.value}, which {package} adds to {group},"
+        try:
+            extension = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"{where} cannot be loaded: {error}", hint=f"update {package}, or uninstall it"
+            ) from error
+        if not isinstance(extension, kind):
+            raise ConfigError(f"{where} is not what the group is for", hint=f"docs/extend.md shows what {group} holds")
+        return extension
+    return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem
+from shitu_cli.inputs import open_input
 
 
 def try_lock(handle: IO[bytes]) -> bool:
@@ -195,7 +196,7 @@ def bytes_in(folder: Path) -> int:
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal, read in pieces."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_input(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

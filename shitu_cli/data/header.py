@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -61,12 +62,28 @@ def read_header(data: bytes) -> Header:
     if data[:4] in (b"II+\0", b"MM\0+"):
         return Header("TIFF")
     if data[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and data[2:3].isspace():
-        return Header("PNM", channels=1 if data[:2] in (b"P2", b"P5") else 3)
+        return Header("PNM", *_pnm_size(data), channels=1 if data[:2] in (b"P2", b"P5") else 3)
     if data[4:12] in (b"ftypavif", b"ftypavis"):
         return _avif(data)
     if data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51":
-        return Header("JPEG 2000")
+        height, width = _box_size(data, b"ihdr", 4)
+        return Header("JPEG 2000", width, height)
     return Header(None)
+
+
+def _pnm_size(data: bytes) -> tuple[int, int]:
+    match = re.match(rb"P\d(?:\s+#[^\n]*)*\s+(\d{1,9})(?:\s+#[^\n]*)*\s+(\d{1,9})\s", data[:4096])
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _box_size(data: bytes, name: bytes, skip: int) -> tuple[int, int]:
+    """The largest pair of sizes in the boxes of that name; zeros where there is none."""
+    largest, at = (0, 0), data.find(name)
+    while 0 <= at <= len(data) - skip - 8:
+        pair = struct.unpack(">II", data[at + skip : at + skip + 8])
+        largest = max(largest, pair, key=lambda sizes: sizes[0] * sizes[1])
+        at = data.find(name, at + 1, 1 << 20)
+    return largest
 
 
 def _jpeg(data: bytes) -> Header:

@@ -10,9 +10,11 @@ import numpy as np
 import simplejpeg
 
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
-from shitu_cli.errors import Command, DataError
+from shitu_cli.errors import Command, DataError, ShituError
+from shitu_cli.inputs import MIB, read_bytes
 
 Box = tuple[float, float, float, float]
+MAX_BYTES = 512 * MIB
 # OpenCV's flags at a fraction of the size, with the decoder's own RGB order instead of BGR.
 _FLAGS = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -36,17 +38,16 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
     if not isinstance(source, bytes):
         # cv2.imread cannot open every path (non-ASCII on Windows), reading bytes can.
         try:
-            with open(source, "rb") as file:
-                source = file.read()
-        except OSError as error:
-            raise DataError(
-                f"{name}: {error.strerror or error}", hint=[Command("prepare", "./data"), " checks every image"]
-            ) from None
+            source = read_bytes(source, limit=MAX_BYTES, hint=[Command("prepare", "./data"), " checks every image"])
+        except ShituError as problem:  # one image that may not be read is left out like one that is damaged
+            raise DataError(problem.message.removeprefix("cannot read "), hint=problem.hint) from None
     if not source:
         raise DataError(
             f"{name}: the file is empty", hint=[Command("prepare", "./data", "--fix"), " leaves such images out"]
         )
     header = read_header(source)
+    if header.width * header.height > MAX_PIXELS:
+        raise DataError(f"{name}: {header.width} x {header.height} pixels are too many (at most {MAX_PIXELS:,})")
     factor = 1 if enough is None else _fraction(header, box, enough)
     try:
         image = _decode(source, header, factor)

@@ -12,6 +12,7 @@ import numpy as np
 
 from shitu_cli.errors import Command, DataError
 from shitu_cli.files import atomic_write
+from shitu_cli.inputs import read_text
 from shitu_cli.reporting import counted
 
 MAX_SHOWN = 50
@@ -96,14 +97,7 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
     `delimiter` forces a separator. Raises DataError with every malformed line as `file:line: reason`.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"cannot read the list {path}: {error.strerror or error}",
-            hint=[Command("prepare", "./data"), " writes the lists"],
-        ) from None
-    text = data.decode("utf-8-sig", "surrogateescape")
+    text = read_text(path, keep_bytes=True, hint=[Command("prepare", "./data"), " writes the lists"])
     paths: list[str] = []
     labels: list[int] = []
     ids: list[int] = []
@@ -204,12 +198,7 @@ def read_label_map(path: Path) -> dict[str, int]:
     """Class name → dense label, in the order of the labels; DataError names bad lines."""
     names: dict[str, int] = {}
     problems = []
-    try:
-        text = (
-            Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-        )  # not as text: a carriage return may stand in a name
-    except OSError as error:
-        raise DataError(f"cannot read the label map {path}: {error}") from None
+    text = read_text(path, keep_bytes=True)
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

@@ -18,6 +18,7 @@ from shitu_cli.config.places import FOLDER_READERS
 from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
 from shitu_cli.data.lists import ImageList, write_list
 from shitu_cli.errors import DataError
+from shitu_cli.inputs import read_text
 
 SPLITS = ("train", "query", "gallery")
 _PERSON = re.compile(r"(?P<label>-?\d+)_c(?P<camera>\d+)")
@@ -63,10 +64,7 @@ def _listed(split: SplitConfig, folder: Path) -> SplitConfig:
 def _logos(dataset: DatasetConfig) -> ImageList:
     """Lines of image_id, class id from 1, name, path, separated by tabs, below a heading."""
     path = Path(dataset.cls_label_path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read the list {path}: {error.strerror}") from None
+    lines = read_text(path, keep_bytes=True).splitlines()
     files, labels, problems = [], [], []
     for number, line in enumerate(lines, 1):
         columns = line.strip().split("\t")

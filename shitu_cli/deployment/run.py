@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from shitu_cli.features.engine import eval_normalization
 from shitu_cli.features.manifest import MANIFEST, Manifest
 from shitu_cli.features.selection import fastest
 from shitu_cli.files import atomic_dir, atomic_write_json, atomic_write_text, sha256_of
+from shitu_cli.inputs import read_json
 from shitu_cli.model.tracing import load_trained, trained_arch, write_paddle_model
 
 FORMATS = ("pdmodel", "pir", "onnx")
@@ -286,7 +286,7 @@ def _training(checkpoint: Path) -> dict[str, Any]:
     """Epoch and metrics of the checkpoint, where it was written by `shitu train`."""
     states = checkpoint.with_name(checkpoint.name.removesuffix(".pdparams") + ".pdstates")
     try:
-        header = json.loads(states.read_text(encoding="utf-8"))
+        header = read_json(states, allow_nan=True)
         return {"epoch": header["state"]["epoch"], "metrics": header.get("metrics", {})}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ShituError, KeyError, TypeError, AttributeError):
         return {}

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, ShituError
 from shitu_cli.features.exact import Run, in_groups, side_by_side
 from shitu_cli.features.model_files import check_model_files
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.runtime.threads import compute_threads
 
 PADDLE, ONNX_RUNTIME, OPENVINO = "Paddle Inference", "ONNX Runtime", "OpenVINO"
+PROGRAMS = (PADDLE, ONNX_RUNTIME, OPENVINO)
 FP32, BF16 = "fp32", "bf16"
 PRECISIONS = (FP32, BF16)
 MODEL_FILES = ("inference.pdmodel", "inference.json", "inference.onnx")
@@ -34,7 +35,7 @@ _BY_SUFFIX = {
     ".json": ((PADDLE, FP32), (PADDLE, BF16)),
     ".onnx": ((ONNX_RUNTIME, FP32), (OPENVINO, FP32), (OPENVINO, BF16)),
 }
-_AGAIN = ["export it again: ", Command("export", "--out", "inference/")]
+_AGAIN: Message = ["export it again: ", Command("export", "--out", "inference/")]
 # What the libraries say when the machine lacks memory.
 _OUT_OF_MEMORY = ("ResourceExhausted", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 _PACKAGES = {PADDLE: "paddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}

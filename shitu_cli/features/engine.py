@@ -20,7 +20,7 @@ from shitu_cli.config.parts.transforms import Transform
 from shitu_cli.config.schema import Config
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
-from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.errors import Command, DataError, EnvironmentProblem
 from shitu_cli.features.backends import BF16, FP32, OPENVINO, PADDLE, Way, is_installed
 from shitu_cli.files import sha256_of
 
@@ -50,7 +50,13 @@ class Engine:
         return f"{self.description}: {self.reason}" if self.reason else self.description
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self.run(to_input(images, self.normalization)), np.float32)
+        features = np.asarray(self.run(to_input(images, self.normalization)), np.float32)
+        if features.shape != (len(images), self.feature_size):
+            raise DataError(
+                f"the model gives {features.shape[-1]} numbers for an image, its description says {self.feature_size}",
+                hint=["export again: ", Command("export", "--out", "inference/")],
+            )
+        return features
 
 
 def engine_from_model(

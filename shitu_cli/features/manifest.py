@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,14 @@ from shitu_cli.config.dump import listed
 from shitu_cli.config.parts.transforms import Transform
 from shitu_cli.config.reader import make_parts
 from shitu_cli.data.transforms import Normalization
-from shitu_cli.errors import Command, ConfigError, DataError
-from shitu_cli.features.backends import FP32
+from shitu_cli.errors import Command, ConfigError, DataError, Message
+from shitu_cli.features.backends import FP32, MODEL_FILES, PADDLE, PRECISIONS, PROGRAMS
+from shitu_cli.inputs import read_json_object
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+MAX_SIDE = 65_536
+MAX_FEATURE_SIZE = 65_536
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,111 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises DataError when it is damaged or of another format."""
+    """Read the manifest of an exported model; every value is looked at, whoever wrote it.
+
+    Raises DataError when it is damaged, holds values that no export writes, or is of another format.
+    """
     path = folder / MANIFEST
+    again: Message = ["export again: ", Command("export", "--out", "inference/")]
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise DataError(
-                f"{path}: written by another version", hint=["export again: ", Command("export", "--out", "inference/")]
-            )
-        ops = make_parts("transform", values.pop("transform_ops"), "transform_ops")
-        norm = values.pop("normalization")
-        normalization = None
-        if norm is not None:
-            normalization = Normalization(tuple(norm["mean"]), tuple(norm["std"]), float(norm["scale"]))
-        shape = tuple(int(n) for n in values.pop("image_shape"))
-        return Manifest(transform_ops=ops, normalization=normalization, image_shape=shape, **values)  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise DataError(
-            f"{path} is damaged: {error}", hint=["export again: ", Command("export", "--out", "inference/")]
-        ) from None
+        values = read_json_object(path)
+        if values.pop("format", None) == FORMAT:
+            return _manifest(values)
+    except (DataError, ConfigError, _Unsound) as problem:
+        raise DataError(f"{path} is damaged: {problem}", hint=again) from None
+    if not values:
+        raise DataError(f"{path} is damaged: it is empty", hint=again)
+    raise DataError(f"{path}: written by another version", hint=again)
+
+
+class _Unsound(Exception):
+    """A value is not what an export writes there."""
+
+
+def _manifest(values: dict[str, Any]) -> Manifest:
+    unknown = values.keys() - {field.name for field in fields(Manifest)}
+    if unknown:
+        raise _Unsound(f"unknown key {min(unknown)[:40]!r}")
+    shape = _list(values, "image_shape")
+    if len(shape) != 3 or not all(type(size) is int and 1 <= size <= MAX_SIDE for size in shape) or shape[0] != 3:
+        raise _Unsound(f"image_shape is {shape[:5]}, expected [3, height, width]")
+    size = _value(values, "feature_size", int)
+    if not 1 <= size <= MAX_FEATURE_SIZE:
+        raise _Unsound(f"feature_size is {size}, expected 1 to {MAX_FEATURE_SIZE}")
+    precision = _value(values, "precision", str, FP32)
+    if precision not in PRECISIONS:
+        raise _Unsound(f"precision is {precision[:20]!r}")
+    files = _value(values, "files", dict)
+    if not all(isinstance(name, str) and isinstance(digest, str) for name, digest in files.items()):
+        raise _Unsound("files has something else than names and hashes")
+    proof = _value(values, "proof", dict, {})
+    for row in _list(proof, "rows") if "rows" in proof else ():
+        _check_row(row)
+    return Manifest(
+        feature_size=size,
+        normalized_inside=_value(values, "normalized_inside", bool),
+        image_shape=(shape[0], shape[1], shape[2]),
+        transform_ops=_transforms(_list(values, "transform_ops")),
+        normalization=None if values.get("normalization") is None else _normalization(values["normalization"]),
+        feature=_value(values, "feature", str),
+        model=_value(values, "model", dict),
+        source=_value(values, "source", dict),
+        files=files,
+        proof=proof,
+        precision=precision,
+        shitu=_value(values, "shitu", str, ""),
+        paddle=_value(values, "paddle", str, ""),
+    )
+
+
+def _value(values: Any, key: str, kind: type[Any], default: Any = None) -> Any:
+    if not isinstance(values, dict):
+        raise _Unsound(f"expected a table with {key}")
+    value = values.get(key, default)
+    if type(value) is not kind:
+        raise _Unsound(f"{key} is a {type(value).__name__}, expected a {kind.__name__}")
+    return value
+
+
+def _list(values: Any, key: str) -> list[Any]:
+    return list(_value(values, key, list))
+
+
+def _transforms(entries: list[Any]) -> tuple[Transform, ...]:
+    """Return the operations, each of a known name with known arguments, in which no number may be huge."""
+    for entry in entries:
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise _Unsound("transform_ops has something else than single operations")
+        ((name, arguments),) = entry.items()
+        if arguments is not None and not isinstance(arguments, dict):
+            raise _Unsound(f"the arguments of {name[:40]} are a {type(arguments).__name__}")
+        values = (arguments or {}).values()
+        numbers = [number for item in values for number in (item if isinstance(item, list) else [item])]
+        if any(isinstance(number, (int, float)) and abs(number) > MAX_SIDE for number in numbers):
+            raise _Unsound(f"the arguments of {name[:40]} are too large")
+    parts = make_parts("transform", entries, "transform_ops")
+    return tuple(part for part in parts if isinstance(part, Transform))
+
+
+def _normalization(values: Any) -> Normalization:
+    mean, std = _list(values, "mean"), _list(values, "std")
+    scale = values.get("scale")
+    numbers = [*mean, *std, scale]
+    if len(mean) != 3 or len(std) != 3 or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
+        raise _Unsound("normalization has something else than three means, three deviations and a scale")
+    if not all(deviation > 0 for deviation in std) or any(abs(number) > MAX_SIDE for number in numbers):
+        raise _Unsound("normalization has a deviation of zero or huge numbers")
+    return Normalization(tuple(mean), tuple(std), float(scale))
+
+
+def _check_row(row: Any) -> None:
+    """Raise _Unsound unless a row of the proof says which file was measured, how, and how long it took."""
+    if _value(row, "file", str) not in MODEL_FILES or row.get("program", PADDLE) not in PROGRAMS:
+        raise _Unsound("proof measures a file or a program that is not known")
+    if row.get("precision", FP32) not in PRECISIONS:
+        raise _Unsound("proof measures a precision that is not known")
+    for how, timings in _value(row, "latency_ms", dict).items():
+        if not isinstance(timings, list) or not timings or any(type(time) not in (int, float) for time in timings):
+            raise _Unsound(f"proof has no time for {how[:40]!r}")
+    if not all(any(how.startswith(f"batch {size},") for how in row["latency_ms"]) for size in (1, 32)):
+        raise _Unsound("proof lacks the times of batches of 1 and 32")

@@ -9,7 +9,6 @@ so that another model, other pictures or another batch size begin anew, and proc
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,10 @@ from types import TracebackType
 
 import numpy as np
 
+from shitu_cli.errors import ShituError
 from shitu_cli.features.extractor import Extractor, pictures_of
 from shitu_cli.files import atomic_write_json
+from shitu_cli.inputs import read_json
 from shitu_cli.preparation.sources import Pictures
 from shitu_cli.reporting import Reporter
 
@@ -80,8 +81,8 @@ class Work:
         for mark in self.folder.glob("block-*.json"):
             try:
                 number = int(mark.stem.partition("-")[2])
-                skipped = {int(n): str(why) for n, why in json.loads(mark.read_text(encoding="utf-8")).items()}
-            except (OSError, ValueError, AttributeError):
+                skipped = {int(n): str(why) for n, why in read_json(mark).items()}
+            except (ShituError, ValueError, AttributeError):
                 continue  # a mark that cannot be read marks nothing
             if self._pictures_of(number).stop * self._row <= size:
                 found[number] = skipped

@@ -26,7 +26,7 @@ _KINDS = {
 }
 # Errors that lie in the path itself; all others come from the machine: permissions, a failing disk, a lack of memory.
 _PATH_ERRORS = {
-    errno.ENOENT: "no such file",
+    errno.ENOENT: "No such file or directory",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.ELOOP: "its links lead in a circle",
     errno.ENAMETOOLONG: "the name is too long",

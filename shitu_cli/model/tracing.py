@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
-import json
 import logging
 import os
 import warnings
@@ -19,7 +18,8 @@ from paddle import nn
 from shitu_cli.config.load import parse_arch
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.schema import ArchConfig, Config
-from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.inputs import read_json
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.rec_model import embed
 from shitu_cli.model.weights import load_weights
@@ -141,8 +141,8 @@ def trained_arch(prefix: Path, config: Config) -> ArchConfig:
         return config.Arch
     try:
         states = prefix.with_name(prefix.name.removesuffix(".pdparams") + ".pdstates")
-        block = json.loads(states.read_text(encoding="utf-8"))["run"]["arch"]
-    except (OSError, ValueError, KeyError, TypeError):
+        block = read_json(states, allow_nan=True)["run"]["arch"]
+    except (ShituError, KeyError, TypeError):
         return config.Arch
     return parse_arch(block)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
@@ -18,7 +17,10 @@ import cv2
 import numpy as np
 
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
+from shitu_cli.data.images import MAX_BYTES
+from shitu_cli.errors import ShituError
 from shitu_cli.files import atomic_write
+from shitu_cli.inputs import read_bytes
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads
@@ -50,17 +52,18 @@ class Look:
     colours: bytes = b""
 
 
+def _reason(problem: ShituError, path: str) -> str:
+    return problem.message.removeprefix("cannot read ").removeprefix(path).removeprefix(":").strip()
+
+
 def look_at(path: str, *, decode: bool = True) -> Look:
     """Read and judge one file; never raises for what is in it."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a data set's pipe could be waited for without end
-            return Look(problem="unreadable", detail="a folder, pipe or device")
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        return Look(problem="missing")
-    except OSError as error:
-        return Look(problem="unreadable", detail=str(error.strerror or error))
+        data = read_bytes(path, limit=MAX_BYTES)
+    except ShituError as problem:
+        if not os.path.lexists(path):
+            return Look(problem="missing")
+        return Look(problem="unreadable", detail=_reason(problem, path))
     if not data:
         return Look(problem="empty-file")
     header = read_header(data)

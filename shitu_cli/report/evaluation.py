@@ -6,9 +6,11 @@ gives. What other options give is another figure, and does not take its place.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from shitu_cli.errors import ShituError
+from shitu_cli.inputs import read_json
 
 PLAIN, WITH_OPTIONS = "evaluate", "evaluate-with-options"  # names of files in reports/, without suffix
 
@@ -21,8 +23,8 @@ def report_file(reports: Path, options: list[str]) -> Path:
 def read_report(file: Path) -> dict[str, Any] | None:
     """An evaluation's values; None where there is none that can be read."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(file, allow_nan=True)
+    except ShituError:
         return None
     return values if isinstance(values, dict) and isinstance(values.get("metrics"), dict) else None
 

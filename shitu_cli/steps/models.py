@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.files import sha256_of
+from shitu_cli.inputs import read_json
 from shitu_cli.processes import launch
 from shitu_cli.reporting import Reporter, SilentReporter
 
@@ -80,7 +80,7 @@ def export_is_stale(places: Places) -> bool:
     if not weights.is_file() or not places.manifest.is_file():
         return False
     try:
-        made_from = json.loads(places.manifest.read_text(encoding="utf-8"))["source"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        made_from = read_json(places.manifest)["source"]["sha256"]
+    except (ShituError, KeyError, TypeError):
         return False  # damaged: what reads it says so
     return bool(made_from != sha256_of(weights))

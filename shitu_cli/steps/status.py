@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from shitu_cli.config.load import load_config
 from shitu_cli.config.places import Places
 from shitu_cli.errors import Command, ShituError
 from shitu_cli.files import bytes_in, sha256_of
+from shitu_cli.inputs import read_json
 from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, options_of, read_report
 from shitu_cli.reporting import byte_size, counted
 from shitu_cli.steps.models import export_is_stale
@@ -196,7 +196,7 @@ def _indexed(facts: _Facts) -> StepState:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        values = read_json(path, allow_nan=True)
+    except ShituError:
         return {}
     return values if isinstance(values, dict) else {}

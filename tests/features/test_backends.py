@@ -98,6 +98,6 @@ def test_damaged_files(exported: Path, tmp_path: Path, way: Way, victim: str, st
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[: 0 if state == "empty" else file.stat().st_size // 2])
-    with pytest.raises(DataError, match=rf"{victim}: no such file" if state == "missing" else victim) as caught:
+    with pytest.raises(DataError, match=rf"{victim}: No such file" if state == "missing" else victim) as caught:
         way.open(folder)
     assert "Exception from" not in caught.value.message and "shitu export" in str(caught.value.hint)

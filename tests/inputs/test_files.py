@@ -54,7 +54,7 @@ REFUSED = {
     "endless device": (lambda _: Path("/dev/zero"), "a device"),
     "empty device": (lambda _: Path("/dev/null"), "a device"),
     "looped links": (_loop, "circle"),
-    "missing": (lambda folder: folder / "missing", "no such file"),
+    "missing": (lambda folder: folder / "missing", "No such file"),
     "below a file": (_below_file, "not a folder"),
     "long name": (lambda folder: folder / ("x" * 300), "too long"),
     "long path": (lambda folder: folder / "x/" / ("y/" * 3000), "too long"),

@@ -1,0 +1,120 @@
+"""Image files of strangers: each ends in pixels or in a DataError that names it, without waiting or much memory."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from shitu_cli.data.header import MAX_PIXELS, read_header
+from shitu_cli.data.images import decode_image
+from shitu_cli.errors import DataError
+from tests.mutations import mutations
+
+_PIXELS = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+
+
+def _encoded(suffix: str) -> bytes:
+    return cv2.imencode(suffix, _PIXELS[..., 0] if suffix == ".pgm" else _PIXELS)[1].tobytes()
+
+
+def _png(width: int, height: int) -> bytes:
+    """A PNG of zeros whose header says another size than its few bytes of pixels have."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    )
+
+
+def _jpeg(width: int, height: int) -> bytes:
+    data = bytearray(_encoded(".jpg"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def _bmp(width: int, height: int) -> bytes:
+    data = bytearray(_encoded(".bmp"))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
+def _tiff(width: int, height: int) -> bytes:
+    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 4)]
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(8)
+
+
+HOSTILE: dict[str, bytes] = {
+    "a huge PNG": _png(60_000, 60_000),
+    "a PNG of 2**31 pixels": _png(2**31 - 1, 1),
+    "a huge JPEG": _jpeg(65_000, 65_000),
+    "a huge BMP": _bmp(2**31 - 1, 2**31 - 1),
+    "a BMP of negative height": _bmp(60_000, -60_000),
+    "a huge TIFF": _tiff(60_000, 60_000),
+    "a huge PPM": b"P6\n# a comment\n60000 60000\n255\n" + bytes(100),
+    "a PNG without pixels": _png(32, 24)[:50],
+    "a JPEG of its header alone": _encoded(".jpg")[:40],
+    "an empty file": b"",
+    "text": b"hello",
+    "zeros": bytes(1000),
+    "a program": b"\x7fELF" + bytes(100),
+    "SVG with an entity": b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_images_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "image.jpg"
+    path.write_bytes(HOSTILE[name])
+    with pytest.raises(DataError, match=r"image\.jpg"):
+        decode_image(path)
+
+
+PATHS: dict[str, Callable[[Path], None]] = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "looped links": lambda path: path.symlink_to(path.name),
+    "a folder": os.mkdir,
+    "a terabyte": lambda path: (path.touch(), os.truncate(path, 1 << 40))[0],
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", PATHS)
+def test_paths_that_lead_to_no_image_are_refused_at_once(tmp_path: Path, name: str) -> None:
+    PATHS[name](tmp_path / "image.jpg")
+    with pytest.raises(DataError, match=r"image\.jpg"):
+        decode_image(tmp_path / "image.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".ppm", ".pgm", ".jp2"])
+def test_the_header_says_the_size_before_anything_is_decoded(suffix: str) -> None:
+    header = read_header(_encoded(suffix))
+    assert (header.width, header.height) == (96, 64)
+    assert header.width * header.height <= MAX_PIXELS
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".ppm"])
+def test_damaged_images_are_pixels_or_a_data_error(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"image{suffix}"
+    for data in mutations(_encoded(suffix), 60):
+        path.write_bytes(data)
+        try:
+            image = decode_image(path)
+        except DataError as error:
+            assert str(path) in error.message
+        else:
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3

@@ -54,6 +54,22 @@ def plain(message: Message) -> str:
     return "".join(map(str, parts_of(message)))
 
 
+# What optional features need, by their names in pyproject.toml. Hints name these packages, never an extra of this
+# program: its own name is nobody's on the public index, where a stranger could take it.
+EXTRAS = {
+    "milvus": ("pymilvus[milvus-lite]", "milvus-lite"),
+    "parquet": ("pyarrow",),
+    "visualdl": ("visualdl",),
+    "mat": ("scipy",),
+    "openvino": ("openvino",),
+}
+
+
+def pip_install(extra: str) -> str:
+    """Return the command that installs what an optional feature needs."""
+    return shlex.join(["pip", "install", *EXTRAS[extra]])
+
+
 class ShituError(Exception):
     """A user's mistake or a failing environment: shown as one line, its details and a hint, without traceback.
 

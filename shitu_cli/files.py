@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -61,7 +63,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, temporary = _new_file(path)
         # File names need not be valid text: what is not is written as an escape.
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
         with os.fdopen(descriptor, mode, **text) as file:
@@ -69,7 +71,6 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         sync_directory(path.parent)
     except OSError as error:
@@ -125,7 +126,6 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     try:
         yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
         if path.exists() and _exchange(temporary, path):
             pass  # the former directory has the temporary name now, and goes below
         elif path.exists():
@@ -150,9 +150,9 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
     What of that name nobody holds is of the dead, and goes. The parent is locked meanwhile, so that no directory is
     taken for one between being made and being locked. Where the system cannot lock directories, nothing is removed.
     """
-    made = functools.partial(tempfile.mkdtemp, prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    made = functools.partial(_new_directory, path)
     if os.name == "nt":
-        return Path(made()), None
+        return made(), None
     import fcntl
 
     parent = os.open(path.parent, os.O_RDONLY)
@@ -160,11 +160,11 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
         try:
             fcntl.flock(parent, fcntl.LOCK_EX)
         except OSError:  # some network file systems
-            return Path(made()), None
+            return made(), None
         for left in path.parent.iterdir():
             if re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp", left.name) and left.is_dir():
                 _remove_unheld(left)
-        temporary = Path(made())
+        temporary = made()
         held = os.open(temporary, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_EX)
         return temporary, held
@@ -214,10 +214,28 @@ def _exchange(first: Path, second: Path) -> bool:
     return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0)
 
 
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
+def _new_file(path: Path) -> tuple[int, str]:
+    """Create a file beside `path`, open for writing, with its permissions, or those that the system gives new files."""
+    while True:
+        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            break
+    with contextlib.suppress(OSError):  # there is none yet, or it is another user's
+        os.chmod(name, stat.S_IMODE(os.stat(path).st_mode))
+    return descriptor, os.fspath(name)
+
+
+def _new_directory(path: Path) -> Path:
+    """Create a directory beside `path`, with its permissions, or those that the system gives new directories."""
+    while True:
+        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        with contextlib.suppress(FileExistsError):
+            name.mkdir()
+            break
+    with contextlib.suppress(OSError):
+        os.chmod(name, stat.S_IMODE(os.stat(path).st_mode) | stat.S_IRWXU)
+    return name
 
 
 def sync_directory(directory: Path) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from shitu_cli.cli.grouped import MORE, GroupedCommand
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
+
+if TYPE_CHECKING:
+    from shitu_cli.model.catalogue import BackboneInfo
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +35,14 @@ def models(
     table = [[r.name, f"{r.parameters / 1e6:.2f} M", f"{r.macs / 1e6:.0f} M", str(r.feature_size)] for r in rows]
     console.table(f"Networks (MACs at {size} px)", ["name", "parameters", "MACs", "feature size"], table)
     console.table("Other parts", ["kind", "names"], [[kind, ", ".join(names)] for kind, names in other_parts().items()])
-    console.next_step(
-        Command("train", "-o", f"Arch.Backbone.name={rows[0].name}" if pattern else "Arch.Backbone.name=PPLCNet_x1_0")
-    )
+    console.next_step(_command_for(rows[0] if pattern else None))
+
+
+def _command_for(row: BackboneInfo | None) -> Command:
+    """Return how to train with a network: it replaces the whole block, for its arguments are not another network's."""
+    if row is None:
+        return Command("models", "PPLCNet_x1_0")
+    words = ["-o", f"Arch.Backbone={{name: {row.name}}}", "-o", f"Arch.Neck.num_features={row.feature_size}"]
+    if row.stop_layer != "flatten":
+        words += ["-o", f"Arch.BackboneStopLayer.name={row.stop_layer}"]
+    return Command("train", *words)

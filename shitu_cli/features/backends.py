@@ -39,7 +39,7 @@ _AGAIN: Message = ["export it again: ", Command("export", "--out", "inference/")
 # What the libraries say when the machine lacks memory.
 _OUT_OF_MEMORY = ("ResourceExhausted", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 _PACKAGES = {PADDLE: "paddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
-_INSTALL = {PADDLE: "paddlepaddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "'shitu-cli[openvino]'"}
+_INSTALL = {PADDLE: "paddlepaddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 
 
 @dataclass(frozen=True)

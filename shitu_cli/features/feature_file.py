@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.origin import Origin, note_origin
 from shitu_cli.features.resumable import Work
@@ -215,7 +215,7 @@ def _require_pyarrow() -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise EnvironmentProblem("parquet needs the package pyarrow", hint="pip install 'shitu-cli[parquet]'") from None
+        raise EnvironmentProblem("parquet needs the package pyarrow", hint=pip_install("parquet")) from None
 
 
 def _plain(text: str) -> str:

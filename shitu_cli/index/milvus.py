@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from shitu_cli.errors import Command, EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.index.collection import KINDS, PAGE, VectorCollection, drop_others
 from shitu_cli.index.store import (
     BuildOptions,
@@ -215,7 +215,7 @@ def _check_kind(kind: str) -> None:
 
 def _require(package: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise EnvironmentProblem(f"--store milvus needs {package}", hint="pip install 'shitu-cli[milvus]'")
+        raise EnvironmentProblem(f"--store milvus needs {package}", hint=pip_install("milvus"))
 
 
 def _server(address: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.features.origin import Origin, noted_origins
 from shitu_cli.index.foreign import foreign_vectors
 from shitu_cli.index.store import FeatureTable
@@ -198,7 +198,7 @@ def _parquet(path: Path) -> FeatureTable:
         import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
-        raise EnvironmentProblem("parquet needs the package pyarrow", hint="pip install 'shitu-cli[parquet]'") from None
+        raise EnvironmentProblem("parquet needs the package pyarrow", hint=pip_install("parquet")) from None
     labels: list[str] = []
     paths: list[str] = []
     features, done = np.empty((0, 0), np.float32), 0

@@ -12,12 +12,16 @@ from shitu_cli.runtime.setup import setup_paddle
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """`parameters` and `macs` (multiply-adds of convolutions and linear layers, one image) up to the feature."""
+    """`parameters` and `macs` (multiply-adds of convolutions and linear layers, one image) up to the feature.
+
+    `stop_layer` is the last layer before it.
+    """
 
     name: str
     parameters: int
     macs: int
     feature_size: int
+    stop_layer: str = "flatten"
 
 
 def describe_backbones(pattern: str, size: int) -> list[BackboneInfo]:
@@ -45,8 +49,10 @@ def _describe(name: str, size: int) -> BackboneInfo:
     from shitu_cli.model.backbones import build_backbone
 
     model = build_backbone(name)
-    model.stop_after("flatten")
+    stop_layer = "flatten" if "flatten" in model.sizes() else list(model.sizes())[-1]
+    model.stop_after(stop_layer)
     model.eval()
+    side = getattr(model, "img_size", size)  # a transformer knows one size only
     macs = 0
 
     def count(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...], output: paddle.Tensor) -> None:
@@ -58,8 +64,8 @@ def _describe(name: str, size: int) -> BackboneInfo:
     layers = [layer for layer in model.sublayers() if isinstance(layer, (nn.Conv2D, nn.Linear))]
     hooks = [layer.register_forward_post_hook(count) for layer in layers]  # type: ignore[arg-type]
     with paddle.no_grad():
-        model(paddle.zeros([1, 3, size, size]))
+        model(paddle.zeros([1, 3, side, side]))
     for hook in hooks:
         hook.remove()
     parameters = sum(int(p.size) for p in model.parameters() if not p.stop_gradient)
-    return BackboneInfo(name, parameters, macs, model.feature_size)
+    return BackboneInfo(name, parameters, macs, model.feature_size, stop_layer)

@@ -41,6 +41,9 @@ class ProcessGone(TrainingError):
         )
 
 
+MAX_PROCESSES = 256  # on one machine
+
+
 def is_child() -> bool:
     """Whether this process is one of several that `launch` has started."""
     return DEVICE in os.environ
@@ -69,8 +72,10 @@ def own_device(configured: str) -> str:
 def parse_devices(text: str) -> list[str]:
     """`cpu:2` → two CPU processes, `0,1` or `gpu:0,1` → one per GPU; UsageError otherwise."""
     cpu = re.fullmatch(r"cpu:(\d+)", text)
-    if cpu and int(cpu.group(1)) > 0:
+    if cpu and cpu.group(1).isascii() and 0 < int(cpu.group(1)[:9]) <= MAX_PROCESSES:
         return ["cpu"] * int(cpu.group(1))
+    if cpu and cpu.group(1).strip("0"):
+        raise UsageError(f"--devices {text[:40]}: at most cpu:{MAX_PROCESSES}", hint="one for each core is plenty")
     gpus = re.fullmatch(r"(?:gpu:)?(\d+(?:,\d+)*)", text)
     if gpus:
         numbers = gpus.group(1).split(",")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from shitu_cli.report.chart import curve
 from shitu_cli.report.evaluation import options_of
-from shitu_cli.report.page import figure, row, section, table, write_page
+from shitu_cli.report.page import escape, figure, row, section, table, write_page
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ import cv2
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_text
+from shitu_cli.reporting import visible
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --good: #1a7f37; --bad: #cf222e;
@@ -44,6 +45,11 @@ document.querySelectorAll('th[data-sort]').forEach(th => th.addEventListener('cl
   [...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a)).forEach(row => body.append(row));
 }));
 """
+
+
+def escape(text: str) -> str:
+    """Return text of users and files as a page may hold it: no markup, nothing hidden, no change of direction."""
+    return html.escape(visible(text))
 
 
 def write_page(path: Path, title: str, sections: Sequence[str]) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from html import escape
 from pathlib import Path
 
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.report.chart import curve
-from shitu_cli.report.page import figure, row, section, table, write_page
+from shitu_cli.report.page import escape, figure, row, section, table, write_page
 
 CLASSES_SHOWN, PER_CLASS, CASES_SHOWN, PAIRS_SHOWN = 60, 4, 12, 20
 _LISTED = re.compile(r".*:\d+ \((?P<path>.*)\)", re.S)

@@ -6,6 +6,7 @@ Call `setup_paddle` before anything else imports paddle; the values behind it ar
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import logging
 import os
 import signal
@@ -17,6 +18,8 @@ from shitu_cli.runtime.compilation import use_threads
 from shitu_cli.runtime.threads import compute_threads
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+
+REPAIR = "pip uninstall -y paddlepaddle paddlepaddle-gpu, then install paddlepaddle-gpu alone"
 
 
 def setup_paddle(device: str = "auto", threads: int | None = None) -> str:
@@ -102,6 +105,8 @@ def _choose(device: str) -> tuple[str, str]:
         if count:
             return "gpu:0", f"the first of {count} GPU{'s' if count > 1 else ''}"
         why = "no GPU found" if paddle.is_compiled_with_cuda() else "no GPU in this build of Paddle"
+        if _gpu_build_is_covered():
+            why = f"the CPU build of Paddle lies over the one for GPUs; {REPAIR}"
         return "cpu", why
     name, _, index = device.partition(":")
     if name != "gpu" or (index and not index.isdigit()):
@@ -109,12 +114,29 @@ def _choose(device: str) -> tuple[str, str]:
     if not paddle.is_compiled_with_cuda():
         raise EnvironmentProblem(
             f"{device} was asked for, but this build of PaddlePaddle has no GPU support",
-            hint="install paddlepaddle-gpu, or use --device cpu",
+            hint=REPAIR if _gpu_build_is_covered() else "install paddlepaddle-gpu, or use --device cpu",
         )
     wanted = int(index or 0)
     if wanted >= count:
         raise EnvironmentProblem(f"{device} was asked for, but there are {count} GPUs", hint="use --device cpu")
     return f"gpu:{wanted}", "as asked"
+
+
+def _gpu_build_is_covered() -> bool:
+    """Whether paddlepaddle was installed over paddlepaddle-gpu: both own the same files, and the last one wins."""
+    import paddle
+
+    if paddle.is_compiled_with_cuda():
+        return False
+    return all(_is_installed(package) for package in ("paddlepaddle", "paddlepaddle-gpu"))
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _set_threads(count: int) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from shitu_cli.errors import Command, EnvironmentProblem
+from shitu_cli.errors import Command, EnvironmentProblem, pip_install
 
 
 class RunLog:
@@ -76,7 +76,7 @@ def _visualdl_writer(folder: Path) -> Any:
     except ImportError:
         raise EnvironmentProblem(
             "Global.use_visualdl needs the package visualdl",
-            hint="pip install 'shitu-cli[visualdl]', or -o Global.use_visualdl=False",
+            hint=f"{pip_install('visualdl')}, or -o Global.use_visualdl=False",
         ) from None
     return LogWriter(logdir=str(folder))
 

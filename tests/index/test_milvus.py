@@ -222,7 +222,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, address: str) -> Non
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match="--store milvus needs pymilvus") as caught:
         open_store(Path("unused"), address).manifest()
-    assert caught.value.hint == "pip install 'shitu-cli[milvus]'"
+    assert caught.value.hint == "pip install 'pymilvus[milvus-lite]' milvus-lite"
 
 
 def test_files_that_are_not_there_or_not_its_own(tmp_path: Path) -> None:

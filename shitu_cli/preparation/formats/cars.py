@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.preparation.formats.base import Format, Rows, find_folder, walk_images
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
@@ -99,7 +99,7 @@ def _load_mat(path: Path) -> dict[str, Any]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise EnvironmentProblem(f"{path} needs scipy", hint="pip install 'shitu-cli[mat]'") from None
+        raise EnvironmentProblem(f"{path} needs scipy", hint=pip_install("mat")) from None
     try:
         return dict(loadmat(str(path), squeeze_me=True, struct_as_record=False))
     except (OSError, ValueError, NotImplementedError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shitu_cli.errors import DataError, ShituError, UsageError
+from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.preparation.formats.columns import Columns, decide_columns
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, head_of, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
@@ -127,7 +127,11 @@ class Sheets:
         if sheet is None and self.source.path.is_file():
             raise DataError(
                 f"{path}: JSON of no shape that is known",
-                hint='write [{"image": "a.jpg", "label": "cat"}, ...]; shitu prepare --formats lists other layouts',
+                hint=(
+                    'write [{"image": "a.jpg", "label": "cat"}, ...]; ',
+                    Command("prepare", "--formats"),
+                    " lists other layouts",
+                ),
             )
         return sheet
 
@@ -229,7 +233,7 @@ def _no_columns(sheet: Sheet) -> ShituError:
     if sheet.header is None:
         return DataError(
             f"{sheet.path}: no line in it is `path label`",
-            hint="write path<TAB>label on each line; shitu prepare --formats lists other layouts",
+            hint=["write path<TAB>label on each line; ", Command("prepare", "--formats"), " lists other layouts"],
         )
     return UsageError(
         f"{sheet.path}: which columns hold image and label? there are {', '.join(sheet.header)}",

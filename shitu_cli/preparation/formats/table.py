@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats import base
 from shitu_cli.preparation.formats.base import Format, Rows, whole_label
 from shitu_cli.preparation.formats.boxcells import placed, settle_convention
@@ -139,7 +139,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
         return _by_folder(source, sheets, problems)
     if not chosen:
         what = "table with a header" if with_header else "list without a header"
-        raise UsageError(f"{source.path}: no {what} in it that names images", hint="shitu prepare --formats")
+        raise UsageError(f"{source.path}: no {what} in it that names images", hint=Command("prepare", "--formats"))
     chosen = _decided(chosen, sheets)
     for labels in chosen:
         _take(labels.problems, problems)
@@ -280,8 +280,12 @@ def _same_labels(parts: Sequence[_Lines], located: Sequence[Located]) -> None:
                         f"{parts[other].where(at)}: {parts[other].labels[at]}",
                         f"{lines.where(number)}: {lines.labels[number]}",
                     ],
-                    hint=f"name the file to read: shitu prepare {lines.sheet.path}, "
-                    f"or shitu prepare {parts[other].sheet.path}",
+                    hint=(
+                        "name the file to read: ",
+                        Command("prepare", lines.sheet.path),
+                        ", or ",
+                        Command("prepare", parts[other].sheet.path),
+                    ),
                 )
             paths[number] = None
 

@@ -119,7 +119,8 @@ def test_the_page_marks_right_and_wrong(space: Path, tmp_path: Path) -> None:
     listed = len((space / "lists/train_list.txt").read_text().splitlines())
     shitu("search", "lists/train_list.txt", "--top", "20", "--html", str(tmp_path / "s.html"), *index, cwd=space)
     page = (tmp_path / "s.html").read_text()
-    assert page.count("<h2>") == listed and 'class="right"' in page and 'class="wrong"' in page
+    assert page.count("<h2>") == listed and "data:image/" in page
+    assert 'class="right"' in page and 'class="wrong"' in page
     # The folder that a query lies in says nothing of what it shows.
     shitu("search", "data", PICTURE, "--html", str(tmp_path / "s.html"), *index, cwd=space)
     page = (tmp_path / "s.html").read_text()

@@ -113,8 +113,9 @@ def _check_options(made: Format, choices: Choices) -> None:
     format_name = made.name
     if choices.read.protocol is not None and format_name not in ("veriwild", "cub", "cars196", "aircraft"):
         raise UsageError(f"--protocol {choices.read.protocol}: {format_name} has only one")
-    if choices.read.columns and made.rank != TABLE and format_name != "imagefolder":
-        raise UsageError(f"--columns is for tables and lists, not for {format_name}", hint="--format table")
+    ignored = choices.read.columns.keys() - made.columns if made.rank != TABLE else ()
+    if ignored:
+        raise UsageError(f"--columns {', '.join(sorted(ignored))}=...: {format_name} has none", hint="--format table")
     if choices.read.depth is not None and made.rank != FOLDERS:
         raise UsageError(f"--depth is for folders of classes, not for {format_name}", hint="--format class-tree")
     if choices.read.image_root is not None and made.rank not in (ANNOTATIONS, TABLE):

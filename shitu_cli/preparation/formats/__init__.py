@@ -74,7 +74,9 @@ def find_format(source: Source, name: str | None = None) -> Format:
     if name is not None:
         return _named(name)
     if source.options.columns:
-        return next((known for known in (TABLE, TEXT_LIST, HUGGING_FACE) if known.detect(source)), TABLE)
+        roles = source.options.columns.keys()
+        takers = (known for known in FORMATS if known.columns and roles <= known.columns)
+        return next((known for known in (*takers, TABLE, TEXT_LIST) if known.detect(source)), TABLE)
     for rank in (DATASET, ANNOTATIONS, TABLE_RANK, FOLDERS):
         found = [known for known in all_formats() if known.rank == rank and known.detect(source)]
         if found:

@@ -135,7 +135,8 @@ class Format:
 
     `detect` looks whether a source is of it without reading all of it, `read` reads it. `rank` is DATASET for a public
     data set, ANNOTATIONS for files of an annotation tool (JSON, XML, a text file per image), TABLE for lists and
-    tables, FOLDERS where the names of folders are the labels.
+    tables, FOLDERS where the names of folders are the labels. `columns` are the roles of --columns that annotations
+    take: where an image has several attributes, the user says which one is the class. Tables take all.
 
     To add one: a file with a Format, named in `formats/__init__.py`. `read` adds a row for each labelled image or box,
     says in `rows.readings` what it took as what, and names the files it used in `rows.label_files`. It reports lines
@@ -148,6 +149,7 @@ class Format:
     detect: Callable[[Source], bool]
     read: Callable[[Source, Problems], Rows]
     rank: int = DATASET
+    columns: frozenset[str] = frozenset()
 
 
 def is_image_name(name: str) -> bool:

@@ -119,4 +119,5 @@ FIFTYONE = Format(
     _detect,
     _read,
     ANNOTATIONS,
+    frozenset(("label",)),
 )

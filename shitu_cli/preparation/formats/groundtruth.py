@@ -97,4 +97,5 @@ GROUND_TRUTH = Format(
     _detect,
     _read,
     ANNOTATIONS,
+    frozenset(("label",)),
 )

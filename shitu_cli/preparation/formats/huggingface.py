@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
 
 from shitu_cli.errors import DataError
@@ -17,6 +18,7 @@ from shitu_cli.preparation.formats.annotated import (
     Annotated,
     annotation_files,
     choose_attribute,
+    head_and_tail,
     list_of,
     object_of,
     words,
@@ -33,13 +35,21 @@ _CATEGORIES = ("category", "categories", "label", "labels", "category_id", "clas
 
 
 def _files(source: Source) -> list[str]:
-    """The files called metadata; a .csv needs the column, a .jsonl is read by nobody else."""
+    """The files called metadata that have the column file_name, which is the image whatever else there is."""
+    if source.options.columns.get("image", _NAME) != _NAME:
+        return []
     files = [
         file
         for file in annotation_files(source, ".csv", ".jsonl", ".json")
         if posixpath.splitext(posixpath.basename(file))[0].lower() == "metadata" and not file.endswith(".json")
     ]
-    return [file for file in files if file.endswith("jsonl") or _NAME in header_of(source.base / file)]
+    return [file for file in files if _has_name(source.base / file)]
+
+
+def _has_name(path: Path) -> bool:
+    if path.suffix.lower() == ".jsonl":
+        return f'"{_NAME}"'.encode() in head_and_tail(path)
+    return _NAME in header_of(path)
 
 
 def _detect(source: Source) -> bool:
@@ -183,4 +193,5 @@ HUGGING_FACE = Format(
     _detect,
     _read,
     ANNOTATIONS,
+    frozenset(("image", "label")),
 )

@@ -264,4 +264,5 @@ LABEL_STUDIO = Format(
     _detect,
     _read,
     ANNOTATIONS,
+    frozenset(("image", "label")),
 )

@@ -200,4 +200,5 @@ VIA = Format(
     _detect,
     _read,
     ANNOTATIONS,
+    frozenset(("label",)),
 )

@@ -91,6 +91,40 @@ class ShituError(Exception):
         return None if self.advice is None else plain(self.advice)
 
 
+class Gathered:
+    """Errors of several checks, to be raised as one: `with gathered: check()`, ..., `gathered.raise_all()`."""
+
+    def __init__(self) -> None:
+        self.errors: list[ShituError] = []
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, ShituError):
+            return False
+        self.errors.append(error)
+        return True
+
+    def raise_all(self, message: str, name: str) -> None:
+        """Raise the only error as it is, several as one ConfigError.
+
+        Its hint is the first command `name` that each of them proposes, with the options of all.
+        """
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if not self.errors:
+            return
+        details: list[str] = []
+        words: list[str] = []
+        for error in self.errors:
+            details += [error.message, *(f"  {line}" for line in error.details)]
+            proposals = (part for part in parts_of(error.advice or ()) if isinstance(part, Command))
+            command = next((part for part in proposals if part.name == name), None)
+            words += command.words if command is not None else []
+        raise ConfigError(message, details=details, hint=Command(name, *words) if words else None)
+
+
 class UsageError(ShituError):
     """The command line asks for something that does not exist or does not go together."""
 

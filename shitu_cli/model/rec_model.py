@@ -9,8 +9,9 @@ import paddle
 from paddle import nn
 
 from shitu_cli.config.load import parse_arch
+from shitu_cli.config.parts import backbones as parts
 from shitu_cli.config.schema import ArchConfig
-from shitu_cli.errors import ConfigError
+from shitu_cli.errors import Command, ConfigError
 from shitu_cli.model.backbones import Backbone
 from shitu_cli.model.necks import FPN, check_size
 from shitu_cli.model.weights import load_backbone
@@ -93,26 +94,31 @@ def build_rec_model(arch: ArchConfig | Mapping[str, Any]) -> RecModel:
 
 
 def _build_backbone(arch: ArchConfig) -> Backbone:
-    pretrained, distilled = arch.backbone.pretrained, arch.backbone.use_ssld
+    start = find_start(arch.backbone)
     backbone: Backbone = arch.backbone.build()
     if arch.stop_layer is not None:
         backbone.stop_after(arch.stop_layer)
-    if pretrained:
-        backbone.left_new = load_backbone(backbone, obtain(_start_of(arch.backbone.name, pretrained, distilled)).path)
+    if start is not None:
+        backbone.left_new = load_backbone(backbone, obtain(start).path)
     return backbone
 
 
-def _start_of(network: str, pretrained: str | bool, distilled: bool) -> str:
-    """The file, the address or the name in the catalogue that `pretrained` means."""
-    if pretrained is not True:
-        return str(pretrained)
-    published = published_for(network, distilled=distilled)
+def find_start(part: parts.Backbone) -> str | None:
+    """Return the file, the address or the name in the catalogue that `pretrained` means; None: random weights.
+
+    Raises ConfigError where nothing is published for the network.
+    """
+    if part.pretrained is not True:
+        return part.pretrained or None
+    published = published_for(part.name, distilled=part.use_ssld)
     if published is None:
-        kind = "distilled (SSLD) weights" if distilled else "weights"
+        kind = "distilled (SSLD) weights" if part.use_ssld else "weights"
         raise ConfigError(
-            f"Arch.Backbone.pretrained: no published {kind} of {network} are known here",
-            hint="name a file: -o Arch.Backbone.pretrained=path/to/weights; or start from random ones: "
-            "-o Arch.Backbone.pretrained=False",
+            f"Arch.Backbone.pretrained: no published {kind} of {part.name} are known here",
+            hint=[
+                "name a file: -o Arch.Backbone.pretrained=path/to/weights; or start from random ones: ",
+                Command("train", "-o", "Arch.Backbone.pretrained=False"),
+            ],
         )
     return published.name
 

@@ -15,9 +15,10 @@ from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.loader import BatchLoader
 from shitu_cli.data.samplers import Feed, build_sampler
-from shitu_cli.errors import Command, ConfigError, DataError, UsageError
+from shitu_cli.errors import Command, ConfigError, DataError, Gathered, UsageError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import build_loss
+from shitu_cli.model.rec_model import find_start
 from shitu_cli.model.weights import load_weights
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import counted
@@ -28,6 +29,8 @@ from shitu_cli.training.loop_state import seed_everything
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, trainable_parameters
 from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
+from shitu_cli.weights.files import find_weights
+from shitu_cli.weights.store import looks_like_a_file
 
 
 @dataclass
@@ -74,8 +77,18 @@ def build_training(
     seed = config.Global.seed or 0
     seed_everything(seed)
     dataset = RecDataset(split.dataset, keep_bytes=spare_memory() // ranks.world)
-    check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
-    sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, seed, ranks.rank, ranks.world))
+    sampler, problems = None, Gathered()
+    with problems:
+        check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
+    with problems:
+        sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, seed, ranks.rank, ranks.world))
+    with problems:
+        _check_evaluation_lists(config)
+    if not resuming:
+        with problems:
+            _check_start(config, init_from)
+    problems.raise_all("training cannot begin", "train")
+    assert sampler is not None
     loader = BatchLoader(
         dataset, sampler, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
     )
@@ -138,6 +151,29 @@ def _build_network(
     model.train()
     loss.train()
     return model, loss, shards
+
+
+def _check_start(config: Config, init_from: Path | None) -> None:
+    """Look for the weights that the network begins with; what has to be downloaded is looked for when it is built."""
+    start = find_start(config.Arch.backbone)
+    if start is not None and looks_like_a_file(start):
+        find_weights(start)
+    whole = init_from or config.Global.pretrained_model
+    if whole is not None and looks_like_a_file(str(whole)):
+        find_weights(whole)
+
+
+def _check_evaluation_lists(config: Config) -> None:
+    if not config.Global.eval_during_train:
+        return
+    loaders = {"query": config.DataLoader.query, "gallery": config.DataLoader.gallery}
+    lists = {name: split.dataset.cls_label_path for name, split in loaders.items() if split is not None}
+    missing = [f"no {name} list at {path}" for name, path in lists.items() if not Path(path).is_file()]
+    if missing:
+        raise DataError(
+            "; ".join(missing) + ", which evaluation during training needs",
+            hint=["train without it: ", Command("train", "--eval-during-train", "false")],
+        )
 
 
 def check_labels(

@@ -27,3 +27,22 @@ def test_an_image_that_cannot_be_read_is_named_by_its_line(workspace: Path) -> N
     done = shitu("train", *SMALL, "--epochs", "1", "--num-workers", "0", cwd=workspace, check=False)
     assert done.returncode == 3
     assert "train_list.txt:4)" in done.stderr
+
+
+def test_all_that_keeps_training_from_beginning_is_said_at_once(workspace: Path) -> None:
+    (workspace / "lists/gallery_list.txt").unlink()
+    options = ["Arch.Head.class_num=77", "DataLoader.Train.sampler.name=PKSampler", "Arch.Backbone.pretrained=no/where"]
+    given = [word for option in options for word in ("-o", option)]
+    more = ["-o", "DataLoader.Train.sampler.sample_per_id=5", "--batch-size", "12", "--eval-during-train", "true"]
+    done = shitu("train", *given, *more, cwd=workspace, check=False)
+    assert done.returncode == 4
+    for text in (
+        "Arch.Head.class_num: got 77, expected",
+        "batch_size 12 is not a multiple of sample_per_id 5",
+        "gallery_list.txt, which evaluation during training needs",
+        "no weights file",
+        "--batch-size 10",
+        "--eval-during-train false",
+    ):
+        assert text in " ".join(done.stderr.split()), text
+    assert not (workspace / "output/latest.pdparams").exists()

@@ -10,10 +10,11 @@ import typer
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
     from shitu_cli.training.options import TrainResult
     from shitu_cli.workspace import Workspace
 
@@ -91,6 +92,12 @@ def train(
             rich_help_panel=CHECKPOINTS,
         ),
     ] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Keep trained weights as they are and learn a projection: a minute.")
+    ] = False,
+    views: Annotated[
+        int, typer.Option(min=1, max=64, help="How often --frozen looks at each image, changed at random.")
+    ] = 4,
     as_json: options.JsonOption = False,
 ) -> None:
     """Train the network on the prepared lists; leaves output/latest, output/best_model and output/train.log."""
@@ -123,6 +130,11 @@ def train(
         tell=session.console.info,
     ):
         return
+    if frozen:
+        if resume or devices is not None or save_every_steps is not None:
+            raise UsageError("--frozen is one step in one process: it takes no --resume, --devices, --save-every-steps")
+        _train_frozen(session, settings, init_from, keep, keep_earlier, views, as_json)
+        return
     result = run(
         settings,
         resume=resume,
@@ -134,6 +146,30 @@ def train(
     )
     if result is not None:
         _tell(session, space, result, as_json)
+
+
+def _train_frozen(
+    session: Session,
+    config: Config,
+    init_from: Path | None,
+    keep: int | None,
+    keep_earlier: int | None,
+    views: int,
+    as_json: bool,
+) -> None:
+    """Learn a projection on the trained network, and say what it has brought."""
+    import dataclasses
+
+    from shitu_cli.steps.train import train_frozen
+    from shitu_cli.training.log import format_seconds
+
+    result = train_frozen(
+        config, init_from=init_from, keep=keep, keep_earlier=keep_earlier, views=views, reporter=session.console
+    )
+    if as_json:
+        session.console.json(dataclasses.asdict(result))
+    session.console.info(f"done in {format_seconds(result.seconds)}")
+    session.console.next_step(Command("evaluate") if result.after else Command("export"))
 
 
 def _own_config(

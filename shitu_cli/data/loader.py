@@ -170,7 +170,7 @@ class BatchLoader:
 
 
 class SequentialLoader:
-    """Pictures `start` to `stop` in the list's order, without randomness: for features."""
+    """Images `start` to `stop` in the list's order, for features: without randomness unless there is a `seed`."""
 
     def __init__(
         self,
@@ -181,9 +181,10 @@ class SequentialLoader:
         *,
         num_workers: int | None = None,
         on_error: str = "raise",
+        seed: tuple[int, ...] | None = None,
     ) -> None:
         self.start, self.stop = start, len(dataset) if stop is None else stop
-        self.batch_size = batch_size
+        self.batch_size, self._seed = batch_size, seed
         self._reader = _Reader(dataset, num_workers, on_error)
         self.skipped = self._reader.skipped
 
@@ -195,4 +196,4 @@ class SequentialLoader:
             range(first, min(first + self.batch_size, self.stop))
             for first in range(self.start, self.stop, self.batch_size)
         )
-        return self._reader.batches(groups, None)
+        return self._reader.batches(groups, self._seed)

@@ -69,15 +69,17 @@ def extract_list(
     processes: Processes = Alone(),
     normalize: bool = True,
     flip: bool = False,
+    seed: tuple[int, ...] | None = None,
 ) -> ListFeatures | None:
     """Compute the features of a split; `cache` keeps them under a fingerprint of all they depend on.
 
     Several processes take whole batches each, and the first gets all, None the others: the numbers are those of one
-    process. `flip` adds the features of the mirrored pictures, `normalize` brings rows to unit length. Raises
-    DataError for a picture that cannot be read, unless the split says `on_error: skip`.
+    process. `flip` adds the features of the mirrored pictures, `normalize` brings rows to unit length. Transforms with
+    random changes need a `seed` for them. Raises DataError for a picture that cannot be read, unless the split says
+    `on_error: skip`.
     """
     dataset = RecDataset(split.dataset)
-    key = "" if cache is None else _fingerprint(engine, dataset, f"flip {flip}, unit length {normalize}")
+    key = "" if cache is None else _fingerprint(engine, dataset, f"flip {flip}, unit length {normalize}, seed {seed}")
     found = None if cache is None else cache.read(key, (len(dataset), engine.feature_size))
     told = processes.gather([found is not None, sha256_of(dataset.list_path)])
     if len({digest for _, digest in told}) > 1:
@@ -102,6 +104,7 @@ def extract_list(
         num_workers=split.loader.num_workers,
         start=start,
         stop=stop,
+        seed=seed,
     )
     told = processes.gather({str(n): why for n, why in unreadable.items()})
     features = processes.gather_array(part, np.diff(bounds).tolist())
@@ -151,11 +154,12 @@ def extract_dataset(
     num_workers: int | None = None,
     start: int = 0,
     stop: int | None = None,
+    seed: tuple[int, ...] | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Features float32 [stop - start, D] and the pictures that could not be read (index → reason)."""
     stop = len(dataset) if stop is None else stop
     loader = SequentialLoader(
-        dataset, batch_size, start, stop, num_workers=num_workers, on_error=dataset.config.on_error
+        dataset, batch_size, start, stop, num_workers=num_workers, on_error=dataset.config.on_error, seed=seed
     )
     features = np.full((stop - start, engine.feature_size), np.nan, np.float32)
     with reporter.progress(what, stop - start) as bar:

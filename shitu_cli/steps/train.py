@@ -12,7 +12,8 @@ from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
-    from shitu_cli.training.trainer import TrainResult
+    from shitu_cli.training.frozen import FrozenResult
+    from shitu_cli.training.options import TrainResult
 
 
 def train(
@@ -60,3 +61,44 @@ def train(
         init_from=None if init_from is None else Path(init_from),
         lock=Places.of(config).workspace.lock,
     )
+
+
+def train_frozen(
+    config: Config,
+    *,
+    init_from: str | os.PathLike[str] | None = None,
+    keep: int | None = None,
+    keep_earlier: int | None = None,
+    views: int = 4,
+    reporter: Reporter | None = None,
+) -> FrozenResult:
+    """Learn a projection of a trained network's features, which stay as they are, and write it in as the neck.
+
+    Args:
+        config: As for `train`; its backbone names trained weights, its neck and head are replaced.
+        init_from: Start from these weights instead.
+        keep: How many saves to keep under `checkpoints/`; one by default.
+        keep_earlier: How many models of earlier runs to keep under `earlier/`; all by default.
+        views: How often each image is looked at; from the second on it is cropped and mirrored at random.
+        reporter: Hears what happens; by default nobody does.
+
+    Returns the metrics before and after. Raises UsageError when no trained weights are named, DataError when lists,
+    images or weights do not fit.
+    """
+    from shitu_cli.runtime.setup import setup_paddle
+
+    config, places = with_lists(config, ("train", "query", "gallery")), Places.of(config)
+    setup_paddle(config.Global.device)
+    from shitu_cli.features.cache import FeatureCache
+    from shitu_cli.training.frozen import train_frozen as run
+    from shitu_cli.training.options import TrainOptions
+
+    with places.workspace.lock("train"):
+        return run(
+            config,
+            reporter=reporter or SilentReporter(),
+            cache=FeatureCache(places.cache / "features"),
+            options=TrainOptions(keep=keep, keep_earlier=keep_earlier),
+            init_from=None if init_from is None else Path(init_from),
+            views=views,
+        )

@@ -95,6 +95,14 @@ def run_training(
 def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> None:
     """Load the last checkpoint and say what differs from the run that wrote it."""
     saved = load_checkpoint(prefix)
+    if saved.run.get("frozen"):
+        raise UsageError(
+            f"{prefix} was made by --frozen, in one step: there is nothing to continue",
+            hint=[
+                "to train the whole network from it: ",
+                Command("train", "--init-from", prefix, without=("--resume",)),
+            ],
+        )
     training = trainer.training
     now = {**training.run, "steps_per_epoch": training.steps_per_epoch}
     comparison = compare_runs(saved.run, now, mid_epoch=saved.state.step_in_epoch > 0)

@@ -12,6 +12,7 @@ import numpy as np
 import paddle
 
 from shitu_cli.config.dump import dump_config
+from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingError
 from shitu_cli.files import atomic_write_text
 from shitu_cli.reporting import Reporter
@@ -87,7 +88,7 @@ class Saver:
             self._scaler.load_state_dict(like(self._scaler.state_dict(), saved.state.scaler))
         self._new_run = elsewhere
         if training.ranks.is_main and not elsewhere:
-            self._write_config()
+            write_config(training.output, training.config)
         before = {name: value for name, value in saved.run.get("saving", {}).items() if name in SAVING}
         self._options = dataclasses.replace(self._options, **{**before, **self._wishes()})
         generators = saved.state.rng
@@ -121,33 +122,44 @@ class Saver:
         return {name: value for name, value in options.items() if value is not None}
 
     def _save_first(self, names: list[str], checkpoint: Checkpoint) -> None:
-        """Save a new run's first checkpoint, for which the model of an earlier run makes room."""
-        training, folders = self._training, []
-
-        def make_room(new: Path) -> None:
-            folders.append(set_aside(training.output, new))
-            self._write_config()
-
-        there = has_checkpoint(training.output / LATEST)
-        try:
-            save_checkpoint(training.output, names, checkpoint, keep=self._options.keep or 1, before_switch=make_room)
-        except EnvironmentProblem as problem:
-            hint = "free some space or choose another Global.output_dir"
-            hint += "; the model of the run before is where it was" if there and not any(folders) else ""
-            raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
+        config, output = self._training.config, self._training.output
+        for line in save_new_run(output, names, checkpoint, config, self._options):
+            self._log.line(line)
+            self._reporter.info(line)
         self._new_run = False
-        if folders[0] is not None:
-            try:
-                lines = tidy(folders[0], training.output, self._options.keep_earlier)
-            except EnvironmentProblem as problem:  # no reason to end a run that has saved
-                lines = [problem.message]
-            for line in lines:
-                self._log.line(line)
-                self._reporter.info(line)
 
-    def _write_config(self) -> None:
-        """Write what a resumed run is started with, so that it is always the config of what is saved beside it."""
-        atomic_write_text(self._training.output / CONFIG, dump_config(self._training.config))
+
+def save_new_run(
+    output: Path, names: list[str], checkpoint: Checkpoint, config: Config, options: TrainOptions
+) -> list[str]:
+    """Save a new run's first checkpoint, for which the model of an earlier run makes room; what to tell the user.
+
+    Raises EnvironmentProblem when the disk refuses; then the earlier model is where it was.
+    """
+    folders: list[Path | None] = []
+
+    def make_room(new: Path) -> None:
+        folders.append(set_aside(output, new))
+        write_config(output, config)
+
+    there = has_checkpoint(output / LATEST)
+    try:
+        save_checkpoint(output, names, checkpoint, keep=options.keep or 1, before_switch=make_room)
+    except EnvironmentProblem as problem:
+        hint = "free some space or choose another Global.output_dir"
+        hint += "; the model of the run before is where it was" if there and not any(folders) else ""
+        raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
+    if folders[0] is None:
+        return []
+    try:
+        return tidy(folders[0], output, options.keep_earlier)
+    except EnvironmentProblem as problem:  # no reason to end a run that has saved
+        return [problem.message]
+
+
+def write_config(output: Path, config: Config) -> None:
+    """Write what a resumed run is started with, so that it is always the config of what is saved beside it."""
+    atomic_write_text(output / CONFIG, dump_config(config))
 
 
 def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: str) -> None:

@@ -1,0 +1,106 @@
+"""Closed-form projections against their definitions, written naively."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shitu_cli.training.projection import Scatter, discriminant, whitening
+
+
+def drawn(classes: int = 5, per_class: int = 40, size: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Classes that differ in the first two values, with noise that is thirty times as large in the last two."""
+    random = np.random.default_rng(seed)
+    noise = random.standard_normal((classes * per_class, size)) * np.array([1] * (size - 2) + [30] * 2)
+    labels = np.repeat(np.arange(classes), per_class)
+    centres = np.zeros((classes, size))
+    centres[:, :2] = random.standard_normal((classes, 2)) * 4
+    return (noise + centres[labels] + 3).astype(np.float32), labels
+
+
+def scatter_of(features: np.ndarray, labels: np.ndarray, block: int = 7) -> Scatter:
+    scatter = Scatter(features.shape[1], int(labels.max()) + 2)
+    order = np.random.default_rng(1).permutation(len(features))
+    for first in range(0, len(features), block):
+        rows = order[first : first + block]
+        scatter.add(features[rows], labels[rows])
+    return scatter
+
+
+def naive(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(within, between) by loops over images and classes."""
+    x = features.astype(np.float64)
+    size, mean = x.shape[1], x.mean(0)
+    within, between = np.zeros((size, size)), np.zeros((size, size))
+    for label in np.unique(labels):
+        rows = x[labels == label]
+        centre = rows.mean(0)
+        for row in rows:
+            within += np.outer(row - centre, row - centre)
+        between += len(rows) * np.outer(centre - mean, centre - mean)
+    return within / len(x), between / len(x)
+
+
+def cosine_recall(query: np.ndarray, labels: np.ndarray) -> float:
+    unit = query / np.linalg.norm(query, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -2)
+    return float((labels[similarity.argmax(1)] == labels).mean())
+
+
+def test_sums_in_blocks_are_the_covariances() -> None:
+    features, labels = drawn()
+    scatter = scatter_of(features, labels)
+    within, between = naive(features, labels)
+    assert np.allclose(scatter.within, within, atol=1e-9) and np.allclose(scatter.between, between, atol=1e-9)
+    assert scatter.classes == 5 and np.allclose(scatter.mean, features.mean(0, dtype=np.float64))
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
+def test_directions_solve_the_generalised_problem(shrinkage: float) -> None:
+    features, labels = drawn()
+    within, between = naive(features, labels)
+    shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / 8 * np.eye(8)
+    for projection, wanted, count in (
+        (discriminant(scatter_of(features, labels), shrinkage=shrinkage), between, 4),
+        (whitening(scatter_of(features, labels), shrinkage=shrinkage), between + within, 8),
+    ):
+        v = projection.weight.astype(np.float64)
+        assert v.shape == (8, count)
+        assert np.allclose(v.T @ shrunk @ v, np.eye(count), atol=1e-4)
+        ratios = np.diag(v.T @ wanted @ v)
+        assert (np.diff(ratios) <= 1e-5).all()
+        assert np.allclose(wanted @ v, shrunk @ v * ratios, atol=1e-3)  # and so no other direction has more
+        assert np.allclose(projection(features.mean(0, keepdims=True)), 0, atol=1e-4)
+
+
+def test_classes_are_told_apart_in_spite_of_the_noise() -> None:
+    train, labels = drawn()
+    other, other_labels = drawn(seed=0)
+    scatter = scatter_of(train, labels)
+    bare = cosine_recall(other, other_labels)
+    assert cosine_recall(discriminant(scatter)(other), other_labels) > bare + 0.2
+    assert cosine_recall(whitening(scatter)(other), other_labels) > bare
+
+
+def test_dimensions_are_bounded() -> None:
+    features, labels = drawn(classes=12, per_class=10)
+    scatter = scatter_of(features, labels)
+    assert discriminant(scatter, largest=3).weight.shape == whitening(scatter, largest=3).weight.shape == (8, 3)
+    assert discriminant(scatter).weight.shape == (8, 8)
+
+
+@pytest.mark.parametrize("case", ["one class", "single images", "equal images", "a constant value"])
+def test_degenerate_data_gives_finite_projections(case: str) -> None:
+    features, labels = drawn(classes=4, per_class=5)
+    if case == "one class":
+        labels = np.zeros_like(labels)
+    elif case == "single images":
+        labels = np.arange(len(features))
+    elif case == "equal images":
+        features = np.repeat(features[::5], 5, axis=0)
+    else:
+        features[:, 3] = 7
+    scatter = scatter_of(features, labels)
+    for projection in (discriminant(scatter), whitening(scatter)):
+        assert np.isfinite(projection(features)).all() and projection.weight.shape[1] >= 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SHRINKAGE = 0.3  # share of the mean variance in place of the measured one; 0.2 to 0.5 are alike on grocery photos
+NOTHING = 1e-9  # a smaller share of the variance than rounding leaves
 LARGEST = 512  # the most values that a projected feature has, as published recognition models have
 
 
@@ -88,10 +89,12 @@ def whitening(scatter: Scatter, *, shrinkage: float = SHRINKAGE, largest: int = 
 
 def _along(scatter: Scatter, wanted: np.ndarray, count: int, shrinkage: float) -> Projection:
     """Project on the `count` directions v with the largest vᵀ wanted v / vᵀ within v, each with vᵀ within v = 1."""
-    within = scatter.within
+    within, total = scatter.within, np.trace(scatter.between) + np.trace(scatter.within)
     size = len(within)
-    level = np.trace(within) / size or 1.0  # images of a class that are all the same vary in nothing
-    shrunk = (1 - shrinkage) * within + shrinkage * level * np.eye(size)
+    if np.trace(within) > NOTHING * total:
+        shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / size * np.eye(size)
+    else:  # each class has one image, or images that are all the same: all directions count alike
+        shrunk = (total / size or 1.0) * np.eye(size)
     # With shrunk = L Lᵀ the generalised problem is an ordinary one, of L⁻¹ wanted L⁻ᵀ.
     lower = np.linalg.cholesky(shrunk)
     inner = np.linalg.solve(lower, np.linalg.solve(lower, wanted).T)

@@ -75,12 +75,14 @@ def test_directions_solve_the_generalised_problem(shrinkage: float) -> None:
 
 
 def test_classes_are_told_apart_in_spite_of_the_noise() -> None:
-    train, labels = drawn()
-    other, other_labels = drawn(seed=0)
-    scatter = scatter_of(train, labels)
-    bare = cosine_recall(other, other_labels)
-    assert cosine_recall(discriminant(scatter)(other), other_labels) > bare + 0.2
-    assert cosine_recall(whitening(scatter)(other), other_labels) > bare
+    """Shrinkage adds a share of the mean variance, here that of the noise: with little of it the noise is gone."""
+    features, labels = drawn()
+    scatter = scatter_of(features, labels)
+    bare = cosine_recall(features, labels)
+    told_apart = cosine_recall(discriminant(scatter, shrinkage=1e-3, largest=2)(features), labels)
+    best = cosine_recall((features - features.mean(0))[:, :2], labels)  # only these two values differ between classes
+    assert told_apart > best - 0.03 and told_apart > bare
+    assert cosine_recall(whitening(scatter)(features), labels) > bare
 
 
 def test_dimensions_are_bounded() -> None:

@@ -1,0 +1,74 @@
+"""`train --frozen`: a projection on a network that is trained already, written into it as its neck."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shitu_cli.training.checkpoint import load_checkpoint
+from tests.command import SMALL, shitu
+
+NETWORK = ["-o", "Arch.Backbone.name=PPLCNet_x0_25"]
+
+
+@pytest.fixture
+def start(workspace: Path) -> list[str]:
+    """A workspace whose network has been trained a little, and the options that start from it."""
+    shitu("train", *SMALL, "--epochs", "2", "--batch-size", "8", "--seed", "3", cwd=workspace)
+    return [*NETWORK, "--init-from", str(workspace / "output/latest")]
+
+
+def test_the_projection_is_the_neck_of_what_is_evaluated_and_exported(workspace: Path, start: list[str]) -> None:
+    done = shitu("train", "--frozen", *start, "--views", "2", "--json", cwd=workspace)
+    result = json.loads(done.stdout)
+    assert result["closed"] and result["size"] == 5
+    assert "before training: recall@1" in done.stderr and "linear discriminant analysis" in done.stderr
+    saved = load_checkpoint(workspace / "output/latest")
+    assert saved.weights["neck.fc.weight"].shape == (1280, 5) and not any(n.startswith("head.") for n in saved.weights)
+    earlier = load_checkpoint(workspace / "output/earlier/001/latest")
+    backbone = [name for name in earlier.weights if name.startswith("backbone.")]
+    assert all(np.array_equal(saved.weights[name], earlier.weights[name]) for name in backbone)
+    evaluated = json.loads(shitu("evaluate", "--model", "output/latest", "--json", cwd=workspace).stdout)
+    assert evaluated["metrics"]["recall@1"] == pytest.approx(result["after"]["recall@1"], abs=1e-6)
+    best = json.loads(shitu("evaluate", "--json", cwd=workspace).stdout)["metrics"]["recall@1"]
+    assert best >= result["before"]["recall@1"] - 1e-6  # the bare features stay where they are better
+    shitu("export", cwd=workspace)
+    shitu(cwd=workspace)
+
+
+def test_features_come_from_the_cache_the_second_time(workspace: Path, start: list[str]) -> None:
+    first = json.loads(shitu("train", "--frozen", *start, "--views", "2", "--json", cwd=workspace).stdout)
+    start = [*NETWORK, "--init-from", str(workspace / "output/earlier/001/latest")]
+    again = shitu("train", "--frozen", *start, "--views", "2", "--json", cwd=workspace)
+    assert again.stderr.count("from the cache") == 4  # query, gallery and two views
+    second = json.loads(again.stdout)
+    assert second["after"] == first["after"]
+
+
+def test_new_classes_are_whitened(workspace: Path, start: list[str]) -> None:
+    """The gallery has other classes than the training list."""
+    listed = workspace / "lists/train_list.txt"
+    kept = [line for line in listed.read_text().splitlines() if int(line.split("\t")[1]) < 3]
+    for name in ("query_list.txt", "gallery_list.txt"):
+        lines = (workspace / "lists" / name).read_text().splitlines()
+        (workspace / "lists" / name).write_text("\n".join(li for li in lines if int(li.split("\t")[1]) >= 3) + "\n")
+    listed.write_text("\n".join(kept) + "\n")
+    done = shitu("train", "--frozen", *start, "--views", "1", "--json", cwd=workspace)
+    result = json.loads(done.stdout)
+    assert not result["closed"] and result["size"] == 512
+    assert "whitening within classes" in done.stderr
+
+
+def test_without_trained_weights_it_says_what_is_missing(workspace: Path) -> None:
+    done = shitu("train", "--frozen", cwd=workspace, check=False)
+    assert done.returncode == 2 and "needs a network that is trained already" in done.stderr
+    assert "Arch.Backbone.pretrained=" in done.stderr
+
+
+def test_it_is_not_resumed(workspace: Path, start: list[str]) -> None:
+    shitu("train", "--frozen", *start, "--views", "1", cwd=workspace)
+    done = shitu("train", "--resume", cwd=workspace, check=False)
+    assert done.returncode == 2 and "nothing to continue" in done.stderr and "--init-from" in done.stderr

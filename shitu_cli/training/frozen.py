@@ -16,7 +16,10 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from shitu_cli.config.schema import ArchConfig, Component, Config, SplitConfig
+from shitu_cli.config.parts.backbones import Backbone
+from shitu_cli.config.parts.necks import FC
+from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, RandCropImage, RandFlipImage, ToCHWImage
+from shitu_cli.config.schema import ArchConfig, Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, ConfigError, UsageError
 from shitu_cli.evaluation.evaluate import evaluate_lists
@@ -88,7 +91,7 @@ def train_frozen(
     dataset = RecDataset(split.dataset)
     check_labels(_without_head(config), dataset.labels, dataset.images, dataset.list_path)
     network = _bare_network(config, init_from)
-    engine = engine_from_model(network, _with_feature(config, "backbone"))
+    engine = engine_from_model(network, _on_backbone(config))
     log = RunLog(output / "train.log", output / "metrics.jsonl")
     try:
         evaluation = _evaluation_features(engine, config, reporter, cache)
@@ -122,8 +125,9 @@ def _without_head(config: Config) -> Config:
     return dataclasses.replace(config, Arch=dataclasses.replace(config.Arch, head=None), Loss=())
 
 
-def _with_feature(config: Config, feature: str) -> Config:
-    return dataclasses.replace(config, Global=dataclasses.replace(config.Global, retrieval_feature_from=feature))
+def _on_backbone(config: Config) -> Config:
+    """The config with what leaves the backbone as the feature."""
+    return dataclasses.replace(config, Global=dataclasses.replace(config.Global, retrieval_feature_from="backbone"))
 
 
 def _bare_network(config: Config, init_from: Path | None) -> nn.Layer:
@@ -131,7 +135,7 @@ def _bare_network(config: Config, init_from: Path | None) -> nn.Layer:
     start = init_from
     if start is None and config.Global.pretrained_model:
         start = Path(config.Global.pretrained_model)
-    if start is None and not config.Arch.backbone.args.get("pretrained"):
+    if start is None and not config.Arch.backbone.pretrained:
         raise UsageError(
             "--frozen needs a network that is trained already, and the config names no weights",
             hint=[
@@ -147,9 +151,9 @@ def _bare_network(config: Config, init_from: Path | None) -> nn.Layer:
     return network
 
 
-def _arch(arch: ArchConfig, backbone: Component, size: tuple[int, int] | None) -> ArchConfig:
+def _arch(arch: ArchConfig, backbone: Backbone, size: tuple[int, int] | None) -> ArchConfig:
     """The network without head, with a linear neck from and to so many values, or without one."""
-    neck = None if size is None else Component("FC", {"embedding_size": size[0], "class_num": size[1]})
+    neck = None if size is None else FC(embedding_size=size[0], class_num=size[1])
     return dataclasses.replace(arch, backbone=backbone, neck=neck, head=None)
 
 
@@ -198,11 +202,8 @@ def _as_evaluated(config: Config) -> SplitConfig:
 def _changed(split: SplitConfig) -> SplitConfig:
     """The split with a random part of each image, of half its area or more, mirrored every second time."""
     height, width = _side(split)
-    changes = (
-        Component("RandCropImage", {"size": [width, height], "scale": [0.5, 1.0]}),
-        Component("RandFlipImage", {"flip_code": 1}),
-    )
-    kept = [op for op in split.dataset.transform_ops if op.name in ("DecodeImage", "NormalizeImage", "ToCHWImage")]
+    changes = (RandCropImage(size=(width, height), scale=(0.5, 1.0)), RandFlipImage(flip_code=1))
+    kept = [op for op in split.dataset.transform_ops if isinstance(op, (DecodeImage, NormalizeImage, ToCHWImage))]
     ops = (*kept[:1], *changes, *kept[1:])
     return dataclasses.replace(split, dataset=dataclasses.replace(split.dataset, transform_ops=ops))
 

@@ -127,3 +127,15 @@ def test_any_bytes_end_in_rows_or_in_an_error_of_ours(
         assert rows.labels[number].strip()
         box = rows.boxes.get(number)
         assert box is None or (box[0] <= box[2] and box[1] <= box[3] and all(abs(v) < 1e9 for v in box))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"), [(".txt", "apple"), (".json", '{"label": "apple"}'), (".xml", "<x>apple</x>")]
+)
+def test_files_beside_every_image_that_nobody_reads_are_said(suffix: str, text: str, tmp_path: Path) -> None:
+    for number, batch in enumerate(("b1", "b1", "b2", "b2")):
+        draw(tmp_path / batch / f"{number}.jpg").with_suffix(suffix).write_text(text)
+    rows, problems = read(tmp_path, "class-tree")
+    first = f"b1/0{suffix}"
+    assert "one of 4" in rows.unused[first] and "apple" in rows.unused[first]
+    assert problems.found["unread-list"].examples[0][0] == str(tmp_path / first)

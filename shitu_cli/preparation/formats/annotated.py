@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.inputs import MIB, parse_json, read_bytes
+from shitu_cli.inputs import MIB
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import MIN_SIDE, Convention, Size, check_convention
 from shitu_cli.preparation.formats.source import Found, Source, Tree, fold, has_image_suffix, plain_path, without_suffix
@@ -93,12 +93,23 @@ def head_and_tail(path: Path) -> bytes:
         return b""
 
 
-def small_json(path: Path) -> Any:
-    """Return the JSON of a small file to recognise a format by; None for what is no JSON, or large."""
-    try:
-        return parse_json(read_bytes(path, limit=MIB), path)
-    except DataError:
-        return None
+def unread_sidecars(source: Source) -> dict[str, str]:
+    """Return the first of the texts, JSON and XML that half of the images have beside them, with a word about it.
+
+    They may hold the labels in a way that is not known here: where folders are read instead, it has to be said.
+    """
+    found = {}
+    for suffix in (".txt", ".json", ".xml"):
+        names = (os.path.splitext(path.rpartition("/")[2])[0] for path in annotation_files(source, suffix))
+        count = sum(fold(without_suffix(name)) in source.tree.stems for name in names)
+        if count and count * 2 >= len(source.tree.images):
+            files = annotation_files(source, suffix)
+            first = next(path for path in files if _stem(os.path.splitext(path)[0]) in source.tree.stems)
+            text = " ".join(head_and_tail(source.base / first)[:200].decode("utf-8", "replace").split())
+            found[first] = (
+                f"one of {count:,} {suffix} files beside images, not of a format that is known: {text[:40]!r}"
+            )
+    return found
 
 
 def words(value: object) -> str:

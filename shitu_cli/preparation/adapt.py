@@ -104,13 +104,21 @@ def _eval_lists(facts: DataFacts) -> list[tuple[str, str | None]]:
 
 
 def _fit_batch(values: Any, facts: DataFacts) -> dict[str, object]:
-    """A batch of at most half the pictures, so that every epoch has steps even with drop_last."""
+    """Return a batch that the data can fill.
+
+    At most half the images, so that every epoch has steps even with drop_last; and no more classes than there are,
+    where the sampler draws so many images of each.
+    """
     sampler = values["DataLoader"]["Train"].get("sampler") or {}
     size = sampler.get("batch_size")
-    if not isinstance(size, int) or size * 2 <= facts.train_images:
+    if not isinstance(size, int):
         return {}
     per_id = sampler.get("sample_per_id", 1)
-    fitting = max(2, facts.train_images // 2 // per_id * per_id)
-    while fitting & (fitting - 1) and per_id == 1:
-        fitting &= fitting - 1
-    return {"DataLoader.Train.sampler.batch_size": max(fitting, per_id)}
+    fitting = size
+    if size * 2 > facts.train_images:
+        fitting = max(2, facts.train_images // 2 // per_id * per_id)
+        while fitting & (fitting - 1) and per_id == 1:
+            fitting &= fitting - 1
+    if per_id > 1:
+        fitting = max(per_id, min(fitting, facts.class_num * per_id))
+    return {} if fitting == size else {"DataLoader.Train.sampler.batch_size": fitting}

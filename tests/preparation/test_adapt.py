@@ -38,3 +38,9 @@ def test_others_are_decoded_whole() -> None:
 @pytest.mark.parametrize(("pictures", "epochs"), [(500, 180), (2000, 180), (10_000, 48), (1_000_000, 8)])
 def test_the_quick_template_fits_its_epochs_to_the_pictures(pictures: int, epochs: int) -> None:
     assert adapted("quick", train_images=pictures)["Global"]["epochs"] == epochs
+
+
+@pytest.mark.parametrize(("classes", "images", "batch"), [(1000, 9000, 64), (12, 9000, 48), (12, 60, 28), (2, 9000, 8)])
+def test_a_batch_needs_no_more_classes_than_there_are(classes: int, images: int, batch: int) -> None:
+    sampler = adapted("general_v2", class_num=classes, train_images=images)["DataLoader"]["Train"]["sampler"]
+    assert (sampler["batch_size"], sampler["sample_per_id"]) == (batch, 4)

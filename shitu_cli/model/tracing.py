@@ -57,6 +57,13 @@ def write_paddle_model(
     The batch is dynamic; height and width too, unless `size` (height, width) fixes them. The network itself is left
     as it is. Raises EnvironmentProblem when the disk refuses.
     """
+    try:
+        os.fspath(prefix).encode()
+    except UnicodeEncodeError:  # Paddle takes paths as UTF-8 text
+        raise EnvironmentProblem(
+            f"Paddle cannot write to {prefix.parent.parent}: that name is not valid UTF-8",
+            hint="rename the folder, or export elsewhere with --out",
+        ) from None
     TracedNetwork(model, feature=feature, normalize=normalize, form=form, size=size).write(prefix)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shitu_cli.errors import Command, EnvironmentProblem, pip_install
+from shitu_cli.reporting import visible
 
 
 class RunLog:
@@ -29,8 +30,8 @@ class RunLog:
             ) from None
 
     def line(self, text: str) -> None:
-        """One dated line in train.log."""
-        self._write(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        """One dated line in train.log; names of files in it need not be valid text."""
+        self._write(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {visible(text)}\n")
 
     def record(self, kind: str, **values: Any) -> None:
         """One JSON object in metrics.jsonl: {"kind": "train"|"epoch"|"eval"|"save"|"resume", ...}."""

@@ -15,7 +15,7 @@ import numpy as np
 from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
-from shitu_cli.preparation.formats import all_formats, find_format
+from shitu_cli.preparation.formats import all_formats, read_source
 from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, TABLE, Format, ReadOptions, Rows
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.formats.source import Source
@@ -73,9 +73,7 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
         if source.is_dir() and not any(os.scandir(source)):
             raise DataError(f"{source} is empty", hint="put the pictures of each class into a folder of its name there")
         whole = Source(source, choices.read)
-        made = find_format(whole, choices.format)
-        _check_options(made, choices)
-        rows = made.read(whole, problems)
+        made, rows = read_source(whole, problems, choices.format, lambda chosen: _check_options(chosen, choices))
         if not len(rows):
             raise DataError(
                 f"no labelled pictures in {source} (read as {made.name}: {made.layout})",

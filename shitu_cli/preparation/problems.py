@@ -118,9 +118,10 @@ class Found:
 
 
 class Problems:
-    """Collects what is wrong, all at once."""
+    """Collects what is wrong, all at once; `reading` is the file that is being read."""
 
     def __init__(self) -> None:
+        self.reading = ""
         self.found: dict[str, Found] = {}
 
     def add(self, kind: str, where: str, detail: str = "") -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from shitu_cli.data.lists import class_names, read_list
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import path_problem
-from shitu_cli.preparation.formats import find_format
+from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import Box, ReadOptions, is_image_name, walk_images
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
@@ -156,7 +156,7 @@ def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
         return
     problems = Problems()
     source = Source(path, ReadOptions())
-    rows = find_format(source).read(source, problems)
+    _, rows = read_source(source, problems)
     bad = [
         f"{where}: {detail}"
         for _, kind, cases in problems.ordered()

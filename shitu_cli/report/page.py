@@ -54,14 +54,14 @@ def escape(text: str) -> str:
 
 def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
     """Write a page of HTML `sections`; raises EnvironmentProblem when the disk refuses."""
-    body = "\n".join(sections)
-    # Undecodable bytes of file names cannot stand in UTF-8: they are shown as question marks.
+    # What browsers hide or obey, and bytes of file names that are no text, is shown as escapes.
+    body = visible("\n".join(sections))
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width">'
         f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>\n{body}\n<script>{_SORT}</script></body></html>\n"
     )
-    atomic_write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
+    atomic_write_text(path, text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numeric: Sequence[int] = ()) -> str:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from shitu_cli.inputs import is_input
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.report.chart import curve
 from shitu_cli.report.page import escape, figure, row, section, table, write_page
@@ -46,8 +47,10 @@ def _problems(made: Prepared) -> str:
 
 
 def _file(made: Prepared, where: str) -> Path:
-    match = _LISTED.fullmatch(where)
-    return made.image_root / (match["path"] if match else where)
+    match = _LISTED.fullmatch(where[:5000])
+    path = Path(match["path"] if match else where)
+    # Readers of folders name the whole path, those of lists the one below the image root.
+    return path if is_input(path) else made.image_root / path
 
 
 def _alike(made: Prepared) -> str:

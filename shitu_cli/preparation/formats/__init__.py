@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Sequence
+import struct
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from shitu_cli.errors import Command, ShituError, UsageError
+from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.extensions import extension_names, load_extension
 from shitu_cli.preparation.formats.aircraft import AIRCRAFT
 from shitu_cli.preparation.formats.aliproduct import ALIPRODUCT
@@ -57,13 +60,18 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+# What readers run into in damaged files beyond what they check.
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, EOFError),
+    *(struct.error, csv.Error, ElementTree.ParseError),
+)
+FEW = 0.2  # share of the images that another reading may label beside, without being asked about
+
+
 def all_formats() -> tuple[Format, ...]:
     """Those of installed packages (`shitu.formats`), then those of this program; ConfigError where one does not fit."""
     added = (load_extension(GROUP, name, Format) for name in extension_names(GROUP))
     return (*(known for known in added if known is not None), *FORMATS)
-
-
-FEW = 0.2  # share of the images that another reading may label beside, without being asked about
 
 
 def find_format(source: Source, name: str | None = None) -> Format:
@@ -86,6 +94,31 @@ def find_format(source: Source, name: str | None = None) -> Format:
     raise UsageError(
         f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"]
     )
+
+
+def read_source(
+    source: Source,
+    problems: Problems,
+    name: str | None = None,
+    check: Callable[[Format], None] = lambda chosen: None,
+) -> tuple[Format, Rows]:
+    """Find the format of a source and read it: the one way in which commands do so.
+
+    `check` may refuse the format before it reads. Raises DataError or UsageError, and nothing else for whatever stands
+    in the files: a reader that stumbles in a way that it does not know has met damage, and the error names the file.
+    """
+    chosen = None
+    try:
+        chosen = find_format(source, name)
+        check(chosen)
+        return chosen, chosen.read(source, problems)
+    except _DAMAGE as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        read_as = f" as {chosen.name}" if chosen is not None else ""
+        raise DataError(
+            f"{problems.reading or source.path}: cannot be read{read_as} ({what})",
+            hint=["is the file whole? copy it again; ", Command("prepare", "--formats"), " lists what is read"],
+        ) from error
 
 
 def _named(name: str) -> Format:

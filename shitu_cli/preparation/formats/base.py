@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shitu_cli.data.header import image_kind, read_header
 from shitu_cli.data.images import IMAGE_SUFFIXES
-from shitu_cli.errors import DataError
+from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
 
 if TYPE_CHECKING:
@@ -276,41 +276,8 @@ def _content(folder: str) -> str:
 
 
 def read_text(path: Path, problems: Problems) -> str:
-    """A list's text in whatever encoding it has; DataError when it cannot be read."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        problems.add("encoding", str(path), "UTF-16")
-        return data.decode("utf-16", "replace").lstrip("\ufeff")
-    try:
-        return data.decode("utf-8").lstrip("\ufeff")
-    except UnicodeDecodeError:
-        pass
-    if _mostly_utf8(data):  # some file names are of another encoding: they are kept byte for byte
-        return data.decode("utf-8", "surrogateescape").lstrip("\ufeff")
-    for encoding in ("gb18030", "latin-1"):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        problems.add("encoding", str(path), encoding)
-        return text
-    raise AssertionError("latin-1 decodes everything")
-
-
-def _mostly_utf8(data: bytes) -> bool:
-    """Whether more of the lines that are not plain ASCII are UTF-8 than not."""
-    balance = 0
-    for line in data.split(b"\n"):
-        if not line.isascii():
-            try:
-                line.decode("utf-8")
-                balance += 1
-            except UnicodeDecodeError:
-                balance -= 1
-    return balance > 0
+    """Return a list's text in whatever encoding it has; DataError when it cannot be read, or two are as likely."""
+    return read_list_text(path, problems)
 
 
 def lines_of(text: str) -> Iterator[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.preparation.formats.base import Format, Rows, find_folder, walk_images
+from shitu_cli.preparation.formats.csv_files import read_plain_csv
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
@@ -46,8 +46,7 @@ def _read(source: Source, problems: Problems) -> Rows:
 
 def _read_folders(folder: Path, problems: Problems) -> Rows:
     """Folders of class names; the order of names.csv numbers them."""
-    with (folder / "names.csv").open(encoding="utf-8-sig", newline="") as file:
-        names = [row[0].strip() for row in csv.reader(file) if row]
+    names = [row[0].strip() for _, row in read_plain_csv(folder / "names.csv", problems) if row]
     # A slash in a name cannot stand in a folder's.
     number = {name.replace("/", "-"): str(n) for n, name in enumerate(names, 1)}
     base = next(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shitu_cli.data.images import IMAGE_SUFFIXES
@@ -17,6 +17,7 @@ from shitu_cli.preparation.problems import Problems
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list")
 SAMPLED = 2000  # rows of a file that decide what its columns are
 PROBED_BYTES = 1 << 16
+LONG = 1 << 20  # characters of a file of which only some rows are looked at to decide what its columns are
 _IMAGE_SUFFIX = "|".join(re.escape(suffix[1:]) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))
 # The end of an image's name inside a line: what follows it is a separator.
 _PATH_END = re.compile(rf'\.(?:{_IMAGE_SUFFIX})(?P<close>"?)(?=[ \t,;|]|$)', re.I)
@@ -56,7 +57,12 @@ class Sheet:
         return self._table_rows(problems) if self.header is not None else self._list_rows(problems)
 
     def sample(self) -> list[tuple[int, list[str]]]:
-        """Return rows evenly spread over the file, at most about SAMPLED of them."""
+        """Return rows evenly spread over the file, at most about SAMPLED of them.
+
+        Line numbers of a long file count from the first of the rows.
+        """
+        if len(self.text) > LONG and '"' not in self.text:  # each line is a row: most need not be looked at
+            return list(replace(self, text=self._some_lines()).rows())
         rows: list[tuple[int, list[str]]] = []
         step = 1
         for number, row in enumerate(self.rows()):
@@ -65,6 +71,17 @@ class Sheet:
             if len(rows) >= 2 * SAMPLED:
                 rows, step = rows[::2], step * 2
         return rows
+
+    def _some_lines(self) -> str:
+        """The first lines, and others evenly spread over the file."""
+        first = self.text.find("\n", 4096) + 1
+        parts, step = [self.text[:first]], (len(self.text) - first) // SAMPLED
+        for place in range(first, len(self.text) - step, step):
+            start = self.text.find("\n", place) + 1
+            end = self.text.find("\n", start) + 1
+            if start and end:
+                parts.append(self.text[start:end])
+        return "".join(parts)
 
     def _table_rows(self, problems: Problems | None) -> Iterator[tuple[int, list[str]]]:
         lines = lines_of(self.text)

@@ -18,11 +18,11 @@ from shitu_cli.inputs import read_bytes
 from shitu_cli.preparation.problems import Problems
 
 MARGIN = math.log(50)  # so much likelier than the next one is certain enough
-SAMPLE_WORDS = 400  # words with characters outside of ASCII that are weighed
+SAMPLE_LINES = 400  # lines with characters outside of ASCII that are weighed
 _ASCII = math.log(1 / 60)  # of one ASCII character among letters, figures and signs
 _NEVER = math.log(1e-9)
 _MIXED = math.log(1e-3)
-_WORD = re.compile(rb"[^\s,;|\t/\\\"]*[\x80-\xff][^\s,;|\t/\\\"]*")
+_SEPARATORS = re.compile(r"""[\s,;|/\\"]+""")
 _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœ")
 _SIGNS = frozenset("’‘“”–—…€°®™´«»·²³½ªº")
 _CYRILLIC = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяё")
@@ -125,6 +125,7 @@ def read_list_text(
     Raises DataError when the file cannot be read or two encodings are about as likely, UsageError for an encoding that
     is unknown or that the text is not in.
     """
+    problems.reading = str(path)
     data = read_bytes(path)
     if encoding is not None:
         return _decode_as(data, path, encoding)
@@ -139,12 +140,13 @@ def read_list_text(
         pass
     if _mostly_utf8(data):  # some file names are of another encoding: they are kept byte for byte
         return data.decode("utf-8", "surrogateescape")
-    words = list(dict.fromkeys(_WORD.findall(data)))
-    best = _likeliest(data, words, path, exists)
+    # A line end is no part of another character in any of them, unlike other signs.
+    lines = list(dict.fromkeys(line for line in data.splitlines() if not line.isascii()))
+    best = _likeliest(data, lines, path, exists)
     if best is None:
         problems.add("encoding", str(path), "no encoding that is known: its bytes are kept as they are")
         return data.decode("utf-8", "surrogateescape")
-    sample = ", ".join(word.decode(best.codec) for word in words[:3])
+    sample = ", ".join(_words(lines[:3], best)[:3])
     problems.add("encoding", str(path), f"{best.name}, such as {sample} (--encoding names another)")
     return data.decode(best.codec)
 
@@ -173,22 +175,22 @@ def _mostly_utf8(data: bytes) -> bool:
     return balance > 0
 
 
-def _likeliest(data: bytes, words: list[bytes], path: Path, exists: Callable[[str], bool] | None) -> Candidate | None:
+def _likeliest(data: bytes, lines: list[bytes], path: Path, exists: Callable[[str], bool] | None) -> Candidate | None:
     """The candidate that reads the text best; None where none reads it."""
     readable = [candidate for candidate in CANDIDATES if _reads(candidate, data)]
     if len(readable) < 2:
         return readable[0] if readable else None
-    sample = words[:: max(1, len(words) // SAMPLE_WORDS)][:SAMPLE_WORDS]
+    sample = lines[:: max(1, len(lines) // SAMPLE_LINES)][:SAMPLE_LINES]
     if exists is not None:
-        hits = {c: sum(exists(word.decode(c.codec)) for word in sample) for c in readable}
+        hits = {c: sum(map(exists, _words(sample, c))) for c in readable}
         best = [c for c in readable if hits[c] == max(hits.values())]
         if hits[best[0]] and len(best) == 1:
             return best[0]
-    weights = {c: sum(_weight(word, c) for word in sample) for c in readable}
+    weights = {c: sum(_weight(line, c) for line in sample) for c in readable}
     first, second = sorted(readable, key=lambda c: -weights[c])[:2]
     if weights[first] - weights[second] >= MARGIN:
         return first
-    shown = [f"{c.name}: {', '.join(word.decode(c.codec) for word in sample[:4])}" for c in (first, second)]
+    shown = [f"{c.name}: {', '.join(_words(sample[:4], c)[:4])}" for c in (first, second)]
     raise DataError(
         f"{path}: it is not UTF-8, and two encodings are about as likely",
         details=shown,
@@ -204,12 +206,21 @@ def _reads(candidate: Candidate, data: bytes) -> bool:
     return True
 
 
-def _weight(word: bytes, candidate: Candidate) -> float:
-    """The logarithm of how probable a word is in texts of an encoding."""
-    latin = any(byte < 128 and chr(byte).isalpha() for byte in word)
-    # Words of Cyrillic have no Latin letters in them, western ones have more than accents.
-    odd = (candidate.codec == "cp1251" and latin) or (candidate.codec == "cp1252" and not latin and len(word) > 2)
-    return (_MIXED if odd else 0) + sum(
-        _ASCII if sign.isascii() else candidate.weigh(sign, sign.encode(candidate.codec, "replace"))
-        for sign in word.decode(candidate.codec, "replace")
-    )
+def _words(lines: list[bytes], candidate: Candidate) -> list[str]:
+    """The words with characters outside of ASCII, as a candidate reads them."""
+    texts = (line.decode(candidate.codec, "replace") for line in lines)
+    return [word for text in texts for word in _SEPARATORS.split(text) if not word.isascii()]
+
+
+def _weight(line: bytes, candidate: Candidate) -> float:
+    """The logarithm of how probable a line is in texts of an encoding."""
+    text = line.decode(candidate.codec, "replace")
+    total = _ASCII * sum(sign.isascii() for sign in text)
+    for word in _words([line], candidate):
+        latin = any(sign.isascii() and sign.isalpha() for sign in word)
+        # Words of Cyrillic have no Latin letters in them, western ones have more than accents.
+        odd = candidate.codec == "cp1251" if latin else candidate.codec == "cp1252" and len(word) > 2
+        total += _MIXED if odd else 0
+        signs = (sign for sign in word if not sign.isascii())
+        total += sum(candidate.weigh(sign, sign.encode(candidate.codec, "replace")) for sign in signs)
+    return total

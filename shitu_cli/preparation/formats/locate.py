@@ -105,7 +105,7 @@ class Locator:
         paths: list[str | None] = []
         ways: Counter[str] = Counter()
         for number, path in enumerate(spelt):
-            if _is_file(root, path) or not self._searchable:
+            if not self._searchable or _is_file(root, path):
                 paths.append(_clean(path))
                 continue
             found = self.tree.find(path)

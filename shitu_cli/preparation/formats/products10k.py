@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
+from itertools import islice
 
 from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.base import Format, Rows, find_folder
+from shitu_cli.preparation.formats.csv_files import read_plain_csv
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
@@ -29,17 +30,11 @@ def _read(source: Source, problems: Problems) -> Rows:
         path = folder / name
         if not path.is_file():
             continue
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            next(reader, None)
-            for cells in reader:
-                if len(cells) < 2 or not cells[1].strip().isdigit():
-                    problems.add(
-                        "malformed", f"{path}:{reader.line_num}", f"expected name,class, got {','.join(cells)!r}"
-                    )
-                    continue
-                image = f"{split}/{cells[0].strip()}"
-                rows.add(image, cells[1].strip(), split, file=str(path), line=reader.line_num)
+        for line, cells in islice(read_plain_csv(path, problems), 1, None):
+            if len(cells) < 2 or not cells[1].strip().isdigit():
+                problems.add("malformed", f"{path}:{line}", f"expected name,class, got {','.join(cells)!r}")
+                continue
+            rows.add(f"{split}/{cells[0].strip()}", cells[1].strip(), split, file=str(path), line=line)
     return rows
 
 

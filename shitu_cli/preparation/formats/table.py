@@ -7,6 +7,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from sys import intern
 
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats import base
@@ -58,9 +59,12 @@ def _read_lines(labels: Labels, problems: Problems) -> _Lines:
     header = [name.strip().lower() for name in columns.names]
     flags = {name: header.index(f"is_{name}") for name in ("query", "gallery") if f"is_{name}" in header}
     last = max(n for n in (columns.image, columns.label or 0))
-    several: list[str] = []
     if sheet.header is not None and sheet.path.suffix.lower() not in (".csv", ".tsv"):
         problems.add("heading", sheet.where(sheet.start + 1), repr(sheet.delimiter.join(sheet.header)))
+    if _only_labels(columns) and not flags:
+        _read_plain(found, problems)
+        return found
+    several: list[str] = []
     for line, cells in sheet.rows(problems):
         if len(cells) <= last:
             problems.add("malformed", sheet.where(line), f"{counted(len(cells), 'column')}, the label is missing")
@@ -98,6 +102,26 @@ def _read_lines(labels: Labels, problems: Problems) -> _Lines:
         )
     sheet.text = ""  # a long list is held once
     return found
+
+
+def _only_labels(columns: Columns) -> bool:
+    more = (columns.split, columns.id, columns.display)
+    return not columns.box and not columns.one_hot and all(column is None for column in more)
+
+
+def _read_plain(found: _Lines, problems: Problems) -> None:
+    """Read rows of which only image and label count, without a detour: such lists have millions of lines."""
+    image_at, label_at = found.columns.image, found.columns.label or 0
+    images, labels, lines = found.images, found.labels, found.lines
+    for line, cells in found.sheet.rows(problems):
+        if len(cells) > image_at and len(cells) > label_at and cells[image_at] and cells[label_at]:
+            images.append(cells[image_at])
+            labels.append(intern(whole_label(cells[label_at])))
+            lines.append(line)
+        else:
+            problems.add("malformed", found.sheet.where(line), "image or label is empty")
+    found.splits = [found.role] * len(images)
+    found.sheet.text = ""  # a long list is held once
 
 
 def _one_hot(cells: Sequence[str], columns: Columns, place: str, several: list[str]) -> str:

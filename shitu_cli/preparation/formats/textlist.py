@@ -25,8 +25,13 @@ def list_rows(sheet: Sheet, problems: Problems | None) -> Iterator[tuple[int, li
     """Yield line number, path and columns of each line; others are reported."""
     style = _style(sheet)
     separators = Counter[str]()
+    plain = not style.bare and not style.turned
     for number, line in enumerate(lines_of(sheet.text), 1):
         line = line.rstrip("\r")
+        if plain and (pair := _plain_pair(line)) is not None:
+            separators[" "] += 1
+            yield number, pair
+            continue
         if not line or not (line := line if "\t" in line else line.strip()).strip():
             continue
         parts = _reversed(line) if style.turned else _bare(line) if style.bare else split_line(line, sheet.exists)
@@ -44,6 +49,16 @@ def list_rows(sheet: Sheet, problems: Problems | None) -> Iterator[tuple[int, li
     if problems is not None and len(separators) > 1:
         shown = ", ".join(f"{count} lines with {_word(sep)}" for sep, count in separators.most_common())
         problems.add("mixed-separators", str(sheet.path), shown)
+
+
+def _plain_pair(line: str) -> list[str] | None:
+    """Path and label of a line `path label` without any other blank or separator: nearly all lines of long lists."""
+    path, blank, label = line.partition(" ")
+    if not blank or not label or " " in label or not line.isascii() or not line.isprintable() or '"' in line:
+        return None
+    if "," in line or ";" in line or "|" in line or path[path.rfind(".") :].lower() not in IMAGE_SUFFIXES:
+        return None
+    return [path, label]
 
 
 class _Style:

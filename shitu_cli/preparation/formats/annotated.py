@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.inputs import MIB
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import MIN_SIDE, Convention, Size, check_convention
+from shitu_cli.preparation.formats.discovery import split_of, spread
 from shitu_cli.preparation.formats.source import Found, Source, Tree, fold, has_image_suffix, plain_path, without_suffix
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
-JSON_LIMIT = 2048 * MIB  # COCO's own file of 118,000 images has 450 MiB
-PROBED_FILES = 40  # files of a kind that are looked into to recognise a format
-PROBED_BYTES = 1 << 16
 SAMPLE = 200  # images of a file whose sizes are held against its boxes
 # Folders that sort files by what they are: images/train and labels/train belong together, train/images as well.
 _STRUCTURE = {
@@ -32,14 +27,6 @@ _STRUCTURE = {
 }
 # Names of folders that hold annotations beside those of the images.
 _ASIDE = {"annotations", "annotation", "annos", "anno", "labels", "label", "meta", "metadata", "lists", "json", "csv"}
-_CLASS_WORDS = {"class", "label", "labels", "category", "class_name", "label_name", "name", "type", "object", "species"}
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-    **dict.fromkeys(("query", "queries", "probe"), "query"),
-    "gallery": "gallery",
-}
 
 
 @dataclass(slots=True)
@@ -54,73 +41,6 @@ class Labelled:
     box: tuple[float, ...] | None = None
     convention: Convention | None = None
     size: Size | None = None
-
-
-def split_of(path: str) -> str:
-    """Return the split that a path names: the word nearest to its end, "" for none; `train2017` is train."""
-    for part in reversed(path.split("/")):
-        words = {_SPLIT_WORDS[word] for word in re.findall(r"[a-z]+", part.lower()) if word in _SPLIT_WORDS}
-        if len(words) == 1:
-            return words.pop()
-    return ""
-
-
-def annotation_files(source: Source, *suffixes: str) -> list[str]:
-    """Return the files of a source with these suffixes, relative to its base: the source itself, if it is a file."""
-    if source.path.is_file():
-        return [source.path.name] if source.path.suffix.lower() in suffixes else []
-    return [path for path in source.tree.files if os.path.splitext(path)[1].lower() in suffixes]
-
-
-def spread(items: Sequence[Any], count: int = PROBED_FILES) -> list[Any]:
-    """Return at most `count` of the items, evenly spread."""
-    step = max(1, -(-len(items) // count))
-    return list(items[::step])
-
-
-def head_and_tail(path: Path) -> bytes:
-    """Return the first and the last bytes of a file, empty where it cannot be read: enough to tell what it is."""
-    try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
-            head = file.read(PROBED_BYTES)
-            size = os.fstat(file.fileno()).st_size
-            if size > 2 * PROBED_BYTES:
-                file.seek(size - PROBED_BYTES)
-            return head + b"\n" + file.read(PROBED_BYTES)
-    except OSError:
-        return b""
-
-
-def unread_sidecars(source: Source) -> dict[str, str]:
-    """Return the first of the texts, JSON and XML that half of the images have beside them, with a word about it.
-
-    They may hold the labels in a way that is not known here: where folders are read instead, it has to be said.
-    """
-    found = {}
-    for suffix in (".txt", ".json", ".xml"):
-        names = (os.path.splitext(path.rpartition("/")[2])[0] for path in annotation_files(source, suffix))
-        count = sum(fold(without_suffix(name)) in source.tree.stems for name in names)
-        if count and count * 2 >= len(source.tree.images):
-            files = annotation_files(source, suffix)
-            first = next(path for path in files if _stem(os.path.splitext(path)[0]) in source.tree.stems)
-            text = " ".join(head_and_tail(source.base / first)[:200].decode("utf-8", "replace").split())
-            found[first] = (
-                f"one of {count:,} {suffix} files beside images, not of a format that is known: {text[:40]!r}"
-            )
-    return found
-
-
-def words(value: object) -> str:
-    """Return a label as text: whole numbers and names, "" for what can be neither."""
-    if type(value) is int:
-        return str(value)
-    if isinstance(value, str):
-        return " ".join(value.split())
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return ""
-    return str(int(value)) if float(value).is_integer() else str(value)
 
 
 class Annotated:
@@ -438,53 +358,3 @@ def _decoded_size(path: Path) -> Size | None:
     except DataError:
         return None
     return width, height
-
-
-def choose_attribute(
-    examples: dict[str, str], given: str | None, where: str, option: str = "--columns label={}"
-) -> str | None:
-    """Return the attribute that holds the class, None where there are none.
-
-    Args:
-        examples: Attributes with a value of each.
-        given: The one that the user named.
-        where: The file, for errors.
-        option: How to name one on the command line.
-
-    Raises UsageError where several may hold it, or the one given is not there.
-    """
-    shown = [f"{name}: {value!r}" for name, value in examples.items()]
-    if given is not None:
-        if given not in examples:
-            raise UsageError(f"{where}: no attribute {given!r}; there are {', '.join(examples)}", details=shown)
-        return given
-    if len(examples) <= 1:
-        return next(iter(examples), None)
-    likely = [name for name in examples if name.casefold() in _CLASS_WORDS]
-    if len(likely) == 1:
-        return likely[0]
-    raise UsageError(
-        f"{where}: which of {', '.join(likely or examples)} is the class?",
-        details=shown,
-        hint=f"name it, as in: {option.format((likely or list(examples))[0])}",
-    )
-
-
-def entries(value: object, key: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a list that a JSON object holds under `key`, with their numbers from 0."""
-    found = value.get(key) if isinstance(value, dict) else None
-    return ((number, item) for number, item in enumerate(found if isinstance(found, list) else []) if _is_object(item))
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def object_of(value: Any) -> dict[str, Any]:
-    """Return a JSON object, or an empty one for anything else."""
-    return value if isinstance(value, dict) else {}
-
-
-def list_of(value: Any) -> list[Any]:
-    """Return a JSON list, or an empty one for anything else."""
-    return value if isinstance(value, list) else []

@@ -6,11 +6,13 @@ import posixpath
 from dataclasses import dataclass
 
 from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, split_of, words
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYXY_SHARE, Convention, box_columns, numbers, plain_name, stated_size
 from shitu_cli.preparation.formats.csv_files import header_of, read_csv, read_plain_csv
+from shitu_cli.preparation.formats.discovery import annotation_files, split_of
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import words
 from shitu_cli.preparation.problems import Problems
 
 _IMAGES = ("filename", "file", "image", "imagename", "imageid", "path", "imagepath", "filepath", "img", "imgname")

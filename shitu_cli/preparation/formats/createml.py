@@ -9,17 +9,12 @@ from typing import Any
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import read_json
-from shitu_cli.preparation.formats.annotated import (
-    JSON_LIMIT,
-    Annotated,
-    annotation_files,
-    head_and_tail,
-    spread,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import CXCYWH, numbers
+from shitu_cli.preparation.formats.discovery import JSON_LIMIT, annotation_files, head_and_tail, spread
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import words
 from shitu_cli.preparation.problems import Problems
 
 

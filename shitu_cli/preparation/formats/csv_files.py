@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from shitu_cli.preparation.formats.annotated import head_and_tail
 from shitu_cli.preparation.formats.base import read_text
+from shitu_cli.preparation.formats.discovery import head_and_tail
 from shitu_cli.preparation.problems import Problems
 
 Line = tuple[int, list[str]]

@@ -6,10 +6,12 @@ import xml.etree.ElementTree as ElementTree
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB
-from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, head_and_tail, split_of, spread, words
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYXY, around, numbers, stated_size
+from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail, split_of, spread
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import words
 from shitu_cli.preparation.formats.xml_files import read_xml
 from shitu_cli.preparation.problems import Problems
 

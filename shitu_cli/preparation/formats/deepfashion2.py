@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, read_json
-from shitu_cli.preparation.formats.annotated import (
-    Annotated,
-    annotation_files,
-    head_and_tail,
-    list_of,
-    object_of,
-    spread,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYXY, numbers
+from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail, spread
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import list_of, object_of, words
 from shitu_cli.preparation.problems import Problems
 
 

@@ -6,20 +6,12 @@ from typing import Any
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import read_json
-from shitu_cli.preparation.formats.annotated import (
-    JSON_LIMIT,
-    Annotated,
-    annotation_files,
-    choose_attribute,
-    entries,
-    head_and_tail,
-    list_of,
-    split_of,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYWH_SHARE, numbers
+from shitu_cli.preparation.formats.discovery import JSON_LIMIT, annotation_files, head_and_tail, split_of
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import choose_attribute, entries, list_of, words
 from shitu_cli.preparation.problems import Problems
 
 

@@ -5,20 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.annotated import (
-    Annotated,
-    annotation_files,
-    choose_attribute,
-    head_and_tail,
-    list_of,
-    object_of,
-    split_of,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYWH, numbers, stated_size
+from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail, split_of
 from shitu_cli.preparation.formats.jsonl_files import read_json_lines
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import choose_attribute, list_of, object_of, words
 from shitu_cli.preparation.problems import Problems
 
 _SUFFIXES = (".manifest", ".jsonl", ".json", ".ndjson")

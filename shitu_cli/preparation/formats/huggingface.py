@@ -14,20 +14,14 @@ from typing import Any
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, parse_json
 from shitu_cli.inputs.yaml_files import parse_yaml
-from shitu_cli.preparation.formats.annotated import (
-    Annotated,
-    annotation_files,
-    choose_attribute,
-    head_and_tail,
-    list_of,
-    object_of,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows, read_text
 from shitu_cli.preparation.formats.boxes import XYWH, numbers
 from shitu_cli.preparation.formats.csv_files import header_of, read_csv
+from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail
 from shitu_cli.preparation.formats.jsonl_files import read_json_lines
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import choose_attribute, list_of, object_of, words
 from shitu_cli.preparation.problems import Problems
 
 _NAME = "file_name"

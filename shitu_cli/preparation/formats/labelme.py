@@ -7,18 +7,12 @@ from typing import Any
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import read_json
-from shitu_cli.preparation.formats.annotated import (
-    JSON_LIMIT,
-    Annotated,
-    annotation_files,
-    entries,
-    head_and_tail,
-    spread,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Box, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYXY, around, numbers, stated_size
+from shitu_cli.preparation.formats.discovery import JSON_LIMIT, annotation_files, head_and_tail, spread
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import entries, words
 from shitu_cli.preparation.problems import Problems
 
 _AREAS = ("polygon", "rectangle", "circle", "rotation", "oriented_rectangle", "mask")

@@ -9,21 +9,13 @@ from typing import Any
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json, read_json
-from shitu_cli.preparation.formats.annotated import (
-    JSON_LIMIT,
-    Annotated,
-    annotation_files,
-    choose_attribute,
-    head_and_tail,
-    list_of,
-    object_of,
-    spread,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYWH_PERCENT, around, numbers, stated_size, turned
 from shitu_cli.preparation.formats.csv_files import header_of, read_csv
+from shitu_cli.preparation.formats.discovery import JSON_LIMIT, annotation_files, head_and_tail, spread
 from shitu_cli.preparation.formats.source import Source, has_image_suffix, plain_path
+from shitu_cli.preparation.formats.values import choose_attribute, list_of, object_of, words
 from shitu_cli.preparation.problems import Problems
 
 # What its exports add to the columns of the data.

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.preparation.formats.annotated import split_of
+from shitu_cli.preparation.formats.discovery import split_of
 from shitu_cli.preparation.formats.source import Found, Source, Tree, plain_path
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, words
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import plain_name
 from shitu_cli.preparation.formats.csv_files import head_rows, header_of, read_csv
+from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import words
 from shitu_cli.preparation.problems import Problems
 
 _IMAGES = {"filename", "file", "image", "imagename", "imageid", "path", "imagepath", "filepath", "name"}

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, head_and_tail, split_of, words
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYWH, XYXY, XYXY_SHARE, Convention, numbers, stated_size
 from shitu_cli.preparation.formats.csv_files import delimiter, read_plain_csv
+from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail, split_of
 from shitu_cli.preparation.formats.source import Source, has_image_suffix, plain_path
+from shitu_cli.preparation.formats.values import words
 from shitu_cli.preparation.problems import Problems
 
 _SETS = {

@@ -6,19 +6,12 @@ from typing import Any
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, read_json
-from shitu_cli.preparation.formats.annotated import (
-    Annotated,
-    annotation_files,
-    entries,
-    head_and_tail,
-    object_of,
-    split_of,
-    spread,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Box, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYXY, around, numbers, stated_size
+from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail, split_of, spread
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import entries, object_of, words
 from shitu_cli.preparation.problems import Problems
 
 

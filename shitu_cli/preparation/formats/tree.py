@@ -256,7 +256,7 @@ def read_classes(source: Source, problems: Problems, *, with_splits: bool = True
 
 
 def _unread(source: Source) -> dict[str, str]:
-    from shitu_cli.preparation.formats.annotated import unread_sidecars
+    from shitu_cli.preparation.formats.discovery import unread_sidecars
     from shitu_cli.preparation.formats.sheets import Sheets
 
     return {**Sheets.of(source).unused, **unread_sidecars(source)}

@@ -9,20 +9,13 @@ from typing import Any
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json, read_json
-from shitu_cli.preparation.formats.annotated import (
-    JSON_LIMIT,
-    Annotated,
-    annotation_files,
-    choose_attribute,
-    head_and_tail,
-    object_of,
-    spread,
-    words,
-)
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Box, Format, Rows
 from shitu_cli.preparation.formats.boxes import XYXY, around, numbers
 from shitu_cli.preparation.formats.csv_files import read_csv
+from shitu_cli.preparation.formats.discovery import JSON_LIMIT, annotation_files, head_and_tail, spread
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.values import choose_attribute, object_of, words
 from shitu_cli.preparation.problems import Problems
 
 _CSV_COLUMNS = ("region_shape_attributes", "region_attributes")

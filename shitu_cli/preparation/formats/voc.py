@@ -9,10 +9,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, head_and_tail, split_of, spread, words
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows, lines_of, read_text
 from shitu_cli.preparation.formats.boxes import XYXY, around, numbers, stated_size
+from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail, split_of, spread
 from shitu_cli.preparation.formats.source import Source, fold, plain_path
+from shitu_cli.preparation.formats.values import words
 from shitu_cli.preparation.formats.xml_files import read_xml
 from shitu_cli.preparation.problems import Problems
 

@@ -10,10 +10,12 @@ from typing import Any
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import MIB
 from shitu_cli.inputs.yaml_files import read_yaml
-from shitu_cli.preparation.formats.annotated import Annotated, annotation_files, head_and_tail, split_of, spread, words
+from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows, lines_of, read_text
 from shitu_cli.preparation.formats.boxes import CXCYWH_SHARE, XYXY_SHARE, around, numbers
+from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail, split_of, spread
 from shitu_cli.preparation.formats.source import Source, plain_path, without_suffix
+from shitu_cli.preparation.formats.values import words
 from shitu_cli.preparation.problems import Problems
 
 _OBJECT = re.compile(rb"\s*\d{1,6}(?:[ \t]+-?\d*\.?\d+(?:e[+-]?\d+)?){4,}[ \t\r]*(?:\n|$)", re.I)

@@ -93,10 +93,21 @@ def train(
         ),
     ] = None,
     frozen: Annotated[
-        bool, typer.Option("--frozen", help="Keep trained weights as they are and learn a projection: a minute.")
+        bool,
+        typer.Option(
+            "--frozen",
+            help="Keep trained weights as they are and learn a projection: a minute.",
+            rich_help_panel=options.RUN,
+        ),
     ] = False,
     views: Annotated[
-        int, typer.Option(min=1, max=64, help="How often --frozen looks at each image, changed at random.")
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="How often --frozen looks at each image, changed at random.",
+            rich_help_panel=options.RUN,
+        ),
     ] = 4,
     as_json: options.JsonOption = False,
 ) -> None:

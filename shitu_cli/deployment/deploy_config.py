@@ -40,9 +40,9 @@ def deploy_config(ops: Sequence[parts.Transform], *, name: str, normalized_insid
         "PostProcess": {"NormalizeFeatures": None},
     }
     remark = (
-        "features leave the graph at unit length"
+        "the exported network returns features of length one"
         if normalized_inside
-        else "features leave the graph at any length; shitu and PaddleX normalise them after it (--normalize: inside)"
+        else "the exported network returns unnormalised features; shitu and PaddleX normalise them (or --normalize)"
     )
     if reduced:
         remark += "; PaddleX decodes whole pictures where this program reduces large ones, so features differ a little"

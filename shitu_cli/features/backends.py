@@ -38,6 +38,7 @@ _BY_SUFFIX = {
 _AGAIN: Message = ["export it again: ", Command("export", "--out", "inference/")]
 # What the libraries say when the machine lacks memory.
 _OUT_OF_MEMORY = ("ResourceExhausted", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+_NO_THREADS = ("pthread_create", "can't start new thread", "Resource temporarily unavailable", "thread constructor")
 _PACKAGES = {PADDLE: "paddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 _INSTALL = {PADDLE: "paddlepaddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 
@@ -245,6 +246,10 @@ def _damaged(file: Path, error: Exception, what: str = "cannot be loaded") -> Sh
     reason = _first_line(error)
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY):
         return EnvironmentProblem(f"not enough memory for {file}: {reason}", hint="close other programs")
+    if any(sign in str(error) for sign in _NO_THREADS):
+        return EnvironmentProblem(
+            f"the system gives no threads for {file}: {reason}", hint="raise the limit: ulimit -u"
+        )
     return DataError(f"{file} {what}: {reason}", hint=_AGAIN)
 
 

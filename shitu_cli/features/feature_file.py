@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError, pip_install
+from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.origin import Origin, note_origin
 from shitu_cli.features.resumable import Work
@@ -57,7 +57,7 @@ def extract_to_file(
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot write {out}: {error.strerror or error}",
-            hint="free some space; the same command goes on from there",
+            hint=_way_on(error),
         ) from None
     shutil.rmtree(part, ignore_errors=True)
     reasons = {pictures.name(n): why.removeprefix(f"{pictures.files[n]}: ") for n, why in sorted(skipped.items())}
@@ -81,8 +81,14 @@ def compute_share(
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot write beside {out}: {error.strerror or error}",
-            hint="free some space; the same command goes on from there",
+            hint=_way_on(error),
         ) from None
+
+
+def _way_on(error: OSError) -> str:
+    """Return what to do about a refusal, which is not always a full disk."""
+    todo = MACHINE_HINTS.get(error.errno or 0, "see that it can be written there")
+    return f"{todo}; the same command goes on from there"
 
 
 def part_of(out: Path) -> Path:

@@ -22,7 +22,7 @@ MAX_FEATURE_SIZE = 65_536
 
 @dataclass(frozen=True)
 class Manifest:
-    """`normalized_inside`: features leave the graph at unit length. `files` maps file names to SHA-256.
+    """`normalized_inside`: the exported network returns features of length one. `files` maps file names to SHA-256.
 
     `precision` is what the model was exported to be run in; the rows of `proof` say what each way to run it gave.
     """

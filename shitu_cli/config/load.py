@@ -81,7 +81,8 @@ class ConfigReader(Reader):
             block = dict(self.mapping(key, args))
             scope = block.pop("scope", None)
             if scope not in ("RecModel", *losses):
-                self.problem(f"{key}.scope", f"got {show(scope)}, expected one of {', '.join(('RecModel', *losses))}")
+                expected = ", ".join(sorted(("RecModel", *losses)))
+                self.problem(f"{key}.scope", f"got {show(scope)}, expected one of {expected}")
             scope = None if scope == "RecModel" else scope
             made = self.named(key, "optimizer", {"name": name, **block}, scope=scope)
             if made is not None:
@@ -188,8 +189,9 @@ def load_config(
 
 def parse_arch(block: Mapping[str, Any]) -> ArchConfig:
     """The Arch block of a config as plain values, typed; raises ConfigError with all problems."""
-    reader = ConfigReader({}, "Arch")
+    reader = ConfigReader({}, "")
     arch = reader.arch(dict(block))
     if reader.problems or arch is None:
-        raise ConfigError("Arch: the network is not described well", details=reader.problems)
+        first, *others = reader.problems or ["Arch.Backbone: missing"]
+        raise ConfigError(first, details=others)
     return arch

@@ -146,7 +146,7 @@ class Reader:
 
 def make_part(kind: str, name: str, /, **args: Any) -> Any:
     """The part of a kind by name, checked as a config's would be; ConfigError with all problems."""
-    reader = Reader({}, kind)
+    reader = Reader({}, "")
     part = reader.part(name, KINDS[kind], name, args)
     if reader.problems:
         raise ConfigError(reader.problems[0], details=reader.problems[1:])

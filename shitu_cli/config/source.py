@@ -19,7 +19,9 @@ UNREADABLE = object()  # stands for a value that has been reported already
 
 
 def placed(origin: str, key: str, text: str) -> str:
-    """A problem with its place and key; an origin on the command line names the key already."""
+    """A problem with its place, if it has any, and key; an origin on the command line names the key already."""
+    if not origin:
+        return f"{key}: {text}"
     named = origin.startswith("-") and _without_numbers(key) in _without_numbers(origin)
     return f"{origin}: {text}" if named else f"{origin}: {key}: {text}"
 

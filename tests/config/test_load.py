@@ -108,7 +108,7 @@ def test_arch_of_a_plain_mapping() -> None:
     assert (arch.backbone.name, arch.stop_layer, arch.neck) == ("PPLCNet_x0_5", "flatten", None)
     with pytest.raises(ConfigError) as caught:
         parse_arch({"Backbone": {"name": "PPLCNet_x05"}, "Nek": {}})
-    assert len(caught.value.details) == 2
+    assert len([caught.value.message, *caught.value.details]) == 2
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_exported_features_are_the_networks(tmp_path, form, size):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match=r"Arch\.Neck\.levels: got 9, the backbone has 5 stages"):
         pyramid_model(levels=9)
-    with pytest.raises(ConfigError, match="the network is not described well"):
+    with pytest.raises(ConfigError, match=r"Arch\.Neck\.levels: got 1, expected a whole number of at least 2"):
         pyramid_model(levels=1)
     with pytest.raises(ConfigError, match=r"Arch\.Neck\.embedding_size: got 1280, but what comes before it gives 512"):
         pyramid_model("ResNet18")

@@ -116,8 +116,14 @@ def prepare(
     merge: Annotated[
         bool,
         typer.Option(
-            "--merge", help="One data set of several sources, their classes kept apart.", rich_help_panel=READING
+            "--merge",
+            help="One data set of several sources; classes of one name are one class.",
+            rich_help_panel=READING,
         ),
+    ] = False,
+    keep_apart: Annotated[
+        bool,
+        typer.Option("--keep-apart", help="With --merge: classes of one name are two.", rich_help_panel=READING),
     ] = False,
     new_labels: Annotated[
         bool, typer.Option("--new-labels", help="Number classes anew, not as before.", rich_help_panel=SPLIT)
@@ -139,7 +145,11 @@ def prepare(
     if not sources:
         raise UsageError("which pictures? name a folder or a list", hint=Command("prepare", "./data"))
     if len(sources) > 1 and not merge:
-        raise UsageError(f"{len(sources)} sources", hint="add --merge to make one data set of them")
+        raise UsageError(
+            f"{len(sources)} sources: are classes of the same name in them the same class?",
+            details=["--merge: a class of one name is one class", "--merge --keep-apart: one class for each source"],
+            hint=[Command("prepare", "--merge"), " or ", Command("prepare", "--merge", "--keep-apart")],
+        )
     from shitu_cli.steps.prepare import prepare as run
 
     made = run(
@@ -154,6 +164,7 @@ def prepare(
         seed=seed,
         encoding=encoding,
         depth=depth,
+        keep_apart=keep_apart,
         template=template,
         new_labels=new_labels,
         fix=fix,

@@ -16,20 +16,22 @@ from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
 from shitu_cli.preparation.formats import all_formats, read_source
-from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, TABLE, Format, ReadOptions, Rows
+from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, TABLE, Format, ReadOptions, Rows
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import KINDS, Problems
 from shitu_cli.preparation.split import Split, choose_kind, split_pictures
 from shitu_cli.reporting import Reporter, counted
 
+WITH_PROTOCOLS = ("veriwild", "cub", "cars196", "aircraft")  # formats with several official splits
 MAX_READINGS = 6  # lines that say what was read as what
 UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", "too-large")
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user asked for. `split` auto, open, closed or none; `fix` leaves out what cannot be used."""
+    """What the user asked for. `split` auto, open, closed or none; `fix` leaves out what cannot be used;
+    `keep_apart` makes classes of one name in several sources two."""
 
     format: str | None = None
     split: str = "auto"
@@ -37,6 +39,7 @@ class Choices:
     seed: int = 0
     fix: bool = False
     quick: bool = False
+    keep_apart: bool = False
     read: ReadOptions = field(default_factory=ReadOptions)
 
 
@@ -73,7 +76,13 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
         if source.is_dir() and not any(os.scandir(source)):
             raise DataError(f"{source} is empty", hint="put the pictures of each class into a folder of its name there")
         whole = Source(source, choices.read)
-        made, rows = read_source(whole, problems, choices.format, lambda chosen: _check_options(chosen, choices))
+
+        def check(chosen: Format, whole: Source = whole) -> None:
+            if len(sources) > 1 and chosen.name not in WITH_PROTOCOLS:  # it is for another source
+                whole.options = dataclasses.replace(whole.options, protocol=None)
+            _check_options(chosen, dataclasses.replace(choices, read=whole.options))
+
+        made, rows = read_source(whole, problems, choices.format, check)
         if not len(rows):
             raise DataError(
                 f"no labelled pictures in {source} (read as {made.name}: {made.layout})",
@@ -88,10 +97,12 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
                     " lists other layouts",
                 ],
             )
-        found.append((source, made.name, rows))
+        found.append((source, made, rows))
     if len(found) == 1:
-        return found[0][2], found[0][1]
-    return _merge([(source, rows) for source, _, rows in found]), " + ".join(name for _, name, _ in found)
+        return found[0][2], found[0][1].name
+    if choices.read.protocol is not None and not any(made.name in WITH_PROTOCOLS for _, made, _ in found):
+        raise UsageError(f"--protocol {choices.read.protocol}: none of the sources has several")
+    return _merge(found, keep_apart=choices.keep_apart), " + ".join(made.name for _, made, _ in found)
 
 
 def described(rows: Rows) -> list[str]:
@@ -109,7 +120,7 @@ def described(rows: Rows) -> list[str]:
 def _check_options(made: Format, choices: Choices) -> None:
     """Options that the format would ignore are refused."""
     format_name = made.name
-    if choices.read.protocol is not None and format_name not in ("veriwild", "cub", "cars196", "aircraft"):
+    if choices.read.protocol is not None and format_name not in WITH_PROTOCOLS:
         raise UsageError(f"--protocol {choices.read.protocol}: {format_name} has only one")
     ignored = choices.read.columns.keys() - made.columns if made.rank != TABLE else ()
     if ignored:
@@ -120,34 +131,45 @@ def _check_options(made: Format, choices: Choices) -> None:
         raise UsageError(f"--image-root is for lists, tables and annotations, not for {format_name}")
 
 
-def _merge(parts: Sequence[tuple[Path, Rows]]) -> Rows:
-    root = Path(os.path.commonpath([str(rows.root.resolve()) for _, rows in parts]))
-    names = {source: source.resolve().name for source, _ in parts}
+def _merge(parts: Sequence[tuple[Path, Format, Rows]], *, keep_apart: bool) -> Rows:
+    """One data set of several sources: classes of the same name are one, unless kept apart or only numbers."""
+    root = Path(os.path.commonpath([str(rows.root.resolve()) for _, _, rows in parts]))
+    names = {source: source.resolve().name for source, _, _ in parts}
     if len(set(names.values())) < len(names):  # a/images and b/images
-        common = os.path.commonpath([str(source.resolve()) for source, _ in parts])
-        names = {source: source.resolve().relative_to(common).as_posix() for source, _ in parts}
+        common = os.path.commonpath([str(source.resolve()) for source, _, _ in parts])
+        names = {source: source.resolve().relative_to(common).as_posix() for source, _, _ in parts}
+    apart = keep_apart or any(_numbered(chosen, rows) for _, chosen, rows in parts)
     merged = Rows(root)
-    for source, rows in parts:
+    for origin, (source, _, rows) in enumerate(parts):
         prefix = os.path.relpath(rows.root.resolve(), root)
         name = names[source]
+
+        def named(label: str, name: str = name) -> str:
+            return f"{name}/{label}" if apart and not _distractor(label) else label
+
         for number in range(len(rows)):
-            box = rows.boxes.get(number)
-            label = rows.labels[number]
             merged.add(
                 f"{prefix}/{rows.paths[number]}",
-                f"{name}/{label}",
+                named(rows.labels[number]),
                 rows.splits[number],
                 id=rows.ids.get(number),
-                box=box,
+                box=rows.boxes.get(number),
                 file=rows.files[number],
                 line=rows.lines[number],
+                origin=origin,
             )
         merged.readings += [f"{name}: {line}" for line in rows.readings]
         merged.label_files += [f"{name}/{file}" for file in rows.label_files]
         merged.unused |= {f"{name}/{file}": why for file, why in rows.unused.items()}
-        merged.units |= rows.units
-        merged.display |= {f"{name}/{label}": f"{name}/{shown}" for label, shown in rows.display.items()}
+        merged.display |= {named(label): named(shown) for label, shown in rows.display.items()}
+    how = "kept apart by source" if apart else "one class where the sources have the same name (--keep-apart: two)"
+    merged.readings.append(f"classes: {how}")
     return merged
+
+
+def _numbered(chosen: Format, rows: Rows) -> bool:
+    """Whether its classes are numbers of a data set, which mean something else in another one."""
+    return chosen.rank == DATASET or all(_natural(rows.display.get(label, label))[0] == 0 for label in set(rows.labels))
 
 
 def prepare(
@@ -367,9 +389,26 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
             f"--split {choices.split}: the source has a split of its own ({own})",
             hint="take that one with --split auto, or name the folder or list of the training pictures only",
         )
+    by_origin: dict[int, list[int]] = {}
+    for number, origin in enumerate(rows.origins):
+        by_origin.setdefault(origin, []).append(number)
+    parts = [_official(rows, numbers, problems) for numbers in by_origin.values()]
+    if len(parts) == 1:
+        return parts[0]
+    whole = Split([], [], [], "official", "; ".join(dict.fromkeys(part.reason for part in parts if part.query)))
+    for part in parts:
+        for joined, of_part in ((whole.train, part.train), (whole.query, part.query), (whole.gallery, part.gallery)):
+            joined.extend(of_part)
+    return Split(sorted(whole.train), sorted(whole.query), sorted(whole.gallery), whole.kind, whole.reason)
+
+
+def _official(rows: Rows, numbers: Sequence[int], problems: Problems) -> Split:
+    """The split that one source has; without one all of its images are trained."""
     where: dict[str, list[int]] = {}
-    for number, part in enumerate(rows.splits):
-        where.setdefault(part, []).append(number)
+    for number in numbers:
+        where.setdefault(rows.splits[number], []).append(number)
+    if where.keys() <= {"", "train"}:
+        return Split(list(numbers), [], [], "official", "")
     train = sorted(where.get("train", []) + where.get("", []))
     if "query" in where or "gallery" in where:
         query = sorted(where.get("query", []))
@@ -435,10 +474,11 @@ def _check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: 
     if most > 20 * middle:
         problems.add("imbalance", rows.display.get(label, label), f"{most} pictures, median {middle:g}")
     in_gallery = Counter(rows.labels[n] for n in split.gallery)
-    itself = split.query == split.gallery
+    searched = set(split.gallery)
+    itself = {rows.labels[n] for n in split.query if n in searched}
     asked = Counter(rows.labels[n] for n in split.query)
     for label in sorted(asked):
-        if in_gallery[label] - (1 if itself else 0) < 1:
+        if in_gallery[label] - (1 if label in itself else 0) < 1:
             problems.add("absent-in-gallery", rows.display.get(label, label), counted(asked[label], "query", "queries"))
 
 

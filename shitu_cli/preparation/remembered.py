@@ -20,7 +20,7 @@ from shitu_cli.workspace import Workspace
 SPLITS = ("auto", "open", "closed", "none")
 # How a source is read belongs together: one of these given anew forgets the others.
 _READING = ("format", "columns", "protocol", "image_root", "encoding", "depth")
-_TYPES = {"share": float, "seed": int, "depth": int, "digests": dict, "before": dict}
+_TYPES = {"share": float, "seed": int, "depth": int, "keep_apart": bool, "digests": dict, "before": dict}
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Asked:
     seed: int | None = None
     encoding: str | None = None
     depth: int | None = None
+    keep_apart: bool | None = None
 
     def choices(self, *, fix: bool, quick: bool) -> Choices:
         """With the defaults of Choices for what was not given; UsageError for a split or columns that do not exist."""
@@ -46,12 +47,14 @@ class Asked:
             key: value for key in ("format", "split", "share", "seed") if (value := getattr(self, key)) is not None
         }
         read = ReadOptions(parse_columns(self.columns), self.protocol, root, self.encoding, self.depth)
-        return Choices(fix=fix, quick=quick, read=read, **given)
+        return Choices(fix=fix, quick=quick, read=read, keep_apart=bool(self.keep_apart), **given)
 
     def told(self) -> str:
         """As it is typed: `--split none --seed 3`."""
-        given = {key: value for key, value in asdict(self).items() if value is not None}
-        return " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in given.items())
+        given = {key.replace("_", "-"): value for key, value in asdict(self).items() if value is not None}
+        return " ".join(
+            f"--{key}" if value is True else f"--{key} {shlex.quote(str(value))}" for key, value in given.items()
+        )
 
 
 def recall(space: Workspace, sources: Sequence[Path], asked: Asked) -> tuple[Asked, Asked]:

@@ -60,6 +60,7 @@ def prepare(
     seed: int | None = None,
     encoding: str | None = None,
     depth: int | None = None,
+    keep_apart: bool = False,
     template: str | None = None,
     new_labels: bool = False,
     fix: bool = False,
@@ -82,6 +83,7 @@ def prepare(
         seed: Another seed keeps other classes or images.
         encoding: The encoding of lists and tables that are not UTF-8.
         depth: How many folders make a class.
+        keep_apart: Classes of one name in several sources are two; by default they are one.
         template: The config to start from, where there is none yet.
         new_labels: Number classes anew instead of keeping the numbers of the last time.
         fix: Leave out what cannot be used.
@@ -95,7 +97,7 @@ def prepare(
     """
     listed = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
     root = None if image_root is None else str(image_root)
-    asked = Asked(format, columns, protocol, root, split, share, seed, encoding, depth)
+    asked = Asked(format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None)
     asked.choices(fix=fix, quick=quick)  # wrong ones are refused before anything is made
     reporter = reporter or SilentReporter()
     space = _workspace(None if workspace is None else Path(workspace), listed)

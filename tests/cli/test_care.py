@@ -115,7 +115,10 @@ def test_tables_named_train_and_test_are_two_splits(tmp_path: Path, make_images:
 def test_merged_folders_of_one_name(tmp_path: Path, make_images: MakeImages) -> None:
     for part in ("a", "b"):
         make_images(tmp_path / part / "images", classes=3, seed=ord(part))
-    shitu("prepare", "a/images", "b/images", "--merge", "--split", "none", "-w", "work", cwd=tmp_path)
+    merge = ("prepare", "a/images", "b/images", "--merge", "--split", "none", "-w", "work")
+    shitu(*merge, cwd=tmp_path)
+    assert len((tmp_path / "work/lists/label_map.txt").read_text().splitlines()) == 3
+    shitu(*merge, "--keep-apart", "--new-labels", cwd=tmp_path)
     assert len((tmp_path / "work/lists/label_map.txt").read_text().splitlines()) == 6
 
 

@@ -396,7 +396,9 @@ def test_merged_sources_keep_their_labels_apart(
 ) -> None:
     make_images(tmp_path / "x" / "first", classes=2, seed=1)
     make_images(tmp_path / "x" / "second", classes=2, seed=2)
-    made = prepare([tmp_path / "x" / "first", tmp_path / "x" / "second"], Choices(split="none"), SilentReporter())
+    made = prepare(
+        [tmp_path / "x" / "first", tmp_path / "x" / "second"], Choices(split="none", keep_apart=True), SilentReporter()
+    )
     assert made.class_num == 4
     assert set(made.names) == {f"{s}/class_00{k}" for s in ("first", "second") for k in (0, 1)}
     assert all((made.image_root / path).is_file() for path in made.train.paths())

@@ -66,6 +66,7 @@ class Rows:
         self.boxes: dict[int, Box] = {}
         self.files: list[str] = []
         self.lines = array("q")
+        self.origins = array("H")  # the source of each row, where several are merged
         self.display: dict[str, str] = {}
         self.readings: list[str] = []
         self.label_files: list[str] = []
@@ -85,6 +86,7 @@ class Rows:
         box: Box | None = None,
         file: str = "",
         line: int = 0,
+        origin: int = 0,
     ) -> None:
         """One picture; `id` is its camera, sequence or the like, `file` and `line` say where it is listed."""
         number = len(self.paths)
@@ -93,6 +95,7 @@ class Rows:
         self.splits.append(split)
         self.files.append(file)
         self.lines.append(line)
+        self.origins.append(origin)
         if id is not None:
             self.ids[number] = intern(id)
         if box is not None:
@@ -120,6 +123,7 @@ class Rows:
                 box=self.boxes.get(number),
                 file=self.files[number],
                 line=self.lines[number],
+                origin=self.origins[number],
             )
         return taken
 

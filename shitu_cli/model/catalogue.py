@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from shitu_cli.config.parts import KINDS
@@ -58,7 +59,8 @@ def _describe(name: str, size: int) -> BackboneInfo:
     def count(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...], output: paddle.Tensor) -> None:
         nonlocal macs
         weight = layer.weight
-        positions = output.shape[2] * output.shape[3] if isinstance(layer, nn.Conv2D) else 1
+        places = output.shape[2:] if isinstance(layer, nn.Conv2D) else output.shape[1:-1]
+        positions = math.prod(places)  # of a map, or tokens of a transformer
         macs += int(weight.size) * positions
 
     layers = [layer for layer in model.sublayers() if isinstance(layer, (nn.Conv2D, nn.Linear))]

@@ -157,7 +157,7 @@ def test_other_figures_from_the_same_features(trained: Path) -> None:
         assert other["metrics"] != plain["metrics"], args
         assert bool(other["accept_rates"]) == ("--flip" in args)
     wrong = shitu("evaluate", "--far", "2", cwd=trained, check=False)
-    assert wrong.returncode == 2 and "--far 2: expected a share" in wrong.stderr
+    assert wrong.returncode == 2 and "--far" in wrong.stderr
 
 
 def test_rankings_by_neighbours(trained: Path) -> None:

@@ -231,3 +231,33 @@ def test_a_huge_file_or_a_folder_is_no_config(tmp_path: Path) -> None:
         load_config(write(tmp_path, "#" * 300_000))
     with pytest.raises(ConfigError, match="it is a folder"):
         load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("Loss.Train.TripletAngularMarginLoss.add_absolute=fasle", "got 'fasle', expected true or false"),
+        ("Optimizer.use_nesterov=fasle", "got 'fasle', expected true or false"),
+        ("DataLoader.Train.dataset.transform_ops.RandFlipImage.flip_code=7", "got 7, expected one of 1, 0, -1"),
+        ("DataLoader.Train.sampler.sample_method=foo", "expected one of sample_avg_prob, id_avg_prob"),
+        (
+            "DataLoader.Train.dataset.transform_ops.0={RandCropImage: {size: 8, interpolation: random}}",
+            "expected one of",
+        ),
+        (
+            "Arch.Neck.weight_attr={initializer: {name: Normal, std: -1}}",
+            "weight_attr.initializer.std: got -1, expected",
+        ),
+        (
+            "Arch.Neck.weight_attr={lerning_rate: 1}",
+            "weight_attr.lerning_rate: unknown key (did you mean learning_rate?)",
+        ),
+        ("Optimizer.regularizer={name: L3, coeff: 0.1}", "regularizer.name: got 'L3', expected one of L1, L2"),
+        ("Arch.Head.class_num=true", "got True, expected a whole number of at least 1"),
+        ("Arch.Backbone.depths=[1, 2]", "expected a list of 4 whole numbers of at least 1"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(override: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, read_template("general_v2")), [override])
+    assert len(caught.value.details) == 1 and says in caught.value.details[0], caught.value.details

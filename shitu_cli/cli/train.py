@@ -226,5 +226,10 @@ def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool
     if result.best_score is not None:
         text += f", best recall@1 {result.best_score:.4f} after epoch {result.best_epoch}"
     console.info(text)
+    if result.evaluations and result.best_score is None:
+        console.warn(
+            "no evaluation could tell the images apart: the features nearly coincide, so best_model holds the newest "
+            "weights. Train longer (--epochs); if that does not help, try a lower rate (--lr) or published weights"
+        )
     evaluates = (space.lists_dir / "query_list.txt").is_file() or not space.lists_dir.is_dir()
     console.next_step(Command("evaluate") if evaluates else export_command(space))

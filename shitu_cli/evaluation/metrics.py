@@ -83,9 +83,14 @@ class Ranking:
             return int((np.abs(self.margin[self.answerable]) < self.resolution).sum())
 
     @property
+    def undecided_share(self) -> float:
+        """The same as a share of the answerable queries, 0 without any."""
+        return self.undecided / max(1, int(self.answerable.sum()))
+
+    @property
     def decided_by_rounding(self) -> bool:
         """Whether that is so for more than a tenth of them: a recall says nothing about the network then."""
-        return self.undecided > UNDECIDED_SHARE * int(self.answerable.sum())
+        return self.undecided_share > UNDECIDED_SHARE
 
     def coincidence(self) -> str | None:
         """Say in plain words that features coincide, and why no recall is given; None where it means something."""

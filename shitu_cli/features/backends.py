@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import queue
+import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +22,7 @@ import numpy as np
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, ShituError
 from shitu_cli.features.exact import Run, in_groups, side_by_side
 from shitu_cli.features.model_files import check_model_files
-from shitu_cli.runtime.setup import setup_paddle
+from shitu_cli.runtime.setup import paddle_threads_kept, setup_paddle
 from shitu_cli.runtime.threads import compute_threads
 
 PADDLE, ONNX_RUNTIME, OPENVINO = "Paddle Inference", "ONNX Runtime", "OpenVINO"
@@ -132,11 +134,10 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
     """
     assert not (bf16 and model_file.suffix == ".pdmodel"), "wrong features, see above"
     check_model_files(model_file)
-    setup_paddle("cpu" if gpu is None else f"gpu:{gpu}")
+    if "paddle" not in sys.modules:  # else its threads and device are chosen, maybe for a training that goes on
+        setup_paddle("cpu" if gpu is None else f"gpu:{gpu}")
     from paddle import inference
-    from paddle.base import core
 
-    everywhere = compute_threads()
     settings = inference.Config(str(model_file), str(model_file.with_suffix(".pdiparams")))
     settings.disable_glog_info()
     if gpu is None:
@@ -151,7 +152,8 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
         if bf16:
             settings.enable_mkldnn_bfloat16()
     try:
-        predictor = inference.create_predictor(settings)
+        with paddle_threads_kept():
+            predictor = inference.create_predictor(settings)
     except (RuntimeError, ValueError, OSError) as error:
         raise _damaged(model_file, error) from None
     source = predictor.get_input_handle(predictor.get_input_names()[0])
@@ -159,9 +161,8 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
 
     def run(images: np.ndarray) -> np.ndarray:
         source.copy_from_cpu(np.ascontiguousarray(images))
-        predictor.run()
-        if gpu is None and threads != everywhere:  # it leaves its number to the whole process, training included
-            core.set_num_threads(everywhere)
+        with paddle_threads_kept() if gpu is None else nullcontext():
+            predictor.run()
         return np.asarray(result.copy_to_cpu())
 
     return run

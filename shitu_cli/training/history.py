@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shitu_cli.training.checkpoint import LATEST, read_header
 from shitu_cli.training.loop_state import LoopState
+from shitu_cli.training.options import is_meaningful
 from shitu_cli.workspace import EARLIER, earlier_models
 
 
@@ -15,7 +16,8 @@ from shitu_cli.workspace import EARLIER, earlier_models
 class RunHistory:
     """One run; `name` is the directory of its weights below the workspace's output, "" for the newest.
 
-    `losses` are means per epoch, `scores` (epoch, recall@1) of its online evaluations, epochs counted from 1;
+    `losses` are means per epoch, `scores` (epoch, recall@1) of its online evaluations that mean something, epochs counted
+    from 1;
     `network` and `epochs` are what it was to train, and for how long.
     """
 
@@ -51,6 +53,6 @@ def _read(folder: Path, name: str) -> RunHistory | None:
         scores=[
             (int(item["epoch"]), float(item["recall@1"]))
             for item in state.evaluations
-            if "recall@1" in item and math.isfinite(item.get("epoch", math.nan))
+            if "recall@1" in item and math.isfinite(item.get("epoch", math.nan)) and is_meaningful(item)
         ],
     )

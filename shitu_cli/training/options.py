@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
+
+UNDECIDED = "undecided_share"  # in the figures of an evaluation: of the queries, whose first image rounding decides
 
 
 @dataclass
@@ -22,6 +27,8 @@ class TrainOptions:
 class TrainResult:
     """`evaluations` holds one dict of metrics with its `epoch` (counted from 1) per online evaluation.
 
+    `best_score` and `best_epoch` are of those that mean something (see `is_meaningful`), None without any.
+
     `seconds` passed in steps of training, `evaluation_seconds` in online evaluation, `elapsed_seconds` in all, saves
     included; a resumed run counts from its beginning, without the time in which it did not run.
     """
@@ -35,3 +42,8 @@ class TrainResult:
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     elapsed_seconds: float = 0.0
+
+
+def is_meaningful(metrics: Mapping[str, float]) -> bool:
+    """Return whether an evaluation's recall says something about the network, and not only how sums were rounded."""
+    return metrics.get(UNDECIDED, 0.0) <= UNDECIDED_SHARE

@@ -18,7 +18,7 @@ from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import compare_runs, refuse
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.optimizer import count_parameters
-from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.options import UNDECIDED, TrainOptions, TrainResult
 from shitu_cli.training.trainer import Evaluate, Trainer
 
 if TYPE_CHECKING:
@@ -166,6 +166,6 @@ def _evaluation(training: Training) -> Evaluate | None:
             traced.append(trace_for_engine(model, config))
         engine = engine_from_model(model, config, traced=traced[0] if traced else None)
         result = evaluate_model(engine, config, SilentReporter(), processes=processes)
-        return {} if result is None else dict(result.metrics)
+        return {} if result is None else {**result.metrics, UNDECIDED: result.ranking.undecided_share}
 
     return evaluate

@@ -21,7 +21,7 @@ from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.input import to_tensor
 from shitu_cli.training.log import RunLog, format_bytes, peak_memory_bytes
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
-from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.options import UNDECIDED, TrainOptions, TrainResult, is_meaningful
 from shitu_cli.training.own_state import evaluating
 from shitu_cli.training.saving import Saver
 from shitu_cli.training.stopping import StopNow, Stopping
@@ -259,20 +259,32 @@ class Trainer:
         self._save([LATEST, BEST] if better else [LATEST])
 
     def _take_score(self, metrics: Mapping[str, float]) -> bool:
-        """Remember an evaluation and show it; whether its score is the best so far."""
+        """Remember an evaluation and show it; whether its weights become the best.
+
+        Where features coincide, rounding decides the score: it is no score then, and the weights are the best only as
+        long as none were measured, so that the first real score takes their place whatever it is.
+        """
         state, training = self.state, self.training
         state.evaluation_due = False
         state.evaluations.append({"epoch": state.epoch, **metrics})
         score = metrics.get(self._options.score)
         if score is None:
             raise TrainingError(f"the evaluation gives no {self._options.score}, it gives {', '.join(metrics)}")
-        training.optimizer.schedule.on_result(score, "max", state.schedule)
-        better = state.best_score is None or score > state.best_score
-        if better:
-            state.best_score, state.best_epoch = score, state.epoch
-        told = [name for name in (self._options.score, "recall@5", "mAP") if name in metrics]
-        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in told)
-        text = f"epoch {state.epoch}: loss {state.epoch_losses[-1]:.4f}  {shown}{'  (best so far)' if better else ''}"
+        if is_meaningful(metrics):
+            training.optimizer.schedule.on_result(score, "max", state.schedule)
+            better = state.best_score is None or score > state.best_score
+            if better:
+                state.best_score, state.best_epoch = score, state.epoch
+            names = [name for name in (self._options.score, "recall@5", "mAP") if name in metrics]
+            shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in names)
+            shown += "  (best so far)" if better else ""
+        else:
+            better = state.best_score is None
+            shown = (
+                f"no {self._options.score}: the features of different images nearly coincide, for "
+                f"{metrics[UNDECIDED]:.0%} of the queries rounding would decide which image comes first"
+            )
+        text = f"epoch {state.epoch}: loss {state.epoch_losses[-1]:.4f}  {shown}"
         self._log.line(text)
         self._log.record("eval", epoch=state.epoch, **metrics)
         self._reporter.info(text)

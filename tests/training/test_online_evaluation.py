@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
 from shitu_cli.training import run
 from shitu_cli.training.checkpoint import load_checkpoint
+from shitu_cli.training.history import read_histories
+from shitu_cli.training.options import UNDECIDED
 from tests.command import shitu
 
 RUN = ["train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "--batch-size", "8", "--seed", "5", "--epochs", "2"]
@@ -21,21 +24,24 @@ class Killed(BaseException):
 
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
-    """`scores(0.5, 0.4, ...)`: what the next evaluations find, None for a kill; the list shrinks as they run."""
+    """`scores(0.5, 0.4, ...)`: what the next evaluations find, None for a kill; the list shrinks as they run.
 
-    def give(*values: float | None) -> list[float | None]:
-        left = list(values)
+    `undecided` holds the shares of queries that rounding decides, one for each evaluation.
+    """
+
+    def give(*values: float | None, undecided: Sequence[float] = ()) -> list[float | None]:
+        left, shares = list(values), list(undecided)
 
         def evaluate(model: object, processes: object) -> dict[str, float]:
             value = left.pop(0)
             if value is None:
                 raise Killed
-            return {"recall@1": value}
+            return {"recall@1": value, **({UNDECIDED: shares.pop(0)} if shares else {})}
 
         monkeypatch.setattr(
             run,
             "_evaluation",
-            lambda training, base: evaluate if training.config.Global.eval_during_train else None,
+            lambda training: evaluate if training.config.Global.eval_during_train else None,
         )
         return left
 
@@ -46,8 +52,8 @@ def test_a_kill_during_the_last_evaluation_loses_only_that_evaluation(
     workspace: Path, scores: Callable[..., list[float | None]]
 ) -> None:
     scores(0.5, None)
-    with pytest.raises(Killed):
-        shitu(*RUN, "-o", "Global.eval_interval=1", cwd=workspace)
+    killed = shitu(*RUN, "-o", "Global.eval_interval=1", cwd=workspace, check=False)
+    assert "Killed" in killed.stderr
     scores(0.25)  # worse than before: not a reason to forget it
     shitu(*RUN, "--resume", cwd=workspace)
     saved = load_checkpoint(workspace / "output/latest")
@@ -76,3 +82,36 @@ def test_the_time_of_evaluation_is_said(workspace: Path, scores: Callable[..., l
     result = json.loads(done.stdout)
     parts = result["seconds"] + result["evaluation_seconds"]
     assert 0 < result["seconds"] < parts <= result["elapsed_seconds"]
+
+
+def test_a_score_that_rounding_decides_beats_none_that_was_measured(
+    workspace: Path, scores: Callable[..., list[float | None]]
+) -> None:
+    scores(0.9, 0.3, 1.0, undecided=(1.0, 0.0, 0.5))
+    done = shitu(*RUN, "--epochs", "3", "-o", "Global.eval_interval=1", "--json", cwd=workspace)
+    assert json.loads(done.stdout)["best_score"] == 0.3
+    assert load_checkpoint(workspace / "output/best_model").state.epoch == 2
+    (history,) = read_histories(workspace / "output")
+    assert history.scores == [(2, 0.3)]
+    assert "epoch 2: " in done.stderr and "(best so far)" in done.stderr
+    assert done.stderr.count("nearly coincide") == 2 and "50% of the queries" in done.stderr
+    assert "0.9000" not in done.stderr and "1.0000" not in done.stderr
+
+
+def test_without_any_real_score_the_newest_weights_are_the_best(
+    workspace: Path, scores: Callable[..., list[float | None]]
+) -> None:
+    scores(0.9, 0.2, undecided=(1.0, 1.0))
+    done = shitu(*RUN, "-o", "Global.eval_interval=1", "--json", cwd=workspace)
+    result = json.loads(done.stdout)
+    assert result["best_score"] is None and len(result["evaluations"]) == 2
+    assert load_checkpoint(workspace / "output/best_model").state.epoch == 2
+    assert "best_model holds the newest weights" in done.stderr
+
+
+
+def test_a_real_evaluation_says_how_much_rounding_decides(workspace: Path) -> None:
+    done = shitu(*RUN, "--epochs", "1", "--json", cwd=workspace)
+    (evaluation,) = json.loads(done.stdout)["evaluations"]
+    assert 0 <= evaluation[UNDECIDED] <= 1
+    assert (json.loads(done.stdout)["best_score"] is None) == (evaluation[UNDECIDED] > UNDECIDED_SHARE)

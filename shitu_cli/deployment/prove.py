@@ -87,7 +87,7 @@ def _main(folder: Path, inputs: Path) -> None:
 
 
 def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[str, float | int | str | None]:
-    from shitu_cli.evaluation.evaluate import normalized
+    from shitu_cli.features.unit_length import normalized
 
     a, b = normalized(got), normalized(features)
     scale = float(np.abs(features).max()) or 1.0

@@ -22,7 +22,8 @@ from shitu_cli.evaluation.rerank import expand_queries, reranked
 from shitu_cli.evaluation.similarity import Block
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine
-from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_list, normalized
+from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_list
+from shitu_cli.features.unit_length import normalized
 from shitu_cli.reporting import Reporter
 
 ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)

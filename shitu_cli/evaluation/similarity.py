@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from shitu_cli.features.unit_length import lengths
 from shitu_cli.runtime.threads import compute_threads
 
 PANEL = 256  # gallery images whose features lie side by side in the second-level cache
@@ -92,8 +93,4 @@ def resolution(query: np.ndarray, gallery: np.ndarray) -> float:
 
 def largest_length(features: np.ndarray) -> float:
     """Return the largest Euclidean length among the rows of [N, D], computed in float64; 0 without rows."""
-    largest = 0.0
-    for start in range(0, len(features), 8192):
-        wide = features[start : start + 8192].astype(np.float64)
-        largest = max(largest, float(np.sqrt((wide * wide).sum(axis=1)).max(initial=0.0)))
-    return largest
+    return float(lengths(features).max(initial=0.0))

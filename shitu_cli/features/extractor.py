@@ -18,6 +18,7 @@ from shitu_cli.errors import Command, DataError
 from shitu_cli.features.engine import Engine, features_fingerprint
 from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.features.selection import BATCH, load_engine
+from shitu_cli.features.unit_length import normalized
 from shitu_cli.preparation.sources import Pictures
 
 
@@ -101,8 +102,6 @@ class Extractor:
         self, images: Sequence[Picture], *, start: int = 0, stop: int | None = None, normalize: bool = True
     ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
         """(indices, features, pictures of this batch that cannot be read with the reason), from `start` to `stop`."""
-        from shitu_cli.features.list_features import normalized
-
         loader = SequentialLoader(_Pictures(images, self.transform), self.batch_size, start, stop, on_error="skip")
         for number, batch in enumerate(loader):
             features = self.engine(batch.images) if len(batch.indices) else np.empty((0, self.feature_size), np.float32)

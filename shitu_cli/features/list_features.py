@@ -18,6 +18,7 @@ from shitu_cli.data.loader import SequentialLoader
 from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine
+from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, counted
 
@@ -136,12 +137,6 @@ def _flipped(engine: Engine) -> Engine:
 
 def _at_unit_length(engine: Engine) -> Engine:
     return dataclasses.replace(engine, run=lambda images: normalized(engine.run(images)))
-
-
-def normalized(features: np.ndarray) -> np.ndarray:
-    """Rows of float32 [N, D] at unit length; rows of zeros stay."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))[:, None]
-    return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
 
 
 def extract_dataset(

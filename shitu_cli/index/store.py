@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.features.unit_length import lengths, normalized
 from shitu_cli.reporting import Reporter
 
 KINDS = ("flat", "hnsw", "ivf", "binary")
@@ -142,12 +143,14 @@ def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
     Raises DataError for vectors that are not finite.
     """
     vectors = np.ascontiguousarray(features, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # said below, with the number of the vector
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(lengths).all():
-        raise DataError(f"vector {first + int(np.argmin(np.isfinite(lengths))) + 1} is not finite")
+    finite = np.isfinite(found := lengths(vectors))
+    if not finite.all():
+        raise DataError(f"vector {first + int(np.argmin(finite)) + 1} is not finite")
     # What has unit length already keeps its bits, so that scores equal evaluation's.
-    return np.where(np.abs(lengths - 1) < 1e-6, vectors, vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    other = np.abs(found - 1) >= 1e-6
+    if other.any():
+        vectors = np.where(other[:, None], normalized(vectors), vectors)
+    return vectors
 
 
 def check_size(features: np.ndarray, manifest: IndexManifest) -> None:

@@ -16,9 +16,8 @@ from shitu_cli.workspace import EARLIER, earlier_models
 class RunHistory:
     """One run; `name` is the directory of its weights below the workspace's output, "" for the newest.
 
-    `losses` are means per epoch, `scores` (epoch, recall@1) of its online evaluations that mean something, epochs counted
-    from 1;
-    `network` and `epochs` are what it was to train, and for how long.
+    `losses` are means per epoch, `scores` (epoch, recall@1) of its online evaluations that mean something, epochs
+    counted from 1; `network` and `epochs` are what it was to train, and for how long.
     """
 
     name: str

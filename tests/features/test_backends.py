@@ -62,7 +62,7 @@ def test_ways_in_a_directory(exported: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_what_a_machine_lacks(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "is_installed", lambda program: program != OPENVINO)
-    with pytest.raises(EnvironmentProblem, match=r"OpenVINO is not installed \(pip install 'shitu-cli\[openvino\]'\)"):
+    with pytest.raises(EnvironmentProblem, match=r"OpenVINO is not installed \(pip install openvino\)"):
         Way("inference.onnx", OPENVINO).open(exported)
     cpuinfo = tmp_path / "cpuinfo"
     for flags, has in (("fpu sse2 avx512f", False), ("fpu avx512_bf16", True), ("fpu amx_bf16 amx_tile", True)):

@@ -109,7 +109,6 @@ def test_without_any_real_score_the_newest_weights_are_the_best(
     assert "best_model holds the newest weights" in done.stderr
 
 
-
 def test_a_real_evaluation_says_how_much_rounding_decides(workspace: Path) -> None:
     done = shitu(*RUN, "--epochs", "1", "--json", cwd=workspace)
     (evaluation,) = json.loads(done.stdout)["evaluations"]

@@ -15,12 +15,15 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem
 from shitu_cli.inputs import open_input
+
+AT_REST_NS = 2_000_000_000  # how long a file must not have changed for its hash to be remembered
 
 
 def try_lock(handle: IO[bytes]) -> bool:
@@ -193,13 +196,31 @@ def bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+_hashes: dict[tuple[int, ...], str] = {}  # of files that this process has read, by `_state`
+
+
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of a file in hexadecimal; one that has not changed is read once per process."""
     with open_input(path) as file:
+        before = _state(file)
+        if before in _hashes:
+            return _hashes[before]
+        found = hashlib.sha256()
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            found.update(block)
+        after = _state(file)
+    # Two changes within one tick of the clock leave the same time: only files at rest are remembered.
+    if before == after and time.time_ns() - after[-1] > AT_REST_NS:
+        if len(_hashes) >= 1024:
+            _hashes.clear()
+        _hashes[after] = found.hexdigest()
+    return found.hexdigest()
+
+
+def _state(file: IO[bytes]) -> tuple[int, ...]:
+    """What tells a file and its contents from others; the last time, of its status, cannot be set back."""
+    state = os.fstat(file.fileno())
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -168,6 +168,11 @@ def _show(console: Console, result: EvalResult, values: dict[str, Any], rates: l
     coincidence = result.ranking.coincidence()
     if coincidence is None:
         console.table(title, ["metric", "value", "95 % interval"], rows)
+        asked = result.ranking.answerable
+        reporter.info(
+            f"{int(result.ranking.hits[asked, 0].sum()):,} of {counted(int(asked.sum()), 'query', 'queries')} found "
+            f"an image of the right class first (recall@1), each among the {result.gallery:,} gallery images"
+        )
     else:
         reporter.warn(f"{title}: {coincidence}. {HARDLY_TRAINED}")
     if result.unanswerable:

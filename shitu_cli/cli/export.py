@@ -163,8 +163,14 @@ def _show(console: Console, made: Exported) -> None:
     elif made.rows[0]["recall@1"] is None:
         console.info("recall@1: no two of these pictures are of one class")
     else:
+        count = made.rows[0]["pictures"]
         console.info(
-            ["recall@1 is of each of these images among the others; ", Command("evaluate"), " measures the model"]
+            [
+                f"recall@1 here: the share of these {count:,} images that find one of their class first among the "
+                f"other {count - 1:,}. It compares the file with the network and is another figure than that of ",
+                Command("evaluate"),
+                ", which looks for each query image in the whole gallery",
+            ]
         )
     times = [
         [str(Way.of(row)), row["file"], *(f"{median:.2f} ({high:.2f})" for median, high in row["latency_ms"].values())]

@@ -137,12 +137,19 @@ def subtract_scaled(dw: paddle.Tensor, columns: paddle.Tensor, factor: paddle.Te
     loops.subtract_scaled(kernels.array(dw), kernels.array(columns), kernels.array(factor)[0])
 
 
+def require_columns(numbers: np.ndarray, count: int, *, lowest: int = 0) -> None:
+    """Raise ValueError unless all numbers of columns are from `lowest` to count - 1: compiled loops do not look."""
+    if numbers.size and not lowest <= int(numbers.min()) <= int(numbers.max()) < count:
+        raise ValueError(f"columns {numbers.min()} to {numbers.max()} are asked for, there are {count}")
+
+
 def take_columns(weight: paddle.Tensor, chosen: np.ndarray) -> paddle.Tensor:
     """The columns `chosen` of weight [D, C], as [D, len(chosen)]."""
     if not fast(weight):
         return paddle.index_select(weight, paddle.to_tensor(chosen), axis=1)
     from shitu_cli.model.kernels import columns as loops
 
+    require_columns(chosen, weight.shape[1])
     out = paddle.empty([weight.shape[0], len(chosen)], dtype="float32")
     loops.take(kernels.array(weight), chosen, kernels.array(out))
     return out
@@ -157,6 +164,7 @@ def put_columns(weight: paddle.Tensor, chosen: np.ndarray, values: paddle.Tensor
         ).t()
     from shitu_cli.model.kernels import columns as loops
 
+    require_columns(chosen, weight.shape[1])
     out = paddle.empty_like(weight)
     loops.put(kernels.array(values), chosen, kernels.array(out))
     return out

@@ -21,7 +21,15 @@ import paddle
 from paddle.autograd import PyLayer
 
 from shitu_cli.model import kernels
-from shitu_cli.model.cosine import fast, inverse_lengths, lengths, put_columns, subtract_scaled, take_columns
+from shitu_cli.model.cosine import (
+    fast,
+    inverse_lengths,
+    lengths,
+    put_columns,
+    require_columns,
+    subtract_scaled,
+    take_columns,
+)
 from shitu_cli.processes.group import Group
 
 NONE = -1e30  # the logit of a class that is left out
@@ -139,6 +147,7 @@ def _sums(
     if fast(cosines):
         from shitu_cli.model.kernels import columns as loops
 
+        require_columns(places, cosines.shape[1], lowest=-1)
         out = [paddle.empty([len(places), 1], dtype="float32") for _ in range(3)]
         loops.margin_sums(
             kernels.array(cosines), kernels.array(inverse)[0], places, scale, *(kernels.array(t)[:, 0] for t in out)

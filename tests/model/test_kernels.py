@@ -254,3 +254,33 @@ def test_the_process_that_compiles_gets_the_bits_of_those_that_read_the_cache(tm
     (compiled, no_hits), (read, hits) = told
     assert no_hits == "0" and hits != "0"  # so the first has compiled, and the second has not
     assert compiled == read
+
+
+@pytest.mark.parametrize("numbers", [[5], [-1], [0, 4, 1 << 40], [-(1 << 40)]])
+def test_columns_that_are_not_there_are_no_memory_of_others(numbers):
+    from shitu_cli.model.cosine import put_columns, take_columns
+    from shitu_cli.model.margin_softmax import _sums
+
+    weight, chosen = paddle.ones([3, 5]), np.asarray(numbers, np.int64)
+    with pytest.raises(ValueError, match="there are 5"):
+        take_columns(weight, chosen)
+    with pytest.raises(ValueError, match="there are 5"):
+        put_columns(weight, chosen, paddle.ones([3, len(numbers)]))
+    places = chosen if numbers != [-1] else np.asarray([-2])  # -1: no column of this process
+    with pytest.raises(ValueError, match="there are 5"):
+        _sums(paddle.ones([len(places), 5]), paddle.ones([1, 5]), places, 1.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38])
+def test_no_value_leads_a_loop_out_of_its_arrays(value):
+    """Sums of margins, their gradients and neighbours take any values; only what comes out may be without sense."""
+    from shitu_cli.evaluation.rerank import _Best
+    from shitu_cli.model.margin_softmax import _gradients, _sums
+
+    cosines, inverse, places = paddle.full([3, 7], value), paddle.ones([1, 7]), np.array([-1, 0, 6])
+    rest, total, target = _sums(cosines, inverse, places, 30.0)
+    assert rest.shape == total.shape == target.shape == [3, 1] and target[0].item() == 0
+    assert _gradients(cosines, inverse, places, 30.0, rest, paddle.ones([3, 3])).shape == [1, 7]
+    best = _Best(4, 3)
+    best.take(np.full((4, 9), value, np.float32), 0, 0)
+    assert ((best.numbers >= -1) & (best.numbers < 9)).all()

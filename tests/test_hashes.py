@@ -1,0 +1,57 @@
+"""Hashes of files: read once per process, and again whenever a file may have changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shitu_cli import files
+from shitu_cli.files import sha256_of
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one for each file that is read and hashed; all files are at rest."""
+    counts: list[int] = []
+
+    def counting() -> Any:
+        counts.append(1)
+        return hashlib.sha256()
+
+    monkeypatch.setattr(files, "hashlib", type("Counting", (), {"sha256": staticmethod(counting)}))
+    monkeypatch.setattr(files, "AT_REST_NS", -1)
+    return counts
+
+
+def test_a_file_is_read_once(tmp_path: Path, reads: list[int]) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"some weights")
+    os.link(weights, tmp_path / "other-name")
+    expected = hashlib.sha256(b"some weights").hexdigest()
+    assert [sha256_of(weights), sha256_of(weights), sha256_of(tmp_path / "other-name")] == [expected] * 3
+    assert len(reads) <= 2  # making the link changed the status
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path, reads: list[int]) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"first")
+    first, state = sha256_of(weights), weights.stat()
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    other.replace(weights)  # of the same size and time
+    assert sha256_of(weights) == hashlib.sha256(b"other").hexdigest() != first
+    assert len(reads) == 2
+
+
+def test_a_file_that_has_just_changed_is_not_remembered(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "AT_REST_NS", 10**15)
+    (tmp_path / "new").write_bytes(b"new")
+    assert sha256_of(tmp_path / "new") == sha256_of(tmp_path / "new")
+    assert len(reads) == 2

@@ -12,9 +12,10 @@ MILVUS = "milvus:"
 
 
 def open_store(folder: Path, address: str | None = None, collection: str = "shitu") -> Store:
-    """The index in `folder`, or at `address` (`milvus:http://host:19530`, `milvus:host:19530`, `milvus:gallery.db`).
+    """Return the index in `folder`, or at `address` if there is one.
 
-    Nothing is read or made yet. Raises UsageError for an address that no store has.
+    Addresses look like `milvus:http://host:19530`, `milvus:host:19530` or `milvus:gallery.db`.
+    Nothing is read or created yet. Raises UsageError for an address of any other form.
     """
     if address is None:
         from shitu_cli.index.files import FileStore

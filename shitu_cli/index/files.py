@@ -1,8 +1,8 @@
 """The index as a directory that this program, PaddleX and PaddleClas's deployment code can read.
 
 `vector.index` (faiss, ids mapped), `id_map.yaml` (PaddleX's), `items.tsv` (id, label, path), `manifest.json`. Every
-change writes a new directory beside the old one and swaps them in one step. The files of one generation are tied: the
-manifest holds the hash of the items and a mark that stands behind the vectors.
+change writes a new directory beside the old one and swaps them in one step. The files of one generation are tied
+together: the manifest holds the hash of the items and a mark that is appended to the vectors.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from shitu_cli.inputs import is_input, open_input, path_problem
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import Workspace
 
-TRIES = 20  # of reading a directory that others replace meanwhile
-MARK = b"\nshitu generation "  # and 64 hexadecimal digits, behind the vectors
+TRIES = 20  # at reading a directory that other processes keep replacing
+MARK = b"\nshitu generation "  # followed by 64 hexadecimal digits, after the vectors
 VECTORS = "vector.index"
 ITEMS = "items.tsv"
 MANIFEST = "manifest.json"
@@ -52,7 +52,7 @@ OURS = {VECTORS, ITEMS, MANIFEST, "id_map.yaml", "id_map.pkl"}
 
 
 class FileStore:
-    """The index in `folder`: read whole at the first question, written whole at each change."""
+    """The index in `folder`: read whole when first used, written whole at each change."""
 
     def __init__(self, folder: Path) -> None:
         check_place(folder)
@@ -60,7 +60,7 @@ class FileStore:
         self._read: VectorIndex | None = None
 
     def writing(self) -> AbstractContextManager[None]:
-        """One writer at a time: two would each save what it read, and one change would be lost."""
+        """Lock the index for one writer: of two that each save what they read, one change would be lost."""
         return Workspace(self.folder.resolve().parent).lock("index")
 
     def check(self, options: BuildOptions) -> None:
@@ -82,8 +82,8 @@ class FileStore:
         self._save(index)
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
-        named = set(paths), set(labels), set(ids)
-        return [i for i in self.items() if i.path in named[0] or i.label in named[1] or i.id in named[2]]
+        paths, labels, ids = set(paths), set(labels), set(ids)
+        return [item for item in self.items() if item.path in paths or item.label in labels or item.id in ids]
 
     def manifest(self) -> IndexManifest:
         return self._index.manifest
@@ -98,7 +98,7 @@ class FileStore:
         self._read = None
 
     def _save(self, index: VectorIndex) -> None:
-        self._read = None  # what cannot be written must not answer
+        self._read = None  # after a failed write, searches must not see the new index
         save_index(index, self.folder)
         self._read = index
 
@@ -110,19 +110,19 @@ class FileStore:
 
 
 def check_place(folder: Path) -> None:
-    """UsageError for a path that no directory can have."""
+    """Raise UsageError for a path that no directory can have."""
     try:
         folder.stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):  # said where it is read or written
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # reported where it is read or written
         pass
     except (OSError, ValueError) as error:
         raise path_problem(folder, error, error=UsageError, hint="name another directory for the index") from None
 
 
 def load_index(folder: Path) -> VectorIndex:
-    """Read an index whole; a directory that is replaced meanwhile is read again, so that no two generations mix.
+    """Read the index in `folder`; one that is replaced meanwhile is read again, so that generations never mix.
 
-    Raises UsageError when there is no index, DataError when it is damaged or its files do not belong together.
+    Raises UsageError if there is no index, DataError if it is damaged or its files do not belong together.
     """
     for _ in range(TRIES):
         with _hold(folder) as is_still_there:
@@ -134,32 +134,32 @@ def load_index(folder: Path) -> VectorIndex:
                 continue
             if is_still_there():
                 return index
-    raise EnvironmentProblem(f"{folder} is replaced again and again while it is read", hint="run the command again")
+    raise EnvironmentProblem(f"{folder} keeps being replaced while it is read", hint="run the command again")
 
 
 @contextlib.contextmanager
 def _hold(folder: Path) -> Iterator[Callable[[], bool]]:
-    """Yield a question: has `folder` been one and the same directory since?
+    """Yield a function that returns whether `folder` is still the same directory.
 
-    A change puts a new directory in its place, and never puts one back. While the former one is held open, no new one
-    can get its number: what was read by path in between came from one generation.
+    A change puts a new directory in its place, and never puts one back. While the former one is open here, its
+    inode number cannot be reused: what was read by path in between came from one generation.
     """
     try:
-        held = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    except (OSError, ValueError):  # not there, or it cannot be a directory's name: what reads it says so
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except (OSError, ValueError):  # missing or not a directory: reading it reports that
         yield lambda: True
         return
 
     def is_still_there() -> bool:
         try:
-            return os.path.samestat(os.fstat(held), os.stat(folder))
+            return os.path.samestat(os.fstat(descriptor), os.stat(folder))
         except OSError:
             return False
 
     try:
         yield is_still_there
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 def _load(folder: Path) -> VectorIndex:
@@ -173,19 +173,19 @@ def _load(folder: Path) -> VectorIndex:
     _check_tie(file, content, tie, ours is not None)
     if content.ids is None or content.count != len(labels):
         raise DataError(f"{folder}: {content.count} vectors, but {len(labels)} items in its table", hint=AGAIN)
-    named = np.fromiter(labels, np.int64, len(labels))
-    if not np.array_equal(np.sort(named), np.sort(content.ids)):
-        raise DataError(f"{folder}: the ids of its vectors are not those of its items", hint=AGAIN)
+    item_ids = np.fromiter(labels, np.int64, len(labels))
+    if not np.array_equal(np.sort(item_ids), np.sort(content.ids)):
+        raise DataError(f"{folder}: the ids of its vectors and of its items differ", hint=AGAIN)
     bits = -(-manifest.size // 8) * 8 if manifest.kind == "binary" else manifest.size
     after = int(content.ids.max(initial=-1)) + 1
-    said = (manifest.kind, bits, manifest.count, content.metric if manifest.kind == "binary" else INNER_PRODUCT)
-    if said != (content.kind, content.size, content.count, content.metric) or (manifest.next_id or 0) < after:
+    expected = (manifest.kind, bits, manifest.count, content.metric if manifest.kind == "binary" else INNER_PRODUCT)
+    if expected != (content.kind, content.size, content.count, content.metric) or (manifest.next_id or 0) < after:
         raise DataError(f"{folder}: {MANIFEST} and {VECTORS} contradict each other", hint=AGAIN)
     return VectorIndex(manifest, read_faiss(file), labels, paths)
 
 
 def _check_tie(file: Path, content: FaissFile, tie: Tie, ours: bool) -> None:
-    """DataError when the vectors are not those that the manifest was written with."""
+    """Raise DataError if the vectors and the manifest were not written together."""
     with open_input(file) as data:
         data.seek(content.end)
         mark = data.read(len(MARK) + 64)
@@ -194,42 +194,42 @@ def _check_tie(file: Path, content: FaissFile, tie: Tie, ours: bool) -> None:
             f"{file} was not written together with {MANIFEST} and {ITEMS} beside it",
             hint=[
                 *AGAIN,
-                f"; if another program has changed it, delete {MANIFEST} and {ITEMS}: its own map is read then",
+                f"; if another program changed it, delete {MANIFEST} and {ITEMS} to read that program's map",
             ],
         )
 
 
 def _mark(generation: str) -> bytes:
-    """What stands behind the vectors; faiss reads no further than they go."""
+    """Return the bytes that follow the vectors; faiss stops reading before them."""
     return MARK + generation.encode() if generation else b""
 
 
 def save_index(index: VectorIndex, folder: Path) -> None:
-    """Put the index into `folder`, whole or not at all; UsageError when other files lie there."""
+    """Write the index to `folder`, whole or not at all; UsageError if the folder holds other files."""
     refuse_foreign(folder)
     with atomic_dir(folder) as new:
         _write_files(index, new, index.labels)
 
 
 def export_index(index: VectorIndex, folder: Path) -> list[str]:
-    """Write `folder` for PaddleClas's deployment code (`id_map.pkl`) and PaddleX (`id_map.yaml`).
+    """Write the index to `folder` for PaddleClas's deployment code (`id_map.pkl`) and PaddleX (`id_map.yaml`).
 
-    Their code cuts an item at white space, so blanks in labels and paths become underscores; returns the labels
-    that changed. Raises UsageError when other files lie there.
+    Their code splits an item at white space, so spaces in labels and paths become underscores; returns the labels
+    that this changed, sorted. Raises UsageError if the folder holds other files.
     """
     refuse_foreign(folder)
-    changed = sorted({label for label in index.labels.values() if len(label.split()) != 1})
+    spaced_labels = sorted({label for label in index.labels.values() if len(label.split()) != 1})
     plain = {n: "_".join(label.split()) or "_" for n, label in index.labels.items()}
     paths = {n: "_".join(path.split()) or "_" for n, path in index.paths.items()}
     with atomic_dir(folder) as new:
         _write_files(index, new, plain)
         with atomic_write(new / "id_map.pkl") as file:
             pickle.dump({n: f"{paths[n]}\t{label}" for n, label in plain.items()}, file)
-    return changed
+    return spaced_labels
 
 
 def refuse_foreign(folder: Path) -> None:
-    """UsageError when `folder` is a file or holds files that no index has."""
+    """Raise UsageError if `folder` is a file or holds files that do not belong to an index."""
     check_place(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="name a directory: --index index/")
@@ -246,11 +246,11 @@ def _write_files(index: VectorIndex, folder: Path, labels: dict[int, str]) -> No
     kind = index.manifest.kind
     write = faiss.write_index_binary if kind == "binary" else faiss.write_index
     items = write_items(folder / ITEMS, labels, index.paths)
-    # Through our own writer: faiss's does not sync, and says little about a full disk.
+    # Through our own writer: faiss's does not sync, and its errors do not mention a full disk.
     with atomic_write(folder / VECTORS) as file:
-        summed = _Summed(file)
-        write(index.faiss, faiss.PyCallbackIOWriter(summed.write))
-        parts = json.dumps([items, summed.crc, summed.length, asdict(index.manifest)], sort_keys=True)
+        checksum = _ChecksumWriter(file)
+        write(index.faiss, faiss.PyCallbackIOWriter(checksum.write))
+        parts = json.dumps([items, checksum.crc, checksum.length, asdict(index.manifest)], sort_keys=True)
         generation = hashlib.sha256(parts.encode()).hexdigest()
         file.write(_mark(generation))
     with atomic_write(folder / "id_map.yaml", "w") as file:
@@ -258,8 +258,8 @@ def _write_files(index: VectorIndex, folder: Path, labels: dict[int, str]) -> No
     write_manifest(folder / MANIFEST, index.manifest, Tie(items, generation))
 
 
-class _Summed:
-    """Writes to a file, and knows the CRC-32 and the length of what it wrote."""
+class _ChecksumWriter:
+    """Writes to a file and keeps the CRC-32 and the length of what was written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.crc, self.length = file, 0, 0
@@ -271,14 +271,14 @@ class _Summed:
 
 
 def _yaml_lines(labels: dict[int, str], kind: str) -> Iterator[str]:
-    """The map as PaddleX writes it; each label is put into YAML once, as a dumper needs a minute for a million."""
+    """Yield the map as PaddleX writes it; each label is dumped once, as a million dumps take a minute."""
     dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    quoted: dict[str, str] = {}
+    literals: dict[str, str] = {}
     yield "id_map:\n"
     for n, label in labels.items():
-        if label not in quoted:
+        if label not in literals:
             text = yaml.dump(plain_text(label), Dumper=dumper, default_style='"', allow_unicode=True, width=2**31 - 1)
-            quoted[label] = text.rstrip("\n")
-        yield f"  {n}: {quoted[label]}\n"
+            literals[label] = text.rstrip("\n")
+        yield f"  {n}: {literals[label]}\n"
     yield f"index_type: {({'hnsw': 'HNSW32', 'ivf': 'IVF'}).get(kind, 'Flat')}\n"
     yield f"metric_type: {'hamming' if kind == 'binary' else 'IP'}\n"

@@ -1,4 +1,4 @@
-"""Indexes that PaddleX and PaddleClas's deployment code wrote: their faiss file, their maps from id to label."""
+"""Indexes written by PaddleX and by PaddleClas's deployment code: their faiss file, their maps from id to label."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_DIGITS = 18  # of an id
 
 
 def read_faiss(path: Path) -> Any:
-    """Let faiss read a file that `check_faiss` has passed."""
+    """Return the faiss index in a file that `check_faiss` has passed."""
     import faiss
 
     with path.open("rb") as file:
@@ -26,15 +26,15 @@ def read_faiss(path: Path) -> Any:
         return (faiss.read_index_binary if binary else faiss.read_index)(str(path))
     except MemoryError:
         size = path.stat().st_size / 2**30
-        raise EnvironmentProblem(f"there is too little memory to read {path} ({size:.1f} GiB)") from None
+        raise EnvironmentProblem(f"not enough memory to read {path} ({size:.1f} GiB)") from None
     except RuntimeError as error:
         raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=AGAIN) from None
 
 
 def foreign_manifest(content: FaissFile, path: Path) -> IndexManifest:
-    """What can be told of an index without our manifest: it says nothing of its model.
+    """Return the manifest of an index that has none of ours; its model is unknown ("").
 
-    Raises DataError for one that this program cannot ask: without ids or by distance.
+    Raises DataError for an index that cannot be searched here: without ids, or by distance.
     """
     take_vectors = ("build one of its vectors: ", Command("index build", "--features", path))
     if content.ids is None:
@@ -46,22 +46,28 @@ def foreign_manifest(content: FaissFile, path: Path) -> IndexManifest:
 
 
 def foreign_items(folder: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """Labels and paths ("" in PaddleX's) by id, from `id_map.yaml` or `id_map.pkl`."""
+    """Return labels and paths (PaddleX has none: "") by id, from `id_map.yaml` or `id_map.pkl`."""
     if is_input(folder / "id_map.yaml"):
         return _read_yaml(folder / "id_map.yaml")
     if is_input(folder / "id_map.pkl"):
         return _read_pickle(folder / "id_map.pkl")
-    raise DataError(f"{folder}: none of items.tsv, id_map.yaml, id_map.pkl tells the labels of its vectors", hint=AGAIN)
+    raise DataError(
+        f"{folder}: the labels of its vectors are missing: there is no items.tsv, id_map.yaml or id_map.pkl", hint=AGAIN
+    )
 
 
 def foreign_vectors(path: Path) -> FeatureTable:
-    """Vectors float32 [N, D], labels and paths of a faiss file of any metric, to build an index of ours."""
+    """Return vectors float32 [N, D], labels and paths of a faiss file of any metric, to build an index from.
+
+    Raises DataError if the file is damaged, holds only signs or lacks labels.
+    """
     import faiss
 
     content = check_faiss(path)
     if content.kind == "binary":
         raise DataError(
-            f"{path} holds only signs", hint=["name the images instead: ", Command("index build", "./gallery")]
+            f"{path} holds only the signs of its vectors",
+            hint=["name the images instead: ", Command("index build", "./gallery")],
         )
     labels, paths = foreign_items(path.parent)
     ids = list(range(content.count)) if content.ids is None else content.ids.tolist()
@@ -87,22 +93,22 @@ def _read_yaml(file: Path) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def _id(key: Any, file: Path) -> int:
-    """An id of a map: a whole number, which some programs write as text."""
+    """Return an id of a map: a whole number, which some programs write as text."""
     text = str(key) if type(key) in (int, str) else ""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
-        raise DataError(f"{file} is damaged: {str(key)[:40]!r} is no id", hint=AGAIN)
+        raise DataError(f"{file} is damaged: {str(key)[:40]!r} is not an id", hint=AGAIN)
     return int(text)
 
 
 def _text(value: Any, file: Path) -> str:
-    """A label of a map: text, or what YAML takes for something else (a number, a date, yes)."""
+    """Return a label of a map: text, or what YAML reads as something else (a number, a date, yes)."""
     if isinstance(value, (dict, list, tuple, set, bytes)):
-        raise DataError(f"{file} is damaged: a {type(value).__name__} is no label", hint=AGAIN)
+        raise DataError(f"{file} is damaged: a {type(value).__name__} is not a label", hint=AGAIN)
     return str(value)
 
 
 def _read_pickle(file: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """PaddleClas's map: id → the line `path label` of its list, cut where its own code cuts it."""
+    """Read PaddleClas's map: id → the line `path label` of its list, split where its own code splits it."""
     with open_input(file, limit=MAX_MAP, hint=AGAIN) as stream:
         try:
             values = read_pickle_stream(stream, _STAND_INS)
@@ -118,7 +124,7 @@ def _read_pickle(file: Path) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def _int64(name: object = None, *options: object) -> Unfinished:
-    """Stands for numpy's type of a key, whose byte order comes in a second step."""
+    """Stand in for numpy's type of a key, whose byte order comes in a second step."""
     if name != "i8":
         raise PickleProblem(f"its numbers are of type {name!r}, expected 'i8'")
 
@@ -130,7 +136,7 @@ def _int64(name: object = None, *options: object) -> Unfinished:
     return Unfinished(finish)
 
 
-def _whole(kind: object = None, raw: object = None, *more: object) -> int:
+def _scalar(kind: object = None, raw: object = None, *more: object) -> int:
     if kind != "<i8" or not isinstance(raw, bytes) or len(raw) != 8 or more:
         raise PickleProblem("its numbers are damaged")
     return int.from_bytes(raw, "little", signed=True)
@@ -139,6 +145,6 @@ def _whole(kind: object = None, raw: object = None, *more: object) -> int:
 # PaddleClas's keys are numpy's int64, whose pickles name two things of numpy.
 _STAND_INS = {
     ("numpy", "dtype"): StandIn("numpy.dtype", _int64),
-    ("numpy.core.multiarray", "scalar"): StandIn("numpy scalar", _whole),
-    ("numpy._core.multiarray", "scalar"): StandIn("numpy scalar", _whole),
+    ("numpy.core.multiarray", "scalar"): StandIn("numpy scalar", _scalar),
+    ("numpy._core.multiarray", "scalar"): StandIn("numpy scalar", _scalar),
 }

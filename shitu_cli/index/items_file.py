@@ -19,7 +19,7 @@ _ID = re.compile(r"\d{1,18}", re.ASCII)
 
 
 def write_items(file: Path, labels: Mapping[int, str], paths: Mapping[int, str]) -> str:
-    """Write the items in the order of `labels`; the SHA-256 of the file."""
+    """Write the items in the order of `labels`; return the SHA-256 of the file."""
     digest = hashlib.sha256()
     with atomic_write(file) as out:
         for number, label in labels.items():
@@ -30,18 +30,18 @@ def write_items(file: Path, labels: Mapping[int, str], paths: Mapping[int, str])
 
 
 def read_items(file: Path, digest: str = "") -> tuple[dict[int, str], dict[int, str]] | None:
-    """Labels and paths by id; None where the file is not: another program's index.
+    """Return labels and paths by id, None if there is no such file (an index of another program).
 
-    Raises DataError for a line that is no item, or when the file's SHA-256 is another than `digest`.
+    Raises DataError for a line that is not an item, or if the SHA-256 of the file is not `digest`.
     """
     if not is_input(file):
         return None
     data = read_bytes(file, limit=MAX_BYTES, hint=AGAIN)
     if digest and hashlib.sha256(data).hexdigest() != digest:
-        raise DataError(f"{file} is not the table that was written with the index", hint=AGAIN)
+        raise DataError(f"{file} is not the file that was written with the index", hint=AGAIN)
     labels: dict[int, str] = {}
     paths: dict[int, str] = {}
-    plain: dict[str, str] = {}  # a label is kept once, however many images have it
+    plain: dict[str, str] = {}  # each label is stored once, however many images have it
     for line, text in enumerate(decode_text(data, file, hint=AGAIN).removesuffix("\n").split("\n"), 1):
         columns = text.split("\t")
         if len(columns) != 3 or not _ID.fullmatch(columns[0]) or int(columns[0]) in labels:

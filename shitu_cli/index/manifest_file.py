@@ -19,9 +19,9 @@ MAX_ID = 1 << 62
 
 @dataclass(frozen=True)
 class Tie:
-    """What ties the files of a directory: the SHA-256 of its items, and the generation that its vectors end with.
+    """Ties the files of a directory together: the SHA-256 of its items, and the generation that its vectors end with.
 
-    Both are "" in indexes of versions before these were kept.
+    Both are "" in indexes of older versions, which did not store them.
     """
 
     items: str = ""
@@ -29,13 +29,16 @@ class Tie:
 
 
 def write_manifest(file: Path, manifest: IndexManifest, tie: Tie) -> None:
-    """Write what `read_manifest` reads."""
+    """Write the file that `read_manifest` reads."""
     values = {"format": FORMAT, **asdict(manifest), "items_sha256": tie.items, "generation": tie.generation}
     atomic_write_json(file, values)
 
 
 def read_manifest(file: Path) -> tuple[IndexManifest, Tie] | None:
-    """Return None where the file is not: another program's index; DataError names all that is wrong in it."""
+    """Return the manifest, None if there is no such file (an index of another program).
+
+    Raises DataError that names every invalid or missing value.
+    """
     if not is_input(file):
         return None
     values = read_json_object(file, hint=AGAIN)
@@ -43,8 +46,8 @@ def read_manifest(file: Path) -> tuple[IndexManifest, Tie] | None:
         raise DataError(f"{file}: written by another version", hint=AGAIN)
     problems = [
         f"{file}: {key}: {values[key]!r:.80}" if key in values else f"{file}: {key} is missing"
-        for key, is_right in _RIGHT.items()
-        if (key in values or key in _NEEDED) and not is_right(values.get(key))
+        for key, is_valid in _CHECKS.items()
+        if (key in values or key in _REQUIRED) and not is_valid(values.get(key))
     ]
     if problems:
         raise DataError(f"{file} is damaged", details=problems, hint=AGAIN)
@@ -61,14 +64,14 @@ def _is_share(value: Any) -> bool:
 
 
 def _is_search(value: Any) -> bool:
-    """Whether these are search parameters that faiss or Milvus can be given."""
+    """Return whether these are search parameters that faiss or Milvus accept."""
     return isinstance(value, dict) and all(
         key in ("efSearch", "nprobe", "ef") and _is_whole(effort, 1, MAX_EFFORT) for key, effort in value.items()
     )
 
 
-_NEEDED = ("kind", "size", "model", "count", "next_id")
-_RIGHT = {
+_REQUIRED = ("kind", "size", "model", "count", "next_id")
+_CHECKS = {
     "kind": lambda value: value in KINDS if isinstance(value, str) else False,
     "size": lambda value: _is_whole(value, 1, MAX_SIZE),
     "model": lambda value: isinstance(value, str),

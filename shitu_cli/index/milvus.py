@@ -1,8 +1,8 @@
 """The index in a Milvus server, or in its embedded edition's local file.
 
-The name that the user gives is an alias. A build fills a new collection and then points the alias at it, so that those
-who search meanwhile see the former index or the new one. The manifest is a property of the collection: what has none
-is not ours, and is never changed. The server numbers the items, so that several machines can add at once.
+The name that the user gives is an alias. A build fills a new collection and then points the alias at it, so that
+concurrent searches see the old index or the new one. The manifest is a property of the collection: a collection without
+one is not ours, and is never changed. The server numbers the items, so that several machines can add at once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shitu_cli.index.store import (
     Match,
     check_kind,
     check_size,
-    ranked,
+    rank_matches,
     unit_vectors,
 )
 from shitu_cli.reporting import Reporter
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 TOKEN = "SHITU_MILVUS_TOKEN"  # an API key or `user:password`
 PATIENCE = 10  # seconds to reach a server
-NOT_FOUND, NOT_REACHED = 100, 2  # codes of its errors: no such collection; no server, or a wrong password
-TRIES = 5  # of a question whose collection was replaced and dropped meanwhile
+NOT_FOUND, NOT_REACHED = 100, 2  # error codes: no such collection; no server, or a wrong password
+TRIES = 5  # at an operation whose collection keeps being replaced
 BUILD = Command("index build")
 
 Answer = TypeVar("Answer")
@@ -57,10 +57,10 @@ class MilvusStore:
         self.address = _server(address) if self.file is None else str(self.file)
         self.alias, self.place = collection, f"milvus:{address}, collection {collection}"
         self._client: MilvusClient | None = None
-        self._known: VectorCollection | None = None
+        self._collection: VectorCollection | None = None
 
     def writing(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing to hold: a local file admits one process, and on a server no two changes touch the same rows."""
+        """Return an empty context: a local file admits one process, and changes on a server touch different rows."""
         return contextlib.nullcontext()
 
     def check(self, options: BuildOptions) -> None:
@@ -70,7 +70,7 @@ class MilvusStore:
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
         _check_kind(options.kind)
-        features = table.checked().features
+        features = table.validate().features
         manifest = IndexManifest(
             kind=options.kind,
             size=int(features.shape[1]),
@@ -89,14 +89,14 @@ class MilvusStore:
             new.make_ready(features, ids, "" if self.file is None else "INVERTED")
             (client.create_alias if former is None else client.alter_alias)(new.name, self.alias)
             undo.pop_all()
-            self._known = new
+            self._collection = new
             drop_others(client, new.name, self.alias)
 
     def add(self, table: FeatureTable, reporter: Reporter) -> int:
-        """A kill in between can leave a path twice, never lose one; the same command again makes it whole."""
+        """Add these vectors; if killed midway, a path may be there twice but never lost: run the command again."""
 
         def replace_paths(collection: VectorCollection) -> int:
-            check_size(table.checked().features, collection.manifest)
+            check_size(table.validate().features, collection.manifest)
             former = [item.id for item in collection.find([path for path in table.paths if path], (), ())]
             collection.insert(table, reporter)
             collection.delete(former)
@@ -123,16 +123,16 @@ class MilvusStore:
 
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
         if top > PAGE:
-            raise UsageError(f"--top {top}: Milvus gives at most {PAGE:,}")
+            raise UsageError(f"--top {top}: Milvus returns at most {PAGE:,}")
 
         def nearest(collection: VectorCollection) -> list[list[Match]]:
             check_size(features, collection.manifest)
-            return [ranked(matches, threshold) for matches in collection.search(unit_vectors(features), top)]
+            return [rank_matches(matches, threshold) for matches in collection.search(unit_vectors(features), top)]
 
         return self._ask(nearest)
 
     def close(self) -> None:
-        self._known = None
+        self._collection = None
         if self._client is None:
             return
         self._client.close()
@@ -143,43 +143,43 @@ class MilvusStore:
             server_manager_instance.release_server(str(self.file))
 
     def _ask(self, operation: Callable[[VectorCollection], Answer], *, repeat: bool = True) -> Answer:
-        """What `operation` says of the collection behind the alias; UsageError when there is none.
+        """Return the result of `operation` on the collection behind the alias; UsageError if there is none.
 
-        A build elsewhere drops the collection that it replaces, which then answers with a part of its items or with
-        an error. So an answer counts only when the alias still leads to the same collection; else the operation
-        begins anew on the new one. One that cannot `repeat` ends in EnvironmentProblem.
+        A build elsewhere drops the collection that it replaces, which then returns part of its items or an error. So
+        a result counts only if the alias still points to the same collection; otherwise the operation runs again on
+        the new one. Without `repeat`, EnvironmentProblem is raised instead.
         """
         with self._connection() as client:
             from pymilvus.exceptions import MilvusException
 
             for _ in range(TRIES):
                 try:
-                    if self._known is None:
-                        self._known = VectorCollection.behind(client, self.alias, self.place)
-                    if self._known is None:
+                    if self._collection is None:
+                        self._collection = VectorCollection.behind(client, self.alias, self.place)
+                    if self._collection is None:
                         raise UsageError(f"no index in {self.place}", hint=BUILD)
-                    answer = operation(self._known)
-                    if self.file is not None or self._known.is_behind(self.alias):
+                    answer = operation(self._collection)
+                    if self.file is not None or self._collection.is_behind(self.alias):
                         return answer
                 except MilvusException as error:
                     if error.code != NOT_FOUND:
                         raise
-                self._known = None
+                self._collection = None
                 if not repeat:
                     break
-        raise EnvironmentProblem(f"{self.place} was replaced meanwhile", hint="run the command again")
+        raise EnvironmentProblem(f"{self.place} was replaced while it was in use", hint="run the command again")
 
     @contextlib.contextmanager
     def _connection(self, *, make: bool = False) -> Iterator[MilvusClient]:
-        """The connection, opened at the first use (`make`: a local file may be new); its errors in plain words."""
+        """Yield the connection, opened at first use (with `make`, a local file may be new); translate its errors."""
         _require("pymilvus")
         if self.file is not None:
             _require("milvus_lite")
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read once, at the import: it tells of forks that do no harm
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read once, at import: gRPC warns of harmless forks
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException
 
-        for logger in ("pymilvus", "milvus_lite", "grpc"):  # they log each error that they raise, with its traceback
+        for logger in ("pymilvus", "milvus_lite", "grpc"):  # they also log each error that they raise, with a traceback
             logging.getLogger(logger).setLevel(logging.CRITICAL)
         try:
             if self._client is None:
@@ -192,7 +192,7 @@ class MilvusStore:
 
     def _hint(self, error: MilvusException) -> str:
         if self.file is None and error.code == NOT_REACHED:
-            return f"is the server running there, and does {TOKEN} hold the API key or user:password that it wants?"
+            return f"is the server running there, and does {TOKEN} hold the API key or user:password that it expects?"
         if self.file is None:
             return f"the server at {self.address} refused this; its log says more"
         for number in (errno.ENOSPC, errno.EDQUOT):
@@ -201,7 +201,7 @@ class MilvusStore:
         for number in (errno.EACCES, errno.EPERM, errno.EROFS):
             if os.strerror(number) in error.message:
                 return f"may you write to {self.file}, and is its disk writable?"
-        return "one process at a time can use such a file; is another at work?"
+        return "only one process at a time can use such a file; is another one using it?"
 
 
 def _check_kind(kind: str) -> None:
@@ -229,11 +229,11 @@ def _server(address: str) -> str:
 
 
 def _check_file(file: Path, make: bool) -> None:
-    """The embedded edition keeps a directory; it would write into any other that has the name."""
+    """Raise UsageError for a file to leave alone: the embedded edition would write into any directory of that name."""
     if not file.exists():
         if not make:
             raise UsageError(f"no index in milvus:{file}: there is no such file", hint=BUILD)
         if not file.parent.is_dir():
             raise UsageError(f"milvus:{file}: there is no directory {file.parent}", hint=f"mkdir -p {file.parent}")
     elif not (file / "LOCK").is_file():
-        raise UsageError(f"{file} is not from milvus-lite 3 or later; it stays as it is", hint="name another file")
+        raise UsageError(f"{file} is not from milvus-lite 3 or later; it was left unchanged", hint="name another file")

@@ -1,4 +1,4 @@
-"""Search from a program: a model and an index, opened once, for any number of threads."""
+"""Search from a program: a model and an index that are opened once and shared by any number of threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shitu_cli.index.verdict import VOTERS, Verdict, judge
 
 @dataclass(frozen=True)
 class Answer:
-    """What one image shows (see Verdict), and its nearest neighbours, best first."""
+    """The verdict on one image and its nearest neighbours, best first."""
 
     verdict: Verdict
     neighbours: list[Match]
@@ -33,24 +33,24 @@ class Answer:
 
 
 class Searcher:
-    """Answers which of the indexed things images show.
+    """Finds what images show, by comparing them with an index.
 
         searcher = Searcher("inference", "index", threshold=0.6)
         answer = searcher.search("photo.jpg")[0]
         print(answer.label or "unknown", answer.verdict.confidence, answer.neighbours[0].path)
 
-    Threads may share it. An index that another process changes is followed: each call answers from one generation of
-    it, whole.
+    Threads may share it. When another process changes the index, the next call uses the new one; each call answers
+    from one complete generation.
 
     Args:
         model: An exported directory or file, or a checkpoint with its `config`.
         index: The directory of the index.
         threshold: The lowest score (cosine) at which a neighbour counts; below it an image is unknown. None: never.
         voters: How many of the nearest neighbours vote for the label.
-        config: What a checkpoint, or a model of another program, needs.
+        config: The config of a checkpoint, or of a model exported by another program.
         threads: Compute threads of the model.
 
-    Raises UsageError when there is no index, DataError when model or index are damaged or do not belong together.
+    Raises UsageError if there is no index, DataError if the model or the index is damaged or they do not match.
     """
 
     def __init__(
@@ -70,22 +70,22 @@ class Searcher:
         self._index()
 
     def search(self, images: Iterable[Picture] | str | bytes | Path, top: int = 5) -> list[Answer]:
-        """Answer for paths, encoded bytes, Pillow images or arrays, with the `top` neighbours of each.
+        """Return an answer with the `top` neighbours for each image: a path, encoded bytes, a Pillow image or an array.
 
-        Raises DataError naming the first image that cannot be read.
+        Raises DataError that names the first image that cannot be read.
         """
         with self._extracting:
             features = self.extractor.extract(images)
         return self.search_features(features, top)
 
     def search_features(self, features: np.ndarray, top: int = 5) -> list[Answer]:
-        """Answer for features float32 [N, D] of this model."""
-        found = self._index().search(features, max(top, self.voters))
-        return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in found]
+        """Return an answer for each row of the features float32 [N, D] of this model."""
+        results = self._index().search(features, max(top, self.voters))
+        return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in results]
 
     @property
     def manifest(self) -> IndexManifest:
-        """What is in the index now."""
+        """The manifest of the index as it is now."""
         return self._index().manifest
 
     def _index(self) -> VectorIndex:
@@ -93,7 +93,7 @@ class Searcher:
         if index.manifest.model not in ("", self.extractor.fingerprint):
             raise DataError(
                 f"{self.folder} was built with another model than {self.extractor.path}",
-                hint=["build it anew with this one: ", Command("index build")],
+                hint=["build it again with this one: ", Command("index build")],
             )
         return index
 
@@ -105,18 +105,18 @@ class FollowedIndex:
         self.folder = folder
         self._reading = threading.Lock()
         self._index: VectorIndex | None = None
-        self._seen: tuple[int, ...] = ()
+        self._last_state: tuple[int, ...] = ()
 
     def current(self) -> VectorIndex:
-        """The newest generation, whole; it stays as it is while it is used, whatever happens to the directory."""
+        """Return the newest generation; it stays unchanged while it is used, whatever happens to the directory."""
         with self._reading:
-            seen = self._state()
-            if self._index is None or seen != self._seen:
-                self._index, self._seen = load_index(self.folder), seen
+            state = self._state()
+            if self._index is None or state != self._last_state:
+                self._index, self._last_state = load_index(self.folder), state
             return self._index
 
     def _state(self) -> tuple[int, ...]:
-        """What tells generations apart: each change writes new files."""
+        """Return what differs between generations: each change writes new files."""
         try:
             state = os.stat(self.folder / VECTORS)
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Vectors that lie in files already: what `shitu extract` writes, and the indexes of other programs.
+"""Vectors from files: what `shitu extract` writes, and the indexes of other programs.
 
 The files may come from strangers: sizes are compared with the file before memory is taken, and nothing is unpickled.
 """
@@ -26,26 +26,26 @@ from shitu_cli.inputs.files import decode_text
 from shitu_cli.inputs.npy_files import read_npy, read_npy_header
 
 ROWS = 8192  # read at once from formats that cannot be mapped
-PAUSE, PAUSES = 0.05, 40  # seconds between looks at two files that are being replaced, and how many
+PAUSE, PAUSES = 0.05, 40  # seconds between attempts while two files are being replaced, and how many attempts
 MAX_TEXT = 16_384 * MIB  # of a table
-EXPANDS = 64  # an archive that grows to more than so many times its size is no file of features
+EXPANDS = 64  # an archive that grows to more than so many times its size is not a file of features
 AGAIN = (Command("extract"), " writes such files")
-# All that zipfile, pyarrow and numpy raise for damaged bytes.
+# Everything that zipfile, pyarrow and numpy raise for damaged bytes.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
 
 
 class FeatureFile(NamedTuple):
-    """What a file holds, and the fingerprint of the model that made it, "" where that is not known."""
+    """The contents of a file and the fingerprint of the model that computed them, "" if unknown."""
 
     table: FeatureTable
     model: str
 
 
 def read_features(path: Path) -> FeatureFile:
-    """Vectors of .npy (with the .tsv beside it), .npz, .jsonl, .parquet or another program's `vector.index`.
+    """Read the vectors of a .npy (with the .tsv beside it), .npz, .jsonl, .parquet or another program's `vector.index`.
 
-    A .npy stays on disk and is read where it is needed; others are held in memory once.
-    Raises UsageError for another suffix, DataError for files that are damaged or do not belong to each other.
+    A .npy stays on disk and is read as needed; other formats are loaded into memory.
+    Raises UsageError for another suffix, DataError for files that are damaged or do not belong together.
     """
     readers: dict[str, Callable[[Path], FeatureFile]] = {
         ".npy": _npy,
@@ -59,18 +59,18 @@ def read_features(path: Path) -> FeatureFile:
     if not is_input(path):
         raise UsageError(f"no such file: {path}", hint=[Command("extract"), " writes it"])
     try:
-        found = readers[path.suffix](path)
+        content = readers[path.suffix](path)
     except MemoryError:
-        raise DataError(f"cannot read {path}: it claims more values than the memory holds", hint=AGAIN) from None
+        raise DataError(f"cannot read {path}: it claims more values than fit into memory", hint=AGAIN) from None
     except _DAMAGE as error:
         raise DataError(f"cannot read {path}: {error or type(error).__name__}", hint=AGAIN) from None
-    features = found.table.features
+    features = content.table.features
     if features.ndim != 2 or features.dtype.kind != "f":
         raise DataError(f"{path}: expected rows of real numbers, got {features.dtype} {features.shape}")
-    table = found.table.checked(path)
+    table = content.table.validate(path)
     if features.shape[1] == 0:
         raise DataError(f"{path}: its vectors have no values")
-    return found._replace(table=table)
+    return content._replace(table=table)
 
 
 def _single(path: Path, read: Callable[[Path], FeatureTable]) -> FeatureFile:
@@ -82,20 +82,20 @@ def _single(path: Path, read: Callable[[Path], FeatureTable]) -> FeatureFile:
 
 
 def _npy(path: Path) -> FeatureFile:
-    """A .npy with its table; while `shitu extract` has replaced only one of them, the other is awaited."""
+    """Read a .npy with its table; wait while `shitu extract` has replaced only one of them."""
     table = path.with_suffix(".tsv")
-    for left in reversed(range(PAUSES)):
+    for attempts_left in reversed(range(PAUSES)):
         with open_input(path, hint=AGAIN) as file:
             lines = read_bytes(table, limit=MAX_TEXT, hint=AGAIN)
             origin = _matching(path, file)
             if origin is None or origin.table_sha256 in ("", hashlib.sha256(lines).hexdigest()):
-                features = _mapped(file, path)
+                features = _map_array(file, path)
                 break
-        if not left:
-            by_hand = f" again; if you changed {table.name} by hand, delete {path.name}.model.json"
+        if not attempts_left:
+            advice = f" again; if you changed {table.name} by hand, delete {path.name}.model.json"
             raise DataError(
-                f"{table} does not belong to the vectors of {path}: one of them is of an earlier or interrupted run",
-                hint=["run ", Command("extract"), by_hand],
+                f"{table} does not belong to the vectors of {path}: one of them is from an earlier or interrupted run",
+                hint=["run ", Command("extract"), advice],
             )
         time.sleep(PAUSE)
     rows = [
@@ -109,7 +109,7 @@ def _npy(path: Path) -> FeatureFile:
 
 
 def _matching(path: Path, file: BinaryIO) -> Origin | None:
-    """The noted origin that is of this very file; it is hashed only where a note is."""
+    """Return the noted origin of exactly this file; it is hashed only if there is a note."""
     origins = noted_origins(path)
     if not origins:
         return None
@@ -118,7 +118,7 @@ def _matching(path: Path, file: BinaryIO) -> Origin | None:
 
 
 def _digest(file: BinaryIO) -> str:
-    """The SHA-256 of an open file, which stands at its start afterwards."""
+    """Return the SHA-256 of an open file and rewind it."""
     file.seek(0)
     digest = hashlib.sha256()
     while block := file.read(MIB):
@@ -127,8 +127,8 @@ def _digest(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _mapped(file: BinaryIO, path: Path) -> np.ndarray:
-    """The array of an open .npy, mapped."""
+def _map_array(file: BinaryIO, path: Path) -> np.ndarray:
+    """Return the array of an open .npy, memory-mapped."""
     dtype, shape, fortran = read_npy_header(file, str(path))
     start = file.tell()
     size = file.seek(0, io.SEEK_END) - start
@@ -143,19 +143,19 @@ def _npz(path: Path) -> FeatureTable:
     with open_input(path, hint=AGAIN) as file, zipfile.ZipFile(file) as archive:
         size = file.seek(0, io.SEEK_END)
         members = {info.filename: info for info in archive.infolist()}
-        wanted = [f"{name}.npy" for name in ("features", "labels", "paths")]
-        missing = [name for name in wanted if name not in members]
+        names = [f"{name}.npy" for name in ("features", "labels", "paths")]
+        missing = [name for name in names if name not in members]
         if missing:
-            raise DataError(f"{path}: there is no {', '.join(missing)} in it", hint=AGAIN)
-        if sum(members[name].file_size for name in wanted) > EXPANDS * size + MIB:
+            raise DataError(f"{path}: it lacks {', '.join(missing)}", hint=AGAIN)
+        if sum(members[name].file_size for name in names) > EXPANDS * size + MIB:
             raise DataError(f"{path} expands to many times its size, as no file of features does", hint=AGAIN)
         arrays = []
-        for name in wanted:
+        for name in names:
             with archive.open(members[name]) as entry:
                 arrays.append(read_npy(entry, members[name].file_size, f"{path}: {name}", text=True))  # type: ignore[arg-type]
     features, labels, paths = arrays
     if any(texts.dtype.kind != "U" or texts.ndim != 1 for texts in (labels, paths)):
-        raise DataError(f"{path}: its labels and paths are no lists of text", hint=AGAIN)
+        raise DataError(f"{path}: its labels and paths are not lists of text", hint=AGAIN)
     return FeatureTable(features, labels.tolist(), paths.tolist())
 
 
@@ -181,14 +181,14 @@ def _jsonl(path: Path) -> FeatureTable:
 
 
 def _item(item: Any, where: str) -> tuple[str, str, list[float]]:
-    """Path, label and values of a line of .jsonl."""
+    """Return the path, label and values of a line of .jsonl."""
     if not isinstance(item, dict) or not {"path", "feature"} <= item.keys():
         raise DataError(f"{where}: expected an object with path, label and feature", hint=AGAIN)
     path, label, values = item["path"], item.get("label", ""), item["feature"]
     if not isinstance(path, str) or not isinstance(label, (str, int, float)):
-        raise DataError(f"{where}: path and label are to be text", hint=AGAIN)
+        raise DataError(f"{where}: path and label must be text", hint=AGAIN)
     if not isinstance(values, list) or not all(type(v) in (int, float) and abs(v) < 3e38 for v in values):
-        raise DataError(f"{where}: feature is to be a list of finite numbers", hint=AGAIN)
+        raise DataError(f"{where}: feature must be a list of finite numbers", hint=AGAIN)
     return path, str(label), values
 
 
@@ -201,26 +201,26 @@ def _parquet(path: Path) -> FeatureTable:
         raise EnvironmentProblem("parquet needs the package pyarrow", hint=pip_install("parquet")) from None
     labels: list[str] = []
     paths: list[str] = []
-    features, done = np.empty((0, 0), np.float32), 0
+    features, rows = np.empty((0, 0), np.float32), 0
     try:
         with open_input(path, hint=AGAIN) as source, pyarrow.parquet.ParquetFile(source) as file:
             _check_columns(pyarrow, file.schema_arrow, path)
             for batch in file.iter_batches(ROWS, columns=["path", "label", "feature"]):
                 column = batch.column("feature")
                 sizes = np.unique(pyarrow.compute.list_value_length(column).to_numpy(zero_copy_only=False))
-                if column.null_count or len(sizes) != 1 or sizes[0] != (features.shape[1] if done else sizes[0]):
+                if column.null_count or len(sizes) != 1 or sizes[0] != (features.shape[1] if rows else sizes[0]):
                     raise DataError(f"{path}: its vectors are not all of one length", hint=AGAIN)
                 vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
-                if done == 0:
+                if rows == 0:
                     features = np.empty((file.metadata.num_rows, vectors.shape[1]), np.float32)
-                features[done : done + len(batch)] = vectors
-                done += len(batch)
+                features[rows : rows + len(batch)] = vectors
+                rows += len(batch)
                 labels += [label or "" for label in batch.column("label").to_pylist()]
                 paths += [path or "" for path in batch.column("path").to_pylist()]
     except pyarrow.ArrowException as error:
         raise DataError(f"cannot read {path}: {error}", hint=AGAIN) from None
-    if done != len(features):
-        raise DataError(f"{path} is damaged: {done} rows, but it claims {len(features)}", hint=AGAIN)
+    if rows != len(features):
+        raise DataError(f"{path} is damaged: {rows} rows, but it claims {len(features)}", hint=AGAIN)
     return FeatureTable(features, labels, paths)
 
 
@@ -231,7 +231,7 @@ def _check_columns(pyarrow: Any, schema: Any, path: Path) -> None:
         raise DataError(f"{path}: it has no column {', '.join(missing)}", hint=AGAIN)
     texts = [schema.field(name).type for name in ("path", "label")]
     if not all(types.is_string(text) or types.is_large_string(text) for text in texts):
-        raise DataError(f"{path}: its columns path and label are no text", hint=AGAIN)
+        raise DataError(f"{path}: its columns path and label are not text", hint=AGAIN)
     lists = schema.field("feature").type
     if not (types.is_fixed_size_list(lists) or types.is_list(lists)) or not types.is_floating(lists.value_type):
-        raise DataError(f"{path}: its column feature holds no lists of real numbers", hint=AGAIN)
+        raise DataError(f"{path}: its column feature does not hold lists of real numbers", hint=AGAIN)

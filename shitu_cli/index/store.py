@@ -1,4 +1,4 @@
-"""What an index holds and answers, wherever it is kept."""
+"""The contents of an index and the protocol of its store, on disk or on a server."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from shitu_cli.reporting import Reporter
 
 KINDS = ("flat", "hnsw", "ivf", "binary")
 
-AGAIN = ("build it anew: ", Command("index build"))  # the hint for an index that cannot be used
+AGAIN = ("build it again: ", Command("index build"))  # the hint for an index that cannot be used
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of the index; `path` is "" where another program did not keep it."""
+    """One image of the index; `path` is "" if the index is from a program that does not store paths."""
 
     id: int
     label: str
@@ -30,16 +30,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Match(Item):
-    """One hit: cosine similarity (share of equal bits for binary indexes), best first."""
+    """An item that a search returned; `score` is the cosine similarity, in binary indexes the share of equal bits."""
 
     score: float
 
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """`model` is the fingerprint of what made the features; `search` the parameters chosen for the target recall.
+    """The properties of an index.
 
-    `next_id` is None where a server numbers the items.
+    `model` is the fingerprint of the model that computed the features, `search` the parameters chosen to reach
+    `wanted_recall`, `recall` what they reached. `next_id` is None where a server numbers the items.
     """
 
     kind: str
@@ -55,7 +56,7 @@ class IndexManifest:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How an index is to be built; approximate kinds are tuned until they find `recall` of the true neighbours."""
+    """How to build an index; approximate kinds are tuned until they find the share `recall` of the true neighbours."""
 
     kind: str = "flat"
     recall: float = 0.99
@@ -64,14 +65,14 @@ class BuildOptions:
 
 
 class FeatureTable(NamedTuple):
-    """Vectors float32 [N, D] of any length (an index brings them to unit length), with the label and path of each."""
+    """Vectors float32 [N, D] of any length (an index normalises them), with the label and path of each."""
 
     features: np.ndarray
     labels: Sequence[str]
     paths: Sequence[str]
 
-    def checked(self, source: Path | None = None) -> FeatureTable:
-        """The same; DataError, naming its source, when it is empty or its columns differ in length."""
+    def validate(self, source: Path | None = None) -> FeatureTable:
+        """Return the table itself; DataError naming `source` if it is empty or its columns differ in length."""
         where = "" if source is None else f"{source}: "
         count = len(self.features)
         if not count == len(self.labels) == len(self.paths):
@@ -81,97 +82,98 @@ class FeatureTable(NamedTuple):
         return self
 
     def distinct(self) -> FeatureTable:
-        """The same with each path once, as it came last; items without a path are all kept."""
+        """Return the table with only the last row of each path; rows without a path all stay."""
         last = {path: number for number, path in enumerate(self.paths) if path}
-        kept = [number for number, path in enumerate(self.paths) if not path or last[path] == number]
-        if len(kept) == len(self.paths):
+        rows = [number for number, path in enumerate(self.paths) if not path or last[path] == number]
+        if len(rows) == len(self.paths):
             return self
-        labels, paths = [self.labels[n] for n in kept], [self.paths[n] for n in kept]
-        return FeatureTable(self.features[np.asarray(kept)], labels, paths)
+        labels, paths = [self.labels[n] for n in rows], [self.paths[n] for n in rows]
+        return FeatureTable(self.features[np.asarray(rows)], labels, paths)
 
 
 class Store(Protocol):
     """One index.
 
-    Each change is seen whole or not at all by those who search meanwhile, except where a store says otherwise.
-    Raises UsageError when there is no index, DataError when it is damaged or the vectors have another size,
-    EnvironmentProblem when a disk, a server or another writer is in the way.
+    A concurrent search sees each change whole or not at all, except where a store says otherwise. Methods raise
+    UsageError if there is no index, DataError if it is damaged or the vectors have another size, EnvironmentProblem
+    if a disk, a server or another writer prevents the operation.
     """
 
     place: str
 
     def manifest(self) -> IndexManifest:
-        """What kind of index this is and what made it."""
+        """Return the properties of the index."""
 
     def writing(self) -> AbstractContextManager[None]:
-        """Held while the index is changed: refuses a second writer where two could harm each other."""
+        """Return a context to hold while changing the index; refuses a second writer where two would conflict."""
 
     def check(self, options: BuildOptions) -> None:
-        """Raise what `build` would raise for these options, before the features are computed."""
+        """Raise any error that `build` would raise for these options, before the features are computed."""
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
-        """Index these, in place of what was there."""
+        """Replace the index by one of these vectors."""
 
     def add(self, table: FeatureTable, reporter: Reporter) -> int:
-        """Index these besides; a path that is there already is replaced. How many were."""
+        """Add these vectors; return how many replaced one of the same path."""
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
-        """Items that have one of the paths, labels or ids."""
+        """Return the items with one of the paths, labels or ids."""
 
     def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
-        """Take these out; the others keep their ids. UsageError when none would be left."""
+        """Remove these items; the others keep their ids. Raises UsageError if none would be left."""
 
     def items(self) -> Iterator[Item]:
-        """All items by rising id."""
+        """Yield all items in order of id."""
 
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
-        """The best `top` matches of each vector, equal scores by rising id; those below `threshold` left out."""
+        """Return the best `top` matches of each vector [N, D], equal scores by id, without those below `threshold`."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 def check_kind(kind: str) -> None:
-    """UsageError for a kind that no index can be of."""
+    """Raise UsageError for an unknown kind of index."""
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: expected one of {', '.join(KINDS)}")
 
 
 def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
-    """float32 [N, D] of length one; `first` is the number of the first row in messages.
+    """Return the rows float32 [N, D] normalised to length one; `first` is the number of the first row in messages.
 
     Raises DataError for vectors that are not finite.
     """
     vectors = np.ascontiguousarray(features, np.float32)
-    finite = np.isfinite(found := lengths(vectors))
+    sizes = lengths(vectors)
+    finite = np.isfinite(sizes)
     if not finite.all():
         raise DataError(f"vector {first + int(np.argmin(finite)) + 1} is not finite")
-    # What has unit length already keeps its bits, so that scores equal evaluation's.
-    other = np.abs(found - 1) >= 1e-6
+    # Rows that already have unit length keep their bits, so that scores equal those of evaluation.
+    other = np.abs(sizes - 1) >= 1e-6
     if other.any():
         vectors = np.where(other[:, None], normalized(vectors), vectors)
     return vectors
 
 
 def check_size(features: np.ndarray, manifest: IndexManifest) -> None:
-    """DataError when vectors [N, D] do not fit the index."""
+    """Raise DataError if vectors [N, D] do not have the size of the index."""
     if features.shape[1] != manifest.size:
         raise DataError(
             f"the vectors have {features.shape[1]} values, the index {manifest.size}",
-            hint=["use the model that the index was built with, or build it anew: ", Command("index build")],
+            hint=["use the model that the index was built with, or build it again: ", Command("index build")],
         )
 
 
-def ranked(found: Sequence[Match], threshold: float | None) -> list[Match]:
-    """Best first, equal scores by rising id, without those below `threshold`."""
-    kept = [match for match in found if threshold is None or match.score >= threshold]
-    return sorted(kept, key=lambda match: (-match.score, match.id))
+def rank_matches(matches: Sequence[Match], threshold: float | None) -> list[Match]:
+    """Return the matches best first, equal scores by id, without those below `threshold`."""
+    near = [match for match in matches if threshold is None or match.score >= threshold]
+    return sorted(near, key=lambda match: (-match.score, match.id))
 
 
 def plain_text(text: str) -> str:
-    """Valid UTF-8, whatever the file's name."""
+    """Return `text` as valid UTF-8: bytes that are not (as in names of files) become backslash escapes."""
     try:
         raw = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # surrogates that stand for no byte, as JSON can hold them
+    except UnicodeEncodeError:  # lone surrogates that stand for no byte, which JSON allows
         raw = text.encode("utf-8", "backslashreplace")
     return raw.decode("utf-8", "backslashreplace")

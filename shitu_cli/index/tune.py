@@ -1,4 +1,4 @@
-"""The cheapest search that still finds the asked share of the true neighbours."""
+"""Choose the cheapest search that still reaches the target recall."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ BLOCK = 65_536  # rows that are compared at once: 128 MB of 512 values
 
 
 def probe_rows(count: int) -> np.ndarray:
-    """Numbers of the vectors that the probes are made of, rising; the same for the same count."""
+    """Return the rows int64 [P] to make probes of, ascending; the same for the same count."""
     return np.sort(np.random.default_rng(0).choice(count, min(PROBES, count), replace=False))
 
 
 def probes_like(vectors: np.ndarray) -> np.ndarray:
-    """Queries [N, D] as other pictures of the same things would give: cosine about 0.8 to the indexed ones."""
+    """Return queries [N, D] like other images of the same things: cosine about 0.8 to the indexed vectors."""
     noise = np.random.default_rng(1).standard_normal(vectors.shape, np.float32)
     return unit_vectors(vectors + np.float32(0.7) * noise / np.sqrt(vectors.shape[1], dtype=np.float32))
 
 
 def true_neighbours(probes: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Rows int64 [N, k] of the `NEIGHBOURS` most similar vectors, in no order; `features` are read in blocks."""
+    """Return the rows int64 [N, k] of the `NEIGHBOURS` most similar vectors, best first; reads `features` in blocks."""
     import faiss
 
     top = min(NEIGHBOURS, len(features))
@@ -39,28 +39,28 @@ def true_neighbours(probes: np.ndarray, features: np.ndarray) -> np.ndarray:
     return rows
 
 
-def found_share(answers: np.ndarray, truth: np.ndarray) -> float:
-    """The share of `truth` int64 [N, k] that the answers [N, k] hold."""
+def recall_of(answers: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of `truth` int64 [N, k] that is among the answers int64 [N, k]."""
     return sum(len(np.intersect1d(a, b)) for a, b in zip(answers, truth, strict=True)) / truth.size
 
 
 def cheapest(
-    answer: Callable[[int], np.ndarray], truth: np.ndarray, recall: float, first: int, limit: int
+    answer: Callable[[int], np.ndarray], truth: np.ndarray, target: float, first: int, limit: int
 ) -> tuple[int, float]:
-    """The smallest effort (to a tenth) at which `answer(effort)` finds `recall` of the truth, and what it finds.
+    """Return the smallest effort (to a tenth) at which `answer(effort)` reaches the recall `target`, and its recall.
 
-    `limit` where none does. Only searches are repeated, never the building: effort is a search parameter.
+    Returns `limit` if none does. Only searches are repeated, never the build: effort is a search parameter.
     """
     effort, too_small = first, first - 1
-    found = found_share(answer(effort), truth)
-    while found < recall and effort < limit:
+    recall = recall_of(answer(effort), truth)
+    while recall < target and effort < limit:
         too_small, effort = effort, min(limit, effort * 2)
-        found = found_share(answer(effort), truth)
-    while effort - too_small > max(1, effort // 10) and found >= recall:
+        recall = recall_of(answer(effort), truth)
+    while effort - too_small > max(1, effort // 10) and recall >= target:
         middle = (too_small + effort) // 2
-        share = found_share(answer(middle), truth)
-        if share >= recall:
-            effort, found = middle, share
+        share = recall_of(answer(middle), truth)
+        if share >= target:
+            effort, recall = middle, share
         else:
             too_small = middle
-    return effort, round(found, 4)
+    return effort, round(recall, 4)

@@ -17,21 +17,21 @@ from shitu_cli.index.store import (
     Match,
     check_kind,
     check_size,
-    ranked,
+    rank_matches,
     unit_vectors,
 )
 from shitu_cli.index.tune import NEIGHBOURS, cheapest, probe_rows, probes_like
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.runtime.threads import compute_threads
 
-BLOCK = 8192  # vectors that are added at once: the features may lie in a file larger than the memory
-SMALL = 20_000  # vectors up to which an hnsw graph is built by one thread
-PER_LIST = 40  # vectors per list that teach an ivf index its centres
-EFFORT = {"hnsw": "efSearch", "ivf": "nprobe"}  # what an approximate kind is tuned by
+BLOCK = 8192  # vectors that are added at once: the features may be in a file larger than memory
+SMALL = 20_000  # up to so many vectors, one thread builds an hnsw graph
+PER_LIST = 40  # vectors per list to train the centres of an ivf index
+EFFORT = {"hnsw": "efSearch", "ivf": "nprobe"}  # the search parameter that tunes an approximate kind
 
 
 class VectorIndex:
-    """Vectors with ids, labels and paths. Features are float32 [N, D]; they are brought to unit length here."""
+    """Vectors with ids, labels and paths. Features are float32 [N, D]; they are normalised here."""
 
     def __init__(self, manifest: IndexManifest, index: Any, labels: dict[int, str], paths: dict[int, str]) -> None:
         self.manifest, self.faiss = manifest, index
@@ -47,13 +47,13 @@ class VectorIndex:
     def build(
         cls, table: FeatureTable, options: BuildOptions | None = None, reporter: Reporter | None = None
     ) -> VectorIndex:
-        """Index all vectors; beside the index, only a block of them is held in memory.
+        """Index all vectors; apart from the index, only a block of them is in memory at a time.
 
-        Raises UsageError for an unknown kind, DataError for vectors that are not finite or not there.
+        Raises UsageError for an unknown kind, DataError if there are no vectors or one is not finite.
         """
         options = options or BuildOptions()
         check_kind(options.kind)
-        features = table.checked().features
+        features = table.validate().features
         manifest = IndexManifest(
             kind=options.kind,
             size=int(features.shape[1]),
@@ -63,53 +63,56 @@ class VectorIndex:
             model_path=options.model_path,
             wanted_recall=options.recall,
         )
-        made = cls(manifest, _trained(options.kind, features), {}, {})
-        made.add(table, reporter)
-        return made
+        vectors = cls(manifest, _new_index(options.kind, features), {}, {})
+        vectors.add(table, reporter)
+        return vectors
 
     def add(self, table: FeatureTable, reporter: Reporter | None = None) -> int:
-        """Take these vectors in; a path that is there already is replaced. How many were.
+        """Add these vectors; return how many replaced one of the same path.
 
-        Raises DataError when the vectors have another length than the index.
+        Raises DataError if the vectors do not have the size of the index.
         """
-        features, labels, paths = table.checked()
+        features, labels, paths = table.validate()
         check_size(features, self.manifest)
         reporter = reporter or SilentReporter()
-        known = {path for path in paths if path}
-        replaced = [n for n, path in self.paths.items() if path in known]
-        kept = np.asarray([n for n, path in self.paths.items() if path not in known], np.int64)
+        new_paths = {path for path in paths if path}
+        old_ids = [n for n, path in self.paths.items() if path in new_paths]
+        other_ids = np.asarray([n for n, path in self.paths.items() if path not in new_paths], np.int64)
         first = self.manifest.next_id or 0
         ids = np.arange(first, first + len(labels), dtype=np.int64)
-        outgrown = self.manifest.kind == "ivf" and _lists(len(kept) + len(ids)) > 2 * self.inner.nlist
-        if outgrown or self._cannot_forget(replaced):
-            everything = np.empty((len(kept) + len(ids), features.shape[1]), np.float32)
-            self.vectors(kept, everything[: len(kept)])
-            everything[len(kept) :] = features
-            self._rebuild(everything, np.concatenate([kept, ids]), reporter, outgrown=outgrown)
+        is_outgrown = self.manifest.kind == "ivf" and _lists(len(other_ids) + len(ids)) > 2 * self.inner.nlist
+        if is_outgrown or self._cannot_forget(old_ids):
+            vectors = np.empty((len(other_ids) + len(ids), features.shape[1]), np.float32)
+            self.vectors(other_ids, vectors[: len(other_ids)])
+            vectors[len(other_ids) :] = features
+            self._rebuild(vectors, np.concatenate([other_ids, ids]), reporter, is_outgrown=is_outgrown)
         else:
-            self._forget(replaced)
+            self._forget(old_ids)
             self._insert(features, ids, reporter)
-        self._name(replaced, ids, labels, paths)
-        return len(replaced)
+        self._name(old_ids, ids, labels, paths)
+        return len(old_ids)
 
     def remove(self, ids: Collection[int], reporter: Reporter | None = None) -> None:
-        """Take these ids out; the others keep theirs. Kinds that cannot forget a vector are made again."""
-        named = set(ids)
-        gone = [n for n in self.labels if n in named]
-        kept = np.asarray([n for n in self.labels if n not in named], np.int64)
-        if not len(kept):
+        """Remove these ids; the others keep theirs. Kinds that cannot remove vectors are rebuilt.
+
+        Raises UsageError if none would be left.
+        """
+        ids = set(ids)
+        old_ids = [n for n in self.labels if n in ids]
+        other_ids = np.asarray([n for n in self.labels if n not in ids], np.int64)
+        if not len(other_ids):
             raise UsageError(
                 "that would leave the index empty", hint=["build another in its place: ", Command("index build")]
             )
-        if self._cannot_forget(gone):
-            self._rebuild(self.vectors(kept), kept, reporter or SilentReporter())
+        if self._cannot_forget(old_ids):
+            self._rebuild(self.vectors(other_ids), other_ids, reporter or SilentReporter())
         else:
-            self._forget(gone)
-        self._name(gone, kept[:0], (), ())
+            self._forget(old_ids)
+        self._name(old_ids, other_ids[:0], (), ())
 
-    def _name(self, gone: Sequence[int], ids: np.ndarray, labels: Sequence[str], paths: Sequence[str]) -> None:
-        """What the vectors are called, after they were changed; tuned to what is there now."""
-        for n in gone:
+    def _name(self, old_ids: Sequence[int], ids: np.ndarray, labels: Sequence[str], paths: Sequence[str]) -> None:
+        """Update labels and paths after the vectors have changed, and tune the index to its new contents."""
+        for n in old_ids:
             del self.labels[n], self.paths[n]
         self.labels.update(zip(ids.tolist(), labels, strict=True))
         self.paths.update(zip(ids.tolist(), paths, strict=True))
@@ -125,24 +128,24 @@ class VectorIndex:
         if ids:
             self.faiss.remove_ids(np.asarray(ids, np.int64))
 
-    def _rebuild(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter, *, outgrown: bool = False) -> None:
-        """Index these in place of all; an ivf index keeps its centres until it has `outgrown` them."""
+    def _rebuild(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter, *, is_outgrown: bool = False) -> None:
+        """Replace all vectors by these; an ivf index keeps its centres until it has outgrown them."""
         kind = self.manifest.kind
-        why = "has outgrown its lists" if outgrown else "cannot replace or take out vectors"
+        why = "has outgrown its lists" if is_outgrown else "cannot replace or remove vectors"
         reporter.info(f"an {kind} index {why}: all {counted(len(ids), 'vector')} are indexed again")
-        if kind == "ivf" and not outgrown:
-            self.faiss = _emptied(self.inner)
+        if kind == "ivf" and not is_outgrown:
+            self.faiss = _without_vectors(self.inner)
         else:
             self.faiss = None  # its memory is needed for the new one
-            self.faiss = _trained(kind, features)
+            self.faiss = _new_index(kind, features)
         self._insert(features, ids, reporter)
 
     def _insert(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
         import faiss
 
-        # The graph of hnsw depends on which thread adds first: small ones, built at once anyway, are made to repeat.
-        alone = self.manifest.kind == "hnsw" and self.faiss.ntotal + len(ids) <= SMALL
-        faiss.omp_set_num_threads(1 if alone else compute_threads())
+        # An hnsw graph depends on which thread adds first: small ones, fast to build anyway, are reproducible.
+        is_small = self.manifest.kind == "hnsw" and self.faiss.ntotal + len(ids) <= SMALL
+        faiss.omp_set_num_threads(1 if is_small else compute_threads())
         if self.manifest.kind == "ivf":
             self._insert_into_lists(features, ids, reporter)
             return
@@ -152,7 +155,7 @@ class VectorIndex:
             self.faiss.add_with_ids(codes, ids[start : start + BLOCK])
 
     def _make_room(self, count: int) -> None:
-        """Memory for so many more vectors: faiss doubles it as they come, and holds both while it copies."""
+        """Reserve memory for `count` more vectors: faiss would double it as needed and hold two copies meanwhile."""
         import faiss
 
         codes = {"flat": lambda: self.inner, "hnsw": lambda: faiss.downcast_index(self.inner.storage)}
@@ -162,7 +165,7 @@ class VectorIndex:
             flat.codes.resize(flat.ntotal * flat.code_size)
 
     def _insert_into_lists(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
-        """Into an ivf index: to which lists they go is found first, so that each list gets the memory that it needs."""
+        """Insert into an ivf index; vectors are assigned to lists first, so that each list reserves what it needs."""
         import faiss
 
         inner, lists = self.inner, np.empty(len(ids), np.int64)
@@ -174,7 +177,7 @@ class VectorIndex:
             inner.invlists.resize(number, size)
         for start, block in _blocks(features, reporter, "indexing"):
             inner.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists[start : start + BLOCK]))
-        # What add_with_ids does besides.
+        # The rest of what add_with_ids does.
         faiss.copy_array_to_vector(np.concatenate([faiss.vector_to_array(self.faiss.id_map), ids]), self.faiss.id_map)
         self.faiss.ntotal = inner.ntotal
         self.faiss.construct_rev_map()
@@ -183,28 +186,28 @@ class VectorIndex:
 
     @property
     def inner(self) -> Any:
-        """The faiss index below the one that maps the ids."""
+        """The faiss index inside the one that maps the ids."""
         import faiss
 
         return faiss.downcast_index(self.faiss.index)
 
     def vectors(self, ids: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The vectors float32 [N, D] of ids int64 [N], into `out` if given; not for binary, which keeps only signs."""
+        """Return the vectors float32 [N, D] of ids int64 [N], in `out` if given; binary has only signs."""
         if self.manifest.kind != "ivf":
             return self.faiss.reconstruct_batch(ids, out)
         import faiss
 
         self.inner.make_direct_map()
-        found = self.faiss.reconstruct_batch(ids, out)
-        self.inner.set_direct_map_type(faiss.DirectMap.NoMap)  # other programs cannot remove while it is there
-        return found
+        vectors = self.faiss.reconstruct_batch(ids, out)
+        self.inner.set_direct_map_type(faiss.DirectMap.NoMap)  # with it, other programs could not remove vectors
+        return vectors
 
     def items(self) -> Iterator[Item]:
-        """All items by rising id."""
+        """Yield all items in order of id."""
         return (Item(n, self.labels[n], self.paths[n]) for n in sorted(self.labels))
 
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
-        """The best `top` matches of each vector [N, D], those below `threshold` left out."""
+        """Return the best `top` matches of each vector [N, D], without those below `threshold`."""
         import faiss
 
         check_size(features, self.manifest)
@@ -216,13 +219,15 @@ class VectorIndex:
         else:
             scores, ids = self.faiss.search(vectors, min(top, len(self)))
         return [
-            # faiss fills up with -1 where an approximate search found fewer.
-            ranked([Match(n, self.labels[n], self.paths[n], s) for n, s in zip(*row, strict=True) if n >= 0], threshold)
+            # faiss pads with -1 where an approximate search found fewer.
+            rank_matches(
+                [Match(n, self.labels[n], self.paths[n], s) for n, s in zip(*row, strict=True) if n >= 0], threshold
+            )
             for row in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
 
     def _tune(self) -> None:
-        """Choose the effort of an approximate kind by comparing it with its own exact search."""
+        """Choose the effort of an approximate kind by comparison with its exact search."""
         import faiss
 
         faiss.omp_set_num_threads(compute_threads())
@@ -236,10 +241,10 @@ class VectorIndex:
         else:
             first, limit = 1, int(self.inner.nlist)
             truth = self._answer(probes, top, limit)
-        wanted = self.manifest.wanted_recall
-        effort, found = cheapest(lambda effort: self._answer(probes, top, effort), truth, wanted, first, limit)
+        target = self.manifest.wanted_recall
+        effort, recall = cheapest(lambda effort: self._answer(probes, top, effort), truth, target, first, limit)
         self._set_effort(effort)
-        self.manifest = replace(self.manifest, search={EFFORT[self.manifest.kind]: effort}, recall=found)
+        self.manifest = replace(self.manifest, search={EFFORT[self.manifest.kind]: effort}, recall=recall)
 
     def _answer(self, probes: np.ndarray, top: int, effort: int) -> np.ndarray:
         self._set_effort(effort)
@@ -253,7 +258,7 @@ class VectorIndex:
 
 
 def _blocks(features: np.ndarray, reporter: Reporter, what: str) -> Iterator[tuple[int, np.ndarray]]:
-    """(start, unit vectors from there), as many at once as are to be in memory."""
+    """Yield (start, unit vectors from there), a block at a time."""
     with reporter.progress(what, len(features), "vectors") as bar:
         for start in range(0, len(features), BLOCK):
             block = unit_vectors(features[start : start + BLOCK], start)
@@ -261,8 +266,8 @@ def _blocks(features: np.ndarray, reporter: Reporter, what: str) -> Iterator[tup
             bar.advance(len(block))
 
 
-def _trained(kind: str, features: np.ndarray) -> Any:
-    """An empty faiss index that maps ids; ivf has learnt its centres from a sample of the features [N, D]."""
+def _new_index(kind: str, features: np.ndarray) -> Any:
+    """Return an empty faiss index that maps ids; an ivf index is trained on a sample of the features [N, D]."""
     import faiss
 
     count, size = features.shape
@@ -280,8 +285,8 @@ def _trained(kind: str, features: np.ndarray) -> Any:
     return index
 
 
-def _emptied(inner: Any) -> Any:
-    """An ivf index without its vectors, which are freed: what it has learnt is kept."""
+def _without_vectors(inner: Any) -> Any:
+    """Return an ivf index that keeps its centres, after freeing its vectors."""
     import faiss
 
     inner.reset()
@@ -289,8 +294,9 @@ def _emptied(inner: Any) -> Any:
 
 
 def _lists(count: int) -> int:
-    """Lists of an ivf index: at least faiss's 39 vectors to each; for large sets as many as cost least to search.
+    """Return the number of lists of an ivf index: each gets at least the 39 vectors that faiss requires.
 
-    A search compares with all centres and, at the usual recall, with about four lists: sqrt(4 N) balances the two.
+    For large sets, the number that is cheapest to search: a search compares with all centres and, at the usual recall,
+    with about four lists, so sqrt(4 N) balances the two.
     """
     return int(min(max(1, count // 39), max(8, 2 * count**0.5), 65536))

@@ -32,18 +32,18 @@ class Verdict:
 
 
 def judge(neighbours: Sequence[Match], threshold: float | None = None, voters: int = VOTERS) -> Verdict:
-    """Let the best `voters` of the neighbours vote, each with exp(score / SOFTNESS); those without a label abstain.
+    """Return the verdict of the best `voters` neighbours that have a label, each voting with exp(score / SOFTNESS).
 
-    `neighbours` are ordered, best first. Unknown is what has no neighbour of the winning label at `threshold` or above.
+    `neighbours` are ordered, best first. The image is unknown if no neighbour of the winning label reaches `threshold`.
     """
-    named = [match for match in neighbours if match.label][:voters]
-    if not named:
+    voting = [match for match in neighbours if match.label][:voters]
+    if not voting:
         return Verdict(None, 0.0, 0.0, 0, 0)
     best: dict[str, float] = {}
     votes: defaultdict[str, float] = defaultdict(float)
-    for match in named:
+    for match in voting:
         best.setdefault(match.label, match.score)
-        votes[match.label] += math.exp((match.score - named[0].score) / SOFTNESS)
+        votes[match.label] += math.exp((match.score - voting[0].score) / SOFTNESS)
     label = max(votes, key=lambda name: (votes[name], best[name]))
     rivals = [score for name, score in best.items() if name != label]
     is_unknown = threshold is not None and best[label] < threshold
@@ -51,6 +51,6 @@ def judge(neighbours: Sequence[Match], threshold: float | None = None, voters: i
         label=None if is_unknown else label,
         confidence=votes[label] / math.fsum(votes.values()),
         margin=best[label] - max(rivals) if rivals else best[label],
-        agreeing=sum(match.label == label for match in named),
-        voters=len(named),
+        agreeing=sum(match.label == label for match in voting),
+        voters=len(voting),
     )

@@ -260,7 +260,7 @@ def test_taking_out_of_approximate_kinds_says_what_it_costs(space: Path, tmp_pat
     index = ("--index", str(tmp_path / "i"))
     shitu("index", "build", "data", "--kind", kind, *index, cwd=space)
     text = says("index", "remove", PICTURE, *index, cwd=space)
-    assert f"an {kind} index cannot replace or take out vectors: all 23 vectors are indexed again" in text
+    assert f"an {kind} index cannot replace or remove vectors: all 23 vectors are indexed again" in text
     assert "took out 1" in text and PICTURE not in shown(space, index)
     text = says("index", "add", "data/class_002", *index, cwd=space)
     assert "all 23 vectors are indexed again" in text and "added 0, replaced 6" in text

@@ -103,13 +103,13 @@ def test_a_binary_index_of_paddlex(tmp_path: Path) -> None:
     faiss.write_index_binary(index, str(tmp_path / "vector.index"))
     write_yaml(tmp_path, {n: str(n) for n in range(30)})
     assert load_index(tmp_path).search(x[4:5], 1)[0][0].score == 1.0
-    with pytest.raises(DataError, match="only signs"):
+    with pytest.raises(DataError, match="only the signs"):
         read_features(tmp_path / "vector.index")
 
 
 def test_without_a_map_the_files_are_named(tmp_path: Path) -> None:
     write_theirs(tmp_path)
-    with pytest.raises(DataError, match=r"none of items\.tsv, id_map\.yaml, id_map\.pkl"):
+    with pytest.raises(DataError, match=r"no items\.tsv, id_map\.yaml or id_map\.pkl"):
         load_index(tmp_path)
     (tmp_path / "id_map.yaml").write_text("id_map: [1, 2]")
     with pytest.raises(DataError, match="damaged"):

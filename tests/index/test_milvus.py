@@ -134,7 +134,7 @@ def test_collections_of_others_stay_as_they_are(store: Store, address: str) -> N
         lambda: theirs.remove([1], SILENT),
         lambda: theirs.search(vectors(1)),
     ):
-        with pytest.raises(UsageError, match="not from `shitu index build`") as caught:
+        with pytest.raises(UsageError, match="`shitu index build` did not create it") as caught:
             use()
         assert caught.value.hint == "--collection another_name"
     store.build(gallery(5), BuildOptions(), SILENT)
@@ -236,7 +236,7 @@ def test_files_that_are_not_there_or_not_its_own(tmp_path: Path) -> None:
     assert "no directory" in use("no/g.db", make=True).message
     (tmp_path / "mine.db").mkdir()
     (tmp_path / "mine.db/x").write_text("x")
-    assert "stays as it is" in use("mine.db", make=True).message
+    assert "was left unchanged" in use("mine.db", make=True).message
     assert [p.name for p in (tmp_path / "mine.db").iterdir()] == ["x"]
 
 

@@ -84,7 +84,7 @@ def texts(rows: list[list[Match]]) -> list[list[tuple[str, str]]]:
     return [[(match.path, match.label) for match in row] for row in rows]
 
 
-def found_share(rows: list[list[Match]], expected: list[list[Match]]) -> float:
+def recall_of(rows: list[list[Match]], expected: list[list[Match]]) -> float:
     pairs = list(zip(texts(rows), texts(expected), strict=True))
     return float(np.mean([len(set(row) & set(truth)) / len(truth) for row, truth in pairs]))
 
@@ -107,7 +107,7 @@ def test_the_same_answers_as_the_directory(kind: str, address: str, tmp_path: Pa
             assert np.allclose(*scores, atol=1e-5)
         else:
             assert known.recall is not None and known.recall >= 0.99
-            assert found_share(mine, theirs) >= 0.95
+            assert recall_of(mine, theirs) >= 0.95
         items = [sorted((item.path, item.label) for item in store.items()) for store in (server, files)]
         assert items[0] == items[1] and server.manifest().count == len(items[0])
 

@@ -99,7 +99,7 @@ def test_an_ivf_index_keeps_its_centres_when_vectors_go() -> None:
 
     index.remove([3, 5], Heard())
     assert np.array_equal(index.inner.quantizer.reconstruct_n(0, index.inner.nlist), centres)
-    assert told == ["an ivf index cannot replace or take out vectors: all 398 vectors are indexed again"]
+    assert told == ["an ivf index cannot replace or remove vectors: all 398 vectors are indexed again"]
     assert np.array_equal(index.vectors(np.array([2, 4, 399])), gallery(400).features[[2, 4, 399]])
     index.add(gallery(4000, seed=2)._replace(paths=[f"more/{n}" for n in range(4000)]), Heard())
     assert told[1:] == ["an ivf index has outgrown its lists: all 4,398 vectors are indexed again"]

@@ -13,9 +13,9 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 
 class RandomRotation:
-    """Turn by up to `degrees` about the middle with chance `prob`.
+    """Rotate by up to `degrees` about the centre with probability `prob`.
 
-    What comes into view is black, or with `padding_mode: reflect` the picture mirrored at its border.
+    The corners are black, or with `padding_mode: reflect` the image mirrored at its border.
     """
 
     def __init__(self, part: parts.RandomRotation) -> None:
@@ -55,9 +55,9 @@ class ColorJitter:
 
 
 def _blend(image: np.ndarray, other: np.ndarray | float, factor: float) -> np.ndarray:
-    """`other` at factor 0, the picture at 1, beyond it above."""
-    mixed = other + (image.astype(np.float32) - other) * np.float32(factor)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    """Return `other` at factor 0, the image at 1, and an extrapolation above 1."""
+    blend = other + (image.astype(np.float32) - other) * np.float32(factor)
+    return np.clip(np.rint(blend), 0, 255).astype(np.uint8)
 
 
 def _brightness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -73,9 +73,9 @@ def _color(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _hue(image: np.ndarray, turn: float) -> np.ndarray:
-    coded = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    coded[:, :, 0] += np.uint8(round(turn * 255) % 256)
-    return cv2.cvtColor(coded, cv2.COLOR_HSV2RGB_FULL)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv[:, :, 0] += np.uint8(round(turn * 255) % 256)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
 def _sharpness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -124,7 +124,7 @@ class RandAugment:
 def apply_change(
     number: int, image: np.ndarray, level: float, rng: np.random.Generator, fill: Sequence[int] = (128, 128, 128)
 ) -> np.ndarray:
-    """Change `number` of CHANGES at `level` 0 to 1, in a random direction."""
+    """Apply change `number` of CHANGES at `level` 0 to 1, in a random direction."""
     sign = 1.0 if rng.random() < 0.5 else -1.0
     return CHANGES[number](image, level, sign, fill)
 
@@ -152,7 +152,7 @@ MIXABLE = (0, 1, 2, 3, 4, 9, 10, 11, 12)  # AugMix leaves out what its test corr
 
 
 class AugMix:
-    """A random mixture of chains of changes with the picture (Hendrycks et al. 2019, arXiv:1912.02781)."""
+    """A random mixture of chains of changes with the image (Hendrycks et al. 2019, arXiv:1912.02781)."""
 
     def __init__(self, part: parts.AugMix) -> None:
         self.prob, self.coeff, self.severity = part.prob, part.aug_prob_coeff, part.aug_severity
@@ -163,11 +163,11 @@ class AugMix:
             return image
         shares = rng.dirichlet([max(self.coeff, 1e-3)] * self.width).astype(np.float32)
         keep = np.float32(rng.beta(max(self.coeff, 1e-3), max(self.coeff, 1e-3)))
-        mixed = np.zeros(image.shape, np.float32)
+        mixture = np.zeros(image.shape, np.float32)
         for share in shares:
             chain = image
             depth = self.depth if self.depth > 0 else int(rng.integers(1, 4))
             for number in rng.choice(MIXABLE, depth):
                 chain = apply_change(int(number), chain, rng.uniform(0.1, max(0.11, self.severity / 10)), rng)
-            mixed += share * chain
-        return np.clip(np.rint(keep * image + (1 - keep) * mixed), 0, 255).astype(np.uint8)
+            mixture += share * chain
+        return np.clip(np.rint(keep * image + (1 - keep) * mixture), 0, 255).astype(np.uint8)

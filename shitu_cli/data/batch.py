@@ -1,4 +1,4 @@
-"""A batch of pictures, and its way to the float32 [N, 3, H, W] that networks take."""
+"""A batch of images, and its conversion to the float32 [N, 3, H, W] that networks take."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from shitu_cli.data.transforms import Normalization
 
-FEW = 4  # images that are not worth loading the compiler for
-AS_THEY_ARE = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)
+FEW = 4  # up to so many images, loading the compiler is not worth it
+IDENTITY = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,24 @@ class Batch:
 
 
 def to_input(images: np.ndarray, normalization: Normalization | None) -> np.ndarray:
-    """float32 [N, 3, H, W] of a batch's images; float32 ones are returned as they are.
+    """Return a batch's images as normalised float32 [N, 3, H, W]; float32 images are returned unchanged.
 
-    Compiled, so that bytes become planes of floats in one pass over the memory; for a few images the compiler would
-    take a hundred times longer to load than numpy takes for the same bits.
+    Compiled, so that bytes become planes of floats in one pass over memory; for a few images, loading the compiler
+    would take a hundred times longer than numpy takes to compute the same bits.
     """
     if images.dtype != np.uint8:
         return images
-    factor, shift = (normalization or AS_THEY_ARE).affine()
+    factor, shift = (normalization or IDENTITY).affine()
     if len(images) <= FEW and "numba" not in sys.modules:
-        return looked_up(images, factor, shift)
+        return normalize_by_table(images, factor, shift)
     count, height, width, _ = images.shape
     out = np.empty((count, 3, height * width), np.float32)
     _planes()(np.ascontiguousarray(images).reshape(count, height * width * 3), factor, shift, out)
     return out.reshape(count, 3, height, width)
 
 
-def looked_up(images: np.ndarray, factor: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """float32 [N, 3, H, W] of bytes [N, H, W, 3], each value of a channel computed once; factor and shift [3]."""
+def normalize_by_table(images: np.ndarray, factor: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Normalise bytes [N, H, W, 3] to float32 [N, 3, H, W] with a table per channel; factor and shift [3]."""
     values = np.arange(256, dtype=np.float32)[:, None] * factor + shift
     return np.stack([values[images[..., channel], channel] for channel in range(3)], axis=1)
 

@@ -1,4 +1,4 @@
-"""A list on disk as pictures ready for a batch."""
+"""The images of a list on disk, ready for a batch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shitu_cli.errors import Command, DataError
 
 
 class RecDataset:
-    """Images of one list with their labels.
+    """The images of one list with their labels.
 
     `labels` int64 [N], `ids` int64 [N] or None, `class_num` the largest label plus one. With `relabel` the labels
-    that occur are numbered from 0 in ascending order; negative ones stay. Up to `keep_bytes` of decoded pictures stay
-    in memory, for training that comes back to them every epoch; they are the same pixels.
+    that occur are numbered from 0 in ascending order; negative ones stay. Up to `keep_bytes` of decoded images stay
+    in memory, as training needs them again every epoch; the pixels are the same.
     """
 
     def __init__(self, config: DatasetConfig, keep_bytes: int = 0) -> None:
@@ -37,8 +37,8 @@ class RecDataset:
             self.labels = _dense(self.labels)
         self.transform = build_transforms(config.transform_ops)
         self.normalization = self.transform.normalize
-        self._room = keep_bytes
-        self._kept: dict[int, np.ndarray] = {}
+        self._free_bytes = keep_bytes
+        self._cache: dict[int, np.ndarray] = {}
 
     @property
     def class_num(self) -> int:
@@ -48,40 +48,40 @@ class RecDataset:
         return len(self.images)
 
     def path(self, index: int) -> Path:
-        """The picture's file."""
+        """Return the path of the image file."""
         return self.images.file(index, self.image_root)
 
     def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        """The transformed picture: uint8 [H, W, 3], or float32 [3, H, W] already normalised.
+        """Return the transformed image: uint8 [H, W, 3], or float32 [3, H, W] already normalised.
 
-        Raises DataError naming the file and its line in the list.
+        Raises DataError that names the file and its line in the list.
         """
-        image = self._kept.get(index)
+        image = self._cache.get(index)
         return self.transform(self._decode(index) if image is None else image, rng)
 
     def _decode(self, index: int) -> np.ndarray:
-        # Not self.path: in the training loop the making of a Path is felt.
+        # Not self.path: creating a Path is noticeably slow in the training loop.
         file, box = os.path.join(self._root, self.images.path(index)), self.images.box(index)
         try:
             image = decode_image(file, box=box, enough=self.transform.enough)
         except DataError as error:
             raise DataError(f"{error.message} ({self.images.place(index)})", hint=error.advice) from None
-        if image.nbytes <= self._room:  # several threads may pass here at once, and keep a few pictures more
-            self._room -= image.nbytes
-            image = image if box is None else image.copy()  # not the picture around it
-            image.flags.writeable = False  # an operation that changed it in place would change every later epoch
-            self._kept[index] = image
+        if image.nbytes <= self._free_bytes:  # threads may race here, and then keep a few images too many
+            self._free_bytes -= image.nbytes
+            image = image if box is None else image.copy()  # a copy, so that the image around the box is freed
+            image.flags.writeable = False  # a change in place would reach every later epoch
+            self._cache[index] = image
         return image
 
 
 def _dense(labels: np.ndarray) -> np.ndarray:
-    dense, known = labels.copy(), labels >= 0
-    dense[known] = np.unique(labels[known], return_inverse=True)[1]
+    dense, has_label = labels.copy(), labels >= 0
+    dense[has_label] = np.unique(labels[has_label], return_inverse=True)[1]
     return dense
 
 
 def spare_memory() -> int:
-    """Bytes that pictures may take without being missed: an eighth of what is free, at most 2 GiB; 0 if not known."""
+    """Return the bytes that may hold images: an eighth of the free memory, at most 2 GiB; 0 if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the bytes of a picture say about it without decoding: format, size, colour, and whether it ends too early."""
+"""Read format, size and colour of an image from its bytes without decoding, and whether it ends too early."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from shitu_cli.data import heif
 
-MAX_PIXELS = 178_956_970  # the limit that Pillow warns at: a quarter of a gigabyte of 24-bit pixels
+MAX_PIXELS = 178_956_970  # the limit from which Pillow refuses: half a gigabyte of 24-bit pixels
 
 
 @dataclass
 class Header:
-    """`kind` is None for what is no picture; width and height are 0 where the header does not tell."""
+    """The properties of an image; `kind` is None if it is not one, width and height are 0 if the header lacks them."""
 
     kind: str | None
     width: int = 0
@@ -22,26 +22,26 @@ class Header:
     depth: int = 8
     alpha: bool = False
     animated: bool = False
-    orientation: int = 1  # of EXIF: 1 upright, from 5 on with width and height exchanged
+    orientation: int = 1  # EXIF's: 1 is upright, from 5 on width and height are exchanged
     truncated: bool = False
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height after turning the image as its EXIF data say."""
+        """Width and height after rotating the image according to its EXIF data."""
         return (self.height, self.width) if self.orientation > 4 else (self.width, self.height)
 
 
 def image_kind(head: bytes) -> str | None:
-    """The format of a file that begins with these bytes; None for what is no image, HEIC for one that is not read."""
+    """Return the format of a file that begins with these bytes; None if it is not an image, HEIC if unsupported."""
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"):
         return "HEIC"
-    if head[:2] in (b"BM", *(b"P%d" % n for n in range(1, 7))):  # these letters begin texts too
+    if head[:2] in (b"BM", *(b"P%d" % n for n in range(1, 7))):  # text files may begin with these letters too
         return "BMP" if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" else None
     return read_header(head).kind if head else None
 
 
 def read_header(data: bytes) -> Header:
-    """Look at the bytes of a whole file; never raises."""
+    """Return the header of an image from the bytes of the whole file; never raises."""
     try:
         if data[:2] == b"\xff\xd8":
             return _jpeg(data)
@@ -77,7 +77,7 @@ def _pnm_size(data: bytes) -> tuple[int, int]:
 
 
 def _box_size(data: bytes, name: bytes, skip: int) -> tuple[int, int]:
-    """The largest pair of sizes in the boxes of that name; zeros where there is none."""
+    """Return the largest pair of sizes in the boxes of that name; zeros if there is none."""
     largest, at = (0, 0), data.find(name)
     while 0 <= at <= len(data) - skip - 8:
         pair = struct.unpack(">II", data[at + skip : at + skip + 8])
@@ -106,40 +106,40 @@ def _jpeg(data: bytes) -> Header:
         elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
             header.orientation = _exif_orientation(data[at + 10 : at + 2 + length])
         elif marker == 0xDA:
-            # In coded pixels 0xFF is followed by zero or a restart marker: an end marker there is the end.
-            header.truncated = data.rfind(b"\xff\xd9", at + 2 + length) < 0  # most end with it
+            # In compressed data, 0xFF is followed by zero or a restart marker: so an end marker is really the end.
+            header.truncated = data.rfind(b"\xff\xd9", at + 2 + length) < 0  # searched from the end, where most have it
             return header
         at += 2 + length
     return header
 
 
 def _exif_orientation(tiff: bytes) -> int:
-    """The orientation of EXIF data, 1 where it is none that exists."""
+    """Return the orientation in EXIF data, 1 if it is missing or invalid."""
     value = _tiff_tags(tiff, 0x0112).get(0x0112, 1)
     return value if 1 <= value <= 8 else 1
 
 
-def _tiff_tags(tiff: bytes, *wanted: int) -> dict[int, int]:
-    """Whole numbers of the first directory of TIFF data by their tags; what cannot be read is left out."""
+def _tiff_tags(tiff: bytes, *names: int) -> dict[int, int]:
+    """Return the integers of these tags in the first directory of TIFF data; unreadable ones are left out."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    found: dict[int, int] = {}
+    tags: dict[int, int] = {}
     if order is None:
-        return found
+        return tags
     try:
         at = struct.unpack(order + "I", tiff[4:8])[0]
         for _ in range(struct.unpack(order + "H", tiff[at : at + 2])[0]):
             tag, kind = struct.unpack(order + "HH", tiff[at + 2 : at + 6])
-            if tag in wanted:
+            if tag in names:
                 size, end = ("H", 12) if kind == 3 else ("I", 14)
-                found[tag] = struct.unpack(order + size, tiff[at + 10 : at + end])[0]
+                tags[tag] = struct.unpack(order + size, tiff[at + 10 : at + end])[0]
             at += 12
     except struct.error:
         pass
-    return found
+    return tags
 
 
 def _tiff(data: bytes) -> Header:
-    """Width and height as they are stored; the decoder itself turns such images."""
+    """Return the header of a TIFF, with width and height as stored; the decoder rotates such images itself."""
     tags = _tiff_tags(data, 0x0100, 0x0101, 0x0112)
     orientation = tags.get(0x0112, 1)
     width, height = tags.get(0x0100, 0), tags.get(0x0101, 0)
@@ -172,7 +172,7 @@ def _png(data: bytes) -> Header:
 
 
 def _chunk_orientation(data: bytes) -> int:
-    """The orientation in the eXIf chunk of a PNG, which may stand before or behind the pixels."""
+    """Return the orientation in the eXIf chunk of a PNG, which may come before or after the pixels."""
     at = 8
     while at + 12 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -213,6 +213,6 @@ def _webp_orientation(data: bytes) -> int:
 
 def _gif(data: bytes) -> Header:
     width, height = struct.unpack("<HH", data[6:10])
-    # A graphic control block stands before every frame of an animation.
+    # A graphic control block precedes every frame of an animation.
     frames = data.count(b"\x21\xf9\x04")
     return Header("GIF", width, height, animated=frames > 1, truncated=data.rstrip(b"\0")[-1:] != b"\x3b")

@@ -1,6 +1,6 @@
 """Size and orientation of AVIF and HEIF images from their boxes (ISO/IEC 23008-12), without decoding.
 
-OpenCV decodes AVIF, but leaves out the turning that phones write beside the pixels.
+OpenCV decodes AVIF, but ignores the rotation that phones store beside the pixels.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-# (quarter turns counter-clockwise, mirror: None, 0 top and bottom exchanged, 1 left and right) → EXIF's number
+# (quarter turns counter-clockwise, mirror: None, 0 top and bottom swapped, 1 left and right) → EXIF's number
 _ORIENTATIONS = {
     (0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6,
     (0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7,
@@ -18,19 +18,19 @@ _MAX_BOXES = 4096
 
 
 def properties(data: bytes) -> tuple[int, int, int]:
-    """Return width, height and EXIF orientation of the primary image; zeros and 1 for what is not said.
+    """Return width, height and EXIF orientation of the primary image; zeros and 1 where they are missing.
 
     Raises struct.error or IndexError for boxes that end too early.
     """
     meta = next((body for kind, body in _boxes(data) if kind == b"meta"), b"")[4:]
-    inside = dict(_boxes(meta))
-    primary = _number(inside.get(b"pitm", b"")[4:], 2 if inside.get(b"pitm", b"\0")[:1] == b"\0" else 4)
-    parts = dict(_boxes(inside.get(b"iprp", b"")))
-    listed = list(_boxes(parts.get(b"ipco", b"")))
-    own = _associated(parts.get(b"ipma", b""), primary)
+    meta_boxes = dict(_boxes(meta))
+    primary = _number(meta_boxes.get(b"pitm", b"")[4:], 2 if meta_boxes.get(b"pitm", b"\0")[:1] == b"\0" else 4)
+    property_boxes = dict(_boxes(meta_boxes.get(b"iprp", b"")))
+    all_properties = list(_boxes(property_boxes.get(b"ipco", b"")))
+    item_numbers = _property_numbers(property_boxes.get(b"ipma", b""), primary)
     width = height = turns = 0
     mirror: int | None = None
-    for kind, body in (listed[n - 1] for n in own if 0 < n <= len(listed)):
+    for kind, body in (all_properties[n - 1] for n in item_numbers if 0 < n <= len(all_properties)):
         if kind == b"ispe":
             width, height = struct.unpack(">II", body[4:12])
         elif kind == b"irot":
@@ -41,7 +41,7 @@ def properties(data: bytes) -> tuple[int, int, int]:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the boxes side by side in `data`."""
+    """Yield kind and content of the consecutive boxes in `data`."""
     at = 0
     for _ in range(_MAX_BOXES):
         if at + 8 > len(data):
@@ -61,8 +61,8 @@ def _number(data: bytes, size: int) -> int:
     return int.from_bytes(data[:size], "big")
 
 
-def _associated(body: bytes, item: int) -> list[int]:
-    """The numbers, from 1, of the properties of an item."""
+def _property_numbers(body: bytes, item: int) -> list[int]:
+    """Return the numbers, from 1, of the properties of an item."""
     if len(body) < 8:
         return []
     version, wide = body[0], bool(body[3] & 1)
@@ -73,8 +73,8 @@ def _associated(body: bytes, item: int) -> list[int]:
         many = body[at + id_size]
         at += id_size + 1
         step = 2 if wide else 1
-        found = [_number(body[at + n * step :], step) & (0x7FFF if wide else 0x7F) for n in range(many)]
+        numbers = [_number(body[at + n * step :], step) & (0x7FFF if wide else 0x7F) for n in range(many)]
         if number == item:
-            return found
+            return numbers
         at += many * step
     return []

@@ -1,4 +1,4 @@
-"""Decoding pictures: always 8-bit RGB, turned upright as their EXIF says, errors that name the file."""
+"""Decode images: always to 8-bit RGB, upright according to their EXIF data, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: int | None = None) -> np.ndarray:
-    """A picture as uint8 [H, W, 3] RGB; grey, alpha, CMYK and 16-bit ones are converted.
+    """Return an image as uint8 [H, W, 3] RGB; grey, alpha, CMYK and 16-bit images are converted.
 
-    `box` x1, y1, x2, y2 cuts out that part (clipped to the picture). Where `enough` pixels of the short side do, a
+    `box` x1, y1, x2, y2 crops to that part (clipped to the image). If `enough` pixels of the short side suffice, a
     JPEG is decoded at a half, a quarter or an eighth of its size, which is several times as fast and smooths like
-    averaging. Raises DataError naming the file when it cannot be decoded.
+    averaging. Raises DataError that names the file if it cannot be decoded.
     """
     name = "image bytes" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes):
-        # cv2.imread cannot open every path (non-ASCII on Windows), reading bytes can.
+        # cv2.imread cannot open every path (non-ASCII on Windows); reading the bytes works.
         try:
             source = read_bytes(source, limit=MAX_BYTES, hint=[Command("prepare", "./data"), " checks every image"])
-        except ShituError as problem:  # one image that may not be read is left out like one that is damaged
+        except ShituError as problem:  # an unreadable file is treated like a damaged image
             raise DataError(problem.message.removeprefix("cannot read "), hint=problem.hint) from None
     if not source:
         raise DataError(
@@ -55,7 +55,7 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
         raise DataError(f"{name}: cannot be decoded ({_reason(error)})") from None
     if image is None:
         raise DataError(
-            f"{name}: not a picture that can be decoded",
+            f"{name}: could not be read as an image",
             hint=[Command("prepare", "./data", "--fix"), " leaves such images out"],
         )
     if box is not None:
@@ -64,19 +64,19 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
 
 
 def _decode(data: bytes, header: Header, factor: int) -> np.ndarray | None:
-    """RGB pixels, None for what OpenCV does not know; plain JPEGs by the faster way to the same pixels."""
+    """Return RGB pixels, None for a format unknown to OpenCV; plain JPEGs take a faster way to the same pixels."""
     upright = header.kind == "JPEG" and header.orientation == 1 and header.channels in (1, 3)
     if upright and factor == 1 and header.width * header.height <= MAX_PIXELS:
-        # One with a flaw goes on to OpenCV, which forgives more.
+        # A flawed one falls through to OpenCV, which tolerates more.
         with contextlib.suppress(ValueError):
             return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
     image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[factor])
-    # OpenCV turns the others itself.
-    return turned(image, header.orientation) if image is not None and header.kind == "AVIF" else image
+    # OpenCV applies the orientation of the other formats itself.
+    return turn_upright(image, header.orientation) if image is not None and header.kind == "AVIF" else image
 
 
-def turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Return an image [H, W, 3] as it is shown, from the pixels as stored and EXIF's number from 1 to 8."""
+def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Return the upright image [H, W, 3] from the stored pixels and EXIF's orientation (1 to 8)."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -87,7 +87,7 @@ def turned(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _fraction(header: Header, box: Box | None, enough: int) -> int:
-    """The largest of 8, 4, 2 and 1 by which the sides of a JPEG, or of the box in it, may be divided."""
+    """Return the largest of 8, 4, 2 and 1 by which the sides of a JPEG, or of the box in it, may be divided."""
     if header.kind != "JPEG":
         return 1
     side = min(header.width, header.height) if box is None else min(box[2] - box[0], box[3] - box[1])
@@ -95,12 +95,12 @@ def _fraction(header: Header, box: Box | None, enough: int) -> int:
 
 
 def crop(image: np.ndarray, box: Box, name: str = "image") -> np.ndarray:
-    """The part x1, y1, x2, y2 of a picture [H, W, 3]; DataError when nothing of it lies inside."""
+    """Return the part x1, y1, x2, y2 of an image [H, W, 3]; DataError if it lies outside the image."""
     height, width = image.shape[:2]
     x1, y1 = max(0, int(box[0])), max(0, int(box[1]))
     x2, y2 = min(width, round(box[2])), min(height, round(box[3]))
     if x1 >= x2 or y1 >= y2:
-        raise DataError(f"{name}: the box {box} lies outside the picture of {width} x {height}")
+        raise DataError(f"{name}: the box {box} lies outside the image, which is {width} x {height} pixels")
     return image[y1:y2, x1:x2]
 
 

@@ -1,4 +1,4 @@
-"""Image lists: `path<TAB>label[<TAB>id[<TAB>x1,y1,x2,y2]]` on each line, held compactly for millions of lines."""
+"""Image lists: `path<TAB>label[<TAB>id[<TAB>x1,y1,x2,y2]]` on each line, stored compactly for millions of lines."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAX_SHOWN = 50
 
 @dataclass
 class ImageList:
-    """Pictures with dense labels.
+    """Images with dense labels.
 
-    `labels` int64 [N] (-1: of no class, in a gallery only); `ids` int64 [N] or None: camera or sequence, pictures of
-    one label and one id are not compared; `boxes` float32 [N, 4] x1, y1, x2, y2 in pixels or None, a row of NaN
-    standing for the whole picture. `lines` int32 [N] are the lines of `source`, counted from 1, that they come from.
+    `labels` int64 [N] (-1: no class, in a gallery only); `ids` int64 [N] or None: camera or sequence, images of
+    one label and one id are not compared; `boxes` float32 [N, 4] x1, y1, x2, y2 in pixels or None; a row of NaN
+    means the whole image. `lines` int32 [N] are their lines in `source`, counted from 1.
     """
 
     labels: np.ndarray
@@ -45,7 +45,7 @@ class ImageList:
         source: Path | None = None,
         lines: np.ndarray | None = None,
     ) -> ImageList:
-        """A list of the given columns, all of one length."""
+        """Return a list with these columns, all of one length."""
         text, ends = bytearray(), array("q", [0])
         for path in paths:
             text += path.encode("utf-8", "surrogateescape")
@@ -58,7 +58,7 @@ class ImageList:
         return len(self.labels)
 
     def path(self, index: int) -> str:
-        """The path as the list has it."""
+        """Return the path as written in the list."""
         start, stop = self._offsets[index], self._offsets[index + 1]
         return self._text[start:stop].decode("utf-8", "surrogateescape")
 
@@ -66,29 +66,29 @@ class ImageList:
         return [self.path(index) for index in range(len(self))]
 
     def file(self, index: int, image_root: Path) -> Path:
-        """The picture's file: absolute paths stay, others count from `image_root`."""
+        """Return the path of the image file; relative paths are below `image_root`."""
         return Path(image_root, self.path(index))
 
     def box(self, index: int) -> tuple[float, float, float, float] | None:
-        """The picture's box in pixels, None for the whole picture."""
+        """Return the box of the image in pixels, None for the whole image."""
         if self.boxes is None or np.isnan(self.boxes[index, 0]):
             return None
         x1, y1, x2, y2 = (float(value) for value in self.boxes[index])
         return x1, y1, x2, y2
 
     def place(self, index: int) -> str:
-        """Where the image is listed, for messages: `lists/train_list.txt:12`; its number where no file is known."""
+        """Return where the image is listed, for messages: `lists/train_list.txt:12`, or its number without a file."""
         if self.source is None or self.lines is None:
             return f"image {index + 1}"
         return f"{self.source}:{self.lines[index]}"
 
     def take(self, indices: Sequence[int] | np.ndarray) -> ImageList:
-        """The pictures at `indices`, in that order."""
-        chosen = np.asarray(indices, np.int64)
-        ids = None if self.ids is None else self.ids[chosen]
-        boxes = None if self.boxes is None else self.boxes[chosen]
-        lines = None if self.lines is None else self.lines[chosen]
-        return ImageList.of([self.path(i) for i in chosen], self.labels[chosen], ids, boxes, self.source, lines)
+        """Return the images at `indices`, in that order."""
+        rows = np.asarray(indices, np.int64)
+        ids = None if self.ids is None else self.ids[rows]
+        boxes = None if self.boxes is None else self.boxes[rows]
+        lines = None if self.lines is None else self.lines[rows]
+        return ImageList.of([self.path(i) for i in rows], self.labels[rows], ids, boxes, self.source, lines)
 
 
 def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
@@ -111,8 +111,8 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
             continue
         try:
             name, rest = _columns(line, delimiter)
-            label = _whole(rest[0], "label")
-            picture_id = -1 if len(rest) < 2 or rest[1] == "-" else _whole(rest[1], "id")
+            label = _integer(rest[0], "label")
+            image_id = -1 if len(rest) < 2 or rest[1] == "-" else _integer(rest[1], "id")
             if len(rest) == 3:
                 boxes[len(paths)] = _box(rest[2])
         except ValueError as error:
@@ -121,7 +121,7 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
         with_ids |= len(rest) > 1 and rest[1] != "-"
         paths.append(name)
         labels.append(label)
-        ids.append(picture_id)
+        ids.append(image_id)
         lines.append(number)
     if problems:
         more = [f"... and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
@@ -139,7 +139,7 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
 
 
 def _columns(line: str, delimiter: str | None) -> tuple[str, list[str]]:
-    """The path, and the columns behind it: label, id, box."""
+    """Return the path and the columns after it: label, id, box."""
     if delimiter is None and "\t" not in line:
         # Without tabs the path may hold spaces: the numbers at the end are the columns.
         words = line.strip().split(" ")
@@ -151,7 +151,7 @@ def _columns(line: str, delimiter: str | None) -> tuple[str, list[str]]:
             raise ValueError(f"expected path and label, got {line.strip()[:80]!r}")
         return name, tail
     path, *rest = line.split(delimiter or "\t")
-    # Behind a tab a blank at the path's edge belongs to it.
+    # Between tabs, spaces at the ends of the path belong to it.
     parts = [path.strip() if delimiter else path, *(part.strip() for part in rest)]
     if not 2 <= len(parts) <= 4 or not parts[0]:
         raise ValueError(f"expected path, label[, id[, box]], got {len(parts)} column{'s' if len(parts) != 1 else ''}")
@@ -162,7 +162,7 @@ def _is_whole(text: str) -> bool:
     return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
 
 
-def _whole(text: str, what: str) -> int:
+def _integer(text: str, what: str) -> int:
     if not _is_whole(text) or len(text) > 18:
         raise ValueError(f"{what} {text[:40]!r} is not a whole number")
     return int(text)
@@ -179,12 +179,12 @@ def _box(text: str) -> tuple[float, ...]:
 
 
 def write_list(path: Path, images: ImageList) -> None:
-    """Write a list that `read_list` reads back; whole or not at all. Raises DataError for a path with a line break."""
+    """Write a list for `read_list`, whole or not at all; DataError for a path with a tab or a line break."""
     with atomic_write(path) as file:
         for index in range(len(images)):
             name = images.path(index)
             if "\t" in name or "\n" in name or "\r" in name:
-                raise DataError(f"{name!r}: a file name with a tab or a line break does not fit into a list")
+                raise DataError(f"{name!r}: a list cannot hold a file name with a tab or a line break")
             columns = [name, str(images.labels[index])]
             box = images.box(index)
             if images.ids is not None or box is not None:
@@ -195,7 +195,7 @@ def write_list(path: Path, images: ImageList) -> None:
 
 
 def read_label_map(path: Path) -> dict[str, int]:
-    """Class name → dense label, in the order of the labels; DataError names bad lines."""
+    """Return class name → dense label, in the order of the file; DataError names the malformed lines."""
     names: dict[str, int] = {}
     problems = []
     text = read_text(path, keep_bytes=True)
@@ -216,9 +216,9 @@ def read_label_map(path: Path) -> dict[str, int]:
     return names
 
 
-def class_names(listed: Path) -> dict[int, str]:
-    """Names of the numbered classes of a list, from the label map beside it; empty without one."""
-    path = listed.with_name("label_map.txt")
+def class_names(list_path: Path) -> dict[int, str]:
+    """Return label → class name from the label map beside a list; empty if there is none."""
+    path = list_path.with_name("label_map.txt")
     return {number: name for name, number in read_label_map(path).items()} if path.is_file() else {}
 
 
@@ -230,7 +230,7 @@ def write_label_map(path: Path, names: Mapping[str, int]) -> None:
 
 
 def relative_to(path: str | os.PathLike[str], root: Path) -> str:
-    """`path` below `root` with forward slashes, or absolute when it lies elsewhere."""
+    """Return `path` relative to `root` with forward slashes, or unchanged if it is not below it."""
     try:
         return Path(path).relative_to(root).as_posix()
     except ValueError:

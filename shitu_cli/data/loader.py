@@ -1,6 +1,6 @@
-"""Batches from a dataset, decoded by threads ahead of the one who asks; results never depend on their number.
+"""Load batches from a dataset, decoded ahead by threads; results never depend on their number.
 
-OpenCV releases the interpreter's lock, so threads decode on all cores without the start-up time, the copies and the
+OpenCV releases the interpreter lock, so threads decode on all cores without the start-up time, the copies and the
 hangs of worker processes.
 """
 
@@ -19,11 +19,11 @@ from shitu_cli.errors import DataError
 from shitu_cli.runtime.threads import compute_threads
 
 AHEAD = 3  # batches being decoded while one is used
-CHUNK = 8  # pictures per task
+CHUNK = 8  # images per task
 NO_RANDOMNESS = np.random.default_rng(0)
 
 
-class Pictures(Protocol):
+class ImageSource(Protocol):
     """What a loader needs of a dataset."""
 
     labels: np.ndarray
@@ -46,26 +46,26 @@ class Batches(Protocol):
 class _Reader:
     """Decodes lists of indices into batches, in order, some ahead."""
 
-    def __init__(self, dataset: Pictures, num_workers: int | None, on_error: str) -> None:
+    def __init__(self, dataset: ImageSource, num_workers: int | None, on_error: str) -> None:
         self.dataset, self.on_error = dataset, on_error
         self.workers = compute_threads() if num_workers is None else num_workers
         self.skipped: dict[int, str] = {}
 
     def batches(self, groups: Iterable[Sequence[int]], seed: tuple[int, ...] | None) -> Iterator[Batch]:
-        """One batch per group; `seed` starts each picture's own random numbers, None means none are used."""
+        """Yield one batch per group; `seed` seeds the random numbers of each image, None if none are used."""
         if self.workers == 0:
             for group in groups:
                 stack = _Stack(len(group))
-                self._load(_numbered(group), 0, stack, seed)
+                self._load(_with_repeats(group), 0, stack, seed)
                 yield self._assemble(group, stack)
             return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="shitu-loader")
         waiting: deque[tuple[Sequence[int], _Stack, list[Future[None]]]] = deque()
         try:
             for group in groups:
-                numbered, stack = _numbered(group), _Stack(len(group))
+                entries, stack = _with_repeats(group), _Stack(len(group))
                 parts = [
-                    pool.submit(self._load, numbered[start : start + CHUNK], start, stack, seed)
+                    pool.submit(self._load, entries[start : start + CHUNK], start, stack, seed)
                     for start in range(0, len(group), CHUNK)
                 ]
                 waiting.append((group, stack, parts))
@@ -82,11 +82,11 @@ class _Reader:
         return self._assemble(group, stack)
 
     def _load(self, group: Sequence[tuple[int, int]], start: int, stack: _Stack, seed: tuple[int, ...] | None) -> None:
-        """Put the pictures of `group` into their places, from `start` on."""
+        """Load the images of `group` into the stack, from position `start` on."""
         for place, (index, repeat) in enumerate(group, start):
             rng = NO_RANDOMNESS if seed is None else np.random.default_rng((*seed, index, repeat))
             try:
-                stack.put(place, self.dataset.load(index, rng))
+                stack.add(place, self.dataset.load(index, rng))
             except DataError as error:
                 if self.on_error != "skip":
                     raise
@@ -95,60 +95,60 @@ class _Reader:
     def _assemble(self, group: Sequence[int], stack: _Stack) -> Batch:
         if len(stack.shapes) > 1:
             raise DataError(
-                "the transforms leave pictures of different sizes: "
+                "the transforms return images of different sizes: "
                 + ", ".join(str(shape) for shape in sorted(stack.shapes)[:3]),
                 hint="end transform_ops with a ResizeImage of a fixed size or a crop",
             )
-        kept = np.asarray(group, np.int64)[stack.filled]
-        return Batch(stack.images(), self.dataset.labels[kept], kept)
+        indices = np.asarray(group, np.int64)[stack.is_filled]
+        return Batch(stack.images(), self.dataset.labels[indices], indices)
 
 
 class _Stack:
-    """The pictures of one batch in one array, filled by several threads while each picture is still in the cache."""
+    """The images of one batch in one array, filled by several threads while each image is still in the CPU cache."""
 
     def __init__(self, count: int) -> None:
-        self.filled = np.zeros(count, bool)
+        self.is_filled = np.zeros(count, bool)
         self.shapes: set[tuple[int, ...]] = set()
         self._array: np.ndarray | None = None
         self._lock = Lock()
 
-    def put(self, place: int, image: np.ndarray) -> None:
+    def add(self, place: int, image: np.ndarray) -> None:
         with self._lock:
             self.shapes.add(image.shape)
             if self._array is None:
-                self._array = np.empty((len(self.filled), *image.shape), image.dtype)
+                self._array = np.empty((len(self.is_filled), *image.shape), image.dtype)
             array = self._array
         if image.shape == array.shape[1:]:
             array[place] = image
-            self.filled[place] = True
+            self.is_filled[place] = True
 
     def images(self) -> np.ndarray:
-        """Those that were put, in order."""
+        """Return the images that were added, in order."""
         if self._array is None:
             return np.empty((0, 1, 1, 3), np.uint8)
-        return self._array if self.filled.all() else self._array[self.filled]
+        return self._array if self.is_filled.all() else self._array[self.is_filled]
 
 
-def _numbered(group: Sequence[int]) -> list[tuple[int, int]]:
-    """Each index with how often it came before in this batch: PKSampler repeats pictures, which must differ."""
-    seen: Counter[int] = Counter()
-    numbered = []
+def _with_repeats(group: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair each index with its earlier occurrences in this batch: repeats by PKSampler must look different."""
+    counts: Counter[int] = Counter()
+    entries = []
     for index in group:
-        numbered.append((index, seen[index]))
-        seen[index] += 1
-    return numbered
+        entries.append((index, counts[index]))
+        counts[index] += 1
+    return entries
 
 
 class BatchLoader:
-    """Training batches: `for batch in loader.epoch(e)`. A picture's random changes follow from (seed, epoch, index).
+    """Training batches: `for batch in loader.epoch(e)`. An image's random changes follow from (seed, epoch, index).
 
-    `num_workers` threads decode (None: one per core, 0: the caller itself). `on_error` "skip" leaves unreadable
-    pictures out and notes them in `skipped` (index → reason); "raise" ends with a DataError that names the file.
+    `num_workers` threads decode (None: one per core, 0: the calling thread). With `on_error` "skip", unreadable
+    images are left out and noted in `skipped` (index → reason); "raise" raises a DataError that names the file.
     """
 
     def __init__(
         self,
-        dataset: Pictures,
+        dataset: ImageSource,
         sampler: Batches,
         *,
         seed: int,
@@ -163,18 +163,18 @@ class BatchLoader:
         return len(self.sampler)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `epoch` (from 0), from batch `start_step` on."""
+        """Yield the batches of epoch `epoch` (from 0), from batch `start_step` on."""
         self.sampler.set_epoch(epoch)
         groups = (group for step, group in enumerate(self.sampler) if step >= start_step)
         return self._reader.batches(groups, (self.seed, epoch))
 
 
 class SequentialLoader:
-    """Images `start` to `stop` in the list's order, for features: without randomness unless there is a `seed`."""
+    """Iterate over images `start` to `stop` in list order, for features; transforms are random only with a `seed`."""
 
     def __init__(
         self,
-        dataset: Pictures,
+        dataset: ImageSource,
         batch_size: int,
         start: int = 0,
         stop: int | None = None,

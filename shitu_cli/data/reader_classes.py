@@ -1,6 +1,6 @@
-"""Data sets that a PaddleClas config names by a reader class of their own, written as plain lists.
+"""Convert datasets for which PaddleClas has a reader class of its own to plain lists.
 
-What the classes read is in PaddleClas's ppcls/data/dataloader: logo_dataset.py and person_dataset.py.
+The formats are those of PaddleClas's ppcls/data/dataloader: logo_dataset.py and person_dataset.py.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ _FOLDERS = {
 }
 
 
-def as_lists(config: Config, folder: Path, needed: Collection[str] = ()) -> Config:
-    """The config with lists, written into `folder`, for what is not a list of its own yet; `written` keeps the rest.
+def as_lists(config: Config, folder: Path, required: Collection[str] = ()) -> Config:
+    """Return the config with plain lists, written to `folder`; its `written` holds the original datasets.
 
-    Raises DataError for folders that are not there and for lines and names that are not what the class reads, where
-    that is one of the splits (train, query, gallery) that are `needed`; others then stay as they are.
+    Raises DataError for missing folders and for lines and names that the class cannot read, if they belong to one of
+    the `required` splits (train, query, gallery); other splits then stay unchanged.
     """
     loaders = config.DataLoader
-    listed: dict[str, SplitConfig] = {}
+    splits: dict[str, SplitConfig] = {}
     for name in SPLITS:
         split: SplitConfig | None = getattr(loaders, name)
         if split is not None and split.dataset.name in READERS:
-            with contextlib.nullcontext() if name in needed else contextlib.suppress(DataError):
-                listed[name] = _listed(split, folder)
-    if not listed:
+            with contextlib.nullcontext() if name in required else contextlib.suppress(DataError):
+                splits[name] = _as_list(split, folder)
+    if not splits:
         return config
-    written = {name: getattr(loaders, name).dataset for name in listed}
-    return dataclasses.replace(config, DataLoader=dataclasses.replace(loaders, **listed), written=written)
+    written = {name: getattr(loaders, name).dataset for name in splits}
+    return dataclasses.replace(config, DataLoader=dataclasses.replace(loaders, **splits), written=written)
 
 
-def _listed(split: SplitConfig, folder: Path) -> SplitConfig:
+def _as_list(split: SplitConfig, folder: Path) -> SplitConfig:
     dataset = split.dataset
     images = READERS[dataset.name](dataset)
     if not len(images):
-        raise DataError(f"{images.source}: no pictures that {dataset.name} reads")
-    # Named by what it was made of: commands with other configs may run at the same time.
-    whole = (dataset.name, dataset.image_root, dataset.cls_label_path)
-    path = folder / f"{dataset.name}-{hashlib.sha256(repr(whole).encode()).hexdigest()[:12]}.txt"
+        raise DataError(f"{images.source}: no images that {dataset.name} can read")
+    # The name depends on the source: commands with other configs may run at the same time.
+    origin = (dataset.name, dataset.image_root, dataset.cls_label_path)
+    path = folder / f"{dataset.name}-{hashlib.sha256(repr(origin).encode()).hexdigest()[:12]}.txt"
     write_list(path, images)
     plain = dataclasses.replace(dataset, name="ImageNetDataset", cls_label_path=str(path.absolute()), delimiter=None)
     return dataclasses.replace(split, dataset=plain)
 
 
 def _logos(dataset: DatasetConfig) -> ImageList:
-    """Lines of image_id, class id from 1, name, path, separated by tabs, below a heading."""
+    """Read lines of image_id, class id from 1, name and path, separated by tabs, below a heading."""
     path = Path(dataset.cls_label_path)
     lines = read_text(path, keep_bytes=True).splitlines()
     files, labels, problems = [], [], []
@@ -76,24 +76,26 @@ def _logos(dataset: DatasetConfig) -> ImageList:
         files.append(columns[3])
         labels.append(int(columns[1]) - 1)
     if problems:
-        raise DataError(f"{path}: {len(problems)} lines are not LogoDataset's", details=problems[:50])
+        raise DataError(f"{path}: {len(problems)} lines do not have the format of LogoDataset", details=problems[:50])
     return ImageList.of(files, labels, source=path)
 
 
 def _persons(dataset: DatasetConfig) -> ImageList:
-    """Names such as 0002_c1s1_000451_03.jpg: person 2, camera 1; -1 is of nobody. Training labels are made dense."""
+    """Read names such as 0002_c1s1_000451_03.jpg: person 2, camera 1; -1 is nobody. Training labels become dense."""
     root = Path(dataset.image_root)
-    wanted = [root / _FOLDERS[dataset.name] / dataset.cls_label_path, root / dataset.cls_label_path]
-    folder = next((path for path in wanted if path.is_dir()), None)
+    candidates = [root / _FOLDERS[dataset.name] / dataset.cls_label_path, root / dataset.cls_label_path]
+    folder = next((path for path in candidates if path.is_dir()), None)
     if folder is None:
         raise DataError(
-            f"no folder {wanted[0]}", details=[f"no folder {wanted[1]}"], hint=f"that is where {dataset.name} is read"
+            f"no folder {candidates[0]}",
+            details=[f"no folder {candidates[1]}"],
+            hint=f"{dataset.name} is expected in one of them",
         )
     files, labels, cameras = [], [], []
     for path in sorted(folder.glob("*.jpg")):
         match = _PERSON.match(path.name)
         if match is None:
-            raise DataError(f"{path}: the name does not say person and camera, as 0002_c1s1_000451_03.jpg does")
+            raise DataError(f"{path}: the name lacks person and camera; expected one like 0002_c1s1_000451_03.jpg")
         if int(match["label"]) >= 0:
             files.append(path.relative_to(root).as_posix())
             labels.append(int(match["label"]))

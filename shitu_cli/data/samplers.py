@@ -1,6 +1,6 @@
-"""Which pictures make the batches of an epoch: seeded by epoch, the same on every machine and number of workers.
+"""Choose the images of each batch of an epoch: seeded by epoch, the same on every machine and number of workers.
 
-A sampler has no state: its batches follow from (seed, epoch), so that resuming needs nothing but those numbers.
+A sampler has no state: its batches follow from (seed, epoch), so that resuming needs only those numbers.
 Many processes share one sequence of global batches; each takes its slice, so that N processes with batch B see what
 one process with batch N x B sees.
 """
@@ -17,7 +17,7 @@ from shitu_cli.errors import Command, ConfigError, DataError
 
 
 class Feed(NamedTuple):
-    """What a sampler draws from, and for whom: labels int64 [N], ids int64 [N] or None."""
+    """The input of a sampler and the process that it serves: labels int64 [N], ids int64 [N] or None."""
 
     labels: np.ndarray
     ids: np.ndarray | None = None
@@ -40,35 +40,35 @@ class Sampler:
 
     @property
     def samples(self) -> int:
-        """Pictures of an epoch over all processes."""
+        """The number of images of an epoch over all processes."""
         return self.count
 
     def __len__(self) -> int:
-        """Batches of an epoch; the same for every process."""
+        """Return the number of batches of an epoch; the same for every process."""
         per_step = self.batch_size * self.world
         full, rest = divmod(self.samples, per_step)
-        # A last batch that leaves some process without a picture would leave the others waiting.
+        # If a process had no image in the last batch, the others would wait for it for ever.
         return full + int(not self.drop_last and rest >= self.world)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """All indices of an epoch in their order."""
+        """Return all indices of an epoch in order."""
         return rng.permutation(self.count) if self.shuffle else np.arange(self.count)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self.order(np.random.default_rng((self.seed, self.epoch, 0x5A)))
         per_step = self.batch_size * self.world
         for step in range(len(self)):
-            chosen = order[step * per_step : (step + 1) * per_step]
-            bounds = np.linspace(0, len(chosen), self.world + 1).astype(int)
-            yield chosen[bounds[self.rank] : bounds[self.rank + 1]].tolist()
+            indices = order[step * per_step : (step + 1) * per_step]
+            bounds = np.linspace(0, len(indices), self.world + 1).astype(int)
+            yield indices[bounds[self.rank] : bounds[self.rank + 1]].tolist()
 
 
 class DistributedBatchSampler(Sampler):
-    """Every picture once per epoch, in the list's order or shuffled."""
+    """Yields every image once per epoch, in the order of the list or shuffled."""
 
 
 class ClassBalancedSampler(Sampler):
-    """As many pictures as the list has, drawn with chance count(class)^-power: power 1 makes classes equally likely."""
+    """Draws as many images as the list has, with weights count(class)^-power: power 1 makes classes equally likely."""
 
     def __init__(self, part: parts.ClassBalancedSampler, feed: Feed) -> None:
         super().__init__(part, feed)
@@ -81,11 +81,11 @@ class ClassBalancedSampler(Sampler):
 
 
 class PKSampler(Sampler):
-    """Batches of P classes with K pictures each (Hermans et al. 2017, arXiv:1703.07737).
+    """Yields batches of P classes with K images each (Hermans et al. 2017, arXiv:1703.07737).
 
-    A class with fewer than K pictures repeats some. `sample_method` "id_avg_prob" draws classes evenly,
-    "sample_avg_prob" by their number of pictures; `ratio` multiplies the chances of the classes id_list[0] to
-    id_list[1] by ratio[0], and so on. An epoch has as many batches as the pictures fill.
+    A class with fewer than K images repeats some. `sample_method` "id_avg_prob" draws classes evenly,
+    "sample_avg_prob" by their number of images; `ratio` multiplies the probabilities of the classes id_list[0] to
+    id_list[1] by ratio[0], and so on. An epoch has as many batches as the images can fill.
     """
 
     def __init__(self, part: parts.PKSampler, feed: Feed) -> None:
@@ -104,20 +104,22 @@ class PKSampler(Sampler):
         self.by_class = np.argsort(labels, kind="stable")
         self.starts = np.concatenate([[0], np.cumsum(self.class_counts)])
         self.chances = _chances(self.classes, self.class_counts, part)
-        needed = part.batch_size // self.per_class * world
+        class_count = part.batch_size // self.per_class * world
         possible = len(self.classes) if self.chances is None else int(np.count_nonzero(self.chances))
         if possible == 0:
-            raise ConfigError("sampler.ratio: leaves no class of the list a chance: 0 excludes the classes of id_list")
-        if possible < needed:
+            raise ConfigError(
+                "sampler.ratio excludes every class of the list: a ratio of 0 excludes the classes in id_list"
+            )
+        if possible < class_count:
             fits = possible // world * self.per_class
             more = -(-part.batch_size * world // possible)
             ways: list[str | Command] = [Command("train", "--batch-size", fits), " or "] if fits else []
             ways.append(Command("train", "-o", f"DataLoader.Train.sampler.sample_per_id={more}"))
             raise DataError(
-                f"a batch of {part.batch_size} with {self.per_class} pictures per class needs {needed} classes"
+                f"a batch of {part.batch_size} with {self.per_class} images per class needs {class_count} classes"
                 + (f" on {world} processes" if world > 1 else "")
                 + f", the list has {possible}"
-                + (" to which sampler.ratio leaves a chance" if possible < len(self.classes) else ""),
+                + (" that sampler.ratio does not exclude" if possible < len(self.classes) else ""),
                 hint=ways,
             )
 
@@ -126,33 +128,33 @@ class PKSampler(Sampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch, 0x9E))
-        wanted = self.batch_size // self.per_class * self.world
+        count = self.batch_size // self.per_class * self.world
         queue: list[int] = []
         for _ in range(len(self)):
             if self.chances is None:
                 # Every class comes once before any comes again.
-                while len(queue) < wanted:
-                    taken = set(queue)
+                while len(queue) < count:
+                    queued = set(queue)
                     fresh = rng.permutation(len(self.classes))
-                    queue += [int(c) for c in fresh if c not in taken] if len(self.classes) > wanted else list(fresh)
-                chosen, queue = queue[:wanted], queue[wanted:]
+                    queue += [int(c) for c in fresh if c not in queued] if len(self.classes) > count else list(fresh)
+                classes, queue = queue[:count], queue[count:]
             else:
-                chosen = rng.choice(len(self.classes), wanted, replace=False, p=self.chances).tolist()
-            batch = [self._draw(rng, number) for number in chosen]
-            size = wanted // self.world
-            own = batch[self.rank * size : (self.rank + 1) * size]
-            yield [index for group in own for index in group]
+                classes = rng.choice(len(self.classes), count, replace=False, p=self.chances).tolist()
+            batch = [self._draw(rng, number) for number in classes]
+            size = count // self.world
+            part = batch[self.rank * size : (self.rank + 1) * size]
+            yield [index for group in part for index in group]
 
     def _draw(self, rng: np.random.Generator, number: int) -> list[int]:
-        """K pictures of a class, none twice when it has K."""
+        """Return K images of a class, without repeats if it has that many."""
         pool = self.by_class[self.starts[number] : self.starts[number + 1]]
         rounds = -(-self.per_class // len(pool))
-        drawn = np.concatenate([rng.permutation(pool) for _ in range(rounds)])
-        return drawn[: self.per_class].tolist()
+        indices = np.concatenate([rng.permutation(pool) for _ in range(rounds)])
+        return indices[: self.per_class].tolist()
 
 
 def _chances(classes: np.ndarray, counts: np.ndarray, part: parts.PKSampler) -> np.ndarray | None:
-    """The chance of each class; None where all are alike."""
+    """Return the probability of each class; None if all are equal."""
     ids, ratio = part.id_list or (), part.ratio or ()
     if part.sample_method == "id_avg_prob" and not ratio:
         return None
@@ -163,6 +165,6 @@ def _chances(classes: np.ndarray, counts: np.ndarray, part: parts.PKSampler) -> 
 
 
 def build_sampler(part: parts.Sampler, feed: Feed) -> Sampler:
-    """The sampler of a config; ConfigError or DataError when the data cannot feed it, with numbers that would."""
+    """Return the sampler of a config; ConfigError or DataError with numbers that work if the data do not suffice."""
     sampler: Sampler = part.build(feed)
     return sampler

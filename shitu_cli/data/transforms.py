@@ -1,7 +1,7 @@
-"""PaddleClas's image operations by name, on numpy and OpenCV, with randomness passed in so that runs repeat.
+"""PaddleClas's image operations by name, on numpy and OpenCV, with the random generator passed in for reproducibility.
 
-Pictures stay uint8 RGB [H, W, 3]; NormalizeImage is taken out of the list and applied to whole batches. Only where
-an operation stands behind it is the picture normalised on the spot and returned as float32 [3, H, W].
+Images stay uint8 RGB [H, W, 3]; NormalizeImage is taken out of the list and applied to whole batches. Only if other
+operations follow it, the image is normalised at once and returned as float32 [3, H, W].
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class Normalization:
     scale: float = 1 / 255
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [3] each: what a pixel is multiplied by, and what is added then."""
+        """Return the factor by which a pixel is multiplied and the shift that is added, float32 [3] each."""
         std = np.asarray(self.std, np.float64)
         return (self.scale / std).astype(np.float32), (-np.asarray(self.mean) / std).astype(np.float32)
 
 
 def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
-    """(width, height)."""
+    """Return (width, height)."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def resize(image: np.ndarray, width: int, height: int, interpolation: str | None, backend: str = "cv2") -> np.ndarray:
-    """Resize; `backend: pil` smooths when it shrinks, which area interpolation comes closest to."""
+    """Return the resized image; `backend: pil` smooths when shrinking, so area interpolation comes closest to it."""
     method = INTERPOLATION[interpolation or "bilinear"]
     if backend == "pil" and method != cv2.INTER_NEAREST and height < image.shape[0] and width < image.shape[1]:
         method = cv2.INTER_AREA
@@ -54,9 +54,9 @@ def resize(image: np.ndarray, width: int, height: int, interpolation: str | None
 
 
 class DecodeImage:
-    """Stands for the decoding that the loader has done.
+    """Does nothing, as the loader has decoded the image.
 
-    `reduced` lets it decode JPEGs that are much larger than needed at a fraction of their size.
+    `reduced` lets the loader decode JPEGs that are much larger than needed at a fraction of their size.
     """
 
     def __init__(self, part: parts.DecodeImage) -> None:
@@ -67,7 +67,7 @@ class DecodeImage:
 
 
 class ResizeImage:
-    """To `size` (side, or [width, height]), or the short side to `resize_short` with the aspect kept."""
+    """Resizes to `size` (side, or [width, height]), or the short side to `resize_short`, keeping the aspect ratio."""
 
     def __init__(self, part: parts.ResizeImage) -> None:
         self.size = None if part.size is None else pair(part.size)
@@ -83,7 +83,7 @@ class ResizeImage:
 
 
 class CropImage:
-    """The middle, `size` as side or [width, height]; smaller pictures are enlarged first."""
+    """Cuts out the centre, `size` as side or [width, height]; smaller images are enlarged first."""
 
     def __init__(self, part: parts.CropImage) -> None:
         self.width, self.height = pair(part.size)
@@ -95,7 +95,7 @@ class CropImage:
 
 
 class RandCropImage:
-    """A random part of `scale` of the area and `ratio` of width to height, resized to `size` (Szegedy et al. 2015)."""
+    """Cuts out a random part (Szegedy et al. 2015) of `scale` of the area and `ratio` of width to height."""
 
     def __init__(self, part: parts.RandCropImage) -> None:
         self.size = pair(part.size)
@@ -106,7 +106,7 @@ class RandCropImage:
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = image.shape[:2]
         aspect = math.sqrt(rng.uniform(self.ratio_low, self.ratio_high))
-        # The largest part of this aspect that the picture can hold bounds the area.
+        # The area is bounded by the largest part of this aspect ratio that fits into the image.
         bound = min(width / height / aspect**2, height / width * aspect**2)
         area = width * height * rng.uniform(min(self.scale_low, bound), min(self.scale_high, bound))
         wide = min(width, max(1, int(math.sqrt(area) * aspect)))
@@ -117,7 +117,7 @@ class RandCropImage:
 
 
 class RandCropImageV2:
-    """A random part of exactly `size`; smaller pictures are enlarged first."""
+    """Cuts out a random part of exactly `size`; smaller images are enlarged first."""
 
     def __init__(self, part: parts.RandCropImageV2) -> None:
         self.width, self.height = pair(part.size)
@@ -130,7 +130,7 @@ class RandCropImageV2:
 
 
 class RandFlipImage:
-    """Mirror every second picture: 1 left and right, 0 top and bottom, -1 both."""
+    """Mirrors an image with probability 0.5: 1 left and right, 0 top and bottom, -1 both."""
 
     def __init__(self, part: parts.RandFlipImage) -> None:
         self.code = part.flip_code
@@ -140,7 +140,7 @@ class RandFlipImage:
 
 
 class Pad:
-    """A border of `padding` pixels on all sides ([left, top, right, bottom] or [horizontal, vertical] too)."""
+    """Adds a border of `padding` pixels on all sides ([left, top, right, bottom] or [horizontal, vertical] too)."""
 
     def __init__(self, part: parts.Pad) -> None:
         modes = {"constant": cv2.BORDER_CONSTANT, "edge": cv2.BORDER_REPLICATE}
@@ -155,7 +155,7 @@ class Pad:
 
 
 class RandomErasing:
-    """Overwrite a random rectangle with `mean` or noise (Zhong et al. 2017, arXiv:1708.04896), with chance EPSILON."""
+    """Overwrites a random rectangle with `mean` or noise with probability EPSILON (Zhong 2017, arXiv:1708.04896)."""
 
     def __init__(self, part: parts.RandomErasing) -> None:
         self.chance, self.area, self.attempts = part.EPSILON, (part.sl, part.sh), part.attempt
@@ -163,7 +163,7 @@ class RandomErasing:
         self.mean, self.log_aspect, self.mode = np.asarray(part.mean, np.float32), part.use_log_aspect, part.mode
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """On [H, W, 3]; a changed picture is a copy."""
+        """Return the image [H, W, 3], or a changed copy."""
         if rng.random() >= self.chance:
             return image
         height, width = image.shape[:2]
@@ -183,7 +183,7 @@ class RandomErasing:
 
 
 class NormalizeImage:
-    """(pixel * scale - mean) / std; Normalize is the same with the scale of ToTensor."""
+    """Computes (pixel * scale - mean) / std; Normalize is the same with the scale of ToTensor."""
 
     def __init__(self, part: parts.NormalizeImage | parts.Normalize) -> None:
         scale = part.scale if isinstance(part, parts.NormalizeImage) else None
@@ -198,7 +198,7 @@ class NormalizeImage:
 
 
 class Unchanged:
-    """Stands for what happens elsewhere: the scaling that Normalize does, the layout when a batch is made."""
+    """Does nothing: Normalize does the scaling of ToTensor, and the batch the layout of ToCHWImage."""
 
     def __init__(self, part: parts.Transform) -> None:
         pass
@@ -215,13 +215,13 @@ def _at_least(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
-AMPLE = 1.5  # times the side that the network sees: finer detail is lost to resizing, or to a crop's variety
+AMPLE = 1.5  # times the side of the network's input: resizing or random crops lose finer detail anyway
 
 
 class Transform:
-    """A list of operations. `normalize` is what the batch still needs, None when pictures leave as float32.
+    """A list of operations. `normalize` remains to be applied to the batch, None if images come out as float32.
 
-    `enough` is the short side from which on decoding may leave pixels out, None where it may not.
+    `enough` is the short side that decoding must reach at least, None if it must decode all pixels.
     """
 
     def __init__(self, ops: Sequence[Op]) -> None:
@@ -236,7 +236,7 @@ class Transform:
 
     @property
     def output_size(self) -> tuple[int, int] | None:
-        """(height, width) that every picture leaves with, None when it depends on the picture."""
+        """(height, width) of every output, None if it depends on the image."""
         for op in reversed(self.before):
             if isinstance(op, (ResizeImage, RandCropImage)):
                 return None if op.size is None else (op.size[1], op.size[0])
@@ -260,7 +260,7 @@ class Transform:
 def _enough(ops: Sequence[Op]) -> int | None:
     if not any(isinstance(op, DecodeImage) and op.reduced for op in ops):
         return None
-    # The first operation that depends on the size decides; others than these count in pixels of the whole picture.
+    # The first operation that depends on the size decides; all but these count in pixels of the whole image.
     sizing = (ResizeImage, RandCropImage, RandCropImageV2, CropImage, Pad)
     first = next((op for op in ops if isinstance(op, sizing)), None)
     if isinstance(first, ResizeImage):
@@ -269,5 +269,5 @@ def _enough(ops: Sequence[Op]) -> int | None:
 
 
 def build_transforms(ops: Sequence[parts.Transform]) -> Transform:
-    """The operations of a config."""
+    """Return the transform of a config's operations."""
     return Transform([op.build() for op in ops])

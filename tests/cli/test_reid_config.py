@@ -221,7 +221,7 @@ def test_logos_and_their_mistakes(tmp_path: Path) -> None:
     assert made.paths() == ["img/1.jpg", "img/2.jpg"] and made.labels.tolist() == [0, 2]
     lists[0].write_text("image_id\tclass_id\tname\tpath\n1\t0\ta\timg/1.jpg\n2 3 c img/2.jpg\n")
     with pytest.raises(DataError) as caught:
-        as_lists(load_config(tmp_path / "logo.yaml"), tmp_path / "made", needed=("train",))
+        as_lists(load_config(tmp_path / "logo.yaml"), tmp_path / "made", required=("train",))
     assert [detail.split(": ")[0] for detail in caught.value.details] == [f"{lists[0]}:2", f"{lists[0]}:3"]
 
 

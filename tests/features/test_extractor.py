@@ -71,7 +71,7 @@ def test_pictures_of_one_pixel(extractor: Extractor, tmp_path: Path, size: tuple
     ("image", "message"),
     [
         (b"", "picture 3 of 3: image bytes: the file is empty"),
-        (b"no picture", "image bytes: not a picture that can be decoded"),
+        (b"no picture", "image bytes: could not be read as an image"),
         ("nowhere.jpg", "nowhere.jpg: No such file or directory"),
         (np.zeros((4, 4, 3), np.float32), "expected uint8 RGB"),
         (np.zeros((4, 4, 2), np.uint8), "expected uint8 RGB"),

@@ -130,7 +130,7 @@ def test_unreadable_pictures_are_left_out_and_told_also_after_an_interruption(
         extract_to_file(stopped, found, tmp_path / "f.npy", QUIET)
     written = extract_to_file(extractor, found, tmp_path / "f.npy", QUIET)
     assert list(written.skipped) == [found.files[n] for n in bad] and written.count == 26
-    assert "not a picture" in written.skipped[found.files[4]]
+    assert "could not be read" in written.skipped[found.files[4]]
     kept = [file for n, file in enumerate(found.files) if n not in bad]
     assert np.array_equal(np.load(tmp_path / "f.npy"), extractor.extract(kept))
     assert [line.split("\t")[0] for line in (tmp_path / "f.tsv").read_text().splitlines()[1:]] == kept

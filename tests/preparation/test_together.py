@@ -113,11 +113,11 @@ def test_lists_of_two_runs_are_refused_with_the_command_that_repairs_them(
     shitu("prepare", "data", "-w", "ws", cwd=tmp_path)
     check_lists(Workspace(tmp_path / "ws"))
     (tmp_path / "ws/lists/gallery_list.txt").write_bytes(gallery)
-    with pytest.raises(DataError, match=r"gallery_list.txt in .*lists is of an earlier prepare"):
+    with pytest.raises(DataError, match=r"gallery_list.txt in .*lists is from an earlier run of prepare"):
         check_lists(Workspace(tmp_path / "ws"))
     for command in ([], ["evaluate"], ["train"], ["export"]):
         ran = shitu("-w", "ws", *command, cwd=tmp_path, check=False)
-        assert ran.returncode == 3 and "earlier prepare" in ran.stderr and "shitu prepare" in ran.stderr, ran
+        assert ran.returncode == 3 and "earlier run of prepare" in ran.stderr and "shitu prepare" in ran.stderr, ran
     assert shitu("prepare", "data", "-w", "ws", cwd=tmp_path).returncode == 0
     # What the user changes by hand is the user's.
     (tmp_path / "ws/lists/gallery_list.txt").write_bytes(gallery + b"mine.jpg\t0\n")

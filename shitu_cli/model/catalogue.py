@@ -1,4 +1,4 @@
-"""What can be built, and how large it is."""
+"""Describe the networks, necks, heads and losses that can be built, and their sizes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from shitu_cli.runtime.setup import setup_paddle
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """`parameters` and `macs` (multiply-adds of convolutions and linear layers, one image) up to the feature.
+    """A backbone with its `parameters` and `macs` (multiply-adds of convolutions and linear layers for one image).
 
-    `stop_layer` is the last layer before it.
+    Both count the layers up to the feature; `stop_layer` is the last of them.
     """
 
     name: str
@@ -26,20 +26,20 @@ class BackboneInfo:
 
 
 def describe_backbones(pattern: str, size: int) -> list[BackboneInfo]:
-    """Every backbone whose name contains `pattern`, measured on one image of `size` pixels.
+    """Return every backbone whose name contains `pattern`, measured on one image of `size` pixels.
 
-    Raises UsageError when there is none.
+    Raises UsageError if there is none.
     """
     setup_paddle("cpu")
-    known = KINDS["backbone"].names()
-    names = [name for name in known if pattern.lower() in name.lower()]
+    all_names = KINDS["backbone"].names()
+    names = [name for name in all_names if pattern.lower() in name.lower()]
     if not names:
-        raise UsageError(f"no network has {pattern} in its name{guess(pattern, known)}", hint=Command("models"))
+        raise UsageError(f"no network has {pattern} in its name{guess(pattern, all_names)}", hint=Command("models"))
     return [_describe(name, size) for name in names]
 
 
 def other_parts() -> dict[str, list[str]]:
-    """Kind → names of necks, heads and losses."""
+    """Return kind → names of the necks, heads and losses."""
     return {kind.plural: kind.names() for kind in map(KINDS.__getitem__, ("neck", "head", "loss"))}
 
 
@@ -53,7 +53,7 @@ def _describe(name: str, size: int) -> BackboneInfo:
     stop_layer = "flatten" if "flatten" in model.sizes() else list(model.sizes())[-1]
     model.stop_after(stop_layer)
     model.eval()
-    side = getattr(model, "img_size", size)  # a transformer knows one size only
+    side = getattr(model, "img_size", size)  # a transformer takes images of one size only
     macs = 0
 
     def count(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...], output: paddle.Tensor) -> None:

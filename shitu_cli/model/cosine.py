@@ -1,7 +1,7 @@
 """Cosines between features and class centres, the costly part of a margin head.
 
 At 185 thousand classes the centres are 380 MB, so every temporary of their size counts. Training uses a
-closed-form backward that makes one such array, the gradient itself.
+closed-form backward pass that allocates one such array, the gradient itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def lengths(rows: paddle.Tensor, axis: int) -> paddle.Tensor:
 
 
 def cosine_logits(x: paddle.Tensor, weight: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
-    """cos(x_i, w_j) as [N, C] for x [N, D] and weight [D, C]; only the columns `chosen` (sorted) when given."""
+    """Return cos(x_i, w_j), [N, C], for x [N, D] and weight [D, C], of the columns `chosen` (sorted) or all."""
     if paddle.in_dynamic_mode() and not (x.stop_gradient and weight.stop_gradient):
         return _Cosines.apply(x, weight, chosen)
     return paddle.matmul(x / lengths(x, 1), weight) / lengths(weight, 0)
@@ -35,27 +35,27 @@ def cosine_logits(x: paddle.Tensor, weight: paddle.Tensor, chosen: np.ndarray | 
 def replace_and_scale(
     values: paddle.Tensor, places: paddle.Tensor, replacement: paddle.Tensor, scale: float
 ) -> paddle.Tensor:
-    """scale * values [N, C] with the entries at `places` [N, 1] replaced by `replacement` [N, 1]."""
+    """Return scale * values [N, C] with the entries at `places` [N, 1] replaced by `replacement` [N, 1]."""
     if paddle.in_dynamic_mode() and not values.stop_gradient and not replacement.stop_gradient:
         return _ReplaceAndScale.apply(values, places, replacement, scale)
     return paddle.put_along_axis(values, places, replacement, 1) * scale
 
 
 def sample_centers(places: np.ndarray, class_num: int, ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Class centres for one step: (sorted class ids, each label's place among them [N]).
+    """Choose the class centres for one step; return (sorted class ids, position of each label among them [N]).
 
-    All classes of the batch and random others, ceil(ratio * class_num) together (more if the batch has more); Partial
-    FC (An et al. 2022, arXiv:2203.15565). `places` [N] are the labels, -1 for none. Drawn from Paddle's generator, so
-    a resumed run draws the same.
+    These are all classes of the batch and random others, ceil(ratio * class_num) together (more if the batch has
+    more); Partial FC (An et al. 2022, arXiv:2203.15565). `places` [N] are the labels, -1 for none. Paddle's generator
+    draws them, so that a resumed run draws the same.
     """
-    own = np.unique(places[places >= 0])
-    wanted = max(len(own), int(np.ceil(ratio * class_num)))
+    batch_classes = np.unique(places[places >= 0])
+    count = max(len(batch_classes), int(np.ceil(ratio * class_num)))
     order = paddle.randperm(class_num).numpy()
-    taken = np.zeros(class_num, dtype=bool)
-    taken[own] = True
-    others = order[~taken[order]][: wanted - len(own)]
-    taken[others] = True
-    chosen = np.flatnonzero(taken)
+    is_chosen = np.zeros(class_num, dtype=bool)
+    is_chosen[batch_classes] = True
+    others = order[~is_chosen[order]][: count - len(batch_classes)]
+    is_chosen[others] = True
+    chosen = np.flatnonzero(is_chosen)
     return chosen, np.where(places >= 0, np.searchsorted(chosen, places), -1)
 
 
@@ -71,7 +71,7 @@ class _Cosines(PyLayer):
         cosines = paddle.matmul(unit, columns).multiply_(inverse)
         ctx.save_for_backward(unit, length, inverse, cosines, weight)
         ctx.chosen, ctx.columns = chosen, None if chosen is None else columns
-        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
         return cosines
 
     @staticmethod
@@ -81,10 +81,10 @@ class _Cosines(PyLayer):
         dx = dw = None
         factor = (grad * cosines).sum(0, keepdim=True) * inverse * inverse
         scaled = grad * inverse
-        if ctx.wanted[0]:
+        if ctx.needs_grad[0]:
             du = paddle.matmul(scaled, columns, transpose_y=True)
             dx = (du - unit * (unit * du).sum(1, keepdim=True)) / length
-        if ctx.wanted[1]:
+        if ctx.needs_grad[1]:
             dw = paddle.matmul(unit, scaled, transpose_x=True)
             subtract_scaled(dw, columns, factor)
             if ctx.chosen is not None:
@@ -93,7 +93,7 @@ class _Cosines(PyLayer):
 
 
 class _ReplaceAndScale(PyLayer):
-    """One array of the logits' size each way, where the two operators keep two."""
+    """Uses one array of the logits' size each way, where the two separate operators keep two."""
 
     @staticmethod
     def forward(
@@ -112,12 +112,12 @@ class _ReplaceAndScale(PyLayer):
 
 
 def fast(tensor: paddle.Tensor) -> bool:
-    """Whether the compiled loops may work on this tensor's memory."""
+    """Return whether the compiled loops may work on the memory of this tensor."""
     return tensor.place.is_cpu_place() and tensor.dtype == paddle.float32 and kernels.available()
 
 
 def inverse_lengths(columns: paddle.Tensor) -> paddle.Tensor:
-    """1 / |column| as [1, C], with at least SHORTEST for |column|."""
+    """Return 1 / max(|column|, SHORTEST), [1, C]."""
     if not fast(columns):
         return 1.0 / lengths(columns, 0)
     from shitu_cli.model.kernels import columns as loops
@@ -128,7 +128,7 @@ def inverse_lengths(columns: paddle.Tensor) -> paddle.Tensor:
 
 
 def subtract_scaled(dw: paddle.Tensor, columns: paddle.Tensor, factor: paddle.Tensor) -> None:
-    """dw -= columns * factor, in place."""
+    """Compute dw -= columns * factor in place."""
     if not fast(dw):
         dw.subtract_(columns * factor)
         return
@@ -144,7 +144,7 @@ def require_columns(numbers: np.ndarray, count: int, *, lowest: int = 0) -> None
 
 
 def take_columns(weight: paddle.Tensor, chosen: np.ndarray) -> paddle.Tensor:
-    """The columns `chosen` of weight [D, C], as [D, len(chosen)]."""
+    """Return the columns `chosen` of weight [D, C], as [D, len(chosen)]."""
     if not fast(weight):
         return paddle.index_select(weight, paddle.to_tensor(chosen), axis=1)
     from shitu_cli.model.kernels import columns as loops
@@ -156,7 +156,7 @@ def take_columns(weight: paddle.Tensor, chosen: np.ndarray) -> paddle.Tensor:
 
 
 def put_columns(weight: paddle.Tensor, chosen: np.ndarray, values: paddle.Tensor) -> paddle.Tensor:
-    """Zeros like `weight` with `values` in the columns `chosen`."""
+    """Return zeros like `weight` with `values` in the columns `chosen`."""
     if not fast(weight):
         # rows are what scatter can address
         return paddle.scatter(

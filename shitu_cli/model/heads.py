@@ -1,8 +1,8 @@
 """Heads: from a feature to class logits. The margin heads compare directions (cosines) with class centres.
 
-With labels and in training mode a head applies its margin to the target logit and scales; otherwise the plain
-cosines come out. Weights have shape [feature, class], as published. Where there are very many classes, heads whose
-margin changes the target only give the sums that cross entropy needs instead of logits (`fused`), and several
+In training mode and with labels, a head applies its margin to the target logit and scales; otherwise it returns the
+plain cosines. Weights have shape [feature, class], as published. Where there are very many classes, heads whose
+margin changes the target only return the sums that cross entropy needs instead of logits (`fused`), and several
 processes can divide the classes among them (`shard`).
 """
 
@@ -42,11 +42,11 @@ class FC(nn.Layer):
 class MarginHead(nn.Layer):
     """Cosines of feature [N, D] and centres [D, C]; subclasses change them for training.
 
-    `sample_ratio` below 1 trains against that share of the classes per step. The places of the labels among the
-    sampled classes are then in `sampled_labels` [N, 1], for the loss.
+    With `sample_ratio` below 1, each step trains against that share of the classes. The positions of the labels among
+    the sampled classes are then in `sampled_labels` [N, 1], for the loss.
     """
 
-    target_only: ClassVar[bool] = False  # whether training changes no other logit than the target's
+    target_only: ClassVar[bool] = False  # whether training changes the logit of the target only
 
     def __init__(self, part: parts.Head, scale: float, centers: int = 1) -> None:
         super().__init__()
@@ -64,15 +64,15 @@ class MarginHead(nn.Layer):
         self.make_centers(embedding_size, class_num * centers)
 
     def set_progress(self, progress: float) -> None:
-        """Tell which share of training is done, from 0 to 1; the training loop calls this before every step."""
+        """Set the share of training that is done, from 0 to 1; the training loop calls this before every step."""
         self.progress = progress
 
     @property
     def ramp(self) -> float:
-        """Share of the margin in force: it grows from 0 to 1 over the first `margin_warmup` of training.
+        """The share of the margin that applies: it grows from 0 to 1 over the first `margin_warmup` of training.
 
-        From random weights, the full angular margin is cheapest to pay where all features point away from all
-        centres (there it is cut off), and a network that has gone there stays.
+        With random weights, the loss of the full angular margin is lowest where all features point away from all
+        centres (where the margin is cut off), and a network does not leave that state again.
         """
         return min(1.0, self.progress / self.margin_warmup) if self.margin_warmup > 0 else 1.0
 
@@ -98,38 +98,38 @@ class MarginHead(nn.Layer):
 
     @property
     def fused(self) -> bool:
-        """Whether training asks for `softmax` in place of logits."""
+        """Whether training calls `softmax` instead of computing logits."""
         return self.target_only and (self.large or self.group.world > 1)
 
     def keep_classes(self, first: int, count: int, group: Group) -> None:
-        """Keep the centres of `count` classes from `first` on; the others of `group` have the rest."""
-        whole = self.weight
+        """Keep only the centres of `count` classes from `first` on; the other processes of `group` hold the rest."""
+        all_centers = self.weight
         part = self.create_parameter([self.in_size, count], default_initializer=nn.initializer.Constant())
-        part.set_value(whole[:, first : first + count])
-        # Optimiser state is keyed by the name; what is distributed is neither broadcast nor summed over processes.
-        part.name, part.is_distributed = whole.name, True
+        part.set_value(all_centers[:, first : first + count])
+        # Optimiser state is keyed by the name; distributed parameters are neither broadcast nor summed over processes.
+        part.name, part.is_distributed = all_centers.name, True
         self.weight, self.first_class, self.group = part, first, group
 
     def softmax(self, x: paddle.Tensor, labels: paddle.Tensor) -> SoftmaxSums:
-        """What cross entropy needs of the training logits of x [N, D], which are not kept."""
+        """Return what cross entropy needs of the training logits of x [N, D], without storing the logits."""
         counts = self.group.row_counts(x.shape[0])
         places = self.group.gather_rows(labels.reshape([-1]), counts).numpy() - self.first_class
-        held, chosen = self.weight.shape[1], None
-        places[(places < 0) | (places >= held)] = -1  # another process has the class
+        own_count, chosen = self.weight.shape[1], None
+        places[(places < 0) | (places >= own_count)] = -1  # another process holds the class
         classes = self.class_num
         if self.sample_ratio < 1:
-            chosen, places = sample_centers(places, held, self.sample_ratio)
+            chosen, places = sample_centers(places, own_count, self.sample_ratio)
             classes = sum(self.group.row_counts(len(chosen)))
         targets = Targets(places, counts, chosen, classes)
         return softmax_sums(x, self.weight, targets, self.target, self.scale, self.group)
 
     def margin_logits(self, cosines: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        """Scaled logits [N, C] with the target's cosine replaced by `target(cosine)`; labels are [N, 1]."""
+        """Return scaled logits [N, C] with the target's cosine replaced by `target(cosine)`; labels are [N, 1]."""
         target = paddle.take_along_axis(cosines, labels, 1)
         return replace_and_scale(cosines, labels, self.target(target), self.scale)
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
-        """What training sees in place of the target's cosine, [N, 1] → [N, 1]."""
+        """Return what replaces the cosine of the target in training, [N, 1] → [N, 1]."""
         raise NotImplementedError
 
 
@@ -144,7 +144,7 @@ class ArcMargin(MarginHead):
 
     def target(self, cosine: paddle.Tensor) -> paddle.Tensor:
         m = self.margin * self.ramp
-        # Rounding takes a cosine beyond 1, where the root is of a negative number: an angle of 0 has sine 0.
+        # Rounding can take a cosine beyond 1, where the root would be of a negative number: then the sine is 0.
         sine = paddle.sqrt(paddle.clip(1.0 - paddle.square(cosine), min=0.0) + 1e-6)
         shifted = cosine * math.cos(m) - sine * math.sin(m)
         if self.easy_margin:
@@ -228,7 +228,7 @@ class AdaMargin(MarginHead):
 
     @paddle.no_grad()
     def quality(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Feature lengths [N, 1] against the running mean and spread of batches, within -1 and 1."""
+        """Return the feature lengths [N, 1] relative to the running mean and deviation of batches, within -1 and 1."""
         length = paddle.clip(paddle.sqrt((x * x).sum(1, keepdim=True)), 1e-3, 100.0)
         spread = length.std() if length.shape[0] > 1 else self.batch_std.reshape([])
         keep = 1 - self.t_alpha

@@ -1,12 +1,12 @@
 """Softmax over very many classes, in one array of the logits' size.
 
-A margin changes only the target's logit. So all that cross entropy needs of the other classes are two numbers per
-picture, the logarithm of their sum of exponentials and the sum of their logits; what a margin makes of the target's
-cosine, and the loss itself, are small arrays left to ordinary differentiation. The backward pass turns the cosines
-that were kept into their gradients in place.
+A margin changes only the target's logit. So cross entropy needs only two numbers per image from the other classes,
+the logarithm of their sum of exponentials and the sum of their logits; the target's cosine after the margin, and the
+loss itself, are small arrays left to ordinary differentiation. The backward pass turns the stored cosines into their
+gradients in place.
 
-The centres may be divided by classes over the processes of a `Group` (An et al. 2022, arXiv:2203.15565): every
-process then looks at the pictures of all, with its own classes.
+The classes may be divided over the processes of a `Group` (An et al. 2022, arXiv:2203.15565): each process then
+compares the images of all processes with its own classes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from shitu_cli.model.cosine import (
 )
 from shitu_cli.processes.group import Group
 
-NONE = -1e30  # the logit of a class that is left out
+NONE = -1e30  # the logit of an excluded class
 
 
 @dataclass(frozen=True)
 class SoftmaxSums:
-    """What cross entropy needs of logits that nobody keeps; each [N, 1]."""
+    """What cross entropy needs of logits that are not stored; each [N, 1]."""
 
     log_sum: paddle.Tensor  # log Σ_j exp(logit_j)
     target: paddle.Tensor  # the label's logit
@@ -46,10 +46,10 @@ class SoftmaxSums:
 
 @dataclass(frozen=True)
 class Targets:
-    """Which of this process's classes each picture of all processes has: column `places` [N], -1 for none.
+    """The class of each image of all processes among the columns of this process: `places` [N], -1 for none.
 
-    `counts` are the pictures per process; `chosen` (sorted) the columns that take part, all when None; `classes` how
-    many take part over all processes.
+    `counts` are the images per process; `chosen` (sorted) the columns to use, None for all; `classes` the number of
+    columns in use over all processes.
     """
 
     places: np.ndarray
@@ -66,9 +66,10 @@ def softmax_sums(
     scale: float,
     group: Group,
 ) -> SoftmaxSums:
-    """Sums over scale * cos(x_i, w_j) [n, C], the target's cosine replaced by `margin` of it, for this process's n.
+    """Return the sums over scale * cos(x_i, w_j) [n, C] for the n images of this process.
 
-    `weight` [D, c] holds this process's classes. Computed in float32, under mixed precision too.
+    `margin` is applied to the cosine of the target. `weight` [D, c] holds the classes of this process. Computed in
+    float32, under mixed precision too.
     """
     with paddle.amp.auto_cast(enable=False):
         rest, total, cosine = _CosineSums.apply(x.astype("float32"), weight, targets, scale, group)
@@ -78,7 +79,7 @@ def softmax_sums(
 
 
 class _CosineSums(PyLayer):
-    """x [n, D], weight [D, c] → log Σ exp(s c_ij) and Σ s c_ij over the others than the target, and c of the target."""
+    """x [n, D], weight [D, c] → log Σ exp(s c_ij) and Σ s c_ij over all but the target, and c of the target."""
 
     @staticmethod
     def forward(
@@ -97,7 +98,7 @@ class _CosineSums(PyLayer):
         ctx.save_for_backward(unit, length, inverse, weight)
         ctx.cosines, ctx.rest, ctx.columns = cosines, rest, None if targets.chosen is None else columns
         ctx.targets, ctx.scale, ctx.group = targets, scale, group
-        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
         own = _own_rows(targets.counts, group.rank)
         return rest[own], total[own], target[own]
 
@@ -108,15 +109,15 @@ class _CosineSums(PyLayer):
         unit, length, inverse, weight = ctx.saved_tensor()
         targets, group, scaled = ctx.targets, ctx.group, ctx.cosines
         columns = weight if ctx.columns is None else ctx.columns
-        ctx.cosines = ctx.columns = None  # the cosines become their gradients now
+        ctx.cosines = ctx.columns = None  # overwritten below: the cosines become their gradients
         grads = group.gather_rows(paddle.concat(gradients, 1), targets.counts)
         factor = _gradients(scaled, inverse, targets.places, ctx.scale, ctx.rest, grads)
         dx = dw = None
-        if ctx.wanted[0]:
+        if ctx.needs_grad[0]:
             own = _own_rows(targets.counts, group.rank)
             du, unit_own = group.sum_tensor(_matmul(columns, scaled, transpose_y=True).t())[own], unit[own]
             dx = (du - unit_own * (unit_own * du).sum(1, keepdim=True)) / length[own]
-        if ctx.wanted[1]:
+        if ctx.needs_grad[1]:
             dw = _matmul(unit, scaled, transpose_x=True)
             subtract_scaled(dw, columns, factor)
             if targets.chosen is not None:
@@ -125,7 +126,7 @@ class _CosineSums(PyLayer):
 
 
 def _matmul(x: paddle.Tensor, y: paddle.Tensor, transpose_x: bool = False, transpose_y: bool = False) -> paddle.Tensor:
-    """Matrix product. On CPUs by numpy's BLAS: at a few rows and 185 thousand columns it is 2.5 times as fast."""
+    """Return the matrix product; on CPUs by numpy's BLAS, 2.5 times as fast for a few rows and 185,000 columns."""
     if not fast(x):
         return paddle.matmul(x, y, transpose_x, transpose_y)
     left, right = kernels.array(x), kernels.array(y)
@@ -143,7 +144,7 @@ def _own_rows(counts: Sequence[int], rank: int) -> slice:
 def _sums(
     cosines: paddle.Tensor, inverse: paddle.Tensor, places: np.ndarray, scale: float
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    """Multiply the products [N, C] by `inverse` [1, C], in place; (log-sum, sum) without the target, target, [N, 1]."""
+    """Multiply products [N, C] by `inverse` [1, C] in place; return log-sum and sum of the others, target, [N, 1]."""
     if fast(cosines):
         from shitu_cli.model.kernels import columns as loops
 
@@ -196,6 +197,6 @@ def _gradients(
 
 
 def _addresses(places: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """(column to read [N, 1], whether it is the target's [N, 1]); where there is no target, column 0 is read."""
+    """Return (column to read [N, 1], whether it is the target's [N, 1]); without a target, column 0 is read."""
     column = paddle.to_tensor(places).reshape([-1, 1])
     return column.clip(min=0), column >= 0

@@ -1,4 +1,4 @@
-"""Necks: from the backbone's output to the feature that is compared."""
+"""Necks: from the output of the backbone to the feature that is compared."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class FCBN(nn.Layer):
 class FPN(nn.Layer):
     """The backbone's feature and a feature pyramid's (Lin et al. 2017, arXiv:1612.03144), joined by a linear layer.
 
-    The last `levels` stages are brought to `channels`, each takes up the next coarser one enlarged, and is smoothed
-    and pooled: what is small in a picture is seen before the last stages have lost it. `embedding_size` values come
-    from the backbone, `class_num` go out (names as in FC).
+    The last `levels` stages are projected to `channels`; each adds the next coarser one, enlarged, and is smoothed and
+    pooled: so small details count that the last stages have lost. `embedding_size` values come from the backbone,
+    `class_num` go out (names as in FC).
     """
 
     def __init__(self, part: parts.FPN) -> None:
@@ -85,7 +85,7 @@ class FPN(nn.Layer):
         self.levels: list[Level] = []
 
     def connect(self, backbone: Backbone) -> None:
-        """Make the layers that the stages of `backbone` need; ConfigError when there are too few."""
+        """Create the layers for the stages of `backbone`; ConfigError if it has too few."""
         if self.level_count > len(backbone.levels):
             raise ConfigError(
                 f"Arch.Neck.levels: got {self.level_count}, the backbone has {len(backbone.levels)} stages"
@@ -106,7 +106,7 @@ class FPN(nn.Layer):
         self.fc = Linear(self.in_size + pooled, self.feature_size, weight_attr=weight)
 
     def forward(self, x: paddle.Tensor, maps: Sequence[paddle.Tensor]) -> paddle.Tensor:
-        """x [N, embedding_size] and the map of each level, fine to coarse."""
+        """Return the feature [N, class_num] of x [N, embedding_size] and the map of each level, fine to coarse."""
         above: paddle.Tensor | None = None
         pooled = []
         for place in reversed(range(len(self.levels))):
@@ -119,9 +119,9 @@ class FPN(nn.Layer):
 
 
 def _enlarge(x: paddle.Tensor, factor: int, like: paddle.Tensor) -> paddle.Tensor:
-    """Each pixel `factor` times each way, cut to the height and width of `like` (an odd side was rounded up before).
+    """Repeat each pixel `factor` times each way, cut to height and width of `like` (odd sides were rounded up before).
 
-    Of operators that every exported format and engine knows, which F.interpolate is not one of (Paddle 3.3).
+    Uses operators that every exported format and engine supports, unlike F.interpolate (Paddle 3.3).
     """
     if factor == 1:
         return x
@@ -133,7 +133,7 @@ def _enlarge(x: paddle.Tensor, factor: int, like: paddle.Tensor) -> paddle.Tenso
 
 
 class Identity(nn.Layer):
-    """The feature as the backbone gives it."""
+    """Returns the feature of the backbone unchanged."""
 
     def __init__(self, part: parts.Identity) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Identity(nn.Layer):
         return x
 
 
-def check_size(key: str, wanted: int, got: int) -> None:
-    """Raise ConfigError when a layer at config key `key` takes `wanted` values and receives `got`."""
-    if wanted != got:
-        raise ConfigError(f"{key}: got {wanted}, but what comes before it gives {got} values", hint=f"set {key}: {got}")
+def check_size(key: str, size: int, got: int) -> None:
+    """Raise ConfigError if the layer at config key `key` takes `size` values but receives `got`."""
+    if size != got:
+        raise ConfigError(f"{key}: got {size}, but the layer before it returns {got} values", hint=f"set {key}: {got}")

@@ -1,4 +1,4 @@
-"""Position embeddings of one image size resampled for another."""
+"""Resample position embeddings for another image size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def resample_positions(embedding: np.ndarray, tokens: int, prefix: int) -> np.ndarray:
-    """Return float32 [1, tokens, C] of `embedding` [1, M, C], whose first `prefix` tokens stand for no patch.
+    """Return float32 [1, tokens, C] of `embedding` [1, M, C], whose first `prefix` tokens are not patches.
 
     Both grids are square. Bicubic (a = -0.5) with antialiasing, half-pixel centres, as timm resamples them.
     """
@@ -21,13 +21,13 @@ def resample_positions(embedding: np.ndarray, tokens: int, prefix: int) -> np.nd
 
 
 def is_resampling(embedding: np.ndarray, tokens: int, prefix: int) -> bool:
-    """Whether both counts are square grids of patches after the prefix."""
+    """Return whether both are square grids of patches after the prefix."""
     sides = [(count - prefix) ** 0.5 for count in (embedding.shape[1], tokens)]
     return embedding.ndim == 3 and all(side > 0 and side == round(side) for side in sides)
 
 
 def _cubic_matrix(old: int, new: int) -> np.ndarray:
-    """[new, old]: how much of each old place goes into each new one."""
+    """Return [new, old]: the weight of each old position in each new one."""
     scale = old / new
     width = max(scale, 1.0)
     centers = (np.arange(new)[:, None] + 0.5) * scale

@@ -22,11 +22,11 @@ from shitu_cli.weights.store import obtain
 class RecModel(nn.Layer):
     """`model(images, labels=None)` → {"backbone", "features", "logits"}.
 
-    images are float32 [N, 3, H, W], normalised; labels int64 [N] (only the margin heads look at them, in training
-    mode). "features" [N, feature_size] is the neck's output (the backbone's when there is no neck), not
-    normalised; "logits" [N, class_num] is None without a head. A head that samples classes gives logits of the
-    sampled ones only, and the labels' places among them as "logit_labels" [N, 1]. A head of very many classes gives
-    "softmax" in training (SoftmaxSums) and no logits.
+    images are float32 [N, 3, H, W], normalised; labels int64 [N] (used only by the margin heads, in training
+    mode). "features" [N, feature_size] is the output of the neck (without one, of the backbone), not normalised;
+    "logits" [N, class_num] is None without a head. A head that samples classes returns logits of the sampled ones
+    only, and the positions of the labels among them as "logit_labels" [N, 1]. In training, a head of very many
+    classes returns "softmax" (SoftmaxSums) instead of logits.
     """
 
     def __init__(self, arch: ArchConfig) -> None:
@@ -73,7 +73,7 @@ class RecModel(nn.Layer):
 
 
 def embed(backbone: Backbone, neck: nn.Layer | None, images: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """What leaves the backbone, and what leaves the neck (the same without one)."""
+    """Return the output of the backbone and that of the neck (the same without one)."""
     if isinstance(neck, FPN):
         raw, maps = backbone.forward_maps(images, [level.layer for level in neck.levels])
         return raw, neck(raw, maps)
@@ -82,10 +82,10 @@ def embed(backbone: Backbone, neck: nn.Layer | None, images: paddle.Tensor) -> t
 
 
 def build_rec_model(arch: ArchConfig | Mapping[str, Any]) -> RecModel:
-    """The network of an Arch block (typed, or a plain mapping as YAML gives it).
+    """Build the network of an Arch block (typed, or a plain mapping as in YAML).
 
     Parameter names are counted from zero, so that optimiser state fits a network built in another process.
-    Raises ConfigError for unknown names or arguments and sizes that do not fit, DataError for weights that do not.
+    Raises ConfigError for unknown names or arguments and mismatched sizes, DataError for weights that do not fit.
     """
     if not isinstance(arch, ArchConfig):
         arch = parse_arch(arch)
@@ -114,9 +114,9 @@ def find_start(part: parts.Backbone) -> str | None:
     if published is None:
         kind = "distilled (SSLD) weights" if part.use_ssld else "weights"
         raise ConfigError(
-            f"Arch.Backbone.pretrained: no published {kind} of {part.name} are known here",
+            f"Arch.Backbone.pretrained: shitu has no published {kind} for {part.name}",
             hint=[
-                "name a file: -o Arch.Backbone.pretrained=path/to/weights; or start from random ones: ",
+                "name a file: -o Arch.Backbone.pretrained=path/to/weights; or start from random weights: ",
                 Command("train", "-o", "Arch.Backbone.pretrained=False"),
             ],
         )

@@ -97,5 +97,5 @@ def test_what_does_not_fit_is_refused():
         pyramid_model(levels=9)
     with pytest.raises(ConfigError, match=r"Arch\.Neck\.levels: got 1, expected a whole number of at least 2"):
         pyramid_model(levels=1)
-    with pytest.raises(ConfigError, match=r"Arch\.Neck\.embedding_size: got 1280, but what comes before it gives 512"):
+    with pytest.raises(ConfigError, match=r"Arch\.Neck\.embedding_size: got 1280, but the layer before it returns 512"):
         pyramid_model("ResNet18")

@@ -9,6 +9,6 @@ __all__ = ["Backbone", "build_backbone"]
 
 
 def build_backbone(name: str, **args: object) -> Backbone:
-    """The network of a published name, whole; ConfigError for arguments that it does not have."""
+    """Build the complete network of a published name; ConfigError for arguments that it does not have."""
     backbone: Backbone = make_part("backbone", name, **args).build()
     return backbone

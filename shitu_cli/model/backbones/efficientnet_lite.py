@@ -75,7 +75,9 @@ class EfficientNetLite(Backbone):
         for number, (kernel, stride, expansion, out, count) in enumerate(STAGES):
             out = make_divisible(out * part.width)
             blocks: list[nn.Layer] = []
-            repeats = count if number in (0, len(STAGES) - 1) else math.ceil(count * part.depth)  # the ends keep theirs
+            repeats = (
+                count if number in (0, len(STAGES) - 1) else math.ceil(count * part.depth)
+            )  # the first and last stage are not scaled
             for index in range(repeats):
                 step = stride if index == 0 else 1
                 if expansion == 1:

@@ -81,7 +81,7 @@ class RepDepthwiseSeparable(nn.Layer):
 
     @paddle.no_grad()
     def reparameterize(self) -> None:
-        """Put the sum of the branches, with their norms' running statistics, into dw_conv."""
+        """Store the sum of the branches, with the running statistics of their norms, in dw_conv."""
         if not self.branches:
             return
         weight, bias = paddle.zeros_like(self.dw_conv.weight), paddle.zeros_like(self.dw_conv.bias)
@@ -103,7 +103,7 @@ class PPLCNetV2(Backbone):
         super().__init__()
         shitu, depths = part.shitu, part.depths or part.variant_depths
         scale = part.variant_scale if part.scale is None else part.scale
-        if shitu:  # published ImageNet weights are of the other variant: its start is all but these
+        if shitu:  # published ImageNet weights are of the other variant and lack these
             self.may_stay_new = ("last_conv.", "stages.3.0.dw_conv_list.2.")
         width = make_divisible(32 * scale)
         init = nn.initializer.KaimingNormal()
@@ -149,7 +149,7 @@ class PPLCNetV2(Backbone):
         return {"stages": self.map_channels, "avg_pool": self.map_channels, **flat}
 
     def reparameterize(self) -> None:
-        """Merge the branches of every block; only what is traced afterwards uses the merged kernels."""
+        """Merge the branches of every block; only programs traced afterwards use the merged kernels."""
         for layer in self.sublayers():
             if isinstance(layer, RepDepthwiseSeparable):
                 layer.reparameterize()

@@ -1,6 +1,6 @@
 """Training kernels for the CPU: same values as Paddle's operators, several times as fast.
 
-Paddle's own depthwise convolution and batch norm run naive loops on one thread there. These read and write
+On CPUs, Paddle's own depthwise convolution and batch norm run naive loops on one thread. These read and write
 Paddle's memory directly (DLPack, no copies) with loops compiled by numba. `usable` decides per call: CPU,
 training, eager mode, float32, numba present; everywhere else Paddle's operators run.
 `SHITU_KERNELS=off` in the environment turns them off, for comparison.
@@ -23,7 +23,7 @@ ACTIVATIONS = {None: 0, "relu": 1, "hardswish": 2, "relu6": 3}
 
 @lru_cache(maxsize=1)
 def available() -> bool:
-    """Whether numba is there and Paddle's memory can be shared with numpy for writing."""
+    """Return whether numba is installed and Paddle's memory can be shared with numpy for writing."""
     if os.environ.get("SHITU_KERNELS", "").lower() in ("off", "0"):
         return False
     try:
@@ -42,7 +42,7 @@ def available() -> bool:
 
 
 def usable(layer: nn.Layer, x: paddle.Tensor) -> bool:
-    """Whether `layer` may run its compiled form on `x` now."""
+    """Return whether `layer` may run its compiled form on `x` now."""
     return (
         layer.training
         and paddle.in_dynamic_mode()
@@ -53,7 +53,7 @@ def usable(layer: nn.Layer, x: paddle.Tensor) -> bool:
 
 
 def depthwise_conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
-    """conv2d(x [N, C, H, W], weight [C, 1, k, k], groups=C) with padding k // 2."""
+    """Return conv2d(x [N, C, H, W], weight [C, 1, k, k], groups=C) with padding k // 2."""
     kernel, side = weight.shape[2], min(x.shape[2], x.shape[3])
     if kernel == 1 and stride == 1:
         return x * weight.reshape([1, -1, 1, 1])
@@ -63,17 +63,17 @@ def depthwise_conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> padd
 
 
 def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
-    """conv2d(x [N, C, H, W], weight [A, C, k, k]) with padding k // 2."""
+    """Return conv2d(x [N, C, H, W], weight [A, C, k, k]) with padding k // 2."""
     return _Conv.apply(x, weight, stride)
 
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
-    """x [N, A] @ weight [A, B]."""
+    """Return x [N, A] @ weight [A, B]."""
     return _Linear.apply(x, weight)
 
 
 def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> paddle.Tensor:
-    """act(bn(x)) in training mode; updates the running statistics of `bn` as it would itself."""
+    """Return act(bn(x)) in training mode; updates the running statistics of `bn` like Paddle."""
     if act not in ACTIVATIONS or bn.weight is None or bn.bias is None:
         raise ValueError(f"no compiled batch norm with activation {act}")
     if getattr(bn, "synced", False):  # its statistics go over several processes (training/sync_norm.py)
@@ -83,14 +83,14 @@ def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> pad
 
 
 def array(tensor: paddle.Tensor) -> np.ndarray:
-    """The tensor's own memory as a C-contiguous array."""
+    """Return the memory of the tensor as a C-contiguous array, without a copy."""
     tensor = tensor.detach()
     return np.from_dlpack(tensor if tensor.is_contiguous() else tensor.contiguous())
 
 
-def _only(wanted: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-    """The gradients with None in place of those that nobody asked for, as Paddle requires."""
-    return tuple(g if want else None for g, want in zip(gradients, wanted, strict=True))
+def _only(needed: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+    """Return the gradients, None for those that are not needed, as Paddle requires."""
+    return tuple(g if want else None for g, want in zip(gradients, needed, strict=True))
 
 
 class _DepthwiseConv(PyLayer):
@@ -106,7 +106,7 @@ class _DepthwiseConv(PyLayer):
             loops.depthwise_forward(array(x), array(weight), stride, array(y))
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
         return y
 
     @staticmethod
@@ -120,7 +120,7 @@ class _DepthwiseConv(PyLayer):
         else:
             run = loops.depthwise_backward
         run(array(x), array(weight), ctx.stride, array(dy), array(dx), array(dw))
-        return _only(ctx.wanted, dx, dw)
+        return _only(ctx.needs_grad, dx, dw)
 
 
 class _Conv(PyLayer):
@@ -137,7 +137,7 @@ class _Conv(PyLayer):
             products.dense_forward(array(x), array(weight), stride, pad, array(y))
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.pad = stride, pad
-        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
         return y
 
     @staticmethod
@@ -145,7 +145,7 @@ class _Conv(PyLayer):
         from shitu_cli.model.kernels import products
 
         x, weight = ctx.saved_tensor()
-        gradients = _only(ctx.wanted, paddle.empty_like(x), paddle.empty_like(weight))
+        gradients = _only(ctx.needs_grad, paddle.empty_like(x), paddle.empty_like(weight))
         dx, dw = (None if gradient is None else array(gradient) for gradient in gradients)
         if ctx.pad == 0 and ctx.stride == 1:
             products.pointwise_backward(array(x), array(weight), array(dy), dx, dw)
@@ -162,7 +162,7 @@ class _Linear(PyLayer):
         y = paddle.empty([x.shape[0], weight.shape[1]], dtype="float32")
         products.product(array(x), array(weight), array(y))
         ctx.save_for_backward(x, weight)
-        ctx.wanted = [not t.stop_gradient for t in (x, weight)]
+        ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
         return y
 
     @staticmethod
@@ -171,11 +171,11 @@ class _Linear(PyLayer):
 
         x, weight = ctx.saved_tensor()
         dx, dw = paddle.empty_like(x), paddle.empty_like(weight)
-        if ctx.wanted[0]:
+        if ctx.needs_grad[0]:
             products.product(array(dy), array(weight).T, array(dx))
-        if ctx.wanted[1]:
+        if ctx.needs_grad[1]:
             products.product(array(x).T, array(dy), array(dw))
-        return _only(ctx.wanted, dx, dw)
+        return _only(ctx.needs_grad, dx, dw)
 
 
 class _BatchNormAct(PyLayer):
@@ -197,7 +197,7 @@ class _BatchNormAct(PyLayer):
             running += batch * np.float32(1 - bn._momentum)
         ctx.save_for_backward(x, gamma, beta)
         ctx.statistics, ctx.act = (mean, inverse), act
-        ctx.wanted = [not t.stop_gradient for t in (x, gamma, beta)]
+        ctx.needs_grad = [not t.stop_gradient for t in (x, gamma, beta)]
         return y
 
     @staticmethod
@@ -212,4 +212,4 @@ class _BatchNormAct(PyLayer):
             array(x).reshape(shape), array(gamma), array(beta), ctx.act, mean, inverse, array(dy).reshape(shape),
             array(dx).reshape(shape), array(dgamma), array(dbeta),
         )  # fmt: skip
-        return _only(ctx.wanted, dx, dgamma, dbeta)
+        return _only(ctx.needs_grad, dx, dgamma, dbeta)

@@ -8,7 +8,7 @@ from numba import prange
 
 from shitu_cli.model.kernels.loops import compiled
 
-NONE = np.float32(-1e30)  # the logit of a class that is left out
+NONE = np.float32(-1e30)  # the logit of an excluded class
 BLOCK = 4096  # columns per task: 16 kB of a row, a few rows fit the first-level cache
 
 

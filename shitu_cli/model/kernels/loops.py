@@ -5,8 +5,8 @@ the second-level cache, and sums over the batch need no locks.
 
 A map is copied into a buffer with its padding. Seen as one long row, tap (i, j) of a stride 1 convolution is then
 a constant shift, so the inner loops run over whole maps (a map of 7 x 7 has 77 steps, not 7 times 7) and turn
-into full vector instructions; the few columns that mix two rows are computed and thrown away, and so is what a
-stride leaves out.
+into full vector instructions; the few columns that mix two rows are computed and discarded, as are those that a
+stride skips.
 """
 
 # mypy: disable-error-code="assignment,operator"
@@ -20,7 +20,7 @@ from numba import prange
 
 from shitu_cli.runtime.compilation import compiled as cached_njit
 
-U = np.uintp  # an index known not to be negative: only with those do loops with offsets become vector instructions
+U = np.uintp  # an index that is never negative: only with such do loops with offsets become vector instructions
 ACT_NONE, ACT_RELU, ACT_HARDSWISH = 0, 1, 2
 
 
@@ -29,10 +29,10 @@ _MATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def compiled(parallel: bool = False, reorder: bool = True) -> Callable[[Callable[..., Any]], Any]:
-    """Compiled without the interpreter's lock, in the arithmetic of these kernels.
+    """Return a decorator that compiles without the interpreter lock, in the arithmetic of these kernels.
 
-    Parallel loops do not `reorder` and leave sums to plain functions: otherwise values come out in one way when numba
-    has just compiled the loop and in another when it is read from its cache, and a resumed run would differ.
+    Parallel loops do not `reorder` and leave sums to plain functions: otherwise a loop that numba has just compiled
+    computes other bits than one read from its cache, and a resumed run would differ.
     """
     fastmath = _MATH if reorder and not parallel else {"contract"}
     return cached_njit(fastmath=fastmath, parallel=parallel, nogil=True, error_model="numpy")
@@ -80,7 +80,7 @@ def _row_dots(dw: np.ndarray, d: np.ndarray, x: np.ndarray, shift: int, count: i
 
 @compiled()
 def _pad(buffer: np.ndarray, plane: np.ndarray, pad: int, width: int, stride: int) -> None:
-    """Copy a map into its padded row, `stride` apart each way; what lies between keeps its zeros."""
+    """Copy a map into its padded row, `stride` apart each way; the pixels in between stay zero."""
     step = U(stride)
     for r in range(plane.shape[0]):
         start = U((r * stride + pad) * width + pad)
@@ -90,7 +90,7 @@ def _pad(buffer: np.ndarray, plane: np.ndarray, pad: int, width: int, stride: in
 
 @compiled()
 def _crop(plane: np.ndarray, rows: np.ndarray, width: int, stride: int) -> None:
-    """Take a map out of rows of `width`, of each row every `stride`-th pixel."""
+    """Copy a map from rows of `width`, every `stride`-th pixel each way."""
     step = U(stride)
     for r in range(plane.shape[0]):
         start = U(r * width)
@@ -123,7 +123,7 @@ def depthwise_forward(x: np.ndarray, w: np.ndarray, stride: int, y: np.ndarray) 
 def depthwise_backward(
     x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray
 ) -> None:
-    """Gradients of depthwise_forward; dw is overwritten.
+    """Compute the gradients of depthwise_forward; dw is overwritten.
 
     With a stride, dy is spread over the map, zeros between: the work of stride 1, but all of it vector instructions.
     """
@@ -263,7 +263,7 @@ def norm_act_backward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, act: int, mean: np.ndarray, inverse: np.ndarray,
     dy: np.ndarray, dx: np.ndarray, dgamma: np.ndarray, dbeta: np.ndarray,
 ) -> None:  # fmt: skip
-    """Gradients of norm_act_forward; nothing but x was kept from there."""
+    """Compute the gradients of norm_act_forward, which stored only x."""
     n_images, channels, length = x.shape
     count = n_images * length
     for c in prange(channels):

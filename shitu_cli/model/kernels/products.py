@@ -1,8 +1,8 @@
 """Convolutions as products of matrices for CPU training, on the library behind numpy instead of Paddle's own.
 
-Paddle's wheels bring a BLAS that knows few processors: on an AMD Zen 5 core it computes 47 GFLOP/s where numpy's
-OpenBLAS computes 235, and products with the few columns of a late map 14 to 28. Batches are split over threads,
-each picture's product runs on one: no thread waits for another inside a small product.
+Paddle's wheels contain a BLAS that is tuned for few processors: on an AMD Zen 5 core it computes 47 GFLOP/s where
+numpy's OpenBLAS computes 235, and products with the few columns of a late map 14 to 28. Batches are split over threads,
+the product of each image runs on one: no thread waits for another inside a small product.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -37,7 +37,7 @@ def pointwise_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
 def pointwise_backward(
     x: np.ndarray, w: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, dw: np.ndarray | None
 ) -> None:
-    """Gradients of pointwise_forward, each where there is an array for it."""
+    """Compute the gradients of pointwise_forward for which there is an array."""
     xs, dys, matrix = _rows(x), _rows(dy), w.reshape(len(w), -1)
     dxs = None if dx is None else _rows(dx)
     if xs.shape[2] == 1:
@@ -62,7 +62,7 @@ def pointwise_backward(
 
 
 def dense_forward(x: np.ndarray, w: np.ndarray, stride: int, pad: int, y: np.ndarray) -> None:
-    """y = convolution of x [N, C, H, W] with w [A, C, k, k]: each picture's windows as columns of a matrix."""
+    """y = convolution of x [N, C, H, W] with w [A, C, k, k]: each image's windows as columns of a matrix."""
     ys, matrix = _rows(y), w.reshape(len(w), -1)
 
     def part(start: int, stop: int) -> None:
@@ -83,7 +83,7 @@ def dense_backward(
     dx: np.ndarray | None,
     dw: np.ndarray | None,
 ) -> None:
-    """Gradients of dense_forward, each where there is an array for it."""
+    """Compute the gradients of dense_forward for which there is an array."""
     dys, matrix = _rows(dy), w.reshape(len(w), -1)
     kernel, height, width = w.shape[2], dy.shape[2], dy.shape[3]
 
@@ -104,8 +104,8 @@ def dense_backward(
 
 
 def split(count: int, work: Callable[[int, int], Any]) -> list[Any]:
-    """work(start, stop) over parts of 0 … count, one per thread; the results in order."""
-    threads = max(1, min(numba.get_num_threads(), count))  # whose number `setup_paddle` sets
+    """Return the results of work(start, stop) over parts of 0 … count, one per thread, in order."""
+    threads = max(1, min(numba.get_num_threads(), count))  # the number is set by `setup_paddle`
     own, *others = pairwise(count * part // threads for part in range(threads + 1))
     with single_threaded_blas():
         waiting = [_pool().submit(work, *part) for part in others]
@@ -123,7 +123,7 @@ def _rows(maps: np.ndarray) -> np.ndarray:
 
 
 def _sum_into(dw: np.ndarray | None, parts: list[np.ndarray | None]) -> None:
-    """dw = the sum of the parts, in their order: a number of threads always gives the same bits."""
+    """dw = the sum of the parts, in their order: the same number of threads always gives the same bits."""
     if dw is None:
         return
     first, *others = (part for part in parts if part is not None)

@@ -18,7 +18,7 @@ from shitu_cli.model.kernels.products import split
 
 
 def worthwhile(height: int, width: int, kernel: int) -> bool:
-    """Whether the matrix has at most four times the work of the convolution."""
+    """Return whether the matrix takes at most four times the work of the convolution."""
     return height * width <= 4 * kernel * kernel
 
 
@@ -30,7 +30,7 @@ def forward(x: np.ndarray, w: np.ndarray, stride: int, y: np.ndarray) -> None:
 
 
 def backward(x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
-    """Gradients of `forward`; dw is overwritten."""
+    """Compute the gradients of `forward`; dw is overwritten."""
     matrices = _matrices(w, x.shape[2], x.shape[3], stride)
     xs, dxs, dys = _by_channel(x), _by_channel(dx), _by_channel(dy)
     d_matrices = np.empty_like(matrices)
@@ -45,12 +45,12 @@ def backward(x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.n
 
 
 def _by_channel(maps: np.ndarray) -> np.ndarray:
-    """[N, C, H, W] as [C, N, H * W], without a copy."""
+    """Return a view of [N, C, H, W] as [C, N, H * W]."""
     return maps.reshape(maps.shape[0], maps.shape[1], -1).transpose(1, 0, 2)
 
 
 def _matrices(w: np.ndarray, height: int, width: int, stride: int) -> np.ndarray:
-    """One matrix per channel, [C, H * W, outputs]."""
+    """Return one matrix per channel, [C, H * W, outputs]."""
     taps, places = _plan(height, width, w.shape[2], stride)
     outputs = ((height - 1) // stride + 1) * ((width - 1) // stride + 1)
     out = np.empty((len(w), height * width * outputs), np.float32)
@@ -60,7 +60,7 @@ def _matrices(w: np.ndarray, height: int, width: int, stride: int) -> np.ndarray
 
 @lru_cache(maxsize=64)
 def _plan(height: int, width: int, kernel: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which weight stands where in a channel's matrix."""
+    """Return which weight goes where in the matrix of a channel."""
     pad = kernel // 2
     row, column = np.meshgrid(np.arange(0, height, stride), np.arange(0, width, stride), indexing="ij")
     i, j = np.meshgrid(np.arange(kernel), np.arange(kernel), indexing="ij")

@@ -13,7 +13,7 @@ from shitu_cli.config.parts.losses import Loss
 class CombinedLoss(nn.Layer):
     """Weighted sum of losses: loss(outputs, labels) → {"loss": total, name: part, ...}, each a scalar tensor.
 
-    The parts are shown with their weight applied. State that a loss keeps (centres, memories) is in state_dict.
+    The parts are returned with their weight applied. The state of a loss (centres, memories) is in state_dict.
     """
 
     def __init__(self, items: Sequence[Loss]) -> None:
@@ -33,7 +33,7 @@ class CombinedLoss(nn.Layer):
 
 
 def build_loss(items: Sequence[Loss]) -> CombinedLoss:
-    """The weighted sum that a config's Loss block describes."""
+    """Build the weighted sum that the Loss block of a config describes."""
     with paddle.utils.unique_name.guard("loss_"):
         return CombinedLoss(items)
 

@@ -1,4 +1,4 @@
-"""Losses with learnt points of their own, one per class."""
+"""Losses that learn a point for each class."""
 
 from __future__ import annotations
 

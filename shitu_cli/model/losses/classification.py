@@ -23,14 +23,14 @@ class CELoss(nn.Layer):
         self.epsilon = part.epsilon or 0.0
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
-        sums = outputs.get("softmax")  # of a head of very many classes
+        sums = outputs.get("softmax")  # from a head of very many classes
         if sums is not None:
             loss, uniform = (sums.log_sum - sums.target).mean(), (sums.log_sum - sums.mean).mean()
             return loss * (1.0 - self.epsilon) + uniform * self.epsilon if self.epsilon else loss
         logits = outputs["logits"]
         if logits is None:
             raise ConfigError("Loss.CELoss needs logits, but the network has no head", hint="add Arch.Head")
-        labels = outputs.get("logit_labels", labels)  # of a head that samples classes
+        labels = outputs.get("logit_labels", labels)  # from a head that samples classes
         loss = F.cross_entropy(logits, labels.reshape([-1, 1]))
         if self.epsilon:
             uniform = -F.log_softmax(logits, axis=-1).mean()

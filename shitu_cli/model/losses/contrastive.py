@@ -37,7 +37,7 @@ class ContrastiveLoss(PairLoss):
     def against(
         self, x: paddle.Tensor, others: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
     ) -> paddle.Tensor:
-        """The loss of anchors x with pairs among `others`, which the masks [N, M] choose."""
+        """Return the loss of anchors x [N, D] paired with `others` [M, D] where the masks [N, M] are true."""
         cosine = paddle.matmul(x, others, transpose_y=True)
         pull = masked_sum(1.0 - cosine, positive & (cosine < 1.0 - self.epsilon))
         return (pull + masked_sum(cosine, negative & (cosine > self.margin))).mean()
@@ -114,8 +114,8 @@ class MultiSimilarity(PairLoss):
 class EmlLoss(PairLoss):
     """Ensemble metric learning (Huang et al. 2012, arXiv:1212.6094), on features of any length.
 
-    log(1 + β · mean_p,n exp(d_p - d_n)) / log(1 + β) with squared distances. It is computed from logarithms, so
-    that nothing overflows.
+    log(1 + β · mean_p,n exp(d_p - d_n)) / log(1 + β) with squared distances. Computed with
+    logarithms, so that nothing overflows.
     """
 
     THRESHOLD, BETA = 20.0, 100000.0

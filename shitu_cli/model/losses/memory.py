@@ -1,4 +1,4 @@
-"""Cross-batch memory (Wang et al. 2020, arXiv:1912.06798): a ring of the latest features, kept in the state dict."""
+"""Cross-batch memory (Wang et al. 2020, arXiv:1912.06798): a ring of the latest features, stored in the state dict."""
 
 # mypy: disable-error-code="attr-defined,has-type"
 from __future__ import annotations
@@ -18,7 +18,7 @@ class MemoryMixin:
         register = self.register_buffer
         register("memory", paddle.zeros([part.xbm_size, feat_dim]))
         register("memory_labels", paddle.full([part.xbm_size], -1, dtype="int64"))
-        register("memory_count", paddle.zeros([2], dtype="int64"))  # steps seen, samples ever written
+        register("memory_count", paddle.zeros([2], dtype="int64"))  # steps and samples written so far
 
     def remember(self, x: paddle.Tensor, labels: paddle.Tensor) -> bool:
         """Write the batch into the ring; returns whether the ring is in use yet."""

@@ -77,7 +77,7 @@ class TripletAngularMarginLoss(PairLoss):
         self, x: paddle.Tensor, labels: paddle.Tensor, others: paddle.Tensor, positive: paddle.Tensor,
         negative: paddle.Tensor,
     ) -> paddle.Tensor:  # fmt: skip
-        """The loss of anchors x with pairs among `others`, which the masks [N, M] choose."""
+        """Return the loss of anchors x [N, D] paired with `others` [M, D] where the masks [N, M] are true."""
         cosine = paddle.matmul(x, others, transpose_y=True)
         worst, closest = smallest(cosine, positive), largest(cosine, negative)
         rows = (worst < FAR / 2) & (closest > -FAR / 2)

@@ -138,7 +138,7 @@ def train(
         node_rank=node_rank,
         master=master,
         output=Places.of(settings).output,
-        tell=session.console.info,
+        show_line=session.console.info,
     ):
         return
     if frozen:

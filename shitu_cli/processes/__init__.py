@@ -1,1 +1,1 @@
-"""Several processes of one run: starting them, meeting on several machines, and what they exchange."""
+"""Several processes of one run: launch them, connect several machines, and exchange values between them."""

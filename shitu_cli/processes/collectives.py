@@ -1,4 +1,4 @@
-"""The processes of one training run as seen from inside one of them: who am I, and the sums over all of us."""
+"""The processes of a training run as seen from one of them: its rank, and collective operations over all."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from paddle import nn
 from shitu_cli.processes.group import Group
 from shitu_cli.processes.launch import ProcessGone
 
-# What Paddle raises when gloo or NCCL loses a connection; which of them depends on the moment (External is an OSError).
-LOST = (RuntimeError, OSError, SystemError)
-BLOCK_BYTES = 64 << 20  # what is sent at once of a matrix, and from what size on a gradient is summed where it is
+# What Paddle raises when gloo or NCCL loses a connection; which one depends on timing (its External is an OSError).
+CONNECTION_ERRORS = (RuntimeError, OSError, SystemError)
+BLOCK_BYTES = 64 << 20  # of a matrix sent at once; gradients from this size on are summed in place
 
 
 class Ranks(Group):
-    """One process on its own; every collective is the identity. `gone` is set once another process was lost."""
+    """A single process; every collective is the identity. `loss` is set once another process has been lost."""
 
-    gone: ProcessGone | None = None
+    loss: ProcessGone | None = None
 
     @property
     def is_main(self) -> bool:
@@ -32,66 +32,66 @@ class Ranks(Group):
 
     @contextmanager
     def backward_pass(self) -> Iterator[None]:
-        """Around a backward pass with collectives: Paddle's engine makes an OSError of whatever is raised in it."""
+        """Restore errors raised in a backward pass, which Paddle's engine turns into an OSError."""
         try:
             yield
         except OSError as error:
-            if self.gone is None and "ResourceExhausted" in str(error):
+            if self.loss is None and "ResourceExhausted" in str(error):
                 raise MemoryError(str(error)) from error.__cause__
-            raise (self.gone or error) from error.__cause__
+            raise (self.loss or error) from error.__cause__
 
     def sum_vector(self, values: Sequence[float]) -> list[float]:
-        """Element-wise sum over all ranks."""
+        """Return the element-wise sum over all ranks."""
         return list(values)
 
     def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
         """Replace every gradient by its sum over all ranks (absent gradients count as zero).
 
-        Parameters that are divided over the ranks (`is_distributed`) have their whole gradients already.
+        Parameters that are divided over the ranks (`is_distributed`) already have their complete gradients.
         """
 
     def gather_columns(self, tensor: paddle.Tensor, widths: Sequence[int]) -> np.ndarray | None:
-        """The columns [D, widths[r]] of all ranks r beside each other, on rank 0; None on the others."""
+        """Return the columns [D, widths[r]] of all ranks r side by side on rank 0, None on the others."""
         return tensor.numpy()
 
     def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
-        """The rows [n, D] of all ranks under each other, counts[r] of rank r, on rank 0; None on the others."""
+        """Return the rows [counts[r], D] of all ranks r one below the other on rank 0, None on the others."""
         return rows
 
     def gather(self, value: Any) -> list[Any]:
-        """`value` of every rank, in rank order; JSON-like values only."""
+        """Return `value` of every rank, in rank order; JSON-like values only."""
         return [value]
 
     def broadcast(self, value: Any) -> Any:
-        """The value of rank 0."""
+        """Return the value of rank 0."""
         return value
 
     def broadcast_state(self, *layers: nn.Layer) -> None:
-        """Make all ranks' parameters and buffers those of rank 0."""
+        """Copy the parameters and buffers of rank 0 to all ranks."""
         self.broadcast_tensors([tensor for layer in layers for tensor in layer.state_dict().values()])
 
     def broadcast_tensors(self, tensors: Sequence[paddle.Tensor]) -> None:
-        """Make these tensors those of rank 0, on all ranks."""
+        """Copy these tensors of rank 0 to all ranks, in place."""
 
 
-def _together(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A collective that says ProcessGone when it fails: Paddle only says that a connection did."""
+def _collective(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a failing collective raise ProcessGone: Paddle only reports a failed connection."""
 
     @functools.wraps(method)
     def run(group: Ranks, *args: Any) -> Any:
         try:
             return method(group, *args)
-        except LOST as error:
-            group.gone = ProcessGone(error)
-            raise group.gone from error
+        except CONNECTION_ERRORS as error:
+            group.loss = ProcessGone(error)
+            raise group.loss from error
 
     return run
 
 
 class ProcessGroup(Ranks):
-    """Several processes, joined through Paddle's own collectives (gloo on CPU, NCCL on GPUs)."""
+    """Several processes, connected by Paddle's collectives (gloo on CPU, NCCL on GPUs)."""
 
-    @_together
+    @_collective
     def __init__(self) -> None:
         import paddle.distributed as dist
 
@@ -100,49 +100,49 @@ class ProcessGroup(Ranks):
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
 
-    @_together
+    @_collective
     def sum_vector(self, values: Sequence[float]) -> list[float]:
         tensor = paddle.to_tensor(np.asarray(values, dtype=np.float64))
         self._dist.all_reduce(tensor)
         return [float(value) for value in tensor.numpy()]
 
-    @_together
+    @_collective
     def sum_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
-        summed = value.detach().clone()
-        self._dist.all_reduce(summed)
-        return summed
+        total = value.detach().clone()
+        self._dist.all_reduce(total)
+        return total
 
-    @_together
+    @_collective
     def max_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
         largest = value.detach().clone()
         self._dist.all_reduce(largest, op=self._dist.ReduceOp.MAX)
         return largest
 
-    @_together
+    @_collective
     def row_counts(self, count: int) -> list[int]:
         sizes = paddle.zeros([self.world], dtype="int64")
         sizes[self.rank] = count
         self._dist.all_reduce(sizes)
         return [int(size) for size in sizes.numpy()]
 
-    @_together
+    @_collective
     def gather_rows(self, rows: paddle.Tensor, counts: Sequence[int]) -> paddle.Tensor:
-        """Every rank sends as many rows as the fullest has: pieces of different sizes end in a crash or in garbage."""
+        """Pad to the largest number of rows: with different sizes, the collective crashes or returns garbage."""
         most = max(counts)
         missing = most - rows.shape[0]
-        sent = rows.detach()
+        padded = rows.detach()
         if missing:
-            sent = paddle.concat([sent, paddle.zeros([missing, *rows.shape[1:]], dtype=rows.dtype)])
+            padded = paddle.concat([padded, paddle.zeros([missing, *rows.shape[1:]], dtype=rows.dtype)])
         pieces: list[paddle.Tensor] = []
-        self._dist.all_gather(pieces, sent.contiguous())
+        self._dist.all_gather(pieces, padded.contiguous())
         return paddle.concat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
 
-    @_together
+    @_collective
     def gather_columns(self, tensor: paddle.Tensor, widths: Sequence[int]) -> np.ndarray | None:
-        """In blocks of rows, as wide on all as on the widest; sending in pairs hangs with gloo from three ranks on."""
+        """Gather in blocks of rows, padded to the widest rank; with gloo, send and receive hang from three ranks on."""
         height, most = tensor.shape[0], max(widths)
         bounds = np.cumsum([0, *widths])
-        whole = np.empty((height, bounds[-1]), dtype=tensor[:1].numpy().dtype) if self.is_main else None
+        result = np.empty((height, bounds[-1]), dtype=tensor[:1].numpy().dtype) if self.is_main else None
         step = max(1, BLOCK_BYTES // (self.world * most * tensor.element_size()))
         for first in range(0, height, step):
             block = tensor[first : first + step].detach()
@@ -151,32 +151,32 @@ class ProcessGroup(Ranks):
                 block = paddle.concat([block, paddle.zeros([block.shape[0], missing], dtype=block.dtype)], axis=1)
             pieces: list[paddle.Tensor] = []
             self._dist.gather(block.contiguous(), pieces, dst=0)
-            if whole is not None:
+            if result is not None:
                 for rank, piece in enumerate(pieces):
-                    whole[first : first + step, bounds[rank] : bounds[rank + 1]] = piece.numpy()[:, : widths[rank]]
-        return whole
+                    result[first : first + step, bounds[rank] : bounds[rank + 1]] = piece.numpy()[:, : widths[rank]]
+        return result
 
-    @_together
+    @_collective
     def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
-        """In blocks of as many rows on all ranks as on the fullest."""
+        """Gather in blocks of rows, padded to the number of rows of the largest rank."""
         starts = np.cumsum([0, *counts])
-        whole = np.empty((starts[-1], *rows.shape[1:]), rows.dtype) if self.is_main else None
+        result = np.empty((starts[-1], *rows.shape[1:]), rows.dtype) if self.is_main else None
         step = max(1, BLOCK_BYTES // (self.world * rows.itemsize * int(np.prod(rows.shape[1:]))))
         for first in range(0, max(counts), step):
             block = np.zeros((min(step, max(counts) - first), *rows.shape[1:]), rows.dtype)
-            own = rows[first : first + step]
-            block[: len(own)] = own
+            part = rows[first : first + step]
+            block[: len(part)] = part
             pieces: list[paddle.Tensor] = []
             self._dist.gather(paddle.to_tensor(block), pieces, dst=0)
-            if whole is not None:
+            if result is not None:
                 for start, count, piece in zip(starts, counts, pieces, strict=False):
-                    filled = max(0, min(len(block), count - first))
-                    whole[start + first : start + first + filled] = piece.numpy()[:filled]
-        return whole
+                    size = max(0, min(len(block), count - first))
+                    result[start + first : start + first + size] = piece.numpy()[:size]
+        return result
 
-    @_together
+    @_collective
     def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
-        """Small gradients are laid end to end, summed and cut up again; large ones are summed where they are."""
+        """Sum small gradients in one concatenated array and large ones in place."""
         small = []
         for parameter in parameters:
             if parameter.is_distributed:
@@ -194,31 +194,31 @@ class ProcessGroup(Ranks):
         for grad, piece in zip(small, paddle.split(flat, [grad.size for grad in small]), strict=True):
             grad.set_value(piece.reshape(grad.shape))
 
-    @_together
+    @_collective
     def gather(self, value: Any) -> list[Any]:
-        gathered: list[Any] = []
-        self._dist.all_gather_object(gathered, value)
-        return gathered
+        values: list[Any] = []
+        self._dist.all_gather_object(values, value)
+        return values
 
-    @_together
+    @_collective
     def broadcast(self, value: Any) -> Any:
         box = [value]
         self._dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    @_together
+    @_collective
     def broadcast_tensors(self, tensors: Sequence[paddle.Tensor]) -> None:
         for tensor in tensors:
             self._dist.broadcast(tensor, src=0)
 
 
 def join() -> Ranks:
-    """The group named by the environment (see processes/launch.py), or this process alone."""
+    """Return the group that the environment names (see processes/launch.py), or this process alone."""
     return ProcessGroup() if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1 else Ranks()
 
 
 def _init_quietly() -> None:
-    """init_parallel_env without its banner about flags, which goes straight to sys.stderr."""
+    """Call init_parallel_env without its banner about flags, which it prints to sys.stderr."""
     import io
 
     import paddle.distributed as dist

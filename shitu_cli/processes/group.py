@@ -1,4 +1,4 @@
-"""The processes that share the class centres of one head, as the head sees them: sums and rows over all of them."""
+"""The processes that share the class centres of one head, as the head uses them: sums and rows over all."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import paddle
 
 
 class Group:
-    """One process on its own: every collective is the identity. processes/collectives.py has the one for several."""
+    """A single process: every collective is the identity. For several, see processes/collectives.py."""
 
     rank = 0
     world = 1
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Group:
-        """A copied network belongs to the same processes."""
+        """Return the group itself: a copied network belongs to the same processes."""
         return self
 
     def sum_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
-        """Sum of a tensor over all processes."""
+        """Return the sum of a tensor over all processes."""
         return value
 
     def max_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
-        """Element-wise maximum of a tensor over all processes."""
+        """Return the element-wise maximum of a tensor over all processes."""
         return value
 
     def row_counts(self, count: int) -> list[int]:
-        """`count` of every process, in their order."""
+        """Return `count` of every process, in rank order."""
         return [count]
 
     def gather_rows(self, rows: paddle.Tensor, counts: Sequence[int]) -> paddle.Tensor:
-        """The rows [n, ...] of all processes under each other; process r gives counts[r] of them."""
+        """Return the rows [counts[r], ...] of all processes r, one below the other."""
         return rows

@@ -1,7 +1,7 @@
-"""Several processes for one run: starting them, watching them, and ending all when one ends badly.
+"""Launch several processes for one run, watch them, and stop all when one fails.
 
-Each process is this very command again, told its rank by the environment variables of Paddle's own engine.
-This module does not load Paddle: the parent only watches.
+Each process runs this same command; Paddle's own environment variables carry its rank. This module does not load
+Paddle: the parent only watches.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from shitu_cli.runtime.threads import THREADS, available_cores
 
 RANK, WORLD = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
 DEVICE, PARENT = "SHITU_RANK_DEVICE", "SHITU_RANK_PARENT"
-GRACE_SECONDS = 3.0  # for other machines to say what happened
-INTERRUPTED = 130
+GRACE_SECONDS = 3.0  # for other machines to report what happened
+INTERRUPT_CODE = 130
 
 
 class ProcessGone(TrainingError):
-    """A collective failed: another process of the run has ended. Its own exit code keeps it apart from causes."""
+    """Raised when a collective fails because another process has ended; its exit code marks it as a consequence."""
 
     exit_code = 76
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(
-            "another process of the run is gone", details=(str(error).strip().splitlines() or [repr(error)])[-1:]
+            "another process of the run has ended", details=(str(error).strip().splitlines() or [repr(error)])[-1:]
         )
 
 
@@ -45,37 +45,40 @@ MAX_PROCESSES = 256  # on one machine
 
 
 def is_child() -> bool:
-    """Whether this process is one of several that `launch` has started."""
+    """Return whether this process is one of several that `launch` has started."""
     return DEVICE in os.environ
 
 
 def is_main() -> bool:
-    """Whether this process is the one that speaks: a lone one, or rank 0."""
+    """Return whether this process is the one that prints: the only one, or rank 0."""
     return not is_child() or os.environ.get(RANK, "0") == "0"
 
 
 def rank() -> int:
-    """The number of this process among those of the run, from 0."""
+    """Return the number of this process among those of the run, from 0."""
     return int(os.environ.get(RANK, "0")) if is_child() else 0
 
 
 def world() -> int:
-    """How many processes the run has."""
+    """Return the number of processes of the run."""
     return int(os.environ.get(WORLD, "1")) if is_child() else 1
 
 
-def own_device(configured: str) -> str:
-    """The device of this process: its own among several, else the configured one."""
-    return os.environ.get(DEVICE, configured)
+def own_device(default: str) -> str:
+    """Return the device assigned to this process, or `default` if it is the only one."""
+    return os.environ.get(DEVICE, default)
 
 
 def parse_devices(text: str) -> list[str]:
-    """`cpu:2` → two CPU processes, `0,1` or `gpu:0,1` → one per GPU; UsageError otherwise."""
+    """Return the device of each process: `cpu:2` → two on the CPU, `0,1` or `gpu:0,1` → one per GPU.
+
+    Raises UsageError for any other text.
+    """
     cpu = re.fullmatch(r"cpu:(\d+)", text)
     if cpu and cpu.group(1).isascii() and 0 < int(cpu.group(1)[:9]) <= MAX_PROCESSES:
         return ["cpu"] * int(cpu.group(1))
     if cpu and cpu.group(1).strip("0"):
-        raise UsageError(f"--devices {text[:40]}: at most cpu:{MAX_PROCESSES}", hint="one for each core is plenty")
+        raise UsageError(f"--devices {text[:40]}: at most cpu:{MAX_PROCESSES}", hint="one per core is enough")
     gpus = re.fullmatch(r"(?:gpu:)?(\d+(?:,\d+)*)", text)
     if gpus:
         numbers = gpus.group(1).split(",")
@@ -91,19 +94,21 @@ def launch(
     node_rank: int,
     master: str | None,
     output: Path,
-    tell: Callable[[str], None] = lambda text: None,
+    show_line: Callable[[str], None] = lambda text: None,
 ) -> bool:
-    """Run this command once per device and wait; False when there is nothing to launch (then run here).
+    """Run this command once per device and wait; return False if there is nothing to launch (then run here).
 
     Rank 0 shows its output, the others write `output/rank<N>.out`. Raises the error of the process that failed
-    first, after ending the others; an interrupted run ends with exit code 130. `tell` shows a line to the user.
+    first, after ending the others; an interrupted run ends with exit code 130. `show_line` shows a line to the user.
     """
     if is_child():
         _exit_with_parent()
         return False
     if devices is None:
         if nnodes > 1:
-            raise UsageError("--nnodes needs --devices: what this machine trains on, such as 0,1,2,3 or cpu:2")
+            raise UsageError(
+                "--nnodes needs --devices: the devices of this machine to train on, such as 0,1,2,3 or cpu:2"
+            )
         return False
     names = parse_devices(devices)
     if node_rank >= nnodes:
@@ -112,20 +117,23 @@ def launch(
         os.environ.setdefault(DEVICE, names[0])
         return False
     if nnodes == 1:
-        _run(names, alone(len(names)), output, tell)
+        _run(names, alone(len(names)), output, show_line)
         return True
-    tell(f"machine {node_rank} of {nnodes}: waiting for the others at {master} ...")
+    show_line(f"machine {node_rank} of {nnodes}: waiting for the others at {master} ...")
     machines = meet(len(names), nnodes=nnodes, node_rank=node_rank, master=master)
-    tell(f"all machines are here: {len(names)} of {machines.world} processes run on this one, from {machines.first} on")
+    show_line(
+        f"all machines are connected; this one runs {len(names)} of {machines.world} processes, "
+        f"from rank {machines.first}"
+    )
     try:
-        _run(names, machines, output, tell)
-        machines.tell("done")
+        _run(names, machines, output, show_line)
+        machines.send("done")
     except ShituError as error:
-        machines.tell("failed", machine=node_rank, text=error.message, code=error.exit_code)
+        machines.send("failed", machine=node_rank, text=error.message, code=error.exit_code)
         raise
     except SystemExit as stop:
-        kind = "done" if stop.code == INTERRUPTED else "failed"
-        machines.tell(kind, machine=node_rank, text="failed with the error that it shows", code=stop.code)
+        kind = "done" if stop.code == INTERRUPT_CODE else "failed"
+        machines.send(kind, machine=node_rank, text="failed; its own output shows the error", code=stop.code)
         raise
     finally:
         machines.leave()
@@ -133,13 +141,13 @@ def launch(
 
 
 def rank_environments(devices: Sequence[str], machines: Machines) -> list[dict[str, str]]:
-    """The environment of each process of this machine, in the order of its devices."""
+    """Return the environment of each process of this machine, in the order of its devices."""
     return [_environment(device, machines.first + n, machines, len(devices)) for n, device in enumerate(devices)]
 
 
 def _environment(device: str, rank: int, machines: Machines, local_world: int) -> dict[str, str]:
     host, _, port = machines.address.rpartition(":")
-    endpoints = [f"{host}:{int(port) + n}" for n in range(machines.world)]  # only the first is ever listened at
+    endpoints = [f"{host}:{int(port) + n}" for n in range(machines.world)]  # only the first one is ever used
     environment = {
         **os.environ,
         RANK: str(rank),
@@ -155,7 +163,7 @@ def _environment(device: str, rank: int, machines: Machines, local_world: int) -
     if device == "cpu":
         environment["PADDLE_DISTRI_BACKEND"] = "gloo"
         interface = interface_of(machines.own_host)
-        if interface:  # else gloo takes the one of the host's name, which is often the loopback
+        if interface:  # otherwise gloo resolves the host name, often to the loopback
             environment.setdefault("GLOO_SOCKET_IFNAME", interface)
     else:
         environment["FLAGS_selected_gpus"] = device.partition(":")[2]
@@ -163,12 +171,12 @@ def _environment(device: str, rank: int, machines: Machines, local_world: int) -
 
 
 def _exit_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was before this line.
+    """End this process when its parent has ended, even if that happened before this call.
 
-    Linux does it by itself; a thread of our own could not while Paddle waits for the other processes.
+    On Linux the kernel does it; a thread could not run while Paddle waits for the other processes.
     """
     parent = os.environ.get(PARENT)
-    if parent is None:  # the user's own launcher, which looks after its processes
+    if parent is None:  # started by the user's own launcher, which manages its processes
         return
     if sys.platform.startswith("linux"):
         set_parent_death_signal = 1
@@ -182,7 +190,7 @@ def _exit_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="shitu-parent-watch").start()
 
 
-def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callable[[str], None]) -> None:
+def _run(devices: Sequence[str], machines: Machines, output: Path, show_line: Callable[[str], None]) -> None:
     """Start all processes of this machine, forward signals, and wait until all have ended or one has failed."""
     command = [sys.executable, "-m", "shitu_cli", *sys.argv[1:]]
     running: list[subprocess.Popen[bytes]] = []
@@ -192,12 +200,12 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callabl
     try:
         with contextlib.ExitStack() as files:
             for rank, environment in enumerate(rank_environments(devices, machines), machines.first):
-                # The first process listens; starting the others a little later spares them a retry of 3 s.
+                # The first process listens; starting the others a little later avoids their retry after 3 s.
                 if rank == machines.first + 1:
                     time.sleep(0.3)
                 sink = files.enter_context(_log(output, rank).open("wb")) if rank else None
-                # What is started lets Ctrl-C through when its command line is there (see __main__.py), SIGTERM when
-                # Paddle is (runtime/setup.py), or the model that it runs without it (cli/extract.py).
+                # The child accepts Ctrl-C once its command line is parsed (see __main__.py), and SIGTERM once Paddle
+                # (runtime/setup.py), or a model that runs without it (cli/extract.py), is loaded.
                 hold_back(signal.SIGINT, signal.SIGTERM)
                 try:
                     running.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=sink))
@@ -214,26 +222,28 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, tell: Callabl
     if failure is not None:
         _raise_elsewhere(*failure)
     if stop:
-        _leave_stopped(codes[0], tell)
+        _leave_stopped(codes[0], show_line)
     _raise_failure(codes, machines.first, output)
 
 
 def _wait(
     running: Sequence[subprocess.Popen[bytes]], machines: Machines, stop: list[int]
 ) -> tuple[int, str, int] | None:
-    """Until all have ended, or one has failed; what failed on another machine, when that is the cause."""
-    forwarded = False
+    """Wait until all have ended or one has failed; return the failure of another machine if that is the cause."""
+    is_forwarded = False
     while True:
-        codes = [process.poll() for process in running]  # of all: one that waits must not hide that another is dead
-        if any(code not in (None, 0, INTERRUPTED) for code in codes):
+        codes = [
+            process.poll() for process in running
+        ]  # poll all: one that still runs must not hide that another has died
+        if any(code not in (None, 0, INTERRUPT_CODE) for code in codes):
             return _cause_elsewhere(running, machines)
         if None not in codes:
             return None
         failure = machines.failure()
         if failure is not None:
             return failure
-        if stop and not forwarded:
-            forwarded = True
+        if stop and not is_forwarded:
+            is_forwarded = True
             for process in running:
                 if process.poll() is None:
                     process.send_signal(signal.SIGTERM)
@@ -241,10 +251,10 @@ def _wait(
 
 
 def _cause_elsewhere(running: Sequence[subprocess.Popen[bytes]], machines: Machines) -> tuple[int, str, int] | None:
-    """A process has failed: leave the others time to fail of themselves, and other machines to say it was theirs."""
+    """Wait a little after a failure for its cause: from other processes here, or reported by another machine."""
     time.sleep(0.5)
     codes = [process.poll() for process in running]
-    if not machines.links or any(code not in (None, 0, ProcessGone.exit_code, INTERRUPTED) for code in codes):
+    if not machines.links or any(code not in (None, 0, ProcessGone.exit_code, INTERRUPT_CODE) for code in codes):
         return None  # the cause is here
     deadline = time.monotonic() + GRACE_SECONDS
     failure = machines.failure()
@@ -256,9 +266,13 @@ def _cause_elsewhere(running: Sequence[subprocess.Popen[bytes]], machines: Machi
 
 def _raise_elsewhere(machine: int, text: str, code: int) -> None:
     error = TrainingError(
-        f"machine {machine} of the run {text}" if text.startswith("is gone") else f"machine {machine}: {text}",
+        f"machine {machine} of the run {text}" if text.startswith("has left") else f"machine {machine}: {text}",
         details=["the processes of this machine were stopped"],
-        hint=["what was saved is whole: ", Command("train", "--resume"), " (with the same options, on all machines)"],
+        hint=[
+            "the last save is intact; continue from it: ",
+            Command("train", "--resume"),
+            " (with the same options, on all machines)",
+        ],
     )
     error.exit_code = code
     raise error
@@ -272,33 +286,33 @@ def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def _leave_stopped(code: int | None, tell: Callable[[str], None]) -> NoReturn:
-    if code != INTERRUPTED:  # it ended before it could say so
-        tell("stopped by Ctrl-C")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would find an interpreter without handlers
-    sys.exit(INTERRUPTED)
+def _leave_stopped(code: int | None, show_line: Callable[[str], None]) -> NoReturn:
+    if code != INTERRUPT_CODE:  # it ended before it could report that
+        show_line("stopped by Ctrl-C")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would hit an interpreter without handlers
+    sys.exit(INTERRUPT_CODE)
 
 
 def _raise_failure(codes: Sequence[int | None], first: int, output: Path) -> None:
-    """Raise for the process whose end is the cause, not for those it took along; None is one that had to be ended."""
-    failed = [(rank, code) for rank, code in enumerate(codes, first) if code and code != INTERRUPTED]
-    if not failed:
-        if INTERRUPTED in codes:
-            sys.exit(INTERRUPTED)
+    """Raise for the process that failed first, not for those that failed because of it; None: it had to be killed."""
+    failures = [(rank, code) for rank, code in enumerate(codes, first) if code and code != INTERRUPT_CODE]
+    if not failures:
+        if INTERRUPT_CODE in codes:
+            sys.exit(INTERRUPT_CODE)
         return
-    # A process that loses another says so, or is aborted by the library under it.
-    taken_along = {ProcessGone.exit_code: 2, -int(signal.SIGABRT): 1}
-    rank, code = min(failed, key=lambda end: taken_along.get(end[1], 0))
+    # A process that loses another exits with the code of ProcessGone, or the communication library aborts it.
+    priority = {ProcessGone.exit_code: 2, -int(signal.SIGABRT): 1}
+    rank, code = min(failures, key=lambda end: priority.get(end[1], 0))
     if code == ProcessGone.exit_code:
-        raise TrainingError("the processes of the run lost each other", hint=Command("train", "--resume"))
+        raise TrainingError("the processes of the run lost their connection", hint=Command("train", "--resume"))
     if rank == 0 and code > 0:
-        raise SystemExit(code)  # it has shown its error already
+        raise SystemExit(code)  # it has already shown its error
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     lines = [] if rank == 0 else _log(output, rank).read_text(errors="replace").strip().splitlines()[-6:]
     error: ShituError = TrainingError(
         f"process {rank} of the run ended with {how}; the others were stopped",
         details=lines,
-        hint=["what was saved is whole: ", Command("train", "--resume"), " (with the same options)"],
+        hint=["the last save is intact; continue from it: ", Command("train", "--resume"), " (with the same options)"],
     )
     if code > 0:
         error.exit_code = code

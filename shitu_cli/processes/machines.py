@@ -1,8 +1,8 @@
-"""Several machines for one run: they find each other, agree on who is who, and hear when one of them fails.
+"""Connect several machines for one run: they find each other, agree on their ranks, and report failures.
 
-The first machine listens at `--master`; the others connect, say what they were started with and are told their place.
-The connections stay open for the whole run: a machine that fails says so over them, and one that vanishes closes
-them. Paddle's own processes meet one port higher. Messages are lines of JSON; Paddle is not loaded here.
+The first machine listens at `--master`; the others connect, send the options they were started with and receive their
+rank. The connections stay open for the whole run: a machine that fails reports it over them, and one that vanishes
+closes them. Paddle's own processes meet one port higher. Messages are lines of JSON; Paddle is not loaded here.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _LONGEST = 65536  # bytes of a message
 class Machines:
     """The machines of a run as seen from one of them; one machine alone has no `links`.
 
-    `first` is the rank of its first process, `world` counts the processes of all, `address` is where Paddle's
-    processes meet, `own_host` how the others reach this machine.
+    `first` is the rank of its first process, `world` counts the processes of all machines, `address` is where
+    Paddle's processes connect, `own_host` is the address of this machine.
     """
 
     first: int
@@ -40,18 +40,18 @@ class Machines:
     links: dict[int, _Link] = field(default_factory=dict)
 
     def failure(self) -> tuple[int, str, int] | None:
-        """(machine, what happened, its exit code) when one of the others has failed or vanished."""
+        """Return (machine, what happened, exit code) if another machine has failed or vanished, else None."""
         for machine, link in self.links.items():
             for message in link.read():
                 if message.get("kind") == "failed":
                     return int(message["machine"]), str(message["text"]), int(message["code"])
-                link.done = link.done or message.get("kind") == "done"
-            if link.closed and not link.done:
-                return machine, "is gone (its command was killed, or the network is down)", 6
+                link.is_done = link.is_done or message.get("kind") == "done"
+            if link.closed and not link.is_done:
+                return machine, "has left (its command was killed, or the network is down)", 6
         return None
 
-    def tell(self, kind: str, **values: Any) -> None:
-        """Send a message to all others that can still hear it."""
+    def send(self, kind: str, **values: Any) -> None:
+        """Send a message to all other machines that are still connected."""
         for link in self.links.values():
             link.write({"kind": kind, **values})
 
@@ -65,10 +65,10 @@ class _Link:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.closed = self.done = False
+        self.closed = self.is_done = False
         self._rest = b""
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # A machine that has lost its power closes nothing: after some 20 s without a sign it counts as gone.
+        # A machine that loses power closes nothing: after about 20 s of silence its connection counts as closed.
         for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
             if hasattr(socket, name):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -80,7 +80,7 @@ class _Link:
             self.closed = True
 
     def read(self, seconds: float = 0.0) -> list[dict[str, Any]]:
-        """The messages that have come; with `seconds`, waits so long for the first."""
+        """Return the messages received so far; wait up to `seconds` for the first."""
         self.connection.settimeout(seconds)
         try:
             while not self.closed and b"\n" not in self._rest and len(self._rest) < _LONGEST:
@@ -99,13 +99,13 @@ class _Link:
         except ValueError:
             messages = [None]
         if not all(isinstance(message, dict) for message in messages):
-            self.closed = True  # not one of us
+            self.closed = True  # not a machine of this run
             return []
         return messages
 
 
 def alone(processes: int) -> Machines:
-    """One machine: its processes meet at a free port of its own."""
+    """Return a run on this machine only, whose processes connect at a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -113,9 +113,9 @@ def alone(processes: int) -> Machines:
 
 
 def meet(processes: int, *, nnodes: int, node_rank: int, master: str | None) -> Machines:
-    """Wait for all machines of the run, `processes` of it here.
+    """Wait until all machines of the run are connected; this one runs `processes` processes.
 
-    Raises UsageError when they were started differently, EnvironmentProblem when some do not come in time.
+    Raises UsageError if they were started with different options, EnvironmentProblem if some do not connect in time.
     """
     host, port = _split(master)
     hello = {"version": shitu_cli.__version__, "nnodes": nnodes, "machine": node_rank, "processes": processes}
@@ -134,7 +134,7 @@ def _split(master: str | None) -> tuple[str, int]:
 
 
 def _receive(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machines:
-    """The first machine: wait for the others, then tell each its place."""
+    """On the first machine: wait for the others, then send each its first rank."""
     links: dict[int, _Link] = {}
     hellos = {0: hello}
     try:
@@ -142,49 +142,50 @@ def _receive(host: str, port: int, hello: dict[str, Any], deadline: float) -> Ma
             while len(hellos) < hello["nnodes"]:
                 server.settimeout(max(0.01, deadline - time.monotonic()))
                 link = _Link(server.accept()[0])
-                said = link.read(_ANSWER_SECONDS)
-                if not said:
+                messages = link.read(_ANSWER_SECONDS)
+                if not messages:
                     link.connection.close()  # a port scanner, or a machine that was stopped again
                     continue
-                problem = _misfit(hello, said[0], hellos)
+                problem = _misfit(hello, messages[0], hellos)
                 if problem:
                     for told in (link, *links.values()):
                         told.write({"kind": "refused", "text": problem})
                     raise UsageError(problem)
-                hellos[said[0]["machine"]], links[said[0]["machine"]] = said[0], link
+                number = messages[0]["machine"]
+                hellos[number], links[number] = messages[0], link
     except TimeoutError:
         missing = sorted(set(range(hello["nnodes"])) - set(hellos))
         raise EnvironmentProblem(
-            f"machine {', '.join(map(str, missing))} of {hello['nnodes']} did not come to {host}:{port} in time",
+            f"machine {', '.join(map(str, missing))} of {hello['nnodes']} did not connect to {host}:{port} in time",
             hint=f"start the same command there with --node-rank, and open ports {port} and {port + 1}",
         ) from None
     except OSError as error:
         raise EnvironmentProblem(f"--master: cannot listen at port {port}: {error.strerror}") from None
-    first, world = 0, sum(said["processes"] for said in hellos.values())
+    first, world = 0, sum(each["processes"] for each in hellos.values())
     places = {}
     for machine in range(hello["nnodes"]):
         places[machine], first = first, first + hellos[machine]["processes"]
     for machine, link in links.items():
         link.write({"kind": "welcome", "first": places[machine], "world": world})
-    own = next(iter(links.values())).connection.getsockname()[0]
-    return Machines(0, world, f"{host}:{port + 1}", own, links)
+    address = next(iter(links.values())).connection.getsockname()[0]
+    return Machines(0, world, f"{host}:{port + 1}", address, links)
 
 
-def _misfit(own: dict[str, Any], said: dict[str, Any], known: dict[int, dict[str, Any]]) -> str:
-    """What is wrong with another machine's hello; empty when nothing is."""
-    machine = said.get("machine")
+def _misfit(first: dict[str, Any], hello: dict[str, Any], others: dict[int, dict[str, Any]]) -> str:
+    """Return what is wrong with the hello of another machine, "" if it fits the `first` and the `others`."""
+    machine = hello.get("machine")
     for key, name in (("version", "shitu "), ("nnodes", "--nnodes ")):
-        if said.get(key) != own[key]:
-            return f"machine {machine} runs with {name}{said.get(key)}, machine 0 with {name}{own[key]}"
-    if machine in known:
+        if hello.get(key) != first[key]:
+            return f"machine {machine} runs with {name}{hello.get(key)}, machine 0 with {name}{first[key]}"
+    if machine in others:
         return f"two machines were started with --node-rank {machine}"
-    if not isinstance(machine, int) or not 0 < machine < own["nnodes"] or not isinstance(said.get("processes"), int):
-        return f"what came to --master is no machine of this run: {said}"
+    if not isinstance(machine, int) or not 0 < machine < first["nnodes"] or not isinstance(hello.get("processes"), int):
+        return f"something that is not a machine of this run connected to --master: {hello}"
     return ""
 
 
 def _join(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machines:
-    """Another machine: find the first one and hear what place it gives."""
+    """On the other machines: connect to the first one and receive the rank that it assigns."""
     while True:
         try:
             connection = socket.create_connection((host, port), timeout=max(0.1, deadline - time.monotonic()))
@@ -198,22 +199,22 @@ def _join(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machi
             time.sleep(0.3)
     link = _Link(connection)
     link.write(hello)
-    said: list[dict[str, Any]] = []
-    while not said and not link.closed and time.monotonic() < deadline:
-        said = link.read(max(0.01, deadline - time.monotonic()))
-    if said and said[0].get("kind") == "refused":
-        raise UsageError(str(said[0]["text"]))
-    if not said or said[0].get("kind") != "welcome":
+    messages: list[dict[str, Any]] = []
+    while not messages and not link.closed and time.monotonic() < deadline:
+        messages = link.read(max(0.01, deadline - time.monotonic()))
+    if messages and messages[0].get("kind") == "refused":
+        raise UsageError(str(messages[0]["text"]))
+    if not messages or messages[0].get("kind") != "welcome":
         raise EnvironmentProblem(
             f"--master: {host}:{port} did not start the run in time",
-            hint="it waits for the other machines, or it is another program: look at its output",
+            hint="it is still waiting for other machines, or it is another program: look at its output",
         )
-    own = connection.getsockname()[0]
-    return Machines(int(said[0]["first"]), int(said[0]["world"]), f"{host}:{port + 1}", own, {0: link})
+    address = connection.getsockname()[0]
+    return Machines(int(messages[0]["first"]), int(messages[0]["world"]), f"{host}:{port + 1}", address, {0: link})
 
 
 def interface_of(address: str) -> str | None:
-    """The network interface with this IPv4 address (Linux), None when there is none to be found."""
+    """Return the network interface with this IPv4 address (Linux only), None if there is none."""
     if not sys.platform.startswith("linux"):
         return None
     import fcntl

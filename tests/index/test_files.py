@@ -91,7 +91,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
         assert "shitu index build" in str(caught.value.hint)
         file.write_bytes(before)
 
-    refused("items.tsv", items.rpartition("49\t")[0], "not the table that was written with the index")
+    refused("items.tsv", items.rpartition("49\t")[0], "not the file that was written with the index")
     data = (tmp_path / "i/vector.index").read_bytes()
     refused("vector.index", data[: len(data) // 2], r"vector\.index is damaged")
     refused("vector.index", b"", r"vector\.index is damaged")
@@ -139,7 +139,7 @@ def test_files_of_two_generations_are_never_one_index(names: list[str], tmp_path
         save_index(VectorIndex.build(table), tmp_path / str(generation))
     for name in names:
         shutil.copy(tmp_path / "1" / name, tmp_path / "0" / name)
-    with pytest.raises(DataError, match=r"not the table that was written|not written together"):
+    with pytest.raises(DataError, match=r"not the file that was written|not written together"):
         load_index(tmp_path / "0")
 
 

@@ -207,7 +207,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("[Errno 13] Permission denied: '/x/g.db'", "may you write to"),
         ("[Errno 30] Read-only file system: '/x/g.db'", "may you write to"),
-        ("already opened by another process", "one process at a time"),
+        ("already opened by another process", "only one process at a time"),
     ],
 )
 def test_what_is_in_the_way_of_a_file(message: str, hint: str, tmp_path: Path) -> None:
@@ -249,5 +249,5 @@ def test_a_file_that_another_process_has(store: Store, address: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, address], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("EnvironmentProblem: milvus:") and "one process at a time" in done.stderr
+    assert done.stderr.startswith("EnvironmentProblem: milvus:") and "only one process at a time" in done.stderr
     assert store.manifest().count == 120

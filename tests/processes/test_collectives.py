@@ -42,9 +42,9 @@ class SummedGradient(PyLayer):
 @pytest.mark.parametrize("kind", [RuntimeError, OSError, SystemError])
 def test_every_error_of_a_collective_means_that_a_process_is_gone(kind: type[Exception]) -> None:
     group = group_that_fails(kind("gloo:\nConnection closed by peer"))
-    with pytest.raises(ProcessGone, match="another process of the run is gone") as caught:
+    with pytest.raises(ProcessGone, match="another process of the run has ended") as caught:
         group.sum_vector([1.0])
-    assert caught.value.details == ["Connection closed by peer"] and group.gone is caught.value
+    assert caught.value.details == ["Connection closed by peer"] and group.loss is caught.value
 
 
 def test_a_process_lost_in_a_backward_pass_is_called_so() -> None:

@@ -60,7 +60,7 @@ def test_two_machines_train_what_one_with_as_many_processes_trains(workspace: Pa
     runs = [start(workspace, machine, port, "--epochs", "1") for machine in (1, 0)]
     outputs = [run.communicate(timeout=200)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs
-    assert "1 of 2 processes run on this one, from 1 on" in outputs[0] and "next: shitu evaluate" in outputs[1]
+    assert "this one runs 1 of 2 processes, from rank 1" in outputs[0] and "next: shitu evaluate" in outputs[1]
     two = read_paddle(workspace / "output/latest.pdparams")
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
@@ -82,7 +82,7 @@ def test_a_machine_that_fails_ends_the_others_within_seconds(workspace: Path, vi
     assert first.returncode == 6, output
     said = {
         "process": "machine 1: process 1 of the run ended with signal SIGKILL",
-        "command": "machine 1 of the run is",
+        "command": "machine 1 of the run has left",
     }
     assert said[victim] in output and "shitu train --resume" in output
     other.communicate(timeout=30)
@@ -117,7 +117,7 @@ def test_a_machine_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) 
     port = free_port()
     with pytest.raises(EnvironmentProblem, match=f"no machine answers at 127.0.0.1:{port}"):
         meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{port}")
-    with pytest.raises(EnvironmentProblem, match=f"machine 1, 2 of 3 did not come to 127.0.0.1:{port} in time"):
+    with pytest.raises(EnvironmentProblem, match=f"machine 1, 2 of 3 did not connect to 127.0.0.1:{port} in time"):
         meet(1, nnodes=3, node_rank=0, master=f"127.0.0.1:{port}")
     with socket.create_server(("127.0.0.1", port)), pytest.raises(EnvironmentProblem, match="did not start the run"):
         meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{port}")

@@ -11,7 +11,7 @@ from shitu_cli.report.page import escape
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 42
 COLOURS = ("var(--first)", "var(--second)", "var(--third)", "var(--fourth)")
-DASHES = ("", "7 4", "2 3", "10 3 2 3")  # lines differ by their dashes, not by colour alone
+DASHES = ("", "7 4", "2 3", "10 3 2 3")  # lines differ in their dashes, not only in colour
 MOST_TICKS = 6
 
 Series = tuple[str, Sequence[float], Sequence[float]]
@@ -30,8 +30,11 @@ class Axis:
         return (value - self.low) / (self.high - self.low) * self.length
 
 
-def curve(series: Sequence[Series], x_name: str, y_name: str, *, y_top: float = 0.0, filled: bool = False) -> str:
-    """Lines over common axes; `series` are (name, x, y). The y axis begins at 0 or below and reaches `y_top`."""
+def curve(series: Sequence[Series], x_name: str, y_name: str, *, y_top: float = 0.0, fill: bool = False) -> str:
+    """Return an SVG of lines over common axes, "" without points; `series` are (name, x, y).
+
+    The y axis begins at 0 or below and reaches at least `y_top`; `fill` shades the area below each line.
+    """
     xs = [x for _, across, _ in series for x in across]
     ys = [y for _, _, up in series for y in up]
     if not xs:
@@ -41,13 +44,13 @@ def curve(series: Sequence[Series], x_name: str, y_name: str, *, y_top: float = 
     parts = [*_grid(across, up, x_name, y_name), *_legend([name for name, _, _ in series])]
     for number, (name, at_x, at_y) in enumerate(series):
         points = [(LEFT + across.at(x), HEIGHT - BOTTOM - up.at(y)) for x, y in zip(at_x, at_y, strict=True)]
-        parts.append(_line(name, number, points, filled))
+        parts.append(_line(name, number, points, fill))
     label = f"{escape(y_name)} over {escape(x_name)}"
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def axis(low: float, high: float, length: float, *, round_out: bool) -> Axis:
-    """At most MOST_TICKS round numbers in [low, high]; with `round_out` the axis ends at round numbers itself."""
+    """Return an axis with at most MOST_TICKS round ticks; `round_out` extends it to round numbers at both ends."""
     if not high > low:
         low, high = (low - 0.5, high + 0.5) if low else (0.0, 1.0)
     rough = (high - low) / (MOST_TICKS - 1)
@@ -72,13 +75,13 @@ def _grid(across: Axis, up: Axis, x_name: str, y_name: str) -> list[str]:
         parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:,g}</text>')
     middle, centre = TOP + up.length / 2, LEFT + across.length / 2
     parts.append(f'<text class="axis" x="{centre}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_name)}</text>')
-    turned = f'x="13" y="{middle}" transform="rotate(-90 13 {middle})"'
-    parts.append(f'<text class="axis" {turned} text-anchor="middle">{escape(y_name)}</text>')
+    rotation = f'x="13" y="{middle}" transform="rotate(-90 13 {middle})"'
+    parts.append(f'<text class="axis" {rotation} text-anchor="middle">{escape(y_name)}</text>')
     return parts
 
 
 def _legend(names: Sequence[str]) -> list[str]:
-    """A sample of each line with its name, above the plot."""
+    """Return a sample of each line with its name, above the plot."""
     parts, room = [], (WIDTH - LEFT - RIGHT) / len(names)
     for number, name in enumerate(names):
         x = LEFT + number * room
@@ -87,12 +90,12 @@ def _legend(names: Sequence[str]) -> list[str]:
     return parts
 
 
-def _line(name: str, number: int, points: Sequence[tuple[float, float]], filled: bool) -> str:
+def _line(name: str, number: int, points: Sequence[tuple[float, float]], fill: bool) -> str:
     at = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     if len(points) == 1:
         return f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" fill="{COLOURS[number % 4]}"/>'
     line = f'<polyline fill="none" {_stroke(number)} points="{at}"><title>{escape(name)}</title></polyline>'
-    if not filled:
+    if not fill:
         return line
     base = HEIGHT - BOTTOM
     area = f"{points[0][0]:.1f},{base} {at} {points[-1][0]:.1f},{base}"

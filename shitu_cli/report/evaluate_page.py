@@ -1,4 +1,4 @@
-"""`reports/evaluate.html`: what the figures look like, and which pictures are behind them."""
+"""Write `reports/evaluate.html`: the figures of an evaluation as charts and tables, and the images behind them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult
     from shitu_cli.training.history import RunHistory
 
-SHOWN, NEIGHBOURS = 12, 6
-DEEPEST = 100  # of the recall curve
+QUERIES, NEIGHBOURS = 12, 6
+DEEPEST = 100  # largest k of the recall curve
 
 
 def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequence[RunHistory], path: Path) -> None:
-    """Write the page; `values` is the evaluation's JSON, `runs` are those of the workspace, oldest first."""
+    """Write the page; `values` is the JSON of the evaluation, `runs` are all of the workspace, oldest first."""
     sections = [
         _summary(result, values),
         _recall_and_similarity(result, values),
@@ -39,9 +39,9 @@ def _summary(result: EvalResult, values: dict[str, Any]) -> str:
         [name, f"{value:.4f}", " – ".join(f"{v:.3f}" for v in values["intervals_95"].get(name, ()))]
         for name, value in values["metrics"].items()
     ]
-    left = values["unanswerable"]
-    without = f", {left:,} of them without a match there and not in the means" if left else ""
-    text = f"<p>{values['queries']:,} queries against {values['gallery']:,} gallery pictures{without}.</p>"
+    unanswerable = values["unanswerable"]
+    exclusion = f", {unanswerable:,} of them without a match there, which the means exclude" if unanswerable else ""
+    text = f"<p>{values['queries']:,} queries against {values['gallery']:,} gallery images{exclusion}.</p>"
     if options_of(values):
         text += f"<p>Measured with <code>{escape(' '.join(options_of(values)))}</code>.</p>"
     coincidence = result.ranking.coincidence()
@@ -58,14 +58,14 @@ def _recall_curve(result: EvalResult) -> str:
 
 
 def _recall_and_similarity(result: EvalResult, values: dict[str, Any]) -> str:
-    """The two curves, and what thresholds mean."""
+    """Return the section with the recall and similarity curves and the table of thresholds."""
     rates = [[f"{r['far']:g}", f"{r['tar']:.4f}", f"{r['threshold']:.3f}"] for r in values["accept_rates"]]
-    suggested, note = values["suggested"], ""
-    if suggested is not None:
+    suggestion, note = values["suggested"], ""
+    if suggestion is not None:
         note = (
-            "<p>A threshold accepts pairs at or above it. Suggested, and what <code>shitu search --threshold auto"
-            f"</code> takes, is the lowest that accepts at most {suggested['far']:g} of the pairs of other classes "
-            "(<code>shitu evaluate --far</code> asks for another share).</p>"
+            "<p>A threshold accepts pairs whose similarity reaches it. The suggested one, which <code>shitu search "
+            f"--threshold auto</code> uses, is the lowest that accepts at most a share of {suggestion['far']:g} of the "
+            "pairs of different classes (<code>shitu evaluate --far</code> sets another share).</p>"
         )
     heads = ["false accepts", "true accepts", "threshold"]
     plots = row(_recall_curve(result), _similarities(result, values))
@@ -73,25 +73,25 @@ def _recall_and_similarity(result: EvalResult, values: dict[str, Any]) -> str:
 
 
 def _similarities(result: EvalResult, values: dict[str, Any]) -> str:
-    """Shares of pairs per similarity, in 100 bins, with the suggested threshold."""
+    """Plot the shares of pairs per similarity, in 100 bins, and the suggested threshold."""
     series = []
     for name, counts in (("same class", result.ranking.matches), ("other class", result.ranking.others)):
-        binned = np.add.reduceat(counts, np.arange(0, 2000, 20)) / max(1, counts.sum())
-        series.append((name, (np.arange(100) * 0.02 - 0.99).tolist(), binned.tolist()))
+        shares = np.add.reduceat(counts, np.arange(0, 2000, 20)) / max(1, counts.sum())
+        series.append((name, (np.arange(100) * 0.02 - 0.99).tolist(), shares.tolist()))
     if values["suggested"] is not None:
-        highest, threshold = max(max(shares) for _, _, shares in series), values["suggested"]["threshold"]
+        highest, threshold = max(max(heights) for _, _, heights in series), values["suggested"]["threshold"]
         series.append((f"threshold {threshold:.3f}", [threshold] * 2, [0.0, highest]))
-    return curve(series, "similarity (cosine)", "share of pairs", filled=True)
+    return curve(series, "similarity (cosine)", "share of pairs", fill=True)
 
 
 def _worst(result: EvalResult) -> list[int]:
     order = np.argsort(np.where(result.ranking.answerable, -result.ranking.first_rank, 0), kind="stable")
-    return [int(n) for n in order[:SHOWN] if result.ranking.answerable[n] and result.ranking.first_rank[n] > 1]
+    return [int(n) for n in order[:QUERIES] if result.ranking.answerable[n] and result.ranking.first_rank[n] > 1]
 
 
 def _some(result: EvalResult) -> list[int]:
     rng = np.random.default_rng(0)
-    return sorted(int(n) for n in rng.choice(result.queries, min(SHOWN, result.queries), replace=False))
+    return sorted(int(n) for n in rng.choice(result.queries, min(QUERIES, result.queries), replace=False))
 
 
 def _queries(result: EvalResult, title: str, numbers: list[int]) -> str:
@@ -101,19 +101,19 @@ def _queries(result: EvalResult, title: str, numbers: list[int]) -> str:
         label = int(query.labels[number])
         figures = [figure(query.path(number), f"query: {_name(result, label)}", box=query.images.box(number))]
         for place, score in result.neighbours(number, NEIGHBOURS):
-            found = int(gallery.labels[place])
-            right = found == label
-            caption = f"{'✓' if right else '✗'} {score:.3f} {_name(result, found)}"
+            neighbour = int(gallery.labels[place])
+            right = neighbour == label
+            caption = f"{'✓' if right else '✗'} {score:.3f} {_name(result, neighbour)}"
             mark = "right" if right else "wrong"
             figures.append(figure(gallery.path(place), caption, box=gallery.images.box(place), mark=mark))
         rank = result.ranking.first_rank[number]
-        note = f"first match at place {rank:.0f}" if np.isfinite(rank) else "no match in the gallery"
+        note = f"first match at rank {rank:.0f}" if np.isfinite(rank) else "no match in the gallery"
         rows.append(row(*figures) + f"<small>{note}</small>")
     return section(title, *rows) if rows else ""
 
 
 def _name(result: EvalResult, label: int) -> str:
-    return result.names.get(label, str(label)) if label >= 0 else "of no class"
+    return result.names.get(label, str(label)) if label >= 0 else "no class"
 
 
 def _confusions(values: dict[str, Any]) -> str:
@@ -130,10 +130,10 @@ def _classes(values: dict[str, Any]) -> str:
 
 
 def _training(runs: Sequence[RunHistory]) -> str:
-    """Loss and recall@1 per epoch of the newest runs, and all runs in a table; names are where the weights lie."""
-    shown = [(n, run) for n, run in enumerate(runs, 1) if run.losses][-4:]
-    losses = [(f"run {n}", list(range(1, len(run.losses) + 1)), run.losses) for n, run in shown]
-    recalls = [(f"run {n}", *_columns(run.scores)) for n, run in shown if run.scores]
+    """Plot loss and recall@1 per epoch of the newest runs; list all runs with the path of their weights."""
+    recent = [(n, run) for n, run in enumerate(runs, 1) if run.losses][-4:]
+    losses = [(f"run {n}", list(range(1, len(run.losses) + 1)), run.losses) for n, run in recent]
+    recalls = [(f"run {n}", *_columns(run.scores)) for n, run in recent if run.scores]
     plots = [curve(losses, "epoch", "training loss"), curve(recalls, "epoch", "recall@1")]
     if not any(plots):
         return ""
@@ -142,8 +142,8 @@ def _training(runs: Sequence[RunHistory]) -> str:
         epoch, best = max(run.scores, key=lambda score: score[1], default=("", None))
         last = f"{run.losses[-1]:.4f}" if run.losses else ""
         best_text = "" if best is None else f"{best:.4f}"
-        done = f"{len(run.losses)} of {run.epochs}"
-        rows.append([f"run {n}", f"output/{run.name}", run.network, done, last, best_text, epoch])
+        progress = f"{len(run.losses)} of {run.epochs}"
+        rows.append([f"run {n}", f"output/{run.name}", run.network, progress, last, best_text, epoch])
     heads = ["run", "weights", "network", "epochs", "last loss", "best recall@1", "at epoch"]
     note = "<small>Curves of the last four runs.</small>" if len(runs) > 4 else ""
     return section("Training", row(*plots), note, table(heads, rows, numeric=(4, 5, 6)))

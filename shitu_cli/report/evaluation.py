@@ -1,7 +1,7 @@
-"""The evaluations that a workspace keeps: `reports/evaluate.json`, and the last one with options beside it.
+"""The reports of a workspace: `reports/evaluate.json`, and the last evaluation with other options beside it.
 
-The first is what `shitu evaluate` measures as the config stands: the best checkpoint, ranked by the cosines that search
-gives. What other options give is another figure, and does not take its place.
+The first is what `shitu evaluate` measures without options: the best checkpoint, ranked by the cosines that search
+uses. Options lead to figures that cannot be compared with it, so they never replace it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ PLAIN, WITH_OPTIONS = "evaluate", "evaluate-with-options"  # names of files in r
 
 
 def report_file(reports: Path, options: list[str]) -> Path:
-    """Where the JSON of an evaluation with these options belongs."""
+    """Return where the JSON of an evaluation with these options goes."""
     return reports / f"{WITH_OPTIONS if options else PLAIN}.json"
 
 
 def read_report(file: Path) -> dict[str, Any] | None:
-    """An evaluation's values; None where there is none that can be read."""
+    """Return the values of an evaluation; None if the file is missing or damaged."""
     try:
         values = read_json(file, allow_nan=True)
     except ShituError:
@@ -30,21 +30,24 @@ def read_report(file: Path) -> dict[str, Any] | None:
 
 
 def options_of(values: dict[str, Any]) -> list[str]:
-    """What an evaluation was asked for beyond the plain one, in the words of the command line."""
+    """Return the options of an evaluation as on the command line; none for the plain one."""
     return [str(word) for word in values.get("measured", {}).get("options", [])]
 
 
 def features_of(values: dict[str, Any]) -> str:
-    """The fingerprint of the features that were ranked, "" where it is not told."""
+    """Return the fingerprint of the features that were ranked, "" if unknown."""
     return str(values.get("measured", {}).get("features", ""))
 
 
 def suggested_threshold(reports: Path, features: str) -> dict[str, float] | None:
-    """Of the evaluations of these features, the newest one's suggestion: `far`, `tar` and `threshold` (a cosine)."""
-    found = []
+    """Return the suggestion of the newest evaluation of these features: `far`, `tar` and `threshold` (a cosine).
+
+    None if there is no such evaluation, or it suggests nothing.
+    """
+    suggestions = []
     for name in (PLAIN, WITH_OPTIONS):
         file = reports / f"{name}.json"
         values = read_report(file)
         if values is not None and features_of(values) == features and values.get("suggested"):
-            found.append((file.stat().st_mtime, values["suggested"]))
-    return max(found, key=lambda item: item[0])[1] if found else None
+            suggestions.append((file.stat().st_mtime, values["suggested"]))
+    return max(suggestions, key=lambda item: item[0])[1] if suggestions else None

@@ -1,4 +1,4 @@
-"""A picture of queries with their nearest gallery images: right ones ticked and framed solid, wrong ones crossed."""
+"""Draw queries with their nearest gallery images: correct ones ticked and in a thick frame, wrong ones crossed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ GREEN, RED, INK = (30, 140, 60), (200, 40, 40), (40, 40, 40)
 
 @dataclass(frozen=True)
 class Neighbours:
-    """One row: a query image and its nearest gallery images, best first, each with whether its label is right."""
+    """One row: a query image and its nearest gallery images, best first, each with whether its label is correct."""
 
     query: Path
     gallery: Sequence[tuple[Path, bool, float]]  # path, right, cosine similarity
 
 
 def draw_neighbours(rows: Sequence[Neighbours], out: Path) -> None:
-    """Write the rows as one PNG. Raises EnvironmentProblem when `out` cannot be written, DataError for a bad image."""
+    """Write the rows as one PNG. Raises EnvironmentProblem if `out` cannot be written, DataError for a bad image."""
     columns = 1 + max(len(row.gallery) for row in rows)
     sheet = np.full((len(rows) * (CELL + 24) + 36, columns * (CELL + GAP) + 3 * GAP, 3), 255, np.uint8)
     _write(sheet, "query", (GAP, 22))
@@ -37,9 +37,9 @@ def draw_neighbours(rows: Sequence[Neighbours], out: Path) -> None:
             left = CELL + 4 * GAP + c * (CELL + GAP)
             _paste(sheet, path, top, left)
             _mark(sheet, right, score, top, left)
-    coded = cv2.imencode(".png", sheet[:, :, ::-1])[1]
+    png = cv2.imencode(".png", sheet[:, :, ::-1])[1]
     with atomic_write(out) as file:
-        file.write(coded.tobytes())
+        file.write(png.tobytes())
 
 
 def _paste(sheet: np.ndarray, path: Path, top: int, left: int) -> None:
@@ -52,7 +52,7 @@ def _paste(sheet: np.ndarray, path: Path, top: int, left: int) -> None:
 
 
 def _mark(sheet: np.ndarray, right: bool, score: float, top: int, left: int) -> None:
-    """Frame, sign and score of a neighbour; the sign does not need colour to be read."""
+    """Draw frame, sign and score of a neighbour; the sign can be read without colour."""
     colour = GREEN if right else RED
     cv2.rectangle(sheet, (left - 2, top - 2), (left + CELL + 1, top + CELL + 1), colour, 3 if right else 1, cv2.LINE_AA)
     y = top + CELL + 11

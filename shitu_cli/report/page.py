@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: no scripts from elsewhere, every text escaped, pictures inside as thumbnails."""
+"""Self-contained HTML pages: no external scripts, all text escaped, images embedded as thumbnails."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def escape(text: str) -> str:
 
 
 def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
-    """Write a page of HTML `sections`; raises EnvironmentProblem when the disk refuses."""
-    # What browsers hide or obey, and bytes of file names that are no text, is shown as escapes.
+    """Write a page of HTML `sections`; raises EnvironmentProblem if it cannot be written."""
+    # Characters that browsers hide or obey, and bytes of file names that are not text, are shown as escapes.
     body = visible("\n".join(sections))
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -65,7 +65,7 @@ def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numeric: Sequence[int] = ()) -> str:
-    """A table that sorts by a click on a column's head; `numeric` columns are aligned right."""
+    """Return a table that a click on a column's head sorts, "" without rows; `numeric` columns are aligned right."""
     if not rows:
         return ""
     mark = ["n" if n in numeric else "" for n in range(len(columns))]
@@ -82,15 +82,15 @@ def section(title: str, *parts: str) -> str:
 
 
 def figure(path: Path, caption: str, *, box: Box | None = None, mark: str = "") -> str:
-    """A thumbnail with its caption, a grey field where it cannot be read; `mark` "right" or "wrong" frames it."""
+    """Return a thumbnail with a caption, or a grey box if it cannot be read; `mark` "right" or "wrong" frames it."""
     source = thumbnail(path, box)
-    picture = f'<img src="{source}" alt="{escape(caption)}">' if source else '<div class="none">no picture</div>'
-    return f'<figure class="{mark}">{picture}<figcaption>{escape(caption)}</figcaption></figure>'
+    image = f'<img src="{source}" alt="{escape(caption)}">' if source else '<div class="none">no image</div>'
+    return f'<figure class="{mark}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def thumbnail(path: Path, box: Box | None = None, side: int = 112) -> str | None:
-    """The picture as a small JPEG in a data URL, None when it cannot be read."""
-    if not path.is_file():  # nothing, or a pipe, which would be waited for
+    """Return the image as a small JPEG in a data URL, None if it cannot be read."""
+    if not path.is_file():  # missing, or a pipe, on which reading would block
         return None
     try:
         image = decode_image(path, box=box)
@@ -100,8 +100,8 @@ def thumbnail(path: Path, box: Box | None = None, side: int = 112) -> str | None
     shrink = min(1.0, side / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    coded = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
+    jpeg = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
 
 
 def row(*parts: str) -> str:

@@ -102,7 +102,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / "i/vector.index").write_bytes(data.partition(b"\nshitu generation")[0])
     assert len(load_index(tmp_path / "i")) == 50
     refused("items.tsv", items.rpartition("49\t")[0], "50 vectors, but 49 items")
-    refused("items.tsv", items.replace("49\t", "50\t"), "ids of its vectors are not those of its items")
+    refused("items.tsv", items.replace("49\t", "50\t"), "ids of its vectors and of its items differ")
     refused("items.tsv", items.replace("49\t", "48\t"), r"items\.tsv:50 is damaged")
     refused("items.tsv", items.replace("\tp/3.", " p/3."), r"items\.tsv:4 is damaged")
     refused("items.tsv", items.encode() + b"\xff\t\t", r"items\.tsv:51: byte 0xff is not UTF-8")

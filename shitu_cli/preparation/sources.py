@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shitu_cli.data.lists import class_names, read_list
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import path_problem
 from shitu_cli.preparation.formats import read_source
-from shitu_cli.preparation.formats.base import Box, ReadOptions, is_image_name, walk_images
+from shitu_cli.preparation.formats.base import FOLDERS, Box, Format, ReadOptions, Rows, is_image_name, walk_images
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
@@ -136,8 +136,47 @@ def folder_label(image: Path, root: Path | None = None) -> str:
 
 
 def _add_folder(folder: Path, found: Pictures, label_of: _Label) -> None:
-    for name in walk_images(folder, Problems()):
-        found.add(folder / name, label_of(folder / name, folder))
+    """Add all images of a folder, with the labels and boxes that `prepare` reads there; others by where they lie."""
+    names = list(walk_images(folder, Problems()))
+    if label_of is _no_label:
+        for name in names:
+            found.add(folder / name)
+        return
+    chosen, rows = _as_prepare_reads(folder)
+    labelled: dict[str, list[int]] = {}
+    for number, path in enumerate(rows.paths if rows is not None else ()):
+        assert rows is not None
+        labelled.setdefault(os.path.normpath(rows.root / path), []).append(number)
+    for name in names:
+        numbers = labelled.get(os.path.normpath(folder / name), ())
+        for number in numbers:
+            assert rows is not None
+            label = rows.labels[number]
+            found.add(folder / name, rows.display.get(label, label), rows.boxes.get(number))
+        if not numbers:  # what a table or annotations leave out has no label
+            by_place = chosen is None or chosen.rank == FOLDERS
+            found.add(folder / name, label_of(folder / name, folder) if by_place else "")
+
+
+def _as_prepare_reads(folder: Path) -> tuple[Format | None, Rows | None]:
+    """The format and the rows of a folder; None where it holds no labels, as one class folder alone."""
+    source, problems = Source(folder), Problems()
+    if not source.tree.images:
+        return None, None
+    if not any("/" in path for path in source.tree.images) and not source.tree.files:
+        return None, None
+    try:
+        return read_source(source, problems)
+    except UsageError as error:
+        raise UsageError(
+            error.message,
+            details=error.details,
+            hint=[
+                f"{error.hint}; say it once: ",
+                Command("prepare", folder),
+                " with that option, then name its lists here",
+            ],
+        ) from None
 
 
 def list_pictures(listed: Path, image_root: Path) -> Pictures:

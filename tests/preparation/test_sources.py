@@ -16,7 +16,7 @@ def test_the_label_is_the_folder_that_a_picture_lies_in(
 ) -> None:
     make_images(tmp_path / "data/sub", classes=2, per_class=1)
     folder = tmp_path / "data/sub/class_000"
-    assert find_pictures([str(tmp_path / "data")]).labels == ["sub/class_000", "sub/class_001"]
+    assert find_pictures([str(tmp_path / "data")]).labels == ["class_000", "class_001"]
     assert find_pictures([str(tmp_path / "data/sub"), f"{folder}/"]).labels == ["class_000", "class_001", "class_000"]
     monkeypatch.chdir(folder)
     assert find_pictures(["."]).labels == ["class_000"]
@@ -109,3 +109,19 @@ def test_lists_of_the_workspace_give_names(tmp_path: Path, make_images: Callable
 )
 def test_pictures_described(labels: list[str], told: str) -> None:
     assert Pictures([str(n) for n in range(len(labels))], labels, [None] * len(labels)).described() == told
+
+
+def test_a_folder_has_the_labels_that_prepare_reads(tmp_path: Path, make_images: Callable[..., object]) -> None:
+    make_images(tmp_path / "a/train", classes=2, per_class=1)
+    make_images(tmp_path / "a/test", classes=2, per_class=1, seed=1)
+    assert find_pictures([str(tmp_path / "a")]).labels == ["class_000", "class_001"] * 2
+    make_images(tmp_path / "b/batch1", classes=2, per_class=2)
+    rows = "".join(f"batch1/class_00{k}/00{n}.jpg,{'red' if n else 'blue'}\n" for k in (0, 1) for n in (0, 1))
+    (tmp_path / "b/labels.csv").write_text(f"image,label\n{rows}")
+    make_images(tmp_path / "b/more", classes=1, per_class=1, seed=2)
+    assert find_pictures([str(tmp_path / "b")]).labels == ["blue", "red", "blue", "red", ""]
+    for part in ("x", "y"):
+        make_images(tmp_path / "c" / part, classes=2, per_class=1, seed=ord(part))
+    with pytest.raises(UsageError, match="how deep do the classes lie"):
+        find_pictures([str(tmp_path / "c")])
+    assert find_pictures([str(tmp_path / "c")], folder_labels=False).labels == [""] * 4

@@ -21,7 +21,7 @@ def test_the_label_is_the_folder_that_a_picture_lies_in(
     monkeypatch.chdir(folder)
     assert find_pictures(["."]).labels == ["class_000"]
     monkeypatch.chdir(tmp_path)
-    assert find_pictures(["data"]).labels == ["sub/class_000", "sub/class_001"]
+    assert find_pictures(["data"]).labels == ["class_000", "class_001"]
 
 
 def test_the_label_is_the_same_however_the_path_is_spelled(

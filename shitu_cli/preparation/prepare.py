@@ -14,6 +14,7 @@ import numpy as np
 
 from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.inputs import check_input
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
 from shitu_cli.preparation.formats import all_formats, read_source
 from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, TABLE, Format, ReadOptions, Rows
@@ -73,6 +74,8 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
     for source in sources:
         if not source.exists():
             raise UsageError(f"no such folder or file: {source}", hint="check the path; quote it if it holds blanks")
+        if not source.is_dir():
+            check_input(source, error=UsageError)  # a pipe would be waited for, a device has no end
         if source.is_dir() and not any(os.scandir(source)):
             raise DataError(f"{source} is empty", hint="put the pictures of each class into a folder of its name there")
         whole = Source(source, choices.read)

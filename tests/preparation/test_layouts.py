@@ -387,3 +387,14 @@ def test_evaluation_of_several_sources_is_that_of_each(tmp_path: Path) -> None:
     made = prepare(sources, Choices(quick=True), SilentReporter())
     assert made.query is not None and made.gallery is not None
     assert (len(made.train), len(made.query), len(made.gallery)) == (4 + 12 + 6, 4 + 8, 4 + 12)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    many(tmp_path, "{name}/{i}.jpg")
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(ShituError, match="it is a pipe, not a regular file"):
+        read(tmp_path, "t.csv")
+    with pytest.raises(ShituError, match="it is a device"):
+        read(Path("/dev"), "zero")
+    assert len(read(tmp_path).names) == 4

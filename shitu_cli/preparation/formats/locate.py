@@ -105,7 +105,8 @@ class Locator:
         paths: list[str | None] = []
         ways: Counter[str] = Counter()
         for number, path in enumerate(spelt):
-            if not self._searchable or _is_file(root, path):
+            # A folder, pipe or path that leads out of the root is judged where images are looked at.
+            if not self._searchable or _is_there(root, path) or _clean(path).startswith("../"):
                 paths.append(_clean(path))
                 continue
             found = self.tree.find(path)
@@ -192,6 +193,13 @@ class Locator:
 def _is_file(root: Path, path: str) -> bool:
     try:
         return os.path.isfile(os.path.join(root, _clean(path)))
+    except ValueError:
+        return False
+
+
+def _is_there(root: Path, path: str) -> bool:
+    try:
+        return os.path.lexists(os.path.join(root, _clean(path)))
     except ValueError:
         return False
 

@@ -44,6 +44,7 @@ class _Lines:
         self.ids: dict[int, str] = {}
         self.boxes: dict[int, tuple[tuple[float, ...], Convention | None]] = {}
         self.display: dict[str, str] = {}
+        self.dropped: frozenset[int] = frozenset()
 
     def where(self, number: int) -> str:
         return self.sheet.where(self.lines[number])
@@ -168,6 +169,8 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     for labels in chosen:
         _take(labels.problems, problems)
     parts = [_read_lines(labels, problems) for labels in chosen]
+    for lines in parts if not with_header else ():
+        _drop_odd_labels(lines, problems)
     located = [
         sheets.locator.locate(
             lines.images, lines.where, lines.sheet.folder, lines.role, problems, str(lines.sheet.path)
@@ -177,8 +180,6 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     rows = _joined(source, sheets, parts, located, problems)
     rows.display |= class_names(source, chosen, rows.labels)
     one_spelling(rows, problems)
-    if not with_header:
-        _drop_odd_labels(rows, problems)
     _settle_splits(source, sheets, rows, problems)
     for lines, place in zip(parts, located, strict=True):
         role = f" ({lines.role})" if lines.role and set(rows.splits) - {""} else ""
@@ -225,7 +226,7 @@ def _joined(
         if lines.sheet.unit:
             rows.units[file] = lines.sheet.unit
         for number, path in enumerate(place.paths):
-            if path is None:
+            if path is None or number in lines.dropped:
                 continue
             box = None
             if number in lines.boxes:
@@ -365,16 +366,19 @@ def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
     return rows
 
 
-def _drop_odd_labels(rows: Rows, problems: Problems) -> None:
+def _drop_odd_labels(lines: _Lines, problems: Problems) -> None:
     """Names among numbers are slips of the pen, as long as they are few."""
-    odd = [n for n, label in enumerate(rows.labels) if not (label.isascii() and label.removeprefix("-").isdigit())]
-    if not 0 < len(odd) <= ODD_SHARE * len(rows):
+    odd = [n for n, label in enumerate(lines.labels) if not (label.isascii() and label.removeprefix("-").isdigit())]
+    if not 0 < len(odd) <= ODD_SHARE * len(lines.labels):
         return
     for number in odd:
-        problems.add("odd-label", rows.where(number), f"label {rows.labels[number]!r}")
-    dropped = set(odd)
-    kept = rows.take([number for number in range(len(rows)) if number not in dropped])
-    rows.__dict__.update(kept.__dict__)
+        problems.add("odd-label", lines.where(number), f"label {lines.labels[number]!r}")
+    lines.dropped = frozenset(odd)
+    if not lines.boxes and not lines.ids:  # whose keys are positions: there they are left out when rows are made
+        kept = [number for number in range(len(lines.labels)) if number not in lines.dropped]
+        lines.images, lines.labels = [lines.images[n] for n in kept], [lines.labels[n] for n in kept]
+        lines.splits, lines.lines = [lines.splits[n] for n in kept], array("q", (lines.lines[n] for n in kept))
+        lines.dropped = frozenset()
 
 
 def _take(more: Problems, problems: Problems) -> None:

@@ -3,11 +3,14 @@
     python benchmarks/evaluate.py [--queries 10000 --gallery 100000 --size 512] [--ways shitu ranks "faiss flat"]
     python benchmarks/evaluate.py --queries 2000 --gallery 1000000 --ways shitu
     python benchmarks/evaluate.py --queries 5000 --gallery 200000 --ways shitu expanded re-ranked
+    python benchmarks/evaluate.py --ways products "BLAS products"
 
-Random features around class centres (hard: recall@1 about 0.3), written to files and mapped into memory, so that
-"MB above" is what a way needs besides them. `sorting` is a full argsort of every row, as evaluation in blocks does it
+Random features around class centres (hard: recall@1 about 0.3), written to files and mapped into memory, so that "MB
+above" is what a way needs besides them. `sorting` is a full argsort of every row, as evaluation in blocks does it
 today; `ranks` sorts similarities and looks the relevant ones up; `faiss flat` finds the first ten only, so it knows no
-mAP; `expanded` and `re-ranked` are this program's rankings by neighbours. Every way runs in its own process.
+mAP; `expanded` and `re-ranked` are this program's rankings by neighbours; `products` are its similarities alone, which
+do not depend on what is computed beside them, and `BLAS products` those of numpy, on as many threads. Every way runs in
+its own process.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +107,27 @@ def re_ranked(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, galler
     return rank(FeatureSet(query, labels), FeatureSet(gallery, gallery_labels), block=block).metrics()
 
 
+def products(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
+    from shitu_cli.evaluation.similarity import Similarities
+
+    similarities = Similarities(query, gallery)
+    return _first(lambda start, stop: similarities(np.arange(start, stop)), labels, gallery_labels)
+
+
+def blas_products(query: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> dict:
+    return _first(lambda start, stop: query[start:stop] @ gallery.T, labels, gallery_labels)
+
+
+def _first(block: Callable[[int, int], np.ndarray], labels: np.ndarray, gallery_labels: np.ndarray) -> dict:
+    hits = []
+    for start in range(0, len(labels), 512):
+        stop = min(start + 512, len(labels))
+        hits += (gallery_labels[block(start, stop).argmax(axis=1)] == labels[start:stop]).tolist()
+    return {"recall@1": float(np.mean(hits)), "mAP": float("nan")}
+
+
 WAYS = {"shitu": by_shitu, "ranks": by_ranks, "faiss flat": by_faiss, "sorting": by_sorting,
-        "expanded": expanded, "re-ranked": re_ranked}  # fmt: skip
+        "expanded": expanded, "re-ranked": re_ranked, "products": products, "BLAS products": blas_products}  # fmt: skip
 
 
 def measure(way: str, folder: Path) -> dict:

@@ -6,6 +6,8 @@ Random weights, one network, its files written on the spot. Every way and number
 own, in several rounds one after the other, of which the fastest counts: other work on the machine then touches all
 alike. `ratio` is to the best of the two programs that are always installed (Paddle Inference with inference.pdmodel,
 ONNX Runtime), in the same column; below 1 is faster. `layers` is the network as it trains, in eval mode.
+`whole batches` are the programs as they come, all threads on one batch: what features that do not depend on what is
+computed beside them (shitu_cli/features/exact.py) cost is the line of the same file against that one.
 """
 
 import argparse
@@ -19,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 DEFAULTS = ("Paddle Inference inference.pdmodel fp32", "ONNX Runtime inference.onnx fp32")
-BATCHES = (1, 32)
+BATCHES = (1, 8, 32)
+WHOLE = "whole batches by "
 
 
 def write(folder: Path, network: str) -> None:
@@ -46,7 +49,29 @@ def ways(folder: Path) -> list[str]:
     from shitu_cli.features.backends import MODEL_FILES, ways_of
 
     found = [way for name in MODEL_FILES for way in ways_of(folder / name) if way.missing() is None]
-    return ["layers", *(f"{way.program} {way.file} {way.precision}" for way in found)]
+    names = [f"{way.program} {way.file} {way.precision}" for way in found]
+    return ["layers", *names, *(WHOLE + name for name in names if name.endswith("fp32"))]
+
+
+def whole_batches(file: Path, program: str, threads: int):
+    """The program as it comes: float32 [N, 3, H, W] → float32 [N, D], all threads on one call."""
+    from shitu_cli.features import backends
+
+    if program == backends.PADDLE:
+        return backends.paddle_predictor(file, threads=threads)
+    if program == backends.ONNX_RUNTIME:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda images: session.run(None, {name: images})[0]
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    request = openvino.Core().compile_model(str(file), "CPU", settings).create_infer_request()
+    return lambda images: np.array(request.infer([images], share_inputs=True)[0])
 
 
 def measure(folder: Path, network: str, size: int, what: str, threads: int, seconds: float) -> dict[int, float]:
@@ -66,6 +91,9 @@ def measure(folder: Path, network: str, size: int, what: str, threads: int, seco
             with paddle.no_grad():
                 return model(paddle.to_tensor(images))["features"].numpy()
 
+    elif what.startswith(WHOLE):
+        program, file, _ = what.removeprefix(WHOLE).rsplit(" ", 2)
+        run = whole_batches(folder / file, program, threads)
     else:
         program, file, precision = what.rsplit(" ", 2)
         run = Way(file, program, precision).open(folder, threads=threads)
@@ -84,11 +112,11 @@ def measure(folder: Path, network: str, size: int, what: str, threads: int, seco
 
 def show(results: dict[str, dict[tuple[int, int], float]], columns: list[tuple[int, int]]) -> None:
     heads = [f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}" for threads, batch in columns]
-    print(f"{'':42}" + "".join(f"{head:>22}" for head in heads))
+    print(f"{'':56}" + "".join(f"{head:>22}" for head in heads))
     best = {column: min(results[name][column] for name in DEFAULTS) for column in columns}
     for name, row in results.items():
         cells = [f"{row[column]:.2f} ms {row[column] / best[column]:6.2f}" for column in columns]
-        print(f"{name:42}" + "".join(f"{cell:>22}" for cell in cells))
+        print(f"{name:56}" + "".join(f"{cell:>22}" for cell in cells))
 
 
 def main() -> None:

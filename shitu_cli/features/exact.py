@@ -4,8 +4,9 @@ The programs that run networks divide a sum among threads, and choose other inst
 image, wherever that is faster; each order of adding rounds otherwise. So the definition here is one image in one call
 on one thread, and nothing that runs beside it can change a bit of it:
 
-- ONNX Runtime and OpenVINO compute exactly that, in as many threads side by side as the process has. That is as fast
-  as all threads on one batch (benchmarks/inference.py), as none waits for the others.
+- ONNX Runtime and OpenVINO compute exactly that, in as many threads side by side as the process has: none waits for
+  the others. What that costs against all threads on one batch, benchmarks/inference.py shows for a machine; single
+  images, which one thread computes, lose most.
 - Paddle Inference holds the interpreter's lock while it computes, so that calls cannot run side by side, and each call
   costs it two milliseconds besides. It computes groups of images on all threads, but only after it has given, on this
   machine and for this network and size of image, the very bits of single images for a group of noise: noise, because

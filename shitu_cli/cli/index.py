@@ -177,14 +177,14 @@ def remove(
 ) -> None:
     """Take pictures out of the index, by path, label or id."""
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.steps.gallery import stored
+    from shitu_cli.steps.gallery import stored_path
 
     session = Session.of(context)
     console = session.console
     space = open_workspace(session, named=index is not None or store is not None)
     if not (paths or label or id):
         raise UsageError("nothing was named", hint="give paths, --label NAME or --id N")
-    names = {path: {path, stored(space, path)} for path in paths or ()}
+    names = {path: {path, stored_path(space, path)} for path in paths or ()}
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         found = target.find([name for both in names.values() for name in both], label or (), id or ())
         absent = [str(n) for n in id or () if n not in {item.id for item in found}]

@@ -1,1 +1,1 @@
-"""What each command does, as functions that a program can call: the commands parse, call one of them and show."""
+"""What each command does, as functions that a program can call: commands parse, call one, and show its result."""

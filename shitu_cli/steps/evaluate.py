@@ -1,4 +1,4 @@
-"""`evaluate`: exact retrieval metrics over the query and gallery lists, and what is left of them in reports/."""
+"""`evaluate`: exact retrieval metrics over the query and gallery lists, and their reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`result` holds everything, `values` all figures as plain values (those of `reports/evaluate.json`)."""
+    """The result of an evaluation: `result` in full, `values` as plain figures (those of `reports/evaluate.json`)."""
 
     config: Config
     result: EvalResult
@@ -37,8 +37,8 @@ class Evaluation:
     def write_reports(self) -> Path:
         """Write `evaluate.json` and its page into the workspace's reports; return the former.
 
-        Figures of other than the plain evaluation go to `evaluate-with-options.json`. Raises EnvironmentProblem when
-        the system refuses.
+        Figures of an evaluation with options go to `evaluate-with-options.json`. Raises EnvironmentProblem if
+        they cannot be written.
         """
         from shitu_cli.report.evaluate_page import write_evaluate_page
         from shitu_cli.report.evaluation import options_of, report_file
@@ -50,7 +50,7 @@ class Evaluation:
             atomic_write_json(file, self.values)
             write_evaluate_page(self.result, self.values, read_histories(places.output), file.with_suffix(".html"))
         except EnvironmentProblem as problem:
-            hint = problem.advice or "the figures are above; with --json they can be kept elsewhere: > evaluate.json"
+            hint = problem.advice or "the figures are above; to save them elsewhere, add: --json > evaluate.json"
             raise EnvironmentProblem(problem.message, hint=hint) from None
         return file
 
@@ -67,31 +67,31 @@ def evaluate(
     other_options: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Evaluation | None:
-    """Measure recall@k, mAP and friends; nothing is written but the cache of features.
+    """Measure recall@k, mAP and other metrics; only the cache of features is written.
 
     Args:
-        config: What `load_config` has read; its query and gallery lists are compared.
+        config: The result of `load_config`; its query and gallery lists are compared.
         model: An exported directory, an ONNX file or a checkpoint; by default the best checkpoint.
         precision: `fp32` or `bf16`; by default what the model was exported for.
         flip: Add the features of the mirrored images.
-        query_expansion: Move queries towards so many of their nearest gallery images.
+        query_expansion: Move each query towards this many of its nearest gallery images.
         accept_rates: False-accept rates to report thresholds for; the first one's is suggested.
         cache: Keep features for the next evaluation.
-        other_options: What else makes the figures others than a plain evaluation's, in words for the report.
-        reporter: Hears what happens; by default nobody does.
+        other_options: Further options that change the figures, as on the command line, for the report.
+        reporter: Receives progress and warnings; by default they are discarded.
 
-    Returns None on the other processes where the command line has started several. Raises DataError for lists and
+    Returns None in all but the first process where the command line has started several. Raises DataError for lists and
     images that cannot be read, UsageError without trained weights.
     """
-    wrong = [rate for rate in accept_rates if not 0 < rate < 1]
-    if wrong:
-        raise UsageError(f"--far {wrong[0]:g}: expected a share of pairs between 0 and 1, such as 0.001")
+    invalid = [rate for rate in accept_rates if not 0 < rate < 1]
+    if invalid:
+        raise UsageError(f"--far {invalid[0]:g}: expected a share of pairs between 0 and 1, such as 0.001")
     from shitu_cli.processes import launch
     from shitu_cli.runtime.setup import setup_paddle
 
     config = with_lists(config, ("query", "gallery"))
-    places, named = Places.of(config), None if model is None else Path(model)
-    speaks = reporter if reporter is not None and launch.is_main() else SilentReporter()
+    places, model_path = Places.of(config), None if model is None else Path(model)
+    output = reporter if reporter is not None and launch.is_main() else SilentReporter()
     setup_paddle(launch.own_device(config.Global.device))
     from shitu_cli.evaluation.evaluate import evaluate_model
     from shitu_cli.features.cache import FeatureCache
@@ -100,15 +100,15 @@ def evaluate(
     from shitu_cli.processes.collectives import join
 
     processes = join()
-    engine = load_engine(readable(named or places.best, speaks), config, precision=precision)
-    if named is not None and (remark := without_manifest(named)):
-        speaks.warn(remark)
-    speaks.info(f"{named or 'the best checkpoint'}, run by {engine.told()}")
-    if named is None and _trained_on_others(config, places):
-        speaks.warn(
+    engine = load_engine(readable(model_path or places.best, output), config, precision=precision)
+    if model_path is not None and (remark := without_manifest(model_path)):
+        output.warn(remark)
+    output.info(f"{model_path or 'the best checkpoint'}, run by {engine.told()}")
+    if model_path is None and _trained_on_others(config, places):
+        output.warn(
             [
-                "the training list has changed since this model was trained: it may have seen the images that it is "
-                "asked about now (",
+                "the training list has changed since this model was trained: the figures may include images "
+                "that it has seen (",
                 Command("train"),
                 " trains on the new lists)",
             ]
@@ -116,7 +116,7 @@ def evaluate(
     result = evaluate_model(
         engine,
         config,
-        speaks,
+        output,
         cache=FeatureCache(places.cache / "features") if cache else None,
         processes=processes,
         flip=flip,
@@ -126,41 +126,41 @@ def evaluate(
     if result is None:
         return None
     features = features_fingerprint(engine.fingerprint, result.query.dataset.config.transform_ops)
-    words = [*_options(config, named, precision, flip=flip, expansion=query_expansion), *other_options]
+    words = [*_options(config, model_path, precision, flip=flip, expansion=query_expansion), *other_options]
     return Evaluation(config, result, _values(result, f"{features}/flip" if flip else features, words, accept_rates))
 
 
 def _options(config: Config, model: Path | None, precision: str | None, *, flip: bool, expansion: int) -> list[str]:
-    """Return what makes the figures others than those of a plain `shitu evaluate`, in the words of the command line."""
-    chosen = config.Global
-    asked = {
+    """Return the options that make the figures differ from those of a plain `shitu evaluate`."""
+    options = config.Global
+    words = {
         "--flip": flip,
-        "--rerank": chosen.re_ranking,
+        "--rerank": options.re_ranking,
         f"--query-expansion {expansion}": expansion,
-        "-o Global.feature_normalize=False": not chosen.feature_normalize,
-        f"-o Global.feature_binarize={chosen.feature_binarize}": chosen.feature_binarize,
+        "-o Global.feature_normalize=False": not options.feature_normalize,
+        f"-o Global.feature_binarize={options.feature_binarize}": options.feature_binarize,
         f"--model {shlex.quote(str(model))}": model,
         f"--precision {precision}": precision and not (model is None and precision == "fp32"),
     }
-    return [word for word, given in asked.items() if given]
+    return [word for word, is_set in words.items() if is_set]
 
 
 def _values(result: EvalResult, features: str, options: list[str], rates: Sequence[float]) -> dict[str, Any]:
-    """Return all figures as plain values: of what, and the threshold that `shitu search --threshold auto` takes."""
+    """Return all figures as plain values, with their options and the threshold for `shitu search --threshold auto`."""
     from shitu_cli.evaluation.evaluate import SUGGESTED
 
     values = result.to_json()
     far = rates[0] if rates else SUGGESTED
-    suggested = next((row for row in values["accept_rates"] if row["far"] == far), None)
-    return {"measured": {"options": options, "features": features}, **values, "suggested": suggested}
+    suggestion = next((row for row in values["accept_rates"] if row["far"] == far), None)
+    return {"measured": {"options": options, "features": features}, **values, "suggested": suggestion}
 
 
 def _trained_on_others(config: Config, places: Places) -> bool:
-    """Return whether the best checkpoint says that its training list was another than that of now."""
+    """Return whether the best checkpoint records another training list than the current one."""
     from shitu_cli.training.checkpoint import read_header
 
     split = config.DataLoader.train
     now = None if split is None else Path(split.dataset.cls_label_path)
     header = read_header(places.best)
-    then = None if header is None else header.get("run", {}).get("train_list")  # weights from elsewhere do not say
+    then = None if header is None else header.get("run", {}).get("train_list")  # weights from elsewhere record none
     return bool(then and now is not None and now.is_file() and sha256_of(now) != then)

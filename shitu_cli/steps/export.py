@@ -1,4 +1,4 @@
-"""`export`: the trained network as files that deploy, proven equal to it."""
+"""`export`: write the trained network as files for deployment, and prove that they compute the same."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ def export(
     paddlex_name: str | None = None,
     reporter: Reporter | None = None,
 ) -> Exported:
-    """Write the network for deployment, run the files on real images, and compare them with it.
+    """Write the network for deployment, run the files on real images, and compare the results with the network's.
 
     Args:
-        config: What `load_config` has read.
-        out: Where to; by default the config's Global.save_inference_dir.
+        config: The result of `load_config`.
+        out: The directory to write to; by default the config's Global.save_inference_dir.
         checkpoint: The weights; by default the best checkpoint.
-        formats: `pdmodel`, `pir` (inference.json), `onnx`; by default pdmodel, and onnx where it is possible.
-        normalize: The exported network returns features of length one.
-        size: Fix the input's height and width.
-        precision: What the model is run in later: `fp32`, `bf16`, or `auto` for the faster one.
-        max_recall_drop: The loss of recall@1 up to which bf16 is accepted.
-        paddlex_name: The model's name in inference.yml.
-        reporter: Hears what happens; by default nobody does.
+        formats: `pdmodel`, `pir` (inference.json), `onnx`; by default pdmodel, and onnx where possible.
+        normalize: Let the exported network normalise features to length one.
+        size: Fixed height and width of the input.
+        precision: The precision to run the model in: `fp32`, `bf16`, or `auto` for the faster one.
+        max_recall_drop: The largest loss of recall@1 at which bf16 is accepted.
+        paddlex_name: The name of the model in inference.yml.
+        reporter: Receives progress and warnings; by default they are discarded.
 
-    Whatever fails leaves what was there. Raises UsageError without weights, ShituError when the proof fails.
+    If anything fails, an earlier export stays unchanged. Raises UsageError without weights, ShituError if the files
+    compute something else.
     """
     from shitu_cli.runtime.setup import setup_paddle
 
@@ -66,5 +67,5 @@ def export(
         max_recall_drop=max_recall_drop,
     )
     weights = readable(Path(checkpoint) if checkpoint is not None else places.best, reporter or SilentReporter())
-    # A path given by the user counts from where the user is, the default from the workspace.
+    # A path from the user is relative to the current directory, the default to the workspace.
     return run(config, weights, Path(out if out is not None else places.inference).resolve(), options)

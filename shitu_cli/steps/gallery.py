@@ -1,4 +1,4 @@
-"""What is to be indexed: images that are named, the gallery list, or vectors of a file."""
+"""Collect what to index: images named by the user, the gallery list, or vectors from a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Gallery(NamedTuple):
-    """Vectors with labels and paths; `model` is the fingerprint of what made them, "" where that is not known."""
+    """Vectors with labels and paths; `model` is the fingerprint of the model that computed them, "" if unknown."""
 
     table: FeatureTable
     model: str
@@ -32,10 +32,10 @@ class Gallery(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where vectors come from: the config (None outside a workspace), and the model to use instead of its own.
+    """Where vectors come from: the config (None outside a workspace) and a model to use instead of the config's.
 
-    `label` is given to all images; with `named` they must have labels. `check` hears the fingerprint of the model
-    before anything is computed.
+    `label` is assigned to all images; with `named` every image must have a label. `check` is called with the
+    fingerprint of the model before anything is computed.
     """
 
     space: Workspace
@@ -51,41 +51,49 @@ class Source(NamedTuple):
 
 
 def gallery(sources: Sequence[str] | None, features: Path | None, source: Source) -> Gallery:
-    """The gallery that `sources` or `features` mean, each path once; the workspace's gallery list without either."""
+    """Return the gallery of `sources` or `features`, else of the workspace's gallery list, with each path once.
+
+    Raises UsageError or DataError if there is nothing to index or it cannot be read.
+    """
     reporter = source.reporter
     if features is None:
-        pictures, told = _images(source, sources)
-        pictures.labels = _labelled(pictures.labels, pictures.files, source)
-        reporter.info([f"indexing {pictures.described()}", *told])
-        found = _of_images(pictures, source)
+        images, remark = _images(source, sources)
+        images.labels = _label_all(images.labels, images.files, source)
+        reporter.info([f"indexing {images.described()}", *remark])
+        content = _of_images(images, source)
     else:
-        found = _of_features(features, source)
-    table = found.table.distinct()
-    again = len(found.table.labels) - len(table.labels)
-    if again:
-        reporter.warn(f"{counted(again, 'picture')} came more than once: the last of each is indexed")
-    unlabelled = sum(not label for label in table.labels)
-    if unlabelled:
-        reporter.warn(f"{counted(unlabelled, 'picture')} without label: what finds them tells a path only")
-    return found._replace(table=table)
+        content = _of_features(features, source)
+    table = content.table.distinct()
+    repeats = len(content.table.labels) - len(table.labels)
+    if repeats:
+        reporter.warn(f"{counted(repeats, 'image')} came more than once: only the last of each is indexed")
+    unlabelled_count = sum(not label for label in table.labels)
+    if unlabelled_count:
+        reporter.warn(
+            f"{counted(unlabelled_count, 'image')} without a label: a search that finds them can only show their paths"
+        )
+    return content._replace(table=table)
 
 
-def stored(space: Workspace, path: str) -> str:
-    """Relative to the workspace while below it, so that it can be moved as a whole; "" where none is known."""
+def stored_path(space: Workspace, path: str) -> str:
+    """Return `path` as the index stores it: relative to the workspace if below it, so that both can be moved together.
+
+    Returns "" for "", an unknown path.
+    """
     if not path:
         return ""
-    whole = os.path.abspath(path)
-    return relative_to(whole, space.root) if space.config_path.is_file() else whole
+    absolute = os.path.abspath(path)
+    return relative_to(absolute, space.root) if space.config_path.is_file() else absolute
 
 
-def _of_images(pictures: Pictures, source: Source) -> Gallery:
+def _of_images(images: Pictures, source: Source) -> Gallery:
     from shitu_cli.index.store import FeatureTable
 
     extractor = source.extractor()
     source.check(extractor.fingerprint)
-    vectors, pictures = _vectors(source.reporter, extractor, pictures)
-    paths = [stored(source.space, pictures.name(number)) for number in range(len(pictures))]
-    table = FeatureTable(vectors, pictures.labels, paths)
+    vectors, images = _vectors(source.reporter, extractor, images)
+    paths = [stored_path(source.space, images.name(number)) for number in range(len(images))]
+    table = FeatureTable(vectors, images.labels, paths)
     return Gallery(table, extractor.fingerprint, str(extractor.path))
 
 
@@ -97,23 +105,23 @@ def _of_features(features: Path, source: Source) -> Gallery:
         extractor = source.extractor()
         if extractor.feature_size != table.features.shape[1]:
             raise DataError(
-                f"{features}: {table.features.shape[1]} values each, but {source.model} gives {extractor.feature_size}",
-                hint="name the model that made them",
+                f"{features}: {table.features.shape[1]} values each, {source.model} returns {extractor.feature_size}",
+                hint="name the model that computed them",
             )
         if model not in ("", extractor.fingerprint):
-            raise DataError(f"{features} was made by another model than {source.model}", hint="leave out --model")
+            raise DataError(f"{features} was computed by another model than {source.model}", hint="leave out --model")
         model, path = extractor.fingerprint, str(source.model)
     elif not model:
-        source.reporter.warn("which model made these vectors is not known: name it with --model")
+        source.reporter.warn("the model that computed these vectors is unknown: name it with --model")
     source.check(model)
-    labels = _labelled(table.labels, table.paths, source)
+    labels = _label_all(table.labels, table.paths, source)
     return Gallery(
-        table._replace(labels=labels, paths=[stored(source.space, file) for file in table.paths]), model, path
+        table._replace(labels=labels, paths=[stored_path(source.space, file) for file in table.paths]), model, path
     )
 
 
-def _labelled(labels: Sequence[str], paths: Sequence[str], source: Source) -> list[str]:
-    """The labels as asked for; UsageError where they must be there and one is not."""
+def _label_all(labels: Sequence[str], paths: Sequence[str], source: Source) -> list[str]:
+    """Return the labels, or `source.label` for all; UsageError if a label is required but missing."""
     if source.label is not None:
         return [source.label] * len(labels)
     bare = next((path for path, label in zip(paths, labels, strict=True) if not label), None)
@@ -123,7 +131,7 @@ def _labelled(labels: Sequence[str], paths: Sequence[str], source: Source) -> li
 
 
 def _images(source: Source, sources: Sequence[str] | None) -> tuple[Pictures, list[str | Command]]:
-    """Return what the user names, or the gallery list with the names of its classes, and what to say of that."""
+    """Return the images that the user names, or those of the gallery list, and a remark about the choice."""
     from shitu_cli.preparation.sources import find_pictures, list_pictures
 
     config = source.config
@@ -131,65 +139,67 @@ def _images(source: Source, sources: Sequence[str] | None) -> tuple[Pictures, li
         return find_pictures(list(sources), lambda path: own_image_root(config, path)), []
     if config is None:
         raise UsageError("there is no gallery list", hint=["name the images: ", Command("index build", "./gallery")])
-    listed, split, others = _gallery_list(config)
-    remark: list[str | Command] = [f": those of {os.path.relpath(listed)}"]
+    list_path, split, others = _gallery_list(config)
+    remark: list[str | Command] = [f": those of {os.path.relpath(list_path)}"]
     if others:
-        files = [os.path.relpath(file) for file in [listed, *others]]
+        files = [os.path.relpath(file) for file in [list_path, *others]]
         remark += [" (with the other lists: ", Command("index build", *files), ")"]
-    return list_pictures(listed, Path(split.dataset.image_root)), remark
+    return list_pictures(list_path, Path(split.dataset.image_root)), remark
 
 
-def own_image_root(config: Config | None, listed: Path) -> Path | None:
-    """Return where the paths of the config's own lists count from; None for other lists."""
+def own_image_root(config: Config | None, list_path: Path) -> Path | None:
+    """Return the folder to which the paths in one of the config's lists are relative; None for other lists."""
     if config is None:
         return None
     loaders = config.DataLoader
     for split in (loaders.train, loaders.query, loaders.gallery):
-        if split is not None and Path(split.dataset.cls_label_path).resolve() == listed.resolve():
+        if split is not None and Path(split.dataset.cls_label_path).resolve() == list_path.resolve():
             return Path(split.dataset.image_root)
     return None
 
 
 def _gallery_list(config: Config) -> tuple[Path, SplitConfig, list[Path]]:
-    """Return the list that is the gallery, and the other lists of the config that hold something else."""
+    """Return the list to use as the gallery, and the config's other lists with other content."""
     loaders = config.DataLoader
-    listed = [
+    candidates = [
         (Path(part.dataset.cls_label_path), part)
         for part in (loaders.gallery, loaders.train, loaders.query)
         if part is not None
     ]
-    if not listed:
+    if not candidates:
         raise UsageError("the config has no gallery", hint=["name the images: ", Command("index build", "./gallery")])
-    # Without an evaluation split the training images are the gallery.
-    there = [(file, part) for file, part in listed if file.is_file()]
-    chosen = next((both for both in there if both[1] is not loaders.query), listed[0])
-    digests = {sha256_of(file) for file, _ in there if file == chosen[0]}
+    # Without an evaluation split, the training images are the gallery.
+    existing = [(file, part) for file, part in candidates if file.is_file()]
+    choice = next((entry for entry in existing if entry[1] is not loaders.query), candidates[0])
+    digests = {sha256_of(file) for file, _ in existing if file == choice[0]}
     others = []
-    for file, _ in there:  # one list under two names is one
+    for file, _ in existing:  # the same list under two names counts once
         if (digest := sha256_of(file)) not in digests:
             digests.add(digest)
             others.append(file)
-    return *chosen, others
+    return *choice, others
 
 
-def _vectors(reporter: Reporter, extractor: Extractor, pictures: Pictures) -> tuple[np.ndarray, Pictures]:
-    """Features of all pictures that can be read; the others are told and left out."""
+def _vectors(reporter: Reporter, extractor: Extractor, images: Pictures) -> tuple[np.ndarray, Pictures]:
+    """Return the features of all readable images, and those images; warn about the others and leave them out."""
     import numpy as np
 
     from shitu_cli.features.extractor import pictures_of
 
-    features = np.full((len(pictures), extractor.feature_size), np.nan, np.float32)
+    features = np.full((len(images), extractor.feature_size), np.nan, np.float32)
     skipped: dict[int, str] = {}
-    with reporter.progress("extracting", len(pictures)) as bar:
-        for indices, part, unread in extractor.batches(pictures_of(pictures)):
-            features[indices] = part
-            skipped |= unread
-            bar.advance(len(indices) + len(unread))
-    if len(skipped) == len(pictures):
-        raise DataError("none of the pictures can be read", details=list(skipped.values())[:10])
+    with reporter.progress("extracting", len(images)) as bar:
+        for indices, vectors, unreadable in extractor.batches(pictures_of(images)):
+            features[indices] = vectors
+            skipped |= unreadable
+            bar.advance(len(indices) + len(unreadable))
+    if len(skipped) == len(images):
+        raise DataError("none of the images could be read", details=list(skipped.values())[:10])
     if not skipped:
-        return features, pictures
+        return features, images
     first = next(iter(skipped.values()))
-    reporter.warn(f"left out as unreadable: {counted(len(skipped), 'picture')}, such as {first}")
-    kept = [n for n in range(len(pictures)) if n not in skipped]
-    return features[kept], pictures.take(kept)
+    reporter.warn(
+        f"{len(skipped)} of {counted(len(images), 'image')} could not be read and were not indexed, such as {first}"
+    )
+    rows = [n for n in range(len(images)) if n not in skipped]
+    return features[rows], images.take(rows)

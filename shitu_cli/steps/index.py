@@ -1,4 +1,4 @@
-"""`index`: the vector index of a gallery, opened by a program."""
+"""`index`: open the vector index of a gallery from a program."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from shitu_cli.index.store import Store
 def open_index(place: str | os.PathLike[str] = "index", *, collection: str = "shitu") -> Store:
     """Return the index at `place`: a directory, or `milvus:http://host:19530`, or a local file `milvus:gallery.db`.
 
-    Nothing is read or made yet: `build`, `add`, `remove`, `search`, `items` and `manifest` do that. `collection` is its
-    name in Milvus. Raises UsageError for an address that no store has.
+    Nothing is read or created yet: `build`, `add`, `remove`, `search`, `items` and `manifest` do that. `collection` is
+    its name in Milvus. Raises UsageError for an address of any other form.
     """
     text = os.fspath(place)
     return open_store(Path(text), text if text.startswith(MILVUS) else None, collection)

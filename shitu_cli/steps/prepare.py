@@ -1,4 +1,4 @@
-"""`prepare`: from labelled images to checked lists and a config that fits them."""
+"""`prepare`: turn labelled images into checked lists and a config that fits them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What was written: the lists, and a config that is new (from `template`, for `reason`) or was changed."""
+    """The result: the lists, and a config that is new (from `template`, chosen for `reason`) or was changed."""
 
     workspace: Workspace
     prepared: Prepared
@@ -43,7 +43,7 @@ class Preparation:
 
     @property
     def config(self) -> Path:
-        """The workspace's shitu.yaml, for `load_config`."""
+        """The path of the workspace's shitu.yaml, for `load_config`."""
         return self.workspace.config_path
 
 
@@ -69,48 +69,50 @@ def prepare(
     reporter: Reporter | None = None,
     on_checked: Callable[[Prepared], None] = lambda prepared: None,
 ) -> Preparation:
-    """Check images and lists, split them, number the classes and write a config that fits; the data stays as it is.
+    """Check images and lists, split them, number the classes and write a config that fits; your data are not changed.
 
     Args:
-        sources: A folder of images, a list of them, or several of these, which become one data set.
-        workspace: Where to write; by default $SHITU_WORKSPACE, the workspace around the current directory, or here.
-        format: Layout of the source (`shitu prepare --formats`); by default it is recognised.
+        sources: A folder of images, a list of them, or several of these, which become one dataset.
+        workspace: The directory to write to; by default $SHITU_WORKSPACE, else the workspace that contains the current
+            directory, else the current directory.
+        format: Layout of the source (`shitu prepare --formats`); by default it is detected.
         columns: Columns of tables by name, of lists by number: `image=file,label=sku,split=part,box=bbox:xywh`.
         protocol: One of several official splits, such as `dml`.
-        image_root: The folder that paths of lists count from.
+        image_root: The folder to which paths in lists are relative.
         split: `auto`, `open` (unseen classes for evaluation), `closed` or `none`.
-        share: The part that is kept for evaluation.
-        seed: Another seed keeps other classes or images.
+        share: The share to reserve for evaluation, from 0 to 1.
+        seed: Another seed reserves other classes or images.
         encoding: The encoding of lists and tables that are not UTF-8.
-        depth: How many folders make a class.
+        depth: How many folder levels name a class.
         keep_apart: Classes of one name in several sources are two; by default they are one.
-        template: The config to start from, where there is none yet.
-        new_labels: Number classes anew instead of keeping the numbers of the last time.
-        fix: Leave out what cannot be used.
-        strict: Take warnings for errors.
-        quick: Look at headers only, decode nothing.
-        reporter: Hears what happens; by default nobody does.
-        on_checked: Hears what was found, before anything is written or refused.
+        template: The config to start from if there is none yet.
+        new_labels: Number the classes anew instead of keeping the numbers of the last run.
+        fix: Leave out images and lines that cannot be used.
+        strict: Treat warnings as errors.
+        quick: Read only the headers of images, decode none.
+        reporter: Receives progress and warnings; by default they are discarded.
+        on_checked: Called with the result of the checks, before anything is written or refused.
 
-    What is not given is as it was for the same sources the last time. Raises DataError when something has to be fixed
-    first, UsageError when the workspace would lie among the images or lists of somebody else would be replaced.
+    Options that are not given keep their values from the last run on the same sources. Raises DataError if something
+    must be fixed first, UsageError if the workspace would be inside the images or would replace lists that shitu did
+    not write.
     """
-    listed = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
+    paths = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
     root = None if image_root is None else str(image_root)
-    asked = Asked(format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None)
-    asked.choices(fix=fix, quick=quick)  # wrong ones are refused before anything is made
+    options = Asked(format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None)
+    options.choices(fix=fix, quick=quick)  # refuse invalid choices before creating anything
     reporter = reporter or SilentReporter()
-    space = _workspace(None if workspace is None else Path(workspace), listed)
-    # A run that trains now reads the lists again when it evaluates, and when it is resumed.
+    space = _workspace(None if workspace is None else Path(workspace), paths)
+    # A training run reads the lists again when it evaluates and when it is resumed.
     with space.lock("prepare"), space.lock("train", command="prepare"):
-        finish(space)  # what a killed prepare has committed
-        whole, before = recall(space, listed, asked)
-        if before.told():
+        finish(space)  # complete what an interrupted prepare has committed
+        all_options, earlier = recall(space, paths, options)
+        if earlier.told():
             path = space.lists_dir / NAME
-            reporter.info(f"as last time: {before.told()}   (kept in {path}; give another value to change it)")
-        choices = whole.choices(fix=fix, quick=quick)
+            reporter.info(f"as last time: {earlier.told()}   (stored in {path}; pass another value to change it)")
+        choices = all_options.choices(fix=fix, quick=quick)
         text, name, reason = _config_text(space, template)
-        prepared = _read(space, listed, choices, text, reporter, new_labels=new_labels)
+        prepared = _read(space, paths, choices, text, reporter, new_labels=new_labels)
         on_checked(prepared)
 
         def write_reports(json_path: Path, page_path: Path) -> None:
@@ -122,13 +124,13 @@ def prepare(
             write_reports(space.reports_dir / "prepare.json", space.reports_dir / "prepare.html")
             raise _to_fix(space, count, strict=strict and not prepared.problems.count("error"))
         changes = write_prepared(
-            space, prepared, text, template=name, sources=listed, asked=whole, write_reports=write_reports
+            space, prepared, text, template=name, sources=paths, asked=all_options, write_reports=write_reports
         )
     return Preparation(space, prepared, changes, name, reason)
 
 
 def report_values(prepared: Prepared) -> dict[str, Any]:
-    """Return what `reports/prepare.json` holds: what was read as what, counts, split and every problem."""
+    """Return the content of `reports/prepare.json`: how files were read, counts, split and every problem."""
     return {
         "format": prepared.format,
         "read": prepared.rows.readings,
@@ -154,79 +156,81 @@ def _read(
         reporter,
         known_names={} if new_labels else _known_names(space),
         sample_per_id=_sample_per_id(text),
-        cache=LookCache(space.cache_dir / "pictures.bin"),
+        cache=LookCache(space.cache_dir / "images.bin"),
     )
 
 
 def _problems_to_fix(prepared: Prepared, *, fix: bool, strict: bool) -> int:
-    """Count the problems that stand in the way; `fix` leaves out what is an error, warnings count with `strict`."""
+    """Count the problems to fix first; with `fix`, errors are left out instead; with `strict`, warnings count."""
     errors = 0 if fix else prepared.problems.count("error")
     return errors + (prepared.problems.count("warning") if strict else 0)
 
 
 def _to_fix(space: Workspace, count: int, *, strict: bool) -> DataError:
-    """Return the error that names the way on; `strict`: only warnings stand in the way."""
+    """Return the error that says how to continue; `strict`: there are only warnings."""
     way: list[str | Command] = ["leave such images out: ", Command("prepare", "--fix", without=("--strict",))]
     if strict:
-        way = ["take the warnings as they are: ", Command("prepare", without=("--strict",))]
+        way = ["accept the warnings: ", Command("prepare", without=("--strict",))]
     return DataError(
-        f"{counted(count, 'problem')} to fix first; nothing was written but {space.reports_dir}",
+        f"{counted(count, 'problem')} to fix first; only {space.reports_dir} was written",
         hint=["fix them, or ", *way],
     )
 
 
-def _workspace(named: Path | None, sources: list[Path]) -> Workspace:
-    """Where to work: as named, the one around, or here; never inside the user's pictures."""
-    root = named or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
+def _workspace(path: Path | None, sources: list[Path]) -> Workspace:
+    """Return the workspace: `path`, the one around the current directory, or here; never inside the user's images."""
+    root = path or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
     if root is None:
-        here = Path.cwd()
-        root = next((d for d in (here, *here.parents) if (d / CONFIG_NAME).is_file()), here)
+        current = Path.cwd()
+        root = next((d for d in (current, *current.parents) if (d / CONFIG_NAME).is_file()), current)
     for source in sources:
         folder = source if source.is_dir() else source.parent
         if folder.exists() and root.resolve().is_relative_to(folder.resolve()) and source.is_dir():
             raise UsageError(
-                f"the workspace {root} would lie inside your images in {source}",
+                f"the workspace {root} would be inside your images in {source}",
                 hint=["work elsewhere: cd ..  or  ", Command("prepare", source, "-w", "../work")],
             )
         if not source.exists():
-            raise UsageError(f"no such folder or file: {source}", hint="check the path; quote it if it holds blanks")
+            raise UsageError(
+                f"no such folder or file: {source}", hint="check the path; put it in quotes if it contains spaces"
+            )
     _keep_lists_of_others(root, sources)
     return Workspace.create(root)
 
 
 def _keep_lists_of_others(root: Path, sources: list[Path]) -> None:
-    """Lists that this program did not write are never replaced; its own are no source."""
-    own = root.resolve() / "lists"
+    """Raise UsageError if lists would be replaced that this program did not write, or if a source is its own list."""
+    lists = root.resolve() / "lists"
     for source in sources:
-        if source.resolve() == own or source.resolve().is_relative_to(own):
+        if source.resolve() == lists or source.resolve().is_relative_to(lists):
             raise UsageError(
-                f"{source} lies where prepare writes its own lists ({own})",
+                f"{source} is in the folder where prepare writes its own lists ({lists})",
                 hint=["work elsewhere: ", Command("prepare", source, "-w", "../work")],
             )
     if not (root / CONFIG_NAME).is_file():
         names = ("train_list.txt", "query_list.txt", "gallery_list.txt", "label_map.txt")
-        there = [name for name in names if (own / name).exists()]
-        if there:
+        existing = [name for name in names if (lists / name).exists()]
+        if existing:
             raise UsageError(
-                f"{own / there[0]} is there already and no {CONFIG_NAME}: prepare would replace it",
+                f"{lists / existing[0]} already exists, without a {CONFIG_NAME}: prepare would replace it",
                 hint="work elsewhere: -w ../work",
             )
 
 
 def _config_text(space: Workspace, template: str | None) -> tuple[str, str | None, str]:
-    """The config to patch; with its template's name and the reason when it is new."""
+    """Return the config to patch, and for a new one the name of its template and the reason."""
     if space.config_path.is_file():
         if template is not None:
             raise UsageError(
-                f"{space.config_path} is there already; --template would replace it",
+                f"{space.config_path} already exists; --template would replace it",
                 hint=f"move it away first: mv {space.config_path} {space.config_path}.old",
             )
-        # Bytes, not text: line ends and a byte-order mark stay as they are.
+        # Bytes, not text: line ends and a byte-order mark are preserved.
         data = read_bytes(space.config_path, limit=MAX_BYTES, error=ConfigError)
         decode_text(data, space.config_path, error=ConfigError)
         return data.decode("utf-8"), None, ""
-    name, why = (template, "as asked") if template is not None else choose_template()
-    return read_template(name), name, why
+    name, reason = (template, "as requested") if template is not None else choose_template()
+    return read_template(name), name, reason
 
 
 def _known_names(space: Workspace) -> dict[str, int]:

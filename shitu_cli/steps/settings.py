@@ -1,4 +1,4 @@
-"""The config that a step works with: of a workspace or of a file, with lists for what PaddleClas reads otherwise."""
+"""The config of a step: from a workspace or a file, with lists instead of datasets that only PaddleClas reads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def workspace_config(
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
 ) -> Config:
-    """Return the workspace's config, or that of another `file`; relative paths count from the workspace.
+    """Return the workspace's config, or that of another `file`; relative paths start at the workspace.
 
-    Raises UsageError when the file does not exist, ConfigError with all that is wrong in it.
+    Raises UsageError if the file does not exist, ConfigError that lists everything wrong in it.
     """
     path = file or workspace.config_path
     if not path.is_file():
@@ -28,11 +28,11 @@ def workspace_config(
     return load_config(path, overrides, flags=flags, root=workspace.root)
 
 
-def with_lists(config: Config, needed: Collection[str] = ()) -> Config:
-    """Return the config with lists for what PaddleClas reads by a class of its own.
+def with_lists(config: Config, required: Collection[str] = ()) -> Config:
+    """Return the config with plain lists for datasets that PaddleClas reads with a class of its own.
 
-    Of the splits (train, query, gallery) that are `needed` the data must be there.
+    Raises DataError if the data of a `required` split (train, query, gallery) are missing or damaged.
     """
     from shitu_cli.data.reader_classes import as_lists
 
-    return as_lists(config, Places.of(config).cache / "lists", needed)
+    return as_lists(config, Places.of(config).cache / "lists", required)

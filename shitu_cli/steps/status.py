@@ -1,4 +1,4 @@
-"""Where a workspace stands: what each step has left, and which of it is missing or out of date."""
+"""The state of a workspace: the results of each step, and which of them are missing or out of date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shitu_cli.workspace import EARLIER, Workspace, earlier_models
 
 @dataclass(frozen=True)
 class StepState:
-    """A step, what it has left, and the command that it needs; None when it is up to date."""
+    """A step, a description of its results, and the command to run; None if it is up to date."""
 
     step: str
     state: str
@@ -28,7 +28,7 @@ class StepState:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What several steps are judged by: `lists` is the hash of the training list, `weights` of the best checkpoint."""
+    """Facts that several steps need: `lists` is the hash of the training list, `weights` of the best checkpoint."""
 
     places: Places
     header: dict[str, Any]
@@ -38,7 +38,7 @@ class _Facts:
 
     @property
     def trained_on_others(self) -> bool:
-        """Whether the lists have changed since the last training."""
+        """Whether the training list has changed since the last training."""
         then = self.header.get("run", {}).get("train_list") if isinstance(self.header.get("run"), dict) else None
         return bool(then and self.lists and then != self.lists)
 
@@ -46,7 +46,13 @@ class _Facts:
 def status(workspace: Workspace) -> list[StepState]:
     """Return the state of each step in order; the first with a command is the one to do next."""
     facts = _facts(workspace)
-    return [_prepared(facts), _trained(facts), _evaluated(facts), _exported(facts), _indexed(facts)]
+    return [
+        _prepare_state(facts),
+        _train_state(facts),
+        _evaluate_state(facts),
+        _export_state(facts),
+        _index_state(facts),
+    ]
 
 
 def _facts(space: Workspace) -> _Facts:
@@ -74,14 +80,14 @@ def _hash_of(file: Path) -> str | None:
 
 
 def _list_of(header: dict[str, Any], space: Workspace) -> Path | None:
-    """Return the list that the last run was trained on, which may be another than the config's."""
+    """Return the training list of the last run, which may differ from the config's."""
     run = header.get("run")
     config = run.get("config") if isinstance(run, dict) else None
     path = config.get("DataLoader.train.dataset.cls_label_path") if isinstance(config, dict) else None
     return space.root / path if isinstance(path, str) else None
 
 
-def _prepared(facts: _Facts) -> StepState:
+def _prepare_state(facts: _Facts) -> StepState:
     parts = []
     for name in ("train", "query", "gallery"):
         path = facts.places.lists / f"{name}_list.txt"
@@ -97,7 +103,7 @@ def _prepared(facts: _Facts) -> StepState:
     return StepState("prepare", text)
 
 
-def _trained(facts: _Facts) -> StepState:
+def _train_state(facts: _Facts) -> StepState:
     if not facts.header:
         return StepState("train", "not trained yet", Command("train"))
     state = facts.header.get("state")
@@ -106,23 +112,23 @@ def _trained(facts: _Facts) -> StepState:
     text = counted(epoch, "epoch") if isinstance(epoch, int) else "? epochs"
     if isinstance(best, float):
         text += f", best recall@1 {best:.4f} after epoch {state.get('best_epoch')}"
-    text += _earlier(facts.places)
+    text += _earlier_models(facts.places)
     if facts.trained_on_others:
         return StepState("train", f"{text}; the training list has changed since", Command("train"))
-    wanted = _epochs(facts.places)
-    if wanted is not None and isinstance(epoch, int) and epoch < wanted:
-        return StepState("train", f"{text}, {wanted} wanted", Command("train", "--resume"))
+    target = _epochs(facts.places)
+    if target is not None and isinstance(epoch, int) and epoch < target:
+        return StepState("train", f"{text}, of {target}", Command("train", "--resume"))
     return StepState("train", text)
 
 
-def _earlier(places: Places) -> str:
+def _earlier_models(places: Places) -> str:
     models = earlier_models(places.output)
     size = byte_size(sum(bytes_in(folder) for folder in models))
     return f"; {counted(len(models), 'earlier model')} in {places.output.name}/{EARLIER} ({size})" if models else ""
 
 
 def _epochs(places: Places) -> int | None:
-    """Return how many epochs the last run was to make."""
+    """Return the number of epochs that the last run was started for."""
     for path in (places.output / "config.yaml", places.workspace.config_path):
         try:
             return load_config(path).Global.epochs
@@ -131,19 +137,19 @@ def _epochs(places: Places) -> int | None:
     return None
 
 
-def _evaluated(facts: _Facts) -> StepState:
-    """The plain evaluation; beside it the last one with options, which are named."""
+def _evaluate_state(facts: _Facts) -> StepState:
+    """Return the state of the plain evaluation, and of the last one with options."""
     reports = facts.places.reports
     plain, other = (read_report(reports / f"{name}.json") for name in (PLAIN, WITH_OPTIONS))
     if plain is None and other is None:
         return StepState("evaluate", "not evaluated yet", Command("evaluate"))
     if plain is not None and other is not None and _is_old(other, facts.weights):
-        other = None  # nothing to act on
+        other = None  # out of date, but not worth repeating
     text = "; ".join(_figures(values, facts.weights) for values in (plain, other) if values is not None)
-    old = plain is not None and _is_old(plain, facts.weights)
-    if facts.trained_on_others and not old:
-        text += ", of a model trained on the former lists"
-    return StepState("evaluate", text, Command("evaluate") if old or facts.trained_on_others else None)
+    is_old = plain is not None and _is_old(plain, facts.weights)
+    if facts.trained_on_others and not is_old:
+        text += ", of a model trained on earlier lists"
+    return StepState("evaluate", text, Command("evaluate") if is_old or facts.trained_on_others else None)
 
 
 def _figures(values: dict[str, Any], weights: str | None) -> str:
@@ -154,18 +160,18 @@ def _figures(values: dict[str, Any], weights: str | None) -> str:
 
 
 def _is_old(values: dict[str, Any], weights: str | None) -> bool:
-    """Whether the best checkpoint was evaluated, and is another now; other models are what the user named."""
-    named = any(word.startswith(("--model", "-o", "-c")) for word in options_of(values))
+    """Return whether the best checkpoint has changed since this evaluation; False if the user named another model."""
+    is_other_model = any(word.startswith(("--model", "-o", "-c")) for word in options_of(values))
     features = features_of(values)
-    return bool(weights and features and not named and features.split("/")[0] != weights)
+    return bool(weights and features and not is_other_model and features.split("/")[0] != weights)
 
 
 def export_command(space: Workspace) -> Command:
-    """Return how to export into the workspace: --out counts from where the user is."""
+    """Return the command that exports into the workspace: --out is relative to the current directory."""
     return Command("export", *(["--out", "inference/"] if Path.cwd() == space.root else []))
 
 
-def _exported(facts: _Facts) -> StepState:
+def _export_state(facts: _Facts) -> StepState:
     command = export_command(facts.places.workspace)
     values = _json(facts.places.manifest)
     if not values:
@@ -175,22 +181,22 @@ def _exported(facts: _Facts) -> StepState:
     if export_is_stale(facts.places):
         return StepState("export", f"{text}: exported from older weights", command)
     if facts.trained_on_others:
-        return StepState("export", f"{text}: of a model trained on the former lists", command)
+        return StepState("export", f"{text}: of a model trained on earlier lists", command)
     return StepState("export", text)
 
 
-def _indexed(facts: _Facts) -> StepState:
+def _index_state(facts: _Facts) -> StepState:
     values = _json(facts.places.index / "manifest.json")
     if not values:
         return StepState("index", "no index yet", Command("index build"))
     text = f"{counted(values.get('count', 0), 'vector')}, {values.get('kind')}"
     source = _json(facts.places.manifest).get("source")
-    exported = source.get("sha256") if isinstance(source, dict) else None
+    weights = source.get("sha256") if isinstance(source, dict) else None
     model = str(values.get("model", ""))  # "" where features of an unknown model were indexed
-    if exported and model and model.split("/")[0] != exported:
-        return StepState("index", f"{text}, of another model than the exported", Command("index build"))
+    if weights and model and model.split("/")[0] != weights:
+        return StepState("index", f"{text}, of another model than the exported one", Command("index build"))
     if facts.trained_on_others:
-        return StepState("index", f"{text}, of a model trained on the former lists", Command("index build"))
+        return StepState("index", f"{text}, of a model trained on earlier lists", Command("index build"))
     return StepState("index", text)
 
 

@@ -1,4 +1,4 @@
-"""`train`: from the prepared lists to trained weights, in this process."""
+"""`train`: train a network on the prepared lists, in this process."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ def train(
     keep_earlier: int | None = None,
     reporter: Reporter | None = None,
 ) -> TrainResult | None:
-    """Train a network as the config says, into its output directory: `latest.*`, `best_model.*`, `train.log`.
+    """Train the network of a config and write `latest.*`, `best_model.*` and `train.log` to its output directory.
 
     Args:
-        config: What `load_config` has read; overrides and the device are set there.
-        resume: Continue where the last run of this output directory stopped, to the same bits.
-        init_from: Start from these weights; their head may be of other classes.
-        save_every_steps: Save inside epochs too, every so many steps.
+        config: The result of `load_config`, which also takes overrides and the device.
+        resume: Continue where the last run of this output directory stopped; the result is the same to the bit.
+        init_from: Start from these weights; their head may have other classes.
+        save_every_steps: Save also within epochs, after this many steps.
         keep: How many saves to keep under `checkpoints/`; one by default.
         keep_earlier: How many models of earlier runs to keep under `earlier/`; all by default.
-        reporter: Hears what happens; by default nobody does.
+        reporter: Receives progress and warnings; by default they are discarded.
 
-    Returns the losses, scores and times of the run; None on the other processes where the command line has started
-    several. Ctrl-C saves and returns a result that says `interrupted`. Raises ConfigError, DataError or UsageError
-    before the first step for what cannot be trained, TrainingError when the loss is no longer finite.
+    Returns the losses, scores and times of the run; None in all but the first process where the command line
+    has started several. Ctrl-C saves and returns a result with `interrupted` set. Raises ConfigError, DataError or
+    UsageError before the first step if training is impossible, TrainingError if the loss is no longer finite.
     """
     from shitu_cli.processes import launch
     from shitu_cli.runtime.setup import setup_paddle
 
     config = with_lists(config, ("train", "query", "gallery"))
-    speaks = reporter if reporter is not None and launch.is_main() else SilentReporter()
-    chosen = setup_paddle(launch.own_device(config.Global.device))
+    output = reporter if reporter is not None and launch.is_main() else SilentReporter()
+    device = setup_paddle(launch.own_device(config.Global.device))
     from shitu_cli.processes.collectives import join
     from shitu_cli.training.options import TrainOptions
     from shitu_cli.training.run import run_training
 
     return run_training(
         config,
-        device=chosen,
+        device=device,
         ranks=join(),
-        reporter=speaks,
+        reporter=output,
         options=TrainOptions(save_every_steps=save_every_steps, keep=keep, keep_earlier=keep_earlier),
         resume=resume,
         init_from=None if init_from is None else Path(init_from),
@@ -72,17 +72,17 @@ def train_frozen(
     views: int = 4,
     reporter: Reporter | None = None,
 ) -> FrozenResult:
-    """Learn a projection of a trained network's features, which stay as they are, and write it in as the neck.
+    """Learn a projection of the unchanged features of a trained network, and write it into the network as its neck.
 
     Args:
         config: As for `train`; its backbone names trained weights, its neck and head are replaced.
         init_from: Start from these weights instead.
         keep: How many saves to keep under `checkpoints/`; one by default.
         keep_earlier: How many models of earlier runs to keep under `earlier/`; all by default.
-        views: How often each image is looked at; from the second on it is cropped and mirrored at random.
-        reporter: Hears what happens; by default nobody does.
+        views: How many views of each image to use; all but the first are cropped and mirrored at random.
+        reporter: Receives progress and warnings; by default they are discarded.
 
-    Returns the metrics before and after. Raises UsageError when no trained weights are named, DataError when lists,
+    Returns the metrics before and after. Raises UsageError if no trained weights are named, DataError when lists,
     images or weights do not fit.
     """
     from shitu_cli.runtime.setup import setup_paddle

@@ -25,7 +25,7 @@ def test_lists_of_the_user_in_a_folder_called_lists(tmp_path: Path, make_images:
     (tmp_path / "lists/query_list.txt").write_text("mine\n")
     before = snapshot(tmp_path)
     fails("prepare", "lists/train_list.txt", cwd=tmp_path, code=2, says=("writes its own lists", "-w"))
-    fails("prepare", "data", cwd=tmp_path, code=2, says=("train_list.txt is there already", "-w"))
+    fails("prepare", "data", cwd=tmp_path, code=2, says=("train_list.txt already exists", "-w"))
     assert snapshot(tmp_path) == before
 
 
@@ -232,7 +232,7 @@ def test_wrong_models_and_vectors_of_unknown_origin(tmp_path: Path, make_images:
     shitu("extract", "data", "--out", "f.npz", cwd=tmp_path)
     (tmp_path / "f.npz.model.json").unlink()
     done = shitu("index", "build", "--features", "f.npz", cwd=tmp_path)
-    assert "which model made these vectors is not known" in done.stderr
+    assert "the model that computed these vectors is unknown" in done.stderr
     shitu("index", "build", "--features", "f.npz", "--model", "output/best_model", cwd=tmp_path)
     shitu("train", *SMALL, "--epochs", "1", "--seed", "9", cwd=tmp_path)
     says = ("another model",)

@@ -212,7 +212,7 @@ def test_build_says_what_it_indexes(space: Path, tmp_path: Path) -> None:
     assert len(whole := shown(space, index)) == 24  # under the same names, not numbers
     assert {path: whole[path] for path in first} == first
     text = says("index", "build", *index, "data", *lists, "data/class_001", cwd=space)
-    assert "30 pictures came more than once" in text and shown(space, index) == whole
+    assert "30 images came more than once" in text and shown(space, index) == whole
 
 
 def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) 
     (space / "bare.jpg").unlink()
     index = ("--index", str(tmp_path / "i"))
     text = says("index", "build", "--features", "one.npy", *index, cwd=space)
-    assert "1 picture without label: what finds them tells a path only" in text
+    assert "1 image without a label: a search that finds them" in text
     assert "1 vector of 1280 values, 0 labels, flat" in text
 
 
@@ -280,7 +280,7 @@ def test_an_unreadable_picture_is_named_once(space: Path, tmp_path: Path) -> Non
     assert list(json.loads(done.stdout)["skipped"].values()) == ["could not be read as an image"]
     assert np.load(space / "some.npy").shape[0] == 1
     text = says("index", "build", str(tmp_path), "--index", str(tmp_path / "i"), cwd=space)
-    assert text.count("bad.jpg") == 1 and "left out as unreadable: 1 picture, such as" in text
+    assert text.count("bad.jpg") == 1 and "1 of 2 images could not be read and were not indexed, such as" in text
 
 
 def test_milvus_says_what_is_in_the_way(space: Path, tmp_path: Path) -> None:

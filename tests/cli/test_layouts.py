@@ -40,7 +40,7 @@ def test_folders_without_pictures_are_named(tmp_path: Path, make_images: MakeIma
     for text in ("warning: no-pictures", "data/notes  holds a.txt", "data/soon  empty", "folder without any picture"):
         assert text in done.stdout, done.stdout
     assert names(tmp_path) == ["class_000", "class_001", "class_002"]
-    fails("prepare", "data", "--strict", cwd=tmp_path, code=3, says=("3 problems to fix first", "take the warnings"))
+    fails("prepare", "data", "--strict", cwd=tmp_path, code=3, says=("3 problems to fix first", "accept the warnings"))
 
 
 def test_hidden_folders_and_dead_links_are_named(tmp_path: Path, make_images: MakeImages) -> None:

@@ -63,7 +63,7 @@ def test_features_remember_their_model(space: Path, tmp_path: Path) -> None:
     shutil.copy(space / "f.tsv", space / "g.tsv")
     shutil.copy(space / "f.npy.model.json", space / "g.npy.model.json")
     done = shitu("index", "build", "--features", "g.npy", "--index", "of-others", cwd=space)
-    assert "which model made these vectors is not known" in done.stdout + done.stderr
+    assert "the model that computed these vectors is unknown" in done.stdout + done.stderr
     note = json.loads((space / "f.npy.model.json").read_text())
     (space / "f.npy.model.json").write_text(json.dumps({**note, "model": "another"}))
     says = ("f.npy was made by another model",)

@@ -198,8 +198,6 @@ def _vectors(reporter: Reporter, extractor: Extractor, images: Pictures) -> tupl
     if not skipped:
         return features, images
     first = next(iter(skipped.values()))
-    reporter.warn(
-        f"{len(skipped)} of {counted(len(images), 'image')} could not be read and were not indexed, such as {first}"
-    )
+    reporter.warn(f"indexing without {counted(len(skipped), 'image')} that could not be read, such as {first}")
     rows = [n for n in range(len(images)) if n not in skipped]
     return features[rows], images.take(rows)

@@ -1,4 +1,4 @@
-"""Everything a run needs, built from the config and checked before the first step."""
+"""Build everything that a run needs from its config, and check it before the first step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from shitu_cli.weights.store import looks_like_a_file
 
 @dataclass
 class Training:
-    """The parts of one run; `steps_per_epoch` counts batches, `run` is the fingerprint for checkpoints."""
+    """The parts of one run; `steps_per_epoch` counts batches, `run` is the fingerprint stored in checkpoints."""
 
     config: Config
     output: Path
@@ -62,9 +62,9 @@ def build_training(
     init_from: Path | None = None,
     resuming: bool = False,
 ) -> Training:
-    """Data, network, loss and optimiser of a run.
+    """Build data, network, loss and optimiser of a run.
 
-    Raises ConfigError when class counts and labels disagree, DataError when lists or weights do not fit.
+    Raises ConfigError if class counts and labels disagree, DataError if lists or weights do not fit.
     """
     split = config.DataLoader.train
     if split is None:
@@ -134,12 +134,12 @@ def build_training(
 def _build_network(
     config: Config, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
 ) -> tuple[nn.Layer, nn.Layer, Shards]:
-    """Network and loss with stable parameter names (the optimiser's state is keyed by them)."""
+    """Build network and loss with stable parameter names, by which the state of the optimiser is keyed."""
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
         loss = build_loss(config.Loss)
     if resuming:
-        pass  # the checkpoint brings all weights
+        pass  # the checkpoint contains all weights
     elif init_from is not None:
         load_weights(model, init_from, allow_missing_prefixes=("head.",))
     elif config.Global.pretrained_model:
@@ -154,7 +154,7 @@ def _build_network(
 
 
 def _check_start(config: Config, init_from: Path | None) -> None:
-    """Look for the weights that the network begins with; what has to be downloaded is looked for when it is built."""
+    """Check that the weights to start from exist; weights to download are looked up when the network is built."""
     start = find_start(config.Arch.backbone)
     if start is not None and looks_like_a_file(start):
         find_weights(start)
@@ -172,22 +172,22 @@ def _check_evaluation_lists(config: Config) -> None:
     if missing:
         raise DataError(
             "; ".join(missing) + ", which evaluation during training needs",
-            hint=["train without it: ", Command("train", "--eval-during-train", "false")],
+            hint=["train without evaluation: ", Command("train", "--eval-during-train", "false")],
         )
 
 
 def check_labels(
     config: Config, labels: np.ndarray, images: ImageList, list_path: Path, *, resuming: bool = False
 ) -> None:
-    """Compare the class counts of the config, when `resuming` the run's own, with the labels of the training list."""
+    """Compare the class counts of the config, or of the run when `resuming`, with the labels of the training list."""
     if labels.min() < 0:
         negative = np.flatnonzero(labels < 0)
         lines = [f"{images.place(index)}: label {labels[index]}" for index in negative[:MAX_SHOWN]]
         more = [f"... and {len(negative) - len(lines)} more"] if len(negative) > len(lines) else []
         raise DataError(
-            f"{counted(len(negative), 'image')} of the training list with a label below 0; labels there count from 0",
+            f"{counted(len(negative), 'image')} of the training list with a label below 0; labels start at 0",
             details=lines + more,
-            hint="label -1 marks images without a class, which belong in the gallery only: take these lines out",
+            hint="label -1 marks images without a class, which belong in the gallery only: remove these lines",
         )
     needed = int(labels.max()) + 1
     counts = [
@@ -201,7 +201,7 @@ def check_labels(
         raise UsageError(
             f"the run to resume has {wrong[0][1]} classes, {list_path.name} has {needed} now: its head does not fit",
             hint=[
-                "a new run can take over all but the head: ",
+                "start a new run from all weights but the head: ",
                 Command("train", "--init-from", Path(config.Global.output_dir) / LATEST),
                 "   (or start from nothing: ",
                 Command("train", without=("--resume",)),

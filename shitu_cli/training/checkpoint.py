@@ -1,16 +1,16 @@
 """Checkpoints that survive a kill, a power cut and a full disk at any moment.
 
-One save is one *generation* under `<output>/checkpoints/`: its parts are written beside, synced and renamed, and
-`.pdstates` (JSON with the hashes of the other parts) comes last, so a generation without it does not exist.
-Copies of them are then put in the place of `latest.*` and `best_model.*`, one file after another; a kill between two
-of those leaves a mixed set that the hashes reveal, and loading takes the newest whole generation. The previous
-generation is removed only after that. What a user does to a visible file costs no generation, and the other way
-round: they share no storage but on file systems that copy on write (btrfs, XFS), where copies cost nothing. Elsewhere
-the directory holds up to four saves (two visible ones, and their generations), one more per `keep` above 1, and two
-more for a moment while saving.
+One save is one *generation* under `<output>/checkpoints/`: its parts are written to temporary files, synced and
+renamed, and `.pdstates` (JSON with the hashes of the other parts) comes last: only then does the generation count.
+Copies of the parts then replace `latest.*` and `best_model.*`, one file after another; a kill in between leaves a
+mixed set, which the hashes reveal, and loading falls back to the newest intact generation. The previous generation is
+removed only after that. Changing a visible file does not damage a generation, nor the other way round: they share no
+storage except on file systems that copy on write (btrfs, XFS), where copies are free. Elsewhere the directory holds up
+to four saves (two visible ones and their generations), one more per `keep` above 1, and two more for a moment while
+saving.
 
 Parts: `.pdparams` the weights to use (averaged ones when EMA is on), `.pdopt` the optimiser, `.pdtrain` what only
-training needs (the raw weights beside EMA, state of the losses), `.pdstates` the loop's state and the hashes.
+training needs (the raw weights if EMA is on, the state of the losses), `.pdstates` the loop's state and the hashes.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ FORMAT = 1
 HEADER_BYTES = 64 << 20  # random generators take 7 kB a process, evaluations 1 kB each
 GENERATIONS = "checkpoints"
 LATEST, BEST = "latest", "best_model"
-CONFIG = "config.yaml"  # beside them, what the run was started with
+CONFIG = "config.yaml"  # beside them: the config that the run was started with
 _PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
 _GENERATION = re.compile(r"save_(\d{6,})_epoch_\d+_step_\d+")
 
-# A part of a save, or what a kill has left of writing it.
+# A part of a save, or a temporary file left by a kill.
 _OURS = re.compile(rf"\.?({_GENERATION.pattern})\.(?:{'|'.join(_PARTS)})(?:\.\w+\.tmp)?")
 
 Arrays = Mapping[str, np.ndarray]
@@ -51,7 +51,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass
 class Checkpoint:
-    """Everything of one save. `run` says what was trained on what (see training/fingerprint.py)."""
+    """The content of one save. `run` describes the run that wrote it (see training/fingerprint.py)."""
 
     weights: Arrays
     optimizer: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 class _Hashing:
-    """A binary file that hashes what is written through it."""
+    """A binary file that hashes everything written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -86,13 +86,13 @@ def save_checkpoint(
     keep: int = 1,
     before_switch: Callable[[Path], None] = lambda prefix: None,
 ) -> Path:
-    """Write one generation, switch `<output>/<name>.*` to it, keep the newest `keep` generations.
+    """Write one generation, switch `<output>/<name>.*` to it, keep the newest `keep` generations; return its prefix.
 
-    `before_switch` is called with the generation's prefix once all that takes space is written. Returns that prefix.
-    Raises EnvironmentProblem when the disk refuses; then what was there before still stands.
+    `before_switch` is called with that prefix once everything that takes disk space is written. Raises
+    EnvironmentProblem if writing fails; earlier saves are then unchanged.
     """
     folder = output / GENERATIONS
-    # Best first: a run that is killed in between continues from before this save, and comes to it again.
+    # Best model first: a run that is killed in between resumes from before this save and repeats it.
     targets = [output / name for name in sorted(names, key=lambda name: name == LATEST)]
     state = checkpoint.state
     number = max((_number(prefix) for prefix in saves_in(folder, whole_only=False)), default=0) + 1
@@ -118,31 +118,32 @@ def save_checkpoint(
 
 
 def load_checkpoint(prefix: Path) -> Checkpoint:
-    """The checkpoint behind `<output>/latest` (or any prefix); falls back to the newest whole generation.
+    """Load the checkpoint `<output>/latest` (or any prefix), or else its newest intact generation.
 
-    Raises UsageError when there is none, DataError when nothing whole is left. `notes` tells about a fallback.
+    Raises UsageError if there is none, DataError if no intact one is left. `notes` mentions a fallback.
     """
     problems = _problems(prefix)
     if not problems:
         return _read(prefix)
-    copy = _whole_copy(prefix)
+    copy = _intact_copy(prefix)
     if copy is not None:
         checkpoint = _read(copy)
-        checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {copy}, which is whole")
+        checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {copy}, which is intact")
         return checkpoint
     if not parts_of(prefix):
         raise UsageError(f"no checkpoint at {prefix}.*", hint=["start a new run: ", Command("train")])
     raise DataError(
-        f"the checkpoint {prefix}.* cannot be continued",
+        f"training cannot continue from the checkpoint {prefix}.*",
         details=problems,
-        hint=["weights alone may still serve as a start: ", Command("train", "--init-from", prefix)],
+        hint=["its weights alone may still be usable: ", Command("train", "--init-from", prefix)],
     )
 
 
 def standing_weights(prefix: Path) -> tuple[Path, str]:
-    """Where the weights of a checkpoint are read from: there, or its whole copy when they cannot be; and why ("").
+    """Return the prefix to load weights from and a warning ("" for none).
 
-    Weights that somebody has put in place of a checkpoint's are taken as they are.
+    It is the checkpoint itself, or its newest intact save if it is damaged. Weights that a user has put in place of a
+    checkpoint are used as they are.
     """
     from shitu_cli.weights.files import read_state
 
@@ -155,35 +156,35 @@ def standing_weights(prefix: Path) -> tuple[Path, str]:
     try:
         read_state(weights)
     except DataError as problem:
-        copy = _whole_copy(prefix)
+        copy = _intact_copy(prefix)
         if copy is not None:
-            return copy, f"{problem.message.rstrip('.')}; taking {copy}, its whole copy"
+            return copy, f"{problem.message.rstrip('.')}; using its intact copy {copy}"
     return prefix, ""
 
 
-def _whole_copy(prefix: Path) -> Path | None:
-    """The newest undamaged save that was made for this prefix."""
+def _intact_copy(prefix: Path) -> Path | None:
+    """Return the newest intact save that was made for this prefix, None if there is none."""
     saves = [save for save in saves_in(prefix.parent / GENERATIONS) if prefix.name in _header(save).get("names", [])]
     return next((save for save in sorted(saves, key=_number, reverse=True) if not _problems(save)), None)
 
 
 def has_checkpoint(prefix: Path) -> bool:
-    """Whether `load_checkpoint` would find anything to try."""
+    """Return whether `load_checkpoint` has anything to try."""
     return bool(parts_of(prefix)) or bool(saves_in(prefix.parent / GENERATIONS))
 
 
 def is_whole(prefix: Path) -> bool:
-    """Whether the files of this prefix are one undamaged checkpoint."""
+    """Return whether the files of this prefix are one intact checkpoint."""
     return not _problems(prefix)
 
 
 def parts_of(prefix: Path) -> list[Path]:
-    """The files of a checkpoint that are there."""
+    """Return the existing files of a checkpoint."""
     return [path for path in (_part(prefix, part) for part in _PARTS) if path.exists()]
 
 
 def saves_in(folder: Path, *, whole_only: bool = True) -> list[Path]:
-    """Prefixes of the saves in the folder (with a `.pdstates` unless told otherwise), oldest first."""
+    """Return the prefixes of the saves in the folder, oldest first; with `whole_only`, those with a `.pdstates`."""
     if not folder.is_dir():
         return []
     found = {
@@ -229,7 +230,7 @@ def _part(prefix: Path, part: str) -> Path:
 
 
 def _header(prefix: Path) -> dict[str, Any]:
-    """The content of `.pdstates`; {} when it cannot be read or is not of our making."""
+    """Return the content of `.pdstates`; {} if it cannot be read or was not written by shitu."""
     try:
         header = read_json_object(_part(prefix, "pdstates"), limit=HEADER_BYTES, allow_nan=True)
     except (OSError, DataError):
@@ -238,7 +239,7 @@ def _header(prefix: Path) -> dict[str, Any]:
 
 
 def _is_complete(header: Mapping[str, Any]) -> bool:
-    """Whether everything is there that is read from a header, with the right types. Its checksum proves no author."""
+    """Return whether a header has all values that are read from it, of the right types; a checksum proves neither."""
     files, run = header.get("files"), header.get("run")
     if not isinstance(files, dict) or not {"pdparams", "pdopt"} <= files.keys() <= set(_PARTS[:-1]):
         return False
@@ -255,14 +256,14 @@ def _is_complete(header: Mapping[str, Any]) -> bool:
 
 
 def read_header(prefix: Path) -> dict[str, Any] | None:
-    """What a checkpoint says of itself (state, run, metrics), without its arrays; None when it is not whole or ours."""
+    """Return state, run and metrics of a checkpoint without its arrays; None if it is incomplete or not ours."""
     header = _header(prefix)
     whole = header.get("format") == FORMAT and header.get("sha256") == _header_hash(header)
     return header if whole else None
 
 
 def _problems(prefix: Path) -> list[str]:
-    """Why the files of this prefix are not one whole checkpoint; empty when they are."""
+    """Return why the files of this prefix are not one intact checkpoint; empty if they are."""
     path = _part(prefix, "pdstates")
     if not path.is_file():
         return [f"{path.name} is missing"]
@@ -313,7 +314,7 @@ def _beside(target: Path, part: str) -> Path:
 
 
 def _copy_beside(generation: Path, target: Path) -> None:
-    """Copies of the generation's parts, synced, beside those that `_switch` will replace by them."""
+    """Copy and sync the parts of the generation beside the files that `_switch` will replace."""
     for part in _PARTS:
         beside = _beside(target, part)
         beside.unlink(missing_ok=True)
@@ -322,7 +323,7 @@ def _copy_beside(generation: Path, target: Path) -> None:
 
 
 def _switch(target: Path) -> None:
-    """Put the copies beside in the place of `<target>.*`, `.pdstates` last."""
+    """Move the copies in place of `<target>.*`, `.pdstates` last."""
     for part in _PARTS:
         if _beside(target, part).exists():
             os.replace(_beside(target, part), _part(target, part))
@@ -331,7 +332,7 @@ def _switch(target: Path) -> None:
 
 
 def _copy(source: Path, destination: Path) -> None:
-    """An independent copy on disk; one that shares blocks until either is written, where the file system can."""
+    """Copy a file; on file systems that support it, the copy shares blocks until either is changed."""
     with source.open("rb") as reader, destination.open("wb") as writer:
         if not _clone(reader, writer):
             shutil.copyfileobj(reader, writer, 1 << 20)
@@ -340,7 +341,7 @@ def _copy(source: Path, destination: Path) -> None:
 
 
 def _clone(source: IO[bytes], destination: IO[bytes]) -> bool:
-    """Copy on write through the file system; False where it cannot."""
+    """Clone a file on the file system (copy on write); return False if that is unsupported."""
     if sys.platform != "linux":
         return False
     import fcntl
@@ -354,7 +355,7 @@ def _clone(source: IO[bytes], destination: IO[bytes]) -> bool:
 
 
 def _discard(generation: Path, targets: Iterable[Path]) -> None:
-    """Remove what a save that failed has written so far: it may be what fills the disk."""
+    """Remove what a failed save has written so far, as it may fill the disk."""
     written = [_part(generation, part) for part in reversed(_PARTS)]
     written += [_beside(target, part) for target in targets for part in _PARTS]
     for path in written:
@@ -367,12 +368,12 @@ def _refused(problem: EnvironmentProblem | OSError, prefix: Path) -> Environment
         text = problem.message
     else:
         text = f"cannot write the checkpoint {problem.filename or prefix}: {problem.strerror}"
-    where = "free some space or choose another Global.output_dir; the previous checkpoint is whole: "
+    where = "free some space or choose another Global.output_dir; the previous checkpoint is intact: "
     return EnvironmentProblem(text, hint=[where, Command("train", "--resume")])
 
 
 def _prune(folder: Path, keep: int) -> None:
-    """Drop what is neither among the newest `keep` saves nor the newest one behind a name, and torn saves."""
+    """Remove incomplete saves, and saves that are neither among the newest `keep` nor the newest of a name."""
     whole = saves_in(folder)
     kept = set(whole[-max(1, keep) :])
     newest_of: dict[str, Path] = {}

@@ -1,7 +1,6 @@
 """The models of earlier runs: a new run moves the one before it to `<output>/earlier/<n>/`, where it stays.
 
-What lies there twice goes (a save that is `latest.*` or `best_model.*` too), whole models only when the user says
-how many to keep.
+Duplicates are removed (a save that `latest.*` or `best_model.*` holds too), models only if the user sets a limit.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from shitu_cli.training.checkpoint import BEST, CONFIG, GENERATIONS, LATEST, is_
 from shitu_cli.training.log import format_bytes
 from shitu_cli.workspace import EARLIER, earlier_models
 
-MOVING = ".moving"  # ends the name of a directory that does not hold the whole earlier run yet
+MOVING = ".moving"  # suffix of a directory that does not hold the complete earlier run yet
 
 
 def set_aside(output: Path, new: Path | None = None) -> Path | None:
-    """Move what an earlier run has left into `<output>/earlier/<n>/`; None when there is nothing.
+    """Move the files of an earlier run to `<output>/earlier/<n>/` and return it; None if there are none.
 
-    The save `new`, a prefix below `<output>/checkpoints/`, is the following run's and stays. A kill in the middle
-    leaves `earlier/<n>.moving`, which `settle` completes.
+    The save `new`, a prefix below `<output>/checkpoints/`, belongs to the new run and stays. A kill in between leaves
+    `earlier/<n>.moving`, which `settle` completes. Raises EnvironmentProblem if moving fails.
     """
     if not _visible(output):
         return None
@@ -44,10 +43,10 @@ def set_aside(output: Path, new: Path | None = None) -> Path | None:
 
 
 def settle(output: Path) -> None:
-    """Complete what a kill has left half done in `set_aside`; only the process that trains in `output` may call it.
+    """Complete a `set_aside` that was killed; only the process that trains in `output` may call it.
 
-    By then the following run's first save was whole: where it is not, because somebody has removed it, the earlier
-    run comes back.
+    At that point, the first save of the new run was complete. If it is gone, because somebody has removed it, the
+    earlier run is moved back.
     """
     for moving in sorted((output / EARLIER).glob(f"*{MOVING}")):
         try:
@@ -67,7 +66,7 @@ def _visible(output: Path) -> list[Path]:
 
 def _move(output: Path, folder: Path, new: Path | None) -> None:
     saves = [path for path in sorted((output / GENERATIONS).glob("*")) if new is None or path.stem != new.name]
-    # The config says how to build what was trained.
+    # The config is needed to build the network again.
     for path in [*_visible(output), *saves, output / CONFIG]:
         if path.exists():
             target = folder / path.relative_to(output)
@@ -82,44 +81,44 @@ def _move_back(folder: Path, output: Path) -> None:
         os.replace(path, target)
     shutil.rmtree(folder)
     with contextlib.suppress(OSError):
-        folder.parent.rmdir()  # unless others are there
+        folder.parent.rmdir()  # fails if it holds others
 
 
 def tidy(folder: Path, output: Path, keep: int | None) -> list[str]:
-    """Drop what lies in `folder` twice, and all but the newest `keep` earlier models; what to tell the user.
+    """Remove duplicates in `folder`, and all but the newest `keep` earlier models; return lines for the user.
 
-    Raises EnvironmentProblem when the system refuses.
+    Raises EnvironmentProblem if that fails.
     """
     try:
         drop_copies(folder)
-        gone = [] if keep is None else drop_models(output, keep)
+        removed = [] if keep is None else drop_models(output, keep)
     except OSError as error:
         raise EnvironmentProblem(f"cannot tidy {folder.parent}: {error.strerror}") from None
-    there = earlier_models(output)
-    lines = [f"the model of the run before is kept in {folder}"] if folder in there else []
-    if gone:
-        lines.append(f"removed, as --keep-earlier {keep} asks: {', '.join(map(str, gone))}")
-    if keep is None and len(there) > 1:
-        taken = format_bytes(sum(map(bytes_in, there)))
-        lines.append(f"{len(there)} earlier models take {taken}; --keep-earlier 1 would keep only the newest of them")
+    models = earlier_models(output)
+    lines = [f"the model of the previous run was moved to {folder}"] if folder in models else []
+    if removed:
+        lines.append(f"removed because of --keep-earlier {keep}: {', '.join(map(str, removed))}")
+    if keep is None and len(models) > 1:
+        size = format_bytes(sum(map(bytes_in, models)))
+        lines.append(f"{len(models)} earlier models take {size}; --keep-earlier 1 would keep only the newest one")
     return lines
 
 
 def drop_copies(folder: Path) -> None:
-    """Remove the saves of an earlier run that its `latest.*` or `best_model.*` hold too, whole."""
+    """Remove the saves of an earlier run that its intact `latest.*` or `best_model.*` hold too."""
     whole = {(folder / f"{name}.pdstates").read_bytes() for name in (LATEST, BEST) if is_whole(folder / name)}
     for save in saves_in(folder / GENERATIONS):
         if save.with_name(f"{save.name}.pdstates").read_bytes() in whole:
             for part in parts_of(save):
                 part.unlink()
     with contextlib.suppress(OSError):
-        (folder / GENERATIONS).rmdir()  # unless more saves were to be kept
+        (folder / GENERATIONS).rmdir()  # fails if more saves were kept
 
 
 def drop_models(output: Path, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` earlier models; those removed."""
+    """Remove all but the newest `keep` earlier models; return those that were removed."""
     models = earlier_models(output)
-    gone = models[: max(0, len(models) - keep)]
-    for folder in gone:
+    removed = models[: max(0, len(models) - keep)]
+    for folder in removed:
         shutil.rmtree(folder)
-    return gone
+    return removed

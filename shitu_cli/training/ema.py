@@ -13,7 +13,7 @@ from paddle import nn
 class ExponentialMovingAverage:
     """shadow ← d · shadow + (1 − d) · weights after every update, over all floating entries of the state.
 
-    d = min(decay, (1 + n) / (10 + n)) with n updates done, so that a short run is not an average of the start.
+    d = min(decay, (1 + n) / (10 + n)) with n updates done, so that a short run is not dominated by its start.
     Batch-norm statistics are averaged with the weights they belong to; integer entries are copied.
     """
 
@@ -24,7 +24,7 @@ class ExponentialMovingAverage:
 
     @paddle.no_grad()
     def update(self, updates_done: int) -> None:
-        """Take in the weights after an update; `updates_done` counts those before it."""
+        """Update the average after a training step; `updates_done` counts the steps before it."""
         decay = min(self._decay, (1 + updates_done) / (10 + updates_done))
         for name, tensor in self._model.state_dict().items():
             shadow = self.tensors[name]
@@ -36,7 +36,7 @@ class ExponentialMovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the model holds the averaged weights; afterwards the raw ones again, to the bit."""
+        """Give the model the averaged weights inside the context, and exactly its raw weights again afterwards."""
         raw = self._arrays(self._model.state_dict())
         self._put(self._arrays(self.tensors))
         try:

@@ -1,7 +1,7 @@
-"""What a run was trained on and with, stored in its checkpoints, and what a change of it means for resuming.
+"""Describe a run (data, config, code) in its checkpoints, and judge changes to it on resume.
 
-A change is one of three: it makes continuing wrong (refused), it continues but not to the same bits (listed), or
-it does not matter (ignored).
+A change is one of three: it makes resuming wrong (refused), it leads to other bits (listed), or it does not matter
+(ignored).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shitu_cli.errors import Command, UsageError
 from shitu_cli.files import sha256_of
 from shitu_cli.processes.collectives import Ranks
 
-# Keys that do not change the weights a run arrives at, as prefixes of dotted keys.
+# Prefixes of dotted keys that do not change the resulting weights.
 _HARMLESS = (
     "Global.checkpoints",
     "Global.pretrained_model",
@@ -44,15 +44,15 @@ _HARMLESS = (
     "Arch.infer_",
     "Arch.Backbone.pretrained",
 )
-# Keys whose change makes the saved tensors meaningless.
+# Keys that invalidate the saved tensors when they change.
 _FATAL = ("Arch.", "Optimizer.name", "Loss", "EMA")
-_OTHERS = re.compile(r"Optimizer\.\d+\.\w+\.scope")  # of a list of optimisers; the key names the class too
-_ROUNDING = ("Arch.Head.shard",)  # in spite of that: the same tensors, divided differently while they train
+_OTHERS = re.compile(r"Optimizer\.\d+\.\w+\.scope")  # in a list of optimisers; the key contains the class, too
+_ROUNDING = ("Arch.Head.shard",)  # an exception: the same tensors, only divided differently during training
 
 
 @dataclass
 class Comparison:
-    """`refused` makes resuming wrong, `listed` makes it different from the uninterrupted run."""
+    """The changes to a run: `refused` ones make resuming wrong, `listed` ones lead to other bits."""
 
     refused: list[str] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Comparison:
 def describe_run(
     config: Config, *, train_list: Path, label_map: Path | None, samples: int, class_num: int, world: int, threads: int
 ) -> dict[str, Any]:
-    """The fingerprint of a run as JSON-able values."""
+    """Return the fingerprint of a run as JSON-able values."""
     import paddle
 
     return {
@@ -83,10 +83,10 @@ def describe_run(
 
 
 def compare_runs(saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch: bool) -> Comparison:
-    """What changed between the checkpoint's run and this one, sorted by what it means."""
+    """Return the changes from the run of a checkpoint to this one."""
     result = Comparison()
     if saved.get("label_map") != now.get("label_map") and saved.get("label_map") is not None:
-        result.refused.append("lists/label_map.txt changed: the head's classes would mean something else")
+        result.refused.append("lists/label_map.txt changed: the classes of the head would have other meanings")
     if saved.get("class_num") != now.get("class_num"):
         result.refused.append(
             f"classes in the training list: {saved.get('class_num')} then, {now.get('class_num')} now"
@@ -110,7 +110,7 @@ def compare_runs(saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch:
 
 
 def require_same_everywhere(run: Mapping[str, Any], ranks: Ranks) -> None:
-    """Raise UsageError on all processes when one of them, perhaps on another machine, has other data or options."""
+    """Raise UsageError on all processes if one of them, perhaps on another machine, has other data or options."""
     keys = ("version", "class_num", "samples", "train_list", "label_map", "config")
     first, *others = ranks.gather({key: run[key] for key in keys})
     for rank, other in enumerate(others, 1):
@@ -123,19 +123,19 @@ def require_same_everywhere(run: Mapping[str, Any], ranks: Ranks) -> None:
         ]
         if differences:
             raise UsageError(
-                f"processes 0 and {rank} of the run do not train the same",
+                f"processes 0 and {rank} of the run were started with different data or options",
                 details=differences,
                 hint="every machine needs the same lists, shitu.yaml and options",
             )
 
 
 def refuse(comparison: Comparison, prefix: Path) -> None:
-    """Raise UsageError when something makes resuming wrong."""
+    """Raise UsageError if a change makes resuming wrong."""
     if comparison.refused:
         raise UsageError(
-            f"{prefix} cannot be continued with what is here now",
+            f"training cannot continue from {prefix} after these changes",
             details=comparison.refused,
-            hint=["undo the change, or start anew from its weights: ", Command("train", "--init-from", prefix)],
+            hint=["undo them, or start a new run from its weights: ", Command("train", "--init-from", prefix)],
         )
 
 
@@ -150,7 +150,7 @@ def _compare_config(saved: Mapping[str, Any], now: Mapping[str, Any], result: Co
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts and lists as dotted keys with plain leaves."""
+    """Return nested dicts and lists as one dict from dotted keys to plain values."""
     if isinstance(value, Mapping) and value:
         items = [(str(key), item) for key, item in value.items()]
     elif isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
@@ -165,7 +165,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def code_hash() -> str:
-    """One hash over the program's own source files."""
+    """Return one hash over the source files of this program."""
     root = Path(shitu_cli.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""How the runs of a workspace went: what their last checkpoints remember."""
+"""Read the course of a workspace's runs from their last checkpoints."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from shitu_cli.workspace import EARLIER, earlier_models
 class RunHistory:
     """One run; `name` is the directory of its weights below the workspace's output, "" for the newest.
 
-    `losses` are means per epoch, `scores` (epoch, recall@1) of its online evaluations that mean something, epochs
-    counted from 1; `network` and `epochs` are what it was to train, and for how long.
+    `losses` are means per epoch, `scores` (epoch, recall@1) of its meaningful online evaluations, epochs counted
+    from 1; `network` and `epochs` are what it was started with.
     """
 
     name: str
@@ -28,7 +28,7 @@ class RunHistory:
 
 
 def read_histories(output: Path) -> list[RunHistory]:
-    """The runs below `output` that have saved anything, oldest first; checkpoints of others are passed over."""
+    """Return the runs below `output` that have saved anything, oldest first; checkpoints of others are skipped."""
     folders = [*earlier_models(output), output]
     found = [_read(folder, "" if folder == output else f"{EARLIER}/{folder.name}") for folder in folders]
     return [history for history in found if history is not None]

@@ -1,4 +1,4 @@
-"""Pictures of a batch as the tensor that the network takes."""
+"""Convert the images of a batch to the input tensor of the network."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from shitu_cli.data.transforms import Normalization
 
 
 def to_tensor(images: np.ndarray, normalization: Normalization | None) -> paddle.Tensor:
-    """float32 [N, 3, H, W] on the current device."""
+    """Return the images as a tensor float32 [N, 3, H, W] on the current device."""
     return paddle.to_tensor(to_input(images, normalization))

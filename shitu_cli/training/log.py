@@ -15,7 +15,7 @@ from shitu_cli.reporting import visible
 
 
 class RunLog:
-    """The files of one run in the output directory; `main` is False on ranks that only keep a text log."""
+    """The log files of one run in the output directory; ranks other than 0 only have a text log."""
 
     def __init__(self, text: Path, metrics: Path | None, visualdl: Path | None = None) -> None:
         self._writer = None if visualdl is None else _visualdl_writer(visualdl)
@@ -30,11 +30,11 @@ class RunLog:
             ) from None
 
     def line(self, text: str) -> None:
-        """One dated line in train.log; names of files in it need not be valid text."""
+        """Write a line with the time to train.log; file names in it need not be valid text."""
         self._write(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {visible(text)}\n")
 
     def record(self, kind: str, **values: Any) -> None:
-        """One JSON object in metrics.jsonl: {"kind": "train"|"epoch"|"eval"|"save"|"resume", ...}."""
+        """Write a JSON object to metrics.jsonl: {"kind": "train"|"epoch"|"eval"|"save"|"resume", ...}."""
         if self._writer is not None and kind in ("train", "eval"):
             step = values.get("step", values.get("epoch", 0))
             for name, value in values.items():
@@ -63,7 +63,7 @@ class RunLog:
 
 
 def _open_at_line(path: Path) -> IO[str]:
-    """Open a log to append to, on a new line also where a full disk or a kill has cut the last one."""
+    """Open a log to append to, on a new line even if a full disk or a kill has cut off the last one."""
     file = path.open("a", encoding="utf-8")
     with path.open("rb") as reader:
         if reader.seek(0, os.SEEK_END) and reader.seek(-1, os.SEEK_END) and reader.read() != b"\n":
@@ -83,7 +83,7 @@ def _visualdl_writer(folder: Path) -> Any:
 
 
 def peak_memory_bytes() -> int | None:
-    """The largest resident size this process has had; None where the system does not tell."""
+    """Return the peak resident size of this process in bytes; None if the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -93,7 +93,7 @@ def peak_memory_bytes() -> int | None:
 
 
 def format_seconds(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Return a duration such as `45 s`, `3 min 20 s` or `2 h 05 min`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

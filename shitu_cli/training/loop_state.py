@@ -1,7 +1,7 @@
-"""The one object that holds everything a training run needs to continue, besides the tensors.
+"""The state of the training loop: everything that a run needs to continue, except the tensors.
 
-Resume is visible here: whatever the loop reads from one step to the next is a field of `LoopState`, and a
-checkpoint stores the whole object as JSON (no pickle). Random generators are JSON too, because Paddle cannot
+Whatever the loop carries from one step to the next is a field of `LoopState`, and a checkpoint stores the whole object
+as JSON (no pickle). Random generators are JSON too, because Paddle cannot
 load NumPy's 32-bit states back.
 """
 
@@ -37,7 +37,7 @@ class Progress:
 
 @dataclass
 class LoopState:
-    """Where the loop stands: `epoch` and `step_in_epoch` are the next ones to run, both counted from 0."""
+    """The position of the loop: `epoch` and `step_in_epoch` are the next ones to run, both counted from 0."""
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -62,25 +62,25 @@ class LoopState:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LoopState:
-        """The state written by `to_json`; raises ValueError, which names the field, on anything else."""
+        """Return the state written by `to_json`; for anything else, raise ValueError that names the field."""
         values = _checked(cls, data)
         values["progress"] = Progress(**_checked(Progress, values.get("progress", {})))
         return cls(**values)
 
 
 def _checked(cls: type, data: dict[str, Any]) -> dict[str, Any]:
-    """Return `data` as arguments of a dataclass; ValueError names what is unknown or of another type."""
+    """Return `data` as arguments of a dataclass; ValueError names unknown fields and wrong types."""
     kinds = get_type_hints(cls)
     for name, value in data.items():
         if name not in kinds:
-            raise ValueError(f"unknown field {name}, perhaps of a newer version")
+            raise ValueError(f"unknown field {name}, perhaps from a newer version")
         if not _fits(value, kinds[name]):
-            raise ValueError(f"the field {name} holds {value!r:.40}")
+            raise ValueError(f"the field {name} has the invalid value {value!r:.40}")
     return dict(data)
 
 
 def _fits(value: object, kind: Any) -> bool:
-    """Whether a JSON value is of a field's type, all the way down."""
+    """Return whether a JSON value has the type of a field, including its items."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return any(_fits(value, alternative) for alternative in inner)
@@ -96,7 +96,7 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 def capture_rng() -> dict[str, Any]:
-    """The state of this process's Python, NumPy and Paddle generators as JSON-able values."""
+    """Return the state of this process's Python, NumPy and Paddle generators as JSON-able values."""
     python_version, python_words, python_gauss = random.getstate()
     numpy_name, numpy_words, numpy_position, numpy_has_gauss, numpy_gauss = np.random.get_state(legacy=True)
     generators = []
@@ -111,13 +111,13 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(state: Any) -> None:
-    """Set this process's three generators to a state made by `capture_rng`; DataError when it is not one."""
+    """Set this process's three generators to a state made by `capture_rng`; DataError for anything else."""
     try:
         _restore_rng(state)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as problem:
         raise DataError(
-            f"the checkpoint's random generators cannot be continued: {problem}",
-            hint=["start anew from its weights: ", Command("train", "--init-from", "output/latest")],
+            f"the random generators of the checkpoint cannot be restored: {problem}",
+            hint=["start a new run from its weights: ", Command("train", "--init-from", "output/latest")],
         ) from None
 
 
@@ -129,7 +129,7 @@ def _restore_rng(state: dict[str, Any]) -> None:
     restored = []
     for current, saved in zip(paddle.get_rng_state(), state["paddle"], strict=True):
         engine = list(saved["engine"].encode("ascii"))
-        # A fresh object, as unpickling makes it: setting the state of one that has a state is ignored.
+        # A new object, as unpickling would create: Paddle ignores a new state for one that already has a state.
         generator = type(current).__new__(type(current))
         generator.__setstate__((saved["device"], saved["seed"], saved["offset"], engine))
         restored.append(generator)
@@ -137,7 +137,7 @@ def _restore_rng(state: dict[str, Any]) -> None:
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
-    """Seed the three generators; ranks other than 0 get their own stream (dropout must differ between them)."""
+    """Seed the three generators; other ranks get streams of their own, as their dropout must differ."""
     random.seed(seed + rank)
     np.random.seed((seed + rank) % 2**32)
     paddle.seed(seed + rank)

@@ -1,7 +1,7 @@
-"""Optimisers by PaddleClas's names, over Paddle's own fused update kernels.
+"""Optimisers by PaddleClas's names, built on Paddle's fused update kernels.
 
-A parameter keeps what its layer asked for (`learning_rate` multiplier, own regulariser); `no decay` is written
-into the parameter's own regulariser because Paddle's parameter groups would overwrite the multipliers.
+A parameter keeps the settings of its layer (`learning_rate` multiplier, regulariser); `no decay` is written into the
+regulariser of the parameter because Paddle's parameter groups would overwrite the multipliers.
 One update of 5 million parameters in 150 tensors takes 5 ms on 2 cores.
 """
 
@@ -28,7 +28,7 @@ NamedParameters = list[tuple[str, paddle.Tensor]]
 
 
 def trainable_parameters(*layers: tuple[str, nn.Layer]) -> NamedParameters:
-    """(prefixed name, parameter) of every trainable parameter of the given (prefix, layer) pairs, each once."""
+    """Return (prefixed name, parameter) of every trainable parameter of the (prefix, layer) pairs, each once."""
     found: NamedParameters = []
     seen: set[int] = set()
     for prefix, layer in layers:
@@ -50,28 +50,28 @@ class Scope:
 
 @dataclass
 class OptimizerStep:
-    """The optimisers of a run, the network's first, with the one call that the loop makes."""
+    """The optimisers of a run, that of the network first, behind one `step` for the loop."""
 
     scopes: list[Scope]
 
     @property
     def schedule(self) -> Schedule:
-        """The network's."""
+        """The schedule of the network."""
         return self.scopes[0].schedule
 
     @property
     def parameters(self) -> NamedParameters:
-        """All that is trained."""
+        """All parameters that are trained."""
         return [named for scope in self.scopes for named in scope.parameters]
 
     def lr(self, step: int) -> float:
         return self.schedule.lr(step)
 
     def step(self, step: int, scaler: Any = None) -> None:
-        """Apply the accumulated gradients with the rates of optimiser step `step`, then forget them."""
+        """Apply the accumulated gradients with the rates of optimiser step `step`, then clear them."""
         for scope in self.scopes:
             scope.optimizer.set_lr(scope.schedule.lr(step))
-            # The first step makes the accumulators, whose names count from zero like those of the parameters.
+            # The first step creates the accumulators, whose names count from zero like those of the parameters.
             with paddle.utils.unique_name.guard():
                 if scaler is None:
                     scope.optimizer.step()
@@ -81,36 +81,36 @@ class OptimizerStep:
             scope.optimizer.clear_grad(set_to_zero=False)
 
     def tensors(self) -> dict[str, paddle.Tensor]:
-        """The accumulators by Paddle's names."""
+        """Return the accumulators by Paddle's names."""
         states = [scope.optimizer.state_dict() for scope in self.scopes]
         return {name: value for state in states for name, value in state.items() if isinstance(value, paddle.Tensor)}
 
     def scheduler_state(self, step: int) -> dict[str, float]:
-        """What PaddleClas stores as `LR_Scheduler` beside them."""
+        """Return what PaddleClas stores beside them as `LR_Scheduler`."""
         return {"last_epoch": step, "last_lr": self.schedule.lr(step)}
 
     def load_state_dict(self, state: Mapping[str, Any], memory: Mapping[str, float]) -> None:
-        """Restore accumulators; DataError when they belong to other parameters. `memory` is the plateau's."""
+        """Restore the accumulators; DataError if they are of other parameters. `memory` is that of ReduceOnPlateau."""
         wanted = {name for name in state if name != "LR_Scheduler"}
         names = [parameter.name for _, parameter in self.parameters]
         foreign = sorted(name for name in wanted if not name.startswith(tuple(names)))
         if foreign:
             raise DataError(
-                "the optimiser's state belongs to another network",
+                "the state of the optimiser belongs to another network",
                 details=[f"{name}: no such parameter here" for name in foreign[:20]],
                 hint=["start a new run from the weights alone: ", Command("train", "--init-from", "output/latest")],
             )
-        # An accumulator is named after its parameter, and one parameter's name may begin with another's.
+        # An accumulator is named after its parameter, whose name may begin with that of another parameter.
         owners = {name: max(filter(name.startswith, names), key=len) for name in wanted}
         shapes = {parameter.name: parameter.shape for _, parameter in self.parameters}
         wrong = [
             f"{name}: {list(np.shape(state[name]))}, expected {shapes[owners[name]]}"
             for name in sorted(wanted)
-            # Of powers of beta, Adam keeps one number for a parameter. Paddle itself only warns.
+            # Adam keeps the powers of beta as one number for a parameter. Paddle itself only warns.
             if not isinstance(state[name], np.ndarray) or list(state[name].shape) not in (shapes[owners[name]], [1], [])
         ]
         if wrong:
-            raise DataError("the optimiser's state does not fit the network", details=wrong[:20])
+            raise DataError("the state of the optimiser does not fit the network", details=wrong[:20])
         for scope in self.scopes:
             own = {parameter.name for _, parameter in scope.parameters}
             scope.optimizer.set_state_dict(
@@ -121,9 +121,9 @@ class OptimizerStep:
 
 
 class GlobalNormClip(ClipGradBase):
-    """Scales all gradients by clip_norm / max(norm, clip_norm), their common norm; in place.
+    """Scales all gradients in place by clip_norm / max(norm, clip_norm), where norm is that of all of them together.
 
-    Of parameters divided over the processes the norm counts all parts.
+    It includes all parts of parameters that are divided over the processes.
     """
 
     def __init__(self, clip_norm: float, ranks: Ranks) -> None:
@@ -147,15 +147,20 @@ class GlobalNormClip(ClipGradBase):
 def build_optimizers(
     config: Config, parameters: NamedParameters, *, steps_per_epoch: int, ranks: Ranks
 ) -> OptimizerStep:
-    """The configured optimisers over `parameters`; `steps_per_epoch` counts updates, not micro-batches."""
+    """Build the configured optimisers over `parameters`; `steps_per_epoch` counts updates, not micro-batches.
+
+    Raises ConfigError for an optimiser that has nothing to train.
+    """
     scopes, left = [], parameters
     for part in config.loss_optimizers:
         prefixes = tuple(f"loss.parts.{n}." for n, loss in enumerate(config.Loss) if loss.name == part.scope)
         own = [named for named in left if named[0].startswith(prefixes)]
         if not own:
-            raise ConfigError(f"Optimizer: the loss {part.scope} has nothing that an optimiser could train")
+            raise ConfigError(f"Optimizer: the loss {part.scope} has no parameters to train")
         if part.lr.name == "ReduceOnPlateau":
-            raise ConfigError(f"Optimizer: ReduceOnPlateau is for the network's optimiser, not for {part.scope}'s")
+            raise ConfigError(
+                f"Optimizer: ReduceOnPlateau works only for the optimiser of the network, not of {part.scope}"
+            )
         left = [named for named in left if not named[0].startswith(prefixes)]
         scopes.append((part, own))
     scopes.insert(0, (config.Optimizer, left))
@@ -168,7 +173,7 @@ def build_optimizers(
 def build_scope(
     part: parts.Optimizer, parameters: NamedParameters, *, epochs: int, steps_per_epoch: int, ranks: Ranks
 ) -> Scope:
-    """One optimiser of a config over the parameters that it trains."""
+    """Build one optimiser of a config over the parameters that it trains."""
     schedule = build_schedule(part.lr, epochs=epochs, steps_per_epoch=steps_per_epoch)
     undecayed = _undecayed(part, parameters)
     clip = GlobalNormClip(part.clip_norm, ranks) if part.clip_norm else None
@@ -182,7 +187,7 @@ def build_scope(
 
 
 def _undecayed(part: parts.Optimizer, parameters: NamedParameters) -> set[str]:
-    """Paddle names of the parameters without weight decay; their own regulariser is set to zero as well."""
+    """Return Paddle's names of the parameters without weight decay, after setting their regulariser to zero."""
     names: set[str] = set()
     fragments = part.no_weight_decay_name
     for name, parameter in parameters:
@@ -201,7 +206,7 @@ def _decay(part: parts.Optimizer) -> L1Decay | L2Decay | None:
     return L2Decay(part.weight_decay) if part.weight_decay else None
 
 
-Common = dict[str, Any]  # what every optimiser of Paddle takes: learning_rate, parameters, grad_clip
+Common = dict[str, Any]  # arguments of every optimiser of Paddle: learning_rate, parameters, grad_clip
 
 
 def momentum(part: parts.Momentum, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
@@ -237,7 +242,7 @@ def rmsprop(part: parts.RMSProp, common: Common, undecayed: set[str]) -> paddle.
 
 
 def adamw(part: parts.AdamW, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    """Decoupled decay: Paddle asks a function by parameter name, regularisers do not apply."""
+    """Build AdamW: its decay is decoupled, so a function of the parameter name decides, not the regularisers."""
     coefficient = part.weight_decay
     if coefficient is None:
         coefficient = part.regularizer.coeff if part.regularizer is not None else 0.01

@@ -1,4 +1,4 @@
-"""What a training run is asked for besides its config, and what it answers."""
+"""The options of a training run besides its config, and its result."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
 
-UNDECIDED = "undecided_share"  # in the figures of an evaluation: of the queries, whose first image rounding decides
+UNDECIDED = "undecided_share"  # metric: the share of queries whose nearest image only rounding decides
 
 
 @dataclass
 class TrainOptions:
-    """`score` names the metric that decides about best_model; `save_every_steps` adds saves inside an epoch.
+    """Options of a run: `score` names the metric that selects best_model, `save_every_steps` adds saves in an epoch.
 
-    `keep` counts saves (None: one), `keep_earlier` models of earlier runs (None: all).
+    `keep` is the number of saves (None: one), `keep_earlier` models of earlier runs (None: all).
     """
 
     score: str = "recall@1"
@@ -27,10 +27,10 @@ class TrainOptions:
 class TrainResult:
     """`evaluations` holds one dict of metrics with its `epoch` (counted from 1) per online evaluation.
 
-    `best_score` and `best_epoch` are of those that mean something (see `is_meaningful`), None without any.
+    `best_score` and `best_epoch` are of the meaningful ones (see `is_meaningful`), None without any.
 
-    `seconds` passed in steps of training, `evaluation_seconds` in online evaluation, `elapsed_seconds` in all, saves
-    included; a resumed run counts from its beginning, without the time in which it did not run.
+    `seconds` were spent in training steps, `evaluation_seconds` in online evaluation, `elapsed_seconds` in total with
+    saves; a resumed run adds up the time of all its parts.
     """
 
     interrupted: bool
@@ -45,5 +45,5 @@ class TrainResult:
 
 
 def is_meaningful(metrics: Mapping[str, float]) -> bool:
-    """Return whether an evaluation's recall says something about the network, and not only how sums were rounded."""
+    """Return whether an evaluation's recall says something about the network, not only about how sums were rounded."""
     return metrics.get(UNDECIDED, 0.0) <= UNDECIDED_SHARE

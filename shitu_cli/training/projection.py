@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 SHRINKAGE = 0.3  # share of the mean variance in place of the measured one; 0.2 to 0.5 are alike on grocery photos
-NOTHING = 1e-9  # a smaller share of the variance than rounding leaves
-LARGEST = 512  # the most values that a projected feature has, as published recognition models have
+NOTHING = 1e-9  # a smaller share of the variance is lost in rounding
+LARGEST = 512  # the largest size of a projected feature, that of published recognition models
 
 
 class Scatter:
     """Sums over features in any order: `within` and `between` [D, D] are covariances, `mean` [D] is the mean.
 
-    What is kept are D x D numbers and D per class, however many images there are.
+    It needs D x D numbers and D per class, whatever the number of images.
     """
 
     def __init__(self, size: int, classes: int) -> None:
@@ -31,7 +31,7 @@ class Scatter:
         self._squares = np.zeros((size, size))
 
     def add(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Take in features [n, D] of images with labels int [n]."""
+        """Add features [n, D] of images with labels int [n]."""
         rows = features.astype(np.float64)
         self._squares += rows.T @ rows
         present, places = np.unique(labels, return_inverse=True)
@@ -42,7 +42,7 @@ class Scatter:
 
     @property
     def classes(self) -> int:
-        """How many classes have an image."""
+        """The number of classes with an image."""
         return int((self._counts > 0).sum())
 
     @property
@@ -56,7 +56,7 @@ class Scatter:
 
     @property
     def between(self) -> np.ndarray:
-        """The covariance of class means around the mean of all, classes counted by their images."""
+        """The covariance of class means around the mean of all, weighted by the images of each class."""
         return self._centres() / max(1.0, self._counts.sum()) - np.outer(self.mean, self.mean)
 
     def _centres(self) -> np.ndarray:
@@ -76,28 +76,28 @@ class Projection:
 
 
 def discriminant(scatter: Scatter, *, shrinkage: float = SHRINKAGE, largest: int = LARGEST) -> Projection:
-    """Return the linear discriminant analysis of the features: at most one value less than there are classes."""
+    """Return the linear discriminant analysis of the features: at most one value fewer than there are classes."""
     count = min(scatter.classes - 1, largest, len(scatter.mean))
     return _along(scatter, scatter.between, count, shrinkage)
 
 
 def whitening(scatter: Scatter, *, shrinkage: float = SHRINKAGE, largest: int = LARGEST) -> Projection:
-    """Return the whitening within classes; of more than `largest` values those stay that vary most after it."""
+    """Return the whitening within classes; of more than `largest` values, keep those that then vary most."""
     count = min(largest, len(scatter.mean))
     return _along(scatter, scatter.between + scatter.within, count, shrinkage)
 
 
-def _along(scatter: Scatter, wanted: np.ndarray, count: int, shrinkage: float) -> Projection:
-    """Project on the `count` directions v with the largest vᵀ wanted v / vᵀ within v, each with vᵀ within v = 1."""
+def _along(scatter: Scatter, target: np.ndarray, count: int, shrinkage: float) -> Projection:
+    """Project on the `count` directions v with the largest vᵀ target v / vᵀ within v, each with vᵀ within v = 1."""
     within, total = scatter.within, np.trace(scatter.between) + np.trace(scatter.within)
     size = len(within)
     if np.trace(within) > NOTHING * total:
         shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / size * np.eye(size)
     else:  # each class has one image, or images that are all the same: all directions count alike
         shrunk = (total / size or 1.0) * np.eye(size)
-    # With shrunk = L Lᵀ the generalised problem is an ordinary one, of L⁻¹ wanted L⁻ᵀ.
+    # With shrunk = L Lᵀ the generalised problem is an ordinary one, of L⁻¹ target L⁻ᵀ.
     lower = np.linalg.cholesky(shrunk)
-    inner = np.linalg.solve(lower, np.linalg.solve(lower, wanted).T)
+    inner = np.linalg.solve(lower, np.linalg.solve(lower, target).T)
     _, vectors = np.linalg.eigh((inner + inner.T) / 2)
     directions = np.linalg.solve(lower.T, vectors[:, ::-1][:, : max(1, count)])
     # The sign of an eigenvector is free: the largest entry decides it, so that every machine finds the same.

@@ -1,4 +1,4 @@
-"""From a run to its checkpoints and back: what is saved when, and how a resumed run takes it up."""
+"""Save a run to checkpoints, and restore it from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shitu_cli.training.loop_state import LoopState, capture_rng, restore_rng
 from shitu_cli.training.options import TrainOptions
 from shitu_cli.training.own_state import LOSS, MODEL, gather_own, own_arrays
 
-SAVING = ("save_every_steps", "keep")  # options that a resumed run goes on with
+SAVING = ("save_every_steps", "keep")  # options that a resumed run keeps
 
 
 class Saver:
@@ -39,7 +39,7 @@ class Saver:
         self._saved_at = -1
 
     def is_due(self, state: LoopState) -> bool:
-        """Whether so many steps as the user wants between saves have passed since the last one."""
+        """Return whether `save_every_steps` steps have passed since the last save."""
         every = self._options.save_every_steps
         return bool(every) and state.global_step - self._saved_at >= (every or 0)
 
@@ -48,10 +48,10 @@ class Saver:
         self._saved_at = state.global_step
 
     def save(self, names: list[str], state: LoopState) -> None:
-        """Save everything of now as `<output>/<name>.*`; every process calls it, the first one writes.
+        """Save the current state as `<output>/<name>.*`; every process calls it, the first one writes.
 
-        Raises TrainingError when a weight is not finite, EnvironmentProblem when the disk refuses; what was saved
-        before still stands in both cases.
+        Raises TrainingError if a weight is not finite, EnvironmentProblem if writing fails; in both cases earlier
+        saves are unchanged.
         """
         training = self._training
         started = time.perf_counter()
@@ -72,9 +72,9 @@ class Saver:
         self._saved_at = state.global_step
 
     def resume(self, saved: Checkpoint, *, elsewhere: bool) -> LoopState:
-        """Give tensors and random generators back to this process, and return where the loop stood.
+        """Restore tensors and random generators in this process, and return the state of the loop.
 
-        A run that continues a checkpoint from `elsewhere` is a new one in its own output directory.
+        A run that continues a checkpoint from `elsewhere` is a new run in its own output directory.
         """
         training = self._training
         own = {prefix: own_arrays(saved.training, prefix, training.ranks) for prefix in (MODEL, LOSS)}
@@ -97,7 +97,7 @@ class Saver:
         return saved.state
 
     def _checkpoint(self, state: LoopState) -> Checkpoint:
-        """Everything of now; every process takes part, what it returns is whole on the first."""
+        """Return the current state; every process takes part, and the first one gets the complete result."""
         training = self._training
         raw = training.shards.whole(training.model.state_dict())
         extra = {f"{LOSS}{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
@@ -117,7 +117,7 @@ class Saver:
         )
 
     def _wishes(self) -> dict[str, int]:
-        """The options about saving that the user gave."""
+        """Return the options about saving that the user gave."""
         options = {name: getattr(self._options, name) for name in SAVING}
         return {name: value for name, value in options.items() if value is not None}
 
@@ -132,9 +132,9 @@ class Saver:
 def save_new_run(
     output: Path, names: list[str], checkpoint: Checkpoint, config: Config, options: TrainOptions
 ) -> list[str]:
-    """Save a new run's first checkpoint, for which the model of an earlier run makes room; what to tell the user.
+    """Save the first checkpoint of a new run after moving the model of an earlier run; return lines for the user.
 
-    Raises EnvironmentProblem when the disk refuses; then the earlier model is where it was.
+    Raises EnvironmentProblem if writing fails; the earlier model is then where it was.
     """
     folders: list[Path | None] = []
 
@@ -147,23 +147,23 @@ def save_new_run(
         save_checkpoint(output, names, checkpoint, keep=options.keep or 1, before_switch=make_room)
     except EnvironmentProblem as problem:
         hint = "free some space or choose another Global.output_dir"
-        hint += "; the model of the run before is where it was" if there and not any(folders) else ""
+        hint += "; the model of the previous run is where it was" if there and not any(folders) else ""
         raise EnvironmentProblem(problem.message, details=problem.details, hint=hint) from None
     if folders[0] is None:
         return []
     try:
         return tidy(folders[0], output, options.keep_earlier)
-    except EnvironmentProblem as problem:  # no reason to end a run that has saved
+    except EnvironmentProblem as problem:  # no reason to end a run that has been saved
         return [problem.message]
 
 
 def write_config(output: Path, config: Config) -> None:
-    """Write what a resumed run is started with, so that it is always the config of what is saved beside it."""
+    """Write the config for a resumed run, so that it always matches the checkpoint beside it."""
     atomic_write_text(output / CONFIG, dump_config(config))
 
 
 def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: str) -> None:
-    """Set all tensors of a layer's state; DataError when names, shapes or types differ."""
+    """Set all tensors of a layer's state; DataError if names, shapes or types differ."""
     own = layer.state_dict()
     different = [
         f"{name}: only in the {'network' if name in own else 'checkpoint'}" for name in sorted(set(own) ^ set(arrays))
@@ -176,14 +176,14 @@ def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: 
         raise DataError(
             f"the checkpoint does not fit {what}",
             details=different[:20],
-            hint=["start anew from its weights: ", Command("train", "--init-from", "output/latest")],
+            hint=["start a new run from its weights: ", Command("train", "--init-from", "output/latest")],
         )
     for name, tensor in own.items():
         tensor.set_value(np.asarray(arrays[name]))
 
 
 def like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:
-    """Return saved numbers in the types that the scaler has: arrays, whole numbers, booleans."""
+    """Return saved numbers in the types of `current`: arrays, integers, booleans."""
     return {
         key: np.full_like(value, saved[key]) if isinstance(value, np.ndarray) else type(value)(saved[key])
         for key, value in current.items()
@@ -196,14 +196,14 @@ def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def _require_finite(checkpoint: Checkpoint) -> None:
-    """Raise TrainingError rather than save weights that are lost: a loss shows them only at the next step."""
+    """Raise TrainingError instead of saving weights that are not finite, which the loss shows only one step later."""
     parts = {**checkpoint.weights, **_under(LOSS, checkpoint.training)}
-    # A sum is finite unless a value is not, or the values are near the end of float32: then they are looked at.
+    # A sum is finite unless a value is not, or values are near the limit of float32: only then look at each value.
     lost = [name for name, value in parts.items() if not np.isfinite(np.sum(value)) and not np.isfinite(value).all()]
     if lost:
         raise TrainingError(
             f"{len(lost)} of {len(parts)} tensors are no longer finite after epoch {checkpoint.state.epoch}, step "
             f"{checkpoint.state.global_step} ({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''})",
-            hint="they are not saved, what was saved before is untouched; try a lower rate with --lr, or "
+            hint="they were not saved and earlier saves are unchanged; try a lower learning rate with --lr, or "
             "-o Optimizer.clip_norm=5",
         )

@@ -1,7 +1,7 @@
 """Learning rate as a pure function of the step, with PaddleClas's names, arguments and warm-up.
 
-A schedule has no hidden state: `lr(step)` is the rate of that optimiser step (counted from 0), so resuming needs
-nothing but the step. Only ReduceOnPlateau reacts to results; what it remembers lives in `LoopState.schedule`.
+A schedule has no hidden state: `lr(step)` is the rate of that optimiser step (counted from 0), so resuming needs only
+the step. Only ReduceOnPlateau reacts to results; its memory is `LoopState.schedule`.
 As in Paddle's LinearWarmup, the schedule proper starts at its own step 0 when the warm-up ends.
 """
 
@@ -18,17 +18,17 @@ Rate = Callable[[int], float]
 
 
 class Span(NamedTuple):
-    """The time that a schedule covers; its unit is an epoch when the part's `by_epoch`, else an optimiser step."""
+    """The time that a schedule covers; its unit is an epoch if the part has `by_epoch`, else an optimiser step."""
 
     epochs: int
     steps_per_epoch: int
 
     def units(self, part: parts.Schedule, epochs: float) -> float:
-        """So many epochs in the schedule's unit, not rounded."""
+        """Return `epochs` in units of the schedule, not rounded."""
         return epochs * (1 if part.by_epoch else self.steps_per_epoch)
 
     def decay(self, part: parts.Schedule) -> int:
-        """Units that are left after the warm-up."""
+        """Return the number of units after the warm-up."""
         return round(self.units(part, self.epochs - min(part.warmup_epoch, self.epochs)))
 
 
@@ -43,21 +43,21 @@ class Schedule:
         self._unit_steps = max(1, span.steps_per_epoch) if part.by_epoch else 1
 
     def lr(self, step: int) -> float:
-        """The learning rate of optimiser step `step` (from 0)."""
+        """Return the learning rate of optimiser step `step` (from 0)."""
         unit = step // self._unit_steps
         if unit < self._warmup_units:
             return self._warmup_start + (self._warmup_end - self._warmup_start) * unit / self._warmup_units
         return self._after(unit - self._warmup_units)
 
     def on_result(self, value: float, better: str, memory: dict[str, float]) -> None:
-        """A result has arrived: an epoch's loss (`better` "min") or an evaluation's score ("max").
+        """Take note of a result: the loss of an epoch (`better` "min") or the score of an evaluation ("max").
 
-        Only ReduceOnPlateau listens.
+        Only ReduceOnPlateau uses it.
         """
 
 
 class PlateauSchedule(Schedule):
-    """Multiply the rate by `factor` when there was no improvement for more than `patience` results.
+    """Multiplies the rate by `factor` after more than `patience` results without improvement.
 
     `mode` "min" watches the training loss of each epoch, "max" the score of each evaluation.
 
@@ -69,7 +69,7 @@ class PlateauSchedule(Schedule):
         self._current, self._part = part.learning_rate, part
 
     def restore(self, memory: dict[str, float]) -> None:
-        """Continue with the rate that a resumed run had."""
+        """Restore the rate that a resumed run had."""
         self._current = memory.get("rate", self._current)
 
     def on_result(self, value: float, better: str, memory: dict[str, float]) -> None:
@@ -96,7 +96,7 @@ class PlateauSchedule(Schedule):
 
 
 def build_schedule(part: parts.Schedule, *, epochs: int, steps_per_epoch: int) -> Schedule:
-    """The schedule that `Optimizer.lr` describes."""
+    """Build the schedule that `Optimizer.lr` describes."""
     schedule: Schedule = part.build(Span(epochs, steps_per_epoch))
     return schedule
 

@@ -1,8 +1,7 @@
-"""Class centres divided over the processes of a run (`Arch.Head.shard`), and whole again in its checkpoints.
+"""Divide class centres over the processes of a run (`Arch.Head.shard`), and reassemble them for its checkpoints.
 
-Every process keeps the same number of classes (one more or less) in their order, with the optimiser's state for
-them. Checkpoints hold the whole matrices under their published names, so they load on any number of processes, in
-evaluation and in export.
+Every process holds the same number of classes (give or take one) in order, with their optimiser state. Checkpoints hold
+the complete matrices under their published names, so they load on any number of processes, in evaluation and in export.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from shitu_cli.processes.collectives import Ranks
 
 @dataclass(frozen=True)
 class Shards:
-    """Which tensors are divided by columns, and how.
+    """The tensors that are divided by columns, and how.
 
-    `names` are those of the centres in the network's state and of the parameter, `widths` the classes per process
-    (none where nothing is divided); `elsewhere` counts the numbers that only others hold; `reason` says why, for the
-    user.
+    `names` are the names of the centres in the state of the network and of the parameter, `widths` the classes per
+    process (empty if nothing is divided); `elsewhere` counts the values that only other processes hold; `reason` is an
+    explanation for the user.
     """
 
     ranks: Ranks
@@ -37,7 +36,7 @@ class Shards:
     reason: str = ""
 
     def whole(self, tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
-        """All tensors as arrays on rank 0, divided ones put together; nothing on the others. Every rank calls it."""
+        """Return all tensors as complete arrays on rank 0, {} on the others; every rank calls it."""
         arrays: dict[str, np.ndarray] = {}
         for name, tensor in tensors.items():
             if self._divided(name, tensor.shape, self.widths[self.ranks.rank] if self.widths else 0):
@@ -49,7 +48,7 @@ class Shards:
         return arrays
 
     def own(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Of whole arrays, this process's columns; what is not divided stays as it is."""
+        """Return this process's columns of complete arrays; arrays that are not divided are returned unchanged."""
         first, width = sum(self.widths[: self.ranks.rank]), self.widths[self.ranks.rank] if self.widths else 0
         return {
             name: np.ascontiguousarray(value[:, first : first + width])
@@ -59,26 +58,26 @@ class Shards:
         }
 
     def _divided(self, name: str, shape: Any, width: int) -> bool:
-        """The centres themselves, or an accumulator of their shape (its name begins with the parameter's)."""
+        """Return whether this is the centres or an accumulator of their shape, whose name begins with theirs."""
         return bool(self.names) and name.startswith(self.names) and len(shape) == 2 and shape[1] == width
 
 
 def shard_head(model: nn.Layer, amp: AmpConfig | None, ranks: Ranks, device: str) -> Shards:
-    """Divide the network's class centres over the processes where the config asks for it, or where it is worth it.
+    """Divide the class centres of the network over the processes if the config requests it or it pays off.
 
-    Raises ConfigError when `shard: true` cannot be had.
+    Raises ConfigError if `shard: true` is impossible.
     """
     head = model.head
     if not isinstance(head, MarginHead) or not head.target_only or ranks.world == 1:
         return Shards(ranks)
     obstacle = _obstacle(head, amp, ranks, device)
     if head.shard is True and obstacle:
-        raise ConfigError(f"Arch.Head.shard: {obstacle}", hint="-o Arch.Head.shard=False trains with whole centres")
+        raise ConfigError(f"Arch.Head.shard: {obstacle}", hint="-o Arch.Head.shard=False trains with undivided centres")
     if head.shard is False or (head.shard == "auto" and not head.large):
         return Shards(ranks)
     what = f"the centres of {head.class_num:,} classes are"
     if obstacle:
-        return Shards(ranks, reason=f"{what} whole in every process: {obstacle}")
+        return Shards(ranks, reason=f"{what} not divided over processes: {obstacle}")
     base, more = divmod(head.class_num, ranks.world)
     widths = [base + (rank < more) for rank in range(ranks.world)]
     head.keep_classes(sum(widths[: ranks.rank]), widths[ranks.rank], ranks)
@@ -89,9 +88,11 @@ def shard_head(model: nn.Layer, amp: AmpConfig | None, ranks: Ranks, device: str
 
 
 def _obstacle(head: MarginHead, amp: AmpConfig | None, ranks: Ranks, device: str) -> str:
-    """Why these centres cannot be divided; empty when they can."""
+    """Return why these centres cannot be divided; "" if they can."""
     if head.class_num < ranks.world:
-        return f"{head.class_num} classes do not give each of {ranks.world} processes one"
+        return f"there are only {head.class_num} classes for {ranks.world} processes"
     if device != "cpu" and amp is not None and amp.use_amp and amp.dtype == "float16":
-        return "float16 skips a step when a gradient overflows, which each process sees only of its own classes"
+        return (
+            "float16 skips a step if a gradient overflows, but each process sees only the gradients of its own classes"
+        )
     return ""

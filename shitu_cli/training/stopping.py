@@ -1,4 +1,4 @@
-"""Stopping on SIGINT and SIGTERM: between two steps of training, at once in an evaluation, on all ranks together."""
+"""Stop on SIGINT and SIGTERM: between training steps, or at once in an evaluation; on all ranks together."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class StopNow(Exception):
-    """A signal came, to this rank or another, and the state is at a step boundary."""
+    """Raised at a step boundary after this or another rank has received a signal."""
 
 
 class _Interrupted(Exception):
-    """A signal came to this rank, in the middle of shared work; the others do not know of it yet."""
+    """Raised when this rank receives a signal during shared work; the others do not know of it yet."""
 
 
 class Stopping:
-    """What the signals of one process have asked for."""
+    """Handles the signals of one process; `asked` is set once it should stop."""
 
     def __init__(self, ranks: Ranks, reporter: Reporter) -> None:
         self.asked = False
@@ -37,7 +37,7 @@ class Stopping:
 
     @contextmanager
     def handling(self) -> Iterator[None]:
-        """Inside, the first SIGINT or SIGTERM asks to stop; a second SIGINT ends the process."""
+        """Inside the context, the first SIGINT or SIGTERM requests a stop; a second SIGINT ends the process."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -50,10 +50,12 @@ class Stopping:
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.asked and number == signal.SIGINT:
-            # Not an exception: raised inside Paddle it would come out as something else. Saves are whole or not.
-            self._reporter.warn(["stopped at once; what was saved is whole: ", Command("train", "--resume")])
+            # Not an exception: Paddle would turn it into another one. Saves are atomic anyway.
+            self._reporter.warn(
+                ["stopped at once; the last save is intact; continue from it: ", Command("train", "--resume")]
+            )
             os._exit(130)
-        again, self.asked = self.asked, True  # what started several processes passes Ctrl-C on as SIGTERM
+        again, self.asked = self.asked, True  # the parent of several processes forwards Ctrl-C as SIGTERM
         if self._interruptible:
             self._interruptible = False
             raise _Interrupted
@@ -61,15 +63,15 @@ class Stopping:
             self._reporter.info("stopping after this step ...")
 
     def check(self) -> None:
-        """Raise StopNow on all ranks when one of them was asked to stop."""
+        """Raise StopNow on all ranks if one of them should stop."""
         if self._ranks.sum_vector([float(self.asked)])[0]:
             raise StopNow
 
     def share(self, work: Callable[[Processes], Any]) -> Any:
-        """What `work` gives on rank 0, done by all ranks with the processes it is handed; StopNow on all of them.
+        """Run `work` on all ranks and return its result on rank 0; raise StopNow on all of them after a signal.
 
-        A rank that is interrupted in its part takes part in the collective that the others come to next, and says so
-        there: so none of them waits for it.
+        A rank that is interrupted still joins the next collective of the others and reports it there, so that none of
+        them waits for it.
         """
         together = _Together(self._ranks, self)
         try:
@@ -82,7 +84,7 @@ class Stopping:
 
     @contextmanager
     def _raising(self) -> Iterator[None]:
-        """Inside, a signal raises; one that came before does so at once."""
+        """Let signals raise inside the context; one that came before raises at once."""
         self._interruptible = True
         try:
             if self.asked:
@@ -93,9 +95,9 @@ class Stopping:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Inside, a signal only raises at the end: a collective left in the middle would be taken for the next one.
+        """Delay signals to the end of the context: a collective left in the middle would be mixed up with the next one.
 
-        After an error it no longer raises at all: the others know already that the work is over.
+        After an error, signals no longer raise: the others already know that the work is over.
         """
         former, self._interruptible = self._interruptible, False
         yield
@@ -106,7 +108,7 @@ class Stopping:
 
 
 class _Together:
-    """The ranks as the processes of shared work: every collective first tells whether one of them shall stop."""
+    """The processes of shared work: every collective first exchanges whether one of them should stop."""
 
     def __init__(self, ranks: Ranks, stopping: Stopping) -> None:
         self._ranks, self._stopping = ranks, stopping
@@ -121,14 +123,14 @@ class _Together:
 
     def gather(self, value: Any) -> list[Any]:
         with self._stopping.noting():
-            return self._tell(value)
+            return self._exchange(value)
 
     def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
         with self._stopping.noting():
-            self._tell(None)
+            self._exchange(None)
             return self._ranks.gather_array(rows, counts)
 
-    def _tell(self, value: Any) -> list[Any]:
+    def _exchange(self, value: Any) -> list[Any]:
         told = self._ranks.gather([self._stopping.asked, value])
         if any(stopped for stopped, _ in told):
             raise StopNow

@@ -12,7 +12,7 @@ from shitu_cli.processes.collectives import Ranks
 
 
 def synchronize_norms(model: nn.Layer, ranks: Ranks, device: str) -> nn.Layer:
-    """The model with statistics over all processes in training; parameter names stay as they are.
+    """Return the model with training statistics over all processes; parameter names do not change.
 
     GPUs use Paddle's own layer; on CPUs, for which Paddle has none, the forward pass of each norm is replaced.
     """
@@ -22,7 +22,7 @@ def synchronize_norms(model: nn.Layer, ranks: Ranks, device: str) -> nn.Layer:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for layer in model.sublayers():
         if isinstance(layer, (nn.BatchNorm1D, nn.BatchNorm2D)):
-            layer.synced = True  # the compiled kernels leave it alone
+            layer.synced = True  # excludes it from the compiled kernels
             layer.forward = _forward(layer, ranks)  # type: ignore[method-assign]
     return model
 

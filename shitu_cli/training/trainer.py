@@ -1,4 +1,4 @@
-"""The training loop. All that it remembers from one step to the next is `self.state` (a LoopState) and the tensors."""
+"""The training loop. All it carries from one step to the next is `self.state` (a LoopState) and the tensors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Trainer:
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
-        self._skipped = 0  # images left out that the user has been told of
+        self._skipped = 0  # skipped images that have been reported
         self._amp, self._scaler = _mixed_precision(training)
         self._saver = Saver(training, log, reporter, self._options, self._scaler)
         self._clock = time.perf_counter()
@@ -58,7 +58,7 @@ class Trainer:
     # ------------------------------------------------------------------------------------------ whole run
 
     def run(self) -> TrainResult:
-        """Train until the last epoch or until a signal; the checkpoint is written in both cases."""
+        """Train until the last epoch or a signal; write a checkpoint in both cases, and return the result."""
         state, interrupted = self.state, False
         per_step = self.training.batch_size * self.training.ranks.world
         total = self.training.steps_per_epoch * self._config.epochs * per_step
@@ -89,12 +89,12 @@ class Trainer:
         )
 
     def resume(self, saved: Checkpoint, *, elsewhere: bool = False) -> None:
-        """Continue from a checkpoint, from `elsewhere` than this run's output directory or from there."""
+        """Continue from a checkpoint in this run's output directory or from `elsewhere`."""
         self.state = self._saver.resume(saved, elsewhere=elsewhere)
         self._fit_to_batches(int(saved.run.get("steps_per_epoch", self.training.steps_per_epoch)))
 
     def _fit_to_batches(self, steps_then: int) -> None:
-        """With another batch size or number of processes, keep the fraction of the epoch that is done."""
+        """After a change of batch size or number of processes, keep the completed fraction of the epoch."""
         steps = self.training.steps_per_epoch
         if steps_then in (steps, 0):
             return
@@ -114,7 +114,9 @@ class Trainer:
                 started = time.perf_counter()
                 batch = next(batches, None)
                 if batch is None:
-                    raise DataError("the data ended before the epoch did: the training list changed meanwhile")
+                    raise DataError(
+                        "the data ended before the epoch did: the training list has changed during training"
+                    )
                 first = state.step_in_epoch - state.step_in_epoch % self._group
                 in_group = min(self._group, steps - first)  # the last group of an epoch may be smaller
                 parts, samples = self._forward_backward(batch, in_group)
@@ -129,13 +131,13 @@ class Trainer:
             batches.close()  # type: ignore[attr-defined]
 
     def _forward_backward(self, batch: Batch, in_group: int) -> tuple[dict[str, float], int]:
-        """Add this batch's gradients; the loss parts as numbers and the number of samples, over all ranks."""
+        """Add the gradients of this batch; return the loss parts and the number of samples over all ranks."""
         training = self.training
         own = len(batch.labels)
         if not own:
             raise DataError(
-                "none of a batch's pictures can be read",
-                hint=[Command("prepare", "./data"), " names what is broken"],
+                "no image of a batch could be read",
+                hint=[Command("prepare", "./data"), " lists the broken images"],
             )
         if hasattr(training.model.head, "set_progress"):
             updates = self._config.epochs * -(-training.steps_per_epoch // self._group)
@@ -150,7 +152,7 @@ class Trainer:
         parts = {name: value / summed[0] for name, value in zip(names, summed[1:], strict=True)}
         self._require_finite(parts)
         total = losses["loss"]
-        # Over all processes and micro-batches, the gradient is that of the mean over all their pictures.
+        # Over all processes and micro-batches, the gradient is that of the mean over all images.
         share = own / summed[0] / in_group
         total = total if share == 1 else total * share
         with training.ranks.backward_pass():
@@ -176,7 +178,7 @@ class Trainer:
             f"the loss is {parts[bad[0]]} at epoch {self.state.epoch + 1}, step {self.state.step_in_epoch + 1} "
             f"({', '.join(named)}; learning rate {rate:.4g})",
             hint=[
-                "what was saved before is untouched; try a lower rate: ",
+                "earlier saves are unchanged; try a lower learning rate: ",
                 Command("train", "--lr", f"{min(rate / 10, 0.1):.2g}"),
                 ", or -o Optimizer.clip_norm=5",
             ],
@@ -204,7 +206,7 @@ class Trainer:
             self._log.record("train", epoch=state.epoch + 1, step=state.global_step, lr=rate, **parts)
 
     def _stop_or_save(self) -> None:
-        """At a step boundary inside an epoch: obey a signal, and save when asked to every so many steps."""
+        """At a step boundary inside an epoch: stop after a signal, and save if `save_every_steps` is due."""
         self._stopping.check()
         if self._saver.is_due(self.state):
             self._save([LATEST])
@@ -215,7 +217,7 @@ class Trainer:
         state = self.state
         averages = state.progress.averages()
         state.epoch_losses.append(averages["loss"])
-        self._tell_skipped()
+        self._report_skipped()
         self.training.optimizer.schedule.on_result(averages["loss"], "min", state.schedule)
         self._log.record("epoch", epoch=state.epoch + 1, seconds=round(state.progress.seconds, 3), **averages)
         state.epoch, state.step_in_epoch, state.progress = state.epoch + 1, 0, Progress()
@@ -226,22 +228,22 @@ class Trainer:
         if not last:
             self._stopping.check()
         if state.evaluation_due:
-            self._save([LATEST])  # an evaluation that fails must not cost the epoch
+            self._save([LATEST])  # so that a failing evaluation does not lose the epoch
             self._evaluate_and_save()
         elif last or state.epoch % max(1, self._config.save_interval) == 0:
             self._save([LATEST] if self._evaluate is not None else self._unmeasured())
 
-    def _tell_skipped(self) -> None:
-        """Pictures that `on_error: skip` leaves out are never left out in silence."""
+    def _report_skipped(self) -> None:
+        """Warn about images that `on_error: skip` has left out since the last warning."""
         reasons = list(self.training.loader.skipped.values())[self._skipped :]
         if reasons:
             self._skipped += len(reasons)
-            text = f"left out as they cannot be read: {counted(len(reasons), 'picture')}, such as {reasons[0]}"
+            text = f"training without {counted(len(reasons), 'image')} that could not be read, such as {reasons[0]}"
             self._log.line(text)
             self._reporter.warn(text)
 
     def _evaluate_and_save(self) -> None:
-        """Evaluate, and save what came out whatever it is: a resumed run must not evaluate this epoch again."""
+        """Evaluate and save in any case, so that a resumed run does not evaluate this epoch again."""
         state, training = self.state, self.training
         if self._evaluate is None:  # the run goes on without evaluation
             state.evaluation_due = False
@@ -259,17 +261,17 @@ class Trainer:
         self._save([LATEST, BEST] if better else [LATEST])
 
     def _take_score(self, metrics: Mapping[str, float]) -> bool:
-        """Remember an evaluation and show it; whether its weights become the best.
+        """Record and show an evaluation; return whether its weights become the best.
 
-        Where features coincide, rounding decides the score: it is no score then, and the weights are the best only as
-        long as none were measured, so that the first real score takes their place whatever it is.
+        If features coincide, rounding decides the score and it does not count: the weights are the best only until the
+        first real score, whatever that is.
         """
         state, training = self.state, self.training
         state.evaluation_due = False
         state.evaluations.append({"epoch": state.epoch, **metrics})
         score = metrics.get(self._options.score)
         if score is None:
-            raise TrainingError(f"the evaluation gives no {self._options.score}, it gives {', '.join(metrics)}")
+            raise TrainingError(f"the evaluation has no metric {self._options.score}, only {', '.join(metrics)}")
         if is_meaningful(metrics):
             training.optimizer.schedule.on_result(score, "max", state.schedule)
             better = state.best_score is None or score > state.best_score
@@ -291,7 +293,7 @@ class Trainer:
         return better
 
     def _unmeasured(self) -> list[str]:
-        """What is saved without evaluation: the newest weights are the best, unless some were measured before."""
+        """Return the names to save without evaluation: the newest weights are the best unless others have a score."""
         return [LATEST, BEST] if self.state.best_score is None else [LATEST]
 
     def _save(self, names: list[str]) -> None:
@@ -299,14 +301,14 @@ class Trainer:
         self._saver.save(names, self.state)
 
     def _count_time(self) -> None:
-        """Add the time since the last call to what the run has taken."""
+        """Add the time since the last call to the total of the run."""
         now = time.perf_counter()
         self.state.elapsed_seconds += now - self._clock
         self._clock = now
 
 
 def _in_float32(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the network's outputs as losses need them: their sums and large constants do not fit into float16."""
+    """Return the outputs of the network in float32, as sums and constants of the losses overflow float16."""
     return {
         name: value.astype("float32") if isinstance(value, paddle.Tensor) and value.dtype in _HALF else value
         for name, value in outputs.items()
@@ -314,7 +316,7 @@ def _in_float32(outputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mixed_precision(training: Training) -> tuple[Callable[[], Any], Any]:
-    """The context for forward passes, and the loss scaler that float16 needs.
+    """Return the context for forward passes, and the loss scaler if float16 needs one.
 
     Level O2 runs as O1 (`run_training` says so): parameters stay float32, which is what checkpoints, averages and
     sums over processes hold to the bit.

@@ -149,7 +149,7 @@ def test_a_new_run_keeps_the_model_of_the_one_before(tmp_path: Path, make_images
     shitu("train", *SMALL, "--epochs", "2", cwd=tmp_path)
     before = (tmp_path / "output/best_model.pdparams").read_bytes()
     done = shitu("train", *SMALL, "--epochs", "1", "--seed", "4", cwd=tmp_path)
-    assert "the model of the run before is kept in" in done.stdout
+    assert "the model of the previous run was moved to" in done.stdout
     assert (tmp_path / "output/earlier/001/best_model.pdparams").read_bytes() == before
     assert (tmp_path / "output/best_model.pdparams").read_bytes() != before
     values = json.loads(shitu("evaluate", "--model", "output/earlier/001/best_model", "--json", cwd=tmp_path).stdout)
@@ -159,7 +159,7 @@ def test_a_new_run_keeps_the_model_of_the_one_before(tmp_path: Path, make_images
     assert "2 earlier models take" in done.stdout and "trained 1 epoch in" in done.stdout
     done = shitu("train", *SMALL, "--epochs", "1", "--keep-earlier", "1", cwd=tmp_path)
     gone = ", ".join(str(tmp_path / "output/earlier" / name) for name in ("001", "002"))
-    assert f"removed, as --keep-earlier 1 asks: {gone}" in done.stdout
+    assert f"removed because of --keep-earlier 1: {gone}" in done.stdout
     assert [path.name for path in (tmp_path / "output/earlier").iterdir()] == ["003"]
 
 
@@ -180,7 +180,7 @@ def test_pictures_left_out_of_training_are_told(tmp_path: Path, make_images: Mak
     made["class_001"][2].write_bytes(b"")
     skipping = ("-o", "DataLoader.Train.dataset.on_error=skip", "--batch-size", "12")
     done = shitu("train", *SMALL, *skipping, "--epochs", "2", cwd=tmp_path)
-    assert done.stderr.count("left out as they cannot be read: 1 picture, such as ") == 1
+    assert done.stderr.count("training without 1 image that could not be read, such as ") == 1
     assert "class_001/002.jpg: the file is empty" in done.stderr
 
 

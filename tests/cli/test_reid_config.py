@@ -207,7 +207,7 @@ def test_an_optimizer_of_nothing(market: Path) -> None:
     wrong = text(sgd="{scope: TripletLossV2, lr: {name: Constant, learning_rate: 1.0}}")
     (market / "wrong.yaml").write_text(wrong)
     done = shitu("train", "-c", "wrong.yaml", cwd=market, check=False)
-    assert done.returncode == 4 and "TripletLossV2 has nothing that an optimiser could train" in done.stderr
+    assert done.returncode == 4 and "TripletLossV2 has no parameters to train" in done.stderr
 
 
 def test_logos_and_their_mistakes(tmp_path: Path) -> None:

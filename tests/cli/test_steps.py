@@ -129,7 +129,7 @@ def test_all_formats_are_proven(trained: Path, tmp_path: Path) -> None:
     plain = [row for row in values["proof"] if row["precision"] == "fp32"]
     assert {row["file"] for row in plain} == {"inference.pdmodel", "inference.json", "inference.onnx"}
     assert all(row["min_cosine"] > 0.9999 and row["refused"] is None for row in plain)
-    assert values["chosen"]["precision"] == "fp32" and "ms per picture" in values["chosen"]["reason"]
+    assert values["chosen"]["precision"] == "fp32" and "ms per image" in values["chosen"]["reason"]
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["normalized_inside"] and manifest["feature_size"] == 1280
     onnx = pytest.importorskip("onnx")

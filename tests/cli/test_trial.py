@@ -21,7 +21,7 @@ from shitu_cli.config.schema import DatasetConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
 from shitu_cli.evaluation.evaluate import _identities
-from shitu_cli.features.resumable import BLOCK_PICTURES
+from shitu_cli.features.resumable import BLOCK_IMAGES
 from shitu_cli.preparation.formats.base import read_text
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.training.checkpoint import write_arrays
@@ -270,5 +270,5 @@ def test_processes_that_extract_without_paddle_stop_when_told(space: Path) -> No
     run.communicate(timeout=20)
     assert run.returncode == 130 and all_end(children)
     assert (
-        len(list(space.glob(".m.npy.part/*/block-*.json"))) < 60_000 // BLOCK_PICTURES // 2
+        len(list(space.glob(".m.npy.part/*/block-*.json"))) < 60_000 // BLOCK_IMAGES // 2
     )  # not at the end of the work

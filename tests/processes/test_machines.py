@@ -108,7 +108,7 @@ def test_machines_with_other_options_are_told(workspace: Path) -> None:
     runs = [start(workspace, machine, port, "--epochs", epochs) for machine, epochs in ((1, "3"), (0, "2"))]
     outputs = [run.communicate(timeout=200)[0] for run in runs]
     assert [run.returncode for run in runs] == [2, 2], outputs
-    assert "processes 0 and 1 of the run do not train the same" in outputs[1]
+    assert "processes 0 and 1 of the run were started with different data or options" in outputs[1]
     assert "Global.epochs: 2 and 3" in outputs[1]
 
 

@@ -43,7 +43,7 @@ def test_a_new_run_that_cannot_be_saved_gives_way(workspace: Path) -> None:
     before = {path.name: path.read_bytes() for path in (workspace / "output").glob("*.pd*")}
     done = limited(200, *run, cwd=workspace)
     assert done.returncode == 5, done.stdout + done.stderr
-    assert "the model of the run before is where it was" in done.stderr and "--resume" not in done.stderr
+    assert "the model of the previous run is where it was" in done.stderr and "--resume" not in done.stderr
     assert {path.name: path.read_bytes() for path in (workspace / "output").glob("*.pd*")} == before
     assert load_checkpoint(workspace / "output/latest").state.epoch == 1
     shitu("export", cwd=workspace)

@@ -45,7 +45,7 @@ def deploy_config(ops: Sequence[parts.Transform], *, name: str, normalized_insid
         else "the exported network returns unnormalised features; shitu and PaddleX normalise them (or --normalize)"
     )
     if reduced:
-        remark += "; PaddleX decodes whole pictures where this program reduces large ones, so features differ a little"
+        remark += "; PaddleX decodes whole images where this program reduces large ones, so features differ a little"
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None), remark
 
 

@@ -1,4 +1,4 @@
-"""The proof of an export: its files run in a fresh process on real pictures, beside what the trained network gives."""
+"""The proof of an export: its files run in a fresh process on real images, beside what the trained network gives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def prove(
     """Run the model files of `folder` in all ways of this machine on `images` float32 [N, 3, H, W] in a new process.
 
     `features` [N, D] is what the trained network gives. Returns one row per way: difference, cosine, recall@1 within
-    the pictures of both (None when no two are of one class), latency in ms, and the reason when it is refused.
+    the images of both (None when no two are of one class), latency in ms, and the reason when it is refused.
     Raises ShituError when a file cannot be run, or differs too much in float32.
     """
     inputs = folder / ".proof.npz"
@@ -63,10 +63,10 @@ def _refusal(row: Mapping[str, Any], max_recall_drop: float) -> str | None:
     if row.get("coincide"):
         return "the features of different images nearly coincide, so that what it costs in recall cannot be measured"
     if row["recall@1"] is None or row["recall@1_trained"] is None:
-        return "no two pictures are of one class, so that what it costs in recall cannot be measured"
+        return "no two images have the same class, so the loss of recall cannot be measured"
     if row["recall@1_trained"] - row["recall@1"] > max_recall_drop:
         return (
-            f"recall@1 among {row['pictures']} pictures falls from {row['recall@1_trained']:.4f} to "
+            f"recall@1 among {row['pictures']} images falls from {row['recall@1_trained']:.4f} to "
             f"{row['recall@1']:.4f}, more than {max_recall_drop:g}"
         )
     return None
@@ -117,7 +117,7 @@ def _ranked(features: np.ndarray, labels: np.ndarray) -> Ranking:
 
 
 def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> list[dict[str, list[float]]]:
-    """Per way, [median, 95th percentile] per picture for batch 1 and 32 with one and with all threads."""
+    """Per way, [median, 95th percentile] per image for batch 1 and 32 with one and with all threads."""
     from shitu_cli.runtime.threads import available_cores
 
     found: list[dict[str, list[float]]] = [{} for _ in ways]

@@ -37,8 +37,8 @@ OURS = frozenset(
         *("inference.json", "inference.onnx", "inference.yml", MANIFEST),
     ]
 )
-PROOF_PICTURES = 128
-RECALL_PICTURES = 512  # where a recall decides: one more or less right is 0.002
+PROOF_IMAGES = 128
+RECALL_IMAGES = 512  # where a recall decides: one more or less right is 0.002
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
     options = _with_bf16(options)
     dataset = _dataset(config)
     model = load_trained(checkpoint, config)
-    count = PROOF_PICTURES if options.precision == FP32 else RECALL_PICTURES
-    images, labels = _pictures(dataset, options.size, count)
+    count = PROOF_IMAGES if options.precision == FP32 else RECALL_IMAGES
+    images, labels = _real_images(dataset, options.size, count)
     expected = _trained_features(model, images, options)
     before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
@@ -151,7 +151,7 @@ def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str
 def _dataset(config: Config) -> DatasetConfig:
     """The preprocessing of evaluation, over the first list that is there: query, gallery, or training list.
 
-    One with two pictures of a class goes before: recall among its pictures means something.
+    One with two images of a class goes before: recall among its images means something.
     """
     loaders = config.DataLoader
     splits = [split for split in (loaders.query, loaders.gallery, loaders.train) if split is not None]
@@ -215,13 +215,15 @@ def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list
     return remarks
 
 
-def _pictures(dataset_config: DatasetConfig, size: tuple[int, int] | None, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Real pictures of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
+def _real_images(
+    dataset_config: DatasetConfig, size: tuple[int, int] | None, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Real images of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
     dataset = RecDataset(dataset_config)
     rng = np.random.default_rng(0)
     classes, sizes = np.unique(dataset.labels[dataset.labels >= 0], return_counts=True)
     shuffled = rng.permutation(len(classes))
-    order = classes[shuffled[np.argsort(sizes[shuffled] < 2, kind="stable")]]  # single pictures last: none to find
+    order = classes[shuffled[np.argsort(sizes[shuffled] < 2, kind="stable")]]  # single images last: none to find
     chosen: list[int] = []
     per_class = max(4, -(-count // max(1, len(order))))
     for label in order:
@@ -234,7 +236,7 @@ def _pictures(dataset_config: DatasetConfig, size: tuple[int, int] | None, count
     images = to_input(np.stack(first), dataset.normalization)
     if size is not None and images.shape[2:] != size:
         raise UsageError(
-            f"--size {size[0]}x{size[1]}: the evaluation pictures are {images.shape[2]}x{images.shape[3]}",
+            f"--size {size[0]}x{size[1]}: the evaluation images are {images.shape[2]}x{images.shape[3]}",
             hint="the input must have the size that the config's transform_ops give",
         )
     return images, np.asarray(labels)

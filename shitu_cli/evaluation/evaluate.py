@@ -76,7 +76,7 @@ class EvalResult:
 
     @property
     def collapsed(self) -> bool:
-        """Whether pictures of different classes have nearly the same features: half of such pairs above 0.99."""
+        """Whether images of different classes have nearly the same features: half of such pairs above 0.99."""
         above = self.ranking.others[1990:].sum()
         return bool(self.ranking.others.sum() and above > self.ranking.others.sum() / 2)
 
@@ -151,7 +151,7 @@ def evaluate_model(
             raise DataError(
                 f"nothing to evaluate on: no list at {path}",
                 hint=[
-                    "keep classes or pictures for evaluation: ",
+                    "keep classes or images for evaluation: ",
                     Command("prepare", "./data", "--split", "open"),
                     " (or closed)",
                 ],
@@ -159,7 +159,7 @@ def evaluate_model(
     normalize = config.Global.feature_normalize
     extract = functools.partial(extract_list, cache=cache, processes=processes, normalize=normalize, flip=flip)
     query = extract(engine, query_split, reporter, "query")
-    same = _same_pictures(query_split.dataset, gallery_split.dataset)
+    same = _same_images(query_split.dataset, gallery_split.dataset)
     gallery = query if same else extract(engine, gallery_split, reporter, "gallery")
     if query is None or gallery is None:
         return None
@@ -167,7 +167,7 @@ def evaluate_model(
     return evaluate_lists(query, gallery, config, reporter, expansion=expansion, accept_rates=rates)
 
 
-def _same_pictures(query: DatasetConfig, gallery: DatasetConfig) -> bool:
+def _same_images(query: DatasetConfig, gallery: DatasetConfig) -> bool:
     """Whether both lists are one: by name, or byte for byte under two names."""
     alike = dataclasses.replace(query, cls_label_path=gallery.cls_label_path) == gallery
     if not alike or query == gallery:
@@ -221,7 +221,7 @@ def evaluate_lists(
     unanswerable = int((~ranking.answerable).sum())
     if unanswerable == len(sets[0]):
         raise DataError(
-            f"none of the {len(sets[0]):,} queries has a picture of its label in the gallery",
+            f"none of the {len(sets[0]):,} queries has an image of its label in the gallery",
             hint=f"do {query.dataset.list_path} and {gallery.dataset.list_path} use the same labels?",
         )
     skipped = sorted({*query.skipped.values(), *gallery.skipped.values()})
@@ -250,7 +250,7 @@ def _readable(part: ListFeatures) -> np.ndarray:
 
 
 def _only(part: ListFeatures, rows: np.ndarray) -> ListFeatures:
-    """The part without its skipped pictures, so that rankings and lists have the same positions."""
+    """The part without its skipped images, so that rankings and lists have the same positions."""
     if not part.skipped:
         return part
     dataset = part.dataset

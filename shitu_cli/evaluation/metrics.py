@@ -32,7 +32,7 @@ class FeatureSet:
 
     `features` float32 [N, D], of unit length where the similarity shall be the cosine; `labels` int64 [N], negative:
     of no class; `ids` int64 [N] or None (camera, sequence); `identity` int64 [N] or None: equal numbers in query and
-    gallery are the same picture.
+    gallery are the same image.
     """
 
     features: np.ndarray
@@ -196,7 +196,7 @@ def check_features(query: FeatureSet, gallery: FeatureSet) -> None:
             bad = ~np.isfinite(part.features[start : start + 65536]).all(axis=1)
             if bad.any():
                 raise DataError(
-                    f"the {name} features of picture {start + int(np.argmax(bad)) + 1} are not finite",
+                    f"the {name} features of image {start + int(np.argmax(bad)) + 1} are not finite",
                     hint="the weights hold NaN or infinity: train again with a lower learning rate",
                 )
     # No sum of products, nor any part of it, is larger than the product of the lengths (Cauchy and Schwarz).
@@ -209,7 +209,7 @@ def check_features(query: FeatureSet, gallery: FeatureSet) -> None:
 
 
 def _tables(query: FeatureSet, gallery: FeatureSet) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Relevant images, the query's own picture, and images of same label and id, each as (order, low, high).
+    """Relevant images, the query's own image, and images of same label and id, each as (order, low, high).
 
     `order[low[q]:high[q]]` are positions in the gallery, ascending.
     """

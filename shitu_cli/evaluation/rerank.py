@@ -1,8 +1,8 @@
 """Better rankings from the neighbours' neighbours, without matrices of all pairs.
 
-k-reciprocal re-ranking (Zhong et al. 2017, arXiv:1701.08398) keeps, per picture, only its few weighted neighbours; the
+k-reciprocal re-ranking (Zhong et al. 2017, arXiv:1701.08398) keeps, per image, only its few weighted neighbours; the
 overlap of two such lists is counted through an inverted table, one block of queries at a time. Memory grows with
-pictures times neighbours, where dense code needs pictures squared.
+images times neighbours, where dense code needs images squared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from shitu_cli.evaluation.similarity import Block, Similarities
 from shitu_cli.runtime.threads import compute_threads
 
-TILE = (512, 16_384)  # pictures by pictures, whose similarities are held at once: 32 MB
+TILE = (512, 16_384)  # images by images, whose similarities are held at once: 32 MB
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def reranked(
     """Return the re-ranked similarities of queries by their numbers, for `rank`.
 
     query and gallery are of unit length; `weight` is the share of the original distance, the rest is the Jaccard
-    distance of k-reciprocal neighbours. Similarities are negated distances. `on_block` hears of pictures compared.
+    distance of k-reciprocal neighbours. Similarities are negated distances. `on_block` hears of images compared.
     """
     everything = np.concatenate([query, gallery])
     nearest, farthest = _neighbours(everything, k1, on_block)
@@ -94,7 +94,7 @@ def _products(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(features: np.ndarray, k1: int, on_block: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
-    """The k1 + 1 nearest of each picture (itself first) and its largest squared-and-squared distance.
+    """The k1 + 1 nearest of each image (itself first) and its largest squared-and-squared distance.
 
     Similarity is symmetric: each tile of the matrix is computed once and read by rows and by columns.
     """
@@ -118,7 +118,7 @@ def _neighbours(features: np.ndarray, k1: int, on_block: Callable[[int], None]) 
 
 
 class _Best:
-    """The `count` nearest of `rows` pictures among those shown so far, nearest first, ties by number.
+    """The `count` nearest of `rows` images among those shown so far, nearest first, ties by number.
 
     `numbers` int64 and `scores` float32 [rows, count]; `lowest` float32 [rows] is the least similarity of all.
     Tiles of one row have to come in the order of their columns.
@@ -132,7 +132,7 @@ class _Best:
         self._pool = ThreadPoolExecutor(self._threads)
 
     def take(self, tile: np.ndarray, top: int, left: int) -> None:
-        """Look at the similarities of the pictures from `top` on (rows) with those from `left` on (columns)."""
+        """Look at the similarities of the images from `top` on (rows) with those from `left` on (columns)."""
         kernel = _kernel()
         step = -(-len(tile) // self._threads)
 
@@ -169,7 +169,7 @@ def _kernel() -> Callable[..., None]:
 
 
 def _encode(features: np.ndarray, nearest: np.ndarray, farthest: np.ndarray, k1: int) -> Sparse:
-    """Weights exp(-distance) over each picture's k-reciprocal neighbours, enlarged by those of its neighbours."""
+    """Weights exp(-distance) over each image's k-reciprocal neighbours, enlarged by those of its neighbours."""
     half = max(1, int(np.around(k1 / 2)))
     full = [_reciprocal(nearest, i, k1 + 1) for i in range(len(nearest))]
     halved = [_reciprocal(nearest, i, half + 1) for i in range(len(nearest))]
@@ -191,13 +191,13 @@ def _encode(features: np.ndarray, nearest: np.ndarray, farthest: np.ndarray, k1:
 
 
 def _reciprocal(nearest: np.ndarray, number: int, k: int) -> np.ndarray:
-    """Those among the k nearest of a picture that have it among their own k nearest."""
+    """Those among the k nearest of an image that have it among their own k nearest."""
     forward = nearest[number, :k]
     return forward[(nearest[forward, :k] == number).any(axis=1)]
 
 
 def _average(encoded: Sparse, nearest: np.ndarray) -> Sparse:
-    """Each row replaced by the mean of its nearest pictures' rows."""
+    """Each row replaced by the mean of its nearest images' rows."""
     starts, columns, weights = [0], [], []
     for near in nearest:
         parts = [encoded.row(int(n)) for n in near]
@@ -210,7 +210,7 @@ def _average(encoded: Sparse, nearest: np.ndarray) -> Sparse:
 
 
 def _invert(encoded: Sparse, first: int, count: int) -> Sparse:
-    """For each column, the gallery pictures (counted from 0) that have it, with their weights."""
+    """For each column, the gallery images (counted from 0) that have it, with their weights."""
     begin = encoded.starts[first]
     columns, weights = encoded.columns[begin:], encoded.weights[begin:]
     rows = np.repeat(np.arange(count - first), np.diff(encoded.starts[first:]))

@@ -1,4 +1,4 @@
-"""Engines: pictures in, features out, whichever program computes them.
+"""Engines: images in, features out, whichever program computes them.
 
 A trained network is traced and run by Paddle Inference, which is several times faster on CPUs than the layers
 themselves (oneDNN); exported models and ONNX files are run as they are.
@@ -114,13 +114,13 @@ def fingerprint_of(weights: str, feature: str, precision: str) -> str:
 
 
 def features_fingerprint(engine: str, transform_ops: Sequence[Transform]) -> str:
-    """Identifies features: `engine` is the fingerprint of what computes them, the ops are how pictures become input."""
+    """Identifies features: `engine` is the fingerprint of what computes them, the ops are how images become input."""
     decisive = [op for op in transform_ops if op.name != "DecodeImage" or op.args.get("reduced")]
     return f"{engine}/{';'.join(f'{op.name}{sorted(plain(op.args).items())}' for op in decisive)}"
 
 
 def eval_normalization(config: Config) -> Normalization | None:
-    """What the query's pictures are normalised with."""
+    """What the query's images are normalised with."""
     split = config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
     return build_transforms(split.dataset.transform_ops).normalize if split is not None else None
 

@@ -24,31 +24,31 @@ from shitu_cli.preparation.sources import Pictures
 
 @dataclass(frozen=True)
 class Cropped:
-    """The part of a picture inside `box` x1, y1, x2, y2 in pixels."""
+    """The part of an image inside `box` x1, y1, x2, y2 in pixels."""
 
     path: str | Path
     box: Box
 
 
 class PillowImage(Protocol):
-    """A picture opened with Pillow, which is not needed here."""
+    """An image opened with Pillow, which is not needed here."""
 
     def convert(self, mode: str) -> Any: ...
 
 
-Picture = str | Path | bytes | np.ndarray | Cropped | PillowImage
+ImageInput = str | Path | bytes | np.ndarray | Cropped | PillowImage
 
 
-def pictures_of(found: Pictures) -> list[Picture]:
-    """What the command line named, as the extractor takes it."""
+def pictures_of(found: Pictures) -> list[ImageInput]:
+    """Return the images of the command line as inputs of the extractor."""
     return [file if box is None else Cropped(file, box) for file, box in zip(found.files, found.boxes, strict=True)]
 
 
 class Extractor:
-    """Features of pictures from an exported model (directory or file), with the preprocessing it was trained for.
+    """Features of images from an exported model (directory or file), with the preprocessing it was trained for.
 
     `config` is needed only for a checkpoint or a model that another program exported. `precision` fp32 or bf16, by
-    default what it was exported for; `batch_size` pictures go through the network at once, and of the ways to run it
+    default what it was exported for; `batch_size` images go through the network at once, and of the ways to run it
     the one that was fastest for about so many is chosen; `gpu` runs it on that card. Raises DataError for a damaged
     model, EnvironmentProblem when the machine cannot run it so.
     """
@@ -80,10 +80,10 @@ class Extractor:
         """Identifies weights and preprocessing: features compare only where it is the same."""
         return features_fingerprint(self.engine.fingerprint, self.transform_ops)
 
-    def extract(self, images: Iterable[Picture] | str | bytes | Path, *, normalize: bool = True) -> np.ndarray:
+    def extract(self, images: Iterable[ImageInput] | str | bytes | Path, *, normalize: bool = True) -> np.ndarray:
         """float32 [N, feature_size] of paths, encoded bytes, Pillow images or uint8 arrays; of unit length by default.
 
-        Arrays are RGB or RGBA [H, W, 3 or 4] or grey [H, W]. Raises DataError naming the first picture that cannot be
+        Arrays are RGB or RGBA [H, W, 3 or 4] or grey [H, W]. Raises DataError naming the first image that cannot be
         read by its file or its place.
         """
         if isinstance(images, (str, bytes, Path)):  # a single one, which would be taken letter by letter
@@ -94,15 +94,15 @@ class Extractor:
             if skipped:
                 place, reason = next(iter(skipped.items()))
                 named = isinstance(items[place], (str, Path, Cropped))
-                raise DataError(reason if named else f"picture {place + 1} of {len(items)}: {reason}")
+                raise DataError(reason if named else f"image {place + 1} of {len(items)}: {reason}")
             features[indices] = part
         return features
 
     def batches(
-        self, images: Sequence[Picture], *, start: int = 0, stop: int | None = None, normalize: bool = True
+        self, images: Sequence[ImageInput], *, start: int = 0, stop: int | None = None, normalize: bool = True
     ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
-        """(indices, features, pictures of this batch that cannot be read with the reason), from `start` to `stop`."""
-        loader = SequentialLoader(_Pictures(images, self.transform), self.batch_size, start, stop, on_error="skip")
+        """(indices, features, images of this batch that cannot be read with the reason), from `start` to `stop`."""
+        loader = SequentialLoader(_InputDataset(images, self.transform), self.batch_size, start, stop, on_error="skip")
         for number, batch in enumerate(loader):
             features = self.engine(batch.images) if len(batch.indices) else np.empty((0, self.feature_size), np.float32)
             # The loader reads ahead, and its threads add to `skipped` meanwhile: only this batch's are looked up.
@@ -112,10 +112,10 @@ class Extractor:
             yield batch.indices, normalized(features) if normalize else features, skipped
 
 
-class _Pictures:
-    """Pictures of any kind as a dataset for the loader."""
+class _InputDataset:
+    """Images of any kind as a dataset for the loader."""
 
-    def __init__(self, images: Sequence[Picture], transform: Transform) -> None:
+    def __init__(self, images: Sequence[ImageInput], transform: Transform) -> None:
         self.images, self.transform = images, transform
         self.labels = np.zeros(len(images), np.int64)
 
@@ -136,7 +136,10 @@ def _rgb(image: np.ndarray | PillowImage) -> np.ndarray:
     if hasattr(image, "convert"):
         return np.asarray(image.convert("RGB"))
     if not isinstance(image, np.ndarray):
-        raise DataError(f"a {type(image).__name__} is no picture: expected a path, bytes, an array or a Pillow image")
+        raise DataError(
+            f"a value of type {type(image).__name__} cannot be used as an image: "
+            "expected a path, bytes, an array or a Pillow image"
+        )
     if image.dtype == np.uint8 and image.size and image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4) or not image.size:

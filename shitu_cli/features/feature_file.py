@@ -1,4 +1,4 @@
-"""Feature vectors of many pictures in a file, written in pieces: flat in memory."""
+"""Feature vectors of many images in a file, written in pieces: flat in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUFFIXES = (".npy", ".npz", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class Written:
-    """`skipped` path → reason of pictures that are not in the files."""
+    """`skipped` path → reason of images that are not in the files."""
 
     files: list[Path]
     count: int
@@ -52,7 +52,7 @@ def extract_to_file(
             skipped = {n: why for block in work.done().values() for n, why in block.items()}
             if len(skipped) == len(pictures):
                 first = [*skipped.values()][:10]
-                raise DataError(f"none of the pictures can be read ({len(pictures):,} tried)", details=first)
+                raise DataError(f"none of the images could be read ({len(pictures):,} tried)", details=first)
             files = _write(out, _Rows(work, pictures, skipped))
     except OSError as error:
         raise EnvironmentProblem(
@@ -112,7 +112,7 @@ def check_out(out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The finished features without those of `skipped` pictures."""
+    """The finished features without those of `skipped` images."""
 
     work: Work
     pictures: Pictures
@@ -135,7 +135,7 @@ class _Rows:
         return _plain(self.pictures.labels[number])
 
     def pieces(self) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Numbers of pictures and their features, in order."""
+        """Numbers of images and their features, in order."""
         for start in range(0, len(self.pictures), PIECE):
             stop = min(start + PIECE, len(self.pictures))
             kept = [n for n in range(start, stop) if n not in self.skipped]

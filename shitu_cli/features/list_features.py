@@ -1,4 +1,4 @@
-"""Features of all pictures of a list, in the list's order."""
+"""Features of all images of a list, in the list's order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shitu_cli.reporting import Reporter, counted
 
 @dataclass(frozen=True)
 class ListFeatures:
-    """`features` float32 [N, D] (maybe mapped, not to be changed); rows of NaN for `skipped` pictures (index → why)."""
+    """`features` float32 [N, D] (maybe mapped, not to be changed); rows of NaN for `skipped` images (index → why)."""
 
     dataset: RecDataset
     features: np.ndarray
@@ -75,8 +75,8 @@ def extract_list(
     """Compute the features of a split; `cache` keeps them under a fingerprint of all they depend on.
 
     Several processes take whole batches each, and the first gets all, None the others: the numbers are those of one
-    process. `flip` adds the features of the mirrored pictures, `normalize` brings rows to unit length. Transforms with
-    random changes need a `seed` for them. Raises DataError for a picture that cannot be read, unless the split says
+    process. `flip` adds the features of the mirrored images, `normalize` brings rows to unit length. Transforms with
+    random changes need a `seed` for them. Raises DataError for an image that cannot be read, unless the split says
     `on_error: skip`.
     """
     dataset = RecDataset(split.dataset)
@@ -89,7 +89,7 @@ def extract_list(
     if not all(there for there, _ in told):
         found = None
     if found is not None:
-        reporter.info(f"{what}: features of {counted(len(dataset), 'picture')} from the cache")
+        reporter.info(f"{what}: features of {counted(len(dataset), 'image')} from the cache")
         return ListFeatures(dataset, found, {}) if processes.rank == 0 else None
     engine = _flipped(engine) if flip else engine
     engine = _at_unit_length(engine) if normalize else engine
@@ -121,13 +121,13 @@ def extract_list(
 
 
 def _shares(pictures: int, batch_size: int, processes: int) -> list[int]:
-    """Where the share of each process begins and ends: whole batches, so that each holds the same pictures as alone."""
+    """Where the share of each process begins and ends: whole batches, so that each holds the same images as alone."""
     batches = -(-pictures // batch_size)
     return [min(pictures, batches * n // processes * batch_size) for n in range(processes + 1)]
 
 
 def _flipped(engine: Engine) -> Engine:
-    """Features of a picture and of its mirror image, added: after normalising, their mean direction."""
+    """Features of an image and of its mirror image, added: after normalising, their mean direction."""
 
     def run(images: np.ndarray) -> np.ndarray:
         return np.asarray(engine.run(images) + engine.run(np.ascontiguousarray(images[..., ::-1])))
@@ -151,7 +151,7 @@ def extract_dataset(
     stop: int | None = None,
     seed: tuple[int, ...] | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Features float32 [stop - start, D] and the pictures that could not be read (index → reason)."""
+    """Features float32 [stop - start, D] and the images that could not be read (index → reason)."""
     stop = len(dataset) if stop is None else stop
     loader = SequentialLoader(
         dataset, batch_size, start, stop, num_workers=num_workers, on_error=dataset.config.on_error, seed=seed
@@ -166,7 +166,7 @@ def extract_dataset(
 
 
 def _fingerprint(engine: Engine, dataset: RecDataset, how: str) -> str:
-    """Of program, weights, preprocessing, and each picture's path, box, size and times of change.
+    """Of program, weights, preprocessing, and each image's path, box, size and times of change.
 
     The second time, of the file's status, cannot be set back: a copy that keeps the first one is noticed too.
     """

@@ -1,4 +1,4 @@
-"""`manifest.json` beside an exported model: how pictures become its input, and what it was made from."""
+"""`manifest.json` beside an exported model: how images become its input, and what it was made from."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Features of very many pictures, computed in blocks that survive an interruption and are shared by processes.
+"""Features of very many images, computed in blocks that survive an interruption and are shared by processes.
 
-The features lie in one file on the disk, in the pictures' order, and are written there rather than through mapped
+The features lie in one file on the disk, in the images' order, and are written there rather than through mapped
 memory: the process stays small however many there are, and a full disk is an error rather than a signal. A block is
 marked as done when its features are synced. Marks and features lie in a directory named by all that decides the bytes,
-so that another model, other pictures or another batch size begin anew, and processes need not agree on anything.
+so that another model, other images or another batch size begin anew, and processes need not agree on anything.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from shitu_cli.inputs import read_json
 from shitu_cli.preparation.sources import Pictures
 from shitu_cli.reporting import Reporter
 
-BLOCK_PICTURES = 512  # at most so many are computed again per process
+BLOCK_IMAGES = 512  # at most so many are computed again per process
 
 
 class Work:
-    """float32 [len(pictures), feature_size] in the making, below the directory `part`.
+    """float32 [len(images), feature_size] in the making, below the directory `part`.
 
     Raises OSError when the disk refuses.
     """
 
     def __init__(self, part: Path, extractor: Extractor, pictures: Pictures, *, normalize: bool = True) -> None:
         self.extractor, self.pictures, self.normalize = extractor, pictures, normalize
-        # Whole batches, so that each holds the same pictures with any number of processes and interruptions.
-        self.block = -(-BLOCK_PICTURES // extractor.batch_size) * extractor.batch_size
+        # Whole batches, so that each holds the same images with any number of processes and interruptions.
+        self.block = -(-BLOCK_IMAGES // extractor.batch_size) * extractor.batch_size
         self.folder = part / _key(extractor, pictures, normalize)[:24]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._row = extractor.feature_size * 4  # bytes
@@ -55,9 +55,9 @@ class Work:
         missing = [number for number in share if number not in done]
         images = pictures_of(self.pictures)
         what = "extracting" if world == 1 else f"extracting (process {rank + 1} of {world})"
-        with reporter.progress(what, sum(len(self._pictures_of(number)) for number in missing)) as bar:
+        with reporter.progress(what, sum(len(self._block_range(number)) for number in missing)) as bar:
             for first, last in _runs(missing):
-                start, stop = self._pictures_of(first).start, self._pictures_of(last).stop
+                start, stop = self._block_range(first).start, self._block_range(last).stop
                 skipped: dict[int, str] = {}
                 at = start
                 # One loader over neighbouring blocks: it reads ahead across their borders.
@@ -75,7 +75,7 @@ class Work:
                     bar.advance(len(rows))
 
     def done(self) -> dict[int, dict[int, str]]:
-        """The finished blocks, each with its pictures that cannot be read (number → reason)."""
+        """The finished blocks, each with its images that cannot be read (number → reason)."""
         size = os.fstat(self._file).st_size
         found = {}
         for mark in self.folder.glob("block-*.json"):
@@ -84,16 +84,16 @@ class Work:
                 skipped = {int(n): str(why) for n, why in read_json(mark).items()}
             except (ShituError, ValueError, AttributeError):
                 continue  # a mark that cannot be read marks nothing
-            if self._pictures_of(number).stop * self._row <= size:
+            if self._block_range(number).stop * self._row <= size:
                 found[number] = skipped
         return found
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """The features of pictures `start` to `stop`, float32 [stop - start, feature_size]; NaN for unreadable ones."""
+        """The features of images `start` to `stop`, float32 [stop - start, feature_size]; NaN for unreadable ones."""
         data = os.pread(self._file, (stop - start) * self._row, start * self._row)
         return np.frombuffer(data, np.float32).reshape(stop - start, -1)
 
-    def _pictures_of(self, number: int) -> range:
+    def _block_range(self, number: int) -> range:
         return range(number * self.block, min((number + 1) * self.block, len(self.pictures)))
 
     def _write(self, start: int, rows: np.ndarray) -> None:

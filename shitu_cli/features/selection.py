@@ -20,7 +20,7 @@ from shitu_cli.runtime.setup import setup_paddle
 
 KNOWN_NAMES = ("best_model", "latest")  # of checkpoints; what is missing there is training
 BATCH = 32
-SMALL_BATCH = 5  # up to this size, what was measured with one picture says more than what was with 32
+SMALL_BATCH = 5  # up to this size, what was measured with one image says more than what was with 32
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load_engine(
     """The engine of `path`; a checkpoint and a model without manifest need the config they were trained with.
 
     `precision` fp32 or bf16; None: what the model was exported for. Of the ways to run it, the one that was fastest
-    for about `batch_size` pictures at once. Raises UsageError when nothing is there, DataError when it is damaged,
+    for about `batch_size` images at once. Raises UsageError when nothing is there, DataError when it is damaged,
     EnvironmentProblem when the machine cannot run it so.
     """
     path = Path(path)
@@ -152,7 +152,7 @@ def _measured_way(files: Sequence[Path], manifest: Manifest, asked: _Asked) -> t
 
 
 def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH) -> tuple[Way, str]:
-    """Of a proof's rows, the way with the least time per picture on all threads, and the reason."""
+    """Of a proof's rows, the way with the least time per image on all threads, and the reason."""
     measured = 1 if batch_size <= SMALL_BATCH else BATCH
 
     def time_of(row: Mapping[str, Any]) -> float:
@@ -162,7 +162,7 @@ def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH) -> tuple
     best = min(rows, key=time_of)
     others = ", ".join(f"{_told(row)} {time_of(row):.2f}" for row in rows if row is not best)
     how = "alone" if measured == 1 else f"in batches of {measured}"
-    return Way.of(best), f"{time_of(best):.2f} ms per picture {how}" + (f" ({others})" if others else "")
+    return Way.of(best), f"{time_of(best):.2f} ms per image {how}" + (f" ({others})" if others else "")
 
 
 def _told(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, DataError
-from shitu_cli.features.extractor import Extractor, Picture
+from shitu_cli.features.extractor import Extractor, ImageInput
 from shitu_cli.index.files import VECTORS, load_index
 from shitu_cli.index.store import IndexManifest, Match
 from shitu_cli.index.vectors import VectorIndex
@@ -69,7 +69,7 @@ class Searcher:
         self._extracting = threading.Lock()
         self._index()
 
-    def search(self, images: Iterable[Picture] | str | bytes | Path, top: int = 5) -> list[Answer]:
+    def search(self, images: Iterable[ImageInput] | str | bytes | Path, top: int = 5) -> list[Answer]:
         """Return an answer with the `top` neighbours for each image: a path, encoded bytes, a Pillow image or an array.
 
         Raises DataError that names the first image that cannot be read.

@@ -42,9 +42,9 @@ def _proven(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, folder:
         ({"min_cosine": 0.995, "difference": 0.02}, 0.005, None),
         ({"recall@1": 0.796}, 0.005, None),
         ({"recall@1": 0.81}, 0.0, None),
-        ({"recall@1": 0.79}, 0.005, "recall@1 among 500 pictures falls from 0.8000 to 0.7900, more than 0.005"),
+        ({"recall@1": 0.79}, 0.005, "recall@1 among 500 images falls from 0.8000 to 0.7900, more than 0.005"),
         ({"recall@1": 0.79}, 0.02, None),
-        (UNMEASURED, 1.0, "no two pictures are of one class, so that what it costs in recall cannot be measured"),
+        (UNMEASURED, 1.0, "no two images have the same class, so the loss of recall cannot be measured"),
         (
             {**UNMEASURED, "coincide": "the features nearly coincide"},
             1.0,
@@ -97,7 +97,7 @@ def test_a_precision_is_chosen_for_a_reason() -> None:
     assert _choose([plain, slow], BF16)[0] == COARSE
     assert _choose([plain, coarse], "auto") == (
         COARSE,
-        "1.00 ms per picture in batches of 32 (ONNX Runtime inference.onnx 2.00)",
+        "1.00 ms per image in batches of 32 (ONNX Runtime inference.onnx 2.00)",
     )
     assert _choose([plain, slow], "auto")[0] == PLAIN
     way, reason = _choose([plain, refused], "auto")

@@ -144,7 +144,7 @@ def test_unanswerable_queries_are_counted_not_averaged() -> None:
 def test_features_that_are_not_finite_or_of_other_length_are_refused() -> None:
     good = FeatureSet(np.ones((2, 3), np.float32), np.array([0, 1]))
     bad = FeatureSet(np.array([[1, 1, 1], [1, np.nan, 1]], np.float32), np.array([0, 1]))
-    with pytest.raises(DataError, match="gallery features of picture 2 are not finite"):
+    with pytest.raises(DataError, match="gallery features of image 2 are not finite"):
         rank(good, bad)
     with pytest.raises(DataError, match="query features have 3 values, gallery features 4"):
         rank(good, FeatureSet(np.ones((2, 4), np.float32), np.array([0, 1])))

@@ -70,12 +70,12 @@ def test_pictures_of_one_pixel(extractor: Extractor, tmp_path: Path, size: tuple
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (b"", "picture 3 of 3: image bytes: the file is empty"),
+        (b"", "image 3 of 3: image bytes: the file is empty"),
         (b"no picture", "image bytes: could not be read as an image"),
         ("nowhere.jpg", "nowhere.jpg: No such file or directory"),
         (np.zeros((4, 4, 3), np.float32), "expected uint8 RGB"),
         (np.zeros((4, 4, 2), np.uint8), "expected uint8 RGB"),
-        (7, "a int is no picture: expected a path, bytes, an array or a Pillow image"),
+        (7, "a value of type int cannot be used as an image: expected a path, bytes, an array or a Pillow image"),
         (np.zeros((0, 4, 3), np.uint8), "expected uint8 RGB"),
     ],
 )

@@ -31,7 +31,7 @@ QUIET = SilentReporter()
 @pytest.fixture
 def extractor(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Extractor:
     """Blocks of 6 pictures: 5 of them in 30."""
-    monkeypatch.setattr(resumable, "BLOCK_PICTURES", 5)
+    monkeypatch.setattr(resumable, "BLOCK_IMAGES", 5)
     return Extractor(exported, threads=1, batch_size=3)
 
 
@@ -136,7 +136,7 @@ def test_unreadable_pictures_are_left_out_and_told_also_after_an_interruption(
     assert [line.split("\t")[0] for line in (tmp_path / "f.tsv").read_text().splitlines()[1:]] == kept
     for n in range(30):
         found.files[n] = str(tmp_path / "4.jpg")
-    with pytest.raises(DataError, match=r"none of the pictures can be read \(30 tried\)"):
+    with pytest.raises(DataError, match=r"none of the images could be read \(30 tried\)"):
         extract_to_file(extractor, found, tmp_path / "none.npy", QUIET)
 
 

@@ -44,9 +44,9 @@ def test_the_fastest_for_about_so_many_pictures() -> None:
     rows = [_row(ONNX, alone=1, many=3), _row(PDMODEL, alone=2, many=2)]
     assert fastest(rows, 32) == (
         PDMODEL,
-        "2.00 ms per picture in batches of 32 (ONNX Runtime inference.onnx 3.00)",
+        "2.00 ms per image in batches of 32 (ONNX Runtime inference.onnx 3.00)",
     )
-    assert fastest(rows, 1) == (ONNX, "1.00 ms per picture alone (Paddle Inference inference.pdmodel 2.00)")
+    assert fastest(rows, 1) == (ONNX, "1.00 ms per image alone (Paddle Inference inference.pdmodel 2.00)")
     assert fastest(rows, 5)[0] == ONNX and fastest(rows, 6)[0] == PDMODEL
     # Rows of before there were several backends.
     for row in rows:

@@ -163,7 +163,7 @@ def _show(console: Console, result: EvalResult, values: dict[str, Any], rates: l
     for name, value in result.metrics.items():
         interval = values["intervals_95"].get(name)
         rows.append([name, f"{value:.4f}", f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""])
-    title = f"{counted(result.queries, 'query')} against {counted(result.gallery, 'gallery picture')}"
+    title = f"{counted(result.queries, 'query')} against {counted(result.gallery, 'gallery image')}"
     title += f" (with {' '.join(options_of(values))})" if options_of(values) else ""
     coincidence = result.ranking.coincidence()
     if coincidence is None:
@@ -177,11 +177,11 @@ def _show(console: Console, result: EvalResult, values: dict[str, Any], rates: l
         reporter.warn(f"{title}: {coincidence}. {HARDLY_TRAINED}")
     if result.unanswerable:
         reporter.warn(
-            f"{counted(result.unanswerable, 'query')} without a picture of the same label in the gallery: "
+            f"{counted(result.unanswerable, 'query')} without an image of the same label in the gallery: "
             "not in the means"
         )
     if result.skipped:
-        count = counted(len(result.skipped), "picture")
+        count = counted(len(result.skipped), "image")
         reporter.warn(f"left out as unreadable: {count}, such as {result.skipped[0]}")
     if result.collapsed and coincidence is None:
         reporter.warn(

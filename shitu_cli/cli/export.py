@@ -88,7 +88,7 @@ def export(
     override: options.OverrideOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Write inference.pdmodel and its parameters (or ONNX), run them on real pictures, and compare with the network."""
+    """Write inference.pdmodel and its parameters (or ONNX), run them on real images, and compare with the network."""
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.steps.export import export as run
     from shitu_cli.steps.settings import workspace_config
@@ -154,14 +154,14 @@ def _show(console: Console, made: Exported) -> None:
         ]
         for row in made.rows
     ]
-    pictures = counted(made.rows[0]["pictures"], "picture")
+    pictures = counted(made.rows[0]["pictures"], "image")
     title = f"Proof: the files give what the trained network gives, run in a new process on {pictures}"
     columns = ["by", "file", "smallest cosine", "largest difference", "recall@1 of the file", "of the network"]
     console.table(title, columns, rows)
     if coincide := made.rows[0].get("coincide"):
         console.warn(f"no recall@1: {coincide}; the network is hardly trained yet, or training has collapsed")
     elif made.rows[0]["recall@1"] is None:
-        console.info("recall@1: no two of these pictures are of one class")
+        console.info("recall@1: no two of these images are of one class")
     else:
         count = made.rows[0]["pictures"]
         console.info(
@@ -176,7 +176,7 @@ def _show(console: Console, made: Exported) -> None:
         [str(Way.of(row)), row["file"], *(f"{median:.2f} ({high:.2f})" for median, high in row["latency_ms"].values())]
         for row in made.rows
     ]
-    title = "Milliseconds per picture on this machine: median (95 %)"
+    title = "Milliseconds per image on this machine: median (95 %)"
     console.table(title, ["by", "file", *made.rows[0]["latency_ms"]], times)
     console.info(f"extract, index and search will run {made.way.file} by {made.way}: {made.reason}")
     for row in made.rows:

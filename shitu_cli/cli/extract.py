@@ -1,4 +1,4 @@
-"""`shitu extract`: feature vectors of any pictures, to a file."""
+"""`shitu extract`: feature vectors of any images, to a file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def extract(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Compute the feature vector of every picture; an interrupted run goes on where it stopped."""
+    """Compute the feature vector of every image; an interrupted run goes on where it stopped."""
     from shitu_cli.cli.common import config_or_none
     from shitu_cli.features.feature_file import check_out, extract_to_file
     from shitu_cli.preparation.sources import find_pictures
@@ -90,7 +90,7 @@ def _show(console: Console, written: Written, total: int, out: Path, *, strict: 
 
     if written.skipped:
         lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
-        message = f"{len(written.skipped)} of {counted(total, 'picture')} could not be read and are not in {out}"
+        message = f"{len(written.skipped)} of {counted(total, 'image')} could not be read and are not in {out}"
         if strict:
             raise DataError(message, details=lines)
         console.warn(message + "".join(f"\n  {line}" for line in lines))
@@ -102,7 +102,7 @@ def _told(extractor: Extractor, pictures: Pictures) -> str:
 
 
 def _launch(devices: str | None) -> bool:
-    """Run this command in several processes, each for its share of the pictures; False when there is just this one."""
+    """Run this command in several processes, each for its share of the images; False when there is just this one."""
     from shitu_cli.processes import launch
 
     try:

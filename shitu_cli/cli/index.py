@@ -86,7 +86,7 @@ def build(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Index the gallery's pictures (or others); replaces the index that is there."""
+    """Index the gallery's images (or others); replaces the index that is there."""
     from shitu_cli.cli.common import config_or_none, open_workspace
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import Source, gallery
@@ -126,7 +126,7 @@ def add(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Add pictures to the index; those that are in it already are replaced."""
+    """Add images to the index; those that are in it already are replaced."""
     from shitu_cli.cli.common import config_or_none, open_workspace
     from shitu_cli.steps.gallery import Source, gallery
 
@@ -135,7 +135,7 @@ def add(
     _one_of(sources, features)
     if not sources and features is None:
         raise UsageError(
-            "nothing was named", hint=[Command("index add", "new_pictures/"), ", or --features features.npy"]
+            "nothing was named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
         )
     space = open_workspace(session, named=_all_named(index, store, sources, features, model))
     with closing(open_index(space, index, store, collection)) as target, target.writing():
@@ -175,7 +175,7 @@ def remove(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Take pictures out of the index, by path, label or id."""
+    """Take images out of the index, by path, label or id."""
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.steps.gallery import stored_path
 
@@ -258,7 +258,7 @@ def open_index(space: Workspace | None, index: Path | None, store: str | None, c
 
 def _one_of(sources: list[str] | None, features: Path | None) -> None:
     if sources and features is not None:
-        raise UsageError("pictures and --features both say what to index", hint="give one of them")
+        raise UsageError("images and --features both say what to index", hint="give one of them")
 
 
 def _all_named(

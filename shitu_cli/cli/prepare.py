@@ -1,4 +1,4 @@
-"""`shitu prepare`: from labelled pictures to checked lists and a config that fits them."""
+"""`shitu prepare`: from labelled images to checked lists and a config that fits them."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def prepare(
         _show_formats(session.console, as_json)
         return
     if not sources:
-        raise UsageError("which pictures? name a folder or a list", hint=Command("prepare", "./data"))
+        raise UsageError("which images? name a folder or a list", hint=Command("prepare", "./data"))
     if len(sources) > 1 and not merge:
         raise UsageError(
             f"{len(sources)} sources: are classes of the same name in them the same class?",
@@ -207,7 +207,7 @@ def _show(console: Console, preparation: Preparation) -> None:
         for name, part in lists
         if part is not None
     ]
-    console.table("", ["list", "pictures", "classes"], rows)
+    console.table("", ["list", "images", "classes"], rows)
     moved = [
         f"{name} → {label}"
         for name, label in made.names.items()

@@ -1,4 +1,4 @@
-"""`shitu search`: which pictures of the index look like these?"""
+"""`shitu search`: which images of the index look like these?"""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def search(
     else:
         _show(console, answers, limit, html)
     if not answers:
-        raise UsageError("none of the pictures can be read", hint="see the warnings above")
+        raise UsageError("none of the images could be read", hint="see the warnings above")
 
 
 def _threshold(
@@ -180,7 +180,7 @@ def _write_page(path: Path, answers: list[Answer], limit: float | None, space: W
 
 
 def _figure(name: Path, caption: str, mark: str = "") -> str:
-    """A picture, or the part of it that a name with a box means."""
+    """An image, or the part of it that a name with a box means."""
     from shitu_cli.preparation.formats.textlist import parse_box
     from shitu_cli.report.page import figure
 

@@ -276,7 +276,7 @@ def test_an_unreadable_picture_is_named_once(space: Path, tmp_path: Path) -> Non
     (tmp_path / "good.jpg").write_bytes((space / PICTURE).read_bytes())
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     done = shitu("extract", str(tmp_path), "--out", "some.npy", "--json", cwd=space)
-    assert done.stderr.count("bad.jpg") == 1 and "1 of 2 pictures could not be read" in done.stderr
+    assert done.stderr.count("bad.jpg") == 1 and "1 of 2 images could not be read" in done.stderr
     assert list(json.loads(done.stdout)["skipped"].values()) == ["could not be read as an image"]
     assert np.load(space / "some.npy").shape[0] == 1
     text = says("index", "build", str(tmp_path), "--index", str(tmp_path / "i"), cwd=space)

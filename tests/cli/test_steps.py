@@ -116,7 +116,7 @@ def test_unreadable_pictures_are_listed_and_left_out(trained: Path, tmp_path: Pa
     (tmp_path / "p/a.jpg").write_bytes(good.read_bytes())
     (tmp_path / "p/b.jpg").write_bytes(b"no picture")
     done = shitu("extract", str(tmp_path / "p"), "--out", str(tmp_path / "f.npy"), cwd=trained)
-    assert "1 of 2 pictures could not be read" in done.stderr and "b.jpg" in done.stderr
+    assert "1 of 2 images could not be read" in done.stderr and "b.jpg" in done.stderr
     assert np.load(tmp_path / "f.npy").shape[0] == 1
     again = ("extract", str(tmp_path / "p"), "--strict", "--out", str(tmp_path / "g.npy"))
     assert shitu(*again, cwd=trained, check=False).returncode == 3

@@ -250,9 +250,9 @@ def test_strict_and_devices_that_are_not_there(exported: Path, pictures: list[Pa
     (tmp_path / "bad.jpg").write_bytes(b"bad")
     argv = ["extract", str(pictures[0]), "bad.jpg", "--model", str(exported), "--out", "f.npy"]
     done = shitu(*argv, cwd=tmp_path)
-    assert "1 of 2 pictures could not be read and are not in f.npy" in done.stderr and "bad.jpg" in done.stderr
+    assert "1 of 2 images could not be read and are not in f.npy" in done.stderr and "bad.jpg" in done.stderr
     done = shitu(*argv, "--strict", cwd=tmp_path, check=False)
-    assert done.returncode == 3 and "1 of 2 pictures could not be read" in done.stderr
+    assert done.returncode == 3 and "1 of 2 images could not be read" in done.stderr
     done = shitu(*argv, "--devices", "0,1", cwd=tmp_path, check=False)
     assert done.returncode == 5 and "gpu:0 was asked for, but this build of PaddlePaddle has no GPU" in done.stderr
     done = shitu(*argv, "--devices", "cpus", cwd=tmp_path, check=False)

@@ -11,10 +11,10 @@ from typing import Any
 from shitu_cli.errors import ConfigError
 from shitu_cli.inputs.yaml_files import parse_yaml
 
-# Pictures that a quarter of an hour of training on two cores can look at with the quick template.
+# Images that a quarter of an hour of training on two cores can look at with the quick template.
 QUICK_BUDGET = 480_000
 QUICK_EPOCHS = (8, 180)
-# Pictures so many times the network's input are decoded at a quarter of their size or less (see data/transforms.py).
+# Images so many times the network's input are decoded at a quarter of their size or less (see data/transforms.py).
 LARGE = 6
 
 
@@ -22,7 +22,7 @@ LARGE = 6
 class DataFacts:
     """`image_root` as the config shall say it, relative to the workspace or absolute; list paths likewise.
 
-    `short_side` is the median of the pictures, in pixels. `evaluated_before` is False when an earlier prepare left the
+    `short_side` is the median of the images, in pixels. `evaluated_before` is False when an earlier prepare left the
     workspace without evaluation lists.
     """
 

@@ -1,4 +1,4 @@
-"""Looking at every picture once: can it be decoded, what is odd about it, and which others are the same.
+"""Looking at every image once: can it be decoded, what is odd about it, and which others are the same.
 
 All cores decode; what was seen is kept by path, size and time of change, so that an interrupted check goes on.
 """
@@ -26,20 +26,20 @@ from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads
 
 CACHE_FORMAT = 3
-SAVE_EVERY = 20_000  # pictures between two saves of the cache
-TASK = 16  # pictures looked at by a thread at a time
+SAVE_EVERY = 20_000  # images between two saves of the cache
+TASK = 16  # images looked at by a thread at a time
 TINY, ASPECT = 32, 5.0
-BITS_APART = 7  # of 256: pictures this close in outline ...
+BITS_APART = 7  # of 256: images this close in outline ...
 LEVELS_APART = 5.0  # ... and this close in mean colour are nearly the same
-BUCKET = 64  # pictures that share a hash chunk beyond which it says nothing (plain backgrounds)
+BUCKET = 64  # images that share a hash chunk beyond which it says nothing (plain backgrounds)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a picture is like. `problem` and `detail` name what spoils it; `notes` what is odd but fine.
+    """What an image is like. `problem` and `detail` name what spoils it; `notes` what is odd but fine.
 
     `digest` 16 bytes of its content; `outline` 32 bytes: 256 bits, is a pixel darker than its right neighbour in
-    17 x 16; `colours` 48 bytes: mean RGB of 4 x 4 fields. Empty bytes where the picture was not decoded.
+    17 x 16; `colours` 48 bytes: mean RGB of 4 x 4 fields. Empty bytes where the image was not decoded.
     """
 
     width: int = 0
@@ -202,7 +202,7 @@ def look_at_all(
             reporter.progress("checking", len(todo)) as bar,
             ThreadPoolExecutor(workers or compute_threads(), thread_name_prefix="shitu-check") as pool,
         ):
-            # Tasks of several pictures: one each would spend a tenth of the time on handing over.
+            # Tasks of several images: one each would spend a tenth of the time on handing over.
             tasks = [todo[start : start + TASK] for start in range(0, len(todo), TASK)]
             for task, seen in zip(tasks, pool.map(lambda t: _look_at_some(paths, t, decode), tasks), strict=True):
                 for number, (state, look) in zip(task, seen, strict=True):
@@ -235,14 +235,14 @@ def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tu
 
 @dataclass(frozen=True)
 class Alike:
-    """Groups of pictures (positions) that are identical files, and pairs that are nearly the same."""
+    """Groups of images (positions) that are identical files, and pairs that are nearly the same."""
 
     identical: list[list[int]]
     near: list[tuple[int, int]]
 
 
 def find_alike(looks: list[Look]) -> Alike:
-    """Compare all pictures that could be read, each with all others, in time about proportional to their number."""
+    """Compare all images that could be read, each with all others, in time about proportional to their number."""
     usable = [number for number, look in enumerate(looks) if not look.problem and look.digest]
     by_digest: dict[bytes, list[int]] = {}
     for number in usable:
@@ -282,7 +282,7 @@ def _close(members: np.ndarray, outlines: np.ndarray, colours: np.ndarray) -> It
         np.unpackbits(outlines[a] ^ outlines[b], axis=1).sum(axis=1)
     )  # fmt: skip
     levels = np.abs(colours[a].astype(np.int16) - colours[b]).mean(axis=1)
-    # Pictures without outlines (plain colours) all agree: they are told apart by nothing, so they are left alone.
+    # Images without outlines (plain colours) all agree: they are told apart by nothing, so they are left alone.
     structured = np.unpackbits(outlines[a], axis=1).sum(axis=1) >= 16
     good = (bits <= BITS_APART) & (levels <= LEVELS_APART) & structured
     return [(int(min(x, y)), int(max(x, y))) for x, y in zip(a[good], b[good], strict=True)]

@@ -1,4 +1,4 @@
-"""From a source to trustworthy lists: read, look at every picture, judge, split, number the classes."""
+"""From a source to trustworthy lists: read, look at every image, judge, split, number the classes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
         made, rows = read_source(whole, problems, choices.format, check)
         if not len(rows):
             raise DataError(
-                f"no labelled pictures in {source} (read as {made.name}: {made.layout})",
+                f"no labelled images in {source} (read as {made.name}: {made.layout})",
                 details=[
                     f"{where}: {detail or KINDS[kind].text}"
                     for kind, f in problems.found.items()
@@ -190,7 +190,7 @@ def prepare(
     """
     problems = Problems()
     rows, name = read_sources(sources, choices, problems)
-    reporter.info(f"read as {name}: {counted(len(rows), 'labelled picture')} below {rows.root}")
+    reporter.info(f"read as {name}: {counted(len(rows), 'labelled image')} below {rows.root}")
     for line in described(rows):
         reporter.info(f"  {line}")
     before = len(rows)
@@ -302,7 +302,7 @@ def _check_lines(rows: Rows, problems: Problems, choices: Choices) -> Rows:
 
 
 def _key(rows: Rows, number: int) -> object:
-    """What makes a picture: its path, and its box if it has one."""
+    """What makes an image: its path, and its box if it has one."""
     return (rows.paths[number], rows.boxes[number]) if number in rows.boxes else rows.paths[number]
 
 
@@ -339,7 +339,7 @@ def _bad_box(rows: Rows, looks: list[Look], number: int) -> bool:
 
 
 def _check_alike(rows: Rows, alike: Alike, problems: Problems) -> set[int]:
-    """Report duplicates by what they mean; returns the pictures that `fix` leaves out."""
+    """Report duplicates by what they mean; returns the images that `fix` leaves out."""
     dropped: set[int] = set()
     pairs = [(group[0], other, "identical") for group in alike.identical for other in group[1:]]
     pairs += [(a, b, "nearly the same") for a, b in alike.near]

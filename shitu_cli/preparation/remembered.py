@@ -25,7 +25,7 @@ _TYPES = {"share": float, "seed": int, "depth": int, "keep_apart": bool, "digest
 
 @dataclass(frozen=True)
 class Asked:
-    """The options that decide which pictures go where; None is one that was not given."""
+    """The options that decide which images go where; None is one that was not given."""
 
     format: str | None = None
     columns: str | None = None

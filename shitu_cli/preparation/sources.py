@@ -1,4 +1,4 @@
-"""Pictures that a user names on the command line: files, folders, lists, patterns."""
+"""Images that a user names on the command line: files, folders, lists, patterns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Label = Callable[[Path, Path | None], str]
 
 @dataclass
 class Pictures:
-    """Files with their labels ("" where none is known) and boxes (None: the whole picture)."""
+    """Files with their labels ("" where none is known) and boxes (None: the whole image)."""
 
     files: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -43,16 +43,16 @@ class Pictures:
         self.boxes += others.boxes
 
     def take(self, numbers: Sequence[int]) -> Pictures:
-        """The pictures at `numbers`, in that order."""
+        """The images at `numbers`, in that order."""
         chosen = Pictures()
         for n in numbers:
             chosen.add(self.files[n], self.labels[n], self.boxes[n])
         return chosen
 
     def described(self) -> str:
-        """How many there are, and of which labels: 60 pictures of 6 labels."""
+        """How many there are, and of which labels: 60 images of 6 labels."""
         labels = set(self.labels)
-        count = counted(len(self), "picture")
+        count = counted(len(self), "image")
         if labels == {""}:
             return f"{count} without label"
         if len(labels) == 1:
@@ -61,7 +61,7 @@ class Pictures:
         return f"{count} of {counted(len(labels - {''}), 'label')}{unknown}"
 
     def name(self, number: int) -> str:
-        """The file, with its box where it has one: parts of one picture are told apart."""
+        """The file, with its box where it has one: parts of one image are told apart."""
         box = self.boxes[number]
         return self.files[number] if box is None else f"{self.files[number]}#{','.join(f'{v:g}' for v in box)}"
 

@@ -1,6 +1,6 @@
-"""Choosing pictures for evaluation where the source does not: the same seed chooses the same on every machine.
+"""Choosing images for evaluation where the source does not: the same seed chooses the same on every machine.
 
-Classes and pictures are ordered by a hash of the seed and their name, not drawn from a generator: adding some later
+Classes and images are ordered by a hash of the seed and their name, not drawn from a generator: adding some later
 hardly moves the others.
 """
 

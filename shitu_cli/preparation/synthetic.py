@@ -1,4 +1,4 @@
-"""Drawn pictures for `shitu demo`: made-up products under changes of view, light, background and scale.
+"""Drawn images for `shitu demo`: made-up products under changes of view, light, background and scale.
 
 A class is one product: an outline, a pattern, a few colours and a badge, all drawn from the class's own seed.
 Palettes and patterns are shared by many classes and the light changes colour, so that no single cue names a class;
@@ -33,7 +33,7 @@ _PATTERNS = ("plain", "stripes", "bars", "dots", "checks", "rings")
 
 @dataclass(frozen=True)
 class Product:
-    """What all pictures of one class share. Coordinates are fractions of the canvas."""
+    """What all images of one class share. Coordinates are fractions of the canvas."""
 
     outline: Image  # [P, 2] float, a closed polygon around (0.5, 0.5)
     colours: tuple[tuple[int, int, int], ...]
@@ -91,7 +91,7 @@ def draw_upright(product: Product) -> tuple[Image, Image]:
 
 
 def photograph(product: Product, rng: np.random.Generator, size: int = 128) -> Image:
-    """One picture of the product, RGB uint8 [size, size, 3]: another view, light, background and scale each time."""
+    """One image of the product, RGB uint8 [size, size, 3]: another view, light, background and scale each time."""
     face, mask = draw_upright(product)
     view = _view(rng, size)
     scene = _background(rng, size)
@@ -127,7 +127,7 @@ def write_dataset(root: Path, *, seed: int = 0, size: int = 128) -> dict[str, in
 
 
 def _view(rng: np.random.Generator, size: int) -> Image:
-    """A homography from the canvas to a picture: rotation, scale, position and perspective."""
+    """A homography from the canvas to an image: rotation, scale, position and perspective."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) - 0.5
     turn = rng.uniform(-0.5, 0.5)  # radians
     rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]], np.float32)

@@ -220,7 +220,7 @@ def test_pictures_of_many_kinds(tmp_path: Path, make_images: MakeImages) -> None
         made["class_001"][n].unlink()
     (tmp_path / "data/class_001/phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
     done = shitu("prepare", "data", "--split", "none", cwd=tmp_path)
-    assert "12 labelled pictures" in done.stdout and "other-format" in done.stdout and "phone.heic" in done.stdout
+    assert "12 labelled images" in done.stdout and "other-format" in done.stdout and "phone.heic" in done.stdout
     shitu("train", *SMALL, "--epochs", "1", "--batch-size", "4", cwd=tmp_path)
 
 

@@ -205,10 +205,10 @@ def test_build_says_what_it_indexes(space: Path, tmp_path: Path) -> None:
     gallery = len((space / "lists/gallery_list.txt").read_text().splitlines())
     lists = ["lists/gallery_list.txt", "lists/query_list.txt"]
     text = says("index", "build", *index, cwd=space)
-    told = f"indexing {gallery} pictures of 4 labels: those of lists/gallery_list.txt (with the other lists: "
+    told = f"indexing {gallery} images of 4 labels: those of lists/gallery_list.txt (with the other lists: "
     assert f"{told}shitu index build {' '.join(lists)} --index {tmp_path / 'i'})" in text
     assert len(first := shown(space, index)) == gallery < 24
-    assert "indexing 24 pictures of 4 labels" in says("index", "build", *index, *lists, cwd=space)
+    assert "indexing 24 images of 4 labels" in says("index", "build", *index, *lists, cwd=space)
     assert len(whole := shown(space, index)) == 24  # under the same names, not numbers
     assert {path: whole[path] for path in first} == first
     text = says("index", "build", *index, "data", *lists, "data/class_001", cwd=space)
@@ -217,13 +217,13 @@ def test_build_says_what_it_indexes(space: Path, tmp_path: Path) -> None:
 
 def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) -> None:
     text = says("extract", "data/class_002", "--out", "class.npy", "--model", "inference", cwd=space)
-    assert "6 pictures of label class_002; " in text
+    assert "6 images of label class_002; " in text
     assert "next: shitu index build --features class.npy --model inference" in text
     assert {line.split("\t")[1] for line in (space / "class.tsv").read_text().splitlines()[1:]} == {"class_002"}
-    assert "24 pictures of 4 labels" in says("extract", "data", "--out", "all.npy", cwd=space)
-    assert "1 picture of label class_001" in says("extract", PICTURE, "--out", "one.npy", cwd=space)
+    assert "24 images of 4 labels" in says("extract", "data", "--out", "all.npy", cwd=space)
+    assert "1 image of label class_001" in says("extract", PICTURE, "--out", "one.npy", cwd=space)
     shutil.copy(space / PICTURE, space / "bare.jpg")  # a workspace is no class
-    assert "1 picture without label" in says("extract", "bare.jpg", "--out", "one.npy", cwd=space)
+    assert "1 image without label" in says("extract", "bare.jpg", "--out", "one.npy", cwd=space)
     (space / "bare.jpg").unlink()
     index = ("--index", str(tmp_path / "i"))
     text = says("index", "build", "--features", "one.npy", *index, cwd=space)

@@ -411,5 +411,5 @@ def test_broken_sources_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is empty"):
         prepared(tmp_path / "empty")
     write(tmp_path / "docs" / "a" / "readme.md", "x")
-    with pytest.raises(DataError, match="no labelled pictures"):
+    with pytest.raises(DataError, match="no labelled images"):
         prepared(tmp_path / "docs")

@@ -99,12 +99,12 @@ def test_lists_of_the_workspace_give_names(tmp_path: Path, make_images: Callable
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        ([""], "1 picture without label"),
-        (["", ""], "2 pictures without label"),
-        (["a"], "1 picture of label a"),
-        (["a", "a"], "2 pictures of label a"),
-        (["a", "b", "b"], "3 pictures of 2 labels"),
-        (["a", "", ""], "3 pictures of 1 label (2 without)"),
+        ([""], "1 image without label"),
+        (["", ""], "2 images without label"),
+        (["a"], "1 image of label a"),
+        (["a", "a"], "2 images of label a"),
+        (["a", "b", "b"], "3 images of 2 labels"),
+        (["a", "", ""], "3 images of 1 label (2 without)"),
     ],
 )
 def test_pictures_described(labels: list[str], told: str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shitu_cli.preparation.formats.source import Source
 
 Box = tuple[float, float, float, float]
-# "eval": query and gallery at once, each picture against all others; "" leaves the split to this program.
+# "eval": query and gallery at once, each image against all others; "" leaves the split to this program.
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
 _OTHER_PICTURES = {".heic", ".heif", ".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
 _SKIPPED_DIRS = {"__MACOSX", "@eaDir"}
@@ -88,7 +88,7 @@ class Rows:
         line: int = 0,
         origin: int = 0,
     ) -> None:
-        """One picture; `id` is its camera, sequence or the like, `file` and `line` say where it is listed."""
+        """One image; `id` is its camera, sequence or the like, `file` and `line` say where it is listed."""
         number = len(self.paths)
         self.paths.append(path)
         self.labels.append(intern(label))
@@ -261,7 +261,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
 
 def _is_hidden_picture(entry: os.DirEntry[str]) -> bool:
-    """Whether it holds pictures that a user may miss; what systems hide beside pictures (._x.jpg) is none."""
+    """Whether it holds images that a user may miss; what systems hide beside images (._x.jpg) is none."""
     if entry.name.startswith("._") or entry.name in (*_SKIPPED_DIRS, ".thumbnails", ".ipynb_checkpoints"):
         return False
     try:
@@ -271,7 +271,7 @@ def _is_hidden_picture(entry: os.DirEntry[str]) -> bool:
 
 
 def _content(folder: str) -> str:
-    """What a folder without pictures holds instead."""
+    """What a folder without images holds instead."""
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:

@@ -11,7 +11,6 @@ import importlib.util
 import queue
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,8 @@ import numpy as np
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, ShituError
 from shitu_cli.features.exact import Run, in_groups, side_by_side
 from shitu_cli.features.model_files import check_model_files
-from shitu_cli.runtime.setup import paddle_threads_kept, setup_paddle
+from shitu_cli.runtime.arithmetic import kept_threads
+from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.runtime.threads import compute_threads
 
 PADDLE, ONNX_RUNTIME, OPENVINO = "Paddle Inference", "ONNX Runtime", "OpenVINO"
@@ -152,7 +152,7 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
         if bf16:
             settings.enable_mkldnn_bfloat16()
     try:
-        with paddle_threads_kept():
+        with kept_threads():
             predictor = inference.create_predictor(settings)
     except (RuntimeError, ValueError, OSError) as error:
         raise _damaged(model_file, error) from None
@@ -161,7 +161,7 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
 
     def run(images: np.ndarray) -> np.ndarray:
         source.copy_from_cpu(np.ascontiguousarray(images))
-        with paddle_threads_kept() if gpu is None else nullcontext():
+        with kept_threads():
             predictor.run()
         return np.asarray(result.copy_to_cpu())
 

@@ -12,18 +12,10 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shitu_cli.errors import EnvironmentProblem
-from shitu_cli.runtime.compilation import use_threads
+from shitu_cli.runtime.arithmetic import set_threads
 from shitu_cli.runtime.threads import compute_threads
-
-if TYPE_CHECKING:
-    from threadpoolctl import LibController
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
@@ -45,7 +37,7 @@ def setup_paddle(device: str = "auto", threads: int | None = None) -> str:
     paddle.set_device(chosen)
     if chosen == "cpu":
         count = threads or compute_threads()
-        _set_threads(count)
+        set_threads(count)
         _keep_freed_memory()
         reason += f", {count} thread{'s' if count > 1 else ''}"
     return f"{chosen}: {reason}"
@@ -145,46 +137,6 @@ def _is_installed(package: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _set_threads(count: int) -> None:
-    """Paddle computes on one thread unless told; this works at run time, its flags do not.
-
-    numba reads its number when it is imported, which is later than this.
-    """
-    from paddle.base import core
-
-    core.set_num_threads(count)
-    if sys.modules.get("numba") is not None:
-        use_threads(count)
-    else:
-        os.environ["NUMBA_NUM_THREADS"] = str(count)
-
-
-@contextmanager
-def paddle_threads_kept() -> Iterator[None]:
-    """Put back Paddle's number of threads, which its predictors leave at theirs for the whole process."""
-    from paddle.base import core
-
-    openmp = _openmp_of_paddle()
-    before = compute_threads() if openmp is None else openmp.num_threads
-    try:
-        yield
-    finally:
-        if openmp is None or openmp.num_threads != before:
-            core.set_num_threads(before)
-
-
-@lru_cache(maxsize=1)
-def _openmp_of_paddle() -> LibController | None:
-    """The library that Paddle's threads come from, which knows their number; Paddle itself tells nobody."""
-    from threadpoolctl import ThreadpoolController
-
-    libraries = ThreadpoolController().select(user_api="openmp").lib_controllers
-    own = [library for library in libraries if "paddle" in Path(library.filepath).parts]
-    # Another package may have brought the same library, which is loaded only once.
-    same = [library for library in libraries if library.prefix == "libiomp"]
-    return next(iter([*own, *same]), None)
 
 
 def _keep_freed_memory() -> None:

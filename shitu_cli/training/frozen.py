@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import paddle
 from paddle import nn
 
 from shitu_cli.config.parts.backbones import Backbone
@@ -30,6 +29,7 @@ from shitu_cli.model import build_rec_model
 from shitu_cli.model.tracing import without_pretrained
 from shitu_cli.model.weights import load_weights
 from shitu_cli.reporting import Reporter, SilentReporter, counted
+from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.build import check_labels
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
 from shitu_cli.training.earlier import settle
@@ -287,10 +287,9 @@ def _save(
     def checkpoint(projection: Projection | None, metrics: dict[str, float] | None) -> tuple[Checkpoint, Config]:
         size = None if projection is None else projection.weight.shape
         own = dataclasses.replace(config, Arch=_arch(config.Arch, config.Arch.backbone, size))
-        threads = paddle.get_num_threads() if hasattr(paddle, "get_num_threads") else 0
         run = describe_run(
             own, train_list=dataset.list_path, label_map=dataset.list_path.with_name("label_map.txt"),
-            samples=len(dataset), class_num=dataset.class_num, world=1, threads=threads,
+            samples=len(dataset), class_num=dataset.class_num, world=1, threads=current_threads(),
         )  # fmt: skip
         weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
         if projection is not None:

@@ -16,6 +16,7 @@ import paddle
 from paddle import nn
 
 from shitu_cli.processes.collectives import Ranks
+from shitu_cli.runtime.arithmetic import kept_arithmetic
 
 MODEL, LOSS = "model.", "loss."
 
@@ -62,8 +63,8 @@ def own_arrays(saved: Mapping[str, np.ndarray], prefix: str, ranks: Ranks) -> di
 def evaluating(model: nn.Layer, ranks: Ranks) -> Iterator[None]:
     """Inside, the model is in evaluation mode, with the first process's statistics of batch norm on all processes.
 
-    Those are the ones that a checkpoint holds. Afterwards everything is as it was before, to the bit: modes of layers
-    and each process's own statistics.
+    Those are the ones that a checkpoint holds. Afterwards everything is as it was before, to the bit: modes of layers,
+    each process's own statistics, and on how many threads the process computes.
     """
     modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     shared = list(norm_statistics(model).values()) if ranks.world > 1 else []
@@ -71,7 +72,8 @@ def evaluating(model: nn.Layer, ranks: Ranks) -> Iterator[None]:
     try:
         model.eval()
         ranks.broadcast_tensors(shared)
-        yield
+        with kept_arithmetic():
+            yield
     finally:
         for tensor, value in zip(shared, before, strict=True):
             tensor.set_value(value)

@@ -12,6 +12,7 @@ from shitu_cli.errors import Command, UsageError
 from shitu_cli.features.list_features import Processes
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
+from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.build import Training, build_training
 from shitu_cli.training.checkpoint import LATEST, has_checkpoint, load_checkpoint
 from shitu_cli.training.earlier import settle
@@ -39,8 +40,6 @@ def run_training(
     lock: Lock = lambda name: nullcontext(),
 ) -> TrainResult | None:
     """Train; `device` is what setup_paddle answered. None on other ranks."""
-    import paddle
-
     output = Path(config.Global.output_dir)
     # PaddleClas's way to say --resume: a checkpoint in the config.
     latest = output / LATEST
@@ -57,9 +56,8 @@ def run_training(
                 f"nothing to resume: no checkpoint at {latest}.*", hint=Command("train", without=("--resume",))
             )
         name, _, reason = device.partition(":")
-        threads = paddle.get_num_threads() if hasattr(paddle, "get_num_threads") else 0
         training = build_training(
-            config, device=name, ranks=ranks, threads=threads, init_from=init_from, resuming=resume
+            config, device=name, ranks=ranks, threads=current_threads(), init_from=init_from, resuming=resume
         )
         log = RunLog(
             output / ("train.log" if ranks.is_main else f"train.rank{ranks.rank}.log"),

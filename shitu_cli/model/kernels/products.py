@@ -14,10 +14,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 
 from shitu_cli.model.kernels.loops import compiled
+from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.runtime.threads import single_threaded_blas
 
 
@@ -105,16 +105,16 @@ def dense_backward(
 
 def split(count: int, work: Callable[[int, int], Any]) -> list[Any]:
     """Return the results of work(start, stop) over parts of 0 … count, one per thread, in order."""
-    threads = max(1, min(numba.get_num_threads(), count))  # the number is set by `setup_paddle`
+    threads = max(1, min(current_threads(), count))
     own, *others = pairwise(count * part // threads for part in range(threads + 1))
     with single_threaded_blas():
-        waiting = [_pool().submit(work, *part) for part in others]
+        waiting = [_pool(current_threads()).submit(work, *part) for part in others]
         return [work(*own), *(part.result() for part in waiting)]
 
 
 @lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, numba.get_num_threads() - 1), thread_name_prefix="shitu-products")
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, threads), thread_name_prefix="shitu-products")
 
 
 def _rows(maps: np.ndarray) -> np.ndarray:

@@ -1,0 +1,72 @@
+"""On how many threads the libraries of this process compute, and how code beside training leaves that alone.
+
+A sum that is divided among another number of threads rounds otherwise, so the bits of a training depend on these
+numbers. They belong to the whole process, and libraries change them for others: a predictor of Paddle Inference leaves
+Paddle on one thread when it is created and after each of its runs, whatever number it was given, and a BLAS built on
+OpenMP passes its number on to everything else that uses OpenMP. So they are set here alone, and whoever computes beside
+training does it inside `kept_threads` (one call of a predictor) or `kept_arithmetic` (anything).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+from shitu_cli.runtime.compilation import use_threads
+
+_current = [1]  # what `set_threads` was given last, or as Paddle begins, which does not tell it
+
+
+def current_threads() -> int:
+    """Return the number of threads that Paddle and the kernels compute on in this process."""
+    return _current[0]
+
+
+def set_threads(count: int) -> None:
+    """Let Paddle, its mathematics library and numba's loops compute on `count` threads; Paddle takes one unless told.
+
+    This works at run time, Paddle's flags do not. numba reads its number when it is imported, which is later.
+    """
+    from paddle.base import core
+
+    core.set_num_threads(count)
+    _current[0] = count
+    if sys.modules.get("numba") is not None:
+        use_threads(count)
+    else:
+        os.environ["NUMBA_NUM_THREADS"] = str(count)
+
+
+@contextlib.contextmanager
+def kept_threads() -> Iterator[None]:
+    """Afterwards Paddle computes on the threads that it had before; costs microseconds."""
+    from paddle.base import core
+
+    count = current_threads()
+    try:
+        yield
+    finally:
+        core.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def kept_arithmetic() -> Iterator[None]:
+    """Afterwards every library of this process computes on the threads that it had before; costs milliseconds."""
+    from paddle.base import core
+    from threadpoolctl import ThreadpoolController
+
+    count = current_threads()
+    libraries = ThreadpoolController().lib_controllers
+    # OpenMP last: some BLAS pass their number on to it.
+    before = [(library, library.num_threads) for library in sorted(libraries, key=lambda it: it.user_api == "openmp")]
+    try:
+        yield
+    finally:
+        for library, threads in before:
+            if threads is not None:
+                library.set_num_threads(threads)
+        if current_threads() != count:
+            set_threads(count)
+        core.set_num_threads(count)

@@ -9,6 +9,9 @@ import pytest
 
 from shitu_cli.features.backends import MODEL_FILES, PADDLE, Way, ways_of
 from shitu_cli.features.exact import GROUP, Run, in_groups, side_by_side
+from shitu_cli.runtime.arithmetic import kept_arithmetic
+from shitu_cli.runtime.setup import setup_paddle
+from shitu_cli.runtime.threads import compute_threads
 
 ALL_WAYS = [way for name in MODEL_FILES for way in ways_of(Path(name))]
 
@@ -32,6 +35,30 @@ def test_threads_batches_and_neighbours_do_not_matter(exported: Path, images: np
         for size in (1, 2, 5, GROUP, GROUP + 1):
             parts = [run(images[at : at + size]) for at in range(0, len(images), size)]
             assert np.array_equal(np.concatenate(parts), expected)
+
+
+@pytest.mark.parametrize("way", ALL_WAYS, ids=lambda way: f"{way.program}-{way.file}-{way.precision}")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_engine_leaves_the_threads_of_the_process_alone(
+    exported: Path, images: np.ndarray, way: Way, threads: int
+) -> None:
+    """A predictor of Paddle sets Paddle to one thread whenever it is created or has run."""
+    if way.missing() is not None:
+        pytest.skip(str(way.missing()))
+    import threadpoolctl
+
+    def counts() -> dict[str, int]:
+        return {pool["filepath"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+
+    with kept_arithmetic():
+        setup_paddle("cpu", threads=compute_threads())
+        run = way.open(exported, threads=threads)
+        before = counts()
+        way.open(exported, threads=threads)
+        assert counts() == before
+        for size in (1, GROUP):
+            run(images[:size])
+            assert counts() == before
 
 
 def _program(spoilt: str) -> list[tuple[int, int]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from shitu_cli.config.parts.heads import AdaMargin
 from shitu_cli.config.reader import make_part
 from shitu_cli.model.losses import build_loss
 from shitu_cli.processes.collectives import Ranks
+from shitu_cli.runtime.threads import THREADS
 from shitu_cli.training.own_state import evaluating, gather_own, own_arrays, own_tensors
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu_process as shitu
@@ -136,6 +140,51 @@ def test_two_processes_resume_to_the_bit_and_evaluation_changes_nothing(workspac
     shutil.rmtree(output)
     shitu(*RUN, *options, "--eval-during-train", "false", cwd=workspace)
     assert_same(parts(output / "latest"), whole)
+
+
+ALONE = [
+    *("train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "Global.eval_interval=1", "-o", "EMA.decay=0.9"),
+    *("--epochs", "2", "--batch-size", "5", "--seed", "5"),
+]
+OTHER_ENGINES = """
+import sys, tempfile
+from pathlib import Path
+import numpy as np
+from shitu_cli.runtime.setup import setup_paddle
+setup_paddle("cpu", threads=1)
+import shitu_cli.model.kernels.loops
+from shitu_cli.deployment.onnx_model import write_onnx_model
+from shitu_cli.features.backends import ways_in
+from shitu_cli.model import build_rec_model
+from shitu_cli.model.tracing import write_paddle_model
+model = build_rec_model({"Backbone": {"name": "PPLCNet_x0_25"}, "BackboneStopLayer": {"name": "flatten"}})
+images = np.random.default_rng(0).standard_normal((9, 3, 64, 64)).astype(np.float32)
+with tempfile.TemporaryDirectory() as name:
+    folder = Path(name)
+    for form in ("pir", "pdmodel"):
+        write_paddle_model(model, folder / "inference", form=form)
+    write_onnx_model(folder / "inference.pdmodel", folder / "inference.onnx")
+    features = [way.open(folder, threads=3)(images) for way in ways_in(folder)]
+import faiss
+faiss.omp_set_num_threads(1)
+index = faiss.IndexFlatIP(features[0].shape[1])
+index.add(features[0])
+index.search(features[0], 2)
+from shitu_cli.__main__ import main
+main()
+"""
+
+
+def test_one_process_on_two_threads_trains_to_the_same_bits_whatever_else_it_computes(workspace: Path) -> None:
+    """With online evaluation, without, and after every engine there is has run in the process, on other threads."""
+    two = {THREADS: "2"}
+    shitu(*ALONE, "--eval-during-train", "false", cwd=workspace, env=two)
+    plain = parts(workspace / "output/latest")
+    shitu(*ALONE, cwd=workspace, env=two)
+    assert_same(parts(workspace / "output/latest"), plain)
+    words = [sys.executable, "-c", OTHER_ENGINES, *ALONE, "--eval-during-train", "false"]
+    subprocess.run(words, cwd=workspace, env={**os.environ, **two}, check=True, capture_output=True)
+    assert_same(parts(workspace / "output/latest"), plain)
 
 
 def parts(prefix: Path) -> dict[str, dict[str, np.ndarray]]:

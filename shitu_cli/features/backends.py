@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import queue
 import sys
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +21,7 @@ import numpy as np
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, ShituError
 from shitu_cli.features.exact import Run, in_groups, side_by_side
 from shitu_cli.features.model_files import check_model_files
-from shitu_cli.runtime.arithmetic import current_threads, kept_threads
+from shitu_cli.runtime.arithmetic import kept_threads
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.runtime.threads import compute_threads
 
@@ -136,8 +135,7 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
     assert not (bf16 and model_file.suffix == ".pdmodel"), "wrong features, see above"
     check_model_files(model_file)
     if "paddle" not in sys.modules:  # else its threads and device are chosen, maybe for a training that goes on
-        # A process that computes already, such as a training, keeps its number of threads.
-    setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", current_threads() if "paddle" in sys.modules else None)
+        setup_paddle("cpu" if gpu is None else f"gpu:{gpu}")
     from paddle import inference
 
     settings = inference.Config(str(model_file), str(model_file.with_suffix(".pdiparams")))

@@ -33,6 +33,7 @@ COMMANDS = (
     "search",
     "demo",
     "models",
+    "weights",
     "config_cmd",
     "templates_cmd",
 )

@@ -43,3 +43,14 @@ def config_or_none(session: Session, instead: Path | None) -> Config | None:
         if instead is None:
             raise
         return None
+
+
+def chosen_model(session: Session, model: Path | None, pretrained: str | None) -> Path | None:
+    """Return the model of --model or --pretrained, whose weights are fetched and exported at the first use."""
+    if pretrained is None:
+        return model
+    if model is not None:
+        raise UsageError("--model and --pretrained both say which model to use", hint="give one of them")
+    from shitu_cli.deployment.pretrained import export_pretrained
+
+    return export_pretrained(pretrained, session.console)

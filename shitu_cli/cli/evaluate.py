@@ -50,6 +50,7 @@ def evaluate(
             rich_help_panel=options.MODEL,
         ),
     ] = None,
+    pretrained: options.PretrainedOption = None,
     precision: options.PrecisionOption = None,
     flip: Annotated[
         bool, typer.Option("--flip", help="Add the features of the mirrored images.", rich_help_panel=MEASURE)
@@ -87,7 +88,7 @@ def evaluate(
     Figures of another model, of --flip, --rerank, --query-expansion or of other config values are left in
     reports/evaluate-with-options.json and .html instead.
     """
-    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.cli.common import chosen_model, open_workspace
     from shitu_cli.config.places import Places
     from shitu_cli.processes import launch
     from shitu_cli.steps.evaluate import evaluate as run
@@ -99,6 +100,11 @@ def evaluate(
     space = open_workspace(session, config)
     flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
     settings = with_lists(workspace_config(space, config, override or (), flags), ("query", "gallery"))
+    model = chosen_model(session, model, pretrained)
+    if pretrained is not None and model is not None:
+        from shitu_cli.deployment.pretrained import with_preprocessing
+
+        settings = with_preprocessing(settings, model)
     if launch.launch(devices, nnodes=1, node_rank=0, master=None, output=Places.of(settings).cache / "processes"):
         return
     evaluation = run(

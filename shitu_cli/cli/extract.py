@@ -39,6 +39,7 @@ def extract(
         ),
     ] = Path("features.npy"),
     model: options.ModelOption = None,
+    pretrained: options.PretrainedOption = None,
     precision: options.PrecisionOption = None,
     raw: Annotated[
         bool,
@@ -57,7 +58,7 @@ def extract(
     as_json: options.JsonOption = False,
 ) -> None:
     """Compute the feature vector of every image; an interrupted run goes on where it stopped."""
-    from shitu_cli.cli.common import config_or_none
+    from shitu_cli.cli.common import chosen_model, config_or_none
     from shitu_cli.features.feature_file import check_out, extract_to_file
     from shitu_cli.preparation.sources import find_pictures
     from shitu_cli.processes import launch
@@ -69,6 +70,7 @@ def extract(
     if out.resolve() in {Path(source).resolve() for source in sources}:
         raise UsageError(f"{out} is one of the sources", hint="--out features.npy")
     check_out(out)
+    model = chosen_model(session, model, pretrained)
     config = config_or_none(session, model)
     pictures = find_pictures(sources, lambda path: own_image_root(config, path))
     launched = _launch(devices)

@@ -83,18 +83,21 @@ def build(
     store: StoreOption = None,
     collection: CollectionOption = None,
     model: options.ModelOption = None,
+    pretrained: options.PretrainedOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Index the gallery's images (or others); replaces the index that is there."""
-    from shitu_cli.cli.common import config_or_none, open_workspace
+    from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import Source, gallery
 
     session = Session.of(context)
     console = session.console
     _one_of(sources, features)
-    space = open_workspace(session, named=_all_named(index, store, sources, features, model))
+    model = chosen_model(session, model, pretrained)
+    named = pretrained is not None or _all_named(index, store, sources, features, model)
+    space = open_workspace(session, named=named)
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
         config = config_or_none(session, model or features)
@@ -123,12 +126,15 @@ def add(
     store: StoreOption = None,
     collection: CollectionOption = None,
     model: options.ModelOption = None,
+    pretrained: options.PretrainedOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Add images to the index; those that are in it already are replaced."""
-    from shitu_cli.cli.common import config_or_none, open_workspace
+    from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
+    from shitu_cli.index import is_index
     from shitu_cli.steps.gallery import Source, gallery
+    from shitu_cli.steps.models import model_of_index
 
     session = Session.of(context)
     console = session.console
@@ -137,12 +143,17 @@ def add(
         raise UsageError(
             "nothing was named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
         )
-    space = open_workspace(session, named=_all_named(index, store, sources, features, model))
+    model = chosen_model(session, model, pretrained)
+    there = is_index(Path("index"))  # an index remembers its model
+    space = open_workspace(session, named=there or _all_named(index, store, sources, features, model))
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         known = target.manifest()
+        recorded = Path(known.model_path) if known.model_path else None
+        config = config_or_none(session, model or features or recorded)
+        model = model_of_index(config, model, known.model_path) if features is None else model
         source = Source(
             space,
-            config_or_none(session, model or features),
+            config,
             model,
             label,
             named=True,

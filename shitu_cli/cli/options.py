@@ -130,6 +130,16 @@ ModelOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+PretrainedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pretrained",
+        metavar="NAME",
+        help="Published weights instead of a trained model: a name of shitu weights list, or NETWORK=FILE.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 
 
 def parse_bool(name: str, text: str) -> bool:

@@ -62,24 +62,31 @@ def search(
     store: StoreOption = None,
     collection: CollectionOption = None,
     model: options.ModelOption = None,
+    pretrained: options.PretrainedOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Say what images show, or that it is unknown, and the nearest images of the index: label, score (cosine), path."""
-    from shitu_cli.cli.common import config_or_none, open_workspace
+    from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
     from shitu_cli.features.extractor import pictures_of
     from shitu_cli.features.selection import BATCH
+    from shitu_cli.index import is_index
     from shitu_cli.index.verdict import VOTERS, judge
     from shitu_cli.preparation.sources import find_pictures
     from shitu_cli.steps.gallery import own_image_root
-    from shitu_cli.steps.models import open_extractor
+    from shitu_cli.steps.models import model_of_index, open_extractor
 
     session = Session.of(context)
     console = session.console
-    space = open_workspace(session, named=model is not None and (index is not None or store is not None))
+    model = chosen_model(session, model, pretrained)
+    # An index remembers its model: where it lies here, or is named, it is enough.
+    named = index is not None or store is not None
+    space = open_workspace(session, named=named or is_index(Path("index")))
     with closing(open_index(space, index, store, collection)) as target:
         known = target.manifest()
-        config = config_or_none(session, model)
+        recorded = Path(known.model_path) if known.model_path else None
+        config = config_or_none(session, model or recorded)
+        model = model_of_index(config, model, known.model_path)
         pictures = find_pictures(images, lambda path: own_image_root(config, path), folder_labels=False)
         extractor = open_extractor(config, model, batch_size=min(BATCH, len(pictures)), reporter=console)
         check_model(known, extractor.fingerprint, target.place)

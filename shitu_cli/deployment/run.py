@@ -13,10 +13,12 @@ import paddle
 
 from shitu_cli import __version__
 from shitu_cli.config.dump import arch_block
+from shitu_cli.config.parts.transforms import Transform
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import read_list
+from shitu_cli.data.transforms import Normalization
 from shitu_cli.deployment.deploy_config import PADDLEX_NAME, deploy_config
 from shitu_cli.deployment.onnx_model import write_onnx_model
 from shitu_cli.deployment.prove import prove
@@ -72,38 +74,74 @@ class Exported:
     reason: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """A network in eval mode and what its manifest says of it: its Arch block, where its weights came from.
+
+    `transform_ops` turn an image file into what `normalization` is applied to.
+    """
+
+    network: paddle.nn.Layer
+    arch: dict[str, Any]
+    source: dict[str, Any]
+    transform_ops: Sequence[Transform]
+    normalization: Normalization | None
+
+
 def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) -> Exported:
     """Write, prove, and put `out` in place; whatever fails leaves `out` as it was.
 
     Raises UsageError without weights or when `out` holds files of others, ShituError when the proof fails.
     """
-    unknown = [name for name in options.formats if name not in FORMATS]
-    if unknown:
-        raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
-    _refuse_foreign(out)
+    _check(options, out)
     options = _with_bf16(options)
     dataset = _dataset(config)
-    model = load_trained(checkpoint, config)
+    weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
+    network = load_trained(checkpoint, config)
+    origin = Origin(
+        network=network,
+        arch=arch_block(trained_arch(checkpoint, config)),
+        source={"checkpoint": str(checkpoint), "sha256": sha256_of(weights), **_training(checkpoint)},
+        transform_ops=dataset.transform_ops,
+        normalization=eval_normalization(config),
+    )
     count = PROOF_IMAGES if options.precision == FP32 else RECALL_IMAGES
-    images, labels = _real_images(dataset, options.size, count)
-    expected = _trained_features(model, images, options)
+    return export_network(origin, *_real_images(dataset, options.size, count), out, options)
+
+
+def export_network(
+    origin: Origin, images: np.ndarray, labels: np.ndarray, out: Path, options: ExportOptions
+) -> Exported:
+    """Write a network, prove it on `images` float32 [N, 3, H, W], and put `out` in place.
+
+    Raises as `export` does.
+    """
+    _check(options, out)
+    expected = _trained_features(origin.network, images, options)
     before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
-        remarks = _write(model, folder, options)
+        remarks = _write(origin.network, folder, options)
         text, remark = deploy_config(
-            dataset.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
+            origin.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
         )
         if text is not None:
             atomic_write_text(folder / "inference.yml", text)
         rows = prove(folder, images, expected, labels, max_recall_drop=options.max_recall_drop)
         way, reason = _choose(rows, options.precision)
-        manifest = _manifest(model, config, checkpoint, dataset, options, images, folder, rows, way.precision)
+        manifest = _manifest(origin, options, images, folder, rows, way.precision)
         atomic_write_json(folder / MANIFEST, manifest.to_json())
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     gone = sorted(before - files.keys())
     if gone:
         remarks.append(f"what was in {out} before was replaced; no longer there: {', '.join(gone)}")
     return Exported(out, files, rows, [*remarks, remark], manifest, way, reason)
+
+
+def _check(options: ExportOptions, out: Path) -> None:
+    unknown = [name for name in options.formats if name not in FORMATS]
+    if unknown:
+        raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
+    _refuse_foreign(out)
 
 
 def _with_bf16(options: ExportOptions) -> ExportOptions:
@@ -255,27 +293,24 @@ def _trained_features(model: paddle.nn.Layer, images: np.ndarray, options: Expor
 
 
 def _manifest(
-    model: paddle.nn.Layer,
-    config: Config,
-    checkpoint: Path,
-    dataset: DatasetConfig,
+    origin: Origin,
     options: ExportOptions,
     images: np.ndarray,
     folder: Path,
     rows: list[dict[str, Any]],
     precision: str,
 ) -> Manifest:
-    weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
-    size = model.backbone.feature_size if options.feature == "backbone" else model.feature_size
+    network = origin.network
+    size = network.backbone.feature_size if options.feature == "backbone" else network.feature_size
     return Manifest(
         feature_size=int(size),
         normalized_inside=options.normalize,
         image_shape=(3, int(images.shape[2]), int(images.shape[3])),
-        transform_ops=tuple(dataset.transform_ops),
-        normalization=eval_normalization(config),
+        transform_ops=tuple(origin.transform_ops),
+        normalization=origin.normalization,
         feature=options.feature,
-        model=arch_block(trained_arch(checkpoint, config)),
-        source={"checkpoint": str(checkpoint), "sha256": sha256_of(weights), **_training(checkpoint)},
+        model=origin.arch,
+        source=origin.source,
         files={path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name in OURS},
         proof={"rows": rows, "max_recall_drop": options.max_recall_drop},
         precision=precision,

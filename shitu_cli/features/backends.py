@@ -145,6 +145,9 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
         settings.enable_mkldnn()
     else:
         settings.enable_use_gpu(256, gpu)
+    if model_file.suffix == ".pdmodel":
+        # Made for other networks (click prediction), it ends the process where a transformer joins its class token.
+        settings.delete_pass("seqpool_cvm_concat_fuse_pass")
     if model_file.suffix == ".json":
         # Without these, memory optimisation looks for a pass that the new format does not have.
         settings.enable_new_ir(True)

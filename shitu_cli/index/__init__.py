@@ -28,3 +28,8 @@ def open_store(folder: Path, address: str | None = None, collection: str = "shit
     from shitu_cli.index.milvus import MilvusStore
 
     return MilvusStore(address.removeprefix(MILVUS), collection)
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a directory holds an index of this program."""
+    return (folder / "manifest.json").is_file() and (folder / "vector.index").is_file()

@@ -59,7 +59,7 @@ class Conv2D(nn.Conv2D):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if self.kernel is None or not kernels.usable(self, x):
-            return super().forward(x)
+            return nn.Conv2D.forward(self, x)  # tracing takes super() for the parent of the object's own class
         y = self.kernel(x, self.weight, self.stride)
         return y if self.bias is None else y + self.bias.reshape([1, -1, 1, 1])
 
@@ -69,7 +69,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if not kernels.usable(self, x):
-            return super().forward(x)
+            return nn.Linear.forward(self, x)
         y = kernels.linear(x, self.weight)
         return y if self.bias is None else y + self.bias
 
@@ -131,13 +131,24 @@ class SigmoidExcite(SqueezeExcite):
 
 def sigmoid(x: paddle.Tensor) -> paddle.Tensor:
     """Sigmoid, also where a program is traced into the older format (.pdmodel), which F.sigmoid is not for."""
-    if paddle.in_dynamic_mode() or paddle.framework.use_pir_api():
-        return F.sigmoid(x)
+    return F.sigmoid(x) if _traces_newer_or_none() else _older_operator("sigmoid", x)
+
+
+def gelu(x: paddle.Tensor) -> paddle.Tensor:
+    """Exact GELU, also where a program is traced into the older format (.pdmodel), which F.gelu is not for."""
+    return F.gelu(x) if _traces_newer_or_none() else _older_operator("gelu", x)
+
+
+def _traces_newer_or_none() -> bool:
+    return bool(paddle.in_dynamic_mode() or paddle.framework.use_pir_api())
+
+
+def _older_operator(kind: str, x: paddle.Tensor) -> paddle.Tensor:
     from paddle.base.layer_helper import LayerHelper
 
-    helper = LayerHelper("sigmoid")
+    helper = LayerHelper(kind)
     out = helper.create_variable_for_type_inference(x.dtype)
-    helper.append_op(type="sigmoid", inputs={"X": x}, outputs={"Out": out})
+    helper.append_op(type=kind, inputs={"X": x}, outputs={"Out": out})
     return out
 
 

@@ -54,8 +54,8 @@ def write_paddle_model(
 ) -> None:
     """Write `<prefix>.pdmodel`, `.pdiparams`, `.pdiparams.info` (or `.json`, `.pdiparams` for `form` pir).
 
-    The batch is dynamic; height and width too, unless `size` (height, width) fixes them. The network itself is left
-    as it is. Raises EnvironmentProblem when the disk refuses.
+    The batch is dynamic; height and width too, unless `size` (height, width) or the network fixes them. The network
+    itself is left as it is. Raises EnvironmentProblem when the disk refuses.
     """
     try:
         os.fspath(prefix).encode()
@@ -84,7 +84,7 @@ class TracedNetwork:
     ) -> None:
         self._model, self._form = model, form
         self._source = _deployed(model)
-        height, width = size or (None, None)
+        height, width = size or (model.backbone.input_size,) * 2
         spec = [paddle.static.InputSpec([None, 3, height, width], "float32", "x")]
         net = _FeatureNet(self._source, feature, normalize)
         self._net = paddle.jit.to_static(net, input_spec=spec, full_graph=True)

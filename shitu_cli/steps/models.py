@@ -64,6 +64,17 @@ def open_extractor(
     return opened(best, config)
 
 
+def model_of_index(config: Config | None, model: Path | None, recorded: str) -> Path | None:
+    """Return the model to search an index with: `model`, or what it was built with where there is no trained one."""
+    if model is not None or not recorded or not Path(recorded).exists():
+        return model
+    if config is not None:
+        places = Places.of(config)
+        if places.manifest.is_file() or places.best.with_name(f"{places.best.name}.pdparams").is_file():
+            return None
+    return Path(recorded)
+
+
 def readable(prefix: Path, reporter: Reporter) -> Path:
     """Return where a checkpoint's weights can be read: the checkpoint itself or its intact copy, with a warning."""
     from shitu_cli.training.checkpoint import standing_weights

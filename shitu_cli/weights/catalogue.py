@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 from shitu_cli.errors import Command, UsageError
 
@@ -34,9 +35,9 @@ class Package:
 class Published:
     """Weights of one network.
 
-    `addresses` are tried in order; `hub_file` is the repository and file on the Hugging Face hub, where that is one of
-    them. `top1` is the published ImageNet accuracy in percent. `neck` is the size of an embedding that belongs to the
-    weights (recognition models), which is kept with the backbone. Images are resized to `image_size` with
+    `addresses` are tried in order; `hub` is the repository and file on the Hugging Face hub, where that is one of them.
+    `top1` is the published ImageNet accuracy in percent. `recognition` models were trained for retrieval; those with a
+    `template` are whole (backbone, neck, head) and of that template's network. Images are resized to `image_size` with
     `interpolation` and normalised by `mean` and `std`, of values from 0 to 1.
     """
 
@@ -52,11 +53,11 @@ class Published:
     image_size: int = 224
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    interpolation: str = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     package: Package | None = None
     hub: tuple[str, str] | None = None
     recognition: bool = False
-    backbone_args: dict[str, object] = field(default_factory=dict)
+    template: str | None = None
 
     @property
     def file_name(self) -> str:
@@ -128,6 +129,13 @@ _RECOGNITION = (
         None,
     ),
 )
+# Those whose whole network a template here describes.
+_TEMPLATES = {
+    "pp-shitu-v2": "general_v2",
+    "pp-shitu-v1": "general_v1",
+    "aliproduct-resnet50-vd": "product",
+    "veriwild-resnet50": "vehicle_reid",
+}
 # timm on the Hugging Face hub: network, tag, trained on, pixels, mean, std.
 _TIMM = (
     ("tf_efficientnet_lite0", "in1k", "ImageNet", 224, HALF, HALF),
@@ -179,7 +187,7 @@ def _entries() -> Iterator[Published]:
         addresses = [f"{_PADDLE}/rec/models/pretrain/{file}"]
         if paddlex is not None:
             addresses.append(f"{_MODEL_ECOLOGY}/{paddlex}_pretrained.pdparams")
-        yield Published(name, network, trained_on, tuple(addresses), recognition=True)
+        yield Published(name, network, trained_on, tuple(addresses), recognition=True, template=_TEMPLATES.get(name))
     for network, tag, trained_on, pixels, mean, std in _TIMM:
         hub = (f"timm/{network}.{tag}", "model.safetensors")
         yield Published(

@@ -34,19 +34,15 @@ class SameConv2D(Conv2D):
         super().__init__(in_channels, out_channels, kernel, stride, groups, bias_attr=False)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        if not paddle.in_dynamic_mode():  # an exported network takes images of any size
+        if self.stride == 1:
+            return Conv2D.forward(self, x)  # by name: see Conv2D
+        if self.kernel is None or not kernels.usable(self, x):
             return F.conv2d(x, self.weight, None, self.stride, "SAME", groups=self._groups)
+        # A row and a column of zeros in front shift the kernel's symmetric padding to where "SAME" has it; what that
+        # adds in front of the result is cut off again.
         even = [1 - side % 2 for side in x.shape[2:]]
-        if self.stride == 1 or not any(even):
-            return super().forward(x)
-        if self.kernel is not None and kernels.usable(self, x):
-            # A row and a column of zeros in front shift the kernel's symmetric padding to where "SAME" has it; what
-            # that adds in front of the result is cut off again.
-            y = super().forward(F.pad(x, [even[1], 0, even[0], 0]))
-            return y[:, :, even[0] :, even[1] :]
-        half = self.weight.shape[2] // 2
-        top, left = half - even[0], half - even[1]
-        return F.conv2d(x, self.weight, None, self.stride, [top, half, left, half], groups=self._groups)
+        y = Conv2D.forward(self, F.pad(x, [even[1], 0, even[0], 0]))
+        return y[:, :, even[0] :, even[1] :]
 
 
 class TokenLinear(Linear):
@@ -54,6 +50,6 @@ class TokenLinear(Linear):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if not kernels.usable(self, x):
-            return super().forward(x)
-        y = super().forward(x.reshape([-1, x.shape[-1]]))
+            return Linear.forward(self, x)
+        y = Linear.forward(self, x.reshape([-1, x.shape[-1]]))
         return y.reshape([*x.shape[:-1], y.shape[-1]])

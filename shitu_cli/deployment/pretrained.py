@@ -1,0 +1,159 @@
+"""Published weights as an exported model, for searching before anything is trained.
+
+The network is traced and proven like a trained one, once, and kept in the cache beside the weights; all that reads
+exported models then reads it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shitu_cli import __version__
+from shitu_cli.config.dump import arch_block
+from shitu_cli.config.load import load_config, parse_arch
+from shitu_cli.config.parts import transforms
+from shitu_cli.config.schema import ArchConfig, Config
+from shitu_cli.data.transforms import build_transforms
+from shitu_cli.errors import Command, UsageError
+from shitu_cli.features.manifest import MANIFEST, read_manifest
+from shitu_cli.files import sha256_of
+from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.runtime.setup import setup_paddle
+from shitu_cli.templates import templates_dir
+from shitu_cli.weights.catalogue import CATALOGUE, IMAGENET_MEAN, IMAGENET_STD, Published
+from shitu_cli.weights.store import Located, cache_dir, obtain
+
+if TYPE_CHECKING:
+    import numpy as np
+    import paddle
+
+    from shitu_cli.deployment.run import Origin
+
+PRODUCTS, VIEWS = 8, 4  # drawn images that an export is proven on
+
+
+def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
+    """Return the directory of an exported network with published weights, making it at the first use.
+
+    `what` is a name of the catalogue, or NETWORK=FILE (or an address) for weights that it does not have. Raises
+    UsageError for unknown names, DataError for weights that do not fit, EnvironmentProblem when they cannot be
+    downloaded or the disk refuses.
+    """
+    reporter = reporter or SilentReporter()
+    network, _, source = what.rpartition("=") if _is_pair(what) else ("", "", what)
+    located = obtain(source, reporter)
+    entry = _entry(located, network, what)
+    key = hashlib.sha256(f"{__version__} {entry.network} {entry.image_size} {sha256_of(located.path)}".encode())
+    folder = cache_dir() / "exported" / f"{entry.name}-{entry.image_size}-{key.hexdigest()[:12]}"
+    if (folder / MANIFEST).is_file():
+        return folder
+    setup_paddle("cpu")
+    from shitu_cli.deployment.run import ExportOptions, export_network
+
+    reporter.info(f"preparing {entry.name} ({entry.network}, {entry.image_size} px, {located.origin}): once")
+    origin = _origin(entry, located)
+    left_new = getattr(origin.network, "backbone", origin.network).left_new
+    if left_new:
+        reporter.warn(f"{len(left_new)} layers are not in the weights and stay random, such as {left_new[0]}")
+    images, labels = _drawn(origin, entry.image_size)
+    export_network(origin, images, labels, folder, ExportOptions())
+    return folder
+
+
+def with_preprocessing(config: Config, exported: Path) -> Config:
+    """Return the config whose query and gallery images are prepared as an exported model takes them."""
+    ops = read_manifest(exported).transform_ops
+    splits = {"query": config.DataLoader.query, "gallery": config.DataLoader.gallery}
+    prepared = {
+        name: replace(split, dataset=replace(split.dataset, transform_ops=ops))
+        for name, split in splits.items()
+        if split is not None
+    }
+    return replace(config, DataLoader=replace(config.DataLoader, **prepared))
+
+
+def _is_pair(what: str) -> bool:
+    """Whether NETWORK=FILE was given; addresses may hold "=" too."""
+    return "=" in what and "/" not in what.partition("=")[0]
+
+
+def _entry(located: Located, network: str, what: str) -> Published:
+    """The catalogue's entry of a file, or one made of the network that was named."""
+    if network:
+        known = next((entry for entry in CATALOGUE.values() if entry.network == network), None)
+        if known is None:
+            raise UsageError(f"--pretrained {what}: no network is called {network}", hint=Command("models"))
+        return replace(known, name=f"{network}-{located.path.stem}", recognition=False)
+    if located.published is not None:
+        return located.published
+    name = located.path.name
+    for entry in CATALOGUE.values():
+        if name in (entry.file_name, *(address.rpartition("/")[2] for address in entry.addresses if not entry.hub)):
+            return entry
+    raise UsageError(
+        f"--pretrained {what}: the file does not say which network it is of",
+        hint=f"name it: --pretrained NETWORK={what} (`shitu models` lists the networks)",
+    )
+
+
+def _origin(entry: Published, located: Located) -> Origin:
+    from shitu_cli.deployment.run import Origin
+
+    arch = _arch(entry)
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if entry.template else (entry.mean, entry.std)
+    ops = (
+        transforms.DecodeImage(to_rgb=True, channel_first=False),
+        transforms.ResizeImage(size=entry.image_size, interpolation=entry.interpolation),
+        transforms.NormalizeImage(scale=1 / 255, mean=mean, std=std),
+    )
+    return Origin(
+        network=_network(arch, entry, located.path),
+        arch=arch_block(arch),
+        source={"pretrained": entry.name, "sha256": sha256_of(located.path), "trained_on": entry.trained_on},
+        transform_ops=ops,
+        normalization=build_transforms(ops).normalize,
+    )
+
+
+def _arch(entry: Published) -> ArchConfig:
+    """The network up to the feature: a recognition model's with its neck, another's up to the pooled feature."""
+    if entry.template is not None:
+        arch = load_config(templates_dir() / f"{entry.template}.yaml").Arch
+        return replace(arch, head=None)
+    backbone: dict[str, object] = {"name": entry.network}
+    if entry.network.startswith("vit_"):
+        backbone["img_size"] = entry.image_size
+    block: dict[str, object] = {"Backbone": backbone}
+    if not (entry.hub or entry.package):  # PaddleClas's networks end in their classifier
+        block["BackboneStopLayer"] = {"name": "flatten"}
+    return parse_arch(block)
+
+
+def _network(arch: ArchConfig, entry: Published, weights: Path) -> paddle.nn.Layer:
+    from shitu_cli.model import build_rec_model
+    from shitu_cli.model.weights import load_weights
+
+    if entry.template is not None:
+        model = build_rec_model(arch)
+        load_weights(model, weights, allow_missing_prefixes=("head.",))
+    else:
+        model = build_rec_model(replace(arch, backbone=replace(arch.backbone, pretrained=str(weights))))
+    model.eval()
+    return model
+
+
+def _drawn(origin: Origin, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Drawn photographs of a few products as network input [N, 3, side, side], with the number of the product."""
+    import numpy as np
+
+    from shitu_cli.data.batch import to_input
+    from shitu_cli.preparation.synthetic import make_product, photograph
+
+    rng = np.random.default_rng(0)
+    transform = build_transforms(origin.transform_ops)
+    products = [make_product(seed) for seed in range(PRODUCTS)]
+    images = [transform(photograph(product, rng), rng) for product in products for _ in range(VIEWS)]
+    return to_input(np.stack(images), origin.normalization), np.repeat(np.arange(PRODUCTS), VIEWS)

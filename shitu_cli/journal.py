@@ -7,7 +7,6 @@ opens the workspace next moves the rest of them into place (`settle`) before any
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -15,8 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shitu_cli.errors import Command, EnvironmentProblem
+from shitu_cli.errors import Command, EnvironmentProblem, Message
 from shitu_cli.files import atomic_write, atomic_write_json, cannot_write, sync_directory
+from shitu_cli.inputs import read_json_object
 from shitu_cli.workspace import Workspace
 
 WAIT = 10.0  # seconds that a reader gives a live process to move its files
@@ -92,15 +92,9 @@ def settle(space: Workspace) -> None:
 def finish(space: Workspace) -> None:
     """Move what is committed into place; nothing happens where nothing is. Can be repeated after a kill."""
     pending = space.root / ".shitu" / _PENDING
-    try:
-        plan = json.loads((pending / _PLAN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(pending / _PLAN):
         return
-    except (OSError, ValueError) as error:
-        raise EnvironmentProblem(
-            f"cannot read {pending / _PLAN}: {error}",
-            hint=[f"remove {pending}, then run `", Command("prepare"), "` again"],
-        ) from None
+    plan = _read_plan(pending)
     try:
         for name, staged in plan.items():
             target = Path(os.path.realpath(space.root / os.fsdecode(os.fsencode(name))))
@@ -114,6 +108,27 @@ def finish(space: Workspace) -> None:
         shutil.rmtree(pending)
     except OSError as error:
         raise cannot_write(space.root, error) from error
+
+
+def _read_plan(pending: Path) -> dict[str, str | None]:
+    """The names of the files to replace and what stands in their place; a workspace may come from a stranger."""
+    way_out: Message = [f"remove {pending}, then run `", Command("prepare"), "` again"]
+    plan = read_json_object(pending / _PLAN, error=EnvironmentProblem, hint=way_out)
+    for name, staged in plan.items():
+        if not _is_below(name) or not (staged is None or (isinstance(staged, str) and staged.isdecimal())):
+            raise EnvironmentProblem(
+                f"{pending / _PLAN} is not from this program: it would replace {name[:100]!r} by {str(staged)[:100]!r}",
+                hint=way_out,
+            )
+    return plan
+
+
+def _is_below(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return not os.path.isabs(name) and ".." not in Path(name).parts and "\0" not in name
 
 
 def _move(staged: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
 from shitu_cli.files import cannot_write, try_lock
+from shitu_cli.inputs import whole_number
 
 CONFIG_NAME = "shitu.yaml"
 EARLIER = "earlier"  # in the output directory: models of runs before the newest (see training/earlier.py)
@@ -116,5 +117,5 @@ class Workspace:
 
 def earlier_models(output: Path) -> list[Path]:
     """The directories with models of earlier runs below an output directory, oldest first."""
-    found = [path for path in (output / EARLIER).glob("*") if path.name.isdigit() and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name))
+    found = ((whole_number(path.name), path) for path in (output / EARLIER).glob("*") if path.is_dir())
+    return [path for _, path in sorted((number, path) for number, path in found if number is not None)]

@@ -13,6 +13,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ShituError, UsageError
+from shitu_cli.inputs import whole_number
 from shitu_cli.reporting import byte_size, counted
 
 if TYPE_CHECKING:
@@ -133,10 +134,10 @@ def _usual_place(space: Workspace, config: Path | None) -> Path:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    height, width = (whole_number(part) for part in text.lower().partition("x")[::2])
+    if not height or not width:
         raise UsageError(f"--size {text}: expected height x width, such as 224x224")
-    return int(height), int(width)
+    return height, width
 
 
 def _show(console: Console, made: Exported) -> None:

@@ -11,6 +11,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
+from shitu_cli.inputs import whole_number
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
@@ -208,11 +209,7 @@ def _show(console: Console, preparation: Preparation) -> None:
         if part is not None
     ]
     console.table("", ["list", "images", "classes"], rows)
-    moved = [
-        f"{name} → {label}"
-        for name, label in made.names.items()
-        if name.isascii() and name.isdigit() and int(name) != label
-    ]
+    moved = [f"{name} → {label}" for name, label in made.names.items() if whole_number(name) not in (None, label)]
     if moved:
         shown = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
         say(f"labels count from 0 without gaps: {shown} (lists/label_map.txt has them all)")

@@ -12,7 +12,7 @@ import numpy as np
 
 from shitu_cli.errors import Command, DataError
 from shitu_cli.files import atomic_write
-from shitu_cli.inputs import read_text
+from shitu_cli.inputs import read_text, whole_number
 from shitu_cli.reporting import counted
 
 MAX_SHOWN = 50
@@ -144,7 +144,7 @@ def _columns(line: str, delimiter: str | None) -> tuple[str, list[str]]:
         # Without tabs the path may hold spaces: the numbers at the end are the columns.
         words = line.strip().split(" ")
         tail: list[str] = []
-        while len(words) > 1 and len(tail) < 2 and _is_whole(words[-1]):
+        while len(words) > 1 and len(tail) < 2 and whole_number(words[-1], signed=True) is not None:
             tail.insert(0, words.pop())
         name = " ".join(words).rstrip()
         if not tail:
@@ -158,14 +158,11 @@ def _columns(line: str, delimiter: str | None) -> tuple[str, list[str]]:
     return parts[0], parts[1:]
 
 
-def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
-
-
 def _integer(text: str, what: str) -> int:
-    if not _is_whole(text) or len(text) > 18:
+    number = whole_number(text, signed=True)
+    if number is None:
         raise ValueError(f"{what} {text[:40]!r} is not a whole number")
-    return int(text)
+    return number
 
 
 def _box(text: str) -> tuple[float, ...]:
@@ -205,12 +202,13 @@ def read_label_map(path: Path) -> dict[str, int]:
         label, separator, name = line.removesuffix("\r").partition("\t")
         if not separator and " " in line:
             label, separator, name = line.removesuffix("\r").partition(" ")
-        if not separator or not _is_whole(label):
+        number_of = whole_number(label, signed=True)
+        if not separator or number_of is None:
             problems.append(f"{path}:{number}: expected label<TAB>name, got {line[:80]!r}")
         elif name in names:
             problems.append(f"{path}:{number}: {name!r} has label {names[name]} already")
         else:
-            names[name] = int(label)
+            names[name] = number_of
     if problems:
         raise DataError(f"{path}: {counted(len(problems), 'line')} cannot be read", details=problems[:MAX_SHOWN])
     return names

@@ -18,10 +18,10 @@ from shitu_cli.config.places import FOLDER_READERS
 from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
 from shitu_cli.data.lists import ImageList, write_list
 from shitu_cli.errors import DataError
-from shitu_cli.inputs import read_text
+from shitu_cli.inputs import read_text, whole_number
 
 SPLITS = ("train", "query", "gallery")
-_PERSON = re.compile(r"(?P<label>-?\d+)_c(?P<camera>\d+)")
+_PERSON = re.compile(r"(?P<label>-?\d{1,9})_c(?P<camera>\d{1,9})")
 _FOLDERS = {
     "Market1501": "market1501/Market-1501-v15.09.15",
     "MSMT17": "msmt17/MSMT17_V1",
@@ -70,11 +70,12 @@ def _logos(dataset: DatasetConfig) -> ImageList:
         columns = line.strip().split("\t")
         if not line.strip() or columns[0] == "image_id":
             continue
-        if len(columns) < 4 or not columns[1].isdecimal() or int(columns[1]) < 1:
+        label = whole_number(columns[1]) if len(columns) >= 4 else None
+        if not label:
             problems.append(f"{path}:{number}: expected image_id, class from 1, name and path, separated by tabs")
             continue
         files.append(columns[3])
-        labels.append(int(columns[1]) - 1)
+        labels.append(label - 1)
     if problems:
         raise DataError(f"{path}: {len(problems)} lines do not have the format of LogoDataset", details=problems[:50])
     return ImageList.of(files, labels, source=path)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.index.manifest_file import FORMAT, checked_manifest
 from shitu_cli.index.store import FeatureTable, IndexManifest, Item, Match, plain_text, unit_vectors
 from shitu_cli.index.tune import NEIGHBOURS, cheapest, probe_rows, probes_like, true_neighbours
+from shitu_cli.inputs import parse_json
 from shitu_cli.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -63,9 +65,18 @@ class VectorCollection:
                 hint="--collection another_name",
             )
         try:
-            collection = cls(client, description["collection_name"], IndexManifest(**json.loads(manifest)))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{place}: its manifest is damaged: {error}", hint="--collection another_name") from None
+            values = parse_json(manifest, "manifest")
+            if not isinstance(values, dict):
+                raise DataError(f"expected a JSON object, got {type(values).__name__}")
+            collection = cls(
+                client, description["collection_name"], checked_manifest({"format": FORMAT, **values}, "manifest")
+            )
+        except DataError as error:
+            raise DataError(
+                f"{place}: its manifest is damaged: {error.message}",
+                details=error.details,
+                hint="--collection another_name",
+            ) from None
         client.load_collection(collection.name)  # a newly opened file has loaded nothing
         return collection
 

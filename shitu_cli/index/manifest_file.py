@@ -42,6 +42,11 @@ def read_manifest(file: Path) -> tuple[IndexManifest, Tie] | None:
     if not is_input(file):
         return None
     values = read_json_object(file, hint=AGAIN)
+    return checked_manifest(values, str(file)), Tie(values.get("items_sha256", ""), values.get("generation", ""))
+
+
+def checked_manifest(values: dict[str, Any], file: str) -> IndexManifest:
+    """Return what the values of a manifest describe; DataError names all that is wrong in them."""
     if values.get("format") != FORMAT:
         raise DataError(f"{file}: written by another version", hint=AGAIN)
     problems = [
@@ -51,8 +56,7 @@ def read_manifest(file: Path) -> tuple[IndexManifest, Tie] | None:
     ]
     if problems:
         raise DataError(f"{file} is damaged", details=problems, hint=AGAIN)
-    manifest = IndexManifest(**{key: values[key] for key in IndexManifest.__dataclass_fields__ if key in values})
-    return manifest, Tie(values.get("items_sha256", ""), values.get("generation", ""))
+    return IndexManifest(**{key: values[key] for key in IndexManifest.__dataclass_fields__ if key in values})
 
 
 def _is_whole(value: Any, low: int, high: int) -> bool:

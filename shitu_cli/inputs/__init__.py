@@ -12,6 +12,7 @@ from shitu_cli.inputs.files import (
     read_text,
 )
 from shitu_cli.inputs.json_files import parse_json, read_json, read_json_object
+from shitu_cli.inputs.numbers import whole_number
 
 __all__ = [
     "MIB",
@@ -26,4 +27,5 @@ __all__ = [
     "read_json",
     "read_json_object",
     "read_text",
+    "whole_number",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,13 @@ from typing import Any
 
 from shitu_cli.data.generation import NAME, digests_of
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.inputs import read_json_object
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.formats.columns import parse_columns
 from shitu_cli.preparation.prepare import Choices
 from shitu_cli.workspace import Workspace
 
+_WAY_OUT = "remove it: it holds the options of the last prepare only"
 SPLITS = ("auto", "open", "closed", "none")
 # How a source is read belongs together: one of these given anew forgets the others.
 _READING = ("format", "columns", "protocol", "image_root", "encoding", "depth")
@@ -99,14 +100,11 @@ def _names(space: Workspace, sources: Sequence[Path]) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from None
+    values = read_json_object(path, hint=_WAY_OUT)
     known = {field.name for field in fields(Asked)}
-    if not isinstance(values, dict) or not values.keys() <= {"sources", "digests", "before", *known}:
+    if not values.keys() <= {"sources", "digests", "before", *known}:
         raise _damaged(path, f"expected only {', '.join(sorted(known))}")
     for key, value in values.items():
         if key != "sources" and not isinstance(value, _TYPES.get(key, str)):
@@ -115,4 +113,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"cannot read {path}: {why}", hint="remove it: it holds the options of the last prepare only")
+    return DataError(f"cannot read {path}: {why}", hint=_WAY_OUT)

@@ -18,6 +18,7 @@ from typing import Any
 
 import shitu_cli
 from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.inputs import whole_number
 
 WAIT = "SHITU_MACHINES_SECONDS"  # how long machines wait for each other, for those that start slowly
 DEFAULT_WAIT = 120.0
@@ -96,7 +97,7 @@ class _Link:
         *lines, self._rest = self._rest.split(b"\n")
         try:
             messages = [json.loads(line) for line in lines]
-        except ValueError:
+        except (ValueError, RecursionError):
             messages = [None]
         if not all(isinstance(message, dict) for message in messages):
             self.closed = True  # not a machine of this run
@@ -127,10 +128,11 @@ def meet(processes: int, *, nnodes: int, node_rank: int, master: str | None) -> 
 
 def _split(master: str | None) -> tuple[str, int]:
     host, _, port = (master or "").rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65535:
+    number = whole_number(port)
+    if not host or number is None or not 0 < number < 65535:
         got = f"got {master}, expected" if master else "missing:"
         raise UsageError(f"--master: {got} host:port of the first machine, the same on every machine")
-    return host.strip("[]"), int(port)
+    return host.strip("[]"), number
 
 
 def _receive(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machines:

@@ -14,6 +14,7 @@ import sys
 import warnings
 
 from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.inputs import whole_number
 from shitu_cli.runtime.arithmetic import set_threads
 from shitu_cli.runtime.threads import compute_threads
 
@@ -109,14 +110,14 @@ def _choose(device: str) -> tuple[str, str]:
             why = f"the CPU build of Paddle lies over the one for GPUs; {REPAIR}"
         return "cpu", why
     name, _, index = device.partition(":")
-    if name != "gpu" or (index and not index.isdigit()):
+    wanted = whole_number(index or "0")
+    if name != "gpu" or wanted is None:
         raise EnvironmentProblem(f"unknown device {device}", hint="auto, cpu, gpu or gpu:0")
     if not paddle.is_compiled_with_cuda():
         raise EnvironmentProblem(
             f"{device} was asked for, but this build of PaddlePaddle has no GPU support",
             hint=REPAIR if _gpu_build_is_covered() else "install paddlepaddle-gpu, or use --device cpu",
         )
-    wanted = int(index or 0)
     if wanted >= count:
         raise EnvironmentProblem(f"{device} was asked for, but there are {count} GPUs", hint="use --device cpu")
     return f"gpu:{wanted}", "as asked"

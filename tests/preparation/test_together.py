@@ -12,8 +12,9 @@ import pytest
 
 from shitu_cli import journal
 from shitu_cli.data.generation import LISTS, check_lists
-from shitu_cli.errors import DataError
+from shitu_cli.errors import DataError, EnvironmentProblem, plain
 from shitu_cli.journal import settle, together
+from shitu_cli.preparation.remembered import Asked, recall
 from shitu_cli.workspace import Workspace
 from tests.command import shitu
 
@@ -130,3 +131,33 @@ def test_the_record_of_a_prepare_still_gives_its_options(tmp_path: Path, make_im
     values = json.loads((tmp_path / "ws/lists/prepared_with.json").read_text())
     assert set(values["digests"]) == {"train_list.txt", "label_map.txt"} and values["before"] == {}
     assert "--split none" in shitu("prepare", "data", "-w", "ws", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        *('{"../victim": null}', '{"lists/../../victim": "0"}', '{"lists/x": "../../../victim"}', '{"lists/x": 0}'),
+        *('["lists/x"]', "5", "", "{", '{"lists/x\\u0000": null}', '{"lists/\\ud800": null}', "[" * 100_000),
+    ],
+)
+def test_the_journal_of_a_stranger_changes_nothing_outside(tmp_path: Path, plan: str) -> None:
+    (tmp_path / "victim").write_text("mine")
+    pending = tmp_path / "ws/.shitu/pending"
+    pending.mkdir(parents=True)
+    (pending / "0").write_text("theirs")
+    (pending / "plan.json").write_text(plan)
+    with pytest.raises(EnvironmentProblem, match=r"plan\.json") as error:
+        settle(Workspace(tmp_path / "ws"))
+    assert "prepare" in plain(error.value.hint or "") and (tmp_path / "victim").read_text() == "mine"
+    (pending / "plan.json").write_text(json.dumps({str(tmp_path / "victim"): None}))
+    with pytest.raises(EnvironmentProblem, match="not from this program"):
+        settle(Workspace(tmp_path / "ws"))
+    assert (tmp_path / "victim").exists()
+
+
+def test_a_damaged_record_of_a_prepare_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    for text in ("{", "5", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}", '{"other": 1}', '{"seed": "1"}'):
+        (tmp_path / "lists/prepared_with.json").write_text(text)
+        with pytest.raises(DataError, match=r"prepared_with\.json"):
+            recall(Workspace(tmp_path), [], Asked())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Format, Rows, find_folder
+from shitu_cli.inputs import MIB, read_json_object
+from shitu_cli.preparation.formats.base import Format, Rows, find_folder, head_of
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
@@ -14,12 +12,7 @@ from shitu_cli.preparation.problems import Problems
 def _detect(source: Source) -> bool:
     root = source.path
     folder = find_folder(root, "train.json", "train") if root.is_dir() else None
-    return folder is not None and b'"class_id"' in _head(folder / "train.json")
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4096)
+    return folder is not None and b'"class_id"' in head_of(folder / "train.json")
 
 
 def _read(source: Source, problems: Problems) -> Rows:
@@ -32,16 +25,15 @@ def _read(source: Source, problems: Problems) -> Rows:
         path = folder / f"{name}.json"
         if not path.is_file():
             continue
-        try:
-            images = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: expected {{'images': [...]}}: {error}") from None
+        images = read_json_object(path, limit=1024 * MIB).get("images")
+        if not isinstance(images, list):
+            raise DataError(f'{path}: expected {{"images": [...]}}')
         for number, item in enumerate(images, 1):
             try:
                 label = int(item["class_id"])
                 image = str(item["image_id"])
             except (KeyError, TypeError, ValueError) as error:
-                problems.add("malformed", f"{path}:{number}", f"image {number}: {error!r}")
+                problems.add("malformed", f"{path}:{number}", f"image {number}: {error!r}"[:200])
                 continue
             rows.add(f"{name}/{label:05d}/{image}", str(label), split, file=str(path), line=number)
     return rows

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from shitu_cli.data.header import image_kind, read_header
 from shitu_cli.data.images import IMAGE_SUFFIXES
+from shitu_cli.errors import ShituError
+from shitu_cli.inputs import is_input, open_input
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
 
@@ -277,6 +279,17 @@ def _content(folder: str) -> str:
     except OSError as error:
         return str(error.strerror or error)
     return f"holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "empty"
+
+
+def head_of(path: Path, size: int = 4096) -> bytes:
+    """The first bytes of a file, to recognise a format by; empty where it is none that can be read."""
+    if not is_input(path):
+        return b""
+    try:
+        with open_input(path) as file:
+            return file.read(size)
+    except (ShituError, OSError):
+        return b""
 
 
 def read_text(path: Path, problems: Problems) -> str:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError, pip_install
+from shitu_cli.inputs import MIB, read_bytes
 from shitu_cli.preparation.formats.base import Format, Rows, find_folder, walk_images
 from shitu_cli.preparation.formats.csv_files import read_plain_csv
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
 LAST_TRAINED = 98
+_COMPRESSED = 15  # the kind of a part of a .mat file that zlib has packed
 
 
 def _detect(source: Source) -> bool:
@@ -46,7 +54,7 @@ def _read(source: Source, problems: Problems) -> Rows:
 
 def _read_folders(folder: Path, problems: Problems) -> Rows:
     """Folders of class names; the order of names.csv numbers them."""
-    names = [row[0].strip() for _, row in read_plain_csv(folder / "names.csv", problems) if row]
+    names = [row[0].strip() for _, row in read_plain_csv(folder / "names.csv", problems)]
     # A slash in a name cannot stand in a folder's.
     number = {name.replace("/", "-"): str(n) for n, name in enumerate(names, 1)}
     base = next(
@@ -65,14 +73,12 @@ def _read_folders(folder: Path, problems: Problems) -> Rows:
 
 
 def _read_mat(folder: Path, problems: Problems) -> Rows:
-    table = _load_mat(folder / "cars_annos.mat")
+    path = folder / "cars_annos.mat"
+    table = _load_mat(path)
     rows = Rows(folder)
-    rows.display = {str(n): str(name) for n, name in enumerate(table["class_names"], 1)}
-    for number, item in enumerate(table["annotations"], 1):
-        split = "test" if int(item.test) else "train"
-        rows.add(
-            str(item.relative_im_path), str(int(getattr(item, "class"))), split, file="cars_annos.mat", line=number
-        )
+    rows.display = {str(n): str(name) for n, name in enumerate(np.ravel(table.get("class_names", ())), 1)}
+    for number, image, label, test in _annotations(table, path, "relative_im_path", problems, "test"):
+        rows.add(image, label, "test" if test else "train", file=path.name, line=number)
     return rows
 
 
@@ -88,10 +94,21 @@ def _read_devkit(folder: Path, problems: Problems) -> Rows:
             raise DataError(
                 f"{kit / names[0]} is missing", hint="cars_test_annos.mat has no classes: _withlabels is needed"
             )
-        for number, item in enumerate(_load_mat(path)["annotations"], 1):
-            label = str(int(getattr(item, "class")))
-            rows.add(f"cars_{half}/{item.fname}", label, half, file=str(path), line=number)
+        for number, image, label, _ in _annotations(_load_mat(path), path, "fname", problems):
+            rows.add(f"cars_{half}/{image}", label, half, file=str(path), line=number)
     return rows
+
+
+def _annotations(
+    table: dict[str, Any], path: Path, image: str, problems: Problems, test: str | None = None
+) -> Iterator[tuple[int, str, str, int]]:
+    """Number, image, class and the field `test` of each annotation; those without them are reported."""
+    for number, item in enumerate(np.ravel(table.get("annotations", ())), 1):
+        try:
+            label = int(getattr(item, "class"))
+            yield number, str(getattr(item, image)), str(label), int(getattr(item, test)) if test else 0
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            problems.add("malformed", f"{path}:{number}", f"annotation {number}: {error}"[:200])
 
 
 def _load_mat(path: Path) -> dict[str, Any]:
@@ -99,10 +116,26 @@ def _load_mat(path: Path) -> dict[str, Any]:
         from scipy.io import loadmat
     except ImportError:
         raise EnvironmentProblem(f"{path} needs scipy", hint=pip_install("mat")) from None
+    data = read_bytes(path, limit=64 * MIB)
+    _check_packed(data, path)
     try:
-        return dict(loadmat(str(path), squeeze_me=True, struct_as_record=False))
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        return dict(loadmat(io.BytesIO(data), squeeze_me=True, struct_as_record=False))
+    except Exception as error:  # scipy documents none of its errors, and damage raises many kinds
+        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from None
+
+
+def _check_packed(data: bytes, path: Path) -> None:
+    """Refuse a file whose compressed parts become far larger than these annotations are."""
+    order: Literal["little", "big"] = "big" if data[126:128] == b"MI" else "little"
+    at, left = 128, 256 * MIB
+    while at + 8 <= len(data) and left > 0:
+        kind, size = (int.from_bytes(data[at + k : at + k + 4], order) for k in (0, 4))
+        if kind == _COMPRESSED:
+            with contextlib.suppress(zlib.error):  # loadmat says what is wrong
+                left -= len(zlib.decompressobj().decompress(data[at + 8 : at + 8 + size], left))
+        at += 8 + size
+    if left <= 0:
+        raise DataError(f"{path} is too large: unpacked, such a file may have at most 256 MiB")
 
 
 CARS = Format(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shitu_cli.errors import UsageError
+from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import CONVENTIONS, XYXY, Convention, box_columns, plain_name
 from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
@@ -185,8 +186,8 @@ def decide_columns(
 def _position(names: Sequence[str], name: str, place: str) -> int:
     if name in names:
         return list(names).index(name)
-    if name.isdigit() and 1 <= int(name[:6]) <= len(names):
-        return int(name) - 1
+    if (number := whole_number(name)) is not None and 1 <= number <= len(names):
+        return number - 1
     raise UsageError(f"{place}: no column {name!r}; there are {', '.join(names)}")
 
 

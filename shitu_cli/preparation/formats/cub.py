@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import Format, Rows, find_folder, read_text
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
@@ -33,11 +34,12 @@ def _read(source: Source, problems: Problems) -> Rows:
     names = _pairs(folder / "classes.txt", problems) if (folder / "classes.txt").is_file() else {}
     for number, (image, (path, line)) in enumerate(_pairs_with_lines(listed, problems).items(), 1):
         label = labels.get(image)
-        if label is None or not label.isdigit():
+        species = whole_number(label or "")
+        if label is None or species is None:
             problems.add("malformed", f"{listed}:{line or number}", f"image {image} has no label")
             continue
         if protocol == "dml":
-            split = "train" if int(label) <= LAST_TRAINED else "eval"
+            split = "train" if species <= LAST_TRAINED else "eval"
         else:
             split = "train" if trained.get(image) == "1" else "test"
         rows.add(path, label, split, file=str(listed), line=line)

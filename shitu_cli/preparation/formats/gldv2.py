@@ -7,15 +7,18 @@ them.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Format, Rows
+from shitu_cli.inputs import MIB, open_input
+from shitu_cli.preparation.formats.base import Format, Rows, head_of
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
 _PLACES = ("metadata", "", "train", "index", "test")
+MAX_TABLE = 4096 * MIB  # bytes; they are read line by line
 _HEX = set("0123456789abcdef")
 
 
@@ -41,8 +44,7 @@ def _has_landmarks(base: Path) -> bool:
     path = _table_path(base, "train.csv")
     if path is None or not any((base / "train" / digit).is_dir() for digit in _HEX):
         return False
-    with path.open("rb") as file:
-        names = file.readline(1000).decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
+    names = head_of(path, 1000).decode("utf-8-sig", "replace").partition("\n")[0].strip().replace('"', "").split(",")
     return {"id", "landmark_id"} <= set(names)
 
 
@@ -76,7 +78,10 @@ def _read(source: Source, problems: Problems) -> Rows:
 
 def _table(path: Path, needed: tuple[str, ...], problems: Problems) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line and the cells of the columns that are needed; rows without them are reported."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with (
+        open_input(path, limit=MAX_TABLE) as data,
+        io.TextIOWrapper(data, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
+    ):
         reader = csv.DictReader(file)
         try:
             names = reader.fieldnames or ()

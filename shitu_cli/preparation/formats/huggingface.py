@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.errors import DataError
-from shitu_cli.inputs import MIB, parse_json
+from shitu_cli.inputs import MIB, parse_json, whole_number
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows, read_text
@@ -142,7 +142,8 @@ def _parsed(text: str) -> Any:
 def _named(value: Any, names: list[str] | None) -> str:
     """A label, by its name where it is a number and the README tells the names."""
     text = words(value)
-    return names[int(text)] if names and text.isdigit() and int(text) < len(names) else text
+    number = whole_number(text)
+    return names[number] if names and number is not None and number < len(names) else text
 
 
 def _class_names(gathered: Annotated) -> dict[str, list[str]]:
@@ -173,9 +174,7 @@ def _collect(features: Any, prefix: str, found: dict[str, list[str]]) -> None:
         inner = feature.get(key)
         names = object_of(object_of(object_of(inner).get("class_label")).get("names"))
         if names:
-            found[name] = [
-                words(names[number]) for number in sorted(names, key=lambda n: int(n) if str(n).isdigit() else 0)
-            ]
+            found[name] = [words(names[number]) for number in sorted(names, key=lambda n: whole_number(str(n)) or 0)]
         elif isinstance(inner, (list, dict)):
             _collect(inner, f"{name}.", found)
 

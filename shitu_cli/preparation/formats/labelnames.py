@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shitu_cli.errors import ShituError
-from shitu_cli.inputs import is_input
+from shitu_cli.inputs import is_input, whole_number
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.sheets import Labels
@@ -43,8 +43,9 @@ def _names_in(path: Path, numbers: list[int]) -> dict[int, str]:
     if path.suffix == ".csv":
         return _from_table(lines)
     pairs = [line.partition("\t" if "\t" in line else " ") for line in lines]
-    if pairs and all(number.isdigit() and len(number) < 10 and name.strip() for number, _, name in pairs):
-        return _distinct({int(number): name.strip() for number, _, name in pairs})
+    numbered = {number: name.strip() for digits, _, name in pairs if (number := whole_number(digits)) is not None}
+    if pairs and len(numbered) == len(pairs) and all(numbered.values()):
+        return _distinct(numbered)
     if numbers[0] == 0 and numbers[-1] < len(lines):
         return _distinct(dict(enumerate(lines)))
     return _distinct(dict(enumerate(lines, 1))) if numbers[0] == 1 and numbers[-1] == len(lines) else {}
@@ -57,8 +58,8 @@ def _from_table(lines: list[str]) -> dict[int, str]:
         return {}
     if not table or "name" not in table[0][0].lower() or "id" not in table[0][1].lower():
         return {}
-    numbered = [(row[1].strip(), row[0].strip()) for row in table[1:]]
-    return _distinct({int(number): name for number, name in numbered if number.isdigit() and len(number) < 10})
+    numbered = ((whole_number(row[1].strip()), row[0].strip()) for row in table[1:])
+    return _distinct({number: name for number, name in numbered if number is not None})
 
 
 def _distinct(names: dict[int, str]) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Format, Rows, find_folder, lines_of, read_text
+from shitu_cli.preparation.formats.base import Format, Rows, find_folder, head_of, lines_of, read_text
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
@@ -19,10 +19,7 @@ def _folder(source: Source) -> Path | None:
 
 def _detect(source: Source) -> bool:
     folder = _folder(source)
-    if folder is None or not (folder / "annotations/list.txt").is_file():
-        return False
-    with (folder / "annotations/list.txt").open("rb") as file:
-        return b"CLASS-ID" in file.read(200)
+    return folder is not None and b"CLASS-ID" in head_of(folder / "annotations/list.txt", 200)
 
 
 def _read(source: Source, problems: Problems) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Format, Rows, find_folder
+from shitu_cli.preparation.formats.base import Format, Rows, find_folder, head_of
 from shitu_cli.preparation.formats.csv_files import read_plain_csv
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
@@ -16,8 +16,8 @@ def _detect(source: Source) -> bool:
     folder = find_folder(root, "train.csv", "train") if root.is_dir() else None
     if folder is None:
         return False
-    with (folder / "train.csv").open(encoding="utf-8-sig", errors="replace") as file:
-        return [name.strip().lower() for name in file.readline().split(",")][:2] == ["name", "class"]
+    names = head_of(folder / "train.csv").decode("utf-8-sig", "replace").partition("\n")[0].split(",")
+    return [name.strip().lower() for name in names][:2] == ["name", "class"]
 
 
 def _read(source: Source, problems: Problems) -> Rows:
@@ -31,8 +31,8 @@ def _read(source: Source, problems: Problems) -> Rows:
         if not path.is_file():
             continue
         for line, cells in islice(read_plain_csv(path, problems), 1, None):
-            if len(cells) < 2 or not cells[1].strip().isdigit():
-                problems.add("malformed", f"{path}:{line}", f"expected name,class, got {','.join(cells)!r}")
+            if len(cells) < 2 or not cells[1].strip().isdecimal():
+                problems.add("malformed", f"{path}:{line}", f"expected name,class, got {','.join(cells)[:60]!r}")
                 continue
             rows.add(f"{split}/{cells[0].strip()}", cells[1].strip(), split, file=str(path), line=line)
     return rows

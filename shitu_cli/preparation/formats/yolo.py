@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.inputs import MIB
+from shitu_cli.inputs import MIB, whole_number
 from shitu_cli.inputs.yaml_files import read_yaml
 from shitu_cli.preparation.formats.annotated import Annotated
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows, lines_of, read_text
@@ -143,7 +143,8 @@ def _names_of(value: dict[str, Any]) -> dict[int, str]:
     if isinstance(names, list):
         return {number: words(name) or str(number) for number, name in enumerate(names)}
     if isinstance(names, dict):
-        return {int(key): words(name) or str(key) for key, name in names.items() if str(key).isdigit()}
+        numbered = ((whole_number(str(key)), words(name) or str(key)) for key, name in names.items())
+        return {number: name for number, name in numbered if number is not None}
     return {}
 
 

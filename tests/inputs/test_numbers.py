@@ -1,0 +1,53 @@
+"""Digits that are no number for `int`, or too many of them, end in no error of another class anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shitu_cli.cli.export import _size
+from shitu_cli.data.lists import read_label_map
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.inputs import whole_number
+from shitu_cli.runtime.setup import _choose
+from shitu_cli.workspace import earlier_models
+
+
+@given(st.text(alphabet="0123456789²٣-+_ \0", max_size=24))
+def test_any_text(text: str) -> None:
+    number = whole_number(text, signed=True)
+    assert number is None or number == int(text)
+    assert whole_number(text) is None or (whole_number(text) == number and "-" not in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("7", 7), ("007", 7), ("1²", None), ("٣", None), ("", None), ("9" * 5000, None), ("-1", None)]
+)
+def test_plain_digits_alone(text: str, number: int | None) -> None:
+    assert whole_number(text) == number
+
+
+def test_a_label_map_of_endless_digits(tmp_path: Path) -> None:
+    (tmp_path / "label_map.txt").write_text(f"0\ta\n{'9' * 5000}\tb\n")
+    with pytest.raises(DataError, match="1 line"):
+        read_label_map(tmp_path / "label_map.txt")
+
+
+def test_folders_of_earlier_runs_alone(tmp_path: Path) -> None:
+    for name in ("10", "9", "²", "x"):
+        (tmp_path / "earlier" / name).mkdir(parents=True)
+    assert [path.name for path in earlier_models(tmp_path)] == ["9", "10"]
+
+
+@pytest.mark.parametrize("size", ["²x²", f"{'9' * 5000}x1", "0x5", "224", "224x224x1"])
+def test_sizes_of_other_digits(size: str) -> None:
+    with pytest.raises(UsageError, match="224x224"):
+        _size(size)
+
+
+def test_devices_of_other_digits() -> None:
+    with pytest.raises(EnvironmentProblem, match="unknown device"):
+        _choose("gpu:²")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -132,6 +133,8 @@ def _is_below(name: str) -> bool:
 
 
 def _move(staged: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):  # there is none yet, or it is another user's
+        os.chmod(staged, stat.S_IMODE(os.stat(target).st_mode))
     try:
         os.replace(staged, target)
     except OSError:  # a link leads to another file system

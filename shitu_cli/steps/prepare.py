@@ -14,7 +14,7 @@ from shitu_cli.data.generation import NAME
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import Command, ConfigError, DataError, UsageError
 from shitu_cli.files import atomic_write_json
-from shitu_cli.inputs import decode_text, read_bytes
+from shitu_cli.inputs import check_input, decode_text, read_bytes
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.journal import finish
 from shitu_cli.preparation.adapt import choose_template
@@ -194,6 +194,8 @@ def _workspace(path: Path | None, sources: list[Path]) -> Workspace:
             raise UsageError(
                 f"no such folder or file: {source}", hint="check the path; put it in quotes if it contains spaces"
             )
+        if not source.is_dir():
+            check_input(source, error=UsageError)  # a pipe or a device is no list
     _keep_lists_of_others(root, sources)
     return Workspace.create(root)
 

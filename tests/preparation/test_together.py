@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from shitu_cli import journal
 from shitu_cli.data.generation import LISTS, check_lists
 from shitu_cli.errors import DataError, EnvironmentProblem, plain
-from shitu_cli.journal import settle, together
+from shitu_cli.journal import finish, settle, together
 from shitu_cli.preparation.remembered import Asked, recall
 from shitu_cli.workspace import Workspace
 from tests.command import shitu
@@ -147,11 +148,11 @@ def test_the_journal_of_a_stranger_changes_nothing_outside(tmp_path: Path, plan:
     (pending / "0").write_text("theirs")
     (pending / "plan.json").write_text(plan)
     with pytest.raises(EnvironmentProblem, match=r"plan\.json") as error:
-        settle(Workspace(tmp_path / "ws"))
+        finish(Workspace(tmp_path / "ws"))
     assert "prepare" in plain(error.value.hint or "") and (tmp_path / "victim").read_text() == "mine"
     (pending / "plan.json").write_text(json.dumps({str(tmp_path / "victim"): None}))
     with pytest.raises(EnvironmentProblem, match="not from this program"):
-        settle(Workspace(tmp_path / "ws"))
+        finish(Workspace(tmp_path / "ws"))
     assert (tmp_path / "victim").exists()
 
 
@@ -161,3 +162,27 @@ def test_a_damaged_record_of_a_prepare_is_named(tmp_path: Path) -> None:
         (tmp_path / "lists/prepared_with.json").write_text(text)
         with pytest.raises(DataError, match=r"prepared_with\.json"):
             recall(Workspace(tmp_path), [], Asked())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+def test_files_that_change_together_keep_their_permissions(tmp_path: Path) -> None:
+    space = Workspace(tmp_path)
+    (tmp_path / "own").write_text("a")
+    (tmp_path / "own").chmod(0o600)
+    former = os.umask(0o022)
+    try:
+        with together(space) as change:
+            for name in ("own", "new"):
+                change.path(tmp_path / name).write_text("b")
+    finally:
+        os.umask(former)
+    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("own", "new")}
+    assert modes == {"own": 0o600, "new": 0o644} and (tmp_path / "own").read_text() == "b"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes by name")
+def test_what_is_neither_folder_nor_file_is_no_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source, kind in (("pipe", "a pipe"), ("/dev/zero", "a device")):
+        done = shitu("prepare", source, "-w", "ws", cwd=tmp_path, check=False)
+        assert done.returncode == 2 and kind in done.stderr

@@ -48,7 +48,7 @@ def test_a_place_that_no_index_can_have(folder: Path) -> None:
         ("vector.index", b"IxMp", "vector.index is damaged"),
         ("manifest.json", b"{", "manifest.json:1"),
         ("manifest.json", b'{"format": 1}', "manifest.json: kind is missing"),
-        ("items.tsv", b"", "not the table that was written with the index"),
+        ("items.tsv", b"", "not the file that was written with the index"),
     ],
 )
 def test_a_damaged_index_is_said_with_the_way_out(folder: Path, name: str, content: bytes, says: str) -> None:

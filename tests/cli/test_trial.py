@@ -66,7 +66,7 @@ def test_features_remember_their_model(space: Path, tmp_path: Path) -> None:
     assert "the model that computed these vectors is unknown" in done.stdout + done.stderr
     note = json.loads((space / "f.npy.model.json").read_text())
     (space / "f.npy.model.json").write_text(json.dumps({**note, "model": "another"}))
-    says = ("f.npy was made by another model",)
+    says = ("f.npy was computed by another model",)
     fails("index", "build", "--features", "f.npy", "--model", "inference", cwd=space, code=3, says=says)
     shitu("index", "build", "--features", "f.npy", "--index", "foreign", cwd=space)
     says = ("was built with another model",)

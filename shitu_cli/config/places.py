@@ -13,6 +13,7 @@ from shitu_cli.workspace import Workspace
 
 # PaddleClas's readers whose cls_label_path names a folder inside image_root.
 FOLDER_READERS = ("Market1501", "MSMT17", "DukeMTMC")
+_WEIGHTS = (".pdparams", ".safetensors", ".pth", ".pt", ".npz")  # endings of weights files, which a path may omit
 
 
 def absolute(config: Config, root: Path) -> Config:
@@ -60,14 +61,14 @@ def _changed(config: Config, change: Callable[[str], str]) -> Config:
 def _globals(block: GlobalConfig, change: Callable[[str], str]) -> GlobalConfig:
     names = ("output_dir", "save_inference_dir", "pretrained_model", "checkpoints")
     paths: dict[str, Any] = {
-        name: change(value) for name in names if (value := getattr(block, name)) and not _address(value)
+        name: change(value) for name in names if (value := getattr(block, name)) and not _is_address(value)
     }
     return dataclasses.replace(block, **paths)
 
 
 def _arch(block: ArchConfig, change: Callable[[str], str]) -> ArchConfig:
     value = block.backbone.pretrained
-    if not isinstance(value, str) or not value or _address(value):
+    if not isinstance(value, str) or not value or _is_published(value, change):
         return block
     return dataclasses.replace(block, backbone=dataclasses.replace(block.backbone, pretrained=change(value)))
 
@@ -81,7 +82,16 @@ def _dataset(part: DatasetConfig, change: Callable[[str], str]) -> DatasetConfig
     return dataclasses.replace(part, image_root=change(part.image_root), cls_label_path=label_path)
 
 
-def _address(text: str) -> bool:
+def _is_published(text: str, change: Callable[[str], str]) -> bool:
+    """Whether weights are named by an address or by the name that they are published under, and not by a file."""
+    if _is_address(text):
+        return True
+    path = Path(change(text))
+    is_name = not {"/", os.sep} & set(text) and path.suffix not in _WEIGHTS
+    return is_name and not any(Path(f"{path}{suffix}").exists() for suffix in ("", *_WEIGHTS))
+
+
+def _is_address(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 

@@ -30,7 +30,7 @@ from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, traina
 from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
 from shitu_cli.weights.files import find_weights
-from shitu_cli.weights.store import looks_like_a_file
+from shitu_cli.weights.store import looks_like_a_file, obtain
 
 
 @dataclass
@@ -143,7 +143,7 @@ def _build_network(
     elif init_from is not None:
         load_weights(model, init_from, allow_missing_prefixes=("head.",))
     elif config.Global.pretrained_model:
-        load_weights(model, Path(config.Global.pretrained_model))
+        load_weights(model, obtain(config.Global.pretrained_model).path)
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
     ranks.broadcast_state(model, loss)

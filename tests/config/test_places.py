@@ -49,6 +49,15 @@ def test_published_weights_count_from_the_root(value: str, tmp_path: Path) -> No
     assert config.Arch.backbone.pretrained == expected.get(value, value)
 
 
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "vit_small_patch14_dinov2.lvd142m"])
+def test_a_published_name_stays_unless_a_file_has_it(name: str, tmp_path: Path) -> None:
+    overrides = [f"Arch.Backbone.pretrained={name}"]
+    path = write(tmp_path)
+    assert load_config(path, overrides).Arch.backbone.pretrained == name
+    (tmp_path / f"{name}.pdparams").write_bytes(b"weights")
+    assert load_config(path, overrides).Arch.backbone.pretrained == str(tmp_path / name)
+
+
 def test_a_snapshot_can_be_moved_with_its_workspace(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     config = load_config(write(tmp_path / "old"), ["save_inference_dir=/abs/model"])

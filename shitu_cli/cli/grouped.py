@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from shitu_cli.runtime.memory import IMAGE_MEMORY, require_memory
+
 EVERYWHERE = ("quiet", "debug")  # options of the root that may also stand after a command
 GENERAL = "General"
 _KINDS = {"int": "N", "float": "X", "path": "PATH", "str": "TEXT"}  # as help writes the values of options
@@ -28,6 +30,7 @@ class GroupedCommand(TyperCommand):
         """Run the command in its session."""
         take_everywhere(ctx)
         ctx.obj.enter(ctx)
+        require_memory(IMAGE_MEMORY)
         return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

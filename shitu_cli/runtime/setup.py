@@ -16,6 +16,7 @@ import warnings
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.inputs import whole_number
 from shitu_cli.runtime.arithmetic import set_threads
+from shitu_cli.runtime.memory import PADDLE_MEMORY, require_memory
 from shitu_cli.runtime.threads import compute_threads
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
@@ -30,7 +31,7 @@ def setup_paddle(device: str = "auto", threads: int | None = None) -> str:
     device. Raises EnvironmentProblem when a GPU is asked for and there is none.
     """
     if "paddle" not in sys.modules:
-        require_memory()
+        require_memory(PADDLE_MEMORY)
         _import_quietly()
     import paddle
 
@@ -42,27 +43,6 @@ def setup_paddle(device: str = "auto", threads: int | None = None) -> str:
         _keep_freed_memory()
         reason += f", {count} thread{'s' if count > 1 else ''}"
     return f"{chosen}: {reason}"
-
-
-# What loading Paddle, numba and faiss takes before the first image, measured with PaddlePaddle 3.3.1 (ulimit -v: fails
-# at 1.95 GB, works at 2.0 GB; ulimit -d: fails at 1.0 GB). Below, the libraries end the process without a word.
-_LEAST_MEMORY = {"RLIMIT_AS": ("ulimit -v", 2 << 30), "RLIMIT_DATA": ("ulimit -d", 5 << 28)}
-
-
-def require_memory() -> None:
-    """Raise EnvironmentProblem when a limit on this process's memory is below what the libraries alone need."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limits
-        return
-    for name, (command, least) in _LEAST_MEMORY.items():
-        limit = resource.getrlimit(getattr(resource, name))[0] if hasattr(resource, name) else resource.RLIM_INFINITY
-        if limit != resource.RLIM_INFINITY and limit < least:
-            raise EnvironmentProblem(
-                f"this shell lets a program use {limit / 1e9:.1f} GB of memory ({command}); Paddle and its libraries "
-                f"need {least / 1e9:.1f} GB before the first image",
-                hint=f"{command} unlimited   (or ask whoever runs this machine for a higher limit)",
-            )
 
 
 def _import_quietly() -> None:

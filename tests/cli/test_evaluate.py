@@ -27,6 +27,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[...,
     (root / "data/class_003").rename(root / "data" / NASTY)
     for picture in sorted((root / "data/class_004").iterdir())[:3]:
         picture.rename(picture.with_name(f'"><svg onload=alert(2)>{picture.name}'))
+    for number in (1, 4, 7):  # wrong labels, so that no ranking is perfect and every figure has something to tell
+        shutil.move(root / f"data/class_005/00{number}.jpg", root / f"data/class_006/wrong_{number}.jpg")
     shitu("prepare", "data", cwd=root)
     with pytest.MonkeyPatch.context() as patch:  # its score counts, though features still coincide after one epoch
         patch.setattr(run, "UNDECIDED", "not_asked")

@@ -81,7 +81,9 @@ class Console:
         console = self._rich()
         if not console.is_terminal:
             console.width = 160
-        table = Table(title=visible(title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        if title:  # as a line of its own, which no narrow table breaks
+            console.print(Text(visible(title), style="bold"))
+        table = Table(box=box.SIMPLE_HEAD)
         for number, column in enumerate(columns):
             numeric = bool(rows) and all(_is_number(row[number]) for row in rows)
             table.add_column(visible(column), justify="right" if numeric else "left", overflow="fold")

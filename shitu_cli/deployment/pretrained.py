@@ -95,7 +95,7 @@ def _entry(located: Located, network: str, what: str) -> Published:
             return entry
     raise UsageError(
         f"--pretrained {what}: the file does not say which network it is of",
-        hint=f"name it: --pretrained NETWORK={what} (`shitu models` lists the networks)",
+        hint=[f"name it: --pretrained NETWORK={what} (", Command("models"), " lists the networks)"],
     )
 
 

@@ -80,7 +80,7 @@ _CHECKS = {
     "size": lambda value: _is_whole(value, 1, MAX_SIZE),
     "model": lambda value: isinstance(value, str),
     "count": lambda value: _is_whole(value, 1, MAX_ID),
-    "next_id": lambda value: _is_whole(value, 0, MAX_ID),
+    "next_id": lambda value: value is None or _is_whole(value, 0, MAX_ID),  # None: a server numbers the items
     "search": _is_search,
     "recall": lambda value: value is None or _is_share(value),
     "model_path": lambda value: isinstance(value, str),

@@ -62,7 +62,7 @@ def test_hidden_folders_and_dead_links_are_named(tmp_path: Path, make_images: Ma
 def test_a_pipe_is_no_picture(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "data", classes=3)
     os.mkfifo(tmp_path / "data/class_000/pipe.jpg")
-    fails("prepare", "data", cwd=tmp_path, code=3, says=("unreadable", "a folder, pipe or device"))
+    fails("prepare", "data", cwd=tmp_path, code=3, says=("unreadable", "it is a pipe, not a regular file"))
 
 
 def test_nested_and_mixed_classes(tmp_path: Path, make_images: MakeImages) -> None:

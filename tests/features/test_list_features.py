@@ -47,7 +47,7 @@ def split(tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]]) -> 
     pictures = [path for paths in make_images(tmp_path / "data", classes=1, per_class=13).values() for path in paths]
     (tmp_path / "list.txt").write_text("".join(f"{path}\t0\n" for path in pictures))
     ops = (operation("DecodeImage", {}), operation("ResizeImage", {"size": 16}))
-    dataset = DatasetConfig("ImageNetDataset", str(tmp_path), "list.txt", ops)
+    dataset = DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "list.txt"), ops)
     return SplitConfig(
         dataset=dataset, sampler=DistributedBatchSampler(batch_size=4), loader=LoaderConfig(num_workers=1)
     )
@@ -62,16 +62,16 @@ def test_shares_are_whole_batches_of_all_pictures(world: int) -> None:
 
 @pytest.mark.parametrize("world", [2, 3, 9])
 def test_the_parts_of_all_processes_are_what_one_gives(split: SplitConfig, tmp_path: Path, world: int) -> None:
-    whole = extract_list(ENGINE, split, tmp_path, SilentReporter(), "query")
+    whole = extract_list(ENGINE, split, SilentReporter(), "query")
     assert whole is not None and len(np.unique(whole.features[:, 0])) > 1
     parts = []
     for rank in range(world):
         process = One(rank, world)
-        assert extract_list(ENGINE, split, tmp_path, SilentReporter(), "query", processes=process) is None
+        assert extract_list(ENGINE, split, SilentReporter(), "query", processes=process) is None
         parts += process.given
     assert np.concatenate(parts).tobytes() == whole.features.tobytes()
 
 
 def test_a_list_that_differs_between_machines_is_an_error(split: SplitConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"list\.txt is not the same on all machines"):
-        extract_list(ENGINE, split, tmp_path, SilentReporter(), "query", processes=One(0, 2, [False, "another digest"]))
+        extract_list(ENGINE, split, SilentReporter(), "query", processes=One(0, 2, [False, "another digest"]))

@@ -15,10 +15,10 @@ import paddle
 import pytest
 from paddle import nn
 
+from shitu_cli.config.reader import make_part
 from shitu_cli.config.schema import AmpConfig
 from shitu_cli.errors import ConfigError
 from shitu_cli.model import heads
-from shitu_cli.model.heads import ArcMargin
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.processes.launch import rank_environments
 from shitu_cli.processes.machines import alone
@@ -101,7 +101,7 @@ def test_a_divided_run_resumes_to_the_bit_and_loads_anywhere(workspace: Path) ->
 def test_what_cannot_be_divided_is_refused(workspace: Path) -> None:
     for extra, expected in (
         (["-o", "Arch.Head.name=FC"], "Arch.Head.shard"),
-        (["-o", "Arch.Head.shard=maybe"], "expected auto, true or false"),
+        (["-o", "Arch.Head.shard=maybe"], "expected true or false or auto"),
     ):
         done = shitu(*RUN, *extra, cwd=workspace, check=False)
         assert done.returncode == 4, done.stderr
@@ -115,6 +115,10 @@ class _Ranks(Ranks):
         self.rank, self.world = 1, world
 
 
+def arc_margin(size: int, class_num: int, **more: object) -> nn.Layer:
+    return make_part("head", "ArcMargin", embedding_size=size, class_num=class_num, **more).build()
+
+
 def model_of(head: nn.Layer) -> nn.Layer:
     model = nn.Layer()
     model.head = head
@@ -122,12 +126,12 @@ def model_of(head: nn.Layer) -> nn.Layer:
 
 
 def test_it_is_divided_when_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = shard_head(model_of(ArcMargin(4, 11)), None, _Ranks(2), "cpu")
+    small = shard_head(model_of(arc_margin(4, 11)), None, _Ranks(2), "cpu")
     assert not small.names and not small.reason
     monkeypatch.setattr(heads, "LARGE_BYTES", 4 * 11 * 4)
-    assert not shard_head(model_of(ArcMargin(4, 11)), None, Ranks(), "cpu").names
-    assert not shard_head(model_of(ArcMargin(4, 11, shard=False)), None, _Ranks(2), "cpu").names
-    model = model_of(ArcMargin(4, 11))
+    assert not shard_head(model_of(arc_margin(4, 11)), None, Ranks(), "cpu").names
+    assert not shard_head(model_of(arc_margin(4, 11, shard=False)), None, _Ranks(2), "cpu").names
+    model = model_of(arc_margin(4, 11))
     whole, name = model.head.weight.numpy(), model.head.weight.name
     shards = shard_head(model, None, _Ranks(2), "cpu")
     assert shards.widths == [6, 5] and "divided over 2 processes (very many classes)" in shards.reason
@@ -138,13 +142,16 @@ def test_it_is_divided_when_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) ->
 def test_it_is_not_divided_where_that_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads, "LARGE_BYTES", 4 * 11 * 4)
     half = AmpConfig(use_amp=True, dtype="float16")
-    for world, amp, device, why in ((12, None, "cpu", "11 classes do not give"), (2, half, "gpu:0", "float16 skips")):
-        shards = shard_head(model_of(ArcMargin(4, 11)), amp, _Ranks(world), device)
+    for world, amp, device, why in (
+        (12, None, "cpu", "only 11 classes for 12 processes"),
+        (2, half, "gpu:0", "float16 skips"),
+    ):
+        shards = shard_head(model_of(arc_margin(4, 11)), amp, _Ranks(world), device)
         assert not shards.names and why in shards.reason
         with pytest.raises(ConfigError, match=why):
-            shard_head(model_of(ArcMargin(4, 11, shard=True)), amp, _Ranks(world), device)
+            shard_head(model_of(arc_margin(4, 11, shard=True)), amp, _Ranks(world), device)
 
 
 def untouched(class_num: int) -> np.ndarray:
     paddle.seed(3)
-    return ArcMargin(6, class_num).weight.numpy()
+    return arc_margin(6, class_num).weight.numpy()

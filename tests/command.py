@@ -120,6 +120,8 @@ def _unchanged_process() -> Iterator[None]:
             os.chdir(directory)
             os.environ.clear()
             os.environ.update(environment)
+            if "numba" in sys.modules:  # it refuses another number than its threads were started with
+                os.environ["NUMBA_NUM_THREADS"] = str(sys.modules["numba"].config.NUMBA_NUM_THREADS)
             sys.argv = argv
             root.setLevel(level)
             root.handlers[:] = root_handlers

@@ -177,9 +177,9 @@ def kill_at_random(change: Callable[[Path], None], target: Path, before: Path, r
             if number % 2:
                 while not writes(target) and process.is_alive():
                     pass
-                time.sleep(rng.uniform(0, 1.1) * writing)
+                time.sleep(rng.uniform(0, 0.7) * writing)
             else:
-                time.sleep(rng.uniform(0, 1.1) * whole)
+                time.sleep(rng.uniform(0, 0.7) * whole)
             process.kill()
             process.join()
         assert not reader.errors, reader.errors[0]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.features.feature_file import Written
-    from shitu_cli.preparation.sources import Pictures
+    from shitu_cli.preparation.sources import ImageFiles
 
 BATCH = 32
 
@@ -60,7 +60,7 @@ def extract(
     """Compute the feature vector of every image; an interrupted run goes on where it stopped."""
     from shitu_cli.cli.common import chosen_model, config_or_none
     from shitu_cli.features.feature_file import check_out, extract_to_file
-    from shitu_cli.preparation.sources import find_pictures
+    from shitu_cli.preparation.sources import find_images
     from shitu_cli.processes import launch
     from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import open_extractor
@@ -72,7 +72,7 @@ def extract(
     check_out(out)
     model = chosen_model(session, model, pretrained)
     config = config_or_none(session, model)
-    pictures = find_pictures(sources, lambda path: own_image_root(config, path))
+    pictures = find_images(sources, lambda path: own_image_root(config, path))
     launched = _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if launch.is_child() and launch.world() > 1:
@@ -99,7 +99,7 @@ def _show(console: Console, written: Written, total: int, out: Path, *, strict: 
     console.info(f"{counted(written.count, 'vector')} in {', '.join(str(f) for f in written.files)}")
 
 
-def _told(extractor: Extractor, pictures: Pictures) -> str:
+def _told(extractor: Extractor, pictures: ImageFiles) -> str:
     return f"{pictures.described()}; {extractor.feature_size} values each, by {extractor.engine.told()}"
 
 
@@ -116,7 +116,7 @@ def _launch(devices: str | None) -> bool:
         ) from None
 
 
-def _compute_share(session: Session, extractor: Extractor, pictures: Pictures, out: Path, *, normalize: bool) -> None:
+def _compute_share(session: Session, extractor: Extractor, pictures: ImageFiles, out: Path, *, normalize: bool) -> None:
     """What one of several processes does; the first one speaks."""
     import signal
 

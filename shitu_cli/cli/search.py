@@ -68,11 +68,11 @@ def search(
 ) -> None:
     """Say what images show, or that it is unknown, and the nearest images of the index: label, score (cosine), path."""
     from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
-    from shitu_cli.features.extractor import pictures_of
+    from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.selection import BATCH
     from shitu_cli.index import is_index
     from shitu_cli.index.verdict import VOTERS, judge
-    from shitu_cli.preparation.sources import find_pictures
+    from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import model_of_index, open_extractor
 
@@ -87,13 +87,13 @@ def search(
         recorded = Path(known.model_path) if known.model_path else None
         config = config_or_none(session, model or recorded)
         model = model_of_index(config, model, known.model_path)
-        pictures = find_pictures(images, lambda path: own_image_root(config, path), folder_labels=False)
+        pictures = find_images(images, lambda path: own_image_root(config, path), folder_labels=False)
         extractor = open_extractor(config, model, batch_size=min(BATCH, len(pictures)), reporter=console)
         check_model(known, extractor.fingerprint, target.place)
         limit = _threshold(console, threshold, space, extractor, model, known.kind)
         answers: list[Answer] = []
         unread: dict[int, str] = {}
-        for indices, features, skipped in extractor.batches(pictures_of(pictures)):
+        for indices, features, skipped in extractor.batches(inputs_of(pictures)):
             unread |= skipped
             for at, nearest in zip(indices.tolist(), target.search(features, max(top, VOTERS)), strict=True):
                 matches = [match for match in nearest[:top] if limit is None or match.score >= limit]

@@ -19,7 +19,7 @@ from shitu_cli.features.engine import Engine, features_fingerprint
 from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.features.selection import BATCH, load_engine
 from shitu_cli.features.unit_length import normalized
-from shitu_cli.preparation.sources import Pictures
+from shitu_cli.preparation.sources import ImageFiles
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PillowImage(Protocol):
 ImageInput = str | Path | bytes | np.ndarray | Cropped | PillowImage
 
 
-def pictures_of(found: Pictures) -> list[ImageInput]:
+def inputs_of(found: ImageFiles) -> list[ImageInput]:
     """Return the images of the command line as inputs of the extractor."""
     return [file if box is None else Cropped(file, box) for file, box in zip(found.files, found.boxes, strict=True)]
 

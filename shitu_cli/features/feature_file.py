@@ -20,7 +20,7 @@ from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.origin import Origin, note_origin
 from shitu_cli.features.resumable import Work
 from shitu_cli.files import atomic_write, remove_leftovers
-from shitu_cli.preparation.sources import Pictures
+from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
 
 PIECE = 4096  # rows written at once
@@ -38,7 +38,7 @@ class Written:
 
 
 def extract_to_file(
-    extractor: Extractor, pictures: Pictures, out: Path, reporter: Reporter, *, normalize: bool = True
+    extractor: Extractor, pictures: ImageFiles, out: Path, reporter: Reporter, *, normalize: bool = True
 ) -> Written:
     """Compute and write; what an interrupted call, or other processes, have done already is taken over.
 
@@ -66,7 +66,7 @@ def extract_to_file(
 
 def compute_share(
     extractor: Extractor,
-    pictures: Pictures,
+    pictures: ImageFiles,
     out: Path,
     reporter: Reporter,
     *,
@@ -115,7 +115,7 @@ class _Rows:
     """The finished features without those of `skipped` images."""
 
     work: Work
-    pictures: Pictures
+    pictures: ImageFiles
     skipped: dict[int, str]
 
     @property

@@ -17,10 +17,10 @@ from types import TracebackType
 import numpy as np
 
 from shitu_cli.errors import ShituError
-from shitu_cli.features.extractor import Extractor, pictures_of
+from shitu_cli.features.extractor import Extractor, inputs_of
 from shitu_cli.files import atomic_write_json
 from shitu_cli.inputs import read_json
-from shitu_cli.preparation.sources import Pictures
+from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
 
 BLOCK_IMAGES = 512  # at most so many are computed again per process
@@ -32,7 +32,7 @@ class Work:
     Raises OSError when the disk refuses.
     """
 
-    def __init__(self, part: Path, extractor: Extractor, pictures: Pictures, *, normalize: bool = True) -> None:
+    def __init__(self, part: Path, extractor: Extractor, pictures: ImageFiles, *, normalize: bool = True) -> None:
         self.extractor, self.pictures, self.normalize = extractor, pictures, normalize
         # Whole batches, so that each holds the same images with any number of processes and interruptions.
         self.block = -(-BLOCK_IMAGES // extractor.batch_size) * extractor.batch_size
@@ -53,7 +53,7 @@ class Work:
         share = range(blocks * rank // world, blocks * (rank + 1) // world)
         done = self.done()
         missing = [number for number in share if number not in done]
-        images = pictures_of(self.pictures)
+        images = inputs_of(self.pictures)
         what = "extracting" if world == 1 else f"extracting (process {rank + 1} of {world})"
         with reporter.progress(what, sum(len(self._block_range(number)) for number in missing)) as bar:
             for first, last in _runs(missing):
@@ -116,7 +116,7 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
             first = at
 
 
-def _key(extractor: Extractor, pictures: Pictures, normalize: bool) -> str:
+def _key(extractor: Extractor, pictures: ImageFiles, normalize: bool) -> str:
     what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, normalize, len(pictures))
     digest = hashlib.sha256(repr(what).encode())
     for number in range(len(pictures)):

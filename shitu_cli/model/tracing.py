@@ -28,7 +28,7 @@ FORMATS = ("pdmodel", "pir")
 
 
 class _FeatureNet(nn.Layer):
-    """Pictures → features: backbone and neck without the head, which only training needs."""
+    """Images → features: backbone and neck without the head, which only training needs."""
 
     def __init__(self, model: nn.Layer, feature: str, normalize: bool) -> None:
         super().__init__()

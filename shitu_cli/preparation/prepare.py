@@ -21,7 +21,7 @@ from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, TA
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import KINDS, Problems
-from shitu_cli.preparation.split import Split, choose_kind, split_pictures
+from shitu_cli.preparation.split import Split, choose_kind, split_images
 from shitu_cli.reporting import Reporter, counted
 
 WITH_PROTOCOLS = ("veriwild", "cub", "cars196", "aircraft")  # formats with several official splits
@@ -374,7 +374,7 @@ def _split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Sp
     """The source's own split where it has one, else one of ours."""
     if set(rows.splits) <= {"", "train"}:
         kind, reason = choose_kind(len(set(rows.labels))) if choices.split == "auto" else (choices.split, "as asked")
-        split = split_pictures(
+        split = split_images(
             rows.labels,
             rows.paths,
             kind=kind,

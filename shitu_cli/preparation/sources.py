@@ -22,7 +22,7 @@ _Label = Callable[[Path, Path | None], str]
 
 
 @dataclass
-class Pictures:
+class ImageFiles:
     """Files with their labels ("" where none is known) and boxes (None: the whole image)."""
 
     files: list[str] = field(default_factory=list)
@@ -37,14 +37,14 @@ class Pictures:
         self.labels.append(label)
         self.boxes.append(box)
 
-    def extend(self, others: Pictures) -> None:
+    def extend(self, others: ImageFiles) -> None:
         self.files += others.files
         self.labels += others.labels
         self.boxes += others.boxes
 
-    def take(self, numbers: Sequence[int]) -> Pictures:
+    def take(self, numbers: Sequence[int]) -> ImageFiles:
         """The images at `numbers`, in that order."""
-        chosen = Pictures()
+        chosen = ImageFiles()
         for n in numbers:
             chosen.add(self.files[n], self.labels[n], self.boxes[n])
         return chosen
@@ -66,12 +66,12 @@ class Pictures:
         return self.files[number] if box is None else f"{self.files[number]}#{','.join(f'{v:g}' for v in box)}"
 
 
-def find_pictures(
+def find_images(
     sources: Sequence[str],
     image_root: Callable[[Path], Path | None] = lambda path: None,
     *,
     folder_labels: bool = True,
-) -> Pictures:
+) -> ImageFiles:
     """All images of files, folders, lists (`path label`) and glob patterns, in order.
 
     Images of a list have its labels, all others that of `folder_label`, or none unless `folder_labels`. `image_root`
@@ -79,7 +79,7 @@ def find_pictures(
     Raises UsageError for a source that is not there or holds no image, DataError for a list with lines that cannot be
     read.
     """
-    found = Pictures()
+    found = ImageFiles()
     label_of = folder_label if folder_labels else _no_label
     for source in sources:
         before = len(found)
@@ -94,7 +94,7 @@ def find_pictures(
 
 def _add(
     source: str,
-    found: Pictures,
+    found: ImageFiles,
     image_root: Callable[[Path], Path | None],
     label_of: Callable[[Path, Path | None], str],
 ) -> None:
@@ -135,7 +135,7 @@ def folder_label(image: Path, root: Path | None = None) -> str:
     return folder.name
 
 
-def _add_folder(folder: Path, found: Pictures, label_of: _Label) -> None:
+def _add_folder(folder: Path, found: ImageFiles, label_of: _Label) -> None:
     """Add all images of a folder, with the labels and boxes that `prepare` reads there; others by where they lie."""
     names = list(walk_images(folder, Problems()))
     if label_of is _no_label:
@@ -179,19 +179,19 @@ def _as_prepare_reads(folder: Path) -> tuple[Format | None, Rows | None]:
         ) from None
 
 
-def list_pictures(listed: Path, image_root: Path) -> Pictures:
+def images_of_list(listed: Path, image_root: Path) -> ImageFiles:
     """The images of a list as training reads it, with the names of their classes."""
     images, names = read_list(listed), class_names(listed)
-    found = Pictures()
+    found = ImageFiles()
     for n in range(len(images)):
         number = int(images.labels[n])
         found.add(images.file(n, image_root), names.get(number, str(number)), images.box(n))
     return found
 
 
-def _add_list(path: Path, found: Pictures, image_root: Path | None) -> None:
+def _add_list(path: Path, found: ImageFiles, image_root: Path | None) -> None:
     if image_root is not None:  # one of our own: its columns are separated by tabs, whatever the names hold
-        found.extend(list_pictures(path, image_root))
+        found.extend(images_of_list(path, image_root))
         return
     problems = Problems()
     source = Source(path, ReadOptions())

@@ -32,7 +32,7 @@ def choose_kind(classes: int) -> tuple[str, str]:
     return "closed", f"only {classes} classes: all are trained, some pictures of each are kept for queries"
 
 
-def split_pictures(
+def split_images(
     labels: Sequence[str],
     paths: Sequence[str],
     *,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shitu_cli.config.schema import Config, SplitConfig
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.index.store import FeatureTable
-    from shitu_cli.preparation.sources import Pictures
+    from shitu_cli.preparation.sources import ImageFiles
     from shitu_cli.workspace import Workspace
 
 
@@ -86,7 +86,7 @@ def stored_path(space: Workspace, path: str) -> str:
     return relative_to(absolute, space.root) if space.config_path.is_file() else absolute
 
 
-def _of_images(images: Pictures, source: Source) -> Gallery:
+def _of_images(images: ImageFiles, source: Source) -> Gallery:
     from shitu_cli.index.store import FeatureTable
 
     extractor = source.extractor()
@@ -130,13 +130,13 @@ def _label_all(labels: Sequence[str], paths: Sequence[str], source: Source) -> l
     return list(labels)
 
 
-def _images(source: Source, sources: Sequence[str] | None) -> tuple[Pictures, list[str | Command]]:
+def _images(source: Source, sources: Sequence[str] | None) -> tuple[ImageFiles, list[str | Command]]:
     """Return the images that the user names, or those of the gallery list, and a remark about the choice."""
-    from shitu_cli.preparation.sources import find_pictures, list_pictures
+    from shitu_cli.preparation.sources import find_images, images_of_list
 
     config = source.config
     if sources:
-        return find_pictures(list(sources), lambda path: own_image_root(config, path)), []
+        return find_images(list(sources), lambda path: own_image_root(config, path)), []
     if config is None:
         raise UsageError("there is no gallery list", hint=["name the images: ", Command("index build", "./gallery")])
     list_path, split, others = _gallery_list(config)
@@ -144,7 +144,7 @@ def _images(source: Source, sources: Sequence[str] | None) -> tuple[Pictures, li
     if others:
         files = [os.path.relpath(file) for file in [list_path, *others]]
         remark += [" (with the other lists: ", Command("index build", *files), ")"]
-    return list_pictures(list_path, Path(split.dataset.image_root)), remark
+    return images_of_list(list_path, Path(split.dataset.image_root)), remark
 
 
 def own_image_root(config: Config | None, list_path: Path) -> Path | None:
@@ -180,16 +180,16 @@ def _gallery_list(config: Config) -> tuple[Path, SplitConfig, list[Path]]:
     return *choice, others
 
 
-def _vectors(reporter: Reporter, extractor: Extractor, images: Pictures) -> tuple[np.ndarray, Pictures]:
+def _vectors(reporter: Reporter, extractor: Extractor, images: ImageFiles) -> tuple[np.ndarray, ImageFiles]:
     """Return the features of all readable images, and those images; warn about the others and leave them out."""
     import numpy as np
 
-    from shitu_cli.features.extractor import pictures_of
+    from shitu_cli.features.extractor import inputs_of
 
     features = np.full((len(images), extractor.feature_size), np.nan, np.float32)
     skipped: dict[int, str] = {}
     with reporter.progress("extracting", len(images)) as bar:
-        for indices, vectors, unreadable in extractor.batches(pictures_of(images)):
+        for indices, vectors, unreadable in extractor.batches(inputs_of(images)):
             features[indices] = vectors
             skipped |= unreadable
             bar.advance(len(indices) + len(unreadable))

@@ -1,4 +1,4 @@
-"""Pictures → transforms → samplers → batches."""
+"""Images → transforms → samplers → batches."""
 
 from __future__ import annotations
 

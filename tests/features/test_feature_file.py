@@ -21,7 +21,7 @@ from shitu_cli import Extractor
 from shitu_cli.errors import DataError
 from shitu_cli.features import resumable
 from shitu_cli.features.feature_file import compute_share, extract_to_file, part_of
-from shitu_cli.preparation.sources import Pictures
+from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.command import shitu_process as shitu
 
@@ -36,8 +36,8 @@ def extractor(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Extractor:
 
 
 @pytest.fixture
-def found(pictures: list[Path]) -> Pictures:
-    made = Pictures()
+def found(pictures: list[Path]) -> ImageFiles:
+    made = ImageFiles()
     for path in pictures:
         made.add(path, path.parent.name)
     return made
@@ -61,7 +61,7 @@ def _counted(extractor: Extractor, stop_after: int | None = None) -> tuple[Extra
 
 
 def test_an_interrupted_call_goes_on_and_gives_the_same_bytes(
-    extractor: Extractor, found: Pictures, tmp_path: Path
+    extractor: Extractor, found: ImageFiles, tmp_path: Path
 ) -> None:
     whole = extract_to_file(extractor, found, tmp_path / "a.npy", QUIET)
     assert whole.count == 30 and not whole.skipped and not part_of(tmp_path / "a.npy").exists()
@@ -81,7 +81,7 @@ def test_an_interrupted_call_goes_on_and_gives_the_same_bytes(
 
 @pytest.mark.parametrize("change", ["marks", "features", "pictures", "normalize"])
 def test_what_is_done_counts_only_where_it_is_whole_and_the_same(
-    exported: Path, extractor: Extractor, found: Pictures, tmp_path: Path, change: str
+    exported: Path, extractor: Extractor, found: ImageFiles, tmp_path: Path, change: str
 ) -> None:
     out = tmp_path / "f.npy"
     compute_share(extractor, found, out, QUIET, rank=0, world=1)
@@ -107,7 +107,7 @@ def test_what_is_done_counts_only_where_it_is_whole_and_the_same(
 
 @pytest.mark.parametrize("world", [2, 3, 8])
 def test_the_shares_of_processes_make_the_whole(
-    extractor: Extractor, found: Pictures, tmp_path: Path, world: int
+    extractor: Extractor, found: ImageFiles, tmp_path: Path, world: int
 ) -> None:
     counted, count = _counted(extractor)
     for rank in reversed(range(world)):
@@ -119,7 +119,7 @@ def test_the_shares_of_processes_make_the_whole(
 
 
 def test_unreadable_pictures_are_left_out_and_told_also_after_an_interruption(
-    extractor: Extractor, found: Pictures, tmp_path: Path
+    extractor: Extractor, found: ImageFiles, tmp_path: Path
 ) -> None:
     bad = [4, 5, 17, 29]
     for n in bad:
@@ -140,7 +140,7 @@ def test_unreadable_pictures_are_left_out_and_told_also_after_an_interruption(
         extract_to_file(extractor, found, tmp_path / "none.npy", QUIET)
 
 
-def test_all_kinds_of_file_hold_the_same(extractor: Extractor, found: Pictures, tmp_path: Path) -> None:
+def test_all_kinds_of_file_hold_the_same(extractor: Extractor, found: ImageFiles, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an optional package")
     for suffix in ("npy", "npz", "jsonl", "parquet"):
         extract_to_file(extractor, found, tmp_path / f"f.{suffix}", QUIET)
@@ -259,7 +259,7 @@ def test_strict_and_devices_that_are_not_there(exported: Path, pictures: list[Pa
     assert done.returncode == 2 and "--devices: got 'cpus'" in done.stderr
 
 
-def test_a_picture_that_was_replaced_begins_anew(extractor: Extractor, found: Pictures, tmp_path: Path) -> None:
+def test_a_picture_that_was_replaced_begins_anew(extractor: Extractor, found: ImageFiles, tmp_path: Path) -> None:
     """What was computed before belongs to the picture of before."""
     for n, file in enumerate(found.files[:6]):
         copied = tmp_path / f"{n}.jpg"

@@ -26,7 +26,7 @@ from shitu_cli.features.feature_file import extract_to_file
 from shitu_cli.index.files import FileStore, load_index
 from shitu_cli.index.sources import read_features
 from shitu_cli.index.store import BuildOptions, FeatureTable
-from shitu_cli.preparation.sources import Pictures
+from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.index.made import vectors
 
@@ -79,7 +79,7 @@ class Network:
 
 
 def extract(out: Path, generation: int = 1) -> None:
-    files = Pictures([f"{n}.jpg" for n in range(COUNT)], [f"model {generation}"] * COUNT, [None] * COUNT)
+    files = ImageFiles([f"{n}.jpg" for n in range(COUNT)], [f"model {generation}"] * COUNT, [None] * COUNT)
     extract_to_file(Network(generation), files, out, SILENT)  # type: ignore[arg-type]
 
 

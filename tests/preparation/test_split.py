@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shitu_cli.preparation.split import choose_kind, split_pictures
+from shitu_cli.preparation.split import choose_kind, split_images
 
 
 def data(classes: int, per_class: int) -> tuple[list[str], list[str]]:
@@ -15,7 +15,7 @@ def data(classes: int, per_class: int) -> tuple[list[str], list[str]]:
 
 def test_open_keeps_whole_classes_from_training() -> None:
     labels, paths = data(40, 5)
-    split = split_pictures(labels, paths, kind="open", share=0.25)
+    split = split_images(labels, paths, kind="open", share=0.25)
     trained, asked = {labels[n] for n in split.train}, {labels[n] for n in split.query}
     assert not trained & asked and len(asked) == 10
     assert split.query == split.gallery
@@ -24,29 +24,29 @@ def test_open_keeps_whole_classes_from_training() -> None:
 
 def test_closed_keeps_pictures_of_every_class() -> None:
     labels, paths = data(6, 10)
-    split = split_pictures(labels, paths, kind="closed", share=0.2)
+    split = split_images(labels, paths, kind="closed", share=0.2)
     assert {labels[n] for n in split.query} == set(labels)
     assert split.gallery == split.train and len(split.query) == 12
 
 
 def test_adding_classes_hardly_moves_the_others() -> None:
     labels, paths = data(100, 3)
-    before = split_pictures(labels, paths, kind="open")
+    before = split_images(labels, paths, kind="open")
     more, more_paths = data(105, 3)
-    after = split_pictures(more, more_paths, kind="open")
+    after = split_images(more, more_paths, kind="open")
     moved = {labels[n] for n in before.query} ^ {more[n] for n in after.query if more[n] in set(labels)}
     assert len(moved) <= 5
 
 
 def test_another_seed_keeps_others() -> None:
     labels, paths = data(40, 3)
-    chosen = {tuple(split_pictures(labels, paths, kind="open", seed=seed).query) for seed in range(5)}
+    chosen = {tuple(split_images(labels, paths, kind="open", seed=seed).query) for seed in range(5)}
     assert len(chosen) == 5
 
 
 def test_known_choice_is_the_same_on_every_machine() -> None:
     labels, paths = data(10, 2)
-    split = split_pictures(labels, paths, kind="open", seed=0)
+    split = split_images(labels, paths, kind="open", seed=0)
     assert sorted({labels[n] for n in split.query}) == ["c001", "c003"]
 
 
@@ -61,7 +61,7 @@ def test_nothing_is_lost_and_duplicates_stay_together(counts: list[int], kind: s
     paths = [str(n) for n in range(len(labels))]
     alike = [[n for n in group if n < len(labels)] for group in groups]
     alike = [group for group in alike if len(group) > 1]
-    split = split_pictures(labels, paths, kind=kind, alike=alike)
+    split = split_images(labels, paths, kind=kind, alike=alike)
     assert sorted(split.train + split.query) == list(range(len(labels)))
     trained = set(split.train)
     for group in alike:

@@ -20,11 +20,11 @@ def register(app: typer.Typer) -> None:
 
 def config_command(
     context: typer.Context,
-    pattern: Annotated[str, typer.Argument(help="Only keys that contain this, such as lr.")] = "",
+    pattern: Annotated[str, typer.Argument(help="Show only keys that contain this, such as lr.")] = "",
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,
-    as_yaml: Annotated[bool, typer.Option("--yaml", help="The whole config as YAML.")] = False,
+    as_yaml: Annotated[bool, options.option(options.OUTPUT, "Print the whole config as YAML.", "--yaml")] = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Show the config as the other commands see it; problems with their lines if there are any."""

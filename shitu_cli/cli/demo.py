@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shitu_cli.cli.grouped import MORE, GroupedCommand
+from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommand
+from shitu_cli.cli.options import MAX_SEED, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.workspace import Workspace
@@ -36,8 +37,8 @@ def register(app: typer.Typer) -> None:
 def demo(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="New directory for the demo's workspace.")] = Path("shitu-demo"),
-    epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the training images.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Other images for another seed.")] = 0,
+    epochs: Annotated[int, option(GENERAL, "How often to go through the training images.", low=1, high=10_000)] = 24,
+    seed: Annotated[int, option(GENERAL, "Another seed draws other images.", low=0, high=MAX_SEED)] = 0,
 ) -> None:
     """Draw a data set, then prepare, train, evaluate, export, index and search it."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

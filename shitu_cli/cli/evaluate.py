@@ -11,6 +11,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
+from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ConfigError, EnvironmentProblem
 from shitu_cli.reporting import counted
@@ -44,43 +45,26 @@ def evaluate(
     devices: options.DevicesOption = None,
     model: Annotated[
         Path | None,
-        typer.Option(
-            help="Exported directory, ONNX file or checkpoint; default: the best checkpoint.",
-            show_default=False,
-            rich_help_panel=options.MODEL,
-        ),
+        option(options.MODEL, "Exported directory, ONNX file or checkpoint; by default the best checkpoint."),
     ] = None,
     pretrained: options.PretrainedOption = None,
     precision: options.PrecisionOption = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Add the features of the mirrored images.", rich_help_panel=MEASURE)
-    ] = False,
-    rerank: Annotated[
-        bool, typer.Option("--rerank", help="k-reciprocal re-ranking (Global.re_ranking).", rich_help_panel=MEASURE)
-    ] = False,
+    flip: Annotated[bool, option(MEASURE, "Add the features of the mirrored images.", "--flip")] = False,
+    rerank: Annotated[bool, option(MEASURE, "k-reciprocal re-ranking (Global.re_ranking).", "--rerank")] = False,
     query_expansion: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=1000,
-            help="Move queries towards so many of their nearest gallery images.",
-            rich_help_panel=MEASURE,
-        ),
+        int, option(MEASURE, "Move each query towards this many of its nearest gallery images.", low=0, high=1000)
     ] = 0,
     far: Annotated[
         list[float] | None,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            rich_help_panel=MEASURE,
-            help="False-accept rate of the suggested threshold, which search --threshold auto takes; default: 0.001. "
-            "Repeat it to report others too: the first one is suggested.",
-            show_default=False,
+        option(
+            MEASURE,
+            "How many false accepts the suggested threshold may let through, as a share of pairs; by default 0.001. "
+            "search --threshold auto uses it. May be repeated: the first is suggested, the others are reported.",
+            low=0.0,
+            high=1.0,
         ),
     ] = None,
-    cache: Annotated[
-        bool, typer.Option(help="Keep features for the next evaluation.", rich_help_panel=options.PROCESSOR)
-    ] = True,
+    cache: Annotated[bool, option(options.PROCESSOR, "Keep features for the next evaluation.")] = True,
     as_json: options.JsonOption = False,
 ) -> None:
     """Measure recall@k, mAP and friends of the best checkpoint; leaves reports/evaluate.json and evaluate.html.
@@ -98,7 +82,7 @@ def evaluate(
     session = Session.of(context)
     console = session.console
     space = open_workspace(session, config)
-    flags = options.flag_overrides(device=device) | ({"Global.re_ranking": True} if rerank else {})
+    flags = {"Global.device": device, "Global.re_ranking": rerank or None}
     settings = with_lists(workspace_config(space, config, override or (), flags), ("query", "gallery"))
     model = chosen_model(session, model, pretrained)
     if pretrained is not None and model is not None:

@@ -11,6 +11,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
+from shitu_cli.cli.options import MODEL, OUTPUT, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.inputs import whole_number
@@ -28,61 +29,25 @@ def register(app: typer.Typer) -> None:
 
 def export(
     context: typer.Context,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory for the model; default: inference/.", show_default=False, rich_help_panel=options.OUTPUT
-        ),
-    ] = None,
+    out: Annotated[Path | None, option(OUTPUT, "Directory for the model; by default inference/.")] = None,
     format: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            help="pdmodel, pir (inference.json), onnx; default: pdmodel and onnx.",
-            show_default=False,
-            rich_help_panel=options.OUTPUT,
-        ),
+        list[str] | None, option(OUTPUT, "pdmodel, pir (inference.json) or onnx; by default pdmodel and onnx.")
     ] = None,
     checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights to export, such as output/latest; default: the best.",
-            show_default=False,
-            rich_help_panel=options.MODEL,
-        ),
+        Path | None, option(MODEL, "Weights to export, such as output/latest; by default the best.")
     ] = None,
     normalize: Annotated[
-        bool,
-        typer.Option(
-            "--normalize", help="The exported network returns features of length one.", rich_help_panel=options.MODEL
-        ),
+        bool, option(MODEL, "Let the exported network return features of length one.", "--normalize")
     ] = False,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Fix height x width, such as 224x224; default: any.", show_default=False, rich_help_panel=options.MODEL
-        ),
-    ] = None,
+    size: Annotated[str | None, option(MODEL, "Fix height x width, such as 224x224; by default any.")] = None,
     precision: Annotated[
-        str,
-        typer.Option(
-            help="What extract, index and search compute in: fp32, bf16, or auto: the faster one.",
-            rich_help_panel=options.PROCESSOR,
-        ),
+        str, option(options.PROCESSOR, "What extract, index and search compute in: fp32, bf16, or auto for the faster.")
     ] = "fp32",
     max_recall_drop: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=1.0, help="Loss of recall@1 up to which bf16 is accepted.", rich_help_panel=options.PROCESSOR
-        ),
+        float, option(options.PROCESSOR, "The largest loss of recall@1 at which bf16 is accepted.", low=0.0, high=1.0)
     ] = 0.005,
     paddlex_name: Annotated[
-        str | None,
-        typer.Option(
-            help="Model name in inference.yml; default: PP-ShiTuV2_rec.",
-            show_default=False,
-            rich_help_panel=options.OUTPUT,
-        ),
+        str | None, option(OUTPUT, "Name of the model in inference.yml; by default PP-ShiTuV2_rec.")
     ] = None,
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,

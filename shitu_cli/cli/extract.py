@@ -10,6 +10,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommand
+from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingError, UsageError
 from shitu_cli.reporting import counted
@@ -29,31 +30,21 @@ def register(app: typer.Typer) -> None:
 
 def extract(
     context: typer.Context,
-    sources: Annotated[
-        list[str], typer.Argument(help="Images, folders (label: the folder an image lies in), lists or patterns.")
-    ],
+    sources: Annotated[list[str], typer.Argument(help=options.SOURCES)],
     out: Annotated[
-        Path,
-        typer.Option(
-            help="features.npy (with .tsv of paths), .npz, .jsonl or .parquet.", rich_help_panel=options.OUTPUT
-        ),
+        Path, option(options.OUTPUT, "features.npy (with paths and labels in features.tsv), .npz, .jsonl or .parquet.")
     ] = Path("features.npy"),
     model: options.ModelOption = None,
     pretrained: options.PretrainedOption = None,
     precision: options.PrecisionOption = None,
     raw: Annotated[
-        bool,
-        typer.Option(
-            "--raw", help="Keep the features' length instead of making it one.", rich_help_panel=options.OUTPUT
-        ),
+        bool, option(options.OUTPUT, "Leave features as long as they are, instead of length one.", "--raw")
     ] = False,
     batch_size: Annotated[
-        int, typer.Option(min=1, max=65_536, help="Images per call of the network.", rich_help_panel=options.PROCESSOR)
+        int, option(options.PROCESSOR, "How many images the network gets at once.", low=1, high=65_536)
     ] = BATCH,
     devices: options.DevicesOption = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail when an image cannot be read.", rich_help_panel=options.OUTPUT)
-    ] = False,
+    strict: Annotated[bool, option(options.OUTPUT, "Fail when an image cannot be read.", "--strict")] = False,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommand, GroupedCommands
+from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.reporting import counted
@@ -21,37 +22,19 @@ if TYPE_CHECKING:
 
 WHAT = "What is indexed"
 
-IndexOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--index", help="Directory of the index; default: index/.", show_default=False, rich_help_panel=options.STORE
-    ),
-]
+IndexOption = Annotated[Path | None, option(options.STORE, "Directory of the index; by default index/.")]
 StoreOption = Annotated[
     str | None,
-    typer.Option(
-        "--store",
-        metavar="milvus:ADDRESS",
-        help="Keep the index in Milvus: milvus:http://host:19530 (API key or user:password in SHITU_MILVUS_TOKEN) "
+    option(
+        options.STORE,
+        "Keep the index in Milvus: milvus:http://host:19530 (API key or user:password in SHITU_MILVUS_TOKEN) "
         "or a local file milvus:gallery.db.",
-        show_default=False,
-        rich_help_panel=options.STORE,
+        metavar="milvus:ADDRESS",
     ),
 ]
-CollectionOption = Annotated[
-    str | None,
-    typer.Option(
-        "--collection", help="Its name in Milvus; default: shitu.", show_default=False, rich_help_panel=options.STORE
-    ),
-]
+CollectionOption = Annotated[str | None, option(options.STORE, "Its name in Milvus; by default shitu.")]
 FeaturesOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--features",
-        help="Take vectors from a file of shitu extract, or from another program's vector.index.",
-        show_default=False,
-        rich_help_panel=WHAT,
-    ),
+    Path | None, option(WHAT, "Take vectors from a file of shitu extract, or from another program's vector.index.")
 ]
 
 group = typer.Typer(help="Build and change the vector index of a gallery.", cls=GroupedCommands, no_args_is_help=True)
@@ -65,18 +48,11 @@ def register(app: typer.Typer) -> None:
 def build(
     context: typer.Context,
     sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Images, folders (label: the folder an image lies in) or lists; default: the gallery list only.",
-            show_default=False,
-        ),
+        list[str] | None, typer.Argument(help=f"{options.SOURCES[:-1]}; by default the gallery list.")
     ] = None,
-    kind: Annotated[str, typer.Option(help="flat (exact), hnsw, ivf or binary.", rich_help_panel=WHAT)] = "flat",
+    kind: Annotated[str, option(WHAT, "flat (exact), hnsw, ivf or binary.")] = "flat",
     recall: Annotated[
-        float,
-        typer.Option(
-            min=0.1, max=1.0, help="Share of the true neighbours that hnsw and ivf must find.", rich_help_panel=WHAT
-        ),
+        float, option(WHAT, "Share of the true neighbours that hnsw and ivf must find.", low=0.1, high=1.0)
     ] = 0.99,
     features: FeaturesOption = None,
     index: IndexOption = None,
@@ -111,16 +87,8 @@ def build(
 @group.command(cls=GroupedCommand)
 def add(
     context: typer.Context,
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Images, folders (label: the folder an image lies in) or lists.",
-            show_default=False,
-        ),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Label of all these images.", show_default=False, rich_help_panel=WHAT)
-    ] = None,
+    sources: Annotated[list[str] | None, typer.Argument(help=options.SOURCES)] = None,
+    label: Annotated[str | None, option(WHAT, "The label of all these images.")] = None,
     features: FeaturesOption = None,
     index: IndexOption = None,
     store: StoreOption = None,
@@ -171,15 +139,9 @@ def add(
 @group.command(cls=GroupedCommand)
 def remove(
     context: typer.Context,
-    paths: Annotated[list[str] | None, typer.Argument(help="Images to take out, by path.", show_default=False)] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", help="Take out a whole class.", show_default=False, rich_help_panel=WHAT),
-    ] = None,
-    id: Annotated[
-        list[int] | None,
-        typer.Option("--id", min=0, max=2**63 - 1, help="Take out by id.", show_default=False, rich_help_panel=WHAT),
-    ] = None,
+    paths: Annotated[list[str] | None, typer.Argument(help="Images to remove, by their paths.")] = None,
+    label: Annotated[list[str] | None, option(WHAT, "Remove a whole class.")] = None,
+    id: Annotated[list[int] | None, option(WHAT, "Remove the image with this id.", low=0, high=2**63 - 1)] = None,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shitu_cli.cli.grouped import MORE, GroupedCommand
+from shitu_cli.cli import options
+from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommand
+from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
 
@@ -20,9 +22,11 @@ def register(app: typer.Typer) -> None:
 
 def models(
     context: typer.Context,
-    pattern: str = typer.Argument("", help="Only networks whose name contains this, such as PPLCNet."),
-    size: int = typer.Option(224, "--size", min=32, max=4096, help="Input side in pixels, for the multiply-adds."),
-    as_json: bool = typer.Option(False, "--json", help="Print the table as JSON."),
+    pattern: Annotated[str, typer.Argument(help="Show only networks whose name contains this, such as PPLCNet.")] = "",
+    size: Annotated[
+        int, option(GENERAL, "Side of the images in pixels, for the multiply-adds.", low=32, high=4096)
+    ] = 224,
+    as_json: options.JsonOption = False,
 ) -> None:
     """List the networks: parameters, multiply-adds (MACs) and feature size; then necks, heads and losses."""
     from shitu_cli.model.catalogue import describe_backbones, other_parts

@@ -9,6 +9,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
+from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.inputs import whole_number
@@ -30,112 +31,66 @@ def register(app: typer.Typer) -> None:
 def prepare(
     context: typer.Context,
     sources: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Folder of images, or a list of them; several with --merge.", show_default=False),
+        list[Path] | None, typer.Argument(help="Folder of images, or a list of them; several with --merge.")
     ] = None,
     workspace: options.WorkspaceOption = None,
-    format: Annotated[
-        str | None,
-        typer.Option(help="Layout of the source; default: recognised.", show_default=False, rich_help_panel=READING),
-    ] = None,
-    formats: Annotated[
-        bool, typer.Option("--formats", help="List the layouts that are recognised.", rich_help_panel=READING)
-    ] = False,
-    template: Annotated[
-        str | None,
-        typer.Option(
-            help="Config to start from; see shitu templates.", show_default=False, rich_help_panel=options.WORKSPACE
-        ),
-    ] = None,
+    format: Annotated[str | None, option(READING, "Layout of the source; by default it is recognised.")] = None,
+    formats: Annotated[bool, option(READING, "List the layouts that are recognised.", "--formats")] = False,
+    template: Annotated[str | None, option(options.WORKSPACE, "Config to start from; see shitu templates.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(
-            help="auto, open (unseen classes for evaluation), closed or none; default: as last time, or auto.",
-            show_default=False,
-            rich_help_panel=SPLIT,
+        option(
+            SPLIT,
+            "Which images to keep for evaluation: auto, open (whole classes that training never sees), closed (some "
+            "images of every class) or none; by default as last time, or auto.",
         ),
     ] = None,
     share: Annotated[
         float | None,
-        typer.Option(
-            min=0.01,
-            max=0.9,
-            help="Part kept for evaluation; default: as last time, or 0.2.",
-            show_default=False,
-            rich_help_panel=SPLIT,
-        ),
+        option(SPLIT, "Share to keep for evaluation; by default as last time, or 0.2.", low=0.01, high=0.9),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            max=options.MAX_SEED,
-            help="Another seed keeps other classes or images; default: as last time, or 0.",
-            show_default=False,
-            rich_help_panel=SPLIT,
+        option(
+            SPLIT,
+            "Another seed keeps other classes or images; by default as last time, or 0.",
+            low=0,
+            high=options.MAX_SEED,
         ),
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(
-            help="Columns by name, of a list by number: image=file,label=sku,split=part,box=bbox:xywh.",
-            show_default=False,
-            rich_help_panel=READING,
-        ),
+        option(READING, "Columns by name, or of a list by number: image=file,label=sku,split=part,box=bbox:xywh."),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
-            help="Among several official splits: dml or classification (CUB-200-2011, Cars196); small, medium or large "
-            "(VeRI-Wild).",
-            show_default=False,
-            rich_help_panel=READING,
+        option(
+            READING,
+            "Which official split: dml or classification (CUB-200-2011, Cars196); small, medium or large (VeRI-Wild).",
         ),
     ] = None,
-    image_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder that the paths of lists count from.", show_default=False, rich_help_panel=READING),
-    ] = None,
+    image_root: Annotated[Path | None, option(READING, "Folder to which the paths in lists are relative.")] = None,
     encoding: Annotated[
         str | None,
-        typer.Option(
-            help="Encoding of lists and tables that are not UTF-8, such as gb18030, cp932 or cp1252.",
-            show_default=False,
-            rich_help_panel=READING,
-        ),
+        option(READING, "Encoding of lists and tables that are not UTF-8, such as gb18030, cp932 or cp1252."),
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=20,
-            help="How many folders make a class: 1 for brand/, 2 for brand/model/.",
-            show_default=False,
-            rich_help_panel=READING,
-        ),
+        option(READING, "How many folder levels name a class: 1 for brand/, 2 for brand/model/.", low=1, high=20),
     ] = None,
     merge: Annotated[
         bool,
-        typer.Option(
-            "--merge",
-            help="One data set of several sources; classes of one name are one class.",
-            rich_help_panel=READING,
-        ),
+        option(READING, "Make one data set of several sources; classes of the same name are one class.", "--merge"),
     ] = False,
     keep_apart: Annotated[
-        bool,
-        typer.Option("--keep-apart", help="With --merge: classes of one name are two.", rich_help_panel=READING),
+        bool, option(READING, "With --merge: keep classes of the same name apart.", "--keep-apart")
     ] = False,
     new_labels: Annotated[
-        bool, typer.Option("--new-labels", help="Number classes anew, not as before.", rich_help_panel=SPLIT)
+        bool, option(SPLIT, "Number the classes anew instead of as last time.", "--new-labels")
     ] = False,
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Leave out what cannot be used, in the new lists.", rich_help_panel=CHECK)
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.", rich_help_panel=CHECK)] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Look at headers only, decode nothing.", rich_help_panel=CHECK)
-    ] = False,
+    fix: Annotated[bool, option(CHECK, "Leave what cannot be used out of the new lists.", "--fix")] = False,
+    strict: Annotated[bool, option(CHECK, "Treat warnings as errors.", "--strict")] = False,
+    quick: Annotated[bool, option(CHECK, "Read only the headers of images, decode none.", "--quick")] = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Check images and lists, split them, number the classes, write a config that fits. Your data stays as it is."""

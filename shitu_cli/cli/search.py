@@ -13,6 +13,7 @@ import typer
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommand
 from shitu_cli.cli.index import CollectionOption, IndexOption, StoreOption, check_model, open_index
+from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
 
@@ -42,21 +43,17 @@ def register(app: typer.Typer) -> None:
 def search(
     context: typer.Context,
     images: Annotated[list[str], typer.Argument(help="Images, folders, lists or patterns.")],
-    top: Annotated[int, typer.Option(min=1, max=100_000, help="Matches per image.", rich_help_panel=ANSWER)] = 5,
+    top: Annotated[int, option(ANSWER, "How many matches to show for each image.", low=1, high=100_000)] = 5,
     threshold: Annotated[
         str | None,
-        typer.Option(
-            help="Lowest score to show, or auto: what the last evaluation of this model suggests (evaluate --far RATE "
+        option(
+            ANSWER,
+            "Lowest score to show, or auto: what the last evaluation of this model suggests (evaluate --far RATE "
             "chooses how many false accepts it may let through).",
-            show_default=False,
-            rich_help_panel=ANSWER,
         ),
     ] = None,
     html: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a page with the images that were found.", show_default=False, rich_help_panel=options.OUTPUT
-        ),
+        Path | None, option(options.OUTPUT, "Write a page that shows the images and their matches.")
     ] = None,
     index: IndexOption = None,
     store: StoreOption = None,

@@ -9,6 +9,7 @@ import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
+from shitu_cli.cli.options import MANY, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.reporting import counted
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from shitu_cli.training.options import TrainResult
     from shitu_cli.workspace import Workspace
 
+RUN = "The run"
 MACHINES = "Several machines"
 CHECKPOINTS = "Checkpoints"
 
@@ -31,83 +33,45 @@ def train(
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,
-    epochs: options.EpochsOption = None,
-    batch_size: options.BatchSizeOption = None,
-    lr: options.LrOption = None,
+    epochs: Annotated[int | None, option(RUN, "How often to go through the training images.", low=1, high=MANY)] = None,
+    batch_size: Annotated[int | None, option(RUN, "Images per step and process.", low=1, high=MANY)] = None,
+    lr: Annotated[float | None, option(RUN, "The highest learning rate.", low=0.0, high=1000.0)] = None,
     device: options.DeviceOption = None,
     devices: options.DevicesOption = None,
-    nnodes: Annotated[
-        int, typer.Option(min=1, max=1024, help="Machines that train together.", rich_help_panel=MACHINES)
-    ] = 1,
-    master: Annotated[
-        str | None,
-        typer.Option(
-            help="host:port of the first machine, with --nnodes.", show_default=False, rich_help_panel=MACHINES
-        ),
+    nnodes: Annotated[int, option(MACHINES, "How many machines train together.", low=1, high=1024)] = 1,
+    master: Annotated[str | None, option(MACHINES, "host:port of the first machine, with --nnodes.")] = None,
+    node_rank: Annotated[int, option(MACHINES, "The number of this machine, from 0.", low=0, high=1023)] = 0,
+    seed: Annotated[
+        int | None, option(RUN, "The same seed gives the same training.", low=0, high=options.MAX_SEED)
     ] = None,
-    node_rank: Annotated[
-        int, typer.Option(min=0, max=1023, help="Which of the machines this is, from 0.", rich_help_panel=MACHINES)
-    ] = 0,
-    seed: options.SeedOption = None,
-    num_workers: options.WorkersOption = None,
-    eval_during_train: options.EvalDuringTrainOption = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue where the last run stopped.", rich_help_panel=options.RUN)
-    ] = False,
+    num_workers: Annotated[
+        int | None, option(options.PROCESSOR, "Threads that read and decode images.", low=0, high=1024)
+    ] = None,
+    eval_during_train: Annotated[
+        str | None,  # a bool would become a flag without a value
+        option(RUN, "Measure recall after each epoch and keep the best model.", metavar="true|false"),
+    ] = None,
+    resume: Annotated[bool, option(RUN, "Continue where the last run stopped.", "--resume")] = False,
     init_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Start from these weights; their head may be of other classes.",
-            show_default=False,
-            rich_help_panel=options.RUN,
-        ),
+        Path | None, option(RUN, "Start from these weights; the classes they were trained on may differ.")
     ] = None,
     save_every_steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=1_000_000_000,
-            help="Save inside epochs too, every so many steps.",
-            show_default=False,
-            rich_help_panel=CHECKPOINTS,
-        ),
+        int | None, option(CHECKPOINTS, "Save within epochs too, after this many steps.", low=1, high=10**9)
     ] = None,
     keep: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=1_000_000,
-            help="How many saves to keep under output/checkpoints/; default: one.",
-            show_default=False,
-            rich_help_panel=CHECKPOINTS,
-        ),
+        option(CHECKPOINTS, "How many saves to keep in output/checkpoints/; by default one.", low=1, high=MANY),
     ] = None,
     keep_earlier: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            max=1_000_000,
-            help="How many earlier models to keep in output/earlier/; default: all.",
-            show_default=False,
-            rich_help_panel=CHECKPOINTS,
-        ),
+        option(CHECKPOINTS, "How many earlier models to keep in output/earlier/; by default all.", low=0, high=MANY),
     ] = None,
     frozen: Annotated[
         bool,
-        typer.Option(
-            "--frozen",
-            help="Keep trained weights as they are and learn a projection: a minute.",
-            rich_help_panel=options.RUN,
-        ),
+        option(RUN, "Leave trained weights as they are and only learn a projection: takes a minute.", "--frozen"),
     ] = False,
     views: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=64,
-            help="How often --frozen looks at each image, changed at random.",
-            rich_help_panel=options.RUN,
-        ),
+        int, option(RUN, "How many randomly changed copies of each image --frozen uses.", low=1, high=64)
     ] = 4,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -120,15 +84,16 @@ def train(
     from shitu_cli.steps.train import train as run
 
     session = Session.of(context)
-    flags = options.flag_overrides(
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        device=device,
-        seed=seed,
-        num_workers=num_workers,
-        eval_during_train=eval_during_train,
-    )
+    evaluates = None if eval_during_train is None else options.parse_bool("--eval-during-train", eval_during_train)
+    flags: dict[str, object] = {
+        "Global.epochs": epochs,
+        "DataLoader.Train.sampler.batch_size": batch_size,
+        "Optimizer.lr.learning_rate": lr,
+        "Global.device": device,
+        "Global.seed": seed,
+        "DataLoader.Train.loader.num_workers": num_workers,
+        "Global.eval_during_train": evaluates,
+    }
     space = open_workspace(session, config)
     own = _own_config(session, space, config, override, flags) if resume else config
     settings = with_lists(workspace_config(space, own, override or (), flags), SPLITS)

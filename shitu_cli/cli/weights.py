@@ -15,7 +15,7 @@ from shitu_cli.errors import Command, UsageError
 if TYPE_CHECKING:
     from shitu_cli.weights.catalogue import Published
 
-NameArgument = Annotated[str, typer.Argument(help="A name of `shitu weights list`.")]
+NameArgument = Annotated[str, typer.Argument(help="A name from shitu weights list.")]
 
 group = typer.Typer(
     help="Published weights: list them, download them, say where they are.", cls=GroupedCommands, no_args_is_help=True
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 @group.command("list", cls=GroupedCommand)
 def list_weights(
     context: typer.Context,
-    pattern: Annotated[str, typer.Argument(help="Only names that contain this, such as dinov2.")] = "",
+    pattern: Annotated[str, typer.Argument(help="Show only names that contain this, such as dinov2.")] = "",
     as_json: options.JsonOption = False,
 ) -> None:
     """List published weights: name, network, what they were trained on, and which are on this machine."""

@@ -154,7 +154,7 @@ def load_config(
     Args:
         path: A YAML file in PaddleClas's recognition schema, such as a workspace's shitu.yaml.
         overrides: `Key.path=value` texts, stronger than the file.
-        flags: Dotted keys with values, stronger than all.
+        flags: Dotted keys with values, stronger than all; None leaves a value as it is.
         root: Where relative paths count from; by default the directory of the file.
 
     Raises ConfigError with all problems in `details`.
@@ -164,7 +164,8 @@ def load_config(
     for override in overrides:
         source.override(override)
     for key, value in (flags or {}).items():
-        source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")
+        if value is not None:
+            source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")
     reader = ConfigReader(source.origins, str(path))
     values = source.values
     reader.unknown("", list(values), [*BLOCKS, *BLOCKS_IGNORED], BLOCKS_NOT_SUPPORTED)

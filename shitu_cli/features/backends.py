@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import queue
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -161,12 +162,14 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
         raise _damaged(model_file, error) from None
     source = predictor.get_input_handle(predictor.get_input_names()[0])
     result = predictor.get_output_handle(predictor.get_output_names()[0])
+    computing = threading.Lock()  # a predictor has one input and one output
 
     def run(images: np.ndarray) -> np.ndarray:
-        source.copy_from_cpu(np.ascontiguousarray(images))
-        with kept_threads():
-            predictor.run()
-        return np.asarray(result.copy_to_cpu())
+        with computing:
+            source.copy_from_cpu(np.ascontiguousarray(images))
+            with kept_threads():
+                predictor.run()
+            return np.asarray(result.copy_to_cpu())
 
     return run
 

@@ -1,4 +1,4 @@
-"""The door for programs: `from shitu_cli import Extractor; Extractor("inference").extract(images)`."""
+"""Features of images from a program: `from shitu_cli import Extractor; Extractor("inference").extract(images)`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from shitu_cli.config.parts import transforms as parts
 from shitu_cli.config.schema import Config
 from shitu_cli.data.images import Box, decode_image
-from shitu_cli.data.loader import SequentialLoader
+from shitu_cli.data.loader import NO_RANDOMNESS, SequentialLoader
 from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import Command, DataError
 from shitu_cli.features.engine import Engine, features_fingerprint
@@ -37,6 +37,7 @@ class PillowImage(Protocol):
 
 
 ImageInput = str | Path | bytes | np.ndarray | Cropped | PillowImage
+Images = Iterable[ImageInput] | str | bytes | Path  # several, or a single one
 
 
 def inputs_of(found: ImageFiles) -> list[ImageInput]:
@@ -45,12 +46,19 @@ def inputs_of(found: ImageFiles) -> list[ImageInput]:
 
 
 class Extractor:
-    """Features of images from an exported model (directory or file), with the preprocessing it was trained for.
+    """Computes features of images with an exported model (directory or file), prepared as it was trained.
 
-    `config` is needed only for a checkpoint or a model that another program exported. `precision` fp32 or bf16, by
-    default what it was exported for; `batch_size` images go through the network at once, and of the ways to run it
-    the one that was fastest for about so many is chosen; `gpu` runs it on that card. Raises DataError for a damaged
-    model, EnvironmentProblem when the machine cannot run it so.
+    Threads may share it. A feature depends on its image alone, not on what is computed beside it.
+
+    Args:
+        model: An exported directory or file, or a checkpoint with its `config`.
+        config: The config of a checkpoint, or of a model exported by another program.
+        threads: Compute threads; by default all that the process may use.
+        precision: `fp32` or `bf16`; by default what the model was exported for.
+        batch_size: Images to read at once; the engine that was fastest for about so many is used.
+        gpu: The number of the card to run on; by default the CPU.
+
+    Raises DataError for a damaged model, EnvironmentProblem if the machine cannot run it so.
     """
 
     def __init__(
@@ -80,8 +88,10 @@ class Extractor:
         """Identifies weights and preprocessing: features compare only where it is the same."""
         return features_fingerprint(self.engine.fingerprint, self.transform_ops)
 
-    def extract(self, images: Iterable[ImageInput] | str | bytes | Path, *, normalize: bool = True) -> np.ndarray:
-        """float32 [N, feature_size] of paths, encoded bytes, Pillow images or uint8 arrays; of unit length by default.
+    def extract(self, images: Images, *, normalize: bool = True) -> np.ndarray:
+        """Return the features float32 [N, feature_size] of paths, encoded bytes, Pillow images or uint8 arrays.
+
+        They are of unit length unless `normalize` is false.
 
         Arrays are RGB or RGBA [H, W, 3 or 4] or grey [H, W]. Raises DataError naming the first image that cannot be
         read by its file or its place.
@@ -98,18 +108,35 @@ class Extractor:
             features[indices] = part
         return features
 
+    def read(self, image: ImageInput) -> np.ndarray:
+        """Return an image decoded and prepared for `compute`: uint8 [H, W, 3], or float32 [3, H, W] if normalised.
+
+        A service reads each image in the thread of its request, then computes many at once. Raises DataError.
+        """
+        return _prepared(image, self.transform, NO_RANDOMNESS)
+
+    def compute(self, inputs: np.ndarray, *, normalize: bool = True) -> np.ndarray:
+        """Return the features float32 [N, feature_size] of images from `read`, stacked in one array [N, ...]."""
+        features = self.engine(inputs)
+        return normalized(features) if normalize else features
+
     def batches(
         self, images: Sequence[ImageInput], *, start: int = 0, stop: int | None = None, normalize: bool = True
     ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
-        """(indices, features, images of this batch that cannot be read with the reason), from `start` to `stop`."""
+        """Yield (indices, features, reasons by index of the images that cannot be read) a batch at a time.
+
+        From image `start` to image `stop`; features float32 [n, feature_size] are those of `indices`.
+        """
         loader = SequentialLoader(_InputDataset(images, self.transform), self.batch_size, start, stop, on_error="skip")
         for number, batch in enumerate(loader):
-            features = self.engine(batch.images) if len(batch.indices) else np.empty((0, self.feature_size), np.float32)
+            features = np.empty((0, self.feature_size), np.float32)
+            if len(batch.indices):
+                features = self.compute(batch.images, normalize=normalize)
             # The loader reads ahead, and its threads add to `skipped` meanwhile: only this batch's are looked up.
             first = start + number * self.batch_size
             here = range(first, min(first + self.batch_size, loader.stop))
             skipped = {n: loader.skipped[n] for n in here if n in loader.skipped}
-            yield batch.indices, normalized(features) if normalize else features, skipped
+            yield batch.indices, features, skipped
 
 
 class _InputDataset:
@@ -123,16 +150,19 @@ class _InputDataset:
         return len(self.images)
 
     def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        image = self.images[index]
-        if isinstance(image, Cropped):
-            return self.transform(decode_image(image.path, box=image.box, enough=self.transform.enough), rng)
-        if isinstance(image, (str, Path, bytes)):
-            return self.transform(decode_image(image, enough=self.transform.enough), rng)
-        return self.transform(_rgb(image), rng)
+        return _prepared(self.images[index], self.transform, rng)
+
+
+def _prepared(image: ImageInput, transform: Transform, rng: np.random.Generator) -> np.ndarray:
+    if isinstance(image, Cropped):
+        return transform(decode_image(image.path, box=image.box, enough=transform.enough), rng)
+    if isinstance(image, (str, Path, bytes)):
+        return transform(decode_image(image, enough=transform.enough), rng)
+    return transform(_rgb(image), rng)
 
 
 def _rgb(image: np.ndarray | PillowImage) -> np.ndarray:
-    """uint8 [H, W, 3] of an array or a Pillow image, converted as a file of its kind is."""
+    """Return an array or a Pillow image as uint8 [H, W, 3], converted as a file of its kind is."""
     if hasattr(image, "convert"):
         return np.asarray(image.convert("RGB"))
     if not isinstance(image, np.ndarray):

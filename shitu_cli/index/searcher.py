@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, DataError
-from shitu_cli.features.extractor import Extractor, ImageInput
+from shitu_cli.features.extractor import Extractor, ImageInput, Images
+from shitu_cli.index import MILVUS, open_store
 from shitu_cli.index.files import VECTORS, load_index
-from shitu_cli.index.store import IndexManifest, Match
+from shitu_cli.index.store import IndexManifest, Match, Store
 from shitu_cli.index.vectors import VectorIndex
-from shitu_cli.index.verdict import VOTERS, Verdict, judge
+from shitu_cli.index.verdict import VOTERS, Answer, judge
 
-
-@dataclass(frozen=True)
-class Answer:
-    """The verdict on one image and its nearest neighbours, best first."""
-
-    verdict: Verdict
-    neighbours: list[Match]
-
-    @property
-    def label(self) -> str | None:
-        """The label, None where the image is unknown."""
-        return self.verdict.label
+__all__ = ["Answer", "FollowedIndex", "Searcher"]
 
 
 class Searcher:
@@ -39,14 +29,15 @@ class Searcher:
         answer = searcher.search("photo.jpg")[0]
         print(answer.label or "unknown", answer.verdict.confidence, answer.neighbours[0].path)
 
-    Threads may share it. When another process changes the index, the next call uses the new one; each call answers
-    from one complete generation.
+    Threads may share it: they read images side by side, and take turns only where an engine needs it. When another
+    process changes the index, the next call uses the new one; each call answers from one complete generation.
 
     Args:
-        model: An exported directory or file, or a checkpoint with its `config`.
-        index: The directory of the index.
+        model: An exported directory or file, or a checkpoint with its `config`; or an extractor that is open already.
+        index: The directory of the index, or `milvus:http://host:19530`, or `milvus:gallery.db`.
         threshold: The lowest score (cosine) at which a neighbour counts; below it an image is unknown. None: never.
         voters: How many of the nearest neighbours vote for the label.
+        collection: The name of an index in Milvus.
         config: The config of a checkpoint, or of a model exported by another program.
         threads: Compute threads of the model.
 
@@ -55,47 +46,77 @@ class Searcher:
 
     def __init__(
         self,
-        model: str | Path = "inference",
+        model: str | Path | Extractor = "inference",
         index: str | Path = "index",
         *,
         threshold: float | None = None,
         voters: int = VOTERS,
+        collection: str = "shitu",
         config: Config | None = None,
         threads: int | None = None,
     ) -> None:
-        self.folder, self.threshold, self.voters = Path(index), threshold, voters
-        self._followed = FollowedIndex(self.folder)
-        self.extractor = Extractor(model, config=config, threads=threads)
-        self._extracting = threading.Lock()
-        self._index()
+        self.place, self.threshold, self.voters = str(index), threshold, voters
+        self.index: Index
+        if str(index).startswith(MILVUS):
+            self.index = _OneAtATime(open_store(Path("."), str(index), collection))
+        else:
+            self.index = FollowedIndex(Path(index))
+        self.extractor = model if isinstance(model, Extractor) else Extractor(model, config=config, threads=threads)
+        self._check_model(self.index.manifest())
 
-    def search(self, images: Iterable[ImageInput] | str | bytes | Path, top: int = 5) -> list[Answer]:
+    def search(self, images: Images, top: int = 5) -> list[Answer]:
         """Return an answer with the `top` neighbours for each image: a path, encoded bytes, a Pillow image or an array.
 
         Raises DataError that names the first image that cannot be read.
         """
-        with self._extracting:
-            features = self.extractor.extract(images)
-        return self.search_features(features, top)
+        return self.search_features(self.extractor.extract(images), top)
+
+    def search_readable(self, images: Sequence[ImageInput], top: int = 5) -> list[Answer | DataError]:
+        """Return for each image its answer, or the error that says why this one cannot be read."""
+        results: list[Answer | DataError] = [DataError("not read")] * len(images)
+        for numbers, features, unreadable in self.extractor.batches(images):
+            for number, reason in unreadable.items():
+                results[number] = DataError(reason)
+            for number, answer in zip(numbers.tolist(), self.search_features(features, top), strict=True):
+                results[number] = answer
+        return results
 
     def search_features(self, features: np.ndarray, top: int = 5) -> list[Answer]:
-        """Return an answer for each row of the features float32 [N, D] of this model."""
-        results = self._index().search(features, max(top, self.voters))
-        return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in results]
+        """Return an answer for each row of the features float32 [N, D] of this model; all from one generation."""
+        neighbours, manifest = self.index.search(features, max(top, self.voters))
+        self._check_model(manifest)
+        return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in neighbours]
 
     @property
     def manifest(self) -> IndexManifest:
         """The manifest of the index as it is now."""
-        return self._index().manifest
+        manifest = self.index.manifest()
+        self._check_model(manifest)
+        return manifest
 
-    def _index(self) -> VectorIndex:
-        index = self._followed.current()
-        if index.manifest.model not in ("", self.extractor.fingerprint):
+    def refresh(self) -> None:
+        """Read a changed index now, while other threads still answer from the former one; they use it from then on."""
+        self.index.refresh()
+
+    def _check_model(self, manifest: IndexManifest) -> None:
+        if manifest.model not in ("", self.extractor.fingerprint):
             raise DataError(
-                f"{self.folder} was built with another model than {self.extractor.path}",
+                f"{self.place} was built with another model than {self.extractor.path}",
                 hint=["build it again with this one: ", Command("index build")],
             )
-        return index
+
+
+class Index(Protocol):
+    """What a searcher needs of an index; any number of threads may call it."""
+
+    def manifest(self) -> IndexManifest:
+        """Return the properties of the index as it is now."""
+
+    def search(self, features: np.ndarray, top: int) -> tuple[list[list[Match]], IndexManifest]:
+        """Return the best `top` matches of each vector [N, D], and the manifest of the generation that they are of."""
+
+    def refresh(self) -> None:
+        """Read the index if it has changed."""
 
 
 class FollowedIndex:
@@ -104,16 +125,35 @@ class FollowedIndex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._reading = threading.Lock()
-        self._index: VectorIndex | None = None
-        self._last_state: tuple[int, ...] = ()
+        self._newest: tuple[VectorIndex, tuple[int, ...]] | None = None  # replaced whole, so that no lock is needed
 
     def current(self) -> VectorIndex:
-        """Return the newest generation; it stays unchanged while it is used, whatever happens to the directory."""
+        """Return the newest generation; it stays unchanged while it is used, whatever happens to the directory.
+
+        The first thread that notices a change reads the new one; meanwhile others get the former one.
+        """
+        newest = self._newest
+        if newest is not None and (newest[1] == self._state() or self._reading.locked()):
+            return newest[0]
+        self.refresh()
+        assert self._newest is not None
+        return self._newest[0]
+
+    def refresh(self) -> None:
+        """Read the index if it has changed; afterwards every thread gets this generation or a newer one."""
         with self._reading:
             state = self._state()
-            if self._index is None or state != self._last_state:
-                self._index, self._last_state = load_index(self.folder), state
-            return self._index
+            if self._newest is None or state != self._newest[1]:
+                self._newest = load_index(self.folder), state
+
+    def manifest(self) -> IndexManifest:
+        """Return the properties of the newest generation."""
+        return self.current().manifest
+
+    def search(self, features: np.ndarray, top: int) -> tuple[list[list[Match]], IndexManifest]:
+        """Return the best `top` matches of each vector [N, D] in the newest generation, and its manifest."""
+        index = self.current()
+        return index.search(features, top), index.manifest
 
     def _state(self) -> tuple[int, ...]:
         """Return what differs between generations: each change writes new files."""
@@ -122,3 +162,24 @@ class FollowedIndex:
         except (OSError, ValueError):
             return ()
         return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
+class _OneAtATime:
+    """An index in Milvus, whose client one thread uses at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._asking = threading.Lock()
+
+    def manifest(self) -> IndexManifest:
+        with self._asking:
+            return self._store.manifest()
+
+    def search(self, features: np.ndarray, top: int) -> tuple[list[list[Match]], IndexManifest]:
+        with self._asking:
+            matches = self._store.search(features, top)
+            # Read afterwards: it is of the collection that was searched, or of a newer one, never of an older one.
+            return matches, self._store.manifest()
+
+    def refresh(self) -> None:
+        """Do nothing: a server answers from what it holds."""

@@ -1,4 +1,4 @@
-"""What an image shows, judged by its nearest neighbours in an index."""
+"""What an image shows, judged by its nearest neighbours in an index or by the centres of its labels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shitu_cli.index.store import Match
 
@@ -13,15 +14,17 @@ VOTERS = 5  # nearest neighbours that vote
 # A neighbour whose score is lower by this counts e times less. Plain sums of scores would let a class with many images
 # outvote the single, much nearer image of another class.
 SOFTNESS = 0.1
+DIGITS = 6  # of scores in JSON
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The answer for one image.
 
-    `label` is None where the image is unknown: nothing with a label is near enough. `confidence` is the label's share
-    of the votes (0 to 1), `margin` how much nearer its best neighbour is than the best of any other label (its score
-    itself where no other label is among the neighbours), `agreeing` how many of the `voters` have the label.
+    `label` is None where the image is unknown: nothing with a label is near enough; `nearest` is the label that wins
+    the votes even then (None where no neighbour has a label), and `score` the best cosine of its images. `confidence`
+    is its share of the votes (0 to 1), `margin` how much nearer its best neighbour is than the best of any other label
+    (its score itself where no other label is among the neighbours), `agreeing` how many of the `voters` have it.
     """
 
     label: str | None
@@ -29,6 +32,51 @@ class Verdict:
     margin: float
     agreeing: int
     voters: int
+    score: float = 0.0
+    nearest: str | None = None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing with a label is near enough."""
+        return self.label is None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values for programs, as `search --json` prints them."""
+        return {
+            "label": self.label,
+            "unknown": self.is_unknown,
+            "nearest": self.nearest,
+            "score": round(self.score, DIGITS),
+            "confidence": round(self.confidence, DIGITS),
+            "margin": round(self.margin, DIGITS),
+            "agreeing": self.agreeing,
+            "voters": self.voters,
+        }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The verdict on one image and its nearest neighbours, best first."""
+
+    verdict: Verdict
+    neighbours: list[Match]
+
+    @property
+    def label(self) -> str | None:
+        """The label, None where the image is unknown."""
+        return self.verdict.label
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing with a label is near enough."""
+        return self.verdict.is_unknown
+
+    def to_json(self) -> dict[str, Any]:
+        """Return verdict and neighbours for programs, as `search --json` prints them."""
+        matches = [
+            {"id": m.id, "label": m.label, "score": round(m.score, DIGITS), "path": m.path} for m in self.neighbours
+        ]
+        return {"answer": self.verdict.to_json(), "matches": matches}
 
 
 def judge(neighbours: Sequence[Match], threshold: float | None = None, voters: int = VOTERS) -> Verdict:
@@ -53,4 +101,6 @@ def judge(neighbours: Sequence[Match], threshold: float | None = None, voters: i
         margin=best[label] - max(rivals) if rivals else best[label],
         agreeing=sum(match.label == label for match in voting),
         voters=len(voting),
+        score=best[label],
+        nearest=label,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,16 @@ def test_every_way_gives_the_same_features(exported: Path, images: np.ndarray, w
     assert np.abs(lengths - 1).max() < (1e-4 if way.precision == FP32 else 0.15)
     # A picture's features do not depend on its batch, and results are not overwritten by the next call.
     assert np.array_equal(np.concatenate([run(images[n : n + 1]) for n in range(5)]), got)
+
+
+def test_threads_share_an_engine(exported: Path, images: np.ndarray) -> None:
+    numbers = [n % 5 for n in range(40)]
+    for way in ways_in(exported):
+        run = way.open(exported, threads=1)
+        expected = run(images)
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(run, [images[n : n + 1] for n in numbers]))
+        assert np.array_equal(np.concatenate(answers), expected[numbers]), way
 
 
 def test_a_pdmodel_is_never_run_in_bfloat16_by_paddle() -> None:

@@ -35,6 +35,16 @@ def test_pictures_of_any_kind(extractor: Extractor, pictures: list[Path]) -> Non
     assert extractor.extract([]).shape == (0, extractor.feature_size)
 
 
+def test_images_read_one_by_one_are_computed_together(extractor: Extractor, pictures: list[Path]) -> None:
+    """What a service does: each image is read where its request is, many are computed at once."""
+    inputs = np.stack([extractor.read(path) for path in pictures[:3]])
+    assert np.array_equal(extractor.compute(inputs), extractor.extract(pictures[:3]))
+    raw = extractor.compute(inputs, normalize=False)
+    assert np.array_equal(raw, extractor.extract(pictures[:3], normalize=False))
+    with pytest.raises(DataError, match="could not be read"):
+        extractor.read(b"no picture")
+
+
 def test_arrays_are_converted_as_files_are(extractor: Extractor, pictures: list[Path], tmp_path: Path) -> None:
     """Grey ones and ones with transparency, and what Pillow opens."""
     picture = cv2.imread(str(pictures[0]))

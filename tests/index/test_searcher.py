@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.features.extractor import Extractor, ImageInput, Images
 from shitu_cli.index import searcher as module
 from shitu_cli.index.files import load_index, save_index
 from shitu_cli.index.searcher import FollowedIndex, Searcher
-from shitu_cli.index.store import BuildOptions, FeatureTable
+from shitu_cli.index.store import BuildOptions, FeatureTable, IndexManifest, Match
 from shitu_cli.index.vectors import VectorIndex
 from tests.index.made import vectors
 
 
-class Network:
+class Network(Extractor):
     """Stands for an extractor: an image is the text of the number of its vector."""
 
-    fingerprint, path = "m", Path("inference")
+    fingerprint = "m"
 
-    def __init__(self, *args: object, **options: object) -> None:
-        self.features = vectors(100)
-        self.busy = False
+    def __init__(self) -> None:
+        self.path, self.features = Path("inference"), vectors(100)
 
-    def extract(self, images: list[str]) -> np.ndarray:
-        assert not self.busy  # engines are not made for several threads
-        self.busy = True
-        features = self.features[[int(image) for image in images]]
-        self.busy = False
-        return features
+    def extract(self, images: Images, *, normalize: bool = True) -> np.ndarray:
+        return self.features[[int(str(image)) for image in images]]
+
+    def batches(
+        self, images: Sequence[ImageInput], *, start: int = 0, stop: int | None = None, normalize: bool = True
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
+        for first in range(0, len(images), 2):
+            part = {n: str(images[n]) for n in range(first, min(first + 2, len(images)))}
+            readable = [n for n, text in part.items() if text.isdigit()]
+            unreadable = {n: f"{text}: no number" for n, text in part.items() if not text.isdigit()}
+            yield np.asarray(readable, np.int64), self.extract([part[n] for n in readable]), unreadable
 
 
 @pytest.fixture
-def searcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Searcher]:
-    monkeypatch.setattr(module, "Extractor", Network)
+def searcher(tmp_path: Path) -> Searcher:
     save(tmp_path / "i", 0)
-    yield Searcher(index=tmp_path / "i", threshold=0.9)
+    return Searcher(Network(), tmp_path / "i", threshold=0.9)
 
 
 def save(folder: Path, generation: int, model: str = "m") -> None:
@@ -55,6 +62,22 @@ def test_answers(searcher: Searcher) -> None:
     unknown = searcher.search_features(vectors(1, seed=77))[0]
     assert unknown.label is None and len(unknown.neighbours) == 5
     assert searcher.manifest.count == 100 and searcher.search([]) == []
+
+
+def test_answers_as_values_for_programs(searcher: Searcher) -> None:
+    known, unknown = searcher.search_features(np.concatenate([vectors(100)[3:4], vectors(1, seed=77)]), top=1)
+    values = known.to_json()
+    assert values["answer"]["label"] == values["answer"]["nearest"] == "3 of 0" and not values["answer"]["unknown"]
+    assert values["answer"]["score"] == values["matches"][0]["score"] == 1.0 and len(values["matches"]) == 1
+    assert unknown.is_unknown and unknown.to_json()["answer"]["label"] is None
+    assert unknown.verdict.nearest == unknown.neighbours[0].label and unknown.verdict.score < 0.9
+    assert json.loads(json.dumps(values)) == values
+
+
+def test_images_that_cannot_be_read_have_errors_of_their_own(searcher: Searcher) -> None:
+    answers = searcher.search_readable(["3", "x", "7", "y", "z"], top=1)
+    assert [getattr(answer, "label", None) for answer in answers] == ["3 of 0", None, "7 of 0", None, None]
+    assert [str(answer) for answer in answers if isinstance(answer, DataError)] == [f"{n}: no number" for n in "xyz"]
 
 
 def test_a_changed_index_is_followed(searcher: Searcher, tmp_path: Path) -> None:
@@ -77,6 +100,50 @@ def test_an_unchanged_index_is_read_once(tmp_path: Path) -> None:
     assert followed.current() is followed.current()
     with pytest.raises(UsageError, match="no index"):
         FollowedIndex(tmp_path / "none").current()
+
+
+def test_while_one_thread_reads_a_new_generation_others_answer_from_the_former(
+    searcher: Searcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, go_on = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> VectorIndex:
+        reads.set()
+        assert go_on.wait(20)
+        return load_index(folder)
+
+    monkeypatch.setattr(module, "load_index", slow)
+    save(tmp_path / "i", 1)
+    reader = threading.Thread(target=searcher.refresh)
+    reader.start()
+    assert reads.wait(20)
+    assert searcher.search(["3"])[0].label == "3 of 0"
+    go_on.set()
+    reader.join()
+    assert searcher.search(["3"])[0].label == "3 of 1"
+
+
+def test_an_index_in_milvus_is_searched_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = VectorIndex.build(FeatureTable(vectors(100), ["a"] * 100, [""] * 100), BuildOptions(model="m"))
+
+    class Server:
+        busy = False
+
+        def manifest(self) -> IndexManifest:
+            return index.manifest
+
+        def search(self, features: np.ndarray, top: int) -> list[list[Match]]:
+            assert not self.busy
+            self.busy = True
+            time.sleep(0.001)
+            self.busy = False
+            return index.search(features, top)
+
+    monkeypatch.setattr(module, "open_store", lambda folder, address, collection: Server())
+    searcher = Searcher(Network(), "milvus:http://host:19530")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda n: searcher.search([str(n)])[0].neighbours[0].id, range(50)))
+    assert answers == list(range(50))
 
 
 def test_threads_see_whole_generations(searcher: Searcher, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def naive(matches: list[Match], threshold: float | None, voters: int) -> Verdict
         top[winner] - max(others) if others else top[winner],
         len([m for m in voting if m.label == winner]),
         len(voting),
+        top[winner],
+        winner,
     )
 
 
@@ -44,6 +46,11 @@ def test_against_the_rule_written_out(seed: int) -> None:
     threshold, voters = (None, 0.2, 0.9)[seed % 3], int(rng.integers(1, 8))
     verdict, expected = judge(matches, threshold, voters), naive(matches, threshold, voters)
     assert (verdict.label, verdict.agreeing, verdict.voters) == (expected.label, expected.agreeing, expected.voters)
+    assert (verdict.nearest, verdict.score, verdict.is_unknown) == (
+        expected.nearest,
+        expected.score,
+        not expected.label,
+    )
     assert verdict.confidence == pytest.approx(expected.confidence)
     assert verdict.margin == pytest.approx(expected.margin)
 

@@ -1,9 +1,10 @@
-"""What `shitu prepare` costs: millions of list lines, and looking at pictures beside bare decoding.
+"""What `shitu prepare` costs: millions of list lines, and looking at images beside bare decoding.
 
-    python benchmarks/prepare.py [--lines 5000000 --classes 185000] [--pictures 4000]
+    python benchmarks/prepare.py [--lines 5000000 --classes 185000] [--images 4000]
 
-Lines: reading, checking, numbering and writing a PaddleClas list, without looking at pictures, in one process on one
-core. Pictures: JPEGs of 348 x 348 made on the spot; `decode` is cv2.imdecode of the same files on the same cores.
+Lines: reading, checking, numbering and writing a PaddleClas list, without looking at images, in one process on one
+core, in CPU seconds. Images: JPEGs of 348 x 348 made on the spot; `decode` is cv2.imdecode of the same files on the
+same cores.
 """
 
 import argparse
@@ -34,28 +35,29 @@ def lines(count: int, classes: int, folder: Path) -> None:
     with path.open("w") as file:
         for n in range(count):
             file.write(f"images/{n % classes:06d}/{n:09d}.jpg {n % classes}\n")
-    start = time.perf_counter()
+    start = time.process_time()
     marks = [("", start)]
     problems = Problems()
     rows = TEXT_LIST.read(Source(path, ReadOptions(image_root=folder)), problems)
-    marks.append(("read", time.perf_counter()))
+    marks.append(("read", time.process_time()))
     rows = _check_lines(rows, problems, Choices())
-    marks.append(("check", time.perf_counter()))
+    marks.append(("check", time.process_time()))
     split = _split(rows, Alike([], []), Choices(), problems)
     names, class_num = number_classes(rows, split, {})
-    marks.append(("split and number", time.perf_counter()))
+    marks.append(("split and number", time.process_time()))
     for name, part in (("train", split.train), ("query", split.query)):
         write_list(folder / f"out_{name}.txt", _image_list(rows, part, names, {}))
-    marks.append(("write", time.perf_counter()))
+    marks.append(("write", time.process_time()))
     total = marks[-1][1] - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     steps = ", ".join(f"{name} {b - a:.1f} s" for (_, a), (name, b) in pairwise(marks))
     print(
-        f"{count:,} lines of {classes:,} classes: {total:.1f} s, peak {peak:,.0f} MB ({steps}); {class_num:,} classes"
+        f"{count:,} lines of {classes:,} classes: {total:.1f} CPU s, peak {peak:,.0f} MB ({steps}); "
+        f"{class_num:,} classes to train"
     )
 
 
-def pictures(count: int, folder: Path) -> None:
+def images(count: int, folder: Path) -> None:
     from shitu_cli.preparation.audit import LookCache, look_at_all
     from shitu_cli.reporting import SilentReporter
 
@@ -82,7 +84,7 @@ def pictures(count: int, folder: Path) -> None:
         look_at_all(files, SilentReporter(), cache=LookCache(None), decode=whole)
 
     cv2.setNumThreads(1)
-    print(f"{count:,} JPEGs of 348 x 348, {size:.0f} kB, {os.cpu_count()} cores: pictures/s, best of 3")
+    print(f"{count:,} JPEGs of 348 x 348, {size:.0f} kB, {os.cpu_count()} cores: images/s, best of 3")
     rates = {}
     for name, run in (("decode", bare), ("prepare", ours), ("prepare --quick", lambda: ours(False))):
         best = min(_timed(run) for _ in range(3))
@@ -100,18 +102,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=5_000_000)
     parser.add_argument("--classes", type=int, default=185_000)
-    parser.add_argument("--pictures", type=int, default=4000)
-    parser.add_argument("--one", choices=("lines", "pictures"), help=argparse.SUPPRESS)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--one", choices=("lines", "images"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is None:
-        for part in ("lines", "pictures"):
+        for part in ("lines", "images"):
             subprocess.run([sys.executable, __file__, "--one", part, *sys.argv[1:]], check=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         if options.one == "lines":
             lines(options.lines, options.classes, Path(folder))
         else:
-            pictures(options.pictures, Path(folder))
+            images(options.images, Path(folder))
 
 
 if __name__ == "__main__":

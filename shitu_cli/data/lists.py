@@ -6,6 +6,7 @@ import os
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from shitu_cli.inputs import read_text, whole_number
 from shitu_cli.reporting import counted
 
 MAX_SHOWN = 50
+CHUNK = 1 << 14  # images whose paths or lines are put together at a time
 
 
 @dataclass
@@ -46,13 +48,17 @@ class ImageList:
         lines: np.ndarray | None = None,
     ) -> ImageList:
         """Return a list with these columns, all of one length."""
-        text, ends = bytearray(), array("q", [0])
-        for path in paths:
-            text += path.encode("utf-8", "surrogateescape")
-            ends.append(len(text))
+        text, lengths = bytearray(), array("q", [0])
+        for start in range(0, len(paths), CHUNK):
+            chunk = paths[start : start + CHUNK]
+            whole = "".join(chunk)
+            text += whole.encode("utf-8", "surrogateescape")
+            lengths.extend(
+                map(len, chunk if whole.isascii() else (p.encode("utf-8", "surrogateescape") for p in chunk))
+            )
         as_ids = None if ids is None else np.asarray(ids, np.int64)
         as_boxes = None if boxes is None else np.asarray(boxes, np.float32).reshape(-1, 4)
-        return cls(np.asarray(labels, np.int64), as_ids, as_boxes, source, lines, bytes(text), np.array(ends))
+        return cls(np.asarray(labels, np.int64), as_ids, as_boxes, source, lines, bytes(text), np.cumsum(lengths))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,8 +68,10 @@ class ImageList:
         start, stop = self._offsets[index], self._offsets[index + 1]
         return self._text[start:stop].decode("utf-8", "surrogateescape")
 
-    def paths(self) -> list[str]:
-        return [self.path(index) for index in range(len(self))]
+    def paths(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Return the paths from the image `start` to before `stop`, as written in the list."""
+        ends = self._offsets[start : None if stop is None else stop + 1].tolist()
+        return [self._text[a:b].decode("utf-8", "surrogateescape") for a, b in pairwise(ends)]
 
     def file(self, index: int, image_root: Path) -> Path:
         """Return the path of the image file; relative paths are below `image_root`."""
@@ -178,17 +186,25 @@ def _box(text: str) -> tuple[float, ...]:
 def write_list(path: Path, images: ImageList) -> None:
     """Write a list for `read_list`, whole or not at all; DataError for a path with a tab or a line break."""
     with atomic_write(path) as file:
-        for index in range(len(images)):
-            name = images.path(index)
-            if "\t" in name or "\n" in name or "\r" in name:
-                raise DataError(f"{name!r}: a list cannot hold a file name with a tab or a line break")
-            columns = [name, str(images.labels[index])]
-            box = images.box(index)
-            if images.ids is not None or box is not None:
-                columns.append(str(images.ids[index]) if images.ids is not None else "-")
-            if box is not None:
-                columns.append(",".join(f"{value:g}" for value in box))
-            file.write("\t".join(columns).encode("utf-8", "surrogateescape") + b"\n")
+        for start in range(0, len(images), CHUNK):
+            names = images.paths(start, start + CHUNK)
+            labels = images.labels[start : start + CHUNK].tolist()
+            lines = [f"{name}\t{label}" for name, label in zip(names, labels, strict=True)]
+            if images.ids is not None or images.boxes is not None:
+                lines = [line + _id_and_box(images, number) for number, line in enumerate(lines, start)]
+            for name in names:
+                if "\t" in name or "\n" in name or "\r" in name:
+                    raise DataError(f"{name!r}: a list cannot hold a file name with a tab or a line break")
+            file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+
+
+def _id_and_box(images: ImageList, index: int) -> str:
+    """Return the columns behind the label, each with the tab before it; an id of `-` stands for none."""
+    box = images.box(index)
+    if images.ids is None and box is None:
+        return ""
+    columns = f"\t{images.ids[index]}" if images.ids is not None else "\t-"
+    return columns if box is None else f"{columns}\t{','.join(f'{value:g}' for value in box)}"
 
 
 def read_label_map(path: Path) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from shitu_cli.reporting import Reporter, counted
 
 WITH_PROTOCOLS = ("veriwild", "cub", "cars196", "aircraft")  # formats with several official splits
 MAX_READINGS = 6  # lines that say what was read as what
+_SUSPECT = re.compile(r"[\t\n\r\0]|\.\.|^/").search  # of paths that need a closer look
 UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", "too-large")
 
 
@@ -274,17 +276,29 @@ def _place(rows: Rows, number: int) -> str:
 
 def _check_lines(rows: Rows, problems: Problems, choices: Choices) -> Rows:
     """What the lines alone tell: repeated and contradicting ones, paths that lead elsewhere, labels that look alike."""
+    kept = []
+    for number, path in enumerate(rows.paths):
+        if _SUSPECT(path) is not None:
+            if any(sign in path for sign in "\t\n\r\0"):
+                problems.add("bad-name", repr(path))
+                continue
+            if _outside(rows.root, path):
+                problems.add("outside-root", _place(rows, number))
+                continue
+        kept.append(number)
+    if len(set(rows.paths)) < len(rows):
+        kept = _without_repeated(rows, kept, problems)
+    _similar_labels(rows, problems)
+    return rows if len(kept) == len(rows) else rows.take(kept)
+
+
+def _without_repeated(rows: Rows, numbers: Sequence[int], problems: Problems) -> list[int]:
+    """Report lines that name one image again, in one split; return the others."""
     # One table per split, by path alone where there is no box: tuples as keys would double the memory of millions.
     first: dict[str, dict[object, int]] = {}
     conflicting: set[tuple[str, object]] = set()
     kept = []
-    for number, path in enumerate(rows.paths):
-        if any(c in path for c in "\t\n\r\0"):
-            problems.add("bad-name", repr(path))
-            continue
-        if (".." in path or path.startswith("/")) and _outside(rows.root, path):
-            problems.add("outside-root", _place(rows, number))
-            continue
+    for number in numbers:
         split, key = rows.splits[number], _key(rows, number)
         other = first.setdefault(split, {}).setdefault(key, number)
         if other == number:
@@ -295,10 +309,7 @@ def _check_lines(rows: Rows, problems: Problems, choices: Choices) -> Rows:
             conflicting.add((split, key))
             labels = f"{rows.labels[other]!r} at {rows.where(other)}, {rows.labels[number]!r} here"
             problems.add("label-conflict", _place(rows, number), labels)
-    if conflicting:
-        kept = [n for n in kept if (rows.splits[n], _key(rows, n)) not in conflicting]
-    _similar_labels(rows, problems)
-    return rows if len(kept) == len(rows) else rows.take(kept)
+    return [n for n in kept if (rows.splits[n], _key(rows, n)) not in conflicting] if conflicting else kept
 
 
 def _key(rows: Rows, number: int) -> object:
@@ -515,9 +526,11 @@ def _distractor(label: str) -> bool:
 
 
 def _image_list(rows: Rows, numbers: list[int], names: Mapping[str, int], ids: Mapping[int, int]) -> ImageList:
-    labels = [
-        -1 if _distractor(rows.labels[n]) else names[rows.display.get(rows.labels[n], rows.labels[n])] for n in numbers
-    ]
+    classes = {
+        label: -1 if _distractor(label) else names[rows.display.get(label, label)]
+        for label in {rows.labels[n] for n in numbers}
+    }
+    labels = [classes[rows.labels[n]] for n in numbers]
     boxes = None
     if rows.boxes:
         boxes = np.full((len(numbers), 4), np.nan, np.float32)

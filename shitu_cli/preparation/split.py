@@ -110,11 +110,8 @@ def _open(data: _Data, share: float, seed: int) -> Parts:
     families = _Groups()
     names = sorted(data.by_label)
     place = {label: number for number, label in enumerate(names)}
-    owner: dict[int, int] = {}
-    for label in names:
-        for number in data.by_label[label]:
-            if data.groups.joined(number):
-                families.join(place[label], owner.setdefault(data.groups.root(number), place[label]))
+    for number in data.groups.members():
+        families.join(place[data.labels[number]], place[data.labels[data.groups.root(number)]])
     family_of: dict[int, list[str]] = {}
     for label in names:
         family_of.setdefault(families.root(place[label]), []).append(label)
@@ -161,9 +158,8 @@ def _shared_images(
     One becomes a query as long as a class in it needs queries, and every class keeps at least half of its boxes.
     """
     bundles: dict[int, list[int]] = {}
-    for number in range(len(data.labels)):
-        if data.groups.joined(number):
-            bundles.setdefault(data.groups.root(number), []).append(number)
+    for number in data.groups.members():
+        bundles.setdefault(data.groups.root(number), []).append(number)
     several = {root: bundle for root, bundle in bundles.items() if len({data.labels[n] for n in bundle}) > 1}
     for root, bundle in sorted(several.items(), key=lambda b: data.bundle_key(b[1], seed)):
         counts = Counter(data.labels[n] for n in bundle)
@@ -194,9 +190,9 @@ class _Groups:
             item = above
         return item
 
-    def joined(self, item: int) -> bool:
-        """Whether it may have been joined with another."""
-        return item in self._parent or item in self._roots
+    def members(self) -> list[int]:
+        """Return all that have been joined with another, in order."""
+        return sorted(self._parent.keys() | self._roots)
 
     def join(self, a: int, b: int) -> None:
         a, b = self.root(a), self.root(b)

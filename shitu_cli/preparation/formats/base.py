@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
@@ -102,6 +102,17 @@ class Rows:
             self.ids[number] = intern(id)
         if box is not None:
             self.boxes[number] = box
+
+    def extend(
+        self, paths: Sequence[str], labels: Sequence[str], splits: Sequence[str], file: str, lines: Sequence[int]
+    ) -> None:
+        """Add many images of one file at once, without boxes and ids."""
+        self.paths.extend(paths)
+        self.labels.extend(labels)
+        self.splits.extend(splits)
+        self.files.extend([file] * len(paths))
+        self.lines.extend(lines)
+        self.origins.extend([0] * len(paths))
 
     def where(self, number: int) -> str:
         """Return `file:line`, `file: entry`, or the image itself where no file lists it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +18,12 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list")
 SAMPLED = 2000  # rows of a file that decide what its columns are
 PROBED_BYTES = 1 << 16
 LONG = 1 << 20  # characters of a file of which only some rows are looked at to decide what its columns are
-_IMAGE_SUFFIX = "|".join(re.escape(suffix[1:]) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))
+IMAGE_SUFFIX = "|".join(re.escape(suffix[1:]) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))
 # The end of an image's name inside a line: what follows it is a separator.
-_PATH_END = re.compile(rf'\.(?:{_IMAGE_SUFFIX})(?P<close>"?)(?=[ \t,;|]|$)', re.I)
+_PATH_END = re.compile(rf'\.(?:{IMAGE_SUFFIX})(?P<close>"?)(?=[ \t,;|]|$)', re.I)
 _SEPARATOR = re.compile(r"[ \t]*([,;|]?)[ \t]*")
 _SEP_LINE = re.compile(r"sep=(.)\s*")
-IMAGE_NAME = re.compile(rf"\.(?:{_IMAGE_SUFFIX})\b", re.I)
+IMAGE_NAME = re.compile(rf"\.(?:{IMAGE_SUFFIX})\b", re.I)
 MAX_LINE = 1 << 16  # characters; a longer line is no line of a list
 
 
@@ -52,18 +52,18 @@ class Sheet:
         """The place of a line for messages."""
         return f"{self.path}: {self.unit.format(line)}" if self.unit else f"{self.path}:{line}"
 
-    def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, list[str]]]:
+    def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, Sequence[str]]]:
         """Yield line number and cells of each row; those that cannot be read are reported, and left out."""
         return self._table_rows(problems) if self.header is not None else self._list_rows(problems)
 
-    def sample(self) -> list[tuple[int, list[str]]]:
+    def sample(self) -> list[tuple[int, Sequence[str]]]:
         """Return rows evenly spread over the file, at most about SAMPLED of them.
 
         Line numbers of a long file count from the first of the rows.
         """
         if len(self.text) > LONG and '"' not in self.text:  # each line is a row: most need not be looked at
             return list(replace(self, text=self._some_lines()).rows())
-        rows: list[tuple[int, list[str]]] = []
+        rows: list[tuple[int, Sequence[str]]] = []
         step = 1
         for number, row in enumerate(self.rows()):
             if number % step == 0:
@@ -83,7 +83,7 @@ class Sheet:
                 parts.append(self.text[start:end])
         return "".join(parts)
 
-    def _table_rows(self, problems: Problems | None) -> Iterator[tuple[int, list[str]]]:
+    def _table_rows(self, problems: Problems | None) -> Iterator[tuple[int, Sequence[str]]]:
         lines = lines_of(self.text)
         for _ in range(self.start):
             next(lines, None)
@@ -112,7 +112,7 @@ class Sheet:
             elif problems is not None:
                 problems.add("malformed", self.where(line), f"{len(cells)} cells, the header has {width}")
 
-    def _list_rows(self, problems: Problems | None) -> Iterator[tuple[int, list[str]]]:
+    def _list_rows(self, problems: Problems | None) -> Iterator[tuple[int, Sequence[str]]]:
         from shitu_cli.preparation.formats.textlist import list_rows
 
         return list_rows(self, problems)

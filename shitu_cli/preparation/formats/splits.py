@@ -52,10 +52,13 @@ def split_of_file(name: str) -> str:
 def splits_of_paths(paths: Iterable[str]) -> list[str] | None:
     """Return the split of each image by its folders; None unless each image has one, and training is among them."""
     found = []
+    folders: dict[str, str] = {}
     for path in paths:
-        split = next((s for part in path.split("/")[:-1] if (s := split_of_folder(part))), "")
-        if not split:
+        folder = path.rpartition("/")[0]
+        if folder not in folders:
+            folders[folder] = next((s for part in folder.split("/") if (s := split_of_folder(part))), "")
+        if not folders[folder]:
             return None
-        found.append(split)
+        found.append(folders[folder])
     different = set(found)
     return found if len(different) > 1 and ("train" in different or {"query", "gallery"} <= different) else None

@@ -114,10 +114,12 @@ def _read_plain(found: _Lines, problems: Problems) -> None:
     """Read rows of which only image and label count, without a detour: such lists have millions of lines."""
     image_at, label_at = found.columns.image, found.columns.label or 0
     images, labels, lines = found.images, found.labels, found.lines
+    last = max(image_at, label_at)
+    names: dict[str, str] = {}  # one object for each label
     for line, cells in found.sheet.rows(problems):
-        if len(cells) > image_at and len(cells) > label_at and cells[image_at] and cells[label_at]:
-            images.append(cells[image_at])
-            labels.append(intern(whole_label(cells[label_at])))
+        if len(cells) > last and (image := cells[image_at]) and (label := cells[label_at]):
+            images.append(image)
+            labels.append(names.get(label) or names.setdefault(label, intern(whole_label(label))))
             lines.append(line)
         else:
             problems.add("malformed", found.sheet.where(line), "image or label is empty")
@@ -225,6 +227,10 @@ def _joined(
         file = str(lines.sheet.path)
         if lines.sheet.unit:
             rows.units[file] = lines.sheet.unit
+        rows.display |= lines.display
+        if not (lines.boxes or lines.ids or lines.dropped) and None not in place.paths:
+            rows.extend([prefix + path for path in place.paths if path], lines.labels, lines.splits, file, lines.lines)
+            continue
         for number, path in enumerate(place.paths):
             if path is None or number in lines.dropped:
                 continue
@@ -244,7 +250,6 @@ def _joined(
                 file=file,
                 line=lines.lines[number],
             )
-        rows.display |= lines.display
     if source.options.image_root is None and (outside := relative_root(root, rows.paths)) is not None:
         rows.root, rows.paths = Path(outside[0]), outside[1]
     return rows
@@ -368,7 +373,8 @@ def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
 
 def _drop_odd_labels(lines: _Lines, problems: Problems) -> None:
     """Names among numbers are slips of the pen, as long as they are few."""
-    odd = [n for n, label in enumerate(lines.labels) if not (label.isascii() and label.removeprefix("-").isdigit())]
+    names = {label for label in set(lines.labels) if not (label.isascii() and label.removeprefix("-").isdigit())}
+    odd = [n for n, label in enumerate(lines.labels) if label in names] if names else []
     if not 0 < len(odd) <= ODD_SHARE * len(lines.labels):
         return
     for number in odd:

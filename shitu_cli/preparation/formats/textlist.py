@@ -12,26 +12,53 @@ from shitu_cli.errors import UsageError
 from shitu_cli.preparation.formats.base import Box, lines_of, whole_label
 from shitu_cli.preparation.formats.boxes import XYXY
 from shitu_cli.preparation.formats.columns import Columns, Sample, decide_columns, most_common_width
-from shitu_cli.preparation.formats.delimited import IMAGE_NAME, MAX_LINE, Sheet, split_line
+from shitu_cli.preparation.formats.delimited import IMAGE_NAME, IMAGE_SUFFIX, MAX_LINE, Sheet, split_line
 from shitu_cli.preparation.problems import Problems
 
 _BLANKS = re.compile(r"[ \t]+")
 _WORDS = re.compile(r"[^\W\d_]+")
 PROBED_LINES = 200
+CHUNK = 1 << 16  # characters of a list that are looked at together
+# Lines `path label` of ASCII without any other blank, quote or separator: nearly all lines of long lists.
+_WORD = r"[!#-+\--:<-{}~]+"
+_PLAIN = re.compile(rf"^({_WORD}\.(?:{IMAGE_SUFFIX})) ({_WORD})\r?$", re.M | re.I)
 _OFTEN = 0.95  # of the lines that follow a way to write a list
 
 
-def list_rows(sheet: Sheet, problems: Problems | None) -> Iterator[tuple[int, list[str]]]:
+def list_rows(sheet: Sheet, problems: Problems | None) -> Iterator[tuple[int, Sequence[str]]]:
     """Yield line number, path and columns of each line; others are reported."""
     style = _style(sheet)
     separators = Counter[str]()
-    plain = not style.bare and not style.turned
-    for number, line in enumerate(lines_of(sheet.text), 1):
+    number = 1
+    for chunk in _chunks(sheet.text):
+        lines = chunk.count("\n") or 1
+        plain = [] if style.bare or style.turned else _PLAIN.findall(chunk)
+        if len(plain) == lines:
+            separators[" "] += lines
+            yield from enumerate(plain, number)
+        else:
+            yield from _odd_rows(sheet, style, chunk, number, separators, problems)
+        number += lines
+    if problems is not None and len(separators) > 1:
+        shown = ", ".join(f"{count} lines with {_word(sep)}" for sep, count in separators.most_common())
+        problems.add("mixed-separators", str(sheet.path), shown)
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """Cut a text into pieces of whole lines: those of a long list mostly have nothing but plain ones."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + CHUNK) + 1 or len(text)
+        yield text[start:end]
+        start = end
+
+
+def _odd_rows(
+    sheet: Sheet, style: _Style, chunk: str, first: int, separators: Counter[str], problems: Problems | None
+) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield the rows of lines of every kind, from the line number `first`."""
+    for number, line in enumerate(lines_of(chunk), first):
         line = line.rstrip("\r")
-        if plain and (pair := _plain_pair(line)) is not None:
-            separators[" "] += 1
-            yield number, pair
-            continue
         if not line or not (line := line if "\t" in line else line.strip()).strip():
             continue
         parts = _reversed(line) if style.turned else _bare(line) if style.bare else split_line(line, sheet.exists)
@@ -46,19 +73,6 @@ def list_rows(sheet: Sheet, problems: Problems | None) -> Iterator[tuple[int, li
             yield number, [path.strip('\ufeff" \t'), *cells]
         elif problems is not None:
             problems.add("malformed", sheet.where(number), f"the label is missing: {line.strip()[:80]!r}")
-    if problems is not None and len(separators) > 1:
-        shown = ", ".join(f"{count} lines with {_word(sep)}" for sep, count in separators.most_common())
-        problems.add("mixed-separators", str(sheet.path), shown)
-
-
-def _plain_pair(line: str) -> list[str] | None:
-    """Path and label of a line `path label` without any other blank or separator: nearly all lines of long lists."""
-    path, blank, label = line.partition(" ")
-    if not blank or not label or " " in label or not line.isascii() or not line.isprintable() or '"' in line:
-        return None
-    if "," in line or ";" in line or "|" in line or path[path.rfind(".") :].lower() not in IMAGE_SUFFIXES:
-        return None
-    return [path, label]
 
 
 class _Style:
@@ -148,7 +162,7 @@ def _report(line: str, path_only: bool, first: bool, place: str, problems: Probl
         problems.add("malformed", place, f"no path of a picture ({known}): {shown!r}")
 
 
-def decide_list(sheet: Sheet, rows: Sequence[tuple[int, list[str]]], chosen: dict[str, str], is_image) -> Columns:  # type: ignore[no-untyped-def]
+def decide_list(sheet: Sheet, rows: Sequence[tuple[int, Sequence[str]]], chosen: dict[str, str], is_image) -> Columns:  # type: ignore[no-untyped-def]
     """Return what the columns of a list are; UsageError where two readings are possible."""
     width = most_common_width([cells for _, cells in rows])
     cells = [row for _, row in rows if len(row) == width]

@@ -20,7 +20,7 @@ from shitu_cli.cli.grouped import GroupedCommands, take_everywhere
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, ShituError, UsageError
 
-AGAIN_SECONDS = 3
+AGAIN_SECONDS = 3  # after which a lost Ctrl-C is raised again
 BROKEN_PIPE = 128 + 13  # what a shell shows for SIGPIPE
 STOPPED = 130
 COMMANDS = (
@@ -64,7 +64,7 @@ def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
 ) -> None:
-    """Without a command: where the workspace stands and what to do next."""
+    """Show the state of the workspace and the next step, if no command is given."""
     take_everywhere(context)
     if context.invoked_subcommand is None:
         from shitu_cli.cli.status import show_status
@@ -79,17 +79,19 @@ for _name in COMMANDS:
 
 
 def main() -> None:
-    """Run `shitu` and leave with the exit code of what happened; a traceback only with --debug."""
+    """Run `shitu` and exit with the code of what happened; show a traceback only with --debug."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
+            stream.reconfigure(errors="backslashreplace")  # file names may not be valid text
     session = Session()
-    session.debug = "--debug" in sys.argv  # for what fails before it is read
+    session.debug = "--debug" in sys.argv  # for failures before the option is parsed
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:
         stopped.append(number)
-        if hasattr(signal, "SIGALRM"):  # raised inside a destructor or an import, it is lost: then once more
+        if hasattr(
+            signal, "SIGALRM"
+        ):  # an exception raised in a destructor or an import gets lost: raise it again later
             signal.signal(signal.SIGALRM, stop)
             signal.alarm(AGAIN_SECONDS)
         raise KeyboardInterrupt
@@ -103,7 +105,7 @@ def main() -> None:
             _leave_stopped(session)
         raise
     except BaseException as error:
-        # In the middle of an import, Ctrl-C comes out as an ImportError.
+        # Ctrl-C during an import surfaces as an ImportError.
         if isinstance(error, KeyboardInterrupt) or (stopped and not isinstance(error, ShituError)):
             _leave_stopped(session)
         code = _exit_code_of(error, session)
@@ -111,7 +113,7 @@ def main() -> None:
 
 
 def _run(session: Session, arguments: list[str]) -> int:
-    """Run one command line; return the exit code that it asks for."""
+    """Run one command line and return its exit code."""
     if "_SHITU_COMPLETE" in os.environ:  # a shell asks for completions
         app(args=arguments, prog_name="shitu")
     try:
@@ -128,14 +130,14 @@ def _run(session: Session, arguments: list[str]) -> int:
 
 
 def _usage_error(error: Any) -> ShituError:
-    """Return a wrong command line as an error like all others."""
+    """Return the UsageError for a command line that Typer refused."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "shitu"
-    return UsageError(" ".join(error.format_message().split()), hint=f"{path} --help lists what it takes")
+    return UsageError(" ".join(error.format_message().split()), hint=f"{path} --help lists its arguments and options")
 
 
 def _exit_code_of(error: BaseException, session: Session) -> int:
-    """Show an error, and return the exit code that belongs to it."""
+    """Show an error and return its exit code."""
     problem = _as_problem(error)
     if isinstance(error, BrokenPipeError):
         _drop_output()
@@ -144,13 +146,13 @@ def _exit_code_of(error: BaseException, session: Session) -> int:
         if session.debug:
             traceback.print_exception(error)
         session.console.error(problem)
-    except OSError:  # nobody can read it: the exit code says it alone
+    except OSError:  # nobody can read it: only the exit code remains
         _drop_output()
     return problem.exit_code
 
 
 def _drop_output() -> None:
-    """Let nothing be written any more, so that the interpreter does not fail over it at its end."""
+    """Discard all further output, so that the interpreter does not fail on it when it exits."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -159,16 +161,17 @@ def _drop_output() -> None:
 
 
 def _as_problem(error: BaseException) -> ShituError:
-    """Return any exception as an error of ours: the machine's refusals with what to do, the rest as unexpected."""
+    """Return any exception as a ShituError: refusals of the machine with a way out, all others as unexpected."""
     if isinstance(error, ShituError):
         return error
     if isinstance(error, MemoryError):
         return EnvironmentProblem(
-            "there is not enough memory", hint="close other programs, or try a smaller --batch-size or fewer --devices"
+            "there is not enough memory", hint="close other programs, or use a smaller --batch-size or fewer --devices"
         )
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return EnvironmentProblem(
-            "the system lets this program start no more threads", hint="raise the limit (ulimit -u), or run less beside"
+            "the system does not allow this program more threads",
+            hint="raise the limit (ulimit -u), or close other programs",
         )
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         name = os.fsdecode(error.filename or "")
@@ -177,7 +180,7 @@ def _as_problem(error: BaseException) -> ShituError:
         return EnvironmentProblem(str(error), hint=MACHINE_HINTS[error.errno])
     first, *more = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
     return ShituError(
-        f"unexpected: {first}", details=more[:3], hint="run the command again with --debug and report what it shows"
+        f"unexpected {first}", details=more[:3], hint="run the command again with --debug and report its output"
     )
 
 

@@ -1,4 +1,4 @@
-"""What most commands begin with: the workspace and its config."""
+"""Open the workspace, its config and its model, as most commands begin by doing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def open_workspace(session: Session, config: Path | None = None, *, named: bool = False) -> Workspace:
-    """The workspace named by -w, by SHITU_WORKSPACE, or found from here upwards.
+    """Return the workspace named by -w or SHITU_WORKSPACE, or else the one that contains the current directory.
 
-    Without one it is here, with another `config`, and when all that the command needs is `named` by its options. What a
-    killed `prepare` has committed is finished first, and lists of two different runs of it are refused (DataError).
+    If there is none, the current directory takes its place when another `config` is given, or when options have `named`
+    all that the command needs. A `prepare` that was killed after it had committed is completed first. Raises
+    UsageError without a workspace, DataError if its lists come from two different runs of `prepare`.
     """
     from shitu_cli.data.generation import check_lists
     from shitu_cli.journal import settle
@@ -34,7 +35,7 @@ def open_workspace(session: Session, config: Path | None = None, *, named: bool 
 
 
 def config_or_none(session: Session, instead: Path | None) -> Config | None:
-    """Return the workspace's config; None where there is none and a model or features are named that do `instead`."""
+    """Return the workspace's config; None if there is none but a model or features are named `instead`."""
     from shitu_cli.steps.settings import with_lists, workspace_config
 
     try:
@@ -46,11 +47,11 @@ def config_or_none(session: Session, instead: Path | None) -> Config | None:
 
 
 def chosen_model(session: Session, model: Path | None, pretrained: str | None) -> Path | None:
-    """Return the model of --model or --pretrained, whose weights are fetched and exported at the first use."""
+    """Return the model of --model or --pretrained; published weights are downloaded and exported at first use."""
     if pretrained is None:
         return model
     if model is not None:
-        raise UsageError("--model and --pretrained both say which model to use", hint="give one of them")
+        raise UsageError("--model and --pretrained both choose the model", hint="give one of them")
     from shitu_cli.deployment.pretrained import export_pretrained
 
     return export_pretrained(pretrained, session.console)

@@ -27,7 +27,7 @@ def config_command(
     as_yaml: Annotated[bool, options.option(options.OUTPUT, "Print the whole config as YAML.", "--yaml")] = False,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Show the config as the other commands see it; problems with their lines if there are any."""
+    """Show every value of the config and where it comes from, or what is wrong with it."""
     import yaml
 
     from shitu_cli.cli.common import open_workspace
@@ -49,15 +49,15 @@ def config_command(
         if pattern.lower() in key.lower()
     ]
     if not rows:
-        raise _nothing(pattern, [key for key, _ in values])
+        raise _no_match(pattern, [key for key, _ in values])
     if as_json:
         console.json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
         return
     console.table(str(config or space.config_path), ["key", "value", "from"], rows)
 
 
-def _nothing(pattern: str, keys: list[str]) -> UsageError:
-    """The error for a pattern that no key contains, with the key that is most like it."""
+def _no_match(pattern: str, keys: list[str]) -> UsageError:
+    """Return the error for a pattern that no key contains, with the most similar key."""
     names = {key.rpartition(".")[2].lower(): key for key in reversed(keys)}
     close = difflib.get_close_matches(pattern.lower().rpartition(".")[2], names, n=1)
     hint = f"did you mean {names[close[0]]}? shitu config {shlex.quote(names[close[0]])}" if close else "shitu config"
@@ -65,7 +65,7 @@ def _nothing(pattern: str, keys: list[str]) -> UsageError:
 
 
 def _flat(value: Any, key: str) -> list[tuple[str, Any]]:
-    """Dotted key → value for all leaves; lists of plain values are leaves."""
+    """Return (dotted key, value) of all leaves; lists of plain values are leaves."""
     if isinstance(value, dict) and value:
         return [pair for name, item in value.items() for pair in _flat(item, f"{key}.{name}" if key else str(name))]
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):

@@ -1,4 +1,4 @@
-"""How text reaches a user: the only module that writes to the terminal, and the only one that imports rich."""
+"""Write to the terminal: the only module that does, and the only one that imports rich."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 MAX_DETAILS = 40  # of an error
-LOG_SECONDS = 10  # between two progress lines of a log
-_BLANK = "\ue000"  # stands for a blank inside a command while its sentence is broken into lines
-_FIRST_TO_GO = ("memory", "rate", "bar")  # of a progress line that is too long, in this order
+LOG_SECONDS = 10  # between two progress lines in a log
+_BLANK = "\ue000"  # replaces blanks inside commands while a sentence is broken into lines
+_DROPPED_FIRST = ("memory", "rate", "bar")  # from a progress line that is too long, in this order
 
 
 class Console:
-    """A Reporter for people: plain lines, tables, errors, and one live progress line on a terminal.
+    """Shows people lines, tables, errors and, on a terminal, one live progress line.
 
-    `quiet` keeps results, warnings and errors only; `as_json` keeps stdout for JSON. `complete` turns a command that a
-    message proposes into the whole line to copy.
+    With `quiet`, only results, warnings and errors are shown; with `as_json`, stdout carries nothing but JSON.
+    `complete` turns a command that a message proposes into the whole line to copy.
     """
 
     def __init__(self, complete: Callable[[Command], str] = str) -> None:
@@ -38,16 +38,16 @@ class Console:
         self._live: Any = None  # rich's console while a progress line stands on it
 
     def info(self, text: Message) -> None:
-        """Print one line of what happens, which --quiet hides."""
+        """Print one line about what happens; hidden by --quiet."""
         if not self.quiet:
             self._print(self._styled(text))
 
     def warn(self, text: Message) -> None:
-        """Print one line that a user should act on, to stderr."""
+        """Print to stderr one line that a user should act on."""
         self._print(self._styled(text, "warning: ", "yellow"), stderr=True)
 
     def error(self, error: ShituError) -> None:
-        """Print an error's message in one red line, its details, and the way out."""
+        """Print an error to stderr: its message, its details and its hint."""
         self._print(self._styled(error.message, "error: ", "bold red"), stderr=True)
         for detail in error.details[:MAX_DETAILS]:
             self._print(self._styled(f"  {detail}"), stderr=True)
@@ -62,13 +62,13 @@ class Console:
             self._print(self._styled(step, "\nnext: ", "dim", body="bold"))
 
     def json(self, value: object) -> None:
-        """Print the result for programs, alone on stdout."""
+        """Print the result as JSON on stdout."""
         text = json.dumps(value, indent=2, ensure_ascii=False)
-        # JSON itself escapes what lies below U+0020; terminals obey some characters above it too.
+        # JSON escapes only control characters below U+0020; terminals also obey some above it.
         self.document(HIDDEN.sub(lambda character: f"\\u{ord(character[0]):04x}", text) + "\n")
 
     def document(self, text: str) -> None:
-        """Print a whole document, such as a config, as it is to be saved."""
+        """Print a whole document, such as a config, unchanged."""
         sys.stdout.write(text)
         sys.stdout.flush()
 
@@ -81,7 +81,7 @@ class Console:
         console = self._rich()
         if not console.is_terminal:
             console.width = 160
-        if title:  # as a line of its own, which no narrow table breaks
+        if title:  # on its own line, so that a narrow table does not wrap it
             console.print(Text(visible(title), style="bold"))
         table = Table(box=box.SIMPLE_HEAD)
         for number, column in enumerate(columns):
@@ -93,7 +93,7 @@ class Console:
 
     @contextmanager
     def progress(self, what: str, total: int, unit: str = "images") -> Iterator[Bar]:
-        """Show how far a work of `total` units is: a live line on a terminal, now and then a line in a log."""
+        """Show the progress of `total` units: as a live line on a terminal, as occasional lines in a log."""
         console = self._rich(stderr=True)
         if self.quiet or not console.is_terminal or os.environ.get("TERM") == "dumb":
             yield _LoggedBar(self._log_line, what, total, unit, seconds=float("inf") if self.quiet else LOG_SECONDS)
@@ -119,7 +119,7 @@ class Console:
         return RichConsole(file=stream, highlight=False, emoji=False, width=width)
 
     def _styled(self, message: Message, heading: str = "", style: str = "", body: str = "") -> Text:
-        """Join the parts of a message, its commands complete and their blanks kept from being broken at."""
+        """Return a message as styled text, its commands completed and protected from line breaks."""
         from rich.text import Text
 
         text = Text(heading, style=style)
@@ -144,7 +144,7 @@ class Console:
 
 
 def _breaks(text: str, width: int) -> list[int]:
-    """Return where to break a line: between words only. A path or a command that is too long stays whole."""
+    """Return the positions at which to break a line: only between words, so that long paths and commands stay whole."""
     from rich.cells import cell_len
 
     breaks: list[int] = []
@@ -163,7 +163,7 @@ def _stream(stderr: bool) -> TextIO:
 
 
 class _LoggedBar:
-    """A line now and then, for logs and pipes."""
+    """Writes a line now and then, for logs and pipes."""
 
     def __init__(self, show: Callable[[str], None], what: str, total: int, unit: str, seconds: float) -> None:
         self.show, self.what, self.total, self.unit, self.seconds = show, what, total, unit, seconds
@@ -195,7 +195,7 @@ def _live_column(console: Any, unit: str) -> Any:
     from rich.text import Text
 
     class Line(ProgressColumn):
-        """The whole progress line, as long as the terminal is wide."""
+        """Draws the whole progress line, as wide as the terminal."""
 
         def render(self, task: Task) -> Text:
             done, total, seconds = int(task.completed), int(task.total or 0), task.elapsed or 0.0
@@ -217,9 +217,9 @@ def progress_line(
     *,
     bar: bool = False,
 ) -> str:
-    """Return `train 128/640 images  0:12 left  loss 2.31  12/s`, as much of it as `width` characters hold.
+    """Return a line like `train 128/640 images  0:12 left  loss 2.31  12/s` of at most `width` characters.
 
-    What was done, of how much, and the time left are always there; memory, rate and bar go first, then the last fields.
+    Count and time left always stay; memory, rate and bar are dropped first, then the last of the `fields`.
     """
     rate = done / max(seconds, 1e-9)
     left = clock((total - done) / rate) if rate else "-:--"
@@ -228,7 +228,7 @@ def progress_line(
     parts |= {"count": f"{done:,}/{total:,} {unit}", "left": f"{left} left"}
     parts |= {name: f"{name} {value}" for name, value in fields.items()}
     parts["rate"] = f"{rate:,.0f}/s"
-    removable = [*_FIRST_TO_GO, *(name for name in reversed(list(fields)) if name not in _FIRST_TO_GO)]
+    removable = [*_DROPPED_FIRST, *(name for name in reversed(list(fields)) if name not in _DROPPED_FIRST)]
     for name in removable:
         if len(what) + sum(2 + len(text) for text in parts.values()) <= width:
             break

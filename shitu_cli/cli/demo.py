@@ -1,4 +1,4 @@
-"""`shitu demo`: the four steps and a search, in the open, on pictures that the program draws itself."""
+"""`shitu demo`: run the four steps and a search, visibly, on images that the program draws itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.report.neighbours import Neighbours
 
-STEPS = ("prepare pictures", "train --epochs {epochs}", "evaluate", "export --out inference/", "index build")
+STEPS = ("prepare images", "train --epochs {epochs}", "evaluate", "export --out inference/", "index build")
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         "demo",
         cls=GroupedCommand,
         rich_help_panel=MORE,
-        help="See the four steps and a search on drawn pictures: offline, in a few minutes.",
+        help="Watch the four steps and a search on images drawn for the purpose: offline, in a few minutes.",
     )(demo)
 
 
@@ -57,7 +57,7 @@ def demo(
     trained = json.loads((workspace.reports_dir / "evaluate.json").read_text())["metrics"]["recall@1"]
     untrained = _untrained_recall(console, workspace)
     console.info(f"\nrecall@1 on classes never seen in training: {trained:.3f} (untrained network: {untrained:.3f})")
-    console.info(f"queries with their nearest gallery images: {directory / 'reports' / 'neighbours.png'}")
+    console.info(f"the queries with their nearest gallery images: {directory / 'reports' / 'neighbours.png'}")
     console.info(f"the whole demo took {time.monotonic() - start:.0f} s")
     console.next_step(Command("prepare", "/path/to/your/images"))
 
@@ -65,28 +65,28 @@ def demo(
 def _draw(console: Console, directory: Path, seed: int) -> None:
     from shitu_cli.preparation.synthetic import write_dataset
 
-    counts = write_dataset(directory / "pictures", seed=seed)
+    counts = write_dataset(directory / "images", seed=seed)
     parts = ", ".join(f"{n} {split}" for split, n in counts.items())
-    console.info(f"Drew {sum(counts.values())} pictures ({parts}) in {directory / 'pictures'}.")
+    console.info(f"Drew {sum(counts.values())} images ({parts}) in {directory / 'images'}.")
     console.info(f"\n$ cd {shlex.quote(str(directory))}")
 
 
 def _run(console: Console, directory: Path, command: str) -> None:
-    """Run one `shitu` command in the demo's workspace, as a user would, its output shown as it comes."""
+    """Run one `shitu` command in the demo's workspace as a user would, with its output on the terminal."""
     console.info(f"\n$ shitu {command}")
     done = subprocess.run([sys.executable, "-m", "shitu_cli", *shlex.split(command)], cwd=directory)
     if done.returncode:
-        raise ShituError(f"`shitu {command}` failed with exit code {done.returncode}", hint="its message stands above")
+        raise ShituError(f"`shitu {command}` failed with exit code {done.returncode}", hint="see its message above")
 
 
 def _queries(directory: Path, count: int = 6) -> list[Path]:
-    """The first picture of some classes, spread over all."""
-    folders = sorted((directory / "pictures" / "query").iterdir())
+    """Return the first image of `count` classes, spread over all."""
+    folders = sorted((directory / "images" / "query").iterdir())
     return [sorted(folder.iterdir())[0] for folder in folders[:: max(1, len(folders) // count)][:count]]
 
 
 def _search(console: Console, directory: Path, queries: list[Path]) -> list[Neighbours]:
-    """Search all queries with one command, show what it finds, return it for the picture."""
+    """Search all queries with one command; show and return the matches."""
     from shitu_cli.report.neighbours import Neighbours
 
     names = [str(query.relative_to(directory)) for query in queries]
@@ -106,7 +106,7 @@ def _search(console: Console, directory: Path, queries: list[Path]) -> list[Neig
 
 
 def _untrained_recall(console: Console, workspace: Workspace) -> float:
-    """Recall@1 of the same network with its random weights: what there is before learning."""
+    """Return the recall@1 of the same network with random weights, as it is before training."""
     from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle("cpu")

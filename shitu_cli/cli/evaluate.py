@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult
     from shitu_cli.workspace import Workspace
 
-NAMED = ("re_ranking", "feature_normalize", "feature_binarize", "device")  # overrides that the evaluation itself tells
+NAMED = ("re_ranking", "feature_normalize", "feature_binarize", "device")  # overrides that the report names anyway
 
 MEASURE = "What is measured"
 

@@ -1,4 +1,4 @@
-"""`shitu export`: the trained network as files that deploy, proven equal to it."""
+"""`shitu export`: write the trained network as files for deployment, proven equal to it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def export(
     normalize: Annotated[
         bool, option(MODEL, "Let the exported network return features of length one.", "--normalize")
     ] = False,
-    size: Annotated[str | None, option(MODEL, "Fix height x width, such as 224x224; by default any.")] = None,
+    size: Annotated[
+        str | None, option(MODEL, "Fix the input to HEIGHTxWIDTH, such as 224x224; by default any.")
+    ] = None,
     precision: Annotated[
         str, option(options.PROCESSOR, "What extract, index and search compute in: fp32, bf16, or auto for the faster.")
     ] = "fp32",
@@ -63,7 +65,7 @@ def export(
     console = session.console
     space = open_workspace(session, config)
     settings = workspace_config(space, config, override or ())
-    made = run(
+    exported = run(
         settings,
         out,
         checkpoint=checkpoint,
@@ -76,17 +78,17 @@ def export(
         reporter=console,
     )
     if as_json:
-        chosen_way: dict[str, str] = {**dataclasses.asdict(made.way), "reason": made.reason}
-        console.json({"out": str(made.out), "files": made.files, "proof": made.rows, "chosen": chosen_way})
+        chosen_way: dict[str, str] = {**dataclasses.asdict(exported.way), "reason": exported.reason}
+        console.json({"out": str(exported.out), "files": exported.files, "proof": exported.rows, "chosen": chosen_way})
         return
-    _show(console, made)
-    elsewhere = made.out != _usual_place(space, config)
-    shown = os.path.relpath(made.out) if out is None else str(out)
+    _show(console, exported)
+    elsewhere = exported.out != _usual_place(space, config)
+    shown = os.path.relpath(exported.out) if out is None else str(out)
     console.next_step(Command("index build", *(["--model", shown] if elsewhere else [])))
 
 
 def _usual_place(space: Workspace, config: Path | None) -> Path:
-    """Return where the next commands look for the exported model when nothing is said."""
+    """Return where other commands look for the exported model by default."""
     from shitu_cli.config.places import Places
     from shitu_cli.steps.settings import workspace_config
 
@@ -101,15 +103,15 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     height, width = (whole_number(part) for part in text.lower().partition("x")[::2])
     if not height or not width:
-        raise UsageError(f"--size {text}: expected height x width, such as 224x224")
+        raise UsageError(f"--size {text}: expected HEIGHTxWIDTH, such as 224x224")
     return height, width
 
 
-def _show(console: Console, made: Exported) -> None:
+def _show(console: Console, exported: Exported) -> None:
     from shitu_cli.features.backends import Way
 
-    files = [[name, byte_size(size)] for name, size in made.files.items()]
-    console.table(f"Written to {made.out}", ["file", "size"], files)
+    files = [[name, byte_size(size)] for name, size in exported.files.items()]
+    console.table(f"Written to {exported.out}", ["file", "size"], files)
     rows = [
         [
             str(Way.of(row)),
@@ -118,35 +120,35 @@ def _show(console: Console, made: Exported) -> None:
             f"{row['difference']:.1e}",
             *("-" if row[key] is None else f"{row[key]:.4f}" for key in ("recall@1", "recall@1_trained")),
         ]
-        for row in made.rows
+        for row in exported.rows
     ]
-    pictures = counted(made.rows[0]["pictures"], "image")
-    title = f"Proof: the files give what the trained network gives, run in a new process on {pictures}"
+    images = counted(exported.rows[0]["pictures"], "image")
+    title = f"Proof: in a new process, on {images}, the files compute what the trained network computes"
     columns = ["by", "file", "smallest cosine", "largest difference", "recall@1 of the file", "of the network"]
     console.table(title, columns, rows)
-    if coincide := made.rows[0].get("coincide"):
+    if coincide := exported.rows[0].get("coincide"):
         console.warn(f"no recall@1: {coincide}; the network is hardly trained yet, or training has collapsed")
-    elif made.rows[0]["recall@1"] is None:
-        console.info("recall@1: no two of these images are of one class")
+    elif exported.rows[0]["recall@1"] is None:
+        console.info("no recall@1: no two of these images are of the same class")
     else:
-        count = made.rows[0]["pictures"]
+        count = exported.rows[0]["pictures"]
         console.info(
             [
-                f"recall@1 here: the share of these {count:,} images that find one of their class first among the "
-                f"other {count - 1:,}. It compares the file with the network and is another figure than that of ",
+                f"recall@1 here is the share of these {count:,} images whose most similar image among the other "
+                f"{count - 1:,} is of the same class. It only compares the file with the network; ",
                 Command("evaluate"),
-                ", which looks for each query image in the whole gallery",
+                " searches the whole gallery and gives another figure",
             ]
         )
     times = [
         [str(Way.of(row)), row["file"], *(f"{median:.2f} ({high:.2f})" for median, high in row["latency_ms"].values())]
-        for row in made.rows
+        for row in exported.rows
     ]
     title = "Milliseconds per image on this machine: median (95 %)"
-    console.table(title, ["by", "file", *made.rows[0]["latency_ms"]], times)
-    console.info(f"extract, index and search will run {made.way.file} by {made.way}: {made.reason}")
-    for row in made.rows:
+    console.table(title, ["by", "file", *exported.rows[0]["latency_ms"]], times)
+    console.info(f"extract, index and search will run {exported.way.file} with {exported.way}: {exported.reason}")
+    for row in exported.rows:
         if row["refused"]:
             console.info(f"{Way.of(row)} is refused: {row['refused']}")
-    for remark in made.remarks:
+    for remark in exported.remarks:
         console.info(remark)

@@ -48,7 +48,7 @@ def extract(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Compute the feature vector of every image; an interrupted run goes on where it stopped."""
+    """Compute the feature vector of every image; after an interruption, the same command continues."""
     from shitu_cli.cli.common import chosen_model, config_or_none
     from shitu_cli.features.feature_file import check_out, extract_to_file
     from shitu_cli.preparation.sources import find_images
@@ -79,7 +79,7 @@ def extract(
 
 
 def _show(console: Console, written: Written, total: int, out: Path, *, strict: bool) -> None:
-    """What was written and left out; DataError for the latter when `strict`."""
+    """Show what was written and what was left out; with `strict`, raise DataError for the latter."""
 
     if written.skipped:
         lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
@@ -95,7 +95,7 @@ def _told(extractor: Extractor, pictures: ImageFiles) -> str:
 
 
 def _launch(devices: str | None) -> bool:
-    """Run this command in several processes, each for its share of the images; False when there is just this one."""
+    """Run this command in several processes, each for its share of the images; return False if this is the only one."""
     from shitu_cli.processes import launch
 
     try:
@@ -103,12 +103,14 @@ def _launch(devices: str | None) -> bool:
             return launch.launch(devices, nnodes=1, node_rank=0, master=None, output=Path(logs))
     except TrainingError as error:
         raise EnvironmentProblem(
-            error.message, details=error.details, hint="what is done is kept: the same command goes on from there"
+            error.message,
+            details=error.details,
+            hint="finished features are kept: the same command continues from there",
         ) from None
 
 
 def _compute_share(session: Session, extractor: Extractor, pictures: ImageFiles, out: Path, *, normalize: bool) -> None:
-    """What one of several processes does; the first one speaks."""
+    """Compute the features of this process's share; only the first process shows progress."""
     import signal
 
     from shitu_cli.features.feature_file import compute_share

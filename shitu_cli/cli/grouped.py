@@ -13,12 +13,12 @@ from shitu_cli.runtime.memory import IMAGE_MEMORY, require_memory
 EVERYWHERE = ("quiet", "debug")  # options of the root that may also stand after a command
 GENERAL = "General"
 _KINDS = {"int": "N", "float": "X", "path": "PATH", "str": "TEXT"}  # as help writes the values of options
-_ENDLESS = 65_536  # bounds from here on only keep out what is surely a mistake
+_ENDLESS = 65_536  # upper bounds from here on only keep out mistakes; help does not show them
 STEPS, USE, MORE = "From images to a model", "Using the model", "More"  # headings of the commands
 
 
 class GroupedCommand(TyperCommand):
-    """A command; it tells the session what the user has given before it runs."""
+    """A command that enters its session before it runs."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the command's own parameters and those that may stand anywhere."""

@@ -63,7 +63,7 @@ def build(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Index the gallery's images (or others); replaces the index that is there."""
+    """Index the gallery list, or the images that are named; replaces an existing index."""
     from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import Source, gallery
@@ -77,10 +77,9 @@ def build(
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
         config = config_or_none(session, model or features)
-        made = gallery(sources, features, Source(space, config, model, reporter=console))
-        wanted = BuildOptions(kind, recall, model=made.model, model_path=made.model_path)
-        target.build(made.table, wanted, console)
-        _show(console, target, as_json, {"labels": len({*made.table.labels} - {""})})
+        content = gallery(sources, features, Source(space, config, model, reporter=console))
+        target.build(content.table, BuildOptions(kind, recall, content.model, content.model_path), console)
+        _show(console, target, as_json, {"labels": len({*content.table.labels} - {""})})
     console.next_step(Command("search", "photo.jpg"))
 
 
@@ -98,7 +97,7 @@ def add(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Add images to the index; those that are in it already are replaced."""
+    """Add images to the index; images that it already holds are replaced."""
     from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
     from shitu_cli.index import is_index
     from shitu_cli.steps.gallery import Source, gallery
@@ -109,28 +108,28 @@ def add(
     _one_of(sources, features)
     if not sources and features is None:
         raise UsageError(
-            "nothing was named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
+            "no images were named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
         )
     model = chosen_model(session, model, pretrained)
-    there = is_index(Path("index"))  # an index remembers its model
-    space = open_workspace(session, named=there or _all_named(index, store, sources, features, model))
+    named = is_index(Path("index")) or _all_named(index, store, sources, features, model)  # an index names its model
+    space = open_workspace(session, named=named)
     with closing(open_index(space, index, store, collection)) as target, target.writing():
-        known = target.manifest()
-        recorded = Path(known.model_path) if known.model_path else None
+        manifest = target.manifest()
+        recorded = Path(manifest.model_path) if manifest.model_path else None
         config = config_or_none(session, model or features or recorded)
-        model = model_of_index(config, model, known.model_path) if features is None else model
+        model = model_of_index(config, model, manifest.model_path) if features is None else model
         source = Source(
             space,
             config,
             model,
             label,
             named=True,
-            check=lambda made: check_model(known, made, target.place),
+            check=lambda fingerprint: check_model(manifest, fingerprint, target.place),
             reporter=console,
         )
-        made = gallery(sources, features, source)
-        replaced = target.add(made.table, console)
-        added = len(made.table.labels) - replaced
+        table = gallery(sources, features, source).table
+        replaced = target.add(table, console)
+        added = len(table.labels) - replaced
         console.info(f"added {added:,}" + (f", replaced {replaced:,}" if replaced else ""))
         _show(console, target, as_json, {"added": added, "replaced": replaced})
     console.next_step(Command("search", "photo.jpg"))
@@ -148,7 +147,7 @@ def remove(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Take images out of the index, by path, label or id."""
+    """Remove images from the index, by path, label or id."""
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.steps.gallery import stored_path
 
@@ -156,18 +155,18 @@ def remove(
     console = session.console
     space = open_workspace(session, named=index is not None or store is not None)
     if not (paths or label or id):
-        raise UsageError("nothing was named", hint="give paths, --label NAME or --id N")
+        raise UsageError("no images were named", hint="give paths, --label NAME or --id N")
     names = {path: {path, stored_path(space, path)} for path in paths or ()}
     with closing(open_index(space, index, store, collection)) as target, target.writing():
-        found = target.find([name for both in names.values() for name in both], label or (), id or ())
-        absent = [str(n) for n in id or () if n not in {item.id for item in found}]
-        absent += [name for name in label or () if name not in {item.label for item in found}]
-        absent += [path for path, both in names.items() if not both & {item.path for item in found}]
+        items = target.find([name for both in names.values() for name in both], label or (), id or ())
+        absent = [str(n) for n in id or () if n not in {item.id for item in items}]
+        absent += [name for name in label or () if name not in {item.label for item in items}]
+        absent += [path for path, both in names.items() if not both & {item.path for item in items}]
         if absent:
             raise UsageError(f"not in the index: {', '.join(absent)}", hint=Command("index show", "--json"))
-        target.remove([item.id for item in found], console)
-        console.info(f"took out {len(found):,}")
-        _show(console, target, as_json, {"removed": len(found)})
+        target.remove([item.id for item in items], console)
+        console.info(f"removed {len(items):,}")
+        _show(console, target, as_json, {"removed": len(items)})
     console.next_step(Command("search", "photo.jpg"))
 
 
@@ -180,7 +179,7 @@ def show(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """What is in the index; with --json every item."""
+    """Show what the index holds; with --json every item."""
     from dataclasses import asdict
 
     from shitu_cli.cli.common import open_workspace
@@ -213,16 +212,16 @@ def export(
     console = session.console
     changed = export_index(load_index(index or open_workspace(session).index_dir), out)
     if changed:
-        console.warn(f"blanks in {counted(len(changed), 'label')} became underscores, such as {changed[0]!r}")
+        console.warn(f"{counted(len(changed), 'label')} with spaces got underscores instead, such as {changed[0]!r}")
     console.info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
 
 
 def open_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:
-    """The store that the options name; the workspace's own directory when they name none."""
+    """Return the store that the options name, by default the workspace's index directory."""
     from shitu_cli.index import open_store
 
     if index is not None and store is not None:
-        raise UsageError("--index and --store both say where the index is", hint="give one of them")
+        raise UsageError("--index and --store both choose where the index is", hint="give one of them")
     if collection is not None and store is None:
         raise UsageError("--collection is for an index in Milvus", hint="--store milvus:http://host:19530")
     folder = index or (space.index_dir if space is not None else Path("index"))
@@ -231,35 +230,35 @@ def open_index(space: Workspace | None, index: Path | None, store: str | None, c
 
 def _one_of(sources: list[str] | None, features: Path | None) -> None:
     if sources and features is not None:
-        raise UsageError("images and --features both say what to index", hint="give one of them")
+        raise UsageError("images and --features both choose what to index", hint="give one of them")
 
 
 def _all_named(
     index: Path | None, store: str | None, sources: list[str] | None, features: Path | None, model: Path | None
 ) -> bool:
-    """Whether no workspace is needed: options say where the index is, and what comes into it by which model."""
+    """Return whether no workspace is needed: options name the index, its content and its model."""
     return (index is not None or store is not None) and (features is not None or bool(sources and model))
 
 
-def check_model(known: IndexManifest, model: str, place: str) -> None:
-    """DataError when the index was made with another model or preprocessing than the one of this fingerprint."""
-    if known.model and model and known.model != model:
+def check_model(manifest: IndexManifest, model: str, place: str) -> None:
+    """Raise DataError if the index was built with a model or preprocessing other than that of this fingerprint."""
+    if manifest.model and model and manifest.model != model:
         raise DataError(
-            f"{place} was built with another model or preprocessing ({known.model_path or 'not said which'})",
-            hint=["build it anew with this one: ", Command("index build")],
+            f"{place} was built with another model or preprocessing ({manifest.model_path or 'it does not say which'})",
+            hint=["build it again with this one: ", Command("index build")],
         )
 
 
 def _show(console: Console, target: Store, as_json: bool, more: dict[str, Any]) -> None:
     from dataclasses import asdict
 
-    known = target.manifest()
+    manifest = target.manifest()
     if as_json:
-        console.json({"index": target.place, **asdict(known), **more})
+        console.json({"index": target.place, **asdict(manifest), **more})
         return
     labels = f", {counted(more['labels'], 'label')}" if "labels" in more else ""
-    text = f"{counted(known.count, 'vector')} of {known.size} values{labels}, {known.kind}"
-    if known.recall is not None:
-        chosen = ", ".join(f"{key} {value}" for key, value in known.search.items())
-        text += f" (finds {known.recall:.2%} of the true neighbours with {chosen})"
+    text = f"{counted(manifest.count, 'vector')} of {manifest.size} values{labels}, {manifest.kind}"
+    if manifest.recall is not None:
+        parameters = ", ".join(f"{key} {value}" for key, value in manifest.search.items())
+        text += f" (finds {manifest.recall:.2%} of the true neighbours with {parameters})"
     console.info(f"{target.place}: {text}")

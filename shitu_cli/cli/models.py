@@ -1,4 +1,4 @@
-"""`shitu models`: the networks, heads and losses that a config may name, with their sizes."""
+"""`shitu models`: list the networks, heads and losses that a config may name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def models(
 
 
 def _command_for(row: BackboneInfo | None) -> Command:
-    """Return how to train with a network: it replaces the whole block, for its arguments are not another network's."""
+    """Return the command that trains a network; it replaces the whole block, as networks differ in their arguments."""
     if row is None:
         return Command("models", "PPLCNet_x1_0")
     words = ["-o", f"Arch.Backbone={{name: {row.name}}}", "-o", f"Arch.Neck.num_features={row.feature_size}"]

@@ -1,4 +1,4 @@
-"""`shitu prepare`: from labelled images to checked lists and a config that fits them."""
+"""`shitu prepare`: turn labelled images into checked lists and a config that fits them."""
 
 from __future__ import annotations
 
@@ -93,17 +93,17 @@ def prepare(
     quick: Annotated[bool, option(CHECK, "Read only the headers of images, decode none.", "--quick")] = False,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Check images and lists, split them, number the classes, write a config that fits. Your data stays as it is."""
+    """Check images and lists, split them, number the classes and write a config that fits; never change your files."""
     session = Session.of(context)
     if formats:
         _show_formats(session.console, as_json)
         return
     if not sources:
-        raise UsageError("which images? name a folder or a list", hint=Command("prepare", "./data"))
+        raise UsageError("no images were named: give a folder or a list", hint=Command("prepare", "./data"))
     if len(sources) > 1 and not merge:
         raise UsageError(
-            f"{len(sources)} sources: are classes of the same name in them the same class?",
-            details=["--merge: a class of one name is one class", "--merge --keep-apart: one class for each source"],
+            f"{len(sources)} sources: is a class of the same name in two of them the same class?",
+            details=["--merge: yes, one class", "--merge --keep-apart: no, a class for each source"],
             hint=[Command("prepare", "--merge"), " or ", Command("prepare", "--merge", "--keep-apart")],
         )
     from shitu_cli.steps.prepare import prepare as run
@@ -150,7 +150,7 @@ def _show_problems(console: Console, made: Prepared) -> None:
     if rows:
         console.table("What was found", ["kind", "count", "first ones", "what it is, and what to do"], rows)
     else:
-        console.info("nothing is wrong with them")
+        console.info("no problems found")
 
 
 def _show(console: Console, preparation: Preparation) -> None:
@@ -167,7 +167,7 @@ def _show(console: Console, preparation: Preparation) -> None:
     moved = [f"{name} → {label}" for name, label in made.names.items() if whole_number(name) not in (None, label)]
     if moved:
         shown = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
-        say(f"labels count from 0 without gaps: {shown} (lists/label_map.txt has them all)")
+        say(f"labels are numbered from 0 without gaps: {shown} (all are in lists/label_map.txt)")
     if made.left_out:
         say(f"left out: {made.left_out:,} (see {space.reports_dir / 'prepare.html'})")
     if preparation.template is not None:

@@ -1,4 +1,4 @@
-"""The reference of all commands as Markdown: `python -m shitu_cli.cli.reference > docs/commands.md`."""
+"""Write the reference of all commands as Markdown: `python -m shitu_cli.cli.reference > docs/commands.md`."""
 
 from __future__ import annotations
 

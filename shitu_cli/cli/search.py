@@ -1,4 +1,4 @@
-"""`shitu search`: which images of the index look like these?"""
+"""`shitu search`: say what images show, by the most similar images of an index."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANSWER = "Answers"
 
 
 class Answer(NamedTuple):
-    """An image, its label ("" where none is known), what it is judged to show, and what the index has like it."""
+    """An image, its true label ("" if unknown), the verdict on it and the matches from the index."""
 
     query: str
     label: str
@@ -63,7 +63,7 @@ def search(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Say what images show, or that it is unknown, and the nearest images of the index: label, score (cosine), path."""
+    """Say what each image shows, or that it is unknown, and list its matches: label, score (cosine), path."""
     from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.selection import BATCH
@@ -104,13 +104,13 @@ def search(
     else:
         _show(console, answers, limit, html)
     if not answers:
-        raise UsageError("none of the images could be read", hint="see the warnings above")
+        raise UsageError("none of the images could be read", hint="the warnings above say why")
 
 
 def _threshold(
     console: Console, text: str | None, space: Workspace, extractor: Extractor, model: Path | None, kind: str
 ) -> float | None:
-    """The lowest score to show, and for auto why; evaluation must have measured the very features of this search."""
+    """Return the lowest score to show; `auto` takes it from the evaluation of exactly these features."""
     from shitu_cli.report.evaluation import read_report, report_file, suggested_threshold
 
     if text is None:
@@ -156,7 +156,7 @@ def _show(console: Console, answers: list[Answer], limit: float | None, html: Pa
         if rows:
             console.table(f"{answer.query}: {_in_words(answer.verdict, limit)}", ["label", "score", "path"], rows)
         else:
-            console.info(f"{answer.query}: unknown, nothing in the index is that similar")
+            console.info(f"{answer.query}: unknown, nothing in the index is similar enough")
     if html is not None:
         console.info(f"page: {html}")
 
@@ -184,7 +184,7 @@ def _write_page(path: Path, answers: list[Answer], limit: float | None, space: W
 
 
 def _figure(name: Path, caption: str, mark: str = "") -> str:
-    """An image, or the part of it that a name with a box means."""
+    """Return a thumbnail of an image, or of the part of it that a name with a box means."""
     from shitu_cli.preparation.formats.textlist import parse_box
     from shitu_cli.report.page import figure
 

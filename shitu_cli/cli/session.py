@@ -1,4 +1,4 @@
-"""One run of the command line: how it speaks, what the user has given, and which commands follow from that."""
+"""One run of the command line: its console, the options given, and the commands to propose."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from shitu_cli.cli.console import Console
 if TYPE_CHECKING:
     from shitu_cli.reporting import Reporter
 
-# What another command needs too, where it has such an option. Of -o that is where a run lies and what it is measured
-# with; other values are the run's own affair, which remembers them.
+# Options that a proposed command repeats if it has them too. Of -o, it repeats only where a run is stored and what it
+# is evaluated on; a run records all other values itself.
 LASTING = ("--workspace", "--config", "--override", "--device", "--index", "--store", "--collection", "--model")
 LASTING_VALUES = ("Global.output_dir", "output_dir", "Global.device", "device", "DataLoader.Eval.")
 EXCLUSIVE = {"--resume": "--init-from", "--init-from": "--resume"}
@@ -24,7 +24,7 @@ MODEL_COMMANDS = ("extract", "index build", "index add", "search")  # --model me
 
 
 class Session:
-    """What commands receive as `context.obj`."""
+    """The object that commands receive as `context.obj`."""
 
     def __init__(self) -> None:
         self.console = Console(self.complete)
@@ -38,14 +38,14 @@ class Session:
         return context.obj
 
     def enter(self, context: typer.Context) -> None:
-        """Take over what a command was given; its --json keeps stdout for the result."""
+        """Remember the options of a command; with --json, reserve stdout for the result."""
         self._context = context
         if "as_json" in context.params:
             self.console.as_json = bool(context.params["as_json"])
 
     @property
     def command(self) -> str:
-        """The command that runs, such as `index build`; "" before it is known."""
+        """The running command, such as `index build`; "" before one runs."""
         return "" if self._context is None else self._context.command_path.partition(" ")[2]
 
     @property
@@ -59,13 +59,13 @@ class Session:
         return None
 
     def reporter(self, *, speaks: bool = True) -> Reporter:
-        """Return what the library reports to; one that says nothing where another process of the run speaks."""
+        """Return the reporter for the library; one that shows nothing unless this process `speaks` for the run."""
         from shitu_cli.reporting import SilentReporter
 
         return self.console if speaks else SilentReporter()
 
     def complete(self, command: errors.Command) -> str:
-        """Return a proposed command as the whole line to copy, with the user's own options that it needs."""
+        """Return a proposed command as the whole line to copy, with those of the user's options that it needs."""
         if self._context is None:
             return str(command)
         target = _find(self._context.find_root().command, command.name)
@@ -101,7 +101,7 @@ class Session:
                 yield from (str(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
 
     def _options(self) -> Iterator[list[str]]:
-        """Every option that the user has given, with its value; the workspace's once, wherever it stood."""
+        """Yield each option that the user has given with its value; --workspace once, wherever it stood."""
         assert self._context is not None
         for parameter, value in self._given(self._context):
             if parameter.param_type_name != "option" or parameter.name in ("workspace", "debug"):
@@ -123,7 +123,7 @@ class Session:
 
 
 class _Words:
-    """The words of a proposed command: `arguments`, and `options` with their values."""
+    """The words of a proposed command: its arguments, and its options with their values."""
 
     def __init__(self) -> None:
         self.arguments: list[str] = []

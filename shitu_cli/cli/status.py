@@ -1,4 +1,4 @@
-"""`shitu` alone: where the workspace stands, and the next step."""
+"""`shitu` without a command: show the state of the workspace and the next step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shitu_cli.steps.status import status
 
 
 def show_status(session: Session) -> None:
-    """Show what each step has left, and the first one that is missing or out of date."""
+    """Show the results of each step, and propose the first one that is missing or out of date."""
     console = session.console
     try:
         space = open_workspace(session)

@@ -1,4 +1,4 @@
-"""`shitu templates`: the configs that come with the program."""
+"""`shitu templates`: list or print the configs that come with the program."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def templates(
     if name:
         console.document(read_template(name))
         return
-    found = list_templates()
+    rows = [[template.name, template.summary] for template in list_templates()]
     if as_json:
-        console.json([{"name": item.name, "summary": item.summary} for item in found])
+        console.json([{"name": name, "summary": summary} for name, summary in rows])
         return
-    console.table("Templates", ["name", "what it is"], [[item.name, item.summary] for item in found])
+    console.table("Templates", ["name", "what it is"], rows)
     console.next_step(Command("prepare", "./data", "--template", "quick"))

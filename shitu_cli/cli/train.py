@@ -1,4 +1,4 @@
-"""`shitu train`: from the prepared lists to trained weights."""
+"""`shitu train`: train the network on the prepared lists."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def train(
     ] = 4,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Train the network on the prepared lists; leaves output/latest, output/best_model and output/train.log."""
+    """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.config.places import Places
     from shitu_cli.data.reader_classes import SPLITS
@@ -108,7 +108,9 @@ def train(
         return
     if frozen:
         if resume or devices is not None or save_every_steps is not None:
-            raise UsageError("--frozen is one step in one process: it takes no --resume, --devices, --save-every-steps")
+            raise UsageError(
+                "--frozen is a single step in one process: it takes no --resume, --devices or --save-every-steps"
+            )
         _train_frozen(session, settings, init_from, keep, keep_earlier, views, as_json)
         return
     result = run(
@@ -133,7 +135,7 @@ def _train_frozen(
     views: int,
     as_json: bool,
 ) -> None:
-    """Learn a projection on the trained network, and say what it has brought."""
+    """Learn a projection of the features of a trained network, and show the result."""
     import dataclasses
 
     from shitu_cli.steps.train import train_frozen
@@ -151,7 +153,7 @@ def _train_frozen(
 def _own_config(
     session: Session, space: Workspace, config: Path | None, override: list[str] | None, flags: dict[str, object]
 ) -> Path | None:
-    """The config that the run to resume was started with, its options included; what is given now comes on top."""
+    """Return the config that the run to resume was started with; options given now override it."""
     from shitu_cli.config.places import Places
     from shitu_cli.steps.settings import workspace_config
 
@@ -162,14 +164,14 @@ def _own_config(
         return None
     if space.config_path.stat().st_mtime > snapshot.stat().st_mtime:
         session.console.warn(
-            f"shitu.yaml was changed after this run began; resuming keeps the run's own config ({snapshot}): "
-            "give changes with -o, or start a new run"
+            f"shitu.yaml was changed after this run began; resuming uses the config that it began with ({snapshot}). "
+            "Give changes with -o, or start a new run"
         )
     return snapshot
 
 
 def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool) -> None:
-    """What came out, and what to do next."""
+    """Show the result of a run and the next step."""
     import dataclasses
 
     from shitu_cli.steps.status import export_command

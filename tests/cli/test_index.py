@@ -61,7 +61,7 @@ def test_the_same_commands_for_every_store(space: Path, where: list[str]) -> Non
     first = answers(PICTURE, *where, "--top", "3", cwd=space)
     assert first[0][:2] == ("class_001", PICTURE) and first[0][2] > 0.999 and len(first) == 3
     done = shitu("index", "remove", PICTURE, "--label", "class_003", *where, cwd=space)
-    assert "took out 7" in done.stdout and "17 vectors" in done.stdout
+    assert "removed 7" in done.stdout and "17 vectors" in done.stdout
     done = shitu("index", "add", PICTURE, "data/class_002/000.jpg", "--label", "new", *where, cwd=space)
     assert "added 1, replaced 1" in done.stdout and "18 vectors" in done.stdout
     assert answers(PICTURE, *where, "--threshold", "0.99999", cwd=space) == [("new", PICTURE, first[0][2])]

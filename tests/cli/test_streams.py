@@ -55,10 +55,10 @@ def test_a_reader_that_leaves_is_no_error_of_ours(tmp_path: Path) -> None:
     ("error", "code", "says"),
     [
         (MemoryError(), 5, "not enough memory"),
-        (RuntimeError("can't start new thread"), 5, "no more threads"),
+        (RuntimeError("can't start new thread"), 5, "more threads"),
         (PermissionError(13, "Permission denied", "/x"), 5, "check the permissions"),
         (OSError(36, "File name too long", "x" * 999), 2, "too long"),
-        (KeyError("x"), 1, "report what it shows"),
+        (KeyError("x"), 1, "report its output"),
     ],
 )
 def test_refusals_of_the_machine(

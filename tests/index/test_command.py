@@ -31,7 +31,7 @@ def test_features_and_an_index_need_no_workspace(folder: Path) -> None:
     assert "added 0, replaced 20" in shitu("index", "add", "--features", "features.npy", *index, cwd=folder).stdout
     shown = json.loads(shitu("index", "show", "--json", *index, cwd=folder).stdout)
     assert shown["count"] == 20 and shown["items"][0]["label"] == "class 0"
-    assert "took out 10" in shitu("index", "remove", "--label", "class 1", *index, cwd=folder).stdout
+    assert "removed 10" in shitu("index", "remove", "--label", "class 1", *index, cwd=folder).stdout
 
 
 def test_a_place_that_no_index_can_have(folder: Path) -> None:
@@ -83,7 +83,7 @@ def test_search_says_what_an_image_shows(
     assert "query class" not in (tmp_path / "s.html").read_text()
     assert "data/class_001/000.jpg: most like class_001 (" in text and "of 5 neighbours agree)" in text
     text = " ".join(shitu(*query, "--threshold", "1.1", cwd=tmp_path).stdout.split())
-    assert "unknown, nothing in the index is that similar" in text
+    assert "unknown, nothing in the index is similar enough" in text
     result = json.loads(shitu(*query, "--top", "1", "--json", cwd=tmp_path).stdout)["results"][0]
     assert len(result["matches"]) == 1 and result["matches"][0]["path"].endswith("data/class_001/000.jpg")
     answer = result["answer"]

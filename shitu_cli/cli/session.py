@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LASTING = ("--workspace", "--config", "--override", "--device", "--index", "--store", "--collection", "--model")
 LASTING_VALUES = ("Global.output_dir", "output_dir", "Global.device", "device", "DataLoader.Eval.")
 EXCLUSIVE = {"--resume": "--init-from", "--init-from": "--resume"}
-MODEL_COMMANDS = ("extract", "index build", "index add", "search")  # --model means the same to each of these
+MODEL_COMMANDS = ("extract", "index build", "index add", "search", "serve")  # --model means the same to each of these
 
 
 class Session:

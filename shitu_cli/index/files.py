@@ -59,9 +59,12 @@ class FileStore:
         self.folder, self.place = folder, str(folder)
         self._read: VectorIndex | None = None
 
-    def writing(self) -> AbstractContextManager[None]:
-        """Lock the index for one writer: of two that each save what they read, one change would be lost."""
-        return Workspace(self.folder.resolve().parent).lock("index")
+    def writing(self, patience: float = 0.0) -> AbstractContextManager[None]:
+        """Lock the index for one writer: of two that each save what they read, one change would be lost.
+
+        Another writer is waited for up to `patience` seconds.
+        """
+        return Workspace(self.folder.resolve().parent).lock("index", patience=patience)
 
     def check(self, options: BuildOptions) -> None:
         check_kind(options.kind)

@@ -41,6 +41,13 @@ class VectorIndex:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def copy(self) -> VectorIndex:
+        """Return an index of the same contents, to change while others search this one."""
+        import faiss
+
+        clone = faiss.clone_binary_index if self.manifest.kind == "binary" else faiss.clone_index
+        return VectorIndex(self.manifest, clone(self.faiss), dict(self.labels), dict(self.paths))
+
     # --------------------------------------------------------------------------------------------- changing
 
     @classmethod

@@ -1,0 +1,197 @@
+"""`shitu serve`: the search over HTTP, and a page to drop a photo on."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shitu_cli.cli import options
+from shitu_cli.cli.grouped import USE, GroupedCommand
+from shitu_cli.cli.index import CollectionOption, IndexOption, StoreOption
+from shitu_cli.cli.options import option
+from shitu_cli.cli.session import Session
+from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
+from shitu_cli.reporting import counted
+
+if TYPE_CHECKING:
+    from shitu_cli.features.extractor import Extractor
+    from shitu_cli.service.gallery import Gallery
+    from shitu_cli.service.live import Live, Threshold
+    from shitu_cli.service.settings import Limits
+    from shitu_cli.workspace import Workspace
+
+NETWORK, ANSWER, LIMITS = "Network", "Answers and changes", "Limits"
+MODULES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")  # that only this command needs
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve", cls=GroupedCommand, rich_help_panel=USE)(serve)
+
+
+def serve(
+    context: typer.Context,
+    model_dir: Annotated[
+        Path | None,
+        typer.Argument(help="Exported directory, ONNX file or checkpoint; by default the model of the index."),
+    ] = None,
+    index_dir: Annotated[Path | None, typer.Argument(help="Directory of the index; by default index/.")] = None,
+    host: Annotated[
+        str, option(NETWORK, "Address to listen on; others than this machine's own need an API key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, option(NETWORK, "Port to listen on; 0 takes a free one.", low=0, high=65535)] = 8000,
+    api_key_file: Annotated[
+        Path | None, option(NETWORK, "File with the API key that requests must carry; or set SHITU_API_KEY.")
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        option(
+            ANSWER,
+            "Lowest score of a known image: a number, auto or none; by default auto, what the last evaluation of this "
+            "model measured, if there is one.",
+        ),
+    ] = None,
+    new: Annotated[bool, option(ANSWER, "Start without an index; the first photo creates it.", "--new")] = False,
+    read_only: Annotated[bool, option(ANSWER, "Refuse to add and remove.", "--read-only")] = False,
+    keep: Annotated[
+        Path | None, option(ANSWER, "Folder for the photos that are added; by default served/ beside the index.")
+    ] = None,
+    max_request_mb: Annotated[int, option(LIMITS, "Largest request in MB.", low=1, high=4096)] = 64,
+    max_pixels: Annotated[int, option(LIMITS, "Largest image in pixels.", low=1, high=178_956_970)] = 64_000_000,
+    max_images: Annotated[int, option(LIMITS, "Most images in one request.", low=1, high=10_000)] = 64,
+    max_queue: Annotated[int, option(LIMITS, "Most images that wait at once.", low=1, high=options.MANY)] = 512,
+    index: IndexOption = None,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    model: options.ModelOption = None,
+    pretrained: options.PretrainedOption = None,
+    workspace: options.WorkspaceOption = None,
+) -> None:
+    """Answer searches over HTTP, and show a page to drop a photo on: this is X, or unknown.
+
+    The page lies at /, the description of all addresses at /openapi.json, and docs/serve.md explains both.
+    """
+    require_packages()
+    from shitu_cli.cli.common import chosen_model, open_workspace
+    from shitu_cli.service.app import create_app
+    from shitu_cli.service.desk import Desk
+    from shitu_cli.service.metrics import Metrics
+    from shitu_cli.service.server import address_of, is_loopback, open_socket, run
+    from shitu_cli.service.settings import Limits, Settings
+    from shitu_cli.steps.gallery import stored_path
+
+    session = Session.of(context)
+    console = session.console
+    chosen = chosen_model(session, _either(model_dir, model, "MODEL_DIR", "--model"), pretrained)
+    folder = _either(index_dir, index, "INDEX_DIR", "--index")
+    limits = Limits(max_request_mb << 20, max_pixels, max_images, max(max_queue, max_images))
+    with open_socket(host, port) as listening:
+        key = _key(api_key_file)
+        if not key and not is_loopback(listening):
+            raise UsageError(
+                f"--host {host}: whoever reaches this machine could change the index, so an API key is needed",
+                hint="openssl rand -hex 24 > key.txt, then add --api-key-file key.txt",
+            )
+        space = open_workspace(session, named=True)
+        gallery = _open_gallery(space, folder, store, collection, new, limits)
+        live = _open_live(session, gallery, chosen, _threshold(threshold, space))
+        kept = keep or (space.root if store is not None else Path(gallery.place).resolve().parent) / "served"
+        settings = Settings(kept, space.root, key, read_only, limits)
+        desk = Desk(live, settings, Metrics(), lambda path: stored_path(space, path))
+
+        def say_so() -> None:
+            state = live.state
+            limit = state.threshold.value
+            console.info(
+                f"serving {counted(desk.count(), 'image')} of {counted(len(state.view.labels()), 'label')} "
+                f"at {address_of(listening)} (Ctrl-C stops)"
+            )
+            if limit is None and threshold is None:
+                console.warn(
+                    [
+                        "no threshold has been measured for this model, so every image is called something: ",
+                        Command("evaluate"),
+                        " measures one, --threshold 0.6 sets one",
+                    ]
+                )
+            elif limit is not None:
+                console.info(f"an image is unknown if nothing in the index reaches {limit:g}")
+
+        run(create_app(desk), listening, quiet=console.quiet, started=say_so)
+    console.info("stopped")
+
+
+def require_packages() -> None:
+    """Raise EnvironmentProblem if a package that only this command needs is missing."""
+    missing = [module for module in MODULES if importlib.util.find_spec(module) is None]
+    if missing:
+        raise EnvironmentProblem(
+            f"shitu serve needs packages that are missing: {', '.join(missing)}", hint=pip_install("serve")
+        )
+
+
+def _either(argument: Path | None, option: Path | None, argument_name: str, option_name: str) -> Path | None:
+    if argument is not None and option is not None:
+        raise UsageError(f"{argument_name} and {option_name} mean the same", hint="give one of them")
+    return argument if argument is not None else option
+
+
+def _key(file: Path | None) -> str:
+    from shitu_cli.service.settings import KEY_VARIABLE, checked_key, read_key
+
+    if file is not None:
+        return read_key(file)
+    text = os.environ.get(KEY_VARIABLE, "")
+    return checked_key(text, KEY_VARIABLE) if text else ""
+
+
+def _open_gallery(
+    space: Workspace, folder: Path | None, store: str | None, collection: str | None, new: bool, limits: Limits
+) -> Gallery:
+    """Return the gallery that the options name; the workspace's own directory when they name none."""
+    from shitu_cli.cli.index import open_index
+    from shitu_cli.service.gallery import FileGallery
+    from shitu_cli.service.shared_gallery import SharedGallery
+
+    target = open_index(space, folder, store, collection)
+    if store is not None:
+        return SharedGallery(target)
+    return FileGallery(folder or space.index_dir, create=new, most_waiting=limits.changes)
+
+
+def _open_live(
+    session: Session, gallery: Gallery, chosen: Path | None, threshold_of: Callable[[Extractor, str], Threshold]
+) -> Live:
+    """Return the model and the index, opened; the index says with which model it was built."""
+    from shitu_cli.cli.common import config_or_none
+    from shitu_cli.service.live import Live
+    from shitu_cli.steps.models import model_of_index, open_extractor
+
+    manifest = gallery.latest().manifest
+    recorded = manifest.model_path if manifest is not None else ""
+    config = config_or_none(session, chosen or (Path(recorded) if recorded else None))
+    model = model_of_index(config, chosen, recorded)
+    return Live(lambda: open_extractor(config, model, reporter=session.console), gallery, threshold_of)
+
+
+def _threshold(text: str | None, space: Workspace) -> Callable[[Extractor, str], Threshold]:
+    """Return how the threshold is found: as given, or as measured."""
+    from shitu_cli.service.live import Threshold
+    from shitu_cli.service.thresholds import NONE, MeasuredThreshold
+
+    if text in (None, "auto"):
+        return MeasuredThreshold(space.reports_dir)
+    if text == "none":
+        return lambda extractor, kind: NONE
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"--threshold {text}: expected a number, auto or none")
+    return lambda extractor, kind: Threshold(value, "given")

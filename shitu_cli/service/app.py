@@ -1,0 +1,227 @@
+"""The application: which address does what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from shitu_cli import __version__
+from shitu_cli.errors import ShituError
+from shitu_cli.service import documents, metrics, paddlex, page, schemas
+from shitu_cli.service.desk import Desk
+from shitu_cli.service.gallery import Changed, Removal
+from shitu_cli.service.guard import Guard
+from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, UNAVAILABLE, UNPROCESSABLE, Refusal, refusal_of
+from shitu_cli.service.uploads import read_images
+from shitu_cli.service.views import View
+
+Text = Annotated[str, Query(max_length=schemas.LABEL_CHARACTERS)]
+Offset = Annotated[int, Query(ge=0, lt=1 << 40)]
+Limit = Annotated[int, Query(ge=1, le=schemas.MOST)]
+Size = Annotated[int, Query(ge=16, le=2048, description="The longer side in pixels.")]
+THUMBNAIL = 256
+
+
+def create_app(desk: Desk) -> FastAPI:
+    """Return the application that answers from a desk, which it closes at its end."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        desk.close()
+
+    app = FastAPI(
+        title="shitu",
+        version=__version__,
+        summary="Says what images show, by comparing them with an index of known images.",
+        docs_url=None,  # those pages load scripts of other sites
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=documents.ERRORS,
+    )
+    app.add_middleware(Guard, settings=desk.settings, metrics=desk.metrics, body_of=_body_of)
+    _handle_errors(app)
+    _add_recognition(app, desk)
+    _add_contents(app, desk)
+    _add_operation(app, desk)
+    paddlex.add_routes(app, desk)
+    page.add_routes(app)
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Let every error leave in the same form."""
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+        return _refused(request, refusal)
+
+    @app.exception_handler(ShituError)
+    async def failed(request: Request, error: ShituError) -> JSONResponse:
+        return _refused(request, refusal_of(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        details = [f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in error.errors()]
+        return _refused(request, Refusal(UNPROCESSABLE, "the request is not as described", details=details))
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+        hint = "GET /openapi.json describes every address" if error.status_code == NOT_FOUND else None
+        return _refused(request, Refusal(error.status_code, str(error.detail), hint=hint), error.headers)
+
+
+def _refused(request: Request, refusal: Refusal, headers: Any = None) -> JSONResponse:
+    body = _body_of(request.url.path, refusal)
+    return JSONResponse(body, refusal.status, headers={**(headers or {}), **refusal.headers})
+
+
+def _body_of(path: str, refusal: Refusal) -> dict[str, Any]:
+    return paddlex.refusal_body(refusal) if path in paddlex.ADDRESSES else refusal.body()
+
+
+def _add_recognition(app: FastAPI, desk: Desk) -> None:
+    limits = desk.settings.limits
+
+    @app.post("/search", **documents.search)
+    async def search(request: Request) -> JSONResponse:
+        """Say what images show, or that it is unknown, and the nearest images of the index."""
+        images, options = await read_images(request, schemas.SearchOptions, limits)
+        reply = await desk.reply(images, options.top)
+        results = [answer.to_json() for answer in reply.answers]
+        return JSONResponse({"threshold": reply.state.threshold.value, "results": results})
+
+    @app.post("/features", **documents.features)
+    async def features(request: Request) -> JSONResponse:
+        """Return the feature of each image: a vector of length one."""
+        images, _ = await read_images(request, schemas.NoOptions, limits)
+        reply = await desk.reply(images)
+        return JSONResponse({"model": reply.state.extractor.fingerprint, "features": reply.features.tolist()})
+
+    @app.post("/add", **documents.add)
+    async def add(request: Request) -> JSONResponse:
+        """Add images to the index under a label; a photo that is there already gets the new label."""
+        desk.check_writable()
+        images, options = await read_images(request, schemas.AddOptions, limits)
+        view, changed = await desk.add(images, labels_for(options, len(images)))
+        return JSONResponse({"added": _plain(changed), "replaced": changed.replaced, "count": _count(view)})
+
+    @app.post("/remove", response_model=schemas.RemoveReply)
+    async def remove(given: schemas.RemoveRequest) -> JSONResponse:
+        """Remove items by id or label: all of them, or none if one is not there."""
+        desk.check_writable()
+        if not given.ids and not given.labels:
+            raise Refusal(UNPROCESSABLE, "nothing was named", hint='{"ids": [12]} or {"labels": ["oat milk"]}')
+        view, changed = await desk.remove(Removal(given.ids, given.labels))
+        return JSONResponse({"removed": _plain(changed), "count": _count(view)})
+
+
+def _add_contents(app: FastAPI, desk: Desk) -> None:
+    @app.get("/items", response_model=schemas.ItemsReply)
+    async def items(label: Text | None = None, text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONResponse:
+        """List the items of the index, of one label or whose label or path contains a text."""
+        found = await desk.items(label, text, offset, limit)
+        return JSONResponse({"count": found.total, "items": [asdict(item) for item in found.rows]})
+
+    @app.get("/items/{id}/image", responses={200: {"content": {"image/jpeg": {}}}}, response_class=Response)
+    async def image(id: int, size: Size = THUMBNAIL) -> Response:
+        """Return the image of an item, upright, as a JPEG without metadata."""
+        data = await desk.image(checked_id(id), size)
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+
+    @app.get("/labels", response_model=schemas.LabelsReply)
+    async def labels(text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONResponse:
+        """List the labels of the index with their number of items."""
+        found = await desk.labels(text, offset, limit)
+        rows = [{"label": label, "count": count} for label, count in found.rows]
+        return JSONResponse({"count": found.total, "labels": rows})
+
+    @app.get("/map", response_model=schemas.MapReply)
+    async def map_of_gallery() -> JSONResponse:
+        """Return the index in two dimensions (its principal plane), and which labels are confused."""
+        drawn = await desk.map()
+        if drawn is None:
+            raise Refusal(CONFLICT, "there is nothing to draw: this index gives no vectors back, or is empty")
+        points = [
+            {"id": item.id, "label": item.label, "x": round(x, 5), "y": round(y, 5)}
+            for item, (x, y) in zip(drawn.items, drawn.places.tolist(), strict=True)
+        ]
+        pairs = [{"label": label, "other": other, "count": count} for (label, other), count in drawn.confusions]
+        return JSONResponse(
+            {"points": points, "explained": round(drawn.explained, 4), "confusions": pairs, "total": drawn.total}
+        )
+
+
+def _add_operation(app: FastAPI, desk: Desk) -> None:
+    @app.get("/stats", response_model=schemas.StatsReply)
+    async def stats() -> JSONResponse:
+        """Say what serves: model, index, threshold."""
+        state = desk.state
+        labels = await desk.labels("", 0, 1)
+        manifest = state.view.manifest
+        return JSONResponse(
+            {
+                "version": __version__,
+                "items": desk.count(),
+                "labels": labels.total,
+                "kind": None if manifest is None else manifest.kind,
+                "feature_size": state.extractor.feature_size,
+                "model": state.extractor.fingerprint,
+                "engine": state.extractor.engine.description,
+                "threshold": state.threshold.value,
+                "threshold_source": state.threshold.source,
+                "read_only": desk.settings.read_only,
+                "waiting": desk.batcher.waiting,
+                "remark": desk.live.remark,
+            }
+        )
+
+    @app.get("/health", response_model=schemas.Health)
+    async def health() -> JSONResponse:
+        """Say that the server runs (also in the words of PaddleX's serving)."""
+        return JSONResponse({"status": "ok", **paddlex.healthy()})
+
+    @app.get("/ready", response_model=schemas.Health)
+    async def ready() -> JSONResponse:
+        """Say whether another image would be taken now."""
+        if desk.batcher.waiting >= desk.settings.limits.waiting:
+            raise Refusal(UNAVAILABLE, "too many images wait", retry_after=1)
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def prometheus() -> Response:
+        """Return counters in the format of Prometheus."""
+        return Response(desk.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+
+def labels_for(options: schemas.AddOptions, count: int) -> list[str]:
+    """Return the label of each of `count` images; a Refusal unless the request says exactly that."""
+    if (options.label is None) == (options.labels is None):
+        raise Refusal(UNPROCESSABLE, "give either label or labels", hint="curl -F label=NAME -F image=@photo.jpg")
+    if options.labels is None:
+        return [options.label or ""] * count
+    if len(options.labels) != count:
+        raise Refusal(UNPROCESSABLE, f"{len(options.labels)} labels for {count} images")
+    return options.labels
+
+
+def checked_id(id: int) -> int:
+    """Return an id as an index may have it; a Refusal for any other."""
+    if not 0 <= id < 1 << 63:
+        raise Refusal(NOT_FOUND, "no index has such an id")
+    return id
+
+
+def _plain(changed: Changed) -> list[dict[str, Any]]:
+    return [asdict(item) for item in changed.items]
+
+
+def _count(view: View) -> int:
+    return 0 if view.manifest is None else view.manifest.count

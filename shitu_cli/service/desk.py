@@ -1,0 +1,186 @@
+"""What clients ask for, independent of HTTP: answers, features, additions, removals, lists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from shitu_cli.errors import DataError
+from shitu_cli.index.store import FeatureTable, Item
+from shitu_cli.reporting import visible
+from shitu_cli.service.batching import Batcher, Image, Reply
+from shitu_cli.service.gallery import Addition, Changed, Gallery, Removal
+from shitu_cli.service.live import Live, State
+from shitu_cli.service.metrics import Metrics
+from shitu_cli.service.photos import Photos, thumbnail
+from shitu_cli.service.projection import GalleryMap, gallery_map
+from shitu_cli.service.refusals import FORBIDDEN, NOT_FOUND, UNAVAILABLE, Refusal
+from shitu_cli.service.settings import Settings
+from shitu_cli.service.views import View
+
+T = TypeVar("T")
+
+
+class Page(NamedTuple, Generic[T]):
+    """Some of the items or labels that match, and how many do."""
+
+    total: int
+    rows: list[T]
+
+
+class Desk:
+    """Answers requests with one model, one index and one queue; safe for any number of requests at once."""
+
+    def __init__(self, live: Live, settings: Settings, metrics: Metrics, stored: Callable[[str], str] = str) -> None:
+        self.live, self.settings, self.metrics = live, settings, metrics
+        self.photos, self._stored = Photos(settings.photos), stored
+        self.batcher = Batcher(live, metrics, most_waiting=settings.limits.waiting)
+        # Threads that may block: changes wait for the disk, thumbnails for a file.
+        self._changing = ThreadPoolExecutor(settings.limits.changes + 2, thread_name_prefix="shitu-change")
+        self._reading = ThreadPoolExecutor(2, thread_name_prefix="shitu-read")
+        self._map: tuple[View, GalleryMap | None] | None = None
+        metrics.gauge("shitu_index_items", "Items in the index.", lambda: float(self.count()))
+        metrics.gauge("shitu_waiting_images", "Images that wait for the network.", lambda: float(self.batcher.waiting))
+        live.start()
+
+    @property
+    def state(self) -> State:
+        return self.live.state
+
+    def close(self) -> None:
+        """Finish what has begun; nothing that was acknowledged is lost either way."""
+        self.batcher.close()
+        self._changing.shutdown(wait=True)
+        self._reading.shutdown(wait=False, cancel_futures=True)
+        self.live.close()
+
+    async def reply(self, images: Sequence[Image], top: int | None = None) -> Reply:
+        """Return the features of images and, with `top`, what they show."""
+        future = asyncio.wrap_future(self.batcher.submit(images, top))
+        try:
+            reply = await asyncio.wait_for(future, self.settings.limits.seconds)
+        except asyncio.TimeoutError:
+            self.metrics.refused("time")
+            raise Refusal(UNAVAILABLE, "the network is too busy to answer in time", retry_after=5) from None
+        if reply.answers:
+            known = sum(answer.label is not None for answer in reply.answers)
+            self.metrics.judged(known, len(reply.answers) - known)
+        return reply
+
+    async def add(
+        self,
+        images: Sequence[Image],
+        labels: Sequence[str],
+        gallery: Gallery | None = None,
+    ) -> tuple[View, Changed]:
+        """Add images under these labels; durable on return. `gallery`: another index, whose photos are not kept."""
+        self.check_writable()
+        reply = await self.reply(images)
+        extractor = reply.state.extractor
+
+        def change() -> tuple[View, Changed]:
+            paths = [""] * len(images) if gallery is not None else [self._keep(image) for image in images]
+            addition = Addition(FeatureTable(reply.features, labels, paths), extractor.fingerprint, str(extractor.path))
+            return self._change(gallery, addition)
+
+        view, changed = await self._in(self._changing, change)
+        self.metrics.changed("add", len(changed.items))
+        return view, changed
+
+    async def remove(self, removal: Removal, gallery: Gallery | None = None) -> tuple[View, Changed]:
+        """Remove items; durable on return. Photos that were added here are deleted."""
+        self.check_writable()
+
+        def change() -> tuple[View, Changed]:
+            view, changed = self._change(gallery, removal)
+            if gallery is None:
+                self.photos.forget(self._file(item) for item in changed.items if item.path)
+            return view, changed
+
+        view, changed = await self._in(self._changing, change)
+        self.metrics.changed("remove", len(changed.items))
+        return view, changed
+
+    def check_writable(self) -> None:
+        """Raise a Refusal where this server changes nothing."""
+        if self.settings.read_only:
+            raise Refusal(FORBIDDEN, "this server only reads its index (--read-only)")
+
+    def count(self) -> int:
+        """Return how many items the index has, as it was last seen."""
+        manifest = self.state.view.manifest
+        return 0 if manifest is None else manifest.count
+
+    async def items(self, label: str | None, text: str, offset: int, limit: int) -> Page[Item]:
+        """Return the items of a label, or whose label or path contains a text, in order of id."""
+        text = text.casefold()
+
+        def read() -> Page[Item]:
+            rows = [
+                item
+                for item in self.state.view.items()
+                if (label is None or item.label == label)
+                and (text in item.label.casefold() or text in item.path.casefold())
+            ]
+            return Page(len(rows), rows[offset : offset + limit])
+
+        return await self.read(read)
+
+    async def labels(self, text: str, offset: int, limit: int) -> Page[tuple[str, int]]:
+        """Return labels that contain a text with their number of items, in alphabetical order."""
+        text = text.casefold()
+
+        def read() -> Page[tuple[str, int]]:
+            counts = self.state.view.labels()
+            rows = sorted((pair for pair in counts.items() if text in pair[0].casefold()), key=lambda pair: pair[0])
+            return Page(len(rows), rows[offset : offset + limit])
+
+        return await self.read(read)
+
+    async def image(self, id: int, size: int) -> bytes:
+        """Return the image of an item as a JPEG of at most `size` pixels a side; Refusal where there is none."""
+
+        def read() -> bytes:
+            item = self.state.view.item(id)
+            if item is None or not item.path:
+                raise Refusal(NOT_FOUND, f"no image of an item {id}")
+            try:
+                return thumbnail(self._file(item), size, self.settings.limits.pixels)
+            except DataError:
+                raise Refusal(NOT_FOUND, f"the image of item {id} is not where the index says") from None
+
+        return await self.read(read)
+
+    async def map(self) -> GalleryMap | None:
+        """Return the map of the index as it is now; computed once for each state of it."""
+
+        def read() -> GalleryMap | None:
+            view = self.state.view
+            if self._map is None or self._map[0] is not view:
+                self._map = view, gallery_map(view)
+            return self._map[1]
+
+        return await self.read(read)
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, which may wait for a file or decode an image."""
+        return await self._in(self._reading, work)
+
+    def _change(self, gallery: Gallery | None, change: Addition | Removal) -> tuple[View, Changed]:
+        view, changed = (gallery or self.live.gallery).change(change)
+        if gallery is None:
+            self.live.adopt(view)  # who was told of the change finds it
+        return view, changed
+
+    def _keep(self, image: Image) -> str:
+        return visible(self._stored(str(self.photos.keep(image.data))))
+
+    def _file(self, item: Item) -> Path:
+        return self.settings.root / item.path
+
+    @staticmethod
+    async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)

@@ -1,0 +1,163 @@
+"""The model, the index and the threshold in use, replaced together when `export`, `index build` or `evaluate` ran.
+
+A new model is opened beside the one that serves, and takes over only when the index was built with it: until then
+the former pair goes on answering. No request waits for either.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shitu_cli.errors import Command, DataError, ShituError
+from shitu_cli.features.extractor import Extractor
+from shitu_cli.features.manifest import MANIFEST
+from shitu_cli.index.store import Match
+from shitu_cli.index.verdict import VOTERS, Answer, judge
+from shitu_cli.service.gallery import Gallery
+from shitu_cli.service.views import View
+
+INTERVAL = 1.0  # seconds between two looks at the files
+log = logging.getLogger("shitu.serve")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The lowest score at which a neighbour counts, None for any; `source` is measured, given or none."""
+
+    value: float | None = None
+    source: str = "none"
+
+
+@dataclass(frozen=True)
+class State:
+    """What answers a request: a model, the index built with it, and the threshold measured for both."""
+
+    extractor: Extractor
+    view: View
+    threshold: Threshold
+
+    def answer(self, matches: list[Match], top: int) -> Answer:
+        """Return the verdict of these matches, which are ordered, best first, with the `top` nearest."""
+        return Answer(judge(matches, self.threshold.value), matches[:top])
+
+
+def needed(top: int) -> int:
+    """Return how many matches to ask an index for, so that all voters are among them."""
+    return max(top, VOTERS)
+
+
+class Live:
+    """Holds the state in use and follows the files that it comes from.
+
+    `open_model` opens the model as its files are now; `model_files` are looked at for changes. `threshold_of` returns
+    the threshold for a model's fingerprint and a kind of index.
+    """
+
+    def __init__(
+        self,
+        open_model: Callable[[], Extractor],
+        gallery: Gallery,
+        threshold_of: Callable[[Extractor, str], Threshold],
+    ) -> None:
+        self._open_model, self.gallery, self._threshold_of = open_model, gallery, threshold_of
+        self._swapping, self._refreshing = threading.Lock(), threading.Lock()
+        self.remark = ""  # why what lies on the disk is not what answers
+        extractor, view = open_model(), gallery.latest()
+        self._opened = extractor
+        self._model_state = _files_of(extractor.path)
+        if not fits(view, extractor):
+            raise DataError(
+                f"{gallery.place} was built with another model than {extractor.path}",
+                hint=["build it again with this one: ", Command("index build")],
+            )
+        self.state = State(extractor, view, self._threshold(extractor, view))
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="shitu-follow", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the files."""
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join(INTERVAL * 2)
+
+    def adopt(self, view: View) -> None:
+        """Answer from this view from now on, if it belongs to the model that serves."""
+        with self._swapping:
+            if fits(view, self.state.extractor):
+                self.state = replace(self.state, view=view)
+
+    def refresh(self) -> None:
+        """Look at the files once; take over what has changed and fits together."""
+        with self._refreshing:
+            newest = self._newest_model()
+            view = self.gallery.latest()
+            with self._swapping:
+                current = self.state
+                extractor = next((one for one in (newest, current.extractor) if fits(view, one)), None)
+                if extractor is None:
+                    self._remark(
+                        f"{self.gallery.place} was built with another model than {newest.path}: what was there before "
+                        "goes on answering"
+                    )
+                    return
+                if extractor is not newest:
+                    self._remark(
+                        f"{newest.path} has changed, and {self.gallery.place} is still of the former model, which goes "
+                        "on answering: build the index again"
+                    )
+                else:
+                    self.remark = ""
+                threshold = self._threshold(extractor, view)
+                self.state = State(extractor, view, threshold)
+            if extractor is not current.extractor:
+                log.info("now with the new model of %s", extractor.path)
+
+    def _newest_model(self) -> Extractor:
+        """Return the model as its files are now; opened again where they have changed."""
+        state = _files_of(self._opened.path)
+        if state != self._model_state:
+            self._opened = self._open_model()
+            self._model_state = state
+        return self._opened
+
+    def _threshold(self, extractor: Extractor, view: View) -> Threshold:
+        return self._threshold_of(extractor, view.manifest.kind if view.manifest is not None else "flat")
+
+    def _remark(self, text: str) -> None:
+        if text != self.remark:
+            log.warning("%s", text)
+        self.remark = text
+
+    def _follow(self) -> None:
+        while not self._ending.wait(INTERVAL):
+            try:
+                self.refresh()
+            except ShituError as error:  # a file is being written, or was damaged: what serves goes on
+                self._remark(error.message)
+
+
+def fits(view: View, extractor: Extractor) -> bool:
+    """Whether features of this model may be compared with those of the index."""
+    manifest = view.manifest
+    return manifest is None or manifest.model in ("", extractor.fingerprint)
+
+
+def _files_of(model: Path) -> tuple[tuple[int, ...], ...]:
+    """Return what differs between two exports of a model, or between two checkpoints."""
+    folder = model if model.is_dir() else model.parent
+    states = []
+    for file in (folder / MANIFEST, model, model.with_name(f"{model.name}.pdparams")):
+        try:
+            state = os.stat(file)
+        except (OSError, ValueError):
+            continue
+        states.append((state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
+    return tuple(states)

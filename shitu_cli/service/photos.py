@@ -1,0 +1,71 @@
+"""Photos that clients add: kept under the hash of their bytes, so that the same photo is there once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from shitu_cli.data.header import read_header
+from shitu_cli.data.images import decode_image
+from shitu_cli.errors import DataError
+from shitu_cli.files import atomic_write, cannot_write
+from shitu_cli.preparation.formats.textlist import parse_box
+
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+SUFFIXES |= {"PNM": ".ppm", "AVIF": ".avif", "JPEG 2000": ".jp2"}
+QUALITY = 85
+
+
+class Photos:
+    """The folder for added photos."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    def place(self, data: bytes) -> Path:
+        """Return where the photo of these bytes lies, or would lie."""
+        suffix = SUFFIXES.get(read_header(data).kind or "", "")
+        return self.folder / f"{hashlib.sha256(data).hexdigest()[:32]}{suffix}"
+
+    def keep(self, data: bytes) -> Path:
+        """Write a photo durably, unless it is there; return its file. Raises EnvironmentProblem if the disk refuses."""
+        file = self.place(data)
+        try:
+            if not file.is_file() or file.stat().st_size != len(data):
+                with atomic_write(file) as out:
+                    out.write(data)
+        except OSError as error:
+            raise cannot_write(file, error) from error
+        return file
+
+    def forget(self, files: Iterable[Path]) -> None:
+        """Delete those of the files that `keep` wrote; those of the user are never touched."""
+        for file in files:
+            if file.parent == self.folder:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
+
+def thumbnail(name: Path, size: int, most_pixels: int) -> bytes:
+    """Return an image of the index as a new JPEG whose sides are at most `size`, upright and without its metadata.
+
+    `name` may end with the box that the index holds of it: `photo.jpg#10,10,90,90`. Nothing but pixels leaves the
+    server, whatever file an index of a stranger names. Raises DataError if it is no image.
+    """
+    text, _, box = str(name).rpartition("#")
+    area = parse_box(box) if text else None
+    image = decode_image(Path(text) if area is not None else name, box=area, enough=size)
+    height, width = image.shape[:2]
+    if height * width > most_pixels:
+        raise DataError(f"{name}: {width} x {height} pixels are too many to show")
+    scale = min(1.0, size / max(height, width))
+    if scale < 1:
+        shape = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return data.tobytes()

@@ -1,0 +1,66 @@
+"""What a client is told when a request cannot be answered, as an HTTP status and a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.reporting import visible
+
+MAX_DETAILS = 20
+BAD_REQUEST, UNAUTHORISED, FORBIDDEN, NOT_FOUND, TIMEOUT, CONFLICT = 400, 401, 403, 404, 408, 409
+TOO_LARGE, UNPROCESSABLE, TOO_MANY, INTERNAL, UNAVAILABLE = 413, 422, 429, 500, 503
+
+
+class Refusal(Exception):
+    """A request that is not answered: the status, what is wrong, and how to do it right.
+
+    `retry_after` is the number of seconds after which the same request may succeed, None if it never will.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        details: Sequence[str] = (),
+        hint: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.hint = status, message, hint
+        self.details, self.retry_after = list(details), retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to the answer."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == UNAUTHORISED else {})
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON of the answer; clients may show its texts as they are."""
+        shown = [visible(text) for text in self.details[:MAX_DETAILS]]
+        if len(self.details) > MAX_DETAILS:
+            shown.append(f"and {len(self.details) - MAX_DETAILS} more")
+        hint = None if self.hint is None else visible(self.hint)
+        return {"error": {"message": visible(self.message), "details": shown, "hint": hint}}
+
+
+_STATUS: Mapping[type[ShituError], int] = {
+    DataError: UNPROCESSABLE,
+    UsageError: UNPROCESSABLE,
+    EnvironmentProblem: UNAVAILABLE,
+}
+
+
+def refusal_of(error: ShituError) -> Refusal:
+    """Return an error of the library as a refusal; a failing disk or server may work again later."""
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), INTERNAL)
+    retry = 5 if status == UNAVAILABLE else None
+    return Refusal(status, error.message, details=error.details, hint=error.hint, retry_after=retry)
+
+
+def unexpected() -> Refusal:
+    """Return the refusal for an error that nobody foresaw: it says nothing of the program's inside."""
+    return Refusal(INTERNAL, "something went wrong here; the log of the server says what")

@@ -1,0 +1,183 @@
+"""The JSON that goes in and out, as the OpenAPI page shows it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from shitu_cli.reporting import HIDDEN
+
+MOST = 1000  # neighbours of an answer, items of a page
+LABEL_CHARACTERS = 300
+
+
+def _plain_label(text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise ValueError("a label has at least one visible character")
+    if HIDDEN.search(text) or "\n" in text or "\t" in text:
+        raise ValueError("a label is one line without control characters")
+    return text
+
+
+Label = Annotated[str, Field(max_length=LABEL_CHARACTERS), AfterValidator(_plain_label)]
+Id = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class Options(BaseModel):
+    """What a request says beside its images; a misspelt name is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NoOptions(Options):
+    """Nothing to choose."""
+
+
+class SearchOptions(Options):
+    top: Annotated[int, Field(ge=1, le=MOST, description="Neighbours of each answer.")] = 5
+
+
+class AddOptions(Options):
+    label: Annotated[Label | None, Field(description="The label of all images.")] = None
+    labels: Annotated[list[Label] | None, Field(description="Instead: one label for each image.")] = None
+
+
+class RemoveRequest(Options):
+    ids: list[Id] = Field(default_factory=list, examples=[[12, 13]])
+    labels: Annotated[list[str], Field(description="Every item of these labels.")] = Field(default_factory=list)
+
+
+class Verdict(BaseModel):
+    label: Annotated[str | None, Field(description="null: unknown.")]
+    unknown: bool
+    nearest: Annotated[str | None, Field(description="The label that wins the votes, known or not.")]
+    score: Annotated[float, Field(description="The best cosine of its images.")]
+    confidence: Annotated[float, Field(description="Its share of the votes.")]
+    margin: Annotated[float, Field(description="How much nearer it is than the next label.")]
+    agreeing: Annotated[int, Field(description="How many of the voters have this label.")]
+    voters: int
+
+
+class Item(BaseModel):
+    id: int
+    label: str
+    path: str
+
+
+class Match(Item):
+    score: Annotated[float, Field(description="Cosine similarity.")]
+
+
+class Result(BaseModel):
+    answer: Verdict
+    matches: list[Match]
+
+
+class SearchReply(BaseModel):
+    threshold: Annotated[float | None, Field(description="Below it an image is unknown; null: never.")]
+    results: Annotated[list[Result], Field(description="One for each image, in order.")]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "threshold": 0.62,
+                "results": [
+                    {
+                        "answer": {
+                            "label": "oat milk",
+                            "unknown": False,
+                            "nearest": "oat milk",
+                            "score": 0.93,
+                            "confidence": 0.98,
+                            "margin": 0.21,
+                            "agreeing": 5,
+                            "voters": 5,
+                        },
+                        "matches": [{"id": 12, "label": "oat milk", "path": "gallery/oat/1.jpg", "score": 0.93}],
+                    }
+                ],
+            }
+        }
+    )
+
+
+class FeaturesReply(BaseModel):
+    model: Annotated[str, Field(description="Features compare only where this is the same.")]
+    features: Annotated[list[list[float]], Field(description="Unit vectors, one for each image.")]
+
+
+class AddReply(BaseModel):
+    added: Annotated[list[Item], Field(description="Stored for good when this answer comes.")]
+    replaced: Annotated[int, Field(description="Photos that were in the index already.")]
+    count: Annotated[int, Field(description="Items in the index now.")]
+
+
+class RemoveReply(BaseModel):
+    removed: list[Item]
+    count: int
+
+
+class ItemsReply(BaseModel):
+    count: Annotated[int, Field(description="Items that match, on all pages.")]
+    items: list[Item]
+
+
+class LabelCount(BaseModel):
+    label: str
+    count: int
+
+
+class LabelsReply(BaseModel):
+    count: int
+    labels: list[LabelCount]
+
+
+class StatsReply(BaseModel):
+    version: str
+    items: int
+    labels: int
+    kind: str | None
+    feature_size: int
+    model: str
+    engine: str
+    threshold: float | None
+    threshold_source: str
+    read_only: bool
+    waiting: Annotated[int, Field(description="Images that wait for the network.")]
+    remark: Annotated[str, Field(description="Why what lies on the disk is not what answers; usually empty.")]
+
+
+class Point(BaseModel):
+    id: int
+    label: str
+    x: float
+    y: float
+
+
+class Confusion(BaseModel):
+    label: str
+    other: str
+    count: Annotated[int, Field(description="Images of one whose nearest other image shows the other.")]
+
+
+class MapReply(BaseModel):
+    points: list[Point]
+    explained: Annotated[float, Field(description="The share of all variance that two dimensions show.")]
+    confusions: list[Confusion]
+    total: Annotated[int, Field(description="Items in the index; the map shows at most 2,000.")]
+
+
+class Problem(BaseModel):
+    message: str
+    details: list[str]
+    hint: str | None
+
+
+class ErrorReply(BaseModel):
+    error: Problem
+
+
+class Health(BaseModel):
+    status: str

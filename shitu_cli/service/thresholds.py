@@ -1,0 +1,39 @@
+"""The threshold that a server uses: the one that was given, or what the newest evaluation of its model measured."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from shitu_cli.features.extractor import Extractor
+from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, suggested_threshold
+from shitu_cli.service.live import Threshold
+
+NONE = Threshold(None, "none")
+
+
+class MeasuredThreshold:
+    """Looks the threshold up in the reports of a workspace; they are read again only where they have changed."""
+
+    def __init__(self, reports: Path) -> None:
+        self._reports = reports
+        self._seen: tuple[object, ...] = ()
+        self._threshold = NONE
+
+    def __call__(self, extractor: Extractor, kind: str) -> Threshold:
+        """Return what was measured for this very model; none for a binary index, whose scores are no cosines."""
+        seen = (extractor.fingerprint, kind, *map(self._state, (PLAIN, WITH_OPTIONS)))
+        if seen != self._seen:
+            self._threshold, self._seen = self._look_up(extractor.fingerprint, kind), seen
+        return self._threshold
+
+    def _look_up(self, fingerprint: str, kind: str) -> Threshold:
+        suggestion = None if kind == "binary" else suggested_threshold(self._reports, fingerprint)
+        return NONE if suggestion is None else Threshold(float(suggestion["threshold"]), "measured")
+
+    def _state(self, name: str) -> tuple[int, int] | None:
+        try:
+            state = os.stat(self._reports / f"{name}.json")
+        except OSError:
+            return None
+        return state.st_ino, state.st_mtime_ns

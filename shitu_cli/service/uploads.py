@@ -1,0 +1,151 @@
+"""Images from a request, however it sends them: a form, the bytes of one image, or base64 in JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from shitu_cli.data.header import read_header
+from shitu_cli.errors import DataError
+from shitu_cli.inputs import parse_json
+from shitu_cli.service.batching import Image
+from shitu_cli.service.refusals import BAD_REQUEST, UNPROCESSABLE, Refusal
+from shitu_cli.service.schemas import Options
+from shitu_cli.service.settings import Limits
+
+UNSUPPORTED = 415
+FORM, URL_ENCODED, JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
+HOW = "send a form (curl -F image=@photo.jpg), the bytes of one image, or JSON {'images': [base64, ...]}"
+FIELD_BYTES = 65_536
+FIELDS = 256
+
+Given = TypeVar("Given", bound=Options)
+
+
+async def read_images(request: Request, options: type[Given], limits: Limits) -> tuple[list[Image], Given]:
+    """Return the images of a request, at least one and each within the limits, and what else it says.
+
+    Options stand in the query, the form or the JSON. Raises Refusal for what is missing, too much or misspelt.
+    """
+    given = _grouped(request.query_params.multi_items())
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == FORM:
+        images, more = await _from_form(request, limits)
+    elif kind == JSON:
+        images, more = _from_json(await request.body())
+    elif not kind or kind.startswith("image/") or kind in ("application/octet-stream", URL_ENCODED):
+        body = await request.body()
+        if kind == URL_ENCODED and read_header(body).kind is None:  # what curl --data-binary calls anything
+            raise Refusal(UNSUPPORTED, f"{URL_ENCODED} carries no image", hint=HOW)
+        images, more = ([Image(body, "the image")] if body else []), {}
+    else:
+        raise Refusal(UNSUPPORTED, f"content type {kind[:80]} carries no image", hint=HOW)
+    check_images(images, limits)
+    return images, checked(options, {**given, **more})
+
+
+def checked(model: type[Given], values: Mapping[str, Any]) -> Given:
+    """Return the values as `model` describes them; a Refusal names every one that is wrong."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise Refusal(UNPROCESSABLE, "the request is not as described", details=problems_of(error)) from None
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """Return what is wrong, value by value, in words."""
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(part)[:60] for part in problem["loc"])
+        problems.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
+    return problems
+
+
+def check_images(images: Sequence[Image], limits: Limits) -> None:
+    """Raise a Refusal that names every image that is too large, or what else keeps them from being used."""
+    if not images:
+        raise Refusal(UNPROCESSABLE, "there is no image in the request", hint=HOW)
+    if len(images) > limits.images:
+        raise _too_many(limits)
+    problems = []
+    for image in images:
+        header = read_header(image.data)
+        if header.kind is None:
+            problems.append(f"{image.name}: not an image" if image.data else f"{image.name}: the file is empty")
+        elif header.width * header.height > limits.pixels:
+            size = f"{header.width:,} x {header.height:,} pixels"
+            problems.append(f"{image.name}: {size} are too many (at most {limits.pixels:,})")
+    if problems:
+        raise Refusal(UNPROCESSABLE, f"{len(problems)} of {len(images)} images cannot be used", details=problems)
+
+
+def decode_base64(text: str, name: str) -> bytes:
+    """Return the bytes of base64, with or without the `data:` prefix of browsers; a Refusal for anything else."""
+    if text.startswith(("http://", "https://")):
+        raise Refusal(
+            UNPROCESSABLE, f"{name}: an address; this server fetches nothing", hint="send the image itself, in base64"
+        )
+    try:
+        return base64.b64decode("".join(text.removeprefix("data:").rpartition(",")[2].split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Refusal(UNPROCESSABLE, f"{name}: not base64", hint=HOW) from None
+
+
+async def _from_form(request: Request, limits: Limits) -> tuple[list[Image], dict[str, Any]]:
+    try:
+        form = await request.form(max_files=limits.images + 1, max_fields=FIELDS, max_part_size=FIELD_BYTES)
+    except HTTPException as error:
+        if str(error.detail).startswith("Too many files"):
+            raise _too_many(limits) from None
+        raise Refusal(BAD_REQUEST, f"the form is damaged: {error.detail}", hint=HOW) from None
+    images: list[Image] = []
+    fields: list[tuple[str, Any]] = []
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                images.append(Image(await value.read(), value.filename or f"image {len(images) + 1}"))
+            else:
+                fields.append((name, value))
+    finally:
+        await form.close()
+    return images, _grouped(fields)
+
+
+def _from_json(body: bytes) -> tuple[list[Image], dict[str, Any]]:
+    values = _json_object(body)
+    given = values.pop("images", None)
+    single = values.pop("image", None)
+    texts = [single] if given is None and single is not None else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Refusal(UNPROCESSABLE, "images: expected a list of texts in base64", hint=HOW)
+    names = [f"image {number}" for number in range(1, len(texts) + 1)]
+    return [Image(decode_base64(text, name), name) for text, name in zip(texts, names, strict=True)], values
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        values = parse_json(body, "the body")
+    except DataError as error:
+        raise Refusal(BAD_REQUEST, error.message) from None
+    if not isinstance(values, dict):
+        raise Refusal(UNPROCESSABLE, f"expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _grouped(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return fields by name; `labels` as a list, of others the last one counts."""
+    values: dict[str, Any] = dict(fields)
+    if "labels" in values:
+        values["labels"] = [value for name, value in fields if name == "labels"]
+    return values
+
+
+def _too_many(limits: Limits) -> Refusal:
+    return Refusal(UNPROCESSABLE, f"more than {limits.images} images in one request", hint="send them in several")

@@ -1,0 +1,86 @@
+// A photo in, a verdict out, and the way to correct it.
+let current = null; // the photo that is shown
+
+function startRecognising() {
+  const drop = $("drop");
+  $("choose").onclick = () => { $("file").removeAttribute("capture"); $("file").click(); };
+  $("file").onchange = () => { recognise($("file").files[0]); $("file").value = ""; };
+  $("camera").onclick = async () => recognise(await shoot($("file")));
+  addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    takeFiles(event.dataTransfer.files);
+  });
+  addEventListener("paste", (event) => {
+    if ([...event.clipboardData.files].some((file) => TYPES.test(file.type))) takeFiles(event.clipboardData.files);
+  });
+  $("correct").onsubmit = (event) => { event.preventDefault(); correct(); };
+  document.addEventListener("removed", () => { if (current && !$("recognise").hidden) recognise(current); });
+}
+
+// Photos that were dropped or pasted go to the section that is open.
+function takeFiles(files) {
+  const photos = [...files].filter((file) => !file.type || TYPES.test(file.type));
+  if (!photos.length) {
+    say("That is not a photo.", {bad: true});
+  } else if (!$("gallery").hidden) {
+    choosePhotos(photos);
+  } else {
+    selectTab("recognise");
+    recognise(photos[0]);
+  }
+}
+
+async function recognise(photo) {
+  if (!photo) return;
+  current = photo;
+  say("");
+  $("drop").classList.add("busy");
+  const form = new FormData();
+  form.append("image", photo, photo.name || "photo.jpg");
+  form.append("top", "12");
+  const reply = await attempt(() => ask("search", {method: "POST", body: form}));
+  $("drop").classList.remove("busy");
+  if (reply && current === photo) showAnswer(photo, reply.results[0], reply.threshold);
+}
+
+function showAnswer(photo, {answer, matches}, threshold) {
+  const unknown = answer.label === null;
+  URL.revokeObjectURL($("photo").src);
+  $("photo").src = URL.createObjectURL(photo);
+  $("verdict").classList.toggle("unknown", unknown);
+  $("lead").textContent = unknown ? "" : threshold === null ? "This looks most like" : "This is";
+  $("name").textContent = unknown ? "I do not know this" : answer.label;
+  $("meter").hidden = answer.nearest === null;
+  Object.assign($("meter"), {optimum: 1, high: threshold ?? 0, low: threshold ?? 0}); // below it: not green
+  $("meter").value = Math.max(0, answer.score);
+  $("why").textContent = reason(answer, threshold);
+  $("correct-lead").textContent = unknown ? "This is" : "Wrong? This is";
+  $("right-label").value = "";
+  $("neighbours").replaceChildren(
+    ...matches.map((match) => tile(match, match.score.toFixed(3), match.label === answer.label ? "same" : "")));
+  $("answer").hidden = false;
+  $("drop").classList.add("compact");
+  $("name").focus({preventScroll: true});
+  $("answer").scrollIntoView({block: "nearest"});
+}
+
+function reason(answer, threshold) {
+  if (answer.nearest === null) return "There is nothing to compare it with yet.";
+  const score = answer.score.toFixed(2);
+  const bound = threshold === null ? "" : `; known from ${threshold.toFixed(2)} on`;
+  if (answer.label === null) return `Nearest is “${answer.nearest}”, score ${score}${bound}.`;
+  return `Score ${score}${bound}. ${answer.agreeing} of the ${answer.voters} nearest images agree.`;
+}
+
+function correct() {
+  const photo = current;
+  return attempt(async () => {
+    await addPhotos($("right-label").value.trim(), [photo]);
+    const text = $("status-text").textContent, undo = $("undo").onclick;
+    await recognise(photo);
+    say(text, {undo});
+  }, $("correct").querySelector("button"));
+}

@@ -1,0 +1,249 @@
+"""The page in a real browser: what a shop assistant does with it, by mouse and by keyboard.
+
+Needs playwright and a Chromium (Debian's package `chromium`); without them the tests skip. SHITU_SCREENSHOTS=DIR keeps
+pictures of the page, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shitu_cli.service.page import document
+from tests.service.conftest import KEY, Server, png
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+# A camera that shows a test pattern; a sandbox needs rights that a container lacks.
+ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+DROP = """bytes => {
+  const files = new DataTransfer();
+  files.items.add(new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"}));
+  dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true}));
+}"""
+EVIL = '<img src=x onerror="document.title=1">&amp;"\'</script>'
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
+SCREENSHOTS = os.environ.get("SHITU_SCREENSHOTS")
+LOOKS = [(PHONE, "light"), (DESK, "dark"), *([(PHONE, "dark"), (DESK, "light")] if SCREENSHOTS else [])]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve_it(make_server: Callable[..., Server]) -> Iterator[Callable[..., tuple[Server, str]]]:
+    """`serve_it(**options)` returns a server and the address at which a browser finds it."""
+    import uvicorn
+
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def serve(**options: Any) -> tuple[Server, str]:
+        server = make_server(**options)
+        listening = socket.create_server(("127.0.0.1", 0))
+        web = uvicorn.Server(uvicorn.Config(server.client.app, lifespan="off", log_level="error"))
+        thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]})
+        thread.start()
+        running.append((web, thread))
+        return server, f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+    yield serve
+    for web, thread in running:
+        web.should_exit = True
+        thread.join()
+
+
+class Visitor:
+    """A browser window at the page; everything that a browser complains about is collected."""
+
+    def __init__(self, browser: Any, address: str, size: dict[str, int], scheme: str) -> None:
+        self.context = browser.new_context(viewport=size, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.foreign: list[str] = []
+        self.page.on("console", lambda message: self._hear(message))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self._watch(request.url, address))
+        self.page.set_default_timeout(10_000)
+        self.page.goto(address)
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning") and "status of 4" not in message.text:
+            self.complaints.append(message.text)
+
+    def _watch(self, url: str, address: str) -> None:
+        if not url.startswith((address, "blob:", "data:")):
+            self.foreign.append(url)
+
+    def drop(self, field: str, *photos: bytes) -> None:
+        files = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": data} for n, data in enumerate(photos)]
+        self.page.set_input_files(field, files)
+
+    def fits(self) -> bool:
+        """Whether nothing sticks out to the right."""
+        return bool(self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+    def keep(self, name: str) -> None:
+        if SCREENSHOTS:
+            self.page.wait_for_timeout(300)
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+    def leave(self) -> None:
+        self.context.close()
+        assert self.complaints == [] and self.foreign == []
+
+
+@needs_browser
+@pytest.mark.parametrize("size, scheme", LOOKS)
+def test_a_day_in_a_shop(
+    browser: Any, serve_it: Callable[..., tuple[Server, str]], size: dict[str, int], scheme: str
+) -> None:
+    server, address = serve_it()
+    visitor = Visitor(browser, address, size, scheme)
+    page, expect = visitor.page, playwright.expect
+    name = f"{size['width']}-{scheme}"
+    visitor.keep(f"{name}-start")
+
+    visitor.drop("#file", png(2, 40, side=200))  # a known product
+    expect(page.locator("#name")).to_have_text("thing 2")
+    expect(page.locator("#neighbours li")).to_have_count(12)
+    expect(page.locator("#why")).to_contain_text("agree")
+    assert visitor.fits()
+    visitor.keep(f"{name}-known")
+
+    visitor.drop("#file", png(500, 1, side=200))  # an unknown one, which is named
+    expect(page.locator("#name")).to_have_text("I do not know this")
+    visitor.keep(f"{name}-unknown")
+    page.fill("#right-label", EVIL)
+    page.click("#correct button")
+    expect(page.locator("#name")).to_have_text(EVIL)
+    expect(page.locator("#status-text")).to_contain_text("Saved 1 photo")
+    assert server.desk.count() == 16 and visitor.fits()
+    page.click("#undo")
+    expect(page.locator("#status-text")).to_contain_text("Removed 1 image")
+    assert server.desk.count() == 15
+
+    page.click("#tab-gallery")  # a new product with several photos
+    visitor.drop("#product-files", *[png(600, n, side=200) for n in range(3)])
+    expect(page.locator("#product-photos li")).to_have_count(3)
+    page.click("#product-photos li:first-child button")
+    page.fill("#product-name", EVIL)
+    visitor.keep(f"{name}-product")
+    page.click("#product-save")
+    expect(page.locator("#shelf-count")).to_have_text("6 products")
+    assert server.desk.count() == 17 and visitor.fits()
+    visitor.keep(f"{name}-shelf")
+
+    page.fill("#filter", "onerror")
+    expect(page.locator("#labels li")).to_have_count(1)
+    page.click("#labels button")
+    expect(page.locator("#item-grid li")).to_have_count(2)
+    page.click("#item-grid li:first-child button")  # one of its photos is removed
+    expect(page.locator("#large")).to_be_visible()
+    expect(page.locator("#large-image")).not_to_have_js_property("naturalWidth", 0)
+    visitor.keep(f"{name}-large")
+    page.click("#large-remove")
+    page.click("#asking button[value=yes]")
+    expect(page.locator("#item-grid li")).to_have_count(1)
+    page.click("#remove-label")  # then all of it
+    page.click("#asking button[value=yes]")
+    expect(page.locator("#shelf")).to_be_visible()
+    assert server.desk.count() == 15
+
+    page.click("#tab-map")
+    expect(page.locator("#points circle")).to_have_count(15)
+    assert visitor.fits() and page.title() == "shitu: what is this?"
+    visitor.keep(f"{name}-map")
+    visitor.leave()
+
+
+@needs_browser
+def test_by_keyboard_alone(browser: Any, serve_it: Callable[..., tuple[Server, str]]) -> None:
+    _, address = serve_it(key=KEY)
+    visitor = Visitor(browser, address, PHONE, "light")
+    page, expect = visitor.page, playwright.expect
+    expect(page.locator("#unlock")).to_be_visible()
+    page.keyboard.type("wrong key, and long enough")
+    page.keyboard.press("Enter")
+    expect(page.locator("#unlock")).to_be_visible()
+    page.fill("#key", "")
+    page.keyboard.type(KEY)
+    page.keyboard.press("Enter")
+    expect(page.locator("#unlock")).to_be_hidden()
+    page.keyboard.press("Tab")
+    page.focus("#tab-recognise")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#labels li")).to_have_count(5)
+    page.focus("#labels li:nth-child(3) button")
+    page.keyboard.press("Enter")
+    expect(page.locator("#items-title")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#large")).to_be_visible()
+    expect(page.locator("#large-image")).not_to_have_js_property("naturalWidth", 0)  # fetched with the key
+    page.keyboard.press("Escape")
+    expect(page.locator("#large")).to_be_hidden()
+    expect(page.locator("#item-grid button").first).to_be_focused()
+    page.focus("#tab-gallery")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#points circle")).to_have_count(15)
+    page.focus("#plot")
+    for stroke in ("ArrowRight", "ArrowRight", "ArrowUp", "ArrowLeft"):
+        page.keyboard.press(stroke)
+    expect(page.locator("#map-here")).to_contain_text("thing")
+    page.keyboard.press("Enter")
+    expect(page.locator("#large")).to_be_visible()
+    visitor.leave()
+
+
+@needs_browser
+def test_a_photo_from_the_camera_and_one_that_is_dropped(
+    browser: Any, serve_it: Callable[..., tuple[Server, str]]
+) -> None:
+    _, address = serve_it()
+    visitor = Visitor(browser, address, PHONE, "light")
+    page, expect = visitor.page, playwright.expect
+    page.click("#camera")
+    expect(page.locator("#video")).not_to_have_js_property("videoWidth", 0)
+    page.click("#shoot")
+    expect(page.locator("#shooting")).to_be_hidden()
+    expect(page.locator("#neighbours li")).to_have_count(12)
+    page.evaluate(DROP, list(png(4, 7)))
+    expect(page.locator("#name")).to_have_text("thing 4")
+    visitor.leave()
+
+
+@needs_browser
+def test_a_page_that_only_reads(browser: Any, serve_it: Callable[..., tuple[Server, str]]) -> None:
+    _, address = serve_it(read_only=True, threshold=None)
+    visitor = Visitor(browser, address, DESK, "light")
+    visitor.drop("#file", png(2, 40))
+    playwright.expect(visitor.page.locator("#lead")).to_have_text("This looks most like")
+    playwright.expect(visitor.page.locator("#correct")).to_be_hidden()
+    visitor.drop("#file", b"no image")
+    playwright.expect(visitor.page.locator("#status-text")).to_contain_text("not an image")
+    visitor.leave()
+
+
+def test_the_page_loads_nothing_and_runs_only_itself(server: Server) -> None:
+    answer = server.client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    html = document().html
+    addresses = set(re.findall(r"(?:https?:)?//[\w.]+\.\w+", html))
+    assert addresses == {"http://www.w3.org"}  # the name of SVG, which nobody fetches
+    assert "innerHTML" not in html and "document.write" not in html

@@ -122,7 +122,7 @@ def _show(console: Console, exported: Exported) -> None:
         ]
         for row in exported.rows
     ]
-    images = counted(exported.rows[0]["pictures"], "image")
+    images = counted(exported.rows[0]["images"], "image")
     title = f"Proof: in a new process, on {images}, the files compute what the trained network computes"
     columns = ["by", "file", "smallest cosine", "largest difference", "recall@1 of the file", "of the network"]
     console.table(title, columns, rows)
@@ -131,7 +131,7 @@ def _show(console: Console, exported: Exported) -> None:
     elif exported.rows[0]["recall@1"] is None:
         console.info("no recall@1: no two of these images are of the same class")
     else:
-        count = exported.rows[0]["pictures"]
+        count = exported.rows[0]["images"]
         console.info(
             [
                 f"recall@1 here is the share of these {count:,} images whose most similar image among the other "

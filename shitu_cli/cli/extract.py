@@ -63,18 +63,18 @@ def extract(
     check_out(out)
     model = chosen_model(session, model, pretrained)
     config = config_or_none(session, model)
-    pictures = find_images(sources, lambda path: own_image_root(config, path))
+    images = find_images(sources, lambda path: own_image_root(config, path))
     launched = _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if launch.is_child() and launch.world() > 1:
-        _compute_share(session, extractor, pictures, out, normalize=not raw)
+        _compute_share(session, extractor, images, out, normalize=not raw)
         return
     if not launched:
-        console.info(_told(extractor, pictures))
-    written = extract_to_file(extractor, pictures, out, console, normalize=not raw)
+        console.info(_summary(extractor, images))
+    written = extract_to_file(extractor, images, out, console, normalize=not raw)
     if as_json:
-        console.json({"out": [str(f) for f in written.files], "pictures": written.count, "skipped": written.skipped})
-    _show(console, written, len(pictures), out, strict=strict)
+        console.json({"out": [str(f) for f in written.files], "images": written.count, "skipped": written.skipped})
+    _show(console, written, len(images), out, strict=strict)
     console.next_step(Command("index build", "--features", out))
 
 
@@ -90,8 +90,8 @@ def _show(console: Console, written: Written, total: int, out: Path, *, strict: 
     console.info(f"{counted(written.count, 'vector')} in {', '.join(str(f) for f in written.files)}")
 
 
-def _told(extractor: Extractor, pictures: ImageFiles) -> str:
-    return f"{pictures.described()}; {extractor.feature_size} values each, by {extractor.engine.told()}"
+def _summary(extractor: Extractor, images: ImageFiles) -> str:
+    return f"{images.described()}; {extractor.feature_size} values each, by {extractor.engine.told()}"
 
 
 def _launch(devices: str | None) -> bool:
@@ -109,7 +109,7 @@ def _launch(devices: str | None) -> bool:
         ) from None
 
 
-def _compute_share(session: Session, extractor: Extractor, pictures: ImageFiles, out: Path, *, normalize: bool) -> None:
+def _compute_share(session: Session, extractor: Extractor, images: ImageFiles, out: Path, *, normalize: bool) -> None:
     """Compute the features of this process's share; only the first process shows progress."""
     import signal
 
@@ -119,5 +119,5 @@ def _compute_share(session: Session, extractor: Extractor, pictures: ImageFiles,
 
     let_through(signal.SIGTERM)
     reporter = session.reporter(speaks=launch.is_main())
-    reporter.info(_told(extractor, pictures))
-    compute_share(extractor, pictures, out, reporter, normalize=normalize, rank=launch.rank(), world=launch.world())
+    reporter.info(_summary(extractor, images))
+    compute_share(extractor, images, out, reporter, normalize=normalize, rank=launch.rank(), world=launch.world())

@@ -84,17 +84,17 @@ def search(
         recorded = Path(known.model_path) if known.model_path else None
         config = config_or_none(session, model or recorded)
         model = model_of_index(config, model, known.model_path)
-        pictures = find_images(images, lambda path: own_image_root(config, path), folder_labels=False)
-        extractor = open_extractor(config, model, batch_size=min(BATCH, len(pictures)), reporter=console)
+        files = find_images(images, lambda path: own_image_root(config, path), folder_labels=False)
+        extractor = open_extractor(config, model, batch_size=min(BATCH, len(files)), reporter=console)
         check_model(known, extractor.fingerprint, target.place)
         limit = _threshold(console, threshold, space, extractor, model, known.kind)
         answers: list[Answer] = []
         unread: dict[int, str] = {}
-        for indices, features, skipped in extractor.batches(inputs_of(pictures)):
+        for indices, features, skipped in extractor.batches(inputs_of(files)):
             unread |= skipped
             for at, nearest in zip(indices.tolist(), target.search(features, max(top, VOTERS)), strict=True):
                 matches = [match for match in nearest[:top] if limit is None or match.score >= limit]
-                answers.append(Answer(pictures.name(at), pictures.labels[at], judge(nearest, limit), matches))
+                answers.append(Answer(files.name(at), files.labels[at], judge(nearest, limit), matches))
     for why in unread.values():
         console.warn(why)
     if html is not None:

@@ -1,1 +1,1 @@
-"""The fourth step: exporting a trained network and proving that what was exported computes the same."""
+"""The fourth step: export a trained network, and prove that the exported files compute the same."""

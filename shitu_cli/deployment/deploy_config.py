@@ -16,7 +16,7 @@ PADDLEX_NAME = "PP-ShiTuV2_rec"
 
 
 def deploy_config(ops: Sequence[parts.Transform], *, name: str, normalized_inside: bool) -> tuple[str | None, str]:
-    """The text of inference.yml, and a remark; None where the readers cannot express the preprocessing."""
+    """Return the text of inference.yml (None if it cannot express the preprocessing) and a remark for the user."""
     steps: list[dict[str, Any]] = []
     for op in ops:
         if op.name in ("DecodeImage", "ToCHWImage"):
@@ -29,14 +29,14 @@ def deploy_config(ops: Sequence[parts.Transform], *, name: str, normalized_insid
         elif op.name == "NormalizeImage":
             steps.append({op.name: _normalize(op.build().values)})
         else:
-            return None, f"no inference.yml: PaddleX knows no {op.name} (only ResizeImage and NormalizeImage)"
+            return None, f"no inference.yml: PaddleX has no {op.name}, only ResizeImage and NormalizeImage"
     if [next(iter(step)) for step in steps] != ["ResizeImage", "NormalizeImage"]:
         return None, "no inference.yml: PaddleX needs ResizeImage, then NormalizeImage"
     reduced = any(op.name == "DecodeImage" and op.args.get("reduced") for op in ops)
     values = {
         "Global": {"model_name": name},
         "PreProcess": {"transform_ops": [*steps, {"ToCHWImage": None}]},
-        # Of what has unit length already, normalising makes the same.
+        # Normalising features that have length one already does not change them.
         "PostProcess": {"NormalizeFeatures": None},
     }
     remark = (

@@ -1,4 +1,4 @@
-"""A Paddle inference model as ONNX, with clean names."""
+"""Convert a Paddle inference model to ONNX, with clean names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ INPUT, OUTPUT, BATCH = "x", "features", "N"
 
 
 def write_onnx_model(pdmodel: Path, out: Path) -> None:
-    """Convert `<prefix>.pdmodel`; input `x` [N, 3, H, W], output `features` [N, D], checked by ONNX itself.
+    """Convert `pdmodel` to `out`, with input `x` [N, 3, H, W] and output `features` [N, D], and check the result.
 
-    Raises EnvironmentProblem when the converter is not installed, ShituError when it fails.
+    Raises EnvironmentProblem if the converter is not installed, ShituError if it fails.
     """
     if importlib.util.find_spec("onnx") is None:
         raise EnvironmentProblem("the package onnx is not installed", hint="pip install paddle2onnx onnx")
     import onnx
 
-    # A process of its own: the converter prints to descriptor 1 and may abort the process it runs in.
+    # In a process of its own: the converter prints to descriptor 1 and may abort its process.
     command = [sys.executable, "-m", "paddle2onnx.command", "--model_dir", str(pdmodel.parent)]
     command += ["--model_filename", pdmodel.name, "--params_filename", pdmodel.with_suffix(".pdiparams").name]
     command += ["--save_file", str(out), "--opset_version", str(OPSET)]
@@ -49,5 +49,5 @@ def _clean_names(model: Any) -> None:
         for at, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.dim_param or dim.dim_value <= 0:
                 dim.dim_param = (BATCH, "C", "H", "W")[at]
-    # Shapes of values in between repeat what follows from the input, under the converter's names.
+    # Shapes of inner values follow from the input, and use the converter's names.
     del graph.value_info[:]

@@ -1,7 +1,6 @@
-"""Published weights as an exported model, for searching before anything is trained.
+"""Export published weights as a model, for searching before anything is trained.
 
-The network is traced and proven like a trained one, once, and kept in the cache beside the weights; all that reads
-exported models then reads it too.
+The network is traced and proven once, like a trained one, and kept in the cache beside the weights.
 """
 
 from __future__ import annotations
@@ -32,15 +31,14 @@ if TYPE_CHECKING:
 
     from shitu_cli.deployment.run import Origin
 
-PRODUCTS, VIEWS = 8, 4  # drawn images that an export is proven on
+PRODUCTS, VIEWS = 8, 4  # of the drawn images on which an export is proven
 
 
 def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
-    """Return the directory of an exported network with published weights, making it at the first use.
+    """Return the directory of an exported network with published weights; it is made at first use.
 
-    `what` is a name of the catalogue, or NETWORK=FILE (or an address) for weights that it does not have. Raises
-    UsageError for unknown names, DataError for weights that do not fit, EnvironmentProblem when they cannot be
-    downloaded or the disk refuses.
+    `what` is a name from the catalogue, or NETWORK=FILE or NETWORK=ADDRESS for other weights. Raises UsageError for
+    unknown names, DataError for weights that do not fit, EnvironmentProblem if they cannot be downloaded or written.
     """
     reporter = reporter or SilentReporter()
     network, _, source = what.rpartition("=") if _is_pair(what) else ("", "", what)
@@ -53,18 +51,20 @@ def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
     setup_paddle("cpu")
     from shitu_cli.deployment.run import ExportOptions, export_network
 
-    reporter.info(f"preparing {entry.name} ({entry.network}, {entry.image_size} px, {located.origin}): once")
+    reporter.info(
+        f"exporting {entry.name} ({entry.network}, {entry.image_size} px, {located.origin}); only the first time"
+    )
     origin = _origin(entry, located)
     left_new = getattr(origin.network, "backbone", origin.network).left_new
     if left_new:
         reporter.warn(f"{len(left_new)} layers are not in the weights and stay random, such as {left_new[0]}")
-    images, labels = _drawn(origin, entry.image_size)
+    images, labels = _drawn_images(origin, entry.image_size)
     export_network(origin, images, labels, folder, ExportOptions())
     return folder
 
 
 def with_preprocessing(config: Config, exported: Path) -> Config:
-    """Return the config whose query and gallery images are prepared as an exported model takes them."""
+    """Return the config with query and gallery images prepared in the way that an exported model expects."""
     ops = read_manifest(exported).transform_ops
     splits = {"query": config.DataLoader.query, "gallery": config.DataLoader.gallery}
     prepared = {
@@ -76,17 +76,17 @@ def with_preprocessing(config: Config, exported: Path) -> Config:
 
 
 def _is_pair(what: str) -> bool:
-    """Whether NETWORK=FILE was given; addresses may hold "=" too."""
+    """Return whether NETWORK=FILE was given; addresses may contain "=" too."""
     return "=" in what and "/" not in what.partition("=")[0]
 
 
 def _entry(located: Located, network: str, what: str) -> Published:
-    """The catalogue's entry of a file, or one made of the network that was named."""
+    """Return the catalogue entry of a file, or a new entry for the network that was named."""
     if network:
-        known = next((entry for entry in CATALOGUE.values() if entry.network == network), None)
-        if known is None:
+        similar = next((entry for entry in CATALOGUE.values() if entry.network == network), None)
+        if similar is None:
             raise UsageError(f"--pretrained {what}: no network is called {network}", hint=Command("models"))
-        return replace(known, name=f"{network}-{located.path.stem}", recognition=False)
+        return replace(similar, name=f"{network}-{located.path.stem}", recognition=False)
     if located.published is not None:
         return located.published
     name = located.path.name
@@ -94,7 +94,7 @@ def _entry(located: Located, network: str, what: str) -> Published:
         if name in (entry.file_name, *(address.rpartition("/")[2] for address in entry.addresses if not entry.hub)):
             return entry
     raise UsageError(
-        f"--pretrained {what}: the file does not say which network it is of",
+        f"--pretrained {what}: the file does not say which network it belongs to",
         hint=[f"name it: --pretrained NETWORK={what} (", Command("models"), " lists the networks)"],
     )
 
@@ -119,7 +119,7 @@ def _origin(entry: Published, located: Located) -> Origin:
 
 
 def _arch(entry: Published) -> ArchConfig:
-    """The network up to the feature: a recognition model's with its neck, another's up to the pooled feature."""
+    """Return the network up to the feature: of recognition models with the neck, of others up to the pooled map."""
     if entry.template is not None:
         arch = load_config(templates_dir() / f"{entry.template}.yaml").Arch
         return replace(arch, head=None)
@@ -145,8 +145,8 @@ def _network(arch: ArchConfig, entry: Published, weights: Path) -> paddle.nn.Lay
     return model
 
 
-def _drawn(origin: Origin, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Drawn photographs of a few products as network input [N, 3, side, side], with the number of the product."""
+def _drawn_images(origin: Origin, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return drawn images of a few products as network input [N, 3, side, side], and the product of each [N]."""
     import numpy as np
 
     from shitu_cli.data.batch import to_input

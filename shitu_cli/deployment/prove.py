@@ -1,4 +1,4 @@
-"""The proof of an export: its files run in a fresh process on real images, beside what the trained network gives."""
+"""Prove an export: run its files on real images in a new process, and compare with the trained network."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from shitu_cli.features.backends import BF16, FP32, Run, Way, ways_in
 if TYPE_CHECKING:
     from shitu_cli.evaluation.metrics import Ranking
 
-# Smallest cosine, and largest difference relative to the largest absolute feature value. What bfloat16 may cost is a
-# matter of recall; its limits only tell a wrong result from a coarse one.
+# Smallest cosine, and largest difference relative to the largest absolute feature value. The limits of bfloat16 only
+# tell a wrong result from a coarse one: how much it may cost is decided by the recall.
 LIMITS = {FP32: (0.9999, 1e-3), BF16: (0.98, 0.1)}
 SECONDS_PER_TIMING = 0.5
-ROUNDS = 3  # of timings, each over all ways, so that other work on the machine touches all alike
+ROUNDS = 3  # of timings, each over all ways, so that other work on the machine affects all of them alike
 
 
 def prove(
     folder: Path, images: np.ndarray, features: np.ndarray, labels: np.ndarray, *, max_recall_drop: float
 ) -> list[dict[str, Any]]:
-    """Run the model files of `folder` in all ways of this machine on `images` float32 [N, 3, H, W] in a new process.
+    """Run the model files of `folder` on `images` float32 [N, 3, H, W], in a new process and in every way.
 
-    `features` [N, D] is what the trained network gives. Returns one row per way: difference, cosine, recall@1 within
-    the images of both (None when no two are of one class), latency in ms, and the reason when it is refused.
-    Raises ShituError when a file cannot be run, or differs too much in float32.
+    `features` [N, D] are the trained network's. Returns one row per way: difference, cosine, recall@1 among the
+    images of both (None if no two are of the same class), latency in ms, and the reason if the way is refused.
+    Raises ShituError if a file cannot be run, or differs too much in float32.
     """
     inputs = folder / ".proof.npz"
     np.savez(inputs, images=images, features=features, labels=labels)
@@ -49,24 +49,24 @@ def prove(
         row["refused"] = _refusal(row, max_recall_drop)
     wrong = [f"{Way.of(r)} {r['file']}: {r['refused']}" for r in rows if r["precision"] == FP32 and r["refused"]]
     if wrong:
-        raise ShituError("the exported model differs from the trained network; nothing was kept", details=wrong)
+        raise ShituError("the exported model differs from the trained network; nothing was written", details=wrong)
     return rows
 
 
 def _refusal(row: Mapping[str, Any], max_recall_drop: float) -> str | None:
-    """Why this way must not be used."""
+    """Return why this way must not be used, None if it may."""
     cosine, difference = LIMITS[row["precision"]]
     if not (row["min_cosine"] >= cosine and row["difference"] <= difference):  # so that NaN is refused
         return f"smallest cosine {row['min_cosine']:.6f}, difference {row['difference']:.2g}"
     if row["precision"] == FP32:
         return None
     if row.get("coincide"):
-        return "the features of different images nearly coincide, so that what it costs in recall cannot be measured"
+        return "the features of different images nearly coincide, so the loss of recall cannot be measured"
     if row["recall@1"] is None or row["recall@1_trained"] is None:
         return "no two images have the same class, so the loss of recall cannot be measured"
     if row["recall@1_trained"] - row["recall@1"] > max_recall_drop:
         return (
-            f"recall@1 among {row['pictures']} images falls from {row['recall@1_trained']:.4f} to "
+            f"recall@1 among {row['images']} images falls from {row['recall@1_trained']:.4f} to "
             f"{row['recall@1']:.4f}, more than {max_recall_drop:g}"
         )
     return None
@@ -80,36 +80,36 @@ def _main(folder: Path, inputs: Path) -> None:
     rows = []
     for way, latency in zip(ways, timings, strict=True):
         run = way.open(folder)
-        got = np.concatenate([run(images[start : start + 32]) for start in range(0, len(images), 32)])
-        told = {"file": way.file, "program": way.program, "precision": way.precision}
-        rows.append({**told, **_compare(got, features, labels), "latency_ms": latency})
+        output = np.concatenate([run(images[start : start + 32]) for start in range(0, len(images), 32)])
+        names = {"file": way.file, "program": way.program, "precision": way.precision}
+        rows.append({**names, **_compare(output, features, labels), "latency_ms": latency})
     print(json.dumps(rows))  # noqa: T201
 
 
-def _compare(got: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[str, float | int | str | None]:
+def _compare(output: np.ndarray, features: np.ndarray, labels: np.ndarray) -> dict[str, float | int | str | None]:
     from shitu_cli.features.unit_length import normalized
 
-    a, b = normalized(got), normalized(features)
+    a, b = normalized(output), normalized(features)
     scale = float(np.abs(features).max()) or 1.0
     return {
-        "pictures": len(got),
-        "difference": float(np.abs(got - features).max()) / scale,
+        "images": len(output),
+        "difference": float(np.abs(output - features).max()) / scale,
         "min_cosine": float(np.einsum("nd,nd->n", a, b).min()),
         "recall@1": _recall(a, labels),
         "recall@1_trained": _recall(b, labels),
-        "coincide": _ranked(b, labels).coincidence(),
+        "coincide": _rank(b, labels).coincidence(),
     }
 
 
 def _recall(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Each image that has others of its class, among all others; None where there is none, or rounding would decide."""
-    found = _ranked(features, labels)
-    if not found.answerable.any() or found.decided_by_rounding:
+    """Return the recall@1 of images among all others; None if no two share a class, or rounding would decide it."""
+    ranking = _rank(features, labels)
+    if not ranking.answerable.any() or ranking.decided_by_rounding:
         return None
-    return found.metrics()["recall@1"]
+    return ranking.metrics()["recall@1"]
 
 
-def _ranked(features: np.ndarray, labels: np.ndarray) -> Ranking:
+def _rank(features: np.ndarray, labels: np.ndarray) -> Ranking:
     from shitu_cli.evaluation.metrics import FeatureSet, rank
 
     part = FeatureSet(features, labels.astype(np.int64), identity=np.arange(len(labels)))
@@ -117,32 +117,32 @@ def _ranked(features: np.ndarray, labels: np.ndarray) -> Ranking:
 
 
 def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> list[dict[str, list[float]]]:
-    """Per way, [median, 95th percentile] per image for batch 1 and 32 with one and with all threads."""
+    """Return for each way [median, 95th percentile] in ms per image: batches of 1 and 32, one and all threads."""
     from shitu_cli.runtime.threads import available_cores
 
-    found: list[dict[str, list[float]]] = [{} for _ in ways]
+    latencies: list[dict[str, list[float]]] = [{} for _ in ways]
     for threads in sorted({1, available_cores()}):
         runs = [way.open(folder, threads=threads) for way in ways]
         for batch in (1, 32):
-            pictures = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
+            block = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
             times: list[list[float]] = [[] for _ in ways]
             for _ in range(ROUNDS):
-                for run, taken in zip(runs, times, strict=True):
-                    taken += _timed(run, pictures)
-            for row, taken in zip(found, times, strict=True):
-                ms = np.percentile(taken, (50, 95)) * 1000 / batch
+                for run, seconds in zip(runs, times, strict=True):
+                    seconds += _time(run, block)
+            for row, seconds in zip(latencies, times, strict=True):
+                ms = np.percentile(seconds, (50, 95)) * 1000 / batch
                 row[f"batch {batch}, threads {threads}"] = [round(float(value), 3) for value in ms]
-    return found
+    return latencies
 
 
-def _timed(run: Run, pictures: np.ndarray) -> list[float]:
-    """Seconds of each call within a round, the first left out."""
-    run(pictures)
+def _time(run: Run, images: np.ndarray) -> list[float]:
+    """Return the seconds of each call within a round, without the first."""
+    run(images)
     times: list[float] = []
     start = time.perf_counter()
     while len(times) < 2 or time.perf_counter() - start < SECONDS_PER_TIMING / ROUNDS:
         began = time.perf_counter()
-        run(pictures)
+        run(images)
         times.append(time.perf_counter() - began)
     return times
 

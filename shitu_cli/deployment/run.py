@@ -1,4 +1,4 @@
-"""From a checkpoint to a directory that deploys: written, described, proven, and only then put in its place."""
+"""Export a checkpoint to a directory: write the files, describe them, prove them, and only then put them in place."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ RECALL_IMAGES = 512  # where a recall decides: one more or less right is 0.002
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`size` (height, width) fixes the input; `feature` is features or backbone; `optional` formats may fail.
+    """Options of an export: `size` (height, width) fixes the input, `feature` is features or backbone.
 
-    `precision` is what the model will be run in: fp32, bf16, or auto for bf16 where it is faster and its recall@1 is
+    `optional` formats may fail.
+
+    `precision` is what the model will be run in: fp32, bf16, or auto, which is bf16 if that is faster and its recall@1
     at most `max_recall_drop` below the trained network's.
     """
 
@@ -63,7 +65,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Exported:
-    """`rows` are the proof's, `remarks` what a user should know; the model will be run `way`, for `reason`."""
+    """The result of an export: `rows` of the proof, `remarks` for the user, the `way` to run it and the `reason`."""
 
     out: Path
     files: dict[str, int]
@@ -76,9 +78,9 @@ class Exported:
 
 @dataclass(frozen=True)
 class Origin:
-    """A network in eval mode and what its manifest says of it: its Arch block, where its weights came from.
+    """A network in eval mode, with its Arch block and the source of its weights for the manifest.
 
-    `transform_ops` turn an image file into what `normalization` is applied to.
+    `transform_ops` turn an image file into the array that `normalization` is applied to.
     """
 
     network: paddle.nn.Layer
@@ -89,9 +91,9 @@ class Origin:
 
 
 def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) -> Exported:
-    """Write, prove, and put `out` in place; whatever fails leaves `out` as it was.
+    """Write the network of a checkpoint, prove it, and put `out` in place; after any failure, `out` is unchanged.
 
-    Raises UsageError without weights or when `out` holds files of others, ShituError when the proof fails.
+    Raises UsageError without weights or if `out` holds other files, ShituError if the proof fails.
     """
     _check(options, out)
     options = _with_bf16(options)
@@ -112,9 +114,9 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
 def export_network(
     origin: Origin, images: np.ndarray, labels: np.ndarray, out: Path, options: ExportOptions
 ) -> Exported:
-    """Write a network, prove it on `images` float32 [N, 3, H, W], and put `out` in place.
+    """Write a network, prove it on `images` float32 [N, 3, H, W] with labels int64 [N], and put `out` in place.
 
-    Raises as `export` does.
+    Raises the errors of `export`.
     """
     _check(options, out)
     expected = _trained_features(origin.network, images, options)
@@ -133,7 +135,7 @@ def export_network(
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     gone = sorted(before - files.keys())
     if gone:
-        remarks.append(f"what was in {out} before was replaced; no longer there: {', '.join(gone)}")
+        remarks.append(f"the earlier content of {out} was replaced; no longer there: {', '.join(gone)}")
     return Exported(out, files, rows, [*remarks, remark], manifest, way, reason)
 
 
@@ -145,9 +147,9 @@ def _check(options: ExportOptions, out: Path) -> None:
 
 
 def _with_bf16(options: ExportOptions) -> ExportOptions:
-    """With the format that Paddle Inference computes in bfloat16, so that every machine with such a CPU can.
+    """Return the options with the format that Paddle Inference needs for bfloat16, unless fp32 is wanted.
 
-    Raises EnvironmentProblem when bf16 is asked for on a CPU that has none: it could not be proven.
+    Raises EnvironmentProblem if bf16 is wanted on a CPU without it, where it could not be proven.
     """
     if options.precision not in (FP32, BF16, AUTO):
         raise UsageError(f"--precision {options.precision}: expected {FP32}, {BF16} or {AUTO}")
@@ -164,15 +166,15 @@ def _with_bf16(options: ExportOptions) -> ExportOptions:
 
 
 def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str]:
-    """The way the model will be run, and why; ShituError when bf16 is asked for and refused."""
+    """Return the way to run the model and the reason; raise ShituError if bf16 is wanted but refused."""
     plain = [row for row in rows if row["precision"] == FP32]
     coarse = [row for row in rows if row["precision"] == BF16]
     right = [row for row in coarse if not row["refused"]]
     if precision == BF16 and not right:
         raise ShituError(
-            f"--precision {BF16} is refused; nothing was kept",
+            f"--precision {BF16} is refused; nothing was written",
             details=[f"{Way.of(row)}: {row['refused']}" for row in coarse],
-            hint="leave it out, or allow a greater loss with --max-recall-drop",
+            hint="leave it out, or accept a greater loss with --max-recall-drop",
         )
     if precision == FP32:
         return fastest(plain)
@@ -180,22 +182,23 @@ def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str
         return fastest(right)
     way, reason = fastest([*plain, *right])
     if not coarse:
-        reason += f"; {BF16} is not to be had: {Way('inference.json', PADDLE, BF16).missing()}"
+        reason += f"; {BF16} is not available: {Way('inference.json', PADDLE, BF16).missing()}"
     elif not right:
         reason += f"; {BF16} is refused: {coarse[0]['refused']}"
     return way, reason
 
 
 def _dataset(config: Config) -> DatasetConfig:
-    """The preprocessing of evaluation, over the first list that is there: query, gallery, or training list.
+    """Return the preprocessing of evaluation, over the first existing list of query, gallery and training.
 
-    One with two images of a class goes before: recall among its images means something.
+    Lists with two images of a class come first: only there does recall mean something.
     """
     loaders = config.DataLoader
     splits = [split for split in (loaders.query, loaders.gallery, loaders.train) if split is not None]
     if not splits:
         raise ConfigError(
-            "the config has no DataLoader, so the preprocessing is not known", hint=Command("prepare", "./data")
+            "the config has no DataLoader block, so nothing says how to prepare images",
+            hint=Command("prepare", "./data"),
         )
     listed = [s for s in splits if Path(s.dataset.cls_label_path).is_file()]
     paired = (s for s in listed if _has_pairs(read_list(Path(s.dataset.cls_label_path)).labels))
@@ -211,7 +214,7 @@ def _has_pairs(labels: np.ndarray) -> bool:
 
 
 def _refuse_foreign(out: Path) -> None:
-    """A directory of somebody else's files is never replaced."""
+    """Raise UsageError if `out` is a file or holds files that an export does not write."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", hint="name a directory: --out inference/")
     foreign = sorted(path.name for path in out.iterdir() if path.name not in OURS) if out.is_dir() else []
@@ -223,7 +226,7 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list[str]:
-    """Write the formats; what an optional one failed with."""
+    """Write the formats; return remarks about optional ones that failed."""
     prefix = folder / "inference"
 
     def write(form: str) -> None:
@@ -256,12 +259,12 @@ def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list
 def _real_images(
     dataset_config: DatasetConfig, size: tuple[int, int] | None, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Real images of the workspace, whole classes at a time, as network input [N, 3, H, W] with their labels."""
+    """Return images of the workspace, whole classes at a time, as network input [N, 3, H, W], and their labels [N]."""
     dataset = RecDataset(dataset_config)
     rng = np.random.default_rng(0)
     classes, sizes = np.unique(dataset.labels[dataset.labels >= 0], return_counts=True)
     shuffled = rng.permutation(len(classes))
-    order = classes[shuffled[np.argsort(sizes[shuffled] < 2, kind="stable")]]  # single images last: none to find
+    order = classes[shuffled[np.argsort(sizes[shuffled] < 2, kind="stable")]]  # classes of one image last
     chosen: list[int] = []
     per_class = max(4, -(-count // max(1, len(order))))
     for label in order:
@@ -275,13 +278,13 @@ def _real_images(
     if size is not None and images.shape[2:] != size:
         raise UsageError(
             f"--size {size[0]}x{size[1]}: the evaluation images are {images.shape[2]}x{images.shape[3]}",
-            hint="the input must have the size that the config's transform_ops give",
+            hint="the size must be that which the config's transform_ops produce",
         )
     return images, np.asarray(labels)
 
 
 def _trained_features(model: paddle.nn.Layer, images: np.ndarray, options: ExportOptions) -> np.ndarray:
-    """What the network itself gives, layer by layer."""
+    """Return the features [N, D] of the network itself, run layer by layer."""
     parts = []
     with paddle.no_grad():
         for start in range(0, len(images), 16):
@@ -320,7 +323,7 @@ def _manifest(
 
 
 def _training(checkpoint: Path) -> dict[str, Any]:
-    """Epoch and metrics of the checkpoint, where it was written by `shitu train`."""
+    """Return epoch and metrics of a checkpoint that `shitu train` wrote, nothing for others."""
     states = checkpoint.with_name(checkpoint.name.removesuffix(".pdparams") + ".pdstates")
     try:
         header = read_json(states, allow_nan=True)

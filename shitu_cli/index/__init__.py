@@ -31,5 +31,5 @@ def open_store(folder: Path, address: str | None = None, collection: str = "shit
 
 
 def is_index(folder: Path) -> bool:
-    """Whether a directory holds an index of this program."""
+    """Return whether a directory holds an index of this program."""
     return (folder / "manifest.json").is_file() and (folder / "vector.index").is_file()

@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str | None, Callable[[paddle.Tensor], paddle.Tensor]] = {
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to `value`, never below 90 % of it."""
+    """Return the multiple of `divisor` nearest to `value`, but at least 90 % of it."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
@@ -130,12 +130,12 @@ class SigmoidExcite(SqueezeExcite):
 
 
 def sigmoid(x: paddle.Tensor) -> paddle.Tensor:
-    """Sigmoid, also where a program is traced into the older format (.pdmodel), which F.sigmoid is not for."""
+    """Return the sigmoid of x; unlike F.sigmoid, it can be traced into the older format (.pdmodel)."""
     return F.sigmoid(x) if _traces_newer_or_none() else _older_operator("sigmoid", x)
 
 
 def gelu(x: paddle.Tensor) -> paddle.Tensor:
-    """Exact GELU, also where a program is traced into the older format (.pdmodel), which F.gelu is not for."""
+    """Return the exact GELU of x; unlike F.gelu, it can be traced into the older format (.pdmodel)."""
     return F.gelu(x) if _traces_newer_or_none() else _older_operator("gelu", x)
 
 
@@ -169,12 +169,12 @@ class DownscaleDropout(nn.Layer):
 
 
 def make_initializer(part: Initializer) -> nn.initializer.Initializer:
-    """Paddle's initialiser of the part's name."""
+    """Return Paddle's initializer with the part's name and arguments."""
     return getattr(nn.initializer, part.name)(**part.args)
 
 
 def parameter_attr(value: Attribute, default: nn.initializer.Initializer | None = None) -> ParamAttr | bool:
-    """Paddle's attribute of a parameter: None and true mean the default, false no such parameter."""
+    """Return Paddle's attribute of a parameter: the default for None and true, false for no such parameter."""
     if value is False:
         return False
     if not isinstance(value, ParameterAttribute):

@@ -1,4 +1,4 @@
-"""Writing a trained network in Paddle's inference formats."""
+"""Write a trained network in Paddle's inference formats."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write_paddle_model(
     """Write `<prefix>.pdmodel`, `.pdiparams`, `.pdiparams.info` (or `.json`, `.pdiparams` for `form` pir).
 
     The batch is dynamic; height and width too, unless `size` (height, width) or the network fixes them. The network
-    itself is left as it is. Raises EnvironmentProblem when the disk refuses.
+    is not changed. Raises EnvironmentProblem if the disk refuses.
     """
     try:
         os.fspath(prefix).encode()
@@ -68,9 +68,9 @@ def write_paddle_model(
 
 
 class TracedNetwork:
-    """The graph of a network, which is traced once and written with the weights that the network has at the time.
+    """The graph of a network: traced once, then written any number of times with the network's current weights.
 
-    Tracing takes seconds, writing tenths of one: whoever needs a network's files again after each epoch keeps this.
+    Tracing takes seconds, writing tenths of a second.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class TracedNetwork:
         self._net = paddle.jit.to_static(net, input_spec=spec, full_graph=True)
 
     def write(self, prefix: Path) -> None:
-        """Write the files of `write_paddle_model`; raises EnvironmentProblem when the disk refuses."""
+        """Write the files of `write_paddle_model`; raise EnvironmentProblem if the disk refuses."""
         from paddle.pir_utils import OldIrGuard
 
         was_training = self._model.training
@@ -109,7 +109,7 @@ class TracedNetwork:
 
 
 def _deployed(model: nn.Layer) -> nn.Layer:
-    """The network itself, or its copy with branches merged where its backbone trains with several."""
+    """Return the network, or a copy with merged branches if its backbone trains with parallel ones."""
     if not hasattr(model.backbone, "reparameterize"):
         return model
     merged = copy.deepcopy(model)
@@ -118,17 +118,20 @@ def _deployed(model: nn.Layer) -> nn.Layer:
 
 
 def _require_written(prefix: Path, form: str) -> None:
-    """Paddle's writers do not notice a full disk: files must be there and hold something."""
-    wanted = (".pdmodel", ".pdiparams", ".pdiparams.info") if form == "pdmodel" else (".json", ".pdiparams")
-    for suffix in wanted:
+    """Raise EnvironmentProblem for missing or empty files: Paddle's writers do not notice a full disk."""
+    suffixes = (".pdmodel", ".pdiparams", ".pdiparams.info") if form == "pdmodel" else (".json", ".pdiparams")
+    for suffix in suffixes:
         file = prefix.with_name(prefix.name + suffix)
         if not file.is_file() or not file.stat().st_size:
-            raise EnvironmentProblem(f"{file} was not written whole", hint="is the disk full? free some space")
+            raise EnvironmentProblem(
+                f"{file} was not written whole",
+                hint="the disk may be full: free some space, then run the command again",
+            )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the remarks of the tracer."""
+    """Hide the remarks of the tracer."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -140,9 +143,9 @@ def _quiet() -> Iterator[None]:
 
 
 def trained_arch(prefix: Path, config: Config) -> ArchConfig:
-    """The network that the weights at `prefix` belong to, as their checkpoint says it, else that of the config.
+    """Return the network of the weights at `prefix`, as their checkpoint records it, else that of the config.
 
-    A network trained with `-o Arch...` is so found again without repeating it; one given with `-o` now is obeyed.
+    So `-o Arch...` of the training need not be repeated; if it is given now, it decides.
     """
     if any(origin.startswith("-o Arch") for key, origin in config.origins.items() if key.startswith("Arch")):
         return config.Arch
@@ -155,25 +158,25 @@ def trained_arch(prefix: Path, config: Config) -> ArchConfig:
 
 
 def without_pretrained(backbone: Backbone) -> Backbone:
-    """The backbone as it is built when a checkpoint brings its weights."""
+    """Return the backbone as it is built when a checkpoint provides its weights."""
     return dataclasses.replace(backbone, pretrained=False)
 
 
 def load_trained(prefix: Path, config: Config) -> nn.Layer:
-    """The trained network with the weights at `prefix` (with or without .pdparams), in eval mode.
+    """Return the trained network with the weights at `prefix` (with or without .pdparams), in eval mode.
 
-    The head of another class count does not matter to features and is left as it is. Raises UsageError when there
-    are no weights, DataError when they do not fit.
+    A head with another number of classes keeps its initial weights, which features do not depend on. Raises
+    UsageError if there are no weights, DataError if they do not fit.
     """
     if not (os.path.isfile(prefix) or os.path.isfile(f"{prefix}.pdparams")):
-        begun = prefix.with_name("latest.pdparams").is_file()
+        has_latest = prefix.with_name("latest.pdparams").is_file()
         hint: list[str | Command] = ["train first: ", Command("train")]
-        if begun:
-            hint = ["training has begun but not reached an evaluation: ", Command("train", "--resume")]
+        if has_latest:
+            hint = ["training has not reached its first evaluation yet: ", Command("train", "--resume")]
             hint += [", or --model output/latest"]
         raise UsageError(f"no trained weights at {prefix}.pdparams", hint=hint)
     arch = trained_arch(prefix, config)
-    # Published weights that training began with are not needed any more.
+    # The published weights that training started from are no longer needed.
     arch = dataclasses.replace(arch, backbone=without_pretrained(arch.backbone))
     model = build_rec_model(arch)
     load_weights(model, prefix, allow_missing_prefixes=("head.",))

@@ -136,7 +136,7 @@ def _split(master: str | None) -> tuple[str, int]:
 
 
 def _receive(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machines:
-    """On the first machine: wait for the others, then send each its first rank."""
+    """Wait, on the first machine, for the others, then send each its first rank."""
     links: dict[int, _Link] = {}
     hellos = {0: hello}
     try:
@@ -150,8 +150,8 @@ def _receive(host: str, port: int, hello: dict[str, Any], deadline: float) -> Ma
                     continue
                 problem = _misfit(hello, messages[0], hellos)
                 if problem:
-                    for told in (link, *links.values()):
-                        told.write({"kind": "refused", "text": problem})
+                    for each in (link, *links.values()):
+                        each.write({"kind": "refused", "text": problem})
                     raise UsageError(problem)
                 number = messages[0]["machine"]
                 hellos[number], links[number] = messages[0], link
@@ -187,7 +187,7 @@ def _misfit(first: dict[str, Any], hello: dict[str, Any], others: dict[int, dict
 
 
 def _join(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machines:
-    """On the other machines: connect to the first one and receive the rank that it assigns."""
+    """Connect, on the other machines, to the first one and receive the rank that it assigns."""
     while True:
         try:
             connection = socket.create_connection((host, port), timeout=max(0.1, deadline - time.monotonic()))

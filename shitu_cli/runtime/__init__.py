@@ -1,1 +1,1 @@
-"""Getting Paddle and compiled loops ready: quietly, on the right number of threads."""
+"""Prepare Paddle and compiled loops: quietly, on the right number of threads."""

@@ -1,10 +1,10 @@
-"""On how many threads the libraries of this process compute, and how code beside training leaves that alone.
+"""Set the number of threads that the libraries of this process compute on, and preserve it across other computations.
 
-A sum that is divided among another number of threads rounds otherwise, so the bits of a training depend on these
-numbers. They belong to the whole process, and libraries change them for others: a predictor of Paddle Inference leaves
-Paddle on one thread when it is created and after each of its runs, whatever number it was given, and a BLAS built on
-OpenMP passes its number on to everything else that uses OpenMP. So they are set here alone, and whoever computes beside
-training does it inside `kept_threads` (one call of a predictor) or `kept_arithmetic` (anything).
+A sum that is divided among a different number of threads rounds differently, so the bits of a training depend on these
+numbers. They belong to the whole process, and libraries change them for each other: a predictor of Paddle Inference
+leaves Paddle on one thread when it is created and after each run, whatever number it was given, and a BLAS built on
+OpenMP passes its number on to everything else that uses OpenMP. So only this module sets them, and code that computes
+during training runs inside `kept_threads` (a call of a predictor) or `kept_arithmetic` (anything).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from shitu_cli.runtime.compilation import use_threads
 
-_current = [1]  # what `set_threads` was given last, or as Paddle begins, which does not tell it
+_current = [1]  # the last argument of `set_threads`; Paddle starts with 1 and cannot be asked
 
 
 def current_threads() -> int:
@@ -25,9 +25,9 @@ def current_threads() -> int:
 
 
 def set_threads(count: int) -> None:
-    """Let Paddle, its mathematics library and numba's loops compute on `count` threads; Paddle takes one unless told.
+    """Let Paddle, its mathematics library and numba's loops compute on `count` threads.
 
-    This works at run time, Paddle's flags do not. numba reads its number when it is imported, which is later.
+    Paddle's own flags have no effect at run time. numba, if not loaded yet, reads its number when it is imported.
     """
     from paddle.base import core
 
@@ -41,7 +41,7 @@ def set_threads(count: int) -> None:
 
 @contextlib.contextmanager
 def kept_threads() -> Iterator[None]:
-    """Afterwards Paddle computes on the threads that it had before; costs microseconds."""
+    """Restore Paddle's number of threads afterwards; costs microseconds."""
     from paddle.base import core
 
     count = current_threads()
@@ -53,7 +53,7 @@ def kept_threads() -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept_arithmetic() -> Iterator[None]:
-    """Afterwards every library of this process computes on the threads that it had before; costs milliseconds."""
+    """Restore the number of threads of every library of this process afterwards; costs milliseconds."""
     from paddle.base import core
     from threadpoolctl import ThreadpoolController
 

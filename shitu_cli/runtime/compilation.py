@@ -1,4 +1,4 @@
-"""Loops compiled by numba, the machine code kept on disk where there is a directory for it."""
+"""Compile loops with numba, and keep the machine code on disk if there is a directory for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: `numba.njit(**options)` with a cache on disk, or in memory where none can be written."""
+    """Return the decorator `numba.njit(**options)` with a cache on disk, or in memory if none can be written."""
     import numba
 
     if options.get("parallel"):
@@ -16,7 +16,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     def decorate(function: Callable[..., Any]) -> Any:
         try:
             return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # numba found no directory for its cache
+        except RuntimeError:  # numba has no directory for its cache
             return numba.njit(**options)(function)
 
     return decorate
@@ -33,7 +33,7 @@ def use_threads(count: int) -> None:
 def _load_faiss() -> None:
     """Load faiss before numba starts its threads.
 
-    They make the OpenMP inside Paddle visible to libraries loaded later. faiss would then start its threads by the one
-    and divide their work by the other: all do everything, over one another's results.
+    numba's threads make the OpenMP inside Paddle visible to libraries loaded later. faiss would then start its threads
+    with one OpenMP and divide the work by the other: every thread would do all of it, over the results of the others.
     """
     import faiss  # noqa: F401

@@ -1,4 +1,4 @@
-"""Limits on memory that libraries need before they do anything: below them they end the process without a word."""
+"""Check limits on memory: below what libraries need to start, they end the process without a message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE_MEMORY = {"RLIMIT_AS": 1 << 29, "RLIMIT_DATA": 1 << 28}
 
 
 def require_memory(least: Mapping[str, int]) -> None:
-    """Raise EnvironmentProblem when a limit on this process's memory is below `least` bytes of it."""
+    """Raise EnvironmentProblem if a limit (name → bytes) of this process is lower than in `least`."""
     try:
         import resource
     except ImportError:  # Windows has no such limits
@@ -25,7 +25,7 @@ def require_memory(least: Mapping[str, int]) -> None:
         if limit != resource.RLIM_INFINITY and limit < need:
             command = _COMMANDS[name]
             raise EnvironmentProblem(
-                f"this shell lets a program use {limit / 1e9:.1f} GB of memory ({command}); the libraries need "
-                f"{need / 1e9:.1f} GB before the first image",
-                hint=f"{command} unlimited   (or ask whoever runs this machine for a higher limit)",
+                f"this shell limits programs to {limit / 1e9:.1f} GB of memory ({command}), but the libraries "
+                f"alone need {need / 1e9:.1f} GB",
+                hint=f"{command} unlimited   (or ask the administrator for a higher limit)",
             )

@@ -1,6 +1,6 @@
-"""Getting Paddle ready before first use: quiet, on all cores, with an allocator that keeps its pages.
+"""Prepare Paddle before its first use: quiet, on all cores, with an allocator that keeps its pages.
 
-Call `setup_paddle` before anything else imports paddle; the values behind it are measured, see each comment.
+Call `setup_paddle` before anything else imports paddle; the comments say what each setting was measured to do.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ REPAIR = "pip uninstall -y paddlepaddle paddlepaddle-gpu, then install paddlepad
 def setup_paddle(device: str = "auto", threads: int | None = None) -> str:
     """Import Paddle quietly, choose the device (`auto`, `cpu`, `gpu`, `gpu:N`) and return it with the reason.
 
-    The answer reads `cpu: no GPU in this build of Paddle, 2 threads`; the part before the colon and blank is the
-    device. Raises EnvironmentProblem when a GPU is asked for and there is none.
+    The result looks like `cpu: no GPU in this build of Paddle, 2 threads`: the device, then the reason. Raises
+    EnvironmentProblem if a GPU is requested and there is none.
     """
     if "paddle" not in sys.modules:
         require_memory(PADDLE_MEMORY)
@@ -46,14 +46,14 @@ def setup_paddle(device: str = "auto", threads: int | None = None) -> str:
 
 
 def _import_quietly() -> None:
-    """Import without the two lines on stderr, and without paddle's handler and level on the root logger."""
+    """Import Paddle without its lines on stderr, and without its handler and level on the root logger."""
     os.environ.setdefault("GLOG_minloglevel", "2")
-    # Its idle threads spin for 200 ms, on the cores that our own kernels compute on: a third of the training speed.
+    # Its idle threads would spin for 200 ms on the cores that our kernels compute on: a third of the training speed.
     os.environ.setdefault("KMP_BLOCKTIME", "1")
     warnings.filterwarnings("ignore", message="No ccache found")
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
-    # Its own handlers print a trace of C++ for what is only a request to stop: until they are gone, that waits.
+    # Until its own handlers are off, which print a C++ trace on SIGTERM, that signal waits.
     hold_back(signal.SIGTERM)
     import paddle
 
@@ -65,7 +65,7 @@ def _import_quietly() -> None:
 
 
 def hold_back(*signals: signal.Signals) -> None:
-    """Let signals wait: for this thread, and for the threads and processes that it starts."""
+    """Block signals for this thread and for the threads and processes that it starts."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
@@ -80,31 +80,31 @@ def _choose(device: str) -> tuple[str, str]:
     import paddle
 
     if device == "cpu":
-        return "cpu", "as asked"
+        return "cpu", "as requested"
     count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if device == "auto":
         if count:
             return "gpu:0", f"the first of {count} GPU{'s' if count > 1 else ''}"
         why = "no GPU found" if paddle.is_compiled_with_cuda() else "no GPU in this build of Paddle"
         if _gpu_build_is_covered():
-            why = f"the CPU build of Paddle lies over the one for GPUs; {REPAIR}"
+            why = f"paddlepaddle was installed over paddlepaddle-gpu, which is hidden by it; {REPAIR}"
         return "cpu", why
     name, _, index = device.partition(":")
-    wanted = whole_number(index or "0")
-    if name != "gpu" or wanted is None:
+    number = whole_number(index or "0")
+    if name != "gpu" or number is None:
         raise EnvironmentProblem(f"unknown device {device}", hint="auto, cpu, gpu or gpu:0")
     if not paddle.is_compiled_with_cuda():
         raise EnvironmentProblem(
-            f"{device} was asked for, but this build of PaddlePaddle has no GPU support",
+            f"{device} was requested, but this build of PaddlePaddle does not support GPUs",
             hint=REPAIR if _gpu_build_is_covered() else "install paddlepaddle-gpu, or use --device cpu",
         )
-    if wanted >= count:
-        raise EnvironmentProblem(f"{device} was asked for, but there are {count} GPUs", hint="use --device cpu")
-    return f"gpu:{wanted}", "as asked"
+    if number >= count:
+        raise EnvironmentProblem(f"{device} was requested, but there are {count} GPUs", hint="--device cpu")
+    return f"gpu:{number}", "as requested"
 
 
 def _gpu_build_is_covered() -> bool:
-    """Whether paddlepaddle was installed over paddlepaddle-gpu: both own the same files, and the last one wins."""
+    """Return whether paddlepaddle was installed over paddlepaddle-gpu: they share files, the last one wins."""
     import paddle
 
     if paddle.is_compiled_with_cuda():
@@ -121,15 +121,15 @@ def _is_installed(package: str) -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to reuse freed blocks instead of returning them: page faults cost up to 40 % of a step."""
+    """Let glibc reuse freed blocks instead of returning them: page faults cost up to 40 % of a step."""
     _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 << 20))
 
 
 def return_large_blocks() -> None:
-    """Tell glibc to give blocks above 32 MB back at once, for networks with arrays of hundreds of megabytes.
+    """Let glibc return blocks above 32 MB at once, for networks with arrays of hundreds of megabytes.
 
-    Kept and split by smaller ones, such blocks cost a third more memory than they need; returning them costs a
-    step with 185 thousand classes a tenth to a third of its speed.
+    Kept blocks get split by smaller ones and cost a third more memory; returning them costs a step with 185,000
+    classes a tenth to a third of its speed.
     """
     _mallopt((_M_MMAP_MAX, 65536), (_M_MMAP_THRESHOLD, 32 << 20), (_M_TOP_PAD, 0))
 

@@ -1,7 +1,7 @@
-"""How many threads this process computes on: decided here, once, for everything that starts threads.
+"""Decide how many threads this process computes on, for everything that starts threads.
 
-The smallest of three counts: the cores of the process's affinity, the CPU time that its control group allows (what
-`docker run --cpus 2` sets), and, among the processes of one run, this one's share.
+The smallest of three counts: the cores of the process's affinity, the CPU time that its control group allows (which
+`docker run --cpus 2` sets), and this process's share if a run has several.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ def cgroup_cores(mounts: Path = Path("/sys/fs/cgroup"), membership: Path = Path(
 
 
 def _upwards(mount: Path, path: str) -> list[Path]:
-    """The folder of a control group and those above it; inside a container only the mount itself may be visible."""
+    """Return the folder of a control group and those above it; in a container only the mount may be visible."""
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
 
 
 def _quota_v2(folder: Path) -> float | None:
-    """`cpu.max` holds `<microseconds or max> <period>`."""
+    """Return the cores of `cpu.max`, which holds `<microseconds or max> <period>`; None without a limit."""
     words = _words(folder / "cpu.max")
     return _ratio(words[0], words[1]) if len(words) == 2 else None
 
 
 def _quota_v1(folder: Path) -> float | None:
-    """`cpu.cfs_quota_us` is -1 without a limit."""
+    """Return the cores of `cpu.cfs_quota_us`, which is -1 without a limit; None then."""
     quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
     return _ratio(quota[0], period[0]) if quota and period else None
 
@@ -88,10 +88,10 @@ def _words(file: Path) -> list[str]:
 
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Keep numpy's products on the thread that asks for them.
+    """Keep each of numpy's matrix products on the thread that calls it.
 
-    A BLAS that divides one product among threads divides it otherwise for another number of them, and rounds
-    otherwise. Whoever wants several cores calls it from several threads, each for whole tiles of one shape.
+    A BLAS that divides a product among threads rounds differently for each number of them. To use several cores,
+    compute whole tiles of one shape in several threads.
     """
     with _blas().limit(limits=1):
         yield

@@ -1,1 +1,1 @@
-"""Weights in files: reading them without running anything, in every common format."""
+"""Weights that others trained: find, download and read them, without running anything from the files."""

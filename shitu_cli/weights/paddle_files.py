@@ -18,10 +18,9 @@ _DEPTH = 4
 
 
 def read_paddle(path: str | Path) -> dict[Any, Any]:
-    """Return the dict in a file of `paddle.save`: arrays, numbers, text and containers of them, nothing is run.
+    """Return the dict in a file of `paddle.save`: arrays, numbers, text and containers of them; nothing is run.
 
-    Tensors that Paddle has cut into slices are put together. The arrays are read-only. Raises DataError for
-    anything else.
+    Tensors that Paddle cut into slices are joined. The arrays are read-only. Raises DataError for anything else.
     """
     path = Path(path)
     with open_weights(path) as (stream, size):
@@ -33,7 +32,7 @@ def read_paddle(path: str | Path) -> dict[Any, Any]:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """Resolve what Paddle wraps: tensors as pairs of name and array, slices, its table of names."""
+    """Return plain values for what Paddle wraps: tensors as pairs of name and array, slices, its table of names."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], np.ndarray):
         return value[1]
     if not isinstance(value, dict) or depth == _DEPTH:

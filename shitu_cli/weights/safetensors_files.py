@@ -1,4 +1,4 @@
-"""Read `.safetensors` files: a JSON header of types, shapes and places, and the bytes behind it."""
+"""Read `.safetensors` files: a JSON header with types, shapes and offsets, followed by the bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES |= {"I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BO
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     """Return the arrays of a file by name; bfloat16 becomes float32.
 
-    Raises DataError unless the header describes the bytes behind it exactly: known types, sizes that fit the shapes,
+    Raises DataError unless the header describes the bytes exactly: supported types, sizes that fit the shapes, and
     parts that follow each other without gap or overlap up to the end of the file.
     """
     path = Path(path)
@@ -31,7 +31,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
             raise damaged(path, "its header is longer than the file")
         header = parse_json(stream.read(length), path, hint="is the file complete?")
         if not isinstance(header, dict):
-            raise damaged(path, "its header is no table")
+            raise damaged(path, "its header is not a table")
         header.pop("__metadata__", None)
         places = sorted(((*_place(path, name, entry), name) for name, entry in header.items()), key=lambda row: row[:2])
         arrays: dict[str, np.ndarray] = {}

@@ -1,8 +1,8 @@
-"""Where weights are: installed packages, our own cache, and the caches of PaddleClas, torch and the Hugging Face hub.
+"""Find weights: in installed packages, our own cache, and the caches of PaddleClas, torch and the Hugging Face hub.
 
-`SHITU_WEIGHTS` names another cache than `~/.cache/shitu/weights`; `SHITU_WEIGHTS_MIRROR` an address that is
-tried first and holds the files by their names. `HF_ENDPOINT` replaces the hub's address, proxies are those of the
-environment, and `SHITU_OFFLINE` or `HF_HUB_OFFLINE` forbids downloads.
+`SHITU_WEIGHTS` replaces our cache `~/.cache/shitu/weights`; `SHITU_WEIGHTS_MIRROR` is an address that is tried first
+and serves the files by their names; `HF_ENDPOINT` replaces the address of the hub. Proxies come from the environment;
+`SHITU_OFFLINE` or `HF_HUB_OFFLINE` forbids downloads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class Located:
-    """A weights file on this machine; `published` is its catalogue entry, `origin` says in whose place it lies."""
+    """A weights file on this machine; `published` is its catalogue entry, `origin` says whose place it is in."""
 
     path: Path
     origin: str
@@ -41,17 +41,17 @@ def cache_dir() -> Path:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address to download from."""
+    """Return whether a text is an address to download from."""
     return text.startswith(("http://", "https://"))
 
 
 def looks_like_a_file(text: str) -> bool:
-    """Whether a text means a file rather than a name of the catalogue."""
+    """Return whether a text means a file rather than a name from the catalogue."""
     return os.sep in text or Path(text).suffix in (".pdparams", ".safetensors", ".pth", ".pt", ".npz")
 
 
 def locate(entry: Published) -> Located | None:
-    """Return where an entry's file is on this machine, None when it has to be downloaded."""
+    """Return the file of an entry on this machine, None if it must be downloaded."""
     for path, origin in _places(entry):
         if path.is_file():
             return Located(path, origin, entry)
@@ -59,10 +59,10 @@ def locate(entry: Published) -> Located | None:
 
 
 def obtain(what: str, reporter: Reporter | None = None) -> Located:
-    """Return the weights that a name of the catalogue, a file or an address means, downloading them where needed.
+    """Return the weights that a name from the catalogue, a file or an address means; download them if necessary.
 
-    Raises UsageError for a name that no entry has, DataError for a file that is not there or not the published one,
-    EnvironmentProblem when it cannot be downloaded.
+    Raises UsageError for an unknown name, DataError for a file that is missing or not the published one,
+    EnvironmentProblem if it cannot be downloaded.
     """
     reporter = reporter or SilentReporter()
     if is_address(what):
@@ -93,10 +93,7 @@ def obtain(what: str, reporter: Reporter | None = None) -> Located:
 
 
 def verify(located: Located) -> str:
-    """Return the file's SHA-256 after holding it against what is published or was noted at the first download.
-
-    Raises DataError when it is another file.
-    """
+    """Return the file's SHA-256; raise DataError if it differs from the published or the recorded one."""
     entry = located.published
     if entry is None or entry.sha256 is None:
         return check_note(located.path)
@@ -105,7 +102,7 @@ def verify(located: Located) -> str:
         raise DataError(
             f"{located.path} is not the published file of {entry.name}: its SHA-256 is {digest}, "
             f"expected {entry.sha256}",
-            hint="remove it, or give the file itself: --pretrained FILE",
+            hint="remove it, or name the file: --pretrained FILE",
         )
     return digest
 

@@ -1,6 +1,6 @@
 """Read PyTorch's weights, `.pth` and `.pt`, without PyTorch: its zip archives and its older stream of pickles.
 
-In both, a pickle describes tensors as views of storages, whose bytes lie beside it.
+In both, a pickle describes tensors as views of storages; the bytes of these are stored separately.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _read_archive(stream: BinaryIO, size: int) -> Any:
         members = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise PickleProblem("it is a zip archive, but not one that PyTorch has written")
+            raise PickleProblem("it is a zip archive, but not one that PyTorch wrote")
         root = pickles[0].removesuffix("data.pkl")
 
         def load(name: str, limit: int) -> bytes:
@@ -71,7 +71,7 @@ def _read_archive(stream: BinaryIO, size: int) -> Any:
 
 
 def _read_sequence(stream: BinaryIO, size: int) -> Any:
-    """Four pickles, the names of the storages, then each storage: its number of elements and its bytes."""
+    """Read the older format: four pickles, the names of the storages, then the size and the bytes of each storage."""
     budget = Budget.of_file(size)
     names = torch_names(budget)
     begin = [read_pickle_stream(stream, {}, max_operations=1000) for _ in range(3)]
@@ -100,7 +100,7 @@ def _read_sequence(stream: BinaryIO, size: int) -> Any:
 
 
 def _places(stream: BinaryIO, size: int, keys: Any, storages: dict[str, Storage]) -> dict[str, int]:
-    """Return where the bytes of each storage begin; raises PickleProblem where their sizes do not fit the file."""
+    """Return the offset of each storage; raise PickleProblem if their sizes do not fit the file."""
     if not isinstance(keys, list) or set(map(type, keys)) > {str} or len(set(keys)) != len(keys):
         raise PickleProblem("its list of storages is damaged")
     places = {}

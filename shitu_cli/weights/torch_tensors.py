@@ -1,4 +1,4 @@
-"""What the pickles of PyTorch name: tensors as views of storages, kept as descriptions until their bytes are read."""
+"""Stand-ins for what PyTorch's pickles name: descriptions of tensors, until the bytes of their storages are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "b1",
 }
-# Records of a training that stand beside the weights in many files. They come back as None.
+# Records of the training beside the weights, which become None.
 _RECORDS = (("argparse", "Namespace"), ("torch", "device"), ("torch.serialization", "_get_layout"))
 _CONSTANTS = ("float32", "float16", "bfloat16", "float64", "int64", "strided", "contiguous_format")
 _DEPTH = 4
@@ -34,7 +34,7 @@ _DEPTH = 4
 
 @dataclass(frozen=True)
 class StorageType:
-    """The type of a storage's elements: a code of numpy's, or bfloat16."""
+    """The type of a storage's elements: a numpy type code, or bfloat16."""
 
     code: str
 
@@ -50,7 +50,7 @@ class StorageType:
 
 @dataclass(frozen=True)
 class Storage:
-    """A named run of `count` elements that lies outside of the pickle."""
+    """A named sequence of `count` elements outside the pickle."""
 
     key: str
     kind: StorageType
@@ -67,12 +67,12 @@ class View:
     strides: tuple[int, ...]
 
     def of(self, elements: np.ndarray, budget: Budget) -> np.ndarray:
-        """Return this part of its storage's elements; raises PickleProblem when it reaches beyond them."""
+        """Return this part of its storage's elements; raise PickleProblem if it reaches beyond them."""
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         count = math.prod(self.shape)
         if count and last >= len(elements):
             raise PickleProblem("a tensor in it reaches beyond its storage")
-        # Strides may let few values stand for many.
+        # With strides of 0, few values stand for many.
         budget.spend(count * (4 if self.storage.kind.code == _BFLOAT16 else elements.itemsize))
         start = elements[self.offset : self.offset + 1] if count else elements[:0]
         strides = tuple(stride * elements.itemsize for stride in self.strides)
@@ -81,7 +81,7 @@ class View:
 
 
 def torch_names(budget: Budget) -> dict[tuple[str, str], Any]:
-    """Return what PyTorch's pickles name, with the stand-ins for it."""
+    """Return the stand-ins for everything that PyTorch's pickles name."""
     names = stand_ins(budget)
     names |= {("torch", name): StorageType(code) for name, code in _STORAGES.items()}
     names |= {("torch", name): None for name in _CONSTANTS}
@@ -97,7 +97,7 @@ def torch_names(budget: Budget) -> dict[tuple[str, str], Any]:
 def storage_of(identity: Any) -> Storage:
     """Return the storage that a persistent id describes: ("storage", type, key, device, count[, None])."""
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-        raise PickleProblem("it refers to something else than a storage")
+        raise PickleProblem("it refers to something other than a storage")
     kind, key, count = identity[1], identity[2], identity[4]
     if not isinstance(kind, StorageType) or not isinstance(key, str) or type(count) is not int or count < 0:
         raise PickleProblem("one of its storages is damaged")
@@ -137,7 +137,7 @@ def _tensor(storage: object, offset: object, shape: object, strides: object, *_r
 
 def _parameter(tensor: object, *_rest: object) -> View:
     if not isinstance(tensor, View):
-        raise PickleProblem("a parameter in it is no tensor")
+        raise PickleProblem("a parameter in it is not a tensor")
     return tensor
 
 

@@ -56,7 +56,7 @@ def test_features_remember_their_model(space: Path, tmp_path: Path) -> None:
     done = shitu("extract", "data", "--out", "f.npy", cwd=space)
     assert "next: shitu index build --features f.npy" in done.stdout + done.stderr
     done = shitu("index", "build", "--features", "f.npy", "--index", "of-features", cwd=space)
-    assert "is not known" not in done.stdout + done.stderr
+    assert "is unknown" not in done.stdout + done.stderr
     shitu("search", "data/class_000/000.jpg", "--index", "of-features", cwd=space)
     # Features of other bytes than the note speaks of, and of another model.
     np.save(space / "g.npy", np.load(space / "f.npy")[:, ::-1])

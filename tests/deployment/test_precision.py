@@ -20,7 +20,7 @@ from shitu_cli.features.backends import BF16, FP32, ONNX_RUNTIME, PADDLE, Way
 
 
 def _row(way: Way, ms: float = 1.0, **values: Any) -> dict[str, Any]:
-    row = {"pictures": 500, "difference": 1e-6, "min_cosine": 1.0, "recall@1": 0.8, "recall@1_trained": 0.8}
+    row = {"images": 500, "difference": 1e-6, "min_cosine": 1.0, "recall@1": 0.8, "recall@1_trained": 0.8}
     times = {"batch 1, threads 2": [ms, ms], "batch 32, threads 2": [ms, ms]}
     return {**dataclasses.asdict(way), **row, "latency_ms": times, "refused": None, **values}
 
@@ -48,7 +48,7 @@ def _proven(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, folder:
         (
             {**UNMEASURED, "coincide": "the features nearly coincide"},
             1.0,
-            "the features of different images nearly coincide, so that what it costs in recall cannot be measured",
+            "the features of different images nearly coincide, so the loss of recall cannot be measured",
         ),
         ({"difference": 0.25}, 1.0, "smallest cosine 1.000000, difference 0.25"),
         ({"min_cosine": 0.5}, 1.0, "smallest cosine 0.500000, difference 1e-06"),
@@ -84,7 +84,7 @@ def test_a_network_whose_features_coincide_gets_no_recall() -> None:
 
 @pytest.mark.parametrize("values", [{"min_cosine": 0.9998}, {"difference": 0.01}, {"difference": float("nan")}])
 def test_float32_must_be_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, values: dict[str, float]) -> None:
-    with pytest.raises(ShituError, match="differs from the trained network; nothing was kept") as caught:
+    with pytest.raises(ShituError, match="differs from the trained network; nothing was written") as caught:
         _proven([_row(PLAIN, **values)], monkeypatch, tmp_path, 1.0)
     assert caught.value.details[0].startswith("ONNX Runtime inference.onnx: smallest cosine ")
 
@@ -102,7 +102,7 @@ def test_a_precision_is_chosen_for_a_reason() -> None:
     assert _choose([plain, slow], "auto")[0] == PLAIN
     way, reason = _choose([plain, refused], "auto")
     assert way == PLAIN and reason.endswith("; bf16 is refused: recall@1 falls")
-    with pytest.raises(ShituError, match="--precision bf16 is refused; nothing was kept") as caught:
+    with pytest.raises(ShituError, match="--precision bf16 is refused; nothing was written") as caught:
         _choose([plain, refused], BF16)
     assert caught.value.details == ["Paddle Inference in bfloat16: recall@1 falls"]
     assert "--max-recall-drop" in str(caught.value.hint)
@@ -114,7 +114,7 @@ def test_a_cpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentProblem, match="--precision bf16: this CPU does not compute in bfloat16"):
         _with_bf16(ExportOptions(precision=BF16))
     assert _with_bf16(ExportOptions(precision="auto")).formats == ("pdmodel", "onnx")
-    assert "is not to be had: this CPU does not" in _choose([_row(PLAIN)], "auto")[1]
+    assert "is not available: this CPU does not" in _choose([_row(PLAIN)], "auto")[1]
     monkeypatch.setattr(backends, "cpu_has_bf16", lambda: True)
     # The format that Paddle Inference computes in bfloat16 comes along.
     assert _with_bf16(ExportOptions(precision=BF16)).formats == ("pdmodel", "onnx", "pir")

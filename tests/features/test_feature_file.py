@@ -254,7 +254,7 @@ def test_strict_and_devices_that_are_not_there(exported: Path, pictures: list[Pa
     done = shitu(*argv, "--strict", cwd=tmp_path, check=False)
     assert done.returncode == 3 and "1 of 2 images could not be read" in done.stderr
     done = shitu(*argv, "--devices", "0,1", cwd=tmp_path, check=False)
-    assert done.returncode == 5 and "gpu:0 was asked for, but this build of PaddlePaddle has no GPU" in done.stderr
+    assert done.returncode == 5 and "this build of PaddlePaddle does not support GPUs" in done.stderr
     done = shitu(*argv, "--devices", "cpus", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "--devices: got 'cpus'" in done.stderr
 

@@ -10,7 +10,7 @@ from shitu_cli.runtime.setup import setup_paddle
 
 
 def test_the_cpu_is_chosen_with_a_reason():
-    assert setup_paddle("cpu", threads=1) == "cpu: as asked, 1 thread"
+    assert setup_paddle("cpu", threads=1) == "cpu: as requested, 1 thread"
 
 
 def test_impossible_devices_are_refused():
@@ -19,7 +19,7 @@ def test_impossible_devices_are_refused():
     import paddle
 
     if not paddle.is_compiled_with_cuda():
-        with pytest.raises(EnvironmentProblem, match="no GPU support"):
+        with pytest.raises(EnvironmentProblem, match="does not support GPUs"):
             setup_paddle("gpu:0")
 
 
@@ -45,4 +45,4 @@ def test_too_little_memory_for_the_libraries_is_said(limit: str) -> None:
         ["bash", "-c", f'{limit}; exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "GB before the first image" in done.stdout and limit.rpartition(" ")[0] + " unlimited" in done.stdout
+    assert "the libraries alone need" in done.stdout and limit.rpartition(" ")[0] + " unlimited" in done.stdout

@@ -103,7 +103,7 @@ def test_a_wrong_file_is_refused_and_the_next_address_is_tried(tmp_path: Path) -
         assert path.read_bytes() == DATA
         with pytest.raises(EnvironmentProblem) as caught:
             get(tmp_path / "v", f"{address}/bad", sha256=DIGEST)
-    assert "not the published one" in caught.value.details[0]
+    assert "not the published file" in caught.value.details[0]
     assert not (tmp_path / "v").exists() and not list(tmp_path.glob("v.*.part"))
 
 

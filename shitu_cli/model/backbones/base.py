@@ -47,7 +47,7 @@ class Backbone(nn.Layer):
         self.left_new: list[str] = []  # layers that loaded weights did not have
 
     def steps(self) -> list[Step]:
-        """The chain, in order; names are those of the published network's attributes."""
+        """Return the chain of layers in order, by the names that the published weights use."""
         raise NotImplementedError
 
     def sizes(self) -> dict[str, int]:
@@ -79,7 +79,7 @@ class Backbone(nn.Layer):
         return self.forward_maps(x, ())[0]
 
     def forward_maps(self, x: paddle.Tensor, layers: Collection[str]) -> tuple[paddle.Tensor, list[paddle.Tensor]]:
-        """The output, and what leaves `layers` (as `levels` name them) on the way there, in their order."""
+        """Return the output, and the outputs of `layers` (by their names in `levels`) on the way, in order."""
         maps = {}
         for name, step in self.steps():
             if any(layer.startswith(f"{name}.") for layer in layers):

@@ -57,7 +57,7 @@ def put(values: np.ndarray, chosen: np.ndarray, out: np.ndarray) -> None:
 
 @compiled()
 def _top(row: np.ndarray, top: float) -> float:
-    """The largest of row and `top`."""
+    """Return the largest of row and `top`."""
     for j in range(row.size):
         top = max(top, row[j])
     return top

@@ -243,7 +243,7 @@ def _act_grad(dz: np.ndarray, dy: np.ndarray, x: np.ndarray, a: float, b: float,
 
 @compiled()
 def _sums(dz: np.ndarray, x: np.ndarray, mu: float) -> tuple[np.float32, np.float32]:
-    """(sum dz, sum dz * (x - mu))."""
+    """Return (sum dz, sum dz * (x - mu))."""
     part, part_x = np.float32(0), np.float32(0)
     for i in range(x.size):
         part += dz[i]

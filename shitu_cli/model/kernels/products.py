@@ -118,7 +118,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _rows(maps: np.ndarray) -> np.ndarray:
-    """[N, C, H, W] as [N, C, H * W]."""
+    """Return x [N, C, H, W] as [N, C, H * W]."""
     return maps.reshape(maps.shape[0], maps.shape[1], -1)
 
 
@@ -162,7 +162,7 @@ def _to_columns(
 def _from_columns(
     columns: np.ndarray, kernel: int, stride: int, pad: int, height: int, width: int, x: np.ndarray
 ) -> None:
-    """The transpose of _to_columns: every entry is added to the pixel it came from; x is overwritten."""
+    """Add every entry to the pixel it came from, the transpose of _to_columns; x is overwritten."""
     x[:] = 0
     line = 0
     for c in range(x.shape[0]):

@@ -40,7 +40,7 @@ class MemoryMixin:
         return active
 
     def recall(self, labels: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-        """(features [M, D], same label [N, M], other label [N, M]); empty slots are neither."""
+        """Return (features [M, D], same label [N, M], other label [N, M]); empty slots are neither."""
         filled = (self.memory_labels >= 0).reshape([1, -1])
         same, different = masks(labels, self.memory_labels)
         return self.memory.clone(), same & filled, different & filled

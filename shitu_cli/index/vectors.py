@@ -45,8 +45,11 @@ class VectorIndex:
         """Return an index of the same contents, to change while others search this one."""
         import faiss
 
-        clone = faiss.clone_binary_index if self.manifest.kind == "binary" else faiss.clone_index
-        return VectorIndex(self.manifest, clone(self.faiss), dict(self.labels), dict(self.paths))
+        if self.manifest.kind == "binary":  # faiss clones none whose ids are mapped
+            index = faiss.deserialize_index_binary(faiss.serialize_index_binary(self.faiss))
+        else:
+            index = faiss.clone_index(self.faiss)
+        return VectorIndex(self.manifest, index, dict(self.labels), dict(self.paths))
 
     # --------------------------------------------------------------------------------------------- changing
 

@@ -91,36 +91,42 @@ def write_index(folder: Path, network: Network, things: int = 5, model: str = "m
     save_index(VectorIndex.build(table, BuildOptions(model=model)), folder)
 
 
+def start_server(
+    folder: Path,
+    *,
+    things: int = 5,
+    threshold: float | None = 0.8,
+    key: str = "",
+    read_only: bool = False,
+    network: Network | None = None,
+    **limits: Any,
+) -> Server:
+    """Start a server whose index and photos lie in `folder`; whoever calls it closes its client."""
+    (folder / "inference").mkdir(exist_ok=True)
+    network = network or Network(folder / "inference")
+    if things and not (folder / "index").exists():
+        write_index(folder / "index", network, things)
+    gallery = FileGallery(folder / "index", create=not things)
+    live = Live(lambda: network, gallery, lambda extractor, kind: Threshold(threshold, "given"))  # type: ignore
+    settings = Settings(folder / "served", folder, key, read_only, Limits(**limits))
+    desk = Desk(live, settings, Metrics())
+    client = TestClient(create_app(desk), base_url=ADDRESS)
+    client.__enter__()
+    return Server(folder, desk, client)
+
+
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """`make_server(things=5, threshold=0.8, key="", read_only=False, **limits)` starts one."""
-    open_clients: list[TestClient] = []
+    """`make_server(**options)` starts a server as `start_server` does, and stops it after the test."""
+    servers: list[Server] = []
 
-    def make(
-        *,
-        things: int = 5,
-        threshold: float | None = 0.8,
-        key: str = "",
-        read_only: bool = False,
-        folder: Path = tmp_path,
-        **limits: Any,
-    ) -> Server:
-        (folder / "inference").mkdir(exist_ok=True)
-        network = Network(folder / "inference")
-        if things and not (folder / "index").exists():
-            write_index(folder / "index", network, things)
-        gallery = FileGallery(folder / "index", create=not things)
-        live = Live(lambda: network, gallery, lambda extractor, kind: Threshold(threshold, "given"))  # type: ignore
-        settings = Settings(folder / "served", folder, key, read_only, Limits(**limits))
-        desk = Desk(live, settings, Metrics())
-        client = TestClient(create_app(desk), base_url=ADDRESS, raise_server_exceptions=True)
-        client.__enter__()
-        open_clients.append(client)
-        return Server(folder, desk, client)
+    def make(**options: Any) -> Server:
+        servers.append(start_server(tmp_path, **options))
+        return servers[-1]
 
     yield make
-    for client in open_clients:
-        client.__exit__(None, None, None)
+    for server in servers:
+        server.client.__exit__(None, None, None)
 
 
 @pytest.fixture

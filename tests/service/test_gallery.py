@@ -1,0 +1,179 @@
+"""Changes of the index: durable, together, consistent for those who search meanwhile, and never in each other's way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.index import open_store
+from shitu_cli.index.files import FileStore, load_index
+from shitu_cli.index.store import BuildOptions, FeatureTable
+from shitu_cli.reporting import SilentReporter
+from shitu_cli.service import gallery as module
+from shitu_cli.service.gallery import Addition, FileGallery, Removal
+from shitu_cli.service.refusals import Refusal
+from shitu_cli.service.shared_gallery import SharedGallery
+from tests.index.made import gallery as table_of
+from tests.index.made import vectors
+from tests.service.conftest import Server, png
+
+SILENT = SilentReporter()
+
+
+def addition(count: int, generation: int, model: str = "m") -> Addition:
+    labels = [f"of {generation}"] * count
+    return Addition(
+        FeatureTable(vectors(count, seed=generation), labels, [f"{generation}/{n}" for n in range(count)]), model, ""
+    )
+
+
+@pytest.fixture(params=["flat", "hnsw", "ivf", "binary"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    FileStore(tmp_path / "i").build(table_of(100), BuildOptions(request.param, model="m"), SILENT)
+    return tmp_path / "i"
+
+
+def test_a_view_stays_as_it_was(folder: Path) -> None:
+    gallery = FileGallery(folder)
+    before = gallery.latest()
+    seen = before.search(vectors(3), 5)
+    after, changed = gallery.change(addition(4, 1))
+    assert [item.id for item in changed.items] == [100, 101, 102, 103] and changed.replaced == 0
+    final, removed = gallery.change(Removal([0], ["of 1"]))
+    assert [item.id for item in removed.items] == [0, 100, 101, 102, 103]
+    assert (len(list(before.items())), len(list(after.items())), len(list(final.items()))) == (100, 104, 99)
+    assert before.search(vectors(3), 5) == seen
+    assert load_index(folder).manifest == final.manifest  # what was acknowledged is on the disk
+    assert gallery.latest() is final  # and is not read again
+
+
+def test_waiting_changes_are_written_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes, first = [], threading.Event()
+    save = module.save_index
+
+    def counting(index: Any, place: Path) -> None:
+        first.wait(10)
+        writes.append(len(index))
+        save(index, place)
+
+    monkeypatch.setattr(module, "save_index", counting)
+    gallery, results = FileGallery(folder), {}
+
+    def change(number: int) -> None:
+        try:
+            results[number] = gallery.change(addition(1, number) if number else Removal([12345]))[1].items[0].label
+        except Refusal as refusal:
+            results[number] = refusal.status
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    first.set()
+    for thread in threads:
+        thread.join()
+    assert results == {0: 404, **{n: f"of {n}" for n in range(1, 20)}}  # one that fails harms no other
+    assert len(writes) < 10 and writes[-1] == 119 == len(load_index(folder))
+
+
+def test_what_cannot_be_written_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FileStore(tmp_path / "i").build(table_of(10), BuildOptions(model="m"), SILENT)
+
+    def full(index: Any, place: Path) -> None:
+        raise EnvironmentProblem("no space left")
+
+    gallery = FileGallery(tmp_path / "i")
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "save_index", full)
+        with pytest.raises(EnvironmentProblem, match="no space"):
+            gallery.change(addition(1, 1))
+    assert len(list(gallery.latest().items())) == 10
+    assert gallery.change(addition(1, 2))[1].items[0].id == 10
+
+
+def test_changes_of_another_process_are_kept(tmp_path: Path) -> None:
+    FileStore(tmp_path / "i").build(table_of(10), BuildOptions(model="m"), SILENT)
+    gallery = FileGallery(tmp_path / "i")
+    gallery.latest()
+    FileStore(tmp_path / "i").add(addition(2, 1).table, SILENT)  # as `shitu index add` does
+    _, changed = gallery.change(addition(1, 2))
+    assert changed.items[0].id == 12 and len(load_index(tmp_path / "i")) == 13
+    FileStore(tmp_path / "i").build(table_of(10), BuildOptions(model="another"), SILENT)
+    with pytest.raises(Refusal, match="another model"):
+        gallery.change(addition(1, 3))
+    assert len(load_index(tmp_path / "i")) == 10
+
+
+def test_a_command_that_changes_the_index_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FileStore(tmp_path / "i").build(table_of(10), BuildOptions(model="m"), SILENT)
+    gallery, done = FileGallery(tmp_path / "i"), threading.Event()
+    with FileStore(tmp_path / "i").writing():
+        thread = threading.Thread(target=lambda: (gallery.change(addition(1, 1)), done.set()))
+        thread.start()
+        assert not done.wait(0.2)
+    thread.join()
+    assert done.is_set() and len(load_index(tmp_path / "i")) == 11
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    with FileStore(tmp_path / "i").writing(), pytest.raises(EnvironmentProblem, match="another `shitu index`"):
+        gallery.change(addition(1, 2))
+
+
+def test_too_many_changes_are_refused(tmp_path: Path) -> None:
+    FileStore(tmp_path / "i").build(table_of(10), BuildOptions(model="m"), SILENT)
+    with pytest.raises(Refusal) as caught:
+        FileGallery(tmp_path / "i", most_waiting=0).change(addition(1, 1))
+    assert caught.value.status == 429 and caught.value.retry_after
+
+
+def test_searches_while_the_index_changes(make_server: Callable[..., Server]) -> None:
+    """Every answer is right for the index before or after a change; nothing fails."""
+    server = make_server()
+    over, problems, answers = threading.Event(), [], [0]
+    photos = [png(700, n) for n in range(20)]
+
+    def ask() -> None:
+        try:
+            while not over.is_set():
+                known, changing = server.search(png(3, 8), png(700, 99), top=30)["results"]
+                assert known["answer"]["label"] == "thing 3"
+                assert changing["answer"]["label"] in (None, "changing")
+                ids = [match["id"] for match in known["matches"]]
+                assert len(set(ids)) == len(ids) >= 15
+                answers[0] += 1
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for photo in photos:
+        item = server.add("changing", photo).json()["added"][0]
+        found = server.search(photo)["results"][0]["matches"][0]
+        assert found["id"] == item["id"]  # who was told of the change finds it
+        if photo is not photos[-1]:
+            assert server.client.post("/remove", json={"ids": [item["id"]]}).status_code == 200
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert not problems and answers[0] > 0 and server.desk.count() == 16
+
+
+def test_an_index_in_milvus(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    store = open_store(tmp_path, f"milvus:{tmp_path / 'gallery.db'}")
+    store.build(table_of(20), BuildOptions(model="m"), SILENT)
+    gallery = SharedGallery(store)
+    try:
+        view, changed = gallery.change(addition(2, 1))
+        assert view.manifest.count == 22 and [item.label for item in changed.items] == ["of 1"] * 2
+        assert view.search(vectors(2, seed=1), 1)[1][0].path == "1/1" and view.labels()["of 1"] == 2
+        with pytest.raises(Refusal, match="not in the index"):
+            gallery.change(Removal(labels=["nothing"]))
+        assert gallery.change(Removal(labels=["of 1"]))[0].manifest.count == 20
+        assert gallery.latest().item(changed.items[0].id) is None
+    finally:
+        store.close()

@@ -1,0 +1,110 @@
+"""A new model, index or evaluation is taken over while the server answers, and only where they belong together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shitu_cli.errors import DataError
+from shitu_cli.files import atomic_write_json
+from shitu_cli.service.gallery import FileGallery
+from shitu_cli.service.live import Live, Threshold
+from shitu_cli.service.thresholds import MeasuredThreshold
+from tests.service.conftest import Network, write_index
+
+
+class Models:
+    """Opens the model whose name stands in a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.opened = folder, 0
+        folder.mkdir()
+        self.export("m")
+
+    def export(self, fingerprint: str) -> None:
+        (self.folder / "new").write_text(fingerprint)
+        os.replace(self.folder / "new", self.folder / "manifest.json")
+
+    def __call__(self) -> Network:
+        self.opened += 1
+        text = (self.folder / "manifest.json").read_text()
+        if text == "damaged":
+            raise DataError("the model is damaged")
+        return Network(self.folder, text)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Models:
+    write_index(tmp_path / "index", Network(tmp_path))
+    return Models(tmp_path / "inference")
+
+
+@pytest.fixture
+def live(tmp_path: Path, models: Models) -> Live:
+    def threshold_of(extractor: Any, kind: str) -> Threshold:
+        return Threshold(len(extractor.fingerprint) / 10)
+
+    return Live(models, FileGallery(tmp_path / "index"), threshold_of)  # type: ignore[arg-type]
+
+
+def test_nothing_new_opens_nothing(live: Live, models: Models) -> None:
+    state = live.state
+    live.refresh()
+    assert live.state == state and models.opened == 1
+
+
+def test_a_new_model_waits_for_its_index(live: Live, models: Models, tmp_path: Path) -> None:
+    models.export("m2")
+    live.refresh()
+    assert live.state.extractor.fingerprint == "m" and "build the index again" in live.remark
+    assert live.state.view.search(Network(tmp_path).compute(np.zeros((1, 4, 4, 3), np.uint8)), 1)  # goes on answering
+    write_index(tmp_path / "index", Network(tmp_path), model="m2")
+    live.refresh()
+    assert live.state.extractor.fingerprint == "m2" and live.state.threshold.value == 0.2 and live.remark == ""
+    assert models.opened == 2
+
+
+def test_a_new_index_waits_for_its_model(live: Live, models: Models, tmp_path: Path) -> None:
+    former = live.state
+    write_index(tmp_path / "index", Network(tmp_path), things=7, model="m2")
+    live.refresh()
+    assert live.state == former and "another model" in live.remark
+    models.export("m2")
+    live.refresh()
+    assert live.state.extractor.fingerprint == "m2" and live.state.view.manifest.count == 21  # type: ignore[union-attr]
+
+
+def test_what_is_damaged_changes_nothing(live: Live, models: Models, tmp_path: Path) -> None:
+    former = live.state
+    models.export("damaged")
+    with pytest.raises(DataError):
+        live.refresh()
+    assert live.state == former
+    models.export("m")
+    live.refresh()
+    (tmp_path / "index" / "items.tsv").write_text("nonsense")
+    os.utime(tmp_path / "index" / "vector.index")
+    with pytest.raises(DataError):
+        live.refresh()
+    assert live.state.view.search(Network(tmp_path).compute(np.zeros((1, 4, 4, 3), np.uint8)), 1)
+
+
+def test_a_model_of_another_index_is_refused(models: Models, tmp_path: Path) -> None:
+    models.export("other")
+    with pytest.raises(DataError, match="another model"):
+        Live(models, FileGallery(tmp_path / "index"), lambda extractor, kind: Threshold())  # type: ignore[arg-type]
+
+
+def test_the_threshold_is_that_of_this_model(tmp_path: Path) -> None:
+    network = Network(tmp_path)
+    measured = MeasuredThreshold(tmp_path)
+    assert measured(network, "flat") == Threshold(None, "none")  # type: ignore[arg-type]
+    report = {"metrics": {}, "measured": {"features": "m"}, "suggested": {"far": 0.01, "tar": 0.9, "threshold": 0.61}}
+    atomic_write_json(tmp_path / "evaluate.json", report)
+    assert measured(network, "flat") == Threshold(0.61, "measured")  # type: ignore[arg-type]
+    assert measured(network, "binary") == Threshold(None, "none")  # type: ignore[arg-type]
+    assert measured(Network(tmp_path, "other"), "flat") == Threshold(None, "none")  # type: ignore[arg-type]

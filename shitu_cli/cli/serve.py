@@ -99,7 +99,11 @@ def serve(
             )
         space = open_workspace(session, named=True)
         gallery = _open_gallery(space, folder, store, collection, new, limits)
-        live = _open_live(session, gallery, chosen, _threshold(threshold, space))
+        live = _open_live(session, space, gallery, chosen, _threshold(threshold, space))
+        if threshold == "auto" and live.state.threshold.value is None:
+            raise UsageError(
+                "--threshold auto: no evaluation has measured one for this model", hint=Command("evaluate")
+            )
         kept = keep or (space.root if store is not None else Path(gallery.place).resolve().parent) / "served"
         settings = Settings(kept, space.root, key, read_only, limits)
         desk = Desk(live, settings, Metrics(), lambda path: stored_path(space, path))
@@ -165,7 +169,11 @@ def _open_gallery(
 
 
 def _open_live(
-    session: Session, gallery: Gallery, chosen: Path | None, threshold_of: Callable[[Extractor, str], Threshold]
+    session: Session,
+    space: Workspace,
+    gallery: Gallery,
+    chosen: Path | None,
+    threshold_of: Callable[[Extractor, str], Threshold],
 ) -> Live:
     """Return the model and the index, opened; the index says with which model it was built."""
     from shitu_cli.cli.common import config_or_none
@@ -173,6 +181,11 @@ def _open_live(
     from shitu_cli.steps.models import model_of_index, open_extractor
 
     manifest = gallery.latest().manifest
+    if manifest is None and chosen is None and not space.config_path.is_file():
+        raise UsageError(
+            "--new: no model is named, and there is no workspace that has one",
+            hint="name one: --model inference, or --pretrained efficientnet-lite0",
+        )
     recorded = manifest.model_path if manifest is not None else ""
     config = config_or_none(session, chosen or (Path(recorded) if recorded else None))
     model = model_of_index(config, chosen, recorded)

@@ -1,4 +1,4 @@
-"""The program `shitu`, also as `python -m shitu_cli`."""
+"""Run the program `shitu`, also as `python -m shitu_cli`."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ import sys
 
 
 def _stop(number: int, frame: object) -> None:
-    """Ctrl-C while the program still loads: an exception would come out of some import, changed or not at all."""
+    """Exit on Ctrl-C while the program loads: an exception could be changed or swallowed by an import."""
     os.write(2, b"warning: stopped by Ctrl-C\n")
     os._exit(130)
 
 
 def _open_standard_streams() -> None:
-    """Give closed descriptors 0, 1 and 2 a place: else the next file to be opened would receive what is printed."""
+    """Reopen closed descriptors 0, 1 and 2: otherwise the next file to be opened would receive the output."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

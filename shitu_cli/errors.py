@@ -1,4 +1,4 @@
-"""What can go wrong for a user, each kind with the exit code of the process."""
+"""The errors that a user can meet, each kind with its exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import shlex
 from collections.abc import Sequence
 
-# What a user can do when the system refuses with such a number.
+# What a user can do about such an error of the system.
 MACHINE_HINTS = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
     errno.EDQUOT: "your quota on that disk is used up: free some space, then run the command again",
@@ -18,8 +18,8 @@ MACHINE_HINTS = {
 class Command:
     """A `shitu` command that a message proposes: `Command("train", "--lr", 0.01)`.
 
-    As text it is what stands there. The command line shows it with what the user has given: all of it where this is the
-    command that runs (words here replace theirs, options in `without` are dropped), else workspace, config and index.
+    The command line completes it with options of the user: with all of them if it is the running command (words given
+    here replace theirs, options in `without` are dropped), else with those for workspace, config and index.
     """
 
     def __init__(self, name: str, *words: object, without: Sequence[str] = ()) -> None:
@@ -40,7 +40,7 @@ class Command:
         return hash((str(self), self.without))
 
 
-# Text for a user, with the commands in it told apart so that they can be completed.
+# Text for a user, in which commands are separate so that they can be completed.
 Message = str | Command | Sequence[str | Command]
 
 
@@ -50,12 +50,12 @@ def parts_of(message: Message) -> list[str | Command]:
 
 
 def plain(message: Message) -> str:
-    """Return a message as text, with its commands as they stand."""
+    """Return a message as text, with its commands not completed."""
     return "".join(map(str, parts_of(message)))
 
 
-# What optional features need, by their names in pyproject.toml. Hints name these packages, never an extra of this
-# program: its own name is nobody's on the public index, where a stranger could take it.
+# The packages of optional features, by the names of the extras in pyproject.toml. Hints name the packages, not the
+# extra: this program's name is not registered on the public index, and a stranger could take it.
 EXTRAS = {
     "milvus": ("pymilvus[milvus-lite]", "milvus-lite"),
     "parquet": ("pyarrow",),
@@ -73,10 +73,10 @@ def pip_install(extra: str) -> str:
 
 
 class ShituError(Exception):
-    """A user's mistake or a failing environment: shown as one line, its details and a hint, without traceback.
+    """A mistake of the user or a failure of the environment, shown without a traceback.
 
-    `message` says what and where, `details` lists further problems of the same kind (all at once, not the
-    first one), `hint` says the way out, preferably a `Command` to copy.
+    `message` says what happened and where, `details` list all problems of the same kind, `hint` is the way out,
+    preferably a `Command` to copy.
     """
 
     exit_code = 1
@@ -89,12 +89,12 @@ class ShituError(Exception):
 
     @property
     def hint(self) -> str | None:
-        """The way out as text; `advice` is the same with its commands told apart."""
+        """The way out as text; `advice` keeps its commands separate."""
         return None if self.advice is None else plain(self.advice)
 
 
 class Gathered:
-    """Errors of several checks, to be raised as one: `with gathered: check()`, ..., `gathered.raise_all()`."""
+    """Collects the errors of several checks: `with gathered: check()`, ..., `gathered.raise_all()`."""
 
     def __init__(self) -> None:
         self.errors: list[ShituError] = []
@@ -109,9 +109,9 @@ class Gathered:
         return True
 
     def raise_all(self, message: str, name: str) -> None:
-        """Raise the only error as it is, several as one ConfigError.
+        """Raise a single error as it is, several as one ConfigError.
 
-        Its hint is the first command `name` that each of them proposes, with the options of all.
+        Its hint combines the options of the first command `name` that each of them proposes.
         """
         if len(self.errors) == 1:
             raise self.errors[0]
@@ -128,30 +128,30 @@ class Gathered:
 
 
 class UsageError(ShituError):
-    """The command line asks for something that does not exist or does not go together."""
+    """The call asks for something that does not exist, or for things that contradict each other."""
 
     exit_code = 2
 
 
 class DataError(ShituError):
-    """Images, lists, weights or indexes are missing, damaged or contradict each other."""
+    """Images, lists, weights or indexes are missing, damaged or inconsistent."""
 
     exit_code = 3
 
 
 class ConfigError(ShituError):
-    """The configuration is wrong; `details` holds every problem as `file:line: key: got, expected`."""
+    """The configuration is wrong; `details` lists every problem as `file:line: key: got, expected`."""
 
     exit_code = 4
 
 
 class EnvironmentProblem(ShituError):
-    """The machine says no: disk full, no permission, a missing optional package, no such device."""
+    """The machine refuses: disk full, no permission, a missing optional package, no such device."""
 
     exit_code = 5
 
 
 class TrainingError(ShituError):
-    """Training cannot go on (loss is not finite, a process died)."""
+    """Training cannot continue (the loss is not finite, a process died)."""
 
     exit_code = 6

@@ -1,4 +1,4 @@
-"""What installed packages add by entry points: parts of a config in `shitu.losses` and the like, source formats.
+"""Load what installed packages add by entry points: parts of a config (`shitu.losses`, ...) and source formats.
 
 Names are looked up without importing anything; an extension is loaded when it is used.
 """
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 def extension_names(group: str) -> list[str]:
-    """The names that installed packages add to a group, in alphabetical order."""
+    """Return the names that installed packages add to a group, in alphabetical order."""
     return sorted({point.name for point in importlib.metadata.entry_points(group=group)})
 
 
 def load_extension(group: str, name: str, kind: type[T]) -> T | None:
-    """The extension of a name, None where there is none; ConfigError where it cannot be loaded or is no `kind`."""
+    """Return the extension called `name`, None if there is none; raise ConfigError if it is broken or not a `kind`."""
     for point in importlib.metadata.entry_points(group=group, name=name):
         package = point.dist.name if point.dist is not None else "an installed package"
         where = f"{name}: {point.value}, which {package} adds to {group},"

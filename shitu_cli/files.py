@@ -1,4 +1,4 @@
-"""Writing whole files and directories only, with their hashes and locks."""
+"""Write files and directories whole or not at all; hash and lock them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from typing import IO, Any
 from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem
 from shitu_cli.inputs import open_input
 
-AT_REST_NS = 2_000_000_000  # how long a file must not have changed for its hash to be remembered
+AT_REST_NS = 2_000_000_000  # the hash of a file that changed more recently is not remembered
 
 
 def try_lock(handle: IO[bytes]) -> bool:
@@ -57,17 +57,17 @@ def cannot_write(path: Path, error: OSError) -> EnvironmentProblem:
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """A file to write (`mode` "wb" or "w", UTF-8), which replaces `path` whole when the context ends well.
+    """Yield a file to write (`mode` "wb", or "w" for UTF-8) that replaces `path` when the context ends without error.
 
-    Written beside and synced first, so that a kill or a full disk leaves the former file untouched.
-    Raises EnvironmentProblem when the system refuses.
+    It is written beside `path` and synced first, so that a kill or a full disk leaves the old file untouched.
+    Raises EnvironmentProblem if the system refuses.
     """
-    path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
+    path = Path(os.path.realpath(path))  # replaces the target of a link, not the link
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _new_file(path)
-        # File names need not be valid text: what is not is written as an escape.
+        # File names may not be valid text: such bytes are written as escapes.
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
         with os.fdopen(descriptor, mode, **text) as file:
             _hold(descriptor)
@@ -84,7 +84,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def _hold(descriptor: int) -> None:
-    """Lock a temporary file for as long as it is written, so that `remove_leftovers` lets it be."""
+    """Lock a temporary file while it is written, so that `remove_leftovers` does not remove it."""
     if os.name != "nt":
         import fcntl
 
@@ -93,7 +93,7 @@ def _hold(descriptor: int) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes have left of writing `path`: temporary files beside it that nobody holds."""
+    """Remove the temporary files beside `path` that killed processes left: those that nobody has locked."""
     path = Path(os.path.realpath(path))
     if os.name == "nt" or not path.parent.is_dir():
         return
@@ -105,23 +105,23 @@ def remove_leftovers(path: Path) -> None:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` in UTF-8, whole or not at all."""
+    """Replace the content of `path` by `text` in UTF-8, whole or not at all."""
     with atomic_write(path, "w") as file:
         file.write(text)
 
 
 def atomic_write_json(path: Path, value: object) -> None:
-    """Replace `path` by `value` as indented JSON, whole or not at all."""
+    """Replace the content of `path` by `value` as indented JSON, whole or not at all."""
     atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """A temporary directory beside `path` that takes its place when the context ends well; else it is removed.
+    """Yield a temporary directory beside `path` that takes its place when the context ends without error.
 
-    Those that killed processes have left beside `path` are removed too.
+    Temporary directories that killed processes left beside `path` are removed.
     """
-    path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
+    path = Path(os.path.realpath(path))  # replaces the target of a link, not the link
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, held = _temporary_dir(path)
@@ -130,7 +130,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if path.exists() and _exchange(temporary, path):
-            pass  # the former directory has the temporary name now, and goes below
+            pass  # the old directory has the temporary name now, and is removed below
         elif path.exists():
             former = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             os.replace(path, former / path.name)
@@ -148,14 +148,14 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 def _temporary_dir(path: Path) -> tuple[Path, int | None]:
-    """A new directory beside `path`, and the lock on it, which the system lets go of when this process dies.
+    """Return a new directory beside `path` and its lock, which the system releases when this process dies.
 
-    What of that name nobody holds is of the dead, and goes. The parent is locked meanwhile, so that no directory is
-    taken for one between being made and being locked. Where the system cannot lock directories, nothing is removed.
+    Unlocked directories of that name belong to dead processes and are removed. The parent is locked meanwhile, so that
+    a directory that was made but not locked yet is not taken for one. Without locks nothing is removed.
     """
-    made = functools.partial(_new_directory, path)
+    create = functools.partial(_new_directory, path)
     if os.name == "nt":
-        return made(), None
+        return create(), None
     import fcntl
 
     parent = os.open(path.parent, os.O_RDONLY)
@@ -163,11 +163,11 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
         try:
             fcntl.flock(parent, fcntl.LOCK_EX)
         except OSError:  # some network file systems
-            return made(), None
+            return create(), None
         for left in path.parent.iterdir():
             if re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp", left.name) and left.is_dir():
                 _remove_unheld(left)
-        temporary = made()
+        temporary = create()
         held = os.open(temporary, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_EX)
         return temporary, held
@@ -179,52 +179,52 @@ def _remove_unheld(folder: Path) -> None:
     import fcntl
 
     try:
-        own = os.open(folder, os.O_RDONLY)
-    except OSError:  # its process has just ended, or it is another user's
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # its process has just ended, or it belongs to another user
         return
     try:
-        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
     except OSError:
-        pass  # held: its process is at work
+        pass  # locked: its process is at work
     finally:
-        os.close(own)
+        os.close(descriptor)
 
 
 def bytes_in(folder: Path) -> int:
-    """The sizes of all files below a directory together."""
+    """Return the total size of all files below a directory."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-_hashes: dict[tuple[int, ...], str] = {}  # of files that this process has read, by `_state`
+_hashes: dict[tuple[int, ...], str] = {}  # `_state` of a file → its hash
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal; one that has not changed is read once per process."""
+    """Return the SHA-256 of a file in hexadecimal; an unchanged file is read once per process."""
     with open_input(path) as file:
         before = _state(file)
         if before in _hashes:
             return _hashes[before]
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         while block := file.read(1 << 20):
-            found.update(block)
+            digest.update(block)
         after = _state(file)
-    # Two changes within one tick of the clock leave the same time: only files at rest are remembered.
+    # Two changes within one tick of the clock have the same time: only files at rest are remembered.
     if before == after and time.time_ns() - after[-1] > AT_REST_NS:
         if len(_hashes) >= 1024:
             _hashes.clear()
-        _hashes[after] = found.hexdigest()
-    return found.hexdigest()
+        _hashes[after] = digest.hexdigest()
+    return digest.hexdigest()
 
 
 def _state(file: IO[bytes]) -> tuple[int, ...]:
-    """What tells a file and its contents from others; the last time, of its status, cannot be set back."""
+    """Return what identifies a file and its content; the last number, the time of its status, cannot be set back."""
     state = os.fstat(file.fileno())
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one step, so that a kill cannot leave neither; False where the system cannot."""
+    """Swap two directories in one step, so that a kill leaves both; return False if the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
@@ -242,7 +242,7 @@ def _new_file(path: Path) -> tuple[int, str]:
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
             break
-    with contextlib.suppress(OSError):  # there is none yet, or it is another user's
+    with contextlib.suppress(OSError):  # there is none yet, or it belongs to another user
         os.chmod(name, stat.S_IMODE(os.stat(path).st_mode))
     return descriptor, os.fspath(name)
 
@@ -260,7 +260,7 @@ def _new_directory(path: Path) -> Path:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a rename durable; systems that cannot open directories do without."""
+    """Make a rename in `directory` durable, on systems that can open directories."""
     if os.name == "nt":
         return
     descriptor = os.open(directory, os.O_RDONLY)

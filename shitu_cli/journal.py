@@ -1,7 +1,7 @@
-"""Files that belong together change together: staged beside them, committed by one rename, then moved into place.
+"""Change files that belong together all at once: stage them, commit by one rename, then move them into place.
 
-A kill before the commit leaves all files as they were. After it the staged files are in `.shitu/pending`, and whoever
-opens the workspace next moves the rest of them into place (`settle`) before anything is read.
+A kill before the commit leaves all files unchanged. After it the staged files are in `.shitu/pending`, and the next
+command that opens the workspace moves the rest into place (`settle`) before it reads anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shitu_cli.files import atomic_write, atomic_write_json, cannot_write, sync_
 from shitu_cli.inputs import read_json_object
 from shitu_cli.workspace import Workspace
 
-WAIT = 10.0  # seconds that a reader gives a live process to move its files
+WAIT = 10.0  # seconds that a reader waits for a live process to move its files
 _PENDING, _PLAN = "pending", "plan.json"
 
 
@@ -32,17 +32,17 @@ class Together:
         self._plan: dict[str, str | None] = {}
 
     def path(self, target: Path) -> Path:
-        """Where to write what shall replace `target`."""
+        """Return the path to write the new version of `target` to."""
         staged = self._staging / str(len(self._plan))
         self._plan[_name(self._root, target)] = staged.name
         return staged
 
     def remove(self, target: Path) -> None:
-        """Let `target` not be there afterwards."""
+        """Remove `target` with the commit."""
         self._plan[_name(self._root, target)] = None
 
     def commit(self) -> None:
-        """Make the change certain by renaming the staged files to their place in the journal, in one step."""
+        """Commit the change: rename the folder of staged files to that of committed ones, in one step."""
         atomic_write_json(self._staging / _PLAN, self._plan)
         pending = self._staging.with_name(_PENDING)
         os.rename(self._staging, pending)
@@ -51,13 +51,13 @@ class Together:
 
 @contextlib.contextmanager
 def together(space: Workspace) -> Iterator[Together]:
-    """Change several files of a workspace at once; whoever calls this holds the lock "prepare".
+    """Change several files of a workspace at once; the caller must hold the lock "prepare".
 
-    Raises EnvironmentProblem when the system refuses, and then changes nothing.
+    Raises EnvironmentProblem if the system refuses, and then changes nothing.
     """
     finish(space)
     folder = space.root / ".shitu"
-    for left in folder.glob(".staged-*"):  # of killed processes: the lock says that none is at work
+    for left in folder.glob(".staged-*"):  # from killed processes: with the lock held, none is at work
         shutil.rmtree(left, ignore_errors=True)
     staging: Path | None = None
     try:
@@ -75,9 +75,9 @@ def together(space: Workspace) -> Iterator[Together]:
 
 
 def settle(space: Workspace) -> None:
-    """Finish a change that a killed process has committed; wait for one that is at work.
+    """Complete a change that a killed process committed; wait for a process that is doing so.
 
-    Raises EnvironmentProblem when that process takes longer than a few seconds, or the files cannot be moved.
+    Raises EnvironmentProblem if that takes longer than a few seconds, or the files cannot be moved.
     """
     deadline = time.monotonic() + WAIT
     while (space.root / ".shitu" / _PENDING).is_dir():
@@ -91,7 +91,7 @@ def settle(space: Workspace) -> None:
 
 
 def finish(space: Workspace) -> None:
-    """Move what is committed into place; nothing happens where nothing is. Can be repeated after a kill."""
+    """Move committed files into place, if there are any; after a kill, this can be repeated."""
     pending = space.root / ".shitu" / _PENDING
     if not os.path.lexists(pending / _PLAN):
         return
@@ -101,7 +101,7 @@ def finish(space: Workspace) -> None:
             target = Path(os.path.realpath(space.root / os.fsdecode(os.fsencode(name))))
             if staged is None:
                 target.unlink(missing_ok=True)
-            elif (pending / staged).exists():  # else it was moved before the kill
+            elif (pending / staged).exists():  # otherwise it was moved before the kill
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _move(pending / staged, target)
         for folder in {(space.root / name).parent for name in plan}:
@@ -112,7 +112,7 @@ def finish(space: Workspace) -> None:
 
 
 def _read_plan(pending: Path) -> dict[str, str | None]:
-    """The names of the files to replace and what stands in their place; a workspace may come from a stranger."""
+    """Return file → staged file (None: remove); the workspace may come from a stranger, so that it is checked."""
     way_out: Message = [f"remove {pending}, then run `", Command("prepare"), "` again"]
     plan = read_json_object(pending / _PLAN, error=EnvironmentProblem, hint=way_out)
     for name, staged in plan.items():
@@ -137,7 +137,7 @@ def _move(staged: Path, target: Path) -> None:
         os.chmod(staged, stat.S_IMODE(os.stat(target).st_mode))
     try:
         os.replace(staged, target)
-    except OSError:  # a link leads to another file system
+    except OSError:  # the target is on another file system
         with atomic_write(target) as file, staged.open("rb") as source:
             shutil.copyfileobj(source, file)
 

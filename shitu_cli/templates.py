@@ -10,7 +10,7 @@ from shitu_cli.errors import Command, UsageError
 
 @dataclass(frozen=True)
 class Template:
-    """`summary` is the template's first comment line."""
+    """A template; `summary` is its first comment line."""
 
     name: str
     path: Path
@@ -18,22 +18,22 @@ class Template:
 
 
 def templates_dir() -> Path:
-    """Where the templates lie: inside the installed package, or at the top of a source tree."""
+    """Return the folder of the templates: in the installed package, or at the top of a source tree."""
     inside = Path(__file__).parent / "templates"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "templates"
 
 
 def list_templates() -> list[Template]:
-    """All templates by name."""
-    found = []
+    """Return all templates in order of their names."""
+    templates = []
     for path in sorted(templates_dir().glob("*.yaml")):
         with path.open(encoding="utf-8") as file:
-            found.append(Template(path.stem, path, file.readline().lstrip("# ").strip()))
-    return found
+            templates.append(Template(path.stem, path, file.readline().lstrip("# ").strip()))
+    return templates
 
 
 def read_template(name: str) -> str:
-    """The text of template `name`; UsageError with the names there are otherwise."""
+    """Return the text of a template; raise UsageError that lists the names if there is none."""
     for template in list_templates():
         if template.name == name:
             return template.path.read_text(encoding="utf-8")

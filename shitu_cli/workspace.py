@@ -14,7 +14,7 @@ from shitu_cli.inputs import whole_number
 
 CONFIG_NAME = "shitu.yaml"
 PAUSE = 0.02  # seconds between two looks at a lock that another process holds
-EARLIER = "earlier"  # in the output directory: models of runs before the newest (see training/earlier.py)
+EARLIER = "earlier"  # folder in the output directory for the models of earlier runs (see training/earlier.py)
 
 
 class Workspace:
@@ -53,9 +53,9 @@ class Workspace:
 
     @classmethod
     def find(cls, start: Path | None = None) -> Workspace:
-        """The workspace of `start` (default: `SHITU_WORKSPACE`, else the current directory) or of its parents.
+        """Return the workspace at `start` or `SHITU_WORKSPACE`, else that of the current directory or its parents.
 
-        Raises UsageError when there is none.
+        Raises UsageError if there is none.
         """
         named = start or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
         if named is not None:
@@ -70,7 +70,7 @@ class Workspace:
 
     @classmethod
     def create(cls, root: Path) -> Workspace:
-        """The workspace that `root` is to become; what is there already stays as it is."""
+        """Return a workspace at `root`; create the folder, keep what it holds."""
         workspace = cls(root)
         try:
             workspace.root.mkdir(parents=True, exist_ok=True)
@@ -80,11 +80,10 @@ class Workspace:
 
     @contextlib.contextmanager
     def lock(self, name: str, *, command: str = "", patience: float = 0.0) -> Iterator[None]:
-        """Hold `name` for this process alone, which runs `command`; a lock whose process is gone is taken over.
+        """Hold the lock `name` for this process, which runs `command`.
 
-        The file is locked through the system, so that a killed process leaves nothing behind. Raises
-        EnvironmentProblem when another process still holds it after `patience` seconds, or where the file system has
-        no locks.
+        The system locks the file, and releases it when the process dies. Raises EnvironmentProblem if another process
+        still holds it after `patience` seconds, or if the file system has no locks.
         """
         path = self.root / ".shitu" / f"{name}.lock"
         try:
@@ -106,8 +105,8 @@ class Workspace:
                 handle.seek(0)
                 holder, _, process = handle.read().decode().strip().rpartition(" ")
                 raise EnvironmentProblem(
-                    f"another `shitu {holder or name}` (process {process or '?'}) works in {self.root}",
-                    hint="wait for it or stop it; or use another workspace with -w",
+                    f"another `shitu {holder or name}` (process {process or '?'}) is running in {self.root}",
+                    hint="wait until it ends, or use another workspace with -w",
                 )
             try:
                 handle.truncate(0)
@@ -121,6 +120,6 @@ class Workspace:
 
 
 def earlier_models(output: Path) -> list[Path]:
-    """The directories with models of earlier runs below an output directory, oldest first."""
-    found = ((whole_number(path.name), path) for path in (output / EARLIER).glob("*") if path.is_dir())
-    return [path for _, path in sorted((number, path) for number, path in found if number is not None)]
+    """Return the directories with models of earlier runs below an output directory, oldest first."""
+    numbered = ((whole_number(path.name), path) for path in (output / EARLIER).glob("*") if path.is_dir())
+    return [path for _, path in sorted((number, path) for number, path in numbered if number is not None)]

@@ -96,7 +96,7 @@ def test_the_message_that_the_page_shows(package: Path, tmp_path: Path) -> None:
     ("name", "says"),
     [
         ("Gone", r"shop_parts\.gone:Neck, which shop-parts adds to shitu\.necks, cannot be loaded"),
-        ("Wrong", r"shop_parts\.parts\.ShopNet is no Neck"),
+        ("Wrong", r"shop_parts\.parts\.ShopNet is not a Neck"),
         ("Data", "is not what the group is for"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A typed `Config` back to YAML in PaddleClas's schema, for the snapshot beside the weights."""
+"""Turn a typed `Config` back into YAML in PaddleClas's schema, for the snapshot beside the weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def dump_config(config: Config) -> str:
 
 
 def config_values(config: Config) -> dict[str, Any]:
-    """Return every value of a config under the keys of a file; paths below its root count from there."""
+    """Return all values of a config by the keys of a file; paths below its root are relative to it."""
     config = relative(config)
     written = {
         name: dataclasses.replace(getattr(config.DataLoader, name), dataset=d) for name, d in config.written.items()
@@ -50,7 +50,7 @@ def config_values(config: Config) -> dict[str, Any]:
 
 
 def arch_block(arch: ArchConfig) -> dict[str, Any]:
-    """The Arch block as plain values, as `build_rec_model` and a config take it."""
+    """Return the Arch block as plain values, as `build_rec_model` and configs take it."""
     block: dict[str, Any] = {"name": "RecModel", "Backbone": plain(arch.backbone)}
     if arch.stop_layer is not None:
         block["BackboneStopLayer"] = {"name": arch.stop_layer}
@@ -62,7 +62,7 @@ def arch_block(arch: ArchConfig) -> dict[str, Any]:
 
 
 def listed(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """Parts as the list of `- Name: {arguments}` that a config has for them."""
+    """Return parts as a config has them: a list of `{Name: {arguments}}`."""
     blocks = [plain(part) for part in parts]
     return [{block.pop("name"): block} for block in blocks]
 

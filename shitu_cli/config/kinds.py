@@ -1,4 +1,4 @@
-"""What a value of the config may be, read from a field's annotation: types, ranges, choices, lists and blocks.
+"""The kinds of values of a config, read from annotations: types, ranges, choices, lists and blocks.
 
 `Annotated[float, Range(0, 1), "what it means"]` is a number from 0 to 1; `int | tuple[int, ...]` one or a list;
 `Literal["O1", "O2"]` a choice; a dataclass a block of keys; a part's base class a block with a `name`.
@@ -40,7 +40,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Length:
-    """How many items a list has; `ascending`: the smaller first."""
+    """The number of items of a list; `ascending`: the smaller first."""
 
     items: int
     ascending: bool = False
@@ -48,7 +48,7 @@ class Length:
 
 PAIR = Length(2)
 LOW_HIGH = Length(2, ascending=True)
-FRACTION = object()  # of a number that may be written as text: "1.0/255.0"
+FRACTION = object()  # marks a number that may be written as text: "1.0/255.0"
 
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
@@ -60,18 +60,18 @@ BelowOne = Annotated[float, Range(0, 1, high_open=True)]
 
 
 class Misfit(Exception):
-    """A value is not of a kind; what is expected instead is the kind's text."""
+    """A value does not have the form of a kind; the kind's text says what is expected."""
 
 
 class Kind:
     """One form that a value may take."""
 
     def fits(self, value: Any) -> bool:
-        """Whether `value` is of this form at all (a list, a number, ...), right or wrong."""
+        """Return whether `value` has this form at all (a list, a number, ...), right or wrong."""
         raise NotImplementedError
 
     def convert(self, value: Any) -> Any:
-        """`value` as the rest of the program receives it; raises Misfit."""
+        """Return `value` as the rest of the program receives it; raise Misfit if it is wrong."""
         return value
 
 
@@ -140,7 +140,7 @@ FLAG = Choice((True, False))
 
 @dataclass(frozen=True)
 class Items(Kind):
-    """A list: of `length` items, or of one and more."""
+    """A list of `length` items, or of any number."""
 
     item: tuple[Kind, ...]
     length: int | None = None
@@ -163,7 +163,7 @@ class Items(Kind):
 
 @dataclass(frozen=True)
 class Block(Kind):
-    """A block of keys for a dataclass; the reader goes into it itself."""
+    """A block of keys for a dataclass; the reader checks its keys."""
 
     cls: type
 
@@ -175,7 +175,7 @@ class Block(Kind):
 
 
 def convert(kinds: tuple[Kind, ...], value: Any) -> Any:
-    """`value` as the first of `kinds` whose form it has; raises Misfit."""
+    """Return `value` as the first of `kinds` that takes it; raise Misfit if none does."""
     if value is None and not kinds:
         return None
     for kind in kinds:
@@ -188,7 +188,7 @@ def convert(kinds: tuple[Kind, ...], value: Any) -> Any:
 
 
 def describe(kinds: tuple[Kind, ...]) -> str:
-    """What is expected, as a phrase."""
+    """Return a phrase for what is expected: `a whole number of at least 1, or a list of such`."""
     some = [kind for kind in kinds if not (isinstance(kind, Choice) and kind.values == (None,))]
     if len(some) == 2 and isinstance(some[1], Items) and some[1].item == (some[0],) and some[1].length is None:
         return f"{some[0]}, or a list of such"
@@ -196,7 +196,7 @@ def describe(kinds: tuple[Kind, ...]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A choice or a default as YAML has it."""
+    """Return a choice or a default as YAML writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(list(value)) if isinstance(value, tuple) else str(value)
@@ -204,7 +204,7 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Field:
-    """A key of a block: its kinds, its meaning, and its default (MISSING where it is needed)."""
+    """A key of a block: its kinds, its meaning, and its default (MISSING if the key is required)."""
 
     name: str
     kinds: tuple[Kind, ...]
@@ -217,17 +217,17 @@ class Field:
 
     @property
     def optional(self) -> bool:
-        """Whether null may stand for it."""
+        """Whether null is a valid value."""
         return any(isinstance(kind, Choice) and None in kind.values for kind in self.kinds)
 
 
-NO_KEY = {"no key": True}  # metadata of a field that the constructor takes and the config does not
+NO_KEY = {"no key": True}  # metadata of a field that only the constructor takes, not the config
 
 
 class Keys:
     """A block of the config: a dataclass whose fields are its keys.
 
-    `ignored` keys of PaddleClas have no effect here; `not_supported` ones are refused as such; `renamed` maps older
+    `ignored` keys of PaddleClas are accepted without effect, `not_supported` ones are refused; `renamed` maps other
     names of keys to fields.
     """
 
@@ -236,29 +236,29 @@ class Keys:
     renamed: ClassVar[dict[str, str]] = {}
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """(key, what is wrong) of values that are right each by itself but do not go together."""
+        """Yield (key, what is wrong) for values that are valid by themselves but not together."""
         yield from ()
 
 
 def fields_of(cls: Any) -> dict[str, Field]:
-    """The keys of a block by name, in order."""
+    """Return the keys of a block by name, in order."""
     return _fields_of(cls)
 
 
 @functools.cache
 def _fields_of(cls: Any) -> dict[str, Field]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    found = {}
+    fields = {}
     for field in dataclasses.fields(cls):
         if field.init and not field.metadata.get("no key"):
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             meaning = next(_meanings(hints[field.name]), "")
-            found[field.name] = Field(field.name, tuple(_kinds(hints[field.name])), meaning, default)
-    return found
+            fields[field.name] = Field(field.name, tuple(_kinds(hints[field.name])), meaning, default)
+    return fields
 
 
 def _meanings(hint: Any) -> Iterator[str]:
-    """The texts of an annotation, the outermost first."""
+    """Yield the texts of an annotation, the outermost first."""
     inner, *extras = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
     yield from (extra for extra in extras if isinstance(extra, str))
     if isinstance(inner, types.UnionType) or typing.get_origin(inner) is typing.Union:

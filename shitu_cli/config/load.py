@@ -1,4 +1,4 @@
-"""YAML to the typed `Config`: every problem at once, each with its line, what was got and what is expected."""
+"""Read YAML into a typed `Config`; report all problems at once, each with its line, its value and what is expected."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options")
 
 
 class ConfigReader(Reader):
-    """The blocks of a config, typed; None for those that are beyond use."""
+    """Reads the blocks of a config; returns None for those with problems."""
 
     def plain_block(self, key: str, value: Any, cls: type[T]) -> T | None:
-        """A block without parts in it; what PaddleClas has and is not supported here does no harm while it is off."""
+        """Return a block without parts; keys that are not supported here are accepted while they are off."""
         block = self.mapping(key, value, missing_ok=True)
         return self.block(key, {k: v for k, v in block.items() if v or k not in cls.not_supported}, cls)
 
@@ -45,8 +45,8 @@ class ConfigReader(Reader):
         block = dict(self.mapping("Arch", value))
         if not block:
             return None
-        known = ("name", "Backbone", "BackboneStopLayer", "Neck", "Head", *fields_of(ArchConfig))
-        self.unknown("Arch", list(block), known, ArchConfig.not_supported)
+        keys = ("name", "Backbone", "BackboneStopLayer", "Neck", "Head", *fields_of(ArchConfig))
+        self.unknown("Arch", list(block), keys, ArchConfig.not_supported)
         if block.pop("name", "RecModel") != "RecModel":
             self.problem("Arch.name", f"got {show(value['name'])}, expected RecModel")
         backbone = self.named("Arch.Backbone", "backbone", block.pop("Backbone", None))
@@ -67,11 +67,11 @@ class ConfigReader(Reader):
         return tuple(self.listed("Loss.Train", "loss", block["Train"])) if "Train" in block else ()
 
     def optimizers(self, value: Any, losses: Sequence[str]) -> list[Optimizer]:
-        """The network's optimiser, then those of `losses`: one block, or PaddleClas's list with scopes."""
+        """Return the network's optimiser, then those of `losses`, from one block or PaddleClas's list with scopes."""
         if not isinstance(value, list):
-            made = self.named("Optimizer", "optimizer", value)
-            return [] if made is None else [made]
-        found: list[Optimizer] = []
+            optimizer = self.named("Optimizer", "optimizer", value)
+            return [] if optimizer is None else [optimizer]
+        optimizers: list[Optimizer] = []
         for number, item in enumerate(value):
             if not isinstance(item, dict) or len(item) != 1:
                 self.problem(f"Optimizer.{number}", f"got {show(item)}, expected one entry - Name: {{arguments}}")
@@ -84,15 +84,15 @@ class ConfigReader(Reader):
                 expected = ", ".join(sorted(("RecModel", *losses)))
                 self.problem(f"{key}.scope", f"got {show(scope)}, expected one of {expected}")
             scope = None if scope == "RecModel" else scope
-            made = self.named(key, "optimizer", {"name": name, **block}, scope=scope)
-            if made is not None:
-                found.append(made)
-        scopes = [made.scope for made in found]
+            optimizer = self.named(key, "optimizer", {"name": name, **block}, scope=scope)
+            if optimizer is not None:
+                optimizers.append(optimizer)
+        scopes = [optimizer.scope for optimizer in optimizers]
         if len(set(scopes)) < len(scopes):
             self.problem("Optimizer", "two optimisers have the same scope")
-        if found and None not in scopes:
-            self.problem("Optimizer", "none of the optimisers has the scope RecModel, which is the network")
-        return sorted(found, key=lambda made: made.scope is not None)
+        if optimizers and None not in scopes:
+            self.problem("Optimizer", "no optimiser has the scope RecModel, which means the network")
+        return sorted(optimizers, key=lambda optimizer: optimizer.scope is not None)
 
     def split(self, key: str, value: Any) -> SplitConfig | None:
         block = self.mapping(key, value)
@@ -102,11 +102,11 @@ class ConfigReader(Reader):
         named = {"name": "ImageNetDataset", **listed}
         dataset = self.block(f"{key}.dataset", named, DatasetConfig, transform_ops=tuple(ops)) if listed else None
         sampler = {"name": "DistributedBatchSampler", **self.mapping(f"{key}.sampler", block.get("sampler") or {})}
-        made = self.named(f"{key}.sampler", "sampler", sampler)
+        batches = self.named(f"{key}.sampler", "sampler", sampler)
         loader = self.plain_block(f"{key}.loader", block.get("loader"), LoaderConfig)
-        if dataset is None or made is None or loader is None:
+        if dataset is None or batches is None or loader is None:
             return None
-        return SplitConfig(dataset, made, loader)
+        return SplitConfig(dataset, batches, loader)
 
     def loaders(self, value: Any) -> DataLoaderConfig:
         block = self.mapping("DataLoader", value, missing_ok=True)
@@ -124,14 +124,14 @@ class ConfigReader(Reader):
         return DataLoaderConfig(train, query, gallery)
 
     def evaluated(self, key: str, value: Any) -> SplitConfig | None:
-        made = self.split(key, value)
-        if made is not None and made.dataset.relabel:
+        split = self.split(key, value)
+        if split is not None and split.dataset.relabel:
             self.problem(
                 f"{key}.dataset.relabel",
-                "got true, which would number the labels of each list by itself: query and gallery would not match. "
-                "Take it out: labels need not be dense here",
+                "got true, which would number each list on its own, so that query and gallery would not match. "
+                "Remove it: labels may have gaps here",
             )
-        return made
+        return split
 
     def metrics(self, value: Any) -> tuple[Metric, ...]:
         block = self.mapping("Metric", value, missing_ok=True)
@@ -149,13 +149,13 @@ def load_config(
     flags: Mapping[str, object] | None = None,
     root: str | os.PathLike[str] | None = None,
 ) -> Config:
-    """Read a config file; its paths come back absolute.
+    """Read a config file and return it typed, with absolute paths.
 
     Args:
         path: A YAML file in PaddleClas's recognition schema, such as a workspace's shitu.yaml.
         overrides: `Key.path=value` texts, stronger than the file.
         flags: Dotted keys with values, stronger than all; None leaves a value as it is.
-        root: Where relative paths count from; by default the directory of the file.
+        root: The folder to which relative paths refer; by default that of the file.
 
     Raises ConfigError with all problems in `details`.
     """
@@ -189,7 +189,7 @@ def load_config(
 
 
 def parse_arch(block: Mapping[str, Any]) -> ArchConfig:
-    """The Arch block of a config as plain values, typed; raises ConfigError with all problems."""
+    """Return an Arch block of plain values as a typed one; raise ConfigError with all problems."""
     reader = ConfigReader({}, "")
     arch = reader.arch(dict(block))
     if reader.problems or arch is None:

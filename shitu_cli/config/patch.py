@@ -1,4 +1,4 @@
-"""Editing values of a YAML text in place: comments, order and layout stay as they are, to the byte."""
+"""Edit values of a YAML text in place: comments, order and layout stay the same, to the byte."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Change:
 
 
 def patch_yaml(text: str, values: Mapping[str, object]) -> tuple[str, list[Change]]:
-    """Set dotted keys to scalars (or flat lists); returns the new text and what changed.
+    """Set dotted keys to scalars or flat lists; return the new text and the changes.
 
-    A list of one-key mappings (losses, transforms) is walked by number or by the entry's name. A missing last key
-    is added below its parent's first line. Raises ConfigError when a parent is missing too, and when two keys that
-    are to differ are one place in the file (`*alias`).
+    Entries of a list of one-key mappings (losses, transforms) are addressed by number or by name. A missing last key is
+    added below its parent's first line. Raises ConfigError if a parent is missing too, or if two keys that shall
+    differ share one place in the file (`*alias`).
     """
     changes: list[Change] = []
-    mark = text[: text.startswith("\ufeff")]  # a byte-order mark is not counted in the places of nodes
+    mark = text[: text.startswith("\ufeff")]  # the positions of nodes do not count a byte-order mark
     text = text.removeprefix("\ufeff")
     for key, value in values.items():
         text, change = _patch_one(text, key, value)
@@ -37,21 +37,21 @@ def patch_yaml(text: str, values: Mapping[str, object]) -> tuple[str, list[Chang
             changes.append(change)
     node = _compose(text)
     for key, value in values.items():
-        found = node
+        target = node
         for part in key.split("."):
-            found = _child(found, part)
-        assert found is not None
-        if _plain(text[found.start_mark.index : found.end_mark.index], key) != value:
+            target = _child(target, part)
+        assert target is not None
+        if _plain(text[target.start_mark.index : target.end_mark.index], key) != value:
             raise ConfigError(
-                f"{key}: shares line {found.start_mark.line + 1} with another key through a YAML alias (*name), but "
-                f"{yaml_scalar(value)} is wanted here only",
+                f"{key}: shares line {target.start_mark.line + 1} with another key through a YAML alias (*name), but "
+                f"only one of them shall become {yaml_scalar(value)}",
                 hint="write the block out in both places",
             )
     return mark + text, changes
 
 
 def yaml_scalar(value: object) -> str:
-    """`value` as YAML on one line."""
+    """Return `value` as YAML on one line."""
     dumped = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
     return dumped.removesuffix("\n").removesuffix("...").removesuffix("\n")
 
@@ -80,23 +80,23 @@ def _patch_one(text: str, key: str, value: object) -> tuple[str, Change | None]:
     old = text[start:end]
     if old.startswith("&"):
         raise ConfigError(
-            f"{key}: {old.split()[0]} names this value for other places, which would change with it",
+            f"{key}: other places use this value through {old.split()[0]} and would change with it",
             hint="write the value out in each place",
         )
     if isinstance(target, yaml.ScalarNode) and target.style in ("|", ">"):
-        raise ConfigError(f"{key}: a block of text stands there, expected one value")
+        raise ConfigError(f"{key}: got a block of text, expected one value")
     if _plain(old, key) == value:
         return text, None
     if not old:  # `key:` with nothing behind it
         new = f" {new}" if text[start - 1 : start] == ":" else new
     elif isinstance(target, yaml.CollectionNode) and not target.flow_style:
-        raise ConfigError(f"{key}: a block stands there, expected one value")
+        raise ConfigError(f"{key}: got a block, expected one value")
     return text[:start] + new + text[end:], Change(key, target.start_mark.line + 1, old or None, new.strip())
 
 
 def _add(text: str, parent: yaml.Node | None, key: str, name: str, new: str) -> tuple[str, Change]:
     if not isinstance(parent, yaml.MappingNode) or parent.flow_style or not parent.value:
-        raise ConfigError(f"{key}: cannot be added to the config, its block is not written over several lines")
+        raise ConfigError(f"{key}: cannot be added to the config, as its block is written on one line")
     first = parent.value[0][0].start_mark
     newline = "\r\n" if "\r\n" in text else "\n"
     # A dash before the first key stays where it is.
@@ -113,7 +113,7 @@ def _child(node: yaml.Node | None, part: str) -> yaml.Node | None:
         if part.isascii() and part.isdigit():
             return node.value[int(part)] if int(part) < len(node.value) else None
         for item in node.value:
-            found = _child(item, part)
-            if found is not None:
-                return found
+            child = _child(item, part)
+            if child is not None:
+                return child
     return None

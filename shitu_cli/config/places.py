@@ -1,4 +1,4 @@
-"""Paths of a config: made absolute once, where it is read, and relative again where it is written down."""
+"""Paths of a config: made absolute when it is read, and relative again when it is written."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _WEIGHTS = (".pdparams", ".safetensors", ".pth", ".pt", ".npz")  # endings of we
 
 
 def absolute(config: Config, root: Path) -> Config:
-    """Return the config with every path absolute: relative ones count from `root`, wherever the command is given."""
+    """Return the config with absolute paths; relative ones refer to `root`, not to the current directory."""
     base = os.path.abspath(root)
 
     def change(text: str) -> str:
-        return str(Path(base, os.path.expanduser(text)))  # keeps .., which a link may lead elsewhere
+        return str(Path(base, os.path.expanduser(text)))  # keeps "..", which may mean something else behind a link
 
     return dataclasses.replace(_changed(config, change), root=Path(base))
 
 
 def relative(config: Config) -> Config:
-    """Return the config as a file may keep it: paths below its root count from there, so that all can be moved."""
+    """Return the config with paths below its root relative to it, so that the workspace can be moved."""
     if config.root is None:
         return config
     base = str(config.root)
@@ -83,7 +83,7 @@ def _dataset(part: DatasetConfig, change: Callable[[str], str]) -> DatasetConfig
 
 
 def _is_published(text: str, change: Callable[[str], str]) -> bool:
-    """Whether weights are named by an address or by the name that they are published under, and not by a file."""
+    """Return whether weights are given by an address or a published name rather than by a file."""
     if _is_address(text):
         return True
     path = Path(change(text))
@@ -97,7 +97,7 @@ def _is_address(text: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Where everything of a workspace lies, absolute: made from its config, which may move output and export."""
+    """The absolute paths of everything in a workspace; its config may move output and exported model."""
 
     workspace: Workspace
     output: Path
@@ -105,7 +105,7 @@ class Places:
 
     @classmethod
     def of(cls, config: Config, workspace: Workspace | None = None) -> Places:
-        """Return the places of a config; the workspace is the one that its paths count from unless another is named."""
+        """Return the places of a config; by default the workspace is the folder that its paths refer to."""
         space = workspace or Workspace(config.root or Path.cwd())
         return cls(space, Path(config.Global.output_dir), Path(config.Global.save_inference_dir))
 
@@ -121,7 +121,7 @@ class Places:
 
     @property
     def manifest(self) -> Path:
-        """What the exported model is, and what it was made from."""
+        """The manifest of the exported model."""
         return self.inference / "manifest.json"
 
     @property

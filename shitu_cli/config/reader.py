@@ -1,4 +1,4 @@
-"""Plain values of a config checked one by one: what was got, what is expected, and where it stands."""
+"""Check the plain values of a config one by one: report the value, what is expected, and its line."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ T = TypeVar("T", bound=Keys)
 
 
 def guess(word: object, words: Collection[str]) -> str:
-    """A suggestion to put behind a word that is not one of `words`, or nothing."""
+    """Return a suggestion to append to a word that is not among `words`: ` (did you mean X?)`, or ""."""
     close = difflib.get_close_matches(str(word), list(words), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 def show(value: Any) -> str:
-    """A value as a message quotes it."""
+    """Return a value as a message quotes it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Reader:
-    """Walks plain values, collects problems, and returns typed blocks (or None where they are beyond use)."""
+    """Walks through plain values, collects problems, and returns typed blocks (None for those with problems)."""
 
     def __init__(self, origins: Mapping[str, str], file: str) -> None:
         self.origins, self.file = origins, file
         self.problems: list[str] = []
 
     def problem(self, key: str, text: str) -> None:
-        """Note what is wrong at `key`, with the line or the option that it came from."""
+        """Record what is wrong at `key`, with the line or the option that its value came from."""
         where, at = key, self.origins.get(key)
         if at is None or not at.startswith("-"):  # a part of it may have been given on the command line
             given = (o for k, o in self.origins.items() if k.startswith(f"{key}.") and o.startswith("-"))
@@ -45,7 +45,7 @@ class Reader:
         self.problems.append(placed(at or self.file, key, text))
 
     def mapping(self, key: str, value: Any, *, missing_ok: bool = False) -> dict[str, Any]:
-        """`value` where it is a block of keys, else an empty one."""
+        """Return `value` if it is a block of keys, else report it and return an empty one."""
         if isinstance(value, dict):
             return value
         if value is not None or not missing_ok:
@@ -53,16 +53,16 @@ class Reader:
         return {}
 
     def unknown(self, key: str, names: Sequence[str], known: Collection[str], elsewhere: Sequence[str] = ()) -> None:
-        """Report names that are not known; those of PaddleClas that have no counterpart are called so."""
+        """Report unknown names; those `elsewhere` exist in PaddleClas, but not here."""
         for name in names:
             dotted = f"{key}.{name}" if key else name
             if name in elsewhere:
-                self.problem(dotted, "PaddleClas has this, it is not supported here: take it out")
+                self.problem(dotted, "exists in PaddleClas, but is not supported here: remove it")
             elif name not in known:
                 self.problem(dotted, f"unknown key{guess(name, known)}")
 
     def block(self, key: str, values: Mapping[str, Any], cls: type[T], **given: Any) -> T | None:
-        """An instance of `cls` with its keys from `values`, checked all; `given` are fields that are no keys of it."""
+        """Return a `cls` with its keys from `values`, all checked; `given` are fields that are not keys."""
         before = len(self.problems)
         fields = {name: field for name, field in fields_of(cls).items() if name not in given}
         values = {cls.renamed.get(name, name): value for name, value in values.items()}
@@ -75,13 +75,13 @@ class Reader:
                 self.problem(key, f"{given.get('name') or cls.__name__} needs {name}" if given else f"needs {name}")
         if len(self.problems) > before:
             return None
-        made = cls(**given)
-        for name, text in made.problems():
+        block = cls(**given)
+        for name, text in block.problems():
             self.problem(f"{key}.{name}" if name else key, text)
-        return made if len(self.problems) == before else None
+        return block if len(self.problems) == before else None
 
     def value(self, key: str, value: Any, field: Field) -> Any:
-        """`value` as the field has it; None where it does not fit, which is reported."""
+        """Return `value` as the field has it; report one that does not fit and return None."""
         inner = next((kind.cls for kind in field.kinds if isinstance(kind, Block)), None)
         if inner is not None and isinstance(value, dict):
             kind = kind_of(inner)
@@ -91,7 +91,7 @@ class Reader:
             and field.optional
             and not any(kind.fits(value) and str(kind) != "null" for kind in field.kinds)
         ):
-            return None  # `pretrained_model: False` is how some files say none
+            return None  # some files write `pretrained_model: False` for none
         try:
             return convert(field.kinds, value)
         except Misfit:
@@ -103,7 +103,7 @@ class Reader:
             return None
 
     def part(self, key: str, kind: Kind, name: Any, args: Mapping[str, Any], **given: Any) -> Any:
-        """The part of `kind` that is called `name`, with its arguments checked; None where it is beyond use."""
+        """Return the part of `kind` called `name` with its arguments checked; None if it has problems."""
         try:
             cls = kind.find(name) if isinstance(name, str) else None
         except ConfigError as error:
@@ -114,25 +114,26 @@ class Reader:
         if name is None:
             self.problem(key, "name: missing")
         elif name in kind.not_supported:
-            self.problem(key, f"{name}: PaddleClas has this {kind.singular}, it is not supported here")
+            self.problem(key, f"{name}: this {kind.singular} exists in PaddleClas, but is not supported here")
         else:
             names = kind.names()
             self.problem(
-                key, f"got {show(name)}, expected one of the {len(names)} {kind.plural} known{guess(name, names)}"
+                key,
+                f"got {show(name)}, expected one of the {len(names)} {kind.plural} that exist here{guess(name, names)}",
             )
         return None
 
     def named(self, key: str, kind: str, value: Any, **given: Any) -> Any:
-        """A `{name: X, argument: ...}` block."""
+        """Return the part of a `{name: X, argument: ...}` block."""
         block = dict(self.mapping(key, value))
         return self.part(key, KINDS[kind], block.pop("name", None), block, **given) if block else None
 
     def listed(self, key: str, kind: str, value: Any) -> list[Any]:
-        """A list of `- Name: {arguments}` entries."""
+        """Return the parts of a list of `- Name: {arguments}`."""
         if not isinstance(value, list):
             self.problem(key, f"got {show(value)}, expected a list of - Name: {{arguments}}")
             return []
-        made = []
+        parts = []
         for number, item in enumerate(value):
             item = {item: None} if isinstance(item, str) else item
             if not isinstance(item, dict) or len(item) != 1:
@@ -140,12 +141,12 @@ class Reader:
                 continue
             ((name, args),) = item.items()
             place = f"{key}.{number}.{name}"
-            made.append(self.part(place, KINDS[kind], name, self.mapping(place, args, missing_ok=True)))
-        return [part for part in made if part is not None]
+            parts.append(self.part(place, KINDS[kind], name, self.mapping(place, args, missing_ok=True)))
+        return [part for part in parts if part is not None]
 
 
 def make_part(kind: str, name: str, /, **args: Any) -> Any:
-    """The part of a kind by name, checked as a config's would be; ConfigError with all problems."""
+    """Return a part by kind and name, checked like a config's; raise ConfigError with all problems."""
     reader = Reader({}, "")
     part = reader.part(name, KINDS[kind], name, args)
     if reader.problems:
@@ -154,7 +155,7 @@ def make_part(kind: str, name: str, /, **args: Any) -> Any:
 
 
 def make_parts(kind: str, value: Any, where: str) -> tuple[Part, ...]:
-    """The parts of a list of `{Name: {arguments}}`, as a config or an exported model has it."""
+    """Return the parts of a list of `{Name: {arguments}}`, as a config or an exported model has it."""
     reader = Reader({}, where)
     parts = reader.listed(KINDS[kind].plural, kind, value)
     if reader.problems:

@@ -1,4 +1,4 @@
-"""The reference of every key, made from the blocks and parts: python -m shitu_cli.config.reference > docs/config.md"""
+"""Write the reference of all keys from the blocks and parts: python -m shitu_cli.config.reference > docs/config.md"""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from shitu_cli.config.schema import AmpConfig, ArchConfig, DatasetConfig, EmaCon
 _HEAD = """\
 # Every key of the config
 
-Made by `python -m shitu_cli.config.reference` from the classes that check a config; a test keeps it current.
+Written by `python -m shitu_cli.config.reference > docs/config.md` from the classes that check a config; a test
+compares it.
 
-A key is written `Block.key`, both in messages and on the command line: `-o Global.epochs=3`, `-o
-Arch.Backbone.name=PPLCNet_x0_5`. In lists (losses, transforms) the name of an entry leads into it: `-o
-Loss.Train.CELoss.epsilon=0.1`. `shitu config` shows the value of every key and where it comes from. Where a default
-is missing, the key has to be given. Paths count from the workspace. What is wrong with a config is reported at once,
-each with its line; keys of PaddleClas that have no effect here are accepted and named below.
+A key is written `Block.key`, in messages and on the command line: `-o Global.epochs=3`, `-o
+Arch.Backbone.name=PPLCNet_x0_5`. Entries of lists (losses, transforms) are addressed by their names: `-o
+Loss.Train.CELoss.epsilon=0.1`. `shitu config` shows the value of every key and where it comes from. A key without a
+default is required. Relative paths refer to the workspace. All problems of a config are reported at once, each with
+its line. Keys of PaddleClas that have no effect here are accepted, and named below.
 """
 _BLOCKS: tuple[tuple[str, type[Keys]], ...] = (
     ("Global", GlobalConfig),
@@ -37,7 +38,7 @@ _PLACES = {
     "backbone": "`Arch.Backbone` with a `name`; `Arch.BackboneStopLayer.name` is the layer that it ends with",
     "neck": "`Arch.Neck` with a `name`, or left out",
     "head": "`Arch.Head` with a `name`",
-    "loss": "`Loss.Train`, a list of `- Name: {keys}`; the losses are added up",
+    "loss": "`Loss.Train`, a list of `- Name: {keys}`; the losses are added",
     "optimizer": "`Optimizer` with a `name`; or a list of `- Name: {scope: RecModel or a loss, keys}`",
     "schedule": "`Optimizer.lr` with a `name`",
     "sampler": "`DataLoader.….sampler` with a `name`",
@@ -48,7 +49,7 @@ _PLACES = {
 
 
 def reference() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     return "\n".join([_HEAD, *_pages()])
 
 
@@ -65,7 +66,7 @@ def _pages() -> Iterator[str]:
 
 
 def _block(block: type[Keys], *, introduction: str = "", base: type[Keys] = Keys) -> Iterator[str]:
-    """The keys of a block as a table, without those that `base` has already."""
+    """Yield the keys of a block as a table, without those that `base` has."""
     shared = fields_of(base) if base is not Keys else {}
     ignored = [f"`{key}`" for key in block.ignored if key not in base.ignored]
     text = introduction or (block.__doc__ or "").strip().splitlines()[0]

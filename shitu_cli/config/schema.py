@@ -1,4 +1,4 @@
-"""The typed configuration: PaddleClas's recognition schema, as the rest of the program receives it.
+"""The typed configuration, with the blocks of PaddleClas's recognition schema.
 
 Plain dataclasses without Paddle. `config/load.py` reads YAML into them and reports every problem at once.
 """
@@ -21,7 +21,7 @@ from shitu_cli.config.parts.transforms import Transform
 
 @dataclass(frozen=True)
 class GlobalConfig(Keys):
-    """What holds for a whole run."""
+    """Settings of a whole run."""
 
     ignored: ClassVar[tuple[str, ...]] = (
         *("to_static", "class_num", "vdl_dir", "infer_imgs", "save_dir", "rank", "log_ranks", "eval_batch_size"),
@@ -37,21 +37,21 @@ class GlobalConfig(Keys):
     pretrained_model: Annotated[str | None, "weights of the whole network to start from"] = None
     output_dir: Annotated[str, "folder for checkpoints and logs"] = "./output"
     device: Annotated[str, "auto, cpu, gpu or gpu:1"] = "auto"
-    seed: Annotated[Natural | None, "what all random numbers follow from; null: 0"] = None
-    epochs: Annotated[Count, "times that training goes through the images"] = 20
+    seed: Annotated[Natural | None, "start of all random numbers; null: 0"] = None
+    epochs: Annotated[Count, "how often training goes through the images"] = 20
     save_interval: Annotated[Count, "epochs from one save to the next"] = 1
-    eval_during_train: Annotated[bool, "whether training is evaluated on the way"] = True
+    eval_during_train: Annotated[bool, "whether to evaluate during training"] = True
     eval_interval: Annotated[Count, "epochs from one evaluation to the next"] = 1
     start_eval_epoch: Annotated[Natural, "epochs before the first evaluation"] = 0
     print_batch_step: Annotated[Count, "steps from one line of the log to the next"] = 10
-    update_freq: Annotated[Count, "batches whose gradients make one step"] = 1
+    update_freq: Annotated[Count, "batches whose gradients are added up for one step"] = 1
     iter_per_epoch: Annotated[Count | None, "batches of an epoch; null: all"] = None
-    use_visualdl: Annotated[bool, "whether curves are written for VisualDL"] = False
+    use_visualdl: Annotated[bool, "whether to write curves for VisualDL"] = False
     eval_mode: Annotated[Literal["retrieval"], "queries look for their class in a gallery"] = "retrieval"
     retrieval_feature_from: Annotated[Literal["features", "backbone"], "which output is compared"] = "features"
-    feature_normalize: Annotated[bool, "whether features are brought to unit length"] = True
+    feature_normalize: Annotated[bool, "whether features are scaled to length one"] = True
     feature_binarize: Annotated[Literal["round", "sign", None], "how features become bits"] = None
-    re_ranking: Annotated[bool, "whether neighbours are ranked again by their own neighbours"] = False
+    re_ranking: Annotated[bool, "whether to rank neighbours again by their own neighbours (k-reciprocal)"] = False
     image_shape: Annotated[tuple[Count, ...], Length(3), "channels, height and width of an image"] = (3, 224, 224)
     save_inference_dir: Annotated[str, "folder for the exported model"] = "./inference"
 
@@ -59,7 +59,7 @@ class GlobalConfig(Keys):
         if self.feature_binarize == "round" and self.feature_normalize:
             yield (
                 "feature_binarize",
-                "round is for features between 0 and 1; at unit length nearly all become 0: use sign, or set "
+                "round is for features between 0 and 1; at length one nearly all become 0: use sign, or set "
                 "Global.feature_normalize to false",
             )
 
@@ -74,21 +74,21 @@ class ArchConfig(Keys):
     stop_layer: str | None = field(default=None, metadata=NO_KEY)
     neck: Neck | None = field(default=None, metadata=NO_KEY)
     head: Head | None = field(default=None, metadata=NO_KEY)
-    head_feature_from: Annotated[Literal["neck", "backbone"], "whose output the head gets"] = "neck"
+    head_feature_from: Annotated[Literal["neck", "backbone"], "whose output the head receives"] = "neck"
     infer_output_key: Annotated[Literal["features", None], "only features are exported"] = "features"
-    infer_add_softmax: Annotated[Literal[False], "features are exported, not chances"] = False
-    use_sync_bn: Annotated[bool, "whether several processes share the statistics of batch norm"] = False
+    infer_add_softmax: Annotated[Literal[False], "features are exported, not class probabilities"] = False
+    use_sync_bn: Annotated[bool, "whether several processes share batch norm statistics"] = False
 
 
 @dataclass(frozen=True)
 class DatasetConfig(Keys):
-    """A list on disk and how its images become network input. `name` is PaddleClas's reader class."""
+    """A list on disk, and how its images become input of the network. `name` is PaddleClas's reader class."""
 
     ignored: ClassVar[tuple[str, ...]] = ("batch_transform_ops_none", "backend")
     not_supported: ClassVar[tuple[str, ...]] = ("batch_transform_ops", "sample_ratio")
 
     name: Annotated[
-        # Lists of path, label and maybe camera, and what data/reader_classes.py makes such lists of.
+        # Lists of path, label and maybe camera, and what data/reader_classes.py turns into such lists.
         Literal[
             "ImageNetDataset",
             "VeriWild",
@@ -99,14 +99,14 @@ class DatasetConfig(Keys):
             "MSMT17",
             "DukeMTMC",
         ],
-        "how the list is read: ImageNetDataset where it is left out, else PaddleClas's class for a data set",
+        "how to read the list: ImageNetDataset by default, or PaddleClas's class for a data set",
     ]
-    image_root: Annotated[str, "folder that the list's paths count from"]
+    image_root: Annotated[str, "folder to which the paths in the list are relative"]
     cls_label_path: Annotated[str, "the list: path, tab, label on each line"]
     transform_ops: tuple[Transform, ...] = field(default=(), metadata=NO_KEY)
-    relabel: Annotated[bool, "whether labels are numbered anew, without gaps"] = False
-    delimiter: Annotated[str | None, "what separates the columns; null: a tab, else the last spaces"] = None
-    on_error: Annotated[Literal["raise", "skip"], "what happens to an image that cannot be read"] = "raise"
+    relabel: Annotated[bool, "whether to number the labels anew, without gaps"] = False
+    delimiter: Annotated[str | None, "separator of the columns; null: a tab, else the last spaces"] = None
+    on_error: Annotated[Literal["raise", "skip"], "what to do with an image that cannot be read"] = "raise"
 
 
 @dataclass(frozen=True)
@@ -137,31 +137,31 @@ class DataLoaderConfig:
 
 @dataclass(frozen=True)
 class AmpConfig(Keys):
-    """Automatic mixed precision, on GPUs."""
+    """Automatic mixed precision on GPUs."""
 
     ignored: ClassVar[tuple[str, ...]] = ("use_promote", "use_fp16_test")
 
     use_amp: Annotated[bool, "whether it is on"] = True
     level: Annotated[Literal["O1", "O2"], "O1: some operations, O2: nearly all"] = "O1"
     dtype: Annotated[Literal["float16", "bfloat16"], "the smaller type"] = "float16"
-    scale_loss: Annotated[Positive, "factor on the loss, so that small gradients survive"] = 1.0
+    scale_loss: Annotated[Positive, "factor on the loss, which keeps small gradients from vanishing"] = 1.0
     use_dynamic_loss_scaling: Annotated[bool, "whether that factor adapts"] = False
 
 
 @dataclass(frozen=True)
 class EmaConfig(Keys):
-    """A running mean of the weights, which is what is evaluated and exported."""
+    """A running mean of the weights, which is evaluated and exported instead of them."""
 
-    decay: Annotated[BelowOne, "share of the mean that a step keeps"] = 0.9999
+    decay: Annotated[BelowOne, "share of the mean that each step keeps"] = 0.9999
 
 
 @dataclass(frozen=True)
 class Config:
     """A whole validated configuration.
 
-    Paths are absolute; `root` is where relative ones of the file count from (None for a config made in code).
-    `origins` maps a dotted key to where its value came from, `written` the splits (train, query, gallery) that lists
-    were made for (see data/reader_classes.py) to what the file says.
+    Paths are absolute; `root` is the folder to which relative ones refer (None for a config made in code). `origins`
+    maps a dotted key to the origin of its value; `written` maps a split (train, query, gallery) whose list was made by
+    data/reader_classes.py to what the file says.
     """
 
     Global: GlobalConfig

@@ -1,4 +1,4 @@
-"""Plain values of a YAML file, each with the place it came from, and overrides on top."""
+"""Read the plain values of a YAML file with the line of each, and apply overrides."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shitu_cli.inputs.yaml_files import MAX_DEPTH, compose_yaml, scalar_value
 BLOCKS = ("Global", "Arch", "Loss", "Optimizer", "DataLoader", "Metric", "AMP", "EMA")
 MAX_BYTES = 256 << 10  # a config has about 5 KiB
 
-UNREADABLE = object()  # stands for a value that has been reported already
+UNREADABLE = object()  # stands for a value that was reported already
 
 
 def placed(origin: str, key: str, text: str) -> str:
-    """A problem with its place, if it has any, and key; an origin on the command line names the key already."""
+    """Return a problem with its origin and its key; an origin on the command line includes the key."""
     if not origin:
         return f"{key}: {text}"
     named = origin.startswith("-") and _without_numbers(key) in _without_numbers(origin)
@@ -27,7 +27,7 @@ def placed(origin: str, key: str, text: str) -> str:
 
 
 def _without_numbers(key: str) -> str:
-    """`-o` may leave out the place in a list: Loss.Train.CELoss.weight."""
+    """Return a key without positions in lists, which `-o` may leave out: Loss.Train.CELoss.weight."""
     return ".".join(part for part in key.split(".") if not part.isdigit())
 
 
@@ -47,7 +47,7 @@ class Source:
         return f"{self.path}:{node.start_mark.line + 1}"
 
     def _value(self, node: yaml.Node, key: str, origin: Callable[[yaml.Node], str]) -> Any:
-        """The node as plain values; notes the origin of each key below `key`, and what cannot be read."""
+        """Return a node as plain values; record the origin of each key below `key`, and what cannot be read."""
         if key:
             self.origins[key] = origin(node)
         if isinstance(node, yaml.MappingNode):
@@ -56,9 +56,9 @@ class Source:
                 name = name_node.value
                 dotted = f"{key}.{name}" if key else str(name)
                 if not isinstance(name, str):
-                    self.problems.append(placed(origin(name_node), key, "a key has to be plain text"))
+                    self.problems.append(placed(origin(name_node), key, "a key must be plain text"))
                 elif name == "<<":
-                    self.problems.append(placed(origin(name_node), dotted, "write the keys out: << is not supported"))
+                    self.problems.append(placed(origin(name_node), dotted, "<< is not supported: write the keys out"))
                 elif name in mapping:
                     self.problems.append(placed(origin(name_node), dotted, "this key appears a second time"))
                 else:
@@ -71,7 +71,7 @@ class Source:
         assert isinstance(node, yaml.ScalarNode)
         kind = node.tag.rpartition(":")[2]
         if kind == "timestamp" or (kind in ("int", "float") and ":" in node.value):
-            return node.value  # no value here is a date, nor a number to the base 60: `1:30` is text
+            return node.value  # no value here is a date or a number to the base 60: `1:30` is text
         try:
             return _number(scalar_value(node))
         except ValueError as error:
@@ -95,12 +95,12 @@ class Source:
             return
         before = dict(self.origins)
         value = None if node is None else self._value(node, key, lambda _: origin)
-        self.origins = before  # `set` knows what `key` means in full
+        self.origins = before  # `set` records the origin under the full key
         if value is not UNREADABLE:
             self.set(key, value, origin)
 
     def set(self, key: str, value: object, origin: str) -> None:
-        """Set a dotted key, making mappings on the way where there are none."""
+        """Set a dotted key; create missing mappings on the way."""
         parts = key.split(".")
         if len(parts) > MAX_DEPTH:
             self.problems.append(f"{origin[:80]}: more than {MAX_DEPTH} levels of keys")
@@ -109,7 +109,7 @@ class Source:
         walked: list[str] = []
         for number, part in enumerate(parts[:-1]):
             if isinstance(here, list) and _place(here, part) is None:
-                # Lists of one-key mappings (losses, transforms) may be walked by the name of the entry.
+                # Entries of lists of one-key mappings (losses, transforms) may be addressed by name.
                 at = next((n for n, item in enumerate(here) if isinstance(item, dict) and part in item), None)
                 if at is not None:
                     here, walked = here[at], [*walked, str(at)]
@@ -144,13 +144,13 @@ def _step(here: Any, part: str) -> Any:
 
 
 def _place(items: list[Any], part: str) -> int | None:
-    """The place in a list that `part` names, None where it names none."""
+    """Return the position in a list that `part` names, None if it names none."""
     place = int(part) if part.isascii() and part.isdigit() and len(part) < 10 else None
     return place if place is not None and place < len(items) else None
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e-5` as text; people mean the number."""
+    """Return the number that a text like `1e-5` means, which YAML 1.1 reads as text."""
     if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
         try:
             return float(value)

@@ -1,4 +1,4 @@
-"""Files that somebody else wrote: the one place where they are opened and turned into plain values."""
+"""Open files that somebody else wrote and turn them into plain values; nothing else does."""
 
 from shitu_cli.inputs.files import (
     MIB,

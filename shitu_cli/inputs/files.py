@@ -1,7 +1,7 @@
 """Open files that somebody else wrote: regular files only, bounded, and with errors that name the file.
 
-A path on a command line or in a list may lead to a pipe (which waits for ever), a device (which never ends), a folder,
-a looped link, or to far more bytes than the memory holds. Every reader of such files opens them here.
+A path may lead to a pipe (which waits forever), a device (which never ends), a folder, a loop of links, or far more
+bytes than memory holds. Every reader of such files opens them here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem, Messa
 
 MIB = 1 << 20
 StrPath = str | os.PathLike[str]
-# What a path can be that is no file to read from, with the words for it.
+# What a path can be instead of a regular file.
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -24,11 +24,11 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-# Errors that lie in the path itself; all others come from the machine: permissions, a failing disk, a lack of memory.
+# Errors of the path itself; all others come from the machine: permissions, a failing disk, a lack of memory.
 _PATH_ERRORS = {
     errno.ENOENT: "No such file or directory",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
-    errno.ELOOP: "its links lead in a circle",
+    errno.ELOOP: "its links form a loop",
     errno.ENAMETOOLONG: "the name is too long",
     errno.EISDIR: "a folder",
     errno.ENXIO: "not a regular file",
@@ -50,7 +50,7 @@ def open_input(
         error: The class to raise for whatever is wrong with the path or the size.
         hint: The way out to show with that error.
 
-    Raises `error` for what is no regular file, does not exist or is too large, EnvironmentProblem where the system
+    Raises `error` if the file does not exist, is not a regular file or is too large, EnvironmentProblem if the system
     refuses (no permission, a failing disk).
     """
     try:
@@ -122,8 +122,8 @@ def read_text(
 ) -> str:
     """Read UTF-8 text, without its byte order mark; line ends stay as they are.
 
-    Bytes that are no UTF-8 are an error that names their line; with `keep_bytes` they become lone surrogates, as
-    file names of unknown encoding do in Python. Other errors as by `open_input`.
+    Bytes that are not UTF-8 are an error that names their line; with `keep_bytes` they become lone surrogates, as in
+    Python's file names. Other errors are those of `open_input`.
     """
     data = read_bytes(path, limit=limit, error=error, hint=hint)
     return decode_text(data, path, error=error, hint=hint, keep_bytes=keep_bytes)
@@ -155,10 +155,10 @@ def path_problem(
     error: type[ShituError] = DataError,
     hint: Message | None = None,
 ) -> ShituError:
-    """Return the error to raise for what the system said of a path: `error`, or EnvironmentProblem if it refused."""
+    """Return the error for a system error of a path: `error`, or EnvironmentProblem if the machine refused."""
     name = os.fspath(path)
     if not isinstance(problem, OSError):  # Python refuses NUL and characters that no file name can hold
-        return error(f"cannot read {name!r}: the path holds a character that no file name can have", hint=hint)
+        return error(f"cannot read {name!r}: the path contains a character that no file name can have", hint=hint)
     if problem.errno in _PATH_ERRORS:
         shown = name if len(name) <= 300 else f"{name[:200]}..."
         return error(f"cannot read {shown}: {_PATH_ERRORS[problem.errno]}", hint=hint)

@@ -24,8 +24,8 @@ def read_json(
 ) -> Any:
     """Read one JSON value from a UTF-8 file of at most `limit` bytes.
 
-    Raises `error` with file and line for what is no JSON, is nested more than 64 deep, holds whole numbers of more
-    than 40 digits or, unless `allow_nan`, a number that is not finite; errors of the path as by `open_input`.
+    Raises `error` with file and line for invalid JSON, nesting deeper than 64 levels, whole numbers of more than 40
+    digits and, unless `allow_nan`, numbers that are not finite; other errors are those of `open_input`.
     """
     return parse_json(
         read_bytes(path, limit=limit, error=error, hint=hint), path, error=error, hint=hint, allow_nan=allow_nan

@@ -1,4 +1,4 @@
-"""Read arrays of numbers and text in numpy's own format, without numpy's evaluation of its header."""
+"""Read arrays of numbers and text in numpy's format, without evaluating the header as numpy does."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _NUMBERS = {b"f2", b"f4", b"f8", b"i1", b"i2", b"i4", b"i8", b"u1", b"u2", b"u4"
 
 
 def read_npy_header(stream: BinaryIO, name: str, *, text: bool = False) -> tuple[np.dtype, tuple[int, ...], bool]:
-    """Return type, shape and whether in Fortran order of an array that starts where `stream` stands.
+    """Return type, shape and whether in Fortran order of an array that starts at the position of `stream`.
 
-    Numbers and truth values only, with `text` unicode strings too. Afterwards the stream stands at the first value.
-    Raises DataError, naming `name`, for anything else: objects, structures, damaged or unusually long headers.
+    Only numbers and truth values are read, with `text` also strings. Afterwards the stream is at the first value.
+    Raises DataError with `name` for anything else: objects, structures, damaged or unusually long headers.
     """
     start = stream.read(8)
     if start[:6] != b"\x93NUMPY" or len(start) < 8 or start[6] not in (1, 2, 3):
-        raise DataError(f"{name} is no file of numpy's format .npy")
+        raise DataError(f"{name} is not a .npy file of numpy")
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(stream.read(width), "little")
     match = _HEADER.fullmatch(stream.read(length)) if length <= 4096 else None
     if match is None:
-        raise DataError(f"{name} is damaged or holds other values than numbers")
+        raise DataError(f"{name} is damaged, or holds values other than numbers")
     order, kind, size, fortran, sizes = match.groups()
     if kind + size not in _NUMBERS and not (text and kind == b"U"):
         raise DataError(f"{name} holds values of numpy's type {(kind + size).decode()!r}, not numbers")

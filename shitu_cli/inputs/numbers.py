@@ -1,4 +1,4 @@
-"""Whole numbers in the text of others: the digits 0 to 9, and no more of them than 64 bits hold."""
+"""Read whole numbers in text that others wrote: digits 0 to 9, at most as many as fit into 64 bits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ MAX_DIGITS = 18
 
 
 def whole_number(text: str, *, digits: int = MAX_DIGITS, signed: bool = False) -> int | None:
-    """Return the number that `text` spells, with a minus only where it is `signed`; None for anything else.
+    """Return the number that `text` spells, if `signed` also a negative one; None for any other text.
 
-    `str.isdigit` lets signs through that `int` refuses (1²), and `int` refuses thousands of digits.
+    `str.isdigit` accepts characters that `int` refuses (1²), and `int` refuses thousands of digits.
     """
     plain = text.removeprefix("-") if signed else text
     return int(text) if plain.isascii() and plain.isdigit() and len(plain) <= digits else None

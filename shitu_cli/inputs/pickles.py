@@ -1,9 +1,9 @@
-"""Read pickles that somebody else wrote, by an interpreter that cannot call anything.
+"""Read pickles that somebody else wrote, with an interpreter that cannot call anything.
 
-A pickle is a program. Python's own interpreter calls what the program names, and even one with a list of allowed names
-leaves a file ways to harm: sizes and memo numbers that take all memory, the methods of the allowed classes, hashes of
-tuples nested a million deep. This one knows plain values only. What a pickle names stands for a value that the caller
-has provided; anything else is refused before it could run.
+A pickle is a program. Python's own interpreter calls what the program names, and even with a list of allowed names a
+file can do harm: by sizes and memo numbers that take all memory, by methods of the allowed classes, by hashes of
+tuples nested a million deep. This interpreter only knows plain values. What a pickle names stands for a value that the
+caller provides; anything else is refused before it could run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PickleProblem(Exception):
 
 @dataclass(frozen=True)
 class StandIn:
-    """Takes the place of a class or function that a pickle names: `make` gets the arguments of the call."""
+    """Replaces a class or function that a pickle names: `make` receives the arguments of the call."""
 
     name: str
     make: Callable[..., Any]
@@ -48,7 +48,7 @@ class StandIn:
 
 @dataclass
 class Unfinished:
-    """A value that a pickle completes in a second step; `finish` gets the state and returns the value."""
+    """A value that a pickle completes in a second step; `finish` receives the state and returns the value."""
 
     finish: Callable[[Any], Any]
     _memo: list[int] = field(default_factory=list)
@@ -79,13 +79,13 @@ def read_pickle_stream(
     persistent: Callable[[Any], Any] | None = None,
     max_operations: int = MAX_OPERATIONS,
 ) -> Any:
-    """Read one pickle of plain values (numbers, text, bytes, lists, tuples, dicts) from where a stream stands.
+    """Read one pickle of plain values (numbers, text, bytes, lists, tuples, dicts) from the position of a stream.
 
     Args:
-        stream: A binary stream that can seek; afterwards it stands behind the pickle.
-        stand_ins: (module, name) → the value to use where the pickle names that. Only a StandIn may be called.
+        stream: A seekable binary stream; afterwards it is at the end of the pickle.
+        stand_ins: (module, name) → the value to use for it. Only a StandIn may be called.
         persistent: Returns the value of a persistent id (PyTorch's storages); None refuses them.
-        max_operations: How long the pickle's program may be.
+        max_operations: The largest number of steps.
 
     Sets become lists, OrderedDicts dicts. Raises PickleProblem for anything else.
     """

@@ -1,6 +1,6 @@
-"""Read the wire format of Protocol Buffers field by field, strictly, without generated code.
+"""Read the wire format of Protocol Buffers field by field and strictly, without generated code.
 
-Enough to look into a model file before a library loads it: https://protobuf.dev/programming-guides/encoding/
+This suffices to check a model file before a library loads it: https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ _MAX_VARINT_BYTES = 10
 
 
 class ProtobufProblem(ValueError):
-    """The bytes are no message."""
+    """The bytes are not a message."""
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
     """Yield (field number, wire type, value) of a message: the number of a varint, the bytes of everything else.
 
-    Raises ProtobufProblem where the bytes are no message; nothing is copied.
+    Raises ProtobufProblem if the bytes are not a message; nothing is copied.
     """
     at, end = 0, len(message)
     while at < end:

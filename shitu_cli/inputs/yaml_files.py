@@ -1,7 +1,7 @@
 """Read YAML that somebody else wrote: bounded in size, depth and aliases, plain values only.
 
-A few aliases of aliases stand for billions of nodes, and PyYAML builds a value of each type by calls that fail in many
-ways. Here the events are counted before anything is built, and every failure becomes an error with file and line.
+A few aliases of aliases can stand for billions of nodes, and PyYAML's constructors raise many kinds of errors. Here the
+events are counted before anything is built, and every failure becomes an error with file and line.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def read_yaml(
 ) -> Any:
     """Read one YAML document of plain values from a UTF-8 file of at most `limit` bytes.
 
-    Raises `error` with file and line for what is no YAML, is nested more than 64 deep, uses aliases that stand for more
-    than 100,000 nodes or for themselves, or holds a value that its type does not allow; errors of the path as by
+    Raises `error` with file and line for invalid YAML, nesting deeper than 64 levels, aliases that stand for more than
+    100,000 nodes or contain themselves, and values that do not fit their type; other errors are those of
     `open_input`.
     """
     return parse_yaml(read_text(path, limit=limit, error=error, hint=hint), path, error=error, hint=hint)
@@ -52,7 +52,7 @@ def parse_yaml(text: str, source: StrPath, *, error: type[ShituError] = DataErro
 def compose_yaml(
     text: str, source: StrPath, *, error: type[ShituError] = DataError, hint: Message | None = None
 ) -> yaml.Node | None:
-    """Return the nodes of a YAML text with their places, None for an empty one; limits and errors as by `read_yaml`.
+    """Return the nodes of a YAML text with their positions, None for an empty one; limits and errors as in `read_yaml`.
 
     A node that an alias names is shared, not copied.
     """
@@ -67,7 +67,7 @@ def compose_yaml(
 
 
 def scalar_value(node: yaml.ScalarNode) -> Any:
-    """Return the plain value of a scalar; raises ValueError saying why its text is no value of its type."""
+    """Return the plain value of a scalar; raise ValueError that says why its text does not fit its type."""
     try:
         return _PlainConstructor().construct_object(node)
     except yaml.YAMLError as problem:
@@ -75,7 +75,7 @@ def scalar_value(node: yaml.ScalarNode) -> Any:
 
 
 class _PlainConstructor(yaml.constructor.SafeConstructor):
-    """Builds YAML's own types only, and fails in one way: YAMLError."""
+    """Builds only YAML's own types, and raises only YAMLError."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if node.tag in _NUMBERS and isinstance(node.value, str) and len(node.value) > _MAX_NUMBER:
@@ -90,11 +90,11 @@ class _PlainConstructor(yaml.constructor.SafeConstructor):
 def _impossible(node: yaml.Node) -> yaml.constructor.ConstructorError:
     text = node.value[:40] if isinstance(node.value, str) else ""
     kind = node.tag.rpartition(":")[2]
-    return yaml.constructor.ConstructorError(None, None, f"{text!r} is no value of type {kind}", node.start_mark)
+    return yaml.constructor.ConstructorError(None, None, f"{text!r} is not a value of type {kind}", node.start_mark)
 
 
 def _check_events(text: str, name: str, error: type[ShituError], hint: Message | None) -> None:
-    """Go through the events of a text, which needs no recursion, and refuse what would be built without bound."""
+    """Walk through the events of a text, without recursion, and refuse what would grow without bound."""
     sizes: dict[str, int | None] = {}  # nodes below an anchor; None while it is still open
     open_nodes: list[tuple[str | None, int]] = []  # anchor and nodes so far of each collection around
     aliased = 0
@@ -112,7 +112,7 @@ def _check_events(text: str, name: str, error: type[ShituError], hint: Message |
             size = sizes.get(event.anchor or "", 1)  # an unknown anchor is reported by the composer
             line = _line(event)
             if size is None:
-                raise error(f"{name}:{line}: the alias *{event.anchor} stands for something around itself", hint=hint)
+                raise error(f"{name}:{line}: the alias *{event.anchor} contains itself", hint=hint)
             aliased += size
             if aliased > MAX_ALIASED:
                 raise error(f"{name}:{line}: its aliases stand for more than {MAX_ALIASED} values", hint=hint)

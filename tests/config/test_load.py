@@ -63,9 +63,9 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
     expected = {
         "epoch: 100": "Global.epoch: unknown key (did you mean epochs?)",
         "save_interval: often": "Global.save_interval: got 'often', expected a whole number",
-        "name: BNNek": "Arch.Neck: got 'BNNek', expected one of the 6 necks known (did you mean BNNeck?)",
+        "name: BNNek": "Arch.Neck: got 'BNNek', expected one of the 6 necks that exist here (did you mean BNNeck?)",
         "epsilom: 0.1": "Loss.Train.0.CELoss.epsilom: unknown key (did you mean epsilon?)",
-        "- TimmAutoAugment:": "TimmAutoAugment: PaddleClas has this transform, it is not supported here",
+        "- TimmAutoAugment:": "TimmAutoAugment: this transform exists in PaddleClas, but is not supported here",
         "class_num: 0": "Arch.Head.class_num: got 0, expected a whole number of at least 1",
     }
     for start, message in expected.items():
@@ -114,7 +114,7 @@ def test_arch_of_a_plain_mapping() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("Arch.infer_add_softmax=True", "got True, expected false: features are exported, not chances"),
+        ("Arch.infer_add_softmax=True", "got True, expected false: features are exported, not class probabilities"),
         ("Arch.infer_output_key=logits", "got 'logits', expected features: only features are exported"),
         ("Metric.Eval.0.Recallk.descending=False", "got False, expected true: similarities are cosines"),
         ("DataLoader.Eval.Query.dataset.relabel=True", "query and gallery would not match"),
@@ -182,12 +182,12 @@ def test_an_override_of_a_block_takes_the_blame_for_what_is_in_it(tmp_path: Path
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("epochs: !!int ''", ":12: Global.epochs: '' is no value of type int"),
-        ("epochs: !!bool maybe", ":12: Global.epochs: 'maybe' is no value of type bool"),
+        ("epochs: !!int ''", ":12: Global.epochs: '' is not a value of type int"),
+        ("epochs: !!bool maybe", ":12: Global.epochs: 'maybe' is not a value of type bool"),
         ("pretrained_model: 2001-99-99", None),  # a name, not a date
         ("epochs: 1:30", ":12: Global.epochs: got '1:30', expected a whole number of at least 1"),
-        ("<<: {epochs: 3}", ":12: Global.<<: write the keys out: << is not supported"),
-        ("[a]: 3", ":12: Global: a key has to be plain text"),
+        ("<<: {epochs: 3}", ":12: Global.<<: << is not supported: write the keys out"),
+        ("[a]: 3", ":12: Global: a key must be plain text"),
     ],
 )
 def test_values_that_yaml_cannot_build(line: str, says: str | None, tmp_path: Path) -> None:
@@ -204,10 +204,10 @@ def test_values_that_yaml_cannot_build(line: str, says: str | None, tmp_path: Pa
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("Global.epochs=!!float ''", "-o Global.epochs: '' is no value of type float"),
+        ("Global.epochs=!!float ''", "-o Global.epochs: '' is not a value of type float"),
         ("Global.image_shape.²=3", "-o Global.image_shape.²: there is nothing at Global.image_shape.²"),
         ("Global.image_shape.99999999999999999999=3", "there is nothing at"),
-        ("Global.seed=[&a [*a]]", "stands for something around itself"),
+        ("Global.seed=[&a [*a]]", "contains itself"),
         ("Global.seed={a: 1, a: 2}", "this key appears a second time"),
         ("x" + ".y" * 500 + "=1", "more than 64 levels of keys"),
         ("Global.seed=" + "[" * 5000, "nesting depth"),

@@ -88,7 +88,7 @@ def test_two_values_for_one_aliased_place_are_refused() -> None:
 
 def test_a_value_that_other_places_name_is_refused() -> None:
     text = "a:\n  root: &root ./data\nb:\n  root: *root\n"
-    with pytest.raises(ConfigError, match="&root names this value for other places"):
+    with pytest.raises(ConfigError, match="other places use this value through &root"):
         patch_yaml(text, {"a.root": "./new"})
 
 

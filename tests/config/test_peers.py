@@ -129,5 +129,5 @@ def test_what_is_not_supported_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     told = "\n".join(caught.value.details)
-    assert "Global.use_dali: PaddleClas has this" in told
+    assert "Global.use_dali: exists in PaddleClas" in told
     assert len(caught.value.details) == 1

@@ -53,7 +53,7 @@ REFUSED = {
     "folder": (lambda folder: folder, "a folder"),
     "endless device": (lambda _: Path("/dev/zero"), "a device"),
     "empty device": (lambda _: Path("/dev/null"), "a device"),
-    "looped links": (_loop, "circle"),
+    "looped links": (_loop, "loop"),
     "missing": (lambda folder: folder / "missing", "No such file"),
     "below a file": (_below_file, "not a folder"),
     "long name": (lambda folder: folder / ("x" * 300), "too long"),

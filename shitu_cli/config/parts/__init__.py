@@ -1,7 +1,7 @@
 """The parts that a config may name, by kind and name: those of this program, and those that installed packages add.
 
-A package adds one by an entry point in a group such as `shitu.losses`, named as configs shall name it, that leads to
-a subclass of the kind's base class (`docs/extend.md`). None is loaded before a config names it.
+A package adds one by an entry point in a group such as `shitu.losses` that leads to a subclass of the kind's base
+class (`docs/extend.md`). It is loaded only when a config names it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Kind:
 
     @property
     def not_supported(self) -> tuple[str, ...]:
-        """Names of PaddleClas's that have no counterpart here."""
+        """Names in PaddleClas that have no counterpart here."""
         names: tuple[str, ...] = self.module.NOT_SUPPORTED
         return names
 
@@ -48,17 +48,17 @@ class Kind:
         return {name: part for part in own if part.built_by for name in part.variants}
 
     def names(self) -> list[str]:
-        """All names, those of installed packages last."""
+        """Return all names, those of installed packages last."""
         return [*self.parts, *(name for name in extension_names(self.group) if name not in self.parts)]
 
     def find(self, name: str) -> type[Part] | None:
-        """The part of a name, from an installed package if need be; ConfigError where that one does not fit."""
+        """Return the part called `name`, also from installed packages; raise ConfigError if theirs does not fit."""
         if name in self.parts:
             return self.parts[name]
         part = load_extension(self.group, name, type)
         if part is not None and not (issubclass(part, self.base) and part.built_by):
             raise ConfigError(
-                f"{name}: {part.__module__}.{part.__name__} is no {self.base_name} that says what it is built by",
+                f"{name}: {part.__module__}.{part.__name__} is not a {self.base_name} with built_by",
                 hint=f"docs/extend.md shows what {self.group} holds",
             )
         return part
@@ -87,5 +87,5 @@ KINDS = {
 
 
 def kind_of(base: type) -> Kind | None:
-    """The kind whose parts derive from `base`, None for other classes."""
+    """Return the kind whose parts derive from `base`, None for other classes."""
     return next((kind for kind in KINDS.values() if base.__name__ == kind.base_name and base is kind.base), None)

@@ -20,7 +20,7 @@ class Backbone(Part):
         bool | str,
         "weights to start from: a file, an address, a name of `shitu weights list`, or true",
     ] = field(default=False, kw_only=True)
-    use_ssld: Annotated[bool, "whether true means the weights that were distilled"] = field(default=False, kw_only=True)
+    use_ssld: Annotated[bool, "whether `true` means the distilled weights (SSLD)"] = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every part is: a frozen dataclass of the arguments that a config gives to a backbone, a loss, ..."""
+"""The base of all parts: frozen dataclasses with the arguments that a config gives to a backbone, a loss, ..."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Variants = Mapping[str, Mapping[str, Any]]
 class Part(Keys):
     """Arguments of something that a config chooses by name; the fields are its keys.
 
-    A subclass says what is built from it: `built_by` is `module:object`, or a module with an object of the part's own
-    name, which is called with the part. `variants` are the names by which a config chooses it (else the class's own),
-    each with values for fields that the config does not set (`field(init=False)`).
+    `built_by` names what to build from a subclass: `module:object`, or a module with an object of the subclass's name,
+    which is called with the part. `variants` are the names by which a config chooses the part (by default the name of
+    the class), each with values for fields that the config does not set (`field(init=False)`).
     """
 
     built_by: ClassVar[str] = ""
@@ -45,13 +45,13 @@ class Part(Keys):
         return {key.name: getattr(self, key.name) for key in fields if getattr(self, key.name) != key.default}
 
     def build(self, *context: Any) -> Any:
-        """Make what the part describes; `context` is what its kind is told beside the part."""
+        """Build what the part describes; `context` are further arguments that its kind takes."""
         module, _, target = self.built_by.partition(":")
         return getattr(importlib.import_module(module), target)(self, *context)
 
 
 def plain(value: Any) -> Any:
-    """A part or a block as the mapping that a config has for it, tuples as lists, all the way down."""
+    """Return a part or a block as plain values, as a config has it: nested mappings, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         block = {"name": value.name} if isinstance(value, Part) else {}
         return block | {name: plain(getattr(value, name)) for name in fields_of(type(value))}

@@ -10,10 +10,12 @@ from shitu_cli.config.parts.base import Part
 from shitu_cli.config.parts.initializers import Attribute
 
 _HEADS = "shitu_cli.model.heads"
-Angle = Annotated[Rate, "angle that a feature has to be nearer to its class centre, in radians"]
+Angle = Annotated[Rate, "by how much nearer a feature must be to its class centre, as an angle in radians"]
 Scale = Annotated[Positive, "factor on the cosines"]
 Warmup = Annotated[Share, "share of training over which the margin grows from 0"]
-Shard = Annotated[bool | Literal["auto"], "whether several processes divide the centres; auto: where it is worth it"]
+Shard = Annotated[
+    bool | Literal["auto"], "whether several processes share the centres among them; auto: if it saves much"
+]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class FC(Head, built_by=_HEADS):
 
 @dataclass(frozen=True)
 class Sampled(Head):
-    """A head of many classes, which a step need not look at all of."""
+    """A head whose steps may use a part of the classes only."""
 
     sample_ratio: Annotated[Portion, "share of the classes that each step trains against"] = field(
         default=1.0, kw_only=True
@@ -56,7 +58,7 @@ class ArcMargin(Sampled, built_by=_HEADS):
 class CosMargin(Sampled, built_by=_HEADS):
     """Additive cosine margin (arXiv:1801.09414); 0 is the plain cosine softmax."""
 
-    margin: Annotated[Rate, "what is taken off the cosine of a feature and its class centre"] = 0.35
+    margin: Annotated[Rate, "what is subtracted from the cosine of a feature and its class centre"] = 0.35
     scale: Scale = 64.0
     margin_warmup: Warmup = 0.0
     shard: Shard = "auto"

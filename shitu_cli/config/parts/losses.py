@@ -9,8 +9,8 @@ from shitu_cli.config.kinds import BelowOne, Count, Natural, Positive, Rate
 from shitu_cli.config.parts.base import Part
 
 _FILES = "shitu_cli.model.losses"
-Distance = Annotated[Rate, "by how much images of other classes have to be further away"]
-UnitLength = Annotated[bool, "whether features are brought to unit length"]
+Distance = Annotated[Rate, "by how much further away images of other classes must be"]
+UnitLength = Annotated[bool, "whether features are scaled to length one"]
 Classes = Annotated[Count, "number of classes; `shitu prepare` counts and writes it"]
 Size = Annotated[Count, "size of the feature"]
 
@@ -73,13 +73,13 @@ class MSMLoss(PairLoss, built_by=f"{_FILES}.triplet"):
 class TripletAngularMarginLoss(PairLoss, built_by=f"{_FILES}.triplet"):
     """TripletLossV2 with cosines in place of distances; PP-ShiTuV2's metric loss."""
 
-    margin: Annotated[Rate, "by how much the cosine within a class has to be larger"] = 0.5
+    margin: Annotated[Rate, "by how much larger the cosine within a class must be"] = 0.5
     normalize_feature: UnitLength = True
-    reduction: Annotated[Literal["mean", "sum"], "how the images of a batch are taken together"] = "mean"
-    add_absolute: Annotated[bool, "whether cosines also have to pass ap_value and an_value"] = False
+    reduction: Annotated[Literal["mean", "sum"], "how the losses of a batch are combined"] = "mean"
+    add_absolute: Annotated[bool, "whether cosines must also pass ap_value and an_value"] = False
     absolute_loss_weight: Annotated[Rate, "factor on that second part"] = 1.0
-    ap_value: Annotated[float, "cosine that images of one class have to reach"] = 0.9
-    an_value: Annotated[float, "cosine that images of two classes have to stay below"] = 0.5
+    ap_value: Annotated[float, "cosine that images of one class must reach"] = 0.9
+    an_value: Annotated[float, "cosine below which images of two classes must stay"] = 0.5
 
 
 @dataclass(frozen=True)

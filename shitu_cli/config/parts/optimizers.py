@@ -31,8 +31,10 @@ class Optimizer(Part):
     lr: Annotated[Schedule, "the learning rate over training"]
     regularizer: Annotated[Regularizer | None, "weight decay as a term of the loss"] = None
     weight_decay: Annotated[Share | None, "factor of weight decay; AdamW's does not go through the gradients"] = None
-    clip_norm: Annotated[Rate | None, "length that all gradients together are cut to"] = None
-    no_weight_decay_name: Annotated[tuple[str, ...] | str, "parts of the names of parameters that do not decay"] = ()
+    clip_norm: Annotated[Rate | None, "largest length of all gradients together"] = None
+    no_weight_decay_name: Annotated[
+        tuple[str, ...] | str, "parameters with such a text in their names do not decay"
+    ] = ()
     one_dim_param_no_weight_decay: Annotated[bool, "whether biases and norms do not decay"] = False
     scope: str | None = field(default=None, metadata=NO_KEY)
 
@@ -41,7 +43,7 @@ class Optimizer(Part):
 class Momentum(Optimizer, built_by=f"{_MAKERS}:momentum"):
     """Gradient descent with momentum."""
 
-    momentum: Annotated[BelowOne, "share of the last step that goes on"] = 0.9
+    momentum: Annotated[BelowOne, "share of the last step that is added to the next"] = 0.9
     use_nesterov: Annotated[bool, "whether the gradient is taken where the momentum leads"] = False
 
 
@@ -56,7 +58,7 @@ class Adam(Optimizer, built_by=f"{_MAKERS}:adam"):
 
     beta1: Annotated[BelowOne, "how long the mean of gradients remembers"] = 0.9
     beta2: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.999
-    epsilon: Annotated[Positive, "what is added to the divisor"] = 1e-8
+    epsilon: Annotated[Positive, "number added to the divisor"] = 1e-8
     lazy_mode: Annotated[bool, "whether sparse gradients change their own rows only"] = False
 
 
@@ -66,7 +68,7 @@ class AdamW(Optimizer, built_by=f"{_MAKERS}:adamw"):
 
     beta1: Annotated[BelowOne, "how long the mean of gradients remembers"] = 0.9
     beta2: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.999
-    epsilon: Annotated[Positive, "what is added to the divisor"] = 1e-8
+    epsilon: Annotated[Positive, "number added to the divisor"] = 1e-8
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class RMSProp(Optimizer, built_by=f"{_MAKERS}:rmsprop"):
     """Steps divided by the running size of the gradients."""
 
     rho: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.95
-    momentum: Annotated[BelowOne, "share of the last step that goes on"] = 0.0
-    epsilon: Annotated[Positive, "what is added to the divisor"] = 1e-6
+    momentum: Annotated[BelowOne, "share of the last step that is added to the next"] = 0.0
+    epsilon: Annotated[Positive, "number added to the divisor"] = 1e-6
     centered: Annotated[bool, "whether the mean gradient is taken off"] = False
 
 

@@ -17,8 +17,8 @@ class Sampler(Part):
     """The order of the images, in batches."""
 
     batch_size: Annotated[Count, "images per batch and process"] = 64
-    shuffle: Annotated[bool, "whether every epoch has another order"] = False
-    drop_last: Annotated[bool, "whether a last, smaller batch is left out"] = False
+    shuffle: Annotated[bool, "whether to shuffle the images in each epoch"] = False
+    drop_last: Annotated[bool, "whether to leave out a last, smaller batch"] = False
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DistributedBatchSampler(Sampler, built_by=_FILE, variants={"DistributedBat
 class ClassBalancedSampler(Sampler, built_by=_FILE):
     """As many images as the list has, those of small classes more often."""
 
-    power: Annotated[float, Range(0, 10), "0: as often as in the list, 1: all classes alike"] = 1.0
+    power: Annotated[float, Range(0, 10), "0: as in the list, 1: all classes equally often"] = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class PKSampler(Sampler, built_by=_FILE, variants={"PKSampler": {}, "Distributed
     renamed: ClassVar[dict[str, str]] = {"num_instances": "sample_per_id"}
     sample_per_id: Annotated[Count, "images of each class in a batch"]
     sample_method: Annotated[
-        Literal["sample_avg_prob", "id_avg_prob"], "classes are drawn by their number of images, or all alike"
+        Literal["sample_avg_prob", "id_avg_prob"], "whether classes are drawn by their number of images, or all equally"
     ] = "sample_avg_prob"
-    id_list: Annotated[tuple[Natural, ...] | None, "first and last class of each range that ratio is for"] = None
-    ratio: Annotated[tuple[float, ...] | None, Range(0, 1e6), "factors on the chances of those classes"] = None
-    by_id: Annotated[bool, "whether the list's third column groups the images instead of the label"] = False
+    id_list: Annotated[tuple[Natural, ...] | None, "first and last class of each range that ratio applies to"] = None
+    ratio: Annotated[tuple[float, ...] | None, Range(0, 1e6), "factors on the probabilities of those classes"] = None
+    by_id: Annotated[bool, "whether to group the images by the list's third column instead of the label"] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         ids, ratios = self.id_list or (), self.ratio or ()

@@ -57,7 +57,7 @@ class Linear(FromRate, built_by=f"{_MAKERS}:linear"):
 
     end_lr: Annotated[Rate, "the rate at the end"] = 0.0
     power: Annotated[Positive, "the power; 1 is a straight line"] = 1.0
-    cycle: Annotated[bool, "whether it begins again when it has ended"] = False
+    cycle: Annotated[bool, "whether to begin again at the end"] = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Piecewise(Schedule, built_by=f"{_MAKERS}:piecewise"):
 
     decay_epochs: Annotated[tuple[Rate, ...], "the epochs at which the next rate begins, in rising order"]
     values: Annotated[tuple[Rate, ...], "the rates, one more than decay_epochs"]
-    learning_rate: Annotated[Rate | None, "has to be the first of values where it is given"] = None
+    learning_rate: Annotated[Rate | None, "must be the first of values, if it is given"] = None
 
     @property
     def first(self) -> float:
@@ -103,7 +103,7 @@ class Piecewise(Schedule, built_by=f"{_MAKERS}:piecewise"):
 
 @dataclass(frozen=True)
 class ReduceOnPlateau(FromRate, built_by=f"{_MAKERS}:PlateauSchedule"):
-    """Falls when results do not get better any more."""
+    """Falls when results stop improving."""
 
     mode: Annotated[Literal["min", "max"], "min: the loss of each epoch, max: the score of each evaluation"] = "min"
     factor: Fall = 0.1

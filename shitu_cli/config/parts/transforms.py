@@ -15,8 +15,8 @@ Size = Annotated[int | tuple[Count, ...], Range(1), PAIR, "side in pixels, or wi
 Interpolation = Annotated[
     Literal["nearest", "bilinear", "bicubic", "area", "lanczos", None], "how pixels are computed; null: bilinear"
 ]
-Backend = Annotated[Literal["cv2", "pil"], "whose way of shrinking: pil smooths"]
-Chance = Annotated[_Share, "chance that it happens"]
+Backend = Annotated[Literal["cv2", "pil"], "library whose resizing to follow; pil smooths when shrinking"]
+Chance = Annotated[_Share, "probability that it is applied"]
 Color = Annotated[tuple[float, ...], Length(3), "red, green and blue"]
 
 
@@ -27,7 +27,7 @@ class Transform(Part):
 
 @dataclass(frozen=True)
 class DecodeImage(Transform, built_by=_FILE):
-    """The image as RGB; stands for what the loader has done."""
+    """Decodes the image as RGB; the loader has already done it."""
 
     ignored: ClassVar[tuple[str, ...]] = ("to_np", "backend")
     to_rgb: Annotated[Literal[True], "images are RGB here"] = True
@@ -106,7 +106,7 @@ class RandomErasing(Transform, built_by=_FILE):
     r1: Annotated[Portion, "smallest height / width; the largest is 1 / r1"] = 0.3
     mean: Color = (0.0, 0.0, 0.0)
     attempt: Annotated[Count, "tries to find a rectangle that fits"] = 100
-    use_log_aspect: Annotated[bool, "whether flat and high rectangles are alike likely"] = False
+    use_log_aspect: Annotated[bool, "whether flat and tall rectangles are equally likely"] = False
     mode: Annotated[Literal["const", "pixel"], "paint with mean, or with noise"] = "const"
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -119,9 +119,11 @@ class RandomRotation(Transform, built_by=_AUGMENT):
     """Turns the image about its middle."""
 
     prob: Chance = 0.5
-    degrees: Annotated[float | tuple[float, ...], LOW_HIGH, "by up to so much each way, or from and to"] = 90.0
+    degrees: Annotated[
+        float | tuple[float, ...], LOW_HIGH, "largest angle either way, or the smallest and the largest"
+    ] = 90.0
     interpolation: Annotated[Literal["nearest", "bilinear"], "how pixels are computed"] = "bilinear"
-    padding_mode: Annotated[Literal["constant", "reflect"], "what comes into view: black, or the image mirrored"] = (
+    padding_mode: Annotated[Literal["constant", "reflect"], "what fills the corners: black, or the mirrored image"] = (
         "constant"
     )
 
@@ -143,7 +145,7 @@ class RandAugment(Transform, built_by=_AUGMENT):
 
     num_layers: Annotated[Count, "changes of each image"] = 2
     magnitude: Annotated[float, Range(0, 10), "how strong they are"] = 5.0
-    fillcolor: Annotated[tuple[int, ...], Range(0, 255), Length(3), "colour of what comes into view"] = (128, 128, 128)
+    fillcolor: Annotated[tuple[int, ...], Range(0, 255), Length(3), "colour of new areas"] = (128, 128, 128)
 
 
 @dataclass(frozen=True)

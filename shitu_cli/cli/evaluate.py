@@ -158,9 +158,9 @@ def _show(console: Console, result: EvalResult, values: dict[str, Any], rates: l
     coincidence = result.ranking.coincidence()
     if coincidence is None:
         console.table(title, ["metric", "value", "95 % interval"], rows)
-        asked = result.ranking.answerable
+        answerable = result.ranking.answerable
         reporter.info(
-            f"{int(result.ranking.hits[asked, 0].sum()):,} of {counted(int(asked.sum()), 'query', 'queries')} found "
+            f"{int(result.ranking.hits[answerable, 0].sum()):,} of {counted(int(answerable.sum()), 'query')} found "
             f"an image of the right class first (recall@1), each among the {result.gallery:,} gallery images"
         )
     else:

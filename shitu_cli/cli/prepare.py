@@ -108,7 +108,7 @@ def prepare(
         )
     from shitu_cli.steps.prepare import prepare as run
 
-    made = run(
+    preparation = run(
         sources,
         session.workspace,
         format=format,
@@ -129,7 +129,7 @@ def prepare(
         reporter=session.console,
         on_checked=lambda prepared: _show_checked(session.console, prepared, as_json),
     )
-    _show(session.console, made)
+    _show(session.console, preparation)
 
 
 def _show_checked(console: Console, prepared: Prepared, as_json: bool) -> None:
@@ -140,36 +140,36 @@ def _show_checked(console: Console, prepared: Prepared, as_json: bool) -> None:
         console.json(report_values(prepared))
 
 
-def _show_problems(console: Console, made: Prepared) -> None:
+def _show_problems(console: Console, prepared: Prepared) -> None:
     from shitu_cli.preparation.problems import SHOWN
 
     rows = []
-    for name, kind, found in made.problems.ordered():
-        first = "\n".join(f"{where}  {detail}".rstrip() for where, detail in found.examples[:SHOWN])
-        rows.append([f"{kind.level}: {name}", f"{found.count:,}", first, f"{kind.text}: {kind.mend}"])
+    for name, kind, cases in prepared.problems.ordered():
+        first = "\n".join(f"{where}  {detail}".rstrip() for where, detail in cases.examples[:SHOWN])
+        rows.append([f"{kind.level}: {name}", f"{cases.count:,}", first, f"{kind.text}: {kind.mend}"])
     if rows:
-        console.table("What was found", ["kind", "count", "first ones", "what it is, and what to do"], rows)
+        console.table("Problems found", ["kind", "count", "first ones", "what it is, and what to do"], rows)
     else:
         console.info("no problems found")
 
 
 def _show(console: Console, preparation: Preparation) -> None:
-    space, made = preparation.workspace, preparation.prepared
+    space, prepared = preparation.workspace, preparation.prepared
     say = console.info
-    say(f"split: {made.split}")
-    lists = [("train", made.train), ("query", made.query), ("gallery", made.gallery)]
+    say(f"split: {prepared.split}")
+    lists = [("train", prepared.train), ("query", prepared.query), ("gallery", prepared.gallery)]
     rows = [
         [f"lists/{name}_list.txt", f"{len(part):,}", f"{len(set(part.labels.tolist())):,}"]
         for name, part in lists
         if part is not None
     ]
     console.table("", ["list", "images", "classes"], rows)
-    moved = [f"{name} → {label}" for name, label in made.names.items() if whole_number(name) not in (None, label)]
+    moved = [f"{name} → {label}" for name, label in prepared.names.items() if whole_number(name) not in (None, label)]
     if moved:
         shown = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
         say(f"labels are numbered from 0 without gaps: {shown} (all are in lists/label_map.txt)")
-    if made.left_out:
-        say(f"left out: {made.left_out:,} (see {space.reports_dir / 'prepare.html'})")
+    if prepared.left_out:
+        say(f"left out: {prepared.left_out:,} (see {space.reports_dir / 'prepare.html'})")
     if preparation.template is not None:
         say(f"{space.config_path}: from the template {preparation.template} ({preparation.reason})")
     for change in preparation.changes:

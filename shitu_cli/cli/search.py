@@ -80,14 +80,14 @@ def search(
     named = index is not None or store is not None
     space = open_workspace(session, named=named or is_index(Path("index")))
     with closing(open_index(space, index, store, collection)) as target:
-        known = target.manifest()
-        recorded = Path(known.model_path) if known.model_path else None
+        manifest = target.manifest()
+        recorded = Path(manifest.model_path) if manifest.model_path else None
         config = config_or_none(session, model or recorded)
-        model = model_of_index(config, model, known.model_path)
+        model = model_of_index(config, model, manifest.model_path)
         files = find_images(images, lambda path: own_image_root(config, path), folder_labels=False)
         extractor = open_extractor(config, model, batch_size=min(BATCH, len(files)), reporter=console)
-        check_model(known, extractor.fingerprint, target.place)
-        limit = _threshold(console, threshold, space, extractor, model, known.kind)
+        check_model(manifest, extractor.fingerprint, target.place)
+        limit = _threshold(console, threshold, space, extractor, model, manifest.kind)
         answers: list[Answer] = []
         unread: dict[int, str] = {}
         for indices, features, skipped in extractor.batches(inputs_of(files)):
@@ -129,18 +129,19 @@ def _threshold(
             "--threshold auto: evaluation suggests cosines, a binary index answers with shares of equal bits",
             hint="give a number, such as --threshold 0.8",
         )
-    found = suggested_threshold(space.reports_dir, extractor.fingerprint)
-    if found is None:
+    suggestion = suggested_threshold(space.reports_dir, extractor.fingerprint)
+    if suggestion is None:
         evaluated = read_report(report_file(space.reports_dir, [])) is not None or model is not None
         raise UsageError(
             "--threshold auto needs a plain evaluation of this model (without re-ranking and the like)",
             hint=Command("evaluate", *(["--model", extractor.path] if evaluated else [])),
         )
     console.info(
-        f"matches below {found['threshold']:g} are left out: in evaluation that accepts at most {found['far']:g} of "
-        f"the pairs of other classes, and {found['tar']:.4f} of those of the same (evaluate --far sets another rate)"
+        f"matches below {suggestion['threshold']:g} are left out: in the evaluation, this accepts at most "
+        f"{suggestion['far']:g} of the pairs of different classes, and {suggestion['tar']:.4f} of those of one class "
+        "(evaluate --far sets another rate)"
     )
-    return float(found["threshold"])
+    return float(suggestion["threshold"])
 
 
 def _plain(answer: Answer) -> dict[str, object]:
@@ -174,10 +175,10 @@ def _write_page(path: Path, answers: list[Answer], limit: float | None, space: W
 
     parts = []
     for query, label, verdict, matches in answers:
-        known = {m.label for m in matches} if label else set()
+        shown_labels = {m.label for m in matches} if label else set()
         figures = [_figure(Path(query), f"query {label}".rstrip())]
         for m in matches:
-            mark = "" if label not in known else "right" if m.label == label else "wrong"
+            mark = "" if label not in shown_labels else "right" if m.label == label else "wrong"
             figures.append(_figure(space.root / m.path, f"{m.label} {m.score:.3f}", mark))
         parts.append(section(f"{Path(query).name}: {_in_words(verdict, limit)}", row(*figures)))
     write_page(path, "shitu search", parts)

@@ -133,21 +133,21 @@ class _Words:
 
 
 def _split(target: Any, words: list[str]) -> _Words:
-    known = _options_of(target)
-    found, rest = _Words(), iter(words)
+    options = _options_of(target)
+    result, rest = _Words(), iter(words)
     for word in rest:
         if not word.startswith("-") or word == "-":
-            found.arguments.append(word)
+            result.arguments.append(word)
             continue
-        parameter = known.get(word)
-        found.options.append(word)
-        found.names.add(word if parameter is None else _long(parameter.opts))
+        parameter = options.get(word)
+        result.options.append(word)
+        result.names.add(word if parameter is None else _long(parameter.opts))
         if parameter is not None and not parameter.is_flag:
             value = next(rest, "")
-            found.options.append(value)
+            result.options.append(value)
             if parameter.name == "override":
-                found.overrides.append(value)
-    return found
+                result.overrides.append(value)
+    return result
 
 
 def _find(root: Any, name: str) -> Any:

@@ -52,14 +52,14 @@ class Reader:
             self.problem(key, "missing" if value is None else f"got {show(value)}, expected a block of keys")
         return {}
 
-    def unknown(self, key: str, names: Sequence[str], known: Collection[str], elsewhere: Sequence[str] = ()) -> None:
+    def unknown(self, key: str, names: Sequence[str], valid: Collection[str], elsewhere: Sequence[str] = ()) -> None:
         """Report unknown names; those `elsewhere` exist in PaddleClas, but not here."""
         for name in names:
             dotted = f"{key}.{name}" if key else name
             if name in elsewhere:
                 self.problem(dotted, "exists in PaddleClas, but is not supported here: remove it")
-            elif name not in known:
-                self.problem(dotted, f"unknown key{guess(name, known)}")
+            elif name not in valid:
+                self.problem(dotted, f"unknown key{guess(name, valid)}")
 
     def block(self, key: str, values: Mapping[str, Any], cls: type[T], **given: Any) -> T | None:
         """Return a `cls` with its keys from `values`, all checked; `given` are fields that are not keys."""

@@ -156,11 +156,11 @@ def _sums(
         return out[0], out[1], out[2]
     cosines.multiply_(inverse)
     at, there = _addresses(places)
-    found = paddle.take_along_axis(cosines, at, 1)
-    target = paddle.where(there, found, paddle.zeros_like(found))
+    cosine = paddle.take_along_axis(cosines, at, 1)
+    target = paddle.where(there, cosine, paddle.zeros_like(cosine))
     logits = cosines * scale
     total = logits.sum(1, keepdim=True) - target * scale
-    logits.put_along_axis_(at, paddle.where(there, paddle.full_like(found, NONE), found * scale), 1)
+    logits.put_along_axis_(at, paddle.where(there, paddle.full_like(cosine, NONE), cosine * scale), 1)
     return paddle.logsumexp(logits, 1, keepdim=True), total, target
 
 

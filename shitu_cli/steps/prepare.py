@@ -156,7 +156,7 @@ def _read(
         reporter,
         known_names={} if new_labels else _known_names(space),
         sample_per_id=_sample_per_id(text),
-        cache=LookCache(space.cache_dir / "pictures.bin"),
+        cache=LookCache(space.cache_dir / "images.bin"),
     )
 
 

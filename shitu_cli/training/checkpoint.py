@@ -187,12 +187,12 @@ def saves_in(folder: Path, *, whole_only: bool = True) -> list[Path]:
     """Return the prefixes of the saves in the folder, oldest first; with `whole_only`, those with a `.pdstates`."""
     if not folder.is_dir():
         return []
-    found = {
+    saves = {
         path.with_suffix("")
         for path in folder.iterdir()
         if _GENERATION.fullmatch(path.stem) and not path.is_dir() and (path.suffix == ".pdstates" or not whole_only)
     }
-    return sorted(found, key=_number)
+    return sorted(saves, key=_number)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:

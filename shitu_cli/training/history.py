@@ -30,8 +30,8 @@ class RunHistory:
 def read_histories(output: Path) -> list[RunHistory]:
     """Return the runs below `output` that have saved anything, oldest first; checkpoints of others are skipped."""
     folders = [*earlier_models(output), output]
-    found = [_read(folder, "" if folder == output else f"{EARLIER}/{folder.name}") for folder in folders]
-    return [history for history in found if history is not None]
+    histories = [_read(folder, "" if folder == output else f"{EARLIER}/{folder.name}") for folder in folders]
+    return [history for history in histories if history is not None]
 
 
 def _read(folder: Path, name: str) -> RunHistory | None:

@@ -29,14 +29,14 @@ NamedParameters = list[tuple[str, paddle.Tensor]]
 
 def trainable_parameters(*layers: tuple[str, nn.Layer]) -> NamedParameters:
     """Return (prefixed name, parameter) of every trainable parameter of the (prefix, layer) pairs, each once."""
-    found: NamedParameters = []
+    parameters: NamedParameters = []
     seen: set[int] = set()
     for prefix, layer in layers:
         for name, parameter in layer.named_parameters():
             if not parameter.stop_gradient and id(parameter) not in seen:
                 seen.add(id(parameter))
-                found.append((prefix + name, parameter))
-    return found
+                parameters.append((prefix + name, parameter))
+    return parameters
 
 
 @dataclass

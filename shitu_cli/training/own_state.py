@@ -32,7 +32,7 @@ def norm_statistics(layer: nn.Layer) -> dict[str, paddle.Tensor]:
 
 
 def own_tensors(layer: nn.Layer) -> dict[str, paddle.Tensor]:
-    """The tensors of a layer's state that training writes without an optimiser, by their names in the state."""
+    """Return the tensors of a layer's state that training changes without an optimiser, by their names in the state."""
     written = {*norm_statistics(layer), *(name for name, _ in layer.named_buffers())}
     return {name: tensor for name, tensor in layer.state_dict().items() if name in written}
 

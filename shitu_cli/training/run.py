@@ -118,7 +118,7 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
 
 
 def _precision(config: Config, device: str) -> list[str]:
-    """Where mixed precision is asked for, what becomes of it otherwise than the config says."""
+    """Return remarks on how mixed precision runs differently from what the config says."""
     if config.AMP is None or not config.AMP.use_amp:
         return []
     if device == "cpu":
@@ -129,7 +129,7 @@ def _precision(config: Config, device: str) -> list[str]:
 
 
 def _header(training: Training, device: str) -> list[str]:
-    """What is trained on what, where, for how long."""
+    """Return lines that say what is trained on which images, where and for how long."""
     config, ranks = training.config, training.ranks
     parameters = count_parameters([parameter for _, parameter in training.optimizer.parameters])
     parameters += training.shards.elsewhere

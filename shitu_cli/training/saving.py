@@ -169,9 +169,9 @@ def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: 
         f"{name}: only in the {'network' if name in own else 'checkpoint'}" for name in sorted(set(own) ^ set(arrays))
     ]
     for name in own.keys() & arrays.keys():
-        expected, found = own[name], np.asarray(arrays[name])
-        if list(found.shape) != expected.shape or str(found.dtype) != str(expected.numpy().dtype):
-            different.append(f"{name}: {found.dtype} {list(found.shape)}, expected {expected.dtype} {expected.shape}")
+        expected, array = own[name], np.asarray(arrays[name])
+        if list(array.shape) != expected.shape or str(array.dtype) != str(expected.numpy().dtype):
+            different.append(f"{name}: {array.dtype} {list(array.shape)}, expected {expected.dtype} {expected.shape}")
     if different:
         raise DataError(
             f"the checkpoint does not fit {what}",

@@ -131,7 +131,7 @@ class _Together:
             return self._ranks.gather_array(rows, counts)
 
     def _exchange(self, value: Any) -> list[Any]:
-        told = self._ranks.gather([self._stopping.asked, value])
-        if any(stopped for stopped, _ in told):
+        answers = self._ranks.gather([self._stopping.asked, value])
+        if any(stopped for stopped, _ in answers):
             raise StopNow
-        return [value for _, value in told]
+        return [value for _, value in answers]

@@ -206,7 +206,7 @@ class Trainer:
             self._log.record("train", epoch=state.epoch + 1, step=state.global_step, lr=rate, **parts)
 
     def _stop_or_save(self) -> None:
-        """At a step boundary inside an epoch: stop after a signal, and save if `save_every_steps` is due."""
+        """Stop after a signal, and save if `save_every_steps` is due; called between the steps of an epoch."""
         self._stopping.check()
         if self._saver.is_due(self.state):
             self._save([LATEST])

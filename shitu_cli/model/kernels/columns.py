@@ -65,7 +65,7 @@ def _top(row: np.ndarray, top: float) -> float:
 
 @compiled()
 def _exp_sum(row: np.ndarray, scale: float, top: float) -> float:
-    """Σ_j exp(scale * (row[j] - top))."""
+    """Return Σ_j exp(scale * (row[j] - top))."""
     total = np.float32(0)
     for j in range(row.size):
         total += np.exp(scale * (row[j] - top))

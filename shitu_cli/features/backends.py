@@ -128,6 +128,21 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
+# Passes over `inference.pdmodel` for networks of text and of click prediction. They find nothing in a network for
+# images, and two of them end the process in a transformer: seqpool_cvm where it joins its class token, repeated_fc_relu
+# where it pools by attention.
+PASSES_FOR_OTHER_NETWORKS = (
+    "attention_lstm_fuse_pass",
+    "seqconv_eltadd_relu_fuse_pass",
+    "seqpool_cvm_concat_fuse_pass",
+    "mul_lstm_fuse_pass",
+    "fc_gru_fuse_pass",
+    "mul_gru_fuse_pass",
+    "seq_concat_fc_fuse_pass",
+    "repeated_fc_relu_fuse_pass",
+)
+
+
 def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu: int | None = None) -> Run:
     """Paddle Inference over `inference.pdmodel` or `inference.json` with the parameters beside it.
 
@@ -147,8 +162,8 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
     else:
         settings.enable_use_gpu(256, gpu)
     if model_file.suffix == ".pdmodel":
-        # Made for other networks (click prediction), it ends the process where a transformer joins its class token.
-        settings.delete_pass("seqpool_cvm_concat_fuse_pass")
+        for name in PASSES_FOR_OTHER_NETWORKS:
+            settings.delete_pass(name)
     if model_file.suffix == ".json":
         # Without these, memory optimisation looks for a pass that the new format does not have.
         settings.enable_new_ir(True)

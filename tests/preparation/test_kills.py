@@ -17,7 +17,7 @@ import pytest
 from tests.command import shitu
 from tests.preparation.test_together import content
 
-KILLS = int(os.environ.get("SHITU_KILLS", "60"))
+KILLS = int(os.environ.get("SHITU_KILLS", "24"))
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from shitu_cli.training.checkpoint import BEST, LATEST, has_checkpoint, load_che
 from tests.command import all_end, children_of
 from tests.command import shitu_process as shitu
 
-KILLS = int(os.environ.get("SHITU_KILLS", "10"))
+KILLS = int(os.environ.get("SHITU_KILLS", "5"))
 XBM = "{weight: 0.5, start_iter: 2, xbm_size: 24, xbm_weight: 1.0, embedding_size: 1280}"
 RUN = [
     *("train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "EMA.decay=0.9", "-o", "Global.eval_interval=1"),

@@ -172,6 +172,8 @@ def _show(console: Console, preparation: Preparation) -> None:
         say(f"left out: {prepared.left_out:,} (see {space.reports_dir / 'prepare.html'})")
     if preparation.template is not None:
         say(f"{space.config_path}: from the template {preparation.template} ({preparation.reason})")
+    if preparation.start:
+        say(preparation.start)
     for change in preparation.changes:
         say(f"  shitu.yaml:{change.line}: {change.key}: {change.old or 'nothing'} → {change.new}")
     say(f"report: {space.reports_dir / 'prepare.html'}")

@@ -46,6 +46,10 @@ class GlobalConfig(Keys):
     print_batch_step: Annotated[Count, "steps from one line of the log to the next"] = 10
     update_freq: Annotated[Count, "batches whose gradients are added up for one step"] = 1
     iter_per_epoch: Annotated[Count | None, "batches of an epoch; null: all"] = None
+    early_stop: Annotated[Count | None, "evaluations without a better one after which training ends; null: none"] = None
+    projection: Annotated[
+        bool, "whether evaluations try a closed-form projection of the features, which best_model then has as its neck"
+    ] = False
     use_visualdl: Annotated[bool, "whether to write curves for VisualDL"] = False
     eval_mode: Annotated[Literal["retrieval"], "queries look for their class in a gallery"] = "retrieval"
     retrieval_feature_from: Annotated[Literal["features", "backbone"], "which output is compared"] = "features"

@@ -15,6 +15,9 @@ from shitu_cli.inputs.yaml_files import MAX_DEPTH, compose_yaml, scalar_value
 BLOCKS = ("Global", "Arch", "Loss", "Optimizer", "DataLoader", "Metric", "AMP", "EMA")
 MAX_BYTES = 256 << 10  # a config has about 5 KiB
 
+# Keys of Arch.Backbone that belong to the weights it starts from.
+START_KEYS = ("pretrained", "use_ssld", "freeze_norm", "freeze_at", "lr_mult", "layer_decay")
+
 UNREADABLE = object()  # stands for a value that was reported already
 
 
@@ -93,11 +96,24 @@ class Source:
         except ConfigError as error:
             self.problems.append(error.message)
             return
+        if key == "Arch.Backbone.name":
+            self._leave_start(raw.strip())
         before = dict(self.origins)
         value = None if node is None else self._value(node, key, lambda _: origin)
         self.origins = before  # `set` records the origin under the full key
         if value is not UNREADABLE:
             self.set(key, value, origin)
+
+    def _leave_start(self, network: str) -> None:
+        """Drop how the file starts from the published weights of its network when another network is named now."""
+        arch = self.values.get("Arch")
+        backbone = arch.get("Backbone") if isinstance(arch, dict) else None
+        if not isinstance(backbone, dict) or backbone.get("name") == network or backbone.get("pretrained") is not True:
+            return
+        for key in START_KEYS:
+            if not self.origins.get(f"Arch.Backbone.{key}", "").startswith("-o"):
+                backbone.pop(key, None)
+                self.origins.pop(f"Arch.Backbone.{key}", None)
 
     def set(self, key: str, value: object, origin: str) -> None:
         """Set a dotted key; create missing mappings on the way."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,6 +14,33 @@ from shitu_cli.files import atomic_write
 
 LIMIT = 4_000_000_000  # bytes; what is used now stays even where it is larger
 LEFT_BEHIND = 24 * 3600  # seconds after which a half-written file belongs to a process that was killed
+
+
+class Features(Protocol):
+    """Keeps features under the fingerprint of all that they depend on."""
+
+    def read(self, key: str, shape: tuple[int, int]) -> np.ndarray | None: ...
+
+    def write(self, key: str, features: np.ndarray) -> None: ...
+
+
+class FeatureMemory:
+    """float32 [N, D] arrays in memory, up to `limit` bytes; what is more is not kept."""
+
+    def __init__(self, *, limit: int) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+        self._left = limit
+
+    def read(self, key: str, shape: tuple[int, int]) -> np.ndarray | None:
+        """The features under `key`; None when there are none of this shape."""
+        features = self._arrays.get(key)
+        return features if features is not None and features.shape == shape else None
+
+    def write(self, key: str, features: np.ndarray) -> None:
+        """Keep `features` where there is room."""
+        if features.nbytes <= self._left:
+            self._arrays[key] = features
+            self._left -= features.nbytes
 
 
 class FeatureCache:

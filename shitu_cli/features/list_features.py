@@ -16,7 +16,7 @@ from shitu_cli.config.schema import SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.loader import SequentialLoader
 from shitu_cli.errors import DataError, EnvironmentProblem
-from shitu_cli.features.cache import FeatureCache
+from shitu_cli.features.cache import Features
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
@@ -66,7 +66,7 @@ def extract_list(
     reporter: Reporter,
     what: str,
     *,
-    cache: FeatureCache | None = None,
+    cache: Features | None = None,
     processes: Processes = Alone(),
     normalize: bool = True,
     flip: bool = False,

@@ -82,6 +82,14 @@ class MarginHead(nn.Layer):
             [embedding_size, class_num], default_initializer=nn.initializer.XavierNormal()
         )
 
+    def set_centers(self, means: np.ndarray) -> None:
+        """Begin at the directions of `means` [C, D]; classes whose mean is zero keep their random centres."""
+        lengths = np.linalg.norm(means, axis=1)
+        centers = self.weight.numpy()
+        seen = lengths > 0
+        centers[:, seen] = (means[seen] / lengths[seen, None]).T
+        self.weight.set_value(centers)
+
     def cosines(self, x: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
         return cosine_logits(x, self.weight, chosen)
 

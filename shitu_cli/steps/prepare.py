@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.config.patch import Change
+from shitu_cli.config.patch import Change, patch_yaml
 from shitu_cli.config.source import MAX_BYTES
 from shitu_cli.data.generation import NAME
 from shitu_cli.data.lists import read_label_map
-from shitu_cli.errors import Command, ConfigError, DataError, UsageError
+from shitu_cli.errors import Command, ConfigError, DataError, Message, UsageError
 from shitu_cli.files import atomic_write_json
 from shitu_cli.inputs import check_input, decode_text, read_bytes
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.journal import finish
-from shitu_cli.preparation.adapt import choose_template
 from shitu_cli.preparation.audit import LookCache
 from shitu_cli.preparation.prepare import Choices, Prepared
 from shitu_cli.preparation.prepare import prepare as read_and_split
 from shitu_cli.preparation.remembered import Asked, recall
+from shitu_cli.preparation.starts import choose_template, start_of
 from shitu_cli.preparation.write import write_prepared
 from shitu_cli.report.prepare_page import write_prepare_page
 from shitu_cli.reporting import Reporter, SilentReporter, counted
@@ -33,13 +33,17 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Preparation:
-    """The result: the lists, and a config that is new (from `template`, chosen for `reason`) or was changed."""
+    """The result: the lists, and a config that is new (from `template`, chosen for `reason`) or was changed.
+
+    `start` says what training of a new config starts from.
+    """
 
     workspace: Workspace
     prepared: Prepared
     changes: list[Change]
     template: str | None
     reason: str
+    start: Message = ""
 
     @property
     def config(self) -> Path:
@@ -112,6 +116,10 @@ def prepare(
             reporter.info(f"as last time: {earlier.told()}   (stored in {path}; pass another value to change it)")
         choices = all_options.choices(fix=fix, quick=quick)
         text, name, reason = _config_text(space, template)
+        start: Message = ""
+        if name is not None:
+            value, start = start_of(name, text)
+            text = text if value is None else patch_yaml(text, {"Arch.Backbone.pretrained": value})[0]
         prepared = _read(space, paths, choices, text, reporter, new_labels=new_labels)
         on_checked(prepared)
 
@@ -126,7 +134,7 @@ def prepare(
         changes = write_prepared(
             space, prepared, text, template=name, sources=paths, asked=all_options, write_reports=write_reports
         )
-    return Preparation(space, prepared, changes, name, reason)
+    return Preparation(space, prepared, changes, name, reason, start)
 
 
 def report_values(prepared: Prepared) -> dict[str, Any]:
@@ -231,8 +239,10 @@ def _config_text(space: Workspace, template: str | None) -> tuple[str, str | Non
         data = read_bytes(space.config_path, limit=MAX_BYTES, error=ConfigError)
         decode_text(data, space.config_path, error=ConfigError)
         return data.decode("utf-8"), None, ""
-    name, reason = (template, "as requested") if template is not None else choose_template()
-    return read_template(name), name, reason
+    if template is not None:
+        return read_template(template), template, "as requested"
+    choice = choose_template()
+    return read_template(choice.template), choice.template, choice.reason
 
 
 def _known_names(space: Workspace) -> dict[str, int]:

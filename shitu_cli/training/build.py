@@ -29,6 +29,7 @@ from shitu_cli.training.loop_state import seed_everything
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, trainable_parameters
 from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
+from shitu_cli.training.trunk import set_training
 from shitu_cli.weights.files import find_weights
 from shitu_cli.weights.store import looks_like_a_file, obtain
 
@@ -84,6 +85,8 @@ def build_training(
         sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, seed, ranks.rank, ranks.world))
     with problems:
         _check_evaluation_lists(config)
+    with problems:
+        _check_projection(config)
     if not resuming:
         with problems:
             _check_start(config, init_from)
@@ -138,10 +141,13 @@ def _build_network(
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
         loss = build_loss(config.Loss)
+    set_training(model.backbone, config.Arch.backbone)
     if resuming:
         pass  # the checkpoint contains all weights
     elif init_from is not None:
-        load_weights(model, init_from, allow_missing_prefixes=("head.",))
+        # A projection that was learned in closed form is learned anew.
+        replaced = ("head.", "neck.") if config.Global.projection else ("head.",)
+        load_weights(model, init_from, allow_missing_prefixes=replaced)
     elif config.Global.pretrained_model:
         load_weights(model, obtain(config.Global.pretrained_model).path)
     if config.Arch.use_sync_bn:
@@ -151,6 +157,14 @@ def _build_network(
     model.train()
     loss.train()
     return model, loss, shards
+
+
+def _check_projection(config: Config) -> None:
+    if config.Global.projection and config.Arch.neck is not None:
+        raise ConfigError(
+            "Global.projection: takes the neck's place, but there is one",
+            hint="leave out Arch.Neck, or set Global.projection to false",
+        )
 
 
 def _check_start(config: Config, init_from: Path | None) -> None:

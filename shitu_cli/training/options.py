@@ -27,7 +27,8 @@ class TrainOptions:
 class TrainResult:
     """`evaluations` holds one dict of metrics with its `epoch` (counted from 1) per online evaluation.
 
-    `best_score` and `best_epoch` are of the meaningful ones (see `is_meaningful`), None without any.
+    `best_score` and `best_epoch` are of the meaningful ones (see `is_meaningful`), None without any; `score_before` is
+    that of the features which training started from, None unless they were trained.
 
     `seconds` were spent in training steps, `evaluation_seconds` in online evaluation, `elapsed_seconds` in total with
     saves; a resumed run adds up the time of all its parts.
@@ -39,6 +40,7 @@ class TrainResult:
     epoch_losses: list[float] = field(default_factory=list)
     best_score: float | None = None
     best_epoch: int | None = None
+    score_before: float | None = None
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     elapsed_seconds: float = 0.0

@@ -50,6 +50,11 @@ class Scatter:
         return np.asarray(self._sums.sum(0) / max(1.0, self._counts.sum()))
 
     @property
+    def class_means(self) -> np.ndarray:
+        """The mean feature of each class, float32 [C, D]; zeros for a class without images."""
+        return np.asarray(self._sums / np.maximum(self._counts, 1)[:, None], np.float32)
+
+    @property
     def within(self) -> np.ndarray:
         """The mean covariance of images around the mean of their class."""
         return (self._squares - self._centres()) / max(1.0, self._counts.sum())

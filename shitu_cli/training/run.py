@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, UsageError
-from shitu_cli.features.list_features import Processes
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
@@ -18,12 +16,11 @@ from shitu_cli.training.checkpoint import LATEST, has_checkpoint, load_checkpoin
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import compare_runs, refuse
 from shitu_cli.training.log import RunLog
+from shitu_cli.training.online import OnlineEvaluation
 from shitu_cli.training.optimizer import count_parameters
-from shitu_cli.training.options import UNDECIDED, TrainOptions, TrainResult
-from shitu_cli.training.trainer import Evaluate, Trainer
-
-if TYPE_CHECKING:
-    from shitu_cli.model.tracing import TracedNetwork
+from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.start import Start
+from shitu_cli.training.trainer import Trainer
 
 Lock = Callable[[str], AbstractContextManager[None]]
 
@@ -65,7 +62,16 @@ def run_training(
             output / "vdl" if ranks.is_main and config.Global.use_visualdl else None,
         )
         try:
-            trainer = Trainer(training, log, reporter, evaluate=_evaluation(training), options=options)
+            online = _evaluation(training, reporter)
+            trained = bool(init_from or config.Global.pretrained_model or config.Arch.backbone.pretrained)
+            trainer = Trainer(
+                training,
+                log,
+                reporter,
+                evaluate=online if _is_evaluated(config) else None,
+                start=None if resume else Start(online, is_trained=trained),
+                options=options,
+            )
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
                 reporter.info(line)
@@ -76,10 +82,8 @@ def run_training(
                 _resume(trainer, latest, log, reporter)
                 if options.keep_earlier is not None:
                     reporter.warn("--keep-earlier acts when a new run begins: nothing is removed now")
-            if resume and trainer.state.epoch >= config.Global.epochs and not trainer.state.evaluation_due:
-                done = trainer.state.epoch
-                text = f"nothing to do: {counted(done, 'epoch is', 'epochs are')} done, {config.Global.epochs} wanted"
-                reporter.warn(f"{text} (--epochs sets more)")
+            if resume and trainer.is_done and not trainer.state.evaluation_due:
+                reporter.warn(_nothing_to_do(trainer.state.epoch, config))
             result = trainer.run()
             log.line(f"{'interrupted' if result.interrupted else 'finished'} after epoch {result.epochs_done}")
         except BaseException as error:
@@ -117,6 +121,14 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
     reporter.info(text)
 
 
+def _nothing_to_do(epochs: int, config: Config) -> str:
+    done = f"nothing to do: {counted(epochs, 'epoch is', 'epochs are')} done"
+    if epochs >= config.Global.epochs:
+        return f"{done}, {config.Global.epochs} wanted (--epochs sets more)"
+    patience = config.Global.early_stop
+    return f"{done}, and {patience} evaluations in a row brought nothing (-o Global.early_stop=null goes on)"
+
+
 def _precision(config: Config, device: str) -> list[str]:
     """Return remarks on how mixed precision runs differently from what the config says."""
     if config.AMP is None or not config.AMP.use_amp:
@@ -146,24 +158,11 @@ def _header(training: Training, device: str) -> list[str]:
     ]
 
 
-def _evaluation(training: Training) -> Evaluate | None:
-    """Online evaluation over the query and gallery lists, shared by all processes; None when it is off."""
-    config = training.config
+def _evaluation(training: Training, reporter: Reporter) -> OnlineEvaluation:
+    dataset = training.dataset
+    return OnlineEvaluation(training.config, training.device, dataset.labels, int(dataset.class_num), reporter)
+
+
+def _is_evaluated(config: Config) -> bool:
     loaders = config.DataLoader
-    if not config.Global.eval_during_train or loaders.query is None or loaders.gallery is None:
-        return None
-
-    traced: list[TracedNetwork] = []  # the network's graph, from the first evaluation on
-
-    def evaluate(model: object, processes: Processes) -> dict[str, float]:
-        from shitu_cli.evaluation.evaluate import evaluate_model
-        from shitu_cli.features.engine import engine_from_model, trace_for_engine
-        from shitu_cli.reporting import SilentReporter
-
-        if training.device == "cpu" and not traced:
-            traced.append(trace_for_engine(model, config))
-        engine = engine_from_model(model, config, traced=traced[0] if traced else None)
-        result = evaluate_model(engine, config, SilentReporter(), processes=processes)
-        return {} if result is None else {**result.metrics, UNDECIDED: result.ranking.undecided_share}
-
-    return evaluate
+    return config.Global.eval_during_train and loaders.query is not None and loaders.gallery is not None

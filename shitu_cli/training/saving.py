@@ -17,12 +17,14 @@ from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingErr
 from shitu_cli.files import atomic_write_text
 from shitu_cli.reporting import Reporter
 from shitu_cli.training.build import Training
-from shitu_cli.training.checkpoint import CONFIG, LATEST, Checkpoint, has_checkpoint, save_checkpoint
+from shitu_cli.training.checkpoint import BEST, CONFIG, LATEST, Checkpoint, has_checkpoint, save_checkpoint
 from shitu_cli.training.earlier import set_aside, tidy
 from shitu_cli.training.log import RunLog, format_seconds
 from shitu_cli.training.loop_state import LoopState, capture_rng, restore_rng
 from shitu_cli.training.options import TrainOptions
 from shitu_cli.training.own_state import LOSS, MODEL, gather_own, own_arrays
+from shitu_cli.training.projected import projected
+from shitu_cli.training.projection import Projection
 
 SAVING = ("save_every_steps", "keep")  # options that a resumed run keeps
 
@@ -47,11 +49,11 @@ class Saver:
         """Count steps between saves from here."""
         self._saved_at = state.global_step
 
-    def save(self, names: list[str], state: LoopState) -> None:
+    def save(self, names: list[str], state: LoopState, projection: Projection | None = None) -> None:
         """Save the current state as `<output>/<name>.*`; every process calls it, the first one writes.
 
-        Raises TrainingError if a weight is not finite, EnvironmentProblem if writing fails; in both cases earlier
-        saves are unchanged.
+        With a `projection`, best_model gets it as its neck and has no head. Raises TrainingError if a weight is not
+        finite, EnvironmentProblem if writing fails; in both cases earlier saves are unchanged.
         """
         training = self._training
         started = time.perf_counter()
@@ -64,8 +66,12 @@ class Saver:
             _require_finite(checkpoint)
             if self._new_run:
                 self._save_first(names, checkpoint)
+            elif projection is not None and BEST in names:
+                # First: a run that is killed in between evaluates again, as its latest save is from before.
+                self._write([BEST], projected(checkpoint, training.config, projection))
+                self._write([name for name in names if name != BEST], checkpoint)
             else:
-                save_checkpoint(training.output, names, checkpoint, keep=self._options.keep or 1)
+                self._write(names, checkpoint)
             took = format_seconds(time.perf_counter() - started)
             self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
             self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
@@ -115,6 +121,9 @@ class Saver:
             training=extra,
             metrics=state.evaluations[-1] if state.evaluations else {},
         )
+
+    def _write(self, names: list[str], checkpoint: Checkpoint) -> None:
+        save_checkpoint(self._training.output, names, checkpoint, keep=self._options.keep or 1)
 
     def _wishes(self) -> dict[str, int]:
         """Return the options about saving that the user gave."""

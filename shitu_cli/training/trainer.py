@@ -14,19 +14,21 @@ import paddle
 
 from shitu_cli.data.batch import Batch
 from shitu_cli.errors import Command, ConfigError, DataError, TrainingError
-from shitu_cli.features.list_features import Processes
 from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.input import to_tensor
 from shitu_cli.training.log import RunLog, format_bytes, peak_memory_bytes
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
-from shitu_cli.training.options import UNDECIDED, TrainOptions, TrainResult, is_meaningful
+from shitu_cli.training.online import Evaluate
+from shitu_cli.training.options import TrainOptions, TrainResult
 from shitu_cli.training.own_state import evaluating
+from shitu_cli.training.projection import Projection
 from shitu_cli.training.saving import Saver
+from shitu_cli.training.scores import has_stagnated, score_before, take_score
+from shitu_cli.training.start import Start
 from shitu_cli.training.stopping import StopNow, Stopping
 
-Evaluate = Callable[[paddle.nn.Layer, Processes], Mapping[str, float]]
 _HALF = (paddle.float16, paddle.bfloat16)
 
 
@@ -40,13 +42,14 @@ class Trainer:
         reporter: Reporter,
         *,
         evaluate: Evaluate | None = None,
+        start: Start | None = None,
         options: TrainOptions | None = None,
     ) -> None:
         self.training = training
         self.state = LoopState()
         self._config = training.config.Global
         self._log, self._reporter = log, reporter
-        self._evaluate = evaluate
+        self._evaluate, self._start = evaluate, start
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
@@ -65,13 +68,17 @@ class Trainer:
         done = (state.epoch * self.training.steps_per_epoch + state.step_in_epoch) * per_step
         self._saver.begin(state)
         self._clock = time.perf_counter()
-        with self._stopping.handling(), self._reporter.progress("training", max(0, total - done)) as bar:
+        with self._stopping.handling():
             try:
+                if self._start is not None:
+                    self._begin(self._start)
                 if state.evaluation_due:
                     self._evaluate_and_save()
-                while state.epoch < self._config.epochs:
-                    self._train_epoch(bar)
-                    self._finish_epoch()
+                with self._reporter.progress("training", max(0, total - done)) as bar:
+                    while not self.is_done:
+                        self._train_epoch(bar)
+                        self._finish_epoch()
+                        self._tell_early_end()
             except StopNow:
                 interrupted = True
                 self._save([LATEST])
@@ -83,10 +90,20 @@ class Trainer:
             epoch_losses=list(state.epoch_losses),
             best_score=state.best_score,
             best_epoch=state.best_epoch,
+            score_before=score_before(state, self._options.score),
             seconds=state.seconds,
             evaluation_seconds=state.evaluation_seconds,
             elapsed_seconds=state.elapsed_seconds,
         )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are done, or evaluations have not risen for as long as the config allows."""
+        return self.state.epoch >= self._config.epochs or self._has_stagnated
+
+    @property
+    def _has_stagnated(self) -> bool:
+        return has_stagnated(self.state, self._options.score, self._config.early_stop)
 
     def resume(self, saved: Checkpoint, *, elsewhere: bool = False) -> None:
         """Continue from a checkpoint in this run's output directory or from `elsewhere`."""
@@ -101,6 +118,23 @@ class Trainer:
         self.state.step_in_epoch = math.floor(self.state.step_in_epoch / steps_then * steps / self._group) * self._group
         updates = -(-steps // self._group)
         self.state.global_step = self.state.epoch * updates + self.state.step_in_epoch // self._group
+
+    def _begin(self, start: Start) -> None:
+        """Make the head fit the features that training starts from, and find out what they reach."""
+        self._stopping.share(functools.partial(start.prepare_head, self.training))
+        self.state.evaluation_due = self._evaluate is not None and start.is_trained
+        if self.state.evaluation_due:
+            self._save([LATEST])
+
+    def _tell_early_end(self) -> None:
+        state = self.state
+        if state.epoch < self._config.epochs and self._has_stagnated:
+            text = (
+                f"training ends after epoch {state.epoch} of {self._config.epochs}: "
+                f"{self._config.early_stop} evaluations in a row brought nothing (Global.early_stop)"
+            )
+            self._log.line(text)
+            self._reporter.info(text)
 
     # ------------------------------------------------------------------------------------------ one epoch
 
@@ -253,52 +287,24 @@ class Trainer:
         try:
             averages = training.ema.applied() if training.ema is not None else nullcontext()
             with averages, evaluating(training.model, training.ranks):
-                metrics = self._stopping.share(functools.partial(self._evaluate, training.model))
+                found = self._stopping.share(functools.partial(self._evaluate, training.model))
         finally:
             restore_rng(generators)
         state.evaluation_seconds += time.perf_counter() - started
-        better = self._take_score(metrics)
-        self._save([LATEST, BEST] if better else [LATEST])
-
-    def _take_score(self, metrics: Mapping[str, float]) -> bool:
-        """Record and show an evaluation; return whether its weights become the best.
-
-        If features coincide, rounding decides the score and it does not count: the weights are the best only until the
-        first real score, whatever that is.
-        """
-        state, training = self.state, self.training
-        state.evaluation_due = False
-        state.evaluations.append({"epoch": state.epoch, **metrics})
-        score = metrics.get(self._options.score)
-        if score is None:
-            raise TrainingError(f"the evaluation has no metric {self._options.score}, only {', '.join(metrics)}")
-        if is_meaningful(metrics):
-            training.optimizer.schedule.on_result(score, "max", state.schedule)
-            better = state.best_score is None or score > state.best_score
-            if better:
-                state.best_score, state.best_epoch = score, state.epoch
-            names = [name for name in (self._options.score, "recall@5", "mAP") if name in metrics]
-            shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in names)
-            shown += "  (best so far)" if better else ""
-        else:
-            better = state.best_score is None
-            shown = (
-                f"no {self._options.score}: the features of different images nearly coincide, for "
-                f"{metrics[UNDECIDED]:.0%} of the queries rounding would decide which image comes first"
-            )
-        text = f"epoch {state.epoch}: loss {state.epoch_losses[-1]:.4f}  {shown}"
+        schedule = training.optimizer.schedule
+        better, text = take_score(state, found.metrics, self._options.score, schedule)
         self._log.line(text)
-        self._log.record("eval", epoch=state.epoch, **metrics)
+        self._log.record("eval", epoch=state.epoch, **found.metrics)
         self._reporter.info(text)
-        return better
+        self._save([LATEST, BEST] if better else [LATEST], found.projection)
 
     def _unmeasured(self) -> list[str]:
         """Return the names to save without evaluation: the newest weights are the best unless others have a score."""
         return [LATEST, BEST] if self.state.best_score is None else [LATEST]
 
-    def _save(self, names: list[str]) -> None:
+    def _save(self, names: list[str], projection: Projection | None = None) -> None:
         self._count_time()
-        self._saver.save(names, self.state)
+        self._saver.save(names, self.state, projection)
 
     def _count_time(self) -> None:
         """Add the time since the last call to the total of the run."""

@@ -63,6 +63,23 @@ def test_conv_is_paddles(kernel, stride, size):
 
 
 @needs_kernels
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("size", [(6, 6), (7, 12), (24, 16)])
+@pytest.mark.parametrize("depthwise", [True, False])
+def test_a_first_window_one_pixel_further_is_another_padding(kernel, size, depthwise):
+    random = np.random.RandomState(1)
+    first = (1 - size[0] % 2, 1 - size[1] % 2)
+    x = random.standard_normal((3, 4, *size)).astype("float32")
+    w = random.standard_normal((4, 1 if depthwise else 4, kernel, kernel)).astype("float32")
+    run = kernels.depthwise_conv if depthwise else kernels.conv
+    pad = kernel // 2
+    pads = [pad - first[0], pad, pad - first[1], pad]
+    got = gradients(lambda x, w: run(x, w, 2, first), [x, w])
+    want = gradients(lambda x, w: F.conv2d(x, w, stride=2, padding=pads, groups=4 if depthwise else 1), [x, w])
+    assert_close(got, want)
+
+
+@needs_kernels
 def test_linear_is_paddles():
     random = np.random.RandomState(1)
     x, w = random.standard_normal((5, 7)).astype("float32"), random.standard_normal((7, 3)).astype("float32")
@@ -102,8 +119,9 @@ def test_several_threads_give_paddles_values_and_the_same_bits_again(tmp_path):
 
 
 @needs_kernels
+@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("act", [None, "relu", "hardswish", "relu6"])
-def test_batch_norm_with_activation_is_paddles(act):
+def test_batch_norm_with_activation_is_paddles(act, fixed):
     random = np.random.RandomState(2)
     x = (random.standard_normal((4, 6, 5, 7)) * 4 + 10).astype("float32")
     gamma, beta = random.uniform(0.5, 3, 6).astype("float32"), random.standard_normal(6).astype("float32")
@@ -113,10 +131,14 @@ def test_batch_norm_with_activation_is_paddles(act):
         bn = paddle.nn.BatchNorm2D(6)
         bn.weight.set_value(gamma)
         bn.bias.set_value(beta)
+        bn._mean.set_value(gamma * 3)
+        bn._use_global_stats = fixed
         values = gradients(lambda x: kernels.batch_norm_act(x, bn, act) if fused else act_of(bn(x)), [x])
         return [*values, bn.weight.grad.numpy(), bn.bias.grad.numpy(), bn._mean.numpy(), bn._variance.numpy()]
 
     assert_close(run(fused=True), run(fused=False), 5e-5)
+    if fixed:  # by statistics that stay as they are
+        assert np.array_equal(run(fused=True)[-2], gamma * 3)
 
 
 @needs_kernels
@@ -228,9 +250,9 @@ for forward, backward, x_, w_ in (
         backward(x_, w_, stride, y, dx, dw)
         take(y, dx, dw)
 dense, y = draw(8, 16, 3, 3), draw(4, 8, 14, 14)
-products.dense_forward(x, dense, 2, 1, y)
+products.dense_forward(x, dense, 2, (1, 1), y)
 dx, dw = np.empty_like(x), np.empty_like(dense)
-products.dense_backward(x, dense, 2, 1, y, dx, dw)
+products.dense_backward(x, dense, 2, (1, 1), y, dx, dw)
 take(y, dx, dw)
 flat, gamma, beta = x.reshape(4, 16, -1), draw(16), draw(16)
 for act in (0, 1, 2):

@@ -12,6 +12,7 @@ from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
 from shitu_cli.training import run
 from shitu_cli.training.checkpoint import load_checkpoint
 from shitu_cli.training.history import read_histories
+from shitu_cli.training.online import Evaluated
 from shitu_cli.training.options import UNDECIDED
 from tests.command import shitu
 
@@ -32,17 +33,13 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
     def give(*values: float | None, undecided: Sequence[float] = ()) -> list[float | None]:
         left, shares = list(values), list(undecided)
 
-        def evaluate(model: object, processes: object) -> dict[str, float]:
+        def evaluate(model: object, processes: object) -> Evaluated:
             value = left.pop(0)
             if value is None:
                 raise Killed
-            return {"recall@1": value, **({UNDECIDED: shares.pop(0)} if shares else {})}
+            return Evaluated({"recall@1": value, **({UNDECIDED: shares.pop(0)} if shares else {})})
 
-        monkeypatch.setattr(
-            run,
-            "_evaluation",
-            lambda training: evaluate if training.config.Global.eval_during_train else None,
-        )
+        monkeypatch.setattr(run, "_evaluation", lambda training, reporter: evaluate)
         return left
 
     return give

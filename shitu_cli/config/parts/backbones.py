@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from shitu_cli.config.kinds import BelowOne, Count, Length, Natural, Positive, Rate
+from shitu_cli.config.kinds import BelowOne, Count, Length, Natural, Portion, Positive, Rate
 from shitu_cli.config.parts.base import Part
 
 _FILES = "shitu_cli.model.backbones"
@@ -21,6 +21,16 @@ class Backbone(Part):
         "weights to start from: a file, an address, a name of `shitu weights list`, or true",
     ] = field(default=False, kw_only=True)
     use_ssld: Annotated[bool, "whether `true` means the distilled weights (SSLD)"] = field(default=False, kw_only=True)
+    freeze_norm: Annotated[bool, "whether batch norm keeps its statistics in training, as trained weights want it"] = (
+        field(default=False, kw_only=True)
+    )
+    freeze_at: Annotated[Natural, "layers from the first on (the stem, then each block) that are not trained"] = field(
+        default=0, kw_only=True
+    )
+    lr_mult: Annotated[Rate, "factor on the learning rate of the whole backbone"] = field(default=1.0, kw_only=True)
+    layer_decay: Annotated[Portion, "factor on the learning rate from each layer to the one before it"] = field(
+        default=1.0, kw_only=True
+    )
 
 
 @dataclass(frozen=True)

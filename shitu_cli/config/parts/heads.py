@@ -41,6 +41,9 @@ class Sampled(Head):
     sample_ratio: Annotated[Portion, "share of the classes that each step trains against"] = field(
         default=1.0, kw_only=True
     )
+    start: Annotated[
+        Literal["random", "class_means"], "where centres begin; class_means: at the mean feature of each class"
+    ] = field(default="random", kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,8 @@ class SameConv2D(Conv2D):
             return Conv2D.forward(self, x)  # by name: see Conv2D
         if self.kernel is None or not kernels.usable(self, x):
             return F.conv2d(x, self.weight, None, self.stride, "SAME", groups=self._groups)
-        # A row and a column of zeros in front shift the kernel's symmetric padding to where "SAME" has it; what that
-        # adds in front of the result is cut off again.
-        even = [1 - side % 2 for side in x.shape[2:]]
-        y = Conv2D.forward(self, F.pad(x, [even[1], 0, even[0], 0]))
-        return y[:, :, even[0] :, even[1] :]
+        height, width = x.shape[2:]
+        return self.kernel(x, self.weight, self.stride, (1 - height % 2, 1 - width % 2))
 
 
 class TokenLinear(Linear):

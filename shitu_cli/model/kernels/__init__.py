@@ -52,19 +52,27 @@ def usable(layer: nn.Layer, x: paddle.Tensor) -> bool:
     )
 
 
-def depthwise_conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
-    """Return conv2d(x [N, C, H, W], weight [C, 1, k, k], groups=C) with padding k // 2."""
+def depthwise_conv(
+    x: paddle.Tensor, weight: paddle.Tensor, stride: int, first: tuple[int, int] = (0, 0)
+) -> paddle.Tensor:
+    """Return conv2d(x [N, C, H, W], weight [C, 1, k, k], groups=C) with padding k // 2.
+
+    The first window is centred on the row and the column `first`, 0 or 1: at a stride of 2, ones at an even side are
+    TensorFlow's padding "SAME".
+    """
     kernel, side = weight.shape[2], min(x.shape[2], x.shape[3])
     if kernel == 1 and stride == 1:
         return x * weight.reshape([1, -1, 1, 1])
     if kernel not in (3, 5) or stride not in (1, 2) or side < 2:
-        return paddle.nn.functional.conv2d(x, weight, stride=stride, padding=kernel // 2, groups=weight.shape[0])
-    return _DepthwiseConv.apply(x, weight, stride)
+        pad = kernel // 2
+        pads = [pad - first[0], pad, pad - first[1], pad]
+        return paddle.nn.functional.conv2d(x, weight, stride=stride, padding=pads, groups=weight.shape[0])
+    return _DepthwiseConv.apply(x, weight, stride, first)
 
 
-def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
-    """Return conv2d(x [N, C, H, W], weight [A, C, k, k]) with padding k // 2."""
-    return _Conv.apply(x, weight, stride)
+def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int, first: tuple[int, int] = (0, 0)) -> paddle.Tensor:
+    """Return conv2d(x [N, C, H, W], weight [A, C, k, k]) with padding k // 2; `first` as in depthwise_conv."""
+    return _Conv.apply(x, weight, stride, first)
 
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
@@ -73,19 +81,26 @@ def linear(x: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
 
 
 def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> paddle.Tensor:
-    """Return act(bn(x)) in training mode; updates the running statistics of `bn` like Paddle."""
+    """Return act(bn(x)) in training mode; updates the running statistics of `bn` like Paddle, unless it uses them."""
     if act not in ACTIVATIONS or bn.weight is None or bn.bias is None:
         raise ValueError(f"no compiled batch norm with activation {act}")
     if getattr(bn, "synced", False):  # its statistics go over several processes (training/sync_norm.py)
         normal = bn(x)
         return normal if act is None else getattr(paddle.nn.functional, act)(normal)
-    return _BatchNormAct.apply(x, bn.weight, bn.bias, bn, ACTIVATIONS[act])
+    apply = _FixedNormAct.apply if bn._use_global_stats else _BatchNormAct.apply
+    return apply(x, bn.weight, bn.bias, bn, ACTIVATIONS[act])
 
 
 def array(tensor: paddle.Tensor) -> np.ndarray:
     """Return the memory of the tensor as a C-contiguous array, without a copy."""
     tensor = tensor.detach()
     return np.from_dlpack(tensor if tensor.is_contiguous() else tensor.contiguous())
+
+
+def _outputs(x: paddle.Tensor, channels: int, stride: int, first: tuple[int, int]) -> paddle.Tensor:
+    """Return room for the outputs of a convolution of x whose first window is centred on the pixel `first`."""
+    sides = [(side - 1 - start) // stride + 1 for side, start in zip(x.shape[2:], first, strict=True)]
+    return paddle.empty([x.shape[0], channels, *sides], dtype="float32")
 
 
 def _only(needed: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
@@ -95,17 +110,17 @@ def _only(needed: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor 
 
 class _DepthwiseConv(PyLayer):
     @staticmethod
-    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
+    def forward(
+        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int, first: tuple[int, int]
+    ) -> paddle.Tensor:
         from shitu_cli.model.kernels import loops, small_maps
 
-        n, c, h, w = x.shape
-        y = paddle.empty([n, c, (h - 1) // stride + 1, (w - 1) // stride + 1], dtype="float32")
-        if small_maps.worthwhile(h, w, weight.shape[2]):
-            small_maps.forward(array(x), array(weight), stride, array(y))
-        else:
-            loops.depthwise_forward(array(x), array(weight), stride, array(y))
+        y = _outputs(x, x.shape[1], stride, first)
+        small = small_maps.worthwhile(x.shape[2], x.shape[3], weight.shape[2])
+        run = small_maps.forward if small else loops.depthwise_forward
+        run(array(x), array(weight), stride, array(y), *first)
         ctx.save_for_backward(x, weight)
-        ctx.stride = stride
+        ctx.stride, ctx.first = stride, first
         ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
         return y
 
@@ -119,24 +134,26 @@ class _DepthwiseConv(PyLayer):
             run = small_maps.backward
         else:
             run = loops.depthwise_backward
-        run(array(x), array(weight), ctx.stride, array(dy), array(dx), array(dw))
+        run(array(x), array(weight), ctx.stride, array(dy), array(dx), array(dw), *ctx.first)
         return _only(ctx.needs_grad, dx, dw)
 
 
 class _Conv(PyLayer):
     @staticmethod
-    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int) -> paddle.Tensor:
+    def forward(
+        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int, first: tuple[int, int]
+    ) -> paddle.Tensor:
         from shitu_cli.model.kernels import products
 
-        n, _, h, w = x.shape
-        y = paddle.empty([n, weight.shape[0], (h - 1) // stride + 1, (w - 1) // stride + 1], dtype="float32")
+        y = _outputs(x, weight.shape[0], stride, first)
         pad = weight.shape[2] // 2
+        ctx.pads = (pad - first[0], pad - first[1])
         if pad == 0 and stride == 1:
             products.pointwise_forward(array(x), array(weight), array(y))
         else:
-            products.dense_forward(array(x), array(weight), stride, pad, array(y))
+            products.dense_forward(array(x), array(weight), stride, ctx.pads, array(y))
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.pad = stride, pad
+        ctx.stride = stride
         ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
         return y
 
@@ -147,10 +164,10 @@ class _Conv(PyLayer):
         x, weight = ctx.saved_tensor()
         gradients = _only(ctx.needs_grad, paddle.empty_like(x), paddle.empty_like(weight))
         dx, dw = (None if gradient is None else array(gradient) for gradient in gradients)
-        if ctx.pad == 0 and ctx.stride == 1:
+        if weight.shape[2] == 1 and ctx.stride == 1:
             products.pointwise_backward(array(x), array(weight), array(dy), dx, dw)
         else:
-            products.dense_backward(array(x), array(weight), ctx.stride, ctx.pad, array(dy), dx, dw)
+            products.dense_backward(array(x), array(weight), ctx.stride, ctx.pads, array(dy), dx, dw)
         return gradients
 
 
@@ -212,4 +229,41 @@ class _BatchNormAct(PyLayer):
             array(x).reshape(shape), array(gamma), array(beta), ctx.act, mean, inverse, array(dy).reshape(shape),
             array(dx).reshape(shape), array(dgamma), array(dbeta),
         )  # fmt: skip
+        return _only(ctx.needs_grad, dx, dgamma, dbeta)
+
+
+class _FixedNormAct(PyLayer):
+    """Batch norm by its running statistics, which stay as they are."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: paddle.Tensor, gamma: paddle.Tensor, beta: paddle.Tensor, bn: nn.BatchNorm2D, act: int
+    ) -> paddle.Tensor:
+        from shitu_cli.model.kernels import loops
+
+        y, shape = paddle.empty(x.shape, dtype="float32"), (x.shape[0], x.shape[1], -1)
+        mean = np.array(array(bn._mean))
+        inverse = 1 / np.sqrt(array(bn._variance) + np.float32(bn._epsilon))
+        slope = array(gamma) * inverse
+        shift = array(beta) - slope * mean
+        loops.fixed_norm_act_forward(array(x).reshape(shape), slope, shift, act, array(y).reshape(shape))
+        ctx.save_for_backward(x, gamma, beta)
+        ctx.constants, ctx.act = (slope, shift, mean, inverse), act
+        ctx.needs_grad = [not t.stop_gradient for t in (x, gamma, beta)]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        from shitu_cli.model.kernels import loops
+
+        x, gamma, beta = ctx.saved_tensor()
+        slope, shift, mean, inverse = ctx.constants
+        dx, dgamma, dbeta = paddle.empty_like(x), paddle.empty_like(gamma), paddle.empty_like(beta)
+        shape = (x.shape[0], x.shape[1], -1)
+        loops.fixed_norm_act_backward(
+            array(x).reshape(shape), slope, shift, ctx.act, array(dy).reshape(shape), array(dx).reshape(shape), mean,
+            array(dbeta), array(dgamma),
+        )  # fmt: skip
+        scaled = array(dgamma)
+        scaled *= inverse
         return _only(ctx.needs_grad, dx, dgamma, dbeta)

@@ -79,28 +79,28 @@ def _row_dots(dw: np.ndarray, d: np.ndarray, x: np.ndarray, shift: int, count: i
 
 
 @compiled()
-def _pad(buffer: np.ndarray, plane: np.ndarray, pad: int, width: int, stride: int) -> None:
-    """Copy a map into its padded row, `stride` apart each way; the pixels in between stay zero."""
+def _pad(buffer: np.ndarray, plane: np.ndarray, pad: int, width: int, stride: int, first: int = 0) -> None:
+    """Copy a map into its padded row, `stride` apart each way from pixel `first` on; those in between stay zero."""
     step = U(stride)
     for r in range(plane.shape[0]):
-        start = U((r * stride + pad) * width + pad)
+        start = U((r * stride + pad) * width + pad + first)
         for q in range(plane.shape[1]):
             buffer[start + U(q) * step] = plane[r, q]
 
 
 @compiled()
-def _crop(plane: np.ndarray, rows: np.ndarray, width: int, stride: int) -> None:
-    """Copy a map from rows of `width`, every `stride`-th pixel each way."""
+def _crop(plane: np.ndarray, rows: np.ndarray, width: int, stride: int, first: int = 0) -> None:
+    """Copy a map from rows of `width`, every `stride`-th pixel each way from pixel `first` on."""
     step = U(stride)
     for r in range(plane.shape[0]):
-        start = U(r * width)
+        start = U(r * width + first)
         for q in range(plane.shape[1]):
             plane[r, q] = rows[start + U(q) * step]
 
 
 @compiled(parallel=True)
-def depthwise_forward(x: np.ndarray, w: np.ndarray, stride: int, y: np.ndarray) -> None:
-    """y = depthwise convolution of x with w [C, 1, k, k], padding k // 2."""
+def depthwise_forward(x: np.ndarray, w: np.ndarray, stride: int, y: np.ndarray, top: int = 0, left: int = 0) -> None:
+    """y = depthwise convolution of x with w [C, 1, k, k], padding k // 2; centred on row `top`, column `left` first."""
     n_images, channels, height, width = x.shape
     k = w.shape[2]
     pad = k // 2
@@ -116,13 +116,14 @@ def depthwise_forward(x: np.ndarray, w: np.ndarray, stride: int, y: np.ndarray) 
             if stride == 1:  # a constant makes it a plain copy
                 _crop(y[n, c], acc, row, 1)
             else:
-                _crop(y[n, c], acc, row * stride, stride)
+                _crop(y[n, c], acc, row * stride, stride, top * row + left)
 
 
 @compiled(parallel=True)
 def depthwise_backward(
-    x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray
-) -> None:
+    x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray, top: int = 0,
+    left: int = 0,
+) -> None:  # fmt: skip
     """Compute the gradients of depthwise_forward; dw is overwritten.
 
     With a stride, dy is spread over the map, zeros between: the work of stride 1, but all of it vector instructions.
@@ -142,7 +143,7 @@ def depthwise_backward(
             if stride == 1:
                 _pad(dp, dy[n, c], pad, row, 1)
             else:
-                _pad(dp, dy[n, c], pad, row, stride)
+                _pad(dp, dy[n, c], pad, row, stride, top * row + left)
             acc[:] = 0
             for i in range(k):
                 _row_taps(acc, dp, flipped[i], i * row, height * row)
@@ -177,6 +178,31 @@ def _squares(x: np.ndarray, mu: float) -> np.float32:
     return total
 
 
+@compiled(reorder=False)
+def _act(out: np.ndarray, x: np.ndarray, a: float, b: float, act: int) -> None:
+    """out = act(a * x + b)."""
+    if act == 2:
+        for i in range(x.size):
+            z = a * x[i] + b
+            gate = min(max(z + np.float32(3), np.float32(0)), np.float32(6))
+            out[i] = z * gate * np.float32(1 / 6)
+    elif act == 1:
+        for i in range(x.size):
+            out[i] = max(a * x[i] + b, np.float32(0))
+    elif act == 3:
+        for i in range(x.size):
+            out[i] = min(max(a * x[i] + b, np.float32(0)), np.float32(6))
+    else:
+        for i in range(x.size):
+            out[i] = a * x[i] + b
+
+
+@compiled(reorder=False)
+def _times(x: np.ndarray, factor: float) -> None:
+    for i in range(x.size):
+        x[i] *= factor
+
+
 @compiled(parallel=True)
 def norm_act_forward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float, act: int, y: np.ndarray, mean: np.ndarray,
@@ -200,22 +226,7 @@ def norm_act_forward(
         a = gamma[c] * inv
         b = beta[c] - a * mu
         for n in range(n_images):
-            plane = x[n, c]
-            out = y[n, c]
-            if act == 2:
-                for i in range(length):
-                    z = a * plane[i] + b
-                    gate = min(max(z + np.float32(3), np.float32(0)), np.float32(6))
-                    out[i] = z * gate * np.float32(1 / 6)
-            elif act == 1:
-                for i in range(length):
-                    out[i] = max(a * plane[i] + b, np.float32(0))
-            elif act == 3:
-                for i in range(length):
-                    out[i] = min(max(a * plane[i] + b, np.float32(0)), np.float32(6))
-            else:
-                for i in range(length):
-                    out[i] = a * plane[i] + b
+            _act(y[n, c], x[n, c], a, b, act)
 
 
 @compiled()
@@ -283,3 +294,30 @@ def norm_act_backward(
         slope = np.float32(sum_dzx * inv * inv / count)
         for n in range(n_images):
             _center(dx[n, c], x[n, c], a, mu, shift, slope)
+
+
+@compiled(parallel=True)
+def fixed_norm_act_forward(x: np.ndarray, slope: np.ndarray, shift: np.ndarray, act: int, y: np.ndarray) -> None:
+    """y = act(slope * x + shift) of x [N, C, L], a slope and a shift for each channel."""
+    for c in prange(x.shape[1]):
+        for n in range(x.shape[0]):
+            _act(y[n, c], x[n, c], slope[c], shift[c], act)
+
+
+@compiled(parallel=True)
+def fixed_norm_act_backward(
+    x: np.ndarray, slope: np.ndarray, shift: np.ndarray, act: int, dy: np.ndarray, dx: np.ndarray, mean: np.ndarray,
+    dbeta: np.ndarray, dgamma: np.ndarray,
+) -> None:  # fmt: skip
+    """Compute dbeta = sum dz, dgamma = sum dz * (x - mean) and dx = slope * dz of fixed_norm_act_forward."""
+    for c in prange(x.shape[1]):
+        total, total_x = 0.0, 0.0
+        for n in range(x.shape[0]):
+            dz = dx[n, c]
+            _act_grad(dz, dy[n, c], x[n, c], slope[c], shift[c], act)
+            part, part_x = _sums(dz, x[n, c], mean[c])
+            total += part
+            total_x += part_x
+            _times(dz, slope[c])
+        dbeta[c] = total
+        dgamma[c] = total_x

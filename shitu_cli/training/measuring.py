@@ -1,0 +1,171 @@
+"""What the features of a network reach on the evaluation lists: as they are, and with a projection in closed form.
+
+The projection (training/projection.py) is learned from the features of the training images, seen as evaluation sees
+them and in a few changed views.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, RandCropImage, RandFlipImage, ToCHWImage
+from shitu_cli.config.schema import Config, SplitConfig
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.errors import Command, ConfigError
+from shitu_cli.evaluation.evaluate import EvalResult, evaluate_lists
+from shitu_cli.features.cache import Features
+from shitu_cli.features.engine import Engine
+from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_dataset, extract_list, normalized
+from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.training.projection import Projection, Scatter, discriminant, whitening
+
+KEPT_BYTES = 1 << 30  # features of one view up to here are kept in the cache; of more images they are only summed
+BLOCK = 1 << 15  # images whose features are in memory at once then
+METRIC = "recall@1"
+
+
+@dataclass(frozen=True)
+class EvaluationFeatures:
+    """Features of query and gallery as the network gives them; the same object twice where the lists are one."""
+
+    query: ListFeatures
+    gallery: ListFeatures
+
+    def evaluate(self, projection: Projection | None, config: Config) -> EvalResult:
+        """Evaluate the features, projected or (None) as they are."""
+
+        def seen(part: ListFeatures) -> ListFeatures:
+            features = part.features if projection is None else projection(part.features)
+            ready = normalized(features) if config.Global.feature_normalize else features
+            return ListFeatures(RecDataset(part.dataset.config), ready, part.skipped)
+
+        query = seen(self.query)
+        gallery = query if self.query is self.gallery else seen(self.gallery)
+        return evaluate_lists(query, gallery, config, SilentReporter())
+
+
+def evaluation_features(
+    engine: Engine,
+    config: Config,
+    reporter: Reporter,
+    cache: Features | None = None,
+    processes: Processes = Alone(),
+) -> EvaluationFeatures | None:
+    """Return the features of query and gallery; None where the config evaluates nothing, and on other processes."""
+    query, gallery = config.DataLoader.query, config.DataLoader.gallery
+    if not config.Global.eval_during_train or query is None or gallery is None:
+        return None
+    lists = ((query, "query"), (gallery, "gallery")) if query != gallery else ((query, "query"),)
+    parts = [
+        extract_list(engine, part, reporter, what, cache=cache, processes=processes, normalize=False)
+        for part, what in lists
+    ]
+    first, last = parts[0], parts[-1]
+    return None if first is None or last is None else EvaluationFeatures(first, last)
+
+
+def training_split(config: Config) -> SplitConfig:
+    """Return the training images as evaluation looks at images; raises ConfigError where the config has none."""
+    train, seen = config.DataLoader.train, config.DataLoader.gallery or config.DataLoader.query
+    if train is None:
+        raise ConfigError("DataLoader.Train is missing", hint=["prepare writes it: ", Command("prepare", "./data")])
+    if seen is None:
+        return train
+    dataset = dataclasses.replace(train.dataset, transform_ops=seen.dataset.transform_ops)
+    return dataclasses.replace(train, dataset=dataset, sampler=seen.sampler, loader=seen.loader)
+
+
+def scatter_of_training(
+    engine: Engine,
+    config: Config,
+    reporter: Reporter,
+    *,
+    views: int,
+    classes: int,
+    cache: Features | None = None,
+    processes: Processes = Alone(),
+) -> Scatter | None:
+    """Return the sums over the features of all training images in so many views; None on other processes.
+
+    Every view after the first shows a random part of each image, mirrored every second time.
+    """
+    scatter = Scatter(engine.feature_size, classes)
+    for features, labels in _blocks(engine, training_split(config), reporter, cache, processes, views, config):
+        scatter.add(features, labels)
+    return scatter if processes.rank == 0 else None
+
+
+def project(scatter: Scatter, *, closed: bool) -> Projection:
+    """Return the projection for classes to be searched that are the trained ones (`closed`), or for new ones."""
+    return discriminant(scatter) if closed else whitening(scatter)
+
+
+def is_closed(labels: np.ndarray, config: Config) -> bool:
+    """Whether the classes to be searched are those that are trained; without a list that says so, new ones may come."""
+    gallery = config.DataLoader.gallery
+    if gallery is None or not Path(gallery.dataset.cls_label_path).is_file():
+        return False
+    searched = np.unique(RecDataset(gallery.dataset).labels)
+    searched = searched[searched >= 0]
+    return bool(np.isin(searched, labels).mean() > 0.5) if len(searched) else False
+
+
+def on_backbone(config: Config) -> Config:
+    """Return the config with what leaves the backbone as the feature."""
+    return dataclasses.replace(config, Global=dataclasses.replace(config.Global, retrieval_feature_from="backbone"))
+
+
+def _blocks(
+    engine: Engine,
+    split: SplitConfig,
+    reporter: Reporter,
+    cache: Features | None,
+    processes: Processes,
+    views: int,
+    config: Config,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features [n, D] and labels [n] of all training images in all views, in blocks; unreadable images are left out."""
+    for view in range(views):
+        seen = split if view == 0 else _changed(split)
+        random = None if view == 0 else (config.Global.seed or 0, view)
+        dataset = RecDataset(seen.dataset)
+        what = "features" if views == 1 else f"features, view {view + 1} of {views}"
+        if processes.world > 1 or len(dataset) * engine.feature_size * 4 <= KEPT_BYTES:
+            part = extract_list(
+                engine, seen, reporter, what, cache=cache, processes=processes, normalize=False, seed=random
+            )
+            if part is not None:
+                yield _readable(part.features, dataset.labels)
+            continue
+        for start in range(0, len(dataset), BLOCK):
+            stop = min(start + BLOCK, len(dataset))
+            rows, _ = extract_dataset(
+                engine, dataset, reporter, what, batch_size=seen.sampler.batch_size,
+                num_workers=seen.loader.num_workers, start=start, stop=stop, seed=random,
+            )  # fmt: skip
+            yield _readable(rows, dataset.labels[start:stop])
+
+
+def _readable(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    whole = np.isfinite(features).all(1)
+    return features[whole], labels[whole]
+
+
+def _changed(split: SplitConfig) -> SplitConfig:
+    """The split with a random part of each image, of half its area or more, mirrored every second time."""
+    height, width = _side(split)
+    changes = (RandCropImage(size=(width, height), scale=(0.5, 1.0)), RandFlipImage(flip_code=1))
+    kept = [op for op in split.dataset.transform_ops if isinstance(op, (DecodeImage, NormalizeImage, ToCHWImage))]
+    ops = (*kept[:1], *changes, *kept[1:])
+    return dataclasses.replace(split, dataset=dataclasses.replace(split.dataset, transform_ops=ops))
+
+
+def _side(split: SplitConfig) -> tuple[int, int]:
+    """Height and width of the images that a split gives."""
+    image = RecDataset(split.dataset).load(0, np.random.default_rng(0))
+    return (image.shape[0], image.shape[1]) if image.dtype == np.uint8 else (image.shape[1], image.shape[2])

@@ -1,0 +1,110 @@
+"""Evaluation during training, and what training needs to know of the features that it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from paddle import nn
+
+from shitu_cli.config.schema import Config
+from shitu_cli.evaluation.evaluate import evaluate_model
+from shitu_cli.features.cache import FeatureMemory
+from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
+from shitu_cli.features.list_features import Processes
+from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.training.measuring import (
+    KEPT_BYTES,
+    METRIC,
+    evaluation_features,
+    is_closed,
+    on_backbone,
+    project,
+    scatter_of_training,
+)
+from shitu_cli.training.options import UNDECIDED
+from shitu_cli.training.projection import Projection, Scatter
+
+if TYPE_CHECKING:
+    from shitu_cli.model.tracing import TracedNetwork
+
+VIEWS = 2  # of each training image for the projection: more cost more than they bring once training has seen many
+BARE = f"bare {METRIC}"  # metric: what the features reach without the projection
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Metrics of the features or, where it is better, of their `projection`, which best_model then has as its neck."""
+
+    metrics: dict[str, float]
+    projection: Projection | None = None
+
+
+Evaluate = Callable[[nn.Layer, Processes], Evaluated]
+
+
+class OnlineEvaluation:
+    """Evaluates a network in training over the query and gallery lists, shared by all processes.
+
+    `labels` [N] are those of the training list. `reporter` shows what is computed until the first evaluation is done;
+    later ones happen below the progress of training.
+    """
+
+    def __init__(self, config: Config, device: str, labels: np.ndarray, class_num: int, reporter: Reporter) -> None:
+        self._config, self._device, self._reporter = config, device, reporter
+        self._labels, self._class_num = labels, class_num
+        self._traced: TracedNetwork | None = None  # the network's graph, from the first evaluation on
+        self._scatter: tuple[str, Scatter | None] = ("", None)  # of the training images, and of which weights
+        self._memory = FeatureMemory(limit=KEPT_BYTES)
+
+    def __call__(self, model: nn.Layer, processes: Processes) -> Evaluated:
+        """Return the metrics, empty on all processes but the first."""
+        run = self._with_projection if self._config.Global.projection else self._without
+        found = run(model, processes)
+        self._reporter = SilentReporter()
+        return found
+
+    def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:
+        """Return the mean direction [C, D] of the features of each class; None on all processes but the first."""
+        scatter = self._training_scatter(model, self._engine(model), processes)
+        return None if scatter is None else scatter.class_means
+
+    def _without(self, model: nn.Layer, processes: Processes) -> Evaluated:
+        result = evaluate_model(self._engine(model), self._config, self._reporter, processes=processes)
+        if result is None:
+            return Evaluated({})
+        return Evaluated({**result.metrics, UNDECIDED: result.ranking.undecided_share})
+
+    def _with_projection(self, model: nn.Layer, processes: Processes) -> Evaluated:
+        engine = self._engine(model)
+        features = evaluation_features(engine, self._config, self._reporter, self._memory, processes)
+        scatter = self._training_scatter(model, engine, processes)
+        self._memory = FeatureMemory(limit=KEPT_BYTES)  # the next evaluation is of other weights
+        if features is None or scatter is None:
+            return Evaluated({})
+        bare = features.evaluate(None, self._config)
+        score = {BARE: bare.metrics[METRIC]}
+        projection = project(scatter, closed=is_closed(self._labels, self._config))
+        projected = features.evaluate(projection, self._config)
+        if projected.metrics[METRIC] > bare.metrics[METRIC]:
+            return Evaluated({**projected.metrics, **score}, projection)
+        return Evaluated({**bare.metrics, **score, UNDECIDED: bare.ranking.undecided_share})
+
+    def _training_scatter(self, model: nn.Layer, engine: Engine, processes: Processes) -> Scatter | None:
+        weights = weights_fingerprint(model.backbone)
+        if self._scatter[0] != weights:  # at the start, head and projection are made of the same features
+            scatter = scatter_of_training(
+                engine, self._config, self._reporter, views=VIEWS, classes=self._class_num, cache=self._memory,
+                processes=processes,
+            )  # fmt: skip
+            self._scatter = (weights, scatter)
+        return self._scatter[1]
+
+    def _engine(self, model: nn.Layer) -> Engine:
+        # A projection takes what leaves the backbone, and a head at class means what it will get.
+        config = on_backbone(self._config) if self._config.Global.projection else self._config
+        if self._device == "cpu" and self._traced is None:
+            self._traced = trace_for_engine(model, config)
+        return engine_from_model(model, config, traced=self._traced)

@@ -1,0 +1,63 @@
+"""The scores of online evaluations: which weights are the best, what is told about them, and when they rise no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shitu_cli.errors import TrainingError
+from shitu_cli.training.loop_state import LoopState
+from shitu_cli.training.online import BARE
+from shitu_cli.training.options import UNDECIDED, is_meaningful
+from shitu_cli.training.schedules import Schedule
+
+
+def take_score(state: LoopState, metrics: Mapping[str, float], score: str, schedule: Schedule) -> tuple[bool, str]:
+    """Record an evaluation; return whether its weights become the best, and a line that shows it.
+
+    If features coincide, rounding decides the score and it does not count: the weights are the best only until the
+    first real score, whatever that is. Raises TrainingError if there is no metric called `score`.
+    """
+    state.evaluation_due = False
+    state.evaluations.append({"epoch": state.epoch, **metrics})
+    if score not in metrics:
+        raise TrainingError(f"the evaluation has no metric {score}, only {', '.join(metrics)}")
+    if not is_meaningful(metrics):
+        shown = (
+            f"no {score}: the features of different images nearly coincide, for {metrics[UNDECIDED]:.0%} of the "
+            "queries rounding would decide which image comes first"
+        )
+        return state.best_score is None, _line(state, shown)
+    schedule.on_result(metrics[score], "max", state.schedule)
+    better = state.best_score is None or metrics[score] > state.best_score
+    if better:
+        state.best_score, state.best_epoch = metrics[score], state.epoch
+    shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in (score, "recall@5", "mAP") if name in metrics)
+    if metrics.get(BARE, metrics[score]) < metrics[score]:
+        shown += f"  (without projection {metrics[BARE]:.4f})"
+    return better, _line(state, shown + ("  (best so far)" if better and state.epoch else ""))
+
+
+def _line(state: LoopState, shown: str) -> str:
+    if state.epoch == 0:
+        return f"before training: {shown}"
+    return f"epoch {state.epoch}: loss {state.epoch_losses[-1]:.4f}  {shown}"
+
+
+def training_scores(state: LoopState, score: str) -> list[float]:
+    """Return the meaningful scores of all evaluations after the start, in order."""
+    return [item[score] for item in state.evaluations if item["epoch"] > 0 and score in item and is_meaningful(item)]
+
+
+def has_stagnated(state: LoopState, score: str, patience: int | None) -> bool:
+    """Whether none of the last `patience` evaluations was better than the best before them (None: never)."""
+    scores = training_scores(state, score)
+    if patience is None or len(scores) <= patience:
+        return False
+    return max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def score_before(state: LoopState, score: str) -> float | None:
+    """Return what the unchanged features of the start reached without a projection; None without a start."""
+    first = next((item for item in state.evaluations if item["epoch"] == 0), {})
+    value = first.get(BARE, first.get(score))
+    return None if value is None else float(value)

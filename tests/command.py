@@ -34,7 +34,7 @@ def shitu(*args: str, cwd: Path, check: bool = True, env: dict[str, str] | None 
         with _unchanged_process(), _redirected(out.fileno(), err.fileno()):
             os.chdir(cwd)
             os.environ.update({"OMP_NUM_THREADS": "1", **(env or {})})
-            sys.argv = ["shitu", *args]
+            sys.argv = ["shitu", *_typed(args, cwd)]
             code = _run_main()
         stdout, stderr = (_text_of(file) for file in (out, err))
     return _checked(Result(["shitu", *args], code, stdout, stderr), check)
@@ -43,8 +43,19 @@ def shitu(*args: str, cwd: Path, check: bool = True, env: dict[str, str] | None 
 def shitu_process(*args: str, cwd: Path, check: bool = True, env: dict[str, str] | None = None) -> Result[str]:
     """Run the real entry point in a process of its own, on one compute thread: tests do not disturb each other."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **(env or {})}
-    argv = [sys.executable, "-m", "shitu_cli", *args]
+    argv = [sys.executable, "-m", "shitu_cli", *_typed(args, cwd)]
     return _checked(subprocess.run(argv, cwd=cwd, env=environment, capture_output=True, text=True), check)
+
+
+def _typed(args: tuple[str, ...], cwd: Path) -> list[str]:
+    """The command as it is run: new configs come from the quick template, whatever trained weights this machine has."""
+    typed = list(args)
+    if typed[:1] == ["prepare"] and "--template" not in typed and "--formats" not in typed:
+        named = next((typed[n + 1] for n, word in enumerate(typed[:-1]) if word in ("-w", "--workspace")), ".")
+        folder = (cwd / named).resolve()
+        if not any((above / "shitu.yaml").is_file() for above in (folder, *folder.parents)):
+            typed += ["--template", "quick"]
+    return typed
 
 
 def _checked(result: Result[str], check: bool) -> Result[str]:

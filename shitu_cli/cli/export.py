@@ -36,6 +36,7 @@ def export(
     checkpoint: Annotated[
         Path | None, option(MODEL, "Weights to export, such as output/latest; by default the best.")
     ] = None,
+    pretrained: options.PretrainedOption = None,
     normalize: Annotated[
         bool, option(MODEL, "Let the exported network return features of length one.", "--normalize")
     ] = False,
@@ -63,12 +64,14 @@ def export(
 
     session = Session.of(context)
     console = session.console
-    space = open_workspace(session, config)
-    settings = workspace_config(space, config, override or ())
+    if pretrained is not None and checkpoint is not None:
+        raise UsageError("--checkpoint and --pretrained both choose the weights", hint="give one of them")
+    space = open_workspace(session, config, named=pretrained is not None)
     exported = run(
-        settings,
+        None if pretrained is not None else workspace_config(space, config, override or ()),
         out,
         checkpoint=checkpoint,
+        pretrained=pretrained,
         formats=tuple(dict.fromkeys(part for item in format or () for part in item.split(","))),
         normalize=normalize,
         size=_size(size),

@@ -55,6 +55,10 @@ def train(
     init_from: Annotated[
         Path | None, option(RUN, "Start from these weights; the classes they were trained on may differ.")
     ] = None,
+    pretrained: Annotated[
+        str | None,
+        option(RUN, "Start the backbone from these weights: a name of shitu weights list, or a file.", metavar="NAME"),
+    ] = None,
     save_every_steps: Annotated[
         int | None, option(CHECKPOINTS, "Save within epochs too, after this many steps.", low=1, high=10**9)
     ] = None,
@@ -93,6 +97,7 @@ def train(
         "Global.seed": seed,
         "DataLoader.Train.loader.num_workers": num_workers,
         "Global.eval_during_train": evaluates,
+        "Arch.Backbone.pretrained": pretrained,
     }
     space = open_workspace(session, config)
     own = _own_config(session, space, config, override, flags) if resume else config

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import paddle
 
-    from shitu_cli.deployment.run import Origin
+    from shitu_cli.deployment.run import Exported, ExportOptions, Origin
 
 PRODUCTS, VIEWS = 8, 4  # of the drawn images on which an export is proven
 
@@ -49,18 +49,37 @@ def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
     if (folder / MANIFEST).is_file():
         return folder
     setup_paddle("cpu")
-    from shitu_cli.deployment.run import ExportOptions, export_network
+    from shitu_cli.deployment.run import ExportOptions
 
     reporter.info(
         f"exporting {entry.name} ({entry.network}, {entry.image_size} px, {located.origin}); only the first time"
     )
+    # It is run like a network in memory, which is not proven in a new process either: that would take a minute.
+    _write(entry, located, folder, ExportOptions(formats=("pdmodel",), proven=False), reporter)
+    return folder
+
+
+def write_pretrained(what: str, out: Path, options: ExportOptions, reporter: Reporter | None = None) -> Exported:
+    """Write the network of published weights to `out`, proven on drawn images; `what` as in export_pretrained.
+
+    Raises the errors of export_pretrained and those of an export.
+    """
+    reporter = reporter or SilentReporter()
+    network, _, source = what.rpartition("=") if _is_pair(what) else ("", "", what)
+    located = obtain(source, reporter)
+    setup_paddle("cpu")
+    return _write(_entry(located, network, what), located, out, options, reporter)
+
+
+def _write(entry: Published, located: Located, out: Path, options: ExportOptions, reporter: Reporter) -> Exported:
+    from shitu_cli.deployment.run import export_network
+
     origin = _origin(entry, located)
     left_new = getattr(origin.network, "backbone", origin.network).left_new
     if left_new:
         reporter.warn(f"{len(left_new)} layers are not in the weights and stay random, such as {left_new[0]}")
     images, labels = _drawn_images(origin, entry.image_size)
-    export_network(origin, images, labels, folder, ExportOptions())
-    return folder
+    return export_network(origin, images, labels, out, options)
 
 
 def with_preprocessing(config: Config, exported: Path) -> Config:

@@ -47,7 +47,7 @@ RECALL_IMAGES = 512  # where a recall decides: one more or less right is 0.002
 class ExportOptions:
     """Options of an export: `size` (height, width) fixes the input, `feature` is features or backbone.
 
-    `optional` formats may fail.
+    `optional` formats may fail. Without `proven`, the files are not run in a new process and not compared.
 
     `precision` is what the model will be run in: fp32, bf16, or auto, which is bf16 if that is faster and its recall@1
     at most `max_recall_drop` below the trained network's.
@@ -61,6 +61,7 @@ class ExportOptions:
     paddlex_name: str = PADDLEX_NAME
     precision: str = FP32
     max_recall_drop: float = 0.005
+    proven: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,6 @@ def export_network(
     Raises the errors of `export`.
     """
     _check(options, out)
-    expected = _trained_features(origin.network, images, options)
     before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
         remarks = _write(origin.network, folder, options)
@@ -128,8 +128,12 @@ def export_network(
         )
         if text is not None:
             atomic_write_text(folder / "inference.yml", text)
-        rows = prove(folder, images, expected, labels, max_recall_drop=options.max_recall_drop)
-        way, reason = _choose(rows, options.precision)
+        if options.proven:
+            expected = _trained_features(origin.network, images, options)
+            rows = prove(folder, images, expected, labels, max_recall_drop=options.max_recall_drop)
+            way, reason = _choose(rows, options.precision)
+        else:
+            rows, way, reason = [], Way(f"inference.{options.formats[0]}", PADDLE), "nothing was measured"
         manifest = _manifest(origin, options, images, folder, rows, way.precision)
         atomic_write_json(folder / MANIFEST, manifest.to_json())
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
+from shitu_cli.errors import UsageError
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.models import readable
 from shitu_cli.steps.settings import with_lists
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def export(
-    config: Config,
+    config: Config | None,
     out: str | os.PathLike[str] | None = None,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
+    pretrained: str | None = None,
     formats: Sequence[str] = (),
     normalize: bool = False,
     size: tuple[int, int] | None = None,
@@ -36,6 +38,7 @@ def export(
         config: The result of `load_config`.
         out: The directory to write to; by default the config's Global.save_inference_dir.
         checkpoint: The weights; by default the best checkpoint.
+        pretrained: Published weights instead: a name of the catalogue, or NETWORK=FILE. They need no config.
         formats: `pdmodel`, `pir` (inference.json), `onnx`; by default pdmodel, and onnx where possible.
         normalize: Let the exported network normalise features to length one.
         size: Fixed height and width of the input.
@@ -54,18 +57,24 @@ def export(
     from shitu_cli.deployment.run import ExportOptions
     from shitu_cli.deployment.run import export as run
 
-    config = with_lists(config)
-    places = Places.of(config)
     options = ExportOptions(
         formats=tuple(formats or ("pdmodel", "onnx")),
         optional=() if formats else ("onnx",),
         normalize=normalize,
         size=size,
-        feature=config.Global.retrieval_feature_from,
+        feature="features" if config is None or pretrained else config.Global.retrieval_feature_from,
         paddlex_name=paddlex_name or PADDLEX_NAME,
         precision=precision,
         max_recall_drop=max_recall_drop,
     )
+    if pretrained is not None:
+        from shitu_cli.deployment.pretrained import write_pretrained
+
+        return write_pretrained(pretrained, Path(out or "inference").resolve(), options, reporter)
+    if config is None:
+        raise UsageError("there is no config that names a network, and no published weights are named")
+    config = with_lists(config)
+    places = Places.of(config)
     weights = readable(Path(checkpoint) if checkpoint is not None else places.best, reporter or SilentReporter())
     # A path from the user is relative to the current directory, the default to the workspace.
     return run(config, weights, Path(out if out is not None else places.inference).resolve(), options)

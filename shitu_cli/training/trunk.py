@@ -10,7 +10,7 @@ import paddle
 from paddle import nn
 
 from shitu_cli.config.parts import backbones as parts
-from shitu_cli.errors import ConfigError
+from shitu_cli.errors import Command, ConfigError
 from shitu_cli.model.backbones import Backbone
 
 _NORMS = nn.layer.norm._BatchNormBase
@@ -31,7 +31,7 @@ def set_training(backbone: Backbone, part: parts.Backbone) -> None:
     if part.freeze_at >= len(groups):
         raise ConfigError(
             f"Arch.Backbone.freeze_at: got {part.freeze_at}, but {part.name} has only {len(groups)} layers",
-            hint="`shitu train --frozen` learns a projection and trains no layer",
+            hint=["to train none and learn a projection instead: ", Command("train", "--frozen")],
         )
     for number, group in enumerate(groups):
         rate = part.lr_mult * part.layer_decay ** (len(groups) - 1 - number)

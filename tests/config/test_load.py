@@ -170,6 +170,19 @@ def test_numbers_outside_their_range(tmp_path: Path, override: str, says: str) -
     assert caught.value.details[0].startswith(f"-o {key}: got ") and says in caught.value.details[0]
 
 
+def test_another_network_does_not_take_over_how_the_first_one_starts(tmp_path: Path) -> None:
+    path = write(tmp_path, read_template("tuned"))
+    start = load_config(path).Arch.backbone
+    assert (start.pretrained, start.freeze_norm) == (True, True) and start.freeze_at and start.lr_mult < 1
+    other = load_config(path, ["Arch.Backbone.name=PPLCNet_x0_25"]).Arch.backbone
+    assert (other.pretrained, other.freeze_norm, other.freeze_at, other.lr_mult) == (False, False, 0, 1.0)
+    named = ["Arch.Backbone.freeze_at=2", "Arch.Backbone.name=PPLCNet_x0_25", "Arch.Backbone.pretrained=True"]
+    other = load_config(path, named).Arch.backbone
+    assert (other.pretrained, other.freeze_norm, other.freeze_at) == (True, False, 2)
+    same = load_config(path, ["Arch.Backbone.name=tf_efficientnet_lite0"]).Arch.backbone
+    assert same == start
+
+
 def test_an_override_of_a_block_takes_the_blame_for_what_is_in_it(tmp_path: Path) -> None:
     path = write(tmp_path, read_template("quick"))
     with pytest.raises(ConfigError) as caught:

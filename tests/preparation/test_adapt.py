@@ -40,6 +40,11 @@ def test_the_quick_template_fits_its_epochs_to_the_pictures(pictures: int, epoch
     assert adapted("quick", train_images=pictures)["Global"]["epochs"] == epochs
 
 
+def test_the_tuned_template_looks_at_fewer() -> None:
+    epochs = [adapted("tuned", train_images=images)["Global"]["epochs"] for images in (100, 2640, 1_000_000)]
+    assert epochs == [40, 9, 4]
+
+
 @pytest.mark.parametrize(("classes", "images", "batch"), [(1000, 9000, 64), (12, 9000, 48), (12, 60, 28), (2, 9000, 8)])
 def test_a_batch_needs_no_more_classes_than_there_are(classes: int, images: int, batch: int) -> None:
     sampler = adapted("general_v2", class_num=classes, train_images=images)["DataLoader"]["Train"]["sampler"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,9 +59,7 @@ KINDS: dict[str, Kind] = {
     "cut-box": Kind("warning", "box that leaves its image", "it is cut off at the edge"),
     "tiny-box": Kind("warning", "box with a side under 4 pixels", "nothing can be recognised in it: it is left out"),
     "hidden": Kind("warning", "hidden: its name begins with a dot", "rename it to use it: it is left out"),
-    "no-pictures": Kind(
-        "warning", "folder without any picture", "put pictures into it: it is left out, and is no class"
-    ),
+    "no-images": Kind("warning", "folder without any picture", "put pictures into it: it is left out, and is no class"),
     "duplicate-line": Kind("warning", "same picture and label again", "the repeated line is left out"),
     "duplicate": Kind("warning", "identical files within a class", "keep one; --fix keeps the first"),
     "label-noise": Kind("warning", "identical or near-identical pictures in two classes", "correct the labels"),
@@ -131,6 +129,14 @@ class Problems:
         found.count += 1
         if len(found.examples) < KEPT:
             found.examples.append((where, detail))
+
+    def take(self, others: Problems, without: Sequence[str] = ()) -> None:
+        """Add all that others hold, but kinds in `without`."""
+        for kind, cases in others.found.items():
+            if kind not in without:
+                for where, detail in cases.examples:
+                    self.add(kind, where, detail)
+                self.found[kind].count += cases.count - len(cases.examples)
 
     def count(self, *levels: str) -> int:
         return sum(found.count for kind, found in self.found.items() if KINDS[kind].level in levels)

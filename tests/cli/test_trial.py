@@ -22,7 +22,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
 from shitu_cli.evaluation.evaluate import _identities
 from shitu_cli.features.resumable import BLOCK_IMAGES
-from shitu_cli.preparation.formats.base import read_text
+from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.training.checkpoint import write_arrays
 from shitu_cli.weights.paddle_files import read_paddle
@@ -224,7 +224,7 @@ def test_another_box_of_the_querys_photograph_is_no_find(tmp_path: Path) -> None
 def test_one_file_name_in_another_encoding_leaves_the_others_alone(tmp_path: Path) -> None:
     names = ["苹果/1.jpg".encode(), "Äpfel/2.jpg".encode(), b"latin\xe9/3.jpg"]
     (tmp_path / "list.txt").write_bytes(b"".join(name + b"\t0\n" for name in names))
-    text = read_text(tmp_path / "list.txt", Problems())
+    text = read_list_text(tmp_path / "list.txt", Problems())
     assert [os.fsencode(line.split("\t")[0]) for line in text.splitlines()] == names
 
 

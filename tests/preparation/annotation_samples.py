@@ -184,11 +184,6 @@ def _plain_table(root: Path) -> list[Path]:
     return [write(root / "annotations.csv", rows)]
 
 
-def _one_hot(root: Path) -> list[Path]:
-    draw_all(root, *NAMES)
-    return [write(root / "_classes.csv", "filename, cat, dog\na.jpg, 1, 0\nb.jpg, 0, 1\n")]
-
-
 SAMPLES: dict[str, Sample] = {
     "coco": _coco,
     "voc": _voc,
@@ -205,5 +200,4 @@ SAMPLES: dict[str, Sample] = {
     "imagefolder": _imagefolder,
     "box-table": _box_table,
     "plain-table": _plain_table,
-    "one-hot": _one_hot,
 }

@@ -493,12 +493,12 @@ def test_makesense(tmp_path: Path) -> None:
     assert boxes(read(tmp_path, "plain-table")[0]) == CAT
 
 
-def test_one_hot_with_two_or_none_and_what_is_no_bit(tmp_path: Path) -> None:
+def test_a_column_for_each_class_with_two_or_none(tmp_path: Path) -> None:
     for part in ("train", "valid"):
         draw_all(tmp_path / part, *(f"{stem}.jpg" for stem in "abcd"))
         rows = "a.jpg, 1, 0\nb.jpg, 1, 1\nc.jpg, 0, 0\nd.jpg, 0, 1\n"
         write(tmp_path / part / "_classes.csv", f"filename, cat, dog\n{rows}")
-    rows_read, problems = read(tmp_path, "one-hot")
+    rows_read, problems = read(tmp_path, "table")
     assert labels(rows_read) == {"train/a.jpg": "cat", "train/d.jpg": "dog", "valid/a.jpg": "cat", "valid/d.jpg": "dog"}
     assert sorted(set(rows_read.splits)) == ["train", "val"]
     assert kinds(problems) == {"several-labels": 2} and problems.found["no-objects"].count == 2

@@ -33,8 +33,7 @@ def test_a_cat_and_a_dog(name: str, tmp_path: Path) -> None:
         ("cat", "a.jpg"),
         ("dog", "b.jpg"),
     ]
-    if name != "one-hot":
-        assert [rows.boxes[n] for n in (0, 1)] == [PIXELS, PIXELS]
+    assert [rows.boxes[n] for n in (0, 1)] == [PIXELS, PIXELS]
     assert kinds(problems) in ({}, {"no-split": 1})
     assert rows.readings and rows.label_files
     assert all((tmp_path / file).is_file() for file in rows.label_files)
@@ -59,7 +58,7 @@ def test_an_image_that_is_gone_is_named(name: str, tmp_path: Path) -> None:
         assert "b" in problems.found["missing"].examples[0][1]
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - {"one-hot", "yolo", "plain-table"}))
+@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - {"yolo", "plain-table"}))
 def test_turned_or_resized_images_are_no_silent_error(name: str, tmp_path: Path) -> None:
     """A stated size that is not the image's is reported; where none is stated, `prepare` judges the boxes."""
     SAMPLES[name](tmp_path)

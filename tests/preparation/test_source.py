@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.preparation.formats.source import Found, Source, Tree, plain_path
+from shitu_cli.preparation.formats.source import Match, Source, Tree, plain_path
 from tests.preparation.test_formats import draw
 
 
@@ -41,9 +41,9 @@ def test_an_image_by_other_spellings(tmp_path: Path, spelt: str, near: str, path
 
 def test_two_images_of_one_name_are_both_named(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "a/1.jpg", "b/1.jpg")
-    assert tree.find("1.jpg") == Found(None, "several", ("a/1.jpg", "b/1.jpg"))
-    assert tree.find("1.png") == Found(None, "", ("a/1.jpg", "b/1.jpg"))
-    assert tree.find("3.jpg") == Found(None)
+    assert tree.find("1.jpg") == Match(None, "several", ("a/1.jpg", "b/1.jpg"))
+    assert tree.find("1.png") == Match(None, "", ("a/1.jpg", "b/1.jpg"))
+    assert tree.find("3.jpg") == Match(None)
     assert tree.find("c/b/1.jpg").path == "b/1.jpg"
 
 

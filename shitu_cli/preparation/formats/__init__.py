@@ -31,7 +31,6 @@ from shitu_cli.preparation.formats.inshop import INSHOP
 from shitu_cli.preparation.formats.labelme import LABELME
 from shitu_cli.preparation.formats.labelstudio import LABEL_STUDIO
 from shitu_cli.preparation.formats.logodet import LOGODET
-from shitu_cli.preparation.formats.one_hot import ONE_HOT
 from shitu_cli.preparation.formats.pets import PETS
 from shitu_cli.preparation.formats.plain_tables import PLAIN_TABLE
 from shitu_cli.preparation.formats.products10k import PRODUCTS10K
@@ -55,7 +54,7 @@ FORMATS: tuple[Format, ...] = (
     *(ALIPRODUCT, GLDV2, VERIWILD, LOGODET, ICARTOON, SOP, INSHOP),
     *(CUB, CARS, PRODUCTS10K, MARKET1501, VERI776, PETS, TINY_IMAGENET, AIRCRAFT),
     *(COCO, VOC, YOLO, LABELME, CREATE_ML, CVAT, VIA, LABEL_STUDIO, GROUND_TRUTH, SUPERVISELY, FIFTYONE),
-    *(DEEP_FASHION2, HUGGING_FACE, BOX_TABLE, PLAIN_TABLE, ONE_HOT),
+    *(DEEP_FASHION2, HUGGING_FACE, BOX_TABLE, PLAIN_TABLE),
     *(TABLE, TEXT_LIST, SPLIT_TREE, CLASS_TREE),
 )
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, read_json_object
-from shitu_cli.preparation.formats.base import Format, Rows, find_folder, head_of
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.base import Rows, find_folder, first_bytes
+from shitu_cli.preparation.formats.dataset import dataset
 from shitu_cli.preparation.problems import Problems
 
 
-def _detect(source: Source) -> bool:
-    root = source.path
-    folder = find_folder(root, "train.json", "train") if root.is_dir() else None
-    return folder is not None and b'"class_id"' in head_of(folder / "train.json")
-
-
-def _read(source: Source, problems: Problems) -> Rows:
-    root = source.path
+def _home(root: Path) -> Path | None:
     folder = find_folder(root, "train.json", "train")
-    if folder is None:
-        raise DataError(f"{root}: no train.json with train/ beside it")
+    return folder if folder is not None and b'"class_id"' in first_bytes(folder / "train.json") else None
+
+
+def _read(folder: Path, protocol: str, problems: Problems) -> Rows:
     rows = Rows(folder)
     for name, split in (("train", "train"), ("val", "eval")):
         path = folder / f"{name}.json"
@@ -30,8 +27,7 @@ def _read(source: Source, problems: Problems) -> Rows:
             raise DataError(f'{path}: expected {{"images": [...]}}')
         for number, item in enumerate(images, 1):
             try:
-                label = int(item["class_id"])
-                image = str(item["image_id"])
+                label, image = int(item["class_id"]), str(item["image_id"])
             except (KeyError, TypeError, ValueError) as error:
                 problems.add("malformed", f"{path}:{number}", f"image {number}: {error!r}"[:200])
                 continue
@@ -39,9 +35,10 @@ def _read(source: Source, problems: Problems) -> Rows:
     return rows
 
 
-ALIPRODUCT = Format(
+ALIPRODUCT = dataset(
     "aliproduct",
-    "AliProducts: train.json, val.json, train/00001/*, val/00001/*; each val picture against the rest",
-    _detect,
-    _read,
+    "AliProducts: train.json, val.json, train/00001/*, val/00001/*; each val image against the rest",
+    home=_home,
+    read=_read,
+    needs="train.json with class_id, and train/ beside it",
 )

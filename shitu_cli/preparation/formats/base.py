@@ -15,7 +15,6 @@ from shitu_cli.data.header import image_kind, read_header
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.errors import ShituError
 from shitu_cli.inputs import is_input, open_input
-from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
 
 if TYPE_CHECKING:
@@ -153,7 +152,8 @@ class Format:
     `detect` looks whether a source is of it without reading all of it, `read` reads it. `rank` is DATASET for a public
     data set, ANNOTATIONS for files of an annotation tool (JSON, XML, a text file per image), TABLE for lists and
     tables, FOLDERS where the names of folders are the labels. `columns` are the roles of --columns that annotations
-    take: where an image has several attributes, the user says which one is the class. Tables take all.
+    take: where an image has several attributes, the user says which one is the class. Tables take all. `protocols` are
+    the official splits among which --protocol chooses.
 
     To add one: a file with a Format, named in `formats/__init__.py`. `read` adds a row for each labelled image or box,
     says in `rows.readings` what it took as what, and names the files it used in `rows.label_files`. It reports lines
@@ -167,6 +167,7 @@ class Format:
     read: Callable[[Source, Problems], Rows]
     rank: int = DATASET
     columns: frozenset[str] = frozenset()
+    protocols: tuple[str, ...] = ()
 
 
 def is_image_name(name: str) -> bool:
@@ -222,11 +223,11 @@ def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
                 yield prefix + entry.name, kind == "image"
         above.discard(real)
         for path in empty if found else ():
-            problems.add("no-pictures", path, _content(path))
+            problems.add("no-images", path, _content(path))
         return found
 
     if not (yield from visit(str(root), "")):
-        problems.add("no-pictures", str(root), _content(str(root)))
+        problems.add("no-images", str(root), _content(str(root)))
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
@@ -292,8 +293,8 @@ def _content(folder: str) -> str:
     return f"holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "empty"
 
 
-def head_of(path: Path, size: int = 4096) -> bytes:
-    """The first bytes of a file, to recognise a format by; empty where it is none that can be read."""
+def first_bytes(path: Path, size: int = 4096) -> bytes:
+    """Return the first bytes of a file, to recognise a format by; empty where it is none that can be read."""
     if not is_input(path):
         return b""
     try:
@@ -301,21 +302,6 @@ def head_of(path: Path, size: int = 4096) -> bytes:
             return file.read(size)
     except (ShituError, OSError):
         return b""
-
-
-def read_text(path: Path, problems: Problems) -> str:
-    """Return a list's text in whatever encoding it has; DataError when it cannot be read, or two are as likely."""
-    return read_list_text(path, problems)
-
-
-def lines_of(text: str) -> Iterator[str]:
-    """The lines of a text one by one: a list of them all would hold a long file twice."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    if start < len(text):
-        yield text[start:]
 
 
 def whole_label(label: str) -> str:

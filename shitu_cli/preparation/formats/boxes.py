@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.base import Box
+from shitu_cli.preparation.formats.values import list_of
 
 Size = tuple[int, int]
 # A box may leave its image by so much: tools round, and some count pixels from 1.
@@ -123,6 +124,35 @@ def around(points: Sequence[Sequence[float]]) -> Box:
     """Return the box around points (x, y)."""
     xs, ys = [point[0] for point in points], [point[1] for point in points]
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def around_points(points: object, least: int = 2) -> Box | None:
+    """Return the box around a list of points [x, y]; None for fewer than `least`, or where one is no point."""
+    pairs = [numbers(list_of(point)) for point in list_of(points)]
+    good = [pair for pair in pairs if pair is not None and len(pair) == 2]
+    return around(good) if len(good) == len(pairs) >= least else None
+
+
+def around_flat(values: Sequence[float] | None, least: int = 2) -> Box | None:
+    """Return the box around points x1, y1, x2, y2, ...; None for fewer than `least`."""
+    if values is None or len(values) % 2 or len(values) < 2 * least:
+        return None
+    return around(list(zip(values[::2], values[1::2], strict=True)))
+
+
+def around_centre(x: float, y: float, across: float, down: float) -> Box:
+    """Return the box that reaches so far from its centre x, y."""
+    return x - across, y - down, x + across, y + down
+
+
+def around_size(x: float, y: float, width: float, height: float) -> Box:
+    """Return the box of this size below and right of x, y."""
+    return x, y, x + width, y + height
+
+
+def size_form(box: Box) -> Box:
+    """Return x, y, width, height of a box of corners."""
+    return box[0], box[1], box[2] - box[0], box[3] - box[1]
 
 
 def turned(x: float, y: float, width: float, height: float, degrees: float) -> Box:

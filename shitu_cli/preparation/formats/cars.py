@@ -5,55 +5,49 @@ from __future__ import annotations
 import contextlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError, pip_install
+from shitu_cli.errors import DataError, EnvironmentProblem, pip_install
 from shitu_cli.inputs import MIB, read_bytes
-from shitu_cli.preparation.formats.base import Format, Rows, find_folder, walk_images
-from shitu_cli.preparation.formats.csv_files import read_plain_csv
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.base import Rows, find_folder, walk_images
+from shitu_cli.preparation.formats.dataset import dataset
+from shitu_cli.preparation.formats.text_files import read_plain_csv
 from shitu_cli.preparation.problems import Problems
 
 LAST_TRAINED = 98
 _COMPRESSED = 15  # the kind of a part of a .mat file that zlib has packed
 
 
-def _detect(source: Source) -> bool:
-    root = source.path
-    return root.is_dir() and _layout(root) is not None
+Reader = Callable[[Path, Problems], Rows]
 
 
-def _layout(root: Path) -> tuple[str, Path] | None:
-    for name, needed in (("mat", ("cars_annos.mat",)), ("csv", ("anno_train.csv", "names.csv"))):
-        folder = find_folder(root, *needed)
-        if folder is not None:
-            return name, folder
-    folder = find_folder(root, "cars_train", "cars_test")
-    return ("devkit", folder) if folder is not None else None
+def _home(root: Path) -> tuple[Reader, Path] | None:
+    """Return what reads the generation that is here, and where it lies."""
+    generations: tuple[tuple[Reader, tuple[str, ...]], ...] = (
+        (_read_mat, ("cars_annos.mat",)),
+        (_read_folders, ("anno_train.csv", "names.csv")),
+        (_read_devkit, ("cars_train", "cars_test")),
+    )
+    for reader, names in generations:
+        if (folder := find_folder(root, *names)) is not None:
+            return reader, folder
+    return None
 
 
-def _read(source: Source, problems: Problems) -> Rows:
-    root = source.path
-    found = _layout(root)
-    if found is None:
-        raise DataError(f"{root}: neither cars_annos.mat, anno_train.csv nor cars_train/ with devkit/")
-    protocol = source.options.protocol or "dml"
-    if protocol not in ("dml", "classification"):
-        raise UsageError(f"--protocol {protocol}: expected dml (classes 1-98, 99-196) or classification")
-    name, folder = found
-    rows = {"mat": _read_mat, "csv": _read_folders, "devkit": _read_devkit}[name](folder, problems)
-    for number, label in enumerate(rows.labels):
-        if protocol == "dml":
-            rows.splits[number] = "train" if int(label) <= LAST_TRAINED else "eval"
+def _read(home: tuple[Reader, Path], protocol: str, problems: Problems) -> Rows:
+    reader, folder = home
+    rows = reader(folder, problems)
+    if protocol == "dml":
+        rows.splits = ["train" if int(label) <= LAST_TRAINED else "eval" for label in rows.labels]
     return rows
 
 
 def _read_folders(folder: Path, problems: Problems) -> Rows:
-    """Folders of class names; the order of names.csv numbers them."""
+    """Read folders of class names; the order of names.csv numbers them."""
     names = [row[0].strip() for _, row in read_plain_csv(folder / "names.csv", problems)]
     # A slash in a name cannot stand in a folder's.
     number = {name.replace("/", "-"): str(n) for n, name in enumerate(names, 1)}
@@ -85,14 +79,11 @@ def _read_mat(folder: Path, problems: Problems) -> Rows:
 def _read_devkit(folder: Path, problems: Problems) -> Rows:
     kit = folder / "devkit"
     rows = Rows(folder)
-    for half, names in (
-        ("train", ("cars_train_annos.mat",)),
-        ("test", ("cars_test_annos_withlabels.mat",)),
-    ):
-        path = next((base / name for name in names for base in (kit, folder) if (base / name).is_file()), None)
+    for half, name in (("train", "cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
+        path = next((base / name for base in (kit, folder) if (base / name).is_file()), None)
         if path is None:
             raise DataError(
-                f"{kit / names[0]} is missing", hint="cars_test_annos.mat has no classes: _withlabels is needed"
+                f"{kit / name} is missing", hint="cars_test_annos.mat has no classes: _withlabels is needed"
             )
         for number, image, label, _ in _annotations(_load_mat(path), path, "fname", problems):
             rows.add(f"cars_{half}/{image}", label, half, file=str(path), line=number)
@@ -102,7 +93,7 @@ def _read_devkit(folder: Path, problems: Problems) -> Rows:
 def _annotations(
     table: dict[str, Any], path: Path, image: str, problems: Problems, test: str | None = None
 ) -> Iterator[tuple[int, str, str, int]]:
-    """Number, image, class and the field `test` of each annotation; those without them are reported."""
+    """Yield number, image, class and the field `test` of each annotation; report those without them."""
     for number, item in enumerate(np.ravel(table.get("annotations", ())), 1):
         try:
             label = int(getattr(item, "class"))
@@ -138,9 +129,12 @@ def _check_packed(data: bytes, path: Path) -> None:
         raise DataError(f"{path} is too large: unpacked, such a file may have at most 256 MiB")
 
 
-CARS = Format(
+CARS = dataset(
     "cars196",
-    "Cars196: cars_annos.mat, or cars_train/ with devkit/, or class folders with names.csv; --protocol as for cub",
-    _detect,
-    _read,
+    "Cars196: cars_annos.mat, or cars_train/ with devkit/, or class folders with names.csv; --protocol dml (unseen "
+    "cars: classes 99-196) or classification",
+    home=_home,
+    read=_read,
+    needs="cars_annos.mat, anno_train.csv with names.csv, or cars_train/ with devkit/",
+    protocols=("dml", "classification"),
 )

@@ -4,67 +4,54 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import whole_number
-from shitu_cli.preparation.formats.base import Format, Rows, find_folder, read_text
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.dataset import dataset, holding
+from shitu_cli.preparation.formats.text_files import read_lines
 from shitu_cli.preparation.problems import Problems
 
 FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "images")
 LAST_TRAINED = 100
 
 
-def _detect(source: Source) -> bool:
-    root = source.path
-    return root.is_dir() and find_folder(root, *FILES) is not None
-
-
-def _read(source: Source, problems: Problems) -> Rows:
-    root = source.path
-    folder = find_folder(root, *FILES)
-    if folder is None:
-        raise DataError(f"{root}: needs {', '.join(FILES)}")
-    protocol = source.options.protocol or "dml"
-    if protocol not in ("dml", "classification"):
-        raise UsageError(f"--protocol {protocol}: expected dml (classes 1-100, 101-200) or classification")
-    labels = _pairs(folder / "image_class_labels.txt", problems)
-    trained = _pairs(folder / "train_test_split.txt", problems)
+def _read(folder: Path, protocol: str, problems: Problems) -> Rows:
+    labels, parts = (_columns(folder / name, problems) for name in FILES[1:3])
     rows = Rows(folder / "images")
-    listed = folder / "images.txt"
-    names = _pairs(folder / "classes.txt", problems) if (folder / "classes.txt").is_file() else {}
-    for number, (image, (path, line)) in enumerate(_pairs_with_lines(listed, problems).items(), 1):
-        label = labels.get(image)
-        species = whole_number(label or "")
-        if label is None or species is None:
-            problems.add("malformed", f"{listed}:{line or number}", f"image {image} has no label")
-            continue
-        if protocol == "dml":
-            split = "train" if species <= LAST_TRAINED else "eval"
+    path = folder / "images.txt"
+    for image, (name, line) in _columns(path, problems).items():
+        label, _ = labels.get(image, ("", 0))
+        species = whole_number(label)
+        if species is None:
+            problems.add("malformed", f"{path}:{line}", f"image {image} has no label")
+        elif protocol == "dml":
+            rows.add(name, label, "train" if species <= LAST_TRAINED else "eval", file=str(path), line=line)
         else:
-            split = "train" if trained.get(image) == "1" else "test"
-        rows.add(path, label, split, file=str(listed), line=line)
-    rows.display = {label: names[label] for label in set(rows.labels) if label in names}
+            trained = parts.get(image, ("", 0))[0] == "1"
+            rows.add(name, label, "train" if trained else "test", file=str(path), line=line)
+    if (folder / "classes.txt").is_file():
+        names = _columns(folder / "classes.txt", problems)
+        rows.display = {label: names[label][0] for label in set(rows.labels) if label in names}
     return rows
 
 
-def _pairs_with_lines(path: Path, problems: Problems) -> dict[str, tuple[str, int]]:
-    found = {}
-    for number, line in enumerate(read_text(path, problems).split("\n"), 1):
-        key, _, value = line.strip().partition(" ")
+def _columns(path: Path, problems: Problems) -> dict[str, tuple[str, int]]:
+    """Return key → value and line of a file of two columns."""
+    columns = {}
+    for number, line in read_lines(path, problems):
+        key, _, value = line.partition(" ")
         if value:
-            found[key] = (value, number)
-        elif key:
+            columns[key] = (value, number)
+        else:
             problems.add("malformed", f"{path}:{number}", f"expected two columns, got {key!r}")
-    return found
+    return columns
 
 
-def _pairs(path: Path, problems: Problems) -> dict[str, str]:
-    return {key: value for key, (value, _) in _pairs_with_lines(path, problems).items()}
-
-
-CUB = Format(
+CUB = dataset(
     "cub",
-    "CUB-200-2011: images.txt, image_class_labels.txt, images/; --protocol dml (unseen birds) or classification",
-    _detect,
-    _read,
+    "CUB-200-2011: images.txt, image_class_labels.txt, images/; --protocol dml (unseen birds: classes 101-200) or "
+    "classification",
+    home=holding(*FILES),
+    read=_read,
+    needs=", ".join(FILES),
+    protocols=("dml", "classification"),
 )

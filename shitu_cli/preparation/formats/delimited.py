@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shitu_cli.data.images import IMAGE_SUFFIXES
-from shitu_cli.inputs import is_input
-from shitu_cli.preparation.formats.base import lines_of
 from shitu_cli.preparation.formats.encoding import read_list_text
+from shitu_cli.preparation.formats.text_files import lines_of
 from shitu_cli.preparation.problems import Problems
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list")
 SAMPLED = 2000  # rows of a file that decide what its columns are
-PROBED_BYTES = 1 << 16
 LONG = 1 << 20  # characters of a file of which only some rows are looked at to decide what its columns are
 IMAGE_SUFFIX = "|".join(re.escape(suffix[1:]) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))
 # The end of an image's name inside a line: what follows it is a separator.
@@ -174,18 +172,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def head_of(path: Path) -> str:
-    """Return the beginning of a text file in a rough decoding, "" where it cannot be read."""
-    if not is_input(path):
-        return ""
-    try:
-        with path.open("rb") as file:
-            head = file.read(PROBED_BYTES)
-    except OSError:
-        return ""
-    return head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace").lstrip("\ufeff")
 
 
 def split_line(line: str, exists: Callable[[str], bool] | None = None) -> tuple[str, str, str] | None:

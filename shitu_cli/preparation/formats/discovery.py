@@ -1,36 +1,18 @@
-"""Finding the annotation files of a source, and telling by their first bytes what they are."""
+"""Finding the annotation files of a source, and files that may hold labels but are not read."""
 
 from __future__ import annotations
 
 import os
-import posixpath
-import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shitu_cli.inputs import MIB
-from shitu_cli.preparation.formats.source import Source, fold, without_suffix
+from shitu_cli.preparation.formats.source import Source, stem_of
 
 JSON_LIMIT = 2048 * MIB  # COCO's own file of 118,000 images has 450 MiB
-PROBED_FILES = 40  # files of a kind that are looked into to recognise a format
-PROBED_BYTES = 1 << 16
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-    **dict.fromkeys(("query", "queries", "probe"), "query"),
-    "gallery": "gallery",
-}
-
-
-def split_of(path: str) -> str:
-    """Return the split that a path names: the word nearest to its end, "" for none; `train2017` is train."""
-    for part in reversed(path.split("/")):
-        words = {_SPLIT_WORDS[word] for word in re.findall(r"[a-z]+", part.lower()) if word in _SPLIT_WORDS}
-        if len(words) == 1:
-            return words.pop()
-    return ""
+PROBED_FILES = 40  # files of one image each that are looked into to recognise a format
+PROBED_TABLES = 400  # files of many images
+Recogniser = Callable[[str, bytes], bool]  # by the name of a file and its first and last bytes
 
 
 def annotation_files(source: Source, *suffixes: str) -> list[str]:
@@ -40,25 +22,17 @@ def annotation_files(source: Source, *suffixes: str) -> list[str]:
     return [path for path in source.tree.files if os.path.splitext(path)[1].lower() in suffixes]
 
 
+def files_with(source: Source, files: Sequence[str], is_one: Recogniser) -> list[str]:
+    """Return those of the files that `is_one` recognises; none where a sample of them holds none."""
+    if not any(is_one(file, source.head(file)) for file in spread(files, PROBED_TABLES)):
+        return []
+    return [file for file in files if is_one(file, source.head(file))]
+
+
 def spread(items: Sequence[Any], count: int = PROBED_FILES) -> list[Any]:
     """Return at most `count` of the items, evenly spread."""
     step = max(1, -(-len(items) // count))
     return list(items[::step])
-
-
-def head_and_tail(path: Path) -> bytes:
-    """Return the first and the last bytes of a file, empty where it cannot be read: enough to tell what it is."""
-    try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
-            head = file.read(PROBED_BYTES)
-            size = os.fstat(file.fileno()).st_size
-            if size > 2 * PROBED_BYTES:
-                file.seek(size - PROBED_BYTES)
-            return head + b"\n" + file.read(PROBED_BYTES)
-    except OSError:
-        return b""
 
 
 def unread_sidecars(source: Source) -> dict[str, str]:
@@ -66,19 +40,14 @@ def unread_sidecars(source: Source) -> dict[str, str]:
 
     They may hold the labels in a way that is not known here: where folders are read instead, it has to be said.
     """
-    found = {}
+    unread = {}
     for suffix in (".txt", ".json", ".xml"):
-        names = (os.path.splitext(path.rpartition("/")[2])[0] for path in annotation_files(source, suffix))
-        count = sum(fold(without_suffix(name)) in source.tree.stems for name in names)
-        if count and count * 2 >= len(source.tree.images):
-            files = annotation_files(source, suffix)
-            first = next(path for path in files if _stem(os.path.splitext(path)[0]) in source.tree.stems)
-            text = " ".join(head_and_tail(source.base / first)[:200].decode("utf-8", "replace").split())
-            found[first] = (
-                f"one of {count:,} {suffix} files beside images, not of a format that is known: {text[:40]!r}"
+        files = annotation_files(source, suffix)
+        sidecars = [path for path in files if stem_of(os.path.splitext(path)[0]) in source.tree.stems]
+        if sidecars and len(sidecars) * 2 >= len(source.tree.images):
+            text = " ".join(source.head(sidecars[0])[:200].decode("utf-8", "replace").split())
+            unread[sidecars[0]] = (
+                f"one of {len(sidecars):,} {suffix} files beside images, in a format that is not known here: "
+                f"{text[:40]!r}"
             )
-    return found
-
-
-def _stem(path: str) -> str:
-    return fold(without_suffix(posixpath.basename(path)))
+    return unread

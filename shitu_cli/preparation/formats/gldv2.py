@@ -13,8 +13,9 @@ from pathlib import Path
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, open_input
-from shitu_cli.preparation.formats.base import Format, Rows, head_of
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.base import Rows, first_bytes
+from shitu_cli.preparation.formats.dataset import dataset
+from shitu_cli.preparation.formats.text_files import header_of
 from shitu_cli.preparation.problems import Problems
 
 _PLACES = ("metadata", "", "train", "index", "test")
@@ -23,15 +24,13 @@ _HEX = set("0123456789abcdef")
 
 
 def _table_path(base: Path, pattern: str) -> Path | None:
-    """The newest of the tables of a name (retrieval_solution_v2.1.csv after v2.0) in one of their places."""
-    found = (path for place in _PLACES for path in sorted((base / place).glob(pattern), reverse=True))
-    return next((path for path in found if path.is_file()), None)
+    """Return the newest of the tables of a name (retrieval_solution_v2.1.csv after v2.0) in one of their places."""
+    tables = (path for place in _PLACES for path in sorted((base / place).glob(pattern), reverse=True))
+    return next((path for path in tables if path.is_file()), None)
 
 
-def _base(root: Path) -> Path | None:
-    """The folder that holds train/ and the tables: the source, the one that holds its metadata/, or one inside."""
-    if not root.is_dir():
-        return None
+def _home(root: Path) -> Path | None:
+    """Return the folder of train/ and the tables: the source, the one that holds its metadata/, or one inside."""
     inside = sorted(path.parent for path in root.glob("*/train"))
     for base in (root, *inside, *((root.parent,) if root.name == "metadata" else ())):
         if _table_path(base, "train_clean.csv") is not None or _has_landmarks(base):
@@ -44,40 +43,29 @@ def _has_landmarks(base: Path) -> bool:
     path = _table_path(base, "train.csv")
     if path is None or not any((base / "train" / digit).is_dir() for digit in _HEX):
         return False
-    names = head_of(path, 1000).decode("utf-8-sig", "replace").partition("\n")[0].strip().replace('"', "").split(",")
-    return {"id", "landmark_id"} <= set(names)
+    return {"id", "landmark_id"} <= set(header_of(first_bytes(path, 1000)))
 
 
-def _detect(source: Source) -> bool:
-    return _base(source.path) is not None
-
-
-def _read(source: Source, problems: Problems) -> Rows:
-    base = _base(source.path)
-    if base is None:
-        raise DataError(f"{source.path}: neither train_clean.csv nor train.csv with id and landmark_id")
+def _read(base: Path, protocol: str, problems: Problems) -> Rows:
     rows = Rows(base)
     landmarks, solution = _table_path(base, "index_image_to_landmark.csv"), _table_path(base, "retrieval_solution*.csv")
-    evaluated = landmarks is not None and solution is not None
-    # The landmarks of train and index are numbered apart: 7 there is not 7 here.
-    prefix = "train-" if evaluated else ""
     clean, whole = _table_path(base, "train_clean.csv"), _table_path(base, "train.csv")
-    listed = clean or whole
-    assert listed is not None
-    needed = ("landmark_id", "images" if clean else "id")
-    for line, (landmark, images) in _table(listed, needed, problems):
+    trained = clean or whole
+    assert trained is not None
+    # The landmarks of train and index are numbered apart: 7 there is not 7 here.
+    prefix = "train-" if landmarks is not None and solution is not None else ""
+    for line, (landmark, images) in _table(trained, ("landmark_id", "images" if clean else "id"), problems):
         for image in images.split():
-            _add(rows, "train", image, f"{prefix}{landmark}", "train", listed, line, problems)
+            _add(rows, "train", image, f"{prefix}{landmark}", "train", trained, line, problems)
     if landmarks is not None and solution is not None:
         _evaluation(landmarks, solution, rows, problems)
-    used = [path for path in (listed, landmarks, solution) if path is not None]
-    rows.label_files = [str(path.relative_to(base)) for path in used]
+    rows.label_files = [str(path.relative_to(base)) for path in (trained, landmarks, solution) if path is not None]
     rows.readings = [f"{', '.join(rows.label_files)}: Google Landmarks v2, class = landmark_id"]
     return rows
 
 
 def _table(path: Path, needed: tuple[str, ...], problems: Problems) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Line and the cells of the columns that are needed; rows without them are reported."""
+    """Yield line and cells of the columns that are needed; rows without them are reported."""
     with (
         open_input(path, limit=MAX_TABLE) as data,
         io.TextIOWrapper(data, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
@@ -118,19 +106,20 @@ def _evaluation(landmarks: Path, solution: Path, rows: Rows, problems: Problems)
             label[image] = f"index-{landmark}"
     dropped = 0
     for line, (image, images, usage) in _table(solution, ("id", "images", "Usage"), problems):
-        found = [label[name] for name in images.split() if name in label]
-        if usage == "Ignored" or not found:
+        relevant = [label[name] for name in images.split() if name in label]
+        if usage == "Ignored" or not relevant:
             dropped += 1
-        elif _add(rows, "test", image, found[0], "query", solution, line, problems) and len(set(found)) > 1:
+        elif _add(rows, "test", image, relevant[0], "query", solution, line, problems) and len(set(relevant)) > 1:
             problems.add("not-evaluated", f"{solution}:{line}", "images of several landmarks: the first is used")
     if dropped:
         problems.add("not-evaluated", str(solution), f"{dropped} queries without relevant images")
 
 
-GLDV2 = Format(
+GLDV2 = dataset(
     "gldv2",
     "Google Landmarks v2: train_clean.csv or train.csv (in metadata/, beside or in train/), train/0/1/2/*.jpg; query "
     "and gallery from retrieval_solution",
-    _detect,
-    _read,
+    home=_home,
+    read=_read,
+    needs="train_clean.csv, or train.csv with id and landmark_id",
 )

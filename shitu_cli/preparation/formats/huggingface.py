@@ -8,128 +8,88 @@ from __future__ import annotations
 
 import posixpath
 import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from shitu_cli.errors import DataError
-from shitu_cli.inputs import MIB, parse_json, whole_number
+from shitu_cli.inputs import parse_json, whole_number
 from shitu_cli.inputs.yaml_files import parse_yaml
-from shitu_cli.preparation.formats.annotated import Annotated
-from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows, read_text
+from shitu_cli.preparation.formats.annotations import Annotations
 from shitu_cli.preparation.formats.boxes import XYWH, numbers
-from shitu_cli.preparation.formats.csv_files import header_of, read_csv
-from shitu_cli.preparation.formats.discovery import annotation_files, head_and_tail
-from shitu_cli.preparation.formats.jsonl_files import read_json_lines
+from shitu_cli.preparation.formats.discovery import annotation_files
+from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.values import choose_attribute, list_of, object_of, words
-from shitu_cli.preparation.problems import Problems
+from shitu_cli.preparation.formats.text_files import header_of
+from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each
+from shitu_cli.preparation.formats.values import list_of, object_of, words
 
 _NAME = "file_name"
 _CATEGORIES = ("category", "categories", "label", "labels", "category_id", "class", "id_category")
+Names = dict[str, list[str]]  # column → names of its numbers
 
 
 def _files(source: Source) -> list[str]:
-    """The files called metadata that have the column file_name, which is the image whatever else there is."""
+    """Return the files called metadata, whose column file_name is the image whatever else there is."""
     if source.options.columns.get("image", _NAME) != _NAME:
         return []
-    files = [
-        file
-        for file in annotation_files(source, ".csv", ".jsonl", ".json")
-        if posixpath.splitext(posixpath.basename(file))[0].lower() == "metadata" and not file.endswith(".json")
-    ]
-    return [file for file in files if _has_name(source.base / file)]
+    files = annotation_files(source, ".csv", ".jsonl")
+    return [file for file in files if posixpath.splitext(posixpath.basename(file))[0].lower() == "metadata"]
 
 
-def _has_name(path: Path) -> bool:
-    if path.suffix.lower() == ".jsonl":
-        return f'"{_NAME}"'.encode() in head_and_tail(path)
-    return _NAME in header_of(path)
+def _is_one(name: str, head: bytes) -> bool:
+    return f'"{_NAME}"'.encode() in head if name.lower().endswith(".jsonl") else _NAME in header_of(head)
 
 
-def _detect(source: Source) -> bool:
-    return bool(_files(source))
+def _read(annotations: Annotations, files: Sequence[str]) -> None:
+    names = _class_names(annotations)
+    each(lambda file: _read_file(file, names))(annotations, files)
 
 
-def _read(source: Source, problems: Problems) -> Rows:
-    gathered = Annotated(source, problems, "Hugging Face")
-    files = _files(source)
-    if not files:
-        raise DataError(f"{source.path}: no metadata.csv or metadata.jsonl with file_name")
-    names = _class_names(gathered)
-    for file in files:
-        _read_file(file, names, gathered)
-    return gathered.rows()
-
-
-def _records(file: str, gathered: Annotated) -> list[tuple[int, dict[str, Any]]]:
-    if file.lower().endswith(".jsonl"):
-        return list(read_json_lines(gathered.path(file), gathered.problems))
-    header, rows = read_csv(gathered.path(file), gathered.problems)
-    return [(line, dict(zip(header, cells, strict=True))) for line, cells in rows]
-
-
-def _read_file(file: str, names: dict[str, list[str]], gathered: Annotated) -> None:
-    records, where = _records(file, gathered), str(gathered.path(file))
+def _read_file(file: AnnotationFile, names: Names) -> None:
+    records = file.records()
     examples: dict[str, str] = {}
     for _, record in records:
         for key, value in record.items():
             if key != _NAME and value not in (None, ""):
                 examples.setdefault(key, str(value)[:80])
-    given = gathered.source.options.columns.get("label")
-    boxed = given is None and "objects" in examples
-    label = "objects" if boxed else choose_attribute(examples, given, where)
+    boxed = "label" not in file.columns and "objects" in examples
+    label = "objects" if boxed else file.choose(examples)
     if label is None:
-        raise DataError(f"{where}: it has no column but {_NAME}: which class is each image?")
+        raise DataError(f"{file.path}: it has no column but {_NAME}: which class is each image?")
     for number, record in records:
-        name = record.get(_NAME)
+        name, value = record.get(_NAME), record.get(label)
         if not isinstance(name, str) or not name.strip():
-            gathered.bad(file, number, f"no {_NAME}")
-            continue
-        image = gathered.find(name, file, number)
-        if image is None:
-            continue
-        if boxed:
-            _add_objects(image, record.get("objects"), names, file, number, gathered)
-            continue
-        value = record.get(label)
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = _parsed(value)
-        for item in value if isinstance(value, list) else [value]:
-            gathered.add(image, _named(item, names.get(label)), file, number)
+            file.bad(number, f"no {_NAME}")
+        elif (image := file.find(name, number)) is not None:
+            if boxed:
+                _add_boxes(image, value, next((names[key] for key in names if key.startswith("objects")), []))
+                continue
+            if isinstance(value, str) and value.lstrip().startswith("["):
+                value = _parsed(value)
+            for item in value if isinstance(value, list) else [value]:
+                image.label(_named(item, names.get(label, [])))
 
 
-def _add_objects(
-    image: str, value: Any, names: dict[str, list[str]], file: str, number: int, gathered: Annotated
-) -> None:
-    """The boxes of an image: {"bbox": [[x, y, w, h], ...], "categories": [...]}, or a list of such objects."""
+def _add_boxes(image: ImageEntry, value: Any, names: list[str]) -> None:
+    """Add the boxes of {"bbox": [[x, y, w, h], ...], "categories": [...]}, or of a list of such objects."""
     value = _parsed(value) if isinstance(value, str) else value
     if isinstance(value, list):
-        found = [(object_of(item).get("bbox"), _first(object_of(item))) for item in value]
+        pairs = [(object_of(item).get("bbox"), _category(object_of(item))) for item in value]
     else:
-        boxes, key = list_of(object_of(value).get("bbox")), _key(object_of(value))
-        labels = list_of(object_of(value).get(key or ""))
+        boxes, labels = list_of(object_of(value).get("bbox")), list_of(_category(object_of(value)))
         if len(labels) != len(boxes):
-            gathered.bad(file, number, f"{len(boxes)} boxes and {len(labels)} categories")
+            image.bad(f"{len(boxes)} boxes and {len(labels)} categories")
             return
-        found = list(zip(boxes, labels, strict=True))
-    if not found:
-        gathered.problems.add("no-objects", gathered.where(file, number), image)
-    for box, label in found:
-        values = numbers(list_of(box))
-        if values is None or len(values) != 4:
-            gathered.bad(file, number, f"bbox {str(box)[:60]}, expected [x, y, width, height]")
-        else:
-            known = next((names[key] for key in names if key.startswith("objects")), None)
-            gathered.add(image, _named(label, known), file, number, box=values, convention=XYWH)
+        pairs = list(zip(boxes, labels, strict=True))
+    if not pairs:
+        image.empty()
+    for box, label in pairs:
+        otherwise = f"bbox {str(box)[:60]}, expected [x, y, width, height]"
+        image.box(_named(label, names), numbers(list_of(box)), XYWH, otherwise)
 
 
-def _key(value: dict[str, Any]) -> str | None:
-    return next((key for key in _CATEGORIES if key in value), None)
-
-
-def _first(value: dict[str, Any]) -> Any:
-    key = _key(value)
-    return value[key] if key is not None else None
+def _category(value: dict[str, Any]) -> Any:
+    return next((value[key] for key in _CATEGORIES if key in value), None)
 
 
 def _parsed(text: str) -> Any:
@@ -139,52 +99,50 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _named(value: Any, names: list[str] | None) -> str:
-    """A label, by its name where it is a number and the README tells the names."""
+def _named(value: Any, names: list[str]) -> str:
+    """Return a label, by its name where it is a number and the README tells the names."""
     text = words(value)
     number = whole_number(text)
-    return names[number] if names and number is not None and number < len(names) else text
+    return names[number] if number is not None and number < len(names) else text
 
 
-def _class_names(gathered: Annotated) -> dict[str, list[str]]:
-    """Column → names of its numbers, of the class_label features in the head of README.md."""
-    found: dict[str, list[str]] = {}
-    if "README.md" not in gathered.source.tree.files:
-        return found
-    text = read_text(gathered.path("README.md"), gathered.problems)[: 4 * MIB]
+def _class_names(annotations: Annotations) -> Names:
+    """Return the names of the class_label features in the head of README.md."""
+    names: Names = {}
+    if "README.md" not in annotations.source.tree.files:
+        return names
+    text = read_list_text(annotations.path("README.md"), annotations.problems)
     head = re.match(r"---\s*\n(.*?)\n---", text, re.S)
     try:
-        value = object_of(parse_yaml(head[1], "README.md")) if head else {}
+        info = object_of(parse_yaml(head[1], "README.md")).get("dataset_info") if head else None
     except DataError:
-        return found
-    info = value.get("dataset_info")
-    _collect(object_of(info).get("features") or [object_of(i).get("features") for i in list_of(info)], "", found)
-    return found
+        return names
+    for one in [info, *list_of(info)]:
+        _collect(object_of(one).get("features"), "", names)
+    return names
 
 
-def _collect(features: Any, prefix: str, found: dict[str, list[str]]) -> None:
+def _collect(features: Any, prefix: str, names: Names) -> None:
     """Go through features, lists and sequences of features."""
-    if isinstance(features, list):
-        for item in features:
-            _collect(item, prefix, found)
-        return
-    feature = object_of(features)
-    name = f"{prefix}{words(feature.get('name'))}"
-    for key in ("dtype", "sequence", "list", "struct"):
-        inner = feature.get(key)
-        names = object_of(object_of(object_of(inner).get("class_label")).get("names"))
-        if names:
-            found[name] = [words(names[number]) for number in sorted(names, key=lambda n: whole_number(str(n)) or 0)]
-        elif isinstance(inner, (list, dict)):
-            _collect(inner, f"{name}.", found)
+    for feature in map(object_of, features if isinstance(features, list) else [features]):
+        name = f"{prefix}{words(feature.get('name'))}"
+        for key in ("dtype", "sequence", "list", "struct"):
+            inner = feature.get(key)
+            labels = object_of(object_of(object_of(inner).get("class_label")).get("names"))
+            if labels:
+                names[name] = [words(labels[n]) for n in sorted(labels, key=lambda n: whole_number(str(n)) or 0)]
+            elif isinstance(inner, (list, dict)):
+                _collect(inner, f"{name}.", names)
 
 
-HUGGING_FACE = Format(
+HUGGING_FACE = annotation_format(
     "imagefolder",
     "Hugging Face: metadata.csv or .jsonl with file_name and a label (--columns label=NAME), or objects with bbox x,y,"
     "width,height and categories, in each split's folder or above them",
-    _detect,
-    _read,
-    ANNOTATIONS,
-    frozenset(("image", "label")),
+    tool="Hugging Face",
+    files=_files,
+    is_one=_is_one,
+    read=_read,
+    needs="metadata.csv or metadata.jsonl with file_name",
+    columns=frozenset(("image", "label")),
 )

@@ -3,82 +3,75 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
-from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Box, Format, Rows, read_text
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.base import Box, Rows
+from shitu_cli.preparation.formats.boxes import numbers
+from shitu_cli.preparation.formats.dataset import Entry, add_lines, dataset
 from shitu_cli.preparation.problems import Problems
 
 TRAIN, TEST = "icartoonface_rectrain", "icartoonface_rectest"
 
 
-def _find(root: Path, name: str) -> Path | None:
-    return next(iter(sorted(root.glob(f"**/{name}"))), None) if root.is_dir() else None
+class _Home(NamedTuple):
+    """The lists and the folders of images; those of the test may be missing."""
+
+    root: Path
+    train: tuple[Path, Path]
+    test: tuple[Path, Path] | None
 
 
-def _detect(source: Source) -> bool:
-    root = source.path
-    return _find(root, f"{TRAIN}_det.txt") is not None
+def _home(root: Path) -> _Home | None:
+    def both(listed: str, folder: str) -> tuple[Path, Path] | None:
+        lists, folders = sorted(root.glob(f"**/{listed}")), [p for p in sorted(root.glob(f"**/{folder}")) if p.is_dir()]
+        return (lists[0], folders[0]) if lists and folders else None
+
+    train = both(f"{TRAIN}_det.txt", TRAIN)
+    return _Home(root, train, both(f"{TEST}_info.txt", TEST)) if train is not None else None
 
 
-def _read(source: Source, problems: Problems) -> Rows:
-    root = source.path
-    listed = _find(root, f"{TRAIN}_det.txt")
-    images = next((path for path in sorted(root.glob(f"**/{TRAIN}")) if path.is_dir()), None)
-    if listed is None or images is None:
-        raise DataError(f"{root}: needs {TRAIN}_det.txt and the folder {TRAIN}/")
-    rows = Rows(root)
-    prefix = images.relative_to(root).as_posix()
-    for number, parts in _lines(listed, problems):
-        box = _box(parts[1:5])
-        if len(parts) != 5 or box is None:
-            problems.add("malformed", f"{listed}:{number}", f"expected path and box, got {' '.join(parts)!r}")
-            continue
+def _read(home: _Home, protocol: str, problems: Problems) -> Rows:
+    rows = Rows(home.root)
+    listed, folder = home.train
+    prefix = folder.relative_to(home.root).as_posix()
+
+    def train(line: str) -> list[Entry] | None:
+        image, *cells = line.split()
+        box = _box(cells)
         # personai_icartoonface_rectrain_00012/..._0000345.jpg: the folder ends with the identity.
-        label = parts[0].rpartition("/")[0].rpartition("_")[2]
-        rows.add(f"{prefix}/{parts[0]}", f"train-{label}", "train", box=box, file=str(listed), line=number)
-    _test(root, rows, problems)
+        label = image.rpartition("/")[0].rpartition("_")[2]
+        return [Entry(f"{prefix}/{image}", f"train-{label}", "train", box)] if box and len(cells) == 4 else None
+
+    add_lines(rows, listed, train, "path and box", problems)
+    if home.test is not None:
+        listed, folder = home.test
+        prefix = folder.relative_to(home.root).as_posix()
+        add_lines(rows, listed, lambda line: _test(line, prefix), "name, box, label", problems)
     return rows
 
 
-def _test(root: Path, rows: Rows, problems: Problems) -> None:
-    """Labelled test faces are queries and gallery; label -1 is a distractor, in the gallery only."""
-    info = _find(root, f"{TEST}_info.txt")
-    images = next((path for path in sorted(root.glob(f"**/{TEST}")) if path.is_dir()), None)
-    if info is None or images is None:
-        return
-    prefix = images.relative_to(root).as_posix()
-    for number, parts in _lines(info, problems):
-        if len(parts) == 2:
-            continue  # pairs of the official protocol
-        box = _box(parts[1:5])
-        if len(parts) != 6 or box is None:
-            problems.add("malformed", f"{info}:{number}", f"expected name, box, label, got {' '.join(parts)!r}")
-            continue
-        label, path = parts[5], f"{prefix}/{parts[0]}"
-        if label == "-1":
-            rows.add(path, "-1", "gallery", box=box, file=str(info), line=number)
-            continue
-        for split in ("query", "gallery"):
-            rows.add(path, f"test-{label}", split, box=box, file=str(info), line=number)
-
-
-def _lines(path: Path, problems: Problems) -> list[tuple[int, list[str]]]:
-    lines = enumerate(read_text(path, problems).split("\n"), 1)
-    return [(number, line.split()) for number, line in lines if line.strip()]
-
-
-def _box(parts: list[str]) -> Box | None:
-    try:
-        x1, y1, x2, y2 = (float(part) for part in parts)
-    except ValueError:
+def _test(line: str, prefix: str) -> list[Entry] | None:
+    """Read a test face as query and gallery; label -1 is a distractor, in the gallery only."""
+    image, *cells = line.split()
+    if len(cells) == 1:
+        return []  # pairs of the official protocol
+    box = _box(cells)
+    if box is None or len(cells) != 5:
         return None
-    return x1, y1, x2, y2
+    if cells[4] == "-1":
+        return [Entry(f"{prefix}/{image}", "-1", "gallery", box)]
+    return [Entry(f"{prefix}/{image}", f"test-{cells[4]}", split, box) for split in ("query", "gallery")]
 
 
-ICARTOON = Format(
+def _box(cells: list[str]) -> Box | None:
+    values = numbers(cells[:4])
+    return (values[0], values[1], values[2], values[3]) if values is not None and len(values) == 4 else None
+
+
+ICARTOON = dataset(
     "icartoonface",
     "iCartoonFace: icartoonface_rectrain/ with its _det.txt; test faces with icartoonface_rectest_info.txt",
-    _detect,
-    _read,
+    home=_home,
+    read=_read,
+    needs=f"{TRAIN}_det.txt and the folder {TRAIN}/",
 )

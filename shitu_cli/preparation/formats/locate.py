@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.preparation.formats.discovery import split_of
-from shitu_cli.preparation.formats.source import Found, Source, Tree, plain_path
+from shitu_cli.preparation.formats.source import Match, Source, Tree, plain_path
+from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
@@ -161,14 +161,11 @@ class Locator:
                 ways[found.how] += 1
         if spelt and not any(path is not None for path in paths):
             raise self._nothing_there(spelt, listed, missing)
-        for kind, cases in missing.found.items():
-            for where, detail in cases.examples:
-                problems.add(kind, where, detail)
-            problems.found[kind].count += cases.count - len(cases.examples)
+        problems.take(missing)
         remarks = [f"images lie in {home}/"] if home else []
         return Located(self.tree.root, paths, remarks + _remarks(ways, home is not None))
 
-    def _settle(self, found: Found, spelt: str, place: str, problems: Problems) -> str | None:
+    def _settle(self, found: Match, spelt: str, place: str, problems: Problems) -> str | None:
         if found.path is None:
             nearest = f"; nearest: {', '.join(found.candidates)}" if found.candidates else ""
             kind = "several-images" if found.how == "several" else "missing"

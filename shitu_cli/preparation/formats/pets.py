@@ -4,52 +4,45 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Format, Rows, find_folder, head_of, lines_of, read_text
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.base import Rows, find_folder, first_bytes
+from shitu_cli.preparation.formats.dataset import Entry, add_lines, dataset
 from shitu_cli.preparation.problems import Problems
 
-_FILES = ("images", "annotations/list.txt")
-_SPLITS = {"trainval.txt": "train", "test.txt": "test"}
+_LIST = "annotations/list.txt"
+_LISTS = {"annotations/trainval.txt": "train", "annotations/test.txt": "test"}
 
 
-def _folder(source: Source) -> Path | None:
-    return find_folder(source.path, *_FILES) if source.path.is_dir() else None
+def _home(root: Path) -> Path | None:
+    folder = find_folder(root, "images", _LIST)
+    return folder if folder is not None and b"CLASS-ID" in first_bytes(folder / _LIST, 200) else None
 
 
-def _detect(source: Source) -> bool:
-    folder = _folder(source)
-    return folder is not None and b"CLASS-ID" in head_of(folder / "annotations/list.txt", 200)
-
-
-def _read(source: Source, problems: Problems) -> Rows:
-    folder = _folder(source)
-    if folder is None:
-        raise DataError(f"{source.path}: needs {' and '.join(_FILES)}")
+def _read(folder: Path, protocol: str, problems: Problems) -> Rows:
     rows = Rows(folder)
     names: dict[str, str] = {}
-    lists = [folder / "annotations" / name for name in _SPLITS if (folder / "annotations" / name).is_file()]
-    for path in lists or [folder / "annotations/list.txt"]:
-        for number, line in enumerate(lines_of(read_text(path, problems)), 1):
+    rows.label_files = [name for name in _LISTS if (folder / name).is_file()] or [_LIST]
+    for name in rows.label_files:
+
+        def parse(line: str, split: str = _LISTS.get(name, "")) -> list[Entry] | None:
             cells = line.split()
-            if not cells or cells[0].startswith("#"):
-                continue
+            if line.startswith("#"):
+                return []
             if len(cells) != 4 or not cells[1].isdigit():
-                problems.add("malformed", f"{path}:{number}", f"expected image class species breed, got {line[:60]!r}")
-                continue
-            breed = names.setdefault(cells[1], cells[0].rpartition("_")[0])
-            if breed != cells[0].rpartition("_")[0]:
-                problems.add("malformed", f"{path}:{number}", f"class {cells[1]} is {breed} above")
-                continue
-            rows.add(f"images/{cells[0]}.jpg", breed, _SPLITS.get(path.name, ""), file=str(path), line=number)
-    rows.label_files = [str(path.relative_to(source.base)) for path in lists]
+                return None
+            breed = cells[0].rpartition("_")[0]
+            if names.setdefault(cells[1], breed) != breed:
+                return None
+            return [Entry(f"images/{cells[0]}.jpg", breed, split)]
+
+        add_lines(rows, folder / name, parse, "image class species breed, a breed for each class", problems)
     rows.readings = [f"{', '.join(rows.label_files)}: Oxford-IIIT Pet, the breed of the image's name is the class"]
     return rows
 
 
-PETS = Format(
+PETS = dataset(
     "oxford-pets",
     "Oxford-IIIT Pet: images/ and annotations/ with list.txt, trainval.txt, test.txt; the breed is the class",
-    _detect,
-    _read,
+    home=_home,
+    read=_read,
+    needs=f"images and {_LIST}",
 )

@@ -13,8 +13,8 @@ from typing import Any
 
 from shitu_cli.inputs import MIB, read_json
 from shitu_cli.preparation.formats.delimited import Sheet
-from shitu_cli.preparation.formats.jsonl_files import read_json_lines
 from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
+from shitu_cli.preparation.formats.text_files import read_json_lines
 from shitu_cli.preparation.problems import Problems
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.preparation.formats.columns import Columns, decide_columns
-from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, head_of, open_sheet
+from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.records import open_records
 from shitu_cli.preparation.formats.source import Source, fold, without_suffix
 from shitu_cli.preparation.formats.splits import split_of_file, split_words
+from shitu_cli.preparation.formats.text_files import rough_text
 from shitu_cli.preparation.formats.textlist import decide_list
 from shitu_cli.preparation.problems import Problems
 
@@ -86,7 +87,7 @@ class Sheets:
 
     def _judge(self, path: Path, name: str) -> None:
         alone = self.source.path.is_file()
-        head = head_of(path)
+        head = rough_text(self.source.head(name))
         if not alone and (not head or not self._names_images(head, name)):
             return
         if not alone and _SUBMISSION.search(path.stem):

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Format, Rows, find_folder, read_text
-from shitu_cli.preparation.formats.source import Source
+from pathlib import Path
+
+from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.dataset import Entry, add_lines, dataset, holding
 from shitu_cli.preparation.problems import Problems
 
 
-def _detect(source: Source) -> bool:
-    root = source.path
-    return root.is_dir() and find_folder(root, "Ebay_train.txt") is not None
-
-
-def _read(source: Source, problems: Problems) -> Rows:
-    root = source.path
-    folder = find_folder(root, "Ebay_train.txt")
-    if folder is None:
-        raise DataError(f"{root}: no Ebay_train.txt")
+def _read(folder: Path, protocol: str, problems: Problems) -> Rows:
     rows = Rows(folder)
     for name, split in (("Ebay_train.txt", "train"), ("Ebay_test.txt", "eval")):
-        path = folder / name
-        if not path.is_file():
-            continue
-        for number, line in enumerate(read_text(path, problems).split("\n"), 1):
-            parts = line.split(maxsplit=3)
-            if number == 1 or not parts:
-                continue  # image_id class_id super_class_id path
-            if len(parts) != 4:
-                problems.add("malformed", f"{path}:{number}", f"expected 4 columns, got {line.strip()!r}")
-                continue
-            rows.add(parts[3].strip(), parts[1], split, file=str(path), line=number)
+
+        def parse(line: str, split: str = split) -> list[Entry] | None:
+            cells = line.split(maxsplit=3)
+            return [Entry(cells[3], cells[1], split)] if len(cells) == 4 else None
+
+        if (folder / name).is_file():
+            add_lines(rows, folder / name, parse, "image_id class_id super_class_id path", problems, skip=1)
     return rows
 
 
-SOP = Format(
+SOP = dataset(
     "sop",
-    "Stanford Online Products: Ebay_train.txt, Ebay_test.txt, *_final/*.JPG; each test picture against the rest",
-    _detect,
-    _read,
+    "Stanford Online Products: Ebay_train.txt, Ebay_test.txt, *_final/*.JPG; each test image against the rest",
+    home=holding("Ebay_train.txt"),
+    read=_read,
+    needs="Ebay_train.txt",
 )

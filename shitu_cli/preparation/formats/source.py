@@ -8,7 +8,7 @@ import re
 import unicodedata
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +19,12 @@ from shitu_cli.preparation.problems import Problems
 
 _DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,15}://", re.I)
+PROBED_BYTES = 1 << 16
+HEADS = 512  # files whose beginnings are kept in memory, as several formats look at them
 SAMPLE = 200  # lines of a list that decide how it spells its paths
 
 
-class Found(NamedTuple):
+class Match(NamedTuple):
     """The image that a list means, None where there is none or more than one.
 
     `how` is "" where the list spells the path as it is, else what differs; `candidates` are the nearest images.
@@ -55,12 +57,7 @@ class Tree:
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
-        return _grouped(self.images, lambda path: path.rpartition("/")[2])
-
-    @property
-    def stems(self) -> dict[str, list[str]]:
-        """The images by their names without suffix, as `fold` writes them."""
-        return self._by_stem
+        return _grouped(self.images, lambda path: fold(path.rpartition("/")[2]))
 
     @cached_property
     def parts(self) -> frozenset[str]:
@@ -69,19 +66,11 @@ class Tree:
         return frozenset(fold(part) for folder in folders for part in folder.split("/")) | self._by_name.keys()
 
     @cached_property
-    def _by_stem(self) -> dict[str, list[str]]:
-        return _grouped(self.images, lambda path: without_suffix(path.rpartition("/")[2]))
+    def stems(self) -> dict[str, list[str]]:
+        """The images by their names without suffix, as `stem_of` writes them."""
+        return _grouped(self.images, stem_of)
 
-    def named(self, *names: str, suffix: str = "") -> list[str]:
-        """The other files with one of these names (any case), or with this suffix, at any level."""
-        wanted = {name.lower() for name in names}
-        return [
-            path
-            for path in self.files
-            if (base := path.rpartition("/")[2].lower()) in wanted or (suffix and base.endswith(suffix))
-        ]
-
-    def find(self, spelt: str, near: str = "") -> Found:
+    def find(self, spelt: str, near: str = "") -> Match:
         """The image that `spelt` means in a file that lies in the folder `near` ("" for the root).
 
         Tried in this order: the path as it is, from `near` and from the root; the image that shares the longest tail
@@ -90,27 +79,27 @@ class Tree:
         """
         plain = plain_path(spelt)
         if not plain:
-            return Found(None)
+            return Match(None)
         for start in dict.fromkeys((near, "")):
             whole = posixpath.normpath(posixpath.join(start, plain))
             if whole in self.image_set:
-                return Found(whole)
+                return Match(whole)
         name = fold(plain.rpartition("/")[2])
         candidates, how = self._by_name.get(name, []), "another folder"
         if not candidates and not has_image_suffix(plain):
-            candidates, how = self._by_stem.get(name, []), "without its suffix"
+            candidates, how = self.stems.get(name, []), "without its suffix"
         if not candidates:
-            return Found(None, "", tuple(self._alike(plain)))
+            return Match(None, "", tuple(self._alike(plain)))
         best = _longest_tail(fold(plain), candidates, suffix=how != "without its suffix")
         if len(best) > 1:
             best = [path for path in best if not _in_mask_folder(path)] or best
         if len(best) > 1 and near:
             best = [path for path in best if path.startswith(f"{near}/")] or best
         if len(best) > 1:
-            return Found(None, "several", tuple(best[:3]))
+            return Match(None, "several", tuple(best[:3]))
         if how == "another folder" and fold(best[0]) == fold(posixpath.normpath(posixpath.join(near, plain))):
             how = "other letters"
-        return Found(best[0], how)
+        return Match(best[0], how)
 
     def home(self, spelt: Sequence[str], near: str = "") -> list[str]:
         """The folders from which a sample of the paths of one list leads to images; the best ones, all equally good.
@@ -121,7 +110,7 @@ class Tree:
         counts: Counter[str] = Counter()
         for plain in sample:
             name = fold(plain.rpartition("/")[2])
-            candidates = self._by_name.get(name) or ([] if has_image_suffix(plain) else self._by_stem.get(name, []))
+            candidates = self._by_name.get(name) or ([] if has_image_suffix(plain) else self.stems.get(name, []))
             counts.update({folder for path in candidates if (folder := _prefix(path, plain)) is not None})
         most = max(counts.values(), default=0)
         best = [folder for folder, count in counts.items() if count == most]
@@ -133,7 +122,7 @@ class Tree:
 
     def _alike(self, plain: str) -> Iterator[str]:
         """Images whose name differs in its suffix only."""
-        yield from self._by_stem.get(fold(without_suffix(plain.rpartition("/")[2])), [])[:3]
+        yield from self.stems.get(stem_of(plain), [])[:3]
 
 
 class Source:
@@ -142,6 +131,7 @@ class Source:
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
         self.path = path
         self.options = options or ReadOptions()
+        self._heads: dict[str, bytes] = {}
         self.memo: dict[str, object] = {}  # what formats have found out, so that they do so once
 
     @property
@@ -149,10 +139,32 @@ class Source:
         """The folder that its paths count from: the source itself, or where the file lies."""
         return self.path if self.path.is_dir() else self.path.parent
 
+    def head(self, file: str) -> bytes:
+        """Return the first and the last bytes of a file, empty where it cannot be read: enough to tell what it is."""
+        if file not in self._heads:
+            if len(self._heads) >= HEADS:
+                self._heads.clear()
+            self._heads[file] = _head_and_tail(self.base / file)
+        return self._heads[file]
+
     @cached_property
     def tree(self) -> Tree:
         """Everything below the base; walked when first asked for."""
         return Tree(self.base)
+
+
+def _head_and_tail(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            head = file.read(PROBED_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            if size > 2 * PROBED_BYTES:
+                file.seek(size - PROBED_BYTES)
+            return head + b"\n" + file.read(PROBED_BYTES)
+    except OSError:
+        return b""
 
 
 _MASKS = re.compile(r"(?:^|/)(?:masks?|trimaps?|ground_?truth|gt|segmentation[^/]{0,40})/", re.I)
@@ -189,10 +201,21 @@ def without_suffix(name: str) -> str:
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
 
-def _grouped(paths: Iterable[str], key: object) -> dict[str, list[str]]:
+def stem_of(path: str) -> str:
+    """Return the name of a file without its folder and an image's suffix, as `fold` writes it."""
+    return fold(without_suffix(path.rpartition("/")[2]))
+
+
+def report_missing(match: Match, place: str, spelt: str, problems: Problems) -> None:
+    """Report an image that is not there, or that may be several."""
+    nearest = f"; nearest: {', '.join(match.candidates)}" if match.candidates else ""
+    problems.add("several-images" if match.how == "several" else "missing", place, f"{spelt}{nearest}")
+
+
+def _grouped(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for path in paths:
-        groups.setdefault(fold(key(path)), []).append(path)  # type: ignore[operator]
+        groups.setdefault(key(path), []).append(path)
     return groups
 
 

@@ -1,4 +1,4 @@
-"""Which split a folder or a file is, by the words of its name."""
+"""Which split a folder, a file, a path or a cell of a table is, by the words in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation"), "val"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
     **dict.fromkeys(("query", "queries", "probe"), "query"),
     "gallery": "gallery",
@@ -22,10 +22,19 @@ _NEUTRAL = frozenset(_NEUTRAL_TEXT.split())
 _WORD = re.compile(r"[^\W\d_]+")
 
 
+def _splits_in(text: str) -> set[str]:
+    return {WORDS[word] for word in _WORD.findall(text[:200].lower()) if word in WORDS}
+
+
+def split_of(path: str) -> str:
+    """Return the split that a path names: the word nearest to its end, "" for none; `train2017` is train."""
+    return next((found.pop() for part in reversed(path.split("/")) if len(found := _splits_in(part)) == 1), "")
+
+
 def split_words(name: str) -> tuple[str, tuple[str, ...]]:
     """Return the split that a folder's name says, and its other words but neutral ones; "" for none or several."""
-    words = [word.lower() for word in _WORD.findall(name[:200])]
-    splits = {WORDS[word] for word in words if word in WORDS}
+    splits = _splits_in(name)
+    words = (word.lower() for word in _WORD.findall(name[:200]))
     rest = tuple(word for word in words if word not in WORDS and word not in _NEUTRAL)
     return (splits.pop() if len(splits) == 1 else "", rest)
 
@@ -41,8 +50,7 @@ def split_of_file(name: str) -> str:
 
     A query list of a test set is a query list; a name with train and val in it says neither.
     """
-    words = {word.lower() for word in _WORD.findall(name.rpartition("/")[2].rpartition(".")[0][:200])}
-    splits = {WORDS[word] for word in words if word in WORDS}
+    splits = _splits_in(name.rpartition("/")[2].rpartition(".")[0])
     for split in ("query", "gallery"):
         if split in splits:
             return split
@@ -51,14 +59,14 @@ def split_of_file(name: str) -> str:
 
 def splits_of_paths(paths: Iterable[str]) -> list[str] | None:
     """Return the split of each image by its folders; None unless each image has one, and training is among them."""
-    found = []
-    folders: dict[str, str] = {}
+    splits = []
+    by_folder: dict[str, str] = {}
     for path in paths:
         folder = path.rpartition("/")[0]
-        if folder not in folders:
-            folders[folder] = next((s for part in folder.split("/") if (s := split_of_folder(part))), "")
-        if not folders[folder]:
+        if folder not in by_folder:
+            by_folder[folder] = next((s for part in folder.split("/") if (s := split_of_folder(part))), "")
+        if not by_folder[folder]:
             return None
-        found.append(folders[folder])
-    different = set(found)
-    return found if len(different) > 1 and ("train" in different or {"query", "gallery"} <= different) else None
+        splits.append(by_folder[folder])
+    different = set(splits)
+    return splits if len(different) > 1 and ("train" in different or {"query", "gallery"} <= different) else None

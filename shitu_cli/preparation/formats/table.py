@@ -65,13 +65,14 @@ def _read_lines(labels: Labels, problems: Problems) -> _Lines:
     if _only_labels(columns) and not flags:
         _read_plain(found, problems)
         return found
-    several: list[str] = []
     for line, cells in sheet.rows(problems):
         if len(cells) <= last:
             problems.add("malformed", sheet.where(line), f"{counted(len(cells), 'column')}, the label is missing")
             continue
         image = cells[columns.image]
-        label = _one_hot(cells, columns, sheet.where(line), several) if columns.one_hot else cells[columns.label or 0]
+        label = _one_hot(cells, columns, sheet.where(line), problems) if columns.one_hot else cells[columns.label or 0]
+        if label is None:
+            continue
         if not image or not label:
             problems.add("malformed", sheet.where(line), "image or label is empty")
             continue
@@ -95,12 +96,6 @@ def _read_lines(labels: Labels, problems: Problems) -> _Lines:
                 found.boxes[number] = box
         if columns.display is not None and columns.display < len(cells):
             found.display[label] = cells[columns.display]
-    if several:
-        raise UsageError(
-            f"{sheet.path}: {counted(len(several), 'image')} of more than one class",
-            details=several[:3],
-            hint="keep one class for each image, or the rows of one class only",
-        )
     sheet.text = ""  # a long list is held once
     return found
 
@@ -127,11 +122,14 @@ def _read_plain(found: _Lines, problems: Problems) -> None:
     found.sheet.text = ""  # a long list is held once
 
 
-def _one_hot(cells: Sequence[str], columns: Columns, place: str, several: list[str]) -> str:
-    ones = [columns.names[n] for n in columns.one_hot if cells[n] in ("1", "1.0")]
-    if len(ones) > 1:
-        several.append(f"{place}: {cells[columns.image]} is {' and '.join(ones)}")
-    return ones[0] if ones else ""
+def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Problems) -> str | None:
+    """Return the class whose column is 1; None, reported, where there is none or several."""
+    labels = [columns.names[n] for n in columns.one_hot if cells[n] in ("1", "1.0")]
+    if len(labels) == 1:
+        return labels[0]
+    kind, detail = ("several-labels", f": {', '.join(labels)}") if labels else ("no-objects", "")
+    problems.add(kind, place, f"{cells[columns.image]}{detail}")
+    return None
 
 
 def _parts(split: str, cells: Sequence[str], flags: dict[str, int]) -> list[str]:
@@ -169,7 +167,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
         raise UsageError(f"{source.path}: no {what} in it that names images", hint=Command("prepare", "--formats"))
     chosen = _decided(chosen, sheets)
     for labels in chosen:
-        _take(labels.problems, problems)
+        problems.take(labels.problems)
     parts = [_read_lines(labels, problems) for labels in chosen]
     for lines in parts if not with_header else ():
         _drop_odd_labels(lines, problems)
@@ -385,12 +383,6 @@ def _drop_odd_labels(lines: _Lines, problems: Problems) -> None:
         lines.images, lines.labels = [lines.images[n] for n in kept], [lines.labels[n] for n in kept]
         lines.splits, lines.lines = [lines.splits[n] for n in kept], array("q", (lines.lines[n] for n in kept))
         lines.dropped = frozenset()
-
-
-def _take(more: Problems, problems: Problems) -> None:
-    for kind, found in more.found.items():
-        for where, detail in found.examples:
-            problems.add(kind, where, detail)
 
 
 def _detect(source: Source, *, with_header: bool) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.errors import UsageError
-from shitu_cli.preparation.formats.base import Box, lines_of, whole_label
+from shitu_cli.preparation.formats.base import Box, whole_label
 from shitu_cli.preparation.formats.boxes import XYXY
 from shitu_cli.preparation.formats.columns import Columns, Sample, decide_columns, most_common_width
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, IMAGE_SUFFIX, MAX_LINE, Sheet, split_line
+from shitu_cli.preparation.formats.text_files import lines_of
 from shitu_cli.preparation.problems import Problems
 
 _BLANKS = re.compile(r"[ \t]+")

@@ -246,9 +246,7 @@ def read_classes(source: Source, problems: Problems, *, with_splits: bool = True
             problems.add("unlabelled", str(source.base / path))
     _move_root(rows)
     _say(rows, layout)
-    for kind, found in source.tree.problems.found.items():
-        for where, detail in found.examples:
-            problems.add(kind, where, detail)
+    problems.take(source.tree.problems)
     for name, why in _unread(source).items():
         problems.add("unread-list", str(source.base / name), why)
         rows.unused.setdefault(name, why)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from shitu_cli.errors import UsageError
@@ -21,16 +21,14 @@ def words(value: object) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
-def choose_attribute(
-    examples: dict[str, str], given: str | None, where: str, option: str = "--columns label={}"
-) -> str | None:
+def choose_attribute(examples: dict[str, str], given: str | None, where: str, role: str = "label") -> str | None:
     """Return the attribute that holds the class, None where there are none.
 
     Args:
         examples: Attributes with a value of each.
         given: The one that the user named.
         where: The file, for errors.
-        option: How to name one on the command line.
+        role: What it is to --columns.
 
     Raises UsageError where several may hold it, or the one given is not there.
     """
@@ -45,20 +43,15 @@ def choose_attribute(
     if len(likely) == 1:
         return likely[0]
     raise UsageError(
-        f"{where}: which of {', '.join(likely or examples)} is the class?",
+        f"{where}: which of {', '.join(likely or examples)} is the {'class' if role == 'label' else role}?",
         details=shown,
-        hint=f"name it, as in: {option.format((likely or list(examples))[0])}",
+        hint=f"name it, as in: --columns {role}={(likely or list(examples))[0]}",
     )
 
 
-def entries(value: object, key: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a list that a JSON object holds under `key`, with their numbers from 0."""
-    found = value.get(key) if isinstance(value, dict) else None
-    return ((number, item) for number, item in enumerate(found if isinstance(found, list) else []) if _is_object(item))
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
+def objects(value: object) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a JSON list with their numbers from 0; nothing for what is no list."""
+    return ((number, item) for number, item in enumerate(list_of(value)) if isinstance(item, dict))
 
 
 def object_of(value: Any) -> dict[str, Any]:

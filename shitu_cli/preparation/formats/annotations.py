@@ -1,4 +1,4 @@
-"""What readers of annotation files share: finding their files and images, gathering labels and boxes, judging them."""
+"""What annotation files say about the images of a source: collected, held against the images, turned into rows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import MIN_SIDE, Convention, Size, check_convention
-from shitu_cli.preparation.formats.discovery import split_of, spread
-from shitu_cli.preparation.formats.source import Found, Source, Tree, fold, has_image_suffix, plain_path, without_suffix
+from shitu_cli.preparation.formats.discovery import spread
+from shitu_cli.preparation.formats.source import (
+    Match,
+    Source,
+    Tree,
+    fold,
+    has_image_suffix,
+    plain_path,
+    report_missing,
+    stem_of,
+)
+from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
@@ -30,7 +39,7 @@ _ASIDE = {"annotations", "annotation", "annos", "anno", "labels", "label", "meta
 
 
 @dataclass(slots=True)
-class Labelled:
+class Annotation:
     """A label of an image or, with `box`, of a part of it; `size` is the size of the image that the file states."""
 
     image: str
@@ -43,78 +52,72 @@ class Labelled:
     size: Size | None = None
 
 
-class Annotated:
-    """Gathers what annotation files say about the images of a source, judges it, and turns it into rows.
+class Annotations:
+    """Collects what the files of one tool say. Files are named relative to the source's base.
 
-    Files are named relative to the source's base. `unit` of a file says what its entries are called in messages,
-    such as `annotations[{}]`; without one they are lines. With `per_image` each image has a file of its own.
+    `units` say what the entries of a file are called in messages, such as `annotations[{}]`; without one they are
+    lines. With `per_image` each image has a file of its own. `remarks` are shown to the user.
     """
 
-    def __init__(self, source: Source, problems: Problems, format_name: str, *, per_image: bool = False) -> None:
-        self.source = source
-        self.problems = problems
-        self.format_name = format_name
-        self.per_image = per_image
-        self.base = source.base
+    def __init__(self, source: Source, problems: Problems, tool: str, *, per_image: bool = False) -> None:
+        self.source, self.problems, self.tool, self.per_image = source, problems, tool, per_image
         self.tree = _image_tree(source)
-        self.items: list[Labelled] = []
+        self.items: list[Annotation] = []
         self.units: dict[str, str] = {}
         self.listed: set[str] = set()
-        self.display: dict[str, str] = {}
+        self.remarks: list[str] = []
         self._sizes: dict[str, Size | None] = {}
 
     def path(self, file: str) -> Path:
         """Return where a file of the source lies."""
-        return self.base / file
+        return self.source.base / file
 
     def where(self, file: str, entry: int) -> str:
         """Return the place of an entry for messages."""
         unit = self.units.get(file)
         return f"{self.path(file)}:{entry}" if unit is None else f"{self.path(file)}: {unit.format(entry)}"
 
-    def bad(self, file: str, entry: int, detail: str) -> None:
-        """Report an entry that cannot be read."""
-        self.problems.add("bad-annotation", self.where(file, entry), detail)
-
     def near(self, file: str) -> str:
         """Return the folder of a file relative to the tree of the images, "" for one outside of it."""
         folder = os.path.relpath(self.path(file).parent, self.tree.root).replace(os.sep, "/")
         return "" if folder == "." or folder.startswith("..") else folder
 
+    # --- Which image an entry means ---
+
     def find(self, name: str, file: str, entry: int, split: str = "") -> str | None:
         """Return the image that a file names, None (reported) where there is none or it may be several."""
-        found = self.tree.find(name, self.near(file))
-        if found.path is None and found.how == "several":
-            found = self._of_split(name, split or split_of(file)) or found
-        return self.settle(found, name, file, entry)
+        match = self.tree.find(name, self.near(file))
+        if match.path is None and match.how == "several":
+            match = self._of_split(name, split or split_of(file)) or match
+        return self.settle(match, name, file, entry)
 
-    def pair(self, file: str, stem: str | None = None) -> Found:
+    def pair(self, file: str) -> Match:
         """Return the image that an annotation file of one image belongs to, by its name and folder."""
         folder, _, name = file.rpartition("/")
-        stem = os.path.splitext(name)[0] if stem is None else stem
-        candidates = self._by_stem.get(fold(without_suffix(stem)), [])
+        stem = os.path.splitext(name)[0]
+        candidates = self.tree.stems.get(stem_of(stem), [])
         if has_image_suffix(stem):  # a.jpg.json
             candidates = [path for path in candidates if fold(path.rpartition("/")[2]) == fold(stem)] or candidates
         near = self.near(file)
         for chosen in (
             [path for path in candidates if path.rpartition("/")[0] == (near or folder)],
-            [path for path in candidates if _sorted_folders(path) == _sorted_folders(f"{near}/{name}")],
+            [path for path in candidates if _other_folders(path) == _other_folders(f"{near}/{name}")],
             candidates,
         ):
             if len(chosen) == 1:
-                return Found(chosen[0])
+                return Match(chosen[0])
             if len(chosen) > 1:
-                return Found(None, "several", tuple(chosen[:3]))
-        return Found(None)
+                return Match(None, "several", tuple(chosen[:3]))
+        return Match(None)
 
-    def image_of(self, file: str, named: str) -> str | None:
+    def image_of(self, file: str, spelt: str) -> str | None:
         """Return the image of an annotation file of one image: that of its own name, else the one that it names.
 
         None, reported, where there is none, or where both are there and differ.
         """
         own = self.pair(file)
-        plain = plain_path(named)
-        if plain and (own.path is None or _stem(plain) != _stem(own.path)):
+        plain = plain_path(spelt)
+        if plain and (own.path is None or stem_of(plain) != stem_of(own.path)):
             other = self.tree.find(posixpath.basename(plain), self.near(file))
             if own.path is not None and other.path is not None and other.path != own.path:
                 detail = f"it lies beside {own.path} and names {other.path}: which image is meant?"
@@ -124,31 +127,21 @@ class Annotated:
                 own = other
         return self.settle(own, plain or posixpath.basename(file), file, 0)
 
-    def settle(self, found: Found, name: str, file: str, entry: int) -> str | None:
-        """Return the path of what was found; report what was not."""
-        if found.path is not None:
-            self.listed.add(found.path)
-            return found.path
-        nearest = f"; like it: {', '.join(found.candidates)}" if found.candidates else ""
-        kind = "several-images" if found.how == "several" else "missing"
-        self.problems.add(kind, self.where(file, entry), f"{name}{nearest}")
-        return None
+    def settle(self, match: Match, name: str, file: str, entry: int) -> str | None:
+        """Return the path of the image; report one that is not there."""
+        if match.path is None:
+            report_missing(match, self.where(file, entry), name, self.problems)
+        else:
+            self.listed.add(match.path)
+        return match.path
 
-    def _of_split(self, name: str, split: str) -> Found | None:
-        """The one image of its name in the folders of a split."""
+    def _of_split(self, name: str, split: str) -> Match | None:
+        """Return the one image of this name in the folders of a split."""
         plain = fold(posixpath.basename(name.replace("\\", "/")))
-        candidates = self._by_stem.get(fold(without_suffix(plain)), [])
-        mine = [path for path in candidates if split_of(path) == split and split]
+        candidates = [path for path in self.tree.stems.get(stem_of(plain), []) if split and split_of(path) == split]
         if has_image_suffix(plain):
-            mine = [path for path in mine if fold(path.rpartition("/")[2]) == plain]
-        return Found(mine[0]) if len(mine) == 1 else None
-
-    @cached_property
-    def _by_stem(self) -> dict[str, list[str]]:
-        groups: dict[str, list[str]] = defaultdict(list)
-        for path in self.tree.images:
-            groups[fold(without_suffix(path.rpartition("/")[2]))].append(path)
-        return groups
+            candidates = [path for path in candidates if fold(path.rpartition("/")[2]) == plain]
+        return Match(candidates[0]) if len(candidates) == 1 else None
 
     def size(self, image: str) -> Size | None:
         """Return width and height of an image as it is shown; None where it cannot be decoded."""
@@ -156,82 +149,54 @@ class Annotated:
             self._sizes[image] = self.tree.size(image) or _decoded_size(self.tree.root / image)
         return self._sizes[image]
 
-    def add(
-        self,
-        image: str,
-        label: str,
-        file: str,
-        entry: int,
-        *,
-        split: str = "",
-        box: Sequence[float] | None = None,
-        convention: Convention | None = None,
-        size: Size | None = None,
-    ) -> None:
-        """Add a label of an image, or of the box in it with the four numbers of `convention`."""
-        if not label:
-            self.bad(file, entry, f"the label is empty ({image})")
-            return
-        # The file says it, or the folder of the image, or that of the file.
-        split = split or split_of(image.rpartition("/")[0]) or split_of(file.rpartition("/")[0])
-        corners = None if box is None else tuple(box)
-        self.items.append(Labelled(image, label, file, entry, split, corners, convention, size))
+    # --- Judging all of them ---
 
     def rows(self) -> Rows:
-        """Judge all that was gathered, and return it; raises DataError or UsageError where it contradicts itself."""
-        self.problems.found.update(
-            {kind: found for kind, found in self.tree.problems.found.items() if kind != "no-pictures"}
-        )
+        """Return all annotations as rows; raises DataError or UsageError where they contradict themselves."""
+        self.problems.take(self.tree.problems, without=("no-images",))
         whole = [item for item in self.items if item.box is None]
         boxes = [item for item in self.items if item.box is not None]
         if whole and boxes:
             self._refuse_both(whole[0], boxes[0], len(whole), len(boxes))
-        self._one_file_each()
-        self._known_splits()
+        self._refuse_two_files()
+        self._settle_splits()
         rows = Rows(self.tree.root)
-        rows.display = self.display
         rows.units = {str(self.path(file)): unit for file, unit in self.units.items()}
         rows.label_files = sorted({item.file for item in self.items})
         paths = {file: str(self.path(file)) for file in rows.label_files}
-        for item in self._fitting(boxes) if boxes else self._single(whole):
-            rows.add(
-                item.image,
-                item.label,
-                item.split,
-                box=None if item.box is None else (item.box[0], item.box[1], item.box[2], item.box[3]),
-                file=paths[item.file],
-                line=item.entry,
-            )
-        self._describe(rows)
+        for item in self._boxes_that_fit(boxes) if boxes else self._single(whole):
+            box = None if item.box is None else (item.box[0], item.box[1], item.box[2], item.box[3])
+            rows.add(item.image, item.label, item.split, box=box, file=paths[item.file], line=item.entry)
+        rows.readings += [self._reading(rows), *self.remarks]
         for image in self.tree.images:
             if image not in self.listed:
                 self.problems.add("unannotated", str(self.tree.root / image))
         return rows
 
-    def _describe(self, rows: Rows) -> None:
-        """Say in a line what was read as what."""
+    def _reading(self, rows: Rows) -> str:
+        """Return a line that says what was read as what."""
         conventions = sorted({item.convention.text for item in self.items if item.convention})
         files = rows.label_files
         what = f"boxes ({' and '.join(conventions)})" if conventions else "labels of whole images"
         names = ", ".join(files[:3]) + (f" and {len(files) - 3:,} more files" if len(files) > 3 else "")
         classes, images = len(set(rows.labels)), len(set(rows.paths))
-        rows.readings.append(
-            f"{names}: {self.format_name}, {len(rows):,} {what} of {counted(classes, 'class', 'classes')} in "
+        return (
+            f"{names}: {self.tool}, {len(rows):,} {what} of {counted(classes, 'class', 'classes')} in "
             f"{counted(images, 'image')}"
         )
 
-    def _refuse_both(self, whole: Labelled, box: Labelled, wholes: int, boxes: int) -> None:
+    def _refuse_both(self, whole: Annotation, box: Annotation, wholes: int, boxes: int) -> None:
         raise UsageError(
-            f"{self.path(whole.file)}: it labels whole images ({wholes:,}) and boxes in images ({boxes:,}): which of "
-            "them are the classes?",
+            f"{self.path(whole.file)} labels whole images ({wholes:,}) and boxes in images ({boxes:,}): which of them "
+            "are the classes?",
             details=[
                 f"{self.where(whole.file, whole.entry)}: {whole.image} is {whole.label!r}",
                 f"{self.where(box.file, box.entry)}: a box in {box.image} is {box.label!r}",
             ],
-            hint="export only one of both from the tool, and prepare that",
+            hint="export only one of the two from the tool, and prepare that",
         )
 
-    def _one_file_each(self) -> None:
+    def _refuse_two_files(self) -> None:
         """Refuse two annotation files for one image: which of them is meant is not ours to say."""
         first: dict[str, str] = {}
         for item in self.items:
@@ -247,22 +212,20 @@ class Annotated:
                     ],
                 )
 
-    def _known_splits(self) -> None:
-        """Splits without training images are none; images beside the splits are left out."""
+    def _settle_splits(self) -> None:
+        """Forget splits without training images; leave out images that lie beside the splits."""
         splits = {item.split for item in self.items}
-        if splits & {"train", ""} and splits - {"train", ""}:
-            if "" in splits and "train" in splits:
-                beside = [item for item in self.items if not item.split]
-                for image in dict.fromkeys(item.image for item in beside):
-                    self.problems.add("beside-splits", image)
-                self.items = [item for item in self.items if item.split]
-        elif "train" not in splits and not {"query", "gallery"} <= splits:
+        if {"", "train"} < splits:
+            for image in dict.fromkeys(item.image for item in self.items if not item.split):
+                self.problems.add("beside-splits", image)
+            self.items = [item for item in self.items if item.split]
+        elif not splits & {"", "train"} and not {"query", "gallery"} <= splits:
             for item in self.items:
                 item.split = ""
 
-    def _single(self, items: list[Labelled]) -> Iterator[Labelled]:
-        """The labels of images that have one; several are reported."""
-        by_image: dict[str, dict[str, Labelled]] = {}
+    def _single(self, items: list[Annotation]) -> Iterator[Annotation]:
+        """Yield the labels of images that have one; report several."""
+        by_image: dict[str, dict[str, Annotation]] = {}
         for item in items:
             by_image.setdefault(item.image, {}).setdefault(item.label, item)
         for image, labels in by_image.items():
@@ -273,75 +236,70 @@ class Annotated:
             shown = ", ".join(list(labels)[:4]) + (", ..." if len(labels) > 4 else "")
             self.problems.add("several-labels", self.where(first.file, first.entry), f"{image}: {shown}")
 
-    def _fitting(self, items: list[Labelled]) -> Iterator[Labelled]:
-        """Boxes as corners in pixels; files that contradict their images are refused or reported."""
-        by_file: dict[tuple[str, Convention | None], list[Labelled]] = defaultdict(list)
+    def _boxes_that_fit(self, items: list[Annotation]) -> Iterator[Annotation]:
+        """Yield boxes as corners in pixels; files that contradict their images are refused or reported."""
+        by_file: dict[tuple[str, Convention | None], list[Annotation]] = defaultdict(list)
         for item in items:
             by_file["" if self.per_image else item.file, item.convention].append(item)
         resized: set[str] = set()
         for (file, convention), group in by_file.items():
             assert convention is not None
             resized |= self._resized(group)
-            sample = spread(group, SAMPLE)
-            judged = [
+            sample = [
                 (item.box, size, self.where(item.file, item.entry))
-                for item in sample
+                for item in spread(group, SAMPLE)
                 if item.image not in resized and item.box is not None and (size := self.size(item.image))
             ]
-            check_convention(str(self.path(file)), judged, convention)
+            check_convention(str(self.path(file)), sample, convention)
         for item in items:
-            if item.image not in resized and (done := self._in_pixels(item)) is not None:
-                yield done
+            if item.image not in resized and self._in_pixels(item):
+                yield item
 
-    def _in_pixels(self, item: Labelled) -> Labelled | None:
+    def _in_pixels(self, item: Annotation) -> bool:
+        """Turn a box into corners in pixels; report one that is none, and return whether it is one."""
         assert item.box is not None and item.convention is not None
         size = None
         if item.convention.whole is not None and (size := self.size(item.image)) is None:
             self.problems.add("unreadable", item.image, "its size is needed to place its boxes")
-            return None
+            return False
         x1, y1, x2, y2 = item.convention.corners(item.box, size)
         if x1 > x2 or y1 > y2:
             shown = ",".join(f"{value:g}" for value in item.box)
             self.problems.add("bad-box", self.where(item.file, item.entry), f"{shown} ({item.convention.text})")
-            return None
-        if min(x2 - x1, y2 - y1) < MIN_SIDE:
+        elif min(x2 - x1, y2 - y1) < MIN_SIDE:
             shown = f"{x2 - x1:.3g} x {y2 - y1:.3g} pixels in {item.image}"
             self.problems.add("tiny-box", self.where(item.file, item.entry), shown)
-            return None
-        item.box = tuple(float(round(value, 2)) for value in (max(0.0, x1), max(0.0, y1), x2, y2))
-        return item
+        else:
+            item.box = tuple(float(round(value, 2)) for value in (max(0.0, x1), max(0.0, y1), x2, y2))
+            return True
+        return False
 
-    def _resized(self, items: list[Labelled]) -> set[str]:
-        """Images of another size than their annotations state; all are looked at once one of a sample is."""
+    def _resized(self, items: Sequence[Annotation]) -> set[str]:
+        """Report images of another size than their annotations state; look at all once one of a sample is."""
         stated = {item.image: (item.size, item) for item in items if item.size is not None}
-        if not any(self._differs(image, *stated[image]) for image in spread(list(stated), SAMPLE)):
+        if not any(self._differs(image, stated[image][0]) for image in spread(list(stated), SAMPLE)):
             return set()
-        resized = set()
-        for image, (size, item) in stated.items():
-            if self._differs(image, size, item):
-                here = self.size(image) or (0, 0)
-                turned = ", turned by its EXIF data" if size == here[::-1] else ""
-                detail = f"{image}: {size[0]} x {size[1]} in the annotation, {here[0]} x {here[1]} here{turned}"
-                self.problems.add("other-size", self.where(item.file, item.entry), detail)
-                resized.add(image)
+        resized = {image for image, (size, _) in stated.items() if self._differs(image, size)}
+        for image in sorted(resized):
+            size, item = stated[image]
+            here = self.size(image) or (0, 0)
+            turned = ", turned by its EXIF data" if size == here[::-1] else ""
+            detail = f"{image}: {size[0]} x {size[1]} in the annotation, {here[0]} x {here[1]} here{turned}"
+            self.problems.add("other-size", self.where(item.file, item.entry), detail)
         return resized
 
-    def _differs(self, image: str, size: Size | None, item: Labelled) -> bool:
+    def _differs(self, image: str, size: Size) -> bool:
         here = self.size(image)
-        return here is not None and size is not None and min(size) > 0 and here != size
+        return here is not None and min(size) > 0 and here != size
 
 
-def _stem(path: str) -> str:
-    return fold(without_suffix(posixpath.basename(path)))
-
-
-def _sorted_folders(path: str) -> tuple[str, ...]:
-    """The folders of a path but those that only sort files by what they are."""
+def _other_folders(path: str) -> tuple[str, ...]:
+    """Return the folders of a path but those that only sort files by what they are."""
     return tuple(part for part in fold(path).split("/")[:-1] if part and part not in _STRUCTURE)
 
 
 def _image_tree(source: Source) -> Tree:
-    """Where the images of a source are looked for."""
+    """Return the tree in which the images of a source are looked for."""
     if source.options.image_root is not None:
         return Tree(source.options.image_root)
     if source.path.is_file() and not source.tree.images and source.base.resolve().name.lower() in _ASIDE:
@@ -350,7 +308,7 @@ def _image_tree(source: Source) -> Tree:
 
 
 def _decoded_size(path: Path) -> Size | None:
-    """The size of an image whose header does not tell."""
+    """Return the size of an image whose header does not tell."""
     from shitu_cli.data.images import decode_image
 
     try:

@@ -1,0 +1,128 @@
+"""Reading tables, JSON lines, XML and plain lines that somebody else wrote: any encoding, rows with line numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.errors import DataError
+from shitu_cli.inputs import MIB, parse_json, read_bytes
+from shitu_cli.preparation.formats.encoding import read_list_text
+from shitu_cli.preparation.problems import Problems
+
+Line = tuple[int, list[str]]
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """Yield the lines of a text one by one: a list of them all would hold a long file twice."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    if start < len(text):
+        yield text[start:]
+
+
+def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file that are not blank, without blanks around them, with their numbers from 1.
+
+    The encoding is found out; DataError where two are as likely, or the file cannot be read.
+    """
+    for number, line in enumerate(lines_of(read_list_text(path, problems)), 1):
+        if stripped := line.strip():
+            yield number, stripped
+
+
+def read_csv(path: Path, problems: Problems) -> tuple[list[str], Iterator[Line]]:
+    """Return the header, and the rows that have as many cells, with their lines; others are reported."""
+    rows = read_plain_csv(path, problems)
+    header = [name.strip() for name in next(rows, (0, []))[1]]
+
+    def whole() -> Iterator[Line]:
+        for line, cells in rows:
+            if len(cells) == len(header):
+                yield line, cells
+            else:
+                problems.add("malformed", f"{path}:{line}", f"{len(cells)} cells, the header has {len(header)}")
+
+    return header, whole()
+
+
+def read_plain_csv(path: Path, problems: Problems) -> Iterator[Line]:
+    """Yield the rows of a table with their lines, the first of them too; those that cannot be read are reported."""
+    text, line = read_list_text(path, problems), 0
+    if text[:4].lower() == "sep=":  # a line that Excel writes for itself
+        text, line = text.partition("\n")[2], 1
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), skipinitialspace=True)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problems.add("malformed", f"{path}:{reader.line_num + line}", str(error))
+            continue
+        if any(cell.strip() for cell in cells):
+            yield reader.line_num + line, cells
+
+
+def rough_text(head: bytes) -> str:
+    """Return the first bytes of a file as text, to recognise it by."""
+    utf16 = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return head.decode("utf-16" if utf16 else "utf-8-sig", "replace")
+
+
+def head_rows(head: bytes, count: int = 20) -> list[list[str]]:
+    """Return the first rows of a table by the first bytes of its file, to recognise it by; [] for what is none."""
+    lines = [line for line in rough_text(head).splitlines()[: count + 2] if not line.lower().startswith("sep=")]
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter(lines[0]), skipinitialspace=True)) if lines else []
+    except csv.Error:
+        return []
+    return [[cell.strip() for cell in row] for row in rows if row]
+
+
+def header_of(head: bytes) -> list[str]:
+    """Return the cells of the first line of a table by the first bytes of its file."""
+    return next(iter(head_rows(head, 1)), [])
+
+
+def delimiter(text: str) -> str:
+    """Return the separator that the first line of a text has most of."""
+    return max(",;\t|", key=text.partition("\n")[0].count)
+
+
+def read_json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, object) of a file with a JSON object in each line; others are reported."""
+    for number, line in read_lines(path, problems):
+        try:
+            value = parse_json(line, path)
+        except DataError as error:
+            problems.add("bad-annotation", f"{path}:{number}", error.message.rpartition("JSON: ")[2])
+            continue
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            problems.add("bad-annotation", f"{path}:{number}", f"expected an object, got {line[:60]!r}")
+
+
+def read_xml(path: Path, *, limit: int = 256 * MIB) -> ElementTree.Element:
+    """Return the root of an XML file of at most `limit` bytes.
+
+    Raises DataError for what is no XML or declares entities of its own: a few lines of them stand for gigabytes, and no
+    annotation tool writes any. Errors of the path as by `inputs.open_input`.
+    """
+    data = read_bytes(path, limit=limit)
+    if b"<!ENTITY" in data.replace(b"\0", b""):  # UTF-16 has zeros between the letters
+        raise DataError(f"{path}: it declares entities, which no annotation needs", hint="take the <!DOCTYPE ...> out")
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        line = error.position[0]
+        raise DataError(f"{path}:{line}: not valid XML: {str(error).partition(':')[0]}") from None
+    except (ValueError, LookupError, RecursionError) as error:  # an unknown encoding, or one that does not hold
+        raise DataError(f"{path}: not valid XML: {error}") from None

@@ -25,10 +25,13 @@ import numpy as np
 def lines(count: int, classes: int, folder: Path) -> None:
     from shitu_cli.data.lists import write_list
     from shitu_cli.preparation.audit import Alike
+    from shitu_cli.preparation.choices import Choices
     from shitu_cli.preparation.formats.base import ReadOptions
     from shitu_cli.preparation.formats.source import Source
     from shitu_cli.preparation.formats.table import TEXT_LIST
-    from shitu_cli.preparation.prepare import Choices, _check_lines, _image_list, _split, number_classes
+    from shitu_cli.preparation.judging import check_lines
+    from shitu_cli.preparation.numbering import image_list, number_classes
+    from shitu_cli.preparation.official import settle_split
     from shitu_cli.preparation.problems import Problems
 
     path = folder / "train_list.txt"
@@ -40,13 +43,13 @@ def lines(count: int, classes: int, folder: Path) -> None:
     problems = Problems()
     rows = TEXT_LIST.read(Source(path, ReadOptions(image_root=folder)), problems)
     marks.append(("read", time.process_time()))
-    rows = _check_lines(rows, problems, Choices())
+    rows = check_lines(rows, problems)
     marks.append(("check", time.process_time()))
-    split = _split(rows, Alike([], []), Choices(), problems)
+    split = settle_split(rows, Alike([], []), Choices(), problems)
     names, class_num = number_classes(rows, split, {})
     marks.append(("split and number", time.process_time()))
     for name, part in (("train", split.train), ("query", split.query)):
-        write_list(folder / f"out_{name}.txt", _image_list(rows, part, names, {}))
+        write_list(folder / f"out_{name}.txt", image_list(rows, part, names, {}))
     marks.append(("write", time.process_time()))
     total = marks[-1][1] - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

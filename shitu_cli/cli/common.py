@@ -20,8 +20,8 @@ def open_workspace(session: Session, config: Path | None = None, *, named: bool 
     all that the command needs. A `prepare` that was killed after it had committed is completed first. Raises
     UsageError without a workspace, DataError if its lists come from two different runs of `prepare`.
     """
-    from shitu_cli.data.generation import check_lists
     from shitu_cli.journal import settle
+    from shitu_cli.preparation.generation import check_lists
 
     try:
         space = Workspace.find(session.workspace)

@@ -146,7 +146,7 @@ def _show_problems(console: Console, prepared: Prepared) -> None:
     rows = []
     for name, kind, cases in prepared.problems.ordered():
         first = "\n".join(f"{where}  {detail}".rstrip() for where, detail in cases.examples[:SHOWN])
-        rows.append([f"{kind.level}: {name}", f"{cases.count:,}", first, f"{kind.text}: {kind.mend}"])
+        rows.append([f"{kind.level}: {name}", f"{cases.count:,}", first, f"{kind.text}: {kind.fix}"])
     if rows:
         console.table("Problems found", ["kind", "count", "first ones", "what it is, and what to do"], rows)
     else:

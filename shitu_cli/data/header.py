@@ -32,9 +32,7 @@ class Header:
 
 
 def image_kind(head: bytes) -> str | None:
-    """Return the format of a file that begins with these bytes; None if it is not an image, HEIC if unsupported."""
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"):
-        return "HEIC"
+    """Return the format of a file that begins with these bytes; None if it is not an image."""
     if head[:2] in (b"BM", *(b"P%d" % n for n in range(1, 7))):  # text files may begin with these letters too
         return "BMP" if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" else None
     return read_header(head).kind if head else None
@@ -63,8 +61,8 @@ def read_header(data: bytes) -> Header:
         return Header("TIFF")
     if data[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and data[2:3].isspace():
         return Header("PNM", *_pnm_size(data), channels=1 if data[:2] in (b"P2", b"P5") else 3)
-    if data[4:12] in (b"ftypavif", b"ftypavis"):
-        return _avif(data)
+    if data[4:8] == b"ftyp" and (kind := _heif_kind(data)) is not None:
+        return _heif(data, kind)
     if data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51":
         height, width = _box_size(data, b"ihdr", 4)
         return Header("JPEG 2000", width, height)
@@ -146,8 +144,17 @@ def _tiff(data: bytes) -> Header:
     return Header("TIFF", width, height, orientation=orientation if 1 <= orientation <= 8 else 1)
 
 
-def _avif(data: bytes) -> Header:
-    header = Header("AVIF", animated=data[8:12] == b"avis")
+def _heif_kind(data: bytes) -> str | None:
+    """Return AVIF or HEIC by the brands of a file; None for another, such as a film."""
+    size = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, min(size, len(data)), 4))}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return "HEIC" if brands & heif.HEIC_BRANDS else None
+
+
+def _heif(data: bytes, kind: str) -> Header:
+    header = Header(kind, animated=data[8:12] in (b"avis", b"hevc", b"hevx", b"msf1"))
     try:
         header.width, header.height, header.orientation = heif.properties(data)
     except (struct.error, IndexError):

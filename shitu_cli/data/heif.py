@@ -1,12 +1,19 @@
-"""Size and orientation of AVIF and HEIF images from their boxes (ISO/IEC 23008-12), without decoding.
+"""Size and orientation of AVIF and HEIC images from their boxes (ISO/IEC 23008-12), and the pixels of HEIC.
 
-OpenCV decodes AVIF, but ignores the rotation that phones store beside the pixels.
+OpenCV decodes AVIF, but ignores the rotation that phones store beside the pixels. HEIC is decoded by pillow-heif, where
+that is installed.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 from collections.abc import Iterator
+
+import numpy as np
+
+SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
 # (quarter turns counter-clockwise, mirror: None, 0 top and bottom swapped, 1 left and right) → EXIF's number
 _ORIENTATIONS = {
@@ -15,6 +22,23 @@ _ORIENTATIONS = {
     (0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5,
 }  # fmt: skip
 _MAX_BOXES = 4096
+
+
+def is_readable() -> bool:
+    """Whether HEIC images can be decoded here."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def decode(data: bytes) -> np.ndarray | None:
+    """Return a HEIC image as it is shown, uint8 [H, W, 3] RGB; None where it cannot be decoded."""
+    import pillow_heif
+
+    try:
+        image = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
+        pixels = np.asarray(image)
+    except (ValueError, EOFError, RuntimeError, OSError, SyntaxError):
+        return None
+    return np.ascontiguousarray(pixels[..., :3] if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2))
 
 
 def properties(data: bytes) -> tuple[int, int, int]:
@@ -33,6 +57,9 @@ def properties(data: bytes) -> tuple[int, int, int]:
     for kind, body in (all_properties[n - 1] for n in item_numbers if 0 < n <= len(all_properties)):
         if kind == b"ispe":
             width, height = struct.unpack(">II", body[4:12])
+        elif kind == b"clap":  # encoders fill up to whole blocks, and say here what is shown
+            across, parts, down, slices = struct.unpack(">IIII", body[:16])
+            width, height = across // max(1, parts), down // max(1, slices)
         elif kind == b"irot":
             turns = body[0] & 3
         elif kind == b"imir":

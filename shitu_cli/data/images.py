@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from shitu_cli.data import heif
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
-from shitu_cli.errors import Command, DataError, ShituError
+from shitu_cli.errors import Command, DataError, ShituError, pip_install
 from shitu_cli.inputs import MIB, read_bytes
 
 Box = tuple[float, float, float, float]
@@ -23,7 +24,8 @@ _FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
 }
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm", ".jfif"} | {".gif", ".avif"}
+    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm", ".jfif", ".gif", ".avif"}
+    | heif.SUFFIXES
 )
 
 
@@ -49,6 +51,8 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
     if header.width * header.height > MAX_PIXELS:
         raise DataError(f"{name}: {header.width} x {header.height} pixels are too many (at most {MAX_PIXELS:,})")
     factor = 1 if enough is None else _fraction(header, box, enough)
+    if header.kind == "HEIC" and not heif.is_readable():
+        raise DataError(f"{name}: HEIC images need the package pillow-heif", hint=pip_install("heic"))
     try:
         image = _decode(source, header, factor)
     except cv2.error as error:
@@ -70,6 +74,8 @@ def _decode(data: bytes, header: Header, factor: int) -> np.ndarray | None:
         # A flawed one falls through to OpenCV, which tolerates more.
         with contextlib.suppress(ValueError):
             return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
+    if header.kind == "HEIC":
+        return heif.decode(data)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[factor])
     # OpenCV applies the orientation of the other formats itself.
     return turn_upright(image, header.orientation) if image is not None and header.kind == "AVIF" else image

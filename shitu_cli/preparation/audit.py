@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -16,9 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from shitu_cli.data import heif
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.data.images import MAX_BYTES
-from shitu_cli.errors import ShituError
+from shitu_cli.errors import ShituError, pip_install
 from shitu_cli.files import atomic_write
 from shitu_cli.inputs import read_bytes
 from shitu_cli.preparation.problems import Problems
@@ -77,17 +78,27 @@ def look_at(path: str, *, decode: bool = True) -> Look:
     if not decode:
         width, height = header.upright
         return Look(width, height, notes=_notes(header, width, height), digest=digest)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _flags(header))
-    except cv2.error:
-        image = None
+    if header.kind == "HEIC" and not heif.is_readable():
+        return Look(header.width, header.height, "unreadable", f"HEIC, which needs a package: {pip_install('heic')}")
+    image = _decode(data, header)
     if image is None:
-        return Look(header.width, header.height, "unreadable", f"{header.kind} that OpenCV does not decode")
+        return Look(header.width, header.height, "unreadable", f"{header.kind} that cannot be decoded")
     height, width = image.shape[:2]
     if header.width:
         width, height = header.upright
     notes = _notes(header, width, height)
     return Look(width, height, notes=notes, digest=digest, outline=_outline(image), colours=_colours(image))
+
+
+def _decode(data: bytes, header: Header) -> np.ndarray | None:
+    """Return the pixels [H, W, 3] in OpenCV's order, None where they cannot be decoded."""
+    if header.kind == "HEIC":
+        pixels = heif.decode(data)
+        return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1])
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), _flags(header))
+    except cv2.error:
+        return None
 
 
 def _flags(header: Header) -> int:
@@ -288,10 +299,10 @@ def _close(members: np.ndarray, outlines: np.ndarray, colours: np.ndarray) -> It
     return [(int(min(x, y)), int(max(x, y))) for x, y in zip(a[good], b[good], strict=True)]
 
 
-def report_looks(looks: list[Look], names: list[str], problems: Problems) -> None:
-    """Add what the looks say; `names` are the places to show."""
-    for look, name in zip(looks, names, strict=True):
+def report_looks(looks: Sequence[Look], place: Callable[[int], str], problems: Problems) -> None:
+    """Add what the looks say; `place` returns where an image is listed."""
+    for number, look in enumerate(looks):
         if look.problem:
-            problems.add(look.problem, name, look.detail)
+            problems.add(look.problem, place(number), look.detail)
         for note in look.notes:
-            problems.add(note, name, f"{look.width} x {look.height}")
+            problems.add(note, place(number), f"{look.width} x {look.height}")

@@ -1,10 +1,12 @@
-"""What can be wrong with a data set: every kind with its weight and the way to mend it, and all that was found."""
+"""What can be wrong with a data set: every kind with its weight and what to do, and all cases."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from shitu_cli.errors import pip_install
 
 SHOWN = 3  # examples in the table
 KEPT = 200  # examples in the reports
@@ -16,99 +18,107 @@ class Kind:
 
     level: str
     text: str
-    mend: str
+    fix: str
 
 
 KINDS: dict[str, Kind] = {
-    "missing": Kind("error", "file is not there", "correct the path or the image root, or --fix leaves the line out"),
-    "empty-file": Kind("error", "file of zero bytes", "copy the picture again, or --fix leaves it out"),
-    "not-an-image": Kind("error", "not a picture, whatever its name", "remove it, or --fix leaves it out"),
-    "truncated": Kind("error", "picture ends too early", "copy it again, or --fix leaves it out"),
-    "unreadable": Kind("error", "cannot be decoded", "convert it to JPEG or PNG, or --fix leaves it out"),
-    "too-large": Kind("error", "more than 178 million pixels", "make it smaller, or --fix leaves it out"),
-    "malformed": Kind("error", "line cannot be read", "write path<TAB>label, or --fix leaves it out"),
-    "label-conflict": Kind("error", "same picture with two labels", "decide for one, or --fix drops all its lines"),
-    "outside-root": Kind(
-        "error", "path leads out of the image root", "move the picture inside, or --fix leaves it out"
+    # Errors: training or evaluation would be spoilt.
+    "missing": Kind(
+        "error", "the file is not there", "correct the path or the image root; or --fix leaves the line out"
     ),
+    "empty-file": Kind("error", "a file of zero bytes", "copy the image again; or --fix leaves it out"),
+    "not-an-image": Kind("error", "not an image, whatever its name says", "remove it; or --fix leaves it out"),
+    "truncated": Kind("error", "the image ends too early", "copy it again; or --fix leaves it out"),
+    "unreadable": Kind("error", "cannot be decoded", "convert it to JPEG or PNG; or --fix leaves it out"),
+    "too-large": Kind("error", "more than 178 million pixels", "make it smaller; or --fix leaves it out"),
+    "malformed": Kind("error", "the line cannot be read", "write path<TAB>label; or --fix leaves it out"),
+    "label-conflict": Kind("error", "one image with two labels", "decide for one; or --fix drops all its lines"),
+    "outside-root": Kind("error", "path leads out of the image root", "move the image inside; or --fix leaves it out"),
     "bad-name": Kind(
-        "error", "tab, line break or zero byte in the file name", "rename the file, or --fix leaves it out"
+        "error", "a tab, line break or zero byte in the file name", "rename the file; or --fix leaves it out"
     ),
-    "bad-box": Kind("error", "box is empty or outside its picture", "correct it, or --fix leaves it out"),
-    "bad-annotation": Kind("error", "annotation that cannot be read", "correct it, or --fix leaves it out"),
-    "no-annotation": Kind("error", "image without its annotation", "add the file, or --fix leaves the image out"),
+    "bad-box": Kind("error", "the box is empty or outside its image", "correct it; or --fix leaves it out"),
+    "bad-annotation": Kind("error", "the annotation cannot be read", "correct it; or --fix leaves it out"),
+    "no-annotation": Kind("error", "an image without its annotation", "add the file; or --fix leaves the image out"),
     "several-images": Kind(
-        "error", "name that several images have", "write their folders too, or name one folder with --image-root"
+        "error", "a name that several images have", "write their folders too, or name one folder with --image-root"
     ),
     "several-labels": Kind(
-        "error", "image with more than one class", "keep one label for each image, or --fix leaves them out"
+        "error", "an image with more than one class", "keep one label for each image; or --fix leaves them out"
     ),
     "other-size": Kind(
         "error",
-        "image of another size than its annotation states: its boxes do not fit it",
-        "export the annotations for these images, or --fix leaves them out",
+        "the image has another size than its annotation states, so its boxes do not fit",
+        "export the annotations for these images; or --fix leaves them out",
     ),
-    "untrained": Kind("warning", "label -1 (of no class) in a training list", "it is left out of training"),
-    "unlabelled": Kind("warning", "picture outside of any class folder", "move it into a class folder"),
-    "unread-list": Kind("warning", "list that is not read: classes are the folders", "see shitu prepare --formats"),
+    "odd-label": Kind("error", "label is no number while the others are", "correct it; or --fix leaves it out"),
+    "no-access": Kind("error", "a folder that cannot be opened", "change its permissions; or --fix leaves it out"),
+    # Warnings: worth a look.
+    "untrained": Kind("warning", "label -1 (no class) in a training list", "nothing: it is left out of training"),
+    "unlabelled": Kind("warning", "an image outside of any class folder", "move it into a class folder"),
+    "unread-list": Kind("warning", "not read, as the folders are the classes", "see shitu prepare --formats"),
     "beside-splits": Kind(
-        "warning", "pictures beside the folders of the splits", "move them into one of these: they are left out"
+        "warning", "images beside the folders of the splits", "move them into one of these: they are left out"
     ),
-    "unlisted": Kind("warning", "annotated image that no list of a split names", "list it: it is left out"),
-    "no-split": Kind("warning", "training and evaluation are the same images", "the split is made anew"),
-    "cut-box": Kind("warning", "box that leaves its image", "it is cut off at the edge"),
-    "tiny-box": Kind("warning", "box with a side under 4 pixels", "nothing can be recognised in it: it is left out"),
-    "hidden": Kind("warning", "hidden: its name begins with a dot", "rename it to use it: it is left out"),
-    "no-images": Kind("warning", "folder without any picture", "put pictures into it: it is left out, and is no class"),
-    "duplicate-line": Kind("warning", "same picture and label again", "the repeated line is left out"),
+    "unlisted": Kind("warning", "a labelled image that no list of a split names", "list it: it is left out"),
+    "no-split": Kind("warning", "training and evaluation are the same images", "nothing: they are split anew"),
+    "cut-box": Kind("warning", "the box leaves its image", "nothing: it is cut off at the edge"),
+    "tiny-box": Kind("warning", "a box with a side under 4 pixels", "nothing: it shows too little and is left out"),
+    "hidden": Kind("warning", "hidden, as its name begins with a dot", "rename it to use it: it is left out"),
+    "no-images": Kind("warning", "a folder without any image", "put images into it: it is left out, and is no class"),
+    "duplicate-line": Kind("warning", "the same image and label again", "nothing: the repeated line is left out"),
     "duplicate": Kind("warning", "identical files within a class", "keep one; --fix keeps the first"),
-    "label-noise": Kind("warning", "identical or near-identical pictures in two classes", "correct the labels"),
+    "label-noise": Kind("warning", "identical or nearly identical images in two classes", "correct the labels"),
     "leak": Kind(
-        "warning", "same picture in training and evaluation", "--fix takes it out of the query list; scores flatter"
+        "warning",
+        "the same image in training and evaluation, which makes scores too good",
+        "--fix takes it out of the query list",
     ),
     "twin": Kind(
-        "warning", "same picture in query and gallery", "--fix takes it out of the query list; it is found at once"
+        "warning", "the same image in query and gallery, which is always found", "--fix takes it out of the query list"
     ),
-    "near-duplicate": Kind("warning", "nearly the same picture within a class", "nothing, unless there are many"),
-    "animated": Kind("warning", "animated picture", "its first frame is used"),
+    "near-duplicate": Kind("warning", "nearly the same image within a class", "nothing, unless there are many"),
+    "animated": Kind("warning", "an animated image", "nothing: its first frame is used"),
     "tiny": Kind("warning", "smaller than 32 pixels", "replace it by a larger one"),
     "extreme-aspect": Kind("warning", "more than 5 times as long as wide", "crop it to the object"),
-    "singleton": Kind("warning", "class with one picture to train on", "add pictures: one alone teaches little"),
-    "few-for-sampler": Kind("warning", "class with fewer pictures than the sampler draws", "the sampler repeats them"),
-    "absent-in-gallery": Kind("warning", "query class that the gallery lacks", "add gallery pictures of it"),
+    "singleton": Kind("warning", "a class with one image to train on", "add images: one alone teaches little"),
+    "few-for-sampler": Kind(
+        "warning", "a class with fewer images than the sampler draws", "nothing: the sampler repeats them"
+    ),
+    "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
     "similar-labels": Kind(
         "warning",
-        "label names that differ only by case, blanks or the way letters are encoded",
-        "one class or two? rename one",
+        "names that differ only by case, blanks or the way letters are encoded",
+        "one class? rename one of them",
     ),
     "leading-zeros": Kind(
         "warning", "labels that differ only by leading zeros, such as 7 and 007", "write them all in one way"
     ),
-    "odd-label": Kind("error", "label is no number while the others are", "correct it, or --fix leaves it out"),
-    "imbalance": Kind("warning", "largest class has over 20 times the median's pictures", "ClassBalancedSampler helps"),
-    "mixed-separators": Kind("warning", "lines of one list are separated differently", "use one separator"),
-    "link-loop": Kind("warning", "link that leads back to a folder above", "it is not followed"),
-    "dead-link": Kind("warning", "link to what is not there", "correct or remove it: nothing is read through it"),
-    "no-access": Kind("error", "folder that cannot be opened", "change its permissions, or --fix leaves it out"),
-    "other-format": Kind("warning", "picture in a format that is not read", "convert it to JPEG or PNG"),
-    "heading": Kind("note", "heading or comment in a list", "it is passed over"),
-    "encoding": Kind("note", "list is not UTF-8", "read as the encoding named"),
-    "crowd": Kind("note", "box around a group, not one object", "it is left out"),
-    "no-objects": Kind("note", "annotated image without an object", "it is left out"),
-    "unannotated": Kind("note", "image that no annotation names", "it is left out"),
-    "grey": Kind("note", "grey picture", "converted to RGB when read"),
-    "alpha": Kind("note", "picture with transparency", "transparency is dropped when read"),
-    "cmyk": Kind("note", "CMYK picture", "converted to RGB when read"),
-    "16-bit": Kind("note", "16-bit picture", "converted to 8 bits when read"),
-    "rotated": Kind("note", "turned by its EXIF data", "turned upright when read"),
-    "not-evaluated": Kind(
-        "note", "labelled pictures of a split that is not used", "prepare its folder alone to use it"
+    "imbalance": Kind(
+        "warning", "the largest class has over 20 times the median's images", "ClassBalancedSampler helps"
     ),
+    "mixed-separators": Kind("warning", "lines of one list are separated differently", "use one separator"),
+    "link-loop": Kind("warning", "a link that leads back to a folder above", "nothing: it is not followed"),
+    "dead-link": Kind("warning", "a link to what is not there", "correct or remove it"),
+    "other-format": Kind("warning", "an image in a format that is not read", "convert it to JPEG or PNG"),
+    "heic": Kind("warning", "a HEIC or HEIF image, which needs a package", f"{pip_install('heic')}: it is left out"),
+    # Notes: taken care of.
+    "heading": Kind("note", "heading or comment in a list", "nothing: it is passed over"),
+    "encoding": Kind("note", "the list is not UTF-8", "nothing if the words shown are right"),
+    "crowd": Kind("note", "a box around a group, not one object", "nothing: it is left out"),
+    "no-objects": Kind("note", "an image in which nothing is annotated", "nothing: it is left out"),
+    "unannotated": Kind("note", "an image that no annotation names", "nothing: it is left out"),
+    "grey": Kind("note", "a grey image", "nothing: it becomes RGB when read"),
+    "alpha": Kind("note", "an image with transparency", "nothing: transparency is dropped when read"),
+    "cmyk": Kind("note", "a CMYK image", "nothing: it becomes RGB when read"),
+    "16-bit": Kind("note", "a 16-bit image", "nothing: it becomes 8-bit when read"),
+    "rotated": Kind("note", "rotated by its EXIF data", "nothing: it is turned upright when read"),
+    "not-evaluated": Kind("note", "labelled images of a split that is not used", "prepare its folder alone to use it"),
 }
 
 
 @dataclass
-class Found:
+class Cases:
     """All cases of one kind: how many, and the first ones as (where, detail)."""
 
     count: int = 0
@@ -120,15 +130,15 @@ class Problems:
 
     def __init__(self) -> None:
         self.reading = ""
-        self.found: dict[str, Found] = {}
+        self.found: dict[str, Cases] = {}
 
     def add(self, kind: str, where: str, detail: str = "") -> None:
-        """`where` is file:line or a path."""
-        found = self.found.setdefault(kind, Found())
+        """Add a case; `where` is file:line or a path."""
         assert kind in KINDS
-        found.count += 1
-        if len(found.examples) < KEPT:
-            found.examples.append((where, detail))
+        cases = self.found.setdefault(kind, Cases())
+        cases.count += 1
+        if len(cases.examples) < KEPT:
+            cases.examples.append((where, detail))
 
     def take(self, others: Problems, without: Sequence[str] = ()) -> None:
         """Add all that others hold, but kinds in `without`."""
@@ -139,10 +149,11 @@ class Problems:
                 self.found[kind].count += cases.count - len(cases.examples)
 
     def count(self, *levels: str) -> int:
-        return sum(found.count for kind, found in self.found.items() if KINDS[kind].level in levels)
+        """Return how many cases there are of these levels."""
+        return sum(cases.count for kind, cases in self.found.items() if KINDS[kind].level in levels)
 
-    def ordered(self) -> Iterable[tuple[str, Kind, Found]]:
-        """Errors first, then by the order of KINDS."""
+    def ordered(self) -> Iterable[tuple[str, Kind, Cases]]:
+        """Yield name, kind and cases: errors first, then by the order of KINDS."""
         levels = ("error", "warning", "note")
         for level in levels:
             for name, kind in KINDS.items():
@@ -154,10 +165,10 @@ class Problems:
             {
                 "kind": name,
                 "level": kind.level,
-                "count": found.count,
+                "count": cases.count,
                 "what": kind.text,
-                "mend": kind.mend,
-                "examples": [{"where": where, "detail": detail} for where, detail in found.examples],
+                "fix": kind.fix,
+                "examples": [{"where": where, "detail": detail} for where, detail in cases.examples],
             }
-            for name, kind, found in self.ordered()
+            for name, kind, cases in self.ordered()
         ]

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.data.generation import NAME, digests_of
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import read_json_object
+from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.formats.columns import parse_columns
-from shitu_cli.preparation.prepare import Choices
+from shitu_cli.preparation.generation import NAME, digests_of
 from shitu_cli.workspace import Workspace
 
 _WAY_OUT = "remove it: it holds the options of the last prepare only"

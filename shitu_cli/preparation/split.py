@@ -16,7 +16,7 @@ OPEN_SET_CLASSES = 20  # fewer classes than this are all needed for training
 
 @dataclass(frozen=True)
 class Split:
-    """Positions of pictures. In an open set query and gallery are the same: each is searched among the others."""
+    """Positions of images. In an open set query and gallery are the same: each is searched among the others."""
 
     train: list[int]
     query: list[int]
@@ -29,7 +29,7 @@ def choose_kind(classes: int) -> tuple[str, str]:
     """open or closed, and why."""
     if classes >= OPEN_SET_CLASSES:
         return "open", f"{classes} classes: whole classes are kept from training, as new ones will come in use"
-    return "closed", f"only {classes} classes: all are trained, some pictures of each are kept for queries"
+    return "closed", f"only {classes} classes: all are trained, some images of each are kept for queries"
 
 
 def split_images(

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.config.patch import Change, patch_yaml
-from shitu_cli.data.generation import LISTS, NAME
 from shitu_cli.data.lists import write_label_map, write_list
 from shitu_cli.files import atomic_write, atomic_write_json
 from shitu_cli.journal import together
 from shitu_cli.preparation.adapt import DataFacts, adapt_values
+from shitu_cli.preparation.generation import LISTS, NAME
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.preparation.remembered import Asked, path_in, record
 from shitu_cli.workspace import Workspace

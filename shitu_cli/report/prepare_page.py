@@ -40,7 +40,7 @@ def _problems(prepared: Prepared) -> str:
     for name, kind, cases in prepared.problems.ordered():
         parts.append(
             f'<h3 class="{kind.level}">{escape(name)}: {cases.count:,}</h3><p>{escape(kind.text)} ({kind.level}). '
-            f"What to do: {escape(kind.mend)}.</p>"
+            f"What to do: {escape(kind.fix)}.</p>"
         )
         figures = [
             figure(_file(prepared, where), f"{where} {detail}") for where, detail in cases.examples[:CASES_SHOWN]

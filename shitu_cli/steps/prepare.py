@@ -10,16 +10,18 @@ from typing import Any
 
 from shitu_cli.config.patch import Change, patch_yaml
 from shitu_cli.config.source import MAX_BYTES
-from shitu_cli.data.generation import NAME
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import Command, ConfigError, DataError, Message, UsageError
 from shitu_cli.files import atomic_write_json
-from shitu_cli.inputs import check_input, decode_text, read_bytes
+from shitu_cli.inputs import decode_text, read_bytes
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.journal import finish
 from shitu_cli.preparation.audit import LookCache
-from shitu_cli.preparation.prepare import Choices, Prepared
+from shitu_cli.preparation.choices import Choices
+from shitu_cli.preparation.generation import NAME
+from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.preparation.prepare import prepare as read_and_split
+from shitu_cli.preparation.reading import check_source
 from shitu_cli.preparation.remembered import Asked, recall
 from shitu_cli.preparation.starts import choose_template, start_of
 from shitu_cli.preparation.write import write_prepared
@@ -198,12 +200,7 @@ def _workspace(path: Path | None, sources: list[Path]) -> Workspace:
                 f"the workspace {root} would be inside your images in {source}",
                 hint=["work elsewhere: cd ..  or  ", Command("prepare", source, "-w", "../work")],
             )
-        if not source.exists():
-            raise UsageError(
-                f"no such folder or file: {source}", hint="check the path; put it in quotes if it contains spaces"
-            )
-        if not source.is_dir():
-            check_input(source, error=UsageError)  # a pipe or a device is no list
+        check_source(source)
     _keep_lists_of_others(root, sources)
     return Workspace.create(root)
 

@@ -37,7 +37,7 @@ def test_folders_without_pictures_are_named(tmp_path: Path, make_images: MakeIma
     (tmp_path / "data/notes/a.txt").write_text("x")
     done = shitu("prepare", "data", cwd=tmp_path)
     assert found(tmp_path) == {"no-images": ["data/deep", "data/notes", "data/soon"]}
-    for text in ("warning: no-images", "data/notes  holds a.txt", "data/soon  empty", "folder without any picture"):
+    for text in ("warning: no-images", "data/notes  holds a.txt", "data/soon  empty", "a folder without any image"):
         assert text in done.stdout, done.stdout
     assert names(tmp_path) == ["class_000", "class_001", "class_002"]
     fails("prepare", "data", "--strict", cwd=tmp_path, code=3, says=("3 problems to fix first", "accept the warnings"))

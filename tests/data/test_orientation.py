@@ -15,9 +15,17 @@ from shitu_cli.data.header import read_header
 from shitu_cli.data.images import decode_image
 from shitu_cli.preparation.formats.base import upright_size
 
+pytest.importorskip("pillow_heif").register_heif_opener()
 Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")
-FORMATS = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}, "AVIF": {"quality": 100}}
+FORMATS = {
+    "JPEG": {"quality": 95},
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "TIFF": {},
+    "AVIF": {"quality": 100},
+    "HEIF": {"quality": 95},
+}
 
 
 def encoded(kind: str, orientation: int) -> bytes:

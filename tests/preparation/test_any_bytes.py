@@ -12,7 +12,8 @@ from shitu_cli.data.lists import read_label_map, read_list, write_label_map, wri
 from shitu_cli.errors import ShituError
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.table import TABLE, TEXT_LIST
-from shitu_cli.preparation.prepare import Choices, _check_lines, _image_list, _outside, number_classes
+from shitu_cli.preparation.judging import check_lines, leads_outside
+from shitu_cli.preparation.numbering import image_list, number_classes
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split
 
@@ -39,8 +40,8 @@ def test_any_list(reader: object, text: bytes, tmp_path: Path) -> None:
         rows = reader.read(Source(path), problems)  # type: ignore[attr-defined]
     except ShituError:
         return
-    rows = _check_lines(rows, problems, Choices())
-    assert not any(_outside(rows.root, p) for p in rows.paths)
+    rows = check_lines(rows, problems)
+    assert not any(leads_outside(rows.root, p) for p in rows.paths)
     if not len(rows):
         return
     everything = list(range(len(rows)))
@@ -48,7 +49,7 @@ def test_any_list(reader: object, text: bytes, tmp_path: Path) -> None:
     if not trained:
         return
     names, _ = number_classes(rows, Split(trained, [], [], "none", ""), {})
-    images = _image_list(rows, trained, names, {})
+    images = image_list(rows, trained, names, {})
     out = tmp_path / "workspace" / "list.txt"
     write_list(out, images)
     back = read_list(out)

@@ -16,6 +16,7 @@ from shitu_cli.preparation.formats.base import ReadOptions, Rows
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.prepare import Choices, Prepared, prepare
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.preparation.reading import check_source
 from shitu_cli.reporting import SilentReporter
 
 _count = iter(range(10**6))
@@ -406,7 +407,7 @@ def test_merged_sources_keep_their_labels_apart(
 
 def test_broken_sources_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ShituError, match="no such folder"):
-        prepared(tmp_path / "nothing")
+        check_source(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is empty"):
         prepared(tmp_path / "empty")

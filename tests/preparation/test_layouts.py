@@ -11,6 +11,7 @@ import pytest
 from shitu_cli.errors import ShituError
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.prepare import Choices, Prepared, prepare
+from shitu_cli.preparation.reading import check_source
 from shitu_cli.reporting import SilentReporter
 from tests.preparation.test_formats import draw, write
 
@@ -393,8 +394,8 @@ def test_evaluation_of_several_sources_is_that_of_each(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     many(tmp_path, "{name}/{i}.jpg")
     os.mkfifo(tmp_path / "t.csv")
-    with pytest.raises(ShituError, match="it is a pipe, not a regular file"):
-        read(tmp_path, "t.csv")
-    with pytest.raises(ShituError, match="it is a device"):
-        read(Path("/dev"), "zero")
     assert len(read(tmp_path).names) == 4
+    with pytest.raises(ShituError, match="it is a pipe, not a regular file"):
+        check_source(tmp_path / "t.csv")
+    with pytest.raises(ShituError, match="it is a device"):
+        check_source(Path("/dev/zero"))

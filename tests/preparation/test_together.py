@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from shitu_cli import journal
-from shitu_cli.data.generation import LISTS, check_lists
 from shitu_cli.errors import DataError, EnvironmentProblem, plain
 from shitu_cli.journal import finish, settle, together
+from shitu_cli.preparation.generation import LISTS, check_lists
 from shitu_cli.preparation.remembered import Asked, recall
 from shitu_cli.workspace import Workspace
 from tests.command import shitu

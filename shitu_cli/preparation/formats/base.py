@@ -11,6 +11,7 @@ from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING
 
+from shitu_cli.data import heif
 from shitu_cli.data.header import image_kind, read_header
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.errors import ShituError
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 # "eval": query and gallery at once, each image against all others; "" leaves the split to this program.
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
-_OTHER_PICTURES = {".heic", ".heif", ".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
+_OTHER_IMAGES = {".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
 _SKIPPED_DIRS = {"__MACOSX", "@eaDir"}
 # Suffixes whose files need not be opened to know that they are no images.
-_NO_PICTURES = re.compile(
+_NO_IMAGES = re.compile(
     r"\.(?:txt|csv|tsv|lst|jsonl?|ndjson|xml|ya?ml|md|html?|py|ipynb|log|ini|mp4|mov|avi|mkv|zip|tar|gz|tgz|7z|rar|xlsx?|"
     r"npy|npz|mat|pkl|bin|db)"
 )
@@ -121,6 +122,15 @@ class Rows:
         unit = self.units.get(file)
         return f"{file}:{self.lines[number]}" if unit is None else f"{file}: {unit.format(self.lines[number])}"
 
+    def place(self, number: int) -> str:
+        """Return where an image is listed, with its path: `file:line (path)`, or the path alone."""
+        listed, path = self.where(number), self.paths[number]
+        return listed if listed == path else f"{listed} ({path})"
+
+    def shown(self, label: str) -> str:
+        """Return the name of a class by its label."""
+        return self.display.get(label, label)
+
     def take(self, numbers: list[int]) -> Rows:
         """The rows at `numbers`, in that order."""
         taken = Rows(self.root)
@@ -206,7 +216,7 @@ def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
         found, empty = False, []
         for entry in ordered:
             if entry.name.startswith(".") or entry.name in _SKIPPED_DIRS:
-                if _is_hidden_picture(entry):
+                if _is_hidden_image(entry):
                     problems.add("hidden", entry.path)
             elif _leads_nowhere(entry):
                 problems.add("dead-link", entry.path, f"leads to {os.readlink(entry.path)}")
@@ -218,8 +228,8 @@ def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
             else:
                 kind = _kind_of(entry)
                 found = found or kind == "image"
-                if kind == "other":
-                    problems.add("other-format", entry.path)
+                if kind in ("other-format", "heic"):
+                    problems.add(kind, entry.path)
                 yield prefix + entry.name, kind == "image"
         above.discard(real)
         for path in empty if found else ():
@@ -242,20 +252,22 @@ def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
 
 
 def _kind_of(entry: os.DirEntry[str]) -> str:
-    """image, other (an image in a format that is not read) or file."""
+    """Return image, file, or the kind of problem of an image that is not read here."""
     suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES - heif.SUFFIXES:
         return "image"
-    if suffix in _OTHER_PICTURES:
-        return "other"
-    if _NO_PICTURES.fullmatch(suffix) or not entry.is_file():
+    if suffix in _OTHER_IMAGES:
+        return "other-format"
+    if _NO_IMAGES.fullmatch(suffix) or not entry.is_file():
         return "file"
     try:
         with open(entry.path, "rb") as file:
-            kind = image_kind(file.read(32))
+            kind = image_kind(file.read(64))
     except OSError:
         return "file"
-    return {None: "file", "HEIC": "other"}.get(kind, "image")
+    if kind == "HEIC" and not heif.is_readable():
+        return "heic"
+    return "image" if kind is not None or suffix in IMAGE_SUFFIXES else "file"
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
@@ -274,7 +286,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     return header.upright if header.width else None
 
 
-def _is_hidden_picture(entry: os.DirEntry[str]) -> bool:
+def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
     """Whether it holds images that a user may miss; what systems hide beside images (._x.jpg) is none."""
     if entry.name.startswith("._") or entry.name in (*_SKIPPED_DIRS, ".thumbnails", ".ipynb_checkpoints"):
         return False

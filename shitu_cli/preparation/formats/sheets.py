@@ -12,6 +12,7 @@ from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.preparation.formats.columns import Columns, decide_columns
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
+from shitu_cli.preparation.formats.packed import spreadsheets
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.records import open_records
 from shitu_cli.preparation.formats.source import Source, fold, without_suffix
@@ -57,7 +58,7 @@ class Sheets:
         self.locator = Locator(source)
         self.labelled: list[Labels] = []
         self.splits: list[tuple[Sheet, str]] = []
-        self.unused: dict[str, str] = {}
+        self.unused: dict[str, str] = spreadsheets(source)
         for path, name in self._candidates():
             self._judge(path, name)
         self._settle_roles()

@@ -160,7 +160,7 @@ def _report(line: str, path_only: bool, first: bool, place: str, problems: Probl
         problems.add("malformed", place, f"the label is missing: {shown!r}")
     else:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        problems.add("malformed", place, f"no path of a picture ({known}): {shown!r}")
+        problems.add("malformed", place, f"no path of an image ({known}): {shown!r}")
 
 
 def decide_list(sheet: Sheet, rows: Sequence[tuple[int, Sequence[str]]], chosen: dict[str, str], is_image) -> Columns:  # type: ignore[no-untyped-def]

@@ -1,0 +1,24 @@
+"""What the user asked of `prepare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shitu_cli.preparation.formats.base import ReadOptions
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to read and split. `split` is auto, open, closed or none; `fix` leaves out what cannot be used.
+
+    `keep_apart` makes classes of one name in several sources two; `quick` reads the headers of images only.
+    """
+
+    format: str | None = None
+    split: str = "auto"
+    share: float = 0.2
+    seed: int = 0
+    fix: bool = False
+    quick: bool = False
+    keep_apart: bool = False
+    read: ReadOptions = field(default_factory=ReadOptions)

@@ -1,0 +1,167 @@
+"""What lines, boxes, duplicates and classes say against a data set, before it is trained on."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.errors import DataError
+from shitu_cli.preparation.audit import Alike, Look
+from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.boxes import fits
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.preparation.split import Split
+from shitu_cli.reporting import counted
+
+_SUSPECT = re.compile(r"[\t\n\r\0]|\.\.|^/").search  # of paths that need a closer look
+
+
+# --- Lines ---
+
+
+def check_lines(rows: Rows, problems: Problems) -> Rows:
+    """Return the rows without repeated and contradicting ones and paths that lead elsewhere; note similar labels."""
+    kept = []
+    for number, path in enumerate(rows.paths):
+        if _SUSPECT(path) is not None:
+            if any(sign in path for sign in "\t\n\r\0"):
+                problems.add("bad-name", repr(path))
+                continue
+            if leads_outside(rows.root, path):
+                problems.add("outside-root", rows.place(number))
+                continue
+        kept.append(number)
+    if len(set(rows.paths)) < len(rows):
+        kept = _without_repeated(rows, kept, problems)
+    _note_similar_labels(rows, problems)
+    return rows if len(kept) == len(rows) else rows.take(kept)
+
+
+def _without_repeated(rows: Rows, numbers: Sequence[int], problems: Problems) -> list[int]:
+    """Report lines that name one image again, in one split; return the others."""
+    # One table per split, by path alone where there is no box: tuples as keys would double the memory of millions.
+    first: dict[str, dict[object, int]] = {}
+    conflicts: set[tuple[str, object]] = set()
+    kept = []
+    for number in numbers:
+        split, key = rows.splits[number], _key(rows, number)
+        other = first.setdefault(split, {}).setdefault(key, number)
+        if other == number:
+            kept.append(number)
+        elif rows.labels[other] == rows.labels[number]:
+            problems.add("duplicate-line", rows.place(number), f"also at {rows.where(other)}")
+        else:
+            conflicts.add((split, key))
+            labels = f"{rows.labels[other]!r} at {rows.where(other)}, {rows.labels[number]!r} here"
+            problems.add("label-conflict", rows.place(number), labels)
+    return [n for n in kept if (rows.splits[n], _key(rows, n)) not in conflicts] if conflicts else kept
+
+
+def _key(rows: Rows, number: int) -> object:
+    """Return what makes an image: its path, and its box if it has one."""
+    return (rows.paths[number], rows.boxes[number]) if number in rows.boxes else rows.paths[number]
+
+
+def leads_outside(root: Path, path: str) -> bool:
+    """Whether a path leads out of a folder."""
+    whole = os.path.normpath(os.path.join(root, path))
+    return os.path.commonpath([os.path.abspath(root), os.path.abspath(whole)]) != os.path.abspath(root)
+
+
+def _note_similar_labels(rows: Rows, problems: Problems) -> None:
+    spellings: dict[str, str] = {}
+    for label in sorted(set(rows.labels)):
+        plain = unicodedata.normalize("NFKC", label).casefold()
+        other = spellings.setdefault(" ".join(plain.split()), label)
+        if other != label:
+            problems.add("similar-labels", f"{other!r} and {label!r}")
+
+
+# --- Boxes ---
+
+
+def check_boxes(rows: Rows, looks: Sequence[Look], problems: Problems) -> set[int]:
+    """Report boxes that leave their images; return those that show nothing of them."""
+    outside = set()
+    for number, (x1, y1, x2, y2) in rows.boxes.items():
+        width, height = looks[number].width, looks[number].height
+        if not width:
+            continue
+        bad = not (x1 < x2 and y1 < y2 and x1 < width and y1 < height)
+        if bad or not fits((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)), (width, height)):
+            shown = f"{x1:g},{y1:g},{x2:g},{y2:g} in {width} x {height}"
+            problems.add("bad-box" if bad else "cut-box", rows.place(number), shown)
+        if bad:
+            outside.add(number)
+    return outside
+
+
+# --- Duplicates ---
+
+
+def check_alike(rows: Rows, alike: Alike, problems: Problems) -> set[int]:
+    """Report duplicates by what they mean; return the images that `fix` leaves out."""
+    dropped: set[int] = set()
+    pairs = [(group[0], other, "identical") for group in alike.identical for other in group[1:]]
+    pairs += [(a, b, "nearly the same") for a, b in alike.near]
+    for a, b, how in pairs:
+        roles = {_role(rows.splits[a]), _role(rows.splits[b])}
+        query = a if _role(rows.splits[a]) == "query" else b
+        if rows.paths[a] == rows.paths[b] and roles != {"train", "query"}:
+            continue  # one file with several boxes, or in query and gallery at once
+        where, detail = rows.place(b), f"{how}: {rows.place(a)}"
+        if rows.labels[a] != rows.labels[b]:
+            problems.add("label-noise", where, f"{rows.labels[b]!r}, {detail} is {rows.labels[a]!r}")
+        if roles == {"train", "query"}:
+            problems.add("leak", where, detail)
+        elif roles == {"query", "gallery"}:
+            if rows.labels[a] == rows.labels[b] and rows.ids.get(a) == rows.ids.get(b) is not None:
+                continue  # excluded from the ranking by its id
+            problems.add("twin", where, detail)
+        elif rows.labels[a] == rows.labels[b] and len(roles) == 1:
+            problems.add("duplicate" if how == "identical" else "near-duplicate", where, detail)
+        else:
+            continue
+        if how == "identical":
+            dropped.add(query if len(roles) == 2 else b)
+    return dropped
+
+
+def _role(split: str) -> str:
+    return {"": "train", "train": "train", "gallery": "gallery"}.get(split, "query")
+
+
+# --- Classes ---
+
+
+def check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: int) -> None:
+    """Report classes that are small, far larger than others, or missing in the gallery; DataError for a single one."""
+    counts = Counter(rows.labels[n] for n in split.train)
+    if len(counts) < 2:
+        only = next(iter(counts))
+        raise DataError(
+            f"only one class to train on: {only!r}",
+            hint="telling classes apart needs at least two: one folder per class, or lists with several labels",
+        )
+    for label, count in sorted(counts.items()):
+        if count == 1:
+            problems.add("singleton", rows.shown(label))
+        elif count < sample_per_id:
+            problems.add("few-for-sampler", rows.shown(label), f"{count} of {sample_per_id}")
+    middle = float(np.median(list(counts.values())))
+    label, most = counts.most_common(1)[0]
+    if most > 20 * middle:
+        problems.add("imbalance", rows.shown(label), f"{most} images, median {middle:g}")
+    in_gallery = Counter(rows.labels[n] for n in split.gallery)
+    searched = set(split.gallery)
+    itself = {rows.labels[n] for n in split.query if n in searched}
+    queries = Counter(rows.labels[n] for n in split.query)
+    for label in sorted(queries):
+        if in_gallery[label] - (1 if label in itself else 0) < 1:
+            problems.add("absent-in-gallery", rows.shown(label), counted(queries[label], "query", "queries"))

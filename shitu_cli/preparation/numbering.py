@@ -1,0 +1,65 @@
+"""Dense labels for the names of classes, and lists of images that carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from shitu_cli.data.lists import ImageList
+from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.split import Split
+
+
+def natural(label: str) -> tuple[int, int, str]:
+    """Return what orders labels: numbers by value, before names."""
+    whole = label.isascii() and label.removeprefix("-").isdigit() and len(label) < 19
+    return (0, int(label), label) if whole else (1, 0, label)
+
+
+def is_distractor(label: str) -> bool:
+    """Whether a label is that of images of no class, which only a gallery holds."""
+    return label == "-1"
+
+
+def number_classes(rows: Rows, split: Split, earlier: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """Return class name → dense label, and the number of classes that a head needs (largest training label plus one).
+
+    Classes numbered earlier keep their number, then come new ones that are trained, then those only evaluated.
+    """
+    names = dict(earlier)
+    following = max(names.values(), default=-1) + 1
+    trained = {rows.labels[n] for n in split.train}
+    evaluated = {rows.labels[n] for part in (split.query, split.gallery) for n in part}
+    for label in [*sorted(trained, key=natural), *sorted(evaluated - trained, key=natural)]:
+        name = rows.shown(label)
+        if not is_distractor(label) and name not in names:
+            names[name] = following
+            following += 1
+    return names, max(names[rows.shown(label)] for label in trained) + 1
+
+
+def image_list(rows: Rows, numbers: Sequence[int], names: Mapping[str, int], ids: Mapping[int, int]) -> ImageList:
+    """Return the rows at `numbers` as a list for training or evaluation; `ids` as by `number_ids`."""
+    labels = {
+        label: -1 if is_distractor(label) else names[rows.shown(label)] for label in {rows.labels[n] for n in numbers}
+    }
+    boxes = None
+    if rows.boxes:
+        boxes = np.full((len(numbers), 4), np.nan, np.float32)
+        for at, n in enumerate(numbers):
+            if n in rows.boxes:
+                boxes[at] = rows.boxes[n]
+    own_ids = [ids.get(n, -1) for n in numbers] if any(n in ids for n in numbers) else None
+    return ImageList.of([rows.paths[n] for n in numbers], [labels[rows.labels[n]] for n in numbers], own_ids, boxes)
+
+
+def number_ids(rows: Rows) -> dict[int, int]:
+    """Return ids as numbers, the same in all lists: numbers stay what they are, names are counted from one million."""
+    dense: dict[str, int] = {}
+    return {
+        number: int(text)
+        if text.isascii() and text.isdigit() and len(text) < 19
+        else 10**6 + dense.setdefault(text, len(dense))
+        for number, text in rows.ids.items()
+    }

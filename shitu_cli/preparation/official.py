@@ -1,0 +1,97 @@
+"""Which images train and which evaluate: as the source says, else as `split` chooses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.preparation.audit import Alike
+from shitu_cli.preparation.choices import Choices
+from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.preparation.split import Split, choose_kind, split_images
+from shitu_cli.reporting import counted
+
+
+def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Split:
+    """Return the source's own split where it has one, else one of ours.
+
+    Raises UsageError where the user asks for another than the source's own, DataError where nothing can be evaluated.
+    """
+    if set(rows.splits) <= {"", "train"}:
+        return _chosen(rows, alike, choices)
+    if choices.split != "auto":
+        own = ", ".join(sorted(set(rows.splits) - {""}))
+        raise UsageError(
+            f"--split {choices.split}: the source has a split of its own ({own})",
+            hint="take that one with --split auto, or name the folder or list of the training images only",
+        )
+    by_origin: dict[int, list[int]] = {}
+    for number, origin in enumerate(rows.origins):
+        by_origin.setdefault(origin, []).append(number)
+    parts = [_official(rows, numbers, problems) for numbers in by_origin.values()]
+    return Split(
+        sorted(n for part in parts for n in part.train),
+        sorted(n for part in parts for n in part.query),
+        sorted(n for part in parts for n in part.gallery),
+        "official",
+        "; ".join(dict.fromkeys(part.reason for part in parts if part.query)),
+    )
+
+
+def _chosen(rows: Rows, alike: Alike, choices: Choices) -> Split:
+    """Return a split of ours; DataError where nothing could be kept for evaluation although the user wants some."""
+    kind, reason = choose_kind(len(set(rows.labels))) if choices.split == "auto" else (choices.split, "as requested")
+    by_path: dict[str, list[int]] = {}
+    for number in rows.boxes:
+        by_path.setdefault(rows.paths[number], []).append(number)
+    split = split_images(
+        rows.labels,
+        rows.paths,
+        kind=kind,
+        reason=reason,
+        share=choices.share,
+        seed=choices.seed,
+        alike=[*alike.identical, *alike.near],
+        one_image=[boxes for boxes in by_path.values() if len(boxes) > 1],
+    )
+    if split.query or split.kind == "none" or not split.train:
+        return split
+    counts = Counter(rows.labels[n] for n in split.train)
+    if len(counts) < 2:
+        return split  # said where classes are counted
+    why = "the classes share images so that none can be taken without leaving another class empty"
+    if max(counts.values()) < 2:
+        why = f"each of the {len(counts):,} classes has a single image, and a query needs another one to find"
+    raise DataError(
+        f"no image can be kept for evaluation: {why}", hint="add images; or train without evaluation: --split none"
+    )
+
+
+def _official(rows: Rows, numbers: Sequence[int], problems: Problems) -> Split:
+    """Return the split that one source has; without one all of its images are trained."""
+    where: dict[str, list[int]] = {}
+    for number in numbers:
+        where.setdefault(rows.splits[number], []).append(number)
+    if where.keys() <= {"", "train"}:
+        return Split(list(numbers), [], [], "official", "")
+    train = sorted(where.get("train", []) + where.get("", []))
+    if "query" in where or "gallery" in where:
+        query, gallery = where.get("query", []), where.get("gallery", []) or train
+        for unused in ("val", "test"):
+            if unused in where:
+                problems.add("not-evaluated", unused, counted(len(where[unused]), "image"))
+        return Split(train, query or gallery, gallery, "official", "query and gallery as the source has them")
+    name = next(split for split in ("eval", "val", "test") if split in where)
+    evaluated = where[name]
+    if name == "val" and "test" in where:
+        problems.add("not-evaluated", "test", counted(len(where["test"]), "image"))
+    classes = {rows.labels[n] for n in evaluated}
+    common = classes & {rows.labels[n] for n in train}
+    if name != "eval" and len(common) * 2 > len(classes):
+        reason = f"queries from {name}, gallery = the training images, as their classes are the same"
+        return Split(train, evaluated, train, "official", reason)
+    trained = "trained too" if common else "not trained"
+    reason = f"the evaluation's classes are {trained}: each of its images is searched among the others"
+    return Split(train, evaluated, list(evaluated), "official", reason)

@@ -1,0 +1,160 @@
+"""Reading one source, or several that become one data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shitu_cli.errors import Command, DataError, ShituError, UsageError, pip_install
+from shitu_cli.inputs import check_input
+from shitu_cli.preparation.choices import Choices
+from shitu_cli.preparation.formats import read_source
+from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, TABLE, Format, Rows
+from shitu_cli.preparation.formats.discovery import spread
+from shitu_cli.preparation.formats.packed import packed_problem, spreadsheets, way_out
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.numbering import is_distractor, natural
+from shitu_cli.preparation.problems import KINDS, Problems
+
+MAX_READINGS = 6  # lines that say what was read as what
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A source, the format that reads it, and its rows."""
+
+    source: Path
+    format: Format
+    rows: Rows
+
+
+def check_source(path: Path) -> None:
+    """Raise UsageError for a source that is not there, or that is neither a folder nor a regular file."""
+    if not path.exists():
+        raise UsageError(
+            f"no such folder or file: {path}", hint="check the path; put it in quotes if it contains spaces"
+        )
+    if not path.is_dir():
+        check_input(path, error=UsageError)  # a pipe would be waited for, a device has no end
+
+
+def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) -> tuple[Rows, list[Format]]:
+    """Return the rows of one source, or of several merged; and the formats that read them.
+
+    Raises DataError where a source holds no labelled image, UsageError where the user has to decide something.
+    """
+    parts = [_read(source, choices, problems, alone=len(sources) == 1) for source in sources]
+    if len(parts) == 1:
+        return parts[0].rows, [parts[0].format]
+    if choices.read.protocol is not None and not any(part.format.protocols for part in parts):
+        raise UsageError(f"--protocol {choices.read.protocol}: none of the sources has several")
+    return _merge(parts, keep_apart=choices.keep_apart), [part.format for part in parts]
+
+
+def _read(path: Path, choices: Choices, problems: Problems, *, alone: bool) -> _Part:
+    if path.is_dir() and not any(os.scandir(path)):
+        raise DataError(f"{path} is empty", hint="put the images of each class into a folder of its name there")
+    source = Source(path, choices.read)
+
+    def check(chosen: Format) -> None:
+        if not alone and not chosen.protocols:  # it is for another source
+            source.options = dataclasses.replace(source.options, protocol=None)
+        _check_options(chosen, dataclasses.replace(choices, read=source.options))
+
+    try:
+        chosen, rows = read_source(source, problems, choices.format, check)
+    except ShituError as error:
+        raise packed_problem(source) or error from None
+    if not any((rows.root / image).exists() for image in spread(rows.paths)) and (packed := packed_problem(source)):
+        raise packed
+    if not len(rows):
+        sheet = next(iter(spreadsheets(source)), None)
+        way = way_out(source.base / sheet) if sheet else f"{pip_install('heic')}" if "heic" in problems.found else None
+        raise DataError(
+            f"no labelled images in {path} (read as {chosen.name}: {chosen.layout})",
+            details=[
+                f"{where}: {detail or KINDS[kind].text}"
+                for kind, cases in problems.found.items()
+                for where, detail in cases.examples[:5]
+            ],
+            hint=way
+            or [
+                "put the images of each class into a folder of its name; ",
+                Command("prepare", "--formats"),
+                " lists other layouts",
+            ],
+        )
+    return _Part(path, chosen, rows)
+
+
+def describe(rows: Rows) -> list[str]:
+    """Return what was read as what, and what lies beside unused, in a line each."""
+    unused = [f"not used: {name} ({why})" for name, why in sorted(rows.unused.items())]
+    return [
+        *_first(rows.readings, "more files, read in the same way"),
+        *_first(unused, "more that are not used"),
+    ]
+
+
+def _first(lines: Sequence[str], rest: str) -> list[str]:
+    more = len(lines) - MAX_READINGS
+    return [*lines[:MAX_READINGS], *([f"... and {more:,} {rest}"] if more > 0 else [])]
+
+
+def _check_options(chosen: Format, choices: Choices) -> None:
+    """Refuse options that the format would ignore."""
+    name, read = chosen.name, choices.read
+    if read.protocol is not None and not chosen.protocols:
+        raise UsageError(f"--protocol {read.protocol}: {name} has only one")
+    ignored = read.columns.keys() - chosen.columns if chosen.rank != TABLE else ()
+    if ignored:
+        raise UsageError(f"--columns {', '.join(sorted(ignored))}=...: {name} has none", hint="--format table")
+    if read.depth is not None and chosen.rank != FOLDERS:
+        raise UsageError(f"--depth is for folders of classes, not for {name}", hint="--format class-tree")
+    if read.image_root is not None and chosen.rank not in (ANNOTATIONS, TABLE):
+        raise UsageError(f"--image-root is for lists, tables and annotations, not for {name}")
+
+
+def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
+    """Return one data set: classes of the same name are one, unless kept apart or only numbers."""
+    root = Path(os.path.commonpath([str(part.rows.root.resolve()) for part in parts]))
+    names = [part.source.resolve().name for part in parts]
+    if len(set(names)) < len(names):  # a/images and b/images
+        common = os.path.commonpath([str(part.source.resolve()) for part in parts])
+        names = [part.source.resolve().relative_to(common).as_posix() for part in parts]
+    apart = keep_apart or any(map(_is_numbered, parts))
+    merged = Rows(root)
+    for origin, (name, part) in enumerate(zip(names, parts, strict=True)):
+        rows, prefix = part.rows, os.path.relpath(part.rows.root.resolve(), root)
+        own = {
+            label: f"{name}/{label}" if apart and not is_distractor(label) else label
+            for label in {*rows.labels, *rows.display, *rows.display.values()}
+        }
+        for number in range(len(rows)):
+            merged.add(
+                f"{prefix}/{rows.paths[number]}",
+                own[rows.labels[number]],
+                rows.splits[number],
+                id=rows.ids.get(number),
+                box=rows.boxes.get(number),
+                file=rows.files[number],
+                line=rows.lines[number],
+                origin=origin,
+            )
+        merged.readings += [f"{name}: {line}" for line in rows.readings]
+        merged.label_files += [f"{name}/{file}" for file in rows.label_files]
+        merged.unused |= {f"{name}/{file}": why for file, why in rows.unused.items()}
+        merged.units |= rows.units
+        merged.display |= {own[label]: own[shown] for label, shown in rows.display.items()}
+    how = "kept apart by source" if apart else "one class where the sources have the same name (--keep-apart: two)"
+    merged.readings.append(f"classes: {how}")
+    return merged
+
+
+def _is_numbered(part: _Part) -> bool:
+    """Whether its classes are numbers of a data set, which mean something else in another one."""
+    shown = {part.rows.shown(label) for label in set(part.rows.labels)}
+    return part.format.rank == DATASET or all(natural(label)[0] == 0 for label in shown)

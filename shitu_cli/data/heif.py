@@ -25,7 +25,7 @@ _MAX_BOXES = 4096
 
 
 def is_readable() -> bool:
-    """Whether HEIC images can be decoded here."""
+    """Return whether HEIC images can be decoded here."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 

@@ -133,7 +133,7 @@ def test_ways_to_write_a_list(
     done = shitu("prepare", "data", "--split", "none", cwd=tmp_path)
     assert listed(tmp_path) == [f"{path}\t{n}" for path, n in pictures]
     assert names(tmp_path) == list(labels)
-    assert ("labels count from 0 without gaps: 7 → 1, 14 → 2" in done.stdout) == ("{seven}" in line)
+    assert ("labels are numbered from 0 without gaps: 7 → 1, 14 → 2" in done.stdout) == ("{seven}" in line)
     assert ("heading" in found(tmp_path)) == first.rstrip().endswith("label")
 
 

@@ -36,7 +36,7 @@ def encoded(kind: str, orientation: int) -> bytes:
     exif[0x0112] = orientation
     out = io.BytesIO()
     try:
-        Image.fromarray(image).save(out, kind, exif=exif, **FORMATS[kind])
+        Image.fromarray(image).save(out, kind, exif=exif.tobytes(), **FORMATS[kind])
     except (OSError, KeyError) as error:
         pytest.skip(f"Pillow does not write {kind}: {error}")
     return out.getvalue()

@@ -81,7 +81,7 @@ def heic(path: Path, seed: int, orientation: int = 1) -> None:
     exif, out = image_module.Exif(), io.BytesIO()
     exif[0x0112] = orientation
     pixels = np.random.default_rng(seed).integers(0, 256, (5, 5, 3)).astype(np.uint8).repeat(8, 0).repeat(12, 1)
-    image_module.fromarray(pixels).save(out, "HEIF", exif=exif)
+    image_module.fromarray(pixels).save(out, "HEIF", exif=exif.tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(out.getvalue())
 

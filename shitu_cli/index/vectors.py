@@ -26,6 +26,9 @@ from shitu_cli.runtime.threads import compute_threads
 
 BLOCK = 8192  # vectors that are added at once: the features may be in a file larger than memory
 SMALL = 20_000  # up to so many vectors, one thread builds an hnsw graph
+# Pairs of values that a search compares on each thread. To wait for each other, threads spin: on a busy machine that
+# takes ten milliseconds, more than one thread needs for all of a small search.
+PER_THREAD = 1 << 26
 PER_LIST = 40  # vectors per list to train the centres of an ivf index
 EFFORT = {"hnsw": "efSearch", "ivf": "nprobe"}  # the search parameter that tunes an approximate kind
 
@@ -221,7 +224,7 @@ class VectorIndex:
         import faiss
 
         check_size(features, self.manifest)
-        faiss.omp_set_num_threads(compute_threads())
+        faiss.omp_set_num_threads(min(compute_threads(), 1 + self._comparisons(len(features)) // PER_THREAD))
         vectors = unit_vectors(features)
         if self.manifest.kind == "binary":
             distances, ids = self.faiss.search(np.packbits(vectors >= 0, axis=1), min(top, len(self)))
@@ -235,6 +238,12 @@ class VectorIndex:
             )
             for row in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
+
+    def _comparisons(self, queries: int) -> int:
+        """Return about how many pairs of values a search compares."""
+        kind, effort = self.manifest.kind, self.manifest.search.get(EFFORT.get(self.manifest.kind, ""), 0)
+        candidates = {"hnsw": 32 * effort, "ivf": effort * len(self) // max(1, _lists(len(self)))}
+        return queries * min(candidates.get(kind, len(self)), len(self)) * self.manifest.size
 
     def _tune(self) -> None:
         """Choose the effort of an approximate kind by comparison with its exact search."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.index import vectors as module
 from shitu_cli.index.store import KINDS, BuildOptions, FeatureTable
 from shitu_cli.index.tune import BLOCK, cheapest, true_neighbours
 from shitu_cli.index.vectors import VectorIndex
@@ -195,3 +196,16 @@ def test_answers_are_right_beside_the_kernels_of_training() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "right", done.stderr
+
+
+def test_small_searches_wait_for_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(module, "compute_threads", lambda: 8)
+    monkeypatch.setattr(faiss, "omp_set_num_threads", chosen.append)
+    index = make(300)
+    chosen.clear()
+    index.search(vectors(2), 5)
+    monkeypatch.setattr(module, "PER_THREAD", 2 * 300 * 24 // 3)
+    index.search(vectors(2), 5)
+    index.search(vectors(200), 5)
+    assert chosen == [1, 4, 8]  # one, as many as there is work for, all

@@ -42,6 +42,9 @@ _AGAIN: Message = ["export it again: ", Command("export", "--out", "inference/")
 # What the libraries say when the machine lacks memory.
 _OUT_OF_MEMORY = ("ResourceExhausted", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 _NO_THREADS = ("pthread_create", "can't start new thread", "Resource temporarily unavailable", "thread constructor")
+# OpenVINO looks up numpy at the first array that it gets, and two threads that give it one at that moment wait for each
+# other forever: one holds Python's lock, the other that of the look-up. So each model gets an array when it is opened.
+_FIRST_ARRAY = threading.Lock()
 _PACKAGES = {PADDLE: "paddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 _INSTALL = {PADDLE: "paddlepaddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 
@@ -231,6 +234,8 @@ def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) ->
         model = openvino.Core().compile_model(str(model_file), "CPU", settings)
     except RuntimeError as error:
         raise _damaged(model_file, error) from None
+    with _FIRST_ARRAY:
+        openvino.Tensor(np.zeros(1, np.float32))
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(streams):
         idle.put(model.create_infer_request())

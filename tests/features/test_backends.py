@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,6 +48,23 @@ def test_threads_share_an_engine(exported: Path, images: np.ndarray) -> None:
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(run, [images[n : n + 1] for n in numbers]))
         assert np.array_equal(np.concatenate(answers), expected[numbers]), way
+
+
+def test_openvino_gets_its_first_array_before_threads_can_race_for_it(exported: Path) -> None:
+    """Its look-up of numpy at the first array deadlocks between two threads."""
+    if not backends.is_installed(OPENVINO):
+        pytest.skip("OpenVINO is not installed")
+    code = (
+        "import sys, openvino\n"
+        "from pathlib import Path\n"
+        "from shitu_cli.features import backends\n"
+        "arrays, tensor = [], openvino.Tensor\n"
+        "openvino.Tensor = lambda array: arrays.append((array, backends._FIRST_ARRAY.locked())) or tensor(array)\n"
+        "backends.openvino_model(Path(sys.argv[1]), streams=2)\n"
+        "assert len(arrays) == 1 and arrays[0][1]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, exported / "inference.onnx"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_pdmodel_is_never_run_in_bfloat16_by_paddle() -> None:

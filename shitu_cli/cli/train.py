@@ -176,7 +176,7 @@ def _own_config(
 
 
 def _brought(before: float, best: float, epoch: int) -> str:
-    """What training has made of the weights that it started from."""
+    """Return what training has made of the weights that it started from."""
     if epoch:
         return f"recall@1 before training {before:.4f}, now {best:.4f}: best_model holds the weights of epoch {epoch}"
     kept = "as they are" if best == before else f"with a projection of their features: recall@1 {best:.4f}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shitu_cli import __version__
 from tests.command import SMALL, shitu
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,13 @@ def test_links_lead_somewhere(document: str) -> None:
     file = ROOT / document
     links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)|src=\"([^\":]+)\"", file.read_text(encoding="utf-8"))
     assert [link for pair in links for link in pair if link and not (file.parent / link).exists()] == []
+
+
+def test_the_changelog_is_that_of_this_version() -> None:
+    newest = re.search(
+        r"^## \[(.*?)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert newest is not None and newest[1] == __version__
 
 
 @pytest.mark.slow

@@ -127,8 +127,8 @@ def _add_contents(app: FastAPI, desk: Desk) -> None:
     @app.get("/items", response_model=schemas.ItemsReply)
     async def items(label: Text | None = None, text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONResponse:
         """List the items of the index, of one label or whose label or path contains a text."""
-        found = await desk.items(label, text, offset, limit)
-        return JSONResponse({"count": found.total, "items": [asdict(item) for item in found.rows]})
+        matching = await desk.items(label, text, offset, limit)
+        return JSONResponse({"count": matching.total, "items": [asdict(item) for item in matching.rows]})
 
     @app.get("/items/{id}/image", responses={200: {"content": {"image/jpeg": {}}}}, response_class=Response)
     async def image(id: int, size: Size = THUMBNAIL) -> Response:
@@ -139,9 +139,9 @@ def _add_contents(app: FastAPI, desk: Desk) -> None:
     @app.get("/labels", response_model=schemas.LabelsReply)
     async def labels(text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONResponse:
         """List the labels of the index with their number of items."""
-        found = await desk.labels(text, offset, limit)
-        rows = [{"label": label, "count": count} for label, count in found.rows]
-        return JSONResponse({"count": found.total, "labels": rows})
+        matching = await desk.labels(text, offset, limit)
+        rows = [{"label": label, "count": count} for label, count in matching.rows]
+        return JSONResponse({"count": matching.total, "labels": rows})
 
     @app.get("/map", response_model=schemas.MapReply)
     async def map_of_gallery() -> JSONResponse:

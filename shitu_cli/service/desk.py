@@ -66,8 +66,8 @@ class Desk:
             self.metrics.refused("time")
             raise Refusal(UNAVAILABLE, "the network is too busy to answer in time", retry_after=5) from None
         if reply.answers:
-            known = sum(answer.label is not None for answer in reply.answers)
-            self.metrics.judged(known, len(reply.answers) - known)
+            recognised = sum(answer.label is not None for answer in reply.answers)
+            self.metrics.judged(recognised, len(reply.answers) - recognised)
         return reply
 
     async def add(

@@ -145,7 +145,7 @@ class Live:
 
 
 def fits(view: View, extractor: Extractor) -> bool:
-    """Whether features of this model may be compared with those of the index."""
+    """Return whether features of this model may be compared with those of the index."""
     manifest = view.manifest
     return manifest is None or manifest.model in ("", extractor.fingerprint)
 

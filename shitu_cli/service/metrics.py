@@ -55,8 +55,8 @@ class Metrics:
         self._searches.inc(features)
         self._searching.inc(seconds)
 
-    def judged(self, known: int, unknown: int) -> None:
-        self._answers.labels("known").inc(known)
+    def judged(self, recognised: int, unknown: int) -> None:
+        self._answers.labels("known").inc(recognised)
         self._answers.labels("unknown").inc(unknown)
 
     def changed(self, kind: str, items: int) -> None:

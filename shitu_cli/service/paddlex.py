@@ -150,10 +150,10 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
         check_images([image], desk.settings.limits)
         gallery, top = indexes.get(given.indexKey), given.topk or TOP
         reply = await desk.reply([image], top if gallery is None else None)
-        found = await desk.read(lambda: _matches(reply, gallery, top))
+        matches = await desk.read(lambda: _matches(reply, gallery, top))
         width, height = await desk.read(lambda: _size(image.data))
         limit = given.recThreshold if given.recThreshold is not None else _threshold(reply.state)
-        near = found if found and found[0]["score"] >= limit else []
+        near = matches if matches and matches[0]["score"] >= limit else []
         detected = {"bbox": [0.0, 0.0, float(width), float(height)], "recResults": near, "score": 0.0}
         drawn = {"image": await desk.read(lambda: _drawn(image.data))} if given.visualize else {}
         return _answer({"detectedObjects": [detected], **drawn})

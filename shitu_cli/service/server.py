@@ -38,7 +38,7 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(listening: socket.socket) -> bool:
-    """Whether only this machine can reach the socket."""
+    """Return whether only this machine can reach the socket."""
     host = str(listening.getsockname()[0])
     return host == "::1" or host.startswith("127.")
 

@@ -102,7 +102,7 @@ def _decode(data: bytes, header: Header) -> np.ndarray | None:
 
 
 def _flags(header: Header) -> int:
-    """How to decode: large JPEGs at a fraction of their size, which reads all of the file and is twice as fast."""
+    """Return how to decode: large JPEGs at a fraction of their size, which reads the whole file twice as fast."""
     side = min(header.width, header.height) if header.kind == "JPEG" else 0
     if side < 256:
         return cv2.IMREAD_COLOR
@@ -128,25 +128,25 @@ def _guess(data: bytes) -> str:
 
 
 def _notes(header: Header, width: int, height: int) -> tuple[str, ...]:
-    found = []
+    notes = []
     if header.animated:
-        found.append("animated")
+        notes.append("animated")
     if header.kind == "JPEG" and header.channels == 4:
-        found.append("cmyk")
+        notes.append("cmyk")
     if header.depth == 16:
-        found.append("16-bit")
+        notes.append("16-bit")
     if header.alpha:
-        found.append("alpha")
+        notes.append("alpha")
     if header.channels == 1:
-        found.append("grey")
+        notes.append("grey")
     if header.orientation > 1:
-        found.append("rotated")
+        notes.append("rotated")
     if width and height:
         if min(width, height) < TINY:
-            found.append("tiny")
+            notes.append("tiny")
         elif max(width, height) > ASPECT * min(width, height):
-            found.append("extreme-aspect")
-    return tuple(found)
+            notes.append("extreme-aspect")
+    return tuple(notes)
 
 
 def _outline(image: np.ndarray) -> bytes:
@@ -232,16 +232,16 @@ def look_at_all(
 
 
 def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[tuple[int, int] | None, Look]]:
-    """(size and time of change, look) of each; None where there is no file."""
-    found: list[tuple[tuple[int, int] | None, Look]] = []
+    """Return (size and time of change, look) of each; None where there is no file."""
+    looks: list[tuple[tuple[int, int] | None, Look]] = []
     for number in numbers:
         try:
             state = os.stat(paths[number])
         except OSError:
-            found.append((None, look_at(paths[number], decode=decode)))
+            looks.append((None, look_at(paths[number], decode=decode)))
             continue
-        found.append(((state.st_size, state.st_mtime_ns), look_at(paths[number], decode=decode)))
-    return found
+        looks.append(((state.st_size, state.st_mtime_ns), look_at(paths[number], decode=decode)))
+    return looks
 
 
 @dataclass(frozen=True)

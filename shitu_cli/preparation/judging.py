@@ -69,7 +69,7 @@ def _key(rows: Rows, number: int) -> object:
 
 
 def leads_outside(root: Path, path: str) -> bool:
-    """Whether a path leads out of a folder."""
+    """Return whether a path leads out of a folder."""
     whole = os.path.normpath(os.path.join(root, path))
     return os.path.commonpath([os.path.abspath(root), os.path.abspath(whole)]) != os.path.abspath(root)
 

@@ -18,7 +18,7 @@ def natural(label: str) -> tuple[int, int, str]:
 
 
 def is_distractor(label: str) -> bool:
-    """Whether a label is that of images of no class, which only a gallery holds."""
+    """Return whether a label is that of images of no class, which only a gallery holds."""
     return label == "-1"
 
 

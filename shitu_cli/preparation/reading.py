@@ -155,6 +155,6 @@ def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
 
 
 def _is_numbered(part: _Part) -> bool:
-    """Whether its classes are numbers of a data set, which mean something else in another one."""
+    """Return whether its classes are numbers of a data set, which mean something else in another one."""
     shown = {part.rows.shown(label) for label in set(part.rows.labels)}
     return part.format.rank == DATASET or all(natural(label)[0] == 0 for label in shown)

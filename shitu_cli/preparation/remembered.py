@@ -25,7 +25,7 @@ _TYPES = {"share": float, "seed": int, "depth": int, "keep_apart": bool, "digest
 
 
 @dataclass(frozen=True)
-class Asked:
+class Options:
     """The options that decide which images go where; None is one that was not given."""
 
     format: str | None = None
@@ -40,7 +40,7 @@ class Asked:
     keep_apart: bool | None = None
 
     def choices(self, *, fix: bool, quick: bool) -> Choices:
-        """With the defaults of Choices for what was not given; UsageError for a split or columns that do not exist."""
+        """Return them with the defaults of Choices; UsageError for a split or columns that do not exist."""
         if self.split not in (None, *SPLITS):
             raise UsageError(f"--split {self.split}: expected auto, open, closed or none")
         root = None if self.image_root is None else Path(self.image_root)
@@ -50,40 +50,42 @@ class Asked:
         read = ReadOptions(parse_columns(self.columns), self.protocol, root, self.encoding, self.depth)
         return Choices(fix=fix, quick=quick, read=read, keep_apart=bool(self.keep_apart), **given)
 
-    def told(self) -> str:
-        """As it is typed: `--split none --seed 3`."""
+    def typed(self) -> str:
+        """Return the options as they are typed: `--split none --seed 3`."""
         given = {key.replace("_", "-"): value for key, value in asdict(self).items() if value is not None}
         return " ".join(
             f"--{key}" if value is True else f"--{key} {shlex.quote(str(value))}" for key, value in given.items()
         )
 
 
-def recall(space: Workspace, sources: Sequence[Path], asked: Asked) -> tuple[Asked, Asked]:
-    """`asked` completed by what was asked for the same sources before, and that part alone.
+def recall(space: Workspace, sources: Sequence[Path], options: Options) -> tuple[Options, Options]:
+    """Return the options completed by those of the last time for the same sources, and that part alone.
 
     Raises DataError when the file that holds it was damaged.
     """
     values = _read(space.lists_dir / NAME)
     if values.pop("sources", None) != _names(space, sources):
-        return asked, Asked()
+        return options, Options()
     if values.get("image_root") is not None:
         values["image_root"] = str(space.root / values["image_root"])
-    given = {key for key, value in asdict(asked).items() if value is not None}
+    given = {key for key, value in asdict(options).items() if value is not None}
     if given & set(_READING):
         given |= set(_READING)
-    options = {field.name for field in fields(Asked)} - given
-    before = Asked(**{key: value for key, value in values.items() if key in options})
-    return replace(before, **{key: getattr(asked, key) for key in given}), before
+    earlier = {field.name for field in fields(Options)} - given
+    before = Options(**{key: value for key, value in values.items() if key in earlier})
+    return replace(before, **{key: getattr(options, key) for key in given}), before
 
 
-def record(space: Workspace, sources: Sequence[Path], asked: Asked, written: Mapping[str, Path]) -> dict[str, object]:
-    """Return what to keep beside the lists: what was asked, and the digests of these lists and of those before them.
+def record(
+    space: Workspace, sources: Sequence[Path], options: Options, written: Mapping[str, Path]
+) -> dict[str, object]:
+    """Return what to keep beside the lists: the options, and the digests of these lists and of those before.
 
     `written` maps the name of each list to the file that holds its new content.
     """
-    values = {key: value for key, value in asdict(asked).items() if value is not None}
-    if asked.image_root is not None:
-        values["image_root"] = path_in(space.root, Path(asked.image_root))
+    values = {key: value for key, value in asdict(options).items() if value is not None}
+    if options.image_root is not None:
+        values["image_root"] = path_in(space.root, Path(options.image_root))
     return {"sources": _names(space, sources), **values, **digests_of(space, written)}
 
 
@@ -103,9 +105,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     values = read_json_object(path, hint=_WAY_OUT)
-    known = {field.name for field in fields(Asked)}
-    if not values.keys() <= {"sources", "digests", "before", *known}:
-        raise _damaged(path, f"expected only {', '.join(sorted(known))}")
+    names = {field.name for field in fields(Options)}
+    if not values.keys() <= {"sources", "digests", "before", *names}:
+        raise _damaged(path, f"expected only {', '.join(sorted(names))}")
     for key, value in values.items():
         if key != "sources" and not isinstance(value, _TYPES.get(key, str)):
             raise _damaged(path, f"{key}: got {value!r}")

@@ -43,14 +43,14 @@ class ImageFiles:
         self.boxes += others.boxes
 
     def take(self, numbers: Sequence[int]) -> ImageFiles:
-        """The images at `numbers`, in that order."""
+        """Return the images at `numbers`, in that order."""
         chosen = ImageFiles()
         for n in numbers:
             chosen.add(self.files[n], self.labels[n], self.boxes[n])
         return chosen
 
     def described(self) -> str:
-        """How many there are, and of which labels: 60 images of 6 labels."""
+        """Return how many there are, and of which labels: 60 images of 6 labels."""
         labels = set(self.labels)
         count = counted(len(self), "image")
         if labels == {""}:
@@ -61,7 +61,7 @@ class ImageFiles:
         return f"{count} of {counted(len(labels - {''}), 'label')}{unknown}"
 
     def name(self, number: int) -> str:
-        """The file, with its box where it has one: parts of one image are told apart."""
+        """Return the file, with its box where it has one: parts of one image are told apart."""
         box = self.boxes[number]
         return self.files[number] if box is None else f"{self.files[number]}#{','.join(f'{v:g}' for v in box)}"
 
@@ -72,49 +72,49 @@ def find_images(
     *,
     folder_labels: bool = True,
 ) -> ImageFiles:
-    """All images of files, folders, lists (`path label`) and glob patterns, in order.
+    """Return all images of files, folders, lists (`path label`) and glob patterns, in order.
 
     Images of a list have its labels, all others that of `folder_label`, or none unless `folder_labels`. `image_root`
     tells where the paths of a list of the workspace count from, None for other lists.
     Raises UsageError for a source that is not there or holds no image, DataError for a list with lines that cannot be
     read.
     """
-    found = ImageFiles()
+    images = ImageFiles()
     label_of = folder_label if folder_labels else _no_label
     for source in sources:
-        before = len(found)
+        before = len(images)
         try:
-            _add(source, found, image_root, label_of)
+            _add(source, images, image_root, label_of)
         except (OSError, ValueError) as error:  # over-long names, looped links, characters that no path can have
             raise path_problem(source, error, error=UsageError) from None
-        if len(found) == before:
+        if len(images) == before:
             raise UsageError(f"no images in {source}")
-    return found
+    return images
 
 
 def _add(
     source: str,
-    found: ImageFiles,
+    images: ImageFiles,
     image_root: Callable[[Path], Path | None],
     label_of: Callable[[Path, Path | None], str],
 ) -> None:
     path = Path(source)
     if path.is_dir():
-        _add_folder(path, found, label_of)
+        _add_folder(path, images, label_of)
     elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
-        _add_list(path, found, image_root(path))
+        _add_list(path, images, image_root(path))
     elif path.is_file():
-        found.add(path, label_of(path, None))
+        images.add(path, label_of(path, None))
     else:
         matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]
         folders = [match for match in matches if "**" not in source and match.is_dir()]
-        images = [match for match in matches if is_image_name(match.name) and match.is_file()]
-        if not folders and not images:
+        files = [match for match in matches if is_image_name(match.name) and match.is_file()]
+        if not folders and not files:
             raise UsageError(f"no such image, folder or list: {source}")
         for folder in folders:
-            _add_folder(folder, found, label_of)
-        for image in images:
-            found.add(image, label_of(image, None))
+            _add_folder(folder, images, label_of)
+        for file in files:
+            images.add(file, label_of(file, None))
 
 
 def _no_label(image: Path, root: Path | None = None) -> str:
@@ -122,7 +122,7 @@ def _no_label(image: Path, root: Path | None = None) -> str:
 
 
 def folder_label(image: Path, root: Path | None = None) -> str:
-    """The label of an image by where it lies: the path from the folder `root` to it, else the name of its own folder.
+    """Return the label of an image by where it lies: the path from `root` to it, else the name of its folder.
 
     So `data/Leek`, `data/Leek/`, `data/Leek/*.jpg`, `.` inside of it and absolute paths all give Leek. A workspace, a
     home directory and the root of the file system are no class: "".
@@ -135,12 +135,12 @@ def folder_label(image: Path, root: Path | None = None) -> str:
     return folder.name
 
 
-def _add_folder(folder: Path, found: ImageFiles, label_of: _Label) -> None:
+def _add_folder(folder: Path, images: ImageFiles, label_of: _Label) -> None:
     """Add all images of a folder, with the labels and boxes that `prepare` reads there; others by where they lie."""
     names = list(walk_images(folder, Problems()))
     if label_of is _no_label:
         for name in names:
-            found.add(folder / name)
+            images.add(folder / name)
         return
     chosen, rows = _as_prepare_reads(folder)
     labelled: dict[str, list[int]] = {}
@@ -152,14 +152,14 @@ def _add_folder(folder: Path, found: ImageFiles, label_of: _Label) -> None:
         for number in numbers:
             assert rows is not None
             label = rows.labels[number]
-            found.add(folder / name, rows.display.get(label, label), rows.boxes.get(number))
+            images.add(folder / name, rows.display.get(label, label), rows.boxes.get(number))
         if not numbers:  # what a table or annotations leave out has no label
             by_place = chosen is None or chosen.rank == FOLDERS
-            found.add(folder / name, label_of(folder / name, folder) if by_place else "")
+            images.add(folder / name, label_of(folder / name, folder) if by_place else "")
 
 
 def _as_prepare_reads(folder: Path) -> tuple[Format | None, Rows | None]:
-    """The format and the rows of a folder; None where it holds no labels, as one class folder alone."""
+    """Return the format and the rows of a folder; None where it holds no labels, as one class folder alone."""
     source, problems = Source(folder), Problems()
     if not source.tree.images:
         return None, None
@@ -180,18 +180,18 @@ def _as_prepare_reads(folder: Path) -> tuple[Format | None, Rows | None]:
 
 
 def images_of_list(listed: Path, image_root: Path) -> ImageFiles:
-    """The images of a list as training reads it, with the names of their classes."""
+    """Return the images of a list as training reads it, with the names of their classes."""
     images, names = read_list(listed), class_names(listed)
-    found = ImageFiles()
+    files = ImageFiles()
     for n in range(len(images)):
         number = int(images.labels[n])
-        found.add(images.file(n, image_root), names.get(number, str(number)), images.box(n))
-    return found
+        files.add(images.file(n, image_root), names.get(number, str(number)), images.box(n))
+    return files
 
 
-def _add_list(path: Path, found: ImageFiles, image_root: Path | None) -> None:
+def _add_list(path: Path, images: ImageFiles, image_root: Path | None) -> None:
     if image_root is not None:  # one of our own: its columns are separated by tabs, whatever the names hold
-        found.extend(images_of_list(path, image_root))
+        images.extend(images_of_list(path, image_root))
         return
     problems = Problems()
     source = Source(path, ReadOptions())
@@ -206,4 +206,4 @@ def _add_list(path: Path, found: ImageFiles, image_root: Path | None) -> None:
         raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
     for number in range(len(rows)):
         label = rows.labels[number]
-        found.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label), rows.boxes.get(number))
+        images.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label), rows.boxes.get(number))

@@ -101,7 +101,7 @@ class _Data:
             self.groups.join(group[0], other)
 
     def bundle_key(self, bundle: Sequence[int], seed: int) -> bytes:
-        """What orders images that stay together: the hash of the first path."""
+        """Return what orders images that stay together: the hash of the first path."""
         return _hash(seed, min(self.paths[n] for n in bundle))
 
 

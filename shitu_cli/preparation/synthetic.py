@@ -44,7 +44,7 @@ class Product:
 
 
 def make_product(seed: int) -> Product:
-    """The product of a class; equal seeds give equal products."""
+    """Return the product of a class; equal seeds give equal products."""
     rng = np.random.default_rng((7919, seed))
     corners = int(rng.integers(3, 9))
     smooth = rng.random() < 0.5
@@ -66,7 +66,7 @@ def make_product(seed: int) -> Product:
 
 
 def draw_upright(product: Product) -> tuple[Image, Image]:
-    """The product seen from the front: RGB uint8 [CANVAS, CANVAS, 3], and its mask, 0 or 255."""
+    """Return the product seen from the front: RGB uint8 [CANVAS, CANVAS, 3], and its mask, 0 or 255."""
     y, x = np.mgrid[0:CANVAS, 0:CANVAS].astype(np.float32)
     phase = 2 * math.pi / product.period
     field = {
@@ -91,7 +91,7 @@ def draw_upright(product: Product) -> tuple[Image, Image]:
 
 
 def photograph(product: Product, rng: np.random.Generator, size: int = 128) -> Image:
-    """One image of the product, RGB uint8 [size, size, 3]: another view, light, background and scale each time."""
+    """Return an image of the product, RGB uint8 [size, size, 3], in another view, light and scale each time."""
     face, mask = draw_upright(product)
     view = _view(rng, size)
     scene = _background(rng, size)
@@ -127,7 +127,7 @@ def write_dataset(root: Path, *, seed: int = 0, size: int = 128) -> dict[str, in
 
 
 def _view(rng: np.random.Generator, size: int) -> Image:
-    """A homography from the canvas to an image: rotation, scale, position and perspective."""
+    """Return a homography from the canvas to an image: rotation, scale, position and perspective."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) - 0.5
     turn = rng.uniform(-0.5, 0.5)  # radians
     rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]], np.float32)
@@ -137,7 +137,7 @@ def _view(rng: np.random.Generator, size: int) -> Image:
 
 
 def _background(rng: np.random.Generator, size: int) -> Image:
-    """A coloured gradient with clutter, float32 [size, size, 3]."""
+    """Return a coloured gradient with clutter, float32 [size, size, 3]."""
     ends = rng.uniform(30, 225, (2, 2, 3)).astype(np.float32)
     scene = cv2.resize(ends, (size, size), interpolation=cv2.INTER_LINEAR)
     for _ in range(int(rng.integers(3, 10))):
@@ -160,7 +160,7 @@ def _occlude(scene: Image, rng: np.random.Generator) -> None:
 
 
 def _light(scene: Image, rng: np.random.Generator) -> Image:
-    """A lamp of another colour and strength, brighter on one side."""
+    """Return the scene under a lamp of another colour and strength, brighter on one side."""
     size = scene.shape[0]
     lamp = rng.uniform(0.55, 1.25) * rng.uniform(0.85, 1.15, 3)
     ramp = np.linspace(rng.uniform(0.7, 1), rng.uniform(0.9, 1.2), size, dtype=np.float32)

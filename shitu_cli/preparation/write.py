@@ -14,21 +14,21 @@ from shitu_cli.journal import together
 from shitu_cli.preparation.adapt import DataFacts, adapt_values
 from shitu_cli.preparation.generation import LISTS, NAME
 from shitu_cli.preparation.prepare import Prepared
-from shitu_cli.preparation.remembered import Asked, path_in, record
+from shitu_cli.preparation.remembered import Options, path_in, record
 from shitu_cli.workspace import Workspace
 
 
 def write_prepared(
     space: Workspace,
-    made: Prepared,
+    prepared: Prepared,
     config_text: str,
     *,
     template: str | None,
     sources: Sequence[Path],
-    asked: Asked,
+    options: Options,
     write_reports: Callable[[Path, Path], None],
 ) -> list[Change]:
-    """Write lists, label map, config, the record of what was asked, and the reports; return the changes of the config.
+    """Write lists, label map, config, the record of the options, and the reports; return the changes of the config.
 
     `write_reports` writes reports/prepare.json and reports/prepare.html to the two paths that it is given. A kill at
     any moment leaves all of these files as they were, or all of them new once the workspace is opened again.
@@ -36,16 +36,16 @@ def write_prepared(
     Raises EnvironmentProblem when the disk refuses; what was there before then still stands.
     """
     facts = DataFacts(
-        class_num=made.class_num,
-        train_images=len(made.train),
-        image_root=path_in(space.root, made.image_root),
-        short_side=int(np.median([min(look.width, look.height) for look in made.looks])) if made.looks else 0,
-        query_list="lists/query_list.txt" if made.query is not None else None,
-        gallery_list="lists/gallery_list.txt" if made.gallery is not None else None,
+        class_num=prepared.class_num,
+        train_images=len(prepared.train),
+        image_root=path_in(space.root, prepared.image_root),
+        short_side=int(np.median([min(look.width, look.height) for look in prepared.looks])) if prepared.looks else 0,
+        query_list="lists/query_list.txt" if prepared.query is not None else None,
+        gallery_list="lists/gallery_list.txt" if prepared.gallery is not None else None,
         evaluated_before=template is not None or (space.lists_dir / "query_list.txt").exists(),
     )
     text, changes = patch_yaml(config_text, adapt_values(config_text, facts, template=template))
-    parts = dict(zip(LISTS, (made.train, made.query, made.gallery), strict=False))
+    parts = dict(zip(LISTS, (prepared.train, prepared.query, prepared.gallery), strict=False))
     with together(space) as change:
         written: dict[str, Path] = {}
         for name, part in parts.items():
@@ -56,8 +56,8 @@ def write_prepared(
             write_list(written[name], part)
         label_map = LISTS[-1]
         written[label_map] = change.path(space.lists_dir / label_map)
-        write_label_map(written[label_map], made.names)
-        atomic_write_json(change.path(space.lists_dir / NAME), record(space, sources, asked, written))
+        write_label_map(written[label_map], prepared.names)
+        atomic_write_json(change.path(space.lists_dir / NAME), record(space, sources, options, written))
         if changes or not space.config_path.exists():
             with atomic_write(change.path(space.config_path)) as file:
                 file.write(text.encode("utf-8"))

@@ -22,7 +22,7 @@ from shitu_cli.preparation.generation import NAME
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.preparation.prepare import prepare as read_and_split
 from shitu_cli.preparation.reading import check_source
-from shitu_cli.preparation.remembered import Asked, recall
+from shitu_cli.preparation.remembered import Options, recall
 from shitu_cli.preparation.starts import choose_template, start_of
 from shitu_cli.preparation.write import write_prepared
 from shitu_cli.report.prepare_page import write_prepare_page
@@ -105,7 +105,7 @@ def prepare(
     """
     paths = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
     root = None if image_root is None else str(image_root)
-    options = Asked(format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None)
+    options = Options(format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None)
     options.choices(fix=fix, quick=quick)  # refuse invalid choices before creating anything
     reporter = reporter or SilentReporter()
     space = _workspace(None if workspace is None else Path(workspace), paths)
@@ -113,9 +113,9 @@ def prepare(
     with space.lock("prepare"), space.lock("train", command="prepare"):
         finish(space)  # complete what an interrupted prepare has committed
         all_options, earlier = recall(space, paths, options)
-        if earlier.told():
+        if earlier.typed():
             path = space.lists_dir / NAME
-            reporter.info(f"as last time: {earlier.told()}   (stored in {path}; pass another value to change it)")
+            reporter.info(f"as last time: {earlier.typed()}   (stored in {path}; pass another value to change it)")
         choices = all_options.choices(fix=fix, quick=quick)
         text, name, reason = _config_text(space, template)
         start: Message = ""
@@ -134,7 +134,7 @@ def prepare(
             write_reports(space.reports_dir / "prepare.json", space.reports_dir / "prepare.html")
             raise _to_fix(space, count, strict=strict and not prepared.problems.count("error"))
         changes = write_prepared(
-            space, prepared, text, template=name, sources=paths, asked=all_options, write_reports=write_reports
+            space, prepared, text, template=name, sources=paths, options=all_options, write_reports=write_reports
         )
     return Preparation(space, prepared, changes, name, reason, start)
 

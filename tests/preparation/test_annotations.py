@@ -18,7 +18,7 @@ from tests.preparation.annotation_samples import PIXELS, SAMPLES
 from tests.preparation.annotation_trees import draw, kinds, read
 
 TIMES = int(os.environ.get("SHITU_FUZZ", "1"))
-EXAMPLES = 60 * TIMES
+EXAMPLES = 20 * TIMES
 
 
 def test_every_format_of_annotations_has_a_sample() -> None:

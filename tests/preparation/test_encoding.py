@@ -64,7 +64,7 @@ def test_a_wrong_name_of_an_encoding(tmp_path: Path) -> None:
         read_list_text(path, Problems(), "utf-8")
 
 
-@settings(max_examples=800, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.binary(max_size=60))
 def test_any_bytes(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"

@@ -145,7 +145,7 @@ def _mat(parts: bytes) -> bytes:
 
 
 def _packed(size: int) -> bytes:
-    data = zlib.compress(bytes(size), 9)
+    data = zlib.compress(bytes(size), 1)
     return (15).to_bytes(4, "little") + len(data).to_bytes(4, "little") + data
 
 

@@ -66,8 +66,9 @@ def test_files_are_told_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "film").write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 20)
     (tmp_path / "phone").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 20)
     tree = Source(tmp_path).tree
-    assert tree.images == ["9f86d081", "a.jpg", "b.jpg_large", "c.jpg?width=3", "d.jpe", "phone"]
-    assert tree.files == ["BMW notes", "LICENSE", "Makefile", "e.txt", "film"]
+    assert tree.images == ["9f86d081", "a.jpg", "b.jpg_large", "c.jpg?width=3", "d.jpe"]
+    assert tree.files == ["BMW notes", "LICENSE", "Makefile", "e.txt", "film", "phone"]
+    assert tree.problems.found["other-format"].examples == [(str(tmp_path / "phone"), "")]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")

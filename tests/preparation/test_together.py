@@ -15,7 +15,7 @@ from shitu_cli import journal
 from shitu_cli.errors import DataError, EnvironmentProblem, plain
 from shitu_cli.journal import finish, settle, together
 from shitu_cli.preparation.generation import LISTS, check_lists
-from shitu_cli.preparation.remembered import Asked, recall
+from shitu_cli.preparation.remembered import Options, recall
 from shitu_cli.workspace import Workspace
 from tests.command import shitu
 
@@ -63,7 +63,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(
     old = content(tmp_path / "before")
     assert old["lists/query_list.txt"] is not None and new["lists/query_list.txt"] is None
     outcomes = []
-    for step in range(200):
+    for step in range(0, 200, 1 if "SHITU_FUZZ" in os.environ else 3):
         shutil.rmtree(tmp_path / "ws")
         shutil.copytree(tmp_path / "before", tmp_path / "ws")
         with monkeypatch.context() as patch:
@@ -78,7 +78,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(
         outcomes.append(left == new)
         if ended:
             break
-    assert ended and outcomes == sorted(outcomes) and outcomes.count(False) > 0 and outcomes.count(True) > 3
+    assert ended and outcomes == sorted(outcomes) and outcomes.count(False) > 0 and outcomes.count(True) > 1
     assert shitu(*again, cwd=tmp_path).returncode == 0
     assert [path.name for path in (tmp_path / "ws/.shitu").glob("*staged*")] == []
 
@@ -161,7 +161,7 @@ def test_a_damaged_record_of_a_prepare_is_named(tmp_path: Path) -> None:
     for text in ("{", "5", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}", '{"other": 1}', '{"seed": "1"}'):
         (tmp_path / "lists/prepared_with.json").write_text(text)
         with pytest.raises(DataError, match=r"prepared_with\.json"):
-            recall(Workspace(tmp_path), [], Asked())
+            recall(Workspace(tmp_path), [], Options())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")

@@ -68,9 +68,9 @@ FEW = 0.2  # share of the images that another reading may label beside, without 
 
 
 def all_formats() -> tuple[Format, ...]:
-    """Those of installed packages (`shitu.formats`), then those of this program; ConfigError where one does not fit."""
+    """Return those of installed packages, then those of this program; ConfigError where one does not fit."""
     added = (load_extension(GROUP, name, Format) for name in extension_names(GROUP))
-    return (*(known for known in added if known is not None), *FORMATS)
+    return (*(extension for extension in added if extension is not None), *FORMATS)
 
 
 def find_format(source: Source, name: str | None = None) -> Format:
@@ -82,14 +82,14 @@ def find_format(source: Source, name: str | None = None) -> Format:
         return _named(name)
     if source.options.columns:
         roles = source.options.columns.keys()
-        takers = (known for known in FORMATS if known.columns and roles <= known.columns)
-        return next((known for known in (*takers, TABLE, TEXT_LIST) if known.detect(source)), TABLE)
+        takers = (candidate for candidate in FORMATS if candidate.columns and roles <= candidate.columns)
+        return next((candidate for candidate in (*takers, TABLE, TEXT_LIST) if candidate.detect(source)), TABLE)
     for rank in (DATASET, ANNOTATIONS, TABLE_RANK, FOLDERS):
-        found = [known for known in all_formats() if known.rank == rank and known.detect(source)]
-        if found:
+        candidates = [candidate for candidate in all_formats() if candidate.rank == rank and candidate.detect(source)]
+        if candidates:
             source.memo["annotated"] = rank == ANNOTATIONS
             beside = [TABLE] if rank == ANNOTATIONS and labels_most(source) else []
-            return found[0] if rank in (DATASET, FOLDERS) else _agreeing(source, found, beside)
+            return candidates[0] if rank in (DATASET, FOLDERS) else _agreeing(source, candidates, beside)
     raise UsageError(
         f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"]
     )
@@ -121,51 +121,51 @@ def read_source(
 
 
 def _named(name: str) -> Format:
-    for known in all_formats():
-        if known.name == name:
-            return known
+    for candidate in all_formats():
+        if candidate.name == name:
+            return candidate
     raise UsageError(
         f"--format {name}: expected one of {', '.join(f.name for f in all_formats())}",
         hint=Command("prepare", "--formats"),
     )
 
 
-def _agreeing(source: Source, found: Sequence[Format], beside: Sequence[Format]) -> Format:
-    """The first of several formats, if all of them that can read the source read the same labels.
+def _agreeing(source: Source, candidates: Sequence[Format], beside: Sequence[Format]) -> Format:
+    """Return the first of several formats, if all of them that can read the source read the same labels.
 
     Those `beside` are never chosen, but must not contradict it with files of their own.
     """
-    if len(found) + len(beside) == 1:
-        return found[0]
-    readings = _readings(source, found)
+    if len(candidates) + len(beside) == 1:
+        return candidates[0]
+    readings = _readings(source, candidates)
     if not readings:
-        return found[0]  # which says why it cannot be read
+        return candidates[0]  # which says why it cannot be read
     used = {file for _, rows in readings for file in rows.label_files}
     others_beside = [reading for reading in _readings(source, beside) if not used & set(reading[1].label_files)]
     # The first that labels nearly all that any of them labels: annotations of boxes say more than a table.
     most = max((len(set(rows.paths)) for _, rows in readings), default=0)
     readings.sort(key=lambda reading: len(set(reading[1].paths)) < (1 - FEW) * most)
-    for (known, rows), (other, others) in combinations([*readings, *others_beside], 2):
+    for (first, rows), (other, others) in combinations([*readings, *others_beside], 2):
         if (example := _contradiction(rows, others)) is not None:
             raise UsageError(
-                f"{source.path}: two ways to read it, as {known.name} and as {other.name}",
-                details=[f"{known.name}: {example[0]}", f"{other.name}: {example[1]}"],
-                hint=f"--format {known.name} or --format {other.name}; or move the files of the other away",
+                f"{source.path}: two ways to read it, as {first.name} and as {other.name}",
+                details=[f"{first.name}: {example[0]}", f"{other.name}: {example[1]}"],
+                hint=f"--format {first.name} or --format {other.name}; or move the files of the other away",
             )
-        _refuse_halves(source, (known, rows), (other, others))
+        _refuse_halves(source, (first, rows), (other, others))
     return readings[0][0]
 
 
 def _readings(source: Source, formats: Sequence[Format]) -> list[tuple[Format, Rows]]:
-    """What those of the formats read that can read the source."""
+    """Return what those of the formats read that can read the source."""
     readings = []
-    for known in formats:
+    for candidate in formats:
         try:
-            rows = known.read(Source(source.path, source.options), Problems())
+            rows = candidate.read(Source(source.path, source.options), Problems())
         except ShituError:
             continue
         if len(rows):
-            readings.append((known, rows))
+            readings.append((candidate, rows))
     return readings
 
 
@@ -177,13 +177,13 @@ def _refuse_halves(source: Source, first: tuple[Format, Rows], second: tuple[For
     examples = [(paths - others or paths, *first), (others - paths, *second)]
     raise UsageError(
         f"{source.path}: {first[0].name} labels {len(paths):,} images, {second[0].name} {len(others):,} others",
-        details=[f"{known.name}: {rows.label_files[0]}: {min(only)}" for only, known, rows in examples],
+        details=[f"{reader.name}: {rows.label_files[0]}: {min(only)}" for only, reader, rows in examples],
         hint=f"--format {first[0].name} or --format {second[0].name}; or move the files of the other away",
     )
 
 
 def _contradiction(rows: Rows, others: Rows) -> tuple[str, str] | None:
-    """An image that two readings label differently, as both say it; None where they agree."""
+    """Return an image that two readings label differently, as both say it; None where they agree."""
     first: dict[str, dict[str, int]] = {}
     for number, path in enumerate(rows.paths):
         label = rows.display.get(rows.labels[number], rows.labels[number])

@@ -90,7 +90,7 @@ class Rows:
         line: int = 0,
         origin: int = 0,
     ) -> None:
-        """One image; `id` is its camera, sequence or the like, `file` and `line` say where it is listed."""
+        """Add an image; `id` is its camera, sequence or the like, `file` and `line` say where it is listed."""
         number = len(self.paths)
         self.paths.append(path)
         self.labels.append(intern(label))
@@ -132,7 +132,7 @@ class Rows:
         return self.display.get(label, label)
 
     def take(self, numbers: list[int]) -> Rows:
-        """The rows at `numbers`, in that order."""
+        """Return the rows at `numbers`, in that order."""
         taken = Rows(self.root)
         taken.display, taken.readings = self.display, self.readings
         taken.label_files, taken.unused, taken.units = self.label_files, self.unused, self.units
@@ -185,12 +185,12 @@ def is_image_name(name: str) -> bool:
 
 
 def walk_images(root: Path, problems: Problems) -> Iterator[str]:
-    """The images among `walk_files`."""
+    """Yield the images among `walk_files`."""
     return (path for path, is_image in walk_files(root, problems) if is_image)
 
 
 def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
-    """Every file below `root` that is not hidden, sorted, with forward slashes, and whether it is an image.
+    """Yield every file below `root` that is not hidden, sorted, with forward slashes, and whether it is an image.
 
     The suffix tells; where it is none that is known, the first bytes do (a.jpg_large, names without suffix). Links are
     followed unless they lead back to a folder above. Folders without any image are reported, the uppermost of each.
@@ -198,7 +198,7 @@ def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
     above: set[str] = set()
 
     def visit(folder: str, prefix: str) -> Generator[tuple[str, bool], None, bool]:
-        """Whether it held any image."""
+        """Yield the files of a folder; return whether it held any image."""
         real = os.path.realpath(folder)
         if real in above:
             problems.add("link-loop", folder, f"leads to {real}")
@@ -213,7 +213,7 @@ def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
             problems.add("no-access", folder, str(error.strerror or error))
             return True
         above.add(real)
-        found, empty = False, []
+        has_images, empty = False, []
         for entry in ordered:
             if entry.name.startswith(".") or entry.name in _SKIPPED_DIRS:
                 if _is_hidden_image(entry):
@@ -222,26 +222,26 @@ def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
                 problems.add("dead-link", entry.path, f"leads to {os.readlink(entry.path)}")
             elif entry.is_dir():
                 if (yield from visit(entry.path, f"{prefix}{entry.name}/")):
-                    found = True
+                    has_images = True
                 else:
                     empty.append(entry.path)
             else:
                 kind = _kind_of(entry)
-                found = found or kind == "image"
+                has_images = has_images or kind == "image"
                 if kind in ("other-format", "heic"):
                     problems.add(kind, entry.path)
                 yield prefix + entry.name, kind == "image"
         above.discard(real)
-        for path in empty if found else ():
+        for path in empty if has_images else ():
             problems.add("no-images", path, _content(path))
-        return found
+        return has_images
 
     if not (yield from visit(str(root), "")):
         problems.add("no-images", str(root), _content(str(root)))
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a link to what is not there, or to itself."""
+    """Return whether it is a link to what is not there, or to itself."""
     if not entry.is_symlink():
         return False
     try:
@@ -262,7 +262,11 @@ def _kind_of(entry: os.DirEntry[str]) -> str:
         return "file"
     try:
         with open(entry.path, "rb") as file:
-            kind = image_kind(file.read(64))
+            head = file.read(64)
+            kind = image_kind(head)
+            # Films and sequences share the container with images, but have no size where images have it.
+            if kind == "HEIC" and not read_header(head + file.read(MAX_HEADER)).width:
+                return "other-format"
     except OSError:
         return "file"
     if kind == "HEIC" and not heif.is_readable():
@@ -287,7 +291,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
 
 def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
-    """Whether it holds images that a user may miss; what systems hide beside images (._x.jpg) is none."""
+    """Return whether it holds images that a user may miss; what systems hide beside images (._x.jpg) is none."""
     if entry.name.startswith("._") or entry.name in (*_SKIPPED_DIRS, ".thumbnails", ".ipynb_checkpoints"):
         return False
     try:
@@ -297,7 +301,7 @@ def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
 
 
 def _content(folder: str) -> str:
-    """What a folder without images holds instead."""
+    """Return what a folder without images holds instead."""
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
@@ -322,7 +326,7 @@ def whole_label(label: str) -> str:
 
 
 def find_folder(root: Path, *names: str) -> Path | None:
-    """`root` itself or a folder up to two levels below that holds all `names`."""
+    """Return `root` itself or a folder up to two levels below that holds all `names`."""
     candidates = [root, *sorted(p for p in root.glob("*") if p.is_dir()), *sorted(root.glob("*/*/"))]
     for folder in candidates:
         if all((folder / name).exists() for name in names):

@@ -41,7 +41,7 @@ class _Columns:
 
 
 def _is_one(name: str, head: bytes) -> bool:
-    """Whether a table has an image, a class and a box in four columns; x_1, y_1 ... are read by `table`."""
+    """Return whether a table has an image, a class and a box in four columns; x_1, y_1 ... are read by `table`."""
     header = header_of(head)
     plain = {plain_name(name) for name in header}
     by_table = {"x_1", "y_1", "x_2", "y_2"} <= {name.lower() for name in header}
@@ -92,7 +92,7 @@ def _columns(header: list[str], file: AnnotationFile) -> _Columns:
             f"{file.path}: which of {shown or ', '.join(header)} is the class?",
             hint=["name it: ", Command("prepare", file.path, "--columns", "label"), "=..."],
         )
-    sizes = [rest[found[0]] for names in _SIZES if (found := [name for name in names if name in rest])]
+    sizes = [rest[present[0]] for names in _SIZES if (present := [name for name in names if name in rest])]
     if set(plain) >= _OPEN_IMAGES:  # LabelName and IsGroupOf beside it: shares of the image
         convention = XYXY_SHARE
     return _Columns(images[0], rest[classes[0]], box, convention, sizes, rest.get("isgroupof"))

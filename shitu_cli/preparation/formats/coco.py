@@ -61,7 +61,7 @@ def _add(image: ImageEntry, item: dict[str, Any], label: str, number: int) -> No
         image.box(label, numbers(list_of(box)), XYWH, otherwise, number)
     elif polygons:
         around_each = [around_flat(numbers(list_of(polygon))) for polygon in list_of(polygons)]
-        corners = [corner for found in around_each if found is not None for corner in (found[:2], found[2:])]
+        corners = [corner for part in around_each if part is not None for corner in (part[:2], part[2:])]
         whole = size_form(around(corners)) if corners and None not in around_each else None
         image.box(label, whole, XYWH, "no bbox, and its segmentation is no list of polygons", number)
     else:  # as iNaturalist has them

@@ -7,15 +7,15 @@ wrong model without a word.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shitu_cli.errors import UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import whole_label
-from shitu_cli.preparation.formats.boxes import CONVENTIONS, XYXY, Convention, box_columns, plain_name
+from shitu_cli.preparation.formats.boxes import CONVENTIONS, Convention, box_columns, plain_name
 from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
+from shitu_cli.preparation.formats.splits import WORDS
 
 
 def words(text: str) -> frozenset[str]:
@@ -33,8 +33,8 @@ LABEL_NAMES = (
     ),
 )
 IMAGE_NAMES = words(
-    "image path file filename filepath imagepath img imgpath name imagename imageid imgname imgid photo "
-    "picture url imageurl src imagefile uri link"
+    "image path file filename filepath imagepath img imgpath name imagename imageid imgname imgid photo picture url "
+    "imageurl src imagefile uri link"
 )
 SPLIT_NAMES = words("split partition subset set evaluationstatus phase usage fold datasplit mlsplit")
 CAMERA_NAMES = frozenset(["camera", "cameraid", "camid", "cam"])
@@ -47,12 +47,7 @@ _MEASURES = words(
     "sha1 sha256 hash phash imagephash filesize depth channels iscrowd crowd occluded truncated difficult"
 )
 _BOX_NAMES = frozenset(("box", "bbox", "boundingbox", "roi", "rect", "rectangle", "bndbox"))
-SPLITS = {
-    "train": "train", "training": "train", "trn": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val", "validate": "val",
-    "test": "test", "testing": "test", "tst": "test",
-    "query": "query", "probe": "query", "gallery": "gallery", "": "",
-}  # fmt: skip
+_NO_LABELS = _MEASURES | CAMERA_NAMES | SPLIT_NAMES
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].{0,30})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .{0,20})?")
 _NUMBER = re.compile(r"[+-]?(\d{1,20}([.,]\d{0,20})?|[.,]\d{1,20})([eE][+-]?\d{1,3})?")
 MOSTLY_UNIQUE = 0.8  # share of different values from which a column is no label
@@ -79,8 +74,8 @@ class Columns:
     one_hot: list[int] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def said(self) -> str:
-        """What is what, for the user: `image = file, class = sku`."""
+    def describe(self) -> str:
+        """Return what is what, for the user: `image = file, class = sku`."""
         parts = [f"image = {self.names[self.image]}"]
         if self.one_hot:
             parts.append(f"class = the one of {len(self.one_hot)} columns that is 1")
@@ -105,35 +100,43 @@ class Sample:
         self.columns = [[row[n] for row in rows] for n in range(width)]
 
     def values(self, column: int) -> list[str]:
-        """The values of a column that are not empty."""
+        """Return the values of a column that are not empty."""
         return [value for value in self.columns[column] if value]
 
     def follows(self, column: int, other: int) -> bool:
-        """Whether the value of `other` decides that of `column`."""
+        """Return whether the value of `other` decides that of `column`."""
         seen: dict[str, str] = {}
-        return all(
-            seen.setdefault(b, a) == a for a, b in zip(self.columns[column], self.columns[other], strict=True) if a or b
-        )
+        pairs = zip(self.columns[column], self.columns[other], strict=True)
+        return all(seen.setdefault(b, a) == a for a, b in pairs if a or b)
 
     def same(self, column: int, other: int) -> bool:
-        """Whether two columns say the same in other words."""
+        """Return whether two columns say the same in other words."""
         return self.follows(column, other) and self.follows(other, column)
 
     def numeric(self, column: int) -> bool:
-        """Whether all values are numbers."""
+        """Return whether all values are numbers."""
         return bool(self.values(column)) and all(_NUMBER.fullmatch(value) for value in self.values(column))
 
     def fractions(self, column: int) -> bool:
-        """Whether they are numbers, some of which are not whole."""
+        """Return whether they are numbers, some of which are not whole."""
         return self.numeric(column) and any(not whole_label(v).lstrip("+-").isdigit() for v in self.values(column))
 
+    def images(self, column: int) -> bool:
+        """Return whether most values look like names of images."""
+        values = self.values(column)[:200]
+        return sum(has_image_suffix(plain_path(value)) for value in values) * 2 > len(values)
+
+    def bits(self, column: int) -> bool:
+        """Return whether there is nothing but zeros and ones."""
+        return set(self.values(column)) <= {"0", "1", "0.0", "1.0"}
+
     def could_be_label(self, column: int) -> bool:
-        """Whether its values are like names of classes: more than one, repeated, no measures, dates or long texts."""
+        """Return whether its values are like classes: several, repeated, no measures, dates or long texts."""
         values = self.values(column)
-        if len(values) * 2 < len(self.rows) or not values:
-            return False
         different = len(set(values))
-        if different < 2 or (different > MOSTLY_UNIQUE * len(values) and len(values) >= 5):
+        if len(values) * 2 < len(self.rows) or different < 2:
+            return False
+        if different > MOSTLY_UNIQUE * len(values) and len(values) >= 5:
             return False
         if self.fractions(column) or sum(map(len, values)) > LONG_TEXT * len(values):
             return False
@@ -163,219 +166,179 @@ def decide_columns(
 
     Raises UsageError where the user's columns are not there, and where two columns could be the label.
     """
-    sample = Sample(rows, len(names))
-    plain = [plain_name(name) for name in names]
-    given = {role: _position(names, name, place) for role, name in chosen.items() if role != "box"}
-    image = given.get("image", _image_column(plain, sample, is_image, names, place, example))
-    if image is None:
-        return None
-    columns = Columns(list(names), image)
-    taken = {image, *given.values()}
-    _take_box(columns, chosen.get("box"), plain, sample, taken, place)
-    columns.split = given.get("split", _split_column(plain, sample, taken))
-    taken |= {columns.split} if columns.split is not None else set()
-    columns.label = given.get("label")
-    if columns.label is None:
-        _decide_label(columns, plain, sample, taken, place, example, is_image)
-    if columns.label is not None:
-        taken.add(columns.label)
-        _take_id(columns, plain, sample, taken, given)
-    return columns
+    return _Decision(names, rows, chosen, place, example).columns(is_image)
 
 
-def _position(names: Sequence[str], name: str, place: str) -> int:
-    if name in names:
-        return list(names).index(name)
-    if (number := whole_number(name)) is not None and 1 <= number <= len(names):
-        return number - 1
-    raise UsageError(f"{place}: no column {name!r}; there are {', '.join(names)}")
+class _Decision:
+    """Deciding about one table, step by step; `free` are the columns that are not taken for a role yet."""
 
+    def __init__(
+        self,
+        names: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        chosen: Mapping[str, str],
+        place: str,
+        example: int,
+    ) -> None:
+        self.names, self.place, self.example = list(names), place, example
+        self.plain = [plain_name(name) for name in names]
+        self.sample = Sample(rows, len(names))
+        self.box = chosen.get("box")
+        self.chosen = {role: self._position(name) for role, name in chosen.items() if role != "box"}
+        self.free = [n for n in range(len(names)) if n not in self.chosen.values()]
 
-def _image_column(
-    plain: Sequence[str],
-    sample: Sample,
-    is_image: Callable[[str], bool],
-    names: Sequence[str],
-    place: str,
-    example: int,
-) -> int | None:
-    """The column most values of which are images that are there; else one named so whose values look like images."""
-    hits = {}
-    for column in range(len(plain)):
-        values = sample.values(column)[:200]
-        count = sum(map(is_image, values))
-        needed = 0.5 if sum(map(_looks_like_image, values)) * 2 > len(values) else 0.9
-        if values and count and count >= needed * len(values):
-            hits[column] = count
-    named = [n for n in hits if plain[n] in IMAGE_NAMES]
-    if len(hits) > 1 and len(named) != 1:
-        same = [n for n in hits if sample.columns[n] == sample.columns[min(hits)]]
-        if len(same) < len(hits):
+    def columns(self, is_image: Callable[[str], bool]) -> Columns | None:
+        image = self.chosen["image"] if "image" in self.chosen else self._image(is_image)
+        if image is None:
+            return None
+        columns = Columns(self.names, image)
+        self._take(image)
+        columns.box, columns.convention = self._box()
+        self._take(*columns.box)
+        columns.split = self.chosen["split"] if "split" in self.chosen else self._split()
+        self._take(columns.split)
+        columns.label = self.chosen.get("label")
+        if columns.label is None:
+            self._decide_label(columns)
+        if columns.label is not None:
+            self._take(columns.label, columns.display)
+            self._decide_id(columns)
+        return columns
+
+    def _take(self, *columns: int | None) -> None:
+        self.free = [n for n in self.free if n not in columns]
+
+    def _position(self, name: str) -> int:
+        if name in self.names:
+            return self.names.index(name)
+        if (number := whole_number(name)) is not None and 1 <= number <= len(self.names):
+            return number - 1
+        raise UsageError(f"{self.place}: no column {name!r}; there are {', '.join(self.names)}")
+
+    def _image(self, is_image: Callable[[str], bool]) -> int | None:
+        """Return the column most values of which are images that are there; else one whose values look like images."""
+        sample, plain = self.sample, self.plain
+        hits = []
+        for column in range(len(plain)):
+            values = sample.values(column)[:200]
+            count = sum(map(is_image, values))
+            if count and count >= (0.5 if sample.images(column) else 0.9) * len(values):
+                hits.append(column)
+        by_name = [n for n in hits if plain[n] in IMAGE_NAMES]
+        if len(by_name) == 1 or len({tuple(sample.columns[n]) for n in hits}) == 1:
+            return (by_name or hits)[0]
+        if hits:
             raise UsageError(
-                f"{place}: which column is the image? {' and '.join(names[n] for n in hits)} lead to images",
-                details=[f"{place}:{example}: {names[n]} = {sample.columns[n][0]!r}" for n in hits],
-                hint=f"--columns image={names[min(hits)]} or --columns image={names[max(hits)]}",
+                f"{self.place}: which column is the image? {' and '.join(self.names[n] for n in hits)} lead to images",
+                details=[f"{self.place}:{self.example}: {self.names[n]} = {sample.columns[n][0]!r}" for n in hits],
+                hint=f"--columns image={self.names[hits[0]]} or --columns image={self.names[hits[-1]]}",
             )
-    if hits:
-        return named[0] if named else min(hits)
-    for wanted in (
-        [n for n in range(len(plain)) if plain[n] in IMAGE_NAMES],
-        list(range(len(plain))),
-    ):
-        looking = [n for n in wanted if (v := sample.values(n)[:200]) and sum(map(_looks_like_image, v)) * 2 > len(v)]
-        if looking:
-            return looking[0]
-    return None
+        alike = [n for n in range(len(plain)) if sample.values(n) and sample.images(n)]
+        return next((n for n in alike if plain[n] in IMAGE_NAMES), alike[0] if alike else None)
 
+    def _box(self) -> tuple[list[int], Convention | None]:
+        """Return the columns of the box, and what their numbers mean as far as names say it."""
+        by_name = box_columns(self.names)
+        if self.box is not None:
+            name, _, meaning = self.box.partition(":")
+            box = [self._position(part) for part in name.split("+")]
+            if len(box) not in (1, 4):
+                raise UsageError(f"{self.place}: --columns box={self.box}: expected one column, or four joined by +")
+            if not meaning:
+                return box, by_name[1] if by_name is not None and by_name[0] == box else None
+            return box, self._convention(meaning)
+        if by_name is not None:
+            numbers = all(self.sample.numeric(n) or not self.sample.values(n) for n in by_name[0])
+            return by_name if numbers else ([], None)
+        return [n for n in self.free if self.plain[n] in _BOX_NAMES][:1], None
 
-def _looks_like_image(value: str) -> bool:
-    return has_image_suffix(plain_path(value))
+    def _convention(self, meaning: str) -> Convention:
+        for convention in CONVENTIONS:
+            if convention.name == meaning:
+                return convention
+        names = ", ".join(f"{c.name} ({c.text})" for c in CONVENTIONS)
+        raise UsageError(f"{self.place}: --columns box=...:{meaning}: expected one of {names}")
 
+    def _split(self) -> int | None:
+        for n in self.free:
+            values = {value.lower() for value in self.sample.values(n)}
+            if self.plain[n] in SPLIT_NAMES and values and len(values & WORDS.keys()) * 2 > len(values):
+                return n
+        return None
 
-def _take_box(
-    columns: Columns, chosen: str | None, plain: Sequence[str], sample: Sample, taken: set[int], place: str
-) -> None:
-    """Find the columns of the box, and what their numbers mean as far as names say it."""
-    if chosen is not None:
-        name, _, meaning = chosen.partition(":")
-        columns.box = [_position(columns.names, part, place) for part in name.split("+")]
-        columns.convention = _convention(meaning, place) if meaning else None
-        if len(columns.box) not in (1, 4):
-            raise UsageError(f"{place}: --columns box={chosen}: expected one column, or four joined by +")
-        found = box_columns(columns.names)
-        if columns.convention is None and found is not None and found[0] == columns.box:
-            columns.convention = found[1]
-    elif (found := box_columns(columns.names)) is not None:
-        if all(sample.numeric(n) or not sample.values(n) for n in found[0]):
-            columns.box, columns.convention = found
-    else:
-        named = [n for n in range(len(plain)) if plain[n] in _BOX_NAMES and n not in taken]
-        columns.box = named[:1]
-    taken |= set(columns.box)
-
-
-def _convention(meaning: str, place: str) -> Convention:
-    for convention in CONVENTIONS:
-        if convention.name == meaning:
-            return convention
-    known = ", ".join(f"{c.name} ({c.text})" for c in CONVENTIONS)
-    raise UsageError(f"{place}: --columns box=...:{meaning}: expected one of {known}")
-
-
-def _split_column(plain: Sequence[str], sample: Sample, taken: set[int]) -> int | None:
-    for n, name in enumerate(plain):
-        values = {value.lower() for value in sample.values(n)}
-        if n not in taken and name in SPLIT_NAMES and values and len(values & SPLITS.keys()) * 2 > len(values):
-            return n
-    return None
-
-
-def _decide_label(
-    columns: Columns,
-    plain: Sequence[str],
-    sample: Sample,
-    taken: set[int],
-    place: str,
-    example: int,
-    is_image: Callable[[str], bool],
-) -> None:
-    """Set the label, its names, or the columns of zeros and a one; UsageError where several could be the label."""
-    free = [n for n in range(len(plain)) if n not in taken and any(sample.columns[n])]
-    free = [n for n in free if not sum(map(_looks_like_image, (v := sample.values(n)[:100]))) * 2 > len(v)]
-    for tier in LABEL_NAMES:
-        named = [n for n in free if plain[n] in tier]
-        if named:
-            _choose(columns, _grouped(named, sample), sample, place, example)
-            _name_numbers(columns, free, sample)
+    def _decide_label(self, columns: Columns) -> None:
+        """Set the label and its names, or the columns of zeros and a one; UsageError where several could be it."""
+        sample, plain = self.sample, self.plain
+        free = [n for n in self.free if any(sample.columns[n]) and not sample.images(n)]
+        for tier in LABEL_NAMES:
+            if by_name := [n for n in free if plain[n] in tier]:
+                self._choose(columns, by_name)
+                self._name_numbers(columns, free)
+                return
+        if len(free) >= 2 and all(map(sample.bits, free)):
+            columns.one_hot = free
             return
-    if _is_one_hot(free, sample):
-        columns.one_hot = free
-        return
-    rest = [n for n in free if plain[n] and plain[n] not in _MEASURES and not plain[n].startswith("unnamed")]
-    rest = [n for n in rest if plain[n] not in CAMERA_NAMES and plain[n] not in SPLIT_NAMES]
-    able = [n for n in rest if sample.could_be_label(n)]
-    if not able and len(rest) == 1 and len(set(sample.values(rest[0]))) > 1:
-        able = rest  # the only column beside the image, such as one image of each class
-    if able:
-        _choose(columns, _grouped(able, sample), sample, place, example)
-        _name_numbers(columns, able, sample)
+        rest = [n for n in free if plain[n] and plain[n] not in _NO_LABELS and not plain[n].startswith("unnamed")]
+        able = [n for n in rest if sample.could_be_label(n)]
+        if not able and len(rest) == 1 and len(set(sample.values(rest[0]))) > 1:
+            able = rest  # the only column beside the image, such as one image of each class
+        if able:
+            self._choose(columns, able)
+            self._name_numbers(columns, able)
 
+    def _choose(self, columns: Columns, candidates: Sequence[int]) -> None:
+        """Set the label, if all candidates say the same in other words (number and name)."""
+        different: list[int] = []
+        for n in candidates:
+            if not any(self.sample.same(other, n) for other in different):
+                different.append(n)
+        if len(different) > 1:
+            values = self.sample.columns
+            raise UsageError(
+                f"{self.place}: which column is the class? {' or '.join(self.names[n] for n in different)}",
+                details=[
+                    f"{self.names[n]}: {len(set(self.sample.values(n))):,} different values, line {self.example} is "
+                    f"{values[n][0]!r}"
+                    for n in different
+                ],
+                hint=" or ".join(
+                    f"--columns image={self.names[columns.image]},label={self.names[n]}" for n in different[:2]
+                ),
+            )
+        columns.label = different[0]
 
-def _grouped(candidates: Sequence[int], sample: Sample) -> list[list[int]]:
-    """Candidates that say the same in other words (number and name) together."""
-    groups: list[list[int]] = []
-    for n in candidates:
-        group = next((g for g in groups if sample.same(g[0], n)), None)
-        if group is None:
-            groups.append([n])
-        else:
-            group.append(n)
-    return groups
+    def _name_numbers(self, columns: Columns, candidates: Sequence[int]) -> None:
+        """Return where the label is a number, set the column that says the same in words."""
+        label, sample = columns.label, self.sample
+        if label is not None and sample.numeric(label):
+            words = (n for n in candidates if n != label and not sample.numeric(n))
+            columns.display = next((n for n in words if sample.could_be_label(n) and sample.same(label, n)), None)
 
-
-def _choose(columns: Columns, groups: list[list[int]], sample: Sample, place: str, example: int) -> None:
-    if len(groups) > 1:
-        shown = [group[0] for group in groups]
-        raise UsageError(
-            f"{place}: which column is the class? {' or '.join(columns.names[n] for n in shown)}",
-            details=[
-                f"{columns.names[n]}: {len(set(sample.values(n))):,} different values, line {example} is "
-                f"{sample.columns[n][0]!r}"
-                for n in shown
-            ],
-            hint=" or ".join(
-                f"--columns image={columns.names[columns.image]},label={columns.names[n]}" for n in shown[:2]
-            ),
-        )
-    columns.label = groups[0][0]
-
-
-def _name_numbers(columns: Columns, candidates: Sequence[int], sample: Sample) -> None:
-    """Where the label is a number, another column that says the same in words names it."""
-    label = columns.label
-    if label is None or not sample.numeric(label):
-        return
-    for n in candidates:
-        if n != label and not sample.numeric(n) and sample.could_be_label(n) and sample.same(label, n):
-            columns.display = n
-            return
-
-
-def _is_one_hot(free: Sequence[int], sample: Sample) -> bool:
-    """Whether columns of zeros and ones are left, and nothing else."""
-    return len(free) >= 2 and all(set(sample.values(n)) <= {"0", "1", "0.0", "1.0"} for n in free)
-
-
-def _take_id(columns: Columns, plain: Sequence[str], sample: Sample, taken: set[int], given: Mapping[str, int]) -> None:
-    """Find the camera or sequence: images of one class and camera are not compared."""
-    assert columns.label is not None
-    for role in ("camera", "id"):
-        if role in given:
-            columns.id = given[role]
-            return
-    for n, name in enumerate(plain):
-        if n in taken or n == columns.display or not (name in CAMERA_NAMES or name in ID_NAMES):
-            continue
-        values = sample.values(n)
-        if not values:
-            continue
-        unique = len(set(values)) == len(values)
-        if name in CAMERA_NAMES or not (unique or sample.follows(n, columns.label)):
-            columns.id = n
-            return
-        columns.remarks.append(f"{columns.names[n]} only numbers the {'rows' if unique else 'classes'}: not used")
+    def _decide_id(self, columns: Columns) -> None:
+        """Set the camera or sequence: images of one class and camera are not compared."""
+        assert columns.label is not None
+        columns.id = self.chosen.get("camera", self.chosen.get("id"))
+        for n in self.free if columns.id is None else ():
+            values, is_camera = self.sample.values(n), self.plain[n] in CAMERA_NAMES
+            if not values or not (is_camera or self.plain[n] in ID_NAMES):
+                continue
+            unique = len(set(values)) == len(values)
+            if is_camera or not (unique or self.sample.follows(n, columns.label)):
+                columns.id = n
+                return
+            what = "rows" if unique else "classes"
+            columns.remarks.append(f"{columns.names[n]} only numbers the {what}: not used")
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
     """Return role → column of the option --columns `image=file,label=sku`; UsageError for what is no role."""
-    found = {}
-    for part in (text or "").split(","):
-        key, equals, name = part.partition("=")
-        if part and (not equals or key.strip() not in ROLES or not name.strip()):
+    columns = {}
+    for part in filter(None, (text or "").split(",")):
+        role, _, name = (piece.strip() for piece in part.partition("="))
+        if role not in ROLES or not name:
             raise UsageError(f"--columns {part!r}: expected one of {', '.join(ROLES)}, then = and the column's name")
-        if part:
-            found[key.strip()] = name.strip()
-    return found
+        columns[role] = name
+    return columns
 
 
 def numbers_of(cells: Sequence[str]) -> tuple[float, ...] | None:
@@ -397,15 +360,5 @@ _KEYS = re.compile(r"""['"]?([A-Za-z_0-9]{1,20})['"]?\s{0,3}:\s{0,3}(-?\d{1,9}(?
 def named_numbers(cell: str) -> tuple[tuple[float, ...], Convention] | None:
     """Return the numbers of a cell {'x': 30, 'y': 20, 'w': 40, 'h': 60} and what their names say; None for others."""
     pairs = _KEYS.findall(cell[:500])
-    found = box_columns([name for name, _ in pairs])
-    if found is None:
-        return None
-    return tuple(float(pairs[n][1]) for n in found[0]), found[1]
-
-
-def most_common_width(rows: Sequence[Sequence[str]]) -> int:
-    """Return the number of cells that most rows have."""
-    return Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
-
-
-DEFAULT = XYXY
+    box = box_columns([name for name, _ in pairs])
+    return None if box is None else (tuple(float(pairs[n][1]) for n in box[0]), box[1])

@@ -47,7 +47,7 @@ class Sheet:
         return self.name.rpartition("/")[0]
 
     def where(self, line: int) -> str:
-        """The place of a line for messages."""
+        """Return the place of a line for messages."""
         return f"{self.path}: {self.unit.format(line)}" if self.unit else f"{self.path}:{line}"
 
     def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, Sequence[str]]]:
@@ -71,7 +71,7 @@ class Sheet:
         return rows
 
     def _some_lines(self) -> str:
-        """The first lines, and others evenly spread over the file."""
+        """Return the first lines, and others evenly spread over the file."""
         first = self.text.find("\n", 4096) + 1
         parts, step = [self.text[:first]], (len(self.text) - first) // SAMPLED
         for place in range(first, len(self.text) - step, step):
@@ -132,15 +132,15 @@ def open_sheet(
         start, forced = 1, match[1]
     while start < len(lines) and (not lines[start].strip() or lines[start].startswith("# ")):
         start += 1
-    found = _header(lines[start:], forced)
-    if found is not None:
-        sheet.header, sheet.delimiter = found
+    table = _header(lines[start:], forced)
+    if table is not None:
+        sheet.header, sheet.delimiter = table
         sheet.start = start
     return sheet
 
 
 def _header(lines: list[str], forced: str | None) -> tuple[list[str], str] | None:
-    """The names of the columns and the separator; None for what is no table with a header."""
+    """Return the names of the columns and the separator; None for what is no table with a header."""
     best: tuple[list[str], str] | None = None
     for delimiter in (forced,) if forced else ("\t", ";", ",", "|"):
         try:
@@ -159,7 +159,7 @@ def _header(lines: list[str], forced: str | None) -> tuple[list[str], str] | Non
 
 
 def _are_names(cells: list[str]) -> bool:
-    """Whether cells may be names of columns: no images, no numbers, none twice."""
+    """Return whether cells may be names of columns: no images, no numbers, none twice."""
     named = [cell for cell in cells if cell]
     if len(named) < len(cells) - 1 or len(set(named)) < len(named) or not named:
         return False

@@ -163,7 +163,7 @@ def _decode_as(data: bytes, path: Path, encoding: str) -> str:
 
 
 def _mostly_utf8(data: bytes) -> bool:
-    """Whether more of the lines that are not plain ASCII are UTF-8 than not."""
+    """Return whether more of the lines that are not plain ASCII are UTF-8 than not."""
     balance = 0
     for line in data.split(b"\n"):
         if not line.isascii():
@@ -176,7 +176,7 @@ def _mostly_utf8(data: bytes) -> bool:
 
 
 def _likeliest(data: bytes, lines: list[bytes], path: Path, exists: Callable[[str], bool] | None) -> Candidate | None:
-    """The candidate that reads the text best; None where none reads it."""
+    """Return the candidate that reads the text best; None where none reads it."""
     readable = [candidate for candidate in CANDIDATES if _reads(candidate, data)]
     if len(readable) < 2:
         return readable[0] if readable else None
@@ -207,13 +207,13 @@ def _reads(candidate: Candidate, data: bytes) -> bool:
 
 
 def _words(lines: list[bytes], candidate: Candidate) -> list[str]:
-    """The words with characters outside of ASCII, as a candidate reads them."""
+    """Return the words with characters outside of ASCII, as a candidate reads them."""
     texts = (line.decode(candidate.codec, "replace") for line in lines)
     return [word for text in texts for word in _SEPARATORS.split(text) if not word.isascii()]
 
 
 def _weight(line: bytes, candidate: Candidate) -> float:
-    """The logarithm of how probable a line is in texts of an encoding."""
+    """Return the logarithm of how probable a line is in texts of an encoding."""
     text = line.decode(candidate.codec, "replace")
     total = _ASCII * sum(sign.isascii() for sign in text)
     for word in _words([line], candidate):

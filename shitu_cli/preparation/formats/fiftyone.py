@@ -30,7 +30,7 @@ def _read(file: AnnotationFile) -> None:
 
 
 def _read_labels(file: AnnotationFile, value: dict[str, Any]) -> None:
-    """{"classes": [...], "labels": {image: class or [detections]}}"""
+    """Read {"classes": [...], "labels": {image: class or [detections]}}."""
     file.annotations.units[file.name] = "label {}"
     classes = list_of(value.get("classes"))
     for number, (name, label) in enumerate(value["labels"].items()):
@@ -46,7 +46,7 @@ def _read_labels(file: AnnotationFile, value: dict[str, Any]) -> None:
 
 
 def _read_samples(file: AnnotationFile, samples: list[tuple[int, dict[str, Any]]]) -> None:
-    """{"samples": [{"filepath", "tags", field: {"_cls": "Classification" or "Detections", ...}}]}"""
+    """Read {"samples": [{"filepath", "tags", field: {"_cls": "Classification" or "Detections", ...}}]}."""
     examples: dict[str, str] = {}
     for _, sample in samples:
         for key, item in sample.items():

@@ -39,7 +39,7 @@ def _home(root: Path) -> Path | None:
 
 
 def _has_landmarks(base: Path) -> bool:
-    """Whether train.csv names landmarks of images in folders of the digits of their ids."""
+    """Return whether train.csv names landmarks of images in folders of the digits of their ids."""
     path = _table_path(base, "train.csv")
     if path is None or not any((base / "train" / digit).is_dir() for digit in _HEX):
         return False

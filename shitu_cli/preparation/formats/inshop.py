@@ -33,8 +33,8 @@ def _read(path: Path, protocol: str, problems: Problems) -> Rows:
 
 def _parse(line: str) -> list[Entry] | None:
     cells = line.rsplit(maxsplit=2)
-    known = len(cells) == 3 and cells[2] in ("train", "query", "gallery")
-    return [Entry(cells[0].strip(), cells[1], cells[2])] if known else None
+    whole = len(cells) == 3 and cells[2] in ("train", "query", "gallery")
+    return [Entry(cells[0].strip(), cells[1], cells[2])] if whole else None
 
 
 INSHOP = dataset(

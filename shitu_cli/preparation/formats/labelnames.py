@@ -34,7 +34,7 @@ def class_names(source: Source, chosen: Sequence[Labels], labels: Sequence[str])
 
 
 def _names_in(path: Path, numbers: list[int]) -> dict[int, str]:
-    """The names of a file by number: `number name` lines, a table of name and ID, or one name a line from 0 or 1."""
+    """Return the names of a file by number: lines `number name`, a table of name and ID, or lines from 0 or 1."""
     try:
         lines = [line.strip() for line in read_list_text(path, Problems()).splitlines()]
     except ShituError:
@@ -72,7 +72,7 @@ def one_spelling(rows: Rows, problems: Problems) -> None:
     for label in set(rows.labels):
         if label.isascii() and label.isdigit() and len(label) < 19:
             spellings[int(label)].add(label)
-    mixed = {number: max(found, key=len) for number, found in spellings.items() if len(found) > 1}
+    mixed = {number: max(variants, key=len) for number, variants in spellings.items() if len(variants) > 1}
     if not mixed:
         return
     for number, label in enumerate(rows.labels):

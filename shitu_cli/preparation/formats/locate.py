@@ -46,7 +46,7 @@ class Locator:
         return Tree(self.source.base.resolve().parent)
 
     def is_image(self, spelt: str, folder: str = "") -> bool:
-        """Whether a value of a table leads to exactly one image."""
+        """Return whether a value of a table leads to exactly one image."""
         if not spelt or len(spelt) > 1000 or "\0" in spelt or "\n" in spelt:
             return False
         plain = plain_path(spelt)
@@ -55,7 +55,7 @@ class Locator:
         return bool(plain) and self.tree.find(plain, self._near(folder)).path is not None
 
     def is_file(self, spelt: str, folder: str = "") -> bool:
-        """Whether a path leads to a file as it is spelt."""
+        """Return whether a path leads to a file as it is spelt."""
         return any(_is_file(root, spelt) for root in self._roots(folder))
 
     def locate(
@@ -109,11 +109,11 @@ class Locator:
             if not self._searchable or _is_there(root, path) or _clean(path).startswith("../"):
                 paths.append(_clean(path))
                 continue
-            found = self.tree.find(path)
-            paths.append(self._settle(found, path, places(number), problems))
-            if found.path is not None:
-                ways[found.how] += 1
-                paths[-1] = os.path.relpath(self.tree.root / found.path, root).replace(os.sep, "/")
+            match = self.tree.find(path)
+            paths.append(self._settle(match, path, places(number), problems))
+            if match.path is not None:
+                ways[match.how] += 1
+                paths[-1] = os.path.relpath(self.tree.root / match.path, root).replace(os.sep, "/")
         return Located(root, paths, _remarks(ways))
 
     @cached_property
@@ -121,7 +121,7 @@ class Locator:
         return bool(self.tree.images)
 
     def _one_home(self, homes: list[str], spelt: Sequence[str], role: str, listed: str) -> str | None:
-        """The folder that the list counts from; where several are equally good, the one of its split."""
+        """Return the folder that the list counts from; where several are equally good, the one of its split."""
         if len(homes) < 2:
             return homes[0] if homes else None
         whole = {home: sum(self._at(home, path) for path in spelt) for home in homes}
@@ -155,22 +155,22 @@ class Locator:
         ways: Counter[str] = Counter()
         missing = Problems()
         for number, path in enumerate(spelt):
-            found = self.tree.find(path, near)
-            paths.append(self._settle(found, path, places(number), missing))
-            if found.path is not None:
-                ways[found.how] += 1
+            match = self.tree.find(path, near)
+            paths.append(self._settle(match, path, places(number), missing))
+            if match.path is not None:
+                ways[match.how] += 1
         if spelt and not any(path is not None for path in paths):
             raise self._nothing_there(spelt, listed, missing)
         problems.take(missing)
         remarks = [f"images lie in {home}/"] if home else []
         return Located(self.tree.root, paths, remarks + _remarks(ways, home is not None))
 
-    def _settle(self, found: Match, spelt: str, place: str, problems: Problems) -> str | None:
-        if found.path is None:
-            nearest = f"; nearest: {', '.join(found.candidates)}" if found.candidates else ""
-            kind = "several-images" if found.how == "several" else "missing"
+    def _settle(self, match: Match, spelt: str, place: str, problems: Problems) -> str | None:
+        if match.path is None:
+            nearest = f"; nearest: {', '.join(match.candidates)}" if match.candidates else ""
+            kind = "several-images" if match.how == "several" else "missing"
             problems.add(kind, f"{place} ({_clean(spelt)})", nearest.removeprefix("; "))
-        return found.path
+        return match.path
 
     def _nothing_there(self, spelt: Sequence[str], listed: str, missing: Problems) -> DataError:
         examples = [

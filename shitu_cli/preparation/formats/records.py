@@ -47,7 +47,7 @@ def _numbered(value: Any) -> list[tuple[int, Record]]:
 
 
 def _records(value: Any) -> list[Record]:
-    """The records of a list or object; [] for another shape."""
+    """Return the records of a list or object; [] for another shape."""
     if isinstance(value, list):
         return value if value and all(isinstance(item, dict) for item in value) else []
     if not isinstance(value, dict) or not value:
@@ -68,7 +68,7 @@ def _is_image(value: Any) -> bool:
 
 
 def _cell(value: Any) -> str:
-    """A value as a table has it; lists of numbers as the boxes they may be."""
+    """Return a value as a table has it; lists of numbers as the boxes they may be."""
     if value is None:
         return ""
     if isinstance(value, list) and all(isinstance(item, (int, float)) for item in value):

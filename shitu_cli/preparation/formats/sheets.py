@@ -69,19 +69,19 @@ class Sheets:
         if path.is_file():
             return [(path, path.name)]
         counts: dict[str, int] = {}
-        found = []
+        files = []
         for name in self.source.tree.files:
             folder, _, base = name.rpartition("/")
             stem, suffix = os.path.splitext(base)
-            known = suffix.lower() in SUFFIXES or (
+            is_text = suffix.lower() in SUFFIXES or (
                 suffix.lower() in RECORD_SUFFIXES and not self.source.memo.get("annotated")
             )
-            if not known or _NO_DATA.match(stem) or self._of_one_image(stem, suffix):
+            if not is_text or _NO_DATA.match(stem) or self._of_one_image(stem, suffix):
                 continue
             counts[folder] = counts.get(folder, 0) + 1
             if counts[folder] <= MAX_SHEETS:
-                found.append((self.source.base / name, name))
-        return found
+                files.append((self.source.base / name, name))
+        return files
 
     def _of_one_image(self, stem: str, suffix: str) -> bool:
         return suffix.lower() in (".txt", ".json") and fold(without_suffix(stem)) in self.source.tree.stems
@@ -122,7 +122,7 @@ class Sheets:
         self.labelled.append(Labels(sheet, role, columns, None, problems))
 
     def _open(self, path: Path, name: str, problems: Problems) -> Sheet | None:
-        """The file as a table or list; None for JSON that is neither. DataError where it is all there is."""
+        """Return the file as a table or list; None for JSON that is neither. DataError where it is all there is."""
         if path.suffix.lower() not in RECORD_SUFFIXES:
             return open_sheet(path, name, problems, self.source.options.encoding, self._on_disk())
         sheet = open_records(path, name, problems)
@@ -141,7 +141,7 @@ class Sheets:
         return lambda word: fold(word) in self.source.tree.parts
 
     def _names_images(self, head: str, name: str) -> bool:
-        """Whether some of the first lines name images: by a suffix, or by the name of one that is there."""
+        """Return whether some of the first lines name images: by a suffix, or by the name of one that is there."""
         lines = [line for line in head.splitlines()[:PROBED_LINES] if line.strip()]
         if any(IMAGE_NAME.search(line[:2000]) for line in lines):
             return True
@@ -152,7 +152,7 @@ class Sheets:
         return hits >= max(1, len(lines[1:8]) // 2)
 
     def _decide(self, sheet: Sheet) -> Columns | None:
-        """What the columns are, None where it names no images."""
+        """Return what the columns are, None where it names no images."""
         rows = sheet.sample()
         if not rows:
             if self.source.path.is_file():
@@ -182,7 +182,7 @@ class Sheets:
         return bool(sheet.text.strip())
 
     def _paths_only(self, sheet: Sheet) -> Columns | None:
-        """A list of nothing but paths."""
+        """Return a list of nothing but paths."""
         lines = [line.strip() for line in sheet.text.splitlines() if line.strip()][:200]
         hits = sum(self.locator.is_image(line, sheet.folder) for line in lines)
         return Columns(["1"], 0) if lines and hits * 2 > len(lines) else None
@@ -210,7 +210,7 @@ class Sheets:
                 self.unused[labels.sheet.name] = "names of classes"
 
     def _leave_out_small(self) -> None:
-        """A file of no telling name that labels few of the images is no list of the labels."""
+        """Leave out a file of no telling name that labels few of the images: it is no list of the labels."""
         if self.source.path.is_file() or self.source.options.columns:
             return
         for labels in list(self.labelled):
@@ -225,10 +225,10 @@ class Sheets:
 
 
 def _names_of(chosen: dict[str, str], header: list[str]) -> set[str]:
-    """The values of --columns that this header has."""
+    """Return the values of --columns that this header has."""
     boxes = {part for part in chosen.get("box", "").partition(":")[0].split("+") if part in header}
-    found = {value for value in chosen.values() if value in header}
-    return found | ({chosen["box"]} if boxes else set())
+    values = {value for value in chosen.values() if value in header}
+    return values | ({chosen["box"]} if boxes else set())
 
 
 def _no_columns(sheet: Sheet) -> ShituError:

@@ -71,7 +71,7 @@ class Tree:
         return _grouped(self.images, stem_of)
 
     def find(self, spelt: str, near: str = "") -> Match:
-        """The image that `spelt` means in a file that lies in the folder `near` ("" for the root).
+        """Return the image that `spelt` means in a file that lies in the folder `near` ("" for the root).
 
         Tried in this order: the path as it is, from `near` and from the root; the image that shares the longest tail
         of folders with it (absolute paths and addresses of another machine, images in another folder), letters
@@ -102,7 +102,7 @@ class Tree:
         return Match(best[0], how)
 
     def home(self, spelt: Sequence[str], near: str = "") -> list[str]:
-        """The folders from which a sample of the paths of one list leads to images; the best ones, all equally good.
+        """Return the folders from which most of a sample of one list's paths leads to images, all equally good.
 
         `[near]` where most paths are right as they are; [] where no folder fits.
         """
@@ -121,7 +121,7 @@ class Tree:
         return upright_size(self.root / path)
 
     def _alike(self, plain: str) -> Iterator[str]:
-        """Images whose name differs in its suffix only."""
+        """Yield images whose name differs in its suffix only."""
         yield from self.stems.get(stem_of(plain), [])[:3]
 
 
@@ -171,12 +171,12 @@ _MASKS = re.compile(r"(?:^|/)(?:masks?|trimaps?|ground_?truth|gt|segmentation[^/
 
 
 def _in_mask_folder(path: str) -> bool:
-    """Whether it lies where masks of other images lie, which have their names."""
+    """Return whether it lies where masks of other images lie, which have their names."""
     return _MASKS.search(path) is not None
 
 
 def plain_path(spelt: str) -> str:
-    """A path as this program writes it: forward slashes, no drive, no protocol, no query of an address."""
+    """Return a path as this program writes it: forward slashes, no drive, no protocol, no query of an address."""
     path = spelt.strip().strip('"').strip()
     if _ADDRESS.match(path):
         parts = urllib.parse.urlsplit(path)
@@ -191,12 +191,12 @@ def fold(text: str) -> str:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a name ends as images do."""
+    """Return whether a name ends as images do."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def without_suffix(name: str) -> str:
-    """A name without an image's suffix; others keep their dots."""
+    """Return a name without an image's suffix; others keep their dots."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
@@ -220,7 +220,7 @@ def _grouped(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[
 
 
 def _longest_tail(spelt: str, candidates: list[str], *, suffix: bool) -> list[str]:
-    """Those of the candidates that share the most folders at the end with a path."""
+    """Return those of the candidates that share the most folders at the end with a path."""
     wanted = spelt.split("/")[-2::-1]
 
     def shared(path: str) -> int:
@@ -239,7 +239,7 @@ def _longest_tail(spelt: str, candidates: list[str], *, suffix: bool) -> list[st
 
 
 def _prefix(path: str, plain: str) -> str | None:
-    """The folder from which `plain` leads to `path`; None where their folders differ."""
+    """Return the folder from which `plain` leads to `path`; None where their folders differ."""
     tail = posixpath.normpath(plain)
     whole = path if has_image_suffix(plain) or not has_image_suffix(path) else without_suffix(path)
     if fold(whole) == fold(tail):

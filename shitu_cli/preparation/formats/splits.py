@@ -28,7 +28,7 @@ def _splits_in(text: str) -> set[str]:
 
 def split_of(path: str) -> str:
     """Return the split that a path names: the word nearest to its end, "" for none; `train2017` is train."""
-    return next((found.pop() for part in reversed(path.split("/")) if len(found := _splits_in(part)) == 1), "")
+    return next((splits.pop() for part in reversed(path.split("/")) if len(splits := _splits_in(part)) == 1), "")
 
 
 def split_words(name: str) -> tuple[str, tuple[str, ...]]:

@@ -14,14 +14,14 @@ from shitu_cli.preparation.formats import base
 from shitu_cli.preparation.formats.base import Format, Rows, whole_label
 from shitu_cli.preparation.formats.boxcells import placed, settle_convention
 from shitu_cli.preparation.formats.boxes import Convention
-from shitu_cli.preparation.formats.columns import SPLITS, Columns, named_numbers, numbers_of
+from shitu_cli.preparation.formats.columns import Columns, named_numbers, numbers_of
 from shitu_cli.preparation.formats.delimited import SUFFIXES, Sheet
 from shitu_cli.preparation.formats.labelnames import class_names, one_spelling
 from shitu_cli.preparation.formats.locate import Located
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.sheets import Labels, Sheets
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.splits import splits_of_paths
+from shitu_cli.preparation.formats.splits import WORDS, splits_of_paths
 from shitu_cli.preparation.formats.textlist import relative_root
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
@@ -51,10 +51,9 @@ class _Lines:
 
 
 def _read_lines(labels: Labels, problems: Problems) -> _Lines:
-    """The rows of a file; those without image or label, with an unknown split or a box of other than four numbers are
-    reported."""
-    found = _Lines(labels)
-    columns, sheet = found.columns, found.sheet
+    """Return the rows of a file; report those without image or label, or with a split or box that is none."""
+    content = _Lines(labels)
+    columns, sheet = content.columns, content.sheet
     # Without a column the file's name tells: train.csv beside test.csv.
     role = "" if columns.split is not None else labels.role
     header = [name.strip().lower() for name in columns.names]
@@ -63,8 +62,8 @@ def _read_lines(labels: Labels, problems: Problems) -> _Lines:
     if sheet.header is not None and sheet.path.suffix.lower() not in (".csv", ".tsv"):
         problems.add("heading", sheet.where(sheet.start + 1), repr(sheet.delimiter.join(sheet.header)))
     if _only_labels(columns) and not flags:
-        _read_plain(found, problems)
-        return found
+        _read_plain(content, problems)
+        return content
     for line, cells in sheet.rows(problems):
         if len(cells) <= last:
             problems.add("malformed", sheet.where(line), f"{counted(len(cells), 'column')}, the label is missing")
@@ -77,27 +76,27 @@ def _read_lines(labels: Labels, problems: Problems) -> _Lines:
             problems.add("malformed", sheet.where(line), "image or label is empty")
             continue
         split = cells[columns.split].lower() if columns.split is not None and columns.split < len(cells) else ""
-        if split not in SPLITS:
+        if split and split not in WORDS:
             problems.add("malformed", sheet.where(line), f"split {split!r}, expected train, val, query, ...")
             continue
         box = _box(cells, columns, sheet.where(line), problems)
         if box is False:
             continue
         label = whole_label(label)
-        for part in _parts(SPLITS[split] or role, cells, flags):
-            number = len(found.images)
-            found.images.append(image)
-            found.labels.append(label)
-            found.splits.append(part)
-            found.lines.append(line)
+        for part in _parts(WORDS.get(split) or role, cells, flags):
+            number = len(content.images)
+            content.images.append(image)
+            content.labels.append(label)
+            content.splits.append(part)
+            content.lines.append(line)
             if columns.id is not None and columns.id < len(cells) and cells[columns.id] not in ("", "-"):
-                found.ids[number] = cells[columns.id]
+                content.ids[number] = cells[columns.id]
             if not isinstance(box, bool):
-                found.boxes[number] = box
+                content.boxes[number] = box
         if columns.display is not None and columns.display < len(cells):
-            found.display[label] = cells[columns.display]
+            content.display[label] = cells[columns.display]
     sheet.text = ""  # a long list is held once
-    return found
+    return content
 
 
 def _only_labels(columns: Columns) -> bool:
@@ -105,21 +104,21 @@ def _only_labels(columns: Columns) -> bool:
     return not columns.box and not columns.one_hot and all(column is None for column in more)
 
 
-def _read_plain(found: _Lines, problems: Problems) -> None:
+def _read_plain(content: _Lines, problems: Problems) -> None:
     """Read rows of which only image and label count, without a detour: such lists have millions of lines."""
-    image_at, label_at = found.columns.image, found.columns.label or 0
-    images, labels, lines = found.images, found.labels, found.lines
+    image_at, label_at = content.columns.image, content.columns.label or 0
+    images, labels, lines = content.images, content.labels, content.lines
     last = max(image_at, label_at)
     names: dict[str, str] = {}  # one object for each label
-    for line, cells in found.sheet.rows(problems):
+    for line, cells in content.sheet.rows(problems):
         if len(cells) > last and (image := cells[image_at]) and (label := cells[label_at]):
             images.append(image)
             labels.append(names.get(label) or names.setdefault(label, intern(whole_label(label))))
             lines.append(line)
         else:
-            problems.add("malformed", found.sheet.where(line), "image or label is empty")
-    found.splits = [found.role] * len(images)
-    found.sheet.text = ""  # a long list is held once
+            problems.add("malformed", content.sheet.where(line), "image or label is empty")
+    content.splits = [content.role] * len(images)
+    content.sheet.text = ""  # a long list is held once
 
 
 def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Problems) -> str | None:
@@ -142,7 +141,7 @@ def _parts(split: str, cells: Sequence[str], flags: dict[str, int]) -> list[str]
 def _box(
     cells: Sequence[str], columns: Columns, place: str, problems: Problems
 ) -> tuple[tuple[float, ...], Convention | None] | bool:
-    """The four numbers and what they mean where they say so; True for a whole image, False for what is no box."""
+    """Return four numbers and what they mean where they say so; True for a whole image, False for no box."""
     if not columns.box or columns.box[-1] >= len(cells):
         return True
     texts = [cells[n] for n in columns.box]
@@ -184,19 +183,19 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     for lines, place in zip(parts, located, strict=True):
         role = f" ({lines.role})" if lines.role and set(rows.splits) - {""} else ""
         remarks = "".join(f"; {remark}" for remark in place.remarks)
-        rows.readings.append(f"{lines.sheet.name}{role}: {lines.columns.said()}{remarks}")
+        rows.readings.append(f"{lines.sheet.name}{role}: {lines.columns.describe()}{remarks}")
         rows.label_files.append(lines.sheet.name)
     rows.unused |= sheets.unused
     return rows
 
 
-def _decided(found: list[Labels], sheets: Sheets) -> list[Labels]:
-    """Those whose columns are clear; the error of the first where none are."""
-    clear = [labels for labels in found if labels.error is None]
+def _decided(candidates: list[Labels], sheets: Sheets) -> list[Labels]:
+    """Return those whose columns are clear; the error of the first where none are."""
+    clear = [labels for labels in candidates if labels.error is None]
     if not clear:
-        assert found[0].error is not None
-        raise found[0].error
-    for labels in found:
+        assert candidates[0].error is not None
+        raise candidates[0].error
+    for labels in candidates:
         if labels.error is not None:
             sheets.unused[labels.sheet.name] = f"{labels.error.message} ({labels.error.hint})"
     return clear
@@ -213,7 +212,7 @@ def labels_most(source: Source) -> bool:
 def _joined(
     source: Source, sheets: Sheets, parts: Sequence[_Lines], located: Sequence[Located], problems: Problems
 ) -> Rows:
-    """The lines of all files as rows below one folder."""
+    """Return the lines of all files as rows below one folder."""
     roots = {str(place.root) for place in located}
     root = _common(source, roots)
     rows = Rows(Path(root))
@@ -254,7 +253,7 @@ def _joined(
 
 
 def _common(source: Source, roots: set[str]) -> str:
-    """The folder that all images count from: the source itself where they lie in it."""
+    """Return the folder that all images count from: the source itself where they lie in it."""
     if len(roots) == 1:
         return next(iter(roots))
     shared = os.path.commonpath([os.path.abspath(root) for root in roots])
@@ -262,7 +261,7 @@ def _common(source: Source, roots: set[str]) -> str:
 
 
 def _convention(lines: _Lines, place: Located, source: Source, problems: Problems) -> Convention | None:
-    """What the boxes of a file mean, and a word to the user about it."""
+    """Return what the boxes of a file mean, and a word to the user about it."""
     if not lines.boxes:
         return None
     step = max(1, len(lines.boxes) // SAMPLE)
@@ -319,14 +318,14 @@ def _same_labels(parts: Sequence[_Lines], located: Sequence[Located]) -> None:
 
 
 def _settle_splits(source: Source, sheets: Sheets, rows: Rows, problems: Problems) -> None:
-    """The official split: by lists of paths, by the files, by the folders of the images; else none."""
+    """Settle the official split: by lists of paths, by the files, by the folders of the images; else none."""
     if sheets.splits and set(rows.splits) <= {""}:
         _apply_splits(sheets, rows, problems)
     elif set(rows.splits) <= {""} and not source.options.columns.get("split"):
-        found = splits_of_paths(rows.paths)
-        if found is not None:
-            rows.splits = found
-            rows.readings.append(f"splits: the folders of the images ({', '.join(sorted(set(found)))})")
+        splits = splits_of_paths(rows.paths)
+        if splits is not None:
+            rows.splits = splits
+            rows.readings.append(f"splits: the folders of the images ({', '.join(sorted(set(splits)))})")
     if "train" not in rows.splits and not {"query", "gallery"} <= set(rows.splits):
         rows.splits = [""] * len(rows)
 
@@ -370,7 +369,7 @@ def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
 
 
 def _drop_odd_labels(lines: _Lines, problems: Problems) -> None:
-    """Names among numbers are slips of the pen, as long as they are few."""
+    """Drop names among numbers, which are slips of the pen as long as they are few."""
     names = {label for label in set(lines.labels) if not (label.isascii() and label.removeprefix("-").isdigit())}
     odd = [n for n, label in enumerate(lines.labels) if label in names] if names else []
     if not 0 < len(odd) <= ODD_SHARE * len(lines.labels):

@@ -11,7 +11,7 @@ from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.errors import UsageError
 from shitu_cli.preparation.formats.base import Box, whole_label
 from shitu_cli.preparation.formats.boxes import XYXY
-from shitu_cli.preparation.formats.columns import Columns, Sample, decide_columns, most_common_width
+from shitu_cli.preparation.formats.columns import Columns, Sample, decide_columns
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, IMAGE_SUFFIX, MAX_LINE, Sheet, split_line
 from shitu_cli.preparation.formats.text_files import lines_of
 from shitu_cli.preparation.problems import Problems
@@ -86,7 +86,7 @@ class _Style:
         self.bare, self.blanks, self.turned = bare, blanks, turned
 
     def cells(self, sign: str, rest: str) -> list[str]:
-        """What follows the path, as columns."""
+        """Return what follows the path, as columns."""
         if sign != " ":
             return [part.strip().strip('"') for part in rest.split(sign)]
         words = _BLANKS.split(rest)
@@ -103,7 +103,7 @@ class _Style:
 def _style(sheet: Sheet) -> _Style:
     head = [line.strip() for _, line in zip(range(PROBED_LINES), lines_of(sheet.text), strict=False) if line.strip()]
     bare = not any(IMAGE_NAME.search(line[:MAX_LINE]) for line in head)
-    parts = [found for line in head if (found := _bare(line) if bare else split_line(line)) is not None]
+    parts = [part for line in head if (part := _bare(line) if bare else split_line(line)) is not None]
     if not bare and sheet.exists is not None and _is_turned(head, parts, sheet.exists):
         return _Style(bare, "", turned=True)
     rests = [_BLANKS.split(rest.strip()) for _, sign, rest in parts if sign == " "]
@@ -122,30 +122,30 @@ def _style(sheet: Sheet) -> _Style:
 
 
 def _is_turned(head: Sequence[str], parts: Sequence[tuple[str, str, str]], exists: Callable[[str], bool]) -> bool:
-    """Whether the label stands before the path: nothing follows the paths, and a part of them is an image."""
+    """Return whether the label stands before the path: nothing follows the paths, and a part of them is an image."""
     if not parts or any(sign for _, sign, _ in parts):
         return False
-    turned = [found for line in head if (found := _reversed(line)) is not None]
+    turned = [part for line in head if (part := _reversed(line)) is not None]
     hits = sum(exists(path) for path, _, _ in turned)
     return hits >= _OFTEN * len(head) and not any(exists(line) for line in head[:20])
 
 
 def _reversed(line: str) -> tuple[str, str, str] | None:
-    """A line `label path` as path, separator and label."""
+    """Return a line `label path` as path, separator and label."""
     line = line.strip()[:MAX_LINE]
     for sign in ("\t", ",", ";", "|", " "):
-        label, found, path = line.partition(sign)
-        if found and label.strip():
+        label, separator, path = line.partition(sign)
+        if separator and label.strip():
             return path.strip().strip('"'), sign, label
     return None
 
 
 def _bare(line: str) -> tuple[str, str, str] | None:
-    """A line whose path has no suffix: up to the first separator."""
+    """Return a line whose path has no suffix: up to the first separator."""
     line = line[:MAX_LINE]
     for sign in ("\t", ",", ";", "|"):
-        path, found, rest = line.partition(sign)
-        if found:
+        path, separator, rest = line.partition(sign)
+        if separator:
             return path, sign, rest
     path, _, rest = line.partition(" ")
     return (path, " ", rest) if rest.strip() else (path, "", "")
@@ -159,34 +159,37 @@ def _report(line: str, path_only: bool, first: bool, place: str, problems: Probl
     elif path_only:
         problems.add("malformed", place, f"the label is missing: {shown!r}")
     else:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        problems.add("malformed", place, f"no path of an image ({known}): {shown!r}")
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        problems.add("malformed", place, f"no path of an image ({suffixes}): {shown!r}")
 
 
-def decide_list(sheet: Sheet, rows: Sequence[tuple[int, Sequence[str]]], chosen: dict[str, str], is_image) -> Columns:  # type: ignore[no-untyped-def]
+def decide_list(
+    sheet: Sheet, rows: Sequence[tuple[int, Sequence[str]]], chosen: dict[str, str], is_image: Callable[[str], bool]
+) -> Columns:
     """Return what the columns of a list are; UsageError where two readings are possible."""
-    width = most_common_width([cells for _, cells in rows])
+    width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0] if rows else 0
     cells = [row for _, row in rows if len(row) == width]
     names = [str(n) for n in range(1, width + 1)]
-    example = rows[0][0] if rows else 1
-    if chosen:
-        given = {"image": "1", **chosen}
-        found = decide_columns(names, cells, chosen=given, is_image=is_image, place=str(sheet.path), example=example)
-        assert found is not None
-        return found
-    columns = Columns(names, 0)
-    sample = Sample(cells, width)
-    if width >= 2:
-        columns.label = 1
-    if width == 3:
+    columns, sample = Columns(names, 0, 1 if width >= 2 else None), Sample(cells, width)
+    if not chosen and width == 3:
         _third(columns, sample, sheet)
-    elif width > 3 and not _own(columns, sample, sheet) and not _boxes(columns, sample):
-        return _any(names, cells, sheet, example, is_image)
+    elif chosen or (width > 3 and not _own(columns, sample, sheet) and not _boxes(columns, sample)):
+        roles = {"image": "1", **chosen}
+        place, example = str(sheet.path), rows[0][0] if rows else 1
+        decision = decide_columns(names, cells, chosen=roles, is_image=is_image, place=place, example=example)
+        if decision is None or (not chosen and decision.label is None):
+            raise UsageError(
+                f"{sheet.path}: which of its {width} columns is the class?",
+                details=[f"{sheet.path}: {' | '.join(row)}" for row in cells[:2]],
+                hint="--columns image=1,label=2",
+            )
+        return decision
     return columns
 
 
 def _third(columns: Columns, sample: Sample, sheet: Sheet) -> None:
-    """The column behind the label: a camera, unless what it holds says otherwise."""
+    """Decide about the column behind the label: a camera, unless what it holds says otherwise."""
+    head = sheet.text[:4096]
     if not sample.values(2) or set(sample.values(2)) == {"-"}:
         return
     if sample.same(1, 2):
@@ -197,7 +200,7 @@ def _third(columns: Columns, sample: Sample, sheet: Sheet) -> None:
         columns.remarks.append("column 3 is a score: not used")
     elif sample.follows(2, 1):
         columns.remarks.append("column 3 is a coarser class: not used")
-    elif _comma(sheet):
+    elif head.count(",") > head.count("\t"):
         raise UsageError(
             f"{sheet.path}: which column is the class, 2 or 3?",
             details=[f"{sheet.path}: {', '.join(row)}" for row in sample.rows[:2]],
@@ -209,49 +212,26 @@ def _third(columns: Columns, sample: Sample, sheet: Sheet) -> None:
         columns.id = 2
 
 
-def _comma(sheet: Sheet) -> bool:
-    head = sheet.text[:4096]
-    return head.count(",") > head.count("\t") and head.count(",") > 0
-
-
 def _own(columns: Columns, sample: Sample, sheet: Sheet) -> bool:
-    """Whether it is a list of this program: path, label, id, box."""
-    if len(columns.names) == 4 and "\t" in sheet.text[:4096]:
-        boxes = [parse_box(value) for value in sample.columns[3]]
-        if any(boxes):
-            columns.box, columns.convention = [3], XYXY
-            columns.id = None if set(sample.values(2)) <= {"-"} else 2
-            return True
-    return False
+    """Return whether it is a list of this program: path, label, id, box."""
+    if len(columns.names) != 4 or "\t" not in sheet.text[:4096] or not any(map(parse_box, sample.columns[3])):
+        return False
+    columns.box, columns.convention = [3], XYXY
+    columns.id = None if set(sample.values(2)) <= {"-"} else 2
+    return True
 
 
 def _boxes(columns: Columns, sample: Sample) -> bool:
-    """Whether four numbers stand before or behind the label."""
+    """Return whether four numbers stand behind or before the label."""
     if len(columns.names) != 6:
         return False
     if all(map(sample.numeric, (2, 3, 4, 5))) and (sample.could_be_label(1) or not sample.could_be_label(5)):
         columns.box = [2, 3, 4, 5]
-        return not (sample.could_be_label(1) and sample.numeric(1) and sample.could_be_label(5)) or True
-    if all(map(sample.numeric, (1, 2, 3, 4))):
+    elif all(map(sample.numeric, (1, 2, 3, 4))):
         columns.label, columns.box = 5, [1, 2, 3, 4]
         if not sample.numeric(5):
             columns.convention = XYXY  # as keras-retinanet has it: path,x1,y1,x2,y2,class
-        return True
-    return False
-
-
-def _any(names: Sequence[str], cells: Sequence[Sequence[str]], sheet: Sheet, example: int, is_image) -> Columns:  # type: ignore[no-untyped-def]
-    """Columns without names of which one is the class by what they hold; UsageError for none or several."""
-    found = decide_columns(
-        names, cells, chosen={"image": "1"}, is_image=is_image, place=str(sheet.path), example=example
-    )
-    if found is None or found.label is None:
-        raise UsageError(
-            f"{sheet.path}: which of its {len(names)} columns is the class?",
-            details=[f"{sheet.path}: {' | '.join(row)}" for row in cells[:2]],
-            hint="--columns image=1,label=2",
-        )
-    return found
+    return bool(columns.box)
 
 
 def parse_box(text: str) -> Box | None:

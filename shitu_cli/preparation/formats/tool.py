@@ -183,8 +183,8 @@ def annotation_format(
     def detect(source: Source) -> bool:
         candidates = files(source)
         if per_image:
-            known = [is_one(file, head) for file in spread(candidates) if (head := source.head(file)).strip()]
-            return sum(known) > (len(known) // 2 if most else 0)
+            hits = [is_one(file, head) for file in spread(candidates) if (head := source.head(file)).strip()]
+            return sum(hits) > (len(hits) // 2 if most else 0)
         return bool(files_with(source, candidates, is_one))
 
     def read_source(source: Source, problems: Problems) -> Rows:

@@ -94,7 +94,7 @@ class Layout:
                     self.beside[folder.path] = f"masks of other images ({folder.total():,})"
 
     def _masks_others(self, folder: _Folder) -> bool:
-        """Whether its images are named as others elsewhere are."""
+        """Return whether its images are named as others elsewhere are."""
         mine = [path for path in self.source.tree.images if path.startswith(f"{folder.path}/")]
         count = 0
         for path in mine[:400]:
@@ -113,13 +113,13 @@ class Layout:
         for name, (split, rest) in words.items():
             if split:
                 groups[rest][name] = split
-        for found in groups.values():
-            different = set(found.values())
-            nested = any(place.folder.below[n].below for place in places for n in found if n in place.folder.below)
-            whole = len(found) == len(names)
+        for group in groups.values():
+            different = set(group.values())
+            nested = any(place.folder.below[n].below for place in places for n in group if n in place.folder.below)
+            whole = len(group) == len(names)
             several = ("train" in different and len(different) > 1) or {"query", "gallery"} <= different
             if several and (nested or whole or all(place.label for place in places)):
-                return found
+                return group
         return {}
 
     def _again(self, places: list[_Place]) -> dict[str, str]:
@@ -148,7 +148,7 @@ class Layout:
         self._level(inside)
 
     def _inside(self, places: list[_Place]) -> list[_Place]:
-        """The folders below that hold all there is, as archives often make them; [] where there is more than one."""
+        """Return the folders below that hold all there is, as archives often make them; [] where several do."""
         inside = []
         for place in places:
             if place.folder.images or len(place.folder.below) != 1:
@@ -177,7 +177,7 @@ class Layout:
             for place in inner:
                 parents[place.label[-1]].add(place.label[:-1])
             pairs = sum(map(len, parents.values()))
-            repeated = sum(len(found) for found in parents.values() if len(found) > 1)
+            repeated = sum(len(above) for above in parents.values() if len(above) > 1)
             dates = all(_DATE.fullmatch(name) for name in parents)
             same = repeated == pairs and len(outer) > 1
             if dates or (direct == outer and same):
@@ -211,7 +211,7 @@ class Layout:
 
 
 def _folders(images: Sequence[str]) -> _Folder:
-    """The tree of folders that hold images."""
+    """Return the tree of folders that hold images."""
     root = _Folder("")
     for path, count in Counter(path.rpartition("/")[0] for path in images).items():
         folder = root

@@ -84,8 +84,8 @@ class _Config:
         self.file, self.value = self._find()
         self.names, self.remark = self._class_names()
         shape = list_of(self.value.get("kpt_shape"))  # [17, 3]: 51 numbers
-        known = len(shape) == 2 and all(isinstance(n, int) and 0 < n < 1000 for n in shape)
-        self.key_points = int(shape[0] * shape[1]) if known else 0
+        is_shape = len(shape) == 2 and all(isinstance(n, int) and 0 < n < 1000 for n in shape)
+        self.key_points = int(shape[0] * shape[1]) if is_shape else 0
         self._splits = self._split_places()
 
     def split(self, image: str) -> str:

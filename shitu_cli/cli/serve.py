@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shitu_cli.workspace import Workspace
 
 NETWORK, ANSWER, LIMITS = "Network", "Answers and changes", "Limits"
-MODULES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")  # that only this command needs
+MODULES = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")  # that only this command needs
 
 
 def register(app: typer.Typer) -> None:

@@ -158,8 +158,6 @@ class _Exchange:
             return
         body = json.dumps(self.guard.body_of(self.scope["path"], refusal), ensure_ascii=False).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refusal.headers}
-        if refusal.status in (TOO_LARGE, TIMEOUT):
-            headers["Connection"] = "close"  # what is still to come is not read
         pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": body})

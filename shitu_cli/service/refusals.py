@@ -36,7 +36,11 @@ class Refusal(Exception):
     def headers(self) -> dict[str, str]:
         """The headers that belong to the answer."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == UNAUTHORISED else {})
+        if self.status == UNAUTHORISED:
+            headers["WWW-Authenticate"] = "Bearer"
+        if self.status in (TOO_LARGE, TIMEOUT):
+            headers["Connection"] = "close"  # what is still to come is not read
+        return headers
 
     def body(self) -> dict[str, Any]:
         """Return the JSON of the answer; clients may show its texts as they are."""

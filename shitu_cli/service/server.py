@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.service.protocol import BoundedProtocol
 
 GRACE = 30  # seconds for requests that run when the server is told to stop
 CONNECTIONS = 1024
@@ -64,7 +65,8 @@ def run(app: FastAPI, listening: socket.socket, *, quiet: bool, started: Callabl
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=20,
-        h11_max_incomplete_event_size=32_768,
+        http=BoundedProtocol,
+        ws="none",
     )
     server = _Server(config, started)
     former = signal.signal(signal.SIGTERM, lambda number, frame: None)  # what uvicorn raises again when it has stopped

@@ -24,7 +24,7 @@ async function showMap() {
   points = drawn.points.map((point) => ({...point, x: 100 * point.x, y: -100 * point.y}));
   here = -1;
   const share = `${Math.round(100 * drawn.explained)} %`;
-  const some = drawn.total > points.length ? `${points.length} of ${drawn.total.toLocaleString("en")}` : "all";
+  const some = drawn.total > points.length ? `${points.length.toLocaleString("en")} of ${drawn.total.toLocaleString("en")}` : "all";
   $("map-note").textContent = `Near points look alike to the model. It shows ${some} images, `
     + `on the two main axes (${share} of what tells them apart).`;
   $("points").replaceChildren(...points.map(circle));

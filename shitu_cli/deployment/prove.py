@@ -115,11 +115,15 @@ def _rank(features: np.ndarray, labels: np.ndarray) -> Ranking:
     return rank(part, part)
 
 
-def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> list[dict[str, list[float]]]:
-    """Return for each way [median, 95th percentile] in ms per image: batches of 1 and 32, one and all threads."""
+def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> tuple[list[dict[str, list[float]]], list[Run]]:
+    """Return for each way [median, 95th percentile] in ms per image: batches of 1 and 32, one and all threads.
+
+    The second list holds each way opened on all threads.
+    """
     from shitu_cli.runtime.threads import available_cores
 
     latencies: list[dict[str, list[float]]] = [{} for _ in ways]
+    runs: list[Run] = []
     for threads in sorted({1, available_cores()}):
         runs = [way.open(folder, threads=threads) for way in ways]
         for batch in (1, 32):
@@ -131,7 +135,7 @@ def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> list[di
             for row, seconds in zip(latencies, times, strict=True):
                 ms = np.percentile(seconds, (50, 95)) * 1000 / batch
                 row[f"batch {batch}, threads {threads}"] = [round(float(value), 3) for value in ms]
-    return latencies
+    return latencies, runs
 
 
 def _time(run: Run, images: np.ndarray) -> list[float]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import uvicorn
 
@@ -115,6 +119,24 @@ def test_a_full_queue(make_server: Callable[..., Server]) -> None:
     assert server.client.get("/ready").status_code == 503
     server.desk.batcher.waiting = 0
     assert len(server.search(png(1), png(2))["results"]) == 2
+
+
+def test_a_network_that_takes_too_long(make_server: Callable[..., Server]) -> None:
+    server = make_server(seconds=0.2)
+    network: Any = server.desk.state.extractor
+    plain, over = network.compute, threading.Event()
+    network.compute = lambda images: (over.wait(10), plain(images))[1]
+    late = server.client.post("/search", content=png(1))
+    assert late.status_code == 503 and late.headers["retry-after"] == "5"
+    over.set()
+    assert server.search(png(1))["results"][0]["answer"]["label"] == "thing 1"
+    assert server.desk.batcher.waiting == 0
+
+
+def test_much_json(make_server: Callable[..., Server]) -> None:
+    large = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8))[1]
+    answer = make_server().client.post("/search", json={"images": [base64.b64encode(large.tobytes()).decode()]})
+    assert answer.status_code == 200 and len(answer.request.content) > 1 << 18
 
 
 def test_sockets() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shitu_cli.service.gallery import Gallery
     from shitu_cli.service.live import Live, Threshold
     from shitu_cli.service.settings import Limits
+    from shitu_cli.service.views import View
     from shitu_cli.workspace import Workspace
 
 NETWORK, ANSWER, LIMITS = "Network", "Answers and changes", "Limits"
@@ -173,7 +174,7 @@ def _open_live(
     space: Workspace,
     gallery: Gallery,
     chosen: Path | None,
-    threshold_of: Callable[[Extractor, str], Threshold],
+    threshold_of: Callable[[Extractor, View], Threshold],
 ) -> Live:
     """Return the model and the index, opened; the index says with which model it was built."""
     from shitu_cli.cli.common import config_or_none
@@ -192,7 +193,7 @@ def _open_live(
     return Live(lambda: open_extractor(config, model, reporter=session.console), gallery, threshold_of)
 
 
-def _threshold(text: str | None, space: Workspace) -> Callable[[Extractor, str], Threshold]:
+def _threshold(text: str | None, space: Workspace) -> Callable[[Extractor, View], Threshold]:
     """Return how the threshold is found: as given, or as measured."""
     from shitu_cli.service.live import Threshold
     from shitu_cli.service.thresholds import NONE, MeasuredThreshold
@@ -200,11 +201,11 @@ def _threshold(text: str | None, space: Workspace) -> Callable[[Extractor, str],
     if text in (None, "auto"):
         return MeasuredThreshold(space.reports_dir)
     if text == "none":
-        return lambda extractor, kind: NONE
+        return lambda extractor, view: NONE
     try:
         value = float(text or "")
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise UsageError(f"--threshold {text}: expected a number, auto or none")
-    return lambda extractor, kind: Threshold(value, "given")
+    return lambda extractor, view: Threshold(value, "given")

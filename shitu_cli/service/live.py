@@ -54,15 +54,14 @@ def needed(top: int) -> int:
 class Live:
     """Holds the state in use and follows the files that it comes from.
 
-    `open_model` opens the model as its files are now; `model_files` are looked at for changes. `threshold_of` returns
-    the threshold for a model's fingerprint and a kind of index.
+    `open_model` opens the model as its files are now, `threshold_of` returns the threshold for a model and an index.
     """
 
     def __init__(
         self,
         open_model: Callable[[], Extractor],
         gallery: Gallery,
-        threshold_of: Callable[[Extractor, str], Threshold],
+        threshold_of: Callable[[Extractor, View], Threshold],
     ) -> None:
         self._open_model, self.gallery, self._threshold_of = open_model, gallery, threshold_of
         self._swapping, self._refreshing = threading.Lock(), threading.Lock()
@@ -75,7 +74,7 @@ class Live:
                 f"{gallery.place} was built with another model than {extractor.path}",
                 hint=["build it again with this one: ", Command("index build")],
             )
-        self.state = State(extractor, view, self._threshold(extractor, view))
+        self.state = State(extractor, view, self._threshold_of(extractor, view))
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="shitu-follow", daemon=True)
 
@@ -92,7 +91,8 @@ class Live:
         """Answer from this view from now on, if it belongs to the model that serves."""
         with self._swapping:
             if fits(view, self.state.extractor):
-                self.state = replace(self.state, view=view)
+                threshold = self._threshold_of(self.state.extractor, view)
+                self.state = replace(self.state, view=view, threshold=threshold)
 
     def refresh(self) -> None:
         """Look at the files once; take over what has changed and fits together."""
@@ -115,7 +115,7 @@ class Live:
                     )
                 else:
                     self.remark = ""
-                threshold = self._threshold(extractor, view)
+                threshold = self._threshold_of(extractor, view)
                 self.state = State(extractor, view, threshold)
             if extractor is not current.extractor:
                 log.info("now with the new model of %s", extractor.path)
@@ -127,9 +127,6 @@ class Live:
             self._opened = self._open_model()
             self._model_state = state
         return self._opened
-
-    def _threshold(self, extractor: Extractor, view: View) -> Threshold:
-        return self._threshold_of(extractor, view.manifest.kind if view.manifest is not None else "flat")
 
     def _remark(self, text: str) -> None:
         if text != self.remark:

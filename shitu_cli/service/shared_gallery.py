@@ -37,6 +37,9 @@ class SharedView:
     def labels(self) -> Counter[str]:
         return Counter(item.label for item in self.items())
 
+    def label_count(self) -> None:
+        return None
+
     def vectors(self, ids: np.ndarray) -> np.ndarray | None:
         return None
 

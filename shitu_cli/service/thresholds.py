@@ -8,6 +8,7 @@ from pathlib import Path
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, suggested_threshold
 from shitu_cli.service.live import Threshold
+from shitu_cli.service.views import View
 
 NONE = Threshold(None, "none")
 
@@ -20,14 +21,15 @@ class MeasuredThreshold:
         self._seen: tuple[object, ...] = ()
         self._threshold = NONE
 
-    def __call__(self, extractor: Extractor, kind: str) -> Threshold:
+    def __call__(self, extractor: Extractor, view: View) -> Threshold:
         """Return what was measured for this very model; none for a binary index, whose scores are no cosines."""
-        seen = (extractor.fingerprint, kind, *map(self._state, (PLAIN, WITH_OPTIONS)))
+        kind = view.manifest.kind if view.manifest is not None else "flat"
+        seen = (extractor.fingerprint, kind, view.label_count(), *map(self._state, (PLAIN, WITH_OPTIONS)))
         if seen != self._seen:
-            self._threshold, self._seen = self._look_up(extractor.fingerprint, kind), seen
+            self._threshold, self._seen = self._look_up(extractor.fingerprint, kind, view.label_count()), seen
         return self._threshold
 
-    def _look_up(self, fingerprint: str, kind: str) -> Threshold:
+    def _look_up(self, fingerprint: str, kind: str, labels: int | None) -> Threshold:
         suggestion = None if kind == "binary" else suggested_threshold(self._reports, fingerprint)
         return NONE if suggestion is None else Threshold(float(suggestion["threshold"]), "measured")
 

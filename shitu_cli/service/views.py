@@ -31,6 +31,9 @@ class View(Protocol):
     def labels(self) -> Counter[str]:
         """Return how many items each label has."""
 
+    def label_count(self) -> int | None:
+        """Return how many different labels there are; None where counting would read the whole index."""
+
     def vectors(self, ids: np.ndarray) -> np.ndarray | None:
         """Return the vectors float32 [N, D] of ids int64 [N]; None where the index does not give them back."""
 
@@ -60,6 +63,9 @@ class FileView:
 
     def labels(self) -> Counter[str]:
         return self._labels
+
+    def label_count(self) -> int:
+        return len(self._labels.keys() - {""})
 
     def vectors(self, ids: np.ndarray) -> np.ndarray | None:
         if self.index is None or self.index.manifest.kind == "binary":

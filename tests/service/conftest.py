@@ -107,7 +107,7 @@ def start_server(
     if things and not (folder / "index").exists():
         write_index(folder / "index", network, things)
     gallery = FileGallery(folder / "index", create=not things)
-    live = Live(lambda: network, gallery, lambda extractor, kind: Threshold(threshold, "given"))  # type: ignore
+    live = Live(lambda: network, gallery, lambda extractor, view: Threshold(threshold, "given"))  # type: ignore
     settings = Settings(folder / "served", folder, key, read_only, Limits(**limits))
     desk = Desk(live, settings, Metrics())
     client = TestClient(create_app(desk), base_url=ADDRESS)

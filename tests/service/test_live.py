@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def models(tmp_path: Path) -> Models:
 
 @pytest.fixture
 def live(tmp_path: Path, models: Models) -> Live:
-    def threshold_of(extractor: Any, kind: str) -> Threshold:
+    def threshold_of(extractor: Any, view: object) -> Threshold:
         return Threshold(len(extractor.fingerprint) / 10)
 
     return Live(models, FileGallery(tmp_path / "index"), threshold_of)  # type: ignore[arg-type]
@@ -96,15 +97,18 @@ def test_what_is_damaged_changes_nothing(live: Live, models: Models, tmp_path: P
 def test_a_model_of_another_index_is_refused(models: Models, tmp_path: Path) -> None:
     models.export("other")
     with pytest.raises(DataError, match="another model"):
-        Live(models, FileGallery(tmp_path / "index"), lambda extractor, kind: Threshold())  # type: ignore[arg-type]
+        Live(models, FileGallery(tmp_path / "index"), lambda extractor, view: Threshold())  # type: ignore[arg-type]
 
 
-def test_the_threshold_is_that_of_this_model(tmp_path: Path) -> None:
-    network = Network(tmp_path)
-    measured = MeasuredThreshold(tmp_path)
-    assert measured(network, "flat") == Threshold(None, "none")  # type: ignore[arg-type]
+def test_the_threshold_is_that_of_this_model(models: Models, tmp_path: Path) -> None:
+    network: Any = Network(tmp_path)
+    other: Any = Network(tmp_path, "other")
+    view, measured = FileGallery(tmp_path / "index").latest(), MeasuredThreshold(tmp_path)
+    assert measured(network, view) == Threshold(None, "none")
     report = {"metrics": {}, "measured": {"features": "m"}, "suggested": {"far": 0.01, "tar": 0.9, "threshold": 0.61}}
     atomic_write_json(tmp_path / "evaluate.json", report)
-    assert measured(network, "flat") == Threshold(0.61, "measured")  # type: ignore[arg-type]
-    assert measured(network, "binary") == Threshold(None, "none")  # type: ignore[arg-type]
-    assert measured(Network(tmp_path, "other"), "flat") == Threshold(None, "none")  # type: ignore[arg-type]
+    assert measured(network, view) == Threshold(0.61, "measured")
+    assert measured(other, view) == Threshold(None, "none")
+    assert view.index is not None
+    view.index.manifest = replace(view.index.manifest, kind="binary")  # whose scores are no cosines
+    assert measured(network, view) == Threshold(None, "none")

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.report.neighbours import Neighbours
 
-STEPS = ("prepare images", "train --epochs {epochs}", "evaluate", "export --out inference/", "index build")
+# The quick template, which trains from random weights: the demo shows what training brings, in a few minutes.
+STEPS = (
+    "prepare images --template quick",
+    "train --epochs {epochs}",
+    "evaluate",
+    "export --out inference/",
+    "index build",
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -26,7 +26,7 @@ from shitu_cli.config.schema import (
     SplitConfig,
 )
 from shitu_cli.config.source import BLOCKS, Source
-from shitu_cli.errors import Command, ConfigError
+from shitu_cli.errors import Command, ConfigError, Message
 from shitu_cli.reporting import counted
 
 BLOCKS_NOT_SUPPORTED = ("Slim", "DistillationModel")
@@ -181,11 +181,22 @@ def load_config(
         raise ConfigError(
             f"{path}: {counted(len(problems), 'problem')} in the config",
             details=problems,
-            hint=[Command("config"), " shows every value"],
+            hint=_way_out(path, problems),
         )
     config = Config(general, arch, losses, optimizers[0], loaders, metrics, amp, ema, tuple(optimizers[1:]))
     config = dataclasses.replace(config, origins=dict(source.origins))
     return absolute(config, Path(root) if root is not None else path.parent)
+
+
+def _way_out(path: Path, problems: Sequence[str]) -> Message:
+    """Return the hint for a config with problems: a command that works although these are not fixed yet."""
+    if all(problem.startswith("-") for problem in problems):  # all of them in options: the file itself is valid
+        return [Command("config", without=("--override",)), " shows every key with its value"]
+    return [
+        "correct these places; ",
+        Command("templates", "quick"),
+        f" shows a valid config to compare {path.name} with",
+    ]
 
 
 def parse_arch(block: Mapping[str, Any]) -> ArchConfig:

@@ -14,6 +14,7 @@ from shitu_cli.inputs.yaml_files import read_yaml
 
 MAX_MAP = 256 * MIB
 MAX_DIGITS = 18  # of an id
+BLOCK = 16 * MIB  # that faiss asks for at once
 
 
 def read_faiss(path: Path) -> Any:
@@ -22,13 +23,15 @@ def read_faiss(path: Path) -> Any:
 
     with path.open("rb") as file:
         binary = file.read(2) == b"IB"  # faiss names each class of index by four letters
-    try:
-        return (faiss.read_index_binary if binary else faiss.read_index)(str(path))
-    except MemoryError:
-        size = path.stat().st_size / 2**30
-        raise EnvironmentProblem(f"not enough memory to read {path} ({size:.1f} GiB)") from None
-    except RuntimeError as error:
-        raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=AGAIN) from None
+        file.seek(0)
+        source = faiss.PyCallbackIOReader(file.read, BLOCK)  # not its path, which faiss takes as UTF-8 only
+        try:
+            return (faiss.read_index_binary if binary else faiss.read_index)(source)
+        except MemoryError:
+            size = path.stat().st_size / 2**30
+            raise EnvironmentProblem(f"not enough memory to read {path} ({size:.1f} GiB)") from None
+        except RuntimeError as error:
+            raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=AGAIN) from None
 
 
 def foreign_manifest(content: FaissFile, path: Path) -> IndexManifest:

@@ -31,6 +31,7 @@ def open_extractor(
     """
     from shitu_cli.features.backends import MODEL_FILES
     from shitu_cli.features.selection import without_manifest
+    from shitu_cli.runtime.setup import setup_paddle
 
     reporter = reporter or SilentReporter()
     device = launch.own_device("cpu")
@@ -56,6 +57,7 @@ def open_extractor(
             f"{places.inference} holds a model, but no manifest.json that says how its images are prepared",
             hint=["export again: ", Command("export"), "; or name what to use: --model output/best_model"],
         )
+    setup_paddle(device)  # a checkpoint loads Paddle, which is quiet only if this comes first
     best = readable(places.best, reporter)
     if not best.with_name(f"{best.name}.pdparams").is_file():
         raise UsageError(

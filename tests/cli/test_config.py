@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +67,17 @@ def test_query_and_gallery_as_one_alias_are_refused_before_anything_is_written(s
     assert done.returncode == 4
     assert "YAML alias" in done.stderr and "write the block out in both places" in done.stderr
     assert {p: p.read_bytes() for p in before} == before
+
+
+@pytest.mark.parametrize(
+    "words", [("-o", "Global.epochz=3"), ("-c", "bad.yaml"), ("-c", "bad.yaml", "-o", "Global.epochz=3")]
+)
+def test_the_hint_for_a_config_with_problems_leads_to_a_command_that_works(space: Path, words: tuple[str, ...]) -> None:
+    (space / "bad.yaml").write_text((space / "shitu.yaml").read_text().replace("epochs:", "epoch:", 1))
+    for command in ("config", "train"):
+        done = shitu(command, *words, cwd=space, check=False)
+        assert done.returncode == 4
+        hint = done.stderr.splitlines()[-1]
+        proposed = re.search(r"shitu (.*?) shows", hint)
+        assert proposed is not None, hint
+        assert shitu(*shlex.split(proposed[1]), cwd=space).stdout

@@ -28,7 +28,7 @@ from shitu_cli.training.checkpoint import write_arrays
 from shitu_cli.weights.paddle_files import read_paddle
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, all_end, children_of, shitu
+from tests.command import SMALL, all_end, children_of, shitu, shitu_process
 
 MakeImages = Callable[..., dict[str, list[Path]]]
 
@@ -273,3 +273,27 @@ def test_processes_that_extract_without_paddle_stop_when_told(space: Path) -> No
     assert (
         len(list(space.glob(".m.npy.part/*/block-*.json"))) < 60_000 // BLOCK_IMAGES // 2
     )  # not at the end of the work
+
+
+def test_new_classes_make_everything_after_prepare_out_of_date(
+    space: Path, tmp_path: Path, make_images: MakeImages
+) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied)
+    shitu("index", "build", cwd=copied)
+    make_images(copied / "data", classes=4)
+    shitu("prepare", "data", cwd=copied)
+    lines = shitu(cwd=copied).stdout.splitlines()
+    states = {line.split()[0]: line for line in lines if line.split()}
+    assert "the training list has changed since" in states["train"]
+    assert "of a model trained on earlier lists" in states["export"] and "trained on earlier lists" in states["index"]
+    assert lines[-1] == "next: shitu train"
+
+
+def test_a_checkpoint_is_run_without_the_remarks_of_libraries(space: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(space, copied, ignore=shutil.ignore_patterns("inference", "index"))
+    done = shitu_process(
+        "index", "build", "data/class_000", cwd=copied
+    )  # its own: libraries speak when they are loaded
+    assert [line for line in done.stderr.splitlines() if not line.startswith(("extracting", "indexing"))] == []

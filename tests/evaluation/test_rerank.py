@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from shitu_cli.evaluation import rerank
+from shitu_cli.evaluation.evaluate import EvalResult
 from shitu_cli.evaluation.metrics import FeatureSet, rank
 from shitu_cli.evaluation.rerank import expand_queries, reranked
 
@@ -82,3 +85,19 @@ def test_fewer_pictures_than_neighbours() -> None:
     query, gallery = clustered(4, 2, 3, 2, 0.5)
     assert reranked(query.features, gallery.features)(np.arange(2)).shape == (2, 3)
     assert expand_queries(query.features, gallery.features).shape == (2, 16)
+
+
+def test_neighbours_are_shown_in_the_order_that_was_measured() -> None:
+    """A page of a re-ranked evaluation shows its order, beside plain similarities."""
+    query, gallery = clustered(7, 8, 60, 5, 0.9)
+    block = reranked(query.features, gallery.features)
+    similarities = query.features @ gallery.features.T
+    changed = 0
+    for number in range(8):
+        result = SimpleNamespace(sets=(query, gallery), block=block)
+        neighbours = EvalResult.neighbours(result, number, 10)
+        order = np.argsort(-block(np.asarray([number]))[0], kind="stable")[:10]
+        assert [place for place, _ in neighbours] == order.tolist()
+        assert np.allclose([score for _, score in neighbours], similarities[number, order])
+        changed += order.tolist() != np.argsort(-similarities[number], kind="stable")[:10].tolist()
+    assert changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -31,6 +32,13 @@ def test_what_is_saved_answers_the_same(kind: str, tmp_path: Path) -> None:
     loaded.remove([3])
     loaded.add(FeatureTable(queries, ["new"] * 5, list("abcde")))
     assert loaded.search(queries, 1)[0][0].label == "new"
+
+
+def test_a_directory_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"w\xff")
+    index = make(20)
+    save_index(index, folder)
+    assert load_index(folder).search(vectors(2), 3) == index.search(vectors(2), 3)
 
 
 def test_the_store_changes_its_directory(tmp_path: Path) -> None:

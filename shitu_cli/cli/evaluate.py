@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NAMED = ("re_ranking", "feature_normalize", "feature_binarize", "device")  # overrides that the report names anyway
 
 MEASURE = "What is measured"
+FIGURES = ("recall@1", "recall@5", "mAP")  # shown; the others are in the reports
 
 HARDLY_TRAINED = (
     "The network is hardly trained yet, or training has collapsed: train longer (train --epochs); if that does not "
@@ -58,10 +59,20 @@ def evaluate(
         list[float] | None,
         option(
             MEASURE,
-            "How many false accepts the suggested threshold may let through, as a share of pairs; by default 0.001. "
-            "search --threshold auto uses it. May be repeated: the first is suggested, the others are reported.",
+            "How many of the photos of things that are not in the index may get an answer, as a share; by default "
+            "0.05. The threshold that keeps it is what search --threshold auto uses. May be repeated: the first is "
+            "suggested, the others are reported.",
             low=0.0,
             high=1.0,
+        ),
+    ] = None,
+    unknown: Annotated[
+        list[str] | None,
+        option(
+            MEASURE,
+            "Measure the threshold on these photos of things that are not in the gallery: a folder, a list or images. "
+            "By default classes that were not trained are left out of the gallery in turn.",
+            metavar="PHOTOS",
         ),
     ] = None,
     cache: Annotated[bool, option(options.PROCESSOR, "Keep features for the next evaluation.")] = True,
@@ -70,11 +81,12 @@ def evaluate(
     """Measure recall@k, mAP and friends of the best checkpoint; leaves reports/evaluate.json and evaluate.html.
 
     Figures of another model, of --flip, --rerank, --query-expansion or of other config values are left in
-    reports/evaluate-with-options.json and .html instead.
+    reports/evaluate-with-options.json and .html instead. The page shows all metrics, all classes, and the images.
     """
     from shitu_cli.cli.common import chosen_model, open_workspace
     from shitu_cli.config.places import Places
     from shitu_cli.processes import launch
+    from shitu_cli.report.evaluation import is_worth_deploying
     from shitu_cli.steps.evaluate import evaluate as run
     from shitu_cli.steps.settings import with_lists, workspace_config
     from shitu_cli.steps.status import export_command
@@ -97,7 +109,8 @@ def evaluate(
         precision=precision,
         flip=flip,
         query_expansion=query_expansion,
-        accept_rates=far or (),
+        unknown=unknown or (),
+        false_answers=far or (),
         cache=cache,
         other_options=_other_options(space, settings, config, override or ()),
         reporter=console,
@@ -116,8 +129,7 @@ def evaluate(
     if problem is not None or file is None:  # only now: the figures are not lost with it
         raise problem or AssertionError
     console.info(f"all figures: {file}, with images: {file.stem}.html beside it")
-    trained = evaluation.result.ranking.coincidence() is None
-    console.next_step(export_command(space) if trained else Command("train"))
+    console.next_step(export_command(space) if is_worth_deploying(evaluation.values) else Command("train"))
 
 
 def _other_options(space: Workspace, settings: Config, config: Path | None, overrides: Sequence[str]) -> list[str]:
@@ -145,49 +157,72 @@ def _decisive(settings: Config) -> tuple[object, ...]:
     return settings.Arch, chosen.output_dir, chosen.retrieval_feature_from, *lists
 
 
-def _show(console: Console, result: EvalResult, values: dict[str, Any], rates: list[float]) -> None:
-    from shitu_cli.report.evaluation import options_of
+def _show(console: Console, result: EvalResult, values: dict[str, Any], shares: list[float]) -> None:
+    from shitu_cli.report.evaluation import is_worth_deploying, options_of, right_first
 
-    reporter = console
-    rows = []
-    for name, value in result.metrics.items():
-        interval = values["intervals_95"].get(name)
-        rows.append([name, f"{value:.4f}", f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""])
-    title = f"{counted(result.queries, 'query')} against {counted(result.gallery, 'gallery image')}"
-    title += f" (with {' '.join(options_of(values))})" if options_of(values) else ""
+    against = f"among {counted(result.gallery, 'gallery image')}"
+    against += f" (with {' '.join(options_of(values))})" if options_of(values) else ""
     coincidence = result.ranking.coincidence()
     if coincidence is None:
-        console.table(title, ["metric", "value", "95 % interval"], rows)
-        answerable = result.ranking.answerable
-        reporter.info(
-            f"{int(result.ranking.hits[answerable, 0].sum()):,} of {counted(int(answerable.sum()), 'query')} found "
-            f"an image of the right class first (recall@1), each among the {result.gallery:,} gallery images"
-        )
+        rows = []
+        for name in FIGURES:
+            interval = values["intervals_95"].get(name)
+            between = f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""
+            rows.append([name, f"{result.metrics[name]:.4f}", between])
+        console.table(f"{right_first(values)} {against}", ["metric", "value", "95 % interval"], rows)
     else:
-        reporter.warn(f"{title}: {coincidence}. {HARDLY_TRAINED}")
+        console.warn(f"{counted(result.queries, 'photo')} {against}: {coincidence}. {HARDLY_TRAINED}")
     if result.unanswerable:
-        reporter.warn(
-            f"{counted(result.unanswerable, 'query')} without an image of the same label in the gallery: "
-            "not in the means"
-        )
+        count = counted(result.unanswerable, "query", "queries")
+        console.warn(f"{count} without an image of the same label in the gallery: not in the means")
     if result.skipped:
         count = counted(len(result.skipped), "image")
-        reporter.warn(f"left out as unreadable: {count}, such as {result.skipped[0]}")
-    if result.collapsed and coincidence is None:
-        reporter.warn(
+        console.warn(f"left out as unreadable: {count}, such as {result.skipped[0]}")
+    if coincidence is not None:  # neither thresholds nor confusions mean anything then
+        return
+    if result.collapsed:
+        console.warn(
             "features of different classes are still nearly the same: train longer; if that does not help, training "
             "has collapsed: try a lower rate (train --lr), published weights, or Head.margin_warmup"
         )
-    if coincidence is not None:  # neither thresholds nor confusions mean anything then
-        return
-    chosen = [row for row in values["accept_rates"] if row["far"] in rates]
-    for row in chosen or filter(None, [values["suggested"]]):
-        reporter.info(
-            f"threshold {row['threshold']:.3f} accepts at most {row['far']:g} of the pairs of other classes, and "
-            f"{row['tar']:.4f} of those of the same class"
-            + ("; search --threshold auto takes it" if len(chosen) > 1 and row == values["suggested"] else "")
+    elif not is_worth_deploying(values):
+        console.warn(
+            [
+                "fewer than half of the photos find the right product first: train longer (train --epochs), or start "
+                "from published weights: ",
+                Command("weights list"),
+            ]
         )
+    _show_thresholds(console, values["unknown"], shares)
     worst = values["confusions"][:3]
     if worst:
         pairs = "; ".join(f"{row['name']} taken for {row['found_name']} ({row['n']})" for row in worst)
-        reporter.info(f"most confused: {pairs}")
+        console.info(f"most confused: {pairs}")
+
+
+def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: list[float]) -> None:
+    """Say which score tells known things from others, and what that costs; or why nothing is known of it."""
+    from shitu_cli.report.evaluation import what_it_does
+
+    if unknown is None:  # not ranked by the cosines that search gives
+        return
+    suggested = unknown["suggested"]
+    if suggested is None:
+        advice: list[str | Command] = ["photos of things that are not yours show it: "]
+        advice.append(Command("evaluate", "--unknown", "./not-ours"))
+        console.info([f"no threshold for search is suggested: {unknown['problem']}; ", *advice])
+        return
+    console.info(
+        f"threshold {suggested['threshold']:.3f} (search --threshold auto), measured on {unknown['how']}, "
+        f"{unknown['photos']:,} in all:"
+    )
+    for sentence in what_it_does(suggested):
+        console.info(f"  {sentence}")
+    if suggested["false_answers"] > suggested["wanted"]:
+        console.info(
+            f"a share of {suggested['wanted']:g} cannot be promised: classes that had no say in the threshold get "
+            "answers more often"
+        )
+    for row in unknown["promises"]:
+        if row["wanted"] in shares and row["wanted"] != suggested["wanted"]:
+            console.info(f"threshold {row['threshold']:.3f}: {'; '.join(what_it_does(row))}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -15,25 +13,22 @@ from shitu_cli.cli.grouped import USE, GroupedCommand
 from shitu_cli.cli.index import CollectionOption, IndexOption, StoreOption, check_model, open_index
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command, UsageError
+from shitu_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
-    from shitu_cli.features.extractor import Extractor
-    from shitu_cli.index.store import Match
-    from shitu_cli.index.verdict import Verdict
+    from shitu_cli.index.verdict import Answer, Verdict
     from shitu_cli.workspace import Workspace
 
 ANSWER = "Answers"
 
 
-class Answer(NamedTuple):
-    """An image, its true label ("" if unknown), the verdict on it and the matches from the index."""
+class Result(NamedTuple):
+    """An image, its true label ("" if unknown), and the answer to it."""
 
     query: str
     label: str
-    verdict: Verdict
-    matches: list[Match]
+    answer: Answer
 
 
 def register(app: typer.Typer) -> None:
@@ -48,8 +43,8 @@ def search(
         str | None,
         option(
             ANSWER,
-            "Lowest score to show, or auto: what the last evaluation of this model suggests (evaluate --far RATE "
-            "chooses how many false accepts it may let through).",
+            "The score (cosine) below which an image is unknown and matches are left out; or auto: what the last "
+            "evaluation of this model suggests.",
         ),
     ] = None,
     html: Annotated[
@@ -68,10 +63,11 @@ def search(
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.selection import BATCH
     from shitu_cli.index import is_index
-    from shitu_cli.index.verdict import VOTERS, judge
+    from shitu_cli.index.verdict import VOTERS, Answer, judge
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import model_of_index, open_extractor
+    from shitu_cli.steps.search import threshold_of
 
     session = Session.of(context)
     console = session.console
@@ -80,107 +76,70 @@ def search(
     named = index is not None or store is not None
     space = open_workspace(session, named=named or is_index(Path("index")))
     with closing(open_index(space, index, store, collection)) as target:
-        manifest = target.manifest()
-        recorded = Path(manifest.model_path) if manifest.model_path else None
+        known = target.manifest()
+        recorded = Path(known.model_path) if known.model_path else None
         config = config_or_none(session, model or recorded)
-        model = model_of_index(config, model, manifest.model_path)
+        model = model_of_index(config, model, known.model_path)
         files = find_images(images, lambda path: own_image_root(config, path), folder_labels=False)
         extractor = open_extractor(config, model, batch_size=min(BATCH, len(files)), reporter=console)
-        check_model(manifest, extractor.fingerprint, target.place)
-        limit = _threshold(console, threshold, space, extractor, model, manifest.kind)
-        answers: list[Answer] = []
+        check_model(known, extractor.fingerprint, target.place)
+        limit, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
+        if meaning is not None:
+            console.info(meaning)
+        results: list[Result] = []
         unread: dict[int, str] = {}
         for indices, features, skipped in extractor.batches(inputs_of(files)):
             unread |= skipped
             for at, nearest in zip(indices.tolist(), target.search(features, max(top, VOTERS)), strict=True):
                 matches = [match for match in nearest[:top] if limit is None or match.score >= limit]
-                answers.append(Answer(files.name(at), files.labels[at], judge(nearest, limit), matches))
+                answer = Answer(judge(nearest, limit), matches)
+                results.append(Result(files.name(at), files.labels[at], answer))
     for why in unread.values():
         console.warn(why)
     if html is not None:
-        _write_page(html, answers, limit, space)
+        _write_page(html, results, limit, space)
     if as_json:
-        console.json({"threshold": limit, "results": [_plain(answer) for answer in answers]})
+        rows = [{"query": result.query, **result.answer.to_json()} for result in results]
+        console.json({"threshold": limit, "results": rows})
     else:
-        _show(console, answers, limit, html)
-    if not answers:
+        _show(console, results, limit, html)
+    if not results:
         raise UsageError("none of the images could be read", hint="the warnings above say why")
 
 
-def _threshold(
-    console: Console, text: str | None, space: Workspace, extractor: Extractor, model: Path | None, kind: str
-) -> float | None:
-    """Return the lowest score to show; `auto` takes it from the evaluation of exactly these features."""
-    from shitu_cli.report.evaluation import read_report, report_file, suggested_threshold
-
-    if text is None:
-        return None
-    if text != "auto":
-        try:
-            limit = float(text)
-        except ValueError:
-            limit = math.nan
-        if not math.isfinite(limit):
-            raise UsageError(f"--threshold {text}: expected a number or auto")
-        console.info(f"matches below {limit:g} are left out")
-        return limit
-    if kind == "binary":
-        raise UsageError(
-            "--threshold auto: evaluation suggests cosines, a binary index answers with shares of equal bits",
-            hint="give a number, such as --threshold 0.8",
-        )
-    suggestion = suggested_threshold(space.reports_dir, extractor.fingerprint)
-    if suggestion is None:
-        evaluated = read_report(report_file(space.reports_dir, [])) is not None or model is not None
-        raise UsageError(
-            "--threshold auto needs a plain evaluation of this model (without re-ranking and the like)",
-            hint=Command("evaluate", *(["--model", extractor.path] if evaluated else [])),
-        )
-    console.info(
-        f"matches below {suggestion['threshold']:g} are left out: in the evaluation, this accepts at most "
-        f"{suggestion['far']:g} of the pairs of different classes, and {suggestion['tar']:.4f} of those of one class "
-        "(evaluate --far sets another rate)"
-    )
-    return float(suggestion["threshold"])
-
-
-def _plain(answer: Answer) -> dict[str, object]:
-    hits = [{"id": m.id, "label": m.label, "score": round(m.score, 6), "path": m.path} for m in answer.matches]
-    verdict = {**asdict(answer.verdict), "confidence": round(answer.verdict.confidence, 6)}
-    verdict["margin"] = round(answer.verdict.margin, 6)
-    return {"query": answer.query, "answer": verdict, "matches": hits}
-
-
-def _show(console: Console, answers: list[Answer], limit: float | None, html: Path | None) -> None:
-    for answer in answers:
-        rows = [[m.label, f"{m.score:.4f}", m.path] for m in answer.matches]
+def _show(console: Console, results: list[Result], limit: float | None, html: Path | None) -> None:
+    for query, _, answer in results:
+        words = f"{query}: {_in_words(answer.verdict, limit)}"
+        rows = [[match.label, f"{match.score:.4f}", match.path] for match in answer.neighbours]
         if rows:
-            console.table(f"{answer.query}: {_in_words(answer.verdict, limit)}", ["label", "score", "path"], rows)
+            console.table(words, ["label", "score", "path"], rows)
         else:
-            console.info(f"{answer.query}: unknown, nothing in the index is similar enough")
+            console.table(words, [], [])
     if html is not None:
         console.info(f"page: {html}")
 
 
 def _in_words(verdict: Verdict, limit: float | None) -> str:
     """Return the verdict as a user reads it; without a threshold nothing says whether the image is of these at all."""
-    if verdict.label is None:
-        return "unknown"
+    if verdict.nearest is None:
+        return "unknown, nothing in the index has a label"
+    if verdict.is_unknown:
+        return f"unknown (nearest: {verdict.nearest}, {verdict.score:.2f})"
     agreeing = f"{verdict.agreeing} of {verdict.voters} neighbours agree"
     return f"{'most like' if limit is None else 'this is'} {verdict.label} ({verdict.confidence:.2f}; {agreeing})"
 
 
-def _write_page(path: Path, answers: list[Answer], limit: float | None, space: Workspace) -> None:
+def _write_page(path: Path, results: list[Result], limit: float | None, space: Workspace) -> None:
     from shitu_cli.report.page import row, section, write_page
 
     parts = []
-    for query, label, verdict, matches in answers:
-        shown_labels = {m.label for m in matches} if label else set()
+    for query, label, answer in results:
+        labels = {match.label for match in answer.neighbours} if label else set()
         figures = [_figure(Path(query), f"query {label}".rstrip())]
-        for m in matches:
-            mark = "" if label not in shown_labels else "right" if m.label == label else "wrong"
-            figures.append(_figure(space.root / m.path, f"{m.label} {m.score:.3f}", mark))
-        parts.append(section(f"{Path(query).name}: {_in_words(verdict, limit)}", row(*figures)))
+        for match in answer.neighbours:
+            mark = "" if label not in labels else "right" if match.label == label else "wrong"
+            figures.append(_figure(space.root / match.path, f"{match.label} {match.score:.3f}", mark))
+        parts.append(section(f"{Path(query).name}: {_in_words(answer.verdict, limit)}", row(*figures)))
     write_page(path, "shitu search", parts)
 
 

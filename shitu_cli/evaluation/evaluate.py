@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,13 @@ from shitu_cli.features.list_features import Alone, ListFeatures, Processes, ext
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.reporting import Reporter
 
-ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
-SUGGESTED = 1e-3  # of them, the one whose threshold is suggested when nobody asks for another
-
 
 @dataclass(frozen=True)
 class EvalResult:
-    """`metrics` are means over answerable queries; `ranking` has the figures of each query.
+    """The metrics are means over the answerable queries; `ranking` has the figures of each query.
 
-    `plain`: similarities are the cosines that search gives; `accept_rates` are the false-accept rates to report;
-    `block`: what ordered the gallery where plain similarities did not.
+    `sets` are the features of query and gallery as they were ranked; `plain` says whether similarities are the cosines
+    that search gives; `block` is what ordered the gallery where plain similarities did not.
     """
 
     metrics: dict[str, float]
@@ -49,34 +45,43 @@ class EvalResult:
     names: dict[int, str]
     sets: tuple[FeatureSet, FeatureSet]
     plain: bool
-    accept_rates: tuple[float, ...]
     block: Block | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """All figures as plain values, in a fixed order."""
-        chosen = self.ranking.answerable
+        """Return all figures as plain values, in a fixed order."""
+        answerable = self.ranking.answerable
         per_class = self.per_class()
         intervals = {}
         for name, values in (("recall@1", self.ranking.hits[:, 0]), ("mAP", self.ranking.ap)):
-            low, high = bootstrap_interval(values[chosen].astype(np.float64))
+            low, high = bootstrap_interval(values[answerable].astype(np.float64))
             intervals[name] = [round(low, 6), round(high, 6)]
         return {
             "metrics": self.metrics,
             "queries": self.queries,
+            "right_first": self.right_first,
             "gallery": self.gallery,
             "unanswerable": self.unanswerable,
             "skipped": self.skipped,
             "decided_by_rounding": self.ranking.undecided,
             "intervals_95": intervals,
             "macro": {name: float(np.mean([row[name] for row in per_class])) for name in ("recall@1", "mAP")},
-            "accept_rates": self.ranking.accept_rates(self.accept_rates) if self.plain else [],
             "per_class": per_class,
             "confusions": self.confusions(),
         }
 
     @property
+    def answerable(self) -> int:
+        """How many queries have an image of their class in the gallery."""
+        return int(self.ranking.answerable.sum())
+
+    @property
+    def right_first(self) -> int:
+        """How many of the answerable queries find an image of their class first."""
+        return int(self.ranking.hits[self.ranking.answerable, 0].sum())
+
+    @property
     def collapsed(self) -> bool:
-        """Whether images of different classes have nearly the same features: half of such pairs above 0.99."""
+        """Return whether images of different classes have nearly the same features: half of such pairs above 0.99."""
         above = self.ranking.others[1990:].sum()
         return bool(self.ranking.others.sum() and above > self.ranking.others.sum() / 2)
 
@@ -86,19 +91,19 @@ class EvalResult:
         Re-ranking orders by distances of its own; what is shown beside an image is always its plain similarity.
         """
         query, gallery = self.sets
-        found = nearest(query, gallery, number, count, block=self.block)
+        places = nearest(query, gallery, number, count, block=self.block)
         if self.block is None:
-            return found
-        return [(place, float(gallery.features[place] @ query.features[number])) for place, _ in found]
+            return places
+        return [(place, float(gallery.features[place] @ query.features[number])) for place, _ in places]
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Queries, recall@1 and mAP of every class with answerable queries, by label."""
-        chosen = self.ranking.answerable
-        labels = self.query.dataset.labels[chosen]
+        """Return queries, recall@1 and mAP of every class with answerable queries, by label."""
+        answerable = self.ranking.answerable
+        labels = self.query.dataset.labels[answerable]
         order = np.argsort(labels, kind="stable")
-        found, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-        hits = self.ranking.hits[chosen, 0][order].astype(np.float64)
-        ap = self.ranking.ap[chosen][order]
+        classes, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        hits = self.ranking.hits[answerable, 0][order].astype(np.float64)
+        ap = self.ranking.ap[answerable][order]
         return [
             {
                 "label": int(label),
@@ -107,15 +112,15 @@ class EvalResult:
                 "recall@1": float(hits[at : at + n].mean()),
                 "mAP": float(ap[at : at + n].mean()),
             }
-            for label, at, n in zip(found, starts, counts, strict=True)
+            for label, at, n in zip(classes, starts, counts, strict=True)
         ]
 
     def confusions(self, count: int = 20) -> list[dict[str, Any]]:
-        """The class pairs whose queries most often find the other class first."""
+        """Return the class pairs whose queries most often find the other class first."""
         wrong = (~self.ranking.hits[:, 0]) & self.ranking.answerable & (self.ranking.top1 >= 0)
         true = self.query.dataset.labels[wrong]
-        taken = self.gallery_features.dataset.labels[self.ranking.top1[wrong]]
-        pairs = Counter(zip(true.tolist(), taken.tolist(), strict=True))
+        other = self.gallery_features.dataset.labels[self.ranking.top1[wrong]]
+        pairs = Counter(zip(true.tolist(), other.tolist(), strict=True))
         ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:count]
         return [
             {"label": t, "name": self.names.get(t, str(t)), "found": f, "found_name": self.names.get(f, str(f)), "n": n}
@@ -132,12 +137,19 @@ def evaluate_model(
     processes: Processes = Alone(),
     flip: bool = False,
     expansion: int = 0,
-    accept_rates: Sequence[float] = (),
 ) -> EvalResult | None:
-    """Features of both lists and the metrics of ranking one for the other; None on processes other than the first.
+    """Compute the features of both lists and rank the gallery for each query; None on all but the first process.
 
-    `accept_rates` are false-accept rates to report beside the usual ones.
-    Raises ConfigError when the config has no lists to evaluate, DataError when no query can be answered.
+    Args:
+        engine: What computes the features.
+        config: Names the query and gallery lists.
+        reporter: Receives progress and warnings.
+        cache: Keeps the features for the next time.
+        processes: The processes that share the work.
+        flip: Add the features of the mirrored images.
+        expansion: Move each query towards so many of its nearest gallery images.
+
+    Raises ConfigError if the config has no lists to evaluate, DataError if no query can be answered.
     """
     query_split, gallery_split = config.DataLoader.query, config.DataLoader.gallery
     if query_split is None or gallery_split is None:
@@ -163,12 +175,11 @@ def evaluate_model(
     gallery = query if same else extract(engine, gallery_split, reporter, "gallery")
     if query is None or gallery is None:
         return None
-    rates = tuple(sorted({*ACCEPT_RATES, *accept_rates}, reverse=True))
-    return evaluate_lists(query, gallery, config, reporter, expansion=expansion, accept_rates=rates)
+    return evaluate_lists(query, gallery, config, reporter, expansion=expansion)
 
 
 def _same_images(query: DatasetConfig, gallery: DatasetConfig) -> bool:
-    """Whether both lists are one: by name, or byte for byte under two names."""
+    """Return whether both lists are one: by name, or byte for byte under two names."""
     alike = dataclasses.replace(query, cls_label_path=gallery.cls_label_path) == gallery
     if not alike or query == gallery:
         return alike
@@ -183,11 +194,11 @@ def evaluate_lists(
     reporter: Reporter,
     *,
     expansion: int = 0,
-    accept_rates: tuple[float, ...] = ACCEPT_RATES,
 ) -> EvalResult:
-    """Metrics from features that are there already; `expansion` moves queries towards so many of their neighbours.
+    """Rank the gallery for each query with the features at hand.
 
-    Raises ConfigError when neighbours are asked for and features are not of unit length.
+    `expansion` moves each query towards so many of its nearest gallery images. Raises ConfigError if these are asked
+    for and features are not of unit length.
     """
     unit = config.Global.feature_normalize or config.Global.feature_binarize is not None
     if not unit and (expansion or config.Global.re_ranking):
@@ -240,7 +251,6 @@ def evaluate_lists(
         and not expansion
         and config.Global.feature_normalize
         and not config.Global.feature_binarize,
-        accept_rates=accept_rates,
         block=block,
     )
 
@@ -250,7 +260,7 @@ def _readable(part: ListFeatures) -> np.ndarray:
 
 
 def _only(part: ListFeatures, rows: np.ndarray) -> ListFeatures:
-    """The part without its skipped images, so that rankings and lists have the same positions."""
+    """Return the part without its skipped images, so that rankings and lists have the same positions."""
     if not part.skipped:
         return part
     dataset = part.dataset
@@ -260,7 +270,7 @@ def _only(part: ListFeatures, rows: np.ndarray) -> ListFeatures:
 
 
 def _binarized(features: np.ndarray, config: Config) -> np.ndarray:
-    """Binary features as the config says, at unit length, so that their products are cosines; else as they are."""
+    """Return features as the config says: binary at unit length, so that their products are cosines, or unchanged."""
     if config.Global.feature_binarize == "sign":
         return normalized(np.where(features >= 0, np.float32(1), np.float32(-1)))
     if config.Global.feature_binarize == "round":
@@ -269,19 +279,19 @@ def _binarized(features: np.ndarray, config: Config) -> np.ndarray:
 
 
 def _topk(config: Config) -> tuple[int, ...]:
-    wanted = {1, 5, 10}
+    ks = {1, 5, 10}
     for metric in config.Metric:
         topk = getattr(metric, "topk", ())
-        wanted.update(int(k) for k in ([topk] if isinstance(topk, int) else topk))
-    return tuple(sorted(wanted))
+        ks.update(int(k) for k in ([topk] if isinstance(topk, int) else topk))
+    return tuple(sorted(ks))
 
 
 def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
-    """Equal numbers for the same file: another box of a photograph is no find either, it shows the same moment."""
-    known: dict[str, int] = {}
+    """Return equal numbers for the same file: another box of a photo is no answer either, it shows the same moment."""
+    numbers: dict[str, int] = {}
     columns = []
     for dataset in (query, gallery):
         root = str(dataset.image_root.resolve())
         keys = (os.path.join(root, dataset.images.path(i)) for i in range(len(dataset)))
-        columns.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, len(dataset)))
+        columns.append(np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64, len(dataset)))
     return columns[0], columns[1]

@@ -112,20 +112,6 @@ class Ranking:
         values["MRR"] = 1 / self.first_rank[chosen]
         return {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
 
-    def accept_rates(self, rates: Sequence[float]) -> list[dict[str, float]]:
-        """For each false-accept rate: the lowest threshold (in steps of 0.001) that keeps it, and the true-accept rate.
-
-        Rates are shares of pairs: a pair of other labels at or above the threshold is a false accept.
-        """
-        # Index t counts what lies in bins t and above; one more bin means that nothing is accepted.
-        false = np.append(self.others[::-1].cumsum()[::-1], 0) / max(1, self.others.sum())
-        true = np.append(self.matches[::-1].cumsum()[::-1], 0) / max(1, self.matches.sum())
-        found = []
-        for rate in rates:
-            at = int(np.argmax(false <= rate))
-            found.append({"far": rate, "tar": float(true[at]), "threshold": round(at * 0.001 - 1, 3)})
-        return found
-
 
 def rank(
     query: FeatureSet,
@@ -352,17 +338,22 @@ def nearest(
     """
     block = block or Similarities(query.features, gallery.features)
     similarity = block(np.asarray([number]))[0]
-    valid = np.ones(len(gallery), bool)
-    if query.identity is not None and gallery.identity is not None:
-        valid &= gallery.identity != query.identity[number]
-    if query.ids is not None and gallery.ids is not None and query.labels[number] >= 0 and query.ids[number] >= 0:
-        valid &= (gallery.labels != query.labels[number]) | (gallery.ids != query.ids[number])
-    places = np.flatnonzero(valid)
+    places = np.flatnonzero(~excluded(query, gallery, number))
     if len(places) > count:  # only those at or above the last place are worth sorting
         bar = np.partition(similarity[places], -count)[-count]
         places = places[similarity[places] >= bar]
     order = places[np.argsort(-similarity[places], kind="stable")[:count]]
     return [(int(place), float(similarity[place])) for place in order]
+
+
+def excluded(query: FeatureSet, gallery: FeatureSet, number: int) -> np.ndarray:
+    """Return bool [G]: what is no answer to query `number`, the image itself and images of its label and id."""
+    out = np.zeros(len(gallery), bool)
+    if query.identity is not None and gallery.identity is not None:
+        out |= gallery.identity == query.identity[number]
+    if query.ids is not None and gallery.ids is not None and query.labels[number] >= 0 and query.ids[number] >= 0:
+        out |= (gallery.labels == query.labels[number]) & (gallery.ids == query.ids[number])
+    return out
 
 
 def bootstrap_interval(values: np.ndarray, *, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:

@@ -127,7 +127,7 @@ class Extractor:
 
         From image `start` to image `stop`; features float32 [n, feature_size] are those of `indices`.
         """
-        loader = SequentialLoader(_InputDataset(images, self.transform), self.batch_size, start, stop, on_error="skip")
+        loader = SequentialLoader(InputDataset(images, self.transform), self.batch_size, start, stop, on_error="skip")
         for number, batch in enumerate(loader):
             features = np.empty((0, self.feature_size), np.float32)
             if len(batch.indices):
@@ -139,7 +139,7 @@ class Extractor:
             yield batch.indices, features, skipped
 
 
-class _InputDataset:
+class InputDataset:
     """Images of any kind as a dataset for the loader."""
 
     def __init__(self, images: Sequence[ImageInput], transform: Transform) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import shitu_cli
 from shitu_cli.config.schema import SplitConfig
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.data.loader import SequentialLoader
+from shitu_cli.data.loader import ImageSource, SequentialLoader
 from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.features.cache import Features
 from shitu_cli.features.engine import Engine
@@ -22,10 +22,15 @@ from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, counted
 
+BATCH = 32  # images at once where no list says it
+
 
 @dataclass(frozen=True)
 class ListFeatures:
-    """`features` float32 [N, D] (maybe mapped, not to be changed); rows of NaN for `skipped` images (index → why)."""
+    """The features float32 [N, D] of a list (maybe mapped, not to be changed), and why images of it were skipped.
+
+    `skipped` maps the index of an image to the reason; its row is NaN.
+    """
 
     dataset: RecDataset
     features: np.ndarray
@@ -72,25 +77,33 @@ def extract_list(
     flip: bool = False,
     seed: tuple[int, ...] | None = None,
 ) -> ListFeatures | None:
-    """Compute the features of a split; `cache` keeps them under a fingerprint of all they depend on.
+    """Compute the features of all images of a list; return them in the first process, None in the others.
 
-    Several processes take whole batches each, and the first gets all, None the others: the numbers are those of one
-    process. `flip` adds the features of the mirrored images, `normalize` brings rows to unit length. Transforms with
-    random changes need a `seed` for them. Raises DataError for an image that cannot be read, unless the split says
-    `on_error: skip`.
+    Args:
+        engine: What computes the features.
+        split: The list, the transforms, and the size of batches.
+        reporter: Receives progress.
+        what: The name of the list in progress lines.
+        cache: Keeps the features under a fingerprint of all that they depend on.
+        processes: Take whole batches each, so that the numbers are those of one process.
+        normalize: Bring rows to unit length.
+        flip: Add the features of the mirrored images.
+        seed: Seeds the random changes of transforms that make any.
+
+    Raises DataError for an image that cannot be read, unless the split says `on_error: skip`.
     """
     dataset = RecDataset(split.dataset)
     key = "" if cache is None else _fingerprint(engine, dataset, f"flip {flip}, unit length {normalize}, seed {seed}")
-    found = None if cache is None else cache.read(key, (len(dataset), engine.feature_size))
-    told = processes.gather([found is not None, sha256_of(dataset.list_path)])
-    if len({digest for _, digest in told}) > 1:
+    kept = None if cache is None else cache.read(key, (len(dataset), engine.feature_size))
+    answers = processes.gather([kept is not None, sha256_of(dataset.list_path)])
+    if len({digest for _, digest in answers}) > 1:
         raise DataError(f"{dataset.list_path} is not the same on all machines", hint="copy it from the first to all")
     # All or none: one that looked before another had written would wait for it for ever.
-    if not all(there for there, _ in told):
-        found = None
-    if found is not None:
+    if not all(is_kept for is_kept, _ in answers):
+        kept = None
+    if kept is not None:
         reporter.info(f"{what}: features of {counted(len(dataset), 'image')} from the cache")
-        return ListFeatures(dataset, found, {}) if processes.rank == 0 else None
+        return ListFeatures(dataset, kept, {}) if processes.rank == 0 else None
     engine = _flipped(engine) if flip else engine
     engine = _at_unit_length(engine) if normalize else engine
     batch_size = split.sampler.batch_size
@@ -107,11 +120,11 @@ def extract_list(
         stop=stop,
         seed=seed,
     )
-    told = processes.gather({str(n): why for n, why in unreadable.items()})
+    reasons = processes.gather({str(n): why for n, why in unreadable.items()})
     features = processes.gather_array(part, np.diff(bounds).tolist())
     if features is None:
         return None
-    skipped = {int(n): why for item in told for n, why in item.items()}
+    skipped = {int(n): why for item in reasons for n, why in item.items()}
     if cache is not None and not skipped:
         try:
             cache.write(key, features)
@@ -120,14 +133,14 @@ def extract_list(
     return ListFeatures(dataset, features, skipped)
 
 
-def _shares(pictures: int, batch_size: int, processes: int) -> list[int]:
-    """Where the share of each process begins and ends: whole batches, so that each holds the same images as alone."""
-    batches = -(-pictures // batch_size)
-    return [min(pictures, batches * n // processes * batch_size) for n in range(processes + 1)]
+def _shares(images: int, batch_size: int, processes: int) -> list[int]:
+    """Return where the share of each process begins and ends: whole batches, of the same images as in one process."""
+    batches = -(-images // batch_size)
+    return [min(images, batches * n // processes * batch_size) for n in range(processes + 1)]
 
 
 def _flipped(engine: Engine) -> Engine:
-    """Features of an image and of its mirror image, added: after normalising, their mean direction."""
+    """Return an engine that adds the features of the mirror image: after normalising, their mean direction."""
 
     def run(images: np.ndarray) -> np.ndarray:
         return np.asarray(engine.run(images) + engine.run(np.ascontiguousarray(images[..., ::-1])))
@@ -151,22 +164,37 @@ def extract_dataset(
     stop: int | None = None,
     seed: tuple[int, ...] | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Features float32 [stop - start, D] and the images that could not be read (index → reason)."""
+    """Return features float32 [stop - start, D] and the images that could not be read (index → reason)."""
     stop = len(dataset) if stop is None else stop
     loader = SequentialLoader(
         dataset, batch_size, start, stop, num_workers=num_workers, on_error=dataset.config.on_error, seed=seed
     )
-    features = np.full((stop - start, engine.feature_size), np.nan, np.float32)
-    with reporter.progress(what, stop - start) as bar:
+    return _compute(engine, loader, reporter, what), dict(loader.skipped)
+
+
+def extract_images(
+    engine: Engine, images: ImageSource, reporter: Reporter, what: str, *, flip: bool = False
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Return unit features float32 [N, D] of images that are in no list, and the unreadable ones (index → reason)."""
+    loader = SequentialLoader(images, BATCH, on_error="skip")
+    engine = _at_unit_length(_flipped(engine) if flip else engine)
+    return _compute(engine, loader, reporter, what), dict(loader.skipped)
+
+
+def _compute(engine: Engine, loader: SequentialLoader, reporter: Reporter, what: str) -> np.ndarray:
+    """Return a row of features for each image of the loader; NaN for those that cannot be read."""
+    count = loader.stop - loader.start
+    features = np.full((count, engine.feature_size), np.nan, np.float32)
+    with reporter.progress(what, count) as bar:
         for batch in loader:
             if len(batch.indices):
-                features[batch.indices - start] = engine(batch.images)
-            bar.advance(min(batch_size, stop - start))
-    return features, dict(loader.skipped)
+                features[batch.indices - loader.start] = engine(batch.images)
+            bar.advance(min(loader.batch_size, count))
+    return features
 
 
 def _fingerprint(engine: Engine, dataset: RecDataset, how: str) -> str:
-    """Of program, weights, preprocessing, and each image's path, box, size and times of change.
+    """Return a hash of program, weights, preprocessing, and each image's path, box, size and times of change.
 
     The second time, of the file's status, cannot be set back: a copy that keeps the first one is noticed too.
     """

@@ -94,6 +94,9 @@ class FileStore:
     def items(self) -> Iterator[Item]:
         return self._index.items()
 
+    def label_count(self) -> int:
+        return len({*self._index.labels.values()} - {""})
+
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
         return self._index.search(features, top, threshold)
 

@@ -121,6 +121,9 @@ class MilvusStore:
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
         return self._ask(lambda collection: collection.find(paths, labels, ids))
 
+    def label_count(self) -> None:
+        return None
+
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
         if top > PAGE:
             raise UsageError(f"--top {top}: Milvus returns at most {PAGE:,}")

@@ -125,6 +125,9 @@ class Store(Protocol):
     def items(self) -> Iterator[Item]:
         """Yield all items in order of id."""
 
+    def label_count(self) -> int | None:
+        """Return how many different labels there are; None where counting would read the whole index."""
+
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
         """Return the best `top` matches of each vector [N, D], equal scores by id, without those below `threshold`."""
 

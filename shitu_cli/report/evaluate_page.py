@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shitu_cli.report.chart import curve
-from shitu_cli.report.evaluation import options_of
+from shitu_cli.report.evaluation import options_of, right_first, what_it_does
 from shitu_cli.report.page import escape, figure, row, section, table, write_page
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def _summary(result: EvalResult, values: dict[str, Any]) -> str:
     ]
     unanswerable = values["unanswerable"]
     exclusion = f", {unanswerable:,} of them without a match there, which the means exclude" if unanswerable else ""
-    text = f"<p>{values['queries']:,} queries against {values['gallery']:,} gallery images{exclusion}.</p>"
+    text = f"<p><strong>{escape(right_first(values))}.</strong></p>" if result.ranking.coincidence() is None else ""
+    text += f"<p>{values['queries']:,} queries against {values['gallery']:,} gallery images{exclusion}.</p>"
     if options_of(values):
         text += f"<p>Measured with <code>{escape(' '.join(options_of(values)))}</code>.</p>"
     coincidence = result.ranking.coincidence()
@@ -58,28 +59,45 @@ def _recall_curve(result: EvalResult) -> str:
 
 
 def _recall_and_similarity(result: EvalResult, values: dict[str, Any]) -> str:
-    """Return the section with the recall and similarity curves and the table of thresholds."""
-    rates = [[f"{r['far']:g}", f"{r['tar']:.4f}", f"{r['threshold']:.3f}"] for r in values["accept_rates"]]
-    suggestion, note = values["suggested"], ""
-    if suggestion is not None:
-        note = (
-            "<p>A threshold accepts pairs whose similarity reaches it. The suggested one, which <code>shitu search "
-            f"--threshold auto</code> uses, is the lowest that accepts at most a share of {suggestion['far']:g} of the "
-            "pairs of different classes (<code>shitu evaluate --far</code> sets another share).</p>"
-        )
-    heads = ["false accepts", "true accepts", "threshold"]
-    plots = row(_recall_curve(result), _similarities(result, values))
-    return section("Recall and similarity", plots, note, table(heads, rates, numeric=(0, 1, 2)))
+    plots = row(_recall_curve(result), _similarities(result, values["unknown"]))
+    return section("Recall and similarity", plots, _thresholds(values["unknown"]))
 
 
-def _similarities(result: EvalResult, values: dict[str, Any]) -> str:
+def _thresholds(unknown: dict[str, Any] | None) -> str:
+    """Return what thresholds do to photos of foreign and of known things, or why nothing is known of it."""
+    if unknown is None:
+        return ""
+    suggested = unknown["suggested"]
+    if suggested is None:
+        return f"<p>No threshold is suggested: {escape(unknown['problem'])}.</p>"
+    note = (
+        "<p>Below a threshold a photo is unknown. The suggested one, which <code>shitu search --threshold auto</code> "
+        f"uses, is {suggested['threshold']:.3f}: {escape('; '.join(what_it_does(suggested)))}. Measured on "
+        f"{escape(unknown['how'])}, {unknown['photos']:,} in all; with 95 % intervals. <code>shitu evaluate "
+        "--far</code> sets another share.</p>"
+    )
+    rows = [
+        [
+            f"{promise['threshold']:.3f}",
+            f"{promise['false_answers']:.1%}",
+            " – ".join(f"{share:.1%}" for share in promise["false_answers_95"]),
+            f"{promise['right']:.1%}",
+            f"{promise['wrong']:.1%}",
+        ]
+        for promise in unknown["promises"]
+    ]
+    heads = ["threshold", "unknown things answered", "95 % interval", "known things right", "known things wrong"]
+    return note + table(heads, rows, numeric=(0, 1, 2, 3, 4))
+
+
+def _similarities(result: EvalResult, unknown: dict[str, Any] | None) -> str:
     """Plot the shares of pairs per similarity, in 100 bins, and the suggested threshold."""
     series = []
     for name, counts in (("same class", result.ranking.matches), ("other class", result.ranking.others)):
         shares = np.add.reduceat(counts, np.arange(0, 2000, 20)) / max(1, counts.sum())
         series.append((name, (np.arange(100) * 0.02 - 0.99).tolist(), shares.tolist()))
-    if values["suggested"] is not None:
-        highest, threshold = max(max(heights) for _, _, heights in series), values["suggested"]["threshold"]
+    if unknown is not None and unknown["suggested"] is not None:
+        highest, threshold = max(max(heights) for _, _, heights in series), unknown["suggested"]["threshold"]
         series.append((f"threshold {threshold:.3f}", [threshold] * 2, [0.0, highest]))
     return curve(series, "similarity (cosine)", "share of pairs", fill=True)
 

@@ -6,13 +6,17 @@ uses. Options lead to figures that cannot be compared with it, so they never rep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from shitu_cli.errors import ShituError
 from shitu_cli.inputs import read_json
+from shitu_cli.reporting import counted
 
 PLAIN, WITH_OPTIONS = "evaluate", "evaluate-with-options"  # names of files in reports/, without suffix
+WORTH_DEPLOYING = 0.5  # of recall@1: below, an answer is wrong more often than right
+UNDECIDED_SHARE = 0.1  # of the queries, as in evaluation/metrics.py
 
 
 def report_file(reports: Path, options: list[str]) -> Path:
@@ -39,15 +43,72 @@ def features_of(values: dict[str, Any]) -> str:
     return str(values.get("measured", {}).get("features", ""))
 
 
-def suggested_threshold(reports: Path, features: str) -> dict[str, float] | None:
-    """Return the suggestion of the newest evaluation of these features: `far`, `tar` and `threshold` (a cosine).
+def right_first(values: dict[str, Any]) -> str:
+    """Return the main figure in words: 35 of 36 photos found the right product first."""
+    answerable = values["queries"] - values["unanswerable"]
+    return f"{values['right_first']:,} of {counted(answerable, 'photo')} found the right product first"
 
+
+def is_worth_deploying(values: dict[str, Any]) -> bool:
+    """Return whether at least half of the queries find their class first; False where rounding decides about it."""
+    metrics = values.get("metrics", {})
+    answerable = values.get("queries", 0) - values.get("unanswerable", 0)
+    undecided = values.get("decided_by_rounding", 0) > UNDECIDED_SHARE * answerable
+    return bool(metrics.get("recall@1", 0.0) >= WORTH_DEPLOYING and not undecided)
+
+
+def suggested_threshold(reports: Path, features: str, labels: int | None = None) -> dict[str, Any] | None:
+    """Return the threshold (a cosine) that the newest evaluation of these features suggests, and what it does.
+
+    The values are those of `Promise` (evaluation/unknown.py). An index of more `labels` than were measured against
+    gives more false answers: for it the threshold is a stricter one if there is one, and the values are those expected.
     None if there is no such evaluation, or it suggests nothing.
     """
-    suggestions = []
+    measured = []
     for name in (PLAIN, WITH_OPTIONS):
         file = reports / f"{name}.json"
         values = read_report(file)
-        if values is not None and features_of(values) == features and values.get("suggested"):
-            suggestions.append((file.stat().st_mtime, values["suggested"]))
-    return max(suggestions, key=lambda item: item[0])[1] if suggestions else None
+        unknown = None if values is None or features_of(values) != features else values.get("unknown")
+        if unknown and unknown.get("suggested"):
+            measured.append((file.stat().st_mtime, unknown))
+    if not measured:
+        return None
+    return _for_labels(max(measured, key=lambda item: item[0])[1], labels or 0)
+
+
+def _for_labels(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
+    """Return the suggestion for an index of so many labels."""
+    suggested: dict[str, Any] = unknown["suggested"]
+    if labels <= unknown["labels"]:
+        return suggested
+    from shitu_cli.evaluation.unknown import expected_false_answers
+
+    def expected(share: float) -> float:
+        return expected_false_answers(share, unknown["labels"], labels)
+
+    stricter = [row for row in unknown["promises"] if row["threshold"] >= suggested["threshold"]]
+    rows = [
+        {
+            **row,
+            "false_answers": expected(row["false_answers"]),
+            "false_answers_95": [expected(share) for share in row["false_answers_95"]],
+        }
+        for row in sorted(stricter, key=lambda row: row["threshold"])
+    ]
+    allowed = max(suggested["wanted"], suggested["false_answers"])
+    return next((row for row in rows if row["false_answers"] <= allowed), rows[-1])
+
+
+def what_it_does(promise: dict[str, Any]) -> list[str]:
+    """Return what a threshold does to 100 photos of foreign and 100 of known things, a sentence each."""
+    false_answers, right = promise["false_answers"], promise["right"]
+    about = "fewer than 1 gets" if false_answers < 0.005 else f"about {100 * false_answers:.0f} get"
+    return [
+        f"of 100 photos of things that are not in the index, {about} an answer "
+        f"(95 % interval: {_of_100(promise['false_answers_95'])})",
+        f"of 100 photos of known things, {100 * right:.0f} are answered rightly ({_of_100(promise['right_95'])})",
+    ]
+
+
+def _of_100(interval: Sequence[float]) -> str:
+    return f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f}"

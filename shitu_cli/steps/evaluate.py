@@ -19,15 +19,20 @@ from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult
+    from shitu_cli.evaluation.unknown import Thresholds
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation: `result` in full, `values` as plain figures (those of `reports/evaluate.json`)."""
+    """The result of an evaluation: `result` in full, `values` as plain figures (those of `reports/evaluate.json`).
+
+    `thresholds` is None where the ranking is not by the cosines that search gives.
+    """
 
     config: Config
     result: EvalResult
     values: dict[str, Any]
+    thresholds: Thresholds | None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -62,7 +67,8 @@ def evaluate(
     precision: str | None = None,
     flip: bool = False,
     query_expansion: int = 0,
-    accept_rates: Sequence[float] = (),
+    unknown: Sequence[str | os.PathLike[str]] = (),
+    false_answers: Sequence[float] = (),
     cache: bool = True,
     other_options: Sequence[str] = (),
     reporter: Reporter | None = None,
@@ -75,7 +81,10 @@ def evaluate(
         precision: `fp32` or `bf16`; by default what the model was exported for.
         flip: Add the features of the mirrored images.
         query_expansion: Move each query towards this many of its nearest gallery images.
-        accept_rates: False-accept rates to report thresholds for; the first one's is suggested.
+        unknown: Folders, lists or images of things that are not in the gallery, to measure thresholds on; by default
+            the classes of the lists that the network was not trained on, each left out of the gallery.
+        false_answers: Shares of such photos that may get an answer; the threshold for the first one is suggested,
+            which is 0.05 by default.
         cache: Keep features for the next evaluation.
         other_options: Further options that change the figures, as on the command line, for the report.
         reporter: Receives progress and warnings; by default they are discarded.
@@ -83,9 +92,9 @@ def evaluate(
     Returns None in all but the first process where the command line has started several. Raises DataError for lists and
     images that cannot be read, UsageError without trained weights.
     """
-    invalid = [rate for rate in accept_rates if not 0 < rate < 1]
+    invalid = [share for share in false_answers if not 0 < share < 1]
     if invalid:
-        raise UsageError(f"--far {invalid[0]:g}: expected a share of pairs between 0 and 1, such as 0.001")
+        raise UsageError(f"--far {invalid[0]:g}: expected a share of photos between 0 and 1, such as 0.05")
     from shitu_cli.processes import launch
     from shitu_cli.runtime.setup import setup_paddle
 
@@ -98,6 +107,7 @@ def evaluate(
     from shitu_cli.features.engine import features_fingerprint
     from shitu_cli.features.selection import load_engine, without_manifest
     from shitu_cli.processes.collectives import join
+    from shitu_cli.steps.thresholds import Setting, measure
 
     processes = join()
     engine = load_engine(readable(model_path or places.best, output), config, precision=precision)
@@ -113,21 +123,23 @@ def evaluate(
                 " trains on the new lists)",
             ]
         )
+    kept = FeatureCache(places.cache / "features") if cache else None
     result = evaluate_model(
-        engine,
-        config,
-        output,
-        cache=FeatureCache(places.cache / "features") if cache else None,
-        processes=processes,
-        flip=flip,
-        expansion=query_expansion,
-        accept_rates=list(accept_rates),
+        engine, config, output, cache=kept, processes=processes, flip=flip, expansion=query_expansion
     )
     if result is None:
         return None
+    setting = Setting(config, result, engine, model_path, flip, kept, output)
+    thresholds = measure(setting, unknown=[os.fspath(source) for source in unknown], wanted=false_answers)
     features = features_fingerprint(engine.fingerprint, result.query.dataset.config.transform_ops)
     words = [*_options(config, model_path, precision, flip=flip, expansion=query_expansion), *other_options]
-    return Evaluation(config, result, _values(result, f"{features}/flip" if flip else features, words, accept_rates))
+    measured = {"options": words, "features": f"{features}/flip" if flip else features}
+    values = {
+        "measured": measured,
+        **result.to_json(),
+        "unknown": None if thresholds is None else thresholds.to_json(),
+    }
+    return Evaluation(config, result, values, thresholds)
 
 
 def _options(config: Config, model: Path | None, precision: str | None, *, flip: bool, expansion: int) -> list[str]:
@@ -143,16 +155,6 @@ def _options(config: Config, model: Path | None, precision: str | None, *, flip:
         f"--precision {precision}": precision and not (model is None and precision == "fp32"),
     }
     return [word for word, is_set in words.items() if is_set]
-
-
-def _values(result: EvalResult, features: str, options: list[str], rates: Sequence[float]) -> dict[str, Any]:
-    """Return all figures as plain values, with their options and the threshold for `shitu search --threshold auto`."""
-    from shitu_cli.evaluation.evaluate import SUGGESTED
-
-    values = result.to_json()
-    far = rates[0] if rates else SUGGESTED
-    suggestion = next((row for row in values["accept_rates"] if row["far"] == far), None)
-    return {"measured": {"options": options, "features": features}, **values, "suggested": suggestion}
 
 
 def _trained_on_others(config: Config, places: Places) -> bool:

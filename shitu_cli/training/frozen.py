@@ -53,7 +53,8 @@ class FrozenResult:
     """`before` and `after` are the metrics of the bare and the projected features, None without evaluation lists.
 
     `closed` says whether the classes to be searched are the trained ones, `size` how many values a feature has now;
-    `projected` whether best_model has the projection: the bare features stay where they are better.
+    `projected` whether best_model has the projection: the bare features stay where they are better. `views` is how
+    often each image was looked at, `start` the file of the weights, "" for those that the config names.
     """
 
     before: dict[str, float] | None
@@ -62,6 +63,8 @@ class FrozenResult:
     size: int
     projected: bool
     seconds: float
+    views: int
+    start: str
 
 
 def train_frozen(
@@ -92,7 +95,7 @@ def train_frozen(
     seed_everything(config.Global.seed or 0)
     dataset = RecDataset(split.dataset)
     check_labels(_without_head(config), dataset.labels, dataset.images, dataset.list_path)
-    network = _bare_network(config, init_from)
+    network = bare_network(config, init_from)
     engine = engine_from_model(network, on_backbone(config))
     log = RunLog(output / "train.log", output / "metrics.jsonl")
     try:
@@ -107,7 +110,16 @@ def train_frozen(
         projection = project(scatter, closed=closed)
         after = None if evaluation is None else evaluation.evaluate(projection, config).metrics
         projected = before is None or after is None or after[METRIC] >= before[METRIC]
-        result = FrozenResult(before, after, closed, projection.weight.shape[1], projected, time.monotonic() - started)
+        result = FrozenResult(
+            before=before,
+            after=after,
+            closed=closed,
+            size=projection.weight.shape[1],
+            projected=projected,
+            seconds=time.monotonic() - started,
+            views=views,
+            start=str(start_of(config, init_from) or ""),
+        )
         _save(config, network, projection, result, output, dataset, options, log, reporter)
     finally:
         log.close()
@@ -119,11 +131,16 @@ def _without_head(config: Config) -> Config:
     return dataclasses.replace(config, Arch=dataclasses.replace(config.Arch, head=None), Loss=())
 
 
-def _bare_network(config: Config, init_from: Path | None) -> nn.Layer:
+def start_of(config: Config, init_from: Path | None) -> Path | None:
+    """Return the file of weights that training starts from; None for those that the backbone's entry names."""
+    if init_from is None and config.Global.pretrained_model:
+        return obtain(config.Global.pretrained_model).path
+    return init_from
+
+
+def bare_network(config: Config, init_from: Path | None) -> nn.Layer:
     """The backbone alone with its trained weights, in evaluation mode."""
-    start = init_from
-    if start is None and config.Global.pretrained_model:
-        start = obtain(config.Global.pretrained_model).path
+    start = start_of(config, init_from)
     if start is None and not config.Arch.backbone.pretrained:
         raise UsageError(
             "--frozen needs a network that is trained already, and the config names no weights",
@@ -168,6 +185,9 @@ def _save(
 ) -> None:
     """Save the projected network as latest, and the better of the two as best_model."""
 
+    # evaluation/unknown.py measures on what the backbone has not been trained on, and learns the projection again.
+    origin = {"frozen": True, "views": result.views, "start": result.start}
+
     def checkpoint(projection: Projection | None, metrics: dict[str, float] | None) -> tuple[Checkpoint, Config]:
         own = dataclasses.replace(config, Arch=projected_arch(config.Arch, config.Arch.backbone, projection))
         run = describe_run(
@@ -179,7 +199,7 @@ def _save(
             weights |= neck_weights(projection)
         state = LoopState(evaluations=[{"epoch": 0, **metrics}] if metrics else [], seconds=result.seconds)
         state.best_score = None if metrics is None else metrics[METRIC]
-        return Checkpoint(weights, {}, state, {**run, "frozen": True}, metrics=metrics or {}), own
+        return Checkpoint(weights, {}, state, {**run, **origin}, metrics=metrics or {}), own
 
     latest, own = checkpoint(projection, result.after)
     lines = save_new_run(output, [LATEST, BEST] if result.projected else [LATEST], latest, own, options)

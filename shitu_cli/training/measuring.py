@@ -95,7 +95,7 @@ def scatter_of_training(
     Every view after the first shows a random part of each image, mirrored every second time.
     """
     scatter = Scatter(engine.feature_size, classes)
-    for features, labels in _blocks(engine, training_split(config), reporter, cache, processes, views, config):
+    for features, labels in training_blocks(engine, training_split(config), reporter, cache, processes, views, config):
         scatter.add(features, labels)
     return scatter if processes.rank == 0 else None
 
@@ -120,7 +120,7 @@ def on_backbone(config: Config) -> Config:
     return dataclasses.replace(config, Global=dataclasses.replace(config.Global, retrieval_feature_from="backbone"))
 
 
-def _blocks(
+def training_blocks(
     engine: Engine,
     split: SplitConfig,
     reporter: Reporter,
@@ -129,7 +129,7 @@ def _blocks(
     views: int,
     config: Config,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Features [n, D] and labels [n] of all training images in all views, in blocks; unreadable images are left out."""
+    """Yield features [n, D] and labels [n] of all training images in all views, without those that cannot be read."""
     for view in range(views):
         seen = split if view == 0 else _changed(split)
         random = None if view == 0 else (config.Global.seed or 0, view)

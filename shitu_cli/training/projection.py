@@ -10,6 +10,7 @@ count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,24 @@ class Scatter:
         self._sums[present] += members @ rows
         self._counts[present] += members.sum(1)
 
+    @classmethod
+    def sum_of(cls, parts: Sequence[Scatter]) -> Scatter:
+        """Return the sums over the images of all parts, which have the same size and classes."""
+        total = cls(len(parts[0]._squares), len(parts[0]._counts))
+        for part in parts:
+            total._counts += part._counts
+            total._sums += part._sums
+            total._squares += part._squares
+        return total
+
+    def without(self, part: Scatter) -> Scatter:
+        """Return the sums over the images that are not in `part`, a part of these; whole classes leave no rounding."""
+        rest = Scatter(len(self._squares), len(self._counts))
+        rest._counts = self._counts - part._counts
+        rest._sums = np.where((rest._counts > 0)[:, None], self._sums - part._sums, 0.0)
+        rest._squares = self._squares - part._squares
+        return rest
+
     @property
     def classes(self) -> int:
         """The number of classes with an image."""
@@ -58,6 +77,13 @@ class Scatter:
     def within(self) -> np.ndarray:
         """The mean covariance of images around the mean of their class."""
         return (self._squares - self._centres()) / max(1.0, self._counts.sum())
+
+    @property
+    def spread(self) -> np.ndarray:
+        """The class means less the mean of all, each times the root of its share of the images: [D, classes]."""
+        present = self._counts > 0
+        means = self._sums[present] / self._counts[present, None]
+        return np.asarray(((means - self.mean) * np.sqrt(self._counts[present, None] / self._counts.sum())).T)
 
     @property
     def between(self) -> np.ndarray:
@@ -82,29 +108,43 @@ class Projection:
 
 def discriminant(scatter: Scatter, *, shrinkage: float = SHRINKAGE, largest: int = LARGEST) -> Projection:
     """Return the linear discriminant analysis of the features: at most one value fewer than there are classes."""
-    count = min(scatter.classes - 1, largest, len(scatter.mean))
-    return _along(scatter, scatter.between, count, shrinkage)
+    count = max(1, min(scatter.classes - 1, largest, len(scatter.mean)))
+    lower = _lower(scatter, shrinkage)
+    if scatter.classes < len(scatter.mean):  # the covariance of class means is F Fᵀ of a narrow F, twenty times faster
+        vectors, _, _ = np.linalg.svd(np.linalg.solve(lower, scatter.spread), full_matrices=False)
+    else:
+        vectors = _directions(lower, scatter.between)
+    return _projection(scatter, lower, vectors[:, :count])
 
 
 def whitening(scatter: Scatter, *, shrinkage: float = SHRINKAGE, largest: int = LARGEST) -> Projection:
     """Return the whitening within classes; of more than `largest` values, keep those that then vary most."""
     count = min(largest, len(scatter.mean))
-    return _along(scatter, scatter.between + scatter.within, count, shrinkage)
+    lower = _lower(scatter, shrinkage)
+    return _projection(scatter, lower, _directions(lower, scatter.between + scatter.within)[:, :count])
 
 
-def _along(scatter: Scatter, target: np.ndarray, count: int, shrinkage: float) -> Projection:
-    """Project on the `count` directions v with the largest vᵀ target v / vᵀ within v, each with vᵀ within v = 1."""
+def _directions(lower: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the u [D, D], largest first, of v = L⁻ᵀ u with the largest vᵀ target v / vᵀ L Lᵀ v."""
+    inner = np.linalg.solve(lower, np.linalg.solve(lower, target).T)
+    _, vectors = np.linalg.eigh((inner + inner.T) / 2)
+    return np.asarray(vectors[:, ::-1])
+
+
+def _lower(scatter: Scatter, shrinkage: float) -> np.ndarray:
+    """Return L [D, D], lower triangular, with L Lᵀ the covariance within classes, shrunk towards a multiple of one."""
     within, total = scatter.within, np.trace(scatter.between) + np.trace(scatter.within)
     size = len(within)
     if np.trace(within) > NOTHING * total:
         shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / size * np.eye(size)
     else:  # each class has one image, or images that are all the same: all directions count alike
         shrunk = (total / size or 1.0) * np.eye(size)
-    # With shrunk = L Lᵀ the generalised problem is an ordinary one, of L⁻¹ target L⁻ᵀ.
-    lower = np.linalg.cholesky(shrunk)
-    inner = np.linalg.solve(lower, np.linalg.solve(lower, target).T)
-    _, vectors = np.linalg.eigh((inner + inner.T) / 2)
-    directions = np.linalg.solve(lower.T, vectors[:, ::-1][:, : max(1, count)])
+    return np.asarray(np.linalg.cholesky(shrunk))
+
+
+def _projection(scatter: Scatter, lower: np.ndarray, vectors: np.ndarray) -> Projection:
+    """Return the projection on L⁻ᵀ `vectors` [D, k], along which the variance within classes is one."""
+    directions = np.linalg.solve(lower.T, vectors)
     # The sign of an eigenvector is free: the largest entry decides it, so that every machine finds the same.
     directions *= np.sign(directions[np.abs(directions).argmax(0), np.arange(directions.shape[1])])
     return Projection(directions.astype(np.float32), (-scatter.mean @ directions).astype(np.float32))

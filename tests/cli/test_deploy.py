@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.cli.evaluate import _other_options
+from shitu_cli.report.evaluation import is_worth_deploying
 from shitu_cli.steps.evaluate import _options
 from shitu_cli.steps.settings import workspace_config
 from shitu_cli.workspace import Workspace
@@ -23,6 +24,7 @@ from tests.cli.test_mistakes import fails, snapshot
 from tests.command import SMALL, shitu
 
 PICTURE = "data/class_001/000.jpg"
+FOREIGN = ("--unknown", "not-ours")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,10 @@ def space(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., o
     shitu("train", *SMALL, "--epochs", "1", "--batch-size", "8", cwd=root)
     shitu("export", "--out", "inference/", "--format", "onnx", cwd=root)
     shitu("index", "build", cwd=root)
-    shitu("evaluate", cwd=root)
+    make_images(root / "not-ours", classes=24, per_class=1, seed=9)
+    for file in sorted((root / "not-ours").glob("*/*.jpg")):  # in one folder each photo counts by itself
+        file.rename(root / "not-ours" / f"{file.parent.name}.jpg")
+    shitu("evaluate", *FOREIGN, cwd=root)
     shutil.copytree(root / "reports", root / "plain")
     return root
 
@@ -67,8 +72,8 @@ def test_a_figure_of_other_options_does_not_pass_as_the_plain_one(evaluated: Pat
     assert {name: after[name] for name in before} == before
     assert sorted(after.keys() - before.keys()) == ["evaluate-with-options.html", "evaluate-with-options.json"]
     other, plain = report(evaluated, "evaluate-with-options.json"), report(evaluated, "evaluate.json")
-    assert other["measured"]["options"] == ["--flip", "--rerank"] and other["suggested"] is None
-    assert plain["measured"]["options"] == [] and plain["suggested"]["far"] == 0.001
+    assert other["measured"]["options"] == ["--flip", "--rerank"] and other["unknown"] is None
+    assert plain["measured"]["options"] == [] and plain["unknown"]["suggested"]["wanted"] == 0.05
     assert "Measured with <code>--flip --rerank</code>" in after["evaluate-with-options.html"].decode()
     shown = says(cwd=evaluated)
     figures = f"recall@1 {plain['metrics']['recall@1']:.4f}, mAP {plain['metrics']['mAP']:.4f}"
@@ -105,22 +110,50 @@ def options(space: Path, name: str, value: str) -> list[str]:
     return [*words, *_other_options(found, config, None, overrides)]
 
 
-def test_the_threshold_is_of_the_rate_that_was_asked_for(evaluated: Path) -> None:
+def test_the_threshold_is_of_the_share_that_was_asked_for(evaluated: Path) -> None:
     search = ("search", PICTURE, "--threshold", "auto")
-    plain = report(evaluated, "evaluate.json")["suggested"]
-    assert f"matches below {plain['threshold']:g} are left out" in (text := says(*search, cwd=evaluated))
-    assert "at most 0.001 of the pairs of other classes" in text and "evaluate --far sets another rate" in text
-    text = says("evaluate", "--far", "0.3", "--far", "0.05", cwd=evaluated)
-    line = next(line for line in text.splitlines() if "at most 0.3 of" in line)
-    assert "search --threshold auto takes it" in line and text.count("auto takes it") == 1
-    asked = report(evaluated, "evaluate.json")["suggested"]
-    assert asked["far"] == 0.3 and asked["threshold"] < plain["threshold"]
-    shitu("evaluate", "--flip", cwd=evaluated)  # these suggest a threshold too, of other features
-    assert report(evaluated, "evaluate-with-options.json")["suggested"]
-    done = shitu(*search, "--json", cwd=evaluated)
-    assert json.loads(done.stdout)["threshold"] == asked["threshold"] and "at most 0.3 of" in done.stderr
-    shitu("evaluate", "--model", "inference", "--far", "0.1", cwd=evaluated)  # the same features, and newer
-    assert "at most 0.1 of" in says(*search, cwd=evaluated)
+
+    def suggested(name: str = "evaluate.json") -> dict:
+        return report(evaluated, name)["unknown"]["suggested"]
+
+    plain = suggested()
+    assert f"below {plain['threshold']:g} an image is unknown" in (text := says(*search, cwd=evaluated))
+    assert "of 100 photos of things that are not in the index, " in text and "are answered rightly (" in text
+    text = says("evaluate", "--far", "0.3", "--far", "0.05", *FOREIGN, cwd=evaluated)
+    line = next(line for line in text.splitlines() if line.startswith("threshold"))
+    asked = suggested()
+    assert f"threshold {asked['threshold']:.3f} (search --threshold auto), measured on the photos of not-ours" in line
+    assert asked["wanted"] == 0.3 and asked["threshold"] <= plain["threshold"] <= 1
+    assert text.count("--threshold auto") == 1 and f"threshold {plain['threshold']:.3f}: of 100 photos" in text
+    shitu("evaluate", "--flip", *FOREIGN, cwd=evaluated)  # these suggest a threshold too, of other features
+    assert suggested("evaluate-with-options.json")
+    assert json.loads(shitu(*search, "--json", cwd=evaluated).stdout)["threshold"] == asked["threshold"]
+    shitu("evaluate", "--model", "inference", "--far", "0.1", *FOREIGN, cwd=evaluated)  # the same features, and newer
+    newer = suggested("evaluate-with-options.json")
+    assert newer["wanted"] == 0.1 and f"below {newer['threshold']:g} an image" in says(*search, cwd=evaluated)
+
+
+def test_without_foreign_photos_a_closed_split_suggests_nothing(evaluated: Path) -> None:
+    """Every class was trained on: whatever they score says nothing about things that come later."""
+    text = says("evaluate", cwd=evaluated)
+    assert "no threshold for search is suggested: there are photos of no class that the network was not trained" in text
+    assert "shitu evaluate --unknown ./not-ours" in text
+    told = ("the evaluation suggests none", "photos of no class", "shitu evaluate --unknown ./not-ours")
+    fails("search", PICTURE, "--threshold", "auto", cwd=evaluated, code=2, says=told)
+
+
+def test_foreign_photos_are_foreign(evaluated: Path) -> None:
+    for source, words in (("data/class_001", "is in the query or gallery list"), ("nowhere", "no such image, folder")):
+        fails("evaluate", "--unknown", source, cwd=evaluated, code=3 if "data" in source else 2, says=(words,))
+    few = ("evaluate", "--unknown", "not-ours/class_000.jpg", "--unknown", "not-ours/class_001.jpg")
+    assert "photos of only 2 classes" in says(*few, cwd=evaluated)
+
+
+def test_a_network_that_finds_little_is_not_sent_on_to_export(evaluated: Path) -> None:
+    values = report(evaluated, "evaluate.json")
+    assert values["metrics"]["recall@1"] >= 0.5 and is_worth_deploying(values)
+    assert not is_worth_deploying({**values, "metrics": {"recall@1": 0.08}})
+    assert not is_worth_deploying({**values, "decided_by_rounding": values["queries"]})
 
 
 def test_a_threshold_of_other_features_is_not_taken(evaluated: Path, tmp_path: Path) -> None:
@@ -146,8 +179,8 @@ def test_figures_are_shown_when_they_cannot_be_kept(evaluated: Path) -> None:
     reports.write_text("in the way")
     try:
         told = ("recall@1", "threshold", "cannot write", "evaluate.json", "the figures are above")
-        fails("evaluate", cwd=evaluated, code=5, says=told)
-        done = shitu("evaluate", "--json", cwd=evaluated, check=False)
+        fails("evaluate", *FOREIGN, cwd=evaluated, code=5, says=told)
+        done = shitu("evaluate", *FOREIGN, "--json", cwd=evaluated, check=False)
         assert done.returncode == 5 and json.loads(done.stdout) == expected and "cannot write" in done.stderr
     finally:
         reports.unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.training import run
+from shitu_cli.training import online
 from shitu_cli.training.history import read_histories
 from tests.command import SMALL, shitu
 
@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[...,
         shutil.move(root / f"data/class_005/00{number}.jpg", root / f"data/class_006/wrong_{number}.jpg")
     shitu("prepare", "data", cwd=root)
     with pytest.MonkeyPatch.context() as patch:  # its score counts, though features still coincide after one epoch
-        patch.setattr(run, "UNDECIDED", "not_asked")
+        patch.setattr(online, "UNDECIDED", "not_asked")
         shitu("train", SMALL[0], SMALL[1], "--epochs", "1", cwd=root)
     shitu("train", *SMALL, "--epochs", "2", cwd=root)
     yield root
@@ -125,8 +125,8 @@ def test_pages_are_self_contained_and_safe(trained: Path, page: str) -> None:
 
 
 def test_the_page_compares_the_runs_of_the_workspace(trained: Path) -> None:
-    done = shitu("evaluate", "--far", "0.05", cwd=trained)
-    assert " accepts at most 0.05 of the pairs of other classes" in done.stderr + done.stdout
+    done = shitu("evaluate", cwd=trained)
+    assert "photos of no class that the network was not trained on" in done.stdout
     earlier, newest = read_histories(trained / "output")
     assert (earlier.name, len(earlier.losses), len(earlier.scores)) == ("earlier/001", 1, 1)
     assert (newest.name, len(newest.losses), newest.scores) == ("", 2, [])
@@ -146,13 +146,18 @@ def test_checkpoints_of_others_are_no_history(tmp_path: Path) -> None:
     assert read_histories(tmp_path) == []
 
 
-def test_other_figures_from_the_same_features(trained: Path) -> None:
-    """Chosen false-accept rates, means over classes, binary features, flipped pictures: each does what it says."""
-    plain = json.loads(shitu("evaluate", "--json", "--far", "0.3", "--far", "0.05", cwd=trained).stdout)
-    rates = plain["accept_rates"]
-    assert [row["far"] for row in rates] == [0.3, 0.1, 0.05, 1e-2, 1e-3, 1e-4]
-    thresholds, accepted = [row["threshold"] for row in rates], [row["tar"] for row in rates]
-    assert thresholds == sorted(thresholds) and accepted == sorted(accepted, reverse=True)
+def test_other_figures_from_the_same_features(trained: Path, make_images: Callable[..., object]) -> None:
+    """Chosen shares of false answers, means over classes, binary features, flipped pictures: each does what it says."""
+    foreign = ("--unknown", "foreign", "--far", "0.3", "--far", "0.1")
+    make_images(trained / "foreign", classes=9, per_class=4, seed=5)
+    for folder in (trained / "foreign").iterdir():
+        folder.rename(folder.with_name(f"foreign {folder.name}"))
+    plain = json.loads(shitu("evaluate", "--json", *foreign, cwd=trained).stdout)
+    promises = plain["unknown"]["promises"]
+    assert [row["wanted"] for row in promises] == [0.3, 0.2, 0.1, 0.05]  # fewer than one of 36 photos shows nothing
+    thresholds, right = [row["threshold"] for row in promises], [row["right"] for row in promises]
+    assert thresholds == sorted(thresholds) and right == sorted(right, reverse=True)
+    assert plain["unknown"]["suggested"] == promises[0] and plain["unknown"]["classes"] == 9
     for name, value in plain["macro"].items():
         assert value == pytest.approx(np.mean([row[name] for row in plain["per_class"]]))
     low, high = plain["intervals_95"]["mAP"]
@@ -160,7 +165,7 @@ def test_other_figures_from_the_same_features(trained: Path) -> None:
     for args in (["--flip"], ["-o", "Global.feature_binarize=sign"]):
         other = json.loads(shitu("evaluate", "--json", *args, cwd=trained).stdout)
         assert other["metrics"] != plain["metrics"], args
-        assert bool(other["accept_rates"]) == ("--flip" in args)
+        assert (other["unknown"] is not None) == ("--flip" in args)
     wrong = shitu("evaluate", "--far", "2", cwd=trained, check=False)
     assert wrong.returncode == 2 and "--far" in wrong.stderr
 
@@ -169,7 +174,7 @@ def test_rankings_by_neighbours(trained: Path) -> None:
     done = shitu("evaluate", "--rerank", "-o", "Global.feature_normalize=False", cwd=trained, check=False)
     assert done.returncode == 4 and "need features of unit length" in done.stderr
     again = json.loads(shitu("evaluate", "--json", "--rerank", "--query-expansion", "3", cwd=trained).stdout)
-    assert again["accept_rates"] == [] and again["metrics"]["mAP"] > 0
+    assert again["unknown"] is None and again["metrics"]["mAP"] > 0
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

@@ -127,7 +127,16 @@ def test_the_page_marks_right_and_wrong(space: Path, tmp_path: Path) -> None:
     assert page.count("<h2>") == 25 and 'class="right"' not in page and "query class" not in page
     says = ("--threshold auto needs a plain evaluation", "shitu evaluate")
     fails("search", PICTURE, "--threshold", "auto", *index, cwd=space, code=2, says=says)
-    fails("search", PICTURE, "--threshold", "high", *index, cwd=space, code=2, says=("expected a number or auto",))
+    fails(
+        "search",
+        PICTURE,
+        "--threshold",
+        "high",
+        *index,
+        cwd=space,
+        code=2,
+        says=("expected a number from -1 to 1, or auto",),
+    )
 
 
 def test_an_index_of_paddlex_is_asked_and_taken_over(space: Path, tmp_path: Path) -> None:

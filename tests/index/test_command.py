@@ -82,11 +82,12 @@ def test_search_says_what_an_image_shows(
     text = " ".join(shitu(*query, "--html", "s.html", cwd=tmp_path).stdout.split())
     assert "query class" not in (tmp_path / "s.html").read_text()
     assert "data/class_001/000.jpg: most like class_001 (" in text and "of 5 neighbours agree)" in text
-    text = " ".join(shitu(*query, "--threshold", "1.1", cwd=tmp_path).stdout.split())
-    assert "unknown, nothing in the index is similar enough" in text
+    text = " ".join(shitu(*query, "--threshold", "1", cwd=tmp_path).stdout.split())
+    assert "unknown (nearest: class_001, " in text or "this is class_001" in text
     result = json.loads(shitu(*query, "--top", "1", "--json", cwd=tmp_path).stdout)["results"][0]
     assert len(result["matches"]) == 1 and result["matches"][0]["path"].endswith("data/class_001/000.jpg")
     answer = result["answer"]
     assert answer["label"] == "class_001" and answer["voters"] == 5 and 0 < answer["confidence"] <= 1
-    done = shitu(*query, "--threshold", "nan", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "expected a number or auto" in done.stderr
+    for threshold in ("nan", "1.1", "-1.5", "high"):
+        done = shitu(*query, "--threshold", threshold, cwd=tmp_path, check=False)
+        assert done.returncode == 2 and "expected a number from -1 to 1, or auto" in done.stderr

@@ -106,3 +106,14 @@ def test_degenerate_data_gives_finite_projections(case: str) -> None:
     scatter = scatter_of(features, labels)
     for projection in (discriminant(scatter), whitening(scatter)):
         assert np.isfinite(projection(features)).all() and projection.weight.shape[1] >= 1
+
+
+def test_more_classes_than_values() -> None:
+    """Both ways to the directions, with fewer classes than values and with more, give what the definition says."""
+    features, labels = drawn(classes=30, per_class=8)
+    projection = discriminant(scatter_of(features, labels), shrinkage=0.0)
+    within, between = naive(features, labels)
+    assert projection.weight.shape == (8, 8)
+    assert np.allclose(projection.weight.T @ within @ projection.weight, np.eye(8), atol=1e-4)
+    ratios = np.diag(projection.weight.T @ between @ projection.weight)
+    assert np.all(np.diff(ratios) <= 1e-5)

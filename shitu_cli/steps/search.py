@@ -1,0 +1,76 @@
+"""The threshold of a search: the user's own, or what evaluation measured for exactly the features compared."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from shitu_cli.errors import Command, Message, UsageError
+from shitu_cli.features.extractor import Extractor
+from shitu_cli.index.store import Store
+
+AUTO = "auto"
+
+
+class Threshold(NamedTuple):
+    """The lowest score at which a neighbour counts, None for any; and what that does, in words for the user."""
+
+    value: float | None
+    meaning: Message | None = None
+
+
+def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store: Store) -> Threshold:
+    """Return the threshold that `text` names: a number, `auto`, or None for none.
+
+    Raises UsageError for anything else, and if no evaluation of this model suggests one.
+    """
+    if text is None:
+        return Threshold(None)
+    kind = store.manifest().kind
+    if text != AUTO:
+        return _own(text, lowest=0.0 if kind == "binary" else -1.0)
+    if kind == "binary":
+        raise UsageError(
+            "--threshold auto: evaluation suggests cosines, a binary index answers with shares of equal bits",
+            hint="give a number, such as --threshold 0.8",
+        )
+    from shitu_cli.report.evaluation import suggested_threshold, what_it_does
+
+    suggestion = suggested_threshold(reports, extractor.fingerprint, store.label_count())
+    if suggestion is None:
+        raise _nothing_suggested(reports, extractor)
+    value = float(suggestion["threshold"])
+    return Threshold(value, f"below {value:g} an image is unknown: {'; '.join(what_it_does(suggestion))}")
+
+
+def _own(text: str, lowest: float) -> Threshold:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not lowest <= value <= 1:
+        raise UsageError(f"--threshold {text}: expected a number from {lowest:g} to 1, or auto")
+    return Threshold(value, f"below {value:g} an image is unknown, and matches are left out")
+
+
+def _nothing_suggested(reports: Path, extractor: Extractor) -> UsageError:
+    """Return the error that says what is missing: an evaluation of this model, or one that could suggest something."""
+    from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, read_report
+
+    values = [read_report(reports / f"{name}.json") for name in (PLAIN, WITH_OPTIONS)]
+    unknown = [
+        part["unknown"]
+        for part in values
+        if part is not None and features_of(part) == extractor.fingerprint and part.get("unknown")
+    ]
+    if unknown:
+        return UsageError(
+            f"--threshold auto: the evaluation suggests none: {unknown[0].get('problem')}",
+            hint=["photos of things that are not yours show one: ", Command("evaluate", "--unknown", "./not-ours")],
+        )
+    has_other = values[0] is not None  # of another model: this one is to be named
+    return UsageError(
+        "--threshold auto needs a plain evaluation of this model (without re-ranking and the like)",
+        hint=Command("evaluate", *(["--model", extractor.path] if has_other else [])),
+    )

@@ -1,0 +1,212 @@
+"""Thresholds below which search says "unknown": what they are measured on, for the model and lists at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shitu_cli.config.places import Places
+from shitu_cli.config.schema import Config
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.errors import DataError
+from shitu_cli.evaluation.metrics import FeatureSet
+from shitu_cli.evaluation.unknown import (
+    LEAST_CLASSES,
+    Outcomes,
+    Thresholds,
+    all_photos,
+    ask,
+    ask_known,
+    ask_left_out,
+    joined,
+    sampled,
+    take,
+    thresholds,
+)
+from shitu_cli.features.manifest import MANIFEST, read_manifest
+from shitu_cli.files import sha256_of
+from shitu_cli.reporting import Reporter, counted
+
+if TYPE_CHECKING:
+    from shitu_cli.evaluation.evaluate import EvalResult
+    from shitu_cli.features.cache import FeatureCache
+    from shitu_cli.features.engine import Engine
+
+NO_LABELS = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an evaluation ran with: its result, and what computed the features of it."""
+
+    config: Config
+    result: EvalResult
+    engine: Engine
+    model: Path | None
+    flip: bool
+    cache: FeatureCache | None
+    reporter: Reporter
+
+
+def measure(setting: Setting, *, unknown: Sequence[str], wanted: Sequence[float]) -> Thresholds | None:
+    """Return thresholds for shares of false answers; None where the ranking is not by the cosines that search gives.
+
+    Args:
+        setting: The evaluation whose features are used.
+        unknown: Folders or lists of photos of things that are not in the gallery; if empty, the
+            lists' own classes.
+        wanted: Shares of photos of foreign things that may get an answer; the first one's threshold is suggested.
+
+    Raises UsageError or DataError for photos that are not there, or that the lists hold too.
+    """
+    result = setting.result
+    if not result.plain or result.ranking.decided_by_rounding:
+        return None
+    query, gallery = result.sets
+    indexed = len(np.unique(gallery.labels[gallery.labels >= 0]))
+    known = ask_known(query, gallery, result.ranking.answerable)
+    if unknown:
+        photos, how = foreign_photos(setting, unknown)
+        foreign = ask(sampled(photos, np.arange(len(photos))), gallery)
+        return thresholds(known, foreign, how=how, labels=indexed, indexed=indexed, wanted=wanted)
+    classes = np.unique(np.concatenate([query.labels, gallery.labels]))
+    classes = classes[classes >= 0]
+    training = _training_of(setting)
+    untrained = classes[~np.isin(classes, training.labels)]
+    if len(untrained) < LEAST_CLASSES <= len(classes) and training.projection is not None:
+        foreign, held = _ask_cross_fitted(setting, training)
+        how = f"photos of {len(classes)} classes, each left out of training and of the index in turn"
+        return thresholds(known, foreign, how=how, labels=held, indexed=indexed, wanted=wanted)
+    foreign = ask_left_out(query, gallery, untrained.tolist())
+    how = f"photos of {counted(len(untrained), 'class', 'classes')} that were not trained, each left out in turn"
+    return thresholds(known, foreign, how=how, labels=max(1, indexed - 1), indexed=indexed, wanted=wanted)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The labels int64 [C] that a network was trained on; `projection`: the checkpoint, if only a projection was."""
+
+    labels: np.ndarray
+    projection: Path | None = None
+    views: int = 1
+
+
+def _training_of(setting: Setting) -> _Training:
+    """Return what the model has been trained on; where nobody knows, on the classes of the training list."""
+    from shitu_cli.training.checkpoint import read_header
+
+    source = {} if setting.model is None else _source_of(setting.model)
+    if "pretrained" in source:
+        return _Training(NO_LABELS)
+    labels = _trained_labels(setting)
+    prefix = _checkpoint_of(setting, source)
+    header = None if prefix is None else read_header(prefix)
+    run: dict[str, Any] = {} if header is None else header.get("run", {})
+    if not run.get("frozen") or "start" not in run:
+        return _Training(labels)
+    start, output = str(run["start"]), Places.of(setting.config).output
+    if start and Path(start).resolve().is_relative_to(output.resolve()):
+        return _Training(labels)  # a network of this workspace, which has been trained on its classes
+    if "Neck" not in run.get("arch", {}):
+        return _Training(NO_LABELS)  # the bare features were better
+    return _Training(labels, prefix, int(run.get("views", 1)))
+
+
+def _trained_labels(setting: Setting) -> np.ndarray:
+    split = setting.config.DataLoader.train
+    if split is None or not Path(split.dataset.cls_label_path).is_file():
+        return np.unique(setting.result.query.dataset.labels)  # whatever it was trained on, it may have been these
+    return np.unique(RecDataset(split.dataset).labels)
+
+
+def _source_of(model: Path) -> dict[str, Any]:
+    """Return what the manifest of an exported model says of its weights; nothing for other models."""
+    folder = model if model.is_dir() else model.parent
+    is_export = (folder / MANIFEST).is_file() and model.suffix != ".pdparams"
+    return read_manifest(folder).source if is_export else {}
+
+
+def _checkpoint_of(setting: Setting, source: dict[str, Any]) -> Path | None:
+    """Return the checkpoint that the model is, or was exported from; None if it is of elsewhere."""
+    best = Places.of(setting.config).best
+    if setting.model is None:
+        return best
+    weights = best.with_name(f"{best.name}.pdparams")
+    if source:
+        return best if weights.is_file() and source.get("sha256") == sha256_of(weights) else None
+    prefix = setting.model.with_suffix("") if setting.model.suffix == ".pdparams" else setting.model
+    return prefix if prefix.with_name(f"{prefix.name}.pdparams").is_file() else None
+
+
+def _ask_cross_fitted(setting: Setting, training: _Training) -> tuple[Outcomes, int]:
+    """Return what photos of classes get that the projection was not learnt from, and how many labels were left then."""
+    from shitu_cli.training.cross_fit import cross_fitted
+
+    assert training.projection is not None
+    query, gallery = setting.result.sets
+    outcomes, held = [], []
+    folds = cross_fitted(
+        setting.config,
+        training.projection,
+        views=training.views,
+        flip=setting.flip,
+        cache=setting.cache,
+        reporter=setting.reporter,
+    )
+    for fold in folds:
+        projected_gallery = dataclasses.replace(gallery, features=_readable(fold.gallery))
+        photos = all_photos(dataclasses.replace(query, features=_readable(fold.query)), projected_gallery)
+        foreign = sampled(photos, np.flatnonzero(np.isin(photos.labels, fold.classes)))
+        rest = take(projected_gallery, np.flatnonzero(~np.isin(gallery.labels, fold.classes)))
+        outcomes.append(ask(foreign, rest))
+        held.append(len(np.unique(rest.labels[rest.labels >= 0])))
+    return joined(outcomes), min(held)
+
+
+def _readable(features: np.ndarray) -> np.ndarray:
+    return features[np.isfinite(features).all(axis=1)]
+
+
+def foreign_photos(setting: Setting, sources: Sequence[str]) -> tuple[FeatureSet, str]:
+    """Return the features of photos of foreign things, and what they are for the reader.
+
+    A folder in `sources` with images in several folders has a class in each; of one folder each photo counts alone.
+    Raises UsageError or DataError if there are none, or if the lists of the evaluation hold one of them.
+    """
+    from shitu_cli.features.extractor import InputDataset, inputs_of
+    from shitu_cli.features.list_features import extract_images
+    from shitu_cli.preparation.sources import find_images
+
+    images = find_images(list(sources))
+    query, gallery = setting.result.query.dataset, setting.result.gallery_features.dataset
+    listed = {os.path.realpath(part.path(n)) for part in (query, gallery) for n in range(len(part))}
+    both = [file for file in images.files if os.path.realpath(file) in listed]
+    names = sorted({*images.labels} & {*setting.result.names.values()})
+    if both or names:
+        raise DataError(
+            f"--unknown {' '.join(sources)}: not all of it is foreign",
+            details=[*(f"{file} is in the query or gallery list" for file in both),
+                     *(f"{name} is the name of a class of yours" for name in names)],
+            hint="name photos of things that the gallery does not hold",
+        )  # fmt: skip
+    dataset = InputDataset(inputs_of(images), query.transform)
+    features, skipped = extract_images(setting.engine, dataset, setting.reporter, "unknown", flip=setting.flip)
+    if skipped:
+        setting.reporter.warn(
+            f"left out as unreadable: {counted(len(skipped), 'image')}, such as {min(skipped.values())}"
+        )
+    rows = np.asarray([n for n in range(len(images)) if n not in skipped], np.int64)
+    if not len(rows):
+        raise DataError(f"--unknown {' '.join(sources)}: none of the images could be read")
+    several = len({*images.labels}) > 1
+    names_of = images.labels if several else list(map(str, range(len(images))))
+    classes = np.unique(names_of, return_inverse=True)[1].reshape(-1)
+    kinds = counted(len(np.unique(classes[rows])), "class", "classes")
+    how = f"the photos of {' '.join(sources)}" + (f", of {kinds}" if several else "")
+    return FeatureSet(features[rows], -2 - classes[rows]), how

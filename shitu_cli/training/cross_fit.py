@@ -1,0 +1,86 @@
+"""Cross-fitting of a frozen network's projection: what it gives for classes that it has not been learnt from.
+
+In a closed split every class is trained, so none of them shows how similar a foreign product would come. A projection
+in closed form is cheap: it is learnt again without some of the classes, which are foreign to it then, and so on until
+each class has been left out once (Stone 1974).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.config.schema import Config
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.features.cache import Features
+from shitu_cli.features.engine import engine_from_model
+from shitu_cli.features.list_features import Alone, extract_list
+from shitu_cli.features.unit_length import normalized
+from shitu_cli.model.tracing import trained_arch
+from shitu_cli.reporting import Reporter
+from shitu_cli.training.frozen import VIEWS, bare_network
+from shitu_cli.training.measuring import on_backbone, training_blocks, training_split
+from shitu_cli.training.projection import Scatter, discriminant
+
+FOLDS = 8
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Unit features float32 [Q, k] of the query and [G, k] of the gallery, by a projection that lacks `classes`."""
+
+    classes: np.ndarray
+    query: np.ndarray
+    gallery: np.ndarray
+
+
+def cross_fitted(
+    config: Config,
+    prefix: Path,
+    *,
+    views: int = VIEWS,
+    flip: bool = False,
+    cache: Features | None,
+    reporter: Reporter,
+) -> Iterator[Fold]:
+    """Yield the features of query and gallery by projections learnt without some of the trained classes.
+
+    Args:
+        config: That of the training; its split is closed.
+        prefix: The checkpoint with the projection, whose backbone gives the bare features.
+        views: How often each training image was looked at.
+        flip: Add the features of the mirrored images of query and gallery.
+        cache: Keeps the bare features; those of the training are there.
+        reporter: Receives progress.
+
+    Images that cannot be read have rows of NaN.
+    """
+    query, gallery = config.DataLoader.query, config.DataLoader.gallery
+    assert query is not None and gallery is not None  # they have just been evaluated
+    trained = dataclasses.replace(config, Arch=trained_arch(prefix, config))
+    engine = engine_from_model(bare_network(trained, prefix), on_backbone(trained))
+    parts = [
+        extract_list(engine, split, reporter, what, cache=cache, normalize=False, flip=flip)
+        for what, split in (("query", query), ("gallery", gallery))
+    ]
+    # Their mean, where two were added: the projection is not only linear, it also has a bias.
+    bare = [part.features / (2 if flip else 1) for part in parts if part is not None]
+    split = training_split(config)
+    classes = np.unique(RecDataset(split.dataset).labels)
+    fold_of = np.zeros(int(classes.max()) + 1, np.int64)
+    fold_of[classes] = np.arange(len(classes)) % FOLDS
+    folds = [Scatter(engine.feature_size, len(fold_of)) for _ in range(min(FOLDS, len(classes)))]
+    for features, labels in training_blocks(engine, split, reporter, cache, Alone(), views, config):
+        for number, scatter in enumerate(folds):
+            rows = fold_of[labels] == number
+            scatter.add(features[rows], labels[rows])
+    total = Scatter.sum_of(folds)
+    with reporter.progress("leaving classes out of training", len(folds), "times") as bar:
+        for number, scatter in enumerate(folds):
+            project = discriminant(total.without(scatter))
+            yield Fold(classes[fold_of[classes] == number], *(normalized(project(features)) for features in bare))
+            bar.advance()

@@ -1,0 +1,72 @@
+"""What reports suggest to a search: the newest one of its features, and a stricter threshold for a larger index."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from shitu_cli.report.evaluation import right_first, suggested_threshold, what_it_does
+
+
+def promise(wanted: float, threshold: float, right: float) -> dict[str, object]:
+    return {
+        "wanted": wanted,
+        "threshold": threshold,
+        "false_answers": wanted,
+        "false_answers_95": [0.0, 4 * wanted],
+        "right": right,
+        "right_95": [right - 0.1, right + 0.05],
+        "wrong": 0.0,
+    }
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    promises = [promise(0.1, 0.5, 0.9), promise(0.05, 0.6, 0.8), promise(0.02, 0.7, 0.7), promise(0.01, 0.8, 0.6)]
+    unknown = {"suggested": promises[1], "labels": 12, "promises": promises, "problem": None}
+    values = {"metrics": {}, "measured": {"features": "f"}, "unknown": unknown}
+    (tmp_path / "evaluate.json").write_text(json.dumps(values))
+    return tmp_path
+
+
+def test_an_index_as_large_as_what_was_measured_against(reports: Path) -> None:
+    for labels in (None, 1, 12):
+        suggestion = suggested_threshold(reports, "f", labels)
+        assert suggestion is not None and (suggestion["threshold"], suggestion["false_answers"]) == (0.6, 0.05)
+    assert suggested_threshold(reports, "other features") is None
+
+
+@pytest.mark.parametrize(("labels", "threshold"), [(13, 0.7), (24, 0.7), (30, 0.7), (36, 0.8), (60, 0.8), (1200, 0.8)])
+def test_a_larger_index_gets_a_stricter_threshold(reports: Path, labels: int, threshold: float) -> None:
+    suggestion = suggested_threshold(reports, "f", labels)
+    assert suggestion is not None and suggestion["threshold"] == threshold
+    measured = {0.7: 0.02, 0.8: 0.01}[threshold]
+    assert suggestion["false_answers"] == pytest.approx(1 - (1 - measured) ** (labels / 12))
+    assert suggestion["false_answers"] <= 0.05 or threshold == 0.8  # the strictest that was measured
+
+
+def test_the_newest_evaluation_decides(reports: Path) -> None:
+    values = json.loads((reports / "evaluate.json").read_text())
+    values["unknown"]["suggested"] = values["unknown"]["promises"][0]
+    newer = reports / "evaluate-with-options.json"
+    newer.write_text(json.dumps(values))
+    os.utime(newer, (2e9, 2e9))
+    suggestion = suggested_threshold(reports, "f")
+    assert suggestion is not None and suggestion["threshold"] == 0.5
+    values["unknown"] = None  # one by another ranking suggests nothing
+    newer.write_text(json.dumps(values))
+    suggestion = suggested_threshold(reports, "f")
+    assert suggestion is not None and suggestion["threshold"] == 0.6
+
+
+def test_in_words() -> None:
+    assert what_it_does(promise(0.05, 0.6, 0.8)) == [
+        "of 100 photos of things that are not in the index, about 5 get an answer (95 % interval: 0 to 20)",
+        "of 100 photos of known things, 80 are answered rightly (70 to 85)",
+    ]
+    assert "not in the index, fewer than 1 gets an answer" in what_it_does(promise(0.001, 0.6, 0.8))[0]
+    values = {"queries": 40, "unanswerable": 4, "right_first": 35}
+    assert right_first(values) == "35 of 36 photos found the right product first"

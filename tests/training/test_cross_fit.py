@@ -1,0 +1,71 @@
+"""Projections learnt without some of the classes: what a closed split knows of things that were not trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shitu_cli import load_config
+from shitu_cli.features.cache import FeatureCache
+from shitu_cli.reporting import SilentReporter
+from shitu_cli.training.cross_fit import FOLDS, cross_fitted
+from shitu_cli.training.projection import Scatter, discriminant
+from tests.command import SMALL, shitu
+
+NETWORK = ["-o", "Arch.Backbone.name=PPLCNet_x0_25"]
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., object]) -> Path:
+    """Nine classes in a closed split, and a projection on weights from elsewhere."""
+    root = tmp_path_factory.mktemp("cross_fit")
+    make_images(root / "data", classes=9, per_class=5)
+    shitu("prepare", "data", "--split", "closed", cwd=root)
+    shitu("train", *SMALL, "--epochs", "1", "--batch-size", "8", cwd=root)
+    shutil.copytree(root / "output", root / "elsewhere")
+    start = str(root / "elsewhere/latest")
+    shitu("train", "--frozen", *NETWORK, "--init-from", start, "--views", "1", cwd=root)
+    return root
+
+
+def test_each_class_is_left_out_once(space: Path) -> None:
+    config = load_config(space / "shitu.yaml", ["Arch.Backbone.name=PPLCNet_x0_25"])
+    cache = FeatureCache(space / ".shitu/cache/features")
+    folds = list(cross_fitted(config, space / "output/latest", views=1, cache=cache, reporter=SilentReporter()))
+    assert len(folds) == FOLDS and sorted(np.concatenate([fold.classes for fold in folds])) == list(range(9))
+    for fold in folds:
+        assert fold.query.shape[1] == fold.gallery.shape[1] == 9 - len(fold.classes) - 1
+        assert np.allclose(np.linalg.norm(fold.gallery, axis=1), 1, atol=1e-5)
+
+
+def test_a_fold_knows_nothing_of_its_classes() -> None:
+    """The sums without some classes give the projection that was never shown them."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.standard_normal((80, 12)).astype(np.float32), np.repeat(np.arange(8), 10)
+    out = labels < 2
+    parts = [Scatter(12, 8), Scatter(12, 8)]
+    parts[0].add(features[out], labels[out])
+    parts[1].add(features[~out], labels[~out])
+    never_shown = discriminant(parts[1])
+    rest = discriminant(Scatter.sum_of(parts).without(parts[0]))
+    assert np.allclose(rest(features), never_shown(features), atol=1e-4)
+
+
+def test_evaluation_measures_by_it_where_every_class_is_trained(space: Path) -> None:
+    values = json.loads(shitu("evaluate", "--model", "output/latest", "--json", cwd=space).stdout)
+    unknown = values["unknown"]
+    assert unknown["how"] == "photos of 9 classes, each left out of training and of the index in turn"
+    assert (unknown["photos"], unknown["classes"], unknown["labels"]) == (45, 9, 9)
+    assert [row["wanted"] for row in unknown["promises"]] == [0.2, 0.1, 0.05]
+
+
+def test_not_where_the_backbone_has_seen_the_classes(space: Path) -> None:
+    shutil.copytree(space / "elsewhere", space / "output/mine")
+    shitu("train", "--frozen", *NETWORK, "--init-from", "output/mine/latest", "--views", "1", cwd=space)
+    values = json.loads(shitu("evaluate", "--model", "output/latest", "--json", cwd=space).stdout)
+    assert values["unknown"]["suggested"] is None and "photos of no class" in values["unknown"]["problem"]

@@ -32,16 +32,8 @@ class Workspace:
         return self.root / "lists"
 
     @property
-    def output_dir(self) -> Path:
-        return self.root / "output"
-
-    @property
     def reports_dir(self) -> Path:
         return self.root / "reports"
-
-    @property
-    def inference_dir(self) -> Path:
-        return self.root / "inference"
 
     @property
     def index_dir(self) -> Path:

@@ -127,7 +127,7 @@ def train_frozen(
 
 
 def _without_head(config: Config) -> Config:
-    """The config without what counts classes: a projection asks for no class_num."""
+    """Return the config without what counts classes, as a projection needs no class_num."""
     return dataclasses.replace(config, Arch=dataclasses.replace(config.Arch, head=None), Loss=())
 
 
@@ -139,7 +139,7 @@ def start_of(config: Config, init_from: Path | None) -> Path | None:
 
 
 def bare_network(config: Config, init_from: Path | None) -> nn.Layer:
-    """The backbone alone with its trained weights, in evaluation mode."""
+    """Return the backbone alone with its trained weights, in evaluation mode."""
     start = start_of(config, init_from)
     if start is None and not config.Arch.backbone.pretrained:
         raise UsageError(

@@ -106,7 +106,7 @@ def project(scatter: Scatter, *, closed: bool) -> Projection:
 
 
 def is_closed(labels: np.ndarray, config: Config) -> bool:
-    """Whether the classes to be searched are those that are trained; without a list that says so, new ones may come."""
+    """Return whether the classes to search are those of training; without a list that says so, new ones may come."""
     gallery = config.DataLoader.gallery
     if gallery is None or not Path(gallery.dataset.cls_label_path).is_file():
         return False
@@ -157,7 +157,7 @@ def _readable(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _changed(split: SplitConfig) -> SplitConfig:
-    """The split with a random part of each image, of half its area or more, mirrored every second time."""
+    """Return the split with a random part of each image, at least half its area, mirrored every second time."""
     height, width = _side(split)
     changes = (RandCropImage(size=(width, height), scale=(0.5, 1.0)), RandFlipImage(flip_code=1))
     kept = [op for op in split.dataset.transform_ops if isinstance(op, (DecodeImage, NormalizeImage, ToCHWImage))]

@@ -62,9 +62,9 @@ class OnlineEvaluation:
     def __call__(self, model: nn.Layer, processes: Processes) -> Evaluated:
         """Return the metrics, empty on all processes but the first."""
         run = self._with_projection if self._config.Global.projection else self._without
-        found = run(model, processes)
+        evaluation = run(model, processes)
         self._reporter = SilentReporter()
-        return found
+        return evaluation
 
     def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:
         """Return the mean direction [C, D] of the features of each class; None on all processes but the first."""

@@ -49,7 +49,7 @@ def training_scores(state: LoopState, score: str) -> list[float]:
 
 
 def has_stagnated(state: LoopState, score: str, patience: int | None) -> bool:
-    """Whether none of the last `patience` evaluations was better than the best before them (None: never)."""
+    """Return whether none of the last `patience` evaluations beat the best before them (None: never)."""
     scores = training_scores(state, score)
     if patience is None or len(scores) <= patience:
         return False

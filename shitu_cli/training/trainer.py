@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-from shitu_cli.data.batch import Batch
+from shitu_cli.data.batch import Batch, to_input
 from shitu_cli.errors import Command, ConfigError, DataError, TrainingError
 from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
-from shitu_cli.training.input import to_tensor
 from shitu_cli.training.log import RunLog, format_bytes, peak_memory_bytes
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
 from shitu_cli.training.online import Evaluate
@@ -176,7 +175,7 @@ class Trainer:
         if hasattr(training.model.head, "set_progress"):
             updates = self._config.epochs * -(-training.steps_per_epoch // self._group)
             training.model.head.set_progress(self.state.global_step / max(1, updates))
-        images = to_tensor(batch.images, training.dataset.normalization)
+        images = paddle.to_tensor(to_input(batch.images, training.dataset.normalization))
         labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
         with self._amp():
             outputs = training.model(images, labels)
@@ -287,16 +286,16 @@ class Trainer:
         try:
             averages = training.ema.applied() if training.ema is not None else nullcontext()
             with averages, evaluating(training.model, training.ranks):
-                found = self._stopping.share(functools.partial(self._evaluate, training.model))
+                evaluation = self._stopping.share(functools.partial(self._evaluate, training.model))
         finally:
             restore_rng(generators)
         state.evaluation_seconds += time.perf_counter() - started
         schedule = training.optimizer.schedule
-        better, text = take_score(state, found.metrics, self._options.score, schedule)
+        better, text = take_score(state, evaluation.metrics, self._options.score, schedule)
         self._log.line(text)
-        self._log.record("eval", epoch=state.epoch, **found.metrics)
+        self._log.record("eval", epoch=state.epoch, **evaluation.metrics)
         self._reporter.info(text)
-        self._save([LATEST, BEST] if better else [LATEST], found.projection)
+        self._save([LATEST, BEST] if better else [LATEST], evaluation.projection)
 
     def _unmeasured(self) -> list[str]:
         """Return the names to save without evaluation: the newest weights are the best unless others have a score."""

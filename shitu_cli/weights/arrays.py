@@ -68,6 +68,11 @@ def array_of(data: object, dtype: object, shape: object, *, fortran: bool = Fals
     return np.frombuffer(data, dtype).reshape(sizes, order="F" if fortran else "C")
 
 
+def widen(halves: np.ndarray) -> np.ndarray:
+    """Return bfloat16 values, held as uint16 of any shape, as float32; exact: they are the upper halves of these."""
+    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
 def shape_of(shape: object) -> tuple[int, ...]:
     """Return `shape` as a tuple of at most 16 sizes; raise PickleProblem for anything else."""
     sizes = (shape,) if isinstance(shape, int) else shape

@@ -10,7 +10,7 @@ import numpy as np
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, parse_json
-from shitu_cli.weights.bfloat16 import widen
+from shitu_cli.weights.arrays import widen
 from shitu_cli.weights.opening import damaged, open_weights
 
 _MAX_HEADER = 100 * MIB  # the limit of the format's own library

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.inputs.pickles import PickleProblem, StandIn, Unfinished
-from shitu_cli.weights.arrays import Budget, shape_of, stand_ins
-from shitu_cli.weights.bfloat16 import widen
+from shitu_cli.weights.arrays import Budget, shape_of, stand_ins, widen
 
 _BFLOAT16 = "bfloat16"
 _STORAGES = {

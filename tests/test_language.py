@@ -20,7 +20,7 @@ NO_VERBS = re.compile(
     r"what|when|where|whether|which|who|whose|why|how|if|that|this|these|those|it|its|their|as|at|by|for|from|in|of|on|"
     r"to|with|without|per|afterwards|images|names|number|paths|rows|seconds|text|values)\b|[^a-z]"
 )
-PARTICIPLES = frozenset(["asked", "found", "known", "made", "told"])
+PARTICIPLES = frozenset(["asked", "found", "made", "told"])
 
 
 def pictures(tree: ast.Module, source: str) -> Iterator[str]:

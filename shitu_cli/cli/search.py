@@ -72,17 +72,17 @@ def search(
     session = Session.of(context)
     console = session.console
     model = chosen_model(session, model, pretrained)
-    # An index remembers its model: where it lies here, or is named, it is enough.
+    # An index remembers its model, so that one that is here, or named, needs no workspace.
     named = index is not None or store is not None
     space = open_workspace(session, named=named or is_index(Path("index")))
     with closing(open_index(space, index, store, collection)) as target:
-        known = target.manifest()
-        recorded = Path(known.model_path) if known.model_path else None
+        manifest = target.manifest()
+        recorded = Path(manifest.model_path) if manifest.model_path else None
         config = config_or_none(session, model or recorded)
-        model = model_of_index(config, model, known.model_path)
+        model = model_of_index(config, model, manifest.model_path)
         files = find_images(images, lambda path: own_image_root(config, path), folder_labels=False)
         extractor = open_extractor(config, model, batch_size=min(BATCH, len(files)), reporter=console)
-        check_model(known, extractor.fingerprint, target.place)
+        check_model(manifest, extractor.fingerprint, target.place)
         limit, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
         if meaning is not None:
             console.info(meaning)

@@ -53,7 +53,7 @@ def extract(
     from shitu_cli.features.feature_file import check_out, extract_to_file
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.processes import launch
-    from shitu_cli.steps.gallery import own_image_root
+    from shitu_cli.steps.gallery import own_image_root, workspace_of
     from shitu_cli.steps.models import open_extractor
 
     session = Session.of(context)
@@ -63,7 +63,7 @@ def extract(
     check_out(out)
     model = chosen_model(session, model, pretrained)
     config = config_or_none(session, model)
-    images = find_images(sources, lambda path: own_image_root(config, path))
+    images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
     launched = _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if launch.is_child() and launch.world() > 1:

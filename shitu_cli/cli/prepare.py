@@ -66,7 +66,8 @@ def prepare(
         str | None,
         option(
             READING,
-            "Which official split: dml or classification (CUB-200-2011, Cars196); small, medium or large (VeRI-Wild).",
+            "Which official split: dml or classification (CUB-200-2011, Cars196); small, medium or large (VeRI-Wild); "
+            "variant, family or manufacturer (FGVC-Aircraft).",
         ),
     ] = None,
     image_root: Annotated[Path | None, option(READING, "Folder to which the paths in lists are relative.")] = None,

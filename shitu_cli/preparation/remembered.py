@@ -76,6 +76,18 @@ def recall(space: Workspace, sources: Sequence[Path], options: Options) -> tuple
     return replace(before, **{key: getattr(options, key) for key in given}), before
 
 
+def reading_of(space: Workspace, source: Path) -> tuple[str | None, ReadOptions]:
+    """Return the format and the options with which `prepare` last read a source; no format and defaults for others."""
+    values = _read(space.lists_dir / NAME)
+    if path_in(space.root, source.resolve()) not in (values.pop("sources", None) or ()):
+        return None, ReadOptions()
+    if values.get("image_root") is not None:
+        values["image_root"] = str(space.root / values["image_root"])
+    names = {field.name for field in fields(Options)}
+    options = Options(**{key: value for key, value in values.items() if key in names})
+    return options.format, options.choices(fix=False, quick=False).read
+
+
 def record(
     space: Workspace, sources: Sequence[Path], options: Options, written: Mapping[str, Path]
 ) -> dict[str, object]:

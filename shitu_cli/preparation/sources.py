@@ -15,10 +15,9 @@ from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import FOLDERS, Box, Format, ReadOptions, Rows, is_image_name, walk_images
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.preparation.remembered import reading_of
 from shitu_cli.reporting import counted
-from shitu_cli.workspace import CONFIG_NAME
-
-_Label = Callable[[Path, Path | None], str]
+from shitu_cli.workspace import CONFIG_NAME, Workspace
 
 
 @dataclass
@@ -71,50 +70,117 @@ def find_images(
     image_root: Callable[[Path], Path | None] = lambda path: None,
     *,
     folder_labels: bool = True,
+    workspace: Workspace | None = None,
 ) -> ImageFiles:
     """Return all images of files, folders, lists (`path label`) and glob patterns, in order.
 
-    Images of a list have its labels, all others that of `folder_label`, or none unless `folder_labels`. `image_root`
-    tells where the paths of a list of the workspace count from, None for other lists.
+    Args:
+        sources: What the user names.
+        image_root: Where the paths of a list of the workspace count from, None for other lists.
+        folder_labels: Give images that no list labels the label of `folder_label`, else none.
+        workspace: Folders and lists are read with the options that `prepare` remembers for them there.
+
     Raises UsageError for a source that is not there or holds no image, DataError for a list with lines that cannot be
     read.
     """
-    images = ImageFiles()
-    label_of = folder_label if folder_labels else _no_label
+    finder = _Finder(image_root, folder_label if folder_labels else _no_label, workspace)
     for source in sources:
-        before = len(images)
+        before = len(finder.images)
         try:
-            _add(source, images, image_root, label_of)
+            finder.add(source)
         except (OSError, ValueError) as error:  # over-long names, looped links, characters that no path can have
             raise path_problem(source, error, error=UsageError) from None
-        if len(images) == before:
+        if len(finder.images) == before:
             raise UsageError(f"no images in {source}")
-    return images
+    return finder.images
 
 
-def _add(
-    source: str,
-    images: ImageFiles,
-    image_root: Callable[[Path], Path | None],
-    label_of: Callable[[Path, Path | None], str],
-) -> None:
-    path = Path(source)
-    if path.is_dir():
-        _add_folder(path, images, label_of)
-    elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
-        _add_list(path, images, image_root(path))
-    elif path.is_file():
-        images.add(path, label_of(path, None))
-    else:
-        matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]
-        folders = [match for match in matches if "**" not in source and match.is_dir()]
-        files = [match for match in matches if is_image_name(match.name) and match.is_file()]
-        if not folders and not files:
-            raise UsageError(f"no such image, folder or list: {source}")
-        for folder in folders:
-            _add_folder(folder, images, label_of)
-        for file in files:
-            images.add(file, label_of(file, None))
+@dataclass
+class _Finder:
+    """Collects the images of sources."""
+
+    image_root: Callable[[Path], Path | None]
+    label_of: Callable[[Path, Path | None], str]
+    workspace: Workspace | None
+    images: ImageFiles = field(default_factory=ImageFiles)
+
+    def add(self, source: str) -> None:
+        path = Path(source)
+        if path.is_dir():
+            self._add_folder(path)
+        elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
+            self._add_list(path)
+        elif path.is_file():
+            self.images.add(path, self.label_of(path, None))
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]
+            folders = [match for match in matches if "**" not in source and match.is_dir()]
+            files = [match for match in matches if is_image_name(match.name) and match.is_file()]
+            if not folders and not files:
+                raise UsageError(f"no such image, folder or list: {source}")
+            for folder in folders:
+                self._add_folder(folder)
+            for file in files:
+                self.images.add(file, self.label_of(file, None))
+
+    def _add_folder(self, folder: Path) -> None:
+        """Add all images of a folder, with the labels and boxes that `prepare` reads; others by where they lie."""
+        names = list(walk_images(folder, Problems()))
+        if self.label_of is _no_label:
+            for name in names:
+                self.images.add(folder / name)
+            return
+        chosen, rows = self._as_prepare_reads(folder)
+        by_path: dict[str, list[int]] = {}
+        for number, path in enumerate(rows.paths):
+            by_path.setdefault(os.path.normpath(rows.root / path), []).append(number)
+        for name in names:
+            numbers = by_path.get(os.path.normpath(folder / name), ())
+            for number in numbers:
+                self.images.add(folder / name, rows.shown(rows.labels[number]), rows.boxes.get(number))
+            if not numbers:  # what a table or annotations leave out has no label
+                by_place = chosen is None or chosen.rank == FOLDERS
+                self.images.add(folder / name, self.label_of(folder / name, folder) if by_place else "")
+
+    def _as_prepare_reads(self, folder: Path) -> tuple[Format | None, Rows]:
+        """Return the format and the rows of a folder; none where it holds no labels, as one class folder alone."""
+        source, name = self._source(folder)
+        if all("/" not in path for path in source.tree.images) and not source.tree.files:
+            return None, Rows(folder)
+        try:
+            return read_source(source, Problems(), name)
+        except UsageError as error:
+            once = f"{error.hint}; say it once, and it is remembered: "
+            raise UsageError(
+                error.message,
+                details=error.details,
+                hint=[once, Command("prepare", folder), " with that option"],
+            ) from None
+
+    def _source(self, path: Path) -> tuple[Source, str | None]:
+        """Return a source with the options, and the format, with which `prepare` last read it."""
+        name, options = reading_of(self.workspace, path) if self.workspace else (None, ReadOptions())
+        return Source(path, options), name
+
+    def _add_list(self, path: Path) -> None:
+        image_root = self.image_root(path)
+        if image_root is not None:  # one of our own: its columns are separated by tabs, whatever the names hold
+            self.images.extend(images_of_list(path, image_root))
+            return
+        problems = Problems()
+        source, name = self._source(path)
+        _, rows = read_source(source, problems, name)
+        bad = [
+            f"{where}: {detail}"
+            for _, kind, cases in problems.ordered()
+            if kind.level == "error"
+            for where, detail in cases.examples
+        ]
+        if bad:
+            raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
+        for number, label in enumerate(rows.labels):
+            file = os.path.join(rows.root, rows.paths[number])
+            self.images.add(file, rows.shown(label), rows.boxes.get(number))
 
 
 def _no_label(image: Path, root: Path | None = None) -> str:
@@ -135,50 +201,6 @@ def folder_label(image: Path, root: Path | None = None) -> str:
     return folder.name
 
 
-def _add_folder(folder: Path, images: ImageFiles, label_of: _Label) -> None:
-    """Add all images of a folder, with the labels and boxes that `prepare` reads there; others by where they lie."""
-    names = list(walk_images(folder, Problems()))
-    if label_of is _no_label:
-        for name in names:
-            images.add(folder / name)
-        return
-    chosen, rows = _as_prepare_reads(folder)
-    labelled: dict[str, list[int]] = {}
-    for number, path in enumerate(rows.paths if rows is not None else ()):
-        assert rows is not None
-        labelled.setdefault(os.path.normpath(rows.root / path), []).append(number)
-    for name in names:
-        numbers = labelled.get(os.path.normpath(folder / name), ())
-        for number in numbers:
-            assert rows is not None
-            label = rows.labels[number]
-            images.add(folder / name, rows.display.get(label, label), rows.boxes.get(number))
-        if not numbers:  # what a table or annotations leave out has no label
-            by_place = chosen is None or chosen.rank == FOLDERS
-            images.add(folder / name, label_of(folder / name, folder) if by_place else "")
-
-
-def _as_prepare_reads(folder: Path) -> tuple[Format | None, Rows | None]:
-    """Return the format and the rows of a folder; None where it holds no labels, as one class folder alone."""
-    source, problems = Source(folder), Problems()
-    if not source.tree.images:
-        return None, None
-    if not any("/" in path for path in source.tree.images) and not source.tree.files:
-        return None, None
-    try:
-        return read_source(source, problems)
-    except UsageError as error:
-        raise UsageError(
-            error.message,
-            details=error.details,
-            hint=[
-                f"{error.hint}; say it once: ",
-                Command("prepare", folder),
-                " with that option, then name its lists here",
-            ],
-        ) from None
-
-
 def images_of_list(listed: Path, image_root: Path) -> ImageFiles:
     """Return the images of a list as training reads it, with the names of their classes."""
     images, names = read_list(listed), class_names(listed)
@@ -187,23 +209,3 @@ def images_of_list(listed: Path, image_root: Path) -> ImageFiles:
         number = int(images.labels[n])
         files.add(images.file(n, image_root), names.get(number, str(number)), images.box(n))
     return files
-
-
-def _add_list(path: Path, images: ImageFiles, image_root: Path | None) -> None:
-    if image_root is not None:  # one of our own: its columns are separated by tabs, whatever the names hold
-        images.extend(images_of_list(path, image_root))
-        return
-    problems = Problems()
-    source = Source(path, ReadOptions())
-    _, rows = read_source(source, problems)
-    bad = [
-        f"{where}: {detail}"
-        for _, kind, cases in problems.ordered()
-        if kind.level == "error"
-        for where, detail in cases.examples
-    ]
-    if bad:
-        raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
-    for number in range(len(rows)):
-        label = rows.labels[number]
-        images.add(os.path.join(rows.root, rows.paths[number]), rows.display.get(label, label), rows.boxes.get(number))

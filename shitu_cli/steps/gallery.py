@@ -136,7 +136,7 @@ def _images(source: Source, sources: Sequence[str] | None) -> tuple[ImageFiles, 
 
     config = source.config
     if sources:
-        return find_images(list(sources), lambda path: own_image_root(config, path)), []
+        return find_images(list(sources), lambda path: own_image_root(config, path), workspace=workspace_of(config)), []
     if config is None:
         raise UsageError("there is no gallery list", hint=["name the images: ", Command("index build", "./gallery")])
     list_path, split, others = _gallery_list(config)
@@ -145,6 +145,13 @@ def _images(source: Source, sources: Sequence[str] | None) -> tuple[ImageFiles, 
         files = [os.path.relpath(file) for file in [list_path, *others]]
         remark += [" (with the other lists: ", Command("index build", *files), ")"]
     return images_of_list(list_path, Path(split.dataset.image_root)), remark
+
+
+def workspace_of(config: Config | None) -> Workspace | None:
+    """Return the workspace of a config; None without one."""
+    from shitu_cli.workspace import Workspace
+
+    return None if config is None or config.root is None else Workspace(config.root)
 
 
 def own_image_root(config: Config | None, list_path: Path) -> Path | None:

@@ -212,6 +212,6 @@ def test_a_wrong_option_is_not_kept(tmp_path: Path, make_images: MakeImages) -> 
     says = ("--split half: expected auto, open, closed or none",)
     fails("prepare", "data", "--split", "half", cwd=tmp_path, code=2, says=says)
     (tmp_path / "data/class_000/000.jpg").write_bytes(b"")
-    again = "shitu prepare data --fix --split none"
-    fails("prepare", "data", "--split", "none", cwd=tmp_path, code=3, says=(again,))
+    says = ("shitu prepare data --fix", "--split none")
+    fails("prepare", "data", "--split", "none", cwd=tmp_path, code=3, says=says)
     assert not (tmp_path / "lists").exists()

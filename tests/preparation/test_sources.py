@@ -9,6 +9,8 @@ import pytest
 
 from shitu_cli.errors import UsageError
 from shitu_cli.preparation.sources import ImageFiles, find_images
+from shitu_cli.steps.prepare import prepare
+from tests.preparation.test_layouts import many, table
 
 
 def test_the_label_is_the_folder_that_a_picture_lies_in(
@@ -125,3 +127,13 @@ def test_a_folder_has_the_labels_that_prepare_reads(tmp_path: Path, make_images:
     with pytest.raises(UsageError, match="how deep do the classes lie"):
         find_images([str(tmp_path / "c")])
     assert find_images([str(tmp_path / "c")], folder_labels=False).labels == [""] * 4
+
+
+def test_options_that_prepare_remembers_hold_for_its_sources(tmp_path: Path) -> None:
+    right = many(tmp_path / "data", "{k}_{i}.jpg")
+    rows = ((path, "ab"[number % 2], name) for number, (path, name) in enumerate(right.items()))
+    table(tmp_path / "data/t.csv", ("file", "brand", "model"), *rows)
+    with pytest.raises(UsageError, match="which column is the class"):
+        find_images([str(tmp_path / "data")])
+    space = prepare(tmp_path / "data", tmp_path / "work", columns="image=file,label=model", quick=True).workspace
+    assert sorted(find_images([str(tmp_path / "data")], workspace=space).labels) == sorted(right.values())

@@ -92,6 +92,10 @@ class Columns:
         return ", ".join([*parts, *self.remarks])
 
 
+def _file_name(path: str) -> str:
+    return plain_path(path).rpartition("/")[2]
+
+
 class Sample:
     """Rows of a table, to be asked about its columns."""
 
@@ -225,8 +229,8 @@ class _Decision:
             if count and count >= (0.5 if sample.images(column) else 0.9) * len(values):
                 hits.append(column)
         by_name = [n for n in hits if plain[n] in IMAGE_NAMES]
-        if len(by_name) == 1 or len({tuple(sample.columns[n]) for n in hits}) == 1:
-            return (by_name or hits)[0]
+        if len(by_name) == 1 or len({tuple(map(_file_name, sample.columns[n])) for n in hits}) == 1:
+            return min(by_name or hits, key=lambda n: "://" in sample.columns[n][0])
         if hits:
             raise UsageError(
                 f"{self.place}: which column is the image? {' and '.join(self.names[n] for n in hits)} lead to images",

@@ -146,7 +146,7 @@ def read_list_text(
     if best is None:
         problems.add("encoding", str(path), "no encoding that is known: its bytes are kept as they are")
         return data.decode("utf-8", "surrogateescape")
-    sample = ", ".join(_words(lines[:3], best)[:3])
+    sample = ", ".join(list(dict.fromkeys(_words(lines, best)))[:3])
     problems.add("encoding", str(path), f"{best.name}, such as {sample} (--encoding names another)")
     return data.decode(best.codec)
 

@@ -1,4 +1,4 @@
-"""Archives and spreadsheets, which are not read: how to unpack them, or to save them as what is read."""
+"""Archives, spreadsheets and the like, which are not read: how to unpack them, or to save them as what is read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from shitu_cli.preparation.formats.base import first_bytes
 from shitu_cli.preparation.formats.source import Source
 
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_TABLES, _FILMS = (".parquet", ".arrow", ".tfrecord"), (".mp4", ".mov", ".avi", ".mkv", ".webm")
 # What unpacks a file that begins with these bytes, into a folder of its own.
 _UNPACK = (
     (b"PK\x03\x04", "unzip {file} -d {folder}"),
@@ -24,20 +25,22 @@ _TAR_MARK = (257, b"ustar")  # where a plain tar has it
 
 
 def packed_problem(source: Source) -> DataError | None:
-    """Return the error for an archive or a spreadsheet, or for a folder that holds one of them and no image.
+    """Return the error for an archive or a spreadsheet, or for a folder that holds such files and no image.
 
     Its hint is the exact command, or how to save as CSV. None for all other sources.
     """
     if source.path.is_file():
-        way = way_out(source.path)
-        return (
-            DataError(f"{source.path} is {_kind(source.path)}, which is not read as it is", hint=way) if way else None
-        )
-    for name in source.tree.files if not source.tree.images else ():
-        path = source.base / name
-        if (way := way_out(path)) is not None:
-            return DataError(f"{source.path} holds no images, but {name}, which is {_kind(path)}", hint=way)
-    return None
+        kind, way = _way_out(source.path, source.path.with_name(_folder_name(source.path)))
+        return DataError(f"{source.path} is {kind}, which is not read as it is", hint=way) if way else None
+    ways = {name: _way_out(source.base / name, source.path) for name in source.tree.files}
+    packed = {name: (kind, way) for name, (kind, way) in ways.items() if way}
+    if source.tree.images or not packed:
+        return None
+    name, (kind, way) = next(iter(packed.items()))
+    unpack = [_unpack(source.base / name) for name in packed]
+    if len(unpack) > 1 and all(unpack):
+        way = [f"unpack them: {' && '.join(filter(None, unpack))} && ", Command("prepare", source.path)]
+    return DataError(f"{source.path} holds no images, but {name}, which is {kind}", hint=way)
 
 
 def spreadsheets(source: Source) -> dict[str, str]:
@@ -49,27 +52,46 @@ def spreadsheets(source: Source) -> dict[str, str]:
     }
 
 
-def way_out(path: Path) -> Message | None:
-    """Return how to make a file readable, None where it is neither archive nor spreadsheet."""
-    if path.suffix.lower() in _SHEETS:
-        table = path.with_suffix(".csv")
-        office = f"soffice --headless --convert-to csv --outdir {_quoted(path.parent)} {_quoted(path)}"
-        return [f"save it as CSV UTF-8 (File > Save As), or {office}; then ", Command("prepare", table)]
+def sheet_way_out(path: Path) -> Message:
+    """Return how to save a spreadsheet as what is read."""
+    office = f"soffice --headless --convert-to csv --outdir {_quoted(path.parent)} {_quoted(path)}"
+    then = Command("prepare", path.with_suffix(".csv"))
+    return [f"save it as CSV UTF-8 (File > Save As), or {office}; then ", then]
+
+
+def _way_out(path: Path, prepared: Path) -> tuple[str, Message | None]:
+    """Return what a file is and how to make it readable, after which `prepared` can be; None where it is neither."""
+    suffix = path.suffix.lower()
+    if suffix in _SHEETS:
+        return "a spreadsheet", sheet_way_out(path)
+    if suffix in _TABLES:
+        return "a table that holds the images themselves", (
+            "write them to files first, one folder per class; with the package datasets: "
+            f"load_dataset('parquet', data_files='{path}')"
+        )
+    if suffix in _FILMS:
+        frames = path.with_name(path.stem)
+        return "a film", f"take images from it: mkdir {_quoted(frames)} && ffmpeg -i {_quoted(path)} -vf fps=2 " + (
+            _quoted(frames / "%05d.jpg")
+        )
+    unpack = _unpack(path)
+    return "an archive", [f"unpack it: {unpack} && ", Command("prepare", prepared)] if unpack else None
+
+
+def _unpack(path: Path) -> str | None:
+    """Return the command that unpacks an archive beside it; None for another file."""
     head = first_bytes(path, 512)
-    tar = head[_TAR_MARK[0] :].startswith(_TAR_MARK[1])
     command = next((command for mark, command in _UNPACK if head.startswith(mark)), None)
-    if tar:
+    if head[_TAR_MARK[0] :].startswith(_TAR_MARK[1]):
         command = "mkdir -p {folder} && tar -xf {file} -C {folder}"
-    if command is None:
-        return None
-    folder = path.with_name(path.name.partition(".")[0] or path.stem)
-    folder = folder if not folder.exists() else folder.with_name(f"{folder.name}-unpacked")
-    unpack = command.format(file=_quoted(path), folder=_quoted(folder))
-    return [f"unpack it: {unpack} && ", Command("prepare", folder)]
+    folder = path.with_name(_folder_name(path))
+    return command.format(file=_quoted(path), folder=_quoted(folder)) if command else None
 
 
-def _kind(path: Path) -> str:
-    return "a spreadsheet" if path.suffix.lower() in _SHEETS else "an archive"
+def _folder_name(path: Path) -> str:
+    """Return the name of a folder to unpack a file to, which is not there yet."""
+    name = path.name.partition(".")[0] or path.stem
+    return f"{name}-unpacked" if path.with_name(name).exists() else name
 
 
 def _quoted(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ Record = dict[str, Any]
 def open_records(path: Path, name: str, problems: Problems) -> Sheet | None:
     """Return the table that a JSON file stands for, None for one of another shape; errors as by `read_json`."""
     numbered = path.suffix.lower() != ".json"
-    records = list(read_json_lines(path, problems)) if numbered else _numbered(read_json(path, limit=LIMIT))
+    entries = list(read_json_lines(path, problems)) if numbered else _numbered(read_json(path, limit=LIMIT))
+    records = [(number, dict(_flat(record))) for number, record in entries]
     header = list(dict.fromkeys(key for _, record in records for key in record))
     if not records or not 2 <= len(header) <= MAX_COLUMNS or any("\n" in key for key in header):
         return None
@@ -44,6 +46,15 @@ def open_records(path: Path, name: str, problems: Problems) -> Sheet | None:
 
 def _numbered(value: Any) -> list[tuple[int, Record]]:
     return list(enumerate(_records(value), 1))
+
+
+def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a record, those of objects in it as `meta.brand`; an object of numbers may be a box."""
+    for key, value in record.items():
+        if isinstance(value, dict) and not all(isinstance(item, (int, float)) for item in value.values()):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _records(value: Any) -> list[Record]:

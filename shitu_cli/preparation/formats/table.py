@@ -59,7 +59,7 @@ def _read_lines(labels: Labels, problems: Problems) -> _Lines:
     header = [name.strip().lower() for name in columns.names]
     flags = {name: header.index(f"is_{name}") for name in ("query", "gallery") if f"is_{name}" in header}
     last = max(n for n in (columns.image, columns.label or 0))
-    if sheet.header is not None and sheet.path.suffix.lower() not in (".csv", ".tsv"):
+    if sheet.header is not None and sheet.start >= 0 and sheet.path.suffix.lower() not in (".csv", ".tsv"):
         problems.add("heading", sheet.where(sheet.start + 1), repr(sheet.delimiter.join(sheet.header)))
     if _only_labels(columns) and not flags:
         _read_plain(content, problems)

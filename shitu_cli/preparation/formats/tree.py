@@ -294,9 +294,15 @@ def _say(rows: Rows, layout: Layout) -> None:
 
 
 def _refuse_shards(source: Source, layout: Layout) -> None:
-    """Folders 0/1/2 above 012ab.jpg only sort images by their names."""
+    """Refuse folders that only sort images: by date, or 0/1/2 above 012ab.jpg by their names."""
     if source.options.depth is not None:
         return
+    classes = [place for place in layout.places if place.label]
+    if len(classes) > 1 and all(_DATE.fullmatch(part) for place in classes for part in place.label):
+        raise DataError(
+            f"{source.path}: its folders are called by dates, such as {classes[0].folder.path}: these are no classes",
+            hint="put the images of each class into a folder of its name; or --depth 1 if the dates are classes",
+        )
     deep = {place.folder.path for place in layout.places if len(place.label) >= 2}
     if not deep or any(len(part) > 2 for place in layout.places if place.label for part in place.label):
         return

@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 
 from shitu_cli.training.checkpoint import load_checkpoint
-from tests.command import SMALL, shitu
+from tests.command import shitu
 
 NETWORK = ["-o", "Arch.Backbone.name=PPLCNet_x0_25"]
 
 
 @pytest.fixture
+def workspace(trained_workspace: Path) -> Path:
+    """A workspace whose network has been trained a little."""
+    return trained_workspace
+
+
+@pytest.fixture
 def start(workspace: Path) -> list[str]:
-    """A workspace whose network has been trained a little, and the options that start from it."""
-    shitu("train", *SMALL, "--epochs", "2", "--batch-size", "8", "--seed", "3", cwd=workspace)
+    """The options that start from that network."""
     return [*NETWORK, "--init-from", str(workspace / "output/latest")]
 
 

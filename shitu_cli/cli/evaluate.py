@@ -51,7 +51,9 @@ def evaluate(
     pretrained: options.PretrainedOption = None,
     precision: options.PrecisionOption = None,
     flip: Annotated[bool, option(MEASURE, "Add the features of the mirrored images.", "--flip")] = False,
-    rerank: Annotated[bool, option(MEASURE, "k-reciprocal re-ranking (Global.re_ranking).", "--rerank")] = False,
+    rerank: Annotated[
+        bool, option(MEASURE, "Rank neighbours again by their own neighbours (k-reciprocal re-ranking).", "--rerank")
+    ] = False,
     query_expansion: Annotated[
         int, option(MEASURE, "Move each query towards this many of its nearest gallery images.", low=0, high=1000)
     ] = 0,
@@ -78,9 +80,9 @@ def evaluate(
     cache: Annotated[bool, option(options.PROCESSOR, "Keep features for the next evaluation.")] = True,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Measure recall@k, mAP and friends of the best checkpoint; leaves reports/evaluate.json and evaluate.html.
+    """Measure how well images find their class in the gallery: recall@k, mAP and more; writes reports/evaluate.html.
 
-    Figures of another model, of --flip, --rerank, --query-expansion or of other config values are left in
+    Figures of another model, of --flip, --rerank, --query-expansion or of other config values go to
     reports/evaluate-with-options.json and .html instead. The page shows all metrics, all classes, and the images.
     """
     from shitu_cli.cli.common import chosen_model, open_workspace

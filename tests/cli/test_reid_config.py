@@ -231,6 +231,7 @@ def test_folders_that_are_not_there(tmp_path: Path) -> None:
     assert done.returncode == 3 and "market1501/Market-1501-v15.09.15/bounding_box_train" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_follows_reads_the_same_lists(market: Path) -> None:
     """The cache may go, another config may be evaluated meanwhile, the workspace may be moved."""
     (market / "market.yaml").rename(market / "shitu.yaml")

@@ -28,7 +28,11 @@ NETWORKS = {
 
 @pytest.mark.parametrize("form", ["pdmodel", "pir"])
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "base" in name else name for name in NETWORKS]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if "small_patch14" in name or "base" in name else name
+        for name in NETWORKS
+    ],
 )
 def test_the_exported_program_gives_the_networks_features(name: str, form: str, tmp_path: Path) -> None:
     arguments, side = NETWORKS[name]

@@ -175,6 +175,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_one_process_on_two_threads_trains_to_the_same_bits_whatever_else_it_computes(workspace: Path) -> None:
     """With online evaluation, without, and after every engine there is has run in the process, on other threads."""
     two = {THREADS: "2"}

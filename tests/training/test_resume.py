@@ -69,7 +69,9 @@ def killed_run(workspace: Path, rng: random.Random, number: int, *, signal_numbe
         resume = ["--resume"]
 
 
-@pytest.mark.parametrize(("signal_number", "workers"), [(signal.SIGKILL, "2"), (signal.SIGTERM, "0")])
+@pytest.mark.parametrize(
+    ("signal_number", "workers"), [(signal.SIGKILL, "2"), pytest.param(signal.SIGTERM, "0", marks=pytest.mark.slow)]
+)
 def test_killed_and_resumed_is_the_same_to_the_bit(
     workspace: Path, uninterrupted: dict[str, np.ndarray], signal_number: int, workers: str
 ) -> None:

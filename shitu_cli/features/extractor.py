@@ -17,7 +17,7 @@ from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import Command, DataError
 from shitu_cli.features.engine import Engine, features_fingerprint
 from shitu_cli.features.manifest import MANIFEST, read_manifest
-from shitu_cli.features.selection import BATCH, load_engine
+from shitu_cli.features.selection import BATCH, foreign_transforms, load_engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.preparation.sources import ImageFiles
 
@@ -181,9 +181,10 @@ def _transform_ops(path: Path, config: Config | None) -> tuple[parts.Transform, 
     folder = path if path.is_dir() else path.parent
     if (folder / MANIFEST).is_file() and path.suffix != ".pdparams":
         return read_manifest(folder).transform_ops
-    split = None if config is None else config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
-    if split is None:
+    exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
+    ops = foreign_transforms(folder if exported else None, config)
+    if ops is None:
         raise DataError(
             f"{path}: its preprocessing is not known", hint=["export it: ", Command("export", "--out", "inference/")]
         )
-    return tuple(split.dataset.transform_ops)
+    return ops

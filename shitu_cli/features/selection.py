@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from shitu_cli.config.parts.transforms import Transform
 from shitu_cli.config.schema import Config
+from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, UsageError
 from shitu_cli.features.backends import FP32, MODEL_FILES, PADDLE, PRECISIONS, Run, Way, ways_of
-from shitu_cli.features.engine import Engine, engine_from_checkpoint, eval_normalization, fingerprint_of
+from shitu_cli.features.deploy_file import NAME, read_deploy_file
+from shitu_cli.features.engine import Engine, engine_from_checkpoint, fingerprint_of
 from shitu_cli.features.manifest import MANIFEST, Manifest, read_manifest
 from shitu_cli.files import sha256_of
 from shitu_cli.runtime.setup import setup_paddle
@@ -63,12 +66,13 @@ def load_engine(
         asked = _Asked(threads, precision, batch_size, gpu)
         if (files[0].parent / MANIFEST).is_file():
             return _exported(files, asked)
-        if config is None:
+        ops = foreign_transforms(files[0].parent, config)
+        if ops is None:
             raise DataError(
-                f"{files[0].parent} has no {MANIFEST}, so its preprocessing is not known",
+                f"{files[0].parent} has neither {MANIFEST} nor {NAME}, so its preprocessing is not known",
                 hint=["export it with this program: ", Command("export", "--out", "inference/")],
             )
-        return _foreign(files, config, asked)
+        return _foreign(files, ops, asked)
     if config is None:
         raise UsageError(f"{path}: neither an exported model nor a checkpoint of this workspace")
     if "paddle" not in sys.modules:
@@ -84,6 +88,8 @@ def without_manifest(path: Path) -> Message | None:
     exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
     if not exported or (folder / MANIFEST).is_file():
         return None
+    if (folder / NAME).is_file():
+        return f"{folder} has no {MANIFEST}: its images are prepared as its {NAME} says, which nothing has compared"
     return [
         f"{folder} has no {MANIFEST}: it is taken for another program's model, and its images are prepared as the "
         "config says, which nothing has compared (",
@@ -106,14 +112,27 @@ def _exported(files: Sequence[Path], asked: _Asked) -> Engine:
     return Engine(run, manifest.feature_size, manifest.normalization, str(way), fingerprint, reason)
 
 
-def _foreign(files: Sequence[Path], config: Config, asked: _Asked) -> Engine:
-    """A model without a manifest: another program's, with the preprocessing of `config`."""
+def foreign_transforms(folder: Path | None, config: Config | None) -> tuple[Transform, ...] | None:
+    """Return how to prepare images for a model without manifest: as its inference.yml says, else as the config does.
+
+    `folder` is that of an exported model, None for a checkpoint.
+    """
+    ops = None if folder is None else read_deploy_file(folder)
+    if ops is not None or config is None:
+        return ops
+    split = config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
+    return None if split is None else tuple(split.dataset.transform_ops)
+
+
+def _foreign(files: Sequence[Path], ops: Sequence[Transform], asked: _Asked) -> Engine:
+    """A model without a manifest: another program's, with the preprocessing `ops`."""
     way = _unmeasured_way(files, asked.precision) if asked.gpu is None else _way_on_gpu(files, asked.precision)
     file = files[0].parent / way.file
     run = way.open(file.parent, threads=asked.threads, gpu=asked.gpu)
     weights = sha256_of(file if file.suffix == ".onnx" else file.with_suffix(".pdiparams"))
     fingerprint = fingerprint_of(weights, "features", way.precision)
-    return Engine(run, _probe(run, config), eval_normalization(config), str(way), fingerprint)
+    transform = build_transforms(ops)
+    return Engine(run, _probe(run, transform), transform.normalize, str(way), fingerprint)
 
 
 def _measured_way(files: Sequence[Path], manifest: Manifest, asked: _Asked) -> tuple[Way, str]:
@@ -195,9 +214,11 @@ def _way_on_gpu(files: Sequence[Path], precision: str | None) -> Way:
     return ways[0]
 
 
-def _probe(run: Run, config: Config | None) -> int:
-    _, height, width = config.Global.image_shape if config is not None else (3, 224, 224)
-    return int(run(np.zeros((1, 3, height, width), np.float32)).shape[1])
+def _probe(run: Run, transform: Callable[..., np.ndarray]) -> int:
+    """Return the size of the features of a grey image."""
+    image = transform(np.full((256, 256, 3), 127, np.uint8), np.random.default_rng(0))
+    sides = image.shape[:2] if image.dtype == np.uint8 else image.shape[1:]
+    return int(run(np.zeros((1, 3, *sides), np.float32)).shape[1])
 
 
 def _check_hashes(file: Path, manifest: Manifest) -> None:

@@ -12,6 +12,9 @@ from shitu_cli.inputs.yaml_files import parse_yaml
 # Images that training on two cores can look at in a quarter of an hour with the quick template, in ten minutes with the
 # tuned one, and the fewest and most epochs.
 BUDGETS = {"quick": (480_000, 8, 180), "tuned": (26_000, 4, 40)}
+# Images of so many pixels or fewer show nothing more when they are enlarged to the tuned template's sizes: these are
+# for training and evaluation then.
+SMALL, SMALL_SIDES = 160, (128, 160)
 # Images so many times the network's input are decoded at a quarter of their size or less (see data/transforms.py).
 LARGE = 6
 
@@ -74,6 +77,11 @@ def adapt_values(text: str, facts: DataFacts, *, template: str | None) -> dict[s
     if template in BUDGETS:
         images, low, high = BUDGETS[template]
         patch["Global.epochs"] = max(low, min(high, images // max(1, facts.train_images)))
+    if template == "tuned" and 0 < facts.short_side <= SMALL:
+        patch["DataLoader.Train.dataset.transform_ops.RandCropImage.size"] = SMALL_SIDES[0]
+        for key in set(splits) - {"DataLoader.Train"}:
+            patch[f"{key}.dataset.transform_ops.ResizeImage.size"] = SMALL_SIDES[1]
+        patch["Global.image_shape"] = [3, SMALL_SIDES[1], SMALL_SIDES[1]]
     if template is not None:
         patch |= _fit_batch(values, facts)
         if facts.short_side >= LARGE * max(values["Global"]["image_shape"][1:]):

@@ -14,6 +14,7 @@ import pytest
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.features import backends
 from shitu_cli.features.backends import BF16, FP32, ONNX_RUNTIME, OPENVINO, PADDLE, Way
+from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.manifest import read_manifest
 from shitu_cli.features.selection import fastest, load_engine
 
@@ -135,7 +136,29 @@ def test_a_manifest_of_another_version(folder: Path) -> None:
 
 def test_without_a_manifest_the_preprocessing_is_asked_for(folder: Path) -> None:
     (folder / "manifest.json").unlink()
-    with pytest.raises(DataError, match=r"has no manifest.json, so its preprocessing is not known"):
+    with pytest.raises(DataError, match=r"neither manifest.json nor inference.yml, so its preprocessing is not known"):
         load_engine(folder)
     with pytest.raises(UsageError, match="no such model"):
         load_engine(folder.parent / "nothing")
+
+
+DEPLOYED = """Global: {model_name: PP-ShiTuV2_rec}
+PreProcess:
+  transform_ops:
+  - ResizeImage: {size: [64, 64], backend: cv2, interpolation: bilinear, return_numpy: false}
+  - NormalizeImage: {channel_num: 3, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], order: hwc, scale: 0.00392156862745098}
+  - ToCHWImage: null
+PostProcess: {NormalizeFeatures: null}
+"""  # noqa: E501
+
+
+def test_another_programs_model_is_run_as_its_inference_yml_says(folder: Path, pictures: list[Path]) -> None:
+    expected = Extractor(folder).extract(pictures)
+    (folder / "manifest.json").unlink()
+    (folder / "inference.yml").write_text(DEPLOYED)
+    extractor = Extractor(folder)
+    assert np.allclose(extractor.extract(pictures), expected, atol=1e-5)
+    (folder / "inference.yml").write_text(DEPLOYED.replace("ResizeImage", "ResizeImages").replace("[0.229", "[none"))
+    with pytest.raises(DataError, match="does not say how images are prepared") as caught:
+        load_engine(folder)
+    assert len(caught.value.details) == 2 and "did you mean ResizeImage?" in caught.value.details[0]

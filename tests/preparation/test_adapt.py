@@ -45,6 +45,16 @@ def test_the_tuned_template_looks_at_fewer() -> None:
     assert epochs == [40, 9, 4]
 
 
+@pytest.mark.parametrize(("side", "sizes"), [(0, [160, 224, 224]), (128, [128, 160, 160]), (300, [160, 224, 224])])
+def test_small_images_are_enlarged_less(side: int, sizes: list[int]) -> None:
+    config = adapted("tuned", short_side=side)
+    loaders = config["DataLoader"]
+    splits = [loaders["Train"], loaders["Eval"]["Query"], loaders["Eval"]["Gallery"]]
+    ops = [op for split in splits for op in split["dataset"]["transform_ops"]]
+    assert [value["size"] for op in ops for name, value in op.items() if "size" in value] == sizes
+    assert config["Global"]["image_shape"] == [3, sizes[1], sizes[1]]
+
+
 @pytest.mark.parametrize(("classes", "images", "batch"), [(1000, 9000, 64), (12, 9000, 48), (12, 60, 28), (2, 9000, 8)])
 def test_a_batch_needs_no_more_classes_than_there_are(classes: int, images: int, batch: int) -> None:
     sampler = adapted("general_v2", class_num=classes, train_images=images)["DataLoader"]["Train"]["sampler"]

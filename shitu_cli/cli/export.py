@@ -125,8 +125,12 @@ def _show(console: Console, exported: Exported) -> None:
         ]
         for row in exported.rows
     ]
-    images = counted(exported.rows[0]["images"], "image")
-    title = f"Proof: in a new process, on {images}, the files compute what the trained network computes"
+    count = exported.rows[0]["images"]
+    same = min((row["same_answers"] for row in exported.rows if row["same_answers"] is not None), default=None)
+    answers = "" if same is None else f"same answers: {same:,} of {count:,}. "
+    title = (
+        f"{answers}In a new process, the files compute what the trained network computes ({counted(count, 'image')})"
+    )
     columns = ["by", "file", "smallest cosine", "largest difference", "recall@1 of the file", "of the network"]
     console.table(title, columns, rows)
     if coincide := exported.rows[0].get("coincide"):
@@ -134,7 +138,6 @@ def _show(console: Console, exported: Exported) -> None:
     elif exported.rows[0]["recall@1"] is None:
         console.info("no recall@1: no two of these images are of the same class")
     else:
-        count = exported.rows[0]["images"]
         console.info(
             [
                 f"recall@1 here is the share of these {count:,} images whose most similar image among the other "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from shitu_cli.workspace import Workspace
 
 WHAT = "What is indexed"
+
+CLASSES_SHOWN = 100
 
 IndexOption = Annotated[Path | None, option(options.STORE, "Directory of the index; by default index/.")]
 StoreOption = Annotated[
@@ -179,7 +182,7 @@ def show(
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Show what the index holds; with --json every item."""
+    """Show what the index holds, class by class; with --json every item."""
     from dataclasses import asdict
 
     from shitu_cli.cli.common import open_workspace
@@ -190,10 +193,13 @@ def show(
     with closing(open_index(space, index, store, collection)) as target:
         target.manifest()  # is there one?
         items = list(target.items())
-        more: dict[str, Any] = {"labels": len({item.label for item in items} - {""})}
+        counts = Counter(item.label for item in items)
+        more: dict[str, Any] = {"labels": len(counts.keys() - {""})}
         if as_json:
-            more["items"] = [asdict(item) for item in items]
+            more |= {"classes": dict(sorted(counts.items())), "items": [asdict(item) for item in items]}
         _show(console, target, as_json, more)
+    if not as_json:
+        _show_classes(console, counts)
     console.next_step(Command("search", "photo.jpg"))
 
 
@@ -247,6 +253,14 @@ def check_model(manifest: IndexManifest, model: str, place: str) -> None:
             f"{place} was built with another model or preprocessing ({manifest.model_path or 'it does not say which'})",
             hint=["build it again with this one: ", Command("index build")],
         )
+
+
+def _show_classes(console: Console, counts: Counter[str]) -> None:
+    """Print how many images each label has, in the order of labels."""
+    rows = [[label or "(no label)", count] for label, count in sorted(counts.items())]
+    console.table("", ["label", "images"], rows[:CLASSES_SHOWN])
+    if len(rows) > CLASSES_SHOWN:
+        console.info(f"and {len(rows) - CLASSES_SHOWN:,} labels more: --json lists all")
 
 
 def _show(console: Console, target: Store, as_json: bool, more: dict[str, Any]) -> None:

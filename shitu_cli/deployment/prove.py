@@ -96,8 +96,23 @@ def _compare(output: np.ndarray, features: np.ndarray, labels: np.ndarray) -> di
         "min_cosine": float(np.einsum("nd,nd->n", a, b).min()),
         "recall@1": _recall(a, labels),
         "recall@1_trained": _recall(b, labels),
+        "same_answers": _same_answers(a, b),
         "coincide": _rank(b, labels).coincidence(),
     }
+
+
+def _same_answers(file: np.ndarray, network: np.ndarray) -> int | None:
+    """Return how many images have the same most similar other image by both features; None for a single image.
+
+    Two images that are equally similar to within rounding are the same answer.
+    """
+    if len(network) < 2:
+        return None
+    everywhere = np.zeros(len(network), np.int64)
+    expected, answers = _rank(network, everywhere), _rank(file, everywhere).top1
+    best = np.einsum("nd,nd->n", network, network[expected.top1])
+    chosen = np.einsum("nd,nd->n", network, network[answers])
+    return int(((answers == expected.top1) | (best - chosen < expected.resolution)).sum())
 
 
 def _recall(features: np.ndarray, labels: np.ndarray) -> float | None:

@@ -7,17 +7,17 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shitu_cli.data.lists import class_names, read_list
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import path_problem
-from shitu_cli.preparation.formats import read_source
-from shitu_cli.preparation.formats.base import FOLDERS, Box, Format, ReadOptions, Rows, is_image_name, walk_images
-from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.problems import Problems
-from shitu_cli.preparation.remembered import reading_of
 from shitu_cli.reporting import counted
 from shitu_cli.workspace import CONFIG_NAME, Workspace
+
+if TYPE_CHECKING:  # loading all readers takes longer than searching for one image, which needs none
+    from shitu_cli.preparation.formats.base import Box, Format, Rows
+    from shitu_cli.preparation.formats.source import Source
 
 
 @dataclass
@@ -113,6 +113,8 @@ class _Finder:
         elif path.is_file():
             self.images.add(path, self.label_of(path, None))
         else:
+            from shitu_cli.preparation.formats.base import is_image_name
+
             matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]
             folders = [match for match in matches if "**" not in source and match.is_dir()]
             files = [match for match in matches if is_image_name(match.name) and match.is_file()]
@@ -125,6 +127,9 @@ class _Finder:
 
     def _add_folder(self, folder: Path) -> None:
         """Add all images of a folder, with the labels and boxes that `prepare` reads; others by where they lie."""
+        from shitu_cli.preparation.formats.base import FOLDERS, walk_images
+        from shitu_cli.preparation.problems import Problems
+
         names = list(walk_images(folder, Problems()))
         if self.label_of is _no_label:
             for name in names:
@@ -144,6 +149,10 @@ class _Finder:
 
     def _as_prepare_reads(self, folder: Path) -> tuple[Format | None, Rows]:
         """Return the format and the rows of a folder; none where it holds no labels, as one class folder alone."""
+        from shitu_cli.preparation.formats import read_source
+        from shitu_cli.preparation.formats.base import Rows
+        from shitu_cli.preparation.problems import Problems
+
         source, name = self._source(folder)
         if all("/" not in path for path in source.tree.images) and not source.tree.files:
             return None, Rows(folder)
@@ -159,10 +168,17 @@ class _Finder:
 
     def _source(self, path: Path) -> tuple[Source, str | None]:
         """Return a source with the options, and the format, with which `prepare` last read it."""
+        from shitu_cli.preparation.formats.base import ReadOptions
+        from shitu_cli.preparation.formats.source import Source
+        from shitu_cli.preparation.remembered import reading_of
+
         name, options = reading_of(self.workspace, path) if self.workspace else (None, ReadOptions())
         return Source(path, options), name
 
     def _add_list(self, path: Path) -> None:
+        from shitu_cli.preparation.formats import read_source
+        from shitu_cli.preparation.problems import Problems
+
         image_root = self.image_root(path)
         if image_root is not None:  # one of our own: its columns are separated by tabs, whatever the names hold
             self.images.extend(images_of_list(path, image_root))

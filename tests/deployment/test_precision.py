@@ -121,3 +121,16 @@ def test_a_cpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _with_bf16(ExportOptions(formats=("pir",), precision="auto")).formats == ("pir",)
     with pytest.raises(UsageError, match="--precision int8: expected fp32, bf16 or auto"):
         _with_bf16(ExportOptions(precision="int8"))
+
+
+def test_same_answers_are_counted_by_the_image_found_first() -> None:
+    rng = np.random.default_rng(0)
+    network = rng.standard_normal((30, 8)).astype(np.float32)
+    network /= np.linalg.norm(network, axis=1, keepdims=True)
+    network[1] = network[0]  # to image 2 both are equally similar: either is the same answer
+    assert proof._same_answers(network, network) == 30
+    assert proof._same_answers(network[[1, 0, *range(2, 30)]], network) == 30
+    other = network.copy()
+    other[5] = -network[5]
+    assert 0 < proof._same_answers(other, network) < 30
+    assert proof._same_answers(network[:1], network[:1]) is None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +32,10 @@ def test_features_and_an_index_need_no_workspace(folder: Path) -> None:
     done = shitu("index", "build", "--features", "features.npy", *index, cwd=folder)
     assert "20 vectors of 24 values, 2 labels, flat" in done.stdout
     assert "added 0, replaced 20" in shitu("index", "add", "--features", "features.npy", *index, cwd=folder).stdout
+    text = " ".join(shitu("index", "show", *index, cwd=folder).stdout.split())
+    assert "class 0 10 class 1 10" in text
     shown = json.loads(shitu("index", "show", "--json", *index, cwd=folder).stdout)
+    assert shown["classes"] == {"class 0": 10, "class 1": 10}
     assert shown["count"] == 20 and shown["items"][0]["label"] == "class 0"
     assert "removed 10" in shitu("index", "remove", "--label", "class 1", *index, cwd=folder).stdout
 
@@ -68,6 +74,27 @@ def test_a_table_of_other_vectors_is_said(folder: Path, monkeypatch: pytest.Monk
     done = shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder, check=False)
     assert done.returncode == 3 and not (folder / "i").exists()
     assert "does not belong to the vectors of features.npy" in done.stderr.replace("\n", " ")
+
+
+def test_a_search_loads_what_it_needs(
+    exported: Path,  # noqa: F811
+    make_images: Callable[..., object],
+    tmp_path: Path,
+) -> None:
+    """A cold search for an image waits for imports above all: no Paddle, no compiler, no readers of data sets."""
+    make_images(tmp_path / "data", classes=2, per_class=2)
+    shutil.copytree(exported, tmp_path / "model")
+    for file in ("inference.pdmodel", "inference.json", "inference.pdiparams"):
+        (tmp_path / "model" / file).unlink()  # leaves what ONNX Runtime runs
+    where = ("--model", "model", "--index", "i")
+    shitu("index", "build", "data", *where, cwd=tmp_path)
+    argv = [sys.executable, "-X", "importtime", "-m", "shitu_cli", "search", "data/class_000/000.jpg", *where]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert {"onnxruntime", "shitu_cli.index.vectors"} <= loaded  # it has really searched
+    heavy = {"paddle", "numba", "scipy", "pandas", "pymilvus", "httpx", "torch", "openvino", "fastapi", "PIL"}
+    heavy |= {"shitu_cli.preparation.formats", "shitu_cli.evaluation.metrics", "shitu_cli.training.checkpoint"}
+    assert not heavy & loaded
 
 
 def test_search_says_what_an_image_shows(

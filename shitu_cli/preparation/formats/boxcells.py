@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from shitu_cli.errors import UsageError
@@ -14,12 +15,37 @@ from shitu_cli.preparation.formats.boxes import (
     XYXY_SHARE,
     Convention,
     Size,
+    box_columns,
     check_convention,
     fits,
+    numbers,
 )
 
 _POSSIBLE = (XYXY, XYWH, XYXY_SHARE, XYWH_SHARE, CXCYWH_SHARE)
 _FIT, _BEST = 0.98, 0.8  # shares of boxes that fit their images as a convention
+
+
+CellBox = tuple[tuple[float, ...], Convention | None]
+_PAIRS = re.compile(r"""['"]?([A-Za-z_0-9]{1,20})['"]?\s{0,3}:\s{0,3}(-?\d{1,9}(?:\.\d{0,12})?)""")
+_EMPTY = ("", "nan", "none", "-")
+
+
+def cell_box(cells: Sequence[str]) -> CellBox | None:
+    """Return the numbers of a box from four cells or one ([1, 2, 3, 4], 1 2 3 4), and what they mean if they say so.
+
+    {'x': 30, 'y': 20, 'w': 40, 'h': 60} says it. None for a whole image, whose cells are empty; ValueError for others.
+    """
+    if all(cell.strip().lower() in _EMPTY for cell in cells):
+        return None
+    if len(cells) == 1:
+        pairs = _PAIRS.findall(cells[0][:500])
+        if (box := box_columns([name for name, _ in pairs])) is not None:
+            return tuple(float(pairs[n][1]) for n in box[0]), box[1]
+    parts = re.split(r"[\s,;]+", cells[0].strip().strip("[](){}").strip()) if len(cells) == 1 else cells
+    values = numbers(part.strip().replace(",", ".", 1) for part in parts)
+    if values is None or len(values) != 4 or max(map(abs, values)) >= 1e9:
+        raise ValueError(f"box {' '.join(cells)[:80]!r}, expected x1,y1,x2,y2")
+    return values, None
 
 
 def settle_convention(

@@ -343,26 +343,3 @@ def parse_columns(text: str | None) -> dict[str, str]:
             raise UsageError(f"--columns {part!r}: expected one of {', '.join(ROLES)}, then = and the column's name")
         columns[role] = name
     return columns
-
-
-def numbers_of(cells: Sequence[str]) -> tuple[float, ...] | None:
-    """Return four numbers from one cell ([1, 2, 3, 4], 1 2 3 4, {'x': 1, ...}) or four; None where they are none."""
-    if len(cells) == 1:
-        cells = re.split(r"[\s,;]+", cells[0].strip().strip("[](){}").strip())
-        if len(cells) != 4:
-            return None
-    try:
-        values = tuple(float(cell.strip().replace(",", ".", 1)) for cell in cells)
-    except ValueError:
-        return None
-    return values if all(abs(value) < 1e9 for value in values) else None
-
-
-_KEYS = re.compile(r"""['"]?([A-Za-z_0-9]{1,20})['"]?\s{0,3}:\s{0,3}(-?\d{1,9}(?:\.\d{0,12})?)""")
-
-
-def named_numbers(cell: str) -> tuple[tuple[float, ...], Convention] | None:
-    """Return the numbers of a cell {'x': 30, 'y': 20, 'w': 40, 'h': 60} and what their names say; None for others."""
-    pairs = _KEYS.findall(cell[:500])
-    box = box_columns([name for name, _ in pairs])
-    return None if box is None else (tuple(float(pairs[n][1]) for n in box[0]), box[1])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.preparation.formats.encoding import read_list_text
-from shitu_cli.preparation.formats.text_files import lines_of
+from shitu_cli.preparation.formats.text_files import csv_rows, lines_of
 from shitu_cli.preparation.problems import Problems
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list")
@@ -85,22 +85,11 @@ class Sheet:
         lines = lines_of(self.text)
         for _ in range(self.start):
             next(lines, None)
-        reader = csv.reader((line.rstrip("\r") + "\n" for line in lines), delimiter=self.delimiter)
         width = len(self.header or ())
-        first = True
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if problems is not None:
-                    problems.add("malformed", self.where(self.start + reader.line_num), str(error))
-                continue
-            if first:
-                first = False
-                continue
-            line = self.start + reader.line_num
+        whole = (line.rstrip("\r") + "\n" for line in lines)
+        rows = csv_rows(whole, self.delimiter, self.path, problems, self.start)
+        next(rows, None)  # the header
+        for line, cells in rows:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) == width + 1 and not cells[-1].strip():

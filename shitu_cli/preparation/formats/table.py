@@ -7,153 +7,26 @@ from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from sys import intern
 
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats import base
-from shitu_cli.preparation.formats.base import Format, Rows, whole_label
+from shitu_cli.preparation.formats.base import Format, Rows
 from shitu_cli.preparation.formats.boxcells import placed, settle_convention
 from shitu_cli.preparation.formats.boxes import Convention
-from shitu_cli.preparation.formats.columns import Columns, named_numbers, numbers_of
 from shitu_cli.preparation.formats.delimited import SUFFIXES, Sheet
 from shitu_cli.preparation.formats.labelnames import class_names, one_spelling
 from shitu_cli.preparation.formats.locate import Located
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.sheets import Labels, Sheets
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.splits import WORDS, splits_of_paths
+from shitu_cli.preparation.formats.splits import splits_of_paths
+from shitu_cli.preparation.formats.table_lines import Lines, read_lines
 from shitu_cli.preparation.formats.textlist import relative_root
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
-TRUE = {"true", "1", "1.0", "yes"}
 ODD_SHARE = 0.05  # of the labels: so few names among numbers are slips of the pen
 SAMPLE = 400
-
-
-class _Lines:
-    """What one file says, line by line: columns of equal length."""
-
-    def __init__(self, labels: Labels) -> None:
-        assert labels.columns is not None
-        self.sheet, self.columns, self.role = labels.sheet, labels.columns, labels.role
-        self.images: list[str] = []
-        self.labels: list[str] = []
-        self.splits: list[str] = []
-        self.lines = array("q")
-        self.ids: dict[int, str] = {}
-        self.boxes: dict[int, tuple[tuple[float, ...], Convention | None]] = {}
-        self.display: dict[str, str] = {}
-        self.dropped: frozenset[int] = frozenset()
-
-    def where(self, number: int) -> str:
-        return self.sheet.where(self.lines[number])
-
-
-def _read_lines(labels: Labels, problems: Problems) -> _Lines:
-    """Return the rows of a file; report those without image or label, or with a split or box that is none."""
-    content = _Lines(labels)
-    columns, sheet = content.columns, content.sheet
-    # Without a column the file's name tells: train.csv beside test.csv.
-    role = "" if columns.split is not None else labels.role
-    header = [name.strip().lower() for name in columns.names]
-    flags = {name: header.index(f"is_{name}") for name in ("query", "gallery") if f"is_{name}" in header}
-    last = max(n for n in (columns.image, columns.label or 0))
-    if sheet.header is not None and sheet.start >= 0 and sheet.path.suffix.lower() not in (".csv", ".tsv"):
-        problems.add("heading", sheet.where(sheet.start + 1), repr(sheet.delimiter.join(sheet.header)))
-    if _only_labels(columns) and not flags:
-        _read_plain(content, problems)
-        return content
-    for line, cells in sheet.rows(problems):
-        if len(cells) <= last:
-            problems.add("malformed", sheet.where(line), f"{counted(len(cells), 'column')}, the label is missing")
-            continue
-        image = cells[columns.image]
-        label = _one_hot(cells, columns, sheet.where(line), problems) if columns.one_hot else cells[columns.label or 0]
-        if label is None:
-            continue
-        if not image or not label:
-            problems.add("malformed", sheet.where(line), "image or label is empty")
-            continue
-        split = cells[columns.split].lower() if columns.split is not None and columns.split < len(cells) else ""
-        if split and split not in WORDS:
-            problems.add("malformed", sheet.where(line), f"split {split!r}, expected train, val, query, ...")
-            continue
-        box = _box(cells, columns, sheet.where(line), problems)
-        if box is False:
-            continue
-        label = whole_label(label)
-        for part in _parts(WORDS.get(split) or role, cells, flags):
-            number = len(content.images)
-            content.images.append(image)
-            content.labels.append(label)
-            content.splits.append(part)
-            content.lines.append(line)
-            if columns.id is not None and columns.id < len(cells) and cells[columns.id] not in ("", "-"):
-                content.ids[number] = cells[columns.id]
-            if not isinstance(box, bool):
-                content.boxes[number] = box
-        if columns.display is not None and columns.display < len(cells):
-            content.display[label] = cells[columns.display]
-    sheet.text = ""  # a long list is held once
-    return content
-
-
-def _only_labels(columns: Columns) -> bool:
-    more = (columns.split, columns.id, columns.display)
-    return not columns.box and not columns.one_hot and all(column is None for column in more)
-
-
-def _read_plain(content: _Lines, problems: Problems) -> None:
-    """Read rows of which only image and label count, without a detour: such lists have millions of lines."""
-    image_at, label_at = content.columns.image, content.columns.label or 0
-    images, labels, lines = content.images, content.labels, content.lines
-    last = max(image_at, label_at)
-    names: dict[str, str] = {}  # one object for each label
-    for line, cells in content.sheet.rows(problems):
-        if len(cells) > last and (image := cells[image_at]) and (label := cells[label_at]):
-            images.append(image)
-            labels.append(names.get(label) or names.setdefault(label, intern(whole_label(label))))
-            lines.append(line)
-        else:
-            problems.add("malformed", content.sheet.where(line), "image or label is empty")
-    content.splits = [content.role] * len(images)
-    content.sheet.text = ""  # a long list is held once
-
-
-def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Problems) -> str | None:
-    """Return the class whose column is 1; None, reported, where there is none or several."""
-    labels = [columns.names[n] for n in columns.one_hot if cells[n] in ("1", "1.0")]
-    if len(labels) == 1:
-        return labels[0]
-    kind, detail = ("several-labels", f": {', '.join(labels)}") if labels else ("no-objects", "")
-    problems.add(kind, place, f"{cells[columns.image]}{detail}")
-    return None
-
-
-def _parts(split: str, cells: Sequence[str], flags: dict[str, int]) -> list[str]:
-    """OML marks validation rows as query, gallery or both."""
-    if split != "val" or not flags:
-        return [split]
-    return [name for name, at in flags.items() if cells[at].strip().lower() in TRUE] or ["val"]
-
-
-def _box(
-    cells: Sequence[str], columns: Columns, place: str, problems: Problems
-) -> tuple[tuple[float, ...], Convention | None] | bool:
-    """Return four numbers and what they mean where they say so; True for a whole image, False for no box."""
-    if not columns.box or columns.box[-1] >= len(cells):
-        return True
-    texts = [cells[n] for n in columns.box]
-    if not any(text.strip() and text.strip().lower() not in ("nan", "none", "-") for text in texts):
-        return True
-    if len(texts) == 1 and (named := named_numbers(texts[0])) is not None:
-        return named
-    values = numbers_of(texts)
-    if values is None:
-        problems.add("malformed", place, f"box {' '.join(texts)[:80]!r}, expected x1,y1,x2,y2")
-        return False
-    return values, None
 
 
 def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
@@ -167,7 +40,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     chosen = _decided(chosen, sheets)
     for labels in chosen:
         problems.take(labels.problems)
-    parts = [_read_lines(labels, problems) for labels in chosen]
+    parts = [read_lines(labels, problems) for labels in chosen]
     for lines in parts if not with_header else ():
         _drop_odd_labels(lines, problems)
     located = [
@@ -210,7 +83,7 @@ def labels_most(source: Source) -> bool:
 
 
 def _joined(
-    source: Source, sheets: Sheets, parts: Sequence[_Lines], located: Sequence[Located], problems: Problems
+    source: Source, sheets: Sheets, parts: Sequence[Lines], located: Sequence[Located], problems: Problems
 ) -> Rows:
     """Return the lines of all files as rows below one folder."""
     roots = {str(place.root) for place in located}
@@ -260,7 +133,7 @@ def _common(source: Source, roots: set[str]) -> str:
     return str(source.base) if shared == os.path.abspath(source.base) else shared
 
 
-def _convention(lines: _Lines, place: Located, source: Source, problems: Problems) -> Convention | None:
+def _convention(lines: Lines, place: Located, source: Source, problems: Problems) -> Convention | None:
     """Return what the boxes of a file mean, and a word to the user about it."""
     if not lines.boxes:
         return None
@@ -284,7 +157,7 @@ def _size_of(place: Located, path: str) -> tuple[int, int] | None:
     return base.upright_size(place.root / path)
 
 
-def _same_labels(parts: Sequence[_Lines], located: Sequence[Located]) -> None:
+def _same_labels(parts: Sequence[Lines], located: Sequence[Located]) -> None:
     """Refuse two files that label one image differently; of lines that say the same one stays, that of a split."""
     by_role: dict[str, list[int]] = defaultdict(list)
     for number, lines in enumerate(parts):
@@ -368,7 +241,7 @@ def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
     return rows
 
 
-def _drop_odd_labels(lines: _Lines, problems: Problems) -> None:
+def _drop_odd_labels(lines: Lines, problems: Problems) -> None:
     """Drop names among numbers, which are slips of the pen as long as they are few."""
     names = {label for label in set(lines.labels) if not (label.isascii() and label.removeprefix("-").isdigit())}
     odd = [n for n, label in enumerate(lines.labels) if label in names] if names else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,26 @@ def read_plain_csv(path: Path, problems: Problems) -> Iterator[Line]:
     text, line = read_list_text(path, problems), 0
     if text[:4].lower() == "sep=":  # a line that Excel writes for itself
         text, line = text.partition("\n")[2], 1
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), skipinitialspace=True)
+    for number, cells in csv_rows(io.StringIO(text, newline=""), delimiter(text), path, problems, line):
+        if any(cell.strip() for cell in cells):
+            yield number, cells
+
+
+def csv_rows(
+    lines: Iterable[str], separator: str, place: object, problems: Problems | None, start: int = 0
+) -> Iterator[Line]:
+    """Yield the rows of a table with their lines, counted from behind `start`; report those that cannot be read."""
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     while True:
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            problems.add("malformed", f"{path}:{reader.line_num + line}", str(error))
+            if problems is not None:
+                problems.add("malformed", f"{place}:{start + reader.line_num}", str(error))
             continue
-        if any(cell.strip() for cell in cells):
-            yield reader.line_num + line, cells
+        yield start + reader.line_num, cells
 
 
 def rough_text(head: bytes) -> str:

@@ -1,0 +1,127 @@
+"""The rows of one table or list as columns: image, label, split, camera and box of each line."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from sys import intern
+
+from shitu_cli.preparation.formats.base import whole_label
+from shitu_cli.preparation.formats.boxcells import CellBox, cell_box
+from shitu_cli.preparation.formats.columns import Columns
+from shitu_cli.preparation.formats.sheets import Labels
+from shitu_cli.preparation.formats.splits import WORDS
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import counted
+
+TRUE = {"true", "1", "1.0", "yes"}
+
+
+class Lines:
+    """What one file says, line by line: columns of equal length."""
+
+    def __init__(self, labels: Labels) -> None:
+        assert labels.columns is not None
+        self.sheet, self.columns, self.role = labels.sheet, labels.columns, labels.role
+        self.images: list[str] = []
+        self.labels: list[str] = []
+        self.splits: list[str] = []
+        self.lines = array("q")
+        self.ids: dict[int, str] = {}
+        self.boxes: dict[int, CellBox] = {}
+        self.display: dict[str, str] = {}
+        self.dropped: frozenset[int] = frozenset()
+
+    def where(self, number: int) -> str:
+        """Return the place of a row for messages."""
+        return self.sheet.where(self.lines[number])
+
+
+def read_lines(labels: Labels, problems: Problems) -> Lines:
+    """Return the rows of a file; report those without image or label, or with a split or box that is none."""
+    content = Lines(labels)
+    columns, sheet = content.columns, content.sheet
+    # Without a column the file's name tells: train.csv beside test.csv.
+    role = "" if columns.split is not None else labels.role
+    header = [name.strip().lower() for name in columns.names]
+    flags = {name: header.index(f"is_{name}") for name in ("query", "gallery") if f"is_{name}" in header}
+    last = max(n for n in (columns.image, columns.label or 0))
+    if sheet.header is not None and sheet.start >= 0 and sheet.path.suffix.lower() not in (".csv", ".tsv"):
+        problems.add("heading", sheet.where(sheet.start + 1), repr(sheet.delimiter.join(sheet.header)))
+    if _only_labels(columns) and not flags:
+        _read_plain(content, problems)
+        return content
+    for line, cells in sheet.rows(problems):
+        if len(cells) <= last:
+            problems.add("malformed", sheet.where(line), f"{counted(len(cells), 'column')}, the label is missing")
+            continue
+        image = cells[columns.image]
+        label = _one_hot(cells, columns, sheet.where(line), problems) if columns.one_hot else cells[columns.label or 0]
+        if label is None:
+            continue
+        if not image or not label:
+            problems.add("malformed", sheet.where(line), "image or label is empty")
+            continue
+        split = cells[columns.split].lower() if columns.split is not None and columns.split < len(cells) else ""
+        if split and split not in WORDS:
+            problems.add("malformed", sheet.where(line), f"split {split!r}, expected train, val, query, ...")
+            continue
+        try:
+            box = cell_box([cells[n] for n in columns.box if n < len(cells)])
+        except ValueError as error:
+            problems.add("malformed", sheet.where(line), str(error))
+            continue
+        label = whole_label(label)
+        for part in _parts(WORDS.get(split) or role, cells, flags):
+            number = len(content.images)
+            content.images.append(image)
+            content.labels.append(label)
+            content.splits.append(part)
+            content.lines.append(line)
+            if columns.id is not None and columns.id < len(cells) and cells[columns.id] not in ("", "-"):
+                content.ids[number] = cells[columns.id]
+            if box is not None:
+                content.boxes[number] = box
+        if columns.display is not None and columns.display < len(cells):
+            content.display[label] = cells[columns.display]
+    sheet.text = ""  # a long list is held once
+    return content
+
+
+def _only_labels(columns: Columns) -> bool:
+    more = (columns.split, columns.id, columns.display)
+    return not columns.box and not columns.one_hot and all(column is None for column in more)
+
+
+def _read_plain(content: Lines, problems: Problems) -> None:
+    """Read rows of which only image and label count, without a detour: such lists have millions of lines."""
+    image_at, label_at = content.columns.image, content.columns.label or 0
+    images, labels, lines = content.images, content.labels, content.lines
+    last = max(image_at, label_at)
+    names: dict[str, str] = {}  # one object for each label
+    for line, cells in content.sheet.rows(problems):
+        if len(cells) > last and (image := cells[image_at]) and (label := cells[label_at]):
+            images.append(image)
+            labels.append(names.get(label) or names.setdefault(label, intern(whole_label(label))))
+            lines.append(line)
+        else:
+            problems.add("malformed", content.sheet.where(line), "image or label is empty")
+    content.splits = [content.role] * len(images)
+    content.sheet.text = ""  # a long list is held once
+
+
+def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Problems) -> str | None:
+    """Return the class whose column is 1; None, reported, where there is none or several."""
+    labels = [columns.names[n] for n in columns.one_hot if cells[n] in ("1", "1.0")]
+    if len(labels) == 1:
+        return labels[0]
+    kind, detail = ("several-labels", f": {', '.join(labels)}") if labels else ("no-objects", "")
+    problems.add(kind, place, f"{cells[columns.image]}{detail}")
+    return None
+
+
+def _parts(split: str, cells: Sequence[str], flags: dict[str, int]) -> list[str]:
+    """Return the splits of a row: OML marks those for validation as query, gallery or both."""
+    if split != "val" or not flags:
+        return [split]
+    return [name for name, at in flags.items() if cells[at].strip().lower() in TRUE] or ["val"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from shitu_cli.errors import DataError
 from shitu_cli.index.store import FeatureTable, Item
@@ -24,7 +25,8 @@ from shitu_cli.service.views import View
 T = TypeVar("T")
 
 
-class Page(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Page(Generic[T]):
     """Some of the items or labels that match, and how many do."""
 
     total: int

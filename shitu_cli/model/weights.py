@@ -99,7 +99,7 @@ def _likely_cause(
     parts = {name.partition(".")[0] for name in (parameters.keys() | state.keys()) - set(fitting)}
     if len(common) < len(parameters) / 2:
         return (
-            f"they are of another network: {len(common)} of {len(parameters)} layers have the same name "
+            f"they belong to another network: only {len(common)} of {len(parameters)} layers have the same name "
             f"(the file begins with {', '.join(list(state)[:2])})",
             "name the network that the file belongs to: -o Arch.Backbone.name=NETWORK; `shitu models` lists them",
         )
@@ -111,7 +111,7 @@ def _likely_cause(
     if len(common) == len(parameters) == len(state):
         return (
             f"the layers are the same, but {len(parameters) - len(fitting)} of {len(parameters)} have another size",
-            "the file is of another width of this network: set Arch.Backbone.name to that one",
+            "the file belongs to another width of this network: set Arch.Backbone.name to that width",
         )
     return (
         f"{len(fitting)} of its {len(parameters)} layers are in the file with the same size",

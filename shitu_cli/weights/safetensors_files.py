@@ -53,7 +53,7 @@ def _place(path: Path, name: str, entry: Any) -> tuple[int, int, str, tuple[int,
     if offsets is None or shape is None or len(offsets) != 2 or len(shape) > 16:
         raise damaged(path, f"its header is damaged at {name[:80]!r}")
     if not isinstance(code, str) or code not in _TYPES:
-        raise DataError(f"{path}: {name[:80]!r} is of the type {str(code)[:20]!r}, which is not supported")
+        raise DataError(f"{path}: {name[:80]!r} has the type {str(code)[:20]!r}, which is not supported")
     begin, end = offsets
     if end - begin != math.prod(shape) * np.dtype(_TYPES[code]).itemsize:
         raise damaged(path, f"{name[:80]!r} has {end - begin} bytes for {code} of shape {shape}")

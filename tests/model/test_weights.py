@@ -110,7 +110,7 @@ def misfit(tmp_path, network, **other):
 @pytest.mark.parametrize(
     ("network", "file_of", "cause"),
     [
-        ("PPLCNet_x0_25", "MobileNetV3_small_x0_35", "they are of another network"),
+        ("PPLCNet_x0_25", "MobileNetV3_small_x0_35", "they belong to another network"),
         ("PPLCNet_x0_25", "PPLCNet_x0_35", "have another size"),
     ],
 )

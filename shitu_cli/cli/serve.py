@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +99,7 @@ def serve(
             )
         space = open_workspace(session, named=True)
         gallery = _open_gallery(space, folder, store, collection, new, limits)
-        live = _open_live(session, space, gallery, chosen, _threshold(threshold, space))
+        live = _open_live(session, space, gallery, chosen, _threshold(threshold, space, gallery))
         if threshold == "auto" and live.state.threshold.value is None:
             raise UsageError(
                 "--threshold auto: no evaluation has measured one for this model", hint=Command("evaluate")
@@ -125,7 +124,7 @@ def serve(
                     ]
                 )
             elif limit is not None:
-                console.info(f"an image is unknown if nothing in the index reaches {limit:g}")
+                console.info("; ".join([f"below {limit:g} an image is unknown", *state.threshold.meaning]))
 
         run(create_app(desk), listening, quiet=console.quiet, started=say_so)
     console.info("stopped")
@@ -193,19 +192,16 @@ def _open_live(
     return Live(lambda: open_extractor(config, model, reporter=session.console), gallery, threshold_of)
 
 
-def _threshold(text: str | None, space: Workspace) -> Callable[[Extractor, View], Threshold]:
+def _threshold(text: str | None, space: Workspace, gallery: Gallery) -> Callable[[Extractor, View], Threshold]:
     """Return how the threshold is found: as given, or as measured."""
     from shitu_cli.service.live import Threshold
     from shitu_cli.service.thresholds import NONE, MeasuredThreshold
+    from shitu_cli.steps.search import AUTO, own_threshold
 
-    if text in (None, "auto"):
+    if text is None or text == AUTO:
         return MeasuredThreshold(space.reports_dir)
     if text == "none":
         return lambda extractor, view: NONE
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UsageError(f"--threshold {text}: expected a number, auto or none")
-    return lambda extractor, view: Threshold(value, "given")
+    view = gallery.latest()
+    given = Threshold(own_threshold(text, view.manifest.kind if view.manifest is not None else "flat").value, "given")
+    return lambda extractor, view: given

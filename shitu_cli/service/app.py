@@ -177,6 +177,7 @@ def _add_operation(app: FastAPI, desk: Desk) -> None:
                 "engine": state.extractor.engine.description,
                 "threshold": state.threshold.value,
                 "threshold_source": state.threshold.source,
+                "threshold_meaning": list(state.threshold.meaning),
                 "read_only": desk.settings.read_only,
                 "waiting": desk.batcher.waiting,
                 "remark": desk.live.remark,

@@ -143,7 +143,8 @@ class StatsReply(BaseModel):
     model: str
     engine: str
     threshold: float | None
-    threshold_source: str
+    threshold_source: Annotated[str, Field(description="measured, given or none.")]
+    threshold_meaning: Annotated[list[str], Field(description="What it does to known and unknown things.")]
     read_only: bool
     waiting: Annotated[int, Field(description="Images that wait for the network.")]
     remark: Annotated[str, Field(description="Why what lies on the disk is not what answers; usually empty.")]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, suggested_threshold
+from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, suggested_threshold, what_it_does
 from shitu_cli.service.live import Threshold
 from shitu_cli.service.views import View
 
@@ -30,8 +30,10 @@ class MeasuredThreshold:
         return self._threshold
 
     def _look_up(self, fingerprint: str, kind: str, labels: int | None) -> Threshold:
-        suggestion = None if kind == "binary" else suggested_threshold(self._reports, fingerprint)
-        return NONE if suggestion is None else Threshold(float(suggestion["threshold"]), "measured")
+        suggestion = None if kind == "binary" else suggested_threshold(self._reports, fingerprint, labels)
+        if suggestion is None:
+            return NONE
+        return Threshold(float(suggestion["threshold"]), "measured", tuple(what_it_does(suggestion)))
 
     def _state(self, name: str) -> tuple[int, int] | None:
         try:

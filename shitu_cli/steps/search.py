@@ -29,7 +29,7 @@ def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store
         return Threshold(None)
     kind = store.manifest().kind
     if text != AUTO:
-        return _own(text, lowest=0.0 if kind == "binary" else -1.0)
+        return own_threshold(text, kind)
     if kind == "binary":
         raise UsageError(
             "--threshold auto: evaluation suggests cosines, a binary index answers with shares of equal bits",
@@ -44,7 +44,9 @@ def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store
     return Threshold(value, f"below {value:g} an image is unknown: {'; '.join(what_it_does(suggestion))}")
 
 
-def _own(text: str, lowest: float) -> Threshold:
+def own_threshold(text: str, kind: str) -> Threshold:
+    """Return the threshold that the user names for an index of this kind; UsageError if it is no score."""
+    lowest = 0.0 if kind == "binary" else -1.0
     try:
         value = float(text)
     except ValueError:

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
         (["--host", "no such host"], 2, ["--host no such host: no such address"]),
         (["--api-key-file", "short.txt"], 3, ["short.txt", "at least 16"]),
         (["--api-key-file", "absent.txt"], 3, ["absent.txt"]),
-        (["--threshold", "high"], 2, ["--threshold high", "a number, auto or none"]),
+        (["--threshold", "high"], 2, ["--threshold high", "a number from -1 to 1"]),
         (["--threshold", "nan"], 2, ["--threshold nan"]),
         (["m", "index", "--index", "index"], 2, ["INDEX_DIR and --index mean the same"]),
         (["m", "nowhere"], 2, ["no index in nowhere", "shitu index build"]),

@@ -105,9 +105,13 @@ def test_the_threshold_is_that_of_this_model(models: Models, tmp_path: Path) -> 
     other: Any = Network(tmp_path, "other")
     view, measured = FileGallery(tmp_path / "index").latest(), MeasuredThreshold(tmp_path)
     assert measured(network, view) == Threshold(None, "none")
-    report = {"metrics": {}, "measured": {"features": "m"}, "suggested": {"far": 0.01, "tar": 0.9, "threshold": 0.61}}
+    promise = {"threshold": 0.61, "wanted": 0.05, "false_answers": 0.04, "right": 0.9}
+    promise |= {"false_answers_95": [0.02, 0.07], "right_95": [0.85, 0.94]}
+    unknown = {"labels": 5, "suggested": promise, "promises": [promise]}
+    report = {"metrics": {}, "measured": {"features": "m"}, "unknown": unknown}
     atomic_write_json(tmp_path / "evaluate.json", report)
-    assert measured(network, view) == Threshold(0.61, "measured")
+    threshold = measured(network, view)
+    assert (threshold.value, threshold.source) == (0.61, "measured") and "about 4 get an answer" in threshold.meaning[0]
     assert measured(other, view) == Threshold(None, "none")
     assert view.index is not None
     view.index.manifest = replace(view.index.manifest, kind="binary")  # whose scores are no cosines

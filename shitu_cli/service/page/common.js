@@ -2,7 +2,6 @@
 const $ = (id) => document.getElementById(id);
 const TYPES = /^image\//;
 let key = sessionStorage.getItem("shitu-key") || "";
-let readOnly = false;
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);

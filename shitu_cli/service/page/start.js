@@ -27,7 +27,10 @@ startRecognising();
 startGallery();
 startMap();
 attempt(async () => {
-  readOnly = (await ask("stats")).read_only;
-  for (const form of document.querySelectorAll(".changes")) form.hidden = readOnly;
+  const stats = await ask("stats");
+  for (const form of document.querySelectorAll(".changes")) form.hidden = stats.read_only;
+  $("promise").hidden = !stats.threshold_meaning.length;
+  $("promise").replaceChildren(
+    ...stats.threshold_meaning.map((text) => element("li", {textContent: `${sentence(text)}.`})));
   await refreshLabels();
 });

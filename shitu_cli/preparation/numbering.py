@@ -29,8 +29,10 @@ def number_classes(rows: Rows, split: Split, earlier: Mapping[str, int]) -> tupl
     """
     names = dict(earlier)
     following = max(names.values(), default=-1) + 1
-    trained = {rows.labels[n] for n in split.train}
-    evaluated = {rows.labels[n] for part in (split.query, split.gallery) for n in part}
+    trained, query, gallery = (
+        set(map(rows.labels.__getitem__, part)) for part in (split.train, split.query, split.gallery)
+    )
+    evaluated = query | gallery
     for label in [*sorted(trained, key=natural), *sorted(evaluated - trained, key=natural)]:
         name = rows.shown(label)
         if not is_distractor(label) and name not in names:
@@ -41,17 +43,17 @@ def number_classes(rows: Rows, split: Split, earlier: Mapping[str, int]) -> tupl
 
 def image_list(rows: Rows, numbers: Sequence[int], names: Mapping[str, int], ids: Mapping[int, int]) -> ImageList:
     """Return the rows at `numbers` as a list for training or evaluation; `ids` as by `number_ids`."""
-    labels = {
-        label: -1 if is_distractor(label) else names[rows.shown(label)] for label in {rows.labels[n] for n in numbers}
-    }
+    of_class = list(map(rows.labels.__getitem__, numbers))
+    labels = {label: -1 if is_distractor(label) else names[rows.shown(label)] for label in set(of_class)}
     boxes = None
     if rows.boxes:
         boxes = np.full((len(numbers), 4), np.nan, np.float32)
         for at, n in enumerate(numbers):
             if n in rows.boxes:
                 boxes[at] = rows.boxes[n]
-    own_ids = [ids.get(n, -1) for n in numbers] if any(n in ids for n in numbers) else None
-    return ImageList.of([rows.paths[n] for n in numbers], [labels[rows.labels[n]] for n in numbers], own_ids, boxes)
+    own_ids = [ids.get(n, -1) for n in numbers] if ids and any(n in ids for n in numbers) else None
+    paths = list(map(rows.paths.__getitem__, numbers))
+    return ImageList.of(paths, [labels[label] for label in of_class], own_ids, boxes)
 
 
 def number_ids(rows: Rows) -> dict[int, int]:

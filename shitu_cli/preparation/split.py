@@ -7,7 +7,7 @@ hardly moves the others.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -79,9 +79,9 @@ class _Data:
     ) -> None:
         self.labels, self.paths = labels, paths
         self.groups = _Groups()
-        self.by_label: dict[str, list[int]] = {}
+        self.by_label: dict[str, list[int]] = defaultdict(list)
         for number, label in enumerate(labels):
-            self.by_label.setdefault(label, []).append(number)
+            self.by_label[label].append(number)
         boxes_of = {number: group for group in one_image for number in group}
         for group in one_image:
             self._join(group)

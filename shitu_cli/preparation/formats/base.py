@@ -131,7 +131,7 @@ class Rows:
         """Return the name of a class by its label."""
         return self.display.get(label, label)
 
-    def take(self, numbers: list[int]) -> Rows:
+    def take(self, numbers: Sequence[int]) -> Rows:
         """Return the rows at `numbers`, in that order."""
         taken = Rows(self.root)
         taken.display, taken.readings = self.display, self.readings

@@ -69,7 +69,7 @@ def run_training(
                 log,
                 reporter,
                 evaluate=online if _is_evaluated(config) else None,
-                start=None if resume else Start(online, is_trained=trained),
+                start=None if resume else Start(training, online, is_trained=trained),
                 options=options,
             )
             for line in _header(training, f"{name}:{reason}"):

@@ -13,20 +13,24 @@ from shitu_cli.training.own_state import evaluating
 
 
 class Start:
-    """What a new run does before its first step; `is_trained` says whether it starts from trained weights."""
+    """What a new run does before its first step.
 
-    def __init__(self, online: OnlineEvaluation, *, is_trained: bool) -> None:
-        self._online, self.is_trained = online, is_trained
+    `is_trained` says whether it starts from trained weights, `sets_head` whether the head begins at the features of its
+    classes: without trained weights, features say nothing of classes yet, and centres stay random.
+    """
 
-    def prepare_head(self, training: Training, processes: Processes) -> None:
-        """Put the centres of the head where the features of their classes are, if the config wants that."""
+    def __init__(self, training: Training, online: OnlineEvaluation, *, is_trained: bool) -> None:
         part = training.config.Arch.head
-        if not isinstance(part, Sampled) or part.start != "class_means":
-            return
-        if training.shards.names:
-            raise ConfigError("Arch.Head.start: class_means is not for centres that several processes divide")
-        with evaluating(training.model, training.ranks):
-            means = self._online.class_means(training.model, processes)
-        if means is not None:
-            training.model.head.set_centers(np.asarray(means))
-        training.ranks.broadcast_state(training.model)
+        self.is_trained = is_trained
+        self.sets_head = is_trained and isinstance(part, Sampled) and part.start == "class_means"
+        self._training, self._online = training, online
+        if self.sets_head and training.shards.names:
+            raise ConfigError(
+                "Arch.Head.start: class_means is not for centres that several processes divide",
+                hint="-o Arch.Head.start=random, or -o Arch.Head.shard=False",
+            )
+
+    def class_means(self, processes: Processes) -> np.ndarray | None:
+        """Return the mean feature [C, D] of each class; None on all processes but the first."""
+        with evaluating(self._training.model, self._training.ranks):
+            return self._online.class_means(self._training.model, processes)

@@ -120,7 +120,12 @@ class Trainer:
 
     def _begin(self, start: Start) -> None:
         """Make the head fit the features that training starts from, and find out what they reach."""
-        self._stopping.share(functools.partial(start.prepare_head, self.training))
+        training = self.training
+        if start.sets_head:
+            means = self._stopping.share(start.class_means)
+            if means is not None:
+                training.model.head.set_centers(means)
+            training.ranks.broadcast_state(training.model.head)
         self.state.evaluation_due = self._evaluate is not None and start.is_trained
         if self.state.evaluation_due:
             self._save([LATEST])

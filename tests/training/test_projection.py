@@ -85,6 +85,15 @@ def test_classes_are_told_apart_in_spite_of_the_noise() -> None:
     assert cosine_recall(whitening(scatter)(features), labels) > bare
 
 
+def test_few_images_are_whitened_less() -> None:
+    """With three images for 64 values, whitening must not enlarge what no image has shown."""
+    random = np.random.default_rng(0)
+    features, labels = random.standard_normal((3, 64)).astype(np.float32), np.zeros(3, int)
+    scatter = scatter_of(features, labels)
+    lengths = [np.linalg.norm(whitening(scatter, shrinkage=s).weight, axis=0) for s in (None, 0.001)]
+    assert lengths[0].max() / lengths[0].min() < 3 < lengths[1].max() / lengths[1].min()
+
+
 def test_dimensions_are_bounded() -> None:
     features, labels = drawn(classes=12, per_class=10)
     scatter = scatter_of(features, labels)

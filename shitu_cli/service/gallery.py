@@ -61,6 +61,9 @@ class Gallery(Protocol):
     def change(self, change: Addition | Removal) -> tuple[View, Changed]:
         """Make a change durable, then return the index with it; Refusal if it cannot be made."""
 
+    def close(self) -> None:
+        """Let go of files and connections."""
+
 
 @dataclass
 class _Waiting:
@@ -112,6 +115,9 @@ class FileGallery:
             raise waiting.error
         assert waiting.done is not None and view is not None
         return view, waiting.done
+
+    def close(self) -> None:
+        self._view = None
 
     def _write(self, together: list[_Waiting]) -> None:
         """Make these changes and save them in one step; what fails leaves the index as it was."""

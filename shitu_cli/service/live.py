@@ -90,6 +90,7 @@ class Live:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(INTERVAL * 2)
+        self.gallery.close()
 
     def adopt(self, view: View) -> None:
         """Answer from this view from now on, if it belongs to the model that serves."""
@@ -143,6 +144,8 @@ class Live:
                 self.refresh()
             except ShituError as error:  # a file is being written, or was damaged: what serves goes on
                 self._remark(error.message)
+            except (OSError, MemoryError) as error:  # and so does the following, when the machine allows it again
+                self._remark(f"{type(error).__name__}: {error}")
 
 
 def fits(view: View, extractor: Extractor) -> bool:

@@ -60,6 +60,10 @@ class SharedGallery:
             done = self._remove(change) if isinstance(change, Removal) else self._add(change)
         return self.latest(), done
 
+    def close(self) -> None:
+        with self._asking:
+            self.store.close()
+
     def _remove(self, change: Removal) -> Changed:
         items = self.store.find((), change.labels, change.ids)
         require_all(change, items)

@@ -165,7 +165,7 @@ def test_a_full_disk_keeps_the_index_before(space: Path, tmp_path: Path) -> None
 def test_two_writers_at_once(space: Path, tmp_path: Path) -> None:
     (tmp_path / "i").mkdir()
     with Workspace(tmp_path).lock("index"):
-        says = (f"another `shitu index` (process {os.getpid()})", "wait for it")
+        says = (f"another `shitu index` (process {os.getpid()})", "wait until it ends")
         fails("index", "build", "--index", str(tmp_path / "i"), cwd=space, code=5, says=says)
 
 

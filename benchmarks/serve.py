@@ -262,7 +262,8 @@ def main() -> None:
         save_index(VectorIndex.build(table, options), Path(folder) / "index")
         with server(str(Path(model).resolve()), Path(folder) / "index") as (port, pid):
             print(
-                f"{extractor.engine.told()}; {len(images)} images of {sum(map(len, images)) / len(images):,.0f} bytes"
+                f"{extractor.engine.summary()}; {len(images)} images of "
+                f"{sum(map(len, images)) / len(images):,.0f} bytes"
             )
             measure(arguments, extractor, images, port, pid)
 

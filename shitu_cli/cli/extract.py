@@ -91,7 +91,7 @@ def _show(console: Console, written: Written, total: int, out: Path, *, strict: 
 
 
 def _summary(extractor: Extractor, images: ImageFiles) -> str:
-    return f"{images.described()}; {extractor.feature_size} values each, by {extractor.engine.told()}"
+    return f"{images.described()}; {extractor.feature_size} values each, by {extractor.engine.summary()}"
 
 
 def _launch(devices: str | None) -> bool:

@@ -48,7 +48,7 @@ class FeatureSet:
 class Ranking:
     """What the metrics are made of, per query: float64 [Q] each, NaN for queries without a relevant gallery image.
 
-    `hits` bool [Q, len(topk)]: a relevant image among the first k; `found` float64 of the same shape: how many;
+    `hits` bool [Q, len(topk)]: a relevant image among the first k; `relevant_found` float64 of that shape: how many;
     `top1` int64 [Q]: the nearest valid gallery image (-1: none) and `top1_score` its similarity; `margin` float64 [Q]:
     the best similarity of a relevant image minus the best of another, NaN where either is missing; `resolution`: the
     smallest margin that rounding cannot turn round (0: not known); `matches` and `others` int64 [BINS]: histograms of
@@ -63,7 +63,7 @@ class Ranking:
     inp: np.ndarray
     relevant: np.ndarray
     hits: np.ndarray
-    found: np.ndarray
+    relevant_found: np.ndarray
     top1: np.ndarray
     top1_score: np.ndarray
     margin: np.ndarray
@@ -106,7 +106,7 @@ class Ranking:
         """Means over the answerable queries."""
         chosen = self.answerable
         values = {f"recall@{k}": self.hits[chosen, n] for n, k in enumerate(self.topk)}
-        values |= {f"precision@{k}": self.found[chosen, n] / k for n, k in enumerate(self.topk)}
+        values |= {f"precision@{k}": self.relevant_found[chosen, n] / k for n, k in enumerate(self.topk)}
         values["mAP"], values["mAP@R"] = self.ap[chosen], self.ap_at_r[chosen]
         values["R-precision"], values["mINP"] = self.r_precision[chosen], self.inp[chosen]
         values["MRR"] = 1 / self.first_rank[chosen]
@@ -140,8 +140,8 @@ def rank(
 
     def work(sims: np.ndarray, part: slice) -> tuple[np.ndarray, np.ndarray]:
         bounds = [(order, low[part], high[part]) for order, low, high in tables]
-        found = values[part], top1[part], top1_score[part], margin[part]
-        return kernel(sims, *bounds[0], *bounds[1], *bounds[2], ks, *found)
+        results = values[part], top1[part], top1_score[part], margin[part]
+        return kernel(sims, *bounds[0], *bounds[1], *bounds[2], ks, *results)
 
     similarities = Similarities(query.features, gallery.features, threads=workers)
     products = np.empty((min(rows, count) if block is None else 0, size), np.float32)
@@ -156,14 +156,14 @@ def rank(
             on_block(stop - start)
     columns = {name: values[:, n] for n, name in enumerate(_COLUMNS)}
     columns["relevant"] = np.nan_to_num(columns["relevant"])
-    found = np.nan_to_num(values[:, len(_COLUMNS) :])
+    counts = np.nan_to_num(values[:, len(_COLUMNS) :])
     resolved = resolution(query.features, gallery.features) if block is None else 0.0
-    return Ranking(tuple(topk), **columns, hits=found > 0, found=found, top1=top1, top1_score=top1_score,
+    return Ranking(tuple(topk), **columns, hits=counts > 0, relevant_found=counts, top1=top1, top1_score=top1_score,
                    margin=margin, resolution=resolved, matches=matches, others=others)  # fmt: skip
 
 
 def _parts(start: int, stop: int, workers: int) -> Iterator[tuple[slice, slice]]:
-    """Rows of a block shared out: as rows of the block, and as queries."""
+    """Yield the rows of each worker's share of a block: as rows of the block, and as queries."""
     step = -(-(stop - start) // workers)
     for first in range(start, stop, step):
         last = min(first + step, stop)
@@ -357,7 +357,7 @@ def excluded(query: FeatureSet, gallery: FeatureSet, number: int) -> np.ndarray:
 
 
 def bootstrap_interval(values: np.ndarray, *, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of per-query values [Q], by drawing queries with replacement (Efron 1979)."""
+    """Return the 95 % interval of the mean of values [Q], by drawing queries with replacement (Efron 1979)."""
     if not len(values):
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)

@@ -59,7 +59,7 @@ def reranked(
     k1: int = 20,
     k2: int = 6,
     weight: float = 0.3,
-    on_block: Callable[[int], None] = lambda pictures: None,
+    on_block: Callable[[int], None] = lambda images: None,
 ) -> Block:
     """Return the re-ranked similarities of queries by their numbers, for `rank`.
 
@@ -89,19 +89,19 @@ def reranked(
 
 
 def _products(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The similarities of all rows [N, D] with all columns [M, D], float32 [N, M]."""
+    """Return the similarities of all rows [N, D] with all columns [M, D], float32 [N, M]."""
     return Similarities(rows, columns)(np.arange(len(rows)))
 
 
 def _neighbours(features: np.ndarray, k1: int, on_block: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
-    """The k1 + 1 nearest of each image (itself first) and its largest squared-and-squared distance.
+    """Return the k1 + 1 nearest of each image (itself first) and its largest squared-and-squared distance.
 
     Similarity is symmetric: each tile of the matrix is computed once and read by rows and by columns.
     """
     total = len(features)
     best = _Best(total, min(k1 + 1, total))
     height, width = TILE
-    told = 0
+    reported = 0
     for top in range(0, total, height):
         bottom = min(top + height, total)
         square = _products(features[top:bottom], features[top:bottom])
@@ -112,8 +112,8 @@ def _neighbours(features: np.ndarray, k1: int, on_block: Callable[[int], None]) 
             best.take(tile, top, left)
             best.take(tile.T, left, top)
         done = round(total * (1 - (1 - bottom / total) ** 2))  # the share of all pairs
-        on_block(done - told)
-        told = done
+        on_block(done - reported)
+        reported = done
     return best.numbers, np.maximum(np.square(2 - 2 * best.lowest), 1e-12)
 
 
@@ -191,13 +191,13 @@ def _encode(features: np.ndarray, nearest: np.ndarray, farthest: np.ndarray, k1:
 
 
 def _reciprocal(nearest: np.ndarray, number: int, k: int) -> np.ndarray:
-    """Those among the k nearest of an image that have it among their own k nearest."""
+    """Return those among the k nearest of an image that have it among their own k nearest."""
     forward = nearest[number, :k]
     return forward[(nearest[forward, :k] == number).any(axis=1)]
 
 
 def _average(encoded: Sparse, nearest: np.ndarray) -> Sparse:
-    """Each row replaced by the mean of its nearest images' rows."""
+    """Return each row replaced by the mean of its nearest images' rows."""
     starts, columns, weights = [0], [], []
     for near in nearest:
         parts = [encoded.row(int(n)) for n in near]
@@ -210,7 +210,7 @@ def _average(encoded: Sparse, nearest: np.ndarray) -> Sparse:
 
 
 def _invert(encoded: Sparse, first: int, count: int) -> Sparse:
-    """For each column, the gallery images (counted from 0) that have it, with their weights."""
+    """Return for each column the gallery images (counted from 0) that have it, with their weights."""
     begin = encoded.starts[first]
     columns, weights = encoded.columns[begin:], encoded.weights[begin:]
     rows = np.repeat(np.arange(count - first), np.diff(encoded.starts[first:]))
@@ -220,7 +220,7 @@ def _invert(encoded: Sparse, first: int, count: int) -> Sparse:
 
 
 def _jaccard(encoded: Sparse, table: Sparse, number: int, gallery: int) -> np.ndarray:
-    """1 - sum of minima / sum of maxima of the rows' weights, float32 [gallery]."""
+    """Return 1 - sum of minima / sum of maxima of the rows' weights, float32 [gallery]."""
     shared = np.zeros(gallery, np.float32)
     for column, weight in zip(*encoded.row(number), strict=True):
         rows, weights = table.row(int(column))

@@ -62,12 +62,12 @@ class Way:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Way:
-        """The way that a row of a proof measured; rows of before there were several name the file only."""
+        """Return the way that a row of a proof measured; rows of older manifests name only the file."""
         file = str(row["file"])
         return cls(file, row.get("program") or first_program(file), row.get("precision", FP32))
 
     def missing(self) -> str | None:
-        """What this machine lacks for it."""
+        """Return what this machine lacks for it; None if nothing."""
         if not is_installed(self.program):
             return f"{self.program} is not installed (pip install {_INSTALL[self.program]})"
         if self.precision == BF16 and not cpu_has_bf16():
@@ -96,24 +96,24 @@ class Way:
 
 
 def first_program(file: str) -> str:
-    """The program that a file was written for."""
+    """Return the program that a file was written for."""
     return _BY_SUFFIX[Path(file).suffix][0][0]
 
 
 def ways_of(file: Path) -> list[Way]:
-    """The ways to run one file, whether this machine has them or not."""
+    """Return the ways to run one file, whether this machine has them or not."""
     return [Way(file.name, program, precision) for program, precision in _BY_SUFFIX[file.suffix]]
 
 
 def ways_in(folder: Path) -> list[Way]:
-    """The ways to run the model of a directory on this machine.
+    """Return the ways to run the model of a directory on this machine.
 
     OpenVINO reads ONNX where there is one: it computes the same from inference.pdmodel, at the same speed.
     """
     there = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
     both = {".pdmodel", ".onnx"} <= {file.suffix for file in there}
-    found = [way for file in there for way in ways_of(file) if way.missing() is None]
-    return [way for way in found if not (both and way.program == OPENVINO and way.file.endswith(".pdmodel"))]
+    ways = [way for file in there for way in ways_of(file) if way.missing() is None]
+    return [way for way in ways if not (both and way.program == OPENVINO and way.file.endswith(".pdmodel"))]
 
 
 def is_installed(program: str) -> bool:
@@ -122,7 +122,7 @@ def is_installed(program: str) -> bool:
 
 @lru_cache(maxsize=2)
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU multiplies bfloat16 itself; elsewhere it would be imitated, slower than float32."""
+    """Return whether the CPU multiplies bfloat16 itself; others imitate it, slower than float32."""
     try:
         text = cpuinfo.read_text(encoding="utf-8")
     except OSError:  # not Linux
@@ -283,5 +283,5 @@ def _damaged(file: Path, error: Exception, what: str = "cannot be loaded") -> Sh
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and not line.startswith("Exception from ")]  # where OpenVINO raised it
-    told = [line for line in lines if "Error" in line and not line.startswith(("C++", "Error Message", "---"))]
-    return (told or lines or [type(error).__name__])[0][:200]
+    errors = [line for line in lines if "Error" in line and not line.startswith(("C++", "Error Message", "---"))]
+    return (errors or lines or [type(error).__name__])[0][:200]

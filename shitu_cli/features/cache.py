@@ -32,7 +32,7 @@ class FeatureMemory:
         self._left = limit
 
     def read(self, key: str, shape: tuple[int, int]) -> np.ndarray | None:
-        """The features under `key`; None when there are none of this shape."""
+        """Return the features under `key`; None when there are none of this shape."""
         features = self._arrays.get(key)
         return features if features is not None and features.shape == shape else None
 
@@ -55,7 +55,7 @@ class FeatureCache:
         self._used: set[Path] = set()
 
     def read(self, key: str, shape: tuple[int, int]) -> np.ndarray | None:
-        """The features under `key`, mapped into memory; None when there are none of this shape."""
+        """Return the features under `key`, mapped into memory; None when there are none of this shape."""
         path = self._path(key)
         try:
             features = np.lib.format.open_memmap(path, mode="r")
@@ -80,13 +80,13 @@ class FeatureCache:
 
     def _make_room(self, size: int) -> None:
         """Remove the least recently used files, never those of this object, until `size` bytes more are in bounds."""
-        found = []
+        files = []
         for path in self._folder.glob("*.npy"):
             with contextlib.suppress(FileNotFoundError):  # another process makes room too
                 state = path.stat()
-                found.append((state.st_mtime_ns, path, state.st_size))
-        total = size + sum(item[2] for item in found)
-        for _, path, freed in sorted(found):
+                files.append((state.st_mtime_ns, path, state.st_size))
+        total = size + sum(item[2] for item in files)
+        for _, path, freed in sorted(files):
             if total <= self._limit:
                 break
             if path not in self._used:

@@ -45,8 +45,8 @@ class Engine:
     fingerprint: str
     reason: str = ""
 
-    def told(self) -> str:
-        """What computes, and why that."""
+    def summary(self) -> str:
+        """Return what computes, and why that."""
         return f"{self.description}: {self.reason}" if self.reason else self.description
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -67,7 +67,7 @@ def engine_from_model(
     precision: str = FP32,
     traced: TracedNetwork | None = None,
 ) -> Engine:
-    """The engine of a network in memory (a RecModel), which itself stays as it is; on a GPU its layers run directly.
+    """Return the engine of a network in memory (a RecModel), which stays as it is; on a GPU its layers run directly.
 
     `weights` identifies them where that is known already (the hash of their file); `traced` is what `trace_for_engine`
     gave for this network, which saves the tracing. Raises EnvironmentProblem when the
@@ -100,7 +100,7 @@ def trace_for_engine(model: Any, config: Config, *, precision: str = FP32) -> Tr
 
 
 def _way_of_a_network(precision: str) -> Way:
-    """How a network that is not exported is run: nothing is measured yet, and converting to ONNX takes seconds."""
+    """Return how to run a network that is not exported: nothing is measured yet, and ONNX takes seconds."""
     if precision == FP32:
         return Way("inference.pdmodel", PADDLE)
     if is_installed(OPENVINO):
@@ -120,7 +120,7 @@ def features_fingerprint(engine: str, transform_ops: Sequence[Transform]) -> str
 
 
 def eval_normalization(config: Config) -> Normalization | None:
-    """What the query's images are normalised with."""
+    """Return what the query's images are normalised with."""
     split = config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
     return build_transforms(split.dataset.transform_ops).normalize if split is not None else None
 
@@ -146,7 +146,7 @@ def _layers(model: Any, feature: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def engine_from_checkpoint(prefix: Path, config: Config, *, precision: str = FP32) -> Engine:
-    """The engine of trained weights (`output/best_model`); raises UsageError when there are none."""
+    """Return the engine of trained weights (`output/best_model`); raises UsageError when there are none."""
     from shitu_cli.model.tracing import load_trained
     from shitu_cli.weights.files import find_weights
 

@@ -60,7 +60,7 @@ def in_groups(opened: Callable[[int], Run], threads: int) -> Run:
 
 
 def _equal_to(single: Run, candidates: list[Run], shape: tuple[int, ...]) -> Run | None:
-    """The first of `candidates` that computes a group whose every image comes out as from `single`; None without."""
+    """Return the first of `candidates` that computes every image of a group as `single` does; None without one."""
     noise = np.random.default_rng(0).standard_normal((GROUP, *shape)).astype(np.float32)
     expected = _joined([single(noise[n : n + 1]) for n in range(GROUP)])
     return next((group for group in candidates if np.array_equal(group(noise), expected)), None)

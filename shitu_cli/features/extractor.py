@@ -40,9 +40,9 @@ ImageInput = str | Path | bytes | np.ndarray | Cropped | PillowImage
 Images = Iterable[ImageInput] | str | bytes | Path  # several, or a single one
 
 
-def inputs_of(found: ImageFiles) -> list[ImageInput]:
+def inputs_of(files: ImageFiles) -> list[ImageInput]:
     """Return the images of the command line as inputs of the extractor."""
-    return [file if box is None else Cropped(file, box) for file, box in zip(found.files, found.boxes, strict=True)]
+    return [file if box is None else Cropped(file, box) for file, box in zip(files.files, files.boxes, strict=True)]
 
 
 class Extractor:

@@ -38,7 +38,7 @@ class Written:
 
 
 def extract_to_file(
-    extractor: Extractor, pictures: ImageFiles, out: Path, reporter: Reporter, *, normalize: bool = True
+    extractor: Extractor, images: ImageFiles, out: Path, reporter: Reporter, *, normalize: bool = True
 ) -> Written:
     """Compute and write; what an interrupted call, or other processes, have done already is taken over.
 
@@ -47,26 +47,26 @@ def extract_to_file(
     check_out(out)
     part = part_of(out)
     try:
-        with Work(part, extractor, pictures, normalize=normalize) as work:
+        with Work(part, extractor, images, normalize=normalize) as work:
             work.compute(reporter)
             skipped = {n: why for block in work.done().values() for n, why in block.items()}
-            if len(skipped) == len(pictures):
+            if len(skipped) == len(images):
                 first = [*skipped.values()][:10]
-                raise DataError(f"none of the images could be read ({len(pictures):,} tried)", details=first)
-            files = _write(out, _Rows(work, pictures, skipped))
+                raise DataError(f"none of the images could be read ({len(images):,} tried)", details=first)
+            files = _write(out, _Rows(work, images, skipped))
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot write {out}: {error.strerror or error}",
             hint=_way_on(error),
         ) from None
     shutil.rmtree(part, ignore_errors=True)
-    reasons = {pictures.name(n): why.removeprefix(f"{pictures.files[n]}: ") for n, why in sorted(skipped.items())}
-    return Written(files, len(pictures) - len(skipped), reasons)
+    reasons = {images.name(n): why.removeprefix(f"{images.files[n]}: ") for n, why in sorted(skipped.items())}
+    return Written(files, len(images) - len(skipped), reasons)
 
 
 def compute_share(
     extractor: Extractor,
-    pictures: ImageFiles,
+    images: ImageFiles,
     out: Path,
     reporter: Reporter,
     *,
@@ -74,9 +74,9 @@ def compute_share(
     rank: int,
     world: int,
 ) -> None:
-    """Of several processes, the part of one; `extract_to_file` then finds it done."""
+    """Compute the share of one of several processes; `extract_to_file` then finds it done."""
     try:
-        with Work(part_of(out), extractor, pictures, normalize=normalize) as work:
+        with Work(part_of(out), extractor, images, normalize=normalize) as work:
             work.compute(reporter, rank=rank, world=world)
     except OSError as error:
         raise EnvironmentProblem(
@@ -88,11 +88,11 @@ def compute_share(
 def _way_on(error: OSError) -> str:
     """Return what to do about a refusal, which is not always a full disk."""
     todo = MACHINE_HINTS.get(error.errno or 0, "see that it can be written there")
-    return f"{todo}; the same command goes on from there"
+    return f"{todo}; the same command continues from there"
 
 
 def part_of(out: Path) -> Path:
-    """Where unfinished work lies: beside the file that it will become."""
+    """Return where unfinished work lies: beside the file that it will become."""
     return out.with_name(f".{out.name}.part")
 
 
@@ -115,29 +115,29 @@ class _Rows:
     """The finished features without those of `skipped` images."""
 
     work: Work
-    pictures: ImageFiles
+    images: ImageFiles
     skipped: dict[int, str]
 
     @property
     def shape(self) -> tuple[int, int]:
-        return len(self.pictures) - len(self.skipped), self.work.extractor.feature_size
+        return len(self.images) - len(self.skipped), self.work.extractor.feature_size
 
     def numbers(self) -> Iterator[int]:
-        return (n for n in range(len(self.pictures)) if n not in self.skipped)
+        return (n for n in range(len(self.images)) if n not in self.skipped)
 
     def paths(self) -> Iterator[str]:
-        return (_plain(self.pictures.name(n)) for n in self.numbers())
+        return (_plain(self.images.name(n)) for n in self.numbers())
 
     def labels(self) -> Iterator[str]:
         return (self.label(n) for n in self.numbers())
 
     def label(self, number: int) -> str:
-        return _plain(self.pictures.labels[number])
+        return _plain(self.images.labels[number])
 
     def pieces(self) -> Iterator[tuple[list[int], np.ndarray]]:
         """Numbers of images and their features, in order."""
-        for start in range(0, len(self.pictures), PIECE):
-            stop = min(start + PIECE, len(self.pictures))
+        for start in range(0, len(self.images), PIECE):
+            stop = min(start + PIECE, len(self.images))
             kept = [n for n in range(start, stop) if n not in self.skipped]
             yield kept, self.work.read(start, stop)[np.asarray(kept, np.int64) - start]
 
@@ -168,7 +168,7 @@ def _write(out: Path, rows: _Rows) -> list[Path]:
 
 
 def _synced_digest(file: IO[Any]) -> str:
-    """The SHA-256 of what was written, which is on the disk afterwards: replacing takes no time then."""
+    """Return the SHA-256 of what was written, and put it on the disk: replacing takes no time then."""
     file.flush()
     os.fsync(file.fileno())
     digest = hashlib.sha256()
@@ -186,7 +186,7 @@ def _write_array(file: IO[Any], rows: _Rows) -> None:
 
 
 def _npz(file: IO[Any], rows: _Rows) -> None:
-    """What np.savez makes, without the features in memory."""
+    """Write what np.savez would, without the features in memory."""
     with zipfile.ZipFile(file, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as entry:
             _write_array(entry, rows)
@@ -198,7 +198,7 @@ def _npz(file: IO[Any], rows: _Rows) -> None:
 def _jsonl(file: IO[Any], rows: _Rows) -> None:
     for numbers, values in rows.pieces():
         for n, feature in zip(numbers, values, strict=True):
-            item = {"path": _plain(rows.pictures.name(n)), "label": rows.label(n), "feature": feature.tolist()}
+            item = {"path": _plain(rows.images.name(n)), "label": rows.label(n), "feature": feature.tolist()}
             file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
 
 
@@ -212,7 +212,7 @@ def _parquet(file: IO[Any], rows: _Rows) -> None:
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for numbers, features in rows.pieces():
             values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features.reshape(-1)), size)
-            paths = [_plain(rows.pictures.name(n)) for n in numbers]
+            paths = [_plain(rows.images.name(n)) for n in numbers]
             labels = [rows.label(n) for n in numbers]
             writer.write_table(pyarrow.table([paths, labels, values], schema=schema))
 
@@ -225,6 +225,6 @@ def _require_pyarrow() -> None:
 
 
 def _plain(text: str) -> str:
-    """One line of valid UTF-8, whatever the file's name."""
+    """Return one line of valid UTF-8, whatever the file's name."""
     shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return shown.replace("\t", " ").replace("\n", " ").replace("\r", " ")

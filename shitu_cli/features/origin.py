@@ -36,7 +36,7 @@ def note_origin(features: Path, origin: Origin) -> None:
 
 
 def noted_origins(features: Path) -> list[Origin]:
-    """The origins that the note names, newest first; none where no note can be read."""
+    """Return the origins that the note names, newest first; none where no note can be read."""
     try:
         note = read_json_object(_note(features))
     except ShituError:  # it only ever adds to what the file itself says

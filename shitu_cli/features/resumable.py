@@ -32,11 +32,11 @@ class Work:
     Raises OSError when the disk refuses.
     """
 
-    def __init__(self, part: Path, extractor: Extractor, pictures: ImageFiles, *, normalize: bool = True) -> None:
-        self.extractor, self.pictures, self.normalize = extractor, pictures, normalize
+    def __init__(self, part: Path, extractor: Extractor, images: ImageFiles, *, normalize: bool = True) -> None:
+        self.extractor, self.images, self.normalize = extractor, images, normalize
         # Whole batches, so that each holds the same images with any number of processes and interruptions.
         self.block = -(-BLOCK_IMAGES // extractor.batch_size) * extractor.batch_size
-        self.folder = part / _key(extractor, pictures, normalize)[:24]
+        self.folder = part / _key(extractor, images, normalize)[:24]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._row = extractor.feature_size * 4  # bytes
         self._file = os.open(self.folder / "features.f32", os.O_RDWR | os.O_CREAT, 0o666)
@@ -49,11 +49,11 @@ class Work:
 
     def compute(self, reporter: Reporter, *, rank: int = 0, world: int = 1) -> None:
         """Compute what is not done of the share of process `rank` of `world`."""
-        blocks = -(-len(self.pictures) // self.block)
+        blocks = -(-len(self.images) // self.block)
         share = range(blocks * rank // world, blocks * (rank + 1) // world)
         done = self.done()
         missing = [number for number in share if number not in done]
-        images = inputs_of(self.pictures)
+        inputs = inputs_of(self.images)
         what = "extracting" if world == 1 else f"extracting (process {rank + 1} of {world})"
         with reporter.progress(what, sum(len(self._block_range(number)) for number in missing)) as bar:
             for first, last in _runs(missing):
@@ -62,7 +62,7 @@ class Work:
                 at = start
                 # One loader over neighbouring blocks: it reads ahead across their borders.
                 for indices, values, unread in self.extractor.batches(
-                    images, start=start, stop=stop, normalize=self.normalize
+                    inputs, start=start, stop=stop, normalize=self.normalize
                 ):
                     rows = np.full((len(indices) + len(unread), values.shape[1]), np.nan, np.float32)
                     rows[indices - at] = values
@@ -75,9 +75,9 @@ class Work:
                     bar.advance(len(rows))
 
     def done(self) -> dict[int, dict[int, str]]:
-        """The finished blocks, each with its images that cannot be read (number → reason)."""
+        """Return the finished blocks, each with its images that cannot be read (number → reason)."""
         size = os.fstat(self._file).st_size
-        found = {}
+        blocks = {}
         for mark in self.folder.glob("block-*.json"):
             try:
                 number = int(mark.stem.partition("-")[2])
@@ -85,16 +85,16 @@ class Work:
             except (ShituError, ValueError, AttributeError):
                 continue  # a mark that cannot be read marks nothing
             if self._block_range(number).stop * self._row <= size:
-                found[number] = skipped
-        return found
+                blocks[number] = skipped
+        return blocks
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """The features of images `start` to `stop`, float32 [stop - start, feature_size]; NaN for unreadable ones."""
+        """Return the features of images `start` to `stop`, float32 [stop - start, D]; NaN for unreadable ones."""
         data = os.pread(self._file, (stop - start) * self._row, start * self._row)
         return np.frombuffer(data, np.float32).reshape(stop - start, -1)
 
     def _block_range(self, number: int) -> range:
-        return range(number * self.block, min((number + 1) * self.block, len(self.pictures)))
+        return range(number * self.block, min((number + 1) * self.block, len(self.images)))
 
     def _write(self, start: int, rows: np.ndarray) -> None:
         data, at = memoryview(rows.tobytes()), start * self._row
@@ -108,7 +108,7 @@ class Work:
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """(first, last) of the stretches of neighbouring numbers."""
+    """Yield (first, last) of the stretches of neighbouring numbers."""
     first = 0
     for at in range(1, len(numbers) + 1):
         if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
@@ -116,14 +116,14 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
             first = at
 
 
-def _key(extractor: Extractor, pictures: ImageFiles, normalize: bool) -> str:
-    what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, normalize, len(pictures))
+def _key(extractor: Extractor, images: ImageFiles, normalize: bool) -> str:
+    what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, normalize, len(images))
     digest = hashlib.sha256(repr(what).encode())
-    for number in range(len(pictures)):
+    for number in range(len(images)):
         try:
-            state = os.stat(pictures.files[number])
+            state = os.stat(images.files[number])
             seen = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
         except OSError:
             seen = "missing"
-        digest.update(f"{pictures.name(number)}\t{seen}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{images.name(number)}\t{seen}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

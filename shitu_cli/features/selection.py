@@ -27,7 +27,7 @@ SMALL_BATCH = 5  # up to this size, what was measured with one image says more t
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     """How the caller wants it run, see load_engine."""
 
     threads: int | None
@@ -45,7 +45,7 @@ def load_engine(
     batch_size: int = BATCH,
     gpu: int | None = None,
 ) -> Engine:
-    """The engine of `path`; a checkpoint and a model without manifest need the config they were trained with.
+    """Return the engine of `path`; a checkpoint and a model without manifest need the config of their training.
 
     `precision` fp32 or bf16; None: what the model was exported for. Of the ways to run it, the one that was fastest
     for about `batch_size` images at once. Raises UsageError when nothing is there, DataError when it is damaged,
@@ -63,16 +63,16 @@ def load_engine(
             raise DataError(
                 f"{path} holds no inference.pdmodel, .json or .onnx", hint=Command("export", "--out", "inference/")
             )
-        asked = _Asked(threads, precision, batch_size, gpu)
+        request = _Request(threads, precision, batch_size, gpu)
         if (files[0].parent / MANIFEST).is_file():
-            return _exported(files, asked)
+            return _exported(files, request)
         ops = foreign_transforms(files[0].parent, config)
         if ops is None:
             raise DataError(
                 f"{files[0].parent} has neither {MANIFEST} nor {NAME}, so its preprocessing is not known",
                 hint=["export it with this program: ", Command("export", "--out", "inference/")],
             )
-        return _foreign(files, ops, asked)
+        return _foreign(files, ops, request)
     if config is None:
         raise UsageError(f"{path}: neither an exported model nor a checkpoint of this workspace")
     if "paddle" not in sys.modules:
@@ -83,7 +83,7 @@ def load_engine(
 
 
 def without_manifest(path: Path) -> Message | None:
-    """What a user should know of a model that no manifest describes, and that a config is taken for; else None."""
+    """Return what a user should know of a model that a config is taken for, having no manifest; else None."""
     folder = path if path.is_dir() else path.parent
     exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
     if not exported or (folder / MANIFEST).is_file():
@@ -98,16 +98,16 @@ def without_manifest(path: Path) -> Message | None:
     ]
 
 
-def _exported(files: Sequence[Path], asked: _Asked) -> Engine:
-    """What `shitu export` has written, and measured."""
+def _exported(files: Sequence[Path], request: _Request) -> Engine:
+    """Return the engine of what `shitu export` has written and measured."""
     folder = files[0].parent
     manifest = read_manifest(folder)
-    if asked.gpu is None:
-        way, reason = _measured_way(files, manifest, asked)
+    if request.gpu is None:
+        way, reason = _measured_way(files, manifest, request)
     else:
-        way, reason = _way_on_gpu(files, asked.precision), "on a GPU"
+        way, reason = _way_on_gpu(files, request.precision), "on a GPU"
     _check_hashes(folder / way.file, manifest)
-    run = way.open(folder, threads=asked.threads, gpu=asked.gpu)
+    run = way.open(folder, threads=request.threads, gpu=request.gpu)
     fingerprint = fingerprint_of(str(manifest.source.get("sha256")), manifest.feature, way.precision)
     return Engine(run, manifest.feature_size, manifest.normalization, str(way), fingerprint, reason)
 
@@ -124,27 +124,27 @@ def foreign_transforms(folder: Path | None, config: Config | None) -> tuple[Tran
     return None if split is None else tuple(split.dataset.transform_ops)
 
 
-def _foreign(files: Sequence[Path], ops: Sequence[Transform], asked: _Asked) -> Engine:
-    """A model without a manifest: another program's, with the preprocessing `ops`."""
-    way = _unmeasured_way(files, asked.precision) if asked.gpu is None else _way_on_gpu(files, asked.precision)
+def _foreign(files: Sequence[Path], ops: Sequence[Transform], request: _Request) -> Engine:
+    """Return the engine of another program's model, which has no manifest, with the preprocessing `ops`."""
+    way = _unmeasured_way(files, request.precision) if request.gpu is None else _way_on_gpu(files, request.precision)
     file = files[0].parent / way.file
-    run = way.open(file.parent, threads=asked.threads, gpu=asked.gpu)
+    run = way.open(file.parent, threads=request.threads, gpu=request.gpu)
     weights = sha256_of(file if file.suffix == ".onnx" else file.with_suffix(".pdiparams"))
     fingerprint = fingerprint_of(weights, "features", way.precision)
     transform = build_transforms(ops)
     return Engine(run, _probe(run, transform), transform.normalize, str(way), fingerprint)
 
 
-def _measured_way(files: Sequence[Path], manifest: Manifest, asked: _Asked) -> tuple[Way, str]:
-    """The fastest of those that the proof of the export found right."""
+def _measured_way(files: Sequence[Path], manifest: Manifest, request: _Request) -> tuple[Way, str]:
+    """Return the fastest of the ways that the proof of the export accepted, and why."""
     names = {file.name for file in files}
     folder = files[0].parent
     rows = [row for row in manifest.proof.get("rows", []) if row.get("file") in names]
     if not rows:  # a file that came later
-        return _unmeasured_way(files, asked.precision), ""
+        return _unmeasured_way(files, request.precision), ""
     # One file named of several may not be able to do what the others were exported for.
     can = manifest.precision in {Way.of(row).precision for row in rows}
-    wanted = asked.precision or (manifest.precision if can else FP32)
+    wanted = request.precision or (manifest.precision if can else FP32)
     measured = [row for row in rows if Way.of(row).precision == wanted]
     if not measured:
         raise UsageError(
@@ -167,11 +167,11 @@ def _measured_way(files: Sequence[Path], manifest: Manifest, asked: _Asked) -> t
             f"{folder} is to be run by {way}: {way.missing()}",
             hint=["export again here: ", Command("export", "--precision", "fp32")],
         )
-    return fastest(here, asked.batch_size)
+    return fastest(here, request.batch_size)
 
 
 def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH) -> tuple[Way, str]:
-    """Of a proof's rows, the way with the least time per image on all threads, and the reason."""
+    """Return the way with the least time per image on all threads among a proof's rows, and the reason."""
     measured = 1 if batch_size <= SMALL_BATCH else BATCH
 
     def time_of(row: Mapping[str, Any]) -> float:
@@ -179,18 +179,18 @@ def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH) -> tuple
         return float(timings[-1])
 
     best = min(rows, key=time_of)
-    others = ", ".join(f"{_told(row)} {time_of(row):.2f}" for row in rows if row is not best)
+    others = ", ".join(f"{_described(row)} {time_of(row):.2f}" for row in rows if row is not best)
     how = "alone" if measured == 1 else f"in batches of {measured}"
     return Way.of(best), f"{time_of(best):.2f} ms per image {how}" + (f" ({others})" if others else "")
 
 
-def _told(row: Mapping[str, Any]) -> str:
+def _described(row: Mapping[str, Any]) -> str:
     way = Way.of(row)
     return f"{way} {way.file}"
 
 
 def _unmeasured_way(files: Sequence[Path], precision: str | None) -> Way:
-    """The first that this machine has, without a proof to choose by."""
+    """Return the first way that this machine has, without a proof to choose by."""
     precision = precision or FP32
     ways = [way for file in files for way in ways_of(file) if way.precision == precision]
     if not ways:

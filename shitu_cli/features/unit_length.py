@@ -17,12 +17,12 @@ def lengths(rows: np.ndarray) -> np.ndarray:
 
     No finite float32 is too large for it.
     """
-    found = np.empty(len(rows), np.float64)
+    sizes = np.empty(len(rows), np.float64)
     step = max(1, _VALUES // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
         wide = np.array(rows[start : start + step], np.float64, order="C")
-        found[start : start + step] = np.sqrt(np.square(wide, out=wide).sum(axis=1))
-    return found
+        sizes[start : start + step] = np.sqrt(np.square(wide, out=wide).sum(axis=1))
+    return sizes
 
 
 def normalized(features: np.ndarray) -> np.ndarray:

@@ -113,7 +113,7 @@ def evaluate(
     engine = load_engine(readable(model_path or places.best, output), config, precision=precision)
     if model_path is not None and (remark := without_manifest(model_path)):
         output.warn(remark)
-    output.info(f"{model_path or 'the best checkpoint'}, run by {engine.told()}")
+    output.info(f"{model_path or 'the best checkpoint'}, run by {engine.summary()}")
     if model_path is None and _trained_on_others(config, places):
         output.warn(
             [

@@ -28,7 +28,7 @@ def test_precisions_of_a_network_in_memory(monkeypatch: pytest.MonkeyPatch) -> N
     model = build_rec_model(config.Arch)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     plain = engine_from_model(model, config)
-    assert plain.description == plain.told() == "Paddle Inference"
+    assert plain.description == plain.summary() == "Paddle Inference"
     expected = plain(images)
     model.eval()
     with paddle.no_grad():

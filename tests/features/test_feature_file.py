@@ -208,7 +208,7 @@ def test_after_a_kill_the_same_command_goes_on(exported: Path, listed: Path, tmp
     code, told = process.wait(timeout=60), process.stderr.read() if process.stderr else ""
     if victim == "a process of two":
         assert code == 5 and "process 1 of the run ended with signal SIGKILL" in told
-        assert "the same command goes on from there" in told
+        assert "the same command continues from there" in told
     end = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").is_dir() and _state(pid) != "Z" for pid in started):  # nothing is left running
         assert time.monotonic() < end
@@ -241,7 +241,7 @@ def test_a_full_disk_is_an_error_and_the_former_file_stays(exported: Path, liste
 
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 5 and f"cannot write {out}: File too large" in done.stderr
-    assert "the same command goes on from there" in done.stderr and out.read_bytes() == b"former"
+    assert "the same command continues from there" in done.stderr and out.read_bytes() == b"former"
     subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True)
     assert np.load(out).shape[0] == 1500
 

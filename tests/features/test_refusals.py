@@ -36,5 +36,5 @@ def test_a_limit_is_no_damaged_model(error: Exception, kind: type) -> None:
 )
 def test_hints_fit_the_refusal(number: int, says: str) -> None:
     text = _way_on(OSError(number, "refused"))
-    assert says in text and text.endswith("the same command goes on from there")
+    assert says in text and text.endswith("the same command continues from there")
     assert ("free some space" in text) == (number == errno.ENOSPC)

@@ -19,7 +19,9 @@ from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_instal
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
+    from shitu_cli.cli.console import Console
     from shitu_cli.features.extractor import Extractor
+    from shitu_cli.service.desk import Desk
     from shitu_cli.service.gallery import Gallery
     from shitu_cli.service.live import Live, Threshold
     from shitu_cli.service.settings import Limits
@@ -99,35 +101,37 @@ def serve(
             )
         space = open_workspace(session, named=True)
         gallery = _open_gallery(space, folder, store, collection, new, limits)
-        live = _open_live(session, space, gallery, chosen, _threshold(threshold, space, gallery))
-        if threshold == "auto" and live.state.threshold.value is None:
-            raise UsageError(
-                "--threshold auto: no evaluation has measured one for this model", hint=Command("evaluate")
-            )
+        live = _open_live(
+            *(session, space, gallery, chosen, _threshold(threshold, space, gallery)),
+            must_be_measured=threshold == "auto",
+        )
         kept = keep or (space.root if store is not None else Path(gallery.place).resolve().parent) / "served"
         settings = Settings(kept, space.root, key, read_only, limits)
         desk = Desk(live, settings, Metrics(), lambda path: stored_path(space, path))
 
         def say_so() -> None:
-            state = live.state
-            limit = state.threshold.value
-            console.info(
-                f"serving {counted(desk.count(), 'image')} of {counted(len(state.view.labels()), 'label')} "
-                f"at {address_of(listening)} (Ctrl-C stops)"
-            )
-            if limit is None and threshold is None:
-                console.warn(
-                    [
-                        "no threshold has been measured for this model, so every image is called something: ",
-                        Command("evaluate"),
-                        " measures one, --threshold 0.6 sets one",
-                    ]
-                )
-            elif limit is not None:
-                console.info("; ".join([f"below {limit:g} an image is unknown", *state.threshold.meaning]))
+            _announce(console, desk, address_of(listening), is_chosen=threshold is not None)
 
         run(create_app(desk), listening, quiet=console.quiet, started=say_so)
     console.info("stopped")
+
+
+def _announce(console: Console, desk: Desk, address: str, *, is_chosen: bool) -> None:
+    """Say where the server answers and what it calls unknown; `is_chosen` if the user has set the threshold."""
+    state = desk.state
+    limit = state.threshold.value
+    images, labels = counted(desk.count(), "image"), counted(len(state.view.labels()), "label")
+    console.info(f"serving {images} of {labels} at {address} (Ctrl-C stops)")
+    if limit is not None:
+        console.info("; ".join([f"below {limit:g} an image is unknown", *state.threshold.meaning]))
+    elif not is_chosen:
+        console.warn(
+            [
+                "no threshold has been measured for this model, so every image is called something: ",
+                Command("evaluate"),
+                " measures one, --threshold 0.6 sets one",
+            ]
+        )
 
 
 def require_packages() -> None:
@@ -174,6 +178,8 @@ def _open_live(
     gallery: Gallery,
     chosen: Path | None,
     threshold_of: Callable[[Extractor, View], Threshold],
+    *,
+    must_be_measured: bool,
 ) -> Live:
     """Return the model and the index, opened; the index says with which model it was built."""
     from shitu_cli.cli.common import config_or_none
@@ -189,7 +195,10 @@ def _open_live(
     recorded = manifest.model_path if manifest is not None else ""
     config = config_or_none(session, chosen or (Path(recorded) if recorded else None))
     model = model_of_index(config, chosen, recorded)
-    return Live(lambda: open_extractor(config, model, reporter=session.console), gallery, threshold_of)
+    live = Live(lambda: open_extractor(config, model, reporter=session.console), gallery, threshold_of)
+    if must_be_measured and live.state.threshold.value is None:
+        raise UsageError("--threshold auto: no evaluation has measured one for this model", hint=Command("evaluate"))
+    return live
 
 
 def _threshold(text: str | None, space: Workspace, gallery: Gallery) -> Callable[[Extractor, View], Threshold]:

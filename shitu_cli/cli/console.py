@@ -73,7 +73,10 @@ class Console:
         sys.stdout.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Print a small table of results, also with --quiet; columns of numbers are right-aligned."""
+        """Print a small table of results, also with --quiet; columns of numbers are right-aligned.
+
+        Without columns, only the title is printed.
+        """
         from rich import box
         from rich.table import Table
         from rich.text import Text
@@ -83,6 +86,8 @@ class Console:
             console.width = 160
         if title:  # on its own line, so that a narrow table does not wrap it
             console.print(Text(visible(title), style="bold"))
+        if not columns:
+            return
         table = Table(box=box.SIMPLE_HEAD)
         for number, column in enumerate(columns):
             numeric = bool(rows) and all(_is_number(row[number]) for row in rows)

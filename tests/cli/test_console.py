@@ -123,3 +123,8 @@ def test_a_real_terminal_shows_one_progress_line(tmp_path: Path) -> None:
     lines = shown.decode().replace("\r", "\n").split("\n")
     for number in range(3):
         assert any(line.rpartition("\x1b[2K")[2] == f"epoch {number}" for line in lines), shown
+
+
+def test_a_table_without_columns_is_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().table("photo.jpg: unknown", [], [])
+    assert capsys.readouterr().out == "photo.jpg: unknown\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class Desk:
         # Threads that may block: changes wait for the disk, thumbnails for a file.
         self._changing = ThreadPoolExecutor(settings.limits.changes + 2, thread_name_prefix="shitu-change")
         self._reading = ThreadPoolExecutor(2, thread_name_prefix="shitu-read")
+        self._filing = threading.Lock()  # of photos that are added and removed at the same time
         self._map: tuple[View, GalleryMap | None] | None = None
         metrics.gauge("shitu_index_items", "Items in the index.", lambda: float(self.count()))
         metrics.gauge("shitu_waiting_images", "Images that wait for the network.", lambda: float(self.batcher.waiting))
@@ -86,7 +88,12 @@ class Desk:
         def change() -> tuple[View, Changed]:
             paths = [""] * len(images) if gallery is not None else [self._keep(image) for image in images]
             addition = Addition(FeatureTable(reply.features, labels, paths), extractor.fingerprint, str(extractor.path))
-            return self._change(gallery, addition)
+            view, changed = self._change(gallery, addition)
+            if gallery is None:
+                with self._filing:  # a removal of the same photos may have come between
+                    for image in images:
+                        self._keep(image)
+            return view, changed
 
         view, changed = await self._in(self._changing, change)
         self.metrics.changed("add", len(changed.items))
@@ -99,7 +106,7 @@ class Desk:
         def change() -> tuple[View, Changed]:
             view, changed = self._change(gallery, removal)
             if gallery is None:
-                self.photos.forget(self._file(item) for item in changed.items if item.path)
+                self._forget(changed.items)
             return view, changed
 
         view, changed = await self._in(self._changing, change)
@@ -174,8 +181,19 @@ class Desk:
     def _change(self, gallery: Gallery | None, change: Addition | Removal) -> tuple[View, Changed]:
         view, changed = (gallery or self.live.gallery).change(change)
         if gallery is None:
-            self.live.adopt(view)  # who was told of the change finds it
+            self.live.adopt()  # who was told of the change finds it
         return view, changed
+
+    def _forget(self, items: Sequence[Item]) -> None:
+        """Delete the photos of removed items, but for those that somebody has added again meanwhile."""
+        files = {item.path: self._file(item) for item in items if item.path}
+        own = {path: file for path, file in files.items() if self.photos.holds(file)}
+        if own:
+            with self._filing:
+                self.photos.forget(own[path] for path in own.keys() - {item.path for item in self._now()})
+
+    def _now(self) -> Iterator[Item]:
+        return self.live.gallery.latest().items()
 
     def _keep(self, image: Image) -> str:
         return visible(self._stored(str(self.photos.keep(image.data))))

@@ -92,9 +92,13 @@ class Live:
             self._thread.join(INTERVAL * 2)
         self.gallery.close()
 
-    def adopt(self, view: View) -> None:
-        """Answer from this view from now on, if it belongs to the model that serves."""
+    def adopt(self) -> None:
+        """Answer from the newest view of the index from now on, if it belongs to the model that serves.
+
+        It is looked up under the lock: of two changes at once, the view of the earlier must not come last.
+        """
         with self._swapping:
+            view = self.gallery.latest()
             if fits(view, self.state.extractor):
                 threshold = self._threshold_of(self.state.extractor, view)
                 self.state = replace(self.state, view=view, threshold=threshold)
@@ -103,9 +107,9 @@ class Live:
         """Look at the files once; take over what has changed and fits together."""
         with self._refreshing:
             newest = self._newest_model()
-            view = self.gallery.latest()
+            self.gallery.latest()  # read here, where no change waits for it
             with self._swapping:
-                current = self.state
+                view, current = self.gallery.latest(), self.state
                 extractor = next((one for one in (newest, current.extractor) if fits(view, one)), None)
                 if extractor is None:
                     self._remark(

@@ -43,12 +43,15 @@ class Photos:
             raise cannot_write(file, error) from error
         return file
 
+    def holds(self, file: Path) -> bool:
+        """Return whether `keep` wrote this file; those of the user lie elsewhere."""
+        return file.parent.resolve() == self.folder
+
     def forget(self, files: Iterable[Path]) -> None:
-        """Delete those of the files that `keep` wrote; those of the user are never touched."""
+        """Delete files that are held here."""
         for file in files:
-            if file.parent == self.folder:
-                with contextlib.suppress(OSError):
-                    file.unlink()
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def thumbnail(name: Path, size: int, most_pixels: int) -> bytes:

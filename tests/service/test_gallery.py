@@ -162,6 +162,23 @@ def test_searches_while_the_index_changes(make_server: Callable[..., Server]) ->
     assert not problems and answers[0] > 0 and server.desk.count() == 16
 
 
+def test_a_photo_that_is_added_again_while_it_is_removed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = server.add("first", png(800)).json()["added"][0]
+    gallery: Any = server.desk.live.gallery
+    change = gallery.change
+
+    def with_another(asked: Addition | Removal) -> Any:
+        result = change(asked)
+        if isinstance(asked, Removal):  # between the removal and the deletion of its photo
+            assert server.add("second", png(800)).status_code == 200
+        return result
+
+    monkeypatch.setattr(gallery, "change", with_another)
+    assert server.client.post("/remove", json={"ids": [item["id"]]}).status_code == 200
+    assert Path(item["path"]).read_bytes() == png(800)
+    assert server.search(png(800))["results"][0]["answer"]["label"] == "second"
+
+
 def test_an_index_in_milvus(tmp_path: Path) -> None:
     pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
     store = open_store(tmp_path, f"milvus:{tmp_path / 'gallery.db'}")

@@ -11,7 +11,7 @@ from shitu_cli.config.places import Places
 from shitu_cli.errors import Command, ShituError
 from shitu_cli.files import bytes_in, sha256_of
 from shitu_cli.inputs import read_json
-from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, options_of, read_report
+from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, is_worth_deploying, options_of, read_report
 from shitu_cli.reporting import byte_size, counted
 from shitu_cli.steps.models import export_is_stale
 from shitu_cli.workspace import EARLIER, Workspace, earlier_models
@@ -149,7 +149,11 @@ def _evaluate_state(facts: _Facts) -> StepState:
     is_old = plain is not None and _is_old(plain, facts.weights)
     if facts.trained_on_others and not is_old:
         text += ", of a model trained on earlier lists"
-    return StepState("evaluate", text, Command("evaluate") if is_old or facts.trained_on_others else None)
+    if is_old or facts.trained_on_others:
+        return StepState("evaluate", text, Command("evaluate"))
+    if plain is not None and not is_worth_deploying(plain):
+        return StepState("evaluate", f"{text}: too few to deploy, train longer", Command("train"))
+    return StepState("evaluate", text)
 
 
 def _figures(values: dict[str, Any], weights: str | None) -> str:

@@ -154,6 +154,10 @@ def test_a_network_that_finds_little_is_not_sent_on_to_export(evaluated: Path) -
     assert values["metrics"]["recall@1"] >= 0.5 and is_worth_deploying(values)
     assert not is_worth_deploying({**values, "metrics": {"recall@1": 0.08}})
     assert not is_worth_deploying({**values, "decided_by_rounding": values["queries"]})
+    values["metrics"]["recall@1"] = 0.08
+    (evaluated / "reports/evaluate.json").write_text(json.dumps(values))
+    text = " ".join(says(cwd=evaluated).split())
+    assert "too few to deploy, train longer" in text and "next: shitu train" in text
 
 
 def test_a_threshold_of_other_features_is_not_taken(evaluated: Path, tmp_path: Path) -> None:

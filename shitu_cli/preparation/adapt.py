@@ -11,7 +11,7 @@ from shitu_cli.inputs.yaml_files import parse_yaml
 
 # Images that training on two cores can look at in a quarter of an hour with the quick template, in ten minutes with the
 # tuned one, and the fewest and most epochs.
-BUDGETS = {"quick": (480_000, 8, 180), "tuned": (26_000, 4, 40)}
+BUDGETS = {"quick": (480_000, 8, 180), "tuned": (22_000, 4, 40)}
 # Images of so many pixels or fewer show nothing more when they are enlarged to the tuned template's sizes: these are
 # for training and evaluation then.
 SMALL, SMALL_SIDES = 160, (128, 160)

@@ -107,8 +107,8 @@ def train_frozen(
             reporter.info(line)
         scatter = scatter_of_training(engine, config, reporter, views=views, classes=dataset.class_num, cache=cache)
         assert scatter is not None  # this process is alone
-        projection = project(scatter, closed=closed)
-        after = None if evaluation is None else evaluation.evaluate(projection, config).metrics
+        projection, result_after = project(scatter, evaluation, config, closed=closed)
+        after = None if result_after is None else result_after.metrics
         projected = before is None or after is None or after[METRIC] >= before[METRIC]
         result = FrozenResult(
             before=before,
@@ -163,7 +163,7 @@ def _introduction(
     if closed:
         way = "the classes to be searched are the trained ones: linear discriminant analysis"
     else:
-        way = "new classes are to be searched: whitening within classes"
+        way = "new classes are to be searched: whitening within classes, or what does better on the evaluation lists"
     return [
         f"{counted(len(dataset), 'image')} of {counted(dataset.class_num, 'class', 'classes')}, "
         f"{counted(views, 'view')} of each, through {config.Arch.backbone.name}, whose weights stay as they are",

@@ -22,7 +22,7 @@ from shitu_cli.features.cache import Features
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_dataset, extract_list, normalized
 from shitu_cli.reporting import Reporter, SilentReporter
-from shitu_cli.training.projection import Projection, Scatter, discriminant, whitening
+from shitu_cli.training.projection import LARGEST, SHRINKAGE, Projection, Scatter, discriminant, whitening
 
 KEPT_BYTES = 1 << 30  # features of one view up to here are kept in the cache; of more images they are only summed
 BLOCK = 1 << 15  # images whose features are in memory at once then
@@ -100,9 +100,22 @@ def scatter_of_training(
     return scatter if processes.rank == 0 else None
 
 
-def project(scatter: Scatter, *, closed: bool) -> Projection:
-    """Return the projection for classes to be searched that are the trained ones (`closed`), or for new ones."""
-    return discriminant(scatter) if closed else whitening(scatter)
+def project(
+    scatter: Scatter, features: EvaluationFeatures | None, config: Config, *, closed: bool
+) -> tuple[Projection, EvalResult | None]:
+    """Return the projection, and what the evaluation features reach with it (None without any).
+
+    Where the classes to be searched are the trained ones (`closed`), that is linear discriminant analysis. For new ones
+    it depends on the images how much of what tells the trained classes apart tells others apart too: without evaluation
+    lists features are whitened, with them the best of three ways is taken, from whitening all values to that analysis.
+    """
+    ways = [discriminant(scatter)] if closed else [whitening(scatter, shrinkage=SHRINKAGE, largest=LARGEST)]
+    if features is None:
+        return ways[0], None
+    if not closed:
+        ways += [whitening(scatter), discriminant(scatter)]
+    results = [(way, features.evaluate(way, config)) for way in ways]
+    return max(results, key=lambda result: result[1].metrics[METRIC])
 
 
 def is_closed(labels: np.ndarray, config: Config) -> bool:

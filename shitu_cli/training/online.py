@@ -86,8 +86,9 @@ class OnlineEvaluation:
             return Evaluated({})
         bare = features.evaluate(None, self._config)
         score = {BARE: bare.metrics[METRIC]}
-        projection = project(scatter, closed=is_closed(self._labels, self._config))
-        projected = features.evaluate(projection, self._config)
+        closed = is_closed(self._labels, self._config)
+        projection, projected = project(scatter, features, self._config, closed=closed)
+        assert projected is not None
         if projected.metrics[METRIC] > bare.metrics[METRIC]:
             return Evaluated({**projected.metrics, **score}, projection)
         return Evaluated({**bare.metrics, **score, UNDECIDED: bare.ranking.undecided_share})

@@ -81,7 +81,9 @@ def search(
         config = config_or_none(session, model or recorded)
         model = model_of_index(config, model, manifest.model_path)
         files = find_images(images, lambda path: own_image_root(config, path), folder_labels=False)
-        extractor = open_extractor(config, model, batch_size=min(BATCH, len(files)), reporter=console)
+        extractor = open_extractor(
+            config, model, batch_size=min(BATCH, len(files)), images=len(files), reporter=console
+        )
         check_model(manifest, extractor.fingerprint, target.place)
         limit, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
         if meaning is not None:

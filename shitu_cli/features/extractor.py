@@ -56,6 +56,7 @@ class Extractor:
         threads: Compute threads; by default all that the process may use.
         precision: `fp32` or `bf16`; by default what the model was exported for.
         batch_size: Images to read at once; the engine that was fastest for about so many is used.
+        images: How many images there will be in all, where they are few: then an engine that opens quickly is used.
         gpu: The number of the card to run on; by default the CPU.
 
     Raises DataError for a damaged model, EnvironmentProblem if the machine cannot run it so.
@@ -69,12 +70,13 @@ class Extractor:
         threads: int | None = None,
         precision: str | None = None,
         batch_size: int = BATCH,
+        images: int | None = None,
         gpu: int | None = None,
     ) -> None:
         self.path = path = Path(model)
         self.batch_size = batch_size
         self.engine: Engine = load_engine(
-            path, config, threads=threads, precision=precision, batch_size=batch_size, gpu=gpu
+            path, config, threads=threads, precision=precision, batch_size=batch_size, images=images, gpu=gpu
         )
         self.transform_ops = _transform_ops(path, config)
         self.transform: Transform = build_transforms(self.transform_ops)

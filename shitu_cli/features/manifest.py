@@ -157,3 +157,5 @@ def _check_row(row: Any) -> None:
             raise _Unsound(f"proof has no time for {how[:40]!r}")
     if not all(any(how.startswith(f"batch {size},") for how in row["latency_ms"]) for size in (1, 32)):
         raise _Unsound("proof lacks the times of batches of 1 and 32")
+    if type(row.get("open_ms", 0)) not in (int, float):
+        raise _Unsound("proof has no time for opening the model")

@@ -22,11 +22,13 @@ def open_extractor(
     *,
     precision: str | None = None,
     batch_size: int = BATCH,
+    images: int | None = None,
     reporter: Reporter | None = None,
 ) -> Extractor:
     """Return the extractor of `model`, else of the config's exported model, else of its best checkpoint.
 
-    It runs on this process's device, takes `batch_size` images at once, and uses the engine that is fastest so.
+    It runs on this process's device, takes `batch_size` images at once, and uses the engine that is fastest so, for so
+    many `images` in all if that is known.
     Raises UsageError when there is neither model nor checkpoint, DataError for an export without its manifest.
     """
     from shitu_cli.features.backends import MODEL_FILES
@@ -38,7 +40,7 @@ def open_extractor(
     gpu = None if device == "cpu" else int(device.rpartition(":")[2])
 
     def opened(path: Path, config: Config | None = None) -> Extractor:
-        return Extractor(path, config=config, precision=precision, batch_size=batch_size, gpu=gpu)
+        return Extractor(path, config=config, precision=precision, batch_size=batch_size, images=images, gpu=gpu)
 
     if model is not None:
         extractor = opened(model, config)

@@ -50,6 +50,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a proof of text": (_set(proof={"rows": ["x"]}), "expected a table with file"),
     "a proof of another file": (_row(file="../../x"), "a file or a program that is not known"),
     "a proof by another program": (_row(program="sh"), "a file or a program that is not known"),
+    "a proof that opens in text": (_row(open_ms="1"), "no time for opening"),
     "a proof without times": (_row(latency_ms={}), "lacks the times"),
     "a proof with times of text": (_row(latency_ms={"batch 1,": ["x"]}), "no time for 'batch 1,'"),
     "no format": (lambda values: values.pop("format"), "another version"),

@@ -55,6 +55,18 @@ def test_the_fastest_for_about_so_many_pictures() -> None:
     assert fastest(rows, 32)[0] == PDMODEL and fastest(rows, 1)[0] == ONNX
 
 
+def test_for_few_images_a_way_that_opens_quickly_is_better() -> None:
+    rows = [{**_row(OPENVINO_FP32, alone=1, many=1), "open_ms": 300}, {**_row(ONNX, alone=2, many=2), "open_ms": 50}]
+    assert fastest(rows, 1)[0] == OPENVINO_FP32  # one at a time, but many of them
+    assert fastest(rows, 1, images=1) == (
+        ONNX,
+        "2.00 ms per image alone, opens in 50 ms (OpenVINO inference.onnx 1.00)",
+    )
+    assert fastest(rows, 32, images=249)[0] == ONNX and fastest(rows, 32, images=251)[0] == OPENVINO_FP32
+    del rows[0]["open_ms"]  # an export of before it was measured
+    assert fastest(rows, 1, images=1)[0] == OPENVINO_FP32
+
+
 def test_what_was_measured_decides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "cpu_has_bf16", lambda: True)
     rows = [_row(ONNX, 1, 3), _row(PDMODEL, 2, 2), _row(JSON_BF16, 0.1, 0.1)]

@@ -86,6 +86,14 @@ def prepare(
     keep_apart: Annotated[
         bool, option(READING, "With --merge: keep classes of the same name apart.", "--keep-apart")
     ] = False,
+    corrections: Annotated[
+        Path | None,
+        option(
+            SPLIT,
+            "Table with the columns path and label: other labels for these images, an empty one leaves an image out; "
+            "by default as last time; none forgets them.",
+        ),
+    ] = None,
     new_labels: Annotated[
         bool, option(SPLIT, "Number the classes anew instead of as last time.", "--new-labels")
     ] = False,
@@ -122,6 +130,7 @@ def prepare(
         encoding=encoding,
         depth=depth,
         keep_apart=keep_apart,
+        corrections=corrections,
         template=template,
         new_labels=new_labels,
         fix=fix,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from shitu_cli.preparation.formats.base import ReadOptions
 
@@ -11,7 +12,8 @@ from shitu_cli.preparation.formats.base import ReadOptions
 class Choices:
     """How to read and split. `split` is auto, open, closed or none; `fix` leaves out what cannot be used.
 
-    `keep_apart` makes classes of one name in several sources two; `quick` reads the headers of images only.
+    `keep_apart` makes classes of one name in several sources two; `quick` reads the headers of images only;
+    `corrections` is a table of labels to change.
     """
 
     format: str | None = None
@@ -21,4 +23,5 @@ class Choices:
     fix: bool = False
     quick: bool = False
     keep_apart: bool = False
+    corrections: Path | None = None
     read: ReadOptions = field(default_factory=ReadOptions)

@@ -13,6 +13,7 @@ from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
 from shitu_cli.preparation.choices import Choices
+from shitu_cli.preparation.corrections import Applied, apply_corrections, check_place
 from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, Rows
 from shitu_cli.preparation.judging import check_alike, check_boxes, check_classes, check_lines
 from shitu_cli.preparation.numbering import image_list, is_distractor, number_classes, number_ids
@@ -42,6 +43,7 @@ class Prepared:
     rows: Rows
     looks: list[Look]
     alike: Alike
+    corrections: Applied | None = None
 
     @property
     def classes(self) -> int:
@@ -63,11 +65,17 @@ def prepare(
     Raises UsageError where the user has to decide something, DataError when nothing in the sources can be used.
     """
     problems = Problems()
+    if choices.corrections is not None:
+        check_place(choices.corrections, sources)
     rows, formats = read_sources(sources, choices, problems)
     name = " + ".join(chosen.name for chosen in formats)
     reporter.info(f"read as {name}: {counted(len(rows), 'labelled image')} below {rows.root}")
     for line in describe(rows):
         reporter.info(f"  {line}")
+    applied = None
+    if choices.corrections is not None:
+        rows, applied = apply_corrections(rows, choices.corrections, sources)
+        reporter.info(f"  {applied}")
     before = len(rows)
     rows = check_lines(rows, problems)
     rows, looks, alike = _look(rows, choices, problems, reporter, cache)
@@ -96,6 +104,7 @@ def prepare(
         rows=rows,
         looks=looks,
         alike=alike,
+        corrections=applied,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import read_json_object
 from shitu_cli.preparation.choices import Choices
+from shitu_cli.preparation.corrections import NONE
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.formats.columns import parse_columns
 from shitu_cli.preparation.generation import NAME, digests_of
@@ -21,6 +22,7 @@ _WAY_OUT = "remove it: it holds the options of the last prepare only"
 SPLITS = ("auto", "open", "closed", "none")
 # How a source is read belongs together: one of these given anew forgets the others.
 _READING = ("format", "columns", "protocol", "image_root", "encoding", "depth")
+_PATHS = {"image_root", "corrections"}
 _TYPES = {"share": float, "seed": int, "depth": int, "keep_apart": bool, "digests": dict, "before": dict}
 
 
@@ -38,6 +40,7 @@ class Options:
     encoding: str | None = None
     depth: int | None = None
     keep_apart: bool | None = None
+    corrections: str | None = None
 
     def choices(self, *, fix: bool, quick: bool) -> Choices:
         """Return them with the defaults of Choices; UsageError for a split or columns that do not exist."""
@@ -48,7 +51,9 @@ class Options:
             key: value for key in ("format", "split", "share", "seed") if (value := getattr(self, key)) is not None
         }
         read = ReadOptions(parse_columns(self.columns), self.protocol, root, self.encoding, self.depth)
-        return Choices(fix=fix, quick=quick, read=read, keep_apart=bool(self.keep_apart), **given)
+        corrections = None if self.corrections in (None, NONE) else Path(self.corrections)
+        apart = bool(self.keep_apart)
+        return Choices(fix=fix, quick=quick, read=read, keep_apart=apart, corrections=corrections, **given)
 
     def typed(self) -> str:
         """Return the options as they are typed: `--split none --seed 3`."""
@@ -66,8 +71,8 @@ def recall(space: Workspace, sources: Sequence[Path], options: Options) -> tuple
     values = _read(space.lists_dir / NAME)
     if values.pop("sources", None) != _names(space, sources):
         return options, Options()
-    if values.get("image_root") is not None:
-        values["image_root"] = str(space.root / values["image_root"])
+    for key in _PATHS & values.keys():
+        values[key] = str(space.root / values[key])
     given = {key for key, value in asdict(options).items() if value is not None}
     if given & set(_READING):
         given |= set(_READING)
@@ -81,8 +86,8 @@ def reading_of(space: Workspace, source: Path) -> tuple[str | None, ReadOptions]
     values = _read(space.lists_dir / NAME)
     if path_in(space.root, source.resolve()) not in (values.pop("sources", None) or ()):
         return None, ReadOptions()
-    if values.get("image_root") is not None:
-        values["image_root"] = str(space.root / values["image_root"])
+    for key in _PATHS & values.keys():
+        values[key] = str(space.root / values[key])
     names = {field.name for field in fields(Options)}
     options = Options(**{key: value for key, value in values.items() if key in names})
     return options.format, options.choices(fix=False, quick=False).read
@@ -96,8 +101,10 @@ def record(
     `written` maps the name of each list to the file that holds its new content.
     """
     values = {key: value for key, value in asdict(options).items() if value is not None}
-    if options.image_root is not None:
-        values["image_root"] = path_in(space.root, Path(options.image_root))
+    if options.corrections == NONE:
+        del values["corrections"]
+    for key in _PATHS & values.keys():
+        values[key] = path_in(space.root, Path(values[key]))
     return {"sources": _names(space, sources), **values, **digests_of(space, written)}
 
 

@@ -67,6 +67,7 @@ def prepare(
     encoding: str | None = None,
     depth: int | None = None,
     keep_apart: bool = False,
+    corrections: PathLike | None = None,
     template: str | None = None,
     new_labels: bool = False,
     fix: bool = False,
@@ -91,6 +92,7 @@ def prepare(
         encoding: The encoding of lists and tables that are not UTF-8.
         depth: How many folder levels name a class.
         keep_apart: Classes of one name in several sources are two; by default they are one.
+        corrections: A table `path,label` of images to leave out (no label) or to relabel; "none" forgets the last one.
         template: The config to start from if there is none yet.
         new_labels: Number the classes anew instead of keeping the numbers of the last run.
         fix: Leave out images and lines that cannot be used.
@@ -105,7 +107,10 @@ def prepare(
     """
     paths = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
     root = None if image_root is None else str(image_root)
-    options = Options(format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None)
+    corrections = None if corrections is None else str(corrections)
+    options = Options(
+        format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None, corrections
+    )
     options.choices(fix=fix, quick=quick)  # refuse invalid choices before creating anything
     reporter = reporter or SilentReporter()
     space = _workspace(None if workspace is None else Path(workspace), paths)
@@ -153,6 +158,7 @@ def report_values(prepared: Prepared) -> dict[str, Any]:
         "query": len(prepared.query) if prepared.query else 0,
         "gallery": len(prepared.gallery) if prepared.gallery else 0,
         "left_out": prepared.left_out,
+        "corrections": prepared.corrections and prepared.corrections.to_json(),
         "problems": prepared.problems.to_json(),
     }
 

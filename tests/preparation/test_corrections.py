@@ -1,0 +1,164 @@
+"""A table of corrections leaves images out and relabels them, for every kind of source; wrong lines are all named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shitu_cli.errors import DataError
+from shitu_cli.preparation.choices import Choices
+from shitu_cli.preparation.corrections import spelling
+from shitu_cli.preparation.formats.base import ReadOptions
+from shitu_cli.preparation.prepare import Prepared, prepare
+from shitu_cli.reporting import SilentReporter
+from tests.command import shitu
+
+MakeImages = Callable[..., dict[str, list[Path]]]
+
+
+@pytest.fixture
+def data(tmp_path: Path, make_images: MakeImages) -> Path:
+    """A folder of 3 classes with 4 images each; 000 of the first class lies in the second one too."""
+    root = tmp_path / "data"
+    make_images(root)
+    shutil.copy(root / "class_000/000.jpg", root / "class_001/wrong.jpg")
+    return root
+
+
+def corrected(source: Path, lines: str | bytes, **read: object) -> Prepared:
+    """Prepare with these lines of corrections."""
+    table = source.parent / "corrections.csv"
+    content = f"path,label\n{lines}".encode() if isinstance(lines, str) else lines
+    table.write_bytes(content)
+    return prepare([source], Choices(corrections=table, read=ReadOptions(**read)), SilentReporter())  # type: ignore[arg-type]
+
+
+def labels(prepared: Prepared) -> dict[str, str]:
+    rows = prepared.rows
+    return {rows.paths[n]: rows.shown(rows.labels[n]) for n in range(len(rows))}
+
+
+def test_images_are_left_out_and_relabelled(data: Path) -> None:
+    lines = "class_000/001.jpg,\nclass_000/002.jpg,class_002\nclass_001/000.jpg,fresh\nclass_001/001.jpg,class_001\n"
+    prepared = corrected(data, lines)
+    after = labels(prepared)
+    assert "class_000/001.jpg" not in after and len(after) == 12
+    assert after["class_000/002.jpg"] == "class_002" and after["class_001/000.jpg"] == "fresh"
+    assert prepared.names.keys() == {"class_000", "class_001", "class_002", "fresh"}
+    said = str(prepared.corrections)
+    assert said.startswith("1 image left out, 2 relabelled, by ") and "1 new class: 'fresh'" in said
+    assert "1 had the label already" in said
+
+
+def test_the_audit_says_no_more_what_a_correction_has_solved(data: Path) -> None:
+    assert "label-noise" in prepare([data], Choices(), SilentReporter()).problems.found
+    found = corrected(data, "class_001/wrong.jpg,\n").problems.found
+    assert "label-noise" not in found and "duplicate" not in found
+    (data / "class_002/broken.jpg").write_bytes(b"")
+    assert "empty-file" not in corrected(data, "class_002/broken.jpg,\n").problems.found
+
+
+def test_two_labels_of_one_image_become_one(data: Path) -> None:
+    listed = data / "list.txt"
+    lines = [f"class_00{c}/00{n}.jpg\tclass_00{c}\n" for c in range(3) for n in range(4)]
+    listed.write_text("".join([*lines, "class_000/000.jpg\tclass_001\n"]))
+    assert "label-conflict" in prepare([listed], Choices(), SilentReporter()).problems.found
+    prepared = corrected(listed, "class_000/000.jpg,class_000\n")
+    assert prepared.problems.found.keys() & {"label-conflict", "duplicate-line"} == set()
+    assert labels(prepared)["class_000/000.jpg"] == "class_000" and len(prepared.rows) == 12
+
+
+@pytest.mark.parametrize(
+    "spelt", ["./class_000/001.jpg", "data/class_000/001.jpg", "{root}/class_000/001.jpg", "class_000\\001.jpg"]
+)
+def test_paths_as_users_type_them(spelt: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data.parent)
+    after = labels(corrected(Path("data"), f"{spelt.format(root=data)},class_002\n"))
+    assert after["class_000/001.jpg"] == "class_002"
+
+
+def test_tables_of_spreadsheets(data: Path) -> None:
+    for content in (
+        b"\xef\xbb\xbfpath;label\r\nclass_000/001.jpg;class_002\r\n",
+        b"label\tnote\tpath\nclass_002\tmy dog\tclass_000/001.jpg\n\n",
+    ):
+        assert labels(corrected(data, content))["class_000/001.jpg"] == "class_002"
+
+
+def test_boxes_are_named_one_by_one(data: Path) -> None:
+    lines = ["path,x1,y1,x2,y2,class"]
+    lines += [f"class_00{c}/00{n}.jpg,1,2,20,22,class_00{c}" for c in range(3) for n in range(4)]
+    lines.append("class_000/000.jpg,15,5,39,30,class_001")
+    (data / "boxes.csv").write_text("\n".join(lines) + "\n")
+    plain = prepare([data / "boxes.csv"], Choices(), SilentReporter())
+    assert spelling(plain.rows, 0) == "class_000/000.jpg#1,2,20,22"
+    prepared = corrected(data / "boxes.csv", '"class_000/000.jpg#15,5,39,30",class_002\n')
+    rows = prepared.rows
+    assert sorted(rows.labels[n] for n in rows.boxes if rows.paths[n] == "class_000/000.jpg") == [
+        "class_000",
+        "class_002",
+    ]
+    assert len(corrected(data / "boxes.csv", "class_000/000.jpg,\n").rows) == 11
+    with pytest.raises(DataError) as error:
+        corrected(data / "boxes.csv", "class_000/000.jpg,class_002\n")
+    assert "shows objects of 2 classes" in error.value.details[0] and "#1,2,20,22" in error.value.details[0]
+
+
+def test_all_problems_at_once(data: Path) -> None:
+    lines = (
+        "class_000/01.jpg,class_002\nelsewhere/003.jpg,\nclass_000/001.jpg,class_002\n"
+        "./class_000/001.jpg,class_001\nclass_000/002.jpg\n,class_001\n"
+    )
+    with pytest.raises(DataError) as error:
+        corrected(data, f"path,label\n{lines}".encode() + b"class_000/003.jpg,caf\xe9\n")
+    details = [detail.rpartition("corrections.csv:")[2] for detail in error.value.details]
+    assert "6 problems" in error.value.message and len(details) == 6
+    for part in (
+        "2: class_000/01.jpg is not in the data; the nearest is class_000/",
+        "3: elsewhere/003.jpg is not in the data; the nearest is class_00",
+        "5: ./class_000/001.jpg is 'class_001' here, 'class_002' in line 4",
+        "6: 1 value instead of 2",
+        "7: no path",
+        "8: not UTF-8",
+    ):
+        assert [detail for detail in details if detail.startswith(part)], (part, details)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"path\nclass_000/001.jpg\n", "no column label"),
+        (b"", "empty"),
+        (b'path,label\n"class_000/001.jpg"x,1\n', "expected after"),
+    ],
+)
+def test_tables_that_are_none(content: bytes, says: str, data: Path) -> None:
+    with pytest.raises(DataError) as error:
+        corrected(data, content)
+    assert says in error.value.details[0] and "corrections.csv:" in error.value.details[0]
+
+
+def test_the_command_remembers_and_forgets_them(data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "corrections.csv"
+    table.write_text("path,label\nclass_001/wrong.jpg,\nclass_000/001.jpg,class_002\n")
+    before = {path: path.read_bytes() for path in [table, *data.rglob("*.jpg")]}
+    work = tmp_path / "work"
+    first = shitu("prepare", "data", "-w", "work", "--corrections", "corrections.csv", "--quick", cwd=tmp_path)
+    assert "1 image left out, 1 relabelled, by corrections.csv" in first.stdout
+    again = json.loads(shitu("prepare", "data", "-w", "work", "--quick", "--json", cwd=tmp_path).stdout)
+    assert (again["corrections"]["left_out"], again["corrections"]["relabelled"]) == (1, 1)
+    assert json.loads((work / "reports/prepare.json").read_text())["corrections"] == again["corrections"]
+    assert before == {path: path.read_bytes() for path in before}
+    shitu("prepare", "data", "-w", "work", "--corrections", "none", "--quick", cwd=tmp_path)
+    last = json.loads(shitu("prepare", "data", "-w", "work", "--quick", "--json", cwd=tmp_path).stdout)
+    assert last["corrections"] is None
+    # Among the images the table would be read as that of all labels.
+    os.replace(table, data / "corrections.csv")
+    args = ("prepare", "data", "-w", "work", "--corrections", "data/corrections.csv")
+    refused = shitu(*args, cwd=tmp_path, check=False)
+    assert refused.returncode == 2 and "lies among the images" in refused.stderr

@@ -15,7 +15,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -34,13 +34,17 @@ _BOX = re.compile(r"#[^#,]+,[^#,]+,[^#,]+,[^#,]+$")
 
 @dataclass(frozen=True)
 class Applied:
-    """What corrections have changed, in images; `same` had the label already, `new_classes` did not exist before."""
+    """What corrections have changed, in images; `same` had the label already, `new_classes` did not exist before.
+
+    `labels` are all corrections: new label by path, "" for an image left out.
+    """
 
     file: str
     left_out: int
     relabelled: int
     same: int
     new_classes: list[str]
+    labels: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"{counted(self.left_out, 'image')} left out, {self.relabelled:,} relabelled, by {self.file}"]
@@ -52,7 +56,10 @@ class Applied:
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the counts and new classes."""
+        values = asdict(self)
+        del values["labels"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,8 @@ def _read(file: Path, problems: list[str]) -> list[_Line]:
                 way = "a path with commas is put in quotes; a line that leaves an image out ends with a comma"
                 problems.append(f"{place}: {counted(len(values), 'value')} instead of {width}: {way}")
                 continue
-            line = _Line(cells.line_num, values[at[0]].strip(), values[at[1]].strip())
+            path, label = (values[column] if values[column].strip() else "" for column in at)
+            line = _Line(cells.line_num, path, label)
             wrong = _wrong(line)
             if wrong:
                 problems.append(f"{place}: {wrong}")
@@ -178,7 +186,7 @@ def _plain(path: str) -> str:
 
 def _spellings(path: str, root: Path, bases: Sequence[Path]) -> list[str]:
     """Return the paths below the image root that a path may mean, itself first."""
-    spelt = [path, path.replace("\\", "/")]
+    spelt = [path, path.strip(), path.strip().replace("\\", "/")]
     plain = [_plain(item) for item in spelt]
     for whole in (os.path.abspath(base / item) for item in spelt for base in bases):
         real = os.path.join(os.path.realpath(os.path.dirname(whole)), os.path.basename(whole))
@@ -240,6 +248,8 @@ def _decide(
 def _apply(rows: Rows, labels: dict[int, str], file: Path) -> tuple[Rows, Applied]:
     own = {rows.shown(label): label for label in sorted(set(rows.labels))}
     known = {label: label for label in rows.labels} | own
+    # Blanks around a label count only where a class is called so.
+    labels = {number: label if label in known else label.strip() for number, label in labels.items()}
     changed: dict[bool, set[str]] = {True: set(), False: set()}
     left_out, new = set(), set()
     kept, again = [], set()
@@ -264,4 +274,5 @@ def _apply(rows: Rows, labels: dict[int, str], file: Path) -> tuple[Rows, Applie
         if label := labels.get(number):
             corrected.labels[at] = intern(known.get(label, label))
     same = changed[False] - changed[True]
-    return corrected, Applied(str(file), len(left_out), len(changed[True]), len(same), sorted(new))
+    wanted = {spelling(rows, number): label for number, label in labels.items()}
+    return corrected, Applied(str(file), len(left_out), len(changed[True]), len(same), sorted(new), wanted)

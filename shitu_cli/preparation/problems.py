@@ -68,7 +68,11 @@ KINDS: dict[str, Kind] = {
     "no-images": Kind("warning", "a folder without any image", "put images into it: it is left out, and is no class"),
     "duplicate-line": Kind("warning", "the same image and label again", "nothing: the repeated line is left out"),
     "duplicate": Kind("warning", "identical files within a class", "keep one; --fix keeps the first"),
-    "label-noise": Kind("warning", "identical or nearly identical images in two classes", "correct the labels"),
+    "label-noise": Kind(
+        "warning",
+        "identical or nearly identical images in two classes",
+        "correct the labels; the gallery in reports/prepare.html shows them side by side",
+    ),
     "leak": Kind(
         "warning",
         "the same image in training and evaluation, which makes scores too good",

@@ -9,19 +9,18 @@ from pathlib import Path
 from shitu_cli.inputs import is_input
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.report.chart import curve
+from shitu_cli.report.label_gallery import label_gallery, script, style
 from shitu_cli.report.page import escape, figure, row, section, table, write_page
+from shitu_cli.reporting import counted
 
-CLASSES_SHOWN, PER_CLASS, CASES_SHOWN, PAIRS_SHOWN = 60, 4, 12, 20
+CASES_SHOWN, PAIRS_SHOWN = 12, 20
 _LINE = re.compile(r".*:\d+ \((?P<path>.*)\)", re.S)
 
 
-def write_prepare_page(prepared: Prepared, path: Path) -> None:
-    """Write the page; raises EnvironmentProblem if it cannot be written."""
-    write_page(
-        path,
-        "shitu prepare",
-        [_summary(prepared), _problems(prepared), _alike(prepared), _sizes(prepared), _samples(prepared)],
-    )
+def write_prepare_page(prepared: Prepared, path: Path, command: str) -> None:
+    """Write the page; `command` applies the corrections that it makes. EnvironmentProblem if it cannot be written."""
+    parts = [_summary(prepared), _problems(prepared), label_gallery(prepared, command), _alike(prepared)]
+    write_page(path, "shitu prepare", [*parts, _sizes(prepared)], style=style(), script=script())
 
 
 def _summary(prepared: Prepared) -> str:
@@ -64,6 +63,7 @@ def _alike(prepared: Prepared) -> str:
     rows = prepared.rows
     pairs = [(g[0], other, "identical") for g in prepared.alike.identical for other in g[1:]]
     pairs += [(a, b, "nearly the same") for a, b in prepared.alike.near]
+    pairs = [pair for pair in pairs if rows.labels[pair[0]] == rows.labels[pair[1]]]  # the gallery has the others
     if not pairs:
         return ""
     rows_html = [
@@ -71,7 +71,7 @@ def _alike(prepared: Prepared) -> str:
         + f"<small>{how}</small>"
         for a, b, how in pairs[:PAIRS_SHOWN]
     ]
-    return section(f"Identical and nearly identical images ({len(pairs):,} pairs)", *rows_html)
+    return section(f"Identical and nearly identical images within a class ({counted(len(pairs), 'pair')})", *rows_html)
 
 
 def _sizes(prepared: Prepared) -> str:
@@ -82,18 +82,3 @@ def _sizes(prepared: Prepared) -> str:
     sample = shorter[::step]
     sides = curve([("images", [n * step for n in range(len(sample))], sample)], "image", "shorter side, pixels")
     return section("Class sizes and image sizes", row(classes, sides))
-
-
-def _samples(prepared: Prepared) -> str:
-    by_label: dict[str, list[int]] = {}
-    for number, label in enumerate(prepared.rows.labels):
-        members = by_label.setdefault(label, [])
-        if len(members) < PER_CLASS:
-            members.append(number)
-    rows = prepared.rows
-    blocks = []
-    for label, members in sorted(by_label.items())[:CLASSES_SHOWN]:
-        name = rows.display.get(label, label)
-        figures = (figure(prepared.image_root / rows.paths[n], rows.paths[n], box=rows.boxes.get(n)) for n in members)
-        blocks.append(f"<details><summary>{escape(name)}</summary>{row(*figures)}</details>")
-    return section(f"Samples ({min(len(by_label), CLASSES_SHOWN)} of {len(by_label):,} classes)", *blocks)

@@ -132,7 +132,7 @@ def prepare(
 
         def write_reports(json_path: Path, page_path: Path) -> None:
             atomic_write_json(json_path, report_values(prepared))
-            write_prepare_page(prepared, page_path)
+            write_prepare_page(prepared, page_path, str(_correcting(space, paths)))
 
         count = _problems_to_fix(prepared, fix=fix, strict=strict)
         if count:
@@ -174,6 +174,14 @@ def _read(
         sample_per_id=_sample_per_id(text),
         cache=LookCache(space.cache_dir / "images.bin"),
     )
+
+
+def _correcting(space: Workspace, sources: Sequence[Path]) -> Command:
+    """Return the command that applies the corrections of the page; other options are remembered."""
+    words: list[object] = [*sources, *(["--merge"] if len(sources) > 1 else [])]
+    if space.root != Path.cwd():
+        words += ["-w", space.root]
+    return Command("prepare", *words, "--corrections", "corrections.csv")
 
 
 def _problems_to_fix(prepared: Prepared, *, fix: bool, strict: bool) -> int:

@@ -1,0 +1,130 @@
+"""The gallery of labels: suspects are shown, hostile names stay text, and ticks become corrections that apply.
+
+The browser's part needs playwright and Chromium; SHITU_SCREENSHOTS=DIR keeps images of the page.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from shitu_cli.preparation.audit import Look
+from shitu_cli.report.label_gallery import choose, unlike_class
+from tests.command import shitu
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SCREENSHOTS = os.environ.get("SHITU_SCREENSHOTS")
+EVIL = "<img src=x onerror=alert(1)>&amp;\"' \u202edrow,;"
+
+
+def test_suspects_come_first_then_some_of_each_class() -> None:
+    labels = ["a"] * 6 + ["b"] * 3
+    unlike = np.array([0, 5, 1, 0, 0, 0, 0, 2, 0], float)
+    reasons = {3: (2, ["same"]), 8: (0, ["pair"])}
+    assert choose(labels, reasons, unlike, 4) == [8, 3, 1, 7]
+    assert choose(labels, reasons, unlike, 1) == [8]
+    assert sorted(choose(labels, reasons, unlike, 100)) == list(range(9))
+
+
+def test_an_image_of_other_colours_is_unlike_its_class() -> None:
+    rng = np.random.default_rng(0)
+    colours = [rng.integers(90, 110, 48).astype(np.uint8) for _ in range(7)] + [np.full(48, 220, np.uint8)]
+    unlike = unlike_class(["a"] * 8, [Look(40, 40, colours=c.tobytes()) for c in colours])
+    assert unlike.argmax() == 7 and unlike[7] > 3 * unlike[:7].max()
+    assert unlike_class(["a"] * 2, [Look(40, 40), Look(40, 40)]).tolist() == [0, 0]
+
+
+@pytest.fixture
+def work(tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]]) -> Path:
+    """A workspace of 3 classes, one of a hostile name that holds an image of another class, and a tiny image."""
+    images = make_images(tmp_path / "data")
+    shutil.copytree(tmp_path / "data/class_002", tmp_path / "data" / EVIL)
+    shutil.rmtree(tmp_path / "data/class_002")
+    shutil.copy(images["class_000"][0], tmp_path / "data" / EVIL / "wrong.jpg")
+    cv2.imwrite(str(tmp_path / "data/class_001/tiny.png"), np.full((9, 9, 3), 99, np.uint8))
+    shitu("prepare", "data", "-w", "work", cwd=tmp_path)
+    return tmp_path / "work"
+
+
+def gallery_of(work: Path) -> dict[str, Any]:
+    text = (work / "reports/prepare.html").read_text()
+    assert EVIL not in text and "<img src=x" not in text
+    match = re.search(r'<script type="application/json" id="labels">(.*?)</script>', text)
+    assert match is not None
+    values: dict[str, Any] = json.loads(match[1])
+    return values
+
+
+def test_the_page_holds_every_suspect_with_its_reason(work: Path) -> None:
+    gallery = gallery_of(work)
+    reasons = {image["path"]: image["why"] for image in gallery["images"] if image["why"]}
+    assert set(reasons) == {"class_000/000.jpg", f"{EVIL}/wrong.jpg", "class_001/tiny.png"}
+    assert reasons["class_001/tiny.png"] == ["tiny"] and "which is class_000" in reasons[f"{EVIL}/wrong.jpg"][0]
+    pairs = [{gallery["images"][at]["path"] for at in pair} for pair in gallery["pairs"]]
+    assert pairs == [{"class_000/000.jpg", f"{EVIL}/wrong.jpg"}] and len(gallery["images"]) == 14
+    assert all(image["thumb"].startswith("data:image/jpeg") for image in gallery["images"])
+
+
+def test_corrections_of_last_time_are_in_the_next_table(work: Path) -> None:
+    (work / "c.csv").write_text("path,label\n../data/class_001/tiny.png,\nclass_000/001.jpg,class_001\n")
+    shitu("prepare", "../data", "--corrections", "c.csv", cwd=work)
+    assert gallery_of(work)["earlier"] == {"class_001/tiny.png": "", "class_000/001.jpg": "class_001"}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_ticks_and_labels_become_corrections_that_apply(work: Path, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    complaints: list[str] = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(color_scheme="dark", viewport={"width": 900, "height": 900})
+        page.set_default_timeout(10_000)
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto((work / "reports/prepare.html").as_uri())
+        assert page.locator(".pair .card").count() == 2 and page.locator("#save").is_disabled()
+        wrong = page.locator(".card", has_text="wrong.jpg").filter(has=page.locator("span", has_text="wrong.jpg"))
+        wrong.locator("input[type=text]").fill("class_000")
+        page.select_option("#view", "smallest")
+        tiny = page.locator(".card").first
+        assert "tiny.png" in tiny.inner_text() and page.locator(".card").count() == 14
+        tiny.locator("input[type=checkbox]").focus()
+        page.keyboard.press("Space")
+        page.locator(".card", has_text="class_000/001.jpg").locator("input[type=text]").fill(EVIL)
+        assert page.locator("#count").inner_text() == "1 left out, 2 relabelled"
+        page.locator(".card", has_text="class_000/002.jpg").locator("button").press("Enter")
+        large = page.locator("#large img")
+        large.wait_for()
+        page.wait_for_function("document.querySelector('#large img').complete")
+        assert large.evaluate("image => [image.src.slice(0, 5), image.naturalWidth]") == ["file:", 40]
+        if SCREENSHOTS:
+            page.screenshot(path=Path(SCREENSHOTS) / "gallery-large.png")
+        page.keyboard.press("Escape")
+        if SCREENSHOTS:
+            page.locator("#tools").scroll_into_view_if_needed()
+            page.screenshot(path=Path(SCREENSHOTS) / "gallery.png")
+        with page.expect_download() as download:
+            page.locator("#save").press("Enter")
+        table = tmp_path / download.value.suggested_filename
+        download.value.save_as(table)
+        browser.close()
+    assert complaints == []
+    with table.open(encoding="utf-8", newline="") as file:
+        assert dict(csv.reader(file)) == {
+            "path": "label",
+            f"{EVIL}/wrong.jpg": "class_000",
+            "class_001/tiny.png": "",
+            "class_000/001.jpg": EVIL,
+        }
+    done = shitu("prepare", "data", "-w", "work", "--corrections", "corrections.csv", cwd=tmp_path)
+    assert "1 image left out, 2 relabelled, by corrections.csv" in done.stdout and "label-noise" not in done.stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import Any
@@ -21,6 +21,7 @@ MOST = 600  # images on the page
 COMPARED = 200_000  # images up to which their colours are compared
 OFFERED = 2_000  # classes that are offered while a label is typed
 PAIRS, SMALL, SAME, OTHER = range(4)  # what is suspected first
+_ODD = {"tiny": "tiny", "extreme-aspect": "odd shape"}
 _CONTROLS = """
 <noscript><p>The gallery needs JavaScript.</p></noscript>
 <div id="tools" hidden>
@@ -49,12 +50,18 @@ def script() -> str:
 def label_gallery(prepared: Prepared, command: str) -> str:
     """Return the section; `command` applies the corrections that it writes."""
     pairs = _pairs(prepared)
-    reasons = _reasons(prepared, pairs)
+    ranks = _ranks(prepared, pairs)
     unlike = unlike_class(prepared.rows.labels, prepared.looks)
-    numbers = choose(prepared.rows.labels, reasons, unlike, MOST)
+    numbers = choose(prepared.rows.labels, ranks, unlike, MOST)
+    reasons = _reasons(prepared, pairs, set(numbers))
     position = {number: at for at, number in enumerate(numbers)}
+
+    def image(number: int) -> dict[str, Any]:
+        suspicion = {"rank": ranks.get(number, OTHER), "why": reasons.get(number, [])}
+        return {**_image(prepared, number), **suspicion, "unlike": round(float(unlike[number]), 3)}
+
     with ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-page") as pool:
-        images = list(pool.map(lambda number: _image(prepared, number, reasons, unlike), numbers))
+        images = list(pool.map(image, numbers))
     applied = prepared.corrections
     data = {
         "images": images,
@@ -66,8 +73,8 @@ def label_gallery(prepared: Prepared, command: str) -> str:
     text = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
     return section(
         "Labels",
-        f"<p>{escape(_shown(len(prepared.rows), len(reasons), len(numbers)))} Tick images to leave out or give another "
-        f"label, download the table of corrections, and apply it; your files stay as they are:</p>"
+        f"<p>{escape(_shown(len(prepared.rows), len(ranks), len(numbers)))} Tick images to leave out or give another "
+        "label, download the table of corrections, and apply it; your files stay as they are:</p>"
         f"<p><code>{escape(command)}</code></p>",
         _CONTROLS,
         f'<script type="application/json" id="labels">{text}</script>',
@@ -88,30 +95,44 @@ def _pairs(prepared: Prepared) -> list[tuple[int, int, str]]:
     labels = prepared.rows.labels
     pairs = [(group[0], other, "identical to") for group in prepared.alike.identical for other in group[1:]]
     pairs += [(a, b, "nearly the same as") for a, b in prepared.alike.near]
-    return [(a, b, how) for a, b, how in pairs if labels[a] != labels[b]][: MOST // 2]
+    return [(a, b, how) for a, b, how in pairs if labels[a] != labels[b]]
 
 
-def _reasons(prepared: Prepared, pairs: Sequence[tuple[int, int, str]]) -> dict[int, tuple[int, list[str]]]:
-    """Return what speaks against images: the rank of the worst reason, and all of them in words."""
+def _again(prepared: Prepared) -> Iterator[tuple[int, int]]:
+    """Yield each image that its class has already, and the one that it repeats."""
     rows = prepared.rows
-    reasons: dict[int, tuple[int, list[str]]] = {}
+    for first, *others in prepared.alike.identical:
+        for number in others:
+            if rows.labels[number] == rows.labels[first] and rows.paths[number] != rows.paths[first]:
+                yield number, first
 
-    def add(number: int, rank: int, reason: str) -> None:
-        before, texts = reasons.get(number, (rank, []))
-        reasons[number] = (min(before, rank), [*texts, reason])
 
+def _ranks(prepared: Prepared, pairs: Sequence[tuple[int, int, str]]) -> dict[int, int]:
+    """Return the suspects, pair by pair, with the rank of what speaks most against them."""
+    ranks = {number: PAIRS for a, b, _ in pairs for number in (a, b)}
+    for number, look in enumerate(prepared.looks):
+        if look.notes and not _ODD.keys().isdisjoint(look.notes):
+            ranks.setdefault(number, SMALL)
+    for number, _ in _again(prepared):
+        ranks.setdefault(number, SAME)
+    return ranks
+
+
+def _reasons(prepared: Prepared, pairs: Sequence[tuple[int, int, str]], chosen: set[int]) -> dict[int, list[str]]:
+    """Return in words what speaks against the chosen images."""
+    rows = prepared.rows
+    reasons: dict[int, list[str]] = {}
     for first, second, how in pairs:
         for a, b in ((first, second), (second, first)):
-            add(a, PAIRS, f"{how} {visible(rows.paths[b])}, which is {visible(rows.shown(rows.labels[b]))}")
-    for number, look in enumerate(prepared.looks):
-        if "tiny" in look.notes:
-            add(number, SMALL, "tiny")
-        if "extreme-aspect" in look.notes:
-            add(number, SMALL, "odd shape")
-    for group in prepared.alike.identical:
-        for number in group[1:]:
-            if rows.labels[number] == rows.labels[group[0]] and rows.paths[number] != rows.paths[group[0]]:
-                add(number, SAME, f"identical to {visible(rows.paths[group[0]])}")
+            if a in chosen:
+                label = visible(rows.shown(rows.labels[b]))
+                reasons.setdefault(a, []).append(f"{how} {visible(rows.paths[b])}, which is {label}")
+    for number in chosen:
+        words = [_ODD[note] for note in prepared.looks[number].notes if note in _ODD]
+        reasons.setdefault(number, []).extend(words)
+    for number, first in _again(prepared):
+        if number in chosen:
+            reasons[number].append(f"identical to {visible(rows.paths[first])}")
     return reasons
 
 
@@ -136,29 +157,25 @@ def unlike_class(labels: Sequence[str], looks: Sequence[Look]) -> np.ndarray:
     return unlike
 
 
-def choose(
-    labels: Sequence[str], reasons: dict[int, tuple[int, list[str]]], unlike: np.ndarray, most: int
-) -> list[int]:
-    """Return the images to show: suspects by rank, then in turn from each class the one most unlike it."""
-    chosen = sorted(reasons, key=lambda number: (reasons[number][0], -unlike[number], number))[:most]
-    if len(chosen) == most:
-        return chosen
+def choose(labels: Sequence[str], ranks: Mapping[int, int], unlike: np.ndarray, most: int) -> list[int]:
+    """Return the images to show: suspects by rank, then in turn from each class the one most unlike it.
+
+    Of very large data sets, a sample stands for those that are no suspects.
+    """
+    chosen = sorted(ranks, key=lambda number: ranks[number])[:most]
+    step = -(-len(labels) // COMPARED)
+    others = [number for number in range(0, len(labels), max(1, step)) if number not in ranks]
     classes: dict[str, list[int]] = {}
-    for number in sorted(set(range(len(labels))) - set(chosen), key=lambda number: (-unlike[number], number)):
-        members = classes.setdefault(labels[number], [])
-        if len(members) < most:
-            members.append(number)
-    turns = sorted((turn, label, number) for label, some in classes.items() for turn, number in enumerate(some))
+    for number in sorted(others, key=lambda number: -unlike[number]):
+        classes.setdefault(labels[number], []).append(number)
+    turns = sorted((turn, label, number) for label, some in classes.items() for turn, number in enumerate(some[:most]))
     return chosen + [number for _, _, number in turns[: most - len(chosen)]]
 
 
-def _image(
-    prepared: Prepared, number: int, reasons: dict[int, tuple[int, list[str]]], unlike: np.ndarray
-) -> dict[str, Any]:
+def _image(prepared: Prepared, number: int) -> dict[str, Any]:
     """Return an image as the script takes it; `path` is None where a table in UTF-8 cannot name it."""
     rows, look = prepared.rows, prepared.looks[number]
     named, file, box = spelling(rows, number), prepared.image_root / rows.paths[number], rows.boxes.get(number)
-    rank, why = reasons.get(number, (OTHER, []))
     label = rows.shown(rows.labels[number])
     return {
         "path": named if _is_text(named) else None,
@@ -168,9 +185,6 @@ def _image(
         "width": look.width,
         "height": look.height,
         "box": box,
-        "rank": rank,
-        "why": why,
-        "unlike": round(float(unlike[number]), 3),
         "thumb": thumbnail(file, box, side=144),
         "source": file.absolute().as_uri(),
     }

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.preparation.audit import Look
-from shitu_cli.report.label_gallery import choose, unlike_class
+from shitu_cli.report.label_gallery import COMPARED, choose, unlike_class
 from tests.command import shitu
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -30,10 +30,16 @@ EVIL = "<img src=x onerror=alert(1)>&amp;\"' \u202edrow,;"
 def test_suspects_come_first_then_some_of_each_class() -> None:
     labels = ["a"] * 6 + ["b"] * 3
     unlike = np.array([0, 5, 1, 0, 0, 0, 0, 2, 0], float)
-    reasons = {3: (2, ["same"]), 8: (0, ["pair"])}
-    assert choose(labels, reasons, unlike, 4) == [8, 3, 1, 7]
-    assert choose(labels, reasons, unlike, 1) == [8]
-    assert sorted(choose(labels, reasons, unlike, 100)) == list(range(9))
+    ranks = {3: 2, 8: 0}
+    assert choose(labels, ranks, unlike, 4) == [8, 3, 1, 7]
+    assert choose(labels, ranks, unlike, 1) == [8]
+    assert sorted(choose(labels, ranks, unlike, 100)) == list(range(9))
+
+
+def test_millions_of_images_are_sampled() -> None:
+    images = 5 * COMPARED
+    chosen = choose(["a", "b"] * (images // 2), {7: 0}, np.zeros(images), 50)
+    assert len(set(chosen)) == 50 and chosen[0] == 7 and {number % 2 for number in chosen} == {0, 1}
 
 
 def test_an_image_of_other_colours_is_unlike_its_class() -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.inputs import read_text
+from shitu_cli.errors import Command, DataError, Message, UsageError
+from shitu_cli.inputs import MIB, read_text
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.reporting import counted
 
@@ -29,6 +29,7 @@ COLUMNS = ("path", "label")
 NONE = "none"  # the value of --corrections that forgets those of last time
 COMPARED = 20_000  # paths among which the nearest to a mistyped one is looked for
 NAMED = 50  # problems listed
+NEW = 5  # new classes shown
 _BOX = re.compile(r"#[^#,]+,[^#,]+,[^#,]+,[^#,]+$")
 
 
@@ -36,6 +37,7 @@ _BOX = re.compile(r"#[^#,]+,[^#,]+,[^#,]+,[^#,]+$")
 class Applied:
     """What corrections have changed, in images; `same` had the label already, `new_classes` did not exist before.
 
+    `nearest` is the old class that a new one may be meant to be, where one is spelt alike.
     `labels` are all corrections: new label by path, "" for an image left out.
     """
 
@@ -44,6 +46,7 @@ class Applied:
     relabelled: int
     same: int
     new_classes: list[str]
+    nearest: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -51,7 +54,9 @@ class Applied:
         if self.same:
             parts.append(f"{self.same:,} had the label already")
         if self.new_classes:
-            shown = ", ".join(map(repr, self.new_classes[:5])) + (", ..." if len(self.new_classes) > 5 else "")
+            near = {name: f" (not {other!r}?)" for name, other in self.nearest.items()}
+            shown = ", ".join(f"{name!r}{near.get(name, '')}" for name in self.new_classes[:NEW])
+            shown += ", ..." if len(self.new_classes) > NEW else ""
             parts.append(f"{counted(len(self.new_classes), 'new class', 'new classes')}: {shown}")
         return "; ".join(parts)
 
@@ -103,7 +108,8 @@ def apply_corrections(rows: Rows, file: Path, sources: Sequence[Path]) -> tuple[
 
 def _read(file: Path, problems: list[str]) -> list[_Line]:
     """Return the lines of the table; the first line says which column is which and what separates them."""
-    text = read_text(file, keep_bytes=True)
+    forget: Message = ["put it there, or continue without corrections: ", Command("prepare", "--corrections", NONE)]
+    text = read_text(file, limit=256 * MIB, hint=forget, keep_bytes=True)
     head = text.partition("\n")[0]
     separator = next((sign for sign in ",;\t" if sign in head), ",")
     cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -275,4 +281,7 @@ def _apply(rows: Rows, labels: dict[int, str], file: Path) -> tuple[Rows, Applie
             corrected.labels[at] = intern(known.get(label, label))
     same = changed[False] - changed[True]
     wanted = {spelling(rows, number): label for number, label in labels.items()}
-    return corrected, Applied(str(file), len(left_out), len(changed[True]), len(same), sorted(new), wanted)
+    old = list(own)[:COMPARED]
+    close = {name: difflib.get_close_matches(name, old, n=1, cutoff=0.8) for name in sorted(new)[:NEW]}
+    nearest = {name: some[0] for name, some in close.items() if some}
+    return corrected, Applied(str(file), len(left_out), len(changed[True]), len(same), sorted(new), nearest, wanted)

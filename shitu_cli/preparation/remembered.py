@@ -81,16 +81,21 @@ def recall(space: Workspace, sources: Sequence[Path], options: Options) -> tuple
     return replace(before, **{key: getattr(options, key) for key in given}), before
 
 
-def reading_of(space: Workspace, source: Path) -> tuple[str | None, ReadOptions]:
-    """Return the format and the options with which `prepare` last read a source; no format and defaults for others."""
+def reading_of(space: Workspace, source: Path) -> Choices:
+    """Return how `prepare` last read a source, with its corrections; the defaults for other sources.
+
+    Of merged sources the corrections are left out: their paths count from the folder that holds all of them.
+    """
     values = _read(space.lists_dir / NAME)
-    if path_in(space.root, source.resolve()) not in (values.pop("sources", None) or ()):
-        return None, ReadOptions()
+    sources = values.pop("sources", None) or ()
+    if path_in(space.root, source.resolve()) not in sources:
+        return Choices()
     for key in _PATHS & values.keys():
         values[key] = str(space.root / values[key])
     names = {field.name for field in fields(Options)}
     options = Options(**{key: value for key, value in values.items() if key in names})
-    return options.format, options.choices(fix=False, quick=False).read
+    choices = options.choices(fix=False, quick=False)
+    return choices if len(sources) == 1 else replace(choices, corrections=None)
 
 
 def record(

@@ -16,6 +16,7 @@ from shitu_cli.reporting import counted
 from shitu_cli.workspace import CONFIG_NAME, Workspace
 
 if TYPE_CHECKING:  # loading all readers takes longer than searching for one image, which needs none
+    from shitu_cli.preparation.choices import Choices
     from shitu_cli.preparation.formats.base import Box, Format, Rows
     from shitu_cli.preparation.formats.source import Source
 
@@ -135,7 +136,7 @@ class _Finder:
             for name in names:
                 self.images.add(folder / name)
             return
-        chosen, rows = self._as_prepare_reads(folder)
+        chosen, rows, left_out = self._as_prepare_reads(folder)
         by_path: dict[str, list[int]] = {}
         for number, path in enumerate(rows.paths):
             by_path.setdefault(os.path.normpath(rows.root / path), []).append(number)
@@ -143,21 +144,25 @@ class _Finder:
             numbers = by_path.get(os.path.normpath(folder / name), ())
             for number in numbers:
                 self.images.add(folder / name, rows.shown(rows.labels[number]), rows.boxes.get(number))
-            if not numbers:  # what a table or annotations leave out has no label
+            if not numbers and os.path.normpath(folder / name) not in left_out:
+                # What a table or annotations leave out has no label.
                 by_place = chosen is None or chosen.rank == FOLDERS
                 self.images.add(folder / name, self.label_of(folder / name, folder) if by_place else "")
 
-    def _as_prepare_reads(self, folder: Path) -> tuple[Format | None, Rows]:
-        """Return the format and the rows of a folder; none where it holds no labels, as one class folder alone."""
+    def _as_prepare_reads(self, folder: Path) -> tuple[Format | None, Rows, set[str]]:
+        """Return the format and the rows of a folder, and the files that corrections leave out.
+
+        There are none where it holds no labels, as one class folder alone.
+        """
         from shitu_cli.preparation.formats import read_source
         from shitu_cli.preparation.formats.base import Rows
         from shitu_cli.preparation.problems import Problems
 
-        source, name = self._source(folder)
+        source, choices = self._source(folder)
         if all("/" not in path for path in source.tree.images) and not source.tree.files:
-            return None, Rows(folder)
+            return None, Rows(folder), set()
         try:
-            return read_source(source, Problems(), name)
+            chosen, rows = read_source(source, Problems(), choices.format)
         except UsageError as error:
             once = f"{error.hint}; say it once, and it is remembered: "
             raise UsageError(
@@ -165,15 +170,18 @@ class _Finder:
                 details=error.details,
                 hint=[once, Command("prepare", folder), " with that option"],
             ) from None
+        corrected = _corrected(rows, folder, choices)
+        left_out = set(rows.paths).difference(corrected.paths) if corrected is not rows else set()
+        return chosen, corrected, {os.path.normpath(rows.root / path) for path in left_out}
 
-    def _source(self, path: Path) -> tuple[Source, str | None]:
-        """Return a source with the options, and the format, with which `prepare` last read it."""
-        from shitu_cli.preparation.formats.base import ReadOptions
+    def _source(self, path: Path) -> tuple[Source, Choices]:
+        """Return a source, and the choices with which `prepare` last read it."""
+        from shitu_cli.preparation.choices import Choices
         from shitu_cli.preparation.formats.source import Source
         from shitu_cli.preparation.remembered import reading_of
 
-        name, options = reading_of(self.workspace, path) if self.workspace else (None, ReadOptions())
-        return Source(path, options), name
+        choices = reading_of(self.workspace, path) if self.workspace else Choices()
+        return Source(path, choices.read), choices
 
     def _add_list(self, path: Path) -> None:
         from shitu_cli.preparation.formats import read_source
@@ -184,8 +192,9 @@ class _Finder:
             self.images.extend(images_of_list(path, image_root))
             return
         problems = Problems()
-        source, name = self._source(path)
-        _, rows = read_source(source, problems, name)
+        source, choices = self._source(path)
+        _, rows = read_source(source, problems, choices.format)
+        rows = _corrected(rows, path, choices)
         bad = [
             f"{where}: {detail}"
             for _, kind, cases in problems.ordered()
@@ -197,6 +206,13 @@ class _Finder:
         for number, label in enumerate(rows.labels):
             file = os.path.join(rows.root, rows.paths[number])
             self.images.add(file, rows.shown(label), rows.boxes.get(number))
+
+
+def _corrected(rows: Rows, source: Path, choices: Choices) -> Rows:
+    """Return the rows of a source with the corrections that `prepare` remembers for it."""
+    from shitu_cli.preparation.corrections import apply_corrections
+
+    return rows if choices.corrections is None else apply_corrections(rows, choices.corrections, [source])[0]
 
 
 def _no_label(image: Path, root: Path | None = None) -> str:

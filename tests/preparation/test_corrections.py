@@ -15,7 +15,9 @@ from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.corrections import spelling
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.prepare import Prepared, prepare
+from shitu_cli.preparation.sources import find_images
 from shitu_cli.reporting import SilentReporter
+from shitu_cli.steps.prepare import prepare as prepare_step
 from tests.command import shitu
 
 MakeImages = Callable[..., dict[str, list[Path]]]
@@ -44,14 +46,18 @@ def labels(prepared: Prepared) -> dict[str, str]:
 
 
 def test_images_are_left_out_and_relabelled(data: Path) -> None:
-    lines = "class_000/001.jpg,\nclass_000/002.jpg,class_002\nclass_001/000.jpg,fresh\nclass_001/001.jpg,class_001\n"
+    lines = "class_000/001.jpg,\nclass_000/002.jpg,class_002\nclass_001/000.jpg,fresh\n"
+    lines += "class_001/002.jpg,Class_002\nclass_001/001.jpg,class_001\n"
     prepared = corrected(data, lines)
     after = labels(prepared)
     assert "class_000/001.jpg" not in after and len(after) == 12
     assert after["class_000/002.jpg"] == "class_002" and after["class_001/000.jpg"] == "fresh"
-    assert prepared.names.keys() == {"class_000", "class_001", "class_002", "fresh"}
+    assert prepared.names.keys() == {"class_000", "class_001", "class_002", "fresh", "Class_002"}
     said = str(prepared.corrections)
-    assert said.startswith("1 image left out, 2 relabelled, by ") and "1 new class: 'fresh'" in said
+    assert (
+        said.startswith("1 image left out, 3 relabelled, by ")
+        and "2 new classes: 'Class_002' (not 'class_002'?), 'fresh'" in said
+    )
     assert "1 had the label already" in said
 
 
@@ -162,3 +168,20 @@ def test_the_command_remembers_and_forgets_them(data: Path, tmp_path: Path) -> N
     args = ("prepare", "data", "-w", "work", "--corrections", "data/corrections.csv")
     refused = shitu(*args, cwd=tmp_path, check=False)
     assert refused.returncode == 2 and "lies among the images" in refused.stderr
+
+
+def test_other_commands_read_the_source_with_its_corrections(data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "corrections.csv"
+    table.write_text("path,label\nclass_001/wrong.jpg,\nclass_000/001.jpg,class_002\n")
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"data/class_00{c}/00{n}.jpg\tclass_00{c}\n" for c in range(3) for n in range(4)))
+    for source, lines in ((data, table.read_text()), (listed, "path,label\ndata/class_000/001.jpg,class_002\n")):
+        table.write_text(lines)
+        space = prepare_step(source, tmp_path / f"work-{source.stem}", corrections=table, quick=True).workspace
+        images = find_images([str(source)], workspace=space)
+        by_file = {Path(file).relative_to(data).as_posix(): images.labels[n] for n, file in enumerate(images.files)}
+        assert len(by_file) == 12 and by_file["class_000/001.jpg"] == "class_002", source
+    table.unlink()
+    with pytest.raises(DataError, match=r"corrections.csv: No such file") as error:
+        find_images([str(listed)], workspace=space)
+    assert "--corrections none" in str(error.value.hint)

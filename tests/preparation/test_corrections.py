@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shitu_cli.errors import DataError
 from shitu_cli.preparation.choices import Choices
-from shitu_cli.preparation.corrections import spelling
-from shitu_cli.preparation.formats.base import ReadOptions
+from shitu_cli.preparation.corrections import apply_corrections, spelling
+from shitu_cli.preparation.formats.base import ReadOptions, Rows
 from shitu_cli.preparation.prepare import Prepared, prepare
 from shitu_cli.preparation.sources import find_images
 from shitu_cli.reporting import SilentReporter
@@ -185,3 +189,38 @@ def test_other_commands_read_the_source_with_its_corrections(data: Path, tmp_pat
     with pytest.raises(DataError, match=r"corrections.csv: No such file") as error:
         find_images([str(listed)], workspace=space)
     assert "--corrections none" in str(error.value.hint)
+
+
+@given(st.one_of(st.binary(max_size=80), st.binary(max_size=60).map(b"path,label\n".__add__)))
+def test_any_bytes_are_applied_or_refused(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder, "c.csv")
+        table.write_bytes(content)
+        try:
+            after, _ = apply_corrections(some_rows(Path(folder)), table, [])
+        except DataError as error:
+            assert str(table) in str(error.message)
+        else:
+            assert 0 < len(after) <= 3
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0/"), min_size=1, max_size=12)
+
+
+@given(NAMES.filter(lambda name: name not in (".", "..")), NAMES.filter(str.strip))
+def test_any_name_of_a_file_and_of_a_class_can_be_written(name: str, label: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        rows, table = some_rows(Path(folder)), Path(folder, "c.csv")
+        rows.add(f"other/{name}", "a")
+        rows.add("last/0.jpg", label)  # a class of this very name, blanks around it included
+        with table.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("path", "label"), (f"other/{name}", label)])
+        after, applied = apply_corrections(rows, table, [])
+        assert after.labels[3] == label and after.paths == rows.paths and applied.new_classes == []
+
+
+def some_rows(root: Path) -> Rows:
+    rows = Rows(root)
+    for path in ("x/1.jpg", "x/2.jpg", "y/1.jpg"):
+        rows.add(path, path[0])
+    return rows

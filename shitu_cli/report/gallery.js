@@ -2,6 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById('labels').textContent);
   const changes = new Map(Object.entries(data.earlier));  // path → the new label, '' to leave the image out
+  let fields = [];  // what shows a change, of every card: one image may be in several pairs
   const at = id => document.getElementById(id);
   const make = (kind, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(kind), properties);
@@ -30,10 +31,15 @@
       element.append(make('small', {textContent: 'not UTF-8: rename the file to correct it here'}));
       return element;
     }
-    const out = make('input', {type: 'checkbox', checked: changes.get(image.path) === ''});
-    const label = make('input', {type: 'text', placeholder: 'another label', value: changes.get(image.path) || ''});
+    const out = make('input', {type: 'checkbox'});
+    const label = make('input', {type: 'text', placeholder: 'another label'});
     label.setAttribute('list', 'classes');
     label.setAttribute('aria-label', `another label for ${image.shown}`);
+    const update = () => {
+      out.checked = changes.get(image.path) === '';
+      label.value = changes.get(image.path) || '';
+      mark();
+    };
     const mark = () => {
       label.disabled = out.checked;
       element.classList.toggle('changed', changes.has(image.path));
@@ -44,11 +50,13 @@
       else if (wanted && (wanted !== image.original || Object.hasOwn(data.earlier, image.path))) changes.set(image.path, wanted);
       else changes.delete(image.path);
       mark();
+      fields.filter(field => field.path === image.path && field.out !== out).forEach(field => field.update());
       count();
     };
     out.onchange = change;
     label.oninput = change;
-    mark();
+    update();
+    fields.push({path: image.path, out, update});
     element.append(make('label', {}, out, ' leave out'), label);
     return element;
   }
@@ -74,6 +82,7 @@
 
   function show() {
     const view = at('view').value, only = at('only').value;
+    fields = [];
     const fits = image => !only || image.label === only;
     const parts = view === 'pairs'
       ? data.pairs.map(([a, b]) => [data.images[a], data.images[b]]).filter(pair => pair.some(fits))

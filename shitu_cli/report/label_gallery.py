@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from shitu_cli.preparation.audit import Look
 from shitu_cli.preparation.corrections import spelling
+from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.report.page import escape, section, thumbnail
 from shitu_cli.reporting import visible
@@ -52,9 +53,9 @@ def label_gallery(prepared: Prepared, command: str) -> str:
     pairs = _pairs(prepared)
     ranks = _ranks(prepared, pairs)
     unlike = unlike_class(prepared.rows.labels, prepared.looks)
-    numbers = choose(prepared.rows.labels, ranks, unlike, MOST)
+    numbers = _once(prepared.rows, choose(prepared.rows.labels, ranks, unlike, MOST))
     reasons = _reasons(prepared, pairs, set(numbers))
-    position = {number: at for at, number in enumerate(numbers)}
+    position = {spelling(prepared.rows, number): at for at, number in enumerate(numbers)}
 
     def image(number: int) -> dict[str, Any]:
         suspicion = {"rank": ranks.get(number, OTHER), "why": reasons.get(number, [])}
@@ -62,23 +63,35 @@ def label_gallery(prepared: Prepared, command: str) -> str:
 
     with ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-page") as pool:
         images = list(pool.map(image, numbers))
+    names = [tuple(spelling(prepared.rows, number) for number in pair[:2]) for pair in pairs[:MOST]]
     applied = prepared.corrections
     data = {
         "images": images,
-        "pairs": [[position[a], position[b]] for a, b, _ in pairs if a in position and b in position],
+        "pairs": [[position[name] for name in pair] for pair in names if position.keys() >= set(pair)],
         "classes": sorted(filter(_is_text, prepared.names))[:OFFERED],
         "earlier": applied.labels if applied else {},
     }
     # Escapes leave nothing in it that ends the element, and nothing that a browser hides.
     text = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
+    shown = _shown(_images(prepared.rows), len(_once(prepared.rows, ranks)), len(numbers))
     return section(
         "Labels",
-        f"<p>{escape(_shown(len(prepared.rows), len(ranks), len(numbers)))} Tick images to leave out or give another "
+        f"<p>{escape(shown)} Tick images to leave out or give another "
         "label, download the table of corrections, and apply it; your files stay as they are:</p>"
         f"<p><code>{escape(command)}</code></p>",
         _CONTROLS,
         f'<script type="application/json" id="labels">{text}</script>',
     )
+
+
+def _once(rows: Rows, numbers: Iterable[int]) -> list[int]:
+    """Return the numbers without images that came before: one may be in two lists."""
+    return list({spelling(rows, number): number for number in reversed(list(numbers))}.values())[::-1]
+
+
+def _images(rows: Rows) -> int:
+    """Return the number of images and boxes, of very large data sets that of their lines."""
+    return len(rows) if len(rows) > COMPARED else len(_once(rows, range(len(rows))))
 
 
 def _shown(images: int, suspects: int, shown: int) -> str:
@@ -92,10 +105,11 @@ def _shown(images: int, suspects: int, shown: int) -> str:
 
 def _pairs(prepared: Prepared) -> list[tuple[int, int, str]]:
     """Return the pairs of alike images in two classes, identical ones first."""
-    labels = prepared.rows.labels
+    labels, paths = prepared.rows.labels, prepared.rows.paths
     pairs = [(group[0], other, "identical to") for group in prepared.alike.identical for other in group[1:]]
     pairs += [(a, b, "nearly the same as") for a, b in prepared.alike.near]
-    return [(a, b, how) for a, b, how in pairs if labels[a] != labels[b]]
+    # Several boxes of one file are no pair.
+    return [(a, b, how) for a, b, how in pairs if labels[a] != labels[b] and paths[a] != paths[b]]
 
 
 def _again(prepared: Prepared) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from shitu_cli.inputs import is_input
+from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.report.chart import curve
 from shitu_cli.report.label_gallery import label_gallery, script, style
@@ -63,7 +64,7 @@ def _alike(prepared: Prepared) -> str:
     rows = prepared.rows
     pairs = [(g[0], other, "identical") for g in prepared.alike.identical for other in g[1:]]
     pairs += [(a, b, "nearly the same") for a, b in prepared.alike.near]
-    pairs = [pair for pair in pairs if rows.labels[pair[0]] == rows.labels[pair[1]]]  # the gallery has the others
+    pairs = [pair for pair in pairs if _same_class(rows, *pair[:2])]
     if not pairs:
         return ""
     rows_html = [
@@ -72,6 +73,11 @@ def _alike(prepared: Prepared) -> str:
         for a, b, how in pairs[:PAIRS_SHOWN]
     ]
     return section(f"Identical and nearly identical images within a class ({counted(len(pairs), 'pair')})", *rows_html)
+
+
+def _same_class(rows: Rows, first: int, second: int) -> bool:
+    """Return whether two images are of one class, and not boxes of one file; the gallery shows the others."""
+    return rows.labels[first] == rows.labels[second] and rows.paths[first] != rows.paths[second]
 
 
 def _sizes(prepared: Prepared) -> str:

@@ -52,11 +52,12 @@ def test_an_image_of_other_colours_is_unlike_its_class() -> None:
 
 @pytest.fixture
 def work(tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]]) -> Path:
-    """A workspace of 3 classes, one of a hostile name that holds an image of another class, and a tiny image."""
+    """A workspace of 3 classes, one of a hostile name, with an image that is in all of them, and a tiny one."""
     images = make_images(tmp_path / "data")
     shutil.copytree(tmp_path / "data/class_002", tmp_path / "data" / EVIL)
     shutil.rmtree(tmp_path / "data/class_002")
     shutil.copy(images["class_000"][0], tmp_path / "data" / EVIL / "wrong.jpg")
+    shutil.copy(images["class_000"][0], tmp_path / "data/class_001/again.jpg")
     cv2.imwrite(str(tmp_path / "data/class_001/tiny.png"), np.full((9, 9, 3), 99, np.uint8))
     shitu("prepare", "data", "-w", "work", cwd=tmp_path)
     return tmp_path / "work"
@@ -74,11 +75,28 @@ def gallery_of(work: Path) -> dict[str, Any]:
 def test_the_page_holds_every_suspect_with_its_reason(work: Path) -> None:
     gallery = gallery_of(work)
     reasons = {image["path"]: image["why"] for image in gallery["images"] if image["why"]}
-    assert set(reasons) == {"class_000/000.jpg", f"{EVIL}/wrong.jpg", "class_001/tiny.png"}
-    assert reasons["class_001/tiny.png"] == ["tiny"] and "which is class_000" in reasons[f"{EVIL}/wrong.jpg"][0]
+    alike = {f"{EVIL}/wrong.jpg", "class_000/000.jpg", "class_001/again.jpg"}
+    assert set(reasons) == alike | {"class_001/tiny.png"}
+    assert reasons["class_001/tiny.png"] == ["tiny"] and [reason[-9:] for reason in reasons[f"{EVIL}/wrong.jpg"]] == [
+        "class_000",
+        "class_001",
+    ]
     pairs = [{gallery["images"][at]["path"] for at in pair} for pair in gallery["pairs"]]
-    assert pairs == [{"class_000/000.jpg", f"{EVIL}/wrong.jpg"}] and len(gallery["images"]) == 14
+    assert pairs == [{f"{EVIL}/wrong.jpg", path} for path in sorted(alike)[1:]] and len(gallery["images"]) == 15
     assert all(image["thumb"].startswith("data:image/jpeg") for image in gallery["images"])
+
+
+def test_boxes_of_one_file_are_no_suspects(tmp_path: Path, make_images: Callable[..., object]) -> None:
+    make_images(tmp_path / "data", size=(80, 64))
+    boxes = [("left", "1,2,30,40"), ("right", "40,20,79,60")]
+    lines = [f"class_00{c}/00{n}.jpg,{box},{name}" for c in range(3) for n in range(4) for name, box in boxes]
+    (tmp_path / "data/boxes.csv").write_text("\n".join(["path,x1,y1,x2,y2,class", *lines]) + "\n")
+    shitu("prepare", "data", "-w", "work", cwd=tmp_path)
+    gallery = gallery_of(tmp_path / "work")
+    assert len(gallery["images"]) == 24 and gallery["pairs"] == [] and not any(i["why"] for i in gallery["images"])
+    assert "class_000/000.jpg#1,2,30,40" in [image["path"] for image in gallery["images"]]
+    assert "All 24 images, 0 of them suspects" in (tmp_path / "work/reports/prepare.html").read_text()
+    assert "nearly identical images within" not in (tmp_path / "work/reports/prepare.html").read_text()
 
 
 def test_corrections_of_last_time_are_in_the_next_table(work: Path) -> None:
@@ -98,16 +116,22 @@ def test_ticks_and_labels_become_corrections_that_apply(work: Path, tmp_path: Pa
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto((work / "reports/prepare.html").as_uri())
-        assert page.locator(".pair .card").count() == 2 and page.locator("#save").is_disabled()
-        wrong = page.locator(".card", has_text="wrong.jpg").filter(has=page.locator("span", has_text="wrong.jpg"))
-        wrong.locator("input[type=text]").fill("class_000")
+        assert page.locator(".pair .card").count() == 4 and page.locator("#save").is_disabled()
+        wrong = page.locator(".card").filter(has=page.locator("span", has_text="wrong.jpg"))
+        ticks = wrong.locator("[type=checkbox]")
+        ticks.first.check()
+        assert [ticks.nth(n).is_checked() for n in range(ticks.count())] == [True, True]
+        ticks.last.uncheck()
+        wrong.locator("[type=text]").last.fill("class_000")
+        again = page.locator(".card").filter(has=page.locator("span", has_text="again.jpg"))
+        again.locator("[type=checkbox]").check()
         page.select_option("#view", "smallest")
         tiny = page.locator(".card").first
-        assert "tiny.png" in tiny.inner_text() and page.locator(".card").count() == 14
+        assert "tiny.png" in tiny.inner_text() and page.locator(".card").count() == 15
         tiny.locator("input[type=checkbox]").focus()
         page.keyboard.press("Space")
         page.locator(".card", has_text="class_000/001.jpg").locator("input[type=text]").fill(EVIL)
-        assert page.locator("#count").inner_text() == "1 left out, 2 relabelled"
+        assert page.locator("#count").inner_text() == "2 left out, 2 relabelled"
         page.locator(".card", has_text="class_000/002.jpg").locator("button").press("Enter")
         large = page.locator("#large img")
         large.wait_for()
@@ -129,8 +153,9 @@ def test_ticks_and_labels_become_corrections_that_apply(work: Path, tmp_path: Pa
         assert dict(csv.reader(file)) == {
             "path": "label",
             f"{EVIL}/wrong.jpg": "class_000",
+            "class_001/again.jpg": "",
             "class_001/tiny.png": "",
             "class_000/001.jpg": EVIL,
         }
     done = shitu("prepare", "data", "-w", "work", "--corrections", "corrections.csv", cwd=tmp_path)
-    assert "1 image left out, 2 relabelled, by corrections.csv" in done.stdout and "label-noise" not in done.stdout
+    assert "2 images left out, 2 relabelled, by corrections.csv" in done.stdout and "label-noise" not in done.stdout

@@ -32,7 +32,11 @@ KINDS: dict[str, Kind] = {
     "unreadable": Kind("error", "cannot be decoded", "convert it to JPEG or PNG; or --fix leaves it out"),
     "too-large": Kind("error", "more than 178 million pixels", "make it smaller; or --fix leaves it out"),
     "malformed": Kind("error", "the line cannot be read", "write path<TAB>label; or --fix leaves it out"),
-    "label-conflict": Kind("error", "one image with two labels", "decide for one; or --fix drops all its lines"),
+    "label-conflict": Kind(
+        "error",
+        "one image with two labels",
+        "decide for one, in your list or with --corrections; or --fix drops all its lines",
+    ),
     "outside-root": Kind("error", "path leads out of the image root", "move the image inside; or --fix leaves it out"),
     "bad-name": Kind(
         "error", "a tab, line break or zero byte in the file name", "rename the file; or --fix leaves it out"

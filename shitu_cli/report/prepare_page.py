@@ -27,10 +27,12 @@ def write_prepare_page(prepared: Prepared, path: Path, command: str) -> None:
 def _summary(prepared: Prepared) -> str:
     lists = [("train", prepared.train), ("query", prepared.query), ("gallery", prepared.gallery)]
     rows = [[name, f"{len(part):,}", f"{len(set(part.labels.tolist())):,}"] for name, part in lists if part is not None]
+    corrected = f"<p>{escape(str(prepared.corrections))}.</p>" if prepared.corrections else ""
     return (
         f"<p>{escape(prepared.format)} below <code>{escape(str(prepared.image_root))}</code>; "
         f"split {escape(prepared.split)}; {prepared.class_num:,} classes to train; "
         f"{prepared.left_out:,} images or lines left out.</p>"
+        + corrected
         + table(["list", "images", "classes"], rows, numeric=(1, 2))
     )
 

@@ -102,6 +102,7 @@ def test_boxes_of_one_file_are_no_suspects(tmp_path: Path, make_images: Callable
 def test_corrections_of_last_time_are_in_the_next_table(work: Path) -> None:
     (work / "c.csv").write_text("path,label\n../data/class_001/tiny.png,\nclass_000/001.jpg,class_001\n")
     shitu("prepare", "../data", "--corrections", "c.csv", cwd=work)
+    assert "1 image left out, 1 relabelled, by c.csv.</p>" in (work / "reports/prepare.html").read_text()
     assert gallery_of(work)["earlier"] == {"class_001/tiny.png": "", "class_000/001.jpg": "class_001"}
 
 

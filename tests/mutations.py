@@ -6,13 +6,15 @@ import os
 import random
 from collections.abc import Iterator
 
+# How many times as many cases as usual.
+CASES = int(os.environ.get("SHITU_FUZZ", "1"))
 _SIGNIFICANT = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
 
 
 def mutations(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
     """Yield `count` (times SHITU_FUZZ) versions of `data`: cut off, or bits and bytes changed, removed or doubled."""
     chance = random.Random(f"{seed} {len(data)}")
-    for _ in range(count * int(os.environ.get("SHITU_FUZZ", "1"))):
+    for _ in range(count * CASES):
         damaged = bytearray(data)
         for _ in range(chance.choice((1, 1, 2, 8))):
             _damage(damaged, chance)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from shitu_cli.config.patch import patch_yaml
 from shitu_cli.errors import ConfigError
 from shitu_cli.preparation.adapt import DataFacts, adapt_values
 from shitu_cli.templates import list_templates, read_template
+from tests.mutations import CASES
 
-CASES = int(os.environ.get("SHITU_FUZZ", "1"))
 TEMPLATES = {template.name: read_template(template.name) for template in list_templates()}
 FRAGMENTS = [
     *(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,11 @@ from shitu_cli.preparation.formats import FORMATS, find_format
 from shitu_cli.preparation.formats.base import ANNOTATIONS
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
+from tests.mutations import CASES
 from tests.preparation.annotation_samples import PIXELS, SAMPLES
 from tests.preparation.annotation_trees import draw, kinds, read
 
-TIMES = int(os.environ.get("SHITU_FUZZ", "1"))
-EXAMPLES = 20 * TIMES
+EXAMPLES = 20 * CASES
 
 
 def test_every_format_of_annotations_has_a_sample() -> None:

@@ -16,6 +16,7 @@ from shitu_cli.preparation.judging import check_lines, leads_outside
 from shitu_cli.preparation.numbering import image_list, number_classes
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split
+from tests.mutations import CASES
 
 WORDS = st.sampled_from(
     [
@@ -28,7 +29,7 @@ TEXTS = st.one_of(st.binary(max_size=200), st.lists(WORDS, max_size=30).map(b"".
 
 
 @pytest.mark.parametrize("reader", [TEXT_LIST, TABLE], ids=lambda f: f.name)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60 * CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS)
 def test_any_list(reader: object, text: bytes, tmp_path: Path) -> None:
     folder = tmp_path / "data"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +15,11 @@ from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
+from tests.mutations import CASES
 from tests.preparation.test_annotations import spoilt
 from tests.preparation.test_formats import draw, write
 
-EXAMPLES = 25 * int(os.environ.get("SHITU_FUZZ", "1"))
+EXAMPLES = 25 * CASES
 
 
 def _images(root: Path, *names: str) -> None:

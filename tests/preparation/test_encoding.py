@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
+from tests.mutations import CASES
 
 TEXTS = [
     ("cp932", "りんご みかん ぶどう もも 緑茶"),
@@ -64,7 +65,7 @@ def test_a_wrong_name_of_an_encoding(tmp_path: Path) -> None:
         read_list_text(path, Problems(), "utf-8")
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=800 * CASES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.binary(max_size=60))
 def test_any_bytes(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"

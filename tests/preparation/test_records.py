@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.preparation.formats import find_format
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
+from tests.mutations import CASES
 from tests.preparation.annotation_trees import boxes, draw_all, kinds, labels, read, splits, write, write_json
 
 PAIRS = {f"{n}.jpg": ("cat", "dog")[n % 2] for n in range(6)}
@@ -111,7 +111,7 @@ VALUES = st.recursive(
 
 
 @settings(
-    max_examples=25 * int(os.environ.get("SHITU_FUZZ", "1")),
+    max_examples=25 * CASES,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

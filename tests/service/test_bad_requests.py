@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import random
 import struct
 from collections.abc import Iterator
@@ -16,10 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.mutations import mutations
+from tests.mutations import CASES, mutations
 from tests.service.conftest import Server, png, start_server
 
-CASES = int(os.environ.get("SHITU_FUZZ", "1"))
 POSTS = ("/search", "/features", "/add", "/remove")
 PADDLEX = ("/shitu-infer", "/shitu-index-build", "/shitu-index-add", "/shitu-index-remove")
 TEXT = base64.b64encode(png(1)).decode()

@@ -22,7 +22,8 @@ def test_what_the_document_shows_runs(tmp_path: Path, make_images: Callable[...,
         [
             *blocks,
             "import sys",
-            "assert not {'typer', 'rich'} & {name.partition('.')[0] for name in sys.modules}",
+            # rich may be there: Paddle loads httpx, which loads it where click is installed.
+            "assert not [name for name in sys.modules if name == 'typer' or name.startswith('shitu_cli.cli')]",
             "assert open_index('work/index').manifest().count == 24",
         ]
     )

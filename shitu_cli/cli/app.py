@@ -110,7 +110,16 @@ def main() -> None:
         if isinstance(error, KeyboardInterrupt) or (stopped and not isinstance(error, ShituError)):
             _leave_stopped(session)
         code = _exit_code_of(error, session)
+    finally:
+        _stop_quietly_from_now_on()
     sys.exit(code)
+
+
+def _stop_quietly_from_now_on() -> None:
+    """Let a Ctrl-C end the process at once: all is done, and an exception would show what libraries do at their end."""
+    if hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(STOPPED))
 
 
 def _run(session: Session, arguments: list[str]) -> int:

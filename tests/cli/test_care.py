@@ -232,6 +232,7 @@ def test_pictures_of_many_kinds(tmp_path: Path, make_images: MakeImages) -> None
     shitu("train", *SMALL, "--epochs", "1", "--batch-size", "4", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_wrong_models_and_vectors_of_unknown_origin(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "data", classes=3)
     shitu("prepare", "data", cwd=tmp_path)

@@ -202,7 +202,7 @@ def test_a_model_without_its_manifest_is_noticed(space: Path) -> None:
         told = ("holds a model, but no manifest.json", "shitu export", "--model output/best_model")
         fails("extract", PICTURE, "--out", "x.npy", cwd=space, code=3, says=told)
         for command in (("extract", PICTURE, "--out", "x.npy"), ("evaluate",)):
-            assert "inference has no manifest.json: it is taken for" in says(
+            assert "inference has no manifest.json: its images are prepared as its inference.yml says" in says(
                 *command, "--model", "inference", cwd=space
             )
         shitu("extract", PICTURE, "--out", "x.npy", "--model", "output/best_model", cwd=space)
@@ -211,6 +211,7 @@ def test_a_model_without_its_manifest_is_noticed(space: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills as Unix does")
+@pytest.mark.slow
 def test_what_a_killed_export_leaves_goes_with_the_next(space: Path, tmp_path: Path) -> None:
     (tmp_path / ".out.mine.tmp").mkdir()  # not of this program
     words = ("export", "--out", str(tmp_path / "out"), "--format", "onnx")

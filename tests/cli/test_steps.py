@@ -122,6 +122,7 @@ def test_unreadable_pictures_are_listed_and_left_out(trained: Path, tmp_path: Pa
     assert shitu(*again, cwd=trained, check=False).returncode == 3
 
 
+@pytest.mark.slow
 def test_all_formats_are_proven(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "all"
     formats = ("--format", "pdmodel,pir", "--format", "onnx")

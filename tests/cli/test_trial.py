@@ -144,7 +144,7 @@ def test_evaluation_tells_when_the_training_list_has_changed(space: Path, tmp_pa
     assert "the training list has changed since this model was trained" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("damage", ["cut", pytest.param("gone", marks=pytest.mark.slow)])
 def test_a_best_model_that_cannot_be_read_is_taken_from_its_copy(space: Path, tmp_path: Path, damage: str) -> None:
     copied = tmp_path / "copy"
     shutil.copytree(space, copied)
@@ -233,6 +233,7 @@ def test_formats_for_programs(tmp_path: Path) -> None:
     assert {"format", "layout"} == set(listed[0]) and len(listed) > 10
 
 
+@pytest.mark.slow
 def test_the_next_command_keeps_where_the_run_is(space: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copy"
     shutil.copytree(space, copied)
@@ -245,6 +246,7 @@ def test_the_next_command_keeps_where_the_run_is(space: Path, tmp_path: Path) ->
     shitu(*shlex.split(told), "--format", "pdmodel", cwd=copied)
 
 
+@pytest.mark.slow
 def test_the_exported_directory_is_named_where_it_is_another(space: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copy"
     shutil.copytree(space, copied)
@@ -256,6 +258,7 @@ def test_the_exported_directory_is_named_where_it_is_another(space: Path, tmp_pa
     assert done.stdout.strip().splitlines()[-1].startswith("next: shitu index build --model models")
 
 
+@pytest.mark.slow
 def test_processes_that_extract_without_paddle_stop_when_told(space: Path) -> None:
     """What Paddle would have let through, had it been loaded."""
     names = "".join(f"data/class_000/000.jpg\t{n}\n" for n in range(60_000))

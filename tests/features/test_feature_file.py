@@ -191,7 +191,9 @@ def _children(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes through /proc")
-@pytest.mark.parametrize("victim", ["the only one", "a process of two", "the parent of two"])
+@pytest.mark.parametrize(
+    "victim", ["the only one", "a process of two", pytest.param("the parent of two", marks=pytest.mark.slow)]
+)
 def test_after_a_kill_the_same_command_goes_on(exported: Path, listed: Path, tmp_path: Path, victim: str) -> None:
     # Three blocks, and a fourth that never comes: a pipe keeps its reader waiting until the kill.
     os.mkfifo(tmp_path / "slow.jpg")
@@ -231,6 +233,7 @@ def _state(pid: int) -> str:
         return "Z"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_the_former_file_stays(exported: Path, listed: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.npy"
     out.write_bytes(b"former")

@@ -19,7 +19,9 @@ def test_a_limit_is_named_with_what_is_needed(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (10**9, 10**9) if kind == resource.RLIMIT_AS else (-1, -1))
     require_memory(IMAGE_MEMORY)
-    with pytest.raises(EnvironmentProblem, match=r"1\.0 GB of memory \(ulimit -v\); the libraries need 2\.1 GB"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"1\.0 GB of memory \(ulimit -v\), but the libraries alone need 2\.1 GB"
+    ):
         require_memory(PADDLE_MEMORY)
 
 

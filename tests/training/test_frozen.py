@@ -26,7 +26,7 @@ def start(workspace: Path) -> list[str]:
     return [*NETWORK, "--init-from", str(workspace / "output/latest")]
 
 
-def test_the_projection_is_the_neck_of_what_is_evaluated_and_exported(workspace: Path, start: list[str]) -> None:
+def test_the_projection_is_the_neck_of_what_is_evaluated(workspace: Path, start: list[str]) -> None:
     done = shitu("train", "--frozen", *start, "--views", "2", "--json", cwd=workspace)
     result = json.loads(done.stdout)
     assert result["closed"] and result["size"] == 5
@@ -40,8 +40,6 @@ def test_the_projection_is_the_neck_of_what_is_evaluated_and_exported(workspace:
     assert evaluated["metrics"]["recall@1"] == pytest.approx(result["after"]["recall@1"], abs=1e-6)
     best = json.loads(shitu("evaluate", "--json", cwd=workspace).stdout)["metrics"]["recall@1"]
     assert best >= result["before"]["recall@1"] - 1e-6  # the bare features stay where they are better
-    shitu("export", cwd=workspace)
-    shitu(cwd=workspace)
 
 
 def test_features_come_from_the_cache_the_second_time(workspace: Path, start: list[str]) -> None:

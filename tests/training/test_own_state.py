@@ -121,7 +121,7 @@ SAMPLED = "{name: ArcMargin, embedding_size: 16, class_num: 6, sample_ratio: 0.5
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(["-o", f"Arch.Head={HEAD}"], id="AdaMargin and all losses with state"),
+        pytest.param(["-o", f"Arch.Head={HEAD}"], id="AdaMargin and all losses with state", marks=pytest.mark.slow),
         pytest.param(["-o", f"Arch.Head={SAMPLED}", "-o", "EMA.decay=0.8"], id="sampled", marks=pytest.mark.slow),
     ],
 )

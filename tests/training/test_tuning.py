@@ -50,6 +50,7 @@ def test_the_head_begins_at_the_mean_features_of_the_classes(workspace: Path, st
     assert cosines.min() > 0.5  # features behind the same layers: random centres would be at right angles
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_step_goes_on_to_the_same_bits(
     workspace: Path, start: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_run_killed_before_its_first_step_goes_on_to_the_same_bits(
     assert all(np.array_equal(resumed.weights[name], value) for name, value in uninterrupted.weights.items())
 
 
+@pytest.mark.slow
 def test_training_ends_where_evaluations_bring_nothing_more(workspace: Path, start: list[str]) -> None:
     early = ["-o", "Global.early_stop=1"]
     done = shitu(*start, "--epochs", "6", "--lr", "0", *early, "--json", cwd=workspace)

@@ -111,15 +111,15 @@ def main() -> None:
             _leave_stopped(session)
         code = _exit_code_of(error, session)
     finally:
-        _stop_quietly_from_now_on()
+        _ignore_ctrl_c()
     sys.exit(code)
 
 
-def _stop_quietly_from_now_on() -> None:
-    """Let a Ctrl-C end the process at once: all is done, and an exception would show what libraries do at their end."""
+def _ignore_ctrl_c() -> None:
+    """Ignore another Ctrl-C: all is done, and an exception would show what libraries do while the process ends."""
     if hasattr(signal, "SIGALRM"):
         signal.alarm(0)
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(STOPPED))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run(session: Session, arguments: list[str]) -> int:

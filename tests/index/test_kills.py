@@ -169,7 +169,9 @@ def kill_at_random(change: Callable[[Path], None], target: Path, before: Path, r
     new = read(target)
     assert old != new
     rng, outcomes, killed = random.Random(0), Counter[str](), 0
-    for number in range(KILLS):
+    for number in range(6 * KILLS):
+        if number >= KILLS and killed > KILLS // 4:
+            break  # on a machine that was slow when it was measured, many come too late
         restore()
         with Reader(lambda: read(target)) as reader:
             process = context.Process(target=change, args=(target,))
@@ -191,7 +193,7 @@ def kill_at_random(change: Callable[[Path], None], target: Path, before: Path, r
         if number % 5 == 0 or state == "no pair":
             change(target)  # the next run works, and tidies up
             assert read(target) == new and not writes(target)
-    print(f"{change.__name__}: {killed} of {KILLS} ended by the kill; left {dict(outcomes)}")
+    print(f"{change.__name__}: {killed} of {outcomes.total()} ended by the kill; left {dict(outcomes)}")
     assert killed > KILLS // 4
 
 

@@ -51,10 +51,13 @@ def right_first(values: dict[str, Any]) -> str:
 
 def is_worth_deploying(values: dict[str, Any]) -> bool:
     """Return whether at least half of the queries find their class first; False where rounding decides about it."""
-    metrics = values.get("metrics", {})
+    return bool(values.get("metrics", {}).get("recall@1", 0.0) >= WORTH_DEPLOYING and not is_undecided(values))
+
+
+def is_undecided(values: dict[str, Any]) -> bool:
+    """Return whether rounding decides about more of the queries than a figure can bear."""
     answerable = values.get("queries", 0) - values.get("unanswerable", 0)
-    undecided = values.get("decided_by_rounding", 0) > UNDECIDED_SHARE * answerable
-    return bool(metrics.get("recall@1", 0.0) >= WORTH_DEPLOYING and not undecided)
+    return bool(values.get("decided_by_rounding", 0) > UNDECIDED_SHARE * answerable)
 
 
 def suggested_threshold(reports: Path, features: str, labels: int | None = None) -> dict[str, Any] | None:

@@ -11,7 +11,15 @@ from shitu_cli.config.places import Places
 from shitu_cli.errors import Command, ShituError
 from shitu_cli.files import bytes_in, sha256_of
 from shitu_cli.inputs import read_json
-from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, is_worth_deploying, options_of, read_report
+from shitu_cli.report.evaluation import (
+    PLAIN,
+    WITH_OPTIONS,
+    features_of,
+    is_undecided,
+    is_worth_deploying,
+    options_of,
+    read_report,
+)
 from shitu_cli.reporting import byte_size, counted
 from shitu_cli.steps.models import export_is_stale
 from shitu_cli.workspace import EARLIER, Workspace, earlier_models
@@ -152,7 +160,8 @@ def _evaluate_state(facts: _Facts) -> StepState:
     if is_old or facts.trained_on_others:
         return StepState("evaluate", text, Command("evaluate"))
     if plain is not None and not is_worth_deploying(plain):
-        return StepState("evaluate", f"{text}: too few to deploy, train longer", Command("train"))
+        why = "decided by rounding, as the features nearly coincide" if is_undecided(plain) else "too few to deploy"
+        return StepState("evaluate", f"{text}: {why}; train longer", Command("train"))
     return StepState("evaluate", text)
 
 

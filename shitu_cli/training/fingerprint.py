@@ -6,10 +6,11 @@ A change is one of three: it makes resuming wrong (refused), it leads to other b
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,13 @@ def describe_run(
     }
 
 
-def compare_runs(saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch: bool) -> Comparison:
-    """Return the changes from the run of a checkpoint to this one."""
+def compare_runs(
+    saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch: bool, defaults: Collection[str] = ()
+) -> Comparison:
+    """Return the changes from the run of a checkpoint to this one.
+
+    Keys that the checkpoint does not know are no change where they are among `defaults`: options that came later.
+    """
     result = Comparison()
     if saved.get("label_map") != now.get("label_map") and saved.get("label_map") is not None:
         result.refused.append("lists/label_map.txt changed: the classes of the head would have other meanings")
@@ -105,7 +111,7 @@ def compare_runs(saved: Mapping[str, Any], now: Mapping[str, Any], *, mid_epoch:
             result.listed.append(f"{key}: {saved.get(key)} then, {now.get(key)} now")
     if saved.get("code") != now.get("code") and saved.get("version") == now.get("version"):
         result.listed.append("the program's source code changed")
-    _compare_config(saved.get("config", {}), now.get("config", {}), result)
+    _compare_config(saved.get("config", {}), now.get("config", {}), defaults, result)
     return result
 
 
@@ -139,10 +145,30 @@ def refuse(comparison: Comparison, prefix: Path) -> None:
         )
 
 
-def _compare_config(saved: Mapping[str, Any], now: Mapping[str, Any], result: Comparison) -> None:
+def keys_at_default(config: Config) -> set[str]:
+    """Return the dotted keys of the network, the optimiser and the run whose values are the defaults, in lower case."""
+    keys: set[str] = set()
+
+    def walk(part: Any, prefix: str) -> None:
+        for entry in dataclasses.fields(part):
+            value, key = getattr(part, entry.name), f"{prefix}.{entry.name}"
+            if dataclasses.is_dataclass(value):
+                walk(value, key)
+            elif entry.default is not dataclasses.MISSING and entry.default == value:
+                keys.add(key.lower())
+
+    for name in ("Global", "Arch", "Optimizer", "AMP", "EMA"):
+        if dataclasses.is_dataclass(part := getattr(config, name)):
+            walk(part, name)
+    return keys
+
+
+def _compare_config(
+    saved: Mapping[str, Any], now: Mapping[str, Any], defaults: Collection[str], result: Comparison
+) -> None:
     for key in sorted(set(saved) | set(now)):
         before, after = saved.get(key), now.get(key)
-        if before == after or key.startswith(_HARMLESS):
+        if before == after or key.startswith(_HARMLESS) or (key not in saved and key.lower() in defaults):
             continue
         text = f"{key}: {before!r} then, {after!r} now"
         fatal = (key.startswith(_FATAL) or bool(_OTHERS.fullmatch(key))) and key not in _ROUNDING

@@ -14,7 +14,7 @@ from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.build import Training, build_training
 from shitu_cli.training.checkpoint import LATEST, has_checkpoint, load_checkpoint
 from shitu_cli.training.earlier import settle
-from shitu_cli.training.fingerprint import compare_runs, refuse
+from shitu_cli.training.fingerprint import compare_runs, keys_at_default, refuse
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.online import OnlineEvaluation
 from shitu_cli.training.optimizer import count_parameters
@@ -107,7 +107,9 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
         )
     training = trainer.training
     now = {**training.run, "steps_per_epoch": training.steps_per_epoch}
-    comparison = compare_runs(saved.run, now, mid_epoch=saved.state.step_in_epoch > 0)
+    comparison = compare_runs(
+        saved.run, now, mid_epoch=saved.state.step_in_epoch > 0, defaults=keys_at_default(training.config)
+    )
     refuse(comparison, prefix)
     for note in (*saved.notes, *(f"changed since: {text}" for text in comparison.listed)):
         reporter.warn(note)

@@ -157,7 +157,7 @@ def test_a_network_that_finds_little_is_not_sent_on_to_export(evaluated: Path) -
     values["metrics"]["recall@1"] = 0.08
     (evaluated / "reports/evaluate.json").write_text(json.dumps(values))
     text = " ".join(says(cwd=evaluated).split())
-    assert "too few to deploy, train longer" in text and "next: shitu train" in text
+    assert "too few to deploy; train longer" in text and "next: shitu train" in text
 
 
 def test_a_threshold_of_other_features_is_not_taken(evaluated: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import shitu_cli
 DOCUMENT = Path(__file__).parents[1] / "docs" / "python.md"
 
 
+@pytest.mark.slow
 def test_what_the_document_shows_runs(tmp_path: Path, make_images: Callable[..., object]) -> None:
     make_images(tmp_path / "photos", classes=4, per_class=6)
     blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.M | re.S)

@@ -164,6 +164,7 @@ def listed(pictures: list[Path], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_bytes(exported: Path, listed: Path, tmp_path: Path) -> None:
     done = {}
     for name, devices in (("one", []), ("two", ["--devices", "cpu:2"])):

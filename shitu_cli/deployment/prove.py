@@ -76,8 +76,7 @@ def _main(folder: Path, inputs: Path) -> None:
     with np.load(inputs) as data:
         images, features, labels = data["images"], data["features"], data["labels"]
     ways = ways_in(folder)
-    opening = [_opening_ms(way, folder) for way in ways]
-    timings, runs = _latencies(ways, folder, images)
+    timings, opening, runs = _latencies(ways, folder, images)
     rows = []
     for way, open_ms, latency, run in zip(ways, opening, timings, runs, strict=True):
         output = np.concatenate([run(images[start : start + 32]) for start in range(0, len(images), 32)])
@@ -131,24 +130,29 @@ def _rank(features: np.ndarray, labels: np.ndarray) -> Ranking:
     return rank(part, part)
 
 
-def _opening_ms(way: Way, folder: Path) -> float:
-    """Return how long this process takes until the way answers for the first time, its libraries included."""
+def _open(way: Way, folder: Path, threads: int) -> tuple[Run, float]:
+    """Return the engine of a way, and the ms until it was open, its libraries included if they were not loaded."""
     start = time.perf_counter()
-    way.open(folder, threads=1)
-    return round((time.perf_counter() - start) * 1000, 1)
+    run = way.open(folder, threads=threads)
+    return run, round((time.perf_counter() - start) * 1000, 1)
 
 
-def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> tuple[list[dict[str, list[float]]], list[Run]]:
+def _latencies(
+    ways: Sequence[Way], folder: Path, images: np.ndarray
+) -> tuple[list[dict[str, list[float]]], list[float], list[Run]]:
     """Return for each way [median, 95th percentile] in ms per image: batches of 1 and 32, one and all threads.
 
-    The second list holds each way opened on all threads.
+    The second list holds how many ms each took to open on one thread, the third each way opened on all threads.
     """
     from shitu_cli.runtime.threads import available_cores
 
     latencies: list[dict[str, list[float]]] = [{} for _ in ways]
+    opening: list[float] = []
     runs: list[Run] = []
     for threads in sorted({1, available_cores()}):
-        runs = [way.open(folder, threads=threads) for way in ways]
+        opened = [_open(way, folder, threads) for way in ways]
+        runs = [run for run, _ in opened]
+        opening = opening or [ms for _, ms in opened]
         for batch in (1, 32):
             block = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
             times: list[list[float]] = [[] for _ in ways]
@@ -158,7 +162,7 @@ def _latencies(ways: Sequence[Way], folder: Path, images: np.ndarray) -> tuple[l
             for row, seconds in zip(latencies, times, strict=True):
                 ms = np.percentile(seconds, (50, 95)) * 1000 / batch
                 row[f"batch {batch}, threads {threads}"] = [round(float(value), 3) for value in ms]
-    return latencies, runs
+    return latencies, opening, runs
 
 
 def _time(run: Run, images: np.ndarray) -> list[float]:

@@ -43,6 +43,11 @@ class Workspace:
     def cache_dir(self) -> Path:
         return self.root / ".shitu" / "cache"
 
+    @property
+    def machines_secret(self) -> Path:
+        """The secret of the machines that train together in this workspace (see processes/secret.py)."""
+        return self.root / ".shitu" / "machines.secret"
+
     @classmethod
     def find(cls, start: Path | None = None) -> Workspace:
         """Return the workspace at `start` or `SHITU_WORKSPACE`, else that of the current directory or its parents.

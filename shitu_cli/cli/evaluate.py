@@ -103,7 +103,7 @@ def evaluate(
         from shitu_cli.deployment.pretrained import with_preprocessing
 
         settings = with_preprocessing(settings, model)
-    if launch.launch(devices, nnodes=1, node_rank=0, master=None, output=Places.of(settings).cache / "processes"):
+    if launch.launch(devices, output=Places.of(settings).cache / "processes"):
         return
     evaluation = run(
         settings,

@@ -52,7 +52,7 @@ def extract(
     from shitu_cli.cli.common import chosen_model, config_or_none
     from shitu_cli.features.feature_file import check_out, extract_to_file
     from shitu_cli.preparation.sources import find_images
-    from shitu_cli.processes import launch
+    from shitu_cli.processes import this_process
     from shitu_cli.steps.gallery import own_image_root, workspace_of
     from shitu_cli.steps.models import open_extractor
 
@@ -66,7 +66,7 @@ def extract(
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
     launched = _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
-    if launch.is_child() and launch.world() > 1:
+    if this_process.is_child() and this_process.world() > 1:
         _compute_share(session, extractor, images, out, normalize=not raw)
         return
     if not launched:
@@ -100,7 +100,7 @@ def _launch(devices: str | None) -> bool:
 
     try:
         with tempfile.TemporaryDirectory(prefix="shitu-") as logs:
-            return launch.launch(devices, nnodes=1, node_rank=0, master=None, output=Path(logs))
+            return launch.launch(devices, output=Path(logs))
     except TrainingError as error:
         raise EnvironmentProblem(
             error.message,
@@ -114,10 +114,11 @@ def _compute_share(session: Session, extractor: Extractor, images: ImageFiles, o
     import signal
 
     from shitu_cli.features.feature_file import compute_share
-    from shitu_cli.processes import launch
+    from shitu_cli.processes import this_process
     from shitu_cli.runtime.setup import let_through
 
     let_through(signal.SIGTERM)
-    reporter = session.reporter(speaks=launch.is_main())
+    reporter = session.reporter(speaks=this_process.is_main())
     reporter.info(_summary(extractor, images))
-    compute_share(extractor, images, out, reporter, normalize=normalize, rank=launch.rank(), world=launch.world())
+    rank, world = this_process.rank(), this_process.world()
+    compute_share(extractor, images, out, reporter, normalize=normalize, rank=rank, world=world)

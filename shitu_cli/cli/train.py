@@ -41,6 +41,14 @@ def train(
     nnodes: Annotated[int, option(MACHINES, "How many machines train together.", low=1, high=1024)] = 1,
     master: Annotated[str | None, option(MACHINES, "host:port of the first machine, with --nnodes.")] = None,
     node_rank: Annotated[int, option(MACHINES, "The number of this machine, from 0.", low=0, high=1023)] = 0,
+    secret_file: Annotated[
+        Path | None,
+        option(
+            MACHINES,
+            "File with the secret of the machines, which only you may read; by default the variable "
+            "SHITU_MACHINES_SECRET, else .shitu/machines.secret in the workspace, which machine 0 writes.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, option(RUN, "The same seed gives the same training.", low=0, high=options.MAX_SEED)
     ] = None,
@@ -102,14 +110,9 @@ def train(
     space = open_workspace(session, config)
     own = _own_config(session, space, config, override, flags) if resume else config
     settings = with_lists(workspace_config(space, own, override or (), flags), SPLITS)
-    if launch.launch(
-        devices,
-        nnodes=nnodes,
-        node_rank=node_rank,
-        master=master,
-        output=Places.of(settings).output,
-        show_line=session.console.info,
-    ):
+    places = Places.of(settings)
+    meeting = launch.Meeting(nnodes, node_rank, master, places.workspace.machines_secret, secret_file)
+    if launch.launch(devices, output=places.output, meeting=meeting, show_line=session.console.info):
         return
     if frozen:
         if resume or devices is not None or save_every_steps is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +15,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from shitu_cli.processes.failures import ProcessGone
 from shitu_cli.processes.group import Group
-from shitu_cli.processes.launch import ProcessGone
 
 # What Paddle raises when gloo or NCCL loses a connection; which one depends on timing (its External is an OSError).
 CONNECTION_ERRORS = (RuntimeError, OSError, SystemError)
@@ -61,10 +63,6 @@ class Ranks(Group):
     def gather(self, value: Any) -> list[Any]:
         """Return `value` of every rank, in rank order; JSON-like values only."""
         return [value]
-
-    def broadcast(self, value: Any) -> Any:
-        """Return the value of rank 0."""
-        return value
 
     def broadcast_state(self, *layers: nn.Layer) -> None:
         """Copy the parameters and buffers of rank 0 to all ranks."""
@@ -196,15 +194,12 @@ class ProcessGroup(Ranks):
 
     @_collective
     def gather(self, value: Any) -> list[Any]:
-        values: list[Any] = []
-        self._dist.all_gather_object(values, value)
-        return values
-
-    @_collective
-    def broadcast(self, value: Any) -> Any:
-        box = [value]
-        self._dist.broadcast_object_list(box, src=0)
-        return box[0]
+        """Exchange JSON: Paddle's own gathering of objects would unpickle what comes over the network."""
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        counts = self.row_counts(len(text))
+        texts = self.gather_rows(paddle.to_tensor(text), counts).numpy().tobytes()
+        bounds = np.cumsum([0, *counts]).tolist()
+        return [json.loads(texts[start:stop]) for start, stop in itertools.pairwise(bounds)]
 
     @_collective
     def broadcast_tensors(self, tensors: Sequence[paddle.Tensor]) -> None:

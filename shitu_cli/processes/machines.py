@@ -1,29 +1,32 @@
 """Connect several machines for one run: they find each other, agree on their ranks, and report failures.
 
-The first machine listens at `--master`; the others connect, send the options they were started with and receive their
-rank. The connections stay open for the whole run: a machine that fails reports it over them, and one that vanishes
-closes them. Paddle's own processes meet one port higher. Messages are lines of JSON; Paddle is not loaded here.
+The first machine listens at `--master` until all are there; the others connect, prove that they know the secret of the
+run (processes/messages.py), send the options they were started with and receive their rank. The connections stay open
+for the whole run: a machine that fails reports it over them, and one that vanishes closes them. Paddle's own processes
+meet one port higher. Paddle is not loaded here.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import shitu_cli
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.inputs import whole_number
+from shitu_cli.processes.door import Door
+from shitu_cli.processes.messages import ANSWER_SECONDS, REFUSAL, Challenge, Link, keep_alive, read_line
 
 WAIT = "SHITU_MACHINES_SECONDS"  # how long machines wait for each other, for those that start slowly
 DEFAULT_WAIT = 120.0
-_ANSWER_SECONDS = 10.0
-_LONGEST = 65536  # bytes of a message
+_PAUSE = 0.3  # seconds before a refused connection is tried again
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Machines:
     world: int
     address: str
     own_host: str
-    links: dict[int, _Link] = field(default_factory=dict)
+    links: dict[int, Link] = field(default_factory=dict)
 
     def failure(self) -> tuple[int, str, int] | None:
         """Return (machine, what happened, exit code) if another machine has failed or vanished, else None."""
@@ -61,50 +64,6 @@ class Machines:
             link.connection.close()
 
 
-class _Link:
-    """A connection that carries lines of JSON."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.closed = self.is_done = False
-        self._rest = b""
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # A machine that loses power closes nothing: after about 20 s of silence its connection counts as closed.
-        for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-            if hasattr(socket, name):
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-    def write(self, message: dict[str, Any]) -> None:
-        try:
-            self.connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            self.closed = True
-
-    def read(self, seconds: float = 0.0) -> list[dict[str, Any]]:
-        """Return the messages received so far; wait up to `seconds` for the first."""
-        self.connection.settimeout(seconds)
-        try:
-            while not self.closed and b"\n" not in self._rest and len(self._rest) < _LONGEST:
-                data = self.connection.recv(4096)
-                self.closed = not data
-                self._rest += data
-        except (BlockingIOError, TimeoutError):
-            pass  # nothing more for now
-        except OSError:
-            self.closed = True
-        finally:
-            self.connection.settimeout(_ANSWER_SECONDS)
-        *lines, self._rest = self._rest.split(b"\n")
-        try:
-            messages = [json.loads(line) for line in lines]
-        except (ValueError, RecursionError):
-            messages = [None]
-        if not all(isinstance(message, dict) for message in messages):
-            self.closed = True  # not a machine of this run
-            return []
-        return messages
-
-
 def alone(processes: int) -> Machines:
     """Return a run on this machine only, whose processes connect at a free port."""
     with socket.socket() as probe:
@@ -113,20 +72,20 @@ def alone(processes: int) -> Machines:
     return Machines(0, processes, f"127.0.0.1:{port}", "127.0.0.1")
 
 
-def meet(processes: int, *, nnodes: int, node_rank: int, master: str | None) -> Machines:
-    """Wait until all machines of the run are connected; this one runs `processes` processes.
+def patience() -> float:
+    """Return for how many seconds machines wait for each other. Raises UsageError if the variable is no number."""
+    text = os.environ.get(WAIT, "")
+    try:
+        seconds = float(text or DEFAULT_WAIT)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{WAIT}: got {text!r}, expected seconds", hint=f"{WAIT}=600")
+    return seconds
 
-    Raises UsageError if they were started with different options, EnvironmentProblem if some do not connect in time.
-    """
-    host, port = _split(master)
-    hello = {"version": shitu_cli.__version__, "nnodes": nnodes, "machine": node_rank, "processes": processes}
-    deadline = time.monotonic() + float(os.environ.get(WAIT, DEFAULT_WAIT))
-    if node_rank == 0:
-        return _receive(host, port, hello, deadline)
-    return _join(host, port, hello, deadline)
 
-
-def _split(master: str | None) -> tuple[str, int]:
+def split_address(master: str | None) -> tuple[str, int]:
+    """Return host and port of `--master`. Raises UsageError for anything else."""
     host, _, port = (master or "").rpartition(":")
     number = whole_number(port)
     if not host or number is None or not 0 < number < 65535:
@@ -135,32 +94,48 @@ def _split(master: str | None) -> tuple[str, int]:
     return host.strip("[]"), number
 
 
-def _receive(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machines:
+def meet(
+    processes: int,
+    *,
+    nnodes: int,
+    node_rank: int,
+    master: str | None,
+    secret: bytes,
+    show_line: Callable[[str], None] = lambda text: None,
+) -> Machines:
+    """Wait until all machines of the run are connected; this one runs `processes` processes.
+
+    `show_line` shows a line to the user. Raises UsageError if they were started with different options or secrets,
+    EnvironmentProblem if some do not connect in time.
+    """
+    host, port = split_address(master)
+    hello = {"version": shitu_cli.__version__, "nnodes": nnodes, "machine": node_rank, "processes": processes}
+    deadline = time.monotonic() + patience()
+    if node_rank == 0:
+        return _receive(host, port, hello, secret, deadline, show_line)
+    return _join(host, port, hello, secret, deadline)
+
+
+def _receive(
+    host: str, port: int, hello: dict[str, Any], secret: bytes, deadline: float, show_line: Callable[[str], None]
+) -> Machines:
     """Wait, on the first machine, for the others, then send each its first rank."""
-    links: dict[int, _Link] = {}
+    links: dict[int, Link] = {}
     hellos = {0: hello}
     try:
-        with socket.create_server(("", port)) as server:
+        with Door(port, secret, show_line) as door:
             while len(hellos) < hello["nnodes"]:
-                server.settimeout(max(0.01, deadline - time.monotonic()))
-                link = _Link(server.accept()[0])
-                messages = link.read(_ANSWER_SECONDS)
-                if not messages:
-                    link.connection.close()  # a port scanner, or a machine that was stopped again
-                    continue
-                problem = _misfit(hello, messages[0], hellos)
+                guest = door.next_guest(deadline)
+                if guest is None:
+                    raise _incomplete(host, port, hello["nnodes"], hellos, door.strangers)
+                link, other = guest
+                _forget_those_that_left(links, hellos)
+                problem = _misfit(hello, other, hellos)
                 if problem:
                     for each in (link, *links.values()):
                         each.write({"kind": "refused", "text": problem})
                     raise UsageError(problem)
-                number = messages[0]["machine"]
-                hellos[number], links[number] = messages[0], link
-    except TimeoutError:
-        missing = sorted(set(range(hello["nnodes"])) - set(hellos))
-        raise EnvironmentProblem(
-            f"machine {', '.join(map(str, missing))} of {hello['nnodes']} did not connect to {host}:{port} in time",
-            hint=f"start the same command there with --node-rank, and open ports {port} and {port + 1}",
-        ) from None
+                hellos[other["machine"]], links[other["machine"]] = other, link
     except OSError as error:
         raise EnvironmentProblem(f"--master: cannot listen at port {port}: {error.strerror}") from None
     first, world = 0, sum(each["processes"] for each in hellos.values())
@@ -173,6 +148,26 @@ def _receive(host: str, port: int, hello: dict[str, Any], deadline: float) -> Ma
     return Machines(0, world, f"{host}:{port + 1}", address, links)
 
 
+def _incomplete(
+    host: str, port: int, nnodes: int, hellos: dict[int, dict[str, Any]], strangers: list[str]
+) -> EnvironmentProblem:
+    missing = sorted(set(range(nnodes)) - set(hellos))
+    refused = [f"refused, because it does not know the secret of the run: {stranger}" for stranger in strangers]
+    return EnvironmentProblem(
+        f"machine {', '.join(map(str, missing))} of {nnodes} did not connect to {host}:{port} in time",
+        details=refused,
+        hint=f"start the same command there with --node-rank, and open ports {port} and {port + 1}",
+    )
+
+
+def _forget_those_that_left(links: dict[int, Link], hellos: dict[int, dict[str, Any]]) -> None:
+    """Give up the places of machines that were stopped again while the first waited for others."""
+    for machine, link in list(links.items()):
+        link.read()
+        if link.closed:
+            del links[machine], hellos[machine]
+
+
 def _misfit(first: dict[str, Any], hello: dict[str, Any], others: dict[int, dict[str, Any]]) -> str:
     """Return what is wrong with the hello of another machine, "" if it fits the `first` and the `others`."""
     machine = hello.get("machine")
@@ -181,27 +176,15 @@ def _misfit(first: dict[str, Any], hello: dict[str, Any], others: dict[int, dict
             return f"machine {machine} runs with {name}{hello.get(key)}, machine 0 with {name}{first[key]}"
     if machine in others:
         return f"two machines were started with --node-rank {machine}"
-    if not isinstance(machine, int) or not 0 < machine < first["nnodes"] or not isinstance(hello.get("processes"), int):
-        return f"something that is not a machine of this run connected to --master: {hello}"
     return ""
 
 
-def _join(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machines:
+def _join(host: str, port: int, hello: dict[str, Any], secret: bytes, deadline: float) -> Machines:
     """Connect, on the other machines, to the first one and receive the rank that it assigns."""
-    while True:
-        try:
-            connection = socket.create_connection((host, port), timeout=max(0.1, deadline - time.monotonic()))
-            break
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise EnvironmentProblem(
-                    f"--master: no machine answers at {host}:{port} ({error.strerror or error})",
-                    hint="is the command running there with --node-rank 0, and is the port open?",
-                ) from None
-            time.sleep(0.3)
-    link = _Link(connection)
-    link.write(hello)
-    messages: list[dict[str, Any]] = []
+    opening = None
+    while opening is None:
+        opening = _introduce(_connect(host, port, deadline), secret, hello, f"{host}:{port}", deadline)
+    link, messages = opening
     while not messages and not link.closed and time.monotonic() < deadline:
         messages = link.read(max(0.01, deadline - time.monotonic()))
     if messages and messages[0].get("kind") == "refused":
@@ -209,10 +192,64 @@ def _join(host: str, port: int, hello: dict[str, Any], deadline: float) -> Machi
     if not messages or messages[0].get("kind") != "welcome":
         raise EnvironmentProblem(
             f"--master: {host}:{port} did not start the run in time",
-            hint="it is still waiting for other machines, or it is another program: look at its output",
+            hint="it is still waiting for other machines, or was stopped: look at its output",
         )
-    address = connection.getsockname()[0]
+    address = link.connection.getsockname()[0]
     return Machines(int(messages[0]["first"]), int(messages[0]["world"]), f"{host}:{port + 1}", address, {0: link})
+
+
+def _connect(host: str, port: int, deadline: float) -> socket.socket:
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=max(0.1, deadline - time.monotonic()))
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise EnvironmentProblem(
+                    f"--master: no machine answers at {host}:{port} ({error.strerror or error})",
+                    hint="is the command running there with --node-rank 0, and is the port open?",
+                ) from None
+            time.sleep(_PAUSE)
+
+
+def _introduce(
+    connection: socket.socket, secret: bytes, hello: dict[str, Any], address: str, deadline: float
+) -> tuple[Link, list[dict[str, Any]]] | None:
+    """Return the link after both sides have proven themselves, and what came over it already.
+
+    None if the other closed the connection before. Raises UsageError if it refused the secret, EnvironmentProblem if
+    it is no machine of a run.
+    """
+    keep_alive(connection)
+    line = read_line(connection, deadline - time.monotonic())
+    challenge = None if not line else Challenge.parse(line)
+    if challenge is not None:
+        answer, key = challenge.answer(secret, hello)
+        link = Link(connection, key, is_first=False)
+        try:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.sendall(answer)
+            refused = connection.recv(len(REFUSAL), socket.MSG_PEEK) == REFUSAL
+        except TimeoutError:
+            refused = False
+        except OSError:
+            refused, link.closed = False, True
+        if refused:
+            connection.close()
+            raise UsageError(
+                "the machines of the run have different secrets",
+                hint="copy .shitu/machines.secret from machine 0, or set SHITU_MACHINES_SECRET to one text everywhere",
+            )
+        messages = [] if link.closed else link.read(ANSWER_SECONDS)
+        if messages:  # it knows the secret too
+            return link, messages[1:]
+    connection.close()
+    if (line and challenge is None) or time.monotonic() > deadline:
+        raise EnvironmentProblem(
+            f"--master: {address} did not start the run in time; what answers there is no machine of this run",
+            hint="it is another program, or another version: look at its output",
+        )
+    time.sleep(_PAUSE)  # it was stopped, or has no room: try again
+    return None
 
 
 def interface_of(address: str) -> str | None:

@@ -95,13 +95,13 @@ def evaluate(
     invalid = [share for share in false_answers if not 0 < share < 1]
     if invalid:
         raise UsageError(f"--far {invalid[0]:g}: expected a share of photos between 0 and 1, such as 0.05")
-    from shitu_cli.processes import launch
+    from shitu_cli.processes import this_process
     from shitu_cli.runtime.setup import setup_paddle
 
     config = with_lists(config, ("query", "gallery"))
     places, model_path = Places.of(config), None if model is None else Path(model)
-    output = reporter if reporter is not None and launch.is_main() else SilentReporter()
-    setup_paddle(launch.own_device(config.Global.device))
+    output = reporter if reporter is not None and this_process.is_main() else SilentReporter()
+    setup_paddle(this_process.own_device(config.Global.device))
     from shitu_cli.evaluation.evaluate import evaluate_model
     from shitu_cli.features.cache import FeatureCache
     from shitu_cli.features.engine import features_fingerprint

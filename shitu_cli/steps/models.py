@@ -10,7 +10,7 @@ from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json
-from shitu_cli.processes import launch
+from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter, SilentReporter
 
 BATCH = 32
@@ -36,7 +36,7 @@ def open_extractor(
     from shitu_cli.runtime.setup import setup_paddle
 
     reporter = reporter or SilentReporter()
-    device = launch.own_device("cpu")
+    device = this_process.own_device("cpu")
     gpu = None if device == "cpu" else int(device.rpartition(":")[2])
 
     def opened(path: Path, config: Config | None = None) -> Extractor:

@@ -41,12 +41,12 @@ def train(
     has started several. Ctrl-C saves and returns a result with `interrupted` set. Raises ConfigError, DataError or
     UsageError before the first step if training is impossible, TrainingError if the loss is no longer finite.
     """
-    from shitu_cli.processes import launch
+    from shitu_cli.processes import this_process
     from shitu_cli.runtime.setup import setup_paddle
 
     config = with_lists(config, ("train", "query", "gallery"))
-    output = reporter if reporter is not None and launch.is_main() else SilentReporter()
-    device = setup_paddle(launch.own_device(config.Global.device))
+    output = reporter if reporter is not None and this_process.is_main() else SilentReporter()
+    device = setup_paddle(this_process.own_device(config.Global.device))
     from shitu_cli.processes.collectives import join
     from shitu_cli.training.options import TrainOptions
     from shitu_cli.training.run import run_training

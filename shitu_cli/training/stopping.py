@@ -68,7 +68,7 @@ class Stopping:
             raise StopNow
 
     def share(self, work: Callable[[Processes], Any]) -> Any:
-        """Run `work` on all ranks and return its result on rank 0; raise StopNow on all of them after a signal.
+        """Run `work` on all ranks and return this one's result; raise StopNow on all of them after a signal.
 
         A rank that is interrupted still joins the next collective of the others and reports it there, so that none of
         them waits for it.
@@ -77,7 +77,8 @@ class Stopping:
         try:
             with self._raising():
                 result = work(together)
-            return together.gather(result)[0]
+            together.gather(None)
+            return result
         except _Interrupted:
             self._ranks.gather([True, None])
             raise StopNow from None

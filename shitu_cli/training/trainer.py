@@ -296,9 +296,10 @@ class Trainer:
             restore_rng(generators)
         state.evaluation_seconds += time.perf_counter() - started
         schedule = training.optimizer.schedule
-        better, text = take_score(state, evaluation.metrics, self._options.score, schedule)
+        metrics = training.ranks.gather(evaluation.metrics)[0]  # all need the score, only the first has measured it
+        better, text = take_score(state, metrics, self._options.score, schedule)
         self._log.line(text)
-        self._log.record("eval", epoch=state.epoch, **evaluation.metrics)
+        self._log.record("eval", epoch=state.epoch, **metrics)
         self._reporter.info(text)
         self._save([LATEST, BEST] if better else [LATEST], evaluation.projection)
 

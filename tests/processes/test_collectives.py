@@ -7,7 +7,7 @@ import pytest
 from paddle.autograd import PyLayer
 
 from shitu_cli.processes.collectives import ProcessGroup, Ranks
-from shitu_cli.processes.launch import ProcessGone
+from shitu_cli.processes.failures import ProcessGone
 
 
 class Broken:

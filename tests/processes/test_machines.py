@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
-from shitu_cli.processes.machines import WAIT, interface_of, meet
+from shitu_cli.processes.machines import WAIT, interface_of, meet, patience
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, all_end, children_of
 from tests.command import shitu_process as shitu
 
 RUN = [*SMALL, "-o", "Arch.Backbone.dropout_prob=0.0", "--seed", "1", "--lr", "0.01", "--batch-size", "4"]
+
+
+SECRET = b"sixteen characters and more"
 
 
 def free_port() -> int:
@@ -116,17 +119,24 @@ def test_a_machine_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(WAIT, "0.5")
     port = free_port()
     with pytest.raises(EnvironmentProblem, match=f"no machine answers at 127.0.0.1:{port}"):
-        meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{port}")
+        meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{port}", secret=SECRET)
     with pytest.raises(EnvironmentProblem, match=f"machine 1, 2 of 3 did not connect to 127.0.0.1:{port} in time"):
-        meet(1, nnodes=3, node_rank=0, master=f"127.0.0.1:{port}")
+        meet(1, nnodes=3, node_rank=0, master=f"127.0.0.1:{port}", secret=SECRET)
     with socket.create_server(("127.0.0.1", port)), pytest.raises(EnvironmentProblem, match="did not start the run"):
-        meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{port}")
+        meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{port}", secret=SECRET)
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "inf", "0", "-1"])
+def test_the_time_to_wait_is_checked(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(WAIT, text)
+    with pytest.raises(UsageError, match=f"{WAIT}: got '{text}', expected seconds"):
+        patience()
 
 
 @pytest.mark.parametrize("master", [None, "host", "host:", ":7000", "host:70000", "host:port"])
 def test_the_address_is_checked(master: str | None) -> None:
     with pytest.raises(UsageError, match=r"--master.*host:port"):
-        meet(1, nnodes=2, node_rank=0, master=master)
+        meet(1, nnodes=2, node_rank=0, master=master, secret=SECRET)
 
 
 def test_the_options_are_checked(workspace: Path) -> None:

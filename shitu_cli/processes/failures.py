@@ -1,0 +1,69 @@
+"""What a run of several processes says when one of them fails: the cause, not its consequences."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from shitu_cli.errors import Command, ShituError, TrainingError
+
+INTERRUPT_CODE = 130
+
+
+class ProcessGone(TrainingError):
+    """Raised when a collective fails because another process has ended; its exit code marks it as a consequence."""
+
+    exit_code = 76
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(
+            "another process of the run has ended", details=(str(error).strip().splitlines() or [repr(error)])[-1:]
+        )
+
+
+def raise_elsewhere(machine: int, text: str, code: int) -> None:
+    error = TrainingError(
+        f"machine {machine} of the run {text}" if text.startswith("has left") else f"machine {machine}: {text}",
+        details=["the processes of this machine were stopped"],
+        hint=[
+            "the last save is intact; continue from it: ",
+            Command("train", "--resume"),
+            " (with the same options, on all machines)",
+        ],
+    )
+    error.exit_code = code
+    raise error
+
+
+def raise_failure(codes: Sequence[int | None], first: int, output: Path) -> None:
+    """Raise for the process that failed first, not for those that failed because of it; None: it had to be killed."""
+    failures = [(rank, code) for rank, code in enumerate(codes, first) if code and code != INTERRUPT_CODE]
+    if not failures:
+        if INTERRUPT_CODE in codes:
+            sys.exit(INTERRUPT_CODE)
+        return
+    # A process that loses another exits with the code of ProcessGone, or the communication library aborts it.
+    priority = {ProcessGone.exit_code: 2, -int(signal.SIGABRT): 1}
+    rank, code = min(failures, key=lambda end: priority.get(end[1], 0))
+    if code == ProcessGone.exit_code:
+        raise TrainingError("the processes of the run lost their connection", hint=Command("train", "--resume"))
+    if rank == 0 and code > 0:
+        raise SystemExit(code)  # it has already shown its error
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    lines = [] if rank == 0 else log_file(output, rank).read_text(errors="replace").strip().splitlines()[-6:]
+    error: ShituError = TrainingError(
+        f"process {rank} of the run ended with {how}; the others were stopped",
+        details=lines,
+        hint=["the last save is intact; continue from it: ", Command("train", "--resume"), " (with the same options)"],
+    )
+    if code > 0:
+        error.exit_code = code
+    raise error
+
+
+def log_file(output: Path, rank: int) -> Path:
+    """Return where a process that does not print writes its output; create the folder."""
+    output.mkdir(parents=True, exist_ok=True)
+    return output / f"rank{rank}.out"

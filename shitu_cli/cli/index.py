@@ -102,6 +102,7 @@ def add(
 ) -> None:
     """Add images to the index; images that it already holds are replaced."""
     from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
+    from shitu_cli.config.places import Places
     from shitu_cli.index import is_index
     from shitu_cli.steps.gallery import Source, gallery
     from shitu_cli.steps.models import model_of_index
@@ -120,7 +121,11 @@ def add(
         manifest = target.manifest()
         recorded = Path(manifest.model_path) if manifest.model_path else None
         config = config_or_none(session, model or features or recorded)
-        model = model_of_index(config, model, manifest.model_path) if features is None else model
+        model = (
+            model_of_index(Places.of(config) if config else None, model, manifest.model_path)
+            if features is None
+            else model
+        )
         source = Source(
             space,
             config,

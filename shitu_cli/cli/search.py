@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -60,13 +61,15 @@ def search(
 ) -> None:
     """Say what each image shows, or that it is unknown, and list its matches: label, score (cosine), path."""
     from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
+    from shitu_cli.config.places import Places
     from shitu_cli.features.extractor import inputs_of
+    from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
     from shitu_cli.index import is_index
     from shitu_cli.index.verdict import VOTERS, Answer, judge
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
-    from shitu_cli.steps.models import model_of_index, open_extractor
+    from shitu_cli.steps.models import exported_model, model_of_index, open_extractor
     from shitu_cli.steps.search import threshold_of
 
     session = Session.of(context)
@@ -77,12 +80,20 @@ def search(
     space = open_workspace(session, named=named or is_index(Path("index")))
     with closing(open_index(space, index, store, collection)) as target:
         manifest = target.manifest()
-        recorded = Path(manifest.model_path) if manifest.model_path else None
-        config = config_or_none(session, model or recorded)
-        model = model_of_index(config, model, manifest.model_path)
-        files = find_images(images, lambda path: own_image_root(config, path), folder_labels=False)
+        places = Places.read(space)
+        model = model_of_index(places, model, manifest.model_path)
+        if model is None and places is not None:
+            model = exported_model(places, console)
+        # Most searches need an exported model only: the whole config is read where something else is asked for.
+        config = functools.cache(lambda: config_or_none(session, model))
+        files = find_images(images, lambda path: own_image_root(config(), path), folder_labels=False)
+        exported = model is not None and (model / MANIFEST).is_file()
         extractor = open_extractor(
-            config, model, batch_size=min(BATCH, len(files)), images=len(files), reporter=console
+            None if exported else config(),
+            model,
+            batch_size=min(BATCH, len(files)),
+            images=len(files),
+            reporter=console,
         )
         check_model(manifest, extractor.fingerprint, target.place)
         limit, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)

@@ -183,6 +183,7 @@ def _open_live(
 ) -> Live:
     """Return the model and the index, opened; the index says with which model it was built."""
     from shitu_cli.cli.common import config_or_none
+    from shitu_cli.config.places import Places
     from shitu_cli.service.live import Live
     from shitu_cli.steps.models import model_of_index, open_extractor
 
@@ -194,7 +195,7 @@ def _open_live(
         )
     recorded = manifest.model_path if manifest is not None else ""
     config = config_or_none(session, chosen or (Path(recorded) if recorded else None))
-    model = model_of_index(config, chosen, recorded)
+    model = model_of_index(Places.of(config) if config else None, chosen, recorded)
     live = Live(lambda: open_extractor(config, model, reporter=session.console), gallery, threshold_of)
     if must_be_measured and live.state.threshold.value is None:
         raise UsageError("--threshold auto: no evaluation has measured one for this model", hint=Command("evaluate"))

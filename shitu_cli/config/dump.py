@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from shitu_cli.config.parts import Part, plain
 from shitu_cli.config.places import relative
-from shitu_cli.config.schema import ArchConfig, Config, SplitConfig
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import ArchConfig, Config, SplitConfig
 
 
 def dump_config(config: Config) -> str:

@@ -6,10 +6,14 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shitu_cli.config.schema import ArchConfig, Config, DatasetConfig, GlobalConfig, SplitConfig
+from shitu_cli.config.source import Source
+from shitu_cli.errors import ConfigError
 from shitu_cli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import ArchConfig, Config, DatasetConfig, GlobalConfig, SplitConfig
 
 # PaddleClas's readers whose cls_label_path names a folder inside image_root.
 FOLDER_READERS = ("Market1501", "MSMT17", "DukeMTMC")
@@ -108,6 +112,24 @@ class Places:
         """Return the places of a config; by default the workspace is the folder that its paths refer to."""
         space = workspace or Workspace(config.root or Path.cwd())
         return cls(space, Path(config.Global.output_dir), Path(config.Global.save_inference_dir))
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> Places | None:
+        """Return the places of a workspace, from two keys of its config, which is not checked; None without a config.
+
+        Checking a config loads all kinds of parts, which a search would wait for longer than for its answer. Raises
+        ConfigError if the file is not YAML, or if these keys are not text.
+        """
+        if not workspace.config_path.is_file():
+            return None
+        general = Source(workspace.config_path).values.get("Global")
+        keys = general if isinstance(general, dict) else {}
+        names = [keys.get("output_dir", "./output"), keys.get("save_inference_dir", "./inference")]
+        if not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{workspace.config_path}: Global.output_dir and save_inference_dir name folders")
+        root = os.path.abspath(workspace.root)
+        output, inference = (Path(root, os.path.expanduser(name)) for name in names)
+        return cls(Workspace(Path(root)), output, inference)
 
     @classmethod
     def usual(cls, workspace: Workspace) -> Places:

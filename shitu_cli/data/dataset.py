@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shitu_cli.config.schema import DatasetConfig
 from shitu_cli.data.images import decode_image
 from shitu_cli.data.lists import ImageList, read_list
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, DataError
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import DatasetConfig
 
 
 class RecDataset:

@@ -17,7 +17,6 @@ import numpy as np
 
 from shitu_cli.config.parts import plain
 from shitu_cli.config.parts.transforms import Transform
-from shitu_cli.config.schema import Config
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import Command, DataError, EnvironmentProblem
@@ -25,6 +24,7 @@ from shitu_cli.features.backends import BF16, FP32, OPENVINO, PADDLE, Way, is_in
 from shitu_cli.files import sha256_of
 
 if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
     from shitu_cli.model.tracing import TracedNetwork
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from shitu_cli.config.parts import transforms as parts
-from shitu_cli.config.schema import Config
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.data.loader import NO_RANDOMNESS, SequentialLoader
 from shitu_cli.data.transforms import Transform, build_transforms
@@ -20,6 +19,9 @@ from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.features.selection import BATCH, foreign_transforms, load_engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.preparation.sources import ImageFiles
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
 
 
 @dataclass(frozen=True)

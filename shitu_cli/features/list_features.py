@@ -7,12 +7,11 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 import shitu_cli
-from shitu_cli.config.schema import SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.loader import ImageSource, SequentialLoader
 from shitu_cli.errors import DataError, EnvironmentProblem
@@ -21,6 +20,9 @@ from shitu_cli.features.engine import Engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, counted
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import SplitConfig
 
 BATCH = 32  # images at once where no list says it
 

@@ -6,12 +6,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shitu_cli.config.parts.transforms import Transform
-from shitu_cli.config.schema import Config
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, UsageError
 from shitu_cli.features.backends import FP32, MODEL_FILES, PADDLE, PRECISIONS, Run, Way, ways_of
@@ -20,6 +19,9 @@ from shitu_cli.features.engine import Engine, engine_from_checkpoint, fingerprin
 from shitu_cli.features.manifest import MANIFEST, Manifest, read_manifest
 from shitu_cli.files import sha256_of
 from shitu_cli.runtime.setup import setup_paddle
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
 
 KNOWN_NAMES = ("best_model", "latest")  # of checkpoints; what is missing there is training
 BATCH = 32

@@ -6,11 +6,10 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, DataError
 from shitu_cli.features.extractor import Extractor, ImageInput, Images
 from shitu_cli.index import MILVUS, open_store
@@ -18,6 +17,9 @@ from shitu_cli.index.files import VECTORS, load_index
 from shitu_cli.index.store import IndexManifest, Match, Store
 from shitu_cli.index.vectors import VectorIndex
 from shitu_cli.index.verdict import VOTERS, Answer, judge
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
 
 __all__ = ["Answer", "FollowedIndex", "Searcher"]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shitu_cli.config.places import Places
-from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter, SilentReporter
+
+if TYPE_CHECKING:
+    from shitu_cli.config.schema import Config
 
 BATCH = 32
 
@@ -50,10 +53,8 @@ def open_extractor(
     if config is None:
         raise UsageError("no model is named, and there is no workspace that has one", hint="name it with --model")
     places = Places.of(config)
-    if places.manifest.is_file():
-        if export_is_stale(places):
-            reporter.warn([f"{places.inference} was exported from older weights: ", Command("export"), " refreshes it"])
-        return opened(places.inference)
+    if exported := exported_model(places, reporter):
+        return opened(exported)
     if any((places.inference / name).is_file() for name in MODEL_FILES):
         raise DataError(
             f"{places.inference} holds a model, but no manifest.json that says how its images are prepared",
@@ -68,14 +69,26 @@ def open_extractor(
     return opened(best, config)
 
 
-def model_of_index(config: Config | None, model: Path | None, recorded: str) -> Path | None:
-    """Return the model to search an index with: `model`, or what it was built with where there is no trained one."""
+def exported_model(places: Places, reporter: Reporter) -> Path | None:
+    """Return the folder of the exported model, with a warning if it is older than the weights; None without one."""
+    if not places.manifest.is_file():
+        return None
+    if export_is_stale(places):
+        reporter.warn([f"{places.inference} was exported from older weights: ", Command("export"), " refreshes it"])
+    return places.inference
+
+
+def model_of_index(places: Places | None, model: Path | None, recorded: str) -> Path | None:
+    """Return the model to search an index with: `model`, or what it was built with where there is no trained one.
+
+    `places` are those of the workspace, None without one.
+    """
     if model is not None or not recorded or not Path(recorded).exists():
         return model
-    if config is not None:
-        places = Places.of(config)
-        if places.manifest.is_file() or places.best.with_name(f"{places.best.name}.pdparams").is_file():
-            return None
+    if places is not None and (
+        places.manifest.is_file() or places.best.with_name(f"{places.best.name}.pdparams").is_file()
+    ):
+        return None
     return Path(recorded)
 
 

@@ -85,3 +85,13 @@ def test_version(tmp_path: Path) -> None:
     import shitu_cli
 
     assert shitu("--version", cwd=tmp_path).stdout.strip() == f"shitu {shitu_cli.__version__}"
+
+
+def test_a_search_loads_neither_the_whole_config_nor_the_training() -> None:
+    modules = ("features.extractor", "index.searcher", "steps.models", "steps.search", "config.places")
+    code = "\n".join(f"import shitu_cli.{module}" for module in modules)
+    script = f"{code}\nimport sys; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    names = done.stdout.splitlines()[-1].split()
+    assert "shitu_cli.features.extractor" in names
+    assert not [name for name in names if name.startswith(("shitu_cli.config.schema", "shitu_cli.training"))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from shitu_cli.config.distillation import plain_networks
 from shitu_cli.config.parts import Part, plain
 from shitu_cli.config.places import relative
 
@@ -31,7 +32,7 @@ def config_values(config: Config) -> dict[str, Any]:
     optimizers = [config.Optimizer, *config.loss_optimizers]
     values: dict[str, Any] = {
         "Global": plain(config.Global),
-        "Arch": arch_block(config.Arch),
+        "Arch": _networks(config),
         "Loss": {"Train": listed(config.Loss)},
         "Optimizer": plain(config.Optimizer),
         "DataLoader": {
@@ -49,6 +50,13 @@ def config_values(config: Config) -> dict[str, Any]:
         if block is not None:
             values[name] = plain(block)
     return {name: block for name, block in values.items() if block not in ({"Train": []}, {"Eval": []})}
+
+
+def _networks(config: Config) -> dict[str, Any]:
+    if config.Distillation is None:
+        return arch_block(config.Arch)
+    peers = {peer.name: arch_block(peer.arch) for peer in config.Distillation.peers}
+    return plain_networks(arch_block(config.Arch), peers, config.Distillation)
 
 
 def arch_block(arch: ArchConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -156,7 +157,8 @@ class Items(Kind):
         return items
 
     def __str__(self) -> str:
-        plural = describe(self.item).removeprefix("a ").replace("number", "numbers", 1)
+        plural = re.sub(r"\b(number|text)\b", r"\1s", describe(self.item).removeprefix("a "), count=1)
+        plural = plural.replace("two ", "pairs of ", 1).replace("list of", "lists of", 1)
         counted = {None: "a list of", 2: "two"}.get(self.length, f"a list of {self.length}")
         return f"{counted} {plural}{', the smaller first' if self.ascending else ''}"
 

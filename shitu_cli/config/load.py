@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shitu_cli.config.distillation import MODEL, check_networks, read_networks
 from shitu_cli.config.kinds import fields_of
 from shitu_cli.config.parts.losses import Loss
 from shitu_cli.config.parts.metrics import Metric
@@ -20,6 +21,7 @@ from shitu_cli.config.schema import (
     Config,
     DataLoaderConfig,
     DatasetConfig,
+    DistillationConfig,
     EmaConfig,
     GlobalConfig,
     LoaderConfig,
@@ -29,7 +31,7 @@ from shitu_cli.config.source import BLOCKS, Source
 from shitu_cli.errors import Command, ConfigError, Message
 from shitu_cli.reporting import counted
 
-BLOCKS_NOT_SUPPORTED = ("Slim", "DistillationModel")
+BLOCKS_NOT_SUPPORTED = ("Slim",)
 BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options")
 
 
@@ -41,25 +43,33 @@ class ConfigReader(Reader):
         block = self.mapping(key, value, missing_ok=True)
         return self.block(key, {k: v for k, v in block.items() if v or k not in cls.not_supported}, cls)
 
-    def arch(self, value: Any) -> ArchConfig | None:
-        block = dict(self.mapping("Arch", value))
+    def networks(self, value: Any) -> tuple[ArchConfig | None, DistillationConfig | None]:
+        """Return the network of an Arch block, and the others that it is trained with."""
+        block = self.mapping("Arch", value)
+        if block.get("name") == MODEL:
+            return read_networks(self, self.network, block)
+        return self.network("Arch", value), None
+
+    def network(self, key: str, value: Any) -> ArchConfig | None:
+        """Return one network: a whole Arch block, or an entry of the models of several."""
+        block = dict(self.mapping(key, value))
         if not block:
             return None
         keys = ("name", "Backbone", "BackboneStopLayer", "Neck", "Head", *fields_of(ArchConfig))
-        self.unknown("Arch", list(block), keys, ArchConfig.not_supported)
+        self.unknown(key, list(block), keys, ArchConfig.not_supported)
         if block.pop("name", "RecModel") != "RecModel":
-            self.problem("Arch.name", f"got {show(value['name'])}, expected RecModel")
-        backbone = self.named("Arch.Backbone", "backbone", block.pop("Backbone", None))
+            self.problem(f"{key}.name", f"got {show(value['name'])}, expected RecModel (or {MODEL} for several)")
+        backbone = self.named(f"{key}.Backbone", "backbone", block.pop("Backbone", None))
         parts = {
-            name.lower(): self.named(f"Arch.{name}", name.lower(), block[name])
+            name.lower(): self.named(f"{key}.{name}", name.lower(), block[name])
             for name in ("Neck", "Head")
             if block.get(name)
         }
-        stop = self.mapping("Arch.BackboneStopLayer", block.get("BackboneStopLayer"), missing_ok=True).get("name")
+        stop = self.mapping(f"{key}.BackboneStopLayer", block.get("BackboneStopLayer"), missing_ok=True).get("name")
         if not isinstance(stop, (str, type(None))):
-            self.problem("Arch.BackboneStopLayer.name", f"got {show(stop)}, expected the name of a layer")
-        rest = {key: item for key, item in block.items() if key in fields_of(ArchConfig)}
-        return self.block("Arch", rest, ArchConfig, backbone=backbone, stop_layer=stop, **parts)
+            self.problem(f"{key}.BackboneStopLayer.name", f"got {show(stop)}, expected the name of a layer")
+        rest = {name: item for name, item in block.items() if name in fields_of(ArchConfig)}
+        return self.block(key, rest, ArchConfig, backbone=backbone, stop_layer=stop, **parts)
 
     def losses(self, value: Any) -> tuple[Loss, ...]:
         block = self.mapping("Loss", value, missing_ok=True)
@@ -170,12 +180,14 @@ def load_config(
     values = source.values
     reader.unknown("", list(values), [*BLOCKS, *BLOCKS_IGNORED], BLOCKS_NOT_SUPPORTED)
     general = reader.plain_block("Global", values.get("Global"), GlobalConfig)
-    arch = reader.arch(values.get("Arch"))
+    arch, distillation = reader.networks(values.get("Arch"))
     losses = reader.losses(values.get("Loss"))
     optimizers = reader.optimizers(values.get("Optimizer"), [loss.name for loss in losses])
     loaders, metrics = reader.loaders(values.get("DataLoader")), reader.metrics(values.get("Metric"))
     amp = reader.optional("AMP", values.get("AMP"), AmpConfig)
     ema = reader.optional("EMA", values.get("EMA"), EmaConfig)
+    if arch is not None:
+        check_networks(reader, losses, arch, distillation)
     problems = source.problems + reader.problems
     if problems or general is None or arch is None or not optimizers:
         raise ConfigError(
@@ -183,8 +195,8 @@ def load_config(
             details=problems,
             hint=_way_out(path, problems),
         )
-    config = Config(general, arch, losses, optimizers[0], loaders, metrics, amp, ema, tuple(optimizers[1:]))
-    config = dataclasses.replace(config, origins=dict(source.origins))
+    config = Config(general, arch, losses, optimizers[0], loaders, metrics, amp, ema, distillation)
+    config = dataclasses.replace(config, loss_optimizers=tuple(optimizers[1:]), origins=dict(source.origins))
     return absolute(config, Path(root) if root is not None else path.parent)
 
 
@@ -202,7 +214,7 @@ def _way_out(path: Path, problems: Sequence[str]) -> Message:
 def parse_arch(block: Mapping[str, Any]) -> ArchConfig:
     """Return an Arch block of plain values as a typed one; raise ConfigError with all problems."""
     reader = ConfigReader({}, "")
-    arch = reader.arch(dict(block))
+    arch = reader.network("Arch", dict(block))
     if reader.problems or arch is None:
         first, *others = reader.problems or ["Arch.Backbone: missing"]
         raise ConfigError(first, details=others)

@@ -13,7 +13,7 @@ from shitu_cli.errors import ConfigError
 from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from shitu_cli.config.schema import ArchConfig, Config, DatasetConfig, GlobalConfig, SplitConfig
+    from shitu_cli.config.schema import ArchConfig, Config, DatasetConfig, DistillationConfig, GlobalConfig, SplitConfig
 
 # PaddleClas's readers whose cls_label_path names a folder inside image_root.
 FOLDER_READERS = ("Market1501", "MSMT17", "DukeMTMC")
@@ -57,6 +57,7 @@ def _changed(config: Config, change: Callable[[str], str]) -> Config:
         config,
         Global=_globals(config.Global, change),
         Arch=_arch(config.Arch, change),
+        Distillation=None if config.Distillation is None else _networks(config.Distillation, change),
         DataLoader=dataclasses.replace(loaders, **splits),
         written={name: _dataset(part, change) for name, part in config.written.items()},
     )
@@ -72,9 +73,26 @@ def _globals(block: GlobalConfig, change: Callable[[str], str]) -> GlobalConfig:
 
 def _arch(block: ArchConfig, change: Callable[[str], str]) -> ArchConfig:
     value = block.backbone.pretrained
-    if not isinstance(value, str) or not value or _is_published(value, change):
+    if not isinstance(value, str) or not value:
         return block
-    return dataclasses.replace(block, backbone=dataclasses.replace(block.backbone, pretrained=change(value)))
+    return dataclasses.replace(block, backbone=dataclasses.replace(block.backbone, pretrained=_weights(value, change)))
+
+
+def _networks(block: DistillationConfig, change: Callable[[str], str]) -> DistillationConfig:
+    peers = tuple(
+        dataclasses.replace(
+            peer,
+            arch=_arch(peer.arch, change),
+            weights=None if peer.weights is None else _weights(peer.weights, change),
+        )
+        for peer in block.peers
+    )
+    weights = None if block.weights is None else _weights(block.weights, change)
+    return dataclasses.replace(block, peers=peers, weights=weights)
+
+
+def _weights(text: str, change: Callable[[str], str]) -> str:
+    return text if _is_published(text, change) else change(text)
 
 
 def _split(part: SplitConfig, change: Callable[[str], str]) -> SplitConfig:

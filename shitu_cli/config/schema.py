@@ -72,8 +72,6 @@ class GlobalConfig(Keys):
 class ArchConfig(Keys):
     """The network: backbone, neck and head."""
 
-    not_supported: ClassVar[tuple[str, ...]] = ("models", "freeze_params_list", "pretrained_list", "infer_model_name")
-
     backbone: Backbone = field(metadata=NO_KEY)
     stop_layer: str | None = field(default=None, metadata=NO_KEY)
     neck: Neck | None = field(default=None, metadata=NO_KEY)
@@ -82,6 +80,31 @@ class ArchConfig(Keys):
     infer_output_key: Annotated[Literal["features", None], "only features are exported"] = "features"
     infer_add_softmax: Annotated[Literal[False], "features are exported, not class probabilities"] = False
     use_sync_bn: Annotated[bool, "whether several processes share batch norm statistics"] = False
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A network of `Arch.models` besides the student: it is trained with it, or only teaches it if it is `frozen`.
+
+    `weights` are those of its whole network, from `pretrained_list`.
+    """
+
+    name: str
+    arch: ArchConfig
+    frozen: bool = False
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """Several networks in one run (`Arch.name: DistillationModel`), of which only the student is kept.
+
+    The student is `Config.Arch`; `student` is its name in `Arch.models`, `weights` what `pretrained_list` has for it.
+    """
+
+    student: str
+    peers: tuple[Peer, ...]
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +187,8 @@ class Config:
     """A whole validated configuration.
 
     Paths are absolute; `root` is the folder to which relative ones refer (None for a config made in code). `origins`
-    maps a dotted key to the origin of its value; `written` maps a split (train, query, gallery) whose list was made by
+    maps a dotted key to the origin of its value. `Arch` is the network that is kept, also where `Distillation` trains
+    it together with others; `written` maps a split (train, query, gallery) whose list was made by
     data/reader_classes.py to what the file says.
     """
 
@@ -176,6 +200,7 @@ class Config:
     Metric: tuple[metrics.Metric, ...] = ()
     AMP: AmpConfig | None = None
     EMA: EmaConfig | None = None
+    Distillation: DistillationConfig | None = None
     loss_optimizers: tuple[optimizers.Optimizer, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
     written: dict[str, DatasetConfig] = field(default_factory=dict)

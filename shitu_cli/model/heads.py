@@ -57,6 +57,7 @@ class MarginHead(nn.Layer):
         self.shard: bool | str = getattr(part, "shard", False)
         self.large = embedding_size * class_num * centers * 4 >= LARGE_BYTES
         self.group, self.first_class = Group(), 0
+        self.whole = False  # whether losses need all logits, so that they cannot be fused or divided
         self.progress = 1.0
         self.sampled_labels: paddle.Tensor | None = None
         if self.large and paddle.get_device() == "cpu":
@@ -107,7 +108,7 @@ class MarginHead(nn.Layer):
     @property
     def fused(self) -> bool:
         """Whether training calls `softmax` instead of computing logits."""
-        return self.target_only and (self.large or self.group.world > 1)
+        return self.target_only and not self.whole and (self.large or self.group.world > 1)
 
     def keep_classes(self, first: int, count: int, group: Group) -> None:
         """Keep only the centres of `count` classes from `first` on; the other processes of `group` hold the rest."""

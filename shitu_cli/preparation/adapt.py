@@ -42,9 +42,9 @@ def class_num_keys(values: Any) -> Iterator[str]:
     if not isinstance(values, dict):
         return
     arch, loss = values.get("Arch"), values.get("Loss")
-    head = arch.get("Head") if isinstance(arch, dict) else None
-    if isinstance(head, dict):
-        yield "Arch.Head.class_num"
+    for key, network in _networks(arch):
+        if isinstance(network.get("Head"), dict):
+            yield f"{key}.Head.class_num"
     items = loss.get("Train") if isinstance(loss, dict) else None
     for number, item in enumerate(items if isinstance(items, list) else []):
         for name, args in item.items() if isinstance(item, dict) else ():
@@ -53,15 +53,29 @@ def class_num_keys(values: Any) -> Iterator[str]:
                     yield f"Loss.Train.{number}.{name}.{key}"
 
 
+def _networks(arch: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (dotted key, block) of the network of an Arch block, or of each of its models."""
+    if not isinstance(arch, dict):
+        return
+    yield "Arch", arch
+    models = arch.get("models")
+    for number, item in enumerate(models if isinstance(models, list) else []):
+        for name, network in item.items() if isinstance(item, dict) else ():
+            if isinstance(network, dict):
+                yield f"Arch.models.{number}.{name}", network
+
+
 def adapt_values(text: str, facts: DataFacts, *, template: str | None) -> dict[str, object]:
     """Dotted key → value to patch into the config `text`; `template` names a config that is new.
 
     Raises ConfigError when the text is not a config with the blocks that need patching.
     """
     values = parse_yaml(text, "shitu.yaml", error=ConfigError)
+    if not isinstance(values, dict):
+        raise ConfigError("shitu.yaml: expected a mapping with the blocks Global, Arch, Loss, Optimizer and DataLoader")
     patch: dict[str, object] = dict.fromkeys(class_num_keys(values), facts.class_num)
     splits = {"DataLoader.Train": facts.train_list}
-    evaluation = ((values or {}).get("DataLoader") or {}).get("Eval") or {}
+    evaluation = (values.get("DataLoader") or {}).get("Eval") or {}
     if "dataset" in evaluation:
         splits["DataLoader.Eval"] = facts.query_list or ""
     else:

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from shitu_cli.config.distillation import head_keys
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.lists import MAX_SHOWN, ImageList
@@ -17,7 +18,7 @@ from shitu_cli.data.loader import BatchLoader
 from shitu_cli.data.samplers import Feed, build_sampler
 from shitu_cli.errors import Command, ConfigError, DataError, Gathered, UsageError
 from shitu_cli.model import build_rec_model
-from shitu_cli.model.losses import build_loss
+from shitu_cli.model.losses import CombinedLoss, build_loss
 from shitu_cli.model.rec_model import find_start
 from shitu_cli.model.weights import load_weights
 from shitu_cli.processes.collectives import Ranks
@@ -27,6 +28,7 @@ from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
 from shitu_cli.training.loop_state import seed_everything
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, trainable_parameters
+from shitu_cli.training.peers import prepare_peers
 from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
 from shitu_cli.training.trunk import set_training
@@ -47,11 +49,16 @@ class Training:
     batch_size: int
     steps_per_epoch: int
     model: nn.Layer
-    loss: nn.Layer
+    loss: CombinedLoss
     optimizer: OptimizerStep
     ema: ExponentialMovingAverage | None
     shards: Shards
     run: dict[str, Any]
+
+    @property
+    def networks(self) -> list[nn.Layer]:
+        """All networks that take part: the one that is trained, then those that losses compare it with."""
+        return [self.model, *(self.loss.peers.networks.values() if self.loss.peers is not None else ())]
 
 
 def build_training(
@@ -136,27 +143,35 @@ def build_training(
 
 def _build_network(
     config: Config, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
-) -> tuple[nn.Layer, nn.Layer, Shards]:
+) -> tuple[nn.Layer, CombinedLoss, Shards]:
     """Build network and loss with stable parameter names, by which the state of the optimiser is keyed."""
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
-        loss = build_loss(config.Loss)
+        loss = build_loss(config.Loss, config.Distillation)
     set_training(model.backbone, config.Arch.backbone)
-    if resuming:
-        pass  # the checkpoint contains all weights
-    elif init_from is not None:
-        # A projection that was learned in closed form is learned anew.
-        replaced = ("head.", "neck.") if config.Global.projection else ("head.",)
-        load_weights(model, init_from, allow_missing_prefixes=replaced)
-    elif config.Global.pretrained_model:
-        load_weights(model, obtain(config.Global.pretrained_model).path)
+    if not resuming:  # the checkpoint contains all weights
+        _load_start(config, model, init_from)
+    prepare_peers(config, model, loss, ranks, device, resuming=resuming)
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
     ranks.broadcast_state(model, loss)
     shards = shard_head(model, config.AMP, ranks, device)
     model.train()
     loss.train()
+    if loss.peers is not None:
+        loss.peers.fix()
     return model, loss, shards
+
+
+def _load_start(config: Config, model: nn.Layer, init_from: Path | None) -> None:
+    """Load the weights of the whole network that a new run starts from, where there are any."""
+    start = config.Global.pretrained_model or (config.Distillation.weights if config.Distillation is not None else None)
+    if init_from is not None:
+        # A projection that was learned in closed form is learned anew.
+        replaced = ("head.", "neck.") if config.Global.projection else ("head.",)
+        load_weights(model, init_from, allow_missing_prefixes=replaced)
+    elif start:
+        load_weights(model, obtain(start).path)
 
 
 def _check_projection(config: Config) -> None:
@@ -208,8 +223,7 @@ def check_labels(
         (f"Loss.Train.{index}.{item.name}.num_classes", getattr(item, "num_classes", None))
         for index, item in enumerate(config.Loss)
     ]
-    if config.Arch.head is not None:
-        counts.insert(0, ("Arch.Head.class_num", config.Arch.head.class_num))
+    counts[:0] = [(f"{key}.class_num", head.class_num) for key, head in head_keys(config).items()]
     wrong = [(key, count) for key, count in counts if count is not None and count != needed]
     if wrong and resuming:
         raise UsageError(

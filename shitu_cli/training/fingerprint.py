@@ -44,10 +44,12 @@ _HARMLESS = (
     "Metric",
     "Arch.infer_",
     "Arch.Backbone.pretrained",
+    "Arch.pretrained_list",
 )
 # Keys that invalidate the saved tensors when they change.
 _FATAL = ("Arch.", "Optimizer.name", "Loss", "EMA")
 _OTHERS = re.compile(r"Optimizer\.\d+\.\w+\.scope")  # in a list of optimisers; the key contains the class, too
+_NETWORK = re.compile(r"Arch\.models\.\d+\.\w+\.")  # of several networks: what holds for one holds for each
 _ROUNDING = ("Arch.Head.shard",)  # an exception: the same tensors, only divided differently during training
 
 
@@ -167,11 +169,11 @@ def _compare_config(
     saved: Mapping[str, Any], now: Mapping[str, Any], defaults: Collection[str], result: Comparison
 ) -> None:
     for key in sorted(set(saved) | set(now)):
-        before, after = saved.get(key), now.get(key)
-        if before == after or key.startswith(_HARMLESS) or (key not in saved and key.lower() in defaults):
+        before, after, kind = saved.get(key), now.get(key), _NETWORK.sub("Arch.", key)
+        if before == after or kind.startswith(_HARMLESS) or (key not in saved and kind.lower() in defaults):
             continue
         text = f"{key}: {before!r} then, {after!r} now"
-        fatal = (key.startswith(_FATAL) or bool(_OTHERS.fullmatch(key))) and key not in _ROUNDING
+        fatal = (kind.startswith(_FATAL) or bool(_OTHERS.fullmatch(key))) and kind not in _ROUNDING
         (result.refused if fatal else result.listed).append(text)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shitu_cli.training.checkpoint import LATEST, read_header
 from shitu_cli.training.loop_state import LoopState
@@ -46,7 +48,7 @@ def _read(folder: Path, name: str) -> RunHistory | None:
     epochs = config.get("Global.epochs")
     return RunHistory(
         name=name,
-        network=str(config.get("Arch.Backbone.name", "")),
+        network=_network(header["run"]),
         epochs=epochs if isinstance(epochs, int) else state.epoch,
         losses=[float(value) for value in state.epoch_losses],
         scores=[
@@ -55,3 +57,10 @@ def _read(folder: Path, name: str) -> RunHistory | None:
             if "recall@1" in item and math.isfinite(item.get("epoch", math.nan)) and is_meaningful(item)
         ],
     )
+
+
+def _network(run: Mapping[str, Any]) -> str:
+    try:
+        return str(run["arch"]["Backbone"]["name"])
+    except (KeyError, TypeError):  # a checkpoint of another program
+        return ""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from shitu_cli.config.schema import Config
+from shitu_cli.config.schema import Config, DistillationConfig
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
@@ -19,6 +19,7 @@ from shitu_cli.training.log import RunLog
 from shitu_cli.training.online import OnlineEvaluation
 from shitu_cli.training.optimizer import count_parameters
 from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.precision import precision_remarks
 from shitu_cli.training.start import Start
 from shitu_cli.training.trainer import Trainer
 
@@ -75,7 +76,7 @@ def run_training(
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
                 reporter.info(line)
-            for text in _precision(config, name):
+            for text in precision_remarks(config, name):
                 reporter.warn(text)
                 log.line(text)
             if resume:
@@ -131,17 +132,6 @@ def _nothing_to_do(epochs: int, config: Config) -> str:
     return f"{done}, and {patience} evaluations in a row brought nothing (-o Global.early_stop=null goes on)"
 
 
-def _precision(config: Config, device: str) -> list[str]:
-    """Return remarks on how mixed precision runs differently from what the config says."""
-    if config.AMP is None or not config.AMP.use_amp:
-        return []
-    if device == "cpu":
-        return ["AMP is for GPUs: on the CPU training runs in float32"]
-    if config.AMP.level == "O2":
-        return ["AMP.level: O2 runs as O1: the weights stay float32, the network computes in half precision"]
-    return []
-
-
 def _header(training: Training, device: str) -> list[str]:
     """Return lines that say what is trained on which images, where and for how long."""
     config, ranks = training.config, training.ranks
@@ -155,9 +145,16 @@ def _header(training: Training, device: str) -> list[str]:
         f"{counted(len(training.dataset), 'image')} of {counted(training.dataset.class_num, 'class', 'classes')} "
         f"in batches of {batch}: {training.steps_per_epoch:,} per epoch, {counted(config.Global.epochs, 'epoch')}",
         f"{' → '.join(parts)}, {losses}, {parameters / 1e6:.2f} M parameters, on {device}",
+        *([] if config.Distillation is None else [_company(config.Distillation)]),
         *([training.shards.reason] if training.shards.reason else []),
         f"log: {training.output / 'train.log'}",
     ]
+
+
+def _company(part: DistillationConfig) -> str:
+    """Return which networks train together, and what becomes of them."""
+    names = [f"{peer.name}{' (frozen)' if peer.frozen else ''}" for peer in part.peers]
+    return f"distillation: {part.student} learns with {', '.join(names)}; only {part.student} is evaluated and exported"
 
 
 def _evaluation(training: Training, reporter: Reporter) -> OnlineEvaluation:

@@ -89,6 +89,8 @@ def shard_head(model: nn.Layer, amp: AmpConfig | None, ranks: Ranks, device: str
 
 def _obstacle(head: MarginHead, amp: AmpConfig | None, ranks: Ranks, device: str) -> str:
     """Return why these centres cannot be divided; "" if they can."""
+    if head.whole:
+        return "losses compare the logits of all classes"
     if head.class_num < ranks.world:
         return f"there are only {head.class_num} classes for {ranks.world} processes"
     if device != "cpu" and amp is not None and amp.use_amp and amp.dtype == "float16":

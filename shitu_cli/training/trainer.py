@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import paddle
 
 from shitu_cli.data.batch import Batch, to_input
-from shitu_cli.errors import Command, ConfigError, DataError, TrainingError
+from shitu_cli.errors import Command, DataError, TrainingError
 from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
@@ -22,13 +21,12 @@ from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, rest
 from shitu_cli.training.online import Evaluate
 from shitu_cli.training.options import TrainOptions, TrainResult
 from shitu_cli.training.own_state import evaluating
+from shitu_cli.training.precision import in_float32, mixed_precision
 from shitu_cli.training.projection import Projection
 from shitu_cli.training.saving import Saver
 from shitu_cli.training.scores import has_stagnated, score_before, take_score
 from shitu_cli.training.start import Start
 from shitu_cli.training.stopping import StopNow, Stopping
-
-_HALF = (paddle.float16, paddle.bfloat16)
 
 
 class Trainer:
@@ -53,7 +51,7 @@ class Trainer:
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
         self._skipped = 0  # skipped images that have been reported
-        self._amp, self._scaler = _mixed_precision(training)
+        self._amp, self._scaler = mixed_precision(training.config, training.device)
         self._saver = Saver(training, log, reporter, self._options, self._scaler)
         self._clock = time.perf_counter()
 
@@ -177,14 +175,17 @@ class Trainer:
                 "no image of a batch could be read",
                 hint=[Command("prepare", "./data"), " lists the broken images"],
             )
-        if hasattr(training.model.head, "set_progress"):
-            updates = self._config.epochs * -(-training.steps_per_epoch // self._group)
-            training.model.head.set_progress(self.state.global_step / max(1, updates))
+        updates = self._config.epochs * -(-training.steps_per_epoch // self._group)
+        for network in training.networks:
+            if hasattr(network.head, "set_progress"):
+                network.head.set_progress(self.state.global_step / max(1, updates))
         images = paddle.to_tensor(to_input(batch.images, training.dataset.normalization))
         labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
         with self._amp():
             outputs = training.model(images, labels)
-        losses = training.loss(_in_float32(outputs), labels)
+            if training.loss.peers is not None:
+                outputs = {**outputs, "networks": training.loss.peers(outputs, images, labels)}
+        losses = training.loss(in_float32(outputs), labels)
         names = list(losses)
         summed = training.ranks.sum_vector([own, *(float(losses[name].item()) * own for name in names)])
         parts = {name: value / summed[0] for name, value in zip(names, summed[1:], strict=True)}
@@ -316,30 +317,3 @@ class Trainer:
         now = time.perf_counter()
         self.state.elapsed_seconds += now - self._clock
         self._clock = now
-
-
-def _in_float32(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the outputs of the network in float32, as sums and constants of the losses overflow float16."""
-    return {
-        name: value.astype("float32") if isinstance(value, paddle.Tensor) and value.dtype in _HALF else value
-        for name, value in outputs.items()
-    }
-
-
-def _mixed_precision(training: Training) -> tuple[Callable[[], Any], Any]:
-    """Return the context for forward passes, and the loss scaler if float16 needs one.
-
-    Level O2 runs as O1 (`run_training` says so): parameters stay float32, which is what checkpoints, averages and
-    sums over processes hold to the bit.
-    """
-    amp = training.config.AMP
-    if amp is None or not amp.use_amp or training.device == "cpu":
-        return nullcontext, None
-    scaler = None
-    if amp.dtype == "float16":
-        if training.config.loss_optimizers:  # Paddle's scaler follows the overflows of the last optimiser only
-            raise ConfigError("AMP.dtype: float16 with several optimisers is not supported", hint="AMP.dtype: bfloat16")
-        scaler = paddle.amp.GradScaler(
-            init_loss_scaling=amp.scale_loss, use_dynamic_loss_scaling=amp.use_dynamic_loss_scaling
-        )
-    return (lambda: paddle.amp.auto_cast(level="O1", dtype=amp.dtype)), scaler

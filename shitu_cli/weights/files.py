@@ -66,6 +66,13 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     return read_weights(path).arrays
 
 
+def read_part(path: str | Path, network: str) -> dict[str, np.ndarray]:
+    """Return the arrays of one of several networks that a file holds (`NETWORK.…`), {} if it holds no such."""
+    file = find_weights(path)
+    arrays, prefix = _table(_read(file), file)[0], f"{network}."
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
 def without_prefixes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the arrays without the prefixes of wrappers, and remarks that say so."""
     remarks = []

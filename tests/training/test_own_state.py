@@ -32,6 +32,11 @@ ARGUMENTS = {
     "PairwiseCosface": {"margin": 0.35, "gamma": 64.0},
     "CenterLoss": {"num_classes": CLASSES, "feat_dim": SIZE},
     "ProxyAnchor": {"num_classes": CLASSES, "feat_dim": SIZE},
+    "DistillationGTCELoss": {"model_names": ["Student"]},
+    **{
+        f"Distillation{name}Loss": {"model_name_pairs": [["Student", "Student"]]}
+        for name in ("CE", "DML", "Distance", "KLDiv", "DKD")
+    },
 }
 
 
@@ -61,7 +66,8 @@ def test_all_that_a_loss_writes_is_its_own_state(name: str) -> None:
     loss = build_loss([loss_item(name, 1.0, ARGUMENTS.get(name, {}))])
     before, labels = arrays(loss), paddle.to_tensor([0, 1, 1, 5])
     x = paddle.randn([4, SIZE])
-    loss({"features": x, "backbone": x, "logits": paddle.randn([4, CLASSES])}, labels)
+    outputs = {"features": x, "backbone": x, "logits": paddle.randn([4, CLASSES])}
+    loss({**outputs, "networks": {"Student": outputs}}, labels)
     written = changed(loss, before)
     assert written <= own_tensors(loss).keys() and bool(written) == name.endswith("_XBM")
 
@@ -115,6 +121,16 @@ RUN = [
     *("--save-every-steps", "1", "--keep", "100"),
 ]
 HEAD = "{name: AdaMargin, embedding_size: 16, class_num: 6, t_alpha: 0.3, m: 0.1, s: 16}"
+NETWORK = (
+    "{Backbone: {name: PPLCNet_x0_25}, BackboneStopLayer: {name: flatten}, Neck: {name: FC, embedding_size: 1280, "
+    "class_num: 16}, Head: {name: ArcMargin, embedding_size: 16, class_num: 6, margin: 0.1, scale: 16}}"
+)
+NETWORKS = f"{{name: DistillationModel, models: [{{Teacher: {NETWORK}}}, {{Student: {NETWORK}}}]}}"
+BETWEEN = (
+    f"[{{DistillationGTCELoss: {{model_names: [Student, Teacher]}}}}"
+    f", {{ContrastiveLoss_XBM: {MEMORY % 'embedding_size'}}}"
+    ", {DistillationDMLLoss: {model_name_pairs: [[Student, Teacher]]}}]"
+)
 SAMPLED = "{name: ArcMargin, embedding_size: 16, class_num: 6, sample_ratio: 0.5, margin: 0.1, scale: 16}"
 
 
@@ -123,6 +139,9 @@ SAMPLED = "{name: ArcMargin, embedding_size: 16, class_num: 6, sample_ratio: 0.5
     [
         pytest.param(["-o", f"Arch.Head={HEAD}"], id="AdaMargin and all losses with state", marks=pytest.mark.slow),
         pytest.param(["-o", f"Arch.Head={SAMPLED}", "-o", "EMA.decay=0.8"], id="sampled", marks=pytest.mark.slow),
+        pytest.param(
+            ["-o", f"Arch={NETWORKS}", "-o", f"Loss.Train={BETWEEN}"], id="two networks", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_two_processes_resume_to_the_bit_and_evaluation_changes_nothing(workspace: Path, options: list[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from shitu_cli.config.load import load_config
 from shitu_cli.templates import read_template
-from shitu_cli.training.run import _precision
+from shitu_cli.training.precision import precision_remarks
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,6 @@ from shitu_cli.training.run import _precision
 def test_mixed_precision_that_runs_differently_is_named(tmp_path: Path, device: str, level: str, remark: str) -> None:
     (tmp_path / "shitu.yaml").write_text(read_template("quick"))
     config = load_config(tmp_path / "shitu.yaml", [f"AMP.level={level}", "AMP.use_amp=True"])
-    assert remark in "\n".join(_precision(config, device))
-    assert bool(remark) == bool(_precision(config, device))
-    assert _precision(load_config(tmp_path / "shitu.yaml"), device) == []
+    assert remark in "\n".join(precision_remarks(config, device))
+    assert bool(remark) == bool(precision_remarks(config, device))
+    assert precision_remarks(load_config(tmp_path / "shitu.yaml"), device) == []

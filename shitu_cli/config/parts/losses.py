@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from shitu_cli.config.kinds import BelowOne, Count, Natural, Positive, Rate
+from shitu_cli.config.kinds import BelowOne, Count, Length, Natural, Positive, Rate
 from shitu_cli.config.parts.base import Part
 
 _FILES = "shitu_cli.model.losses"
@@ -177,4 +177,101 @@ class ProxyAnchor(PairLoss, built_by=f"{_FILES}.centers"):
     alpha: Annotated[Positive, "factor on the cosines"] = 32.0
 
 
-NOT_SUPPORTED = ("DMLLoss", "DistillationDMLLoss", "DSHSDLoss", "LCDSHLoss", "DeepHashLoss", "MultiLabelLoss")
+Pairs = Annotated[
+    tuple[Annotated[tuple[str, ...], Length(2)], ...],
+    "pairs of networks of Arch.models: the one that learns and the one that it learns from",
+]
+
+
+@dataclass(frozen=True)
+class NetworkLoss(Loss):
+    """A loss between networks that are trained together (`Arch.name: DistillationModel`)."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("name",)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of all networks that it looks at."""
+        raise NotImplementedError
+
+    @property
+    def compares_logits(self) -> bool:
+        """Whether it needs the logits of all classes from several networks."""
+        return False
+
+
+@dataclass(frozen=True)
+class DistillationGTCELoss(NetworkLoss, built_by=f"{_FILES}.distillation"):
+    """CELoss for each of several networks."""
+
+    model_names: Annotated[tuple[str, ...], "networks of Arch.models that learn the labels"]
+    epsilon: Annotated[BelowOne | None, "share of the target that is spread over all classes"] = None
+    key: Annotated[Literal["logits", None], "which output of the networks is used"] = "logits"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return self.model_names
+
+
+@dataclass(frozen=True)
+class PairDistillation(NetworkLoss):
+    """A loss between the outputs of two networks, summed over all pairs."""
+
+    model_name_pairs: Pairs = field(kw_only=True)
+    key: Annotated[Literal["logits", "features", "backbone"], "which output of the networks is compared"] = field(
+        default="logits", kw_only=True
+    )
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(name for pair in self.model_name_pairs for name in pair)
+
+    @property
+    def compares_logits(self) -> bool:
+        return self.key == "logits"
+
+
+@dataclass(frozen=True)
+class DistillationDMLLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
+    """Deep mutual learning (arXiv:1706.00384): half the Kullback-Leibler divergence each way."""
+
+    not_supported: ClassVar[tuple[str, ...]] = ("weight_ratio", "sum_across_class_dim")  # of several labels per image
+    act: Annotated[Literal["softmax", "sigmoid"], "how logits become probabilities"] = "softmax"
+
+
+@dataclass(frozen=True)
+class DistillationCELoss(PairDistillation, built_by=f"{_FILES}.distillation"):
+    """Cross entropy with the other network's probabilities as the target."""
+
+    not_supported: ClassVar[tuple[str, ...]] = ("epsilon",)
+
+
+@dataclass(frozen=True)
+class DistillationDistanceLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
+    """The mean difference of two outputs, value by value."""
+
+    mode: Annotated[Literal["l1", "l2", "smooth_l1"], "absolute, squared, or squared up to 1 only"] = "l2"
+
+
+@dataclass(frozen=True)
+class DistillationKLDivLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
+    """Divergence from the other network's softened probabilities (arXiv:1503.02531)."""
+
+    temperature: Annotated[Positive, "what logits are divided by; larger looks at the other classes more"] = 4.0
+
+
+@dataclass(frozen=True)
+class DistillationDKDLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
+    """Decoupled distillation (arXiv:2203.08679): the label against the rest, and the rest among itself."""
+
+    not_supported: ClassVar[tuple[str, ...]] = ("use_target_as_gt",)
+    temperature: Annotated[Positive, "what logits are divided by"] = 1.0
+    alpha: Annotated[Rate, "factor on the label against the rest"] = 1.0
+    beta: Annotated[Rate, "factor on the rest among itself"] = 1.0
+
+
+NOT_SUPPORTED = (
+    *("DMLLoss", "DSHSDLoss", "LCDSHLoss", "DeepHashLoss", "MultiLabelLoss"),
+    *("DistillationRKDLoss", "DistillationWSLLoss", "DistillationSKDLoss", "DistillationMultiLabelLoss"),
+    *("DistillationDISTLoss", "DistillationPairLoss"),
+)

@@ -8,19 +8,23 @@ import paddle
 from paddle import nn
 
 from shitu_cli.config.parts.losses import Loss
+from shitu_cli.config.schema import DistillationConfig
+from shitu_cli.model.peers import Peers
 
 
 class CombinedLoss(nn.Layer):
     """Weighted sum of losses: loss(outputs, labels) → {"loss": total, name: part, ...}, each a scalar tensor.
 
-    The parts are returned with their weight applied. The state of a loss (centres, memories) is in state_dict.
+    The parts are returned with their weight applied. The state of a loss (centres, memories) is in state_dict, and
+    that of the `peers`: the networks that losses compare the trained one with.
     """
 
-    def __init__(self, items: Sequence[Loss]) -> None:
+    def __init__(self, items: Sequence[Loss], peers: Peers | None = None) -> None:
         super().__init__()
         self.weights = [item.weight for item in items]
         self.names = _unique([item.name for item in items])
         self.parts = nn.LayerList([item.build() for item in items])
+        self.peers = peers
 
     def forward(self, outputs: Mapping[str, paddle.Tensor | None], labels: paddle.Tensor) -> dict[str, paddle.Tensor]:
         labels = labels.reshape([-1])
@@ -32,10 +36,10 @@ class CombinedLoss(nn.Layer):
         return {"loss": total, **values}
 
 
-def build_loss(items: Sequence[Loss]) -> CombinedLoss:
-    """Build the weighted sum that the Loss block of a config describes."""
+def build_loss(items: Sequence[Loss], distillation: DistillationConfig | None = None) -> CombinedLoss:
+    """Build the weighted sum that the Loss block of a config describes, with the networks that it compares with."""
     with paddle.utils.unique_name.guard("loss_"):
-        return CombinedLoss(items)
+        return CombinedLoss(items, None if distillation is None else Peers(distillation))
 
 
 def _unique(names: list[str]) -> list[str]:

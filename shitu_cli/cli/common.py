@@ -11,6 +11,7 @@ from shitu_cli.workspace import Workspace
 if TYPE_CHECKING:
     from shitu_cli.cli.session import Session
     from shitu_cli.config.schema import Config
+    from shitu_cli.features.detection import Detector
 
 
 def open_workspace(session: Session, config: Path | None = None, *, named: bool = False) -> Workspace:
@@ -44,6 +45,25 @@ def config_or_none(session: Session, instead: Path | None) -> Config | None:
         if instead is None:
             raise
         return None
+
+
+def open_detector(
+    session: Session, detector: Path | None, threshold: float | None, most: int | None = None
+) -> Detector | None:
+    """Return the detector of --detector with its other options; UsageError where those stand without one."""
+    if detector is None:
+        name = "--detector-threshold" if threshold is not None else "--max-boxes" if most is not None else None
+        if name is not None:
+            raise UsageError(f"{name} is for a detector, and none is named", hint="--detector mainbody/")
+        return None
+    from shitu_cli.features.detection.detector import MOST, THRESHOLD, Detector
+
+    opened = Detector(
+        detector, threshold=THRESHOLD if threshold is None else threshold, most=MOST if most is None else most
+    )
+    if opened.remark:
+        session.console.warn(opened.remark)
+    return opened
 
 
 def chosen_model(session: Session, model: Path | None, pretrained: str | None) -> Path | None:

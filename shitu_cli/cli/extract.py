@@ -44,12 +44,14 @@ def extract(
         int, option(options.PROCESSOR, "How many images the network gets at once.", low=1, high=65_536)
     ] = BATCH,
     devices: options.DevicesOption = None,
+    detector: options.DetectorOption = None,
+    detector_threshold: options.DetectorThresholdOption = None,
     strict: Annotated[bool, option(options.OUTPUT, "Fail when an image cannot be read.", "--strict")] = False,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Compute the feature vector of every image; after an interruption, the same command continues."""
-    from shitu_cli.cli.common import chosen_model, config_or_none
+    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector
     from shitu_cli.features.feature_file import check_out, extract_to_file
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.processes import this_process
@@ -63,7 +65,14 @@ def extract(
     check_out(out)
     model = chosen_model(session, model, pretrained)
     config = config_or_none(session, model)
+    if detector is not None and devices is not None:
+        raise UsageError("--detector looks for things in one process", hint="leave out --devices")
+    finder = open_detector(session, detector, detector_threshold)
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
+    if finder is not None:
+        from shitu_cli.features.detection.areas import cut_out_bodies
+
+        images = cut_out_bodies(images, finder, console)
     launched = _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if this_process.is_child() and this_process.world() > 1:

@@ -58,6 +58,8 @@ def build(
         float, option(WHAT, "Share of the true neighbours that hnsw and ivf must find.", low=0.1, high=1.0)
     ] = 0.99,
     features: FeaturesOption = None,
+    detector: options.DetectorOption = None,
+    detector_threshold: options.DetectorThresholdOption = None,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -67,20 +69,21 @@ def build(
     as_json: options.JsonOption = False,
 ) -> None:
     """Index the gallery list, or the images that are named; replaces an existing index."""
-    from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
+    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_workspace
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import Source, gallery
 
     session = Session.of(context)
     console = session.console
-    _one_of(sources, features)
+    _one_of(sources, features, detector)
     model = chosen_model(session, model, pretrained)
     named = pretrained is not None or _all_named(index, store, sources, features, model)
     space = open_workspace(session, named=named)
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
         config = config_or_none(session, model or features)
-        content = gallery(sources, features, Source(space, config, model, reporter=console))
+        finder = open_detector(session, detector, detector_threshold)
+        content = gallery(sources, features, Source(space, config, model, detector=finder, reporter=console))
         target.build(content.table, BuildOptions(kind, recall, content.model, content.model_path), console)
         _show(console, target, as_json, {"labels": len({*content.table.labels} - {""})})
     console.next_step(Command("search", "photo.jpg"))
@@ -92,6 +95,8 @@ def add(
     sources: Annotated[list[str] | None, typer.Argument(help=options.SOURCES)] = None,
     label: Annotated[str | None, option(WHAT, "The label of all these images.")] = None,
     features: FeaturesOption = None,
+    detector: options.DetectorOption = None,
+    detector_threshold: options.DetectorThresholdOption = None,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -101,7 +106,7 @@ def add(
     as_json: options.JsonOption = False,
 ) -> None:
     """Add images to the index; images that it already holds are replaced."""
-    from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
+    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_workspace
     from shitu_cli.config.places import Places
     from shitu_cli.index import is_index
     from shitu_cli.steps.gallery import Source, gallery
@@ -109,7 +114,7 @@ def add(
 
     session = Session.of(context)
     console = session.console
-    _one_of(sources, features)
+    _one_of(sources, features, detector)
     if not sources and features is None:
         raise UsageError(
             "no images were named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
@@ -132,6 +137,7 @@ def add(
             model,
             label,
             named=True,
+            detector=open_detector(session, detector, detector_threshold),
             check=lambda fingerprint: check_model(manifest, fingerprint, target.place),
             reporter=console,
         )
@@ -239,9 +245,14 @@ def open_index(space: Workspace | None, index: Path | None, store: str | None, c
     return open_store(folder, store, collection or "shitu")
 
 
-def _one_of(sources: list[str] | None, features: Path | None) -> None:
+def _one_of(sources: list[str] | None, features: Path | None, detector: Path | None) -> None:
     if sources and features is not None:
         raise UsageError("images and --features both choose what to index", hint="give one of them")
+    if features is not None and detector is not None:
+        raise UsageError(
+            "--detector cuts things out of images, and --features brings vectors that are computed already",
+            hint=["compute them so: ", Command("extract", "./photos", "--detector", detector)],
+        )
 
 
 def _all_named(

@@ -12,6 +12,7 @@ WORKSPACE = "Workspace and config"
 RUN = "The run"
 PROCESSOR = "Processor"
 MODEL = "Model"
+DETECTION = "Things in an image"
 STORE = "Where the index is"
 OUTPUT = "Output"
 
@@ -61,6 +62,19 @@ PretrainedOption = Annotated[
         "Published weights instead of a trained model: a name from shitu weights list, or NETWORK=FILE.",
         metavar="NAME",
     ),
+]
+DetectorOption = Annotated[
+    Path | None,
+    option(
+        DETECTION,
+        "Find things with this detector first: a directory of PaddleDetection or PaddleX, or a YOLO model as .onnx.",
+    ),
+]
+DetectorThresholdOption = Annotated[
+    float | None, option(DETECTION, "How sure the detector must be; by default 0.2.", low=0.0, high=1.0)
+]
+MaxBoxesOption = Annotated[
+    int | None, option(DETECTION, "Most things in one image, the surest ones; by default 5.", low=1, high=1000)
 ]
 
 

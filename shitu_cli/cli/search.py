@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -15,9 +16,11 @@ from shitu_cli.cli.index import CollectionOption, IndexOption, StoreOption, chec
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import UsageError
+from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
+    from shitu_cli.data.images import Box
     from shitu_cli.index.verdict import Answer, Verdict
     from shitu_cli.workspace import Workspace
 
@@ -54,27 +57,30 @@ def search(
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
+    detector: options.DetectorOption = None,
+    detector_threshold: options.DetectorThresholdOption = None,
+    max_boxes: options.MaxBoxesOption = None,
     model: options.ModelOption = None,
     pretrained: options.PretrainedOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Say what each image shows, or that it is unknown, and list its matches: label, score (cosine), path."""
-    from shitu_cli.cli.common import chosen_model, config_or_none, open_workspace
+    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_workspace
     from shitu_cli.config.places import Places
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
     from shitu_cli.index import is_index
-    from shitu_cli.index.verdict import VOTERS, Answer, judge
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import exported_model, model_of_index, open_extractor
-    from shitu_cli.steps.search import threshold_of
+    from shitu_cli.steps.search import answers_to, threshold_of
 
     session = Session.of(context)
     console = session.console
     model = chosen_model(session, model, pretrained)
+    finder = open_detector(session, detector, detector_threshold, max_boxes)
     # An index remembers its model, so that one that is here, or named, needs no workspace.
     named = index is not None or store is not None
     space = open_workspace(session, named=named or is_index(Path("index")))
@@ -100,14 +106,16 @@ def search(
         if meaning is not None:
             console.info(meaning)
         results: list[Result] = []
-        unread: dict[int, str] = {}
-        for indices, features, skipped in extractor.batches(inputs_of(files)):
-            unread |= skipped
-            for at, nearest in zip(indices.tolist(), target.search(features, max(top, VOTERS)), strict=True):
-                matches = [match for match in nearest[:top] if limit is None or match.score >= limit]
-                answer = Answer(judge(nearest, limit), matches)
+        unread: list[str] = []
+        outcomes = answers_to(
+            inputs_of(files), extractor=extractor, store=target, detector=finder, top=top, threshold=limit
+        )
+        for at, answer in outcomes:
+            if isinstance(answer, str):
+                unread.append(answer)
+            else:
                 results.append(Result(files.name(at), files.labels[at], answer))
-    for why in unread.values():
+    for why in unread:
         console.warn(why)
     if html is not None:
         _write_page(html, results, limit, space)
@@ -122,14 +130,24 @@ def search(
 
 def _show(console: Console, results: list[Result], limit: float | None, html: Path | None) -> None:
     for query, _, answer in results:
-        words = f"{query}: {_in_words(answer.verdict, limit)}"
-        rows = [[match.label, f"{match.score:.4f}", match.path] for match in answer.neighbours]
-        if rows:
-            console.table(words, ["label", "score", "path"], rows)
-        else:
-            console.table(words, [], [])
+        for one in answer.objects or (answer,):
+            words = f"{query}{_place(one)}: {_in_words(one.verdict, limit)}"
+            rows = [[match.label, f"{match.score:.4f}", match.path] for match in one.neighbours]
+            if rows:
+                console.table(words, ["label", "score", "path"], rows)
+            else:
+                console.table(words, [], [])
     if html is not None:
         console.info(f"page: {html}")
+
+
+def _place(answer: Answer) -> str:
+    """Return which part of the image an answer is about, "" for all of it."""
+    area = answer.area
+    if area is None or area.is_whole:
+        return ""
+    x1, y1, x2, y2 = area.box
+    return f", x {x1:g} to {x2:g}, y {y1:g} to {y2:g}"
 
 
 def _in_words(verdict: Verdict, limit: float | None) -> str:
@@ -147,21 +165,31 @@ def _write_page(path: Path, results: list[Result], limit: float | None, space: W
 
     parts = []
     for query, label, answer in results:
-        labels = {match.label for match in answer.neighbours} if label else set()
-        figures = [_figure(Path(query), f"query {label}".rstrip())]
-        for match in answer.neighbours:
-            mark = "" if label not in labels else "right" if match.label == label else "wrong"
-            figures.append(_figure(space.root / match.path, f"{match.label} {match.score:.3f}", mark))
-        parts.append(section(f"{Path(query).name}: {_in_words(answer.verdict, limit)}", row(*figures)))
+        boxes = [one.area.box for one in answer.objects if one.area is not None and not one.area.is_whole]
+        if boxes:
+            words = f"{Path(query).name}: {counted(len(boxes), 'thing')}"
+            parts.append(section(words, row(_figure(Path(query), f"query {label}".rstrip(), boxes=boxes))))
+        for number, one in enumerate(answer.objects or (answer,), 1):
+            labels = {match.label for match in one.neighbours} if label else set()
+            area = one.area.box if one.area is not None and not one.area.is_whole else None
+            figures = [_figure(Path(query), f"{number}" if boxes else f"query {label}".rstrip(), area=area)]
+            for match in one.neighbours:
+                mark = "" if label not in labels else "right" if match.label == label else "wrong"
+                figures.append(_figure(space.root / match.path, f"{match.label} {match.score:.3f}", mark))
+            name = f"{number}" if boxes else Path(query).name
+            parts.append(section(f"{name}: {_in_words(one.verdict, limit)}", row(*figures)))
     write_page(path, "shitu search", parts)
 
 
-def _figure(name: Path, caption: str, mark: str = "") -> str:
-    """Return a thumbnail of an image, or of the part of it that a name with a box means."""
+def _figure(name: Path, caption: str, mark: str = "", *, area: Box | None = None, boxes: Sequence[Box] = ()) -> str:
+    """Return a thumbnail of an image, or of the part of it that a name with a box means, or an `area`.
+
+    `boxes` are drawn into it with their numbers.
+    """
     from shitu_cli.preparation.formats.textlist import parse_box
     from shitu_cli.report.page import figure
 
     path, _, box = str(name).rpartition("#")
     if path and parse_box(box) is not None:
         return figure(Path(path), caption, box=parse_box(box), mark=mark)
-    return figure(name, caption, mark=mark)
+    return figure(name, caption, box=area, mark=mark, drawn=boxes)

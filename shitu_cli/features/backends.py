@@ -21,7 +21,7 @@ import numpy as np
 
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, ShituError
 from shitu_cli.features.exact import Run, in_groups, side_by_side
-from shitu_cli.features.model_files import check_model_files
+from shitu_cli.features.model_files import FEATURES, Kind, check_model_files
 from shitu_cli.runtime.arithmetic import kept_threads
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.runtime.threads import compute_threads
@@ -151,8 +151,27 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
 
     Raises DataError when the files are missing or damaged.
     """
+    predictor = create_predictor(model_file, threads=threads, bf16=bf16, gpu=gpu)
+    source = predictor.get_input_handle(predictor.get_input_names()[0])
+    result = predictor.get_output_handle(predictor.get_output_names()[0])
+    computing = threading.Lock()  # a predictor has one input and one output
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with computing:
+            source.copy_from_cpu(np.ascontiguousarray(images))
+            with kept_threads():
+                predictor.run()
+            return np.asarray(result.copy_to_cpu())
+
+    return run
+
+
+def create_predictor(
+    model_file: Path, *, threads: int, bf16: bool = False, gpu: int | None = None, kind: Kind = FEATURES
+) -> Any:
+    """Return Paddle's own object for a model file; `kind` says which operators are let through. Raises DataError."""
     assert not (bf16 and model_file.suffix == ".pdmodel"), "wrong features, see above"
-    check_model_files(model_file)
+    check_model_files(model_file, kind)
     if "paddle" not in sys.modules:  # else its threads and device are chosen, maybe for a training that goes on
         setup_paddle("cpu" if gpu is None else f"gpu:{gpu}")
     from paddle import inference
@@ -175,21 +194,9 @@ def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu:
             settings.enable_mkldnn_bfloat16()
     try:
         with kept_threads():
-            predictor = inference.create_predictor(settings)
+            return inference.create_predictor(settings)
     except (RuntimeError, ValueError, OSError) as error:
-        raise _damaged(model_file, error) from None
-    source = predictor.get_input_handle(predictor.get_input_names()[0])
-    result = predictor.get_output_handle(predictor.get_output_names()[0])
-    computing = threading.Lock()  # a predictor has one input and one output
-
-    def run(images: np.ndarray) -> np.ndarray:
-        with computing:
-            source.copy_from_cpu(np.ascontiguousarray(images))
-            with kept_threads():
-                predictor.run()
-            return np.asarray(result.copy_to_cpu())
-
-    return run
+        raise damaged(model_file, error) from None
 
 
 def onnx_session(model_file: Path) -> Run:
@@ -197,22 +204,27 @@ def onnx_session(model_file: Path) -> Run:
 
     Raises DataError when it cannot be loaded.
     """
-    import onnxruntime
-
-    check_model_files(model_file)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has no common base for its errors
-        raise _damaged(model_file, error) from None
+    session = create_session(model_file)
     name = session.get_inputs()[0].name
 
     def run(images: np.ndarray) -> np.ndarray:
         return np.asarray(session.run(None, {name: np.ascontiguousarray(images)})[0])
 
     return run
+
+
+def create_session(model_file: Path, kind: Kind = FEATURES) -> Any:
+    """Return ONNX Runtime's own object for a file; `kind` says which operators are let through. Raises DataError."""
+    import onnxruntime
+
+    check_model_files(model_file, kind)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common base for its errors
+        raise damaged(model_file, error) from None
 
 
 def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) -> Run:
@@ -233,7 +245,7 @@ def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) ->
     try:
         model = openvino.Core().compile_model(str(model_file), "CPU", settings)
     except RuntimeError as error:
-        raise _damaged(model_file, error) from None
+        raise damaged(model_file, error) from None
     with _FIRST_ARRAY:
         openvino.Tensor(np.zeros(1, np.float32))
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -260,7 +272,7 @@ def _checking(run: Run, file: Path) -> Run:
         try:
             features = run(images)
         except Exception as error:  # each library raises classes of its own
-            raise _damaged(file, error, "cannot be run") from None
+            raise damaged(file, error, "cannot be run") from None
         if features.ndim != 2 or len(features) != len(images):
             shape = "x".join(map(str, features.shape))
             raise DataError(f"{file} gives {shape} numbers for {len(images)} images, not a row of features for each")
@@ -269,7 +281,8 @@ def _checking(run: Run, file: Path) -> Run:
     return checked
 
 
-def _damaged(file: Path, error: Exception, what: str = "cannot be loaded") -> ShituError:
+def damaged(file: Path, error: Exception, what: str = "cannot be loaded", hint: Message = _AGAIN) -> ShituError:
+    """Return the error for what a library says of a model file: the machine lacks something, or it is damaged."""
     reason = _first_line(error)
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY):
         return EnvironmentProblem(f"not enough memory for {file}: {reason}", hint="close other programs")
@@ -277,7 +290,7 @@ def _damaged(file: Path, error: Exception, what: str = "cannot be loaded") -> Sh
         return EnvironmentProblem(
             f"the system gives no threads for {file}: {reason}", hint="raise the limit: ulimit -u"
         )
-    return DataError(f"{file} {what}: {reason}", hint=_AGAIN)
+    return DataError(f"{file} {what}: {reason}", hint=hint)
 
 
 def _first_line(error: Exception) -> str:

@@ -162,10 +162,10 @@ def _prepared(image: ImageInput, transform: Transform, rng: np.random.Generator)
         return transform(decode_image(image.path, box=image.box, enough=transform.enough), rng)
     if isinstance(image, (str, Path, bytes)):
         return transform(decode_image(image, enough=transform.enough), rng)
-    return transform(_rgb(image), rng)
+    return transform(rgb(image), rng)
 
 
-def _rgb(image: np.ndarray | PillowImage) -> np.ndarray:
+def rgb(image: np.ndarray | PillowImage) -> np.ndarray:
     """Return an array or a Pillow image as uint8 [H, W, 3], converted as a file of its kind is."""
     if hasattr(image, "convert"):
         return np.asarray(image.convert("RGB"))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from shitu_cli.errors import Command, DataError
+from shitu_cli.features.detection import Detector
+from shitu_cli.features.detection.areas import features_of_areas
 from shitu_cli.features.extractor import Extractor, ImageInput, Images
 from shitu_cli.index import MILVUS, open_store
 from shitu_cli.index.files import VECTORS, load_index
+from shitu_cli.index.objects import combined
 from shitu_cli.index.store import IndexManifest, Match, Store
 from shitu_cli.index.vectors import VectorIndex
 from shitu_cli.index.verdict import VOTERS, Answer, judge
@@ -39,6 +42,8 @@ class Searcher:
         index: The directory of the index, or `milvus:http://host:19530`, or `milvus:gallery.db`.
         threshold: The lowest score (cosine) at which a neighbour counts; below it an image is unknown. None: never.
         voters: How many of the nearest neighbours vote for the label.
+        detector: What finds the things in an image: an exported directory, a file, or a detector that is open already.
+            Each of them is searched for like an image of its own. None: the whole image is the one thing.
         collection: The name of an index in Milvus.
         config: The config of a checkpoint, or of a model exported by another program.
         threads: Compute threads of the model.
@@ -53,6 +58,7 @@ class Searcher:
         *,
         threshold: float | None = None,
         voters: int = VOTERS,
+        detector: str | Path | Detector | None = None,
         collection: str = "shitu",
         config: Config | None = None,
         threads: int | None = None,
@@ -65,16 +71,28 @@ class Searcher:
             self.index = FollowedIndex(Path(index))
         self.extractor = model if isinstance(model, Extractor) else Extractor(model, config=config, threads=threads)
         self._check_model(self.index.manifest())
+        self.detector = Detector(detector) if isinstance(detector, (str, Path)) else detector
 
     def search(self, images: Images, top: int = 5) -> list[Answer]:
         """Return an answer with the `top` neighbours for each image: a path, encoded bytes, a Pillow image or an array.
 
-        Raises DataError that names the first image that cannot be read.
+        With a detector, `objects` of an answer are those to the things in the image. Raises DataError that names the
+        first image that cannot be read.
         """
-        return self.search_features(self.extractor.extract(images), top)
+        if self.detector is None:
+            return self.search_features(self.extractor.extract(images), top)
+        single = isinstance(images, (str, bytes, Path))
+        answers = []
+        for answer in self._search_areas([images] if single else list(images), top):  # type: ignore[arg-type, list-item]
+            if isinstance(answer, DataError):
+                raise answer
+            answers.append(answer)
+        return answers
 
     def search_readable(self, images: Sequence[ImageInput], top: int = 5) -> list[Answer | DataError]:
         """Return for each image its answer, or the error that says why this one cannot be read."""
+        if self.detector is not None:
+            return list(self._search_areas(images, top))
         results: list[Answer | DataError] = [DataError("not read")] * len(images)
         for numbers, features, unreadable in self.extractor.batches(images):
             for number, reason in unreadable.items():
@@ -88,6 +106,13 @@ class Searcher:
         neighbours, manifest = self.index.search(features, max(top, self.voters))
         self._check_model(manifest)
         return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in neighbours]
+
+    def _search_areas(self, images: Sequence[ImageInput], top: int) -> Iterator[Answer | DataError]:
+        for part in features_of_areas(self.extractor, self.detector, images):
+            if isinstance(part, DataError):
+                yield part
+            else:
+                yield combined(self.search_features(part.features, top), part.detections)
 
     @property
     def manifest(self) -> IndexManifest:

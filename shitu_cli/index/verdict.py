@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shitu_cli.features.detection.boxes import Detection
 from shitu_cli.index.store import Match
 
 VOTERS = 5  # nearest neighbours that vote
@@ -56,10 +57,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """The verdict on one image and its nearest neighbours, best first."""
+    """The verdict on one image and its nearest neighbours, best first.
+
+    With a detector, `objects` are the answers to the things in the image, the best first, each with the `area` that it
+    is about; the verdict is that of the first one. Without, there is no area and there are no objects.
+    """
 
     verdict: Verdict
     neighbours: list[Match]
+    area: Detection | None = None
+    objects: tuple[Answer, ...] = ()
 
     @property
     def label(self) -> str | None:
@@ -72,11 +79,17 @@ class Answer:
         return self.verdict.is_unknown
 
     def to_json(self) -> dict[str, Any]:
-        """Return verdict and neighbours for programs, as `search --json` prints them."""
+        """Return verdict and neighbours for programs, as `search --json` prints them; areas where there are any."""
         matches = [
             {"id": m.id, "label": m.label, "score": round(m.score, DIGITS), "path": m.path} for m in self.neighbours
         ]
-        return {"answer": self.verdict.to_json(), "matches": matches}
+        values: dict[str, Any] = {"answer": self.verdict.to_json(), "matches": matches}
+        if self.area is not None:
+            score = self.area.score
+            values |= {"box": list(self.area.box), "box_score": None if score is None else round(score, DIGITS)}
+        if self.objects:
+            values["objects"] = [one.to_json() for one in self.objects]
+        return values
 
 
 def judge(neighbours: Sequence[Match], threshold: float | None = None, voters: int = VOTERS) -> Verdict:

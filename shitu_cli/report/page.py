@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_text
 from shitu_cli.reporting import visible
+
+LARGE = 480  # pixels of the longer side of an image that one looks into
+COLOUR = (0, 130, 60)  # of a box
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --good: #1a7f37; --bad: #cf222e;
@@ -30,6 +34,7 @@ th[data-sort] { cursor: pointer; } th[data-sort]::after { content: " ⇅"; opaci
 figure { margin: 0; width: 112px; font-size: 12px; overflow-wrap: anywhere; }
 figure img, .none { width: 112px; height: 112px; object-fit: contain; background: var(--soft); border-radius: 4px; }
 .none { display: grid; place-items: center; opacity: .6; }
+figure.large { width: auto; } figure.large img { width: auto; max-width: 100%; height: auto; }
 .right img { outline: 3px solid var(--good); } .wrong img { outline: 3px dashed var(--bad); }
 .error { color: var(--bad); font-weight: 600; } .note, small { opacity: .75; }
 svg { width: min(100%, 530px); height: auto; font-size: 11px; fill: currentColor; } svg .axis { font-size: 12px; }
@@ -93,27 +98,48 @@ def section(title: str, *parts: str) -> str:
     return f"<h2>{escape(title)}</h2>\n" + "\n".join(part for part in parts if part)
 
 
-def figure(path: Path, caption: str, *, box: Box | None = None, mark: str = "") -> str:
-    """Return a thumbnail with a caption, or a grey box if it cannot be read; `mark` "right" or "wrong" frames it."""
-    source = thumbnail(path, box)
+def figure(path: Path, caption: str, *, box: Box | None = None, mark: str = "", drawn: Sequence[Box] = ()) -> str:
+    """Return a thumbnail with a caption, or a grey box if it cannot be read; `mark` "right" or "wrong" frames it.
+
+    With `drawn` boxes, which are numbered, it is larger.
+    """
+    source = thumbnail(path, box, LARGE, drawn) if drawn else thumbnail(path, box)
     image = f'<img src="{source}" alt="{escape(caption)}">' if source else '<div class="none">no image</div>'
-    return f'<figure class="{mark}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
+    return f'<figure class="{"large" if drawn else mark}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
-def thumbnail(path: Path, box: Box | None = None, side: int = 112) -> str | None:
-    """Return the image as a small JPEG in a data URL, None if it cannot be read."""
+def thumbnail(path: Path, box: Box | None = None, side: int = 112, drawn: Sequence[Box] = ()) -> str | None:
+    """Return the image as a small JPEG in a data URL, with boxes `drawn` into it, None if it cannot be read."""
     if not path.is_file():  # missing, or a pipe, on which reading would block
         return None
     try:
-        image = decode_image(path, box=box, enough=side)
+        image = decode_image(path, box=box, enough=None if drawn else side)  # boxes count in pixels of the whole image
     except DataError:
         return None
     height, width = image.shape[:2]
     shrink = min(1.0, side / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    if drawn:
+        small = draw_boxes(small, [tuple(value * shrink for value in one) for one in drawn])
     jpeg = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
+
+
+def draw_boxes(image: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+    """Return an image uint8 [H, W, 3] RGB with boxes, and with their numbers from 1 if there are several."""
+    canvas = np.ascontiguousarray(image).copy()
+    line = max(2, min(canvas.shape[:2]) // 100)
+    for number, (x1, y1, x2, y2) in enumerate(boxes, 1):
+        corner = (round(x1), round(y1))
+        cv2.rectangle(canvas, corner, (round(x2) - 1, round(y2) - 1), COLOUR, line)
+        if len(boxes) > 1:
+            size = max(0.5, line / 4)
+            (width, height), _ = cv2.getTextSize(str(number), cv2.FONT_HERSHEY_SIMPLEX, size, line)
+            cv2.rectangle(canvas, corner, (corner[0] + width + 6, corner[1] + height + 8), COLOUR, cv2.FILLED)
+            place = (corner[0] + 3, corner[1] + height + 4)
+            cv2.putText(canvas, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), line // 2 + 1)
+    return canvas
 
 
 def row(*parts: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from shitu_cli.config.schema import Config, SplitConfig
+    from shitu_cli.features.detection import Detector
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.index.store import FeatureTable
     from shitu_cli.preparation.sources import ImageFiles
@@ -34,7 +35,8 @@ class Gallery(NamedTuple):
 class Source(NamedTuple):
     """Where vectors come from: the config (None outside a workspace) and a model to use instead of the config's.
 
-    `label` is assigned to all images; with `named` every image must have a label. `check` is called with the
+    `label` is assigned to all images; with `named` every image must have a label. A `detector` cuts the surest thing
+    out of each image. `check` is called with the
     fingerprint of the model before anything is computed.
     """
 
@@ -43,6 +45,7 @@ class Source(NamedTuple):
     model: Path | None = None
     label: str | None = None
     named: bool = False
+    detector: Detector | None = None
     check: Callable[[str], None] = lambda fingerprint: None
     reporter: Reporter = SilentReporter()
 
@@ -91,6 +94,10 @@ def _of_images(images: ImageFiles, source: Source) -> Gallery:
 
     extractor = source.extractor()
     source.check(extractor.fingerprint)
+    if source.detector is not None:
+        from shitu_cli.features.detection.areas import cut_out_bodies
+
+        images = cut_out_bodies(images, source.detector, source.reporter)
     vectors, images = _vectors(source.reporter, extractor, images)
     paths = [stored_path(source.space, images.name(number)) for number in range(len(images))]
     table = FeatureTable(vectors, images.labels, paths)

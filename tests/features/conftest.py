@@ -12,6 +12,7 @@ from shitu_cli.features.backends import MODEL_FILES
 from shitu_cli.features.manifest import MANIFEST, Manifest
 from shitu_cli.files import atomic_write_json, sha256_of
 from shitu_cli.runtime.setup import setup_paddle
+from tests.features.detectors import paddle_program
 from tests.parts import operation
 
 
@@ -48,3 +49,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[...
     """30 pictures of 3 classes."""
     made = make_images(tmp_path_factory.mktemp("pictures"), classes=3, per_class=10)
     return [file for files in made.values() for file in files]
+
+
+@pytest.fixture(scope="session")
+def paddle_detector(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`paddle_detector(form)` is the directory of a detector as PaddleX exports it, as pir or pdmodel."""
+    folders: dict[str, Path] = {}
+
+    def of(form: str) -> Path:
+        if form not in folders:
+            setup_paddle("cpu")
+            folders[form] = tmp_path_factory.mktemp(form)
+            paddle_program(folders[form], form)
+        return folders[form]
+
+    return of

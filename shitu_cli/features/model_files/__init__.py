@@ -6,5 +6,6 @@ name other files to read, and the libraries trust sizes and references in all of
 """
 
 from shitu_cli.features.model_files.check import check_model_files
+from shitu_cli.features.model_files.operators import DETECTION, FEATURES, Kind
 
-__all__ = ["check_model_files"]
+__all__ = ["DETECTION", "FEATURES", "Kind", "check_model_files"]

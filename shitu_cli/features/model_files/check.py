@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from shitu_cli.features.model_files import operators
 from shitu_cli.features.model_files.onnx import read_onnx
+from shitu_cli.features.model_files.operators import FEATURES, Kind
 from shitu_cli.features.model_files.parameters import shapes_in
 from shitu_cli.features.model_files.pdmodel import read_pdmodel
 from shitu_cli.features.model_files.pir import read_pir
@@ -19,22 +19,22 @@ _MAX_ONNX = 2048 * MIB  # Protocol Buffers allow no more
 _MAX_PARAMETERS = 64 << 30
 
 
-def check_model_files(file: Path) -> None:
-    """Look into inference.pdmodel or .json, with the .pdiparams beside it, or an ONNX file.
+def check_model_files(file: Path, kind: Kind = FEATURES) -> None:
+    """Look into inference.pdmodel or .json, with the .pdiparams beside it, or an ONNX file, of a network of this kind.
 
     Raises DataError unless the file is whole and computes only: allowed operators, no loops, no data elsewhere, sizes
     that can be, weights that are those of the program.
     """
     try:
         if file.suffix == ".onnx":
-            check_program(read_onnx(read_bytes(file, limit=_MAX_ONNX, hint=HINT)), operators.ONNX)
+            check_program(read_onnx(read_bytes(file, limit=_MAX_ONNX, hint=HINT)), kind.onnx, kind.name)
             return
         if file.suffix == ".json":
             program = read_pir(read_json(file, limit=_MAX_PROGRAM, hint=HINT))
-            check_program(program, operators.PIR)
+            check_program(program, kind.pir, kind.name)
         else:
             program = read_pdmodel(read_bytes(file, limit=_MAX_PROGRAM, hint=HINT))
-            check_program(program, operators.PDMODEL)
+            check_program(program, kind.pdmodel, kind.name)
     except (ModelProblem, ProtobufProblem) as problem:
         raise refused(file, problem) from None
     _check_parameters(file.with_suffix(".pdiparams"), program)

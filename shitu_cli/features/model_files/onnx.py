@@ -16,6 +16,7 @@ _ATTRIBUTE_NAME, _WHOLE, _TENSOR, _WHOLES, _TENSORS = 1, 3, 5, 8, 10
 _GRAPHS = (6, 11, 22, 23)  # graphs and sparse tensors inside of attributes
 _DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
 _DOMAINS = ("", "ai.onnx")
+_DECLARED = (*_DOMAINS, "Paddle")  # paddle2onnx declares its own, whether or not a step is of it
 # Bytes of an element by ONNX's number of its type.
 _WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 
@@ -34,7 +35,7 @@ def read_onnx(data: bytes) -> Program:
             raise ModelProblem("it holds functions or a training")
         elif number == _OPSETS:
             domain = next((_text(value) for inner, value in _messages(part) if inner == 1), "")
-            if domain not in _DOMAINS:
+            if domain not in _DECLARED:
                 raise ModelProblem(f"it needs operators of the domain {domain[:40]!r}")
     if len(graphs) != 1:
         raise ModelProblem(f"it has {len(graphs)} graphs")

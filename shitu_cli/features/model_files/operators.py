@@ -1,10 +1,12 @@
-"""The operators that networks for features are made of, under each format's names.
+"""The operators that networks for features and for detection are made of, under each format's names.
 
 None of them reads or writes files, runs other code, draws random numbers, or holds a program of its own (as loops and
 conditions do). Adding one: it must do none of that either.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 # Names that Paddle's old and new programs have in common.
 _PADDLE = """
@@ -41,7 +43,31 @@ _ONNX = """
     TopK Transpose Trilu Unsqueeze Upsample Where
 """
 
-PDMODEL = frozenset(f"{_PADDLE} {_OLD}".split())
-# Dialect 0 of the new programs holds types, dialect 1 operators; combine and split are the former's only steps.
-PIR = frozenset({*(f"1.{name}" for name in f"{_PADDLE} {_NEW}".split()), "p", "0.combine", "0.split", "0.slice"})
-ONNX = frozenset(_ONNX.split())
+# What detectors need besides: candidates above a score, suppression of duplicates, boxes at anchors.
+_DETECTION_OLD = "matrix_nms multiclass_nms3 share_data where_index yolo_box"
+_DETECTION_NEW = "matrix_nms multiclass_nms3 nonzero share_data_ yolo_box"
+_DETECTION_ONNX = "GridSample Mod NonMaxSuppression NonZero ScatterElements"
+
+
+class Kind(NamedTuple):
+    """What a network is for, and the operators that it may be made of in each format."""
+
+    name: str
+    pdmodel: frozenset[str]
+    pir: frozenset[str]
+    onnx: frozenset[str]
+
+
+def _kind(name: str, old: str, new: str, onnx: str) -> Kind:
+    # Dialect 0 of the new programs holds types, dialect 1 operators; these are the former's only steps.
+    steps = frozenset({*(f"1.{operator}" for operator in new.split()), "p", "0.combine", "0.split", "0.slice"})
+    return Kind(name, frozenset(old.split()), steps, frozenset(onnx.split()))
+
+
+FEATURES = _kind("features", f"{_PADDLE} {_OLD}", f"{_PADDLE} {_NEW}", _ONNX)
+DETECTION = _kind(
+    "detection",
+    f"{_PADDLE} {_OLD} {_DETECTION_OLD}",
+    f"{_PADDLE} {_NEW} {_DETECTION_NEW}",
+    f"{_ONNX} {_DETECTION_ONNX}",
+)

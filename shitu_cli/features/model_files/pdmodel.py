@@ -35,6 +35,9 @@ _SLOTS = {
         "Start End Step": "range",
         "Ids W": "lookup_table_v2",
         "Input W": "fc",
+        "BBoxes Scores": "matrix_nms multiclass_nms3",
+        "X ImgSize": "yolo_box",
+        "Condition": "where_index",
     }.items()
 }
 _REQUIRED = {name: frozenset(slots.split()) for slots, names in _SLOTS.items() for name in names}

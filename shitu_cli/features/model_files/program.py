@@ -64,7 +64,7 @@ class ModelProblem(Exception):
     """A model file is damaged, or holds what no network for features needs."""
 
 
-def check_program(program: Program, allowed: frozenset[str]) -> None:
+def check_program(program: Program, allowed: frozenset[str], purpose: str) -> None:
     """Raise ModelProblem unless a program computes with allowed operators, sound numbers and values that are there."""
     if len(program.operators) > MAX_OPERATORS:
         raise ModelProblem(f"it has more than {MAX_OPERATORS:,} steps")
@@ -73,7 +73,7 @@ def check_program(program: Program, allowed: frozenset[str]) -> None:
     foreign = sorted({operator.name for operator in program.operators} - allowed)
     if foreign:
         names = ", ".join(repr(name[:40]) for name in foreign[:5])
-        raise ModelProblem(f"it holds operators that no network for features needs: {names}")
+        raise ModelProblem(f"it holds operators that no network for {purpose} needs: {names}")
     for shape in (*program.parameters.values(), *program.shapes):
         if not all(-1 <= size < _MAX_ELEMENTS for size in shape) or math.prod(map(abs, shape)) > _MAX_ELEMENTS:
             raise ModelProblem(f"it declares a value of the shape {list(shape)[:8]}")

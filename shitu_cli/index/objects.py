@@ -1,0 +1,37 @@
+"""One answer from several areas of an image: which of them show the same thing, and which one counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from shitu_cli.features.detection.boxes import Detection, apart
+from shitu_cli.index.verdict import Answer
+
+# Of two areas, above which they show the same thing; PP-ShiTu's rec_nms_thresold.
+OVERLAP = 0.05
+
+
+def combined(answers: Sequence[Answer], detections: Sequence[Detection | None]) -> Answer:
+    """Return the answer to an image from those to its areas, which are its `objects`, the best first.
+
+    As in PP-ShiTu, the whole image stands beside what the detector found; of areas that overlap, the one with the
+    highest score stays. What is known comes before what is not, and the whole image only counts as unknown where
+    nothing else is left. Without a detector there is one area, and its answer is that of the image.
+    """
+    areas = [replace(answer, area=area) for answer, area in zip(answers, detections, strict=True) if area is not None]
+    if not areas:
+        return answers[0]
+    order = sorted(range(len(areas)), key=lambda n: _rank(areas[n]))
+    boxes = np.asarray([area.box for area in detections if area is not None], np.float64)
+    kept = [areas[n] for n in apart(boxes, order, OVERLAP)]
+    objects = [one for one in kept if not (one.is_unknown and one.area is not None and one.area.is_whole)] or kept[:1]
+    return replace(objects[0], objects=tuple(objects))
+
+
+def _rank(answer: Answer) -> tuple[bool, bool, float]:
+    """Return what areas are sorted by: known ones by their score, unknown ones with the whole image last."""
+    is_whole = answer.area is not None and answer.area.is_whole
+    return answer.is_unknown, answer.is_unknown and is_whole, -answer.verdict.score

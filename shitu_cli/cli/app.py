@@ -29,6 +29,7 @@ COMMANDS = (
     "evaluate",
     "export",
     "extract",
+    "merge",
     "index",
     "search",
     "serve",

@@ -13,7 +13,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command, ConfigError, EnvironmentProblem
+from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
@@ -78,6 +78,15 @@ def evaluate(
         ),
     ] = None,
     cache: Annotated[bool, option(options.PROCESSOR, "Keep features for the next evaluation.")] = True,
+    shard: options.ShardOption = None,
+    merge: Annotated[
+        list[str] | None,
+        option(
+            options.PROCESSOR,
+            "Evaluate the features that --shard computed: their files, or folder. May be repeated.",
+            metavar="SHARDS",
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Measure how well images find their class in the gallery: recall@k, mAP and more; writes reports/evaluate.html.
@@ -103,6 +112,11 @@ def evaluate(
         from shitu_cli.deployment.pretrained import with_preprocessing
 
         settings = with_preprocessing(settings, model)
+    if shard is not None:
+        if merge:
+            raise UsageError("--shard computes a part, --merge evaluates all of them", hint="give one of them")
+        _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip, alone=devices is None)
+        return
     if launch.launch(devices, output=Places.of(settings).cache / "processes"):
         return
     evaluation = run(
@@ -114,6 +128,7 @@ def evaluate(
         unknown=unknown or (),
         false_answers=far or (),
         cache=cache,
+        shards=merge or (),
         other_options=_other_options(space, settings, config, override or ()),
         reporter=console,
     )
@@ -132,6 +147,29 @@ def evaluate(
         raise problem or AssertionError
     console.info(f"all figures: {file}, with images: {file.stem}.html beside it")
     console.next_step(export_command(space) if is_worth_deploying(evaluation.values) else Command("train"))
+
+
+def _evaluate_share(
+    session: Session,
+    settings: Config,
+    shard: str,
+    *,
+    model: Path | None,
+    precision: str | None,
+    flip: bool,
+    alone: bool,
+) -> None:
+    """Compute a part of the features, and say how all of them are evaluated."""
+    from shitu_cli.features.shard_file import Share
+    from shitu_cli.steps.evaluate import evaluate_share
+
+    if not alone:
+        raise UsageError("--shard is for one process: it takes no --devices", hint="start a process for each part")
+    share = Share.parse(shard)
+    file = evaluate_share(settings, share, model=model, precision=precision, flip=flip, reporter=session.console)
+    session.console.info(f"part {share.number} of {share.of}: {file}")
+    merge = Command("evaluate", "--merge", file.parent, without=("--shard",))
+    session.console.next_step(["when all parts are there: ", merge])
 
 
 def _other_options(space: Workspace, settings: Config, config: Path | None, overrides: Sequence[str]) -> list[str]:

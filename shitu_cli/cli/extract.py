@@ -46,13 +46,20 @@ def extract(
     devices: options.DevicesOption = None,
     detector: options.DetectorOption = None,
     detector_threshold: options.DetectorThresholdOption = None,
+    shard: options.ShardOption = None,
     strict: Annotated[bool, option(options.OUTPUT, "Fail when an image cannot be read.", "--strict")] = False,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Compute the feature vector of every image; after an interruption, the same command continues."""
+    """Compute the feature vector of every image; after an interruption, the same command continues.
+
+    With --shard 3/16, several machines that do not talk to each other compute a part each; shitu merge joins them.
+    """
     from shitu_cli.cli.common import chosen_model, config_or_none, open_detector
-    from shitu_cli.features.feature_file import check_out, extract_to_file
+    from shitu_cli.features.extract_shards import extract_shard, own_images
+    from shitu_cli.features.feature_file import extract_to_file
+    from shitu_cli.features.shard_file import Share
+    from shitu_cli.features.writing import check_out
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.processes import this_process
     from shitu_cli.steps.gallery import own_image_root, workspace_of
@@ -63,35 +70,43 @@ def extract(
     if out.resolve() in {Path(source).resolve() for source in sources}:
         raise UsageError(f"{out} is one of the sources", hint="--out features.npy")
     check_out(out)
+    share = None if shard is None else Share.parse(shard)
     model = chosen_model(session, model, pretrained)
     config = config_or_none(session, model)
-    if detector is not None and devices is not None:
-        raise UsageError("--detector looks for things in one process", hint="leave out --devices")
+    if detector is not None and (devices or shard) is not None:
+        raise UsageError("--detector looks for things in one process", hint="leave out --devices and --shard")
     finder = open_detector(session, detector, detector_threshold)
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
     if finder is not None:
         from shitu_cli.features.detection.areas import cut_out_bodies
 
         images = cut_out_bodies(images, finder, console)
+    own, target = own_images(images, share, batch_size), out if share is None else share.file(out)
     launched = _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if this_process.is_child() and this_process.world() > 1:
-        _compute_share(session, extractor, images, out, normalize=not raw)
+        _compute_share(session, extractor, own, target, normalize=not raw)
         return
     if not launched:
-        console.info(_summary(extractor, images))
-    written = extract_to_file(extractor, images, out, console, normalize=not raw)
+        console.info(_summary(extractor, own))
+    if share is None:
+        written = extract_to_file(extractor, images, out, console, normalize=not raw)
+    else:
+        written = extract_shard(extractor, images, out, share, console, normalize=not raw)
     if as_json:
         console.json({"out": [str(f) for f in written.files], "images": written.count, "skipped": written.skipped})
-    _show(console, written, len(images), out, strict=strict)
-    console.next_step(Command("index build", "--features", out))
+    show_written(console, written, target, strict=strict)
+    if share is None:
+        console.next_step(Command("index build", "--features", out))
+    else:
+        console.next_step(["when all parts are there: ", Command("merge", f"{out}.*-of-{share.of}.shard")])
 
 
-def _show(console: Console, written: Written, total: int, out: Path, *, strict: bool) -> None:
+def show_written(console: Console, written: Written, out: Path, *, strict: bool) -> None:
     """Show what was written and what was left out; with `strict`, raise DataError for the latter."""
-
     if written.skipped:
         lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
+        total = written.count + len(written.skipped)
         message = f"{len(written.skipped)} of {counted(total, 'image')} could not be read and are not in {out}"
         if strict:
             raise DataError(message, details=lines)

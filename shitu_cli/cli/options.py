@@ -50,6 +50,10 @@ OverrideOption = Annotated[
 JsonOption = Annotated[bool, option(OUTPUT, "Print the result as JSON on stdout.", "--json")]
 DeviceOption = Annotated[str | None, option(PROCESSOR, "auto, cpu, gpu or gpu:0.")]
 DevicesOption = Annotated[str | None, option(PROCESSOR, "Use several processes: 0,1,2,3 (GPUs) or cpu:2.")]
+ShardOption = Annotated[
+    str | None,
+    option(PROCESSOR, "Compute only this part, such as 3/16: part 3 of 16 parts.", metavar="PART/PARTS"),
+]
 PrecisionOption = Annotated[str | None, option(PROCESSOR, "fp32 or bf16; by default what the model was exported for.")]
 ModelOption = Annotated[
     Path | None,

@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shitu_cli.config.schema import Config, DatasetConfig
+from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import class_names
 from shitu_cli.errors import Command, ConfigError, DataError
@@ -24,6 +25,8 @@ from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_list
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.reporting import Reporter
+
+Extract = Callable[..., ListFeatures | None]
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def evaluate_model(
     processes: Processes = Alone(),
     flip: bool = False,
     expansion: int = 0,
+    extract: Extract | None = None,
 ) -> EvalResult | None:
     """Compute the features of both lists and rank the gallery for each query; None on all but the first process.
 
@@ -148,8 +152,27 @@ def evaluate_model(
         processes: The processes that share the work.
         flip: Add the features of the mirrored images.
         expansion: Move each query towards so many of its nearest gallery images.
+        extract: Gives the features of a list instead of computing them; it is called like `extract_list`.
 
     Raises ConfigError if the config has no lists to evaluate, DataError if no query can be answered.
+    """
+    query_split, gallery_split = splits_of(config)
+    normalize = config.Global.feature_normalize
+    compute = functools.partial(
+        extract or extract_list, cache=cache, processes=processes, normalize=normalize, flip=flip
+    )
+    query = compute(engine, query_split, reporter, "query")
+    same = same_images(query_split.dataset, gallery_split.dataset)
+    gallery = query if same else compute(engine, gallery_split, reporter, "gallery")
+    if query is None or gallery is None:
+        return None
+    return evaluate_lists(query, gallery, config, reporter, expansion=expansion)
+
+
+def splits_of(config: Config) -> tuple[SplitConfig, SplitConfig]:
+    """Return the query and gallery splits of a config.
+
+    Raises ConfigError if it has none, DataError if their lists do not exist.
     """
     query_split, gallery_split = config.DataLoader.query, config.DataLoader.gallery
     if query_split is None or gallery_split is None:
@@ -168,17 +191,10 @@ def evaluate_model(
                     " (or closed)",
                 ],
             )
-    normalize = config.Global.feature_normalize
-    extract = functools.partial(extract_list, cache=cache, processes=processes, normalize=normalize, flip=flip)
-    query = extract(engine, query_split, reporter, "query")
-    same = _same_images(query_split.dataset, gallery_split.dataset)
-    gallery = query if same else extract(engine, gallery_split, reporter, "gallery")
-    if query is None or gallery is None:
-        return None
-    return evaluate_lists(query, gallery, config, reporter, expansion=expansion)
+    return query_split, gallery_split
 
 
-def _same_images(query: DatasetConfig, gallery: DatasetConfig) -> bool:
+def same_images(query: DatasetConfig, gallery: DatasetConfig) -> bool:
     """Return whether both lists are one: by name, or byte for byte under two names."""
     alike = dataclasses.replace(query, cls_label_path=gallery.cls_label_path) == gallery
     if not alike or query == gallery:

@@ -106,8 +106,7 @@ def extract_list(
     if kept is not None:
         reporter.info(f"{what}: features of {counted(len(dataset), 'image')} from the cache")
         return ListFeatures(dataset, kept, {}) if processes.rank == 0 else None
-    engine = _flipped(engine) if flip else engine
-    engine = _at_unit_length(engine) if normalize else engine
+    engine = prepared_engine(engine, flip=flip, normalize=normalize)
     batch_size = split.sampler.batch_size
     bounds = _shares(len(dataset), batch_size, processes.world)
     start, stop = bounds[processes.rank : processes.rank + 2]
@@ -139,6 +138,12 @@ def _shares(images: int, batch_size: int, processes: int) -> list[int]:
     """Return where the share of each process begins and ends: whole batches, of the same images as in one process."""
     batches = -(-images // batch_size)
     return [min(images, batches * n // processes * batch_size) for n in range(processes + 1)]
+
+
+def prepared_engine(engine: Engine, *, flip: bool, normalize: bool) -> Engine:
+    """Return an engine that also adds the features of the mirrored image, or brings features to unit length."""
+    engine = _flipped(engine) if flip else engine
+    return _at_unit_length(engine) if normalize else engine
 
 
 def _flipped(engine: Engine) -> Engine:

@@ -20,6 +20,9 @@ from shitu_cli.steps.settings import with_lists
 if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult
     from shitu_cli.evaluation.unknown import Thresholds
+    from shitu_cli.features.engine import Engine
+    from shitu_cli.features.shard_file import Share
+    from shitu_cli.processes.collectives import Ranks
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def evaluate(
     unknown: Sequence[str | os.PathLike[str]] = (),
     false_answers: Sequence[float] = (),
     cache: bool = True,
+    shards: Sequence[str] = (),
     other_options: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Evaluation | None:
@@ -86,6 +90,7 @@ def evaluate(
         false_answers: Shares of such photos that may get an answer; the threshold for the first one is suggested,
             which is 0.05 by default.
         cache: Keep features for the next evaluation.
+        shards: Files, folders or patterns of what `evaluate_share` wrote: their features are compared, none computed.
         other_options: Further options that change the figures, as on the command line, for the report.
         reporter: Receives progress and warnings; by default they are discarded.
 
@@ -95,37 +100,30 @@ def evaluate(
     invalid = [share for share in false_answers if not 0 < share < 1]
     if invalid:
         raise UsageError(f"--far {invalid[0]:g}: expected a share of photos between 0 and 1, such as 0.05")
-    from shitu_cli.processes import this_process
-    from shitu_cli.runtime.setup import setup_paddle
-
     config = with_lists(config, ("query", "gallery"))
     places, model_path = Places.of(config), None if model is None else Path(model)
-    output = reporter if reporter is not None and this_process.is_main() else SilentReporter()
-    setup_paddle(this_process.own_device(config.Global.device))
+    output = _reporter(reporter)
+    joined = None
+    if shards:
+        from shitu_cli.evaluation.shards import JoinedLists
+
+        joined = JoinedLists(shards).extract
+    engine, processes = _open(config, places, model_path, precision, output)
     from shitu_cli.evaluation.evaluate import evaluate_model
     from shitu_cli.features.cache import FeatureCache
     from shitu_cli.features.engine import features_fingerprint
-    from shitu_cli.features.selection import load_engine, without_manifest
-    from shitu_cli.processes.collectives import join
     from shitu_cli.steps.thresholds import Setting, measure
 
-    processes = join()
-    engine = load_engine(readable(model_path or places.best, output), config, precision=precision)
-    if model_path is not None and (remark := without_manifest(model_path)):
-        output.warn(remark)
-    output.info(f"{model_path or 'the best checkpoint'}, run by {engine.summary()}")
-    if model_path is None and _trained_on_others(config, places):
-        output.warn(
-            [
-                "the training list has changed since this model was trained: the figures may include images "
-                "that it has seen (",
-                Command("train"),
-                " trains on the new lists)",
-            ]
-        )
     kept = FeatureCache(places.cache / "features") if cache else None
     result = evaluate_model(
-        engine, config, output, cache=kept, processes=processes, flip=flip, expansion=query_expansion
+        engine,
+        config,
+        output,
+        cache=kept,
+        processes=processes,
+        flip=flip,
+        expansion=query_expansion,
+        extract=joined,
     )
     if result is None:
         return None
@@ -140,6 +138,64 @@ def evaluate(
         "unknown": None if thresholds is None else thresholds.to_json(),
     }
     return Evaluation(config, result, values, thresholds)
+
+
+def evaluate_share(
+    config: Config,
+    share: Share,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    precision: str | None = None,
+    flip: bool = False,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Compute the features of a share of the query and gallery lists; return the shard, which lies in the reports.
+
+    `evaluate` with all `shards` then gives the figures of one process. The other arguments are those of `evaluate`.
+    """
+    config = with_lists(config, ("query", "gallery"))
+    places, model_path = Places.of(config), None if model is None else Path(model)
+    output = _reporter(reporter)
+    engine, _ = _open(config, places, model_path, precision, output)
+    from shitu_cli.evaluation.shards import write_evaluation_shard
+
+    file = share.file(places.reports / "shards" / "evaluate")
+    write_evaluation_shard(file, share, engine, config, output, flip=flip)
+    return file
+
+
+def _reporter(reporter: Reporter | None) -> Reporter:
+    from shitu_cli.processes import this_process
+
+    return reporter if reporter is not None and this_process.is_main() else SilentReporter()
+
+
+def _open(
+    config: Config, places: Places, model: Path | None, precision: str | None, output: Reporter
+) -> tuple[Engine, Ranks]:
+    """Return what computes the features, and the processes that share the work; say which model it is."""
+    from shitu_cli.processes import this_process
+    from shitu_cli.runtime.setup import setup_paddle
+
+    setup_paddle(this_process.own_device(config.Global.device))
+    from shitu_cli.features.selection import load_engine, without_manifest
+    from shitu_cli.processes.collectives import join
+
+    processes = join()
+    engine = load_engine(readable(model or places.best, output), config, precision=precision)
+    if model is not None and (remark := without_manifest(model)):
+        output.warn(remark)
+    output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
+    if model is None and _trained_on_others(config, places):
+        output.warn(
+            [
+                "the training list has changed since this model was trained: the figures may include images "
+                "that it has seen (",
+                Command("train"),
+                " trains on the new lists)",
+            ]
+        )
+    return engine, processes
 
 
 def _options(config: Config, model: Path | None, precision: str | None, *, flip: bool, expansion: int) -> list[str]:

@@ -46,6 +46,30 @@ def test_several_processes_give_the_same_bytes(trained: Path, processes: int) ->
     assert (trained / "reports/evaluate.json").read_bytes() == report
 
 
+@pytest.mark.slow
+def test_shards_give_the_bytes_of_one_process(trained: Path, tmp_path: Path) -> None:
+    space = shutil.copytree(trained, tmp_path / "space")
+    options = ["--no-cache", "--flip"]
+    one = shitu("evaluate", "--json", *options, cwd=space).stdout
+    report = (space / "reports/evaluate-with-options.json").read_bytes()
+    for number in (2, 1):
+        done = shitu("evaluate", *options, "--shard", f"{number}/2", cwd=space)
+    assert f"next: when all parts are there: shitu evaluate --merge {space}/reports/shards --flip" in done.stdout
+    shards = str(space / "reports/shards")
+    assert shitu("evaluate", "--json", *options, "--merge", shards, cwd=space).stdout == one
+    assert (space / "reports/evaluate-with-options.json").read_bytes() == report
+    listed = space / "lists/query_list.txt"
+    listed.write_text("".join(reversed(listed.read_text().splitlines(keepends=True))))
+    other = shitu("evaluate", "--merge", shards, cwd=space, check=False)
+    assert other.returncode == 3 and "options: the shards were computed with others than now" in other.stderr
+    assert "list: the shards were computed from another one" in other.stderr
+    (space / "reports/shards/evaluate.2-of-2.shard").unlink()
+    other = shitu("evaluate", "--flip", "--merge", shards, cwd=space, check=False)
+    assert other.returncode == 3 and "missing: 2/2" in other.stderr
+    other = shitu("merge", shards, cwd=space, check=False)
+    assert other.returncode == 2 and "shards of shitu evaluate, not of shitu extract" in other.stderr
+
+
 def by_sorting(space: Path, scratch: Path, *, itself: bool) -> dict[str, float]:
     """Metrics in plain numpy from what `shitu extract` gives for the lists; `itself`: a query is no match of itself."""
     features, labels = {}, {}

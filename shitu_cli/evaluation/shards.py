@@ -1,0 +1,114 @@
+"""`evaluate` in shards: the features of a share of both lists, and all shares joined to the lists' features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shitu_cli.config.schema import Config, SplitConfig
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.errors import DataError
+from shitu_cli.evaluation.evaluate import same_images, splits_of
+from shitu_cli.features.engine import Engine
+from shitu_cli.features.list_features import ListFeatures, extract_dataset, prepared_engine
+from shitu_cli.features.shard_file import Job, Part, Shard, Share, write_shard
+from shitu_cli.features.shards import check_shards, find_shards, joined
+from shitu_cli.files import sha256_of
+from shitu_cli.inputs import parse_json
+from shitu_cli.reporting import Reporter
+
+KIND = "evaluate"
+
+
+def write_evaluation_shard(
+    file: Path, share: Share, engine: Engine, config: Config, reporter: Reporter, *, flip: bool = False
+) -> None:
+    """Compute the features of a share of the query and gallery lists and write them to `file`.
+
+    Raises DataError for an image that cannot be read, unless its split says `on_error: skip`.
+    """
+    splits = dict(zip(("query", "gallery"), splits_of(config), strict=True))
+    if same_images(splits["query"].dataset, splits["gallery"].dataset):
+        del splits["gallery"]
+    normalize = config.Global.feature_normalize
+    runner = prepared_engine(engine, flip=flip, normalize=normalize)
+    parts: list[tuple[Part, list[np.ndarray], None]] = []
+    for name, split in splits.items():
+        dataset, batch_size = RecDataset(split.dataset), split.sampler.batch_size
+        stretch = share.range(len(dataset), batch_size)
+        rows, unreadable = extract_dataset(
+            runner,
+            dataset,
+            reporter,
+            f"{name}, part {share.number} of {share.of}",
+            batch_size=batch_size,
+            num_workers=split.loader.num_workers,
+            start=stretch.start,
+            stop=stretch.stop,
+        )
+        skipped = {n: (str(dataset.path(n)), why) for n, why in unreadable.items()}
+        order = sha256_of(dataset.list_path)
+        parts.append((Part(name, order, len(dataset), stretch.start, stretch.stop, skipped), [rows], None))
+    settings = json.dumps({name: _settings(split, flip, normalize) for name, split in splits.items()})
+    job = Job(KIND, share.of, engine.fingerprint, settings, engine.feature_size, engine.description)
+    write_shard(file, share, job, parts)
+
+
+def _settings(split: SplitConfig, flip: bool, normalize: bool) -> dict[str, Any]:
+    """Return what decides the features of a list beside the model and the images."""
+    operations = [str(operation) for operation in split.dataset.transform_ops]
+    return {"batch_size": split.sampler.batch_size, "flip": flip, "unit length": normalize, "transforms": operations}
+
+
+def _parsed(settings: str) -> dict[str, Any]:
+    value = parse_json(settings, "the options of the shards")
+    return value if isinstance(value, dict) else {}
+
+
+class JoinedLists:
+    """Gives the features of lists from shards, instead of computing them."""
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        """Read what the shards say. Raises DataError if they do not make a whole, UsageError if there are none."""
+        self._shards: list[Shard] = check_shards(find_shards(sources), KIND)
+
+    def extract(
+        self,
+        engine: Engine,
+        split: SplitConfig,
+        reporter: Reporter,
+        what: str,
+        *,
+        normalize: bool = True,
+        flip: bool = False,
+        **computing: object,
+    ) -> ListFeatures:
+        """Return the features of the list `what` (query or gallery), as `extract_list` would.
+
+        Raises DataError if the shards are not of this model, list and options.
+        """
+        dataset, job = RecDataset(split.dataset), self._shards[0].job
+        part = next((part for part in self._shards[0].parts if part.name == what), None)
+        problems = []
+        if job.model != engine.fingerprint:
+            problems.append("model: the shards were computed by another one")
+        elif any(shard.job.engine != engine.description for shard in self._shards):
+            engines = sorted({shard.job.engine for shard in self._shards} | {engine.description})
+            reporter.warn(f"{what}: computed in different ways ({'; '.join(engines)}), so equal to rounding only")
+        if part is None or (part.order, part.total) != (sha256_of(dataset.list_path), len(dataset)):
+            problems.append(f"list: the shards were computed from another one than {dataset.list_path}")
+        if _parsed(job.settings).get(what) != _settings(split, flip, normalize):
+            problems.append(f"options: the shards were computed with others than now ({job.settings[:200]})")
+        if problems:
+            raise DataError(
+                f"the shards do not belong to this evaluation of the {what} list",
+                details=problems,
+                hint="give the same config, model and options as for the shards, or compute them again",
+            )
+        features, skipped = joined(self._shards, what)
+        reporter.info(f"{what}: features of {len(dataset):,} images from {len(self._shards)} shards")
+        return ListFeatures(dataset, features, skipped)

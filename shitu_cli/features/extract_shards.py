@@ -1,0 +1,140 @@
+"""`extract` in shards: compute one of them, and join them all to the file that one process writes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.features.extractor import Extractor
+from shitu_cli.features.feature_file import Written, name_of, part_of, working
+from shitu_cli.features.resumable import Work
+from shitu_cli.features.shard_file import Job, Part, Shard, Share, write_shard
+from shitu_cli.features.shards import check_shards, find_shards, stretches
+from shitu_cli.features.writing import PIECE, Name, check_out, write_features
+from shitu_cli.preparation.sources import ImageFiles
+from shitu_cli.reporting import Reporter
+
+KIND = "extract"
+_PART = "images"
+
+
+def own_images(images: ImageFiles, share: Share | None, batch_size: int) -> ImageFiles:
+    """Return the images of a share, all of them without one."""
+    return images if share is None else images.take(share.range(len(images), batch_size))
+
+
+def extract_shard(
+    extractor: Extractor, images: ImageFiles, out: Path, share: Share, reporter: Reporter, *, normalize: bool = True
+) -> Written:
+    """Compute a share of all `images` and write it beside `out`; what an interrupted call has done is taken over.
+
+    Raises EnvironmentProblem when the disk refuses.
+    """
+    file, stretch = share.file(out), share.range(len(images), extractor.batch_size)
+    own = images.take(stretch)
+    with working(file), Work(part_of(file), extractor, own, normalize=normalize) as work:
+        work.compute(reporter)
+        reasons = {
+            n: (own.name(n), why.removeprefix(f"{own.files[n]}: "))
+            for block in work.done().values()
+            for n, why in sorted(block.items())
+        }
+        job = Job(
+            kind=KIND,
+            of=share.of,
+            model=extractor.fingerprint,
+            settings=json.dumps({"batch_size": extractor.batch_size, "unit length": normalize}),
+            feature_size=extractor.feature_size,
+            engine=extractor.engine.description,
+        )
+        skipped = {stretch.start + n: reason for n, reason in reasons.items()}
+        part = Part(_PART, _order(images), len(images), stretch.start, stretch.stop, skipped)
+        rows = (work.read(start, min(start + PIECE, len(own))) for start in range(0, len(own), PIECE))
+        names = (name_of(own, n) for n in range(len(own)))
+        write_shard(file, share, job, [(part, rows, names)])
+    shutil.rmtree(part_of(file), ignore_errors=True)
+    return Written([file], len(own) - len(reasons), dict(reasons.values()))
+
+
+def _order(images: ImageFiles) -> str:
+    """Return a hash of the names and labels of all images in their order."""
+    digest = hashlib.sha256()
+    for number in range(len(images)):
+        digest.update("\t".join(name_of(images, number)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def merge_shards(sources: Sequence[str], out: Path | None, reporter: Reporter) -> Written:
+    """Write the features of all shards of a job into one file, the same bytes as without shards.
+
+    Args:
+        sources: Shard files, their folders or patterns.
+        out: The file to write; by default what the shards were made for, beside them.
+        reporter: Receives warnings.
+
+    Raises DataError if a shard is missing, damaged, or from another job, UsageError for a name that cannot be written.
+    """
+    shards = check_shards(find_shards(sources), KIND)
+    target = out or _usual_name(shards)
+    check_out(target)
+    engines = sorted({shard.job.engine for shard in shards})
+    if len(engines) > 1:
+        reporter.warn(
+            f"the shards were computed in different ways ({'; '.join(engines)}): their features agree to rounding, not "
+            "to the bit"
+        )
+    skipped = {n: reason for shard in shards for n, reason in shard.part(_PART).skipped.items()}
+    rows = _JoinedRows(shards, frozenset(skipped))
+    if not rows.shape[0]:
+        raise DataError(
+            "none of the images could be read", details=[f"{name}: {why}" for name, why in skipped.values()][:10]
+        )
+    with working(target):
+        files = write_features(target, rows)
+    return Written(files, rows.shape[0], dict(value for _, value in sorted(skipped.items())))
+
+
+def _usual_name(shards: Sequence[Shard]) -> Path:
+    """Return the file that the shards were made for, by their names."""
+    ends = {shard.path: Share(shard.number, shard.job.of).file(Path("x")).name[1:] for shard in shards}
+    names = {path.with_name(path.name.removesuffix(end)) for path, end in ends.items() if path.name.endswith(end)}
+    if len(names) != 1 or len(ends) != len([path for path, end in ends.items() if path.name.endswith(end)]):
+        raise UsageError("the shards have different names: which file are they for?", hint="--out features.npy")
+    return names.pop()
+
+
+@dataclass(frozen=True)
+class _JoinedRows:
+    """The features of all shards without those of `skipped` images."""
+
+    shards: Sequence[Shard]
+    skipped: frozenset[int]
+
+    @property
+    def model(self) -> str:
+        return self.shards[0].job.model
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, int]:
+        return self.shards[0].part(_PART).total - len(self.skipped), self.shards[0].job.feature_size
+
+    def names(self) -> Iterator[Name]:
+        at = 0
+        for shard in self.shards:
+            for name in shard.names(_PART):
+                if at not in self.skipped:
+                    yield name
+                at += 1
+
+    def pieces(self) -> Iterator[tuple[list[Name], np.ndarray]]:
+        for start, names, rows in stretches(self.shards, _PART, PIECE):
+            kept = [n for n in range(len(names)) if start + n not in self.skipped]
+            yield [names[n] for n in kept], rows[np.asarray(kept, np.int64)]

@@ -1,0 +1,146 @@
+"""Write features with their paths and labels as .npy with .tsv, .npz, .jsonl or .parquet: in pieces, flat in memory.
+
+The same features give the same bytes: no file carries a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from shitu_cli.errors import EnvironmentProblem, UsageError, pip_install
+from shitu_cli.features.origin import Origin, note_origin
+from shitu_cli.files import atomic_write, remove_leftovers
+
+PIECE = 4096  # images of which the features are written at once
+TABLE_HEADER = "path\tlabel\n"
+SUFFIXES = (".npy", ".npz", ".jsonl", ".parquet")
+
+Name = tuple[str, str]  # path and label of an image, one line of text each
+
+
+class Rows(Protocol):
+    """Finished features in order: `shape` counts and measures them, `model` is the fingerprint of what made them."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def names(self) -> Iterator[Name]: ...
+
+    def pieces(self) -> Iterator[tuple[list[Name], np.ndarray]]:
+        """Yield the features float32 [n, D] of each `PIECE` images with the names of those that could be read."""
+        ...
+
+
+def check_out(out: Path) -> None:
+    """UsageError for an unknown suffix, or when the table beside a .npy is there and not one of ours."""
+    if out.suffix not in SUFFIXES:
+        raise UsageError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}", hint="--out features.npy")
+    if out.suffix == ".parquet":
+        _require_pyarrow()
+    table = out.with_suffix(".tsv")
+    if out.suffix != ".npy" or not table.is_file():
+        return
+    with table.open("rb") as file:
+        if file.readline() != TABLE_HEADER.encode():
+            raise UsageError(f"{table} is there already and not from this command", hint="--out another.npy")
+
+
+def write_features(out: Path, rows: Rows) -> list[Path]:
+    """Write all files, and only then replace the former ones: the note first, which tells any mixture by the hashes."""
+    writer: dict[str, Callable[[IO[Any], Rows], None]] = {
+        ".npy": _write_array,
+        ".npz": _npz,
+        ".jsonl": _jsonl,
+        ".parquet": _parquet,
+    }
+    table = out.with_suffix(".tsv") if out.suffix == ".npy" else None
+    for target in (out, *([] if table is None else [table])):
+        remove_leftovers(target)
+    with contextlib.ExitStack() as replacements:
+        file = replacements.enter_context(atomic_write(out))
+        writer[out.suffix](file, rows)
+        digests = [_synced_digest(file)]
+        if table is not None:
+            lines = replacements.enter_context(atomic_write(table))
+            lines.write(TABLE_HEADER.encode())
+            lines.writelines(f"{path}\t{label}\n".encode() for path, label in rows.names())
+            digests.append(_synced_digest(lines))
+        note_origin(out, Origin(rows.model, *digests))
+    return [out] if table is None else [out, table]
+
+
+def _synced_digest(file: IO[Any]) -> str:
+    """Return the SHA-256 of what was written, and put it on the disk: replacing takes no time then."""
+    file.flush()
+    os.fsync(file.fileno())
+    digest = hashlib.sha256()
+    at = 0
+    while block := os.pread(file.fileno(), 1 << 20, at):
+        digest.update(block)
+        at += len(block)
+    return digest.hexdigest()
+
+
+def _write_array(file: IO[Any], rows: Rows) -> None:
+    np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": rows.shape})
+    for _, values in rows.pieces():
+        file.write(np.ascontiguousarray(values, "<f4").tobytes())
+
+
+def _npz(file: IO[Any], rows: Rows) -> None:
+    """Write what np.savez would, without the features in memory."""
+    with zipfile.ZipFile(file, "w") as archive:
+        # A ZipInfo carries no time; a name alone would get the present one.
+        with archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as entry:
+            _write_array(entry, rows)
+        names = list(rows.names())
+        for column, title in enumerate(("paths", "labels")):
+            with archive.open(zipfile.ZipInfo(f"{title}.npy"), "w", force_zip64=True) as entry:
+                texts = np.asarray([name[column] for name in names], None if names else "U1")
+                np.lib.format.write_array(entry, texts, allow_pickle=False)
+
+
+def _jsonl(file: IO[Any], rows: Rows) -> None:
+    for names, values in rows.pieces():
+        for (path, label), feature in zip(names, values, strict=True):
+            item = {"path": path, "label": label, "feature": feature.tolist()}
+            file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
+
+
+def _parquet(file: IO[Any], rows: Rows) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    size = rows.shape[1]
+    kind = pyarrow.list_(pyarrow.float32(), size)
+    schema = pyarrow.schema([("path", pyarrow.string()), ("label", pyarrow.string()), ("feature", kind)])
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        for names, features in rows.pieces():
+            values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features.reshape(-1)), size)
+            paths, labels = [path for path, _ in names], [label for _, label in names]
+            writer.write_table(pyarrow.table([paths, labels, values], schema=schema))
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise EnvironmentProblem("parquet needs the package pyarrow", hint=pip_install("parquet")) from None
+
+
+def one_line(text: str) -> str:
+    """Return one line of valid UTF-8, whatever the file's name."""
+    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return shown.replace("\t", " ").replace("\n", " ").replace("\r", " ")

@@ -1,0 +1,230 @@
+"""`shitu extract --shard` and `shitu merge`: the bytes of one process, or an error that lists all that is wrong."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shitu_cli import Extractor
+from shitu_cli.errors import DataError, ShituError, UsageError
+from shitu_cli.features import extract_shards, feature_file, writing
+from shitu_cli.features.extract_shards import extract_shard, merge_shards
+from shitu_cli.features.feature_file import extract_to_file, part_of
+from shitu_cli.features.shard_file import Share, read_shard
+from shitu_cli.preparation.sources import ImageFiles
+from shitu_cli.reporting import SilentReporter
+from tests.command import shitu
+
+QUIET = SilentReporter()
+
+
+class Listener(SilentReporter):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: object) -> None:
+        self.warnings.append(str(text))
+
+
+@pytest.fixture(scope="module")
+def extractor(exported: Path) -> Extractor:
+    return Extractor(exported, threads=1, batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def images(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
+    """31 images, one of which cannot be read."""
+    broken = tmp_path_factory.mktemp("broken") / "no image.jpg"
+    broken.write_bytes(b"none")
+    files = ImageFiles()
+    for number, path in enumerate(pictures):
+        files.add(path, path.parent.name)
+        if number == 7:
+            files.add(broken, "odd")
+    return files
+
+
+@pytest.fixture(scope="module")
+def shards(extractor: Extractor, images: ImageFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 5 shards; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("shards")
+    for number in (4, 1, 5, 3, 2):
+        extract_shard(extractor, images, folder / "features.npy", Share(number, 5), QUIET)
+    assert sorted(path.name for path in folder.iterdir()) == [f"features.npy.{n}-of-5.shard" for n in range(1, 6)]
+    return folder
+
+
+@pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "1/0", "-1/4", "1/4/5", "²/4", "1/1000000", "a/b", "1.0/2"])
+def test_a_share_is_a_part_of_parts(text: str) -> None:
+    with pytest.raises(UsageError, match="--shard"):
+        Share.parse(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 5000), st.integers(1, 70), st.integers(1, 300))
+def test_shares_are_whole_batches_and_cover_all_images_once(count: int, batch: int, of: int) -> None:
+    ranges = [Share(number, of).range(count, batch) for number in range(1, of + 1)]
+    assert [n for part in ranges for n in part] == list(range(count))
+    assert all(part.start % batch == 0 for part in ranges if part)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".jsonl", ".parquet"])
+def test_shards_give_the_bytes_of_one_process(
+    extractor: Extractor, images: ImageFiles, shards: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    for module in (writing, extract_shards, feature_file):
+        monkeypatch.setattr(module, "PIECE", 4)  # pieces that begin and end inside shards
+    whole = extract_to_file(extractor, images, tmp_path / f"whole{suffix}", QUIET)
+    both = merge_shards([str(shards)], tmp_path / f"joined{suffix}", QUIET)
+    assert both.count == whole.count == 30 and both.skipped == whole.skipped and len(whole.skipped) == 1
+    for one, other in zip(whole.files, both.files, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    notes = [json.loads((tmp_path / f"{name}{suffix}.model.json").read_text()) for name in ("whole", "joined")]
+    assert notes[0] == notes[1]
+
+
+def test_more_shards_than_batches_are_fine(extractor: Extractor, images: ImageFiles, tmp_path: Path) -> None:
+    few = images.take(range(5))
+    for number in range(1, 8):
+        extract_shard(extractor, few, tmp_path / "features.npy", Share(number, 7), QUIET)
+    merge_shards([str(tmp_path / "*.shard")], None, QUIET)
+    extract_to_file(extractor, few, tmp_path / "whole.npy", QUIET)
+    assert (tmp_path / "features.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_an_interrupted_shard_goes_on(extractor: Extractor, images: ImageFiles, tmp_path: Path) -> None:
+    stopped = copy.copy(extractor)
+
+    def stop(inputs: np.ndarray) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    stopped.engine = dataclasses.replace(extractor.engine, run=stop)
+    share, out = Share(2, 2), tmp_path / "f.npy"
+    with pytest.raises(KeyboardInterrupt):
+        extract_shard(stopped, images, out, share, QUIET)
+    assert part_of(share.file(out)).is_dir() and not share.file(out).exists()
+    extract_shard(extractor, images, out, share, QUIET)
+    assert share.file(out).is_file() and not part_of(share.file(out)).exists()
+
+
+def broken_copies(shards: Path, folder: Path) -> Path:
+    return shutil.copytree(shards, folder / "copy")
+
+
+def refused(folder: Path, *sources: str) -> list[str]:
+    with pytest.raises(DataError, match="the shards do not make a whole") as caught:
+        merge_shards(list(sources) or [str(folder)], folder / "features.npy", QUIET)
+    assert not (folder / "features.npy").exists()
+    return caught.value.details
+
+
+def test_missing_double_and_foreign_shards_are_named_all_at_once(
+    extractor: Extractor, images: ImageFiles, shards: Path, tmp_path: Path
+) -> None:
+    folder = broken_copies(shards, tmp_path)
+    (folder / "features.npy.4-of-5.shard").unlink()
+    shutil.copy(folder / "features.npy.1-of-5.shard", folder / "again.shard")
+    extract_shard(extractor, images, folder / "other.npy", Share(2, 3), QUIET)
+    backwards = images.take(range(len(images) - 1, -1, -1))
+    extract_shard(extractor, backwards, folder / "features.npy", Share(5, 5), QUIET)
+    raw = folder / "features.npy"
+    extract_shard(extractor, images, raw, Share(3, 5), QUIET, normalize=False)
+    (folder / "torn.shard").write_bytes((folder / "again.shard").read_bytes()[:-100])
+    details = "\n".join(refused(folder))
+    for expected in (
+        "missing: 4/5",
+        "1/5 is there 2 times",
+        "other.npy.2-of-3.shard: another parts in all: 3, most have 5",
+        "features.npy.5-of-5.shard: another images or their order",
+        "features.npy.3-of-5.shard: another options",
+        "torn.shard: not a whole shard",
+    ):
+        assert expected in details
+
+
+def test_a_shard_of_another_model_is_refused(
+    extractor: Extractor, images: ImageFiles, shards: Path, tmp_path: Path
+) -> None:
+    folder = broken_copies(shards, tmp_path)
+    other = copy.copy(extractor)
+    other.engine = dataclasses.replace(extractor.engine, fingerprint="f" * 64)
+    extract_shard(other, images, folder / "features.npy", Share(2, 5), QUIET)
+    (line,) = refused(folder)
+    assert "features.npy.2-of-5.shard: another model" in line
+
+
+def test_another_engine_is_said(extractor: Extractor, images: ImageFiles, shards: Path, tmp_path: Path) -> None:
+    folder = broken_copies(shards, tmp_path)
+    other = copy.copy(extractor)
+    other.engine = dataclasses.replace(extractor.engine, description="another engine")
+    extract_shard(other, images, folder / "features.npy", Share(2, 5), QUIET)
+    listener = Listener()
+    merge_shards([str(folder)], None, listener)
+    assert "agree to rounding, not to the bit" in listener.warnings[0]
+
+
+@pytest.mark.parametrize("seed", range(60 * int(os.environ.get("SHITU_FUZZ", "1"))))
+def test_a_damaged_shard_is_never_believed(shards: Path, tmp_path: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    folder = broken_copies(shards, tmp_path)
+    path = folder / "features.npy.3-of-5.shard"
+    data = bytearray(path.read_bytes())
+    at = int(random.integers(len(data)))
+    data = data[:at] if seed % 4 == 0 else data
+    if seed % 4:
+        data[at] ^= int(random.integers(1, 256))
+    path.write_bytes(data)
+    try:
+        merge_shards([str(folder)], folder / "features.npy", QUIET)
+    except ShituError:
+        assert not (folder / "features.npy").exists()
+    else:  # a byte that means nothing, such as a date in the zip
+        merge_shards([str(shards)], tmp_path / "features.npy", QUIET)
+        for name in ("features.npy", "features.tsv"):
+            assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_compressed_and_other_zips_are_no_shards(tmp_path: Path) -> None:
+    path = tmp_path / "x.shard"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("shard.json", json.dumps({"format": 1, "padding": " " * 10000}))
+    with pytest.raises(DataError, match="is compressed"):
+        read_shard(path)
+    for header in ("{}", "[]", "1", '{"format": 2}', '{"format": 1, "job": {}, "parts": [], "number": 1}'):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("shard.json", header)
+        with pytest.raises(DataError, match="not a whole shard"):
+            read_shard(path)
+
+
+def test_the_commands_of_a_job(exported: Path, pictures: list[Path], tmp_path: Path) -> None:
+    place = str(pictures[0].parents[1])
+    model = ["--model", str(exported), "--batch-size", "4"]
+    shitu("extract", place, *model, "--out", "whole.npy", cwd=tmp_path)
+    for number in (1, 2):
+        done = shitu("extract", place, *model, "--out", "f.npy", "--shard", f"{number}/2", cwd=tmp_path)
+    assert "next: when all parts are there: shitu merge 'f.npy.*-of-2.shard'" in done.stdout
+    done = shitu("merge", "f.npy.*-of-2.shard", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["images"] == 30
+    for ending in (".npy", ".tsv"):
+        assert (tmp_path / f"f{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
+    for args, code, text in (
+        (["merge", "nothing.shard"], 2, "no shards: nothing.shard"),
+        (["merge", "whole.npy"], 3, "not a whole shard"),
+        (["merge", "f.npy.1-of-2.shard"], 3, "missing: 2/2"),
+        (["extract", place, *model, "--shard", "3/2"], 2, "parts are numbered 1 to 2"),
+    ):
+        done = shitu(*args, cwd=tmp_path, check=False)
+        assert (done.returncode, text in done.stderr) == (code, True), done.stderr

@@ -67,6 +67,14 @@ def train(
         str | None,
         option(RUN, "Start the backbone from these weights: a name of shitu weights list, or a file.", metavar="NAME"),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        option(
+            RUN,
+            "Learn from this trained network too: an exported model, a checkpoint, or a name of shitu weights list.",
+            metavar="PATH|NAME",
+        ),
+    ] = None,
     save_every_steps: Annotated[
         int | None, option(CHECKPOINTS, "Save within epochs too, after this many steps.", low=1, high=10**9)
     ] = None,
@@ -89,7 +97,7 @@ def train(
 ) -> None:
     """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
     from shitu_cli.cli.common import open_workspace
-    from shitu_cli.config.places import Places
+    from shitu_cli.config.places import Places, as_given
     from shitu_cli.data.reader_classes import SPLITS
     from shitu_cli.processes import launch
     from shitu_cli.steps.settings import with_lists, workspace_config
@@ -106,6 +114,7 @@ def train(
         "DataLoader.Train.loader.num_workers": num_workers,
         "Global.eval_during_train": evaluates,
         "Arch.Backbone.pretrained": pretrained,
+        "Loss.Train.+TeacherLoss.teacher": None if teacher is None else as_given(teacher),
     }
     space = open_workspace(session, config)
     own = _own_config(session, space, config, override, flags) if resume else config
@@ -115,9 +124,10 @@ def train(
     if launch.launch(devices, output=places.output, meeting=meeting, show_line=session.console.info):
         return
     if frozen:
-        if resume or devices is not None or save_every_steps is not None:
+        if resume or devices is not None or save_every_steps is not None or teacher is not None:
             raise UsageError(
-                "--frozen is a single step in one process: it takes no --resume, --devices or --save-every-steps"
+                "--frozen is a single step in one process: it takes no --resume, --devices, --teacher or "
+                "--save-every-steps"
             )
         _train_frozen(session, settings, init_from, keep, keep_earlier, views, as_json)
         return

@@ -87,17 +87,6 @@ def head_keys(config: Config) -> dict[str, Head]:
     return {f"{key}.Head": arch.head for key, arch in archs.items() if arch.head is not None}
 
 
-def plain_networks(student: Mapping[str, Any], peers: Mapping[str, Any], part: DistillationConfig) -> dict[str, Any]:
-    """Return the Arch block of a config file, from the blocks of its networks."""
-    return {
-        "name": MODEL,
-        "infer_model_name": part.student,
-        "models": [*({name: block} for name, block in peers.items()), {part.student: student}],
-        "freeze_params_list": [*(peer.frozen for peer in part.peers), False],
-        "pretrained_list": [*(peer.weights for peer in part.peers), part.weights],
-    }
-
-
 def _entries(reader: Reader, value: Any) -> list[tuple[str, str, dict[str, Any]]]:
     """Return (dotted key, name, block) of each network of `models`."""
     if not isinstance(value, list) or not value:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from shitu_cli.config.distillation import plain_networks
 from shitu_cli.config.parts import Part, plain
 from shitu_cli.config.places import relative
 
@@ -53,10 +52,19 @@ def config_values(config: Config) -> dict[str, Any]:
 
 
 def _networks(config: Config) -> dict[str, Any]:
-    if config.Distillation is None:
+    part = config.Distillation
+    if part is None:
         return arch_block(config.Arch)
-    peers = {peer.name: arch_block(peer.arch) for peer in config.Distillation.peers}
-    return plain_networks(arch_block(config.Arch), peers, config.Distillation)
+    return {
+        "name": "DistillationModel",
+        "infer_model_name": part.student,
+        "models": [
+            *({peer.name: arch_block(peer.arch)} for peer in part.peers),
+            {part.student: arch_block(config.Arch)},
+        ],
+        "freeze_params_list": [*(peer.frozen for peer in part.peers), False],
+        "pretrained_list": [*(peer.weights for peer in part.peers), part.weights],
+    }
 
 
 def arch_block(arch: ArchConfig) -> dict[str, Any]:

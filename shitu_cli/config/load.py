@@ -164,18 +164,19 @@ def load_config(
     Args:
         path: A YAML file in PaddleClas's recognition schema, such as a workspace's shitu.yaml.
         overrides: `Key.path=value` texts, stronger than the file.
-        flags: Dotted keys with values, stronger than all; None leaves a value as it is.
+        flags: Dotted keys with values, stronger than all; None leaves a value as it is. `Loss.Train.+NAME.key` adds
+            the entry NAME to that list if it has none.
         root: The folder to which relative paths refer; by default that of the file.
 
     Raises ConfigError with all problems in `details`.
     """
     path = Path(path)
     source = Source(path)
+    given = {source.ensure(key): value for key, value in (flags or {}).items() if value is not None}
     for override in overrides:
         source.override(override)
-    for key, value in (flags or {}).items():
-        if value is not None:
-            source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")
+    for key, value in given.items():
+        source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")
     reader = ConfigReader(source.origins, str(path))
     values = source.values
     reader.unknown("", list(values), [*BLOCKS, *BLOCKS_IGNORED], BLOCKS_NOT_SUPPORTED)

@@ -13,6 +13,7 @@ from shitu_cli.errors import ConfigError
 from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
+    from shitu_cli.config.parts.losses import Loss
     from shitu_cli.config.schema import ArchConfig, Config, DatasetConfig, DistillationConfig, GlobalConfig, SplitConfig
 
 # PaddleClas's readers whose cls_label_path names a folder inside image_root.
@@ -57,6 +58,7 @@ def _changed(config: Config, change: Callable[[str], str]) -> Config:
         config,
         Global=_globals(config.Global, change),
         Arch=_arch(config.Arch, change),
+        Loss=tuple(_loss(part, change) for part in config.Loss),
         Distillation=None if config.Distillation is None else _networks(config.Distillation, change),
         DataLoader=dataclasses.replace(loaders, **splits),
         written={name: _dataset(part, change) for name, part in config.written.items()},
@@ -76,6 +78,29 @@ def _arch(block: ArchConfig, change: Callable[[str], str]) -> ArchConfig:
     if not isinstance(value, str) or not value:
         return block
     return dataclasses.replace(block, backbone=dataclasses.replace(block.backbone, pretrained=_weights(value, change)))
+
+
+def _loss(part: Loss, change: Callable[[str], str]) -> Loss:
+    teacher = getattr(part, "teacher", None)
+    return part if teacher is None else dataclasses.replace(part, teacher=_source(teacher, change))  # type: ignore[call-arg]
+
+
+def as_given(text: str) -> str:
+    """Return a path from the command line as an absolute one, and a name or NETWORK=FILE of published weights as it is.
+
+    Paths of a config refer to its own folder, those of the command line to the current one.
+    """
+    return _source(text, lambda path: os.path.abspath(os.path.expanduser(path)))
+
+
+def _source(text: str, change: Callable[[str], str]) -> str:
+    network, pair, source = text.rpartition("=") if is_pair(text) else ("", "", text)
+    return f"{network}{pair}{_weights(source, change)}"
+
+
+def is_pair(text: str) -> bool:
+    """Return whether weights are given as NETWORK=FILE; addresses may contain "=" too."""
+    return "=" in text and "/" not in text.partition("=")[0]
 
 
 def _networks(block: DistillationConfig, change: Callable[[str], str]) -> DistillationConfig:

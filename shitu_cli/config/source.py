@@ -115,6 +115,18 @@ class Source:
                 backbone.pop(key, None)
                 self.origins.pop(f"Arch.Backbone.{key}", None)
 
+    def ensure(self, key: str) -> str:
+        """Return a key without its `+`, which marks an entry of a list that is appended if it is not there."""
+        place, _, rest = key.partition(".+")
+        name = rest.partition(".")[0]
+        if name:
+            here: Any = self.values
+            for part in place.split("."):
+                here = here.get(part) if isinstance(here, dict) else None
+            if isinstance(here, list) and not any(isinstance(item, dict) and name in item for item in here):
+                here.append({name: {}})
+        return key.replace("+", "")
+
     def set(self, key: str, value: object, origin: str) -> None:
         """Set a dotted key; create missing mappings on the way."""
         parts = key.split(".")

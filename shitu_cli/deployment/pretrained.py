@@ -14,6 +14,7 @@ from shitu_cli import __version__
 from shitu_cli.config.dump import arch_block
 from shitu_cli.config.load import load_config, parse_arch
 from shitu_cli.config.parts import transforms
+from shitu_cli.config.places import is_pair
 from shitu_cli.config.schema import ArchConfig, Config
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, UsageError
@@ -41,7 +42,7 @@ def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
     unknown names, DataError for weights that do not fit, EnvironmentProblem if they cannot be downloaded or written.
     """
     reporter = reporter or SilentReporter()
-    network, _, source = what.rpartition("=") if _is_pair(what) else ("", "", what)
+    network, _, source = what.rpartition("=") if is_pair(what) else ("", "", what)
     located = obtain(source, reporter)
     entry = _entry(located, network, what)
     key = hashlib.sha256(f"{__version__} {entry.network} {entry.image_size} {sha256_of(located.path)}".encode())
@@ -65,7 +66,7 @@ def write_pretrained(what: str, out: Path, options: ExportOptions, reporter: Rep
     Raises the errors of export_pretrained and those of an export.
     """
     reporter = reporter or SilentReporter()
-    network, _, source = what.rpartition("=") if _is_pair(what) else ("", "", what)
+    network, _, source = what.rpartition("=") if is_pair(what) else ("", "", what)
     located = obtain(source, reporter)
     setup_paddle("cpu")
     return _write(_entry(located, network, what), located, out, options, reporter)
@@ -92,11 +93,6 @@ def with_preprocessing(config: Config, exported: Path) -> Config:
         if split is not None
     }
     return replace(config, DataLoader=replace(config.DataLoader, **prepared))
-
-
-def _is_pair(what: str) -> bool:
-    """Return whether NETWORK=FILE was given; addresses may contain "=" too."""
-    return "=" in what and "/" not in what.partition("=")[0]
 
 
 def _entry(located: Located, network: str, what: str) -> Published:

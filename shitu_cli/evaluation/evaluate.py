@@ -19,7 +19,7 @@ from shitu_cli.data.lists import class_names
 from shitu_cli.errors import Command, ConfigError, DataError
 from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, check_features, nearest, rank
 from shitu_cli.evaluation.rerank import expand_queries, reranked
-from shitu_cli.evaluation.similarity import Block
+from shitu_cli.evaluation.similarity import Block, equal_bits
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_list
@@ -237,11 +237,11 @@ def evaluate_lists(
     if config.Global.re_ranking:
         with reporter.progress("re-ranking", len(sets[0]) + len(sets[1])) as bar:
             block = reranked(sets[0].features, sets[1].features, on_block=bar.advance)
+    elif config.Global.feature_binarize and not expansion:
+        block = equal_bits(sets[0].features, sets[1].features)
     topk = _topk(config)
     with reporter.progress("ranking", len(sets[0]), "queries") as bar:
         ranking = rank(sets[0], sets[1], topk=topk, on_block=bar.advance, block=block)
-    if config.Global.feature_binarize:  # products of signs are exact: equal ones are ties, not rounding
-        ranking = dataclasses.replace(ranking, resolution=0.0)
     same = query is gallery
     query = _only(query, query_rows)
     gallery = query if same else _only(gallery, gallery_rows)

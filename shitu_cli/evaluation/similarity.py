@@ -54,6 +54,16 @@ class Similarities:
         return out
 
 
+def equal_bits(query: np.ndarray, gallery: np.ndarray) -> Block:
+    """Return cosines of binary features float32 [Q, D] and [G, D] from their Hamming distances.
+
+    Sums of signs are whole numbers: pairs that differ in equally many bits tie, whatever the length of the rows.
+    """
+    bits = query.shape[1]
+    products = Similarities(*(np.where(rows > 0, np.float32(1), np.float32(-1)) for rows in (query, gallery)))
+    return lambda numbers: products(numbers) / np.float32(bits)
+
+
 def _padded(rows: np.ndarray) -> np.ndarray:
     """float32 [N, D] with D filled up by zeros to whole groups of terms, which leave every sum as it is."""
     more = -rows.shape[1] % TERMS

@@ -142,6 +142,16 @@ class Identity(nn.Layer):
         return x
 
 
+class Tanh(nn.Layer):
+    """Draws the values of the feature towards -1 and 1, whose signs are compared."""
+
+    def __init__(self, part: parts.Tanh) -> None:
+        super().__init__()
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return paddle.tanh(x)
+
+
 def check_size(key: str, size: int, got: int) -> None:
     """Raise ConfigError if the layer at config key `key` takes `size` values but receives `got`."""
     if size != got:

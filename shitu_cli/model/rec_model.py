@@ -110,7 +110,7 @@ def find_start(part: parts.Backbone) -> str | None:
     """
     if part.pretrained is not True:
         return part.pretrained or None
-    published = published_for(part.name, distilled=part.use_ssld)
+    published = published_for(part.published_name, distilled=part.use_ssld)
     if published is None:
         kind = "distilled (SSLD) weights" if part.use_ssld else "weights"
         raise ConfigError(

@@ -22,7 +22,7 @@ from shitu_cli.model.losses import CombinedLoss, build_loss
 from shitu_cli.model.rec_model import find_start
 from shitu_cli.model.weights import load_weights
 from shitu_cli.processes.collectives import Ranks
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import Reporter, counted
 from shitu_cli.training.checkpoint import LATEST
 from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
@@ -31,6 +31,7 @@ from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, traina
 from shitu_cli.training.peers import prepare_peers
 from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
+from shitu_cli.training.teacher import Teacher, open_teacher
 from shitu_cli.training.trunk import set_training
 from shitu_cli.weights.files import find_weights
 from shitu_cli.weights.store import looks_like_a_file, obtain
@@ -53,6 +54,7 @@ class Training:
     optimizer: OptimizerStep
     ema: ExponentialMovingAverage | None
     shards: Shards
+    teacher: Teacher | None
     run: dict[str, Any]
 
     @property
@@ -67,10 +69,11 @@ def build_training(
     device: str,
     ranks: Ranks,
     threads: int,
+    reporter: Reporter,
     init_from: Path | None = None,
     resuming: bool = False,
 ) -> Training:
-    """Build data, network, loss and optimiser of a run.
+    """Build data, network, loss and optimiser of a run; `reporter` is told what takes long, a teacher's features.
 
     Raises ConfigError if class counts and labels disagree, DataError if lists or weights do not fit.
     """
@@ -118,6 +121,9 @@ def build_training(
         threads=threads,
     )
     require_same_everywhere(run, ranks)
+    teacher = open_teacher(config, dataset, ranks, device, reporter)
+    if teacher is not None:
+        run["teacher"] = teacher.fingerprint
     model, loss, shards = _build_network(config, ranks, init_from, resuming, device)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
@@ -137,6 +143,7 @@ def build_training(
         optimizer=optimizer,
         ema=ExponentialMovingAverage(model, config.EMA.decay) if config.EMA is not None else None,
         shards=shards,
+        teacher=teacher,
         run=run,
     )
 

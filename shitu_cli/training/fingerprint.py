@@ -111,6 +111,8 @@ def compare_runs(
     for key in ("version", "paddle", "numpy", "python"):
         if saved.get(key) != now.get(key):
             result.listed.append(f"{key}: {saved.get(key)} then, {now.get(key)} now")
+    if saved.get("teacher") != now.get("teacher") and saved.get("teacher") is not None:
+        result.listed.append("the teacher changed: it has other weights, or sees images otherwise")
     if saved.get("code") != now.get("code") and saved.get("version") == now.get("version"):
         result.listed.append("the program's source code changed")
     _compare_config(saved.get("config", {}), now.get("config", {}), defaults, result)

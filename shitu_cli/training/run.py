@@ -55,7 +55,13 @@ def run_training(
             )
         name, _, reason = device.partition(":")
         training = build_training(
-            config, device=name, ranks=ranks, threads=current_threads(), init_from=init_from, resuming=resume
+            config,
+            device=name,
+            ranks=ranks,
+            threads=current_threads(),
+            reporter=reporter,
+            init_from=init_from,
+            resuming=resume,
         )
         log = RunLog(
             output / ("train.log" if ranks.is_main else f"train.rank{ranks.rank}.log"),

@@ -185,6 +185,8 @@ class Trainer:
             outputs = training.model(images, labels)
             if training.loss.peers is not None:
                 outputs = {**outputs, "networks": training.loss.peers(outputs, images, labels)}
+        if training.teacher is not None:
+            outputs["teacher"] = training.teacher(batch.indices)
         losses = training.loss(in_float32(outputs), labels)
         names = list(losses)
         summed = training.ranks.sum_vector([own, *(float(losses[name].item()) * own for name in names)])

@@ -23,6 +23,7 @@ _TORCH_STREAM = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number 
 _TABLES = ("state_dict", "model_state_dict", "model", "net", "params", "state_dict_ema", "model_ema", "ema", "net_dict")
 # Prefixes that wrappers of networks add to every name.
 _WRAPPERS = ("module.", "_layers.", "_orig_mod.")
+_INNER = ".origin_layer."  # where PaddleClas wraps a layer to put another one behind it
 # The networks of a distillation, the trained one first.
 _ROLES = ("Student.", "Teacher.")
 
@@ -76,7 +77,7 @@ def read_part(path: str | Path, network: str) -> dict[str, np.ndarray]:
 def without_prefixes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the arrays without the prefixes of wrappers, and remarks that say so."""
     remarks = []
-    names = dict(arrays)
+    names = {name.replace(_INNER, "."): array for name, array in arrays.items()}
     for _ in range(4):  # wrappers of wrappers
         prefix = next((p for p in _WRAPPERS if names and all(name.startswith(p) for name in names)), None)
         if prefix is None and all(name.startswith(_ROLES) for name in names):

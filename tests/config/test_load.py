@@ -63,7 +63,7 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
     expected = {
         "epoch: 100": "Global.epoch: unknown key (did you mean epochs?)",
         "save_interval: often": "Global.save_interval: got 'often', expected a whole number",
-        "name: BNNek": "Arch.Neck: got 'BNNek', expected one of the 6 necks that exist here (did you mean BNNeck?)",
+        "name: BNNek": "Arch.Neck: got 'BNNek', expected one of the 7 necks that exist here (did you mean BNNeck?)",
         "epsilom: 0.1": "Loss.Train.0.CELoss.epsilom: unknown key (did you mean epsilon?)",
         "- TimmAutoAugment:": "TimmAutoAugment: this transform exists in PaddleClas, but is not supported here",
         "class_num: 0": "Arch.Head.class_num: got 0, expected a whole number of at least 1",

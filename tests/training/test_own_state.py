@@ -32,6 +32,10 @@ ARGUMENTS = {
     "PairwiseCosface": {"margin": 0.35, "gamma": 64.0},
     "CenterLoss": {"num_classes": CLASSES, "feat_dim": SIZE},
     "ProxyAnchor": {"num_classes": CLASSES, "feat_dim": SIZE},
+    "DSHSDLoss": {"alpha": 0.05},
+    "LCDSHLoss": {"_lambda": 3.0},
+    "DCHLoss": {"gamma": 20.0, "_lambda": 0.1},
+    "TeacherLoss": {"teacher": "pp-shitu-v2"},
     "DistillationGTCELoss": {"model_names": ["Student"]},
     **{
         f"Distillation{name}Loss": {"model_name_pairs": [["Student", "Student"]]}
@@ -67,7 +71,7 @@ def test_all_that_a_loss_writes_is_its_own_state(name: str) -> None:
     before, labels = arrays(loss), paddle.to_tensor([0, 1, 1, 5])
     x = paddle.randn([4, SIZE])
     outputs = {"features": x, "backbone": x, "logits": paddle.randn([4, CLASSES])}
-    loss({**outputs, "networks": {"Student": outputs}}, labels)
+    loss({**outputs, "networks": {"Student": outputs}, "teacher": paddle.randn([4, 3])}, labels)
     written = changed(loss, before)
     assert written <= own_tensors(loss).keys() and bool(written) == name.endswith("_XBM")
 

@@ -32,6 +32,11 @@ class Backbone(Part):
         default=1.0, kw_only=True
     )
 
+    @property
+    def published_name(self) -> str:
+        """The network whose published weights `pretrained: true` means."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class OfPaddleClas(Backbone):
@@ -51,7 +56,8 @@ def _widths(prefix: str, widths: str, **more: Any) -> dict[str, dict[str, Any]]:
     return {f"{prefix}{width}": {"scale": float(width.replace("_", ".")), **more} for width in widths.split()}
 
 
-_LCNET = _widths("PPLCNet_x", "0_25 0_35 0_5 0_75 1_0 1_5 2_0 2_5")
+_LCNET = _widths("PPLCNet_x", "0_25 0_35 0_5 0_75 1_0 1_5 2_0 2_5", tanh=False)
+_LCNET["PPLCNet_x2_5_Tanh"] = {"scale": 2.5, "tanh": True}
 _LCNETV2: dict[str, dict[str, Any]] = {
     "PPLCNetV2_small": {"shitu": False, "variant_scale": 0.75, "variant_depths": (2, 2, 4, 2)},
     "PPLCNetV2_base": {"shitu": False, "variant_scale": 1.0, "variant_depths": (2, 2, 6, 2)},
@@ -72,9 +78,10 @@ _MOBILE = {
 
 @dataclass(frozen=True)
 class PPLCNet(OfPaddleClas, built_by=f"{_FILES}.pplcnet", variants=_LCNET):
-    """PP-LCNet (arXiv:2109.15099): depthwise separable convolutions, fast on CPUs."""
+    """PP-LCNet (arXiv:2109.15099): depthwise separable convolutions, fast on CPUs; `_Tanh` ends in binary features."""
 
     scale: float = field(init=False)
+    tanh: bool = field(init=False)
     dropout_prob: Annotated[BelowOne, "chance of dropping a value before the feature"] = 0.2
     class_expand: Annotated[Count, "size of the feature"] = 1280
     lr_mult_list: Annotated[
@@ -82,6 +89,10 @@ class PPLCNet(OfPaddleClas, built_by=f"{_FILES}.pplcnet", variants=_LCNET):
     ] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     stride_list: Annotated[tuple[Count, ...], Length(5), "strides of conv1 and of stages 3 to 6"] = (2, 2, 2, 2, 2)
     use_last_conv: Annotated[bool, "whether a last convolution makes the feature"] = True
+
+    @property
+    def published_name(self) -> str:
+        return self.name.removesuffix("_Tanh")
 
 
 @dataclass(frozen=True)

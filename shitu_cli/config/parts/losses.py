@@ -177,6 +177,36 @@ class ProxyAnchor(PairLoss, built_by=f"{_FILES}.centers"):
     alpha: Annotated[Positive, "factor on the cosines"] = 32.0
 
 
+@dataclass(frozen=True)
+class Hashing(PairLoss):
+    """A loss for features whose signs are compared: Global.feature_binarize: sign."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("n_class",)  # the labels of a batch say it
+    not_supported: ClassVar[tuple[str, ...]] = ("multi_label",)
+
+
+@dataclass(frozen=True)
+class DSHSDLoss(Hashing, built_by=f"{_FILES}.hashing"):
+    """Stable distribution hashing (doi:10.1109/ACCESS.2019.2900489): cross entropy, and distances between pairs."""
+
+    alpha: Annotated[Rate, "factor on the distances"]
+
+
+@dataclass(frozen=True)
+class LCDSHLoss(Hashing, built_by=f"{_FILES}.hashing"):
+    """Locality-constrained hashing (doi:10.24963/ijcai.2017/499)."""
+
+    _lambda: Annotated[Rate, "factor on what the signs change"]
+
+
+@dataclass(frozen=True)
+class DCHLoss(Hashing, built_by=f"{_FILES}.hashing"):
+    """Deep Cauchy hashing (Cao et al., CVPR 2018)."""
+
+    gamma: Annotated[Positive, "distance in bits at which pairs count half"]
+    _lambda: Annotated[Rate, "factor on how far values are from -1 and 1"]
+
+
 Pairs = Annotated[
     tuple[Annotated[tuple[str, ...], Length(2)], ...],
     "pairs of networks of Arch.models: the one that learns and the one that it learns from",
@@ -270,8 +300,17 @@ class DistillationDKDLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
     beta: Annotated[Rate, "factor on the rest among itself"] = 1.0
 
 
+@dataclass(frozen=True)
+class TeacherLoss(Loss, built_by=f"{_FILES}.teacher"):
+    """Which images are alike for a trained network, the teacher, shall be for this one (`shitu train --teacher`)."""
+
+    teacher: Annotated[str, "an exported model, a checkpoint, NETWORK=FILE, or a name of shitu weights list"]
+    temperature: Annotated[Positive, "what cosines are divided by; smaller looks at the nearest images only"] = 0.1
+    feature_from: Annotated[Literal["features", "backbone"], "which output of the network is compared"] = "features"
+
+
 NOT_SUPPORTED = (
-    *("DMLLoss", "DSHSDLoss", "LCDSHLoss", "DeepHashLoss", "MultiLabelLoss"),
+    *("DMLLoss", "MultiLabelLoss"),
     *("DistillationRKDLoss", "DistillationWSLLoss", "DistillationSKDLoss", "DistillationMultiLabelLoss"),
     *("DistillationDISTLoss", "DistillationPairLoss"),
 )

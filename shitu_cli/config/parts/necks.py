@@ -67,4 +67,9 @@ class Identity(Neck, built_by=_NECKS):
     """The feature as the backbone gives it."""
 
 
+@dataclass(frozen=True)
+class Tanh(Neck, built_by=_NECKS):
+    """The hyperbolic tangent of each value, which draws features towards -1 and 1: for binary features."""
+
+
 NOT_SUPPORTED = ("FRFNNeck",)

@@ -17,6 +17,7 @@ STAGES: dict[str, list[tuple[int, int, bool]]] = {
     "blocks5": [(3, 256, False)] + [(5, 256, False)] * 5,
     "blocks6": [(5, 512, True), (5, 512, True)],
 }
+CLASSES = 1000  # of ImageNet
 
 
 class DepthwiseSeparable(nn.Layer):
@@ -71,11 +72,15 @@ class PPLCNet(Backbone):
         self.fc = Linear(channels, part.class_num, weight_attr=ParamAttr(), bias_attr=ParamAttr())
         self.flat_channels = channels
         self.feature_size = part.class_num
+        if part.class_num != CLASSES:
+            self.may_stay_new = ("fc.",)  # published weights have the classifier of ImageNet there
+        if part.tanh:
+            self.tanh = nn.Tanh()
 
     def steps(self) -> list[Step]:
         names = ["conv1", *STAGES, "avg_pool"]
         names += ["last_conv", "hardswish", "dropout"] if self.use_last_conv else []
-        names += ["flatten", "fc"]
+        names += ["flatten", "fc", "tanh"]
         return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
 
     def sizes(self) -> dict[str, int]:

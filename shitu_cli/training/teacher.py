@@ -1,0 +1,93 @@
+"""A trained network as the teacher of the one that is trained: its features of the training images, computed once.
+
+The student learns which images are alike for the teacher (`TeacherLoss`). The teacher itself takes no part in the
+steps: it sees every image once, whole, as its own preprocessing has it, and mirrored. So a large one costs little more
+than an evaluation, and nothing of it is in the trained network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from shitu_cli.config.parts.losses import TeacherLoss
+from shitu_cli.config.places import Places
+from shitu_cli.config.schema import Config
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.deployment.pretrained import export_pretrained
+from shitu_cli.errors import ConfigError
+from shitu_cli.features.cache import FeatureCache
+from shitu_cli.features.extractor import Extractor
+from shitu_cli.features.list_features import extract_list
+from shitu_cli.processes.collectives import Ranks
+from shitu_cli.reporting import Reporter
+from shitu_cli.runtime.arithmetic import kept_arithmetic
+from shitu_cli.training.loop_state import capture_rng, restore_rng
+from shitu_cli.training.measuring import training_split
+
+
+class Teacher:
+    """Unit features [N, D] of the training images; `fingerprint` says whose, and prepared how."""
+
+    def __init__(self, features: np.ndarray, fingerprint: str) -> None:
+        self.features, self.fingerprint = features, fingerprint
+
+    def __call__(self, indices: np.ndarray) -> paddle.Tensor:
+        """Return the features [n, D] of the images with these positions in the list."""
+        return paddle.to_tensor(self.features[indices].astype(np.float32))
+
+
+def find_teacher(config: Config) -> TeacherLoss | None:
+    """Return the loss that names a teacher; raise ConfigError where two do."""
+    losses = [loss for loss in config.Loss if isinstance(loss, TeacherLoss)]
+    if len({loss.teacher for loss in losses}) > 1:
+        raise ConfigError("Loss.Train: two losses name different teachers", hint="leave one TeacherLoss")
+    return losses[0] if losses else None
+
+
+def open_teacher(config: Config, dataset: RecDataset, ranks: Ranks, device: str, reporter: Reporter) -> Teacher | None:
+    """Return the teacher that the losses name, with its features of the training images; None if they name none.
+
+    Raises UsageError for a teacher that does not exist, DataError for one that is damaged and for images that cannot
+    be read.
+    """
+    loss = find_teacher(config)
+    if loss is None:
+        return None
+    generators = capture_rng()
+    try:
+        with kept_arithmetic():
+            return _computed(loss.teacher, config, len(dataset), ranks, device, reporter)
+    finally:
+        restore_rng(generators)
+
+
+def _computed(what: str, config: Config, count: int, ranks: Ranks, device: str, reporter: Reporter) -> Teacher:
+    folder = _exported(what, reporter) if ranks.is_main else None
+    ranks.gather(None)  # the first process writes what the others of its machine then find
+    folder = folder or _exported(what, reporter)
+    gpu = None if device == "cpu" else int(paddle.get_device().rpartition(":")[2])
+    # A checkpoint is built as it was trained, whatever network the options of this run name.
+    extractor = Extractor(folder, config=dataclasses.replace(config, origins={}), gpu=gpu)
+    split = training_split(config)
+    split = dataclasses.replace(
+        split, dataset=dataclasses.replace(split.dataset, transform_ops=extractor.transform_ops)
+    )
+    cache = FeatureCache(Places.of(config).cache / "features")
+    name = f"the teacher {Path(what).name}"
+    part = extract_list(extractor.engine, split, reporter, name, cache=cache, processes=ranks, flip=True)
+    features = paddle.zeros([count, extractor.feature_size]) if part is None else paddle.to_tensor(part.features)
+    ranks.broadcast_tensors([features])
+    return Teacher(features.numpy(), extractor.fingerprint)
+
+
+def _exported(what: str, reporter: Reporter) -> Path:
+    """Return what an extractor opens: an exported model or a checkpoint as it is, published weights exported."""
+    path = Path(what)
+    is_model = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
+    if is_model or path.with_name(f"{path.name.removesuffix('.pdparams')}.pdstates").is_file():
+        return path
+    return export_pretrained(what, reporter)

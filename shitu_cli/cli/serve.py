@@ -67,6 +67,9 @@ def serve(
     max_pixels: Annotated[int, option(LIMITS, "Largest image in pixels.", low=1, high=178_956_970)] = 64_000_000,
     max_images: Annotated[int, option(LIMITS, "Most images in one request.", low=1, high=10_000)] = 64,
     max_queue: Annotated[int, option(LIMITS, "Most images that wait at once.", low=1, high=options.MANY)] = 512,
+    detector: options.DetectorOption = None,
+    detector_threshold: options.DetectorThresholdOption = None,
+    max_boxes: options.MaxBoxesOption = None,
     index: IndexOption = None,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -79,7 +82,7 @@ def serve(
     The page lies at /, the description of all addresses at /openapi.json, and docs/serve.md explains both.
     """
     require_packages()
-    from shitu_cli.cli.common import chosen_model, open_workspace
+    from shitu_cli.cli.common import chosen_model, open_detector, open_workspace
     from shitu_cli.service.app import create_app
     from shitu_cli.service.desk import Desk
     from shitu_cli.service.metrics import Metrics
@@ -99,6 +102,7 @@ def serve(
                 f"--host {host}: whoever reaches this machine could change the index, so an API key is needed",
                 hint="openssl rand -hex 24 > key.txt, then add --api-key-file key.txt",
             )
+        finder = open_detector(session, detector, detector_threshold, max_boxes)
         space = open_workspace(session, named=True)
         gallery = _open_gallery(space, folder, store, collection, new, limits)
         live = _open_live(
@@ -107,7 +111,7 @@ def serve(
         )
         kept = keep or (space.root if store is not None else Path(gallery.place).resolve().parent) / "served"
         settings = Settings(kept, space.root, key, read_only, limits)
-        desk = Desk(live, settings, Metrics(), lambda path: stored_path(space, path))
+        desk = Desk(live, settings, Metrics(), lambda path: stored_path(space, path), finder)
 
         def say_so() -> None:
             _announce(console, desk, address_of(listening), is_chosen=threshold is not None)

@@ -74,6 +74,11 @@ class Way:
             return "this CPU does not compute in bfloat16 (it has neither avx512_bf16 nor amx_bf16)"
         return None
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether threads that compute an image each do not wait for each other."""
+        return self.program != PADDLE
+
     def open(self, folder: Path, *, threads: int | None = None, gpu: int | None = None) -> Run:
         """Load the file, to compute each image's features as if it were alone (see exact.py) unless on a GPU.
 

@@ -35,7 +35,8 @@ class Engine:
     images: uint8 [N, H, W, 3] RGB, or float32 [N, 3, H, W] already normalised. `normalization` is applied to bytes;
     `description` says what computes and `reason` why it was chosen. `fingerprint` identifies the weights, which
     features, and their precision, in whatever format and by whatever program: features of two programs differ by about
-    1e-6 in float32, and in bfloat16 by as much as either differs from float32.
+    1e-6 in float32, and in bfloat16 by as much as either differs from float32. With `side_by_side`, threads that call
+    it with an image each do not wait for each other, and are as fast as one that calls it with all of them.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -44,6 +45,7 @@ class Engine:
     description: str
     fingerprint: str
     reason: str = ""
+    side_by_side: bool = False
 
     def summary(self) -> str:
         """Return what computes, and why that."""

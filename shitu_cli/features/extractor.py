@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cropped:
-    """The part of an image inside `box` x1, y1, x2, y2 in pixels."""
+    """The part of an image, in a file or encoded, inside `box` x1, y1, x2, y2 in pixels."""
 
-    path: str | Path
+    path: str | Path | bytes
     box: Box
 
 

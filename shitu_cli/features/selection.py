@@ -114,7 +114,15 @@ def _exported(files: Sequence[Path], request: _Request) -> Engine:
     _check_hashes(folder / way.file, manifest)
     run = way.open(folder, threads=request.threads, gpu=request.gpu)
     fingerprint = fingerprint_of(str(manifest.source.get("sha256")), manifest.feature, way.precision)
-    return Engine(run, manifest.feature_size, manifest.normalization, str(way), fingerprint, reason)
+    return Engine(
+        run,
+        manifest.feature_size,
+        manifest.normalization,
+        str(way),
+        fingerprint,
+        reason,
+        side_by_side=way.side_by_side and request.gpu is None,
+    )
 
 
 def foreign_transforms(folder: Path | None, config: Config | None) -> tuple[Transform, ...] | None:
@@ -137,7 +145,8 @@ def _foreign(files: Sequence[Path], ops: Sequence[Transform], request: _Request)
     weights = sha256_of(file if file.suffix == ".onnx" else file.with_suffix(".pdiparams"))
     fingerprint = fingerprint_of(weights, "features", way.precision)
     transform = build_transforms(ops)
-    return Engine(run, _probe(run, transform), transform.normalize, str(way), fingerprint)
+    alone = way.side_by_side and request.gpu is None
+    return Engine(run, _probe(run, transform), transform.normalize, str(way), fingerprint, side_by_side=alone)
 
 
 def _measured_way(files: Sequence[Path], manifest: Manifest, request: _Request) -> tuple[Way, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -14,9 +14,12 @@ from starlette.exceptions import HTTPException
 
 from shitu_cli import __version__
 from shitu_cli.errors import ShituError
+from shitu_cli.features.detection.areas import Cut
+from shitu_cli.index.store import Item
 from shitu_cli.service import documents, metrics, paddlex, page, schemas
+from shitu_cli.service.batching import Look
 from shitu_cli.service.desk import Desk
-from shitu_cli.service.gallery import Changed, Removal
+from shitu_cli.service.gallery import Removal
 from shitu_cli.service.guard import Guard
 from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, UNAVAILABLE, UNPROCESSABLE, Refusal, refusal_of
 from shitu_cli.service.uploads import read_images
@@ -100,9 +103,9 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/features", **documents.features)
     async def features(request: Request) -> JSONResponse:
-        """Return the feature of each image: a vector of length one."""
+        """Return the feature of each image, or of the surest thing in it: a vector of length one."""
         images, _ = await read_images(request, schemas.NoOptions, limits)
-        reply = await desk.reply(images)
+        reply = await desk.reply(images, look=Look(Cut.BODY))
         return JSONResponse({"model": reply.state.extractor.fingerprint, "features": reply.features.tolist()})
 
     @app.post("/add", **documents.add)
@@ -110,8 +113,10 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
         """Add images to the index under a label; a photo that is there already gets the new label."""
         desk.check_writable()
         images, options = await read_images(request, schemas.AddOptions, limits)
-        view, changed = await desk.add(images, labels_for(options, len(images)))
-        return JSONResponse({"added": _plain(changed), "replaced": changed.replaced, "count": _count(view)})
+        look = Look(Cut.BODY, box=None if options.box is None else tuple(options.box))  # type: ignore[arg-type]
+        view, changed = await desk.add(images, labels_for(options, len(images)), look=look, correct=options.correct)
+        reply = {"added": _plain(changed.items), "replaced": changed.replaced, "removed": _plain(changed.removed)}
+        return JSONResponse({**reply, "count": _count(view)})
 
     @app.post("/remove", response_model=schemas.RemoveReply)
     async def remove(given: schemas.RemoveRequest) -> JSONResponse:
@@ -120,7 +125,7 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
         if not given.ids and not given.labels:
             raise Refusal(UNPROCESSABLE, "nothing was named", hint='{"ids": [12]} or {"labels": ["oat milk"]}')
         view, changed = await desk.remove(Removal(given.ids, given.labels))
-        return JSONResponse({"removed": _plain(changed), "count": _count(view)})
+        return JSONResponse({"removed": _plain(changed.items), "count": _count(view)})
 
 
 def _add_contents(app: FastAPI, desk: Desk) -> None:
@@ -175,6 +180,7 @@ def _add_operation(app: FastAPI, desk: Desk) -> None:
                 "feature_size": state.extractor.feature_size,
                 "model": state.extractor.fingerprint,
                 "engine": state.extractor.engine.description,
+                "detector": None if desk.detector is None else str(desk.detector.path),
                 "threshold": state.threshold.value,
                 "threshold_source": state.threshold.source,
                 "threshold_meaning": list(state.threshold.meaning),
@@ -220,8 +226,8 @@ def checked_id(id: int) -> int:
     return id
 
 
-def _plain(changed: Changed) -> list[dict[str, Any]]:
-    return [asdict(item) for item in changed.items]
+def _plain(items: Sequence[Item]) -> list[dict[str, Any]]:
+    return [asdict(item) for item in items]
 
 
 def _count(view: View) -> int:

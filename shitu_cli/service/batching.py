@@ -1,7 +1,9 @@
-"""Images of many requests through one network: they are decoded by several threads and computed in batches.
+"""Images of many requests through one network, without waiting for each other.
 
-Nobody waits for a batch to fill. Whatever is decoded when the network gets free goes through it together, so that a
-single request on an idle server is answered at once, and batches grow by themselves under load.
+Engines that compute images side by side get each one from the thread that has decoded it: as many threads as the
+process may use take an image from its bytes to its answer, so that none waits until a batch is over. Other engines get
+what is decoded when they are free, in one batch, and so does an index in which one search for many vectors is faster
+than many searches. A single request on an idle server is answered at once either way.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shitu_cli.data.images import Box
 from shitu_cli.errors import DataError, ShituError
+from shitu_cli.features.detection import Detection, Detector
+from shitu_cli.features.detection.areas import Areas, Cut, compute_alike, read_areas
+from shitu_cli.features.extractor import Cropped
+from shitu_cli.index.objects import combined
 from shitu_cli.index.verdict import Answer
 from shitu_cli.runtime.threads import compute_threads
 from shitu_cli.service.live import Live, State, needed
@@ -35,20 +42,36 @@ class Image(NamedTuple):
     name: str
 
 
-class Reply(NamedTuple):
-    """Features float32 [N, D] of unit length, answers where they were asked for, and what computed both."""
+class Look(NamedTuple):
+    """Which areas of an image count, where there is a detector, and how sure it must be (None: as it was started).
 
-    features: np.ndarray
+    `box`: this part of the image alone, detector or not.
+    """
+
+    cut: Cut = Cut.OBJECTS
+    threshold: float | None = None
+    box: Box | None = None
+
+
+class Area(NamedTuple):
+    """What one area of an image has come to: its feature float32 [D] of unit length, its answer if one was wanted."""
+
+    detection: Detection | None
+    feature: np.ndarray
+    answer: Answer | None
+
+
+class Reply(NamedTuple):
+    """The areas of each image, the answers to the images where they were asked for, and what computed both."""
+
+    images: list[list[Area]]
     answers: list[Answer]
     state: State
 
-
-class _Part(NamedTuple):
-    """What one image has come to."""
-
-    features: np.ndarray
-    answer: Answer | None
-    state: State
+    @property
+    def features(self) -> np.ndarray:
+        """The features float32 [N, D] of the first area of each image: all of it, or its surest box."""
+        return np.stack([areas[0].feature for areas in self.images])
 
 
 @dataclass
@@ -58,14 +81,18 @@ class _Request:
     state: State
     images: Sequence[Image]
     top: int | None
+    look: Look
     reply: Future[Reply] = field(default_factory=Future)
-    parts: dict[int, _Part | str] = field(default_factory=dict)
+    parts: dict[int, tuple[list[Area], State] | str] = field(default_factory=dict)
 
 
-class _Decoded(NamedTuple):
+class _Work(NamedTuple):
+    """An image that is decoded; `features` of its areas where they are computed already."""
+
     request: _Request
     number: int
-    pixels: np.ndarray
+    areas: Areas
+    features: list[np.ndarray] | None = None
 
 
 class Batcher:
@@ -75,19 +102,27 @@ class Batcher:
     so many.
     """
 
-    def __init__(self, live: Live, metrics: Metrics, *, most_waiting: int, batch_size: int = BATCH) -> None:
-        self._live, self._metrics = live, metrics
+    def __init__(
+        self,
+        live: Live,
+        metrics: Metrics,
+        *,
+        most_waiting: int,
+        detector: Detector | None = None,
+        batch_size: int = BATCH,
+    ) -> None:
+        self._live, self._metrics, self._detector = live, metrics, detector
         self._most_waiting, self._batch_size = most_waiting, batch_size
         self._lock = threading.Lock()  # of `waiting` and of what requests gather
         self.waiting = 0
-        self._decoded: queue.SimpleQueue[_Decoded | None] = queue.SimpleQueue()
-        self._decoders = ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-decode")
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()  # for the thread that computes batches
+        self._workers = ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-image")
         self._thread = threading.Thread(target=self._run, name="shitu-network", daemon=True)
         self._thread.start()
 
-    def submit(self, images: Sequence[Image], top: int | None = None) -> Future[Reply]:
+    def submit(self, images: Sequence[Image], top: int | None = None, look: Look = Look()) -> Future[Reply]:
         """Return the reply to come; its errors are Refusals. Raises Refusal if too many images wait already."""
-        request = _Request(self._live.state, images, top)
+        request = _Request(self._live.state, images, top, look)
         with self._lock:
             if self.waiting + len(images) > self._most_waiting:
                 self._metrics.refused("queue")
@@ -95,74 +130,115 @@ class Batcher:
             self.waiting += len(images)
         try:
             for number in range(len(images)):
-                self._decoders.submit(self._decode, request, number)
+                self._workers.submit(self._begin, request, number)
         except RuntimeError:
             raise Refusal(UNAVAILABLE, "the server is stopping", retry_after=5) from None
         return request.reply
 
     def close(self) -> None:
         """Finish what has been taken, then stop."""
-        self._decoders.shutdown(wait=True)
-        self._decoded.put(None)
+        self._workers.shutdown(wait=True)
+        self._queue.put(None)
         self._thread.join()
 
-    def _decode(self, request: _Request, number: int) -> None:
+    def _begin(self, request: _Request, number: int) -> None:
+        """Decode an image; compute it here where that keeps nobody waiting, else leave it to the batches."""
         try:
-            pixels = request.state.extractor.read(request.images[number].data)
+            work = _Work(request, number, self._read(request, number))
         except DataError as error:
             self._settle(request, number, error.message.removeprefix("image bytes: "))
+            return
         except Exception as error:
             self._fail([request], error)
-        else:
-            self._decoded.put(_Decoded(request, number, pixels))
+            return
+        try:
+            if not request.state.extractor.engine.side_by_side:
+                self._queue.put(work)
+                return
+            work = self._computed([work])[0]
+            if request.top is not None and not self._state_for(request).view.is_quick:
+                self._queue.put(work)
+                return
+            self._search_and_settle([work])
+        except Exception as error:
+            self._fail([request], error)
+
+    def _read(self, request: _Request, number: int) -> Areas:
+        extractor, data, look = request.state.extractor, request.images[number].data, request.look
+        if look.box is not None:
+            return Areas([Detection(look.box, 1.0)], [extractor.read(Cropped(data, look.box))])
+        return read_areas(extractor, self._detector, data, look.cut, threshold=look.threshold)
 
     def _run(self) -> None:
-        while (first := self._decoded.get()) is not None:
+        while (first := self._queue.get()) is not None:
             batch, is_last = [first], False
             while len(batch) < self._batch_size and not is_last:
                 try:
-                    following = self._decoded.get_nowait()
+                    following = self._queue.get_nowait()
                 except queue.Empty:
                     break
                 is_last = following is None
                 if following is not None:
                     batch.append(following)
-            for group in _alike(batch):
-                self._compute(group)
+            for group in _of_one_model(batch):
+                try:
+                    self._search_and_settle(self._computed(group))
+                except Exception as error:
+                    self._fail([one.request for one in group], error)
             if is_last:
                 return
 
-    def _compute(self, group: list[_Decoded]) -> None:
-        """Compute images of one model and one shape, and search for those whose requests ask for answers."""
-        first = group[0].request.state
-        try:
-            begun = time.monotonic()
-            features = first.extractor.compute(np.stack([one.pixels for one in group]))
-            self._metrics.computed(len(group), time.monotonic() - begun)
-            finite = np.isfinite(features).all(axis=1)
-            # The newest view of this model, so that a client finds what was added before it asked.
-            now = self._live.state
-            state = now if now.extractor is first.extractor else first
-            asking = [row for row, one in enumerate(group) if finite[row] and one.request.top is not None]
-            answers = self._search(state, group, features, asking)
-        except Exception as error:
-            self._fail([one.request for one in group], error)
-            return
-        for row, one in enumerate(group):
-            part = _Part(features=features[row], answer=answers.get(row), state=state)
-            self._settle(one.request, one.number, part if finite[row] else "the network has no finite feature for it")
-
-    def _search(self, state: State, group: list[_Decoded], features: np.ndarray, rows: list[int]) -> dict[int, Answer]:
-        """Return the answers by row, all from one state of the index."""
-        if not rows:
-            return {}
-        tops = {row: group[row].request.top or 0 for row in rows}
+    def _computed(self, group: list[_Work]) -> list[_Work]:
+        """Return images of one model with the features of their areas."""
+        missing = [one for one in group if one.features is None]
+        inputs = [area for one in missing for area in one.areas.inputs]
+        if not inputs:
+            return group
         begun = time.monotonic()
-        matches = state.view.search(features[rows], needed(max(tops.values())))
-        self._metrics.searched(len(rows), time.monotonic() - begun)
-        return {row: state.answer(nearest, tops[row]) for row, nearest in zip(rows, matches, strict=True)}
+        rows = iter(compute_alike(group[0].request.state.extractor, inputs, self._batch_size))
+        self._metrics.computed(len(inputs), time.monotonic() - begun)
+        return [
+            one if one.features is not None else one._replace(features=[next(rows) for _ in one.areas.inputs])
+            for one in group
+        ]
 
-    def _settle(self, request: _Request, number: int, part: _Part | str) -> None:
+    def _search_and_settle(self, group: list[_Work]) -> None:
+        """Search for what asks for answers, all in one state of the index, and note what became of each image."""
+        state = self._state_for(group[0].request)
+        rows = [(one, feature) for one in group for feature in one.features or ()]
+        finite = [bool(np.isfinite(feature).all()) for _, feature in rows]
+        tops = [one.request.top if good else None for (one, _), good in zip(rows, finite, strict=True)]
+        answers = iter(self._answers(state, [feature for _, feature in rows], tops))
+        for one in group:
+            areas = [
+                Area(detection, feature, next(answers))
+                for detection, feature in zip(one.areas.detections, one.features or (), strict=True)
+            ]
+            is_good = all(np.isfinite(area.feature).all() for area in areas)
+            self._settle(
+                one.request, one.number, (areas, state) if is_good else "the network has no finite feature for it"
+            )
+
+    def _answers(self, state: State, features: Sequence[np.ndarray], tops: Sequence[int | None]) -> list[Answer | None]:
+        """Return an answer for each feature with a `top`, by one search."""
+        asking = [number for number, top in enumerate(tops) if top is not None]
+        answers: list[Answer | None] = [None] * len(features)
+        if asking:
+            begun = time.monotonic()
+            matches = state.view.search(
+                np.stack([features[n] for n in asking]), needed(max(tops[n] or 0 for n in asking))
+            )
+            self._metrics.searched(len(asking), time.monotonic() - begun)
+            for number, nearest in zip(asking, matches, strict=True):
+                answers[number] = state.answer(nearest, tops[number] or 0)
+        return answers
+
+    def _state_for(self, request: _Request) -> State:
+        """Return the newest view of the request's model, so that a client finds what was added before it asked."""
+        now = self._live.state
+        return now if now.extractor is request.state.extractor else request.state
+
+    def _settle(self, request: _Request, number: int, part: tuple[list[Area], State] | str) -> None:
         """Note what became of one image (a text: why it has no feature), and reply when all are done."""
         with self._lock:
             self.waiting -= 1
@@ -190,14 +266,19 @@ def _reply(request: _Request) -> None:
             count = f"{len(problems)} of {len(parts)} images" if len(parts) > 1 else "this image"
             request.reply.set_exception(Refusal(UNPROCESSABLE, f"{count} cannot be used", details=problems))
         else:
-            features = np.stack([part.features for part in good])
-            answers = [part.answer for part in good if part.answer is not None]
-            request.reply.set_result(Reply(features, answers, good[-1].state))
+            images = [areas for areas, _ in good]
+            answers = [] if request.top is None else [_combined(areas) for areas in images]
+            request.reply.set_result(Reply(images, answers, good[-1][1]))
 
 
-def _alike(batch: list[_Decoded]) -> list[list[_Decoded]]:
-    """Return the images in groups that one call of a network can take: of one model and one shape."""
-    groups: defaultdict[tuple[object, ...], list[_Decoded]] = defaultdict(list)
+def _combined(areas: Sequence[Area]) -> Answer:
+    answers = [area.answer for area in areas if area.answer is not None]
+    return combined(answers, [area.detection for area in areas if area.answer is not None])
+
+
+def _of_one_model(batch: list[_Work]) -> list[list[_Work]]:
+    """Return the images in groups of one model each."""
+    groups: defaultdict[int, list[_Work]] = defaultdict(list)
     for one in batch:
-        groups[id(one.request.state.extractor), one.pixels.shape, one.pixels.dtype].append(one)
+        groups[id(one.request.state.extractor)].append(one)
     return list(groups.values())

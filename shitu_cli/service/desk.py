@@ -6,18 +6,21 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from shitu_cli.errors import DataError
+from shitu_cli.features.detection import Detection, Detector
+from shitu_cli.features.detection.areas import Cut
 from shitu_cli.index.store import FeatureTable, Item
 from shitu_cli.reporting import visible
-from shitu_cli.service.batching import Batcher, Image, Reply
+from shitu_cli.service.batching import Batcher, Image, Look, Reply
+from shitu_cli.service.corrections import contradicting
 from shitu_cli.service.gallery import Addition, Changed, Gallery, Removal
 from shitu_cli.service.live import Live, State
 from shitu_cli.service.metrics import Metrics
-from shitu_cli.service.photos import Photos, thumbnail
+from shitu_cli.service.photos import Photos, file_of, thumbnail
 from shitu_cli.service.projection import GalleryMap, gallery_map
 from shitu_cli.service.refusals import FORBIDDEN, NOT_FOUND, UNAVAILABLE, Refusal
 from shitu_cli.service.settings import Settings
@@ -37,10 +40,17 @@ class Page(Generic[T]):
 class Desk:
     """Answers requests with one model, one index and one queue; safe for any number of requests at once."""
 
-    def __init__(self, live: Live, settings: Settings, metrics: Metrics, stored: Callable[[str], str] = str) -> None:
-        self.live, self.settings, self.metrics = live, settings, metrics
+    def __init__(
+        self,
+        live: Live,
+        settings: Settings,
+        metrics: Metrics,
+        stored: Callable[[str], str] = str,
+        detector: Detector | None = None,
+    ) -> None:
+        self.live, self.settings, self.metrics, self.detector = live, settings, metrics, detector
         self.photos, self._stored = Photos(settings.photos), stored
-        self.batcher = Batcher(live, metrics, most_waiting=settings.limits.waiting)
+        self.batcher = Batcher(live, metrics, most_waiting=settings.limits.waiting, detector=detector)
         # Threads that may block: changes wait for the disk, thumbnails for a file.
         self._changing = ThreadPoolExecutor(settings.limits.changes + 2, thread_name_prefix="shitu-change")
         self._reading = ThreadPoolExecutor(2, thread_name_prefix="shitu-read")
@@ -61,9 +71,9 @@ class Desk:
         self._reading.shutdown(wait=False, cancel_futures=True)
         self.live.close()
 
-    async def reply(self, images: Sequence[Image], top: int | None = None) -> Reply:
-        """Return the features of images and, with `top`, what they show."""
-        future = asyncio.wrap_future(self.batcher.submit(images, top))
+    async def reply(self, images: Sequence[Image], top: int | None = None, look: Look = Look()) -> Reply:
+        """Return the features of images and, with `top`, what they show; `look` says which areas of them count."""
+        future = asyncio.wrap_future(self.batcher.submit(images, top, look))
         try:
             reply = await asyncio.wait_for(future, self.settings.limits.seconds)
         except asyncio.TimeoutError:
@@ -79,17 +89,31 @@ class Desk:
         images: Sequence[Image],
         labels: Sequence[str],
         gallery: Gallery | None = None,
+        *,
+        look: Look = Look(Cut.BODY),
+        correct: bool = False,
     ) -> tuple[View, Changed]:
-        """Add images under these labels; durable on return. `gallery`: another index, whose photos are not kept."""
+        """Add images under these labels; durable on return. `gallery`: another index, whose photos are not kept.
+
+        `look` says which area of each image is added. With `correct`, items of the same images under other labels
+        leave the index in the same step.
+        """
         self.check_writable()
-        reply = await self.reply(images)
-        extractor = reply.state.extractor
+        reply = await self.reply(images, look=look)
+        extractor, features = reply.state.extractor, reply.features
 
         def change() -> tuple[View, Changed]:
-            paths = [""] * len(images) if gallery is not None else [self._keep(image) for image in images]
-            addition = Addition(FeatureTable(reply.features, labels, paths), extractor.fingerprint, str(extractor.path))
+            paths = [""] * len(images)
+            if gallery is None:
+                areas = [areas[0].detection for areas in reply.images]
+                paths = [self._keep(image, area) for image, area in zip(images, areas, strict=True)]
+            addition = Addition(FeatureTable(features, labels, paths), extractor.fingerprint, str(extractor.path))
+            if correct and gallery is None:
+                wrong = contradicting(self.live.state.view, features, labels, images, self._file)
+                addition = replace(addition, instead_of=wrong)
             view, changed = self._change(gallery, addition)
             if gallery is None:
+                self._forget(changed.removed)
                 with self._filing:  # a removal of the same photos may have come between
                     for image in images:
                         self._keep(image)
@@ -157,7 +181,7 @@ class Desk:
             if item is None or not item.path:
                 raise Refusal(NOT_FOUND, f"no image of an item {id}")
             try:
-                return thumbnail(self._file(item), size, self.settings.limits.pixels)
+                return thumbnail(self.settings.root / item.path, size, self.settings.limits.pixels)
             except DataError:
                 raise Refusal(NOT_FOUND, f"the image of item {id} is not where the index says") from None
 
@@ -186,20 +210,23 @@ class Desk:
 
     def _forget(self, items: Sequence[Item]) -> None:
         """Delete the photos of removed items, but for those that somebody has added again meanwhile."""
-        files = {item.path: self._file(item) for item in items if item.path}
-        own = {path: file for path, file in files.items() if self.photos.holds(file)}
+        files = {self._file(item) for item in items if item.path}
+        own = {file for file in files if self.photos.holds(file)}
         if own:
             with self._filing:
-                self.photos.forget(own[path] for path in own.keys() - {item.path for item in self._now()})
+                self.photos.forget(own - {self._file(item) for item in self._now()})
 
     def _now(self) -> Iterator[Item]:
         return self.live.gallery.latest().items()
 
-    def _keep(self, image: Image) -> str:
-        return visible(self._stored(str(self.photos.keep(image.data))))
+    def _keep(self, image: Image, area: Detection | None = None) -> str:
+        """Write a photo; return the path of it, or of the part of it, as the index stores it."""
+        path = visible(self._stored(str(self.photos.keep(image.data))))
+        return path if area is None or area.is_whole else f"{path}#{','.join(f'{side:g}' for side in area.box)}"
 
     def _file(self, item: Item) -> Path:
-        return self.settings.root / item.path
+        """Return the file of an item, without the box that its path may name."""
+        return self.settings.root / file_of(item.path)
 
     @staticmethod
     async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,11 +26,15 @@ PATIENCE = 20.0  # seconds to wait for another process that changes the index
 
 @dataclass(frozen=True)
 class Addition:
-    """Photos for an index: their features with labels and paths, and the model that computed them."""
+    """Photos for an index: their features with labels and paths, and the model that computed them.
+
+    `instead_of` are ids of items that leave the index in the same step, as far as they are still there.
+    """
 
     table: FeatureTable
     model: str
     model_path: str
+    instead_of: Collection[int] = ()
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,14 @@ class Removal:
 
 @dataclass(frozen=True)
 class Changed:
-    """What a change has done: the items it concerned as they were stored, and how many of the same path it replaced."""
+    """What a change has done: the items it concerned as they were stored, and how many of the same path it replaced.
+
+    `removed` are the items that left the index for those that were added.
+    """
 
     items: list[Item]
     replaced: int = 0
+    removed: Sequence[Item] = ()
 
 
 class Gallery(Protocol):
@@ -172,7 +180,10 @@ def _changed(index: VectorIndex | None, change: Addition | Removal, place: str) 
         check_model(index.manifest.model, change.model, place)
         replaced = index.add(table)
     first = (index.manifest.next_id or 0) - len(table.labels)
-    return index, Changed(_numbered(table, first), replaced)
+    removed = _items_of(index, Removal(change.instead_of))
+    if removed:
+        index.remove([item.id for item in removed])
+    return index, Changed(_numbered(table, first), replaced, removed)
 
 
 def _items_of(index: VectorIndex, change: Removal) -> list[Item]:

@@ -1,8 +1,8 @@
 """The addresses of PaddleX's PP-ShiTuV2 serving, answered in its format, so that its clients work unchanged.
 
 `/shitu-index-build` makes an index of its own under a new key; without a key, or with the key `default`, the requests
-mean the index that this server was started with. There is no detector before the recognition: the whole image is the
-one object. Addresses of images are refused, as a server that fetches them can be sent anywhere.
+mean the index that this server was started with. Every box of the detector is an object; without one, or where it
+finds nothing, the whole image is. Addresses of images are refused, as a server that fetches them can be sent anywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import threading
 import uuid
 from collections import OrderedDict
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from shitu_cli.data.header import read_header
-from shitu_cli.data.images import decode_image
-from shitu_cli.service.batching import Image, Reply
+from shitu_cli.data.images import Box, decode_image
+from shitu_cli.features.detection.areas import Cut
+from shitu_cli.report.page import draw_boxes
+from shitu_cli.service.batching import Area, Image, Look, Reply
 from shitu_cli.service.desk import Desk
 from shitu_cli.service.gallery import FileGallery, Gallery, Removal
 from shitu_cli.service.live import State, fits, needed
@@ -39,6 +42,7 @@ TAGS: list[str | Enum] = ["PaddleX"]
 DEFAULT = "default"  # the key of the index that the server was started with
 THRESHOLD, TOP = 0.5, 5  # PaddleX's own, where neither the request nor an evaluation says another
 MOST_INDEXES, MOST_OPEN = 1000, 16
+WHOLE = Look(Cut.WHOLE)  # what is added is an image of one thing already, as in PaddleX
 _KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -67,7 +71,7 @@ class RemoveRequest(_Body):
 class InferRequest(_Body):
     image: str
     indexKey: str | None = None
-    detThreshold: float | None = None
+    detThreshold: float | None = Field(default=None, ge=0, le=1)
     recThreshold: float | None = None
     hammingRadius: float | None = None
     topk: int | None = Field(default=None, ge=1, le=MOST)
@@ -124,7 +128,7 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
         images, labels = _pairs(given, desk)
         key, gallery = indexes.new()
         try:
-            view, _ = await desk.add(images, labels, gallery)
+            view, _ = await desk.add(images, labels, gallery, look=WHOLE)
         except BaseException:
             indexes.discard(key)
             raise
@@ -134,7 +138,7 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
     async def add(given: AddRequest) -> JSONResponse:
         """Add images to the index of a key."""
         images, labels = _pairs(given, desk)
-        view, _ = await desk.add(images, labels, indexes.get(given.indexKey))
+        view, _ = await desk.add(images, labels, indexes.get(given.indexKey), look=WHOLE)
         return _answer({"imageCount": _count(view)})
 
     @app.post(REMOVE, operation_id="removeImagesFromIndex", tags=TAGS)
@@ -149,14 +153,19 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
         image = Image(decode_base64(given.image, "image"), "image")
         check_images([image], desk.settings.limits)
         gallery, top = indexes.get(given.indexKey), given.topk or TOP
-        reply = await desk.reply([image], top if gallery is None else None)
-        matches = await desk.read(lambda: _matches(reply, gallery, top))
+        look = Look(Cut.OBJECTS, given.detThreshold)
+        reply = await desk.reply([image], top if gallery is None else None, look)
         width, height = await desk.read(lambda: _size(image.data))
+        matches = await desk.read(lambda: _matches(reply, gallery, top))
         limit = given.recThreshold if given.recThreshold is not None else _threshold(reply.state)
-        near = matches if matches and matches[0]["score"] >= limit else []
-        detected = {"bbox": [0.0, 0.0, float(width), float(height)], "recResults": near, "score": 0.0}
-        drawn = {"image": await desk.read(lambda: _drawn(image.data))} if given.visualize else {}
-        return _answer({"detectedObjects": [detected], **drawn})
+        objects = [
+            _object(area, near if near and near[0]["score"] >= limit else [], width, height)
+            for area, near in zip(reply.images[0], matches, strict=True)
+        ]
+        objects = objects[:-1] or objects  # the last one is the whole image
+        boxes = [one["bbox"] for one in objects]
+        drawn = {"image": await desk.read(lambda: _drawn(image.data, boxes))} if given.visualize else {}
+        return _answer({"detectedObjects": objects, **drawn})
 
 
 def healthy() -> dict[str, Any]:
@@ -184,16 +193,26 @@ def _pairs(given: BuildRequest, desk: Desk) -> tuple[list[Image], list[str]]:
     return images, [pair.label for pair in given.imageLabelPairs]
 
 
-def _matches(reply: Reply, gallery: Gallery | None, top: int) -> list[dict[str, Any]]:
-    """Return labels and scores of the nearest neighbours, best first."""
+def _matches(reply: Reply, gallery: Gallery | None, top: int) -> list[list[dict[str, Any]]]:
+    """Return labels and scores of the nearest neighbours of each area of the image, best first."""
+    areas = reply.images[0]
     if gallery is None:
-        neighbours = reply.answers[0].neighbours
+        neighbours = [area.answer.neighbours if area.answer is not None else [] for area in areas]
     else:
         view = gallery.latest()
         if not fits(view, reply.state.extractor):
             raise Refusal(CONFLICT, "this index was built with another model than the one that serves now")
-        neighbours = view.search(reply.features, needed(top))[0][:top]
-    return [{"label": match.label, "score": round(match.score, 6)} for match in neighbours]
+        nearest = view.search(np.stack([area.feature for area in areas]), needed(top))
+        neighbours = [matches[:top] for matches in nearest]
+    return [[{"label": match.label, "score": round(match.score, 6)} for match in near] for near in neighbours]
+
+
+def _object(area: Area, near: list[dict[str, Any]], width: int, height: int) -> dict[str, Any]:
+    """Return an area as PaddleX does; the whole image has the score 0."""
+    detection = area.detection
+    if detection is None or detection.score is None:
+        return {"bbox": [0.0, 0.0, float(width), float(height)], "recResults": near, "score": 0.0}
+    return {"bbox": list(detection.box), "recResults": near, "score": round(detection.score, 6)}
 
 
 def _threshold(state: State) -> float:
@@ -209,12 +228,10 @@ def _size(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _drawn(data: bytes) -> str:
-    """Return an image with its box as a JPEG in base64."""
-    canvas = np.ascontiguousarray(decode_image(data)[:, :, ::-1])
-    height, width = canvas.shape[:2]
-    cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), (0, 200, 0), max(2, min(height, width) // 100))
-    return base64.b64encode(cv2.imencode(".jpg", canvas)[1].tobytes()).decode()
+def _drawn(data: bytes, boxes: Sequence[Box]) -> str:
+    """Return an image with boxes as a JPEG in base64."""
+    canvas = draw_boxes(decode_image(data), boxes)[:, :, ::-1]
+    return base64.b64encode(cv2.imencode(".jpg", np.ascontiguousarray(canvas))[1].tobytes()).decode()
 
 
 def _count(view: Any) -> int:

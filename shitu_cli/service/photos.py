@@ -54,6 +54,12 @@ class Photos:
                 file.unlink()
 
 
+def file_of(path: str) -> str:
+    """Return the path of an item without the box that it may name: `photo.jpg#10,10,90,90` is in photo.jpg."""
+    file, _, box = path.rpartition("#")
+    return file if file and parse_box(box) is not None else path
+
+
 def thumbnail(name: Path, size: int, most_pixels: int) -> bytes:
     """Return an image of the index as a new JPEG whose sides are at most `size`, upright and without its metadata.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from shitu_cli.reporting import HIDDEN
 
@@ -21,6 +21,10 @@ def _plain_label(text: str) -> str:
     return text
 
 
+Pixel = Annotated[float, Field(ge=0, le=1 << 20)]
+Box = Annotated[
+    list[Pixel], Field(min_length=4, max_length=4, description="Left, top, right and bottom in pixels of the image.")
+]
 Label = Annotated[str, Field(max_length=LABEL_CHARACTERS), AfterValidator(_plain_label)]
 Id = Annotated[int, Field(ge=0, lt=1 << 63)]
 
@@ -42,6 +46,23 @@ class SearchOptions(Options):
 class AddOptions(Options):
     label: Annotated[Label | None, Field(description="The label of all images.")] = None
     labels: Annotated[list[Label] | None, Field(description="Instead: one label for each image.")] = None
+    correct: Annotated[bool, Field(description="Let items of the same image under other labels leave the index.")] = (
+        False
+    )
+    box: Annotated[Box | None, Field(description="Add this part of each image; as text: 10,20,110,220.")] = None
+
+    @field_validator("box", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Take a box as forms and addresses write it."""
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("box")
+    @classmethod
+    def _not_empty(cls, box: list[float] | None) -> list[float] | None:
+        if box is not None and not (box[0] < box[2] and box[1] < box[3]):
+            raise ValueError("the left side of a box is left of its right one, and its top above its bottom")
+        return box
 
 
 class RemoveRequest(Options):
@@ -70,9 +91,17 @@ class Match(Item):
     score: Annotated[float, Field(description="Cosine similarity.")]
 
 
-class Result(BaseModel):
+class Thing(BaseModel):
     answer: Verdict
     matches: list[Match]
+    box: Annotated[list[float] | None, Field(description="Where it is: left, top, right, bottom in pixels.")] = None
+    box_score: Annotated[float | None, Field(description="How sure the detector is; null: the whole image.")] = None
+
+
+class Result(Thing):
+    objects: Annotated[
+        list[Thing] | None, Field(description="With a detector: the things in the image, the best first.")
+    ] = None
 
 
 class SearchReply(BaseModel):
@@ -111,6 +140,7 @@ class FeaturesReply(BaseModel):
 class AddReply(BaseModel):
     added: Annotated[list[Item], Field(description="Stored for good when this answer comes.")]
     replaced: Annotated[int, Field(description="Photos that were in the index already.")]
+    removed: Annotated[list[Item], Field(description="Items that left the index for them (`correct`).")]
     count: Annotated[int, Field(description="Items in the index now.")]
 
 
@@ -142,6 +172,7 @@ class StatsReply(BaseModel):
     feature_size: int
     model: str
     engine: str
+    detector: Annotated[str | None, Field(description="What finds the things in an image; null: nothing does.")]
     threshold: float | None
     threshold_source: Annotated[str, Field(description="measured, given or none.")]
     threshold_meaning: Annotated[list[str], Field(description="What it does to known and unknown things.")]

@@ -19,6 +19,8 @@ class SharedView:
     Questions go one after the other: the client is not made for several threads.
     """
 
+    is_quick = False
+
     def __init__(self, store: Store, asking: threading.Lock, manifest: IndexManifest) -> None:
         self._store, self._asking, self.manifest = store, asking, manifest
 
@@ -78,4 +80,7 @@ class SharedGallery:
         table = change.table.distinct()
         check_model(self.store.manifest().model, change.model, self.place)
         replaced = self.store.add(table, SilentReporter())
-        return Changed(self.store.find(table.paths, (), ()), replaced)
+        removed = self.store.find((), (), change.instead_of) if change.instead_of else []
+        if removed:
+            self.store.remove([item.id for item in removed], SilentReporter())
+        return Changed(self.store.find(table.paths, (), ()), replaced, removed)

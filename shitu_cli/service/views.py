@@ -12,12 +12,18 @@ import numpy as np
 from shitu_cli.index.store import IndexManifest, Item, Match
 from shitu_cli.index.vectors import VectorIndex
 
+SMALL = 1 << 22  # numbers in an index that a search compares one by one in about a millisecond
+
 
 class View(Protocol):
     """One state of an index; `manifest` is None while there is none yet."""
 
     @property
     def manifest(self) -> IndexManifest | None: ...
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a search for one vector takes no longer than its share of a search for many."""
 
     def search(self, features: np.ndarray, top: int) -> list[list[Match]]:
         """Return the best `top` matches of each vector [N, D]."""
@@ -47,6 +53,11 @@ class FileView:
     @property
     def manifest(self) -> IndexManifest | None:
         return None if self.index is None else self.index.manifest
+
+    @property
+    def is_quick(self) -> bool:
+        manifest = self.manifest
+        return manifest is None or manifest.kind in ("hnsw", "ivf") or manifest.count * manifest.size <= SMALL
 
     def search(self, features: np.ndarray, top: int) -> list[list[Match]]:
         return [[] for _ in features] if self.index is None else self.index.search(features, top)

@@ -17,6 +17,9 @@ pytest.importorskip("fastapi", reason="the packages of shitu serve are not insta
 from fastapi.testclient import TestClient
 
 from shitu_cli.data.images import decode_image
+from shitu_cli.data.loader import NO_RANDOMNESS
+from shitu_cli.data.transforms import Transform
+from shitu_cli.features.extractor import Cropped
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.index.files import save_index
 from shitu_cli.index.store import BuildOptions, FeatureTable
@@ -32,18 +35,25 @@ KEY = "a-key-of-the-tests"
 ADDRESS = "http://localhost:8000"
 
 
+class _Small:
+    def __call__(self, image: np.ndarray, rng: object) -> np.ndarray:
+        return cv2.resize(image, (4, 4), interpolation=cv2.INTER_AREA)
+
+
 class Network:
     """Stands for an extractor: the feature of an image is its pixels, at 4 x 4."""
 
     feature_size = 48
+    transform = Transform([_Small()])
 
-    def __init__(self, path: Path, fingerprint: str = "m") -> None:
+    def __init__(self, path: Path, fingerprint: str = "m", *, side_by_side: bool = False) -> None:
         self.path, self.fingerprint = path, fingerprint
-        self.engine = SimpleNamespace(description="pixels")
+        self.engine = SimpleNamespace(description="pixels", side_by_side=side_by_side)
         self.compute: Callable[[np.ndarray], np.ndarray] = self._compute
 
-    def read(self, data: bytes) -> np.ndarray:
-        return cv2.resize(decode_image(data), (4, 4), interpolation=cv2.INTER_AREA)
+    def read(self, image: bytes | Cropped) -> np.ndarray:
+        data, box = (image.path, image.box) if isinstance(image, Cropped) else (image, None)
+        return self.transform(decode_image(data, box=box), NO_RANDOMNESS)
 
     def _compute(self, images: np.ndarray) -> np.ndarray:
         return normalized(images.reshape(len(images), -1).astype(np.float32) - 127.5)
@@ -99,6 +109,7 @@ def start_server(
     key: str = "",
     read_only: bool = False,
     network: Network | None = None,
+    detector: Any = None,
     **limits: Any,
 ) -> Server:
     """Start a server whose index and photos lie in `folder`; whoever calls it closes its client."""
@@ -109,7 +120,7 @@ def start_server(
     gallery = FileGallery(folder / "index", create=not things)
     live = Live(lambda: network, gallery, lambda extractor, view: Threshold(threshold, "given"))  # type: ignore
     settings = Settings(folder / "served", folder, key, read_only, Limits(**limits))
-    desk = Desk(live, settings, Metrics())
+    desk = Desk(live, settings, Metrics(), detector=detector)
     client = TestClient(create_app(desk), base_url=ADDRESS)
     client.__enter__()
     return Server(folder, desk, client)

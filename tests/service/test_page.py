@@ -19,6 +19,7 @@ import pytest
 
 from shitu_cli.service.page import document
 from tests.service.conftest import KEY, Server, png
+from tests.service.test_detector import Boxes, pair
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -235,6 +236,53 @@ def test_a_page_that_only_reads(browser: Any, serve_it: Callable[..., tuple[Serv
     playwright.expect(visitor.page.locator("#correct")).to_be_hidden()
     visitor.drop("#file", b"no image")
     playwright.expect(visitor.page.locator("#status-text")).to_contain_text("not an image")
+    visitor.leave()
+
+
+@needs_browser
+def test_each_thing_in_a_photo_is_chosen_and_named(browser: Any, serve_it: Callable[..., tuple[Server, str]]) -> None:
+    server, address = serve_it(detector=Boxes())
+    visitor = Visitor(browser, address, PHONE, "light")
+    page, expect = visitor.page, playwright.expect
+    visitor.drop("#file", pair(1, 500, side=200))
+    expect(page.locator("#things button")).to_have_text(["thing 1", "unknown"])
+    expect(page.locator("#name")).to_have_text("thing 1")
+    expect(page.locator("#boxes rect")).to_have_count(2)
+    expect(page.locator("#boxes")).to_have_attribute("viewBox", "0 0 400 200")
+    assert visitor.fits()
+    visitor.keep("360-things")
+    page.locator("#boxes rect").nth(1).click()  # the right half
+    expect(page.locator("#name")).to_have_text("I do not know this")
+    expect(page.locator("#things button").nth(1)).to_have_attribute("aria-pressed", "true")
+    page.fill("#right-label", EVIL)
+    page.click("#correct button")
+    expect(page.locator("#things button")).to_have_count(2)
+    expect(page.locator("#things")).to_contain_text(EVIL)
+    assert server.client.get("/items", params={"label": EVIL}).json()["items"][0]["path"].endswith("#200,0,400,200")
+    visitor.leave()
+
+
+@needs_browser
+def test_a_wrong_label_in_the_index_is_corrected_and_put_back(
+    browser: Any, serve_it: Callable[..., tuple[Server, str]]
+) -> None:
+    server, address = serve_it()
+    visitor = Visitor(browser, address, DESK, "light")
+    page, expect = visitor.page, playwright.expect
+
+    def count(label: str) -> int:
+        return int(server.client.get("/items", params={"label": label}).json()["count"])
+
+    visitor.drop("#file", (server.folder / "gallery" / "1-2.png").read_bytes())
+    expect(page.locator("#name")).to_have_text("thing 1")
+    page.fill("#right-label", "thing 9")
+    page.click("#correct button")
+    expect(page.locator("#status-text")).to_have_text("Saved 1 photo as “thing 9”, instead of “thing 1”.")
+    expect(page.locator("#neighbours li").first).to_contain_text("thing 9")
+    assert (count("thing 1"), count("thing 9")) == (2, 1)
+    page.click("#undo")
+    expect(page.locator("#status-text")).to_contain_text("as “thing 1”")
+    assert (count("thing 1"), count("thing 9")) == (3, 0)
     visitor.leave()
 
 

@@ -89,9 +89,8 @@ def features_of_areas(
     with ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-detect") as pool:
         for start in range(0, len(images), extractor.batch_size):
             group = list(pool.map(read, images[start : start + extractor.batch_size]))
-            features = iter(
-                _computed(extractor, [one for part in group if isinstance(part, Areas) for one in part.inputs])
-            )
+            inputs = [one for part in group if isinstance(part, Areas) for one in part.inputs]
+            features = iter(compute_alike(extractor, inputs, extractor.batch_size))
             for part in group:
                 if isinstance(part, DataError):
                     yield part
@@ -100,15 +99,15 @@ def features_of_areas(
                     yield AreaFeatures(part.detections, rows)
 
 
-def _computed(extractor: Extractor, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def compute_alike(extractor: Extractor, inputs: Sequence[np.ndarray], batch_size: int) -> list[np.ndarray]:
     """Return the feature float32 [D] of each input; those of one shape are computed together."""
     alike: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, one in enumerate(inputs):
         alike[one.shape, one.dtype].append(number)
     features: list[np.ndarray] = [np.empty(0, np.float32)] * len(inputs)
     for numbers in alike.values():
-        for start in range(0, len(numbers), extractor.batch_size):
-            part = numbers[start : start + extractor.batch_size]
+        for start in range(0, len(numbers), batch_size):
+            part = numbers[start : start + batch_size]
             for number, feature in zip(part, extractor.compute(np.stack([inputs[n] for n in part])), strict=True):
                 features[number] = feature
     return features

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fastapi import FastAPI, Response
 
-SCRIPTS = ("common.js", "recognise.js", "gallery.js", "map.js", "start.js")
+SCRIPTS = ("common.js", "recognise.js", "things.js", "gallery.js", "map.js", "start.js")
 
 
 class Document(NamedTuple):

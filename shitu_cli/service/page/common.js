@@ -130,15 +130,19 @@ async function removeItems(what) {
   refreshLabels();
 }
 
-async function addPhotos(label, photos) {
+async function addPhotos(label, photos, options = {}) {
   const form = new FormData();
   form.append("label", label);
+  for (const [name, value] of Object.entries(options)) form.append(name, value);
   for (const photo of photos) form.append("image", photo, photo.name || "photo.jpg");
   const reply = await ask("add", {method: "POST", body: form});
   refreshLabels();
-  const ids = reply.added.map((item) => item.id);
-  const undo = reply.replaced ? null : () => attempt(() => removeItems({ids}), $("undo"));
-  say(`Saved ${counted(ids.length, "photo")} as “${label}”.`, {undo});
+  const ids = reply.added.map((item) => item.id), former = new Set(reply.removed.map((item) => item.label));
+  let undo = () => attempt(() => removeItems({ids}), $("undo"));
+  if (former.size) undo = () => attempt(() => addPhotos([...former][0], photos, options), $("undo"));
+  if (reply.replaced || former.size > 1) undo = null; // nobody knows what was there before
+  const instead = former.size ? `, instead of “${[...former].join("”, “")}”` : "";
+  say(`Saved ${counted(ids.length, "photo")} as “${label}”${instead}.`, {undo});
   return reply;
 }
 

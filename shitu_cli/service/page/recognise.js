@@ -43,13 +43,21 @@ async function recognise(photo) {
   form.append("top", "12");
   const reply = await attempt(() => ask("search", {method: "POST", body: form}));
   $("drop").classList.remove("busy");
-  if (reply && current === photo) showAnswer(photo, reply.results[0], reply.threshold);
+  if (reply && current === photo) showResult(photo, reply.results[0], reply.threshold);
 }
 
-function showAnswer(photo, {answer, matches}, threshold) {
-  const unknown = answer.label === null;
+function showResult(photo, result, threshold) {
   URL.revokeObjectURL($("photo").src);
+  showThings(result, threshold);
   $("photo").src = URL.createObjectURL(photo);
+  $("answer").hidden = false;
+  $("drop").classList.add("compact");
+  $("name").focus({preventScroll: true});
+  $("answer").scrollIntoView({block: "nearest"});
+}
+
+function showAnswer({answer, matches}, threshold) {
+  const unknown = answer.label === null;
   $("verdict").classList.toggle("unknown", unknown);
   $("lead").textContent = unknown ? "" : threshold === null ? "This looks most like" : "This is";
   $("name").textContent = unknown ? "I do not know this" : answer.label;
@@ -61,10 +69,6 @@ function showAnswer(photo, {answer, matches}, threshold) {
   $("right-label").value = "";
   $("neighbours").replaceChildren(
     ...matches.map((match) => tile(match, match.score.toFixed(3), match.label === answer.label ? "same" : "")));
-  $("answer").hidden = false;
-  $("drop").classList.add("compact");
-  $("name").focus({preventScroll: true});
-  $("answer").scrollIntoView({block: "nearest"});
 }
 
 function reason(answer, threshold) {
@@ -75,10 +79,11 @@ function reason(answer, threshold) {
   return `Score ${score}${bound}. ${answer.agreeing} of the ${answer.voters} nearest images agree.`;
 }
 
+// The photo, or the thing in it that is shown, gets its right label; where the index holds it already, so does it there.
 function correct() {
-  const photo = current;
+  const photo = current, box = isBoxed(thing) ? thing.box : null;
   return attempt(async () => {
-    await addPhotos($("right-label").value.trim(), [photo]);
+    await addPhotos($("right-label").value.trim(), [photo], {correct: true, ...(box && {box})});
     const text = $("status-text").textContent, undo = $("undo").onclick;
     await recognise(photo);
     say(text, {undo});

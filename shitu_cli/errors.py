@@ -59,6 +59,7 @@ def plain(message: Message) -> str:
 EXTRAS = {
     "milvus": ("pymilvus[milvus-lite]", "milvus-lite"),
     "parquet": ("pyarrow",),
+    "stores": ("fsspec", "s3fs"),
     "visualdl": ("visualdl",),
     "mat": ("scipy",),
     "heic": ("pillow-heif",),

@@ -37,9 +37,10 @@ def grocery_dir() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_outer_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A workspace named in the developer's environment must not leak into a test."""
+def _no_outer_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A workspace named in the developer's environment must not leak into a test, and no test fills their cache."""
     monkeypatch.delenv("SHITU_WORKSPACE", raising=False)
+    monkeypatch.setenv("SHITU_CACHE", str(tmp_path_factory.getbasetemp() / "stores"))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -18,7 +18,7 @@ OUTPUT = "Output"
 
 MAX_SEED = 2**32 - 1
 MANY = 1_000_000  # a bound that only keeps out mistakes; help does not mention it
-SOURCES = "Images, folders (an image's label is the name of its folder), lists or patterns."
+SOURCES = "Images, folders (an image's label is the name of its folder), archives, lists, patterns or addresses."
 
 
 def option(

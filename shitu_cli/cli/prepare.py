@@ -31,7 +31,8 @@ def register(app: typer.Typer) -> None:
 def prepare(
     context: typer.Context,
     sources: Annotated[
-        list[Path] | None, typer.Argument(help="Folder of images, or a list of them; several with --merge.")
+        list[Path] | None,
+        typer.Argument(help="Folder of images, a list or an archive of them, or an address; several with --merge."),
     ] = None,
     workspace: options.WorkspaceOption = None,
     format: Annotated[str | None, option(READING, "Layout of the source; by default it is recognised.")] = None,

@@ -162,26 +162,27 @@ def _in_words(verdict: Verdict, limit: float | None) -> str:
 
 def _write_page(path: Path, results: list[Result], limit: float | None, space: Workspace) -> None:
     from shitu_cli.report.page import row, section, write_page
+    from shitu_cli.stores import join
 
     parts = []
     for query, label, answer in results:
         boxes = [one.area.box for one in answer.objects if one.area is not None and not one.area.is_whole]
         if boxes:
             words = f"{Path(query).name}: {counted(len(boxes), 'thing')}"
-            parts.append(section(words, row(_figure(Path(query), f"query {label}".rstrip(), boxes=boxes))))
+            parts.append(section(words, row(_figure(query, f"query {label}".rstrip(), boxes=boxes))))
         for number, one in enumerate(answer.objects or (answer,), 1):
             labels = {match.label for match in one.neighbours} if label else set()
             area = one.area.box if one.area is not None and not one.area.is_whole else None
-            figures = [_figure(Path(query), f"{number}" if boxes else f"query {label}".rstrip(), area=area)]
+            figures = [_figure(query, f"{number}" if boxes else f"query {label}".rstrip(), area=area)]
             for match in one.neighbours:
                 mark = "" if label not in labels else "right" if match.label == label else "wrong"
-                figures.append(_figure(space.root / match.path, f"{match.label} {match.score:.3f}", mark))
+                figures.append(_figure(join(str(space.root), match.path), f"{match.label} {match.score:.3f}", mark))
             name = f"{number}" if boxes else Path(query).name
             parts.append(section(f"{name}: {_in_words(one.verdict, limit)}", row(*figures)))
     write_page(path, "shitu search", parts)
 
 
-def _figure(name: Path, caption: str, mark: str = "", *, area: Box | None = None, boxes: Sequence[Box] = ()) -> str:
+def _figure(name: str, caption: str, mark: str = "", *, area: Box | None = None, boxes: Sequence[Box] = ()) -> str:
     """Return a thumbnail of an image, or of the part of it that a name with a box means, or an `area`.
 
     `boxes` are drawn into it with their numbers.
@@ -189,7 +190,7 @@ def _figure(name: Path, caption: str, mark: str = "", *, area: Box | None = None
     from shitu_cli.preparation.formats.textlist import parse_box
     from shitu_cli.report.page import figure
 
-    path, _, box = str(name).rpartition("#")
+    path, _, box = name.rpartition("#")
     if path and parse_box(box) is not None:
-        return figure(Path(path), caption, box=parse_box(box), mark=mark)
+        return figure(path, caption, box=parse_box(box), mark=mark)
     return figure(name, caption, box=area, mark=mark, drawn=boxes)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shitu_cli.config.source import Source
 from shitu_cli.errors import ConfigError
+from shitu_cli.stores import address_of
 from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def absolute(config: Config, root: Path) -> Config:
     base = os.path.abspath(root)
 
     def change(text: str) -> str:
-        return str(Path(base, os.path.expanduser(text)))  # keeps "..", which may mean something else behind a link
+        # Keeps "..", which may mean something else behind a link.
+        return address_of(text) or str(Path(base, os.path.expanduser(text)))
 
     return dataclasses.replace(_changed(config, change), root=Path(base))
 
@@ -38,6 +40,8 @@ def relative(config: Config) -> Config:
     base = str(config.root)
 
     def change(text: str) -> str:
+        if address_of(text) is not None:
+            return text
         plain = os.path.normpath(text)
         if plain == base:
             return "."

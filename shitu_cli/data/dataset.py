@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,7 @@ class RecDataset:
     def __init__(self, config: DatasetConfig, keep_bytes: int = 0) -> None:
         self.config = config
         self.list_path = Path(config.cls_label_path)
-        self.image_root = Path(config.image_root)
-        self._root = str(self.image_root)
+        self.image_root = config.image_root
         self.images: ImageList = read_list(self.list_path, delimiter=config.delimiter)
         if not len(self.images):
             raise DataError(
@@ -50,9 +48,9 @@ class RecDataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def path(self, index: int) -> Path:
-        """Return the path of the image file."""
-        return self.images.file(index, self.image_root)
+    def location(self, index: int) -> str:
+        """Return where the image lies: a file, a member of an archive, or an address (`stores`)."""
+        return self.images.location(index, self.image_root)
 
     def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """Return the transformed image: uint8 [H, W, 3], or float32 [3, H, W] already normalised.
@@ -63,8 +61,7 @@ class RecDataset:
         return self.transform(self._decode(index) if image is None else image, rng)
 
     def _decode(self, index: int) -> np.ndarray:
-        # Not self.path: creating a Path is noticeably slow in the training loop.
-        file, box = os.path.join(self._root, self.images.path(index)), self.images.box(index)
+        file, box = self.location(index), self.images.box(index)
         try:
             image = decode_image(file, box=box, enough=self.transform.enough)
         except DataError as error:

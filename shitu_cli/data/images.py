@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,8 @@ import simplejpeg
 from shitu_cli.data import heif
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.errors import Command, DataError, ShituError, pip_install
-from shitu_cli.inputs import MIB, read_bytes
+from shitu_cli.inputs import MIB
+from shitu_cli.stores import read_image
 
 Box = tuple[float, float, float, float]
 MAX_BYTES = 512 * MIB
@@ -29,9 +31,15 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
+def is_image_name(name: str) -> bool:
+    """Return whether a name ends as images do."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: int | None = None) -> np.ndarray:
     """Return an image as uint8 [H, W, 3] RGB; grey, alpha, CMYK and 16-bit images are converted.
 
+    `source` is a file, a member of an archive (`shard.tar::a.jpg`), an address, or the bytes of an image.
     `box` x1, y1, x2, y2 crops to that part (clipped to the image). If `enough` pixels of the short side suffice, a
     JPEG is decoded at a half, a quarter or an eighth of its size, which is several times as fast and smooths like
     averaging. Raises DataError that names the file if it cannot be decoded.
@@ -40,7 +48,7 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
     if not isinstance(source, bytes):
         # cv2.imread cannot open every path (non-ASCII on Windows); reading the bytes works.
         try:
-            source = read_bytes(source, limit=MAX_BYTES, hint=[Command("prepare", "./data"), " checks every image"])
+            source = read_image(source, limit=MAX_BYTES, hint=[Command("prepare", "./data"), " checks every image"])
         except ShituError as problem:  # an unreadable file is treated like a damaged image
             raise DataError(problem.message.removeprefix("cannot read "), hint=problem.hint) from None
     if not source:

@@ -13,8 +13,9 @@ import numpy as np
 
 from shitu_cli.errors import Command, DataError
 from shitu_cli.files import atomic_write
-from shitu_cli.inputs import read_text, whole_number
+from shitu_cli.inputs import StrPath, read_text, whole_number
 from shitu_cli.reporting import counted
+from shitu_cli.stores import join
 
 MAX_SHOWN = 50
 CHUNK = 1 << 14  # images whose paths or lines are put together at a time
@@ -73,9 +74,9 @@ class ImageList:
         ends = self._offsets[start : None if stop is None else stop + 1].tolist()
         return [self._text[a:b].decode("utf-8", "surrogateescape") for a, b in pairwise(ends)]
 
-    def file(self, index: int, image_root: Path) -> Path:
-        """Return the path of the image file; relative paths are below `image_root`."""
-        return Path(image_root, self.path(index))
+    def location(self, index: int, image_root: str | os.PathLike[str]) -> str:
+        """Return where the image lies (`stores`); relative paths are below `image_root`."""
+        return join(os.fspath(image_root), self.path(index))
 
     def box(self, index: int) -> tuple[float, float, float, float] | None:
         """Return the box of the image in pixels, None for the whole image."""
@@ -209,9 +210,13 @@ def _id_and_box(images: ImageList, index: int) -> str:
 
 def read_label_map(path: Path) -> dict[str, int]:
     """Return class name → dense label, in the order of the file; DataError names the malformed lines."""
+    return parse_label_map(read_text(path, keep_bytes=True), path)
+
+
+def parse_label_map(text: str, path: StrPath) -> dict[str, int]:
+    """Return the names and labels of the text of a label map as `read_label_map` does; `path` is for messages."""
     names: dict[str, int] = {}
     problems = []
-    text = read_text(path, keep_bytes=True)
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

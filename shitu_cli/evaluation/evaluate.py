@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_list
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.reporting import Reporter
+from shitu_cli.stores import join, real
 
 Extract = Callable[..., ListFeatures | None]
 
@@ -307,7 +307,7 @@ def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.
     numbers: dict[str, int] = {}
     columns = []
     for dataset in (query, gallery):
-        root = str(dataset.image_root.resolve())
-        keys = (os.path.join(root, dataset.images.path(i)) for i in range(len(dataset)))
+        root = real(dataset.image_root)
+        keys = (join(root, dataset.images.path(i)) for i in range(len(dataset)))
         columns.append(np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64, len(dataset)))
     return columns[0], columns[1]

@@ -50,7 +50,7 @@ def write_evaluation_shard(
             start=stretch.start,
             stop=stretch.stop,
         )
-        skipped = {n: (str(dataset.path(n)), why) for n, why in unreadable.items()}
+        skipped = {n: (dataset.location(n), why) for n, why in unreadable.items()}
         order = sha256_of(dataset.list_path)
         parts.append((Part(name, order, len(dataset), stretch.start, stretch.stop, skipped), [rows], None))
     settings = json.dumps({name: _settings(split, flip, normalize) for name, split in splits.items()})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +19,7 @@ from shitu_cli.features.engine import Engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, counted
+from shitu_cli.stores import state_of
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import SplitConfig
@@ -208,12 +208,11 @@ def _fingerprint(engine: Engine, dataset: RecDataset, how: str) -> str:
     parts = (shitu_cli.__version__, engine.fingerprint, engine.description, how, dataset.config.transform_ops)
     digest = hashlib.sha256("|".join(map(str, parts)).encode())
     for index in range(len(dataset)):
-        path = dataset.path(index)
-        try:
-            state = os.stat(path)
-        except OSError:
-            digest.update(f"{path}|missing".encode("utf-8", "surrogateescape"))
+        location = dataset.location(index)
+        state = state_of(location)
+        if state is None:
+            digest.update(f"{location}|missing".encode("utf-8", "surrogateescape"))
             continue
-        line = f"{path}|{dataset.images.box(index)}|{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}\n"
+        line = f"{location}|{dataset.images.box(index)}|{state.size}|{state.version}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

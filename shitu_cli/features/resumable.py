@@ -22,6 +22,7 @@ from shitu_cli.files import atomic_write_json
 from shitu_cli.inputs import read_json
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
+from shitu_cli.stores import state_of
 
 BLOCK_IMAGES = 512  # at most so many are computed again per process
 
@@ -120,10 +121,7 @@ def _key(extractor: Extractor, images: ImageFiles, normalize: bool) -> str:
     what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, normalize, len(images))
     digest = hashlib.sha256(repr(what).encode())
     for number in range(len(images)):
-        try:
-            state = os.stat(images.files[number])
-            seen = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
-        except OSError:
-            seen = "missing"
+        state = state_of(images.files[number])
+        seen = "missing" if state is None else f"{state.size} {state.version}"
         digest.update(f"{images.name(number)}\t{seen}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -6,7 +6,6 @@ All cores decode; what was seen is kept by path, size and time of change, so tha
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +20,12 @@ from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.data.images import MAX_BYTES
 from shitu_cli.errors import ShituError, pip_install
 from shitu_cli.files import atomic_write
-from shitu_cli.inputs import read_bytes
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.stores import State, is_there, read_image, state_of
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 SAVE_EVERY = 20_000  # images between two saves of the cache
 TASK = 16  # images looked at by a thread at a time
 TINY, ASPECT = 32, 5.0
@@ -60,9 +59,9 @@ def _reason(problem: ShituError, path: str) -> str:
 def look_at(path: str, *, decode: bool = True) -> Look:
     """Read and judge one file; never raises for what is in it."""
     try:
-        data = read_bytes(path, limit=MAX_BYTES)
+        data = read_image(path, limit=MAX_BYTES)
     except ShituError as problem:
-        if not os.path.lexists(path):
+        if not is_there(path):
             return Look(problem="missing")
         return Look(problem="unreadable", detail=_reason(problem, path))
     if not data:
@@ -160,11 +159,11 @@ def _colours(image: np.ndarray) -> bytes:
 
 
 class LookCache:
-    """Looks by path, valid as long as size and time of change stay."""
+    """Looks by location, valid as long as size and time of change stay."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.known: dict[str, tuple[int, int, bool, Look]] = {}
+        self.known: dict[str, tuple[State, bool, Look]] = {}
         if path is not None and path.is_file():
             self._load(path)
 
@@ -173,7 +172,7 @@ class LookCache:
             with path.open("rb") as file:
                 version, rows = _PlainUnpickler(file).load()
             if version == CACHE_FORMAT:
-                self.known = {key: (size, time, whole, Look(*look)) for key, size, time, whole, look in rows}
+                self.known = {key: (State(*state), whole, Look(*look)) for key, state, whole, look in rows}
         except Exception:  # a damaged cache is no cache
             self.known = {}
 
@@ -181,17 +180,13 @@ class LookCache:
         entry = self.known.get(path)
         if entry is None:
             return None
-        try:
-            state = os.stat(path)
-        except OSError:
-            return None
-        size, time, whole, look = entry
-        return look if (size, time) == (state.st_size, state.st_mtime_ns) and (whole or not decode) else None
+        state, whole, look = entry
+        return look if (whole or not decode) and state == state_of(path) else None
 
     def save(self) -> None:
         if self.path is None:
             return
-        rows = [(key, size, time, whole, astuple(look)) for key, (size, time, whole, look) in self.known.items()]
+        rows = [(key, tuple(state), whole, astuple(look)) for key, (state, whole, look) in self.known.items()]
         with atomic_write(self.path) as file:
             pickle.dump((CACHE_FORMAT, rows), file, protocol=5)
 
@@ -219,7 +214,7 @@ def look_at_all(
                 for number, (state, look) in zip(task, seen, strict=True):
                     looks[number] = look
                     if state is not None:
-                        cache.known[paths[number]] = (*state, decode, look)
+                        cache.known[paths[number]] = (state, decode, look)
                 bar.advance(len(task))
                 fresh += len(task)
                 if fresh >= SAVE_EVERY:
@@ -231,17 +226,9 @@ def look_at_all(
     return [look for look in looks if look is not None]
 
 
-def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[tuple[int, int] | None, Look]]:
-    """Return (size and time of change, look) of each; None where there is no file."""
-    looks: list[tuple[tuple[int, int] | None, Look]] = []
-    for number in numbers:
-        try:
-            state = os.stat(paths[number])
-        except OSError:
-            looks.append((None, look_at(paths[number], decode=decode)))
-            continue
-        looks.append(((state.st_size, state.st_mtime_ns), look_at(paths[number], decode=decode)))
-    return looks
+def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[State | None, Look]]:
+    """Return state and look of each; None where there is no file."""
+    return [(state_of(paths[number]), look_at(paths[number], decode=decode)) for number in numbers]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split
 from shitu_cli.reporting import counted
+from shitu_cli.stores import address_of, split_location
 
 _SUSPECT = ("\t", "\n", "\r", "\0", "..", "\1/")  # what paths with \1 before each of them must not hold
 CHUNK = 1 << 12
@@ -83,7 +84,10 @@ def _key(rows: Rows, number: int) -> object:
 
 
 def leads_outside(root: Path, path: str) -> bool:
-    """Return whether a path leads out of a folder."""
+    """Return whether a path leads out of a folder; names inside of an archive lead nowhere, whatever they are."""
+    path, _ = split_location(path)
+    if address_of(path) is not None:
+        return False
     whole = os.path.normpath(os.path.join(root, path))
     return os.path.commonpath([os.path.abspath(root), os.path.abspath(whole)]) != os.path.abspath(root)
 

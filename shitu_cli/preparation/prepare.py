@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,7 +111,7 @@ def _look(
     rows: Rows, choices: Choices, problems: Problems, reporter: Reporter, cache: LookCache | None
 ) -> tuple[Rows, list[Look], Alike]:
     """Return the rows whose images can be used, what these are like, and which of them are alike."""
-    paths = [os.path.join(rows.root, path) for path in rows.paths]
+    paths = [rows.location(number) for number in range(len(rows))]
     looks = look_at_all(paths, reporter, cache=cache or LookCache(None), decode=not choices.quick)
     report_looks(looks, rows.place, problems)
     outside = check_boxes(rows, looks, problems)

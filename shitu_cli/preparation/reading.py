@@ -15,12 +15,13 @@ from shitu_cli.errors import Command, DataError, Message, ShituError, UsageError
 from shitu_cli.inputs import check_input
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats import read_source
-from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, TABLE, Format, Rows
+from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, PACKED, TABLE, Format, Rows
 from shitu_cli.preparation.formats.discovery import spread
 from shitu_cli.preparation.formats.packed import packed_problem, sheet_way_out, spreadsheets
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.numbering import is_distractor, natural
 from shitu_cli.preparation.problems import KINDS, Problems
+from shitu_cli.stores import address_of, is_there, join
 
 _NAMED = re.compile(r"([^/]*[^\W\d_][^/]*?)[-_ ]+\(?\d+\)?\.\w+")  # cat_001.jpg
 MAX_READINGS = 6  # lines that say what was read as what
@@ -37,6 +38,8 @@ class _Part:
 
 def check_source(path: Path) -> None:
     """Raise UsageError for a source that is not there, or that is neither a folder nor a regular file."""
+    if address_of(path) is not None:
+        return  # whether it is there shows when it is listed
     if not path.exists():
         raise UsageError(
             f"no such folder or file: {path}", hint="check the path; put it in quotes if it contains spaces"
@@ -72,7 +75,7 @@ def _read(path: Path, choices: Choices, problems: Problems, *, alone: bool) -> _
         chosen, rows = read_source(source, problems, choices.format, check)
     except ShituError as error:
         raise packed_problem(source) or error from None
-    if not any((rows.root / image).exists() for image in spread(rows.paths)) and (packed := packed_problem(source)):
+    if not any(map(is_there, map(rows.location, spread(range(len(rows)))))) and (packed := packed_problem(source)):
         raise packed
     if not len(rows):
         raise DataError(
@@ -126,7 +129,7 @@ def _check_options(chosen: Format, choices: Choices) -> None:
     ignored = read.columns.keys() - chosen.columns if chosen.rank != TABLE else ()
     if ignored:
         raise UsageError(f"--columns {', '.join(sorted(ignored))}=...: {name} has none", hint="--format table")
-    if read.depth is not None and chosen.rank != FOLDERS:
+    if read.depth is not None and chosen.rank not in (FOLDERS, PACKED):
         raise UsageError(f"--depth is for folders of classes, not for {name}", hint="--format class-tree")
     if read.image_root is not None and chosen.rank not in (ANNOTATIONS, TABLE):
         raise UsageError(f"--image-root is for lists, tables and annotations, not for {name}")
@@ -149,7 +152,7 @@ def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
         }
         for number in range(len(rows)):
             merged.add(
-                f"{prefix}/{rows.paths[number]}",
+                join(prefix, rows.paths[number]),
                 own[rows.labels[number]],
                 rows.splits[number],
                 id=rows.ids.get(number),

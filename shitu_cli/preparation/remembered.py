@@ -16,6 +16,7 @@ from shitu_cli.preparation.corrections import NONE
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.formats.columns import parse_columns
 from shitu_cli.preparation.generation import NAME, digests_of
+from shitu_cli.stores import address_of
 from shitu_cli.workspace import Workspace
 
 _WAY_OUT = "remove it: it holds the options of the last prepare only"
@@ -88,7 +89,7 @@ def reading_of(space: Workspace, source: Path) -> Choices:
     """
     values = _read(space.lists_dir / NAME)
     sources = values.pop("sources", None) or ()
-    if path_in(space.root, source.resolve()) not in sources:
+    if name_in(space, source) not in sources:
         return Choices()
     for key in _PATHS & values.keys():
         values[key] = str(space.root / values[key])
@@ -115,6 +116,8 @@ def record(
 
 def path_in(root: Path, path: Path) -> str:
     """Relative while it lies in the workspace, so that this can be moved as a whole; else absolute."""
+    if (address := address_of(path)) is not None:
+        return address
     path = Path(os.path.abspath(path))
     if path.is_relative_to(root):
         return f"./{path.relative_to(root).as_posix()}" if path != root else "./"
@@ -122,7 +125,12 @@ def path_in(root: Path, path: Path) -> str:
 
 
 def _names(space: Workspace, sources: Sequence[Path]) -> list[str]:
-    return [path_in(space.root, source.resolve()) for source in sources]
+    return [name_in(space, source) for source in sources]
+
+
+def name_in(space: Workspace, source: Path) -> str:
+    """Return how the record names a source: with all links followed, an address as it is."""
+    return path_in(space.root, source if address_of(source) else source.resolve())
 
 
 def _read(path: Path) -> dict[str, Any]:

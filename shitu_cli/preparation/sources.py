@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import glob
 import os
+import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shitu_cli.data.images import is_image_name
 from shitu_cli.data.lists import class_names, read_list
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import path_problem
 from shitu_cli.reporting import counted
+from shitu_cli.stores import address_of, is_archive, is_stored, join, real, split_location
 from shitu_cli.workspace import CONFIG_NAME, Workspace
 
 if TYPE_CHECKING:  # loading all readers takes longer than searching for one image, which needs none
@@ -68,7 +71,7 @@ class ImageFiles:
 
 def find_images(
     sources: Sequence[str],
-    image_root: Callable[[Path], Path | None] = lambda path: None,
+    image_root: Callable[[Path], str | None] = lambda path: None,
     *,
     folder_labels: bool = True,
     workspace: Workspace | None = None,
@@ -100,27 +103,32 @@ def find_images(
 class _Finder:
     """Collects the images of sources."""
 
-    image_root: Callable[[Path], Path | None]
+    image_root: Callable[[Path], str | None]
     label_of: Callable[[Path, Path | None], str]
     workspace: Workspace | None
     images: ImageFiles = field(default_factory=ImageFiles)
 
     def add(self, source: str) -> None:
         path = Path(source)
-        if path.is_dir():
+        if is_stored(source) and is_image_name(source):
+            self.images.add(source, "" if self.label_of is _no_label else _stored_label(source))
+        elif (is_archive(source) and path.is_file()) or address_of(source) is not None:
+            self._add_archives(path)
+        elif path.is_dir():
             self._add_folder(path)
         elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
             self._add_list(path)
         elif path.is_file():
             self.images.add(path, self.label_of(path, None))
         else:
-            from shitu_cli.preparation.formats.base import is_image_name
-
             matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]
             folders = [match for match in matches if "**" not in source and match.is_dir()]
             files = [match for match in matches if is_image_name(match.name) and match.is_file()]
-            if not folders and not files:
+            archives = [match for match in matches if is_archive(match) and match.is_file()]
+            if not folders and not files and not archives:
                 raise UsageError(f"no such image, folder or list: {source}")
+            for archive in archives:
+                self._add_archives(archive)
             for folder in folders:
                 self._add_folder(folder)
             for file in files:
@@ -132,6 +140,9 @@ class _Finder:
         from shitu_cli.preparation.problems import Problems
 
         names = list(walk_images(folder, Problems()))
+        if not names:
+            self._add_archives(folder)
+            return
         if self.label_of is _no_label:
             for name in names:
                 self.images.add(folder / name)
@@ -144,7 +155,7 @@ class _Finder:
             numbers = by_path.get(os.path.normpath(folder / name), ())
             for number in numbers:
                 self.images.add(folder / name, rows.shown(rows.labels[number]), rows.boxes.get(number))
-            if not numbers and os.path.normpath(folder / name) not in left_out:
+            if not numbers and os.path.realpath(folder / name) not in left_out:
                 # What a table or annotations leave out has no label.
                 by_place = chosen is None or chosen.rank == FOLDERS
                 self.images.add(folder / name, self.label_of(folder / name, folder) if by_place else "")
@@ -159,7 +170,8 @@ class _Finder:
         from shitu_cli.preparation.problems import Problems
 
         source, choices = self._source(folder)
-        if all("/" not in path for path in source.tree.images) and not source.tree.files:
+        flat = folder.is_dir() and all("/" not in path for path in source.tree.images)
+        if flat and not source.tree.files:
             return None, Rows(folder), set()
         try:
             chosen, rows = read_source(source, Problems(), choices.format)
@@ -172,7 +184,28 @@ class _Finder:
             ) from None
         corrected = _corrected(rows, folder, choices)
         left_out = set(rows.paths).difference(corrected.paths) if corrected is not rows else set()
-        return chosen, corrected, {os.path.normpath(rows.root / path) for path in left_out}
+        return chosen, corrected, {real(join(str(rows.root), path)) for path in left_out}
+
+    def _add_archives(self, path: Path) -> None:
+        """Add all images of an archive, of a folder of such, or of an address, with the labels that `prepare` reads."""
+        from shitu_cli.preparation.formats.archives import ARCHIVES, stored_images
+        from shitu_cli.preparation.formats.base import Rows
+
+        source, _ = self._source(path)
+        if not ARCHIVES.detect(source):
+            return
+        rows, left_out = Rows(path), set[str]()
+        if self.label_of is not _no_label:
+            _, rows, left_out = self._as_prepare_reads(path)
+        numbers: dict[str, list[int]] = {}
+        for number in range(len(rows)):
+            numbers.setdefault(real(rows.location(number)), []).append(number)
+        for location in stored_images(source):
+            place = real(location)
+            for number in numbers.get(place, ()):
+                self.images.add(location, rows.shown(rows.labels[number]), rows.boxes.get(number))
+            if place not in numbers and place not in left_out:
+                self.images.add(location)
 
     def _source(self, path: Path) -> tuple[Source, Choices]:
         """Return a source, and the choices with which `prepare` last read it."""
@@ -204,8 +237,7 @@ class _Finder:
         if bad:
             raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
         for number, label in enumerate(rows.labels):
-            file = os.path.join(rows.root, rows.paths[number])
-            self.images.add(file, rows.shown(label), rows.boxes.get(number))
+            self.images.add(rows.location(number), rows.shown(label), rows.boxes.get(number))
 
 
 def _corrected(rows: Rows, source: Path, choices: Choices) -> Rows:
@@ -213,6 +245,12 @@ def _corrected(rows: Rows, source: Path, choices: Choices) -> Rows:
     from shitu_cli.preparation.corrections import apply_corrections
 
     return rows if choices.corrections is None else apply_corrections(rows, choices.corrections, [source])[0]
+
+
+def _stored_label(location: str) -> str:
+    """Return the label of a member or of an image at an address: the name of the folder that it lies in."""
+    place, member = split_location(location)
+    return posixpath.basename(posixpath.dirname(member or place.partition("://")[2]))
 
 
 def _no_label(image: Path, root: Path | None = None) -> str:
@@ -233,11 +271,11 @@ def folder_label(image: Path, root: Path | None = None) -> str:
     return folder.name
 
 
-def images_of_list(listed: Path, image_root: Path) -> ImageFiles:
+def images_of_list(listed: Path, image_root: str) -> ImageFiles:
     """Return the images of a list as training reads it, with the names of their classes."""
     images, names = read_list(listed), class_names(listed)
     files = ImageFiles()
     for n in range(len(images)):
         number = int(images.labels[n])
-        files.add(images.file(n, image_root), names.get(number, str(number)), images.box(n))
+        files.add(images.location(n, image_root), names.get(number, str(number)), images.box(n))
     return files

@@ -117,13 +117,13 @@ def _queries(result: EvalResult, title: str, numbers: list[int]) -> str:
     query, gallery = result.query.dataset, result.gallery_features.dataset
     for number in numbers:
         label = int(query.labels[number])
-        figures = [figure(query.path(number), f"query: {_name(result, label)}", box=query.images.box(number))]
+        figures = [figure(query.location(number), f"query: {_name(result, label)}", box=query.images.box(number))]
         for place, score in result.neighbours(number, NEIGHBOURS):
             neighbour = int(gallery.labels[place])
             right = neighbour == label
             caption = f"{'✓' if right else '✗'} {score:.3f} {_name(result, neighbour)}"
             mark = "right" if right else "wrong"
-            figures.append(figure(gallery.path(place), caption, box=gallery.images.box(place), mark=mark))
+            figures.append(figure(gallery.location(place), caption, box=gallery.images.box(place), mark=mark))
         rank = result.ranking.first_rank[number]
         note = f"first match at rank {rank:.0f}" if np.isfinite(rank) else "no match in the gallery"
         rows.append(row(*figures) + f"<small>{note}</small>")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.report.page import escape, section, thumbnail
 from shitu_cli.reporting import visible
 from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.stores import absolute, is_stored
 
 MOST = 600  # images on the page
 COMPARED = 200_000  # images up to which their colours are compared
@@ -189,7 +191,7 @@ def choose(labels: Sequence[str], ranks: Mapping[int, int], unlike: np.ndarray, 
 def _image(prepared: Prepared, number: int) -> dict[str, Any]:
     """Return an image as the script takes it; `path` is None where a table in UTF-8 cannot name it."""
     rows, look = prepared.rows, prepared.looks[number]
-    named, file, box = spelling(rows, number), prepared.image_root / rows.paths[number], rows.boxes.get(number)
+    named, file, box = spelling(rows, number), absolute(rows.location(number)), rows.boxes.get(number)
     label = rows.shown(rows.labels[number])
     return {
         "path": named if _is_text(named) else None,
@@ -200,7 +202,7 @@ def _image(prepared: Prepared, number: int) -> dict[str, Any]:
         "height": look.height,
         "box": box,
         "thumb": thumbnail(file, box, side=144),
-        "source": file.absolute().as_uri(),
+        "source": "" if is_stored(file) else Path(file).as_uri(),
     }
 
 

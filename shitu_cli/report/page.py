@@ -98,22 +98,22 @@ def section(title: str, *parts: str) -> str:
     return f"<h2>{escape(title)}</h2>\n" + "\n".join(part for part in parts if part)
 
 
-def figure(path: Path, caption: str, *, box: Box | None = None, mark: str = "", drawn: Sequence[Box] = ()) -> str:
+def figure(location: str, caption: str, *, box: Box | None = None, mark: str = "", drawn: Sequence[Box] = ()) -> str:
     """Return a thumbnail with a caption, or a grey box if it cannot be read; `mark` "right" or "wrong" frames it.
 
     With `drawn` boxes, which are numbered, it is larger.
     """
-    source = thumbnail(path, box, LARGE, drawn) if drawn else thumbnail(path, box)
+    source = thumbnail(location, box, LARGE, drawn) if drawn else thumbnail(location, box)
     image = f'<img src="{source}" alt="{escape(caption)}">' if source else '<div class="none">no image</div>'
     return f'<figure class="{"large" if drawn else mark}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
-def thumbnail(path: Path, box: Box | None = None, side: int = 112, drawn: Sequence[Box] = ()) -> str | None:
+def thumbnail(location: str, box: Box | None = None, side: int = 112, drawn: Sequence[Box] = ()) -> str | None:
     """Return the image as a small JPEG in a data URL, with boxes `drawn` into it, None if it cannot be read."""
-    if not path.is_file():  # missing, or a pipe, on which reading would block
-        return None
     try:
-        image = decode_image(path, box=box, enough=None if drawn else side)  # boxes count in pixels of the whole image
+        image = decode_image(
+            location, box=box, enough=None if drawn else side
+        )  # boxes count in pixels of the whole image
     except DataError:
         return None
     height, width = image.shape[:2]

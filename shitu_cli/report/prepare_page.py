@@ -13,6 +13,7 @@ from shitu_cli.report.chart import curve
 from shitu_cli.report.label_gallery import label_gallery, script, style
 from shitu_cli.report.page import escape, figure, row, section, table, write_page
 from shitu_cli.reporting import counted
+from shitu_cli.stores import join
 
 CASES_SHOWN, PAIRS_SHOWN = 12, 20
 _LINE = re.compile(r".*:\d+ \((?P<path>.*)\)", re.S)
@@ -55,11 +56,11 @@ def _problems(prepared: Prepared) -> str:
     return section("Problems found", *(parts or ["<p>No problems found.</p>"]))
 
 
-def _file(prepared: Prepared, where: str) -> Path:
+def _file(prepared: Prepared, where: str) -> str:
     match = _LINE.fullmatch(where[:5000])
-    path = Path(match["path"] if match else where)
+    path = match["path"] if match else where
     # Problems of folders name the whole path, those of lists the path below the image root.
-    return path if is_input(path) else prepared.image_root / path
+    return path if is_input(path) else join(str(prepared.image_root), path)
 
 
 def _alike(prepared: Prepared) -> str:
@@ -70,8 +71,7 @@ def _alike(prepared: Prepared) -> str:
     if not pairs:
         return ""
     rows_html = [
-        row(*(figure(prepared.image_root / rows.paths[n], f"{rows.labels[n]}: {rows.paths[n]}") for n in (a, b)))
-        + f"<small>{how}</small>"
+        row(*(figure(rows.location(n), f"{rows.labels[n]}: {rows.paths[n]}") for n in (a, b))) + f"<small>{how}</small>"
         for a, b, how in pairs[:PAIRS_SHOWN]
     ]
     return section(f"Identical and nearly identical images within a class ({counted(len(pairs), 'pair')})", *rows_html)

@@ -12,6 +12,7 @@ from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.steps.models import open_extractor
+from shitu_cli.stores import absolute, address_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,8 +86,10 @@ def stored_path(space: Workspace, path: str) -> str:
     """
     if not path:
         return ""
-    absolute = os.path.abspath(path)
-    return relative_to(absolute, space.root) if space.config_path.is_file() else absolute
+    whole = absolute(path)
+    if address_of(whole) is not None or not space.config_path.is_file():
+        return whole
+    return relative_to(whole, space.root)
 
 
 def _of_images(images: ImageFiles, source: Source) -> Gallery:
@@ -151,7 +154,7 @@ def _images(source: Source, sources: Sequence[str] | None) -> tuple[ImageFiles, 
     if others:
         files = [os.path.relpath(file) for file in [list_path, *others]]
         remark += [" (with the other lists: ", Command("index build", *files), ")"]
-    return images_of_list(list_path, Path(split.dataset.image_root)), remark
+    return images_of_list(list_path, split.dataset.image_root), remark
 
 
 def workspace_of(config: Config | None) -> Workspace | None:
@@ -161,14 +164,14 @@ def workspace_of(config: Config | None) -> Workspace | None:
     return None if config is None or config.root is None else Workspace(config.root)
 
 
-def own_image_root(config: Config | None, list_path: Path) -> Path | None:
+def own_image_root(config: Config | None, list_path: Path) -> str | None:
     """Return the folder to which the paths in one of the config's lists are relative; None for other lists."""
     if config is None:
         return None
     loaders = config.DataLoader
     for split in (loaders.train, loaders.query, loaders.gallery):
         if split is not None and Path(split.dataset.cls_label_path).resolve() == list_path.resolve():
-            return Path(split.dataset.image_root)
+            return split.dataset.image_root
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from shitu_cli.evaluation.unknown import (
 from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, counted
+from shitu_cli.stores import real
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult
@@ -185,8 +185,8 @@ def foreign_photos(setting: Setting, sources: Sequence[str]) -> tuple[FeatureSet
 
     images = find_images(list(sources))
     query, gallery = setting.result.query.dataset, setting.result.gallery_features.dataset
-    listed = {os.path.realpath(part.path(n)) for part in (query, gallery) for n in range(len(part))}
-    both = [file for file in images.files if os.path.realpath(file) in listed]
+    listed = {real(part.location(n)) for part in (query, gallery) for n in range(len(part))}
+    both = [file for file in images.files if real(file) in listed]
     names = sorted({*images.labels} & {*setting.result.names.values()})
     if both or names:
         raise DataError(

@@ -123,7 +123,7 @@ def test_lists_of_the_folders(market: Path) -> None:
     assert query.labels.tolist() == [28, 35, 42] and query.ids is not None and query.ids.tolist() == [0, 0, 0]
     assert len(gallery) == 15 and sorted(set(gallery.labels)) == [28, 35, 42]  # without junk
     assert gallery.ids is not None and gallery.ids.tolist() == [0, 1, 1, 2, 3] * 3
-    assert all(gallery.file(n, market / "dataset").is_file() for n in range(len(gallery)))
+    assert all(Path(gallery.location(n, market / "dataset")).is_file() for n in range(len(gallery)))
 
 
 def test_train_resume_evaluate(market: Path) -> None:

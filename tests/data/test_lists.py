@@ -31,7 +31,7 @@ def test_ids_and_boxes(tmp_path: Path) -> None:
     read = read_list(tmp_path / "a.txt")
     assert read.ids is not None and read.ids.tolist() == [7, 8]
     assert read.box(0) == (1, 2, 3.5, 4) and read.box(1) is None
-    assert read.file(1, Path("/root")) == Path("/root/图/二.jpg")
+    assert read.location(1, Path("/root")) == "/root/图/二.jpg"
     assert read.take([1]).path(0) == "图/二.jpg"
 
 

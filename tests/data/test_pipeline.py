@@ -135,7 +135,7 @@ def test_large_jpegs_are_decoded_at_a_fraction_where_that_is_enough() -> None:
 
 def test_pictures_stay_in_memory_where_there_is_room(dataset: RecDataset, tmp_path: Path) -> None:
     for n in range(3):
-        shutil.copy(dataset.path(n), tmp_path / f"{n}{dataset.path(n).suffix}")
+        shutil.copy(dataset.location(n), tmp_path / f"{n}{Path(dataset.location(n)).suffix}")
     names = [path.name for path in sorted(tmp_path.iterdir())]
     write_list(tmp_path / "list.txt", ImageList.of(names, [0] * 3))
     config = DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "list.txt"), TRAIN_OPS)
@@ -364,7 +364,7 @@ def test_repeated_pictures_of_a_batch_differ(dataset: RecDataset) -> None:
 
 
 def test_a_broken_picture_ends_or_is_skipped(dataset: RecDataset, tmp_path: Path) -> None:
-    good = [dataset.path(i) for i in range(5)]
+    good = [dataset.location(i) for i in range(5)]
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     names = [*(str(p) for p in good), "broken.jpg"]
     write_list(tmp_path / "l.txt", ImageList.of(names, [0] * 6))
@@ -379,7 +379,7 @@ def test_a_broken_picture_ends_or_is_skipped(dataset: RecDataset, tmp_path: Path
 
 def test_pictures_of_different_sizes_are_explained(dataset: RecDataset, tmp_path: Path) -> None:
     (tmp_path / "s.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
-    write_list(tmp_path / "l.txt", ImageList.of(["s.png", str(dataset.path(0))], [0, 0]))
+    write_list(tmp_path / "l.txt", ImageList.of(["s.png", dataset.location(0)], [0, 0]))
     raw = RecDataset(DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "l.txt"), ()))
     with pytest.raises(DataError, match="different sizes"):
         list(SequentialLoader(raw, 2))

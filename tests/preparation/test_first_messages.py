@@ -23,9 +23,9 @@ def dates_for_folders(root: Path) -> None:
     many(root, "{name}/{i}.jpg", names=("2024-01-01", "2024-01-02"))
 
 
-def images_in_parquet(root: Path) -> None:
+def images_in_arrow(root: Path) -> None:
     (root / "data").mkdir(parents=True)
-    (root / "data/train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    (root / "data/train-00000-of-00001.arrow").write_bytes(b"ARROW1")
 
 
 def a_film(root: Path) -> None:
@@ -36,7 +36,7 @@ def a_film(root: Path) -> None:
 CASES: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (classes_in_names, ("names hold the classes, such as apple", "labels.txt")),
     (dates_for_folders, ("called by dates", "2024-01-01", "--depth 1")),
-    (images_in_parquet, ("train-00000-of-00001.parquet", "holds the images themselves", "load_dataset('parquet'")),
+    (images_in_arrow, ("train-00000-of-00001.arrow", "holds the images themselves", "load_dataset('arrow'")),
     (a_film, ("shelf.mp4", "a film", "ffmpeg -i data/shelf.mp4 -vf fps=2")),
 ]
 

@@ -1,4 +1,4 @@
-"""What is not read as it lies: archives, spreadsheets, HEIC without its package. The first message is the way out."""
+"""What is not read as it lies: compressed archives, spreadsheets, HEIC without its package; how to get on is said."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from tests.command import shitu
 from tests.preparation.test_layouts import many
 
-KINDS = ("zip", "tar", "tar.gz", "tar.xz")
+READ, KINDS = ("zip", "tar"), ("tar.gz", "tar.xz")
 
 
 def pack(root: Path, kind: str) -> Path:
@@ -36,6 +36,14 @@ def pack(root: Path, kind: str) -> Path:
         file.unlink()
     (root / "fruit").rename(root / "old")
     return path
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_an_archive_is_read_where_it_lies(kind: str, tmp_path: Path) -> None:
+    path = pack(tmp_path / "data", kind)
+    before = sorted(tmp_path.rglob("data/**/*"))
+    assert "12 labelled images" in shitu("-w", "ws", "prepare", str(path), cwd=tmp_path).stdout
+    assert sorted(tmp_path.rglob("data/**/*")) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

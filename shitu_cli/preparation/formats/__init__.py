@@ -13,7 +13,8 @@ from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.extensions import extension_names, load_extension
 from shitu_cli.preparation.formats.aircraft import AIRCRAFT
 from shitu_cli.preparation.formats.aliproduct import ALIPRODUCT
-from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, Format, Rows
+from shitu_cli.preparation.formats.archives import ARCHIVES
+from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, PACKED, Format, Rows
 from shitu_cli.preparation.formats.base import TABLE as TABLE_RANK
 from shitu_cli.preparation.formats.box_tables import BOX_TABLE
 from shitu_cli.preparation.formats.cars import CARS
@@ -54,7 +55,7 @@ FORMATS: tuple[Format, ...] = (
     *(ALIPRODUCT, GLDV2, VERIWILD, LOGODET, ICARTOON, SOP, INSHOP),
     *(CUB, CARS, PRODUCTS10K, MARKET1501, VERI776, PETS, TINY_IMAGENET, AIRCRAFT),
     *(COCO, VOC, YOLO, LABELME, CREATE_ML, CVAT, VIA, LABEL_STUDIO, GROUND_TRUTH, SUPERVISELY, FIFTYONE),
-    *(DEEP_FASHION2, HUGGING_FACE, BOX_TABLE, PLAIN_TABLE),
+    *(ARCHIVES, DEEP_FASHION2, HUGGING_FACE, BOX_TABLE, PLAIN_TABLE),
     *(TABLE, TEXT_LIST, SPLIT_TREE, CLASS_TREE),
 )
 
@@ -84,12 +85,12 @@ def find_format(source: Source, name: str | None = None) -> Format:
         roles = source.options.columns.keys()
         takers = (candidate for candidate in FORMATS if candidate.columns and roles <= candidate.columns)
         return next((candidate for candidate in (*takers, TABLE, TEXT_LIST) if candidate.detect(source)), TABLE)
-    for rank in (DATASET, ANNOTATIONS, TABLE_RANK, FOLDERS):
+    for rank in (DATASET, PACKED, ANNOTATIONS, TABLE_RANK, FOLDERS):
         candidates = [candidate for candidate in all_formats() if candidate.rank == rank and candidate.detect(source)]
         if candidates:
             source.memo["annotated"] = rank == ANNOTATIONS
             beside = [TABLE] if rank == ANNOTATIONS and labels_most(source) else []
-            return candidates[0] if rank in (DATASET, FOLDERS) else _agreeing(source, candidates, beside)
+            return candidates[0] if rank in (DATASET, PACKED, FOLDERS) else _agreeing(source, candidates, beside)
     raise UsageError(
         f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"]
     )

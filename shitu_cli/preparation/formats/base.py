@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from shitu_cli.data import heif
 from shitu_cli.data.header import image_kind, read_header
-from shitu_cli.data.images import IMAGE_SUFFIXES
+from shitu_cli.data.images import IMAGE_SUFFIXES, is_image_name
 from shitu_cli.errors import ShituError
-from shitu_cli.inputs import is_input, open_input
+from shitu_cli.inputs import StrPath, is_input, open_input
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.stores import is_stored, join, read_image
 
 if TYPE_CHECKING:
     from shitu_cli.preparation.formats.source import Source
@@ -131,6 +132,10 @@ class Rows:
         """Return the name of a class by its label."""
         return self.display.get(label, label)
 
+    def location(self, number: int) -> str:
+        """Return where an image lies: a file, a member of an archive, or an address (`stores`)."""
+        return join(str(self.root), self.paths[number])
+
     def take(self, numbers: Sequence[int]) -> Rows:
         """Return the rows at `numbers`, in that order."""
         taken = Rows(self.root)
@@ -152,7 +157,7 @@ class Rows:
 
 # Where several kinds recognise a source, the labels of the earlier one count. Within a kind all that recognise it must
 # agree; data sets are told by files that no other has, so the first one reads them.
-DATASET, ANNOTATIONS, TABLE, FOLDERS = range(4)
+DATASET, PACKED, ANNOTATIONS, TABLE, FOLDERS = range(5)
 
 
 @dataclass(frozen=True)
@@ -160,10 +165,10 @@ class Format:
     """A way in which labelled images lie.
 
     `detect` looks whether a source is of it without reading all of it, `read` reads it. `rank` is DATASET for a public
-    data set, ANNOTATIONS for files of an annotation tool (JSON, XML, a text file per image), TABLE for lists and
-    tables, FOLDERS where the names of folders are the labels. `columns` are the roles of --columns that annotations
-    take: where an image has several attributes, the user says which one is the class. Tables take all. `protocols` are
-    the official splits among which --protocol chooses.
+    data set, PACKED for archives that hold images with their labels, ANNOTATIONS for files of an annotation tool (JSON,
+    XML, a text file per image), TABLE for lists and tables, FOLDERS where the names of folders are the labels.
+    `columns` are the roles of --columns that annotations take: where an image has several attributes, the user says
+    which one is the class. Tables take all. `protocols` are the official splits among which --protocol chooses.
 
     To add one: a file with a Format, named in `formats/__init__.py`. `read` adds a row for each labelled image or box,
     says in `rows.readings` what it took as what, and names the files it used in `rows.label_files`. It reports lines
@@ -178,10 +183,6 @@ class Format:
     rank: int = DATASET
     columns: frozenset[str] = frozenset()
     protocols: tuple[str, ...] = ()
-
-
-def is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def walk_images(root: Path, problems: Problems) -> Iterator[str]:
@@ -274,9 +275,13 @@ def _kind_of(entry: os.DirEntry[str]) -> str:
     return "image" if kind is not None or suffix in IMAGE_SUFFIXES else "file"
 
 
-def upright_size(path: Path) -> tuple[int, int] | None:
+def upright_size(path: StrPath) -> tuple[int, int] | None:
     """Width and height of an image as it is shown, from its first bytes; None where they do not tell."""
     try:
+        if is_stored(os.fspath(path)):
+            header = read_header(read_image(path))
+            return header.upright if header.width else None
+        path = Path(path)
         if not path.is_file():
             return None
         with path.open("rb") as file:
@@ -285,7 +290,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
             # Those of PNG and WebP may say at their end how they are turned.
             if not header.width or (header.kind in ("PNG", "WebP") and len(data) == 1 << 16):
                 header = read_header(data + file.read(MAX_HEADER))
-    except OSError:
+    except (OSError, ShituError):
         return None
     return header.upright if header.width else None
 

@@ -15,6 +15,7 @@ from shitu_cli.preparation.formats.source import Match, Source, Tree, plain_path
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
+from shitu_cli.stores import address_of, is_stored, is_there, join
 
 SAMPLE = 200
 
@@ -160,6 +161,8 @@ class Locator:
             if match.path is not None:
                 ways[match.how] += 1
         if spelt and not any(path is not None for path in paths):
+            if all(address_of(_clean(path)) for path in spelt):
+                return Located(self.source.base, [_clean(path) for path in spelt], ["read from these addresses"])
             raise self._nothing_there(spelt, listed, missing)
         problems.take(missing)
         remarks = [f"images lie in {home}/"] if home else []
@@ -176,27 +179,28 @@ class Locator:
         examples = [
             f"{where}: {detail}" if detail else where for f in missing.found.values() for where, detail in f.examples
         ]
-        addresses = sum(path.lower().startswith(("http://", "https://")) for path in spelt[:SAMPLE])
-        hint = "where do they lie? --image-root FOLDER"
-        if addresses * 2 > len(spelt[:SAMPLE]):
-            hint = "they are http addresses: download them first, then --image-root FOLDER"
         return DataError(
             f"{listed}: none of its {counted(len(spelt), 'image')} is below {self.tree.root}",
             details=examples[:3],
-            hint=hint,
+            hint="where do they lie? --image-root FOLDER",
         )
 
 
 def _is_file(root: Path, path: str) -> bool:
     try:
-        return os.path.isfile(os.path.join(root, _clean(path)))
+        location = join(str(root), _clean(path))
+        if is_stored(location):
+            # An address is only known when it is read; images on this machine come first.
+            return address_of(location) is None and is_there(location)
+        return os.path.isfile(location)
     except ValueError:
         return False
 
 
 def _is_there(root: Path, path: str) -> bool:
     try:
-        return os.path.lexists(os.path.join(root, _clean(path)))
+        location = join(str(root), _clean(path))
+        return address_of(location) is not None or is_there(location)
     except ValueError:
         return False
 

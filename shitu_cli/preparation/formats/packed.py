@@ -1,4 +1,4 @@
-"""Archives, spreadsheets and the like, which are not read: how to unpack them, or to save them as what is read."""
+"""Compressed archives, spreadsheets and the like, which are not read: how to make them what is read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.preparation.formats.base import first_bytes
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.stores import is_archive
 
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-_TABLES, _FILMS = (".parquet", ".arrow", ".tfrecord"), (".mp4", ".mov", ".avi", ".mkv", ".webm")
+_TABLES, _FILMS = (".arrow", ".tfrecord"), (".mp4", ".mov", ".avi", ".mkv", ".webm")
 # What unpacks a file that begins with these bytes, into a folder of its own.
 _UNPACK = (
     (b"PK\x03\x04", "unzip {file} -d {folder}"),
@@ -37,7 +38,7 @@ def packed_problem(source: Source) -> DataError | None:
     if source.tree.images or not packed:
         return None
     name, (kind, way) = next(iter(packed.items()))
-    unpack = [_unpack(source.base / name) for name in packed]
+    unpack = [unpacking(source.base / name) for name in packed]
     if len(unpack) > 1 and all(unpack):
         way = [f"unpack them: {' && '.join(filter(None, unpack))} && ", Command("prepare", source.path)]
     return DataError(f"{source.path} holds no images, but {name}, which is {kind}", hint=way)
@@ -67,18 +68,18 @@ def _way_out(path: Path, prepared: Path) -> tuple[str, Message | None]:
     if suffix in _TABLES:
         return "a table that holds the images themselves", (
             "write them to files first, one folder per class; with the package datasets: "
-            f"load_dataset('parquet', data_files='{path}')"
+            f"load_dataset('{suffix[1:]}', data_files='{path}')"
         )
     if suffix in _FILMS:
         frames = path.with_name(path.stem)
         return "a film", f"take images from it: mkdir {_quoted(frames)} && ffmpeg -i {_quoted(path)} -vf fps=2 " + (
             _quoted(frames / "%05d.jpg")
         )
-    unpack = _unpack(path)
+    unpack = None if is_archive(path) else unpacking(path)  # .zip and .tar are read where they lie
     return "an archive", [f"unpack it: {unpack} && ", Command("prepare", prepared)] if unpack else None
 
 
-def _unpack(path: Path) -> str | None:
+def unpacking(path: Path) -> str | None:
     """Return the command that unpacks an archive beside it; None for another file."""
     head = first_bytes(path, 512)
     command = next((command for mark, command in _UNPACK if head.startswith(mark)), None)

@@ -24,6 +24,7 @@ from shitu_cli.preparation.formats.table_lines import Lines, read_lines
 from shitu_cli.preparation.formats.textlist import relative_root
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
+from shitu_cli.stores import address_of, join
 
 ODD_SHARE = 0.05  # of the labels: so few names among numbers are slips of the pen
 SAMPLE = 400
@@ -99,7 +100,9 @@ def _joined(
             rows.units[file] = lines.sheet.unit
         rows.display |= lines.display
         if not (lines.boxes or lines.ids or lines.dropped) and None not in place.paths:
-            rows.extend([prefix + path for path in place.paths if path], lines.labels, lines.splits, file, lines.lines)
+            rows.extend(
+                [_below(prefix, path) for path in place.paths if path], lines.labels, lines.splits, file, lines.lines
+            )
             continue
         for number, path in enumerate(place.paths):
             if path is None or number in lines.dropped:
@@ -112,7 +115,7 @@ def _joined(
                 size = _size_of(place, path) if meaning.whole is not None else None
                 box = placed(values, meaning, size)
             rows.add(
-                prefix + path,
+                _below(prefix, path),
                 lines.labels[number],
                 lines.splits[number],
                 id=lines.ids.get(number),
@@ -123,6 +126,10 @@ def _joined(
     if source.options.image_root is None and (outside := relative_root(root, rows.paths)) is not None:
         rows.root, rows.paths = Path(outside[0]), outside[1]
     return rows
+
+
+def _below(prefix: str, path: str) -> str:
+    return path if not prefix or address_of(path) is not None else prefix + path
 
 
 def _common(source: Source, roots: set[str]) -> str:
@@ -154,7 +161,7 @@ def _convention(lines: Lines, place: Located, source: Source, problems: Problems
 
 
 def _size_of(place: Located, path: str) -> tuple[int, int] | None:
-    return base.upright_size(place.root / path)
+    return base.upright_size(join(str(place.root), path))
 
 
 def _same_labels(parts: Sequence[Lines], located: Sequence[Located]) -> None:

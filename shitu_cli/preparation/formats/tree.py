@@ -223,6 +223,18 @@ def _folders(images: Sequence[str]) -> _Folder:
 
 def read_classes(source: Source, problems: Problems, *, with_splits: bool = True) -> Rows:
     """Return the images of a folder with their folders as classes; see `Layout`."""
+    rows, layout = class_rows(source, problems, with_splits=with_splits)
+    _move_root(rows)
+    say_classes(rows, layout)
+    problems.take(source.tree.problems)
+    for name, why in _unread(source).items():
+        problems.add("unread-list", str(source.base / name), why)
+        rows.unused.setdefault(name, why)
+    return rows
+
+
+def class_rows(source: Source, problems: Problems, *, with_splits: bool = True) -> tuple[Rows, Layout]:
+    """Return the images of the tree of a source with their classes and splits, and how its folders were read."""
     layout = Layout(source, with_splits=with_splits)
     _refuse_shards(source, layout)
     layout.settle_depth(source.options.depth)
@@ -244,13 +256,7 @@ def read_classes(source: Source, problems: Problems, *, with_splits: bool = True
             rows.add(path, "/".join(place.label), place.split)
         else:
             problems.add("unlabelled", str(source.base / path))
-    _move_root(rows)
-    _say(rows, layout)
-    problems.take(source.tree.problems)
-    for name, why in _unread(source).items():
-        problems.add("unread-list", str(source.base / name), why)
-        rows.unused.setdefault(name, why)
-    return rows
+    return rows, layout
 
 
 def _unread(source: Source) -> dict[str, str]:
@@ -277,7 +283,8 @@ def _move_root(rows: Rows) -> None:
         rows.paths = [path.removeprefix(prefix) for path in rows.paths]
 
 
-def _say(rows: Rows, layout: Layout) -> None:
+def say_classes(rows: Rows, layout: Layout) -> None:
+    """Add to the readings how the folders were read."""
     if not rows.paths:
         return
     path, label = rows.paths[0], rows.labels[0]

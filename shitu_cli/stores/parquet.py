@@ -1,0 +1,211 @@
+"""Parquet files with encoded images in a column, the Hugging Face way, read at any place.
+
+Libraries read whole row groups of hundreds of images at a time. Here the place of each image within its page is looked
+up once: an image of an uncompressed page is then read alone, another one with its page of about a megabyte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shitu_cli.errors import DataError, EnvironmentProblem, pip_install
+from shitu_cli.inputs import MIB
+from shitu_cli.stores.footer import Chunk, read_footer
+from shitu_cli.stores.index import Index, Member
+from shitu_cli.stores.ranges import WHOLE, Ranged, Stream
+from shitu_cli.stores.thrift import Fields, Reader, damaged, fields_in, number_in, read_runs
+
+MAX_PAGE = 512 * MIB
+HEADER = 1 << 16  # bytes in which the header of a page fits, statistics included
+CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}  # by the numbers of Parquet
+PAGES, KEPT_PAGE = 32, 4 * MIB  # how many unpacked pages are kept, and the largest of these
+MAX_VALUES = 10_000_000  # in a page; the usual ones of a megabyte have at most that many
+_DATA, _DICTIONARY, _DATA_2 = 0, 2, 3  # kinds of pages
+_PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
+_KINDS = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"GIF8", "gif"), (b"BM", "bmp"))
+
+
+@contextmanager
+def opened(file: Ranged) -> Iterator[Any]:
+    """Yield a file as pyarrow's ParquetFile.
+
+    Raises DataError for damage that it meets meanwhile, EnvironmentProblem where pyarrow is not installed.
+    """
+    pyarrow = _pyarrow(file.name)
+    try:
+        with pyarrow.parquet.ParquetFile(pyarrow.PythonFile(Stream(file, MAX_PAGE), "r")) as table:
+            yield table
+    except (pyarrow.ArrowException, OSError) as problem:
+        raise DataError(f"{file.name}: cannot be read as Parquet ({problem})", hint=WHOLE) from None
+
+
+def _pyarrow(name: str) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise EnvironmentProblem(
+            f"{name}: Parquet files need the package pyarrow", hint=pip_install("parquet")
+        ) from None
+    return pyarrow
+
+
+def index_parquet(file: Ranged) -> Index:
+    """Return the index of a Parquet file: a member `column/row.suffix` for each value of its columns of bytes."""
+    members: dict[str, Member] = {}
+    columns, groups = read_footer(file)
+    first = 0
+    for group in groups:
+        for column in columns:
+            for row, suffix, member in _Values(file, group.chunks[column.number], column.level).all():
+                members[f"{column.name}/{first + row}.{suffix}"] = member
+        first += group.rows
+    return Index.of(members, {})
+
+
+class _Page(NamedTuple):
+    """What of a page may be compressed: `packed` bytes from `start` on become `content`."""
+
+    start: int
+    packed: int
+    content: bytes
+    method: int
+
+    def place(self, at: int, size: int) -> Member:
+        """Return where a value lies that begins at a byte of the content."""
+        if self.method == 0:
+            return Member(self.start + at, size, size)
+        return Member(self.start, size, self.packed, self.method, len(self.content), at)
+
+
+class _Values:
+    """The values of one column in one row group."""
+
+    def __init__(self, file: Ranged, chunk: Chunk, level: int) -> None:
+        self.file, self.chunk, self.level = file, chunk, level
+        if chunk.codec and chunk.codec not in CODECS:
+            raise DataError(f"{file.name}: packed by a method (codec {chunk.codec}) that is not read here")
+        self.dictionary: list[tuple[str, Member]] = []
+
+    def all(self) -> Iterator[tuple[int, str, Member]]:
+        """Yield row within the group, suffix, and place of each value that is there."""
+        at, row, stop = self.chunk.start, 0, self.chunk.stop
+        while row < self.chunk.values:
+            reader = Reader(self.file.read_at(at, min(HEADER, max(0, stop - at))), self.file.name)
+            head = reader.structure()
+            kind, size, packed = (number_in(head, key) for key in (1, 2, 3))
+            start = at + reader.at
+            at = start + packed
+            if at > stop or size > MAX_PAGE:
+                raise damaged(self.file.name)
+            if kind == _DICTIONARY:
+                page = self._page(start, packed, size, True)
+                self.dictionary = list(self._values(page, 0, number_in(fields_in(head, 7), 1)))
+            elif kind in (_DATA, _DATA_2):
+                block = fields_in(head, 5 if kind == _DATA else 8)
+                count = number_in(block, 1)
+                if not 0 < count <= min(MAX_VALUES, self.chunk.values - row):
+                    raise damaged(self.file.name)
+                read = self._first_kind if kind == _DATA else self._second_kind
+                here, page, first = read(block, start, packed, size)
+                rows = (np.flatnonzero(here) + row).tolist()
+                encoding = number_in(block, 2 if kind == _DATA else 4)
+                values = self._decoded(page, first, len(rows), encoding)
+                yield from ((n, *value) for n, value in zip(rows, values, strict=True))
+                row += count
+
+    def _first_kind(self, block: Fields, start: int, packed: int, size: int) -> tuple[np.ndarray, _Page, int]:
+        """Return which values of a page are there, its content, and where the values begin in it."""
+        page = self._page(start, packed, size, True)
+        if not self.level:
+            return np.ones(number_in(block, 1), bool), page, 0
+        first = 4 + int.from_bytes(page.content[:4], "little")
+        return self._here(page.content[4:first], block), page, first
+
+    def _second_kind(self, block: Fields, start: int, packed: int, size: int) -> tuple[np.ndarray, _Page, int]:
+        """Return the same of a page whose levels stand before what is compressed."""
+        before, length = number_in(block, 6), number_in(block, 5)
+        levels = self.file.read_at(start + before, min(length, packed))
+        skipped = before + length
+        if not skipped <= min(packed, size):
+            raise damaged(self.file.name)
+        page = self._page(start + skipped, packed - skipped, size - skipped, block.get(7) != 0)
+        return self._here(levels, block), page, 0
+
+    def _here(self, levels: bytes, block: Fields) -> np.ndarray:
+        count = number_in(block, 1)
+        if not self.level:
+            return np.ones(count, bool)
+        return read_runs(levels, self.level.bit_length(), count, self.file.name) == self.level
+
+    def _page(self, start: int, packed: int, size: int, compressed: bool) -> _Page:
+        method = self.chunk.codec if compressed else 0
+        data = self.file.read_at(start, packed)
+        return _Page(start, packed, _unpacked(data, method, size, self.file.name), method)
+
+    def _decoded(self, page: _Page, first: int, count: int, encoding: int) -> list[tuple[str, Member]]:
+        """Return suffix and place of the values of a page, which stand there or in the dictionary."""
+        if encoding == _PLAIN:
+            return list(self._values(page, first, count))
+        if encoding not in (_PLAIN_DICTIONARY, _RLE_DICTIONARY):
+            raise DataError(f"{self.file.name}: an encoding of Parquet ({encoding}) that is not read here")
+        if first >= len(page.content):
+            if count:
+                raise damaged(self.file.name)
+            return []
+        width = page.content[first]
+        if width > 32:
+            raise damaged(self.file.name)
+        numbers = read_runs(page.content[first + 1 :], width, count, self.file.name)
+        if count and numbers.max() >= len(self.dictionary):
+            raise damaged(self.file.name)
+        return [self.dictionary[n] for n in numbers.tolist()]
+
+    def _values(self, page: _Page, at: int, count: int) -> Iterator[tuple[str, Member]]:
+        """Yield suffix and place of values that stand one after another, each behind its length."""
+        for _ in range(count):
+            length = int.from_bytes(page.content[at : at + 4], "little")
+            at += 4
+            if at + length > len(page.content):
+                raise damaged(self.file.name)
+            suffix = next((name for mark, name in _KINDS if page.content.startswith(mark, at)), "bin")
+            yield suffix, page.place(at, length)
+            at += length
+
+
+def _unpacked(data: bytes, method: int, size: int, name: str) -> bytes:
+    """Return what the bytes of a page stand for."""
+    if method == 0:
+        return data
+    pyarrow = _pyarrow(name)
+    try:
+        content = pyarrow.decompress(data, size, CODECS[method], asbytes=True) if size else b""
+    except (pyarrow.ArrowException, OSError) as problem:
+        raise DataError(f"{name}: the Parquet file is damaged ({problem})", hint=WHOLE) from None
+    if len(content) != size:
+        raise damaged(name)
+    return bytes(content)
+
+
+def read_value(file: Ranged, member: Member) -> bytes:
+    """Return the bytes of a value; DataError where the file is damaged."""
+    if member.method == 0:
+        return file.read_at(member.start, member.size)
+    if member.method not in CODECS or not 0 <= member.check <= MAX_PAGE:
+        raise damaged(file.name)
+    unpack = _kept_page if member.check <= KEPT_PAGE else _page
+    return unpack(file, member.start, member.packed, member.method, member.check)[
+        member.inside : member.inside + member.size
+    ]
+
+
+def _page(file: Ranged, start: int, packed: int, method: int, size: int) -> bytes:
+    return _unpacked(file.read_at(start, packed), method, size, file.name)
+
+
+_kept_page = lru_cache(maxsize=PAGES)(_page)  # neighbours lie in one page, and images are often read in order

@@ -1,0 +1,113 @@
+"""Files at addresses, through fsspec: S3, Google Cloud Storage, HDFS, HTTP. What was read stays here, in a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, pip_install
+from shitu_cli.stores.cache import Pieces, cache_folder, cache_limit, key_of
+from shitu_cli.stores.ranges import REMOTE_BLOCK, too_early
+
+PIECE = 32 << 20  # bytes up to which what was read is kept: images, not the blocks in which an index is read
+# Which of the entries of a file tells that its content has changed; the services name it differently.
+_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
+
+
+@lru_cache(maxsize=1)
+def _pieces() -> Pieces:
+    return Pieces(cache_folder(), cache_limit())
+
+
+def system_of(address: str) -> Any:
+    """Return fsspec's file system of an address; EnvironmentProblem where its package is not installed."""
+    protocol = address.partition("://")[0]
+    try:
+        import fsspec
+
+        return fsspec.filesystem(protocol)
+    except (ImportError, ValueError) as problem:
+        raise EnvironmentProblem(
+            f"{address}: addresses with {protocol}:// need a package ({problem})", hint=pip_install("stores")
+        ) from None
+
+
+class RemoteFile:
+    """A file at an address; threads may share it. Raises DataError where there is none."""
+
+    block = REMOTE_BLOCK
+
+    def __init__(self, address: str) -> None:
+        self.name, self._system = address, system_of(address)
+        with _problems(address):
+            info = self._system.info(address)
+        if info.get("type") == "directory":
+            raise DataError(f"cannot read {address}: it is a folder")
+        size = info.get("size")
+        self.size = -1 if size is None else int(size)  # some servers of HTTP do not tell
+        version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+        self.state = f"{self.size} {version}"
+
+    def read_at(self, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start` on, from this machine where they were read before."""
+        if not length:
+            return b""
+        # The blocks in which the index of an archive is read come once only.
+        key = key_of(self.name, self.state, start, length) if length <= PIECE and length != self.block else ""
+        data = _pieces().read(key) if key else None
+        if data is not None and len(data) == length:
+            return data
+        with _problems(self.name):
+            data = bytes(self._system.cat_file(self.name, start=start, end=start + length))
+        if len(data) != length:
+            raise too_early(self.name)
+        if key:
+            _pieces().write(key, data)
+        return data
+
+    def read_all(self, limit: int) -> bytes:
+        """Return the whole file of at most `limit` bytes."""
+        if self.size >= 0:
+            return self.read_at(0, min(self.size, limit + 1))
+        with _problems(self.name):
+            return bytes(self._system.cat_file(self.name))
+
+
+def list_files(address: str) -> Iterator[str]:
+    """Yield the files below an address, relative to it, in order; DataError where there is nothing."""
+    if address.startswith(("http://", "https://")):
+        raise DataError(
+            f"{address}: a web server lists no files", hint="make a list of path and label, with whole addresses"
+        )
+    system = system_of(address)
+    with _problems(address):
+        root = system._strip_protocol(address).rstrip("/")
+        names = sorted(system.find(root))
+    if not names:
+        raise DataError(f"{address}: no files there", hint="check the address, and whether you may list it")
+    for name in names:
+        if name.startswith(f"{root}/") and not name.endswith("/"):
+            yield name[len(root) + 1 :]
+
+
+class _problems:
+    """Turns what libraries of services raise into an error that names the address."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        if problem is None or isinstance(problem, ShituError) or not isinstance(problem, Exception):
+            return
+        if isinstance(problem, FileNotFoundError):
+            raise DataError(f"cannot read {self.address}: there is no such file") from None
+        # Each service has exceptions of its own, of which fsspec translates a part.
+        what = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+        raise EnvironmentProblem(
+            f"cannot read {self.address}: {what}",
+            hint="check the network, the address and your credentials; docs/how-to.md says where they come from",
+        ) from None

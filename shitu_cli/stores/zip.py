@@ -1,0 +1,79 @@
+"""Zip archives: their table of contents, and members with or without deflate; nothing is unpacked to disk."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+
+from shitu_cli.errors import DataError
+from shitu_cli.inputs import MIB
+from shitu_cli.stores.index import Index, Member
+from shitu_cli.stores.ranges import WHOLE, Ranged, Stream, too_early
+
+MAX_TABLE = 1024 * MIB  # bytes of a table of contents: some ten million members
+_LOCAL = struct.Struct("<4s5HIIIHH")  # the header before each member
+_EXTRA = 512  # bytes behind it in which name and extra fields mostly fit
+_ENCRYPTED = 1
+_DAMAGE = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, OSError, struct.error)
+
+
+def index_zip(file: Ranged) -> Index:
+    """Return the index of a zip archive.
+
+    Raises DataError for one that is damaged, or whose members lie over each other, as in archives that are made to
+    unpack to thousands of times their size.
+    """
+    try:
+        with zipfile.ZipFile(Stream(file, MAX_TABLE)) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+    except _DAMAGE as problem:
+        raise DataError(f"{file.name}: cannot be read as a zip archive ({problem})", hint=WHOLE) from None
+    members: dict[str, Member] = {}
+    for info in infos:
+        method = -1 if info.flag_bits & _ENCRYPTED else info.compress_type
+        members[info.filename] = Member(info.header_offset, info.file_size, info.compress_size, method, info.CRC)
+    _refuse_overlaps(file, members)
+    return Index.of(members, {})
+
+
+def _refuse_overlaps(file: Ranged, members: dict[str, Member]) -> None:
+    if not members:
+        return
+    spans = np.array([(m.start, m.start + _LOCAL.size + m.packed) for m in members.values()], np.int64)
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    if (spans[1:, 0] < spans[:-1, 1]).any():
+        raise DataError(f"{file.name}: its members lie over each other: the archive is damaged or made to do harm")
+    if spans[0, 0] < 0 or spans[-1, 1] > file.size:
+        raise too_early(file.name)
+
+
+def read_zip_member(file: Ranged, name: str, member: Member) -> bytes:
+    """Return the content of a member; DataError where it is damaged, encrypted, or not what the table says."""
+    if member.method == -1:
+        raise DataError(f"{name}: encrypted, which cannot be read", hint="unpack the archive with its password")
+    if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{name}: packed by a method that is not read here", hint="pack it again with zip's default")
+    length = min(_LOCAL.size + _EXTRA + member.packed, file.size - member.start)
+    data = file.read_at(member.start, length)
+    mark, *_, name_length, extra_length = _LOCAL.unpack_from(data)
+    if mark != b"PK\x03\x04":
+        raise DataError(f"{name}: no member begins where the table of contents says", hint=WHOLE)
+    first = _LOCAL.size + name_length + extra_length
+    packed = data[first : first + member.packed]
+    if len(packed) < member.packed:
+        packed = file.read_at(member.start + first, member.packed)
+    content = packed if member.method == zipfile.ZIP_STORED else _inflated(packed, name, member.size)
+    if len(content) != member.size or zlib.crc32(content) != member.check:
+        raise DataError(f"{name}: damaged in the archive", hint=WHOLE)
+    return content
+
+
+def _inflated(packed: bytes, name: str, size: int) -> bytes:
+    """Return what deflated bytes stand for, at most one byte more than they claim."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
+    except zlib.error as problem:
+        raise DataError(f"{name}: damaged in the archive ({problem})", hint=WHOLE) from None

@@ -101,6 +101,16 @@ def prepare(
     fix: Annotated[bool, option(CHECK, "Leave what cannot be used out of the new lists.", "--fix")] = False,
     strict: Annotated[bool, option(CHECK, "Treat warnings as errors.", "--strict")] = False,
     quick: Annotated[bool, option(CHECK, "Read only the headers of images, decode none.", "--quick")] = False,
+    compare: Annotated[
+        int | None,
+        option(
+            CHECK,
+            "Images to compare by features of trained weights, to show wrong labels first; 0 for none; by default 3000 "
+            "where training starts from such weights.",
+            low=0,
+            high=1_000_000,
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Check images and lists, split them, number the classes and write a config that fits; never change your files."""
@@ -137,6 +147,7 @@ def prepare(
         fix=fix,
         strict=strict,
         quick=quick,
+        compare=compare,
         reporter=session.console,
         on_checked=lambda prepared: _show_checked(session.console, prepared, as_json),
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.data.images import Box
     from shitu_cli.index.verdict import Answer, Verdict
+    from shitu_cli.report.page import Figure
     from shitu_cli.workspace import Workspace
 
 ANSWER = "Answers"
@@ -118,7 +119,7 @@ def search(
     for why in unread:
         console.warn(why)
     if html is not None:
-        _write_page(html, results, limit, space)
+        _write_page(html, results, limit, space, [f"index {target.place}", f"model {extractor.path}"])
     if as_json:
         rows = [{"query": result.query, **result.answer.to_json()} for result in results]
         console.json({"threshold": limit, "results": rows})
@@ -160,16 +161,16 @@ def _in_words(verdict: Verdict, limit: float | None) -> str:
     return f"{'most like' if limit is None else 'this is'} {verdict.label} ({verdict.confidence:.2f}; {agreeing})"
 
 
-def _write_page(path: Path, results: list[Result], limit: float | None, space: Workspace) -> None:
-    from shitu_cli.report.page import row, section, write_page
+def _write_page(path: Path, results: list[Result], limit: float | None, space: Workspace, about: Sequence[str]) -> None:
+    from shitu_cli.report.page import write_page
     from shitu_cli.stores import join
 
-    parts = []
+    answers = []
     for query, label, answer in results:
         boxes = [one.area.box for one in answer.objects if one.area is not None and not one.area.is_whole]
         if boxes:
-            words = f"{Path(query).name}: {counted(len(boxes), 'thing')}"
-            parts.append(section(words, row(_figure(query, f"query {label}".rstrip(), boxes=boxes))))
+            title = f"{Path(query).name}: {counted(len(boxes), 'thing')}"
+            answers.append({"title": title, "figures": [_figure(query, f"query {label}".rstrip(), boxes=boxes)]})
         for number, one in enumerate(answer.objects or (answer,), 1):
             labels = {match.label for match in one.neighbours} if label else set()
             area = one.area.box if one.area is not None and not one.area.is_whole else None
@@ -178,11 +179,11 @@ def _write_page(path: Path, results: list[Result], limit: float | None, space: W
                 mark = "" if label not in labels else "right" if match.label == label else "wrong"
                 figures.append(_figure(join(str(space.root), match.path), f"{match.label} {match.score:.3f}", mark))
             name = f"{number}" if boxes else Path(query).name
-            parts.append(section(f"{name}: {_in_words(one.verdict, limit)}", row(*figures)))
-    write_page(path, "shitu search", parts)
+            answers.append({"title": f"{name}: {_in_words(one.verdict, limit)}", "figures": figures})
+    write_page(path, "search.html", "shitu search", about, {"answers": answers})
 
 
-def _figure(name: str, caption: str, mark: str = "", *, area: Box | None = None, boxes: Sequence[Box] = ()) -> str:
+def _figure(name: str, caption: str, mark: str = "", *, area: Box | None = None, boxes: Sequence[Box] = ()) -> Figure:
     """Return a thumbnail of an image, or of the part of it that a name with a box means, or an `area`.
 
     `boxes` are drawn into it with their numbers.

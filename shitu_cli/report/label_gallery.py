@@ -2,70 +2,57 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shitu_cli.preparation.audit import Look
 from shitu_cli.preparation.corrections import spelling
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared
-from shitu_cli.report.page import escape, section, thumbnail
+from shitu_cli.preparation.unlike import COMPARED, Unlike, by_colours
+from shitu_cli.report.page import thumbnail
 from shitu_cli.reporting import visible
 from shitu_cli.runtime.threads import compute_threads
 from shitu_cli.stores import absolute, is_stored
 
 MOST = 600  # images on the page
-COMPARED = 200_000  # images up to which their colours are compared
 OFFERED = 2_000  # classes that are offered while a label is typed
-PAIRS, SMALL, SAME, OTHER = range(4)  # what is suspected first
+PAIRS, RATHER, SMALL, SAME, OTHER = range(5)  # what is suspected first
 _ODD = {"tiny": "tiny", "extreme-aspect": "odd shape"}
-_CONTROLS = """
-<noscript><p>The gallery needs JavaScript.</p></noscript>
-<div id="tools" hidden>
-<label>show <select id="view">
-<option value="pairs">the same image in two classes</option><option value="suspects">suspects first</option>
-<option value="unlike">unlike their class in colour first</option><option value="smallest">smallest first</option>
-<option value="largest">largest first</option><option value="classes">by class</option></select></label>
-<label>of <select id="only"><option value="">all classes</option></select></label>
-<span id="count" role="status"></span><button type="button" id="save">Download corrections.csv</button>
-</div><div id="cards"></div><datalist id="classes"></datalist>
-<dialog id="dialog" aria-labelledby="about"><p><span id="about"></span>
-<button type="button" id="close">Close</button></p><div id="large"></div></dialog>
-"""
 
 
-def style() -> str:
-    """Return the style sheet of the gallery."""
-    return files(__package__).joinpath("gallery.css").read_text(encoding="utf-8")
+@dataclass(frozen=True)
+class Gallery:
+    """What gallery.html shows: `data` for the script, how many images are `shown`, what they were compared `by`."""
+
+    data: dict[str, Any]
+    shown: str
+    by: str
+    command: str
 
 
-def script() -> str:
-    """Return the script of the gallery."""
-    return files(__package__).joinpath("gallery.js").read_text(encoding="utf-8")
-
-
-def label_gallery(prepared: Prepared, command: str) -> str:
-    """Return the section; `command` applies the corrections that it writes."""
+def label_gallery(prepared: Prepared, command: str) -> Gallery:
+    """Return the gallery; `command` applies the corrections that it writes."""
+    rows = prepared.rows
+    unlike = prepared.unlike or by_colours(rows.labels, prepared.looks)
     pairs = _pairs(prepared)
-    ranks = _ranks(prepared, pairs)
-    unlike = unlike_class(prepared.rows.labels, prepared.looks)
-    numbers = _once(prepared.rows, choose(prepared.rows.labels, ranks, unlike, MOST))
-    reasons = _reasons(prepared, pairs, set(numbers))
-    position = {spelling(prepared.rows, number): at for at, number in enumerate(numbers)}
+    ranks = _ranks(prepared, pairs, unlike)
+    numbers = _once(rows, choose(rows.labels, ranks, unlike.scores, MOST))
+    reasons = _reasons(prepared, pairs, unlike, set(numbers))
+    position = {spelling(rows, number): at for at, number in enumerate(numbers)}
 
     def image(number: int) -> dict[str, Any]:
-        suspicion = {"rank": ranks.get(number, OTHER), "why": reasons.get(number, [])}
-        return {**_image(prepared, number), **suspicion, "unlike": round(float(unlike[number]), 3)}
+        rather = rows.shown(unlike.rather[number]) if number in unlike.rather else ""
+        suspicion = {"rank": ranks.get(number, OTHER), "why": reasons.get(number, []), "rather": rather}
+        return {**_image(prepared, number), **suspicion, "unlike": round(float(unlike.scores[number]), 3)}
 
     with ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-page") as pool:
         images = list(pool.map(image, numbers))
-    names = [tuple(spelling(prepared.rows, number) for number in pair[:2]) for pair in pairs[:MOST]]
+    names = [tuple(spelling(rows, number) for number in pair[:2]) for pair in pairs[:MOST]]
     applied = prepared.corrections
     data = {
         "images": images,
@@ -73,17 +60,8 @@ def label_gallery(prepared: Prepared, command: str) -> str:
         "classes": sorted(filter(_is_text, prepared.names))[:OFFERED],
         "earlier": applied.labels if applied else {},
     }
-    # Escapes leave nothing in it that ends the element, and nothing that a browser hides.
-    text = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
-    shown = _shown(_images(prepared.rows), len(_once(prepared.rows, ranks)), len(numbers))
-    return section(
-        "Labels",
-        f"<p>{escape(shown)} Tick images to leave out or give another "
-        "label, download the table of corrections, and apply it; your files stay as they are:</p>"
-        f"<p><code>{escape(command)}</code></p>",
-        _CONTROLS,
-        f'<script type="application/json" id="labels">{text}</script>',
-    )
+    shown = _shown(_images(rows), len(_once(rows, ranks)), len(numbers))
+    return Gallery(data, shown, unlike.by, command)
 
 
 def _once(rows: Rows, numbers: Iterable[int]) -> list[int]:
@@ -123,9 +101,11 @@ def _again(prepared: Prepared) -> Iterator[tuple[int, int]]:
                 yield number, first
 
 
-def _ranks(prepared: Prepared, pairs: Sequence[tuple[int, int, str]]) -> dict[int, int]:
+def _ranks(prepared: Prepared, pairs: Sequence[tuple[int, int, str]], unlike: Unlike) -> dict[int, int]:
     """Return the suspects, pair by pair, with the rank of what speaks most against them."""
     ranks = {number: PAIRS for a, b, _ in pairs for number in (a, b)}
+    for number in unlike.suspects():
+        ranks.setdefault(number, RATHER)
     for number, look in enumerate(prepared.looks):
         if look.notes and not _ODD.keys().isdisjoint(look.notes):
             ranks.setdefault(number, SMALL)
@@ -134,7 +114,9 @@ def _ranks(prepared: Prepared, pairs: Sequence[tuple[int, int, str]]) -> dict[in
     return ranks
 
 
-def _reasons(prepared: Prepared, pairs: Sequence[tuple[int, int, str]], chosen: set[int]) -> dict[int, list[str]]:
+def _reasons(
+    prepared: Prepared, pairs: Sequence[tuple[int, int, str]], unlike: Unlike, chosen: set[int]
+) -> dict[int, list[str]]:
     """Return in words what speaks against the chosen images."""
     rows = prepared.rows
     reasons: dict[int, list[str]] = {}
@@ -144,33 +126,14 @@ def _reasons(prepared: Prepared, pairs: Sequence[tuple[int, int, str]], chosen: 
                 label = visible(rows.shown(rows.labels[b]))
                 reasons.setdefault(a, []).append(f"{how} {visible(rows.paths[b])}, which is {label}")
     for number in chosen:
+        if number in unlike.rather:
+            reasons.setdefault(number, []).append(f"looks more like {visible(rows.shown(unlike.rather[number]))}")
         words = [_ODD[note] for note in prepared.looks[number].notes if note in _ODD]
         reasons.setdefault(number, []).extend(words)
     for number, first in _again(prepared):
         if number in chosen:
             reasons[number].append(f"identical to {visible(rows.paths[first])}")
     return reasons
-
-
-def unlike_class(labels: Sequence[str], looks: Sequence[Look]) -> np.ndarray:
-    """Return how far the colours of each image are from the mean of its class [N]: multiples of the usual distance.
-
-    Colours are those of 4 x 4 fields. 0 for images that were not decoded, for classes of fewer than 4 images and for
-    very large data sets.
-    """
-    unlike = np.zeros(len(labels))
-    if len(labels) > COMPARED:
-        return unlike
-    members: dict[str, list[int]] = {}
-    for number, look in enumerate(looks):
-        if look.colours:
-            members.setdefault(labels[number], []).append(number)
-    for numbers in members.values():
-        if len(numbers) >= 4:
-            colours = np.frombuffer(b"".join(looks[n].colours for n in numbers), np.uint8).reshape(len(numbers), -1)
-            distances = np.abs(colours - colours.mean(axis=0)).mean(axis=1)
-            unlike[numbers] = distances / max(float(np.median(distances)), 4.0)
-    return unlike
 
 
 def choose(labels: Sequence[str], ranks: Mapping[int, int], unlike: np.ndarray, most: int) -> list[int]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
 import numpy as np
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
+from shitu_cli import __version__
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_text
@@ -19,101 +25,97 @@ from shitu_cli.reporting import visible
 LARGE = 480  # pixels of the longer side of an image that one looks into
 COLOUR = (0, 130, 60)  # of a box
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; --good: #1a7f37; --bad: #cf222e;
-  --first: #0969da; --second: #bc4c00; --third: #1a7f37; --fourth: #8250df; }
-@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #f85149;
-  --first: #58a6ff; --second: #f0883e; --third: #3fb950; --fourth: #bc8cff; } }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
-table { border-collapse: collapse; width: 100%; margin: .7rem 0; } th { text-align: left; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th[data-sort] { cursor: pointer; } th[data-sort]::after { content: " ⇅"; opacity: .4; }
-.row { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0; }
-figure { margin: 0; width: 112px; font-size: 12px; overflow-wrap: anywhere; }
-figure img, .none { width: 112px; height: 112px; object-fit: contain; background: var(--soft); border-radius: 4px; }
-.none { display: grid; place-items: center; opacity: .6; }
-figure.large { width: auto; } figure.large img { width: auto; max-width: 100%; height: auto; }
-.right img { outline: 3px solid var(--good); } .wrong img { outline: 3px dashed var(--bad); }
-.error { color: var(--bad); font-weight: 600; } .note, small { opacity: .75; }
-svg { width: min(100%, 530px); height: auto; font-size: 11px; fill: currentColor; } svg .axis { font-size: 12px; }
-details { margin: .4rem 0; } summary { cursor: pointer; }
-"""
-_SORT = """
-document.querySelectorAll('th[data-sort]').forEach(th => th.addEventListener('click', () => {
-  const body = th.closest('table').tBodies[0], at = th.cellIndex, text = row => row.cells[at].textContent;
-  const number = row => { const n = parseFloat(text(row).replace(/,/g, '')); return isNaN(n) ? -Infinity : n; };
-  const names = new Intl.Collator(undefined, {numeric: true});
-  const compare = th.classList.contains('n') ? (a, b) => number(a) - number(b) || 0
-    : (a, b) => names.compare(text(a), text(b));
-  const up = th.dataset.up = th.dataset.up === '1' ? '' : '1';
-  [...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a)).forEach(row => body.append(row));
-}));
-"""
+
+@dataclass(frozen=True)
+class Figure:
+    """A thumbnail as a data URL, None where the image cannot be read; `mark` "right" or "wrong" frames it.
+
+    "large" shows it in its own size.
+    """
+
+    source: str | None
+    caption: str
+    mark: str = ""
 
 
-def escape(text: str) -> str:
-    """Return text of users and files as a page may hold it: no markup, nothing hidden, no change of direction."""
-    return html.escape(visible(text))
+def write_page(
+    path: Path,
+    template: str,
+    title: str,
+    about: Sequence[str],
+    values: Mapping[str, object],
+    assets: Sequence[str] = (),
+) -> None:
+    """Write a page; EnvironmentProblem if it cannot be written.
 
-
-def write_page(path: Path, title: str, sections: Sequence[str], *, style: str = "", script: str = "") -> None:
-    """Write a page of HTML `sections`, with more style and script; EnvironmentProblem if it cannot be written."""
-    style, script = _STYLE + style, _SORT + script
+    Args:
+        path: The file.
+        template: The name of a template in this room, which extends page.html.
+        title: The heading; the date, what the page is `about` (model, sources) and this program's version follow.
+        about: See `title`.
+        values: What the template shows.
+        assets: Style sheets and scripts of this room besides those of every page.
+    """
+    style = "".join(map(_text, ["page.css", *(name for name in assets if name.endswith(".css"))]))
+    script = "".join(map(_text, ["sort.js", *(name for name in assets if name.endswith(".js"))]))
     # Nothing but these two runs, whatever a name of a file might smuggle in; images are inside, or files beside it.
     policy = (
         f"default-src 'none'; img-src data: file:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    # Characters that browsers hide or obey, and bytes of file names that are not text, are shown as escapes.
-    body = visible("\n".join(sections))
-    text = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<style>{style}</style></head><body><h1>{escape(title)}</h1>\n{body}\n<script>{script}</script></body></html>\n"
+    frame = {
+        "title": title,
+        "policy": policy,
+        "style": Markup(style),
+        "script": Markup(script),
+        "about": [datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"), *about, f"shitu {__version__}"],
+    }
+    atomic_write_text(path, render(template, {**values, **frame}))
+
+
+def render(template: str, values: Mapping[str, object]) -> Markup:
+    """Return a template of this room with its values: all text in them is escaped, and nothing in it is hidden."""
+    return Markup(environment().get_template(template).render(values))
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return what renders the templates of this room."""
+    return Environment(
+        loader=FunctionLoader(_text),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    atomic_write_text(path, text)
+
+
+def _shown(value: object) -> object:
+    """Return text of users and files as a page may hold it: nothing hidden, no change of direction, no bytes."""
+    return value if hasattr(value, "__html__") else visible(str(value))
+
+
+def _text(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numeric: Sequence[int] = ()) -> str:
-    """Return a table that a click on a column's head sorts, "" without rows; `numeric` columns are aligned right."""
-    if not rows:
-        return ""
-    mark = ["n" if n in numeric else "" for n in range(len(columns))]
-    head = "".join(f'<th data-sort class="{m}">{escape(c)}</th>' for c, m in zip(columns, mark, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f'<td class="{m}">{escape(str(v))}</td>' for v, m in zip(row, mark, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def section(title: str, *parts: str) -> str:
-    return f"<h2>{escape(title)}</h2>\n" + "\n".join(part for part in parts if part)
-
-
-def figure(location: str, caption: str, *, box: Box | None = None, mark: str = "", drawn: Sequence[Box] = ()) -> str:
-    """Return a thumbnail with a caption, or a grey box if it cannot be read; `mark` "right" or "wrong" frames it.
-
-    With `drawn` boxes, which are numbered, it is larger.
-    """
-    source = thumbnail(location, box, LARGE, drawn) if drawn else thumbnail(location, box)
-    image = f'<img src="{source}" alt="{escape(caption)}">' if source else '<div class="none">no image</div>'
-    return f'<figure class="{"large" if drawn else mark}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
+def figure(location: str, caption: str, *, box: Box | None = None, mark: str = "", drawn: Sequence[Box] = ()) -> Figure:
+    """Return a thumbnail with a caption; with `drawn` boxes, which are numbered, it is larger."""
+    if drawn:
+        return Figure(thumbnail(location, box, LARGE, drawn), caption, "large")
+    return Figure(thumbnail(location, box), caption, mark)
 
 
 def thumbnail(location: str, box: Box | None = None, side: int = 112, drawn: Sequence[Box] = ()) -> str | None:
     """Return the image as a small JPEG in a data URL, with boxes `drawn` into it, None if it cannot be read."""
     try:
-        image = decode_image(
-            location, box=box, enough=None if drawn else side
-        )  # boxes count in pixels of the whole image
+        # Boxes count in pixels of the whole image.
+        image = decode_image(location, box=box, enough=None if drawn else side)
     except DataError:
         return None
     height, width = image.shape[:2]
@@ -140,7 +142,3 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
             place = (corner[0] + 3, corner[1] + height + 4)
             cv2.putText(canvas, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), line // 2 + 1)
     return canvas
-
-
-def row(*parts: str) -> str:
-    return f'<div class="row">{"".join(parts)}</div>'

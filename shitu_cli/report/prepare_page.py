@@ -1,80 +1,90 @@
-"""Write `reports/prepare.html`: an overview of the dataset, and every problem with its image."""
+"""Write `reports/prepare.html`: an overview of the dataset, every problem with its image, and the gallery of labels."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from shitu_cli.inputs import is_input
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared
+from shitu_cli.preparation.problems import Cases, Kind
 from shitu_cli.report.chart import curve
-from shitu_cli.report.label_gallery import label_gallery, script, style
-from shitu_cli.report.page import escape, figure, row, section, table, write_page
+from shitu_cli.report.label_gallery import label_gallery
+from shitu_cli.report.page import Figure, figure, thumbnail, write_page
 from shitu_cli.reporting import counted
 from shitu_cli.stores import join
 
 CASES_SHOWN, PAIRS_SHOWN = 12, 20
-_LINE = re.compile(r".*:\d+ \((?P<path>.*)\)", re.S)
+CLASSES_SHOWN = 400
+_INSIDE = re.compile(r" \(")
 
 
-def write_prepare_page(prepared: Prepared, path: Path, command: str) -> None:
+def write_prepare_page(prepared: Prepared, path: Path, sources: Sequence[Path], command: str) -> None:
     """Write the page; `command` applies the corrections that it makes. EnvironmentProblem if it cannot be written."""
-    parts = [_summary(prepared), _problems(prepared), label_gallery(prepared, command), _alike(prepared)]
-    write_page(path, "shitu prepare", [*parts, _sizes(prepared)], style=style(), script=script())
+    pairs = _alike(prepared)
+    values = {
+        "prepared": prepared,
+        "lists": [
+            [name, f"{len(part):,}", f"{len(set(part.labels.tolist())):,}"]
+            for name, part in (("train", prepared.train), ("query", prepared.query), ("gallery", prepared.gallery))
+            if part is not None
+        ],
+        "problems": [_problem(prepared, *problem) for problem in prepared.problems.ordered()],
+        "gallery": label_gallery(prepared, command),
+        "alike": [_pair(prepared, *pair) for pair in pairs[:PAIRS_SHOWN]],
+        "alike_count": counted(len(pairs), "pair"),
+        "charts": _charts(prepared),
+        "classes": _classes(prepared),
+    }
+    about = [", ".join(map(str, sources))]
+    write_page(path, "prepare.html", "shitu prepare", about, values, assets=("gallery.css", "gallery.js"))
 
 
-def _summary(prepared: Prepared) -> str:
-    lists = [("train", prepared.train), ("query", prepared.query), ("gallery", prepared.gallery)]
-    rows = [[name, f"{len(part):,}", f"{len(set(part.labels.tolist())):,}"] for name, part in lists if part is not None]
-    corrected = f"<p>{escape(str(prepared.corrections))}.</p>" if prepared.corrections else ""
-    return (
-        f"<p>{escape(prepared.format)} below <code>{escape(str(prepared.image_root))}</code>; "
-        f"split {escape(prepared.split)}; {prepared.class_num:,} classes to train; "
-        f"{prepared.left_out:,} images or lines left out.</p>"
-        + corrected
-        + table(["list", "images", "classes"], rows, numeric=(1, 2))
-    )
+def _problem(prepared: Prepared, name: str, kind: Kind, cases: Cases) -> dict[str, Any]:
+    """Return a problem as the page shows it: images where there are some, else the places."""
+    figures, others = [], []
+    for where, detail in cases.examples[:CASES_SHOWN]:
+        source = _thumbnail(prepared, where)
+        if source is None:
+            others.append((where, detail))
+        else:
+            figures.append(Figure(source, f"{where} {detail}"))
+    return {
+        "name": name,
+        "level": kind.level,
+        "text": kind.text,
+        "fix": kind.fix,
+        "count": f"{cases.count:,}",
+        "figures": figures,
+        "others": others,
+        "more": cases.examples[CASES_SHOWN:],
+    }
 
 
-def _problems(prepared: Prepared) -> str:
-    parts = []
-    for name, kind, cases in prepared.problems.ordered():
-        parts.append(
-            f'<h3 class="{kind.level}">{escape(name)}: {cases.count:,}</h3><p>{escape(kind.text)} ({kind.level}). '
-            f"What to do: {escape(kind.fix)}.</p>"
-        )
-        figures = [
-            figure(_file(prepared, where), f"{where} {detail}") for where, detail in cases.examples[:CASES_SHOWN]
-        ]
-        parts.append(row(*figures))
-        rest = cases.examples[CASES_SHOWN:]
-        if rest:
-            remainder = table(["where", "detail"], rest)
-            parts.append(f"<details><summary>{len(rest)} more</summary>{remainder}</details>")
-    return section("Problems found", *(parts or ["<p>No problems found.</p>"]))
+def _thumbnail(prepared: Prepared, where: str) -> str | None:
+    """Return the image that a problem's place names: `file:line (path)`, a path below the image root, or a whole one.
+
+    None where it is no image: a class, a folder, a line of a list, what is missing or damaged.
+    """
+    place = where[:5000]
+    names = [place]
+    if place.endswith(")"):
+        names += [place[match.end() : -1] for match in _INSIDE.finditer(place)]
+    for name in names:
+        for location in (join(str(prepared.image_root), name), name):
+            if "\0" not in name and (source := thumbnail(location)) is not None:
+                return source
+    return None
 
 
-def _file(prepared: Prepared, where: str) -> str:
-    match = _LINE.fullmatch(where[:5000])
-    path = match["path"] if match else where
-    # Problems of folders name the whole path, those of lists the path below the image root.
-    return path if is_input(path) else join(str(prepared.image_root), path)
-
-
-def _alike(prepared: Prepared) -> str:
-    rows = prepared.rows
+def _alike(prepared: Prepared) -> list[tuple[int, int, str]]:
+    """Return the pairs of alike images within a class, identical ones first."""
     pairs = [(g[0], other, "identical") for g in prepared.alike.identical for other in g[1:]]
     pairs += [(a, b, "nearly the same") for a, b in prepared.alike.near]
-    pairs = [pair for pair in pairs if _same_class(rows, *pair[:2])]
-    if not pairs:
-        return ""
-    rows_html = [
-        row(*(figure(rows.location(n), f"{rows.labels[n]}: {rows.paths[n]}") for n in (a, b))) + f"<small>{how}</small>"
-        for a, b, how in pairs[:PAIRS_SHOWN]
-    ]
-    return section(f"Identical and nearly identical images within a class ({counted(len(pairs), 'pair')})", *rows_html)
+    return [pair for pair in pairs if _same_class(prepared.rows, *pair[:2])]
 
 
 def _same_class(rows: Rows, first: int, second: int) -> bool:
@@ -82,11 +92,33 @@ def _same_class(rows: Rows, first: int, second: int) -> bool:
     return rows.labels[first] == rows.labels[second] and rows.paths[first] != rows.paths[second]
 
 
-def _sizes(prepared: Prepared) -> str:
+def _pair(prepared: Prepared, first: int, second: int, how: str) -> dict[str, Any]:
+    rows = prepared.rows
+    captions = [(n, f"{rows.shown(rows.labels[n])}: {rows.paths[n]}") for n in (first, second)]
+    return {"figures": [figure(rows.location(n), caption) for n, caption in captions], "how": how}
+
+
+def _charts(prepared: Prepared) -> dict[str, str]:
     counts = sorted(Counter(prepared.train.labels.tolist()).values(), reverse=True)
-    classes = curve([("classes", list(range(1, len(counts) + 1)), counts)], "class, largest first", "images")
     shorter = sorted(min(look.width, look.height) for look in prepared.looks)
     step = max(1, len(shorter) // 400)
     sample = shorter[::step]
-    sides = curve([("images", [n * step for n in range(len(sample))], sample)], "image", "shorter side, pixels")
-    return section("Class sizes and image sizes", row(classes, sides))
+    return {
+        "classes": curve([("classes", list(range(1, len(counts) + 1)), counts)], "class, largest first", "images"),
+        "sides": curve([("images", [n * step for n in range(len(sample))], sample)], "image", "shorter side, pixels"),
+    }
+
+
+def _classes(prepared: Prepared) -> dict[str, Any]:
+    """Return the number of images of each class by name, the largest first; of very many the ends."""
+    lists = {"train": prepared.train, "query": prepared.query, "gallery": prepared.gallery}
+    counts = {name: Counter(part.labels.tolist() if part is not None else ()) for name, part in lists.items()}
+    names = {label: name for name, label in prepared.names.items()}
+    present = sorted(set().union(*counts.values()) - {-1}, key=lambda label: (-counts["train"][label], label))
+    half = CLASSES_SHOWN // 2
+    shown = present if len(present) <= CLASSES_SHOWN else [*present[:half], *present[-half:]]
+    return {
+        "sizes": [{"name": names[label], **{name: counts[name][label] for name in lists}} for label in shown],
+        "most": max(counts["train"].values(), default=0),
+        "left_out": len(present) - len(shown),
+    }

@@ -131,7 +131,11 @@ def evaluate(
     thresholds = measure(setting, unknown=[os.fspath(source) for source in unknown], wanted=false_answers)
     features = features_fingerprint(engine.fingerprint, result.query.dataset.config.transform_ops)
     words = [*_options(config, model_path, precision, flip=flip, expansion=query_expansion), *other_options]
-    measured = {"options": words, "features": f"{features}/flip" if flip else features}
+    measured = {
+        "options": words,
+        "features": f"{features}/flip" if flip else features,
+        "model": _model_name(config, model_path, places),
+    }
     values = {
         "measured": measured,
         **result.to_json(),
@@ -196,6 +200,14 @@ def _open(
             ]
         )
     return engine, processes
+
+
+def _model_name(config: Config, model: Path | None, places: Places) -> str:
+    """Return what is evaluated, for people: the path as typed, or the best checkpoint with its network."""
+    if model is not None:
+        return str(model)
+    best = places.best if config.root is None else os.path.relpath(places.best, config.root)
+    return f"{best} ({config.Arch.backbone.name})"
 
 
 def _options(config: Config, model: Path | None, precision: str | None, *, flip: bool, expansion: int) -> list[str]:

@@ -27,6 +27,7 @@ from shitu_cli.preparation.starts import choose_template, start_of
 from shitu_cli.preparation.write import write_prepared
 from shitu_cli.report.prepare_page import write_prepare_page
 from shitu_cli.reporting import Reporter, SilentReporter, counted
+from shitu_cli.steps.comparison import compare_labels
 from shitu_cli.templates import read_template
 from shitu_cli.workspace import CONFIG_NAME, Workspace
 
@@ -73,6 +74,7 @@ def prepare(
     fix: bool = False,
     strict: bool = False,
     quick: bool = False,
+    compare: int | None = None,
     reporter: Reporter | None = None,
     on_checked: Callable[[Prepared], None] = lambda prepared: None,
 ) -> Preparation:
@@ -98,6 +100,8 @@ def prepare(
         fix: Leave out images and lines that cannot be used.
         strict: Treat warnings as errors.
         quick: Read only the headers of images, decode none.
+        compare: How many images to compare by features of trained weights, to find wrong labels; 0 for none. By
+            default 3,000 where training starts from such weights.
         reporter: Receives progress and warnings; by default they are discarded.
         on_checked: Called with the result of the checks, before anything is written or refused.
 
@@ -128,11 +132,12 @@ def prepare(
             value, start = start_of(name, text)
             text = text if value is None else patch_yaml(text, {"Arch.Backbone.pretrained": value})[0]
         prepared = _read(space, paths, choices, text, reporter, new_labels=new_labels)
+        _compare(prepared, space, text, reporter, 0 if quick else compare)
         on_checked(prepared)
 
         def write_reports(json_path: Path, page_path: Path) -> None:
             atomic_write_json(json_path, report_values(prepared))
-            write_prepare_page(prepared, page_path, str(_correcting(space, paths)))
+            write_prepare_page(prepared, page_path, paths, str(_correcting(space, paths)))
 
         count = _problems_to_fix(prepared, fix=fix, strict=strict)
         if count:
@@ -159,6 +164,7 @@ def report_values(prepared: Prepared) -> dict[str, Any]:
         "gallery": len(prepared.gallery) if prepared.gallery else 0,
         "left_out": prepared.left_out,
         "corrections": prepared.corrections and prepared.corrections.to_json(),
+        "labels": prepared.unlike and prepared.unlike.to_json(prepared.rows),
         "problems": prepared.problems.to_json(),
     }
 
@@ -174,6 +180,13 @@ def _read(
         sample_per_id=_sample_per_id(text),
         cache=LookCache(space.cache_dir / "images.bin"),
     )
+
+
+def _compare(prepared: Prepared, space: Workspace, text: str, reporter: Reporter, most: int | None) -> None:
+    """Compare the images with their classes by features, where that is wanted and possible; and say so."""
+    prepared.unlike = compare_labels(prepared, text, space.cache_dir / "compared.npz", reporter, most=most)
+    if prepared.unlike is not None:
+        reporter.info(prepared.unlike.describe(len(prepared.rows)))
 
 
 def _correcting(space: Workspace, sources: Sequence[Path]) -> Command:

@@ -152,9 +152,10 @@ def test_hints_install_no_package_of_our_own_name() -> None:
 
 
 def test_pages_hold_nothing_that_is_hidden() -> None:
-    from shitu_cli.report.page import escape
+    from shitu_cli.report.page import environment
 
-    assert escape("<b>\x1b[31m\u202e") == "&lt;b&gt;\\x1b[31m\\u202e"
+    page = environment().from_string("{{ text }} {{ bytes }}").render(text="<b>\x1b[31m\u202e", bytes="\udcff")
+    assert page == "&lt;b&gt;\\x1b[31m\\u202e \\udcff"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")

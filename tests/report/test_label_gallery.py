@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import pytest
 
-from shitu_cli.preparation.audit import Look
-from shitu_cli.report.label_gallery import COMPARED, choose, unlike_class
+from shitu_cli.preparation.unlike import COMPARED
+from shitu_cli.report.label_gallery import choose
 from tests.command import shitu
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -40,14 +40,6 @@ def test_millions_of_images_are_sampled() -> None:
     images = 5 * COMPARED
     chosen = choose(["a", "b"] * (images // 2), {7: 0}, np.zeros(images), 50)
     assert len(set(chosen)) == 50 and chosen[0] == 7 and {number % 2 for number in chosen} == {0, 1}
-
-
-def test_an_image_of_other_colours_is_unlike_its_class() -> None:
-    rng = np.random.default_rng(0)
-    colours = [rng.integers(90, 110, 48).astype(np.uint8) for _ in range(7)] + [np.full(48, 220, np.uint8)]
-    unlike = unlike_class(["a"] * 8, [Look(40, 40, colours=c.tobytes()) for c in colours])
-    assert unlike.argmax() == 7 and unlike[7] > 3 * unlike[:7].max()
-    assert unlike_class(["a"] * 2, [Look(40, 40), Look(40, 40)]).tolist() == [0, 0]
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def _describe(name: str, size: int) -> BackboneInfo:
     stop_layer = "flatten" if "flatten" in model.sizes() else list(model.sizes())[-1]
     model.stop_after(stop_layer)
     model.eval()
-    side = getattr(model, "img_size", size)  # a transformer takes images of one size only
+    side = model.input_size or size  # some take images of one size only
     macs = 0
 
     def count(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...], output: paddle.Tensor) -> None:

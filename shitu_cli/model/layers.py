@@ -139,6 +139,11 @@ def gelu(x: paddle.Tensor) -> paddle.Tensor:
     return F.gelu(x) if _traces_newer_or_none() else _older_operator("gelu", x)
 
 
+def sqrt(x: paddle.Tensor) -> paddle.Tensor:
+    """Return the root of x; unlike paddle.sqrt, it can be traced into the older format (.pdmodel)."""
+    return paddle.sqrt(x) if _traces_newer_or_none() else _older_operator("sqrt", x)
+
+
 def _traces_newer_or_none() -> bool:
     return bool(paddle.in_dynamic_mode() or paddle.framework.use_pir_api())
 

@@ -163,6 +163,22 @@ class EfficientNetLite(OfTimm, built_by=f"{_FILES}.efficientnet_lite", variants=
 
 
 @dataclass(frozen=True)
+class AdaFace(
+    Backbone,
+    built_by=f"{_FILES}.adaface",
+    variants={f"AdaFace_IR_{depth}": {"depth": depth} for depth in (18, 34, 50, 101)},
+):
+    """The residual networks of AdaFace (arXiv:2204.00964), for aligned faces."""
+
+    depth: int = field(init=False)
+    input_size: Annotated[tuple[Count, ...], Length(2), "height and width of the images: 112 or 224"] = (112, 112)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.input_size not in ((112, 112), (224, 224)):
+            yield "input_size", f"got {list(self.input_size)}, expected [112, 112] or [224, 224]"
+
+
+@dataclass(frozen=True)
 class ViTShape:
     """One transformer.
 

@@ -87,6 +87,7 @@ def evaluate(
             metavar="SHARDS",
         ),
     ] = None,
+    dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Measure how well images find their class in the gallery: recall@k, mAP and more; writes reports/evaluate.html.
@@ -112,6 +113,12 @@ def evaluate(
         from shitu_cli.deployment.pretrained import with_preprocessing
 
         settings = with_preprocessing(settings, model)
+    if dry_run:
+        from shitu_cli.cli.dry_run import show_cost
+        from shitu_cli.steps.rehearsal import cost_of_evaluate
+
+        show_cost(console, cost_of_evaluate(settings, model=model, precision=precision), as_json=as_json)
+        return
     if shard is not None:
         if merge:
             raise UsageError("--shard computes a part, --merge evaluates all of them", hint="give one of them")

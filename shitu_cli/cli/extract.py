@@ -49,6 +49,7 @@ def extract(
     shard: options.ShardOption = None,
     strict: Annotated[bool, option(options.OUTPUT, "Fail when an image cannot be read.", "--strict")] = False,
     workspace: options.WorkspaceOption = None,
+    dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Compute the feature vector of every image; after an interruption, the same command continues.
@@ -82,8 +83,14 @@ def extract(
 
         images = cut_out_bodies(images, finder, console)
     own, target = own_images(images, share, batch_size), out if share is None else share.file(out)
-    launched = _launch(devices)
+    launched = not dry_run and _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
+    if dry_run:
+        from shitu_cli.cli.dry_run import show_cost
+        from shitu_cli.steps.rehearsal import cost_of_extract
+
+        show_cost(console, cost_of_extract(extractor, own, target), as_json=as_json)
+        return
     if this_process.is_child() and this_process.world() > 1:
         _compute_share(session, extractor, own, target, normalize=not raw)
         return

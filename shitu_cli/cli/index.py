@@ -19,6 +19,7 @@ from shitu_cli.reporting import counted
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.index.store import IndexManifest, Store
+    from shitu_cli.steps.gallery import Source
     from shitu_cli.workspace import Workspace
 
 WHAT = "What is indexed"
@@ -66,6 +67,7 @@ def build(
     model: options.ModelOption = None,
     pretrained: options.PretrainedOption = None,
     workspace: options.WorkspaceOption = None,
+    dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Index the gallery list, or the images that are named; replaces an existing index."""
@@ -79,6 +81,12 @@ def build(
     model = chosen_model(session, model, pretrained)
     named = pretrained is not None or _all_named(index, store, sources, features, model)
     space = open_workspace(session, named=named)
+    if dry_run:
+        if features is not None:
+            raise UsageError("--dry-run measures the computing of features; with --features there is none")
+        source = Source(space, config_or_none(session, model), model, reporter=console)
+        _show_cost(console, source, sources, index or space.index_dir, kind, as_json=as_json)
+        return
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
         config = config_or_none(session, model or features)
@@ -87,6 +95,17 @@ def build(
         target.build(content.table, BuildOptions(kind, recall, content.model, content.model_path), console)
         _show(console, target, as_json, {"labels": len({*content.table.labels} - {""})})
     console.next_step(Command("search", "photo.jpg"))
+
+
+def _show_cost(
+    console: Console, source: Source, sources: list[str] | None, place: Path, kind: str, *, as_json: bool
+) -> None:
+    from shitu_cli.cli.dry_run import show_cost
+    from shitu_cli.steps.gallery import images_to_index
+    from shitu_cli.steps.rehearsal import cost_of_index
+
+    images, _ = images_to_index(source, sources)
+    show_cost(console, cost_of_index(source.extractor(), images, place, kind), as_json=as_json)
 
 
 @group.command(cls=GroupedCommand)

@@ -48,6 +48,10 @@ OverrideOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, option(OUTPUT, "Print the result as JSON on stdout.", "--json")]
+DryRunOption = Annotated[
+    bool,
+    option(OUTPUT, "Only measure what it would cost in time, memory and disk; write nothing.", "--dry-run"),
+]
 DeviceOption = Annotated[str | None, option(PROCESSOR, "auto, cpu, gpu or gpu:0.")]
 DevicesOption = Annotated[str | None, option(PROCESSOR, "Use several processes: 0,1,2,3 (GPUs) or cpu:2.")]
 ShardOption = Annotated[

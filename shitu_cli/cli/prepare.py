@@ -111,6 +111,7 @@ def prepare(
             high=1_000_000,
         ),
     ] = None,
+    dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Check images and lists, split them, number the classes and write a config that fits; never change your files."""
@@ -126,6 +127,23 @@ def prepare(
             details=["--merge: yes, one class", "--merge --keep-apart: no, a class for each source"],
             hint=[Command("prepare", "--merge"), " or ", Command("prepare", "--merge", "--keep-apart")],
         )
+    if dry_run:
+        from shitu_cli.cli.dry_run import show_cost
+        from shitu_cli.preparation.remembered import Options
+        from shitu_cli.steps.rehearsal import cost_of_prepare
+
+        reading = Options(
+            format=format,
+            columns=columns,
+            protocol=protocol,
+            image_root=None if image_root is None else str(image_root),
+            encoding=encoding,
+            depth=depth,
+            keep_apart=keep_apart,
+        )
+        cost = cost_of_prepare(sources, session.workspace or Path.cwd(), reading.choices(fix=fix, quick=quick))
+        show_cost(session.console, cost, as_json=as_json)
+        return
     from shitu_cli.steps.prepare import prepare as run
 
     preparation = run(

@@ -93,6 +93,7 @@ def train(
     views: Annotated[
         int, option(RUN, "How many randomly changed copies of each image --frozen uses.", low=1, high=64)
     ] = 4,
+    dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
@@ -119,6 +120,9 @@ def train(
     space = open_workspace(session, config)
     own = _own_config(session, space, config, override, flags) if resume else config
     settings = with_lists(workspace_config(space, own, override or (), flags), SPLITS)
+    if dry_run:
+        _show_cost(session, settings, keep, alone=not frozen and devices is None, as_json=as_json)
+        return
     places = Places.of(settings)
     meeting = launch.Meeting(nnodes, node_rank, master, places.workspace.machines_secret, secret_file)
     if launch.launch(devices, output=places.output, meeting=meeting, show_line=session.console.info):
@@ -142,6 +146,15 @@ def train(
     )
     if result is not None:
         _tell(session, space, result, as_json)
+
+
+def _show_cost(session: Session, config: Config, keep: int | None, *, alone: bool, as_json: bool) -> None:
+    from shitu_cli.cli.dry_run import show_cost
+    from shitu_cli.steps.rehearsal import cost_of_train
+
+    if not alone:
+        raise UsageError("--dry-run measures training in one process: it takes no --devices and no --frozen")
+    show_cost(session.console, cost_of_train(config, keep=keep), as_json=as_json)
 
 
 def _train_frozen(

@@ -11,6 +11,7 @@ from shitu_cli.data.images import decode_image
 from shitu_cli.data.lists import ImageList, read_list
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, DataError
+from shitu_cli.runtime.memory import available_memory
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import DatasetConfig
@@ -82,9 +83,5 @@ def _dense(labels: np.ndarray) -> np.ndarray:
 
 def spare_memory() -> int:
     """Return the bytes that may hold images: an eighth of the free memory, at most 2 GiB; 0 if unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0
-    free = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), 0)
+    free = available_memory() or 0
     return min(2 << 30, free // 8)

@@ -1,8 +1,11 @@
-"""Check limits on memory: below what libraries need to start, they end the process without a message."""
+"""What memory there is, and limits on it: below what libraries need to start, they end the process silently."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem
 
@@ -12,6 +15,12 @@ _COMMANDS = {"RLIMIT_AS": "ulimit -v", "RLIMIT_DATA": "ulimit -d"}
 PADDLE_MEMORY = {"RLIMIT_AS": 2 << 30, "RLIMIT_DATA": 5 << 28}
 # Loading OpenCV and numpy on two cores: fails at 0.4 GB, works at 0.5 GB.
 IMAGE_MEMORY = {"RLIMIT_AS": 1 << 29, "RLIMIT_DATA": 1 << 28}
+# Of the container that the process runs in, in both versions of cgroups: folder, names of its limit and of its use.
+_CGROUPS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+_RECLAIMED = ("inactive_file", "active_file")  # of memory.stat: files kept in memory, given up when it is needed
 
 
 def require_memory(least: Mapping[str, int]) -> None:
@@ -29,3 +38,30 @@ def require_memory(least: Mapping[str, int]) -> None:
                 f"alone need {need / 1e9:.1f} GB",
                 hint=f"{command} unlimited   (or ask the administrator for a higher limit)",
             )
+
+
+def available_memory() -> int | None:
+    """Return how many bytes this process may still take: what the system has, within the limits of its container.
+
+    None where the system does not tell.
+    """
+    amounts = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        amounts += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    for folder, limit, usage in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):  # "max", or another version of cgroups
+            lines = (folder / "memory.stat").read_text().splitlines()
+            kept = sum(int(line.split()[1]) for line in lines if line.startswith(_RECLAIMED))
+            free = int((folder / limit).read_text()) - int((folder / usage).read_text()) + kept
+            amounts.append(max(0, free))
+    return min(amounts, default=None)
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the most bytes of memory that this process has held so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

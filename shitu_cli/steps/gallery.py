@@ -61,7 +61,7 @@ def gallery(sources: Sequence[str] | None, features: Path | None, source: Source
     """
     reporter = source.reporter
     if features is None:
-        images, remark = _images(source, sources)
+        images, remark = images_to_index(source, sources)
         images.labels = _label_all(images.labels, images.files, source)
         reporter.info([f"indexing {images.described()}", *remark])
         content = _of_images(images, source)
@@ -140,7 +140,7 @@ def _label_all(labels: Sequence[str], paths: Sequence[str], source: Source) -> l
     return list(labels)
 
 
-def _images(source: Source, sources: Sequence[str] | None) -> tuple[ImageFiles, list[str | Command]]:
+def images_to_index(source: Source, sources: Sequence[str] | None) -> tuple[ImageFiles, list[str | Command]]:
     """Return the images that the user names, or those of the gallery list, and a remark about the choice."""
     from shitu_cli.preparation.sources import find_images, images_of_list
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -80,16 +79,6 @@ def _visualdl_writer(folder: Path) -> Any:
             hint=f"{pip_install('visualdl')}, or -o Global.use_visualdl=False",
         ) from None
     return LogWriter(logdir=str(folder))
-
-
-def peak_memory_bytes() -> int | None:
-    """Return the peak resident size of this process in bytes; None if the system does not report it."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
 def format_seconds(seconds: float) -> str:

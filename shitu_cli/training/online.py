@@ -68,17 +68,17 @@ class OnlineEvaluation:
 
     def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:
         """Return the mean direction [C, D] of the features of each class; None on all processes but the first."""
-        scatter = self._training_scatter(model, self._engine(model), processes)
+        scatter = self._training_scatter(model, self.engine(model), processes)
         return None if scatter is None else scatter.class_means
 
     def _without(self, model: nn.Layer, processes: Processes) -> Evaluated:
-        result = evaluate_model(self._engine(model), self._config, self._reporter, processes=processes)
+        result = evaluate_model(self.engine(model), self._config, self._reporter, processes=processes)
         if result is None:
             return Evaluated({})
         return Evaluated({**result.metrics, UNDECIDED: result.ranking.undecided_share})
 
     def _with_projection(self, model: nn.Layer, processes: Processes) -> Evaluated:
-        engine = self._engine(model)
+        engine = self.engine(model)
         features = evaluation_features(engine, self._config, self._reporter, self._memory, processes)
         scatter = self._training_scatter(model, engine, processes)
         self._memory = FeatureMemory(limit=KEPT_BYTES)  # the next evaluation is of other weights
@@ -103,7 +103,8 @@ class OnlineEvaluation:
             self._scatter = (weights, scatter)
         return self._scatter[1]
 
-    def _engine(self, model: nn.Layer) -> Engine:
+    def engine(self, model: nn.Layer) -> Engine:
+        """Return what computes the features of a network in training."""
         # A projection takes what leaves the backbone, and a head at class means what it will get.
         config = on_backbone(self._config) if self._config.Global.projection else self._config
         if self._device == "cpu" and self._traced is None:

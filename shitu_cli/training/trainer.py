@@ -14,9 +14,10 @@ import paddle
 from shitu_cli.data.batch import Batch, to_input
 from shitu_cli.errors import Command, DataError, TrainingError
 from shitu_cli.reporting import Bar, Reporter, counted
+from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
-from shitu_cli.training.log import RunLog, format_bytes, peak_memory_bytes
+from shitu_cli.training.log import RunLog, format_bytes
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
 from shitu_cli.training.online import Evaluate
 from shitu_cli.training.options import TrainOptions, TrainResult
@@ -137,6 +138,30 @@ class Trainer:
             )
             self._log.line(text)
             self._reporter.info(text)
+
+    def rehearse(self, seconds: float, least: int = 4, most: int = 40) -> list[float]:
+        """Train some steps that nobody keeps, for about so many seconds; return how long each took.
+
+        The weights are changed and nothing is written: it is for finding out what a run costs. The first steps, which
+        prepare what later ones reuse, are not among them.
+        """
+        training, times = self.training, list[float]()
+        began = time.perf_counter()
+        batches = training.loader.epoch(0)
+        training.model.train()
+        try:
+            while len(times) < most and (len(times) < 2 * least or time.perf_counter() - began < seconds):
+                started = time.perf_counter()
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                self._forward_backward(batch, self._group)
+                if (len(times) + 1) % self._group == 0:
+                    self._update()
+                times.append(time.perf_counter() - started)
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+        return times[least:] or times[-1:]
 
     # ------------------------------------------------------------------------------------------ one epoch
 

@@ -12,8 +12,9 @@ from typing import Any
 from shitu_cli.errors import EnvironmentProblem, Message
 from shitu_cli.reporting import byte_size, counted
 from shitu_cli.runtime.memory import available_memory
+from shitu_cli.stores import state_of
 
-SAMPLE_FILES = 2000  # whose sizes stand for all
+SAMPLE_FILES = 1000  # whose sizes stand for all
 _SPARE = 0.95  # of what is free may be used up
 
 
@@ -103,14 +104,10 @@ def disk_need(place: Path, needed: int, *, what: str = "disk", fit: Message = ""
     return Need(what, needed, free, str(place), fit)
 
 
-def total_size(count: int, path: Callable[[int], str | os.PathLike[str]]) -> int | None:
-    """Return the bytes of `count` files, from at most `SAMPLE_FILES` spread over them; None if none can be asked."""
-    sizes = []
-    for number in spread(count, SAMPLE_FILES):
-        try:
-            sizes.append(os.stat(path(number)).st_size)
-        except (OSError, ValueError):
-            continue  # missing: the command itself says so
+def total_size(count: int, location: Callable[[int], str]) -> int | None:
+    """Return the bytes of `count` images, from at most `SAMPLE_FILES` spread over them; None if none can be asked."""
+    states = (state_of(location(number)) for number in spread(count, SAMPLE_FILES))
+    sizes = [state.size for state in states if state is not None]  # of one that is missing, the command itself says so
     return round(sum(sizes) / len(sizes) * count) if sizes else None
 
 

@@ -46,9 +46,10 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
     from shitu_cli.training.online import OnlineEvaluation
     from shitu_cli.training.trainer import Trainer
 
-    training = build_training(config, device=name, ranks=Ranks(), threads=current_threads())
+    quiet = reporter or SilentReporter()
+    training = build_training(config, device=name, ranks=Ranks(), threads=current_threads(), reporter=quiet)
     dataset, options = training.dataset, config.Global
-    trainer = Trainer(training, RunLog(Path(os.devnull), None), SilentReporter())
+    trainer = Trainer(training, RunLog(Path(os.devnull), None), quiet)
     times = trainer.rehearse(SECONDS)
     step, steps = float(np.mean(times)), training.steps_per_epoch
     weights = sum(_bytes_of(tensor) for tensor in training.model.state_dict().values())
@@ -63,7 +64,7 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
         evaluation, evaluated, features = _evaluation_of(config, engine)
         count = _evaluations(options.epochs, options.eval_interval, options.start_eval_epoch)
         seconds["an evaluation"] = evaluation
-    size = total_size(len(dataset), dataset.path)
+    size = total_size(len(dataset), dataset.location)
     peak = peak_memory_bytes() or 0
     smaller = max(1, training.batch_size // 2)
     return Cost(
@@ -141,7 +142,7 @@ def _size_of(split: SplitConfig) -> int | None:
     from shitu_cli.data.dataset import RecDataset
 
     dataset = RecDataset(split.dataset)
-    return total_size(len(dataset), dataset.path)
+    return total_size(len(dataset), dataset.location)
 
 
 def _evaluation_of(config: Config, engine: Engine) -> tuple[float, int, int]:
@@ -274,7 +275,7 @@ def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices) 
     started = time.perf_counter()
     rows, _ = read_sources(list(sources), choices, Problems())
     reading = time.perf_counter() - started
-    paths = [os.path.join(rows.root, path) for path in rows.paths]
+    paths = [rows.location(number) for number in range(len(rows))]
 
     def run(stop: int) -> None:
         some = [paths[n] for n in spread(len(paths), stop)]

@@ -93,8 +93,8 @@ def test_samples_are_spread_evenly(tmp_path: Path) -> None:
     assert list(spread(3, 5)) == [0, 1, 2] and list(spread(10, 5)) == [0, 2, 4, 6, 8]
     for number in range(4):
         (tmp_path / str(number)).write_bytes(bytes(100 * number))
-    assert total_size(4, lambda n: tmp_path / str(n)) == 600
-    assert total_size(5, lambda n: tmp_path / str(n)) == 750  # the missing one counts like the others
-    assert total_size(2, lambda n: tmp_path / "none") is None
+    assert total_size(4, lambda n: str(tmp_path / str(n))) == 600
+    assert total_size(5, lambda n: str(tmp_path / str(n))) == 750  # the missing one counts like the others
+    assert total_size(2, lambda n: str(tmp_path / "none")) is None
     need = disk_need(tmp_path / "not" / "there", 5)
     assert need.available is not None and need.available > 5 and need.fits

@@ -13,7 +13,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommand
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, UsageError
+from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def evaluate(
         _show(console, evaluation.result, evaluation.values, far or [])
     if problem is not None or file is None:  # only now: the figures are not lost with it
         raise problem or AssertionError
+    _note_in_index(console, space, evaluation.values)
     console.info(f"all figures: {file}, with images: {file.stem}.html beside it")
     console.next_step(export_command(space) if is_worth_deploying(evaluation.values) else Command("train"))
 
@@ -177,6 +178,23 @@ def _evaluate_share(
     session.console.info(f"part {share.number} of {share.of}: {file}")
     merge = Command("evaluate", "--merge", file.parent, without=("--shard",))
     session.console.next_step(["when all parts are there: ", merge])
+
+
+def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -> None:
+    """Let the workspace's index keep the threshold, where it is of the same features."""
+    from shitu_cli.report.evaluation import features_of
+    from shitu_cli.steps.measured import note_in_index
+
+    unknown = values["unknown"]
+    if unknown is None:  # not ranked as a search does
+        return
+    try:
+        is_noted = note_in_index(space.index_dir, features_of(values), unknown)
+    except ShituError as problem:  # what was measured stands in the reports either way
+        console.warn(f"the index does not keep the threshold: {problem.message}")
+        return
+    if is_noted and unknown["suggested"]:
+        console.info(f"{space.index_dir} keeps the threshold, wherever it is copied to")
 
 
 def _other_options(space: Workspace, settings: Config, config: Path | None, overrides: Sequence[str]) -> list[str]:

@@ -74,6 +74,7 @@ def build(
     from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_workspace
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import Source, gallery
+    from shitu_cli.steps.measured import block_for_index
 
     session = Session.of(context)
     console = session.console
@@ -92,7 +93,8 @@ def build(
         config = config_or_none(session, model or features)
         finder = open_detector(session, detector, detector_threshold)
         content = gallery(sources, features, Source(space, config, model, detector=finder, reporter=console))
-        target.build(content.table, BuildOptions(kind, recall, content.model, content.model_path), console)
+        measured = block_for_index(space.reports_dir, content.model)
+        target.build(content.table, BuildOptions(kind, recall, content.model, content.model_path, measured), console)
         _show(console, target, as_json, {"labels": len({*content.table.labels} - {""})})
     console.next_step(Command("search", "photo.jpg"))
 

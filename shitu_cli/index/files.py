@@ -28,6 +28,7 @@ from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
 from shitu_cli.index.foreign import foreign_items, foreign_manifest, read_faiss
 from shitu_cli.index.items_file import read_items, write_items
 from shitu_cli.index.manifest_file import Tie, read_manifest, write_manifest
+from shitu_cli.index.measured import noted
 from shitu_cli.index.store import (
     AGAIN,
     BuildOptions,
@@ -43,6 +44,7 @@ from shitu_cli.inputs import is_input, open_input, path_problem
 from shitu_cli.reporting import Reporter
 from shitu_cli.workspace import Workspace
 
+PATIENCE = 20.0  # seconds to wait for another process that changes the index
 TRIES = 20  # at reading a directory that other processes keep replacing
 MARK = b"\nshitu generation "  # followed by 64 hexadecimal digits, after the vectors
 VECTORS = "vector.index"
@@ -83,6 +85,21 @@ class FileStore:
         index = self._index
         index.remove(ids, reporter)
         self._save(index)
+
+    def note_measured(self, model: str, block: dict[str, Any] | None) -> bool:
+        """Let the index keep what was measured of the thresholds of its model; return False if it is of another one.
+
+        Only the manifest is written: vectors, items and their tie to it stay.
+        """
+        with self.writing(patience=PATIENCE):
+            manifest, file = load_index(self.folder).manifest, self.folder / MANIFEST
+            ours = read_manifest(file)
+            if ours is None or manifest.model != model:
+                return False
+            if noted(manifest, block) != manifest:
+                write_manifest(file, noted(manifest, block), ours[1])
+            self._read = None
+            return True
 
     def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
         paths, labels, ids = set(paths), set(labels), set(ids)

@@ -10,6 +10,7 @@ from typing import Any
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_json
 from shitu_cli.index.faiss_file import MAX_EFFORT, MAX_SIZE
+from shitu_cli.index.measured import is_block
 from shitu_cli.index.store import AGAIN, KINDS, IndexManifest
 from shitu_cli.inputs import is_input, read_json_object
 
@@ -85,6 +86,7 @@ _CHECKS = {
     "recall": lambda value: value is None or _is_share(value),
     "model_path": lambda value: isinstance(value, str),
     "wanted_recall": _is_share,
+    "measured": is_block,
     "items_sha256": lambda value: isinstance(value, str),
     "generation": lambda value: isinstance(value, str),
 }

@@ -23,6 +23,7 @@ import numpy as np
 
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.index.collection import KINDS, PAGE, VectorCollection, drop_others
+from shitu_cli.index.measured import noted
 from shitu_cli.index.store import (
     BuildOptions,
     FeatureTable,
@@ -80,6 +81,7 @@ class MilvusStore:
             model_path=options.model_path,
             wanted_recall=options.recall,
         )
+        manifest = noted(manifest, options.measured)
         with self._connection(make=True) as client, contextlib.ExitStack() as undo:
             former = VectorCollection.behind(client, self.alias, self.place)
             new = VectorCollection.create(client, f"{self.alias}_{secrets.token_hex(4)}", self.alias, manifest)

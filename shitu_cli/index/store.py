@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -40,7 +40,8 @@ class IndexManifest:
     """The properties of an index.
 
     `model` is the fingerprint of the model that computed the features, `search` the parameters chosen to reach
-    `wanted_recall`, `recall` what they reached. `next_id` is None where a server numbers the items.
+    `wanted_recall`, `recall` what they reached. `next_id` is None where a server numbers the items. `measured` is what
+    an evaluation of the model says of thresholds (index/measured.py), None where nothing is known.
     """
 
     kind: str
@@ -52,16 +53,21 @@ class IndexManifest:
     recall: float | None = None
     model_path: str = ""
     wanted_recall: float = 0.99
+    measured: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build an index; approximate kinds are tuned until they find the share `recall` of the true neighbours."""
+    """How to build an index; approximate kinds are tuned until they find the share `recall` of the true neighbours.
+
+    `measured` is what the index is to keep of the thresholds of its model.
+    """
 
     kind: str = "flat"
     recall: float = 0.99
     model: str = ""
     model_path: str = ""
+    measured: dict[str, Any] | None = None
 
 
 class FeatureTable(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import Command, UsageError
+from shitu_cli.index.measured import noted
 from shitu_cli.index.store import (
     BuildOptions,
     FeatureTable,
@@ -78,6 +79,7 @@ class VectorIndex:
         )
         vectors = cls(manifest, _new_index(options.kind, features), {}, {})
         vectors.add(table, reporter)
+        vectors.manifest = noted(vectors.manifest, options.measured)
         return vectors
 
     def add(self, table: FeatureTable, reporter: Reporter | None = None) -> int:

@@ -68,10 +68,14 @@ def is_undecided(values: dict[str, Any]) -> bool:
 def suggested_threshold(reports: Path, features: str, labels: int | None = None) -> dict[str, Any] | None:
     """Return the threshold (a cosine) that the newest evaluation of these features suggests, and what it does.
 
-    The values are those of `Promise` (evaluation/unknown.py). An index of more `labels` than were measured against
-    gives more false answers: for it the threshold is a stricter one if there is one, and the values are those expected.
-    None if there is no such evaluation, or it suggests nothing.
+    The values are those of `for_labels`. None if there is no such evaluation, or it suggests nothing.
     """
+    unknown = suggesting(reports, features)
+    return None if unknown is None else for_labels(unknown, labels or 0)
+
+
+def suggesting(reports: Path, features: str) -> dict[str, Any] | None:
+    """Return the thresholds in the newest evaluation of these features that suggests one; None if none does."""
     measured = []
     for name in (PLAIN, WITH_OPTIONS):
         file = reports / f"{name}.json"
@@ -79,13 +83,15 @@ def suggested_threshold(reports: Path, features: str, labels: int | None = None)
         unknown = None if values is None or features_of(values) != features else values.get("unknown")
         if unknown and unknown.get("suggested"):
             measured.append((file.stat().st_mtime, unknown))
-    if not measured:
-        return None
-    return _for_labels(max(measured, key=lambda item: item[0])[1], labels or 0)
+    return max(measured, key=lambda item: item[0])[1] if measured else None
 
 
-def _for_labels(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
-    """Return the suggestion for an index of so many labels."""
+def for_labels(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
+    """Return the suggestion for an index of so many labels: the values of `Promise` (evaluation/unknown.py).
+
+    An index of more labels than were measured against gives more false answers: for it the threshold is a stricter one
+    if there is one, and the values are those expected.
+    """
     suggested: dict[str, Any] = unknown["suggested"]
     if labels <= unknown["labels"]:
         return suggested

@@ -15,13 +15,11 @@ from typing import Protocol
 
 from shitu_cli.errors import ShituError
 from shitu_cli.index import is_index
-from shitu_cli.index.files import VECTORS, FileStore, load_index, save_index
+from shitu_cli.index.files import MANIFEST, PATIENCE, VECTORS, FileStore, load_index, save_index
 from shitu_cli.index.store import BuildOptions, FeatureTable, Item
 from shitu_cli.index.vectors import VectorIndex
 from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, TOO_MANY, UNAVAILABLE, Refusal
 from shitu_cli.service.views import FileView, View
-
-PATIENCE = 20.0  # seconds to wait for another process that changes the index
 
 
 @dataclass(frozen=True)
@@ -154,12 +152,15 @@ class FileGallery:
                 raise
 
     def _files(self) -> tuple[int, ...]:
-        """Return what differs between generations: each change writes new files."""
-        try:
-            state = os.stat(self.folder / VECTORS)
-        except (OSError, ValueError):
-            return ()
-        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+        """Return what differs between generations: each change writes new files, an evaluation a new manifest."""
+        values: list[int] = []
+        for name in (VECTORS, MANIFEST):
+            try:
+                state = os.stat(self.folder / name)
+            except (OSError, ValueError):
+                continue
+            values += [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns]
+        return tuple(values)
 
 
 def _changed(index: VectorIndex | None, change: Addition | Removal, place: str) -> tuple[VectorIndex | None, Changed]:

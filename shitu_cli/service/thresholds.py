@@ -1,4 +1,4 @@
-"""The threshold that a server uses: the one that was given, or what the newest evaluation of its model measured."""
+"""The threshold that a server uses: the one that was given, or what evaluation measured of its model."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import os
 from pathlib import Path
 
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, suggested_threshold, what_it_does
+from shitu_cli.index.store import IndexManifest
+from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS
 from shitu_cli.service.live import Threshold
 from shitu_cli.service.views import View
+from shitu_cli.steps.measured import measured_threshold
 
 NONE = Threshold(None, "none")
 
 
 class MeasuredThreshold:
-    """Looks the threshold up in the reports of a workspace; they are read again only where they have changed."""
+    """Looks the threshold up in the reports of a workspace, else in the index; again only where either has changed."""
 
     def __init__(self, reports: Path) -> None:
         self._reports = reports
@@ -23,17 +25,17 @@ class MeasuredThreshold:
 
     def __call__(self, extractor: Extractor, view: View) -> Threshold:
         """Return what was measured for this very model; none for a binary index, whose scores are no cosines."""
-        kind = view.manifest.kind if view.manifest is not None else "flat"
-        seen = (extractor.fingerprint, kind, view.label_count(), *map(self._state, (PLAIN, WITH_OPTIONS)))
+        manifest, labels = view.manifest, view.label_count()
+        seen = (extractor.fingerprint, manifest, labels, *map(self._state, (PLAIN, WITH_OPTIONS)))
         if seen != self._seen:
-            self._threshold, self._seen = self._look_up(extractor.fingerprint, kind, view.label_count()), seen
+            self._threshold, self._seen = self._look_up(extractor.fingerprint, manifest, labels), seen
         return self._threshold
 
-    def _look_up(self, fingerprint: str, kind: str, labels: int | None) -> Threshold:
-        suggestion = None if kind == "binary" else suggested_threshold(self._reports, fingerprint, labels)
-        if suggestion is None:
+    def _look_up(self, fingerprint: str, manifest: IndexManifest | None, labels: int | None) -> Threshold:
+        if manifest is not None and manifest.kind == "binary":
             return NONE
-        return Threshold(float(suggestion["threshold"]), "measured", tuple(what_it_does(suggestion)))
+        measured = measured_threshold(self._reports, fingerprint, manifest, labels)
+        return NONE if measured is None else Threshold(measured.value, "measured", measured.meaning)
 
     def _state(self, name: str) -> tuple[int, int] | None:
         try:

@@ -16,6 +16,7 @@ from shitu_cli.features.extractor import Extractor, ImageInput
 from shitu_cli.index.objects import combined
 from shitu_cli.index.store import Store
 from shitu_cli.index.verdict import VOTERS, Answer, judge
+from shitu_cli.steps.measured import measured_threshold
 
 AUTO = "auto"
 
@@ -73,13 +74,11 @@ def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store
             "--threshold auto: evaluation suggests cosines, a binary index answers with shares of equal bits",
             hint="give a number, such as --threshold 0.8",
         )
-    from shitu_cli.report.evaluation import suggested_threshold, what_it_does
-
-    suggestion = suggested_threshold(reports, extractor.fingerprint, store.label_count())
-    if suggestion is None:
+    measured = measured_threshold(reports, extractor.fingerprint, store.manifest(), store.label_count())
+    if measured is None:
         raise _nothing_suggested(reports, extractor)
-    value = float(suggestion["threshold"])
-    return Threshold(value, f"below {value:g} an image is unknown: {'; '.join(what_it_does(suggestion))}")
+    value, sentences = measured
+    return Threshold(value, f"below {value:g} an image is unknown: {'; '.join(sentences)}")
 
 
 def own_threshold(text: str, kind: str) -> Threshold:

@@ -1,0 +1,54 @@
+"""The threshold that evaluation has measured for a model, from the workspace or from the index itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shitu_cli.index.store import IndexManifest
+
+
+class Measured(NamedTuple):
+    """A threshold (a cosine), and in sentences what it does and whether the index has changed since."""
+
+    value: float
+    meaning: tuple[str, ...]
+
+
+def measured_threshold(
+    reports: Path, features: str, manifest: IndexManifest | None, labels: int | None
+) -> Measured | None:
+    """Return the threshold for an index of so many labels, None where no evaluation of these features suggests one.
+
+    The newest evaluation in the workspace decides; where there is none of this model, what the index brings along.
+    """
+    from shitu_cli.index.measured import change_since
+    from shitu_cli.report.evaluation import for_labels, suggesting, what_it_does
+
+    own = manifest.measured if manifest is not None and manifest.model == features else None
+    unknown = suggesting(reports, features) or own
+    if unknown is None:
+        return None
+    suggestion = for_labels(unknown, labels or 0)
+    change = change_since(manifest) if manifest is not None and own is not None else None
+    return Measured(float(suggestion["threshold"]), (*what_it_does(suggestion), *([change] if change else [])))
+
+
+def block_for_index(reports: Path, features: str) -> dict[str, Any] | None:
+    """Return what an index that is built now is to keep of the workspace's evaluations of these features."""
+    from shitu_cli.index.measured import block_of
+    from shitu_cli.report.evaluation import suggesting
+
+    return block_of(suggesting(reports, features)) if features else None
+
+
+def note_in_index(folder: Path, features: str, unknown: dict[str, Any] | None) -> bool:
+    """Write what an evaluation has measured into the index in `folder`; return whether there is one of these features.
+
+    Raises EnvironmentProblem if another process keeps changing it or the disk refuses, DataError if it is damaged.
+    """
+    from shitu_cli.index import is_index
+    from shitu_cli.index.files import FileStore
+    from shitu_cli.index.measured import block_of
+
+    return is_index(folder) and FileStore(folder).note_measured(features, block_of(unknown))

@@ -144,6 +144,11 @@ def sqrt(x: paddle.Tensor) -> paddle.Tensor:
     return paddle.sqrt(x) if _traces_newer_or_none() else _older_operator("sqrt", x)
 
 
+def tanh(x: paddle.Tensor) -> paddle.Tensor:
+    """Return the hyperbolic tangent of x; unlike paddle.tanh, it can be traced into the older format (.pdmodel)."""
+    return paddle.tanh(x) if _traces_newer_or_none() else _older_operator("tanh", x)
+
+
 def _traces_newer_or_none() -> bool:
     return bool(paddle.in_dynamic_mode() or paddle.framework.use_pir_api())
 

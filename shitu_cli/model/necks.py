@@ -11,7 +11,7 @@ from paddle import ParamAttr, nn
 from shitu_cli.config.parts import necks as parts
 from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Level
-from shitu_cli.model.layers import Conv2D, ConvBNAct, Linear, parameter_attr
+from shitu_cli.model.layers import Conv2D, ConvBNAct, Linear, parameter_attr, tanh
 
 
 class FC(nn.Layer):
@@ -149,7 +149,7 @@ class Tanh(nn.Layer):
         super().__init__()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return paddle.tanh(x)
+        return tanh(x)
 
 
 def check_size(key: str, size: int, got: int) -> None:

@@ -13,8 +13,10 @@ setup_paddle("cpu", threads=1)
 
 import paddle  # noqa: E402
 
+from shitu_cli.features.backends import ways_in  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.model.losses import build_loss  # noqa: E402
+from shitu_cli.model.tracing import write_paddle_model  # noqa: E402
 from shitu_cli.model.weights import load_backbone, load_weights  # noqa: E402
 from tests.parts import loss_item  # noqa: E402
 
@@ -107,3 +109,20 @@ def test_published_weights_start_it_with_a_feature_of_another_size(tmp_path: Pat
     assert load_backbone(model.backbone, tmp_path / "imagenet.pdparams") == ["fc.weight", "fc.bias"]
     same = network()
     assert load_backbone(same.backbone, tmp_path / "imagenet.pdparams") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["pdmodel", "pir"])
+def test_the_exported_tanh_is_run_by_every_engine(form: str, tmp_path: Path) -> None:
+    paddle.seed(3)
+    arch = {"Backbone": {"name": "PPLCNet_x0_25", "class_num": 24}, "Neck": {"name": "Tanh"}}
+    model = build_rec_model(arch)
+    model.eval()
+    images = RNG.standard_normal((2, 3, 32, 32)).astype("float32")
+    with paddle.no_grad():
+        expected = model(paddle.to_tensor(images))["features"].numpy()
+    write_paddle_model(model, tmp_path / "inference", form=form)
+    ways = [way for way in ways_in(tmp_path) if way.precision == "fp32"]
+    assert ways
+    for way in ways:
+        assert np.allclose(way.open(tmp_path)(images), expected, atol=1e-4), way

@@ -7,7 +7,7 @@ from paddle import ParamAttr, nn
 
 from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
-from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SqueezeExcite, make_divisible
+from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SqueezeExcite, make_divisible, tanh
 
 # Per stage: (kernel, channels out at scale 1, squeeze-excite) of each block; the first block of stages 3-6 strides.
 STAGES: dict[str, list[tuple[int, int, bool]]] = {
@@ -74,14 +74,14 @@ class PPLCNet(Backbone):
         self.feature_size = part.class_num
         if part.class_num != CLASSES:
             self.may_stay_new = ("fc.",)  # published weights have the classifier of ImageNet there
-        if part.tanh:
-            self.tanh = nn.Tanh()
+        self.binary = part.tanh
 
     def steps(self) -> list[Step]:
         names = ["conv1", *STAGES, "avg_pool"]
         names += ["last_conv", "hardswish", "dropout"] if self.use_last_conv else []
-        names += ["flatten", "fc", "tanh"]
-        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        names += ["flatten", "fc"]
+        steps: list[Step] = [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        return [*steps, ("tanh", tanh)] if self.binary and "fc" in self._sub_layers else steps
 
     def sizes(self) -> dict[str, int]:
         head = dict.fromkeys(["last_conv", "hardswish", "dropout"], self.flat_channels) if self.use_last_conv else {}

@@ -82,21 +82,21 @@ def recall(space: Workspace, sources: Sequence[Path], options: Options) -> tuple
     return replace(before, **{key: getattr(options, key) for key in given}), before
 
 
-def reading_of(space: Workspace, source: Path) -> Choices:
-    """Return how `prepare` last read a source, with its corrections; the defaults for other sources.
-
-    Of merged sources the corrections are left out: their paths count from the folder that holds all of them.
-    """
+def reading_of(space: Workspace, source: Path) -> tuple[Choices, list[Path]]:
+    """Return how `prepare` last read a source, and all sources that it read together; the defaults for another one."""
     values = _read(space.lists_dir / NAME)
     sources = values.pop("sources", None) or ()
     if name_in(space, source) not in sources:
-        return Choices()
+        return Choices(), [source]
     for key in _PATHS & values.keys():
         values[key] = str(space.root / values[key])
     names = {field.name for field in fields(Options)}
     options = Options(**{key: value for key, value in values.items() if key in names})
-    choices = options.choices(fix=False, quick=False)
-    return choices if len(sources) == 1 else replace(choices, corrections=None)
+    return options.choices(fix=False, quick=False), [_source_of(space, name) for name in sources]
+
+
+def _source_of(space: Workspace, name: str) -> Path:
+    return Path(name) if address_of(name) else space.root / name
 
 
 def record(

@@ -15,13 +15,12 @@ from shitu_cli.data.lists import class_names, read_list
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import path_problem
 from shitu_cli.reporting import counted
-from shitu_cli.stores import address_of, is_archive, is_stored, join, real, split_location
+from shitu_cli.stores import address_of, is_archive, is_stored, real, split_location
 from shitu_cli.workspace import CONFIG_NAME, Workspace
 
 if TYPE_CHECKING:  # loading all readers takes longer than searching for one image, which needs none
-    from shitu_cli.preparation.choices import Choices
     from shitu_cli.preparation.formats.base import Box, Format, Rows
-    from shitu_cli.preparation.formats.source import Source
+    from shitu_cli.preparation.problems import Problems
 
 
 @dataclass
@@ -148,33 +147,31 @@ class _Finder:
                 self.images.add(folder / name)
             return
         chosen, rows, left_out = self._as_prepare_reads(folder)
-        by_path: dict[str, list[int]] = {}
-        for number, path in enumerate(rows.paths):
-            by_path.setdefault(os.path.normpath(rows.root / path), []).append(number)
-        for name in names:
-            numbers = by_path.get(os.path.normpath(folder / name), ())
-            for number in numbers:
+        numbers: dict[str, list[int]] = {}
+        for number, place in enumerate(_places(rows)):
+            numbers.setdefault(place, []).append(number)
+        for name, place in zip(names, _below(os.path.realpath(folder), names), strict=True):
+            for number in numbers.get(place, ()):
                 self.images.add(folder / name, rows.shown(rows.labels[number]), rows.boxes.get(number))
-            if not numbers and os.path.realpath(folder / name) not in left_out:
+            if place not in numbers and place not in left_out:
                 # What a table or annotations leave out has no label.
                 by_place = chosen is None or chosen.rank == FOLDERS
                 self.images.add(folder / name, self.label_of(folder / name, folder) if by_place else "")
 
     def _as_prepare_reads(self, folder: Path) -> tuple[Format | None, Rows, set[str]]:
-        """Return the format and the rows of a folder, and the files that corrections leave out.
+        """Return the format and the rows of a folder, and the places of images that corrections leave out.
 
         There are none where it holds no labels, as one class folder alone.
         """
-        from shitu_cli.preparation.formats import read_source
         from shitu_cli.preparation.formats.base import Rows
+        from shitu_cli.preparation.formats.source import Source
         from shitu_cli.preparation.problems import Problems
 
-        source, choices = self._source(folder)
-        flat = folder.is_dir() and all("/" not in path for path in source.tree.images)
-        if flat and not source.tree.files:
+        tree = Source(folder).tree
+        if folder.is_dir() and all("/" not in path for path in tree.images) and not tree.files:
             return None, Rows(folder), set()
         try:
-            chosen, rows = read_source(source, Problems(), choices.format)
+            chosen, rows, corrected = self._read(folder, Problems())
         except UsageError as error:
             once = f"{error.hint}; say it once, and it is remembered: "
             raise UsageError(
@@ -182,16 +179,41 @@ class _Finder:
                 details=error.details,
                 hint=[once, Command("prepare", folder), " with that option"],
             ) from None
-        corrected = _corrected(rows, folder, choices)
-        left_out = set(rows.paths).difference(corrected.paths) if corrected is not rows else set()
-        return chosen, corrected, {real(join(str(rows.root), path)) for path in left_out}
+        return chosen, corrected, set(_places(rows)).difference(_places(corrected)) if corrected is not rows else set()
+
+    def _read(self, path: Path, problems: Problems) -> tuple[Format, Rows, Rows]:
+        """Return the format of a source, and its rows without and with corrections, as `prepare` last read it.
+
+        One of several that were made one data set is read with the others: what its classes are called, and which
+        images the corrections mean, is a matter of all of them.
+        """
+        from shitu_cli.preparation.choices import Choices
+        from shitu_cli.preparation.corrections import apply_corrections
+        from shitu_cli.preparation.formats import read_source
+        from shitu_cli.preparation.formats.source import Source
+        from shitu_cli.preparation.reading import read_sources
+        from shitu_cli.preparation.remembered import name_in, reading_of
+
+        choices, sources = reading_of(self.workspace, path) if self.workspace else (Choices(), [path])
+        if len(sources) == 1:
+            chosen, rows = read_source(Source(path, choices.read), problems, choices.format)
+        else:
+            rows, formats = read_sources(sources, choices, problems)
+        corrected = rows if choices.corrections is None else apply_corrections(rows, choices.corrections, sources)[0]
+        if len(sources) == 1:
+            return chosen, rows, corrected
+        assert self.workspace is not None
+        origin = [name_in(self.workspace, source) for source in sources].index(name_in(self.workspace, path))
+        own = [part.take([n for n in range(len(part)) if part.origins[n] == origin]) for part in (rows, corrected)]
+        return formats[origin], own[0], own[1]
 
     def _add_archives(self, path: Path) -> None:
         """Add all images of an archive, of a folder of such, or of an address, with the labels that `prepare` reads."""
         from shitu_cli.preparation.formats.archives import ARCHIVES, stored_images
         from shitu_cli.preparation.formats.base import Rows
+        from shitu_cli.preparation.formats.source import Source
 
-        source, _ = self._source(path)
+        source = Source(path)
         if not ARCHIVES.detect(source):
             return
         rows, left_out = Rows(path), set[str]()
@@ -207,17 +229,7 @@ class _Finder:
             if place not in numbers and place not in left_out:
                 self.images.add(location)
 
-    def _source(self, path: Path) -> tuple[Source, Choices]:
-        """Return a source, and the choices with which `prepare` last read it."""
-        from shitu_cli.preparation.choices import Choices
-        from shitu_cli.preparation.formats.source import Source
-        from shitu_cli.preparation.remembered import reading_of
-
-        choices = reading_of(self.workspace, path) if self.workspace else Choices()
-        return Source(path, choices.read), choices
-
     def _add_list(self, path: Path) -> None:
-        from shitu_cli.preparation.formats import read_source
         from shitu_cli.preparation.problems import Problems
 
         image_root = self.image_root(path)
@@ -225,9 +237,7 @@ class _Finder:
             self.images.extend(images_of_list(path, image_root))
             return
         problems = Problems()
-        source, choices = self._source(path)
-        _, rows = read_source(source, problems, choices.format)
-        rows = _corrected(rows, path, choices)
+        _, _, rows = self._read(path, problems)
         bad = [
             f"{where}: {detail}"
             for _, kind, cases in problems.ordered()
@@ -240,11 +250,16 @@ class _Finder:
             self.images.add(rows.location(number), rows.shown(label), rows.boxes.get(number))
 
 
-def _corrected(rows: Rows, source: Path, choices: Choices) -> Rows:
-    """Return the rows of a source with the corrections that `prepare` remembers for it."""
-    from shitu_cli.preparation.corrections import apply_corrections
+def _places(rows: Rows) -> list[str]:
+    """Return where the images of rows lie, however their folder is spelt."""
+    root = str(rows.root)
+    if is_stored(root) or any(map(is_stored, rows.paths)):
+        return [real(rows.location(number)) for number in range(len(rows))]
+    return _below(os.path.realpath(root), rows.paths)
 
-    return rows if choices.corrections is None else apply_corrections(rows, choices.corrections, [source])[0]
+
+def _below(root: str, paths: Sequence[str]) -> list[str]:
+    return [os.path.normpath(os.path.join(root, path)) for path in paths]
 
 
 def _stored_label(location: str) -> str:

@@ -22,6 +22,7 @@ from shitu_cli.preparation.prepare import Prepared, prepare
 from shitu_cli.preparation.sources import find_images
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.steps.prepare import prepare as prepare_step
+from shitu_cli.workspace import Workspace
 from tests.command import shitu
 
 MakeImages = Callable[..., dict[str, list[Path]]]
@@ -224,3 +225,27 @@ def some_rows(root: Path) -> Rows:
     for path in ("x/1.jpg", "x/2.jpg", "y/1.jpg"):
         rows.add(path, path[0])
     return rows
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_merged_source_is_read_as_prepare_has_read_it(tmp_path: Path, make_images: MakeImages, apart: bool) -> None:
+    """Corrections count from the folder that holds all sources, and labels are called as in all of them."""
+    for name, seed in (("old", 0), ("new", 9)):
+        make_images(tmp_path / "shop" / name, seed=seed)
+    of = {name: f"{name}/" if apart else "" for name in ("old", "new")}
+    (tmp_path / "c.csv").write_text(
+        f"path,label\nold/class_000/001.jpg,{of['new']}class_001\nnew/class_002/000.jpg,\n", encoding="utf-8"
+    )
+    sources = [str(tmp_path / "shop" / name) for name in ("old", "new")]
+    flags = ["--keep-apart"] if apart else []
+    shitu("prepare", *sources, "--merge", *flags, "--corrections", "c.csv", "-w", "work", cwd=tmp_path)
+    space = Workspace(tmp_path / "work")
+    for name in ("old", "new"):
+        images = find_images([str(tmp_path / "shop" / name)], workspace=space)
+        labels = {Path(file).relative_to(tmp_path / "shop").as_posix(): label for file, label in zip(
+            images.files, images.labels, strict=True)}  # fmt: skip
+        right = {f"{name}/class_{c:03}/{n:03}.jpg": f"{of[name]}class_{c:03}" for c in range(3) for n in range(4)}
+        right.pop("new/class_002/000.jpg", None)
+        if name == "old":
+            right["old/class_000/001.jpg"] = f"{of['new']}class_001"
+        assert labels == right

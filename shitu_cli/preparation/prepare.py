@@ -15,6 +15,7 @@ from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.corrections import Applied, apply_corrections, check_place
 from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, Rows
 from shitu_cli.preparation.judging import check_alike, check_boxes, check_classes, check_lines
+from shitu_cli.preparation.lacking import one_class
 from shitu_cli.preparation.numbering import image_list, is_distractor, number_classes, number_ids
 from shitu_cli.preparation.official import settle_split
 from shitu_cli.preparation.problems import Problems
@@ -80,6 +81,8 @@ def prepare(
     if choices.corrections is not None:
         rows, applied = apply_corrections(rows, choices.corrections, sources)
         reporter.info(f"  {applied}")
+    if problem := one_class(rows, formats, sources):
+        raise problem
     before = len(rows)
     rows = check_lines(rows, problems)
     rows, looks, alike = _look(rows, choices, problems, reporter, cache)

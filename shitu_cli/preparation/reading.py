@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shitu_cli.errors import Command, DataError, Message, ShituError, UsageError, pip_install
+from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.inputs import check_input
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, PACKED, TABLE, Format, Rows
 from shitu_cli.preparation.formats.discovery import spread
-from shitu_cli.preparation.formats.packed import packed_problem, sheet_way_out, spreadsheets
+from shitu_cli.preparation.formats.packed import packed_problem
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.lacking import no_labels
 from shitu_cli.preparation.numbering import is_distractor, natural
-from shitu_cli.preparation.problems import KINDS, Problems
+from shitu_cli.preparation.problems import Problems
 from shitu_cli.stores import address_of, is_there, join
 
-_NAMED = re.compile(r"([^/]*[^\W\d_][^/]*?)[-_ ]+\(?\d+\)?\.\w+")  # cat_001.jpg
 MAX_READINGS = 6  # lines that say what was read as what
 
 
@@ -78,33 +75,8 @@ def _read(path: Path, choices: Choices, problems: Problems, *, alone: bool) -> _
     if not any(map(is_there, map(rows.location, spread(range(len(rows)))))) and (packed := packed_problem(source)):
         raise packed
     if not len(rows):
-        raise DataError(
-            f"no labelled images in {path} (read as {chosen.name}: {chosen.layout})",
-            details=[
-                f"{where}: {detail or KINDS[kind].text}"
-                for kind, cases in problems.found.items()
-                for where, detail in cases.examples[:5]
-            ],
-            hint=_where_are_labels(source, problems),
-        )
+        raise no_labels(source, chosen, problems)
     return _Part(path, chosen, rows)
-
-
-def _where_are_labels(source: Source, problems: Problems) -> Message:
-    """Return the way out where images have no labels: what lies beside them may hold these, or their names."""
-    if sheet := next(iter(spreadsheets(source)), None):
-        return sheet_way_out(source.base / sheet)
-    if "heic" in problems.found:
-        return f"to read HEIC images: {pip_install('heic')}"
-    names = Counter(match[1] for image in source.tree.images if (match := _NAMED.fullmatch(image)))
-    if len(names) > 1 and names.total() > 0.8 * len(source.tree.images) and min(names.values()) > 1:
-        folder = shlex.quote(str(source.path))
-        write = f'(cd {folder} && for f in *[0-9]*.*; do printf \'%s\\t%s\\n\' "$f" "${{f%[-_ ]*}}"; done > labels.txt)'
-        listed = Command("prepare", source.path / "labels.txt")
-        first = min(names)
-        return [f"if the names hold the classes, such as {first}, make a list of them: {write}; then ", listed]
-    way = "put the images of each class into a folder of its name; "
-    return [way, Command("prepare", "--formats"), " lists other layouts"]
 
 
 def describe(rows: Rows) -> list[str]:

@@ -45,9 +45,11 @@ def unread_sidecars(source: Source) -> dict[str, str]:
         files = annotation_files(source, suffix)
         sidecars = [path for path in files if stem_of(os.path.splitext(path)[0]) in source.tree.stems]
         if sidecars and len(sidecars) * 2 >= len(source.tree.images):
-            text = " ".join(source.head(sidecars[0])[:200].decode("utf-8", "replace").split())
-            unread[sidecars[0]] = (
-                f"one of {len(sidecars):,} {suffix} files beside images, in a format that is not known here: "
-                f"{text[:40]!r}"
-            )
+            beside = f"one of {len(sidecars):,} {suffix} files beside images"
+            filled = next((file for file in spread(sidecars) if source.head(file).strip()), None)
+            if filled is None:
+                unread[sidecars[0]] = f"{beside}, which are empty: nothing is annotated in them"
+                continue
+            text = " ".join(source.head(filled)[:200].decode("utf-8", "replace").split())
+            unread[filled] = f"{beside}, in a format that is not known here: {text[:40]!r}"
     return unread

@@ -1,0 +1,100 @@
+"""What to tell where a source has no labels, or those of one class only: what was looked at, and the way out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from shitu_cli.errors import Command, DataError, Message, pip_install
+from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, Format, Rows
+from shitu_cli.preparation.formats.delimited import SUFFIXES
+from shitu_cli.preparation.formats.packed import sheet_way_out, spreadsheets
+from shitu_cli.preparation.formats.source import Source, stem_of
+from shitu_cli.preparation.numbering import is_distractor
+from shitu_cli.preparation.problems import KINDS, Problems
+from shitu_cli.reporting import counted
+
+_NAMED = re.compile(r"([^/]*[^\W\d_][^/]*?)[-_ ]+\(?\d+\)?\.\w+")  # cat_001.jpg
+EACH, LISTED, MOST = 5, 3, 8  # cases of each kind, files, lines
+
+
+def no_labels(source: Source, chosen: Format, problems: Problems) -> DataError:
+    """Return the error for a source of which nothing that its format reads has a label."""
+    details = [
+        f"{where}: {KINDS[kind].text}" + (f" ({detail})" if detail else "")
+        for kind, cases in problems.found.items()
+        for where, detail in cases.examples[:EACH]
+    ]
+    empty = problems.found.get("no-objects")
+    if empty is not None and len(problems.found) == 1:
+        return DataError(
+            f"{source.path}: read as {chosen.name}, nothing is annotated in any of its {counted(empty.count, 'image')}",
+            details=details,
+            hint="annotate them and export again; or, if the folders are the classes: --format class-tree",
+        )
+    return DataError(
+        f"no labelled images in {source.path} (read as {chosen.name}: {chosen.layout})",
+        details=details,
+        hint=_where_are_labels(source, problems),
+    )
+
+
+def _where_are_labels(source: Source, problems: Problems) -> Message:
+    """Return the way out where images have no labels: what lies beside them may hold these, or their names."""
+    if sheet := next(iter(spreadsheets(source)), None):
+        return sheet_way_out(source.base / sheet)
+    if "heic" in problems.found:
+        return f"to read HEIC images: {pip_install('heic')}"
+    names = Counter(match[1] for image in source.tree.images if (match := _NAMED.fullmatch(image)))
+    if len(names) > 1 and names.total() > 0.8 * len(source.tree.images) and min(names.values()) > 1:
+        folder = shlex.quote(str(source.path))
+        write = f'(cd {folder} && for f in *[0-9]*.*; do printf \'%s\\t%s\\n\' "$f" "${{f%[-_ ]*}}"; done > labels.txt)'
+        listed = Command("prepare", source.path / "labels.txt")
+        first = min(names)
+        return [f"if the names hold the classes, such as {first}, make a list of them: {write}; then ", listed]
+    way = "put the images of each class into a folder of its name; "
+    return [way, Command("prepare", "--formats"), " lists other layouts"]
+
+
+def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) -> DataError | None:
+    """Return the error for images of one class, None for several: there is nothing to tell apart."""
+    labels = {label for label in set(rows.labels) if not is_distractor(label)}
+    if len(labels) != 1:
+        return None
+    label, count = labels.pop(), counted(len(set(rows.paths)), "image")
+    ranks = {chosen.rank for chosen in formats}
+    hint = "label images of another class too"
+    if ranks == {FOLDERS}:
+        said = f"{count} in the folder {label}, and the folders of images are the classes"
+        hint = "put the images of each class into a folder of its name, or a list `path<TAB>label` beside them"
+    else:
+        said = f"{', '.join(rows.label_files[:LISTED])}: {count}, all of them {rows.shown(label)!r}"
+        if ANNOTATIONS in ranks:
+            hint = "annotate another class too; or, if the folders are the classes: --format class-tree"
+    unused = [f"not used: {name} ({why})" for name, why in sorted(rows.unused.items())[:LISTED]]
+    return DataError(
+        f"only one class to train on: {rows.shown(label)!r}; telling classes apart needs at least two",
+        details=[said, *unused, *(_beside(rows, sources) if ranks == {FOLDERS} else ())],
+        hint=[hint, "; ", Command("prepare", "--formats"), " lists all layouts"],
+    )
+
+
+def _beside(rows: Rows, sources: Sequence[Path]) -> list[str]:
+    """Return lists and tables that name no image, and folders without images: what the user may have counted on."""
+    lines: list[str] = []
+    for path in sources:
+        if not path.is_dir():
+            continue
+        tree = Source(path).tree
+        used = {*rows.unused, *rows.label_files}
+        for file in tree.files:
+            stem, suffix = os.path.splitext(file)
+            if suffix.lower() in SUFFIXES and file not in used and stem_of(stem) not in tree.stems:
+                lines.append(f"not used: {path / file} (it names no image that is here)")
+        if empty := tree.problems.found.get("no-images"):
+            lines += [f"{where}: {KINDS['no-images'].text}, {detail}" for where, detail in empty.examples[:LISTED]]
+    return lines[:MOST]

@@ -68,6 +68,7 @@ def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) ->
     label, count = labels.pop(), counted(len(set(rows.paths)), "image")
     ranks = {chosen.rank for chosen in formats}
     hint = "label images of another class too"
+    sheets = [path / sheet for path in sources if path.is_dir() for sheet in spreadsheets(Source(path))]
     if ranks == {FOLDERS}:
         said = f"{count} in the folder {label}, and the folders of images are the classes"
         hint = "put the images of each class into a folder of its name, or a list `path<TAB>label` beside them"
@@ -75,11 +76,12 @@ def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) ->
         said = f"{', '.join(rows.label_files[:LISTED])}: {count}, all of them {rows.shown(label)!r}"
         if ANNOTATIONS in ranks:
             hint = "annotate another class too; or, if the folders are the classes: --format class-tree"
+    way: Message = [hint, "; ", Command("prepare", "--formats"), " lists all layouts"]
     unused = [f"not used: {name} ({why})" for name, why in sorted(rows.unused.items())[:LISTED]]
     return DataError(
         f"only one class to train on: {rows.shown(label)!r}; telling classes apart needs at least two",
         details=[said, *unused, *(_beside(rows, sources) if ranks == {FOLDERS} else ())],
-        hint=[hint, "; ", Command("prepare", "--formats"), " lists all layouts"],
+        hint=sheet_way_out(sheets[0]) if sheets else way,
     )
 
 

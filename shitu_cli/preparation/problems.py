@@ -102,6 +102,11 @@ KINDS: dict[str, Kind] = {
     "leading-zeros": Kind(
         "warning", "labels that differ only by leading zeros, such as 7 and 007", "write them all in one way"
     ),
+    "rounded-label": Kind(
+        "warning",
+        "a number that a spreadsheet has rounded: several products may have become one class",
+        "make the column text in the spreadsheet and export it again",
+    ),
     "imbalance": Kind(
         "warning", "the largest class has over 20 times the median's images", "ClassBalancedSampler helps"
     ),

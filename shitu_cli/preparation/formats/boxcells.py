@@ -42,7 +42,7 @@ def cell_box(cells: Sequence[str]) -> CellBox | None:
         if (box := box_columns([name for name, _ in pairs])) is not None:
             return tuple(float(pairs[n][1]) for n in box[0]), box[1]
     parts = re.split(r"[\s,;]+", cells[0].strip().strip("[](){}").strip()) if len(cells) == 1 else cells
-    values = numbers(part.strip().replace(",", ".", 1) for part in parts)
+    values = numbers(parts)
     if values is None or len(values) != 4 or max(map(abs, values)) >= 1e9:
         raise ValueError(f"box {' '.join(cells)[:80]!r}, expected x1,y1,x2,y2")
     return values, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,9 @@ BOX_COLUMNS: tuple[tuple[tuple[str, str, str, str], Convention], ...] = (
 )
 
 
+_DECIMAL_COMMA = re.compile(r"\s*-?\d{1,9},(?:\d{1,2}|\d{4,9})\s*")
+
+
 def plain_name(column: str) -> str:
     """Return a column's name without case, blanks and signs: `X_min`, `x min` and `xmin` are the same."""
     return "".join(sign for sign in column.casefold() if sign.isalnum())
@@ -95,13 +99,18 @@ def box_columns(header: Sequence[str]) -> tuple[list[int], Convention] | None:
 
 
 def numbers(values: Iterable[object]) -> tuple[float, ...] | None:
-    """Return the values as finite numbers, None where one is none; texts that hold a number are numbers."""
+    """Return the values as finite numbers, None where one is none; texts that hold a number are numbers.
+
+    A decimal comma is one, but not 1,024, which may be a thousand.
+    """
     result = []
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             return None
         if isinstance(value, str) and "_" in value:  # which Python takes for a sign between digits
             return None
+        if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
+            value = value.replace(",", ".")
         try:
             number = float(value)
         except (ValueError, OverflowError):

@@ -22,6 +22,8 @@ _PATH_END = re.compile(rf'\.(?:{IMAGE_SUFFIX})(?P<close>"?)(?=[ \t,;|]|$)', re.I
 _SEPARATOR = re.compile(r"[ \t]*([,;|]?)[ \t]*")
 _SEP_LINE = re.compile(r"sep=(.)\s*")
 IMAGE_NAME = re.compile(rf"\.(?:{IMAGE_SUFFIX})\b", re.I)
+_SIGNS = " \t,;|"  # all that a line without content holds
+MOST_TITLES = 5  # lines above the header of a table
 MAX_LINE = 1 << 16  # characters; a longer line is no line of a list
 
 
@@ -121,11 +123,23 @@ def open_sheet(
         start, forced = 1, match[1]
     while start < len(lines) and (not lines[start].strip() or lines[start].startswith("# ")):
         start += 1
-    table = _header(lines[start:], forced)
-    if table is not None:
-        sheet.header, sheet.delimiter = table
-        sheet.start = start
+    for title_end in range(start, min(start + MOST_TITLES, len(lines)) + 1):
+        if (table := _header(lines[title_end:], forced)) is not None:
+            sheet.header, sheet.delimiter = table
+            sheet.start = title_end
+            for number in range(start, title_end):
+                if lines[number].strip(_SIGNS):
+                    problems.add("heading", sheet.where(number + 1), repr(lines[number].strip(_SIGNS)[:80]))
+            break
+        if title_end == len(lines) or not _is_title(lines[title_end]):
+            break
     return sheet
+
+
+def _is_title(line: str) -> bool:
+    """Return whether a line may stand above the header of a table: blank, or a single cell that is no image."""
+    text = line.strip(_SIGNS)
+    return not any(sign in text for sign in "\t,;|") and not IMAGE_NAME.search(text[:MAX_LINE])
 
 
 def _header(lines: list[str], forced: str | None) -> tuple[list[str], str] | None:
@@ -150,7 +164,8 @@ def _header(lines: list[str], forced: str | None) -> tuple[list[str], str] | Non
 def _are_names(cells: list[str]) -> bool:
     """Return whether cells may be names of columns: no images, no numbers, none twice."""
     named = [cell for cell in cells if cell]
-    if len(named) < len(cells) - 1 or len(set(named)) < len(named) or not named:
+    last = max((n for n, cell in enumerate(cells) if cell), default=0)  # empty columns at the end mean nothing
+    if len(named) < last or len(set(named)) < len(named) or not named or (last == 0 and len(cells) > 2):
         return False
     return not any(IMAGE_NAME.search(cell) or _is_number(cell) or len(cell) > 80 for cell in named)
 

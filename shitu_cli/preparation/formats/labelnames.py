@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from shitu_cli.preparation.formats.sheets import Labels
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
+_ROUNDED = re.compile(r"\d(?:[.,]\d{1,14})?E\+\d{1,2}", re.I)
 _FILES = ("label_map.txt", "classes.csv", "classes.txt", "class_names.txt", "label_list.txt", "labels.txt", "names.txt")
 
 
@@ -67,9 +69,14 @@ def _distinct(names: dict[int, str]) -> dict[int, str]:
 
 
 def one_spelling(rows: Rows, problems: Problems) -> None:
-    """Make 7 and 007 one class where both are there, as spreadsheets drop the zeros; it is said."""
+    """Make 7 and 007 one class where both are there, as spreadsheets drop the zeros; it is said.
+
+    So is 4.00557E+12, which a spreadsheet has made of a long number: others may have become the same.
+    """
     spellings: dict[int, set[str]] = defaultdict(set)
-    for label in set(rows.labels):
+    for label in sorted(set(rows.labels)):
+        if _ROUNDED.fullmatch(label):
+            problems.add("rounded-label", label)
         if label.isascii() and label.isdigit() and len(label) < 19:
             spellings[int(label)].add(label)
     mixed = {number: max(variants, key=len) for number, variants in spellings.items() if len(variants) > 1}

@@ -60,8 +60,9 @@ def _odd_rows(
     """Yield the rows of lines of every kind, from the line number `first`."""
     for number, line in enumerate(lines_of(chunk), first):
         line = line.rstrip("\r")
-        if not line or not (line := line if "\t" in line else line.strip()).strip():
+        if not line.strip(" \t,;|"):
             continue
+        line = line if "\t" in line else line.strip()
         parts = _reversed(line) if style.turned else _bare(line) if style.bare else split_line(line, sheet.exists)
         if parts is None or not parts[1]:
             if problems is not None and not (number == 1 and line.startswith("sep=")):

@@ -124,7 +124,7 @@ def evaluate(
             raise UsageError("--shard computes a part, --merge evaluates all of them", hint="give one of them")
         _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip, alone=devices is None)
         return
-    if launch.launch(devices, output=Places.of(settings).cache / "processes"):
+    if launch.launch(devices, output=Places.of(settings).cache / "processes", device=settings.Global.device):
         return
     evaluation = run(
         settings,

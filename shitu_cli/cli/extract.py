@@ -58,7 +58,7 @@ def extract(
     """
     from shitu_cli.cli.common import chosen_model, config_or_none, open_detector
     from shitu_cli.features.extract_shards import extract_shard, own_images
-    from shitu_cli.features.feature_file import extract_to_file
+    from shitu_cli.features.feature_file import extract_to_file, wait_for_others
     from shitu_cli.features.shard_file import Share
     from shitu_cli.features.writing import check_out
     from shitu_cli.preparation.sources import find_images
@@ -93,8 +93,10 @@ def extract(
         return
     if this_process.is_child() and this_process.world() > 1:
         _compute_share(session, extractor, own, target, normalize=not raw)
-        return
-    if not launched:
+        if this_process.has_parent() or not this_process.is_main():
+            return
+        wait_for_others(extractor, own, target, console, normalize=not raw)
+    elif not launched:
         console.info(_summary(extractor, own))
     if share is None:
         written = extract_to_file(extractor, images, out, console, normalize=not raw)

@@ -125,7 +125,8 @@ def train(
         return
     places = Places.of(settings)
     meeting = launch.Meeting(nnodes, node_rank, master, places.workspace.machines_secret, secret_file)
-    if launch.launch(devices, output=places.output, meeting=meeting, show_line=session.console.info):
+    show_line, wish = session.console.info, settings.Global.device
+    if launch.launch(devices, output=places.output, meeting=meeting, device=wish, show_line=show_line):
         return
     if frozen:
         if resume or devices is not None or save_every_steps is not None or teacher is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from shitu_cli.features.resumable import Work
 from shitu_cli.features.writing import PIECE, Name, check_out, one_line, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
+
+PATIENCE = 600.0  # seconds without any progress of other processes
+PAUSE = 0.5  # seconds between two looks at it
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,33 @@ def compute_share(
     """Compute the share of one of several processes; `extract_to_file` then finds it done."""
     with working(out), Work(part_of(out), extractor, images, normalize=normalize) as work:
         work.compute(reporter, rank=rank, world=world)
+
+
+def wait_for_others(
+    extractor: Extractor, images: ImageFiles, out: Path, reporter: Reporter, *, normalize: bool = True
+) -> None:
+    """Wait until the other processes of the run have done their shares in the same folder.
+
+    Raises EnvironmentProblem when they have not done anything for as long as `PATIENCE`.
+    """
+    waiting = "waiting for the other processes"
+    with (
+        working(out),
+        Work(part_of(out), extractor, images, normalize=normalize) as work,
+        reporter.progress(waiting, work.blocks, "blocks") as bar,
+    ):
+        before, changed = 0, time.monotonic()
+        while (done := len(work.done())) < work.blocks:
+            if done != before:
+                bar.advance(done - before)
+                before, changed = done, time.monotonic()
+            elif time.monotonic() - changed > PATIENCE:
+                raise EnvironmentProblem(
+                    f"{work.blocks - done} of {work.blocks} blocks of images are missing, and the other processes "
+                    f"of the run have done nothing for {PATIENCE / 60:.0f} minutes",
+                    hint="do they write to the same folder? Without a shared disk, machines compute a --shard each",
+                )
+            time.sleep(PAUSE)
 
 
 @contextmanager

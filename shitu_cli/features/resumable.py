@@ -48,10 +48,14 @@ class Work:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         os.close(self._file)
 
+    @property
+    def blocks(self) -> int:
+        """The number of blocks of all images."""
+        return -(-len(self.images) // self.block)
+
     def compute(self, reporter: Reporter, *, rank: int = 0, world: int = 1) -> None:
         """Compute what is not done of the share of process `rank` of `world`."""
-        blocks = -(-len(self.images) // self.block)
-        share = range(blocks * rank // world, blocks * (rank + 1) // world)
+        share = range(self.blocks * rank // world, self.blocks * (rank + 1) // world)
         done = self.done()
         missing = [number for number in share if number not in done]
         inputs = inputs_of(self.images)

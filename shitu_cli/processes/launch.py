@@ -21,6 +21,7 @@ from typing import NoReturn
 from shitu_cli.errors import EnvironmentProblem, ShituError, UsageError
 from shitu_cli.processes import this_process
 from shitu_cli.processes.failures import INTERRUPT_CODE, ProcessGone, log_file, raise_elsewhere, raise_failure
+from shitu_cli.processes.launchers import adopt
 from shitu_cli.processes.machines import Machines, alone, interface_of, meet, patience, split_address
 from shitu_cli.processes.secret import VARIABLE, find_secret
 from shitu_cli.processes.this_process import DEVICE, PARENT, RANK, WORLD
@@ -90,9 +91,12 @@ def launch(
     *,
     output: Path,
     meeting: Meeting | None = None,
+    device: str = "auto",
     show_line: Callable[[str], None] = lambda text: None,
 ) -> bool:
     """Run this command once per device and wait; return False if there is nothing to launch (then run here).
+
+    Where another launcher has started this process (processes/launchers.py), it takes its place there, on `device`.
 
     Rank 0 shows its output, the others write `output/rank<N>.out`. Raises the error of the process that failed
     first, after ending the others; an interrupted run ends with exit code 130. `show_line` shows a line to the user.
@@ -101,6 +105,8 @@ def launch(
         this_process.exit_with_parent()
         return False
     nnodes = 1 if meeting is None else meeting.nnodes
+    if adopt(device, devices, nnodes) is not None:
+        return False
     if devices is None:
         if nnodes > 1:
             raise UsageError(

@@ -18,6 +18,11 @@ def is_child() -> bool:
     return DEVICE in os.environ
 
 
+def has_parent() -> bool:
+    """Return whether a process of this program has started this one, and goes on when all have ended."""
+    return PARENT in os.environ
+
+
 def is_main() -> bool:
     """Return whether this process is the one that prints: the only one, or rank 0."""
     return not is_child() or os.environ.get(RANK, "0") == "0"

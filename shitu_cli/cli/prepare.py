@@ -112,6 +112,13 @@ def prepare(
         ),
     ] = None,
     dry_run: options.DryRunOption = False,
+    pack: Annotated[
+        Path | None,
+        option(options.OUTPUT, "Folder to write the images to as tar shards, which the lists then name."),
+    ] = None,
+    pack_size: Annotated[
+        int, option(options.OUTPUT, "MiB of a shard of --pack.", low=1, high=options.MANY, metavar="MIB")
+    ] = 512,
     as_json: options.JsonOption = False,
 ) -> None:
     """Check images and lists, split them, number the classes and write a config that fits; never change your files."""
@@ -166,6 +173,8 @@ def prepare(
         strict=strict,
         quick=quick,
         compare=compare,
+        pack=pack,
+        pack_mib=pack_size,
         reporter=session.console,
         on_checked=lambda prepared: _show_checked(session.console, prepared, as_json),
     )

@@ -13,6 +13,7 @@ from shitu_cli.files import atomic_write, atomic_write_json
 from shitu_cli.journal import together
 from shitu_cli.preparation.adapt import DataFacts, adapt_values
 from shitu_cli.preparation.generation import LISTS, NAME
+from shitu_cli.preparation.packing import Packed
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.preparation.remembered import Options, path_in, record
 from shitu_cli.workspace import Workspace
@@ -27,18 +28,20 @@ def write_prepared(
     sources: Sequence[Path],
     options: Options,
     write_reports: Callable[[Path, Path], None],
+    packed: Packed | None = None,
 ) -> list[Change]:
     """Write lists, label map, config, the record of the options, and the reports; return the changes of the config.
 
-    `write_reports` writes reports/prepare.json and reports/prepare.html to the two paths that it is given. A kill at
-    any moment leaves all of these files as they were, or all of them new once the workspace is opened again.
+    With `packed` shards the lists name their members. `write_reports` writes reports/prepare.json and
+    reports/prepare.html to the two paths that it is given. A kill at any moment leaves all of these files as they were,
+    or all of them new once the workspace is opened again.
 
     Raises EnvironmentProblem when the disk refuses; what was there before then still stands.
     """
     facts = DataFacts(
         class_num=prepared.class_num,
         train_images=len(prepared.train),
-        image_root=path_in(space.root, prepared.image_root),
+        image_root=path_in(space.root, prepared.image_root if packed is None else packed.root),
         short_side=int(np.median([min(look.width, look.height) for look in prepared.looks])) if prepared.looks else 0,
         query_list="lists/query_list.txt" if prepared.query is not None else None,
         gallery_list="lists/gallery_list.txt" if prepared.gallery is not None else None,
@@ -53,7 +56,7 @@ def write_prepared(
                 change.remove(space.lists_dir / name)
                 continue
             written[name] = change.path(space.lists_dir / name)
-            write_list(written[name], part)
+            write_list(written[name], part if packed is None else packed.renamed(part))
         label_map = LISTS[-1]
         written[label_map] = change.path(space.lists_dir / label_map)
         write_label_map(written[label_map], prepared.names)

@@ -13,12 +13,14 @@ from shitu_cli.config.source import MAX_BYTES
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import Command, ConfigError, DataError, Message, UsageError
 from shitu_cli.files import atomic_write_json
-from shitu_cli.inputs import decode_text, read_bytes
+from shitu_cli.inputs import MIB, decode_text, read_bytes
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.journal import finish
 from shitu_cli.preparation.audit import LookCache
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.generation import NAME
+from shitu_cli.preparation.packing import USUAL_MIB, check_pack_folder
+from shitu_cli.preparation.packing import pack as pack_images
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.preparation.prepare import prepare as read_and_split
 from shitu_cli.preparation.reading import check_source
@@ -75,6 +77,8 @@ def prepare(
     strict: bool = False,
     quick: bool = False,
     compare: int | None = None,
+    pack: PathLike | None = None,
+    pack_mib: int = USUAL_MIB,
     reporter: Reporter | None = None,
     on_checked: Callable[[Prepared], None] = lambda prepared: None,
 ) -> Preparation:
@@ -102,6 +106,8 @@ def prepare(
         quick: Read only the headers of images, decode none.
         compare: How many images to compare by features of trained weights, to find wrong labels; 0 for none. By
             default 3,000 where training starts from such weights.
+        pack: A folder to write the images to as tar shards, which the lists then name; what is there already is kept.
+        pack_mib: The size of a shard in MiB.
         reporter: Receives progress and warnings; by default they are discarded.
         on_checked: Called with the result of the checks, before anything is written or refused.
 
@@ -118,6 +124,8 @@ def prepare(
     options.choices(fix=fix, quick=quick)  # refuse invalid choices before creating anything
     reporter = reporter or SilentReporter()
     space = _workspace(None if workspace is None else Path(workspace), paths)
+    if pack is not None:
+        check_pack_folder(Path(pack), paths)
     # A training run reads the lists again when it evaluates and when it is resumed.
     with space.lock("prepare"), space.lock("train", command="prepare"):
         finish(space)  # complete what an interrupted prepare has committed
@@ -143,8 +151,16 @@ def prepare(
         if count:
             write_reports(space.reports_dir / "prepare.json", space.reports_dir / "prepare.html")
             raise _to_fix(space, count, strict=strict and not prepared.problems.count("error"))
+        packed = None if pack is None else pack_images(prepared, Path(pack), pack_mib * MIB, reporter)
         changes = write_prepared(
-            space, prepared, text, template=name, sources=paths, options=all_options, write_reports=write_reports
+            space,
+            prepared,
+            text,
+            template=name,
+            sources=paths,
+            options=all_options,
+            write_reports=write_reports,
+            packed=packed,
         )
     return Preparation(space, prepared, changes, name, reason, start)
 

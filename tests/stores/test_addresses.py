@@ -1,0 +1,165 @@
+"""Images at addresses, read from a real server of the S3 protocol and one of HTTP on this machine."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shitu_cli import stores
+from shitu_cli.data.lists import class_names, read_list
+from shitu_cli.errors import DataError, EnvironmentProblem
+from shitu_cli.preparation.sources import find_images
+from shitu_cli.stores import read_image, remote, state_of
+from shitu_cli.stores.cache import Pieces
+from tests.command import shitu
+from tests.stores.samples import images, parquet_bytes, tar_bytes, zip_bytes
+
+pytest.importorskip("s3fs")
+moto = pytest.importorskip(
+    "moto.server", reason="no server of the S3 protocol: pip install 'moto[s3]' flask flask-cors"
+)
+CONTENT = images(4)
+EXPECTED = [name.partition("/")[0] for name in CONTENT]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    """fsspec's file system of a server with the images in `shop`, as files, tar, zip and Parquet."""
+    import fsspec
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        system = fsspec.filesystem("s3")
+        system.mkdir("shop")
+        for name, data in CONTENT.items():
+            system.pipe_file(f"shop/files/{name}", data)
+        system.pipe_file("shop/packed/a.tar", tar_bytes(CONTENT))
+        system.pipe_file("shop/a.zip", zip_bytes(CONTENT))
+        system.pipe_file("shop/a.parquet", parquet_bytes(CONTENT))
+        yield system
+        server.stop()
+    system.clear_instance_cache()
+    stores._remote.cache_clear()
+    remote._pieces.cache_clear()
+
+
+@pytest.mark.parametrize("source", ["files", "packed", "packed/a.tar", "a.zip", "a.parquet"])
+def test_the_bytes_at_an_address_are_those_of_the_files(source: str, bucket: Any) -> None:
+    found = find_images([f"s3://shop/{source}"])
+    assert all(file.startswith("s3://shop/") for file in found.files)
+    assert [read_image(file) for file in found.files] == list(CONTENT.values()) and found.labels == EXPECTED
+
+
+def test_what_was_read_is_not_read_again(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    location = "s3://shop/files/kiwi/0.jpg"
+    assert read_image(location) == CONTENT["kiwi/0.jpg"]
+
+    def refuse(*args: object, **kwargs: object) -> bytes:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(type(bucket), "cat_file", refuse)
+    assert read_image(location) == CONTENT["kiwi/0.jpg"]
+
+
+def test_the_state_changes_with_the_content(bucket: Any) -> None:
+    bucket.pipe_file("shop/changing.jpg", b"one")
+    before = state_of("s3://shop/changing.jpg")
+    bucket.pipe_file("shop/changing.jpg", b"two")
+    bucket.invalidate_cache()
+    stores._remote.cache_clear()
+    assert before is not None and before != state_of("s3://shop/changing.jpg")
+    assert read_image("s3://shop/changing.jpg") == b"two"
+
+
+def test_prepare_from_a_bucket(bucket: Any, tmp_path: Path) -> None:
+    for source in ("s3://shop/files", "s3://shop/packed"):
+        shitu("-w", "ws", "prepare", source, "--split", "none", cwd=tmp_path)
+        listed = tmp_path / "ws/lists/train_list.txt"
+        part, names = read_list(listed), class_names(listed)
+        assert [names[int(label)] for label in part.labels] == EXPECTED
+        assert [read_image(part.location(n, tmp_path)) for n in range(len(part))] == list(CONTENT.values())
+    assert "as last time: --split none" in shitu("-w", "ws", "prepare", "s3://shop/packed", cwd=tmp_path).stdout
+
+
+def test_a_list_of_addresses(bucket: Any, tmp_path: Path) -> None:
+    lines = "".join(f"s3://shop/files/{name}\t{name.partition('/')[0]}\n" for name in CONTENT)
+    (tmp_path / "list.txt").write_text(lines)
+    shitu("-w", "ws", "prepare", "list.txt", "--split", "none", cwd=tmp_path)
+    assert read_list(tmp_path / "ws/lists/train_list.txt").path(0) == "s3://shop/files/kiwi/0.jpg"
+    (tmp_path / "list.txt").write_text(lines + "s3://shop/files/nobody.jpg\tkiwi\n")
+    done = shitu("-w", "ws2", "prepare", "list.txt", cwd=tmp_path, check=False)
+    assert done.returncode == 3 and "nobody.jpg" in done.stdout
+
+
+def test_what_is_not_there_and_what_cannot_be_listed(bucket: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"s3://shop/nobody\.jpg: there is no such file"):
+        read_image("s3://shop/nobody.jpg")
+    done = shitu("-w", "ws", "prepare", "s3://shop/nothing", cwd=tmp_path, check=False)
+    assert done.returncode == 3 and "s3://shop/nothing: no files there" in done.stderr
+    done = shitu("-w", "ws", "prepare", "https://localhost/images", cwd=tmp_path, check=False)
+    assert done.returncode == 3 and "a web server lists no files" in done.stderr
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The address of a web server without ranges, as Python's own."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/a.jpg").write_bytes(CONTENT["kiwi/0.jpg"])
+    (tmp_path / "web/a.zip").write_bytes(zip_bytes(CONTENT))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "web"))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_images_and_archives_of_a_web_server(web: str) -> None:
+    assert read_image(f"{web}/a.jpg") == CONTENT["kiwi/0.jpg"]
+    assert read_image(f"{web}/a.zip::leek/1.jpg") == CONTENT["leek/1.jpg"]
+    with pytest.raises(DataError, match="no such file"):
+        read_image(f"{web}/b.jpg")
+
+
+def test_a_server_that_is_not_there_is_a_problem_of_the_machine() -> None:
+    with pytest.raises(EnvironmentProblem, match=r"cannot read http://127\.0\.0\.1:9/a\.jpg: "):
+        read_image("http://127.0.0.1:9/a.jpg")
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EnvironmentProblem, match="gs://") as caught:
+        read_image("gs://shop/a.jpg")
+    assert "pip install fsspec" in str(caught.value.hint)
+
+
+def test_pieces_stay_within_their_bound(tmp_path: Path) -> None:
+    pieces = Pieces(tmp_path, 10_000)
+    for n in range(40):
+        pieces.write(f"{n:02d}", bytes([n]) * 700)
+        if n == 0:
+            os.utime(tmp_path / "pieces/00/00", (0, 0))
+        assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) <= 10_000
+    assert pieces.read("39") == bytes([39]) * 700 and pieces.read("00") is None
+    pieces.write("large", b"x" * 5000)
+    assert pieces.read("large") is None, "one that would push out all others is not kept"

@@ -40,7 +40,7 @@ def config_values(config: Config) -> dict[str, Any]:
         },
         "Metric": {"Eval": listed(config.Metric)},
     }
-    if config.loss_optimizers:
+    if config.loss_optimizers or config.Optimizer.scope is not None:
         values["Optimizer"] = [
             {part.name: {"scope": part.scope or "RecModel", **item[part.name]}}
             for part, item in zip(optimizers, listed(optimizers), strict=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shitu_cli.config.distillation import MODEL, check_networks, read_networks
+from shitu_cli.config.foreign import READERS_ELSEWHERE, left_out
 from shitu_cli.config.kinds import fields_of
+from shitu_cli.config.parts import KINDS
 from shitu_cli.config.parts.losses import Loss
 from shitu_cli.config.parts.metrics import Metric
 from shitu_cli.config.parts.optimizers import Optimizer
@@ -28,38 +31,44 @@ from shitu_cli.config.schema import (
     SplitConfig,
 )
 from shitu_cli.config.source import BLOCKS, Source
+from shitu_cli.config.theirs import as_meant
 from shitu_cli.errors import Command, ConfigError, Message
 from shitu_cli.reporting import counted
 
-BLOCKS_NOT_SUPPORTED = ("Slim",)
-BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options")
+NETWORK = "RecModel"  # the scope of the optimiser that trains the network
+BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options", "IndexProcess")
 
 
 class ConfigReader(Reader):
     """Reads the blocks of a config; returns None for those with problems."""
 
     def plain_block(self, key: str, value: Any, cls: type[T]) -> T | None:
-        """Return a block without parts; keys that are not supported here are accepted while they are off."""
-        block = self.mapping(key, value, missing_ok=True)
-        return self.block(key, {k: v for k, v in block.items() if v or k not in cls.not_supported}, cls)
+        """Return a block without parts."""
+        return self.block(key, self.mapping(key, value, missing_ok=True), cls)
 
-    def networks(self, value: Any) -> tuple[ArchConfig | None, DistillationConfig | None]:
-        """Return the network of an Arch block, and the others that it is trained with."""
+    def networks(self, value: Any, class_num: Any = None) -> tuple[ArchConfig | None, DistillationConfig | None]:
+        """Return the network of an Arch block, and the others that it is trained with.
+
+        `class_num` is that of the Global block, for a head without one.
+        """
         block = self.mapping("Arch", value)
         if block.get("name") == MODEL:
             return read_networks(self, self.network, block)
-        return self.network("Arch", value), None
+        return self.network("Arch", value, class_num), None
 
-    def network(self, key: str, value: Any) -> ArchConfig | None:
+    def network(self, key: str, value: Any, class_num: Any = None) -> ArchConfig | None:
         """Return one network: a whole Arch block, or an entry of the models of several."""
         block = dict(self.mapping(key, value))
         if not block:
             return None
-        keys = ("name", "Backbone", "BackboneStopLayer", "Neck", "Head", *fields_of(ArchConfig))
-        self.unknown(key, list(block), keys, ArchConfig.not_supported)
+        keys = ("name", "Backbone", "BackboneStopLayer", "Neck", "Head", *fields_of(ArchConfig), *ArchConfig.ignored)
+        self.unknown(key, block, keys)
         if block.pop("name", "RecModel") != "RecModel":
             self.problem(f"{key}.name", f"got {show(value['name'])}, expected RecModel (or {MODEL} for several)")
         backbone = self.named(f"{key}.Backbone", "backbone", block.pop("Backbone", None))
+        head = block.get("Head")
+        if isinstance(head, dict) and head and class_num is not None:
+            block["Head"] = {"class_num": block.get("class_num", class_num), **head}
         parts = {
             name.lower(): self.named(f"{key}.{name}", name.lower(), block[name])
             for name in ("Neck", "Head")
@@ -73,11 +82,11 @@ class ConfigReader(Reader):
 
     def losses(self, value: Any) -> tuple[Loss, ...]:
         block = self.mapping("Loss", value, missing_ok=True)
-        self.unknown("Loss", list(block), ["Train", "Eval"])
+        self.unknown("Loss", block, ["Train", "Eval"])
         return tuple(self.listed("Loss.Train", "loss", block["Train"])) if "Train" in block else ()
 
     def optimizers(self, value: Any, losses: Sequence[str]) -> list[Optimizer]:
-        """Return the network's optimiser, then those of `losses`, from one block or PaddleClas's list with scopes."""
+        """Return the network's optimiser first and those of `losses` last, from one block or a list with scopes."""
         if not isinstance(value, list):
             optimizer = self.named("Optimizer", "optimizer", value)
             return [] if optimizer is None else [optimizer]
@@ -90,24 +99,37 @@ class ConfigReader(Reader):
             key = f"Optimizer.{number}.{name}"
             block = dict(self.mapping(key, args))
             scope = block.pop("scope", None)
-            if scope not in ("RecModel", *losses):
-                expected = ", ".join(sorted(("RecModel", *losses)))
-                self.problem(f"{key}.scope", f"got {show(scope)}, expected one of {expected}")
-            scope = None if scope == "RecModel" else scope
-            optimizer = self.named(key, "optimizer", {"name": name, **block}, scope=scope)
+            self.scope(key, scope, losses)
+            optimizer = self.named(key, "optimizer", {"name": name, **block}, scope=None if scope == NETWORK else scope)
             if optimizer is not None:
                 optimizers.append(optimizer)
         scopes = [optimizer.scope for optimizer in optimizers]
         if len(set(scopes)) < len(scopes):
             self.problem("Optimizer", "two optimisers have the same scope")
-        if optimizers and None not in scopes:
-            self.problem("Optimizer", "no optimiser has the scope RecModel, which means the network")
-        return sorted(optimizers, key=lambda optimizer: optimizer.scope is not None)
+        if optimizers and all(scope in losses for scope in scopes):
+            self.problem("Optimizer", f"no optimiser has the scope {NETWORK}, which means the network")
+        return sorted(optimizers, key=lambda optimizer: (optimizer.scope is not None, optimizer.scope in losses))
+
+    def scope(self, key: str, scope: Any, losses: Sequence[str]) -> None:
+        """Report what is no scope: RecModel, a loss of the config, or a pattern of layers."""
+        expected = f"{NETWORK}, a loss of Loss.Train, or a pattern of layers such as backbone or backbone.blocks.*"
+        if not isinstance(scope, str) or (scope in KINDS["loss"].names() and scope not in losses):
+            self.problem(f"{key}.scope", f"got {show(scope)}, expected {expected}")
+            return
+        try:
+            re.compile(scope)
+        except re.error as error:
+            self.problem(f"{key}.scope", f"got {show(scope)}, which is no pattern ({error}); expected {expected}")
 
     def split(self, key: str, value: Any) -> SplitConfig | None:
         block = self.mapping(key, value)
-        self.unknown(key, list(block), ["dataset", "sampler", "loader"])
+        self.unknown(key, block, ["dataset", "sampler", "loader"])
         listed = dict(self.mapping(f"{key}.dataset", block.get("dataset")))
+        reader = str(listed.get("name"))
+        if reader in READERS_ELSEWHERE:
+            advice = READERS_ELSEWHERE[reader]
+            self.problem(f"{key}.dataset.name", f"{reader}: this reader exists in PaddleClas, but not here: {advice}")
+            return None
         ops = self.listed(f"{key}.dataset.transform_ops", "transform", listed.pop("transform_ops", None) or [])
         named = {"name": "ImageNetDataset", **listed}
         dataset = self.block(f"{key}.dataset", named, DatasetConfig, transform_ops=tuple(ops)) if listed else None
@@ -120,13 +142,13 @@ class ConfigReader(Reader):
 
     def loaders(self, value: Any) -> DataLoaderConfig:
         block = self.mapping("DataLoader", value, missing_ok=True)
-        self.unknown("DataLoader", list(block), ["Train", "Eval"])
+        self.unknown("DataLoader", block, ["Train", "Eval"])
         train = self.split("DataLoader.Train", block["Train"]) if block.get("Train") else None
         evaluation = self.mapping("DataLoader.Eval", block.get("Eval"), missing_ok=True)
         if "dataset" in evaluation:  # PaddleClas's short form: query and gallery are one list
             both = self.evaluated("DataLoader.Eval", evaluation)
             return DataLoaderConfig(train, both, both)
-        self.unknown("DataLoader.Eval", list(evaluation), ["Query", "Gallery"])
+        self.unknown("DataLoader.Eval", evaluation, ["Query", "Gallery"])
         query, gallery = (
             self.evaluated(f"DataLoader.Eval.{name}", evaluation[name]) if evaluation.get(name) else None
             for name in ("Query", "Gallery")
@@ -145,7 +167,7 @@ class ConfigReader(Reader):
 
     def metrics(self, value: Any) -> tuple[Metric, ...]:
         block = self.mapping("Metric", value, missing_ok=True)
-        self.unknown("Metric", list(block), ["Train", "Eval"])
+        self.unknown("Metric", block, ["Train", "Eval"])
         return tuple(self.listed("Metric.Eval", "metric", block["Eval"])) if block.get("Eval") else ()
 
     def optional(self, key: str, value: Any, cls: type[T]) -> T | None:
@@ -179,9 +201,11 @@ def load_config(
         source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")
     reader = ConfigReader(source.origins, str(path))
     values = source.values
-    reader.unknown("", list(values), [*BLOCKS, *BLOCKS_IGNORED], BLOCKS_NOT_SUPPORTED)
+    reader.unknown("", values, [*BLOCKS, *BLOCKS_IGNORED])
     general = reader.plain_block("Global", values.get("Global"), GlobalConfig)
-    arch, distillation = reader.networks(values.get("Arch"))
+    whole = values.get("Global")
+    class_num = whole.get("class_num") if isinstance(whole, dict) else None
+    arch, distillation = reader.networks(values.get("Arch"), class_num)
     losses = reader.losses(values.get("Loss"))
     optimizers = reader.optimizers(values.get("Optimizer"), [loss.name for loss in losses])
     loaders, metrics = reader.loaders(values.get("DataLoader")), reader.metrics(values.get("Metric"))
@@ -194,15 +218,19 @@ def load_config(
         raise ConfigError(
             f"{path}: {counted(len(problems), 'problem')} in the config",
             details=problems,
-            hint=_way_out(path, problems),
+            hint=_way_out(path, problems, reader.removable),
         )
     config = Config(general, arch, losses, optimizers[0], loaders, metrics, amp, ema, distillation)
     config = dataclasses.replace(config, loss_optimizers=tuple(optimizers[1:]), origins=dict(source.origins))
-    return absolute(config, Path(root) if root is not None else path.parent)
+    config = absolute(config, Path(root) if root is not None else path.parent)
+    return as_meant(config, values, reader.ignored)
 
 
-def _way_out(path: Path, problems: Sequence[str]) -> Message:
+def _way_out(path: Path, problems: Sequence[str], removable: Sequence[str]) -> Message:
     """Return the hint for a config with problems: a command that works although these are not fixed yet."""
+    if removable:
+        others = "" if len(removable) == len(problems) else ", and correct the other places"
+        return ["leave out what this program does not do: ", Command("train", *left_out(removable)), others]
     if all(problem.startswith("-") for problem in problems):  # all of them in options: the file itself is valid
         return [Command("config", without=("--override",)), " shows every key with its value"]
     return [

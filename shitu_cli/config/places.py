@@ -130,7 +130,10 @@ def _split(part: SplitConfig, change: Callable[[str], str]) -> SplitConfig:
 
 def _dataset(part: DatasetConfig, change: Callable[[str], str]) -> DatasetConfig:
     label_path = part.cls_label_path if part.name in FOLDER_READERS else change(part.cls_label_path)
-    return dataclasses.replace(part, image_root=change(part.image_root), cls_label_path=label_path)
+    label_root = None if part.label_root is None else change(part.label_root)
+    return dataclasses.replace(
+        part, image_root=change(part.image_root), cls_label_path=label_path, label_root=label_root
+    )
 
 
 def _is_published(text: str, change: Callable[[str], str]) -> bool:

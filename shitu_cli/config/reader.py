@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
+from shitu_cli.config.foreign import foreign_class, foreign_key
 from shitu_cli.config.kinds import Block, Field, Keys, Misfit, convert, describe, fields_of
 from shitu_cli.config.parts import KINDS, Kind, Part, kind_of
 from shitu_cli.config.source import placed
@@ -26,12 +27,19 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _is_off(value: Any) -> bool:
+    """Return whether a value of PaddleClas asks for nothing: false, null, empty, or blocks of such values."""
+    return all(map(_is_off, value.values())) if isinstance(value, dict) else not value
+
+
 class Reader:
     """Walks through plain values, collects problems, and returns typed blocks (None for those with problems)."""
 
     def __init__(self, origins: Mapping[str, str], file: str) -> None:
         self.origins, self.file = origins, file
         self.problems: list[str] = []
+        self.removable: list[str] = []  # keys of PaddleClas that cannot be followed and may be left out
+        self.ignored: list[str] = []  # keys of PaddleClas that have no effect here
 
     def problem(self, key: str, text: str) -> None:
         """Record what is wrong at `key`, with the line or the option that its value came from."""
@@ -52,21 +60,28 @@ class Reader:
             self.problem(key, "missing" if value is None else f"got {show(value)}, expected a block of keys")
         return {}
 
-    def unknown(self, key: str, names: Sequence[str], valid: Collection[str], elsewhere: Sequence[str] = ()) -> None:
-        """Report unknown names; those `elsewhere` exist in PaddleClas, but not here."""
-        for name in names:
+    def unknown(self, key: str, values: Mapping[str, Any], valid: Collection[str]) -> None:
+        """Report keys that are not `valid`; those of PaddleClas are accepted where they are off, and else explained."""
+        for name, value in values.items():
             dotted = f"{key}.{name}" if key else name
-            if name in elsewhere:
-                self.problem(dotted, "exists in PaddleClas, but is not supported here: remove it")
-            elif name not in valid:
+            if name in valid:
+                continue
+            advice = foreign_key(dotted)
+            if advice is None:
                 self.problem(dotted, f"unknown key{guess(name, valid)}")
+            elif _is_off(value):
+                self.ignored.append(dotted)
+            else:
+                self.problem(dotted, f"exists in PaddleClas, but not here: {advice}")
+                self.removable.append(dotted)
 
     def block(self, key: str, values: Mapping[str, Any], cls: type[T], **given: Any) -> T | None:
         """Return a `cls` with its keys from `values`, all checked; `given` are fields that are not keys."""
         before = len(self.problems)
         fields = {name: field for name, field in fields_of(cls).items() if name not in given}
         values = {cls.renamed.get(name, name): value for name, value in values.items()}
-        self.unknown(key, list(values), [*fields, *cls.ignored], cls.not_supported)
+        self.unknown(key, values, [*fields, *cls.ignored])
+        self.ignored += [f"{key}.{name}" for name in values if name in cls.ignored and name not in fields]
         for name, value in values.items():
             if name in fields:
                 given[name] = self.value(f"{key}.{name}", value, fields[name])
@@ -113,8 +128,8 @@ class Reader:
             return self.block(key, args, cls, name=name, **given)
         if name is None:
             self.problem(key, "name: missing")
-        elif name in kind.not_supported:
-            self.problem(key, f"{name}: this {kind.singular} exists in PaddleClas, but is not supported here")
+        elif isinstance(name, str) and (advice := foreign_class(kind.singular, name)) is not None:
+            self.problem(key, f"{name}: this {kind.singular} exists in PaddleClas, but not here: {advice}")
         else:
             names = kind.names()
             self.problem(

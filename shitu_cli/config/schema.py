@@ -26,12 +26,6 @@ class GlobalConfig(Keys):
     ignored: ClassVar[tuple[str, ...]] = (
         *("to_static", "class_num", "vdl_dir", "infer_imgs", "save_dir", "rank", "log_ranks", "eval_batch_size"),
     )
-    not_supported: ClassVar[tuple[str, ...]] = (
-        "use_dali",
-        "export_for_fd",
-        "d2s_train_image_shape",
-        "max_num_latest_checkpoint",
-    )
 
     checkpoints: Annotated[str | None, "checkpoint to resume from; `shitu train --resume` finds its own"] = None
     pretrained_model: Annotated[str | None, "weights of the whole network to start from"] = None
@@ -51,11 +45,18 @@ class GlobalConfig(Keys):
         bool, "whether evaluations try a closed-form projection of the features, which best_model then has as its neck"
     ] = False
     use_visualdl: Annotated[bool, "whether to write curves for VisualDL"] = False
-    eval_mode: Annotated[Literal["retrieval"], "queries look for their class in a gallery"] = "retrieval"
+    eval_mode: Annotated[
+        Literal["retrieval", "classification", None],
+        "retrieval: queries look for their class in a gallery; classification: how often the head is right; null: what "
+        "Metric.Eval asks for",
+    ] = None
     retrieval_feature_from: Annotated[Literal["features", "backbone"], "which output is compared"] = "features"
     feature_normalize: Annotated[bool, "whether features are scaled to length one"] = True
     feature_binarize: Annotated[Literal["round", "sign", None], "how features become bits"] = None
     re_ranking: Annotated[bool, "whether to rank neighbours again by their own neighbours (k-reciprocal)"] = False
+    spare_classes: Annotated[
+        bool, "whether the head may have more classes than the training list, as in PaddleClas"
+    ] = False
     image_shape: Annotated[tuple[Count, ...], Length(3), "channels, height and width of an image"] = (3, 224, 224)
     save_inference_dir: Annotated[str, "folder for the exported model"] = "./inference"
 
@@ -71,6 +72,8 @@ class GlobalConfig(Keys):
 @dataclass(frozen=True)
 class ArchConfig(Keys):
     """The network: backbone, neck and head."""
+
+    ignored: ClassVar[tuple[str, ...]] = ("is_rec", "infer_binarize", "class_num")
 
     backbone: Backbone = field(metadata=NO_KEY)
     stop_layer: str | None = field(default=None, metadata=NO_KEY)
@@ -112,7 +115,6 @@ class DatasetConfig(Keys):
     """A list on disk, and how its images become input of the network. `name` is PaddleClas's reader class."""
 
     ignored: ClassVar[tuple[str, ...]] = ("batch_transform_ops_none", "backend")
-    not_supported: ClassVar[tuple[str, ...]] = ("batch_transform_ops", "sample_ratio")
 
     name: Annotated[
         # Lists of path, label and maybe camera, and what data/reader_classes.py turns into such lists.
@@ -120,8 +122,10 @@ class DatasetConfig(Keys):
             "ImageNetDataset",
             "VeriWild",
             "ICartoonDataset",
+            "GoodsDataset",
             "AliProductDataset",
             "LogoDataset",
+            "CompCars",
             "Market1501",
             "MSMT17",
             "DukeMTMC",
@@ -134,6 +138,15 @@ class DatasetConfig(Keys):
     relabel: Annotated[bool, "whether to number the labels anew, without gaps"] = False
     delimiter: Annotated[str | None, "separator of the columns; null: a tab, else the last spaces"] = None
     on_error: Annotated[Literal["raise", "skip"], "what to do with an image that cannot be read"] = "raise"
+    ids: Annotated[bool, "whether the list's third column is the camera or sequence of an image"] = True
+    label_root: Annotated[str | None, "CompCars: folder of the files that say where the car is"] = None
+    bbox_crop: Annotated[bool, "CompCars: whether to cut the car out"] = False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.bbox_crop and self.label_root is None:
+            yield "bbox_crop", "got true, but label_root does not say where the boxes are"
+        if self.name != "CompCars" and (self.bbox_crop or self.label_root is not None):
+            yield "name", f"got {self.name}, but bbox_crop and label_root are for CompCars"
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,8 @@ class Config:
     Paths are absolute; `root` is the folder to which relative ones refer (None for a config made in code). `origins`
     maps a dotted key to the origin of its value. `Arch` is the network that is kept, also where `Distillation` trains
     it together with others; `written` maps a split (train, query, gallery) whose list was made by
-    data/reader_classes.py to what the file says.
+    data/reader_classes.py to what the file says. `notes` tell the user how this program reads the file differently than
+    PaddleClas.
     """
 
     Global: GlobalConfig
@@ -205,3 +219,11 @@ class Config:
     origins: dict[str, str] = field(default_factory=dict)
     written: dict[str, DatasetConfig] = field(default_factory=dict)
     root: Path | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether evaluations measure how often the head is right, instead of retrieval."""
+        if self.Global.eval_mode is not None:
+            return self.Global.eval_mode == "classification"
+        return bool(self.Metric) and all(metric.name == "TopkAcc" for metric in self.Metric)

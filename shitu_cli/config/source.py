@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from shitu_cli.config.foreign import foreign_key
 from shitu_cli.errors import ConfigError
 from shitu_cli.inputs import read_text
 from shitu_cli.inputs.yaml_files import MAX_DEPTH, compose_yaml, scalar_value
@@ -88,7 +89,7 @@ class Source:
         if not equals or not key:
             self.problems.append(f"-o {text}: expected Key.path=value, such as -o Global.epochs=3")
             return
-        if "." not in key and key not in BLOCKS:
+        if "." not in key and key not in BLOCKS and foreign_key(key) is None:
             key = f"Global.{key}"
         origin = f"-o {key}"
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ class RecDataset:
             raise DataError(
                 f"{self.list_path}: the list is empty", hint=[Command("prepare", "./data"), " writes the lists"]
             )
+        if not config.ids:
+            self.images = dataclasses.replace(self.images, ids=None)
         self.labels, self.ids = self.images.labels, self.images.ids
         if config.relabel:
             self.labels = _dense(self.labels)

@@ -1,6 +1,6 @@
 """Convert datasets for which PaddleClas has a reader class of its own to plain lists.
 
-The formats are those of PaddleClas's ppcls/data/dataloader: logo_dataset.py and person_dataset.py.
+The formats are those of PaddleClas's ppcls/data/dataloader: logo_dataset.py, person_dataset.py, vehicle_dataset.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from shitu_cli.config.places import FOLDER_READERS
 from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
-from shitu_cli.data.lists import ImageList, write_list
+from shitu_cli.data.lists import MAX_SHOWN, ImageList, read_list, write_list
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import read_text, whole_number
 
@@ -54,10 +54,23 @@ def _as_list(split: SplitConfig, folder: Path) -> SplitConfig:
     if not len(images):
         raise DataError(f"{images.source}: no images that {dataset.name} can read")
     # The name depends on the source: commands with other configs may run at the same time.
-    origin = (dataset.name, dataset.image_root, dataset.cls_label_path)
+    origin = (
+        dataset.name,
+        dataset.image_root,
+        dataset.cls_label_path,
+        dataset.label_root if dataset.bbox_crop else None,
+    )
     path = folder / f"{dataset.name}-{hashlib.sha256(repr(origin).encode()).hexdigest()[:12]}.txt"
     write_list(path, images)
-    plain = dataclasses.replace(dataset, name="ImageNetDataset", cls_label_path=str(path.absolute()), delimiter=None)
+    plain = dataclasses.replace(
+        dataset,
+        name="ImageNetDataset",
+        cls_label_path=str(path.absolute()),
+        delimiter=None,
+        label_root=None,
+        bbox_crop=False,
+        ids=True,
+    )
     return dataclasses.replace(split, dataset=plain)
 
 
@@ -105,7 +118,35 @@ def _persons(dataset: DatasetConfig) -> ImageList:
     return ImageList.of(files, numbers.astype(np.int64), cameras, source=folder)
 
 
+def _cars(dataset: DatasetConfig) -> ImageList:
+    """Read a plain list; with `bbox_crop`, the box of each car from the last line of its file below `label_root`."""
+    images = read_list(Path(dataset.cls_label_path), delimiter=dataset.delimiter)
+    images = dataclasses.replace(images, ids=None)
+    if not dataset.bbox_crop or dataset.label_root is None:
+        return images
+    boxes, problems = np.zeros((len(images), 4), np.float32), []
+    for index in range(len(images)):
+        file = Path(dataset.label_root, images.path(index).partition(".")[0] + ".txt")
+        try:
+            numbers = [whole_number(word) for word in read_text(file).splitlines()[-1].split()]
+        except (DataError, IndexError):
+            numbers = []
+        if len(numbers) != 4 or None in numbers:
+            problems.append(f"{images.place(index)}: {file} does not end with x1 y1 x2 y2")
+        else:
+            boxes[index] = numbers
+    if problems:
+        more = [f"... and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
+        raise DataError(
+            f"{dataset.label_root}: no boxes of {len(problems)} of {len(images)} images",
+            details=problems[:MAX_SHOWN] + more,
+            hint="use the whole images instead: -o DataLoader.Train.dataset.bbox_crop=False, and likewise for Eval",
+        )
+    return dataclasses.replace(images, boxes=boxes)
+
+
 READERS: dict[str, Callable[[DatasetConfig], ImageList]] = {
     "LogoDataset": _logos,
+    "CompCars": _cars,
     **dict.fromkeys(FOLDER_READERS, _persons),
 }

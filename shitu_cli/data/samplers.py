@@ -80,20 +80,12 @@ class ClassBalancedSampler(Sampler):
         return rng.choice(self.count, self.count, p=self.chances)
 
 
-class PKSampler(Sampler):
-    """Yields batches of P classes with K images each (Hermans et al. 2017, arXiv:1703.07737).
+class IdentityBatches(Sampler):
+    """Batches of P classes with K images each (Hermans et al. 2017, arXiv:1703.07737); checks that this is possible."""
 
-    A class with fewer than K images repeats some. `sample_method` "id_avg_prob" draws classes evenly,
-    "sample_avg_prob" by their number of images; `ratio` multiplies the probabilities of the classes id_list[0] to
-    id_list[1] by ratio[0], and so on. An epoch has as many batches as the images can fill.
-    """
-
-    def __init__(self, part: parts.PKSampler, feed: Feed) -> None:
+    def __init__(self, part: parts.IdentityBatches, feed: Feed, labels: np.ndarray) -> None:
         super().__init__(part, feed)
-        self.per_class, world = part.sample_per_id, feed.world
-        labels = feed.ids if part.by_id else feed.labels
-        if labels is None:
-            raise DataError("sampler.by_id: the training list has no third column with ids")
+        self.per_class = part.sample_per_id
         if part.batch_size % self.per_class:
             below = part.batch_size // self.per_class * self.per_class
             raise ConfigError(
@@ -103,32 +95,113 @@ class PKSampler(Sampler):
         self.classes, self.class_counts = np.unique(labels, return_counts=True)
         self.by_class = np.argsort(labels, kind="stable")
         self.starts = np.concatenate([[0], np.cumsum(self.class_counts)])
+        self.per_step = part.batch_size // self.per_class * feed.world  # classes of a step over all processes
+
+    def require_classes(self, possible: int) -> None:
+        """Raise DataError with numbers that work if a step needs more than the `possible` classes."""
+        if possible >= self.per_step:
+            return
+        fits = possible // self.world * self.per_class
+        more = -(-self.batch_size * self.world // possible)
+        ways: list[str | Command] = [Command("train", "--batch-size", fits), " or "] if fits else []
+        ways.append(Command("train", "-o", f"DataLoader.Train.sampler.sample_per_id={more}"))
+        raise DataError(
+            f"a batch of {self.batch_size} with {self.per_class} images per class needs {self.per_step} classes"
+            + (f" on {self.world} processes" if self.world > 1 else "")
+            + f", the list has {possible}"
+            + (" that sampler.ratio does not exclude" if possible < len(self.classes) else ""),
+            hint=ways,
+        )
+
+    def batches_of(self, images: int) -> int:
+        """Return how many batches each process makes of so many images in total, the last one rounded by drop_last."""
+        own = -(-images // self.world)
+        return max(1, own // self.batch_size if self.drop_last else -(-own // self.batch_size))
+
+    def own_groups(self, groups: list[list[int]]) -> list[int]:
+        """Return the images of this process of a step's groups, one group per class."""
+        size = self.per_step // self.world
+        return [index for group in groups[self.rank * size : (self.rank + 1) * size] for index in group]
+
+
+class DistributedRandomIdentitySampler(IdentityBatches):
+    """Cuts the shuffled images of each class into groups of K, and fills batches with groups of different classes.
+
+    What is left of a class after its whole groups waits for another epoch; a class with fewer than K images repeats
+    some. As soon as too few classes have a group left, another pass over all images begins.
+    """
+
+    def __init__(self, part: parts.DistributedRandomIdentitySampler, feed: Feed) -> None:
+        super().__init__(part, feed, feed.labels)
+        self.require_classes(len(self.classes))
+        self.group_counts = np.maximum(1, self.class_counts // self.per_class)
+        self.max_iters = part.max_iters
+
+    def __len__(self) -> int:
+        return self.max_iters or self.batches_of(int(self.group_counts.sum()) * self.per_class)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng((self.seed, self.epoch, 0xD1))
+        passes = iter(self._pass(rng))
+        for _ in range(len(self)):
+            step = next(passes, None)
+            if step is None:
+                passes = iter(self._pass(rng))
+                step = next(passes)
+            yield self.own_groups(step)
+
+    def _pass(self, rng: np.random.Generator) -> Iterator[list[list[int]]]:
+        """Yield the groups of each step until too few classes are left."""
+        # Shuffled within the classes: a random key orders the images of each.
+        order = self.by_class[
+            np.lexsort((rng.random(self.count), np.repeat(np.arange(len(self.classes)), self.class_counts)))
+        ]
+        left, alive = self.group_counts.copy(), np.arange(len(self.classes))
+        while len(alive) >= self.per_step:
+            chances = None if self.max_iters is None else left[alive] / left[alive].sum()
+            places = rng.choice(len(alive), self.per_step, replace=False, p=chances)
+            chosen = alive[places]
+            left[chosen] -= 1
+            yield [self._group(order, number, int(left[number]), rng) for number in chosen.tolist()]
+            if (left[chosen] == 0).any():
+                alive = np.delete(alive, places[left[chosen] == 0])
+
+    def _group(self, order: np.ndarray, number: int, left: int, rng: np.random.Generator) -> list[int]:
+        """Return group `left` of a class, counted from 0."""
+        start, count = int(self.starts[number]), int(self.class_counts[number])
+        if count < self.per_class:
+            return rng.choice(order[start : start + count], self.per_class).tolist()
+        first = start + left * self.per_class
+        return order[first : first + self.per_class].tolist()
+
+
+class PKSampler(IdentityBatches):
+    """Draws the classes of each batch, and their images, anew.
+
+    A class with fewer than K images repeats some. `sample_method` "id_avg_prob" draws classes evenly,
+    "sample_avg_prob" by their number of images; `ratio` multiplies the probabilities of the classes id_list[0] to
+    id_list[1] by ratio[0], and so on. An epoch has as many batches as the images can fill.
+    """
+
+    def __init__(self, part: parts.PKSampler, feed: Feed) -> None:
+        labels = feed.ids if part.by_id else feed.labels
+        if labels is None:
+            raise DataError("sampler.by_id: the training list has no third column with ids")
+        super().__init__(part, feed, labels)
         self.chances = _chances(self.classes, self.class_counts, part)
-        class_count = part.batch_size // self.per_class * world
         possible = len(self.classes) if self.chances is None else int(np.count_nonzero(self.chances))
         if possible == 0:
             raise ConfigError(
                 "sampler.ratio excludes every class of the list: a ratio of 0 excludes the classes in id_list"
             )
-        if possible < class_count:
-            fits = possible // world * self.per_class
-            more = -(-part.batch_size * world // possible)
-            ways: list[str | Command] = [Command("train", "--batch-size", fits), " or "] if fits else []
-            ways.append(Command("train", "-o", f"DataLoader.Train.sampler.sample_per_id={more}"))
-            raise DataError(
-                f"a batch of {part.batch_size} with {self.per_class} images per class needs {class_count} classes"
-                + (f" on {world} processes" if world > 1 else "")
-                + f", the list has {possible}"
-                + (" that sampler.ratio does not exclude" if possible < len(self.classes) else ""),
-                hint=ways,
-            )
+        self.require_classes(possible)
 
     def __len__(self) -> int:
-        return max(1, self.count // (self.batch_size * self.world))
+        return self.batches_of(self.count)
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch, 0x9E))
-        count = self.batch_size // self.per_class * self.world
+        count = self.per_step
         queue: list[int] = []
         for _ in range(len(self)):
             if self.chances is None:
@@ -140,10 +213,7 @@ class PKSampler(Sampler):
                 classes, queue = queue[:count], queue[count:]
             else:
                 classes = rng.choice(len(self.classes), count, replace=False, p=self.chances).tolist()
-            batch = [self._draw(rng, number) for number in classes]
-            size = count // self.world
-            part = batch[self.rank * size : (self.rank + 1) * size]
-            yield [index for group in part for index in group]
+            yield self.own_groups([self._draw(rng, number) for number in classes])
 
     def _draw(self, rng: np.random.Generator, number: int) -> list[int]:
         """Return K images of a class, without repeats if it has that many."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from shitu_cli.config.parts import transforms as parts
 
@@ -22,6 +23,14 @@ INTERPOLATION = {
     "bicubic": cv2.INTER_CUBIC,
     "area": cv2.INTER_AREA,
     "lanczos": cv2.INTER_LANCZOS4,
+}
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -46,11 +55,16 @@ def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
 
 
 def resize(image: np.ndarray, width: int, height: int, interpolation: str | None, backend: str = "cv2") -> np.ndarray:
-    """Return the resized image; `backend: pil` smooths when shrinking, so area interpolation comes closest to it."""
-    method = INTERPOLATION[interpolation or "bilinear"]
-    if backend == "pil" and method != cv2.INTER_NEAREST and height < image.shape[0] and width < image.shape[1]:
-        method = cv2.INTER_AREA
-    return cv2.resize(image, (width, height), interpolation=method)
+    """Return the resized image, by OpenCV or by Pillow, whose default is bicubic."""
+    if backend == "pil":
+        return pil_resize(image, width, height, interpolation or "bicubic")
+    return cv2.resize(image, (width, height), interpolation=INTERPOLATION[interpolation or "bilinear"])
+
+
+def pil_resize(image: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
+    """Return the image resized by Pillow, which averages over all pixels that a smaller one covers."""
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), RESAMPLING[interpolation])
+    return np.array(resized)
 
 
 class DecodeImage:
@@ -238,6 +252,8 @@ class Transform:
     def output_size(self) -> tuple[int, int] | None:
         """(height, width) of every output, None if it depends on the image."""
         for op in reversed(self.before):
+            if hasattr(op, "fixed_size"):  # Paddle's own transforms
+                return op.fixed_size
             if isinstance(op, (ResizeImage, RandCropImage)):
                 return None if op.size is None else (op.size[1], op.size[0])
             if isinstance(op, (CropImage, RandCropImageV2)):
@@ -262,7 +278,7 @@ def _enough(ops: Sequence[Op]) -> int | None:
         return None
     # The first operation that depends on the size decides; all but these count in pixels of the whole image.
     sizing = (ResizeImage, RandCropImage, RandCropImageV2, CropImage, Pad)
-    first = next((op for op in ops if isinstance(op, sizing)), None)
+    first = next((op for op in ops if isinstance(op, sizing) or hasattr(op, "fixed_size")), None)
     if isinstance(first, ResizeImage):
         return math.ceil(AMPLE * (first.short or max(first.size or ())))
     return math.ceil(AMPLE * max(first.size)) if isinstance(first, RandCropImage) else None

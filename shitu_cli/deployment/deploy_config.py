@@ -25,7 +25,9 @@ def deploy_config(ops: Sequence[parts.Transform], *, name: str, normalized_insid
             args = {key: plain(op.args[key]) for key in ("size", "resize_short") if key in op.args}
             if isinstance(args.get("size"), int):
                 args["size"] = [args["size"], args["size"]]
-            steps.append({op.name: {**args, "backend": "cv2", "interpolation": "bilinear", "return_numpy": False}})
+            backend = op.args.get("backend", "cv2")
+            method = op.args.get("interpolation") or ("bicubic" if backend == "pil" else "bilinear")
+            steps.append({op.name: {**args, "backend": backend, "interpolation": method, "return_numpy": False}})
         elif op.name == "NormalizeImage":
             steps.append({op.name: _normalize(op.build().values)})
         else:

@@ -75,7 +75,7 @@ class Linear(nn.Linear):
 
 
 class ConvBNAct(nn.Layer):
-    """Convolution without bias, batch norm without weight decay, activation; 'same' padding.
+    """Convolution without bias, batch norm (without weight decay unless `norm_decay`), activation; 'same' padding.
 
     In CPU training the norm with its activation runs as a compiled kernel too.
     """
@@ -90,12 +90,14 @@ class ConvBNAct(nn.Layer):
         act: str | None = "hardswish",
         lr_mult: float = 1.0,
         init: nn.initializer.Initializer | None = None,
+        norm_decay: bool = False,
     ) -> None:
         super().__init__()
         self.act = act
         weight_attr = ParamAttr(initializer=init, learning_rate=lr_mult)
         self.conv = Conv2D(in_channels, out_channels, kernel, stride, groups, weight_attr, bias_attr=False)
-        self.bn = nn.BatchNorm2D(out_channels, weight_attr=_norm_attr(lr_mult), bias_attr=_norm_attr(lr_mult))
+        scale, shift = (_norm_attr(lr_mult, norm_decay) for _ in range(2))
+        self.bn = nn.BatchNorm2D(out_channels, weight_attr=scale, bias_attr=shift)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         y = self.conv(x)
@@ -193,5 +195,5 @@ def parameter_attr(value: Attribute, default: nn.initializer.Initializer | None 
     return ParamAttr(initializer=initializer, learning_rate=value.learning_rate)
 
 
-def _norm_attr(lr_mult: float) -> ParamAttr:
-    return ParamAttr(regularizer=L2Decay(0.0), learning_rate=lr_mult)
+def _norm_attr(lr_mult: float, decay: bool) -> ParamAttr:
+    return ParamAttr(regularizer=None if decay else L2Decay(0.0), learning_rate=lr_mult)

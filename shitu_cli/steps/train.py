@@ -46,6 +46,8 @@ def train(
 
     config = with_lists(config, ("train", "query", "gallery"))
     output = reporter if reporter is not None and this_process.is_main() else SilentReporter()
+    for note in config.notes:
+        output.info(note)
     device = setup_paddle(this_process.own_device(config.Global.device))
     from shitu_cli.processes.collectives import join
     from shitu_cli.training.options import TrainOptions

@@ -39,7 +39,10 @@ from shitu_cli.weights.store import looks_like_a_file, obtain
 
 @dataclass
 class Training:
-    """The parts of one run; `steps_per_epoch` counts batches, `run` is the fingerprint stored in checkpoints."""
+    """The parts of one run; `steps_per_epoch` counts batches, `run` is the fingerprint stored in checkpoints.
+
+    `remarks` are what to tell the user about the data before training starts.
+    """
 
     config: Config
     output: Path
@@ -56,6 +59,7 @@ class Training:
     shards: Shards
     teacher: Teacher | None
     run: dict[str, Any]
+    remarks: list[str]
 
     @property
     def networks(self) -> list[nn.Layer]:
@@ -88,9 +92,9 @@ def build_training(
     seed = config.Global.seed or 0
     seed_everything(seed)
     dataset = RecDataset(split.dataset, keep_bytes=spare_memory() // ranks.world)
-    sampler, problems = None, Gathered()
+    sampler, remarks, problems = None, list[str](), Gathered()
     with problems:
-        check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
+        remarks = check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
     with problems:
         sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, seed, ranks.rank, ranks.world))
     with problems:
@@ -145,6 +149,7 @@ def build_training(
         shards=shards,
         teacher=teacher,
         run=run,
+        remarks=remarks,
     )
 
 
@@ -214,8 +219,11 @@ def _check_evaluation_lists(config: Config) -> None:
 
 def check_labels(
     config: Config, labels: np.ndarray, images: ImageList, list_path: Path, *, resuming: bool = False
-) -> None:
-    """Compare the class counts of the config, or of the run when `resuming`, with the labels of the training list."""
+) -> list[str]:
+    """Compare the class counts of the config, or of the run when `resuming`, with the labels of the training list.
+
+    Returns remarks on classes without images, which lists of `prepare` never have. Raises ConfigError for other counts.
+    """
     if labels.min() < 0:
         negative = np.flatnonzero(labels < 0)
         lines = [f"{images.place(index)}: label {labels[index]}" for index in negative[:MAX_SHOWN]]
@@ -231,7 +239,12 @@ def check_labels(
         for index, item in enumerate(config.Loss)
     ]
     counts[:0] = [(f"{key}.class_num", head.class_num) for key, head in head_keys(config).items()]
-    wrong = [(key, count) for key, count in counts if count is not None and count != needed]
+    spare = config.Global.spare_classes or not list_path.with_name("label_map.txt").is_file()
+    wrong = [
+        (key, count)
+        for key, count in counts
+        if count is not None and (count < needed or (count > needed and not spare))
+    ]
     if wrong and resuming:
         raise UsageError(
             f"the run to resume has {wrong[0][1]} classes, {list_path.name} has {needed} now: its head does not fit",
@@ -250,3 +263,9 @@ def check_labels(
             details=[f"{key}: got {count}, expected {needed}" for key, count in wrong],
             hint=[Command("train", *fix), "   (or let prepare count and write it: ", Command("prepare", "./data"), ")"],
         )
+    return [
+        f"{key} is {count}, but {list_path.name} has {needed} classes (labels 0 to {needed - 1}): "
+        f"{counted(count - needed, 'class has', 'classes have')} no images (-o {key}={needed} leaves them out)"
+        for key, count in counts
+        if count is not None and count > needed
+    ]

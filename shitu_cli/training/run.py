@@ -82,7 +82,7 @@ def run_training(
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
                 reporter.info(line)
-            for text in precision_remarks(config, name):
+            for text in (*precision_remarks(config, name), *training.remarks):
                 reporter.warn(text)
                 log.line(text)
             if resume:

@@ -214,5 +214,5 @@ def _require_finite(checkpoint: Checkpoint) -> None:
             f"{len(lost)} of {len(parts)} tensors are no longer finite after epoch {checkpoint.state.epoch}, step "
             f"{checkpoint.state.global_step} ({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''})",
             hint="they were not saved and earlier saves are unchanged; try a lower learning rate with --lr, or "
-            "-o Optimizer.clip_norm=5",
+            "-o Optimizer.clip_global_norm=5",
         )

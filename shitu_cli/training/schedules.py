@@ -41,10 +41,11 @@ class Schedule:
         self._warmup_units = int(warmup) if part.by_epoch else round(warmup * span.steps_per_epoch)
         self._warmup_start, self._warmup_end = part.warmup_start_lr, part.first
         self._unit_steps = max(1, span.steps_per_epoch) if part.by_epoch else 1
+        self._passed = part.last_epoch + 1  # units that Paddle's schedulers count before the first one
 
     def lr(self, step: int) -> float:
         """Return the learning rate of optimiser step `step` (from 0)."""
-        unit = step // self._unit_steps
+        unit = step // self._unit_steps + self._passed
         if unit < self._warmup_units:
             return self._warmup_start + (self._warmup_end - self._warmup_start) * unit / self._warmup_units
         return self._after(unit - self._warmup_units)
@@ -137,6 +138,26 @@ def multi_step(part: parts.MultiStepDecay, span: Span) -> Schedule:
     return Schedule(part, span, lambda unit: part.learning_rate * part.gamma ** bisect_right(limits, unit))
 
 
+TENTH_EVERY = 30  # epochs, for Piecewise with a learning_rate
+
+
 def piecewise(part: parts.Piecewise, span: Span) -> Schedule:
-    limits = [round(span.units(part, epoch)) for epoch in part.decay_epochs]
-    return Schedule(part, span, lambda unit: part.values[bisect_right(limits, unit)])
+    epochs, values = part.decay_epochs, part.values
+    if part.learning_rate:
+        epochs = tuple(range(TENTH_EVERY, span.epochs, TENTH_EVERY))
+        values = tuple(part.learning_rate * 0.1**fall for fall in range(len(epochs) + 1))
+    limits = [round(span.units(part, epoch)) for epoch in epochs]
+    return Schedule(part, span, lambda unit: values[bisect_right(limits, unit)])
+
+
+def cyclic(part: parts.Cyclic, span: Span) -> Schedule:
+    up = part.step_size_up
+    total = up + (part.step_size_down or up)
+
+    def rate(unit: int) -> float:
+        turn, place = divmod(unit, total)
+        height = place / up if place <= up else (total - place) / (total - up)
+        shrunk = {"triangular": 1.0, "triangular2": 0.5**turn, "exp_range": part.exp_gamma**unit}[part.mode]
+        return part.base_learning_rate + (part.max_learning_rate - part.base_learning_rate) * height * shrunk
+
+    return Schedule(part, span, rate)

@@ -246,7 +246,7 @@ class Trainer:
             hint=[
                 "earlier saves are unchanged; try a lower learning rate: ",
                 Command("train", "--lr", f"{min(rate / 10, 0.1):.2g}"),
-                ", or -o Optimizer.clip_norm=5",
+                ", or -o Optimizer.clip_global_norm=5",
             ],
         )
 

@@ -55,7 +55,7 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
     text = text.replace("name: BNNeck", "name: BNNek").replace(
         "- CELoss:\n        weight: 1.0\n        epsilon", "- CELoss:\n        weight: 1.0\n        epsilom"
     )
-    text = text.replace("- RandomRotation", "- TimmAutoAugment").replace("class_num: 1000", "class_num: 0")
+    text = text.replace("- RandomRotation", "- RandAugmentV2").replace("class_num: 1000", "class_num: 0")
     lines = text.splitlines()
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, text), ["Global.devise=cpu"])
@@ -65,7 +65,7 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
         "save_interval: often": "Global.save_interval: got 'often', expected a whole number",
         "name: BNNek": "Arch.Neck: got 'BNNek', expected one of the 7 necks that exist here (did you mean BNNeck?)",
         "epsilom: 0.1": "Loss.Train.0.CELoss.epsilom: unknown key (did you mean epsilon?)",
-        "- TimmAutoAugment:": "TimmAutoAugment: this transform exists in PaddleClas, but is not supported here",
+        "- RandAugmentV2:": "RandAugmentV2: this transform exists in PaddleClas, but not here: TimmAutoAugment, Rand",
         "class_num: 0": "Arch.Head.class_num: got 0, expected a whole number of at least 1",
     }
     for start, message in expected.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -283,6 +285,45 @@ def test_pk_batches(method: str) -> None:
         for label in labels[labels >= 2]:  # classes of three or more pictures repeat none
             own = [i for i in batch if LABELS[i] == label]
             assert len(set(own)) == 3
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_pk_epochs_are_rounded_as_drop_last_says(drop_last: bool) -> None:
+    sampler = sampler_of(LABELS, "PKSampler", batch_size=12, sample_per_id=3, drop_last=drop_last)
+    assert len(list(sampler)) == len(sampler) == (4 if drop_last else 5)  # of 55 images
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_random_identities_are_nearly_a_pass(world: int) -> None:
+    labels = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 13, 40))
+    args = {"batch_size": 8, "num_instances": 2, "drop_last": False}
+    samplers = [
+        sampler_of(labels, "DistributedRandomIdentitySampler", rank=rank, world=world, **args) for rank in range(world)
+    ]
+    parts = [list(sampler) for sampler in samplers]
+    groups = sum(max(1, n // 2) for n in np.bincount(labels))
+    own = math.ceil(groups * 2 / world)
+    assert {len(part) for part in parts} == {len(samplers[0])} == {math.ceil(own / 8)}
+    for batches in zip(*parts, strict=True):
+        names, counts = np.unique(labels[[*itertools.chain(*batches)]], return_counts=True)
+        assert set(counts) == {2} and len(names) == 4 * world  # all of a step are of different classes
+    seen = {index for part in parts for batch in part for index in batch}
+    pk = sampler_of(labels, "PKSampler", batch_size=8 * world, sample_per_id=2)
+    assert len(seen) / len(labels) > 0.85 > len({index for batch in pk for index in batch}) / len(labels)
+    again = sampler_of(labels, "DistributedRandomIdentitySampler", world=world, **args)
+    assert list(again) == parts[0]
+    again.set_epoch(1)
+    assert list(again) != parts[0]
+
+
+def test_random_identities_go_on_for_as_many_batches_as_asked() -> None:
+    args = {"batch_size": 12, "num_instances": 3, "max_iters": 30}
+    sampler = sampler_of(LABELS, "DistributedRandomIdentitySampler", **args)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 30
+    assert all(len(np.unique(LABELS[batch])) == 4 for batch in batches)
+    with pytest.raises(DataError, match="needs 16 classes, the list has 10"):
+        sampler_of(LABELS, "DistributedRandomIdentitySampler", batch_size=64, num_instances=4)
 
 
 def test_pk_that_cannot_be_fed_names_numbers_that_can() -> None:

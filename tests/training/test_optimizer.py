@@ -1,4 +1,4 @@
-"""Clipping by the common norm of all gradients, those divided over processes counted whole."""
+"""Clipping by norms, those of what is divided over processes counted whole; scopes; which weights decay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from shitu_cli.processes.collectives import Ranks
-from shitu_cli.training.optimizer import GlobalNormClip
+from shitu_cli.training.optimizer import GlobalNormClip, NormClip, is_in_scope
 
 
 class _Two(Ranks):
@@ -43,3 +43,42 @@ def test_the_norm_counts_all_parts_of_what_is_divided() -> None:
     norm = np.sqrt(sum((grad**2).sum() for grad in [*whole, whole[-1]]))
     for (_, got), want in zip(GlobalNormClip(0.5, _Two())(gradients(divided=True)), whole, strict=True):
         assert np.allclose(got.numpy(), want * 0.5 / norm, rtol=1e-5)
+
+
+def test_each_gradient_is_clipped_as_paddle_does() -> None:
+    for limit in (0.5, 1000.0):
+        ours = NormClip(limit, Ranks())(gradients(divided=False))
+        paddles = paddle.nn.ClipGradByNorm(limit)(gradients(divided=False))
+        for (_, got), (_, want) in zip(ours, paddles, strict=True):
+            assert np.allclose(got.numpy(), want.numpy(), rtol=1e-6)
+
+
+def test_the_norm_of_a_divided_gradient_counts_its_parts() -> None:
+    whole = [grad.numpy() for _, grad in gradients(divided=True)]
+    clipped = NormClip(0.5, _Two())(gradients(divided=True))
+    for (_, got), want, parts in zip(clipped, whole, (1, 1, 2), strict=True):
+        norm = np.sqrt(parts * (want**2).sum())
+        assert np.allclose(got.numpy(), want * 0.5 / norm, rtol=1e-5)
+
+
+def test_scopes_are_losses_or_patterns_of_whole_layer_names() -> None:
+    losses = ["CELoss", "CenterLoss"]
+    assert is_in_scope("CenterLoss", "loss.parts.1.centers", losses)
+    assert not is_in_scope("CenterLoss", "loss.parts.0.centers", losses)
+    name = "backbone.blocks.0.conv1.conv.weight"
+    assert all(is_in_scope(scope, name, losses) for scope in ("backbone", "backbone.blocks.0", ".*(conv|bn)"))
+    assert not any(is_in_scope(scope, name, losses) for scope in ("back", "head", "conv1", "weight"))
+
+
+def test_norms_decay_where_paddleclas_decays_them() -> None:
+    """In its ResNets and MobileNetV1 they do like all other weights, in its other networks they do not."""
+    from shitu_cli.model.backbones import build_backbone
+
+    for network, decays in (
+        ("ResNet18", True),
+        ("MobileNetV1_x0_25", True),
+        ("PPLCNet_x0_25", False),
+        ("resnet18", False),
+    ):
+        norms = [p for name, p in build_backbone(network).named_parameters() if ".bn." in name and not p.stop_gradient]
+        assert norms and all((p.regularizer is None) == decays for p in norms), network

@@ -35,12 +35,6 @@ class Kind:
         base: type[Part] = getattr(self.module, self.base_name)
         return base
 
-    @property
-    def not_supported(self) -> tuple[str, ...]:
-        """Names in PaddleClas that have no counterpart here."""
-        names: tuple[str, ...] = self.module.NOT_SUPPORTED
-        return names
-
     @functools.cached_property
     def parts(self) -> dict[str, type[Part]]:
         """The program's own parts by every name that a config may use for them."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from shitu_cli.config.kinds import BelowOne, Count, Length, Natural, Portion, Positive, Rate
+from shitu_cli.config.kinds import BelowOne, Count, Length, Natural, Portion, Positive, Range, Rate
 from shitu_cli.config.parts.base import Part
 
 _FILES = "shitu_cli.model.backbones"
@@ -70,6 +70,7 @@ _RESNETS: dict[str, dict[str, Any]] = {
     for suffix in ("", "_vd")
 }
 _RESNETS["ResNet50_last_stage_stride1"] = {"depth": 50, "vd": False, "last_stride": 1}
+_RESNETS["ResNet50_adaptive_max_pool2d"] = {"depth": 50, "vd": False, "last_stride": 2, "max_pooled": True}
 _MOBILE = {
     **_widths("MobileNetV3_large_x", "0_35 0_5 0_75 1_0 1_25", size="large"),
     **_widths("MobileNetV3_small_x", "0_35 0_5 0_75 1_0 1_25", size="small"),
@@ -115,6 +116,8 @@ class ResNet(OfPaddleClas, built_by=f"{_FILES}.resnet", variants=_RESNETS):
     depth: int = field(init=False)
     vd: bool = field(init=False)
     last_stride: int = field(init=False)
+    max_pooled: bool = field(init=False, default=False)
+    norm_decay: ClassVar[bool] = True  # PaddleClas decays the norms of these networks like all other weights
     lr_mult_list: Annotated[
         tuple[Rate, ...], Length(5), "factors on the learning rate of the stem and of the four stages"
     ] = (1.0, 1.0, 1.0, 1.0, 1.0)
@@ -131,12 +134,46 @@ class MobileNetV3(OfPaddleClas, built_by=f"{_FILES}.mobilenetv3", variants=_MOBI
     dropout_prob: Annotated[BelowOne, "chance of dropping a value before the feature"] = 0.2
 
 
+@dataclass(frozen=True)
+class MobileNetV1(
+    OfPaddleClas,
+    built_by=f"{_FILES}.mobilenetv1",
+    variants={"MobileNetV1": {"scale": 1.0}, **_widths("MobileNetV1_x", "0_25 0_5 0_75")},
+):
+    """MobileNet (arXiv:1704.04861)."""
+
+    scale: float = field(init=False)
+
+
+_VGG_SIGMOID: dict[str, dict[str, Any]] = {"VGG19Sigmoid": {"depth": 19, "sigmoid": True}}
+
+
+@dataclass(frozen=True)
+class VGG(
+    OfPaddleClas,
+    built_by=f"{_FILES}.vgg",
+    variants={**{f"VGG{depth}": {"depth": depth} for depth in (11, 13, 16, 19)}, **_VGG_SIGMOID},
+):
+    """VGG without batch norm (arXiv:1409.1556), for images of 224 pixels; Sigmoid: with codes between 0 and 1."""
+
+    depth: int = field(init=False)
+    sigmoid: bool = field(init=False, default=False)
+    stop_grad_layers: Annotated[int, Range(0, 5), "stages from the first on that are not trained"] = 0
+
+
+@dataclass(frozen=True)
+class AlexNet(OfPaddleClas, built_by=f"{_FILES}.alexnet"):
+    """AlexNet (Krizhevsky et al. 2012), for images of 224 pixels."""
+
+
 _TIMM_RESNETS = {f"resnet{depth}": {"depth": depth, "vd": False, "last_stride": 2} for depth in (18, 34, 50)}
 
 
 @dataclass(frozen=True)
 class TimmResNet(OfTimm, ResNet, built_by=f"{_FILES}.resnet:ResNet", variants=_TIMM_RESNETS):
     """ResNet under timm's names."""
+
+    norm_decay: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -184,7 +221,8 @@ class ViTShape:
 
     `registers` counts tokens beside the class token that carry no position; `pre_norm` normalises before the first
     block and leaves out the bias of the patch embedding (CLIP); `layer_scale` scales what each block adds (DINOv2);
-    `map_pool` pools by attention instead of by the class token, which is then absent (SigLIP).
+    `map_pool` pools by attention instead of by the class token, which is then absent (SigLIP). `projected` values of
+    all tokens are averaged (PaddleClas's CLIP networks), with `patches_only` without the class token.
     """
 
     patch: int
@@ -196,6 +234,8 @@ class ViTShape:
     layer_scale: bool = False
     map_pool: bool = False
     epsilon: float = 1e-6
+    projected: int = 0
+    patches_only: bool = False
 
     @property
     def class_token(self) -> bool:
@@ -228,4 +268,23 @@ class VisionTransformer(OfTimm, built_by=f"{_FILES}.vit", variants=_VITS):
             yield "img_size", f"got {self.img_size}, expected a multiple of the patch size {self.shape.patch}"
 
 
-NOT_SUPPORTED = ("SwinTransformer_tiny_patch4_window7_224", "HRNet_W18_C", "PPHGNetV2_B4", "GoogLeNet")
+_CLIP_VITS: dict[str, dict[str, Any]] = {
+    f"CLIP_vit_{name}": {"shape": ViTShape(patch, width, heads, depth, pre_norm=True, epsilon=1e-5, projected=512,
+                                           patches_only=name == "base_patch16_224"), "side": side}
+    for name, patch, width, heads, depth, side in (
+        ("base_patch32_224", 32, 768, 12, 12, 224),
+        ("base_patch16_224", 16, 768, 12, 12, 224),
+        ("large_patch14_224", 14, 1024, 16, 24, 224),
+        ("large_patch14_336", 14, 1024, 16, 24, 336),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CLIPViT(OfPaddleClas, built_by=f"{_FILES}.clip_vit", variants=_CLIP_VITS):
+    """CLIP's transformer (arXiv:2103.00020) as PP-ShiTuV2-CLIP has it: 512 values, the mean of the projected tokens."""
+
+    shape: ViTShape = field(init=False)
+    side: int = field(init=False)
+    return_embed: Annotated[Literal[True], "the feature is projected; there is no classifier here"] = True
+    return_mean_embed: Annotated[Literal[True], "the feature is the mean over the tokens"] = True

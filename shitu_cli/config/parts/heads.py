@@ -95,6 +95,3 @@ class AdaMargin(Head, built_by=_HEADS):
     h: Annotated[Rate, "how much the quality counts"] = 0.333
     s: Scale = 64.0
     t_alpha: Annotated[Share, "share of the newest batch in the running mean of feature lengths"] = 1.0
-
-
-NOT_SUPPORTED = ("CosFace",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from shitu_cli.config.kinds import Count, Keys, Positive, Rate
 from shitu_cli.config.parts.base import Part
@@ -45,6 +45,9 @@ class Kaiming(Initializer, built_by=_MAKER, variants={"KaimingNormal": {}, "Kaim
 
     fan_in: Annotated[Count | None, "inputs of a value; null: counted"] = None
     negative_slope: Annotated[Rate, "slope of the rectifier below 0"] = 0.0
+    nonlinearity: Annotated[
+        Literal["relu", "leaky_relu", "linear", "tanh", "sigmoid", "selu"], "activation behind the layer"
+    ] = "relu"
 
 
 @dataclass(frozen=True)
@@ -65,4 +68,3 @@ class ParameterAttribute(Keys):
 
 
 Attribute = bool | ParameterAttribute | None
-NOT_SUPPORTED = ()

@@ -307,10 +307,3 @@ class TeacherLoss(Loss, built_by=f"{_FILES}.teacher"):
     teacher: Annotated[str, "an exported model, a checkpoint, NETWORK=FILE, or a name of shitu weights list"]
     temperature: Annotated[Positive, "what cosines are divided by; smaller looks at the nearest images only"] = 0.1
     feature_from: Annotated[Literal["features", "backbone"], "which output of the network is compared"] = "features"
-
-
-NOT_SUPPORTED = (
-    *("DMLLoss", "MultiLabelLoss"),
-    *("DistillationRKDLoss", "DistillationWSLLoss", "DistillationSKDLoss", "DistillationMultiLabelLoss"),
-    *("DistillationDISTLoss", "DistillationPairLoss"),
-)

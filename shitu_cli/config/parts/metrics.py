@@ -50,6 +50,3 @@ class TopkAcc(Metric, built_by=_FILE):
     """Accuracy of a classifier; read as Recallk."""
 
     topk: TopK = ()
-
-
-NOT_SUPPORTED = ("ATTRMetric", "HashMAP", "MultiLabelMAP")

@@ -70,6 +70,3 @@ class Identity(Neck, built_by=_NECKS):
 @dataclass(frozen=True)
 class Tanh(Neck, built_by=_NECKS):
     """The hyperbolic tangent of each value, which draws features towards -1 and 1: for binary features."""
-
-
-NOT_SUPPORTED = ("FRFNNeck",)

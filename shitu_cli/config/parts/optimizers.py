@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -24,19 +25,24 @@ class Regularizer(Keys):
 class Optimizer(Part):
     """How gradients change the weights.
 
-    `scope` is None for what trains the network and all that no other optimiser does, else the loss whose parameters
-    it trains.
+    `scope` is None for what trains the network and all that no other optimiser does; else the loss whose parameters
+    it trains, or a pattern of the names of the layers that it trains: `backbone`, `head`, `backbone.blocks.*`.
     """
 
     lr: Annotated[Schedule, "the learning rate over training"]
     regularizer: Annotated[Regularizer | None, "weight decay as a term of the loss"] = None
     weight_decay: Annotated[Share | None, "factor of weight decay; AdamW's does not go through the gradients"] = None
-    clip_norm: Annotated[Rate | None, "largest length of all gradients together"] = None
+    clip_norm: Annotated[Rate | None, "largest length of the gradient of each parameter"] = None
+    clip_global_norm: Annotated[Rate | None, "largest length of all gradients together"] = None
     no_weight_decay_name: Annotated[
         tuple[str, ...] | str, "parameters with such a text in their names do not decay"
     ] = ()
     one_dim_param_no_weight_decay: Annotated[bool, "whether biases and norms do not decay"] = False
     scope: str | None = field(default=None, metadata=NO_KEY)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.clip_norm and self.clip_global_norm:
+            yield "clip_norm", "there is clip_global_norm too: choose one of them"
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,3 @@ class RMSProp(Optimizer, built_by=f"{_MAKERS}:rmsprop"):
     momentum: Annotated[BelowOne, "share of the last step that is added to the next"] = 0.0
     epsilon: Annotated[Positive, "number added to the divisor"] = 1e-6
     centered: Annotated[bool, "whether the mean gradient is taken off"] = False
-
-
-NOT_SUPPORTED = ("AdamWDL",)

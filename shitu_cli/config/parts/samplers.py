@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from shitu_cli.config.kinds import Count, Natural, Range
@@ -34,11 +34,27 @@ class ClassBalancedSampler(Sampler, built_by=_FILE):
 
 
 @dataclass(frozen=True)
-class PKSampler(Sampler, built_by=_FILE, variants={"PKSampler": {}, "DistributedRandomIdentitySampler": {}}):
+class IdentityBatches(Sampler):
     """Batches of some classes with several images each, as losses on pairs need them."""
 
     renamed: ClassVar[dict[str, str]] = {"num_instances": "sample_per_id"}
     sample_per_id: Annotated[Count, "images of each class in a batch"]
+
+
+@dataclass(frozen=True)
+class DistributedRandomIdentitySampler(IdentityBatches, built_by=_FILE):
+    """Groups of images of one class, nearly every image once per epoch."""
+
+    max_iters: Annotated[Count | None, "batches of an epoch, large classes more often; null: one pass"] = None
+
+
+@dataclass(frozen=True)
+class PKSampler(IdentityBatches, built_by=_FILE):
+    """Classes and their images drawn at random, with some images more often than others."""
+
+    drop_last: Annotated[bool, "whether an epoch has no more batches than images fill"] = field(
+        default=True, kw_only=True
+    )
     sample_method: Annotated[
         Literal["sample_avg_prob", "id_avg_prob"], "whether classes are drawn by their number of images, or all equally"
     ] = "sample_avg_prob"
@@ -52,6 +68,3 @@ class PKSampler(Sampler, built_by=_FILE, variants={"PKSampler": {}, "Distributed
             yield "id_list", f"got {len(ids)} numbers, expected two for each of the {len(ratios)} of ratio"
         elif any(low > high for low, high in zip(ids[::2], ids[1::2], strict=False)):
             yield "id_list", f"got {list(ids)}, expected the smaller class of each range first"
-
-
-NOT_SUPPORTED = ("MultiTrialSampler", "PreserveQuerySampler")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from shitu_cli.config.kinds import Natural, Portion, Positive, Rate
+from shitu_cli.config.kinds import Count, Natural, Portion, Positive, Range, Rate
 from shitu_cli.config.parts.base import Part
 
 _MAKERS = "shitu_cli.training.schedules"
@@ -17,10 +17,11 @@ Fall = Annotated[Portion, "factor of each fall"]
 class Schedule(Part):
     """The learning rate over training; epochs count from the end of the warm-up."""
 
-    ignored: ClassVar[tuple[str, ...]] = ("verbose", "last_epoch")  # how Paddle's schedulers log and restart
+    ignored: ClassVar[tuple[str, ...]] = ("verbose", "epochs", "step_each_epoch")
     warmup_epoch: Annotated[Rate, "epochs over which the rate rises"] = 0.0
     warmup_start_lr: Annotated[Rate, "rate at the first step of the warm-up"] = 0.0
     by_epoch: Annotated[bool, "whether the rate changes once an epoch instead of every step"] = False
+    last_epoch: Annotated[int, Range(-1), "where the schedule begins: -1 at its first rate, 0 at the next one"] = -1
 
     @property
     def first(self) -> float:
@@ -82,23 +83,41 @@ class MultiStepDecay(FromRate, built_by=f"{_MAKERS}:multi_step"):
 
 @dataclass(frozen=True)
 class Piecewise(Schedule, built_by=f"{_MAKERS}:piecewise"):
-    """Takes given rates, one after the other."""
+    """Takes given rates, one after the other; or as in PaddleClas, `learning_rate` and tenths of it."""
 
     decay_epochs: Annotated[tuple[Rate, ...], "the epochs at which the next rate begins, in rising order"]
     values: Annotated[tuple[Rate, ...], "the rates, one more than decay_epochs"]
-    learning_rate: Annotated[Rate | None, "must be the first of values, if it is given"] = None
+    learning_rate: Annotated[
+        Rate | None, "if given, the rate begins here and falls to a tenth every 30 epochs, whatever the lists say"
+    ] = None
 
     @property
     def first(self) -> float:
-        return self.values[0]
+        return self.learning_rate or self.values[0]
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if len(self.values) != len(self.decay_epochs) + 1:
             yield "values", f"got {len(self.values)}, expected one more than the {len(self.decay_epochs)} decay_epochs"
         if list(self.decay_epochs) != sorted(self.decay_epochs):
             yield "decay_epochs", f"got {list(self.decay_epochs)}, expected rising epochs"
-        if self.learning_rate not in (None, self.values[0]):
-            yield "learning_rate", f"got {self.learning_rate}, but Piecewise takes its rates from values"
+
+
+@dataclass(frozen=True)
+class Cyclic(Schedule, built_by=f"{_MAKERS}:cyclic"):
+    """Rises and falls in turns (arXiv:1506.01186); the lengths count steps, or epochs with `by_epoch`."""
+
+    base_learning_rate: Annotated[Rate, "the lowest rate"]
+    max_learning_rate: Annotated[Rate, "the highest rate"]
+    step_size_up: Annotated[Count, "steps of a rise"]
+    step_size_down: Annotated[Count | None, "steps of a fall; null: as many"] = None
+    mode: Annotated[
+        Literal["triangular", "triangular2", "exp_range"], "whether turns stay as high, halve, or shrink by exp_gamma"
+    ] = "triangular"
+    exp_gamma: Annotated[Positive, "factor of each step with exp_range"] = 1.0
+
+    @property
+    def first(self) -> float:
+        return self.base_learning_rate
 
 
 @dataclass(frozen=True)
@@ -113,6 +132,3 @@ class ReduceOnPlateau(FromRate, built_by=f"{_MAKERS}:PlateauSchedule"):
     cooldown: Annotated[Natural, "results after a fall that are not counted"] = 0
     min_lr: Annotated[Rate, "the smallest rate"] = 0.0
     epsilon: Annotated[Rate, "falls smaller than this are left out"] = 1e-8
-
-
-NOT_SUPPORTED = ("Cyclic", "CosineFixmatch", "OneCycleLR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -11,11 +12,13 @@ from shitu_cli.config.kinds import Share as _Share
 from shitu_cli.config.parts.base import Part
 
 _FILE, _AUGMENT = "shitu_cli.data.transforms", "shitu_cli.data.augment"
+_VISION, _POLICIES = "shitu_cli.data.vision_transforms", "shitu_cli.data.policies"
 Size = Annotated[int | tuple[Count, ...], Range(1), PAIR, "side in pixels, or width and height"]
 Interpolation = Annotated[
-    Literal["nearest", "bilinear", "bicubic", "area", "lanczos", None], "how pixels are computed; null: bilinear"
+    Literal["nearest", "bilinear", "bicubic", "area", "box", "hamming", "lanczos", None],
+    "how pixels are computed; null: bilinear, with pil bicubic",
 ]
-Backend = Annotated[Literal["cv2", "pil"], "library whose resizing to follow; pil smooths when shrinking"]
+Backend = Annotated[Literal["cv2", "pil"], "library that resizes; pil (Pillow) smooths when shrinking"]
 Chance = Annotated[_Share, "probability that it is applied"]
 Color = Annotated[tuple[float, ...], Length(3), "red, green and blue"]
 
@@ -23,6 +26,13 @@ Color = Annotated[tuple[float, ...], Length(3), "red, green and blue"]
 @dataclass(frozen=True)
 class Transform(Part):
     """One operation on an image."""
+
+
+def _backend_problems(part: ResizeImage | RandCropImage) -> Iterator[tuple[str, str]]:
+    only = {"cv2": ("area",), "pil": ("box", "hamming")}
+    other = "pil" if part.backend == "cv2" else "cv2"
+    if part.interpolation in only[other]:
+        yield "interpolation", f"got {part.interpolation}, which is for backend: {other}"
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class ResizeImage(Transform, built_by=_FILE):
     def problems(self) -> Iterator[tuple[str, str]]:
         if (self.size is None) == (self.resize_short is None):
             yield "", "needs either size or resize_short"
+        yield from _backend_problems(self)
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,9 @@ class RandCropImage(Transform, built_by=_FILE):
     ratio: Annotated[tuple[Positive, ...] | None, LOW_HIGH, "smallest and largest width / height"] = (3 / 4, 4 / 3)
     interpolation: Interpolation = None
     backend: Backend = "cv2"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from _backend_problems(self)
 
 
 @dataclass(frozen=True)
@@ -122,7 +136,7 @@ class RandomRotation(Transform, built_by=_AUGMENT):
     degrees: Annotated[
         float | tuple[float, ...], LOW_HIGH, "largest angle either way, or the smallest and the largest"
     ] = 90.0
-    interpolation: Annotated[Literal["nearest", "bilinear"], "how pixels are computed"] = "bilinear"
+    interpolation: Annotated[Literal["nearest", "bilinear", "bicubic"], "how pixels are computed"] = "bilinear"
     padding_mode: Annotated[Literal["constant", "reflect"], "what fills the corners: black, or the mirrored image"] = (
         "constant"
     )
@@ -140,7 +154,7 @@ class ColorJitter(Transform, built_by=_AUGMENT):
 
 
 @dataclass(frozen=True)
-class RandAugment(Transform, built_by=_AUGMENT):
+class RandAugment(Transform, built_by=_POLICIES):
     """Several random changes of colour and form (arXiv:1909.13719)."""
 
     num_layers: Annotated[Count, "changes of each image"] = 2
@@ -149,14 +163,85 @@ class RandAugment(Transform, built_by=_AUGMENT):
 
 
 @dataclass(frozen=True)
-class AugMix(Transform, built_by=_AUGMENT):
+class TimmAutoAugment(Transform, built_by=_POLICIES):
+    """Random changes by timm's short text (arXiv:1909.13719), such as `rand-m9-mstd0.5-inc1`."""
+
+    prob: Chance = 1.0
+    config_str: Annotated[
+        str, "rand, then -m strength, -n changes, -mstd spread of the strength, -inc1: stronger means more"
+    ] = "rand-m9-mstd0.5-inc1"
+    interpolation: Annotated[Literal["bilinear", "bicubic", "random"], "how pixels are computed"] = "bicubic"
+    img_size: Annotated[int | tuple[Count, ...], Range(1), PAIR, "side of the images"] = 224
+    mean: Annotated[tuple[float, ...], Length(3), "colour of new areas, from 0 to 1"] = (0.485, 0.456, 0.406)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        try:
+            timm_settings(self.config_str)
+        except ValueError as problem:
+            yield "config_str", f"got {self.config_str!r}: {problem}"
+
+
+def timm_settings(text: str) -> dict[str, float]:
+    """Return m, n, mstd and inc of a text such as rand-m9-mstd0.5-inc1; ValueError for what it cannot say."""
+    kind, *sections = text.split("-")
+    if kind != "rand":
+        raise ValueError("only rand-… exists here, not AutoAugment's policies (v0, original) nor augmix: use AugMix")
+    settings = {"m": 10.0, "n": 2.0, "mstd": 0.0, "inc": 0.0}
+    for section in sections:
+        match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d*)?)", section)
+        if match is None or match[1] not in settings:
+            raise ValueError(f"{section!r} is not one of m9, n2, mstd0.5 and inc1")
+        settings[match[1]] = float(match[2])
+    if settings["n"] < 1 or settings["n"] != int(settings["n"]):
+        raise ValueError("n is a whole number of at least 1")
+    return settings
+
+
+@dataclass(frozen=True)
+class AugMix(Transform, built_by=_POLICIES):
     """A mixture of the image and of chains of changes (arXiv:1912.02781)."""
 
     prob: Chance = 0.5
     aug_prob_coeff: Annotated[Positive, "evenness of the mixture"] = 0.1
     mixture_width: Annotated[Count, "chains"] = 3
-    mixture_depth: Annotated[int, Range(-1), "changes of a chain; -1: one to three"] = -1
+    mixture_depth: Annotated[int, Range(-1), "changes of a chain; -1: one to three"] = 1
     aug_severity: Annotated[float, Range(0, 10), "how strong they are"] = 1.0
+
+
+@dataclass(frozen=True)
+class Resize(Transform, built_by=_VISION):
+    """Paddle's own Resize, with Pillow: the shorter side, or height and width."""
+
+    size: Annotated[int | tuple[Count, ...], Range(1), PAIR, "shorter side in pixels, or height and width"]
+    interpolation: Annotated[
+        Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"], "how pixels are computed"
+    ] = "bilinear"
+
+
+@dataclass(frozen=True)
+class CenterCrop(Transform, built_by=_VISION):
+    """Paddle's own CenterCrop: the middle of the image."""
+
+    size: Annotated[int | tuple[Count, ...], Range(1), PAIR, "side in pixels, or height and width"]
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(Transform, built_by=_VISION):
+    """Paddle's own RandomResizedCrop: a random part of the image, resized with Pillow."""
+
+    size: Annotated[int | tuple[Count, ...], Range(1), PAIR, "side in pixels, or height and width"]
+    scale: Annotated[tuple[Portion, ...], LOW_HIGH, "smallest and largest share of the area"] = (0.08, 1.0)
+    ratio: Annotated[tuple[Positive, ...], LOW_HIGH, "smallest and largest width / height"] = (3 / 4, 4 / 3)
+    interpolation: Annotated[
+        Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"], "how pixels are computed"
+    ] = "bilinear"
+
+
+@dataclass(frozen=True)
+class RandomHorizontalFlip(Transform, built_by=_VISION):
+    """Paddle's own RandomHorizontalFlip: mirrors left and right."""
+
+    prob: Chance = 0.5
 
 
 @dataclass(frozen=True)
@@ -196,6 +281,3 @@ class ToTensor(Transform, built_by=f"{_FILE}:Unchanged"):
 @dataclass(frozen=True)
 class ToCHWImage(Transform, built_by=f"{_FILE}:Unchanged"):
     """Stands for the change of layout that happens when a batch is made."""
-
-
-NOT_SUPPORTED = ("TimmAutoAugment", "AutoAugment", "RandAugmentV2", "RandAugmentV3", "Cutout", "HideAndSeek")

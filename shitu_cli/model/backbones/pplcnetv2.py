@@ -46,7 +46,7 @@ class RepDepthwiseSeparable(nn.Layer):
         if branches:
             sizes = [size for size in range(kernel, 0, -2) if size > 1 or stride == 1]
             self.dw_conv_list = nn.LayerList(
-                [ConvBNAct(channels, channels, size, stride, groups=channels, act=None) for size in sizes]
+                [conv(channels, channels, size, stride, groups=channels, act=None) for size in sizes]
             )
             self.dw_conv: nn.Layer = nn.Conv2D(channels, channels, kernel, stride, padding=kernel // 2, groups=channels)
             for parameter in self.dw_conv.parameters():  # computed from the branches, never trained

@@ -28,11 +28,18 @@ class ResidualBlock(nn.Layer):
     """Basic (two 3x3) or bottleneck (1x1, 3x3, 1x1) block."""
 
     def __init__(
-        self, channels: int, width: int, stride: int, bottleneck: bool, pooled_shortcut: bool, lr_mult: float
+        self,
+        channels: int,
+        width: int,
+        stride: int,
+        bottleneck: bool,
+        pooled_shortcut: bool,
+        lr_mult: float,
+        norm_decay: bool,
     ) -> None:
         super().__init__()
         out = width * 4 if bottleneck else width
-        conv = partial(ConvBNAct, lr_mult=lr_mult)
+        conv = partial(ConvBNAct, lr_mult=lr_mult, norm_decay=norm_decay)
         if bottleneck:
             self.conv0 = conv(channels, width, 1, act="relu")
             self.conv1 = conv(width, width, 3, stride, act="relu")
@@ -45,7 +52,8 @@ class ResidualBlock(nn.Layer):
         if channels != out or stride != 1:
             pooled = pooled_shortcut and stride == 2
             maker = PooledShortcut if pooled else ConvBNAct
-            self.short = maker(channels, out, 1, 1 if pooled else stride, act=None, lr_mult=lr_mult)
+            shortcut = partial(maker, lr_mult=lr_mult, norm_decay=norm_decay)
+            self.short = shortcut(channels, out, 1, 1 if pooled else stride, act=None)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         y = self.conv1(self.conv0(x))
@@ -62,7 +70,8 @@ class ResNet(Backbone):
     def __init__(self, part: parts.ResNet) -> None:
         super().__init__()
         depth, vd, lr_mult_list = part.depth, part.vd, part.lr_mult_list
-        stem = partial(ConvBNAct, act=part.stem_act, lr_mult=lr_mult_list[0])
+        decay = part.norm_decay
+        stem = partial(ConvBNAct, act=part.stem_act, lr_mult=lr_mult_list[0], norm_decay=decay)
         if vd:
             self.stem = nn.Sequential(stem(3, 32, 3, 2), stem(32, 32, 3), stem(32, 64, 3))
         else:
@@ -73,11 +82,11 @@ class ResNet(Backbone):
         for stage, (count, width) in enumerate(zip(DEPTHS[depth], WIDTHS, strict=True)):
             for index in range(count):
                 stride = (1, 2, 2, part.last_stride)[stage] if index == 0 else 1
-                blocks.append(ResidualBlock(channels, width, stride, depth >= 50, vd, lr_mult_list[stage + 1]))
+                blocks.append(ResidualBlock(channels, width, stride, depth >= 50, vd, lr_mult_list[stage + 1], decay))
                 channels, reach = blocks[-1].out_channels, reach * stride
             self.levels.append(Level(f"blocks.{len(blocks) - 1}", channels, reach))
         self.blocks = nn.Sequential(*blocks)
-        self.avg_pool = nn.AdaptiveAvgPool2D(1)
+        self.avg_pool = nn.AdaptiveMaxPool2D(1) if part.max_pooled else nn.AdaptiveAvgPool2D(1)
         self.flatten = nn.Flatten()
         self.channels = self.feature_size = channels
         if part.class_num:

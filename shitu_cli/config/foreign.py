@@ -1,0 +1,117 @@
+"""What PaddleClas has and this program has not: its keys, classes and files by name, and what to do without them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_OUT = "leave it out"
+_MULTI = "it is for images with several labels, which recognition does not have: choose one of the losses here"
+_SLIM = (
+    "training for quantisation (pact) and pruning are not done here; without it the same network trains in full, and "
+    "`shitu export` makes the small files"
+)
+_METABIN = "MetaBIN's training in two phases over several camera domains is not done here; the person_reid template is"
+
+# Keys by their dotted names, of which a pattern must match the end.
+_KEYS: tuple[tuple[str, str], ...] = (
+    (r"Slim", _SLIM),
+    (r"DistillationModel", "its place is Arch.name"),
+    (r"Global\.use_dali", f"images are decoded by this program's own threads: {_OUT}"),
+    (r"Global\.export_for_fd", f"the exported files are those that FastDeploy reads anyway: {_OUT}"),
+    (r"Global\.d2s_train_image_shape", f"training does not trace the network: {_OUT}"),
+    (r"Global\.max_num_latest_checkpoint", "how many saves are kept is an option: shitu train --keep 5"),
+    (r"Global\.(train_mode|warmup_iter)", f"there is one way to train here ({_METABIN}): {_OUT}"),
+    (r"Global\.(iters|start_eval_iter)", "training is counted in epochs: set Global.epochs and iter_per_epoch"),
+    (r"Global\.(warmup_epoch_idml|find_unused_parameters|use_fused_attn|use_fused_linear)", _OUT),
+    (r"Arch\.(fix_bn)", "-o Arch.Backbone.freeze_norm=true fixes the statistics of batch norm"),
+    (r"DataLoader\.Metalearning", _METABIN),
+    (r"DataLoader\.UnLabelTrain", "images without labels cannot be used in training here: leave them out"),
+    (r"Loss\.(Basic|MetaTrain|MetaTest)", _METABIN),
+    (r"dataset\.batch_transform_ops", f"mixing the images and labels of a batch is not for recognition: {_OUT}"),
+    (r"dataset\.sample_ratio", "to train on a part of the images, shorten the list"),
+    (r"dataset\.(root_dir|label_path|transform|val_data_path|concat_mem_file_name)", "AdaFace's packed face data are "
+     "not read; write lists of path and label, with image_root, cls_label_path and transform_ops"),
+    (r"sampler\.(camera_to_domain)", _METABIN),
+    (r"Optimizer(\.\w+)*\.(clip_value)", "Optimizer.clip_norm limits the length of each gradient"),
+    (r"Optimizer(\.\w+)*\.(layerwise_decay|filter_bias_and_bn)", "Arch.Backbone.layer_decay lowers the rate per layer"),
+)  # fmt: skip
+
+# Classes by kind: patterns of whole names.
+_CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
+    "backbone": (
+        (r"ResNet50_metabin", _METABIN),
+        (r"(EVA|MAE|MOCOV3|BEiTv2|CAE|CoCa|React|LaCLIP|Unicom|DINO\w*)_vit_\w+|CLIP_large_patch14_224_aesthetic|ViT_\w+|"
+         r"DeiT_\w+", "of the transformers, CLIP_vit_… and timm's vit_… exist here"),
+        (r"AdaFace_IR_(SE_)?\d+", "of these, AdaFace_IR_18 exists here"),
+        (r"(SwinTransformer|SwinTransformerV2|CSWinTransformer|TwinsSVT|alt_gvt|pcpvt|PVT_V2|LeViT|TNT|MobileViT|NextViT|"
+         r"ConvNeXt|HRNet|SE_HRNet|PPHGNet|PPHGNetV2|GoogLeNet|InceptionV\d|Inception|Xception|DenseNet|DLA|DPN|DarkNet|"
+         r"CSPDarkNet|CSPNet|EfficientNet|EfficientNetV2|EfficientNetB\d|ESNet|GhostNet|GvT|HarDNet|MicroNet|MixNet|"
+         r"MobileNetV2|MobileNeXt|MobileNetV4|MobileOne|PeleeNet|RedNet|RegNet|RepVGG|Res2Net|ResNeSt|ResNeXt|ReXNet|"
+         r"SE_ResNet|SENet|ShuffleNetV2|SqueezeNet|StarNet|TinyNet|UniFormer|VAN|WideResNet|cae|ibot|IBOT|StrongBaseline|"
+         r"FasterNet|VIP|CvT|ResNet50_stage4)(_\w+|\d\w*|X\w*)?", "`shitu models` lists the networks that do"),
+    ),
+    "neck": (
+        (r"FRFNNeck", "use FC with the same sizes"),
+        (r"MetaBNNeck", _METABIN),
+        (r"IDMLNeck", "use FC"),
+    ),
+    "head": ((r"CosFace", "CosMargin is the same margin"), (r"CircleLoss", "CircleMargin is the same margin")),
+    "loss": (
+        (r"CELossForMetaBIN|TripletLossForMetaBIN|IntraDomainScatterLoss|InterDomainShuffleLoss", _METABIN),
+        (r"MultiLabel\w*Loss|ASLLoss|RAMLoss\w*", _MULTI),
+        (r"MixCELoss|CEwithOneHotLoss|SoftTargetCrossEntropy|SoftSuppressionLoss|CCSSL\w*|CELossForUnlabel\w*",
+         "it is for mixed or missing labels: use CELoss"),
+        (r"(IDML|Softmax)?ProxyAnchorLoss|IDMLProxyAnchorLoss", "ProxyAnchor is the same loss"),
+        (r"\w*(Distillation|KL|RKD|DKD|DIST|MGD|WSL|SKD|Google|AFD|PEFD|Distance|DML|GTCE)\w*Loss\w*|DeepHashLoss",
+         "of distillation, the losses of DML and UDML exist here"),
+    ),
+    "metric": (
+        (r"ATTRMetric|HammingDistance|MultiLabelMAP|AccuracyScore", _MULTI),
+        (r"HashMAP", "mAP on binary features is the same: Global.feature_binarize: sign"),
+        (r"GoogLeNetTopkAcc|DistillationTopkAcc", "use TopkAcc"),
+    ),
+    "optimizer": ((r"AdamWDL|Lamb|Lars", "use AdamW"),),
+    "schedule": (
+        (r"CosineFixmatch|OneCycleLR|ViTLRScheduler|CosineWarmup|ExponentialWarmup", "use Cosine with warmup_epoch"),
+    ),
+    "sampler": (
+        (r"NaiveIdentityBatchSampler|DomainShuffleBatchSampler", _METABIN),
+        (r"MultiScaleSampler|MultiScaleSamplerV2|RASampler|MixSampler|MultiTrialSampler|PreserveQuerySampler|"
+         r"WriterHardSampler", "use DistributedBatchSampler or PKSampler"),
+    ),
+    "transform": (
+        (r"AutoAugment|RandAugmentV[23]|Cutout|HideAndSeek|RandomGridErasing|RandomGrayscale|GridMask|RandomAffine|"
+         r"RandomApply|BlurImageOp|RandomErasingV2", "TimmAutoAugment, RandAugment and RandomErasing exist here"),
+        (r"CropWithPadding|RandomInterpolationAugment", "RandCropImage and ResizeImage exist here"),
+        (r"MixupOperator|CutmixOperator|FmixOperator|OpSampler|MixupCutmixHybrid",
+         "mixing images is not for recognition"),
+        (r"BlurDetection|PadV2|DecodeImageV2|CropImageAtRatio", "DecodeImage, Pad and CropImage exist here"),
+    ),
+    "initializer": ((r"Assign|Bilinear|Dirac|Orthogonal", "Normal, Uniform, Kaiming… and Xavier… exist here"),),
+}  # fmt: skip
+
+# Classes that read a data set.
+READERS_ELSEWHERE = {
+    "AdaFaceDataset": "AdaFace's packed faces are not read: write the images to files, with a list of path and label",
+    "FiveValidationDataset": "its five packed sets of face pairs are not read: name Query and Gallery lists instead",
+    "CustomizedCifar10": "it downloads CIFAR-10: unpack the images to files, with a list of path and label",
+    "MultiLabelDataset": "recognition has one label per image",
+    "MixDataset": "join the lists into one: shitu prepare A B --merge",
+    "CIFAR10": "unpack the images to files, with a list of path and label",
+}
+
+
+def foreign_key(key: str) -> str | None:
+    """Return what to do about a dotted key that PaddleClas has and this program has not; None for any other."""
+    return next((advice for pattern, advice in _KEYS if re.fullmatch(rf"(.*\.)?{pattern}", key)), None)
+
+
+def foreign_class(kind: str, name: str) -> str | None:
+    """Return what to do about a class of PaddleClas (`kind`: loss, backbone, …) that does not exist here, or None."""
+    return next((advice for pattern, advice in _CLASSES.get(kind, ()) if re.fullmatch(pattern, name)), None)
+
+
+def left_out(keys: Sequence[str]) -> list[str]:
+    """Return the options that leave keys out: `-o`, `Slim=null`, …"""
+    return [word for key in keys for word in ("-o", f"{key}=null")]

@@ -1,0 +1,87 @@
+"""Recognise configs of PaddleClas, read what means something else there, and tell what this program does otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from shitu_cli.config.parts.optimizers import Momentum
+from shitu_cli.config.parts.samplers import PKSampler
+from shitu_cli.config.parts.schedules import Piecewise
+from shitu_cli.config.schema import Config, DatasetConfig
+
+# Blocks and keys without effect here, by which a config of PaddleClas is recognised.
+_THEIRS = ("Global.", "Arch.", "AMP.")
+_BLOCKS = ("Infer", "PostProcess", "IndexProcess")
+
+
+def as_meant(config: Config, values: Mapping[str, Any], ignored: Collection[str]) -> Config:
+    """Return a config with these plain values as its writer meant it, with notes; the keys `ignored` have no effect.
+
+    A config is one of PaddleClas if it has keys or blocks that only PaddleClas uses. There ImageNetDataset reads path
+    and label only; the lists of `shitu prepare`, which have a label map beside them, say what their third column is.
+    And a head may have more classes than the list.
+    """
+    notes = list(_always(config, values))
+    marks = (key for key in ignored if key.startswith(_THEIRS) or key.endswith(".loader.use_shared_memory"))
+    if not any(marks) and not any(name in values for name in _BLOCKS):
+        return dataclasses.replace(config, notes=tuple(notes))
+    notes += _if_theirs(config)
+    loaders = config.DataLoader
+    splits = {
+        name: dataclasses.replace(split, dataset=dataclasses.replace(split.dataset, ids=False))
+        for name in ("train", "query", "gallery")
+        if (split := getattr(loaders, name)) is not None and _has_two_columns(split.dataset)
+    }
+    return dataclasses.replace(
+        config,
+        Global=dataclasses.replace(config.Global, spare_classes=True),
+        DataLoader=dataclasses.replace(loaders, **splits),
+        notes=tuple(notes),
+    )
+
+
+def _has_two_columns(dataset: DatasetConfig) -> bool:
+    prepared = Path(dataset.cls_label_path).with_name("label_map.txt").is_file()
+    return dataset.name == "ImageNetDataset" and not prepared
+
+
+def _always(config: Config, values: Mapping[str, Any]) -> Iterator[str]:
+    for optimizer in (config.Optimizer, *config.loss_optimizers):
+        if isinstance(optimizer.lr, Piecewise) and optimizer.lr.learning_rate:
+            yield (
+                f"Optimizer.lr.learning_rate: Piecewise begins at {optimizer.lr.learning_rate:g} and falls to a tenth "
+                "every 30 epochs, as in PaddleClas; decay_epochs and values count only without learning_rate"
+            )
+    if config.Global.eval_mode is None and config.classifies:
+        yield (
+            "Metric.Eval is TopkAcc alone, so evaluations in training measure the classifier; "
+            "-o Global.eval_mode=retrieval changes that"
+        )
+    if "IndexProcess" in values:
+        yield "IndexProcess has no effect: `shitu index build` takes images and options instead"
+
+
+def _if_theirs(config: Config) -> Iterator[str]:
+    yield (
+        "a config of PaddleClas: recall and mAP are means over the queries here, and images of the query's own camera "
+        "are left out; docs/paddleclas.md lists what else differs"
+    )
+    if len(config.Loss) == 1 and config.Loss[0].weight != 1:
+        name, weight = config.Loss[0].name, config.Loss[0].weight
+        yield f"Loss.Train.0.{name}.weight: {weight:g} counts here; PaddleClas ignores the weight of a single loss"
+    for optimizer in (config.Optimizer, *config.loss_optimizers):
+        alone = optimizer.one_dim_param_no_weight_decay and not optimizer.no_weight_decay_name
+        if isinstance(optimizer, Momentum) and alone:
+            yield (
+                "Optimizer.one_dim_param_no_weight_decay counts here by itself; PaddleClas's Momentum needs "
+                "no_weight_decay_name beside it"
+            )
+    train = config.DataLoader.train
+    if train is not None and isinstance(train.sampler, PKSampler) and train.sampler.id_list:
+        yield (
+            "DataLoader.Train.sampler.id_list: the numbers are labels; PaddleClas numbers the classes in the order in "
+            "which the list first shows them, which is the same for a list sorted by label"
+        )

@@ -1,0 +1,121 @@
+"""What a config of PaddleClas means here: its values, its rules, and what is told about the differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shitu_cli.config.load import load_config
+from shitu_cli.errors import ConfigError
+from tests.config.test_peers import VEHICLE, config
+
+
+def loaded(tmp_path: Path, text: str, *overrides: str):
+    path = tmp_path / "theirs.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+def refused(tmp_path: Path, text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, text)
+    return caught.value
+
+
+def test_what_they_have_and_we_have_not_is_explained_and_can_be_left_out(tmp_path: Path) -> None:
+    slim = "Slim: {prune: {name: fpgm, pruned_ratio: 0.3}}\nDataLoader_: 3"
+    error = refused(tmp_path, config(more=slim).replace("use_dali: False", "use_dali: True"))
+    told = "\n".join(error.details)
+    assert "Slim: exists in PaddleClas, but not here: training for quantisation (pact) and pruning" in told
+    assert "Global.use_dali: exists in PaddleClas, but not here: images are decoded by this program" in told
+    assert "DataLoader_: unknown key" in told and len(error.details) == 3
+    assert "shitu train -o Slim=null -o Global.use_dali=null, and correct the other places" in str(error.hint)
+    slim = slim.splitlines()[0]
+    assert loaded(tmp_path, config(more=slim), "Slim=null").Arch.backbone.name == "ResNet50_last_stage_stride1"
+    loaded(tmp_path, config(more=slim), "Slim.prune=null")
+    loaded(tmp_path, config(more="Slim: {quant: {name: null}}"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"backbone": "{name: SwinTransformer_tiny_patch4_window7_224}"}, "`shitu models` lists the networks that do"),
+        ({"backbone": "{name: ResNet50_metabin}"}, "MetaBIN's training in two phases"),
+        ({"neck": "{name: FRFNNeck, num_features: 8}"}, "use FC with the same sizes"),
+        ({"losses": "    - MultiLabelLoss: {weight: 1.0}"}, "it is for images with several labels"),
+        ({"losses": "    - DistillationKLDivLoss: {weight: 1.0}"}, "of distillation"),
+        ({"ops": "        - Cutout: {n_holes: 1}"}, "RandomErasing exist here"),
+        ({"sampler": "{name: DomainShuffleBatchSampler, batch_size: 8}"}, "MetaBIN's training"),
+        ({"optimizer": "{name: AdamWDL, lr: {name: Cosine, learning_rate: 1.0}}"}, "use AdamW"),
+    ],
+)
+def test_their_classes_are_named_as_theirs(parts: dict[str, str], says: str, tmp_path: Path) -> None:
+    (problem,) = refused(tmp_path, config(**parts)).details
+    assert "exists in PaddleClas, but not here: " in problem and says in problem
+    assert "did you mean" not in problem
+
+
+def test_their_readers_of_packed_data_are_named(tmp_path: Path) -> None:
+    text = config().replace("name: ImageNetDataset", "name: MultiLabelDataset")
+    (problem,) = refused(tmp_path, text).details
+    assert "MultiLabelDataset: this reader exists in PaddleClas" in problem
+
+
+def test_a_head_without_a_class_count_has_that_of_the_whole(tmp_path: Path) -> None:
+    head = "{name: CircleMargin, margin: 0.35, scale: 64, embedding_size: 512}"
+    assert loaded(tmp_path, config(head=head)).Arch.head.class_num == 30671
+
+
+def test_a_third_column_is_no_camera_for_imagenet_dataset(tmp_path: Path) -> None:
+    from shitu_cli.data.dataset import RecDataset
+
+    (tmp_path / "dataset").mkdir()
+    lists = tmp_path / "dataset/train_reg_all_data.txt"
+    lists.write_text("a.jpg 0 2\nb.jpg 1 0\n")
+    train = loaded(tmp_path, config()).DataLoader.train.dataset
+    assert RecDataset(train).ids is None
+    cars = loaded(tmp_path, config().replace("name: ImageNetDataset", "name: VeriWild")).DataLoader.train.dataset
+    np.testing.assert_array_equal(RecDataset(cars).ids, [2, 0])
+    lists.with_name("label_map.txt").write_text("0\tx\n1\ty\n")  # a list that prepare wrote
+    train = loaded(tmp_path, config()).DataLoader.train.dataset
+    np.testing.assert_array_equal(RecDataset(train).ids, [2, 0])
+
+
+def test_differences_are_told_once(tmp_path: Path) -> None:
+    sampler = "{name: PKSampler, batch_size: 8, sample_per_id: 4, id_list: [0, 3], ratio: [2]}"
+    optimizer = (
+        "{name: Momentum, one_dim_param_no_weight_decay: True, lr: {name: Piecewise, learning_rate: 0.1, "
+        "decay_epochs: [5], values: [0.1, 0.2]}}"
+    )
+    notes = loaded(tmp_path, config(sampler=sampler, optimizer=optimizer, losses="    - CELoss: {weight: 0.5}")).notes
+    for text in (
+        "begins at 0.1 and falls to a tenth every 30 epochs",
+        "recall and mAP are means over the queries here",
+        "Loss.Train.0.CELoss.weight: 0.5 counts here",
+        "no_weight_decay_name beside it",
+        "id_list: the numbers are labels",
+    ):
+        assert sum(text in note for note in notes) == 1, text
+    assert len(notes) == 5
+    assert len(loaded(tmp_path, config(**VEHICLE)).notes) == 1
+
+
+def test_no_eval_mode_means_what_the_metric_is_about(tmp_path: Path) -> None:
+    assert not loaded(tmp_path, config()).classifies
+    text = config().replace("    - Recallk: {topk: [1, 5]}\n    - mAP: {}", "    - TopkAcc: {topk: [1, 5]}")
+    assert loaded(tmp_path, text).classifies and any("classifier" in note for note in loaded(tmp_path, text).notes)
+    assert not loaded(tmp_path, text, "Global.eval_mode=retrieval").classifies
+    assert loaded(tmp_path, config(), "Global.eval_mode=classification").classifies
+
+
+def test_scopes_of_optimisers_may_be_patterns_of_layers(tmp_path: Path) -> None:
+    momentum = "lr: {name: Constant, learning_rate: 1.0}"
+    optimizer = f"\n  - Momentum: {{scope: backbone.*(conv|bn), {momentum}}}\n  - SGD: {{scope: RecModel, {momentum}}}"
+    parts = loaded(tmp_path, config(optimizer=optimizer))
+    assert parts.Optimizer.name == "SGD" and [item.scope for item in parts.loss_optimizers] == ["backbone.*(conv|bn)"]
+    problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: '(', {momentum}}}")).details
+    assert "which is no pattern" in problems[0]
+    problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: CenterLoss, {momentum}}}")).details
+    assert "expected RecModel, a loss of Loss.Train, or a pattern" in problems[0]

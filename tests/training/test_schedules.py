@@ -1,0 +1,68 @@
+"""Learning rates, compared with Paddle's own schedulers, which PaddleClas uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from paddle.optimizer import lr
+
+from shitu_cli.config.reader import make_part
+from shitu_cli.training.schedules import Schedule, build_schedule
+
+EPOCHS, STEPS = 10, 5
+
+
+def schedule(name: str, *, epochs: int = EPOCHS, **args: object) -> Schedule:
+    return build_schedule(make_part("schedule", name, **args), epochs=epochs, steps_per_epoch=STEPS)
+
+
+def rates(scheduler: lr.LRScheduler, count: int) -> list[float]:
+    """The rates that a scheduler has before each of `count` steps."""
+    values = []
+    for _ in range(count):
+        values.append(scheduler())
+        scheduler.step()
+    return values
+
+
+@pytest.mark.parametrize("mode", ["triangular", "triangular2", "exp_range"])
+@pytest.mark.parametrize("last_epoch", [-1, 0])
+def test_cyclic(mode: str, last_epoch: int) -> None:
+    sizes = {"step_size_up": 7, "step_size_down": 4, "mode": mode, "exp_gamma": 0.97, "last_epoch": last_epoch}
+    ours = schedule("Cyclic", base_learning_rate=0.001, max_learning_rate=0.1, **sizes)
+    theirs = lr.CyclicLR(0.001, 0.1, 7, 4, mode=mode, exp_gamma=0.97, last_epoch=last_epoch)
+    assert [ours.lr(n) for n in range(40)] == pytest.approx(rates(theirs, 40), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "after"),
+    [
+        ("Cosine", {}, lambda last: lr.CosineAnnealingDecay(0.1, T_max=35, last_epoch=last)),
+        ("MultiStepDecay", {"milestones": [2, 4]}, lambda last: lr.MultiStepDecay(0.1, [10, 20], last_epoch=last)),
+    ],
+)
+@pytest.mark.parametrize("last_epoch", [-1, 0])
+def test_where_a_schedule_begins(
+    name: str, args: dict[str, object], after: Callable[[int], lr.LRScheduler], last_epoch: int
+) -> None:
+    """last_epoch 0 skips the first rate, also of the warm-up."""
+    ours = schedule(name, learning_rate=0.1, warmup_epoch=3, warmup_start_lr=0.01, last_epoch=last_epoch, **args)
+    theirs = lr.LinearWarmup(after(last_epoch), 15, 0.01, 0.1, last_epoch=last_epoch)
+    assert [ours.lr(n) for n in range(49)] == pytest.approx(rates(theirs, 49), rel=1e-7)
+
+
+def test_one_epoch_ahead() -> None:
+    """The person re-identification recipes have `by_epoch: True, last_epoch: 0`: each fall comes an epoch early."""
+    ours = schedule("Piecewise", decay_epochs=[4], values=[0.1, 0.01], by_epoch=True, last_epoch=0)
+    assert [ours.lr(epoch * STEPS) for epoch in range(6)] == [0.1, 0.1, 0.1, 0.01, 0.01, 0.01]
+
+
+def test_a_learning_rate_overrides_the_lists_of_piecewise() -> None:
+    lists = {"decay_epochs": [50, 150], "values": [0.1, 0.01, 0.001]}
+    ours = schedule("Piecewise", epochs=70, learning_rate=0.2, **lists)
+    epochs = [0, 29, 30, 59, 60, 69]
+    assert [ours.lr(n * STEPS) for n in epochs] == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
+    assert [schedule("Piecewise", epochs=20, learning_rate=0.2, **lists).lr(n * STEPS) for n in (0, 19)] == [0.2, 0.2]
+    plain = schedule("Piecewise", epochs=70, **lists)
+    assert [plain.lr(n * STEPS) for n in (0, 49, 50)] == [0.1, 0.1, 0.01]

@@ -12,7 +12,6 @@ from typing import Any
 from shitu_cli.config.distillation import MODEL, check_networks, read_networks
 from shitu_cli.config.foreign import READERS_ELSEWHERE, left_out
 from shitu_cli.config.kinds import fields_of
-from shitu_cli.config.parts import KINDS
 from shitu_cli.config.parts.losses import Loss
 from shitu_cli.config.parts.metrics import Metric
 from shitu_cli.config.parts.optimizers import Optimizer
@@ -112,8 +111,8 @@ class ConfigReader(Reader):
 
     def scope(self, key: str, scope: Any, losses: Sequence[str]) -> None:
         """Report what is no scope: RecModel, a loss of the config, or a pattern of layers."""
-        expected = f"{NETWORK}, a loss of Loss.Train, or a pattern of layers such as backbone or backbone.blocks.*"
-        if not isinstance(scope, str) or (scope in KINDS["loss"].names() and scope not in losses):
+        expected = f"one of {', '.join(sorted((NETWORK, *losses)))}, or a pattern of layers such as backbone.blocks.*"
+        if not isinstance(scope, str) or (scope.endswith("Loss") and scope not in losses):
             self.problem(f"{key}.scope", f"got {show(scope)}, expected {expected}")
             return
         try:

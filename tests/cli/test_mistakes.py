@@ -182,7 +182,7 @@ def test_an_output_directory_that_cannot_be_written(tmp_path: Path, make_images:
 def test_a_paddleclas_feature_that_is_not_here_is_named(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "data", classes=4)
     shitu("prepare", "data", cwd=tmp_path)
-    says = ("this backbone exists in PaddleClas, but is not supported here",)
+    says = ("this backbone exists in PaddleClas, but not here",)
     fails("train", "-o", "Arch.Backbone.name=HRNet_W18_C", cwd=tmp_path, code=4, says=says)
 
 

@@ -118,4 +118,4 @@ def test_scopes_of_optimisers_may_be_patterns_of_layers(tmp_path: Path) -> None:
     problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: '(', {momentum}}}")).details
     assert "which is no pattern" in problems[0]
     problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: CenterLoss, {momentum}}}")).details
-    assert "expected RecModel, a loss of Loss.Train, or a pattern" in problems[0]
+    assert "expected one of CELoss, RecModel, or a pattern" in problems[0]

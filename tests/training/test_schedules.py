@@ -60,9 +60,9 @@ def test_one_epoch_ahead() -> None:
 
 def test_a_learning_rate_overrides_the_lists_of_piecewise() -> None:
     lists = {"decay_epochs": [50, 150], "values": [0.1, 0.01, 0.001]}
-    ours = schedule("Piecewise", epochs=70, learning_rate=0.2, **lists)
+    ours = schedule("Piecewise", epochs=70, learning_rate=0.1, **lists)
     epochs = [0, 29, 30, 59, 60, 69]
-    assert [ours.lr(n * STEPS) for n in epochs] == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
-    assert [schedule("Piecewise", epochs=20, learning_rate=0.2, **lists).lr(n * STEPS) for n in (0, 19)] == [0.2, 0.2]
+    assert [ours.lr(n * STEPS) for n in epochs] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert [schedule("Piecewise", epochs=20, learning_rate=0.1, **lists).lr(n * STEPS) for n in (0, 19)] == [0.1, 0.1]
     plain = schedule("Piecewise", epochs=70, **lists)
     assert [plain.lr(n * STEPS) for n in (0, 49, 50)] == [0.1, 0.1, 0.01]

@@ -83,23 +83,26 @@ class MultiStepDecay(FromRate, built_by=f"{_MAKERS}:multi_step"):
 
 @dataclass(frozen=True)
 class Piecewise(Schedule, built_by=f"{_MAKERS}:piecewise"):
-    """Takes given rates, one after the other; or as in PaddleClas, `learning_rate` and tenths of it."""
+    """Takes given rates, one after the other; with `learning_rate`, as in PaddleClas, that and tenths of it."""
 
     decay_epochs: Annotated[tuple[Rate, ...], "the epochs at which the next rate begins, in rising order"]
     values: Annotated[tuple[Rate, ...], "the rates, one more than decay_epochs"]
     learning_rate: Annotated[
-        Rate | None, "if given, the rate begins here and falls to a tenth every 30 epochs, whatever the lists say"
+        Rate | None,
+        "if given, it must be the first of values: the rate begins there and falls to a tenth every 30 epochs",
     ] = None
 
     @property
     def first(self) -> float:
-        return self.learning_rate or self.values[0]
+        return self.values[0]
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if len(self.values) != len(self.decay_epochs) + 1:
             yield "values", f"got {len(self.values)}, expected one more than the {len(self.decay_epochs)} decay_epochs"
         if list(self.decay_epochs) != sorted(self.decay_epochs):
             yield "decay_epochs", f"got {list(self.decay_epochs)}, expected rising epochs"
+        if self.values and self.learning_rate not in (None, self.values[0]):
+            yield "learning_rate", f"got {self.learning_rate}, but Piecewise takes its rates from values"
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"ResNet50_metabin", _METABIN),
         (r"(EVA|MAE|MOCOV3|BEiTv2|CAE|CoCa|React|LaCLIP|Unicom|DINO\w*)_vit_\w+|CLIP_large_patch14_224_aesthetic|ViT_\w+|"
          r"DeiT_\w+", "of the transformers, CLIP_vit_… and timm's vit_… exist here"),
-        (r"AdaFace_IR_(SE_)?\d+", "of these, AdaFace_IR_18 exists here"),
+        (r"AdaFace_IR_(SE_)?\d+", "of these, AdaFace_IR_18 to AdaFace_IR_101 exist here"),
         (r"(SwinTransformer|SwinTransformerV2|CSWinTransformer|TwinsSVT|alt_gvt|pcpvt|PVT_V2|LeViT|TNT|MobileViT|NextViT|"
          r"ConvNeXt|HRNet|SE_HRNet|PPHGNet|PPHGNetV2|GoogLeNet|InceptionV\d|Inception|Xception|DenseNet|DLA|DPN|DarkNet|"
          r"CSPDarkNet|CSPNet|EfficientNet|EfficientNetV2|EfficientNetB\d|ESNet|GhostNet|GvT|HarDNet|MicroNet|MixNet|"
@@ -64,7 +64,7 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
          "it is for mixed or missing labels: use CELoss"),
         (r"(IDML|Softmax)?ProxyAnchorLoss|IDMLProxyAnchorLoss", "ProxyAnchor is the same loss"),
         (r"\w*(Distillation|KL|RKD|DKD|DIST|MGD|WSL|SKD|Google|AFD|PEFD|Distance|DML|GTCE)\w*Loss\w*|DeepHashLoss",
-         "of distillation, the losses of DML and UDML exist here"),
+         "of distillation, Distillation{GTCE,DML,CE,Distance,KLDiv,DKD}Loss exist here"),
     ),
     "metric": (
         (r"ATTRMetric|HammingDistance|MultiLabelMAP|AccuracyScore", _MULTI),

@@ -229,11 +229,12 @@ NO_KEY = {"no key": True}  # metadata of a field that only the constructor takes
 class Keys:
     """A block of the config: a dataclass whose fields are its keys.
 
-    `ignored` keys of PaddleClas are accepted without effect (those that cannot be left without one are in
-    config/foreign.py); `renamed` maps other names of keys to fields.
+    `ignored` keys of PaddleClas are accepted without effect, `not_supported` ones are refused, like those that
+    config/foreign.py explains; `renamed` maps other names of keys to fields.
     """
 
     ignored: ClassVar[tuple[str, ...]] = ()
+    not_supported: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[dict[str, str]] = {}
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -60,13 +60,18 @@ class Reader:
             self.problem(key, "missing" if value is None else f"got {show(value)}, expected a block of keys")
         return {}
 
-    def unknown(self, key: str, values: Mapping[str, Any], valid: Collection[str]) -> None:
-        """Report keys that are not `valid`; those of PaddleClas are accepted where they are off, and else explained."""
+    def unknown(
+        self, key: str, values: Mapping[str, Any], valid: Collection[str], elsewhere: Collection[str] = ()
+    ) -> None:
+        """Report keys that are not `valid`; those of PaddleClas are accepted where they are off, and else explained.
+
+        Of PaddleClas are `elsewhere` and what config/foreign.py explains.
+        """
         for name, value in values.items():
             dotted = f"{key}.{name}" if key else name
             if name in valid:
                 continue
-            advice = foreign_key(dotted)
+            advice = "leave it out" if name in elsewhere else foreign_key(dotted)
             if advice is None:
                 self.problem(dotted, f"unknown key{guess(name, valid)}")
             elif _is_off(value):
@@ -80,7 +85,7 @@ class Reader:
         before = len(self.problems)
         fields = {name: field for name, field in fields_of(cls).items() if name not in given}
         values = {cls.renamed.get(name, name): value for name, value in values.items()}
-        self.unknown(key, values, [*fields, *cls.ignored])
+        self.unknown(key, values, [*fields, *cls.ignored], cls.not_supported)
         self.ignored += [f"{key}.{name}" for name in values if name in cls.ignored and name not in fields]
         for name, value in values.items():
             if name in fields:

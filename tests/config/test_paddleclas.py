@@ -45,7 +45,7 @@ def test_what_they_have_and_we_have_not_is_explained_and_can_be_left_out(tmp_pat
         ({"backbone": "{name: ResNet50_metabin}"}, "MetaBIN's training in two phases"),
         ({"neck": "{name: FRFNNeck, num_features: 8}"}, "use FC with the same sizes"),
         ({"losses": "    - MultiLabelLoss: {weight: 1.0}"}, "it is for images with several labels"),
-        ({"losses": "    - DistillationKLDivLoss: {weight: 1.0}"}, "of distillation"),
+        ({"losses": "    - DistillationRKDLoss: {weight: 1.0}"}, "of distillation"),
         ({"ops": "        - Cutout: {n_holes: 1}"}, "RandomErasing exist here"),
         ({"sampler": "{name: DomainShuffleBatchSampler, batch_size: 8}"}, "MetaBIN's training"),
         ({"optimizer": "{name: AdamWDL, lr: {name: Cosine, learning_rate: 1.0}}"}, "use AdamW"),

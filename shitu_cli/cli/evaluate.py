@@ -77,6 +77,16 @@ def evaluate(
             metavar="PHOTOS",
         ),
     ] = None,
+    cross_fit: Annotated[
+        int | None,
+        option(
+            MEASURE,
+            "Where every class was trained: measure the threshold by so many more trainings, each without some of the "
+            "classes. They take as long as the first one, each, and are kept.",
+            low=2,
+            high=20,
+        ),
+    ] = None,
     cache: Annotated[bool, option(options.PROCESSOR, "Keep features for the next evaluation.")] = True,
     shard: options.ShardOption = None,
     merge: Annotated[
@@ -124,6 +134,8 @@ def evaluate(
             raise UsageError("--shard computes a part, --merge evaluates all of them", hint="give one of them")
         _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip, alone=devices is None)
         return
+    if cross_fit is not None and (devices is not None or unknown):
+        raise UsageError("--cross-fit goes with neither --devices nor --unknown", hint="leave out one of them")
     if launch.launch(devices, output=Places.of(settings).cache / "processes", device=settings.Global.device):
         return
     evaluation = run(
@@ -134,6 +146,7 @@ def evaluate(
         query_expansion=query_expansion,
         unknown=unknown or (),
         false_answers=far or (),
+        cross_fit=cross_fit or 0,
         cache=cache,
         shards=merge or (),
         other_options=_other_options(space, settings, config, override or ()),
@@ -273,7 +286,10 @@ def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: l
         return
     suggested = unknown["suggested"]
     if suggested is None:
-        advice: list[str | Command] = ["photos of things that are not yours show it: "]
+        advice: list[str | Command] = [
+            *("trainings without some of the classes show it: ", Command("evaluate", "--cross-fit", "4"), "; or "),
+            "photos of things that are not yours: ",
+        ]
         advice.append(Command("evaluate", "--unknown", "./not-ours"))
         console.info([f"no threshold for search is suggested: {unknown['problem']}; ", *advice])
         return

@@ -72,6 +72,7 @@ def evaluate(
     query_expansion: int = 0,
     unknown: Sequence[str | os.PathLike[str]] = (),
     false_answers: Sequence[float] = (),
+    cross_fit: int = 0,
     cache: bool = True,
     shards: Sequence[str] = (),
     other_options: Sequence[str] = (),
@@ -89,6 +90,8 @@ def evaluate(
             the classes of the lists that the network was not trained on, each left out of the gallery.
         false_answers: Shares of such photos that may get an answer; the threshold for the first one is suggested,
             which is 0.05 by default.
+        cross_fit: Where every class was trained, measure thresholds by so many more trainings, each without some of
+            the classes.
         cache: Keep features for the next evaluation.
         shards: Files, folders or patterns of what `evaluate_share` wrote: their features are compared, none computed.
         other_options: Further options that change the figures, as on the command line, for the report.
@@ -127,7 +130,7 @@ def evaluate(
     )
     if result is None:
         return None
-    setting = Setting(config, result, engine, model_path, flip, kept, output)
+    setting = Setting(config, result, engine, model_path, flip, kept, output, cross_fit)
     thresholds = measure(setting, unknown=[os.fspath(source) for source in unknown], wanted=false_answers)
     features = features_fingerprint(engine.fingerprint, result.query.dataset.config.transform_ops)
     words = [*_options(config, model_path, precision, flip=flip, expansion=query_expansion), *other_options]

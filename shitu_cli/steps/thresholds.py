@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.evaluation.metrics import FeatureSet
 from shitu_cli.evaluation.unknown import (
     LEAST_CLASSES,
@@ -43,7 +43,10 @@ NO_LABELS = np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class Setting:
-    """What an evaluation ran with: its result, and what computed the features of it."""
+    """What an evaluation ran with: its result, and what computed the features of it.
+
+    `cross_fit`: so many trainings may be made to see what classes get that were not trained.
+    """
 
     config: Config
     result: EvalResult
@@ -52,6 +55,7 @@ class Setting:
     flip: bool
     cache: FeatureCache | None
     reporter: Reporter
+    cross_fit: int = 0
 
 
 def measure(setting: Setting, *, unknown: Sequence[str], wanted: Sequence[float]) -> Thresholds | None:
@@ -83,6 +87,16 @@ def measure(setting: Setting, *, unknown: Sequence[str], wanted: Sequence[float]
         foreign, held = _ask_cross_fitted(setting, training)
         how = f"photos of {len(classes)} classes, each left out of training and of the index in turn"
         return thresholds(known, foreign, how=how, labels=held, indexed=indexed, wanted=wanted)
+    if len(untrained) < LEAST_CLASSES <= len(classes) and setting.cross_fit:
+        foreign, held = _ask_cross_trained(setting)
+        how = (
+            f"photos of {len(classes)} classes, each left out of one of {setting.cross_fit} trainings and of the index"
+        )
+        return thresholds(known, foreign, how=how, labels=held, indexed=indexed, wanted=wanted)
+    if setting.cross_fit:
+        enough = f"is not needed: {counted(len(untrained), 'class', 'classes')} of {len(classes)} were not trained"
+        few = f"needs {LEAST_CLASSES} classes at least, there are {len(classes)}"
+        setting.reporter.warn(f"--cross-fit {enough if len(untrained) >= LEAST_CLASSES else few}")
     foreign = ask_left_out(query, gallery, untrained.tolist())
     how = f"photos of {counted(len(untrained), 'class', 'classes')} that were not trained, each left out in turn"
     return thresholds(known, foreign, how=how, labels=max(1, indexed - 1), indexed=indexed, wanted=wanted)
@@ -149,8 +163,6 @@ def _ask_cross_fitted(setting: Setting, training: _Training) -> tuple[Outcomes, 
     from shitu_cli.training.cross_fit import cross_fitted
 
     assert training.projection is not None
-    query, gallery = setting.result.sets
-    outcomes, held = [], []
     folds = cross_fitted(
         setting.config,
         training.projection,
@@ -159,6 +171,39 @@ def _ask_cross_fitted(setting: Setting, training: _Training) -> tuple[Outcomes, 
         cache=setting.cache,
         reporter=setting.reporter,
     )
+    return _ask_folds(setting, folds)
+
+
+def _ask_cross_trained(setting: Setting) -> tuple[Outcomes, int]:
+    """Return the same of whole networks, each trained without some of the classes."""
+    from shitu_cli.steps.cross_train import cross_trained
+
+    prefix = _checkpoint_of(setting, {} if setting.model is None else _source_of(setting.model))
+    if prefix is None:
+        raise UsageError(
+            "--cross-fit trains the network of this workspace again, and this model was not trained here",
+            hint=["measure on photos of other things: ", Command("evaluate", "--unknown", "./not-ours")],
+        )
+    trained = cross_trained(setting.config, prefix, setting.cross_fit, flip=setting.flip, reporter=setting.reporter)
+    return _ask_folds(setting, trained)
+
+
+class _Fold(Protocol):
+    """Features of query and gallery by a network that was not trained on some of the classes."""
+
+    @property
+    def classes(self) -> np.ndarray: ...
+
+    @property
+    def query(self) -> np.ndarray: ...
+
+    @property
+    def gallery(self) -> np.ndarray: ...
+
+
+def _ask_folds(setting: Setting, folds: Iterable[_Fold]) -> tuple[Outcomes, int]:
+    query, gallery = setting.result.sets
+    outcomes, held = [], []
     for fold in folds:
         projected_gallery = dataclasses.replace(gallery, features=_readable(fold.gallery))
         photos = all_photos(dataclasses.replace(query, features=_readable(fold.query)), projected_gallery)

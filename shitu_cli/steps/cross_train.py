@@ -1,0 +1,158 @@
+"""Cross-fitting of a whole network: trained again without some of the classes, which are foreign to it then.
+
+In a closed split every class is trained, so none of them shows how similar a foreign product would come. Where a
+projection was learnt, that is learnt again in a moment (training/cross_fit.py); a network that was trained as a whole
+has to be trained again as a whole, once for each group of classes (Stone 1974).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shitu_cli.config.load import load_config
+from shitu_cli.config.places import Places
+from shitu_cli.config.schema import Config
+from shitu_cli.data.lists import read_list, write_list
+from shitu_cli.errors import Command, TrainingError, UsageError
+from shitu_cli.features.cache import FeatureCache
+from shitu_cli.features.engine import engine_from_checkpoint
+from shitu_cli.features.list_features import extract_list
+from shitu_cli.files import atomic_write_text, sha256_of
+from shitu_cli.reporting import Reporter, counted
+from shitu_cli.steps.models import readable
+from shitu_cli.steps.settings import with_lists
+from shitu_cli.training.checkpoint import CONFIG
+from shitu_cli.weights.files import find_weights
+
+DONE = "done"  # the file that says that a training has ended
+
+
+class Fold(NamedTuple):
+    """Unit features float32 [Q, D] of the query and [G, D] of the gallery, by a network that never saw `classes`."""
+
+    classes: np.ndarray
+    query: np.ndarray
+    gallery: np.ndarray
+
+
+def cross_trained(
+    config: Config, prefix: Path, count: int, *, flip: bool = False, reporter: Reporter
+) -> Iterator[Fold]:
+    """Yield features of query and gallery by networks that are trained as the checkpoint `prefix` was, but for classes.
+
+    Args:
+        config: That of the evaluation; the training's own lies beside the checkpoint and says all that it has decided.
+        prefix: The checkpoint whose threshold is to be measured.
+        count: How many trainings there are; each class is left out of one of them.
+        flip: Add the features of the mirrored images.
+        reporter: Receives progress.
+
+    A training that began with other weights by --init-from begins with those of its config here. Trainings that have
+    ended are kept below `.shitu/` and not repeated, whatever ends the evaluation. Raises UsageError
+    where the network cannot be trained so, TrainingError if a training is interrupted.
+    """
+    config = _of_training(config, prefix)
+    split = config.DataLoader.train
+    if config.Distillation is not None or split is None or not Path(split.dataset.cls_label_path).is_file():
+        raise UsageError(
+            "--cross-fit trains the network of this workspace again, which has no training list or several networks",
+            hint=["measure on photos of other things: ", Command("evaluate", "--unknown", "./not-ours")],
+        )
+    classes = np.unique(read_list(Path(split.dataset.cls_label_path)).labels)
+    place = Places.of(config).cache / "cross-fit" / _key(config, prefix, count)
+    for number in range(count):
+        left_out = classes[np.arange(len(classes)) % count == number]
+        reporter.info(
+            f"training {number + 1} of {count}: without {counted(len(left_out), 'class', 'classes')} of {len(classes)}"
+        )
+        trained = _without(config, left_out, place / f"{number + 1}")
+        _train(trained, place / f"{number + 1}", reporter)
+        yield Fold(left_out, *_features(trained, flip, reporter))
+
+
+def _key(config: Config, prefix: Path, count: int) -> str:
+    """Return what decides the trainings: the weights whose training they repeat, and the list."""
+    assert config.DataLoader.train is not None
+    lists = sha256_of(Path(config.DataLoader.train.dataset.cls_label_path))
+    return hashlib.sha256(f"{sha256_of(find_weights(prefix))}{lists}{count}".encode()).hexdigest()[:16]
+
+
+def _without(config: Config, left_out: np.ndarray, folder: Path) -> Config:
+    """Return the config of a training without these classes; its list and its output lie in `folder`."""
+    split = config.DataLoader.train
+    assert split is not None
+    images = read_list(Path(split.dataset.cls_label_path))
+    images = images.take(np.flatnonzero(~np.isin(images.labels, left_out)))
+    classes, labels = np.unique(images.labels, return_inverse=True)
+    images.labels = labels.reshape(-1).astype(np.int64)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_list(folder / "train_list.txt", images)
+    dataset = dataclasses.replace(split.dataset, cls_label_path=str(folder / "train_list.txt"))
+    head = config.Arch.head
+    counts: dict[str, Any] = {"num_classes": len(classes)}
+    loss = [
+        dataclasses.replace(item, **counts) if getattr(item, "num_classes", None) is not None else item
+        for item in config.Loss
+    ]
+    return dataclasses.replace(
+        config,
+        root=folder,
+        Global=dataclasses.replace(config.Global, output_dir=str(folder / "output")),
+        Arch=dataclasses.replace(
+            config.Arch, head=None if head is None else dataclasses.replace(head, class_num=len(classes))
+        ),
+        Loss=tuple(loss),
+        DataLoader=dataclasses.replace(config.DataLoader, train=dataclasses.replace(split, dataset=dataset)),
+    )
+
+
+def _of_training(config: Config, prefix: Path) -> Config:
+    """Return the config that a checkpoint was trained with, for the images and features that are evaluated."""
+    file = prefix.with_name(CONFIG)
+    if not file.is_file():
+        return config
+    trained = with_lists(load_config(file, root=config.root), ("train",))
+    return dataclasses.replace(
+        trained,
+        Global=dataclasses.replace(trained.Global, retrieval_feature_from=config.Global.retrieval_feature_from),
+        DataLoader=dataclasses.replace(
+            trained.DataLoader, query=config.DataLoader.query, gallery=config.DataLoader.gallery
+        ),
+    )
+
+
+def _train(config: Config, folder: Path, reporter: Reporter) -> None:
+    """Train, unless that has been done."""
+    from shitu_cli.steps.train import train
+
+    if (folder / DONE).is_file():
+        return
+    shutil.rmtree(folder / "output", ignore_errors=True)  # of a training that was cut off
+    result = train(config, reporter=reporter)
+    if result is None or result.interrupted:
+        raise TrainingError(
+            "a training of the cross-fit was interrupted", hint="the same command goes on with the next one"
+        )
+    atomic_write_text(folder / DONE, "")
+
+
+def _features(config: Config, flip: bool, reporter: Reporter) -> list[np.ndarray]:
+    query, gallery = config.DataLoader.query, config.DataLoader.gallery
+    assert query is not None and gallery is not None  # they have just been evaluated
+    places = Places.of(config)
+    best = readable(places.best, reporter)
+    exists = best.with_name(f"{best.name}.pdparams").is_file()
+    engine = engine_from_checkpoint(best if exists else places.output / "latest", config)
+    cache = FeatureCache(places.cache / "features")
+    parts = [
+        extract_list(engine, split, reporter, what, cache=cache, flip=flip)
+        for what, split in (("query", query), ("gallery", gallery))
+    ]
+    return [part.features for part in parts if part is not None]

@@ -6,10 +6,12 @@ All cores decode; what was seen is kept by path, size and time of change, so tha
 from __future__ import annotations
 
 import hashlib
+import operator
+import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -19,13 +21,13 @@ from shitu_cli.data import heif
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.data.images import MAX_BYTES
 from shitu_cli.errors import ShituError, pip_install
-from shitu_cli.files import atomic_write
+from shitu_cli.files import atomic_write, cannot_write
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads
 from shitu_cli.stores import State, is_there, read_image, state_of
 
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 SAVE_EVERY = 20_000  # images between two saves of the cache
 TASK = 16  # images looked at by a thread at a time
 TINY, ASPECT = 32, 5.0
@@ -50,6 +52,10 @@ class Look:
     digest: bytes = b""
     outline: bytes = b""
     colours: bytes = b""
+
+
+Entry = tuple[State, bool, Look]  # whether the image was decoded, or only its header read
+_values_of = operator.attrgetter(*(field.name for field in fields(Look)))  # dataclasses.astuple copies all values
 
 
 def _reason(problem: ShituError, path: str) -> str:
@@ -159,22 +165,33 @@ def _colours(image: np.ndarray) -> bytes:
 
 
 class LookCache:
-    """Looks by location, valid as long as size and time of change stay."""
+    """Looks by location, valid as long as size and time of change stay.
+
+    The file is a row of pickles. A save adds what is new, so that many saves cost what one does; a file that is
+    damaged, or holds more outdated than valid looks, is written anew.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.known: dict[str, tuple[State, bool, Look]] = {}
+        self.known: dict[str, Entry] = {}
+        self._fresh: dict[str, Entry] = {}  # since the last save
+        self._is_sound = False  # whether the file can be added to
         if path is not None and path.is_file():
             self._load(path)
 
     def _load(self, path: Path) -> None:
+        count, size = 0, path.stat().st_size
         try:
             with path.open("rb") as file:
-                version, rows = _PlainUnpickler(file).load()
-            if version == CACHE_FORMAT:
-                self.known = {key: (State(*state), whole, Look(*look)) for key, state, whole, look in rows}
-        except Exception:  # a damaged cache is no cache
-            self.known = {}
+                while file.tell() < size:
+                    version, rows = _PlainUnpickler(file).load()
+                    if version != CACHE_FORMAT:
+                        return
+                    self.known |= {key: (State(*state), whole, Look(*look)) for key, state, whole, look in rows}
+                    count += len(rows)
+        except Exception:  # what follows damage is no cache
+            return
+        self._is_sound = count <= 2 * len(self.known)
 
     def get(self, path: str, *, decode: bool) -> Look | None:
         entry = self.known.get(path)
@@ -183,12 +200,32 @@ class LookCache:
         state, whole, look = entry
         return look if (whole or not decode) and state == state_of(path) else None
 
+    def put(self, path: str, state: State, look: Look, *, decode: bool) -> None:
+        self.known[path] = self._fresh[path] = (state, decode, look)
+
     def save(self) -> None:
+        """Keep what is new. Raises EnvironmentProblem when the disk refuses."""
         if self.path is None:
             return
-        rows = [(key, tuple(state), whole, astuple(look)) for key, (state, whole, look) in self.known.items()]
-        with atomic_write(self.path) as file:
-            pickle.dump((CACHE_FORMAT, rows), file, protocol=5)
+        if self._is_sound:
+            try:
+                with self.path.open("ab") as file:
+                    file.write(_packed(self._fresh))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                self._is_sound = False
+                raise cannot_write(self.path, error) from error
+        else:
+            with atomic_write(self.path) as file:
+                file.write(_packed(self.known))
+            self._is_sound = True
+        self._fresh.clear()
+
+
+def _packed(entries: Mapping[str, Entry]) -> bytes:
+    rows = [(key, tuple(state), whole, _values_of(look)) for key, (state, whole, look) in entries.items()]
+    return pickle.dumps((CACHE_FORMAT, rows), protocol=5)
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -214,7 +251,7 @@ def look_at_all(
                 for number, (state, look) in zip(task, seen, strict=True):
                     looks[number] = look
                     if state is not None:
-                        cache.known[paths[number]] = (state, decode, look)
+                        cache.put(paths[number], state, look, decode=decode)
                 bar.advance(len(task))
                 fresh += len(task)
                 if fresh >= SAVE_EVERY:

@@ -172,6 +172,52 @@ def test_the_cache_serves_what_did_not_change(tmp_path: Path) -> None:
     assert look_at_all([str(path)], SilentReporter(), cache=cache)[0].problem == "truncated"
 
 
+def filled(store: Path, paths: list[Path]) -> LookCache:
+    cache = LookCache(store)
+    for path in paths:
+        look_at_all([str(path)], SilentReporter(), cache=cache)
+    return cache
+
+
+def test_the_cache_grows_by_what_is_new(tmp_path: Path) -> None:
+    """Writing all that is known at every save made a million images take hours."""
+    paths = [tmp_path / f"{number}.jpg" for number in range(6)]
+    for path in paths:
+        path.write_bytes(JPEG)
+    store = tmp_path / "cache.bin"
+    sizes, before = [], b""
+    cache = LookCache(store)
+    for path in paths:
+        look_at_all([str(path)], SilentReporter(), cache=cache)
+        data = store.read_bytes()
+        assert data.startswith(before)
+        sizes.append(len(data) - len(before))
+        before = data
+    assert max(sizes) - min(sizes) < 10
+    assert LookCache(store).known == cache.known and len(cache.known) == 6
+
+
+def test_a_cache_that_was_cut_off_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for path in paths:
+        path.write_bytes(JPEG)
+    store = tmp_path / "cache.bin"
+    filled(store, paths)
+    store.write_bytes(store.read_bytes()[:-5])
+    cache = LookCache(store)
+    assert list(cache.known) == [str(path) for path in paths[:2]]
+    look_at_all([str(paths[2])], SilentReporter(), cache=cache)
+    assert len(LookCache(store).known) == 3
+
+
+def test_a_cache_of_mostly_outdated_looks_is_written_anew(tmp_path: Path) -> None:
+    path, store = tmp_path / "x.jpg", tmp_path / "cache.bin"
+    for size in range(8):
+        path.write_bytes(JPEG + bytes(size))
+        filled(store, [path])
+    assert len(store.read_bytes()) < 4 * 400
+
+
 def test_a_damaged_cache_is_no_cache(tmp_path: Path) -> None:
     store = tmp_path / "cache.bin"
     store.write_bytes(b"\x80\x05cos\nsystem\n(S'touch /tmp/pwned'\ntR.")

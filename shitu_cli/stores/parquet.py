@@ -6,9 +6,10 @@ up once: an image of an uncompressed page is then read alone, another one with i
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from shitu_cli.stores.thrift import Fields, Reader, damaged, fields_in, number_i
 MAX_PAGE = 512 * MIB
 HEADER = 1 << 16  # bytes in which the header of a page fits, statistics included
 CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}  # by the numbers of Parquet
-PAGES, KEPT_PAGE = 32, 4 * MIB  # how many unpacked pages are kept, and the largest of these
+KEPT = 512 * MIB  # bytes of unpacked pages in memory
 MAX_VALUES = 10_000_000  # in a page; the usual ones of a megabyte have at most that many
 _DATA, _DICTIONARY, _DATA_2 = 0, 2, 3  # kinds of pages
 _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
@@ -192,20 +193,37 @@ def _unpacked(data: bytes, method: int, size: int, name: str) -> bytes:
     return bytes(content)
 
 
+class _Pages:
+    """Unpacked pages, those used last up to a number of bytes: images in order share a page, shuffled ones a file."""
+
+    def __init__(self, limit: int) -> None:
+        self._pages: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._left, self._lock = limit, Lock()
+
+    def read(self, file: Ranged, member: Member) -> bytes:
+        """Return the content of the page that a member lies in; threads may unpack the same one at a time."""
+        key = (file.name, file.state, member.start)
+        with self._lock:
+            if key in self._pages:
+                self._pages.move_to_end(key)
+                return self._pages[key]
+        page = _unpacked(file.read_at(member.start, member.packed), member.method, member.check, file.name)
+        with self._lock:
+            if key not in self._pages:
+                self._pages[key] = page
+                self._left -= len(page)
+            while self._left < 0:
+                self._left += len(self._pages.popitem(last=False)[1])
+        return page
+
+
+_pages = _Pages(KEPT)
+
+
 def read_value(file: Ranged, member: Member) -> bytes:
     """Return the bytes of a value; DataError where the file is damaged."""
     if member.method == 0:
         return file.read_at(member.start, member.size)
     if member.method not in CODECS or not 0 <= member.check <= MAX_PAGE:
         raise damaged(file.name)
-    unpack = _kept_page if member.check <= KEPT_PAGE else _page
-    return unpack(file, member.start, member.packed, member.method, member.check)[
-        member.inside : member.inside + member.size
-    ]
-
-
-def _page(file: Ranged, start: int, packed: int, method: int, size: int) -> bytes:
-    return _unpacked(file.read_at(start, packed), method, size, file.name)
-
-
-_kept_page = lru_cache(maxsize=PAGES)(_page)  # neighbours lie in one page, and images are often read in order
+    return _pages.read(file, member)[member.inside : member.inside + member.size]

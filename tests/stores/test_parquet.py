@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shitu_cli.errors import DataError, ShituError
-from shitu_cli.stores import open_archive, read_image
+from shitu_cli.stores import open_archive, parquet, read_image
 from tests.mutations import mutations
 from tests.stores.samples import images, parquet_bytes
 
@@ -105,3 +105,13 @@ def test_damaged_files_end_in_an_error_that_names_them(tmp_path: Path) -> None:
             values_of(path)
         except ShituError as problem:
             assert str(path) in problem.message
+
+
+def test_unpacked_pages_stay_within_their_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = parquet._Pages(3000)
+    monkeypatch.setattr(parquet, "_pages", pages)
+    values = [bytes([n]) * 500 for n in range(40)]
+    (tmp_path / "a.parquet").write_bytes(written(list(values), ("zstd", "1.0", False, 800)))
+    for _ in range(2):
+        assert values_of(tmp_path / "a.parquet") == dict(enumerate(values))
+        assert 0 < sum(map(len, pages._pages.values())) <= 3000

@@ -60,6 +60,8 @@ EXTRAS = {
     "milvus": ("pymilvus[milvus-lite]", "milvus-lite"),
     "parquet": ("pyarrow",),
     "stores": ("fsspec", "s3fs"),
+    "gcs": ("fsspec", "gcsfs"),
+    "hdfs": ("fsspec", "pyarrow"),
     "visualdl": ("visualdl",),
     "mat": ("scipy",),
     "heic": ("pillow-heif",),

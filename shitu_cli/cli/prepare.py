@@ -128,7 +128,7 @@ def prepare(
         return
     if not sources:
         raise UsageError("no images were named: give a folder or a list", hint=Command("prepare", "./data"))
-    if len(sources) > 1 and not merge:
+    if len(sources) > 1 and not merge and not _are_shards(sources):
         raise UsageError(
             f"{len(sources)} sources: is a class of the same name in two of them the same class?",
             details=["--merge: yes, one class", "--merge --keep-apart: no, a class for each source"],
@@ -179,6 +179,12 @@ def prepare(
         on_checked=lambda prepared: _show_checked(session.console, prepared, as_json),
     )
     _show(session.console, preparation)
+
+
+def _are_shards(sources: list[Path]) -> bool:
+    from shitu_cli.preparation.reading import are_shards
+
+    return are_shards(sources)
 
 
 def _show_checked(console: Console, prepared: Prepared, as_json: bool) -> None:

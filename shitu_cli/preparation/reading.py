@@ -19,7 +19,7 @@ from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.lacking import no_labels
 from shitu_cli.preparation.numbering import is_distractor, natural
 from shitu_cli.preparation.problems import Problems
-from shitu_cli.stores import address_of, is_there, join
+from shitu_cli.stores import address_of, is_archive, is_there, join
 
 MAX_READINGS = 6  # lines that say what was read as what
 
@@ -45,11 +45,20 @@ def check_source(path: Path) -> None:
         check_input(path, error=UsageError)  # a pipe would be waited for, a device has no end
 
 
+def are_shards(sources: Sequence[Path]) -> bool:
+    """Return whether sources are archives of one folder, as the shell lists the shards of a data set."""
+    one_folder = len({source.parent for source in sources}) == 1
+    return one_folder and all(is_archive(source) and source.is_file() for source in sources)
+
+
 def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) -> tuple[Rows, list[Format]]:
     """Return the rows of one source, or of several merged; and the formats that read them.
 
     Raises DataError where a source holds no labelled image, UsageError where the user has to decide something.
     """
+    if len(sources) > 1 and are_shards(sources):  # of one data set: the same number is the same class in all
+        options = dataclasses.replace(choices.read, archives=frozenset(source.name for source in sources))
+        choices, sources = dataclasses.replace(choices, read=options), [sources[0].parent]
     parts = [_read(source, choices, problems, alone=len(sources) == 1) for source in sources]
     if len(parts) == 1:
         return parts[0].rows, [parts[0].format]

@@ -10,6 +10,7 @@ from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, pip_inst
 from shitu_cli.stores.cache import Pieces, cache_folder, cache_limit, key_of
 from shitu_cli.stores.ranges import REMOTE_BLOCK, too_early
 
+_EXTRAS = {"gs": "gcs", "hdfs": "hdfs"}  # what to install; s3fs of the others brings HTTP too
 PIECE = 32 << 20  # bytes up to which what was read is kept: images, not the blocks in which an index is read
 # Which of the entries of a file tells that its content has changed; the services name it differently.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
@@ -29,7 +30,8 @@ def system_of(address: str) -> Any:
         return fsspec.filesystem(protocol)
     except (ImportError, ValueError) as problem:
         raise EnvironmentProblem(
-            f"{address}: addresses with {protocol}:// need a package ({problem})", hint=pip_install("stores")
+            f"{address}: addresses with {protocol}:// need a package ({problem})",
+            hint=pip_install(_EXTRAS.get(protocol, "stores")),
         ) from None
 
 

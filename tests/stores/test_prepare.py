@@ -67,6 +67,16 @@ def test_webdataset_shards_have_labels_beside_the_images(suffix: str, tmp_path: 
     assert prepared(tmp_path, "shards") == (NUMBERED if suffix == "cls" else EXPECTED)
 
 
+def test_shards_that_the_shell_lists_are_one_data_set(tmp_path: Path) -> None:
+    content = list(beside("cls").items())
+    for n in range(3):
+        (tmp_path / f"s-{n}.tar").write_bytes(tar_bytes(dict(content[8 * n : 8 * n + 8])))
+    write_folder(tmp_path, {"other.tar": b"not asked for", "kiwi.jpg": CONTENT["kiwi/0.jpg"], "labels.csv": b"a,b"})
+    shown = shitu("-w", "ws", "prepare", "s-0.tar", "s-1.tar", "s-2.tar", "--split", "none", cwd=tmp_path).stdout
+    assert "read as archives: 12 labelled images" in shown
+    assert (tmp_path / "ws/lists/label_map.txt").read_text() == "0\t0\n1\t1\n2\t2\n"
+
+
 def test_names_of_numbered_classes_stand_beside_the_shards(tmp_path: Path) -> None:
     write_folder(tmp_path / "d", {"s.tar": tar_bytes(beside("cls")), "classes.txt": "\n".join(NAMES).encode()})
     assert prepared(tmp_path, "d") == EXPECTED

@@ -33,7 +33,7 @@ _OTHERS = frozenset(("readme", "license", "licence", "classes", "label_map", "da
 
 def _detect(source: Source) -> bool:
     """Return whether a source is an archive, an address, or a folder of archives without any image."""
-    if address_of(source.path) is not None:
+    if address_of(source.path) is not None or source.options.archives is not None:
         return True
     if not source.path.is_dir():
         return is_archive(source.path)
@@ -89,7 +89,10 @@ def _listed(source: Source) -> tuple[str, list[str]]:
     if address is not None:
         folder, _, name = address.rpartition("/")
         return folder, [name]
-    return str(source.base), source.tree.files if source.path.is_dir() else [source.path.name]
+    if not source.path.is_dir():
+        return str(source.base), [source.path.name]
+    chosen = source.options.archives
+    return str(source.base), source.tree.files if chosen is None else sorted(chosen)
 
 
 def _shard(root: str, name: str) -> Shard:

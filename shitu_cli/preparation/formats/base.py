@@ -41,7 +41,8 @@ class ReadOptions:
     """How to read a source, as the user says it.
 
     `columns` maps image, label, split, id, camera, box to column names; `protocol` chooses among official splits;
-    `encoding` is that of lists and tables; `depth` the number of folders that make a class.
+    `encoding` is that of lists and tables; `depth` the number of folders that make a class. `archives` are those of a
+    folder that are read, None for all.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class ReadOptions:
     image_root: Path | None = None
     encoding: str | None = None
     depth: int | None = None
+    archives: frozenset[str] | None = None
 
 
 class Rows:

@@ -25,10 +25,11 @@ from shitu_cli.files import atomic_write, cannot_write
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads
-from shitu_cli.stores import State, is_there, read_image, state_of
+from shitu_cli.stores import State, address_of, is_there, read_image, state_of
 
 CACHE_FORMAT = 5
 SAVE_EVERY = 20_000  # images between two saves of the cache
+WAITING = 16  # threads that wait for images at addresses
 TASK = 16  # images looked at by a thread at a time
 TINY, ASPECT = 32, 5.0
 BITS_APART = 7  # of 256: images this close in outline ...
@@ -243,7 +244,7 @@ def look_at_all(
     try:
         with (
             reporter.progress("checking", len(todo)) as bar,
-            ThreadPoolExecutor(workers or compute_threads(), thread_name_prefix="shitu-check") as pool,
+            ThreadPoolExecutor(workers or _threads(paths), thread_name_prefix="shitu-check") as pool,
         ):
             # Tasks of several images: one each would spend a tenth of the time on handing over.
             tasks = [todo[start : start + TASK] for start in range(0, len(todo), TASK)]
@@ -261,6 +262,12 @@ def look_at_all(
         if todo:
             cache.save()
     return [look for look in looks if look is not None]
+
+
+def _threads(paths: list[str]) -> int:
+    """Return how many threads look at images: more than compute where most of the time is waiting for a server."""
+    is_remote = any(address_of(path) is not None for path in paths[:: max(1, len(paths) // TASK)])
+    return max(WAITING, compute_threads()) if is_remote else compute_threads()
 
 
 def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[State | None, Look]]:

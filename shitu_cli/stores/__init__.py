@@ -61,8 +61,9 @@ def read_image(location: StrPath, *, limit: int = 512 * MIB, hint: Message | Non
     address = address_of(place)
     if member is not None:
         return open_archive(address or place).read(member, limit)
-    data = _remote(address or place).read_all(limit)
-    if len(data) > limit:
+    file = _remote(address or place)
+    data = b"" if file.size > limit else file.read_all(limit)
+    if max(file.size, len(data)) > limit:
         raise DataError(f"{text} is too large: such a file may have at most {limit // MIB} MiB")
     return data
 

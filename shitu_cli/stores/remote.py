@@ -13,7 +13,10 @@ from shitu_cli.stores.ranges import REMOTE_BLOCK, too_early
 _EXTRAS = {"gs": "gcs", "hdfs": "hdfs"}  # what to install; s3fs of the others brings HTTP too
 PIECE = 32 << 20  # bytes up to which what was read is kept: images, not the blocks in which an index is read
 # Which of the entries of a file tells that its content has changed; the services name it differently.
-_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
+_VERSIONS = (
+    *("ETag", "etag", "md5Hash", "Content-MD5", "Digest"),
+    *("mtime", "LastModified", "Last-Modified", "last_modified", "modification_time"),
+)
 
 
 @lru_cache(maxsize=1)
@@ -48,15 +51,16 @@ class RemoteFile:
             raise DataError(f"cannot read {address}: it is a folder")
         size = info.get("size")
         self.size = -1 if size is None else int(size)  # some servers of HTTP do not tell
-        version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
-        self.state = f"{self.size} {version}"
+        self._version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+        self.state = f"{self.size} {self._version}"
 
     def read_at(self, start: int, length: int) -> bytes:
         """Return `length` bytes from `start` on, from this machine where they were read before."""
         if not length:
             return b""
-        # The blocks in which the index of an archive is read come once only.
-        key = key_of(self.name, self.state, start, length) if length <= PIECE and length != self.block else ""
+        # The blocks in which the index of an archive is read come once only; what has no version may change unseen.
+        is_kept = self._version and length <= PIECE and length != self.block
+        key = key_of(self.name, self.state, start, length) if is_kept else ""
         data = _pieces().read(key) if key else None
         if data is not None and len(data) == length:
             return data

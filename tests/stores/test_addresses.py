@@ -140,6 +140,8 @@ def test_images_and_archives_of_a_web_server(web: str) -> None:
     assert read_image(f"{web}/a.zip::leek/1.jpg") == CONTENT["leek/1.jpg"]
     with pytest.raises(DataError, match="no such file"):
         read_image(f"{web}/b.jpg")
+    with pytest.raises(DataError, match="too large"):
+        read_image(f"{web}/a.jpg", limit=100)
 
 
 def test_a_server_that_is_not_there_is_a_problem_of_the_machine() -> None:

@@ -105,10 +105,11 @@ class Console:
             return
         from rich.progress import Progress
 
-        with Progress(_live_column(console, unit), console=console, transient=True) as progress:
+        pace = _Pace()
+        with Progress(_live_column(console, unit, pace), console=console, transient=True) as progress:
             self._live = console
             try:
-                yield _LiveBar(progress, progress.add_task(visible(what), total=total, fields={}))
+                yield _LiveBar(progress, progress.add_task(visible(what), total=total, fields={}), pace)
             finally:
                 self._live = None
 
@@ -167,35 +168,58 @@ def _stream(stderr: bool) -> TextIO:
     return sys.stderr if stderr else sys.stdout
 
 
+class _Pace:
+    """How long a task has taken, without what it spent before its first units were done: loading, compiling.
+
+    So the time left that follows from it is right soon after the beginning of a long task.
+    """
+
+    def __init__(self) -> None:
+        self.done = self._first = 0
+        self._start = self._since = time.monotonic()
+
+    def advance(self, n: int) -> None:
+        if not self.done:
+            self._first, self._since = n, time.monotonic()
+        self.done += n
+
+    def seconds(self) -> float:
+        """Return the time for all that is done, at the pace since the first units were done."""
+        now = time.monotonic()
+        later = self.done - self._first
+        return (now - self._since) * self.done / later if later else now - self._start
+
+
 class _LoggedBar:
     """Writes a line now and then, for logs and pipes."""
 
     def __init__(self, show: Callable[[str], None], what: str, total: int, unit: str, seconds: float) -> None:
         self.show, self.what, self.total, self.unit, self.seconds = show, what, total, unit, seconds
-        self.done = 0
-        self.start = self.shown = time.monotonic()
+        self.pace, self.shown = _Pace(), time.monotonic()
         self.fields: dict[str, object] = {}
 
     def advance(self, n: int = 1, **fields: object) -> None:
-        self.done += n
+        self.pace.advance(n)
         self.fields.update(fields)
         now = time.monotonic()
         if now - self.shown >= self.seconds:
             self.shown = now
-            self.show(progress_line(10_000, self.what, self.done, self.total, self.unit, now - self.start, self.fields))
+            done, seconds = self.pace.done, self.pace.seconds()
+            self.show(progress_line(10_000, self.what, done, self.total, self.unit, seconds, self.fields))
 
 
 class _LiveBar:
-    def __init__(self, progress: Any, task: Any) -> None:
-        self.progress, self.task = progress, task
+    def __init__(self, progress: Any, task: Any, pace: _Pace) -> None:
+        self.progress, self.task, self.pace = progress, task, pace
         self.fields: dict[str, object] = {}
 
     def advance(self, n: int = 1, **fields: object) -> None:
+        self.pace.advance(n)
         self.fields.update(fields)
         self.progress.update(self.task, advance=n, fields=dict(self.fields))
 
 
-def _live_column(console: Any, unit: str) -> Any:
+def _live_column(console: Any, unit: str, pace: _Pace) -> Any:
     from rich.progress import ProgressColumn
     from rich.text import Text
 
@@ -203,7 +227,7 @@ def _live_column(console: Any, unit: str) -> Any:
         """Draws the whole progress line, as wide as the terminal."""
 
         def render(self, task: Task) -> Text:
-            done, total, seconds = int(task.completed), int(task.total or 0), task.elapsed or 0.0
+            done, total, seconds = int(task.completed), int(task.total or 0), pace.seconds()
             fields = task.fields["fields"]
             width = console.width - 1
             return Text(progress_line(width, task.description, done, total, unit, seconds, fields, bar=True))

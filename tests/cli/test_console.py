@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.cli.console import Console, clock, progress_line
+from shitu_cli.cli.console import Console, _Pace, clock, progress_line
 from shitu_cli.errors import Command, DataError
 from shitu_cli.reporting import visible
 
@@ -92,6 +92,21 @@ def test_a_progress_line_keeps_count_and_time(width: int) -> None:
     # Memory, rate and bar are what goes first.
     gone = ["memory" not in line, "/s" not in line, "━" not in line, "loss" not in line]
     assert gone == sorted(gone, reverse=True)
+
+
+def test_the_time_left_does_not_count_what_is_spent_before_the_first_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 s of loading, then one image a second: after 1 % of 1,000 images, 990 s are left, not 5,940."""
+    now = 0.0
+    monkeypatch.setattr("shitu_cli.cli.console.time.monotonic", lambda: now)
+    pace = _Pace()
+    now = 25.0
+    assert pace.seconds() == 25.0
+    now = 50.0
+    for _ in range(10):
+        pace.advance(1)
+        now += 1.0
+    now -= 1.0
+    assert "16:30 left" in progress_line(200, "extracting", 10, 1000, "images", pace.seconds(), {})
 
 
 def test_times_for_people() -> None:

@@ -458,7 +458,7 @@ def test_a_box_table_with_two_classes_is_refused(tmp_path: Path) -> None:
 
 def test_a_box_that_is_no_number_is_named(tmp_path: Path) -> None:
     draw_all(tmp_path, "a.jpg")
-    rows = 'a.jpg;cat;"16,5";18;48;30\na.jpg;cat;16;18;48;30\na.jpg;;;;;\n'
+    rows = 'a.jpg;cat;"1,024";18;48;30\na.jpg;cat;16;18;48,0;30\na.jpg;;;;;\n'
     write(tmp_path / "boxes.csv", f"filename;class;xmin;ymin;xmax;ymax\n{rows}")
     found, problems = read(tmp_path, "box-table")
     assert boxes(found) == CAT

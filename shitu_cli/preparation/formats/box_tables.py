@@ -17,7 +17,8 @@ from shitu_cli.preparation.formats.boxes import (
     plain_name,
     stated_size,
 )
-from shitu_cli.preparation.formats.text_files import header_of, read_csv, read_plain_csv
+from shitu_cli.preparation.formats.delimited import header_of, read_table
+from shitu_cli.preparation.formats.text_files import read_plain_csv
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
 from shitu_cli.preparation.formats.values import words
 from shitu_cli.preparation.problems import Problems
@@ -56,7 +57,7 @@ def _read(annotations: Annotations, files: Sequence[str]) -> None:
 
 
 def _read_file(file: AnnotationFile, names: dict[str, str]) -> None:
-    header, rows = read_csv(file.path, file.problems)
+    header, rows = read_table(file.path, file.problems)
     columns = _columns(header, file)
     images: dict[str, ImageEntry | None] = {}
     for line, cells in rows:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shitu_cli.data.images import IMAGE_SUFFIXES
+from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.encoding import read_list_text
-from shitu_cli.preparation.formats.text_files import csv_rows, lines_of
+from shitu_cli.preparation.formats.text_files import csv_rows, lines_of, rough_text
 from shitu_cli.preparation.problems import Problems
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list")
@@ -117,23 +118,44 @@ def open_sheet(
     """Read a file and find its header; errors as by `read_list_text`."""
     sheet = Sheet(path, name, read_list_text(path, problems, encoding, exists))
     lines = [line.rstrip("\r") for _, line in zip(range(60), lines_of(sheet.text), strict=False)]
-    start = 0
-    forced = None
+    if (table := _find_header(lines)) is not None:
+        sheet.header, sheet.delimiter, sheet.start = table
+        for number, line in enumerate(lines[: sheet.start], 1):
+            if line.strip(_SIGNS) and not line.startswith("# ") and not _SEP_LINE.fullmatch(line):
+                problems.add("heading", sheet.where(number), repr(line.strip(_SIGNS)[:80]))
+    return sheet
+
+
+def read_table(path: Path, problems: Problems) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
+    """Return the names of a table's columns, and its rows with their lines; lines of another width are reported.
+
+    Raises DataError for a file without a header, and where it cannot be read.
+    """
+    sheet = open_sheet(path, path.name, problems)
+    if sheet.header is None:
+        raise DataError(f"{path}: no header with the names of columns, and rows of as many cells below it")
+    return sheet.header, sheet.rows(problems)
+
+
+def header_of(head: bytes) -> list[str]:
+    """Return the names of a table's columns by the first bytes of its file, to recognise it by; [] for no table."""
+    table = _find_header(rough_text(head).splitlines()[:60])
+    return table[0] if table is not None else []
+
+
+def _find_header(lines: list[str]) -> tuple[list[str], str, int] | None:
+    """Return the names of the columns, what separates them, and the number of lines above; None for no table."""
+    start, forced = 0, None
     if lines and (match := _SEP_LINE.fullmatch(lines[0])):  # what Excel writes and reads
         start, forced = 1, match[1]
     while start < len(lines) and (not lines[start].strip() or lines[start].startswith("# ")):
         start += 1
-    for title_end in range(start, min(start + MOST_TITLES, len(lines)) + 1):
-        if (table := _header(lines[title_end:], forced)) is not None:
-            sheet.header, sheet.delimiter = table
-            sheet.start = title_end
-            for number in range(start, title_end):
-                if lines[number].strip(_SIGNS):
-                    problems.add("heading", sheet.where(number + 1), repr(lines[number].strip(_SIGNS)[:80]))
+    for at in range(start, min(start + MOST_TITLES, len(lines) - 1) + 1):
+        if (table := _header(lines[at:], forced)) is not None:
+            return *table, at
+        if not lines[at:] or not _is_title(lines[at]):
             break
-        if title_end == len(lines) or not _is_title(lines[title_end]):
-            break
-    return sheet
+    return None
 
 
 def _is_title(line: str) -> bool:

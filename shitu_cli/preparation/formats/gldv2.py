@@ -15,7 +15,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, open_input
 from shitu_cli.preparation.formats.base import Rows, first_bytes
 from shitu_cli.preparation.formats.dataset import dataset
-from shitu_cli.preparation.formats.text_files import header_of
+from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.problems import Problems
 
 _PLACES = ("metadata", "", "train", "index", "test")

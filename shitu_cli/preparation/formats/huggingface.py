@@ -16,10 +16,10 @@ from shitu_cli.inputs import parse_json, whole_number
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.preparation.formats.annotations import Annotations
 from shitu_cli.preparation.formats.boxes import XYWH, numbers
+from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.text_files import header_of
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each
 from shitu_cli.preparation.formats.values import list_of, object_of, words
 

@@ -20,8 +20,8 @@ from shitu_cli.preparation.formats.boxes import (
     stated_size,
     turned,
 )
+from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
-from shitu_cli.preparation.formats.text_files import header_of
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
 from shitu_cli.preparation.formats.values import choose_attribute, list_of, object_of, words
 

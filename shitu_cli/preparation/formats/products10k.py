@@ -7,7 +7,8 @@ from pathlib import Path
 
 from shitu_cli.preparation.formats.base import Rows, find_folder, first_bytes
 from shitu_cli.preparation.formats.dataset import dataset
-from shitu_cli.preparation.formats.text_files import header_of, read_plain_csv
+from shitu_cli.preparation.formats.delimited import header_of
+from shitu_cli.preparation.formats.text_files import read_plain_csv
 from shitu_cli.preparation.problems import Problems
 
 

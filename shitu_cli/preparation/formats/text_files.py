@@ -37,21 +37,6 @@ def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
             yield number, stripped
 
 
-def read_csv(path: Path, problems: Problems) -> tuple[list[str], Iterator[Line]]:
-    """Return the header, and the rows that have as many cells, with their lines; others are reported."""
-    rows = read_plain_csv(path, problems)
-    header = [name.strip() for name in next(rows, (0, []))[1]]
-
-    def whole() -> Iterator[Line]:
-        for line, cells in rows:
-            if len(cells) == len(header):
-                yield line, cells
-            else:
-                problems.add("malformed", f"{path}:{line}", f"{len(cells)} cells, the header has {len(header)}")
-
-    return header, whole()
-
-
 def read_plain_csv(path: Path, problems: Problems) -> Iterator[Line]:
     """Yield the rows of a table with their lines, the first of them too; those that cannot be read are reported."""
     text, line = read_list_text(path, problems), 0
@@ -93,11 +78,6 @@ def head_rows(head: bytes, count: int = 20) -> list[list[str]]:
     except csv.Error:
         return []
     return [[cell.strip() for cell in row] for row in rows if row]
-
-
-def header_of(head: bytes) -> list[str]:
-    """Return the cells of the first line of a table by the first bytes of its file."""
-    return next(iter(head_rows(head, 1)), [])
 
 
 def delimiter(text: str) -> str:

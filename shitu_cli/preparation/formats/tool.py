@@ -11,10 +11,11 @@ from shitu_cli.inputs import read_json
 from shitu_cli.preparation.formats.annotations import Annotation, Annotations
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import Convention, Size
+from shitu_cli.preparation.formats.delimited import read_table
 from shitu_cli.preparation.formats.discovery import JSON_LIMIT, Recogniser, annotation_files, files_with, spread
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_of
-from shitu_cli.preparation.formats.text_files import read_csv, read_json_lines
+from shitu_cli.preparation.formats.text_files import read_json_lines
 from shitu_cli.preparation.formats.values import choose_attribute, words
 from shitu_cli.preparation.problems import Problems
 
@@ -41,7 +42,7 @@ class AnnotationFile:
         """Return the rows of a table or the objects of a file with one in each line, with their line numbers."""
         if self.path.suffix.lower() not in (".csv", ".tsv"):
             return list(read_json_lines(self.path, self.problems))
-        header, rows = read_csv(self.path, self.problems)
+        header, rows = read_table(self.path, self.problems)
         return [(line, dict(zip(header, cells, strict=True))) for line, cells in rows]
 
     def bad(self, entry: int, detail: str) -> None:

@@ -1,13 +1,14 @@
 """`shitu serve` beside the bare extractor: throughput, latency at half of it, and a long run with changes of the index.
 
     python benchmarks/serve.py [--model DIR | --pretrained efficientnet-lite0] [--images FOLDER] [--requests 2000]
-                               [--connections 16] [--rounds 3] [--changes 200 --long 20000]
+                               [--connections 16] [--rounds 3] [--changes 200 --long 20000] [--paddlex PYTHON]
 
 Server, clients and the bare extractor share the machine: what the clients take is missing to the server. The bare
 extractor gets the same encoded images in batches of 32, in this process, before and after each round of the server;
 ratios are of rounds that lie side by side. Each request holds one image. `latency` sends at random moments (a Poisson
 process) at half of the throughput that was measured, and compares with one image through the bare extractor. `long`
 searches while photos are added and removed: every answer is checked, and the memory of the server is watched.
+`--paddlex` names a Python that has PaddleX: its module runs the same exported model on the same files, in one process.
 """
 
 from __future__ import annotations
@@ -37,6 +38,26 @@ from shitu_cli.index.store import BuildOptions, FeatureTable
 from shitu_cli.index.vectors import VectorIndex
 
 BATCH = 32
+# What another Python runs: argv are the model, a folder of images, how many requests. It prints images per second with
+# one image in a batch and with 32, and the sorted seconds of single images.
+PADDLEX = """
+import json, pathlib, sys, time
+from paddlex import create_model
+model = create_model(model_name="PP-ShiTuV2_rec", model_dir=sys.argv[1], device="cpu")
+files = sorted(map(str, pathlib.Path(sys.argv[2]).iterdir()))
+files = (files * (int(sys.argv[3]) // len(files) + 1))[: int(sys.argv[3])]
+list(model.predict(files[:3]))
+rates, singles = [], []
+for size in (1, 32):
+    begun = time.perf_counter()
+    list(model.predict(files, batch_size=size))
+    rates.append(len(files) / (time.perf_counter() - begun))
+for file in files[:100]:
+    begun = time.perf_counter()
+    list(model.predict(file))
+    singles.append(time.perf_counter() - begun)
+print(json.dumps([rates, sorted(singles)]))
+"""
 
 
 def drawn_images(count: int, side: int = 480) -> list[bytes]:
@@ -197,6 +218,21 @@ def singles(extractor: Extractor, images: list[bytes]) -> list[float]:
     return sorted(seconds)
 
 
+def paddlex(python: str, model: str, images: list[bytes], requests: int) -> None:
+    """Print what PaddleX's module reaches with the same model and images; nothing else may run meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, image in enumerate(images):
+            (Path(folder) / f"{number:03}.jpg").write_bytes(image)
+        command = [python, "-c", PADDLEX, str(Path(model).resolve()), folder, str(requests)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    (one, many), seconds = json.loads(done.stdout.splitlines()[-1])
+    p50, p99 = (1000 * seconds[int(share * len(seconds))] for share in (0.5, 0.99))
+    print(
+        f"PaddleX's module  {one:.1f} images/s one by one, {many:.1f} in batches of 32; calls of one image: "
+        f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+    )
+
+
 def measure(arguments: argparse.Namespace, extractor: Extractor, images: list[bytes], port: int, pid: int) -> None:
     requests = arguments.requests
     asyncio.run(throughput(port, images, min(100, requests), 4))  # warm
@@ -245,6 +281,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--changes", type=int, default=200)
     parser.add_argument("--long", type=int, default=0)
+    parser.add_argument("--paddlex", metavar="PYTHON")
     arguments = parser.parse_args()
     model = arguments.model
     if model is None:
@@ -266,6 +303,8 @@ def main() -> None:
                 f"{sum(map(len, images)) / len(images):,.0f} bytes"
             )
             measure(arguments, extractor, images, port, pid)
+        if arguments.paddlex:
+            paddlex(arguments.paddlex, model, images, min(arguments.requests, 256))
 
 
 if __name__ == "__main__":

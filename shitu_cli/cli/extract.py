@@ -106,7 +106,7 @@ def extract(
         console.json({"out": [str(f) for f in written.files], "images": written.count, "skipped": written.skipped})
     show_written(console, written, target, strict=strict)
     if share is None:
-        console.next_step(Command("index build", "--features", out))
+        console.next_step(Command("index build", "--features", out, without=("--detector", "--detector-threshold")))
     else:
         console.next_step(["when all parts are there: ", Command("merge", f"{out}.*-of-{share.of}.shard")])
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 # Options that a proposed command repeats if it has them too. Of -o, it repeats only where a run is stored and what it
 # is evaluated on; a run records all other values itself.
-LASTING = ("--workspace", "--config", "--override", "--device", "--index", "--store", "--collection", "--model")
+LASTING = (
+    *("--workspace", "--config", "--override", "--device", "--index", "--store", "--collection", "--model"),
+    *("--detector", "--detector-threshold"),
+)
 LASTING_VALUES = ("Global.output_dir", "output_dir", "Global.device", "device", "DataLoader.Eval.")
 EXCLUSIVE = {"--resume": "--init-from", "--init-from": "--resume"}
 MODEL_COMMANDS = ("extract", "index build", "index add", "search", "serve")  # --model means the same to each of these

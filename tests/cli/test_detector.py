@@ -41,7 +41,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mainbody").mkdir()
     detectors.paddle_finished(folder / "mainbody" / "model.onnx")
     (folder / "mainbody" / "infer_cfg.yml").write_text(detectors.DESCRIPTION)
-    shitu("index", "build", "photos", *MODEL, *DETECTOR, "--index", "i", cwd=folder)
+    done = shitu("index", "build", "photos", *MODEL, *DETECTOR, "--index", "i", cwd=folder)
+    assert "--detector mainbody" in done.stdout + done.stderr  # a search has to cut its images out as well
     return folder
 
 
@@ -108,6 +109,7 @@ def test_the_same_from_python(shop: Path) -> None:
 def test_features_of_what_is_cut_out(shop: Path) -> None:
     done = shitu("extract", "photos/pink", "dark.png", *MODEL, *DETECTOR, "--out", "f.npy", cwd=shop)
     assert "nothing was found in 1 of 4 images" in done.stdout
+    assert "--detector" not in done.stdout + done.stderr  # what is cut out already is not cut out again
     names = [line.split("\t")[0] for line in (shop / "f.tsv").read_text().splitlines()[1:]]
     assert [name.rpartition("/")[2] for name in names] == [
         "0.png#32,0,64,32",

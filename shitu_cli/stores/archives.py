@@ -33,7 +33,7 @@ class Archive:
 
     def member(self, name: str) -> Member:
         """Return where a member lies; DataError where the archive has none of this name."""
-        member = self.index.find(name)
+        member = self.index.find(name.removeprefix("./"))
         if member is None:
             raise DataError(f"{self.place}: it has no member {name!r}")
         return member

@@ -28,16 +28,17 @@ def index_tar(file: Ranged) -> Index:
         with tarfile.open(fileobj=Stream(file, MAX_HEADER), mode="r:", errors="surrogateescape") as archive:
             while (info := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep an object of a kilobyte for each
-                if info.islnk() and info.linkname in members:
-                    members[info.name] = members[info.linkname]
+                name, target = (text.removeprefix("./") for text in (info.name, info.linkname))  # of `tar -C data .`
+                if info.islnk() and target in members:
+                    members[name] = members[target]
                 if not info.isreg() or info.issparse():
                     continue
                 if info.size < 0 or info.offset_data + info.size > file.size:
                     raise too_early(file.name)
-                members[info.name] = Member(info.offset_data, info.size, info.size)
-                texts.pop(info.name, None)
-                if info.size <= SMALL and info.name.lower().endswith(LABELS):
-                    texts[info.name] = file.read_at(info.offset_data, info.size)
+                members[name] = Member(info.offset_data, info.size, info.size)
+                texts.pop(name, None)
+                if info.size <= SMALL and name.lower().endswith(LABELS):
+                    texts[name] = file.read_at(info.offset_data, info.size)
             end = archive.offset
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, OSError) as problem:
         if file.size and "end of" in str(problem):

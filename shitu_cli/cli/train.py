@@ -202,12 +202,12 @@ def _own_config(
     return snapshot
 
 
-def _brought(before: float, best: float, epoch: int) -> str:
+def _brought(score: str, before: float, best: float, epoch: int) -> str:
     """Return what training has made of the weights that it started from."""
     if epoch:
-        return f"recall@1 before training {before:.4f}, now {best:.4f}: best_model holds the weights of epoch {epoch}"
-    kept = "as they are" if best == before else f"with a projection of their features: recall@1 {best:.4f}"
-    return f"recall@1 before training {before:.4f}; no epoch beat those weights {kept}, so best_model has them"
+        return f"{score} before training {before:.4f}, now {best:.4f}: best_model holds the weights of epoch {epoch}"
+    kept = "as they are" if best == before else f"with a projection of their features: {score} {best:.4f}"
+    return f"{score} before training {before:.4f}; no epoch beat those weights {kept}, so best_model has them"
 
 
 def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool) -> None:
@@ -231,10 +231,10 @@ def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool
     if result.epoch_losses:
         text += f", loss {result.epoch_losses[0]:.3f} → {result.epoch_losses[-1]:.3f}"
     if result.best_score is not None and result.score_before is None:
-        text += f", best recall@1 {result.best_score:.4f} after epoch {result.best_epoch}"
+        text += f", best {result.score} {result.best_score:.4f} after epoch {result.best_epoch}"
     console.info(text)
     if result.best_score is not None and result.score_before is not None:
-        console.info(_brought(result.score_before, result.best_score, result.best_epoch or 0))
+        console.info(_brought(result.score, result.score_before, result.best_score, result.best_epoch or 0))
     if result.evaluations and result.best_score is None:
         console.warn(
             "no evaluation could tell the images apart: the features nearly coincide, so best_model holds the newest "

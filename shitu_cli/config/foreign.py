@@ -91,11 +91,11 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
     "initializer": ((r"Assign|Bilinear|Dirac|Orthogonal", "Normal, Uniform, Kaiming… and Xavier… exist here"),),
 }  # fmt: skip
 
-# Classes that read a data set.
+# Classes that read a data set in a form of its own.
 READERS_ELSEWHERE = {
     "AdaFaceDataset": "AdaFace's packed faces are not read: write the images to files, with a list of path and label",
     "FiveValidationDataset": "its five packed sets of face pairs are not read: name Query and Gallery lists instead",
-    "CustomizedCifar10": "it downloads CIFAR-10: unpack the images to files, with a list of path and label",
+    "CustomizedCifar10": "it downloads CIFAR-10; unpack the images to files, and give image_root and cls_label_path",
     "MultiLabelDataset": "recognition has one label per image",
     "MixDataset": "join the lists into one: shitu prepare A B --merge",
     "CIFAR10": "unpack the images to files, with a list of path and label",

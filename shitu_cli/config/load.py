@@ -35,6 +35,9 @@ from shitu_cli.errors import Command, ConfigError, Message
 from shitu_cli.reporting import counted
 
 NETWORK = "RecModel"  # the scope of the optimiser that trains the network
+# PaddleClas's reader of CIFAR-10 as files with a list: it prepares the images itself.
+CIFAR = "CustomizedCifar10"
+CIFAR_OPS = [{"Resize": {"size": 224}}, {"ToTensor": {}}, {"Normalize": {}}]
 BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options", "IndexProcess")
 
 
@@ -125,7 +128,10 @@ class ConfigReader(Reader):
         self.unknown(key, block, ["dataset", "sampler", "loader"])
         listed = dict(self.mapping(f"{key}.dataset", block.get("dataset")))
         reader = str(listed.get("name"))
-        if reader in READERS_ELSEWHERE:
+        if reader == CIFAR and {"image_root", "cls_label_path"} <= listed.keys():
+            listed = {"transform_ops": CIFAR_OPS, **listed, "name": "ImageNetDataset"}
+            listed.pop("mode", None)
+        elif reader in READERS_ELSEWHERE:
             advice = READERS_ELSEWHERE[reader]
             self.problem(f"{key}.dataset.name", f"{reader}: this reader exists in PaddleClas, but not here: {advice}")
             return None

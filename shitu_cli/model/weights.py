@@ -10,7 +10,7 @@ from paddle import nn
 
 from shitu_cli.errors import DataError
 from shitu_cli.model.backbones.base import Backbone
-from shitu_cli.weights.files import read_state
+from shitu_cli.weights.files import read_state, read_weights
 from shitu_cli.weights.names import from_torch, renamed
 
 MAX_PROBLEMS = 10  # listed in a message
@@ -30,8 +30,8 @@ def load_backbone(backbone: Backbone, path: str | Path) -> list[str]:
 
     The file may hold a backbone or a whole recognition model (then its `backbone.` part is used), with the
     names of this program, PaddleClas, timm, torchvision or OpenCLIP. Position embeddings are resampled to the
-    backbone's image size. Returns the names of layers that are not in the file, which only `may_stay_new` of the
-    backbone allows. Raises DataError if anything else does not fit.
+    backbone's image size. Returns the names of layers that are not in the file: those that `may_stay_new` of the
+    backbone allows, and a last layer for another number of classes. Raises DataError if anything else does not fit.
     """
     state = read_state(path)
     inner = {name[len("backbone.") :]: value for name, value in state.items() if name.startswith("backbone.")}
@@ -45,7 +45,26 @@ def load_backbone(backbone: Backbone, path: str | Path) -> list[str]:
         for name, value in state.items()
         if name in parameters or not name.startswith(ignored_prefixes or ("\0",))
     }
-    return set_state(backbone, backbone.adapted(state), str(path), allow_missing_prefixes=backbone.may_stay_new)
+    resized = [name for name, p in parameters.items() if name in state and list(state[name].shape) != list(p.shape)]
+    last = (prefix for prefix in backbone.classifiers if any(name.startswith(prefix) for name in resized))
+    new = (*backbone.may_stay_new, *last)
+    return set_state(backbone, backbone.adapted(state), str(path), allow_missing_prefixes=new)
+
+
+def load_start(model: nn.Layer, path: str | Path, *, allow_missing_prefixes: Sequence[str] = ()) -> list[str]:
+    """Load what a run starts from: a whole model like load_weights, or a bare backbone; return remarks for the user."""
+    file = read_weights(path)
+    own = model.backbone.state_dict().keys()
+    is_bare = not any(name.startswith("backbone.") for name in file.arrays)
+    if is_bare and (from_torch(file.arrays) or len(own & file.arrays.keys()) > len(own) / 2):
+        new = load_backbone(model.backbone, path)
+        others = [part for part in ("neck", "head") if getattr(model, part) is not None]
+        text = f"{file.file.name} holds a backbone alone"
+        if others or new:
+            text += f"; new at the start: {', '.join([*others, *new[:1]])}"
+        return [*file.remarks, text]
+    set_state(model, file.arrays, str(path), allow_missing_prefixes=allow_missing_prefixes)
+    return list(file.remarks)
 
 
 def _from_torch(backbone: Backbone, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -119,7 +119,9 @@ def _train_state(facts: _Facts) -> StepState:
     epoch, best = state.get("epoch"), state.get("best_score")
     text = counted(epoch, "epoch") if isinstance(epoch, int) else "? epochs"
     if isinstance(best, float):
-        text += f", best recall@1 {best:.4f} after epoch {state.get('best_epoch')}"
+        evaluations = state.get("evaluations") or [{}]
+        score = "top1" if "top1" in evaluations[-1] else "recall@1"
+        text += f", best {score} {best:.4f} after epoch {state.get('best_epoch')}"
     text += _earlier_models(facts.places)
     if facts.trained_on_others:
         return StepState("train", f"{text}; the training list has changed since", Command("train"))

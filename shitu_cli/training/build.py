@@ -20,7 +20,7 @@ from shitu_cli.errors import Command, ConfigError, DataError, Gathered, UsageErr
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
 from shitu_cli.model.rec_model import find_start
-from shitu_cli.model.weights import load_weights
+from shitu_cli.model.weights import load_start
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.training.checkpoint import LATEST
@@ -128,7 +128,7 @@ def build_training(
     teacher = open_teacher(config, dataset, ranks, device, reporter)
     if teacher is not None:
         run["teacher"] = teacher.fingerprint
-    model, loss, shards = _build_network(config, ranks, init_from, resuming, device)
+    model, loss, shards = _build_network(config, ranks, init_from, resuming, device, remarks)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
     optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
@@ -154,15 +154,18 @@ def build_training(
 
 
 def _build_network(
-    config: Config, ranks: Ranks, init_from: Path | None, resuming: bool, device: str
+    config: Config, ranks: Ranks, init_from: Path | None, resuming: bool, device: str, remarks: list[str]
 ) -> tuple[nn.Layer, CombinedLoss, Shards]:
-    """Build network and loss with stable parameter names, by which the state of the optimiser is keyed."""
+    """Build network and loss with stable parameter names, by which the state of the optimiser is keyed.
+
+    Adds to `remarks` what of the weights to start from was not used as it is.
+    """
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
         loss = build_loss(config.Loss, config.Distillation)
     set_training(model.backbone, config.Arch.backbone)
     if not resuming:  # the checkpoint contains all weights
-        _load_start(config, model, init_from)
+        remarks += _load_start(config, model, init_from)
     prepare_peers(config, model, loss, ranks, device, resuming=resuming)
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
@@ -175,15 +178,21 @@ def _build_network(
     return model, loss, shards
 
 
-def _load_start(config: Config, model: nn.Layer, init_from: Path | None) -> None:
-    """Load the weights of the whole network that a new run starts from, where there are any."""
+def _load_start(config: Config, model: nn.Layer, init_from: Path | None) -> list[str]:
+    """Load the weights of the whole network that a new run starts from, where there are any; return remarks."""
     start = config.Global.pretrained_model or (config.Distillation.weights if config.Distillation is not None else None)
     if init_from is not None:
         # A projection that was learned in closed form is learned anew.
         replaced = ("head.", "neck.") if config.Global.projection else ("head.",)
-        load_weights(model, init_from, allow_missing_prefixes=replaced)
-    elif start:
-        load_weights(model, obtain(start).path)
+        return load_start(model, init_from, allow_missing_prefixes=replaced)
+    if start:
+        return load_start(model, obtain(start).path)
+    new = model.backbone.left_new
+    return (
+        [f"{counted(len(new), 'array')} of the backbone, such as {new[0]}, start new: the weights lack them"]
+        if new
+        else []
+    )
 
 
 def _check_projection(config: Config) -> None:

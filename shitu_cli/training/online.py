@@ -15,6 +15,7 @@ from shitu_cli.features.cache import FeatureMemory
 from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
 from shitu_cli.features.list_features import Processes
 from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.training.classifying import as_classified, measure_head
 from shitu_cli.training.measuring import (
     KEPT_BYTES,
     METRIC,
@@ -62,6 +63,8 @@ class OnlineEvaluation:
     def __call__(self, model: nn.Layer, processes: Processes) -> Evaluated:
         """Return the metrics, empty on all processes but the first."""
         run = self._with_projection if self._config.Global.projection else self._without
+        if self._config.classifies:
+            run = self._of_head
         evaluation = run(model, processes)
         self._reporter = SilentReporter()
         return evaluation
@@ -70,6 +73,10 @@ class OnlineEvaluation:
         """Return the mean direction [C, D] of the features of each class; None on all processes but the first."""
         scatter = self._training_scatter(model, self.engine(model), processes)
         return None if scatter is None else scatter.class_means
+
+    def _of_head(self, model: nn.Layer, processes: Processes) -> Evaluated:
+        engine = self.engine(model)
+        return Evaluated(dict(measure_head(model.head, engine, self._config, self._reporter, processes)))
 
     def _without(self, model: nn.Layer, processes: Processes) -> Evaluated:
         result = evaluate_model(self.engine(model), self._config, self._reporter, processes=processes)
@@ -107,6 +114,7 @@ class OnlineEvaluation:
         """Return what computes the features of a network in training."""
         # A projection takes what leaves the backbone, and a head at class means what it will get.
         config = on_backbone(self._config) if self._config.Global.projection else self._config
+        config = as_classified(config) if config.classifies else config
         if self._device == "cpu" and self._traced is None:
             self._traced = trace_for_engine(model, config)
         return engine_from_model(model, config, traced=self._traced)

@@ -30,8 +30,8 @@ class TrainResult:
     `best_score` and `best_epoch` are of the meaningful ones (see `is_meaningful`), None without any; `score_before` is
     that of the features which training started from, None unless they were trained.
 
-    `seconds` were spent in training steps, `evaluation_seconds` in online evaluation, `elapsed_seconds` in total with
-    saves; a resumed run adds up the time of all its parts.
+    `score` names the metric. `seconds` were spent in training steps, `evaluation_seconds` in online evaluation,
+    `elapsed_seconds` in total with saves; a resumed run adds up the time of all its parts.
     """
 
     interrupted: bool
@@ -44,6 +44,7 @@ class TrainResult:
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     elapsed_seconds: float = 0.0
+    score: str = "recall@1"
 
 
 def is_meaningful(metrics: Mapping[str, float]) -> bool:

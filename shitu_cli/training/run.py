@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,12 +14,14 @@ from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.build import Training, build_training
 from shitu_cli.training.checkpoint import LATEST, has_checkpoint, load_checkpoint
+from shitu_cli.training.classifying import TOP
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import compare_runs, keys_at_default, refuse
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.online import OnlineEvaluation
 from shitu_cli.training.optimizer import count_parameters
 from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas, read_checkpoint
 from shitu_cli.training.precision import precision_remarks
 from shitu_cli.training.start import Start
 from shitu_cli.training.trainer import Trainer
@@ -39,6 +42,8 @@ def run_training(
 ) -> TrainResult | None:
     """Train; `device` is what setup_paddle answered. None on other ranks."""
     output = Path(config.Global.output_dir)
+    if config.classifies:
+        options = dataclasses.replace(options, score=TOP)
     # PaddleClas's way to say --resume: a checkpoint in the config.
     latest = output / LATEST
     if config.Global.checkpoints and not resume and init_from is None:
@@ -103,6 +108,13 @@ def run_training(
 
 def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> None:
     """Load the last checkpoint and say what differs from the run that wrote it."""
+    if is_of_paddleclas(prefix):
+        saved = read_checkpoint(prefix, trainer.training)
+        for note in saved.notes:
+            reporter.warn(note)
+            log.line(note)
+        trainer.resume(saved, elsewhere=True)
+        return
     saved = load_checkpoint(prefix)
     if saved.run.get("frozen"):
         raise UsageError(

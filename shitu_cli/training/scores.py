@@ -31,7 +31,7 @@ def take_score(state: LoopState, metrics: Mapping[str, float], score: str, sched
     better = state.best_score is None or metrics[score] > state.best_score
     if better:
         state.best_score, state.best_epoch = metrics[score], state.epoch
-    shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in (score, "recall@5", "mAP") if name in metrics)
+    shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in (score, "recall@5", "top5", "mAP") if name in metrics)
     if metrics.get(BARE, metrics[score]) < metrics[score]:
         shown += f"  (without projection {metrics[BARE]:.4f})"
     return better, _line(state, shown + ("  (best so far)" if better and state.epoch else ""))

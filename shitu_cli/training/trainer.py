@@ -92,6 +92,7 @@ class Trainer:
             seconds=state.seconds,
             evaluation_seconds=state.evaluation_seconds,
             elapsed_seconds=state.elapsed_seconds,
+            score=self._options.score,
         )
 
     @property

@@ -22,18 +22,46 @@ def read_paddle(path: str | Path) -> dict[Any, Any]:
 
     Tensors that Paddle cut into slices are joined. The arrays are read-only. Raises DataError for anything else.
     """
-    path = Path(path)
-    with open_weights(path) as (stream, size):
-        values = read_pickle_stream(stream, stand_ins(Budget.of_file(size)), max_operations=MAX_OPERATIONS)
-        plain = _plain(values, 0)
+    plain = _plain(_read(path), 0)
     if not isinstance(plain, dict):
         raise DataError(f"{path} holds a {type(plain).__name__}, not a table of weights")
     return plain
 
 
+def read_paddle_tables(path: str | Path) -> list[dict[Any, Any]]:
+    """Return all dicts of a file that holds one or a list of them, as PaddleClas writes for several optimisers."""
+    values = _read(path)
+    tables = [_plain(value, 0) for value in (values if isinstance(values, list) else [values])]
+    if not all(isinstance(table, dict) for table in tables):
+        raise DataError(f"{path} does not hold tables of arrays")
+    return tables
+
+
+def read_parameter_names(path: str | Path) -> dict[str, str]:
+    """Return Paddle's own name (`conv2d_0.w_0`) by the name in the network, of parameters stored with it."""
+    values = _read(path)
+    if not isinstance(values, dict):
+        return {}
+    table = values.get(_NAMES)
+    names = {str(key): str(name) for key, name in table.items()} if isinstance(table, dict) else {}
+    return names | {key: value[0] for key, value in values.items() if _is_named(value)}
+
+
+def _read(path: str | Path) -> Any:
+    with open_weights(Path(path)) as (stream, size):
+        return read_pickle_stream(stream, stand_ins(Budget.of_file(size)), max_operations=MAX_OPERATIONS)
+
+
+def _is_named(value: Any) -> bool:
+    """Return whether a value is a tensor with Paddle's own name."""
+    return (
+        isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], np.ndarray)
+    )
+
+
 def _plain(value: Any, depth: int) -> Any:
     """Return plain values for what Paddle wraps: tensors as pairs of name and array, slices, its table of names."""
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], np.ndarray):
+    if _is_named(value):
         return value[1]
     if not isinstance(value, dict) or depth == _DEPTH:
         return value

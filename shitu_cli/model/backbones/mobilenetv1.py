@@ -31,6 +31,8 @@ class DepthwiseSeparable(nn.Layer):
 class MobileNetV1(Backbone):
     """MobileNet of one width."""
 
+    classifiers = ("fc.",)
+
     def __init__(self, part: parts.MobileNetV1) -> None:
         super().__init__()
         channels, reach = int(32 * part.scale), 2

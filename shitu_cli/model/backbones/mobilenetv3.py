@@ -66,6 +66,8 @@ class InvertedResidual(nn.Layer):
 class MobileNetV3(Backbone):
     """MobileNetV3 of one table and width."""
 
+    classifiers = ("fc.",)
+
     def __init__(self, part: parts.MobileNetV3) -> None:
         super().__init__()
         scale, class_expand = part.scale, part.class_expand

@@ -42,6 +42,8 @@ class DepthwiseSeparable(nn.Layer):
 class PPLCNet(Backbone):
     """PP-LCNet of one width."""
 
+    classifiers = ("fc.",)
+
     def __init__(self, part: parts.PPLCNet) -> None:
         super().__init__()
         scale, stride_list, lr_mult_list = part.scale, part.stride_list, part.lr_mult_list

@@ -99,6 +99,8 @@ class RepDepthwiseSeparable(nn.Layer):
 class PPLCNetV2(Backbone):
     """PP-LCNetV2; `shitu` is the variant for recognition (no activation at the end, last stage stride 1)."""
 
+    classifiers = ("fc.",)
+
     def __init__(self, part: parts.PPLCNetV2) -> None:
         super().__init__()
         shitu, depths = part.shitu, part.depths or part.variant_depths

@@ -1,0 +1,75 @@
+"""How often the head of a network in training names the class of an image, as PaddleClas's TopkAcc counts it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.features.engine import Engine
+from shitu_cli.features.list_features import ListFeatures, Processes, extract_list
+from shitu_cli.reporting import Reporter
+
+TOP = "top1"
+BLOCK = 1024  # images whose logits are in memory at once
+WAY_OUT = "to measure retrieval instead: -o Global.eval_mode=retrieval"
+
+
+def as_classified(config: Config) -> Config:
+    """Return the config with what the head receives as the feature."""
+    output: Literal["backbone", "features"] = "backbone" if config.Arch.head_feature_from == "backbone" else "features"
+    return dataclasses.replace(config, Global=dataclasses.replace(config.Global, retrieval_feature_from=output))
+
+
+def measure_head(
+    head: nn.Layer | None, engine: Engine, config: Config, reporter: Reporter, processes: Processes
+) -> Mapping[str, float]:
+    """Return `top1`, `top5` and so on over DataLoader.Eval; empty on all processes but the first.
+
+    `engine` computes what the head receives. Raises ConfigError without a head or a list, DataError for labels that the
+    head has not.
+    """
+    split = config.DataLoader.query
+    if head is None or split is None:
+        lacks = "Arch.Head" if head is None else "DataLoader.Eval"
+        raise ConfigError(f"Global.eval_mode: classification needs {lacks}", hint=WAY_OUT)
+    if getattr(head, "group", None) is not None and head.group.world > 1:
+        raise ConfigError(
+            "Global.eval_mode: classification is not for a head that several processes divide",
+            hint=f"-o Arch.Head.shard=False; {WAY_OUT}",
+        )
+    part = extract_list(engine, split, reporter, "evaluation", processes=processes, normalize=False)
+    return {} if part is None else _accuracies(head, part, _topk(config))
+
+
+@paddle.no_grad()
+def _accuracies(head: nn.Layer, part: ListFeatures, topk: Sequence[int]) -> dict[str, float]:
+    labels = part.dataset.labels
+    if int(labels.max()) >= head.class_num:
+        raise DataError(
+            f"{part.dataset.list_path} has labels up to {labels.max()}, the head has {head.class_num} classes",
+            hint=f"a classifier knows only the classes of its training list; {WAY_OUT}",
+        )
+    rows = np.setdiff1d(np.flatnonzero(labels >= 0), np.fromiter(part.skipped, np.int64, len(part.skipped)))
+    ranks = np.empty(len(rows), np.int64)  # how many classes come before the right one
+    for start in range(0, len(rows), BLOCK):
+        chosen = rows[start : start + BLOCK]
+        logits = head(paddle.to_tensor(part.features[chosen])).numpy()
+        target = logits[np.arange(len(chosen)), labels[chosen]][:, None]
+        ties = (logits == target) & (np.arange(logits.shape[1]) < labels[chosen][:, None])
+        ranks[start : start + BLOCK] = (logits > target).sum(1) + ties.sum(1)
+    return {f"top{k}": float((ranks < k).mean()) if len(rows) else 0.0 for k in topk}
+
+
+def _topk(config: Config) -> list[int]:
+    ks = {1}
+    for metric in config.Metric:
+        topk = getattr(metric, "topk", ())
+        ks.update([topk] if isinstance(topk, int) else topk)
+    return sorted(ks)

@@ -91,6 +91,22 @@ _PADDLECLAS: dict[str, tuple[float | None, float | None]] = {
     "MobileNetV3_large_x1_0": (75.3, 79.0),
     "MobileNetV3_large_x1_25": (76.4, None),
 }
+# Further networks of PaddleClas: name, file below the folder of its weights, ImageNet accuracy.
+_FURTHER = (
+    ("AlexNet", "AlexNet_pretrained", 56.7),
+    ("MobileNetV1_x0_25", "legendary_models/MobileNetV1_x0_25_pretrained", 51.4),
+    ("MobileNetV1_x0_5", "legendary_models/MobileNetV1_x0_5_pretrained", 63.5),
+    ("MobileNetV1_x0_75", "legendary_models/MobileNetV1_x0_75_pretrained", 68.8),
+    ("MobileNetV1", "legendary_models/MobileNetV1_pretrained", 71.0),
+    ("VGG11", "legendary_models/VGG11_pretrained", 69.3),
+    ("VGG13", "legendary_models/VGG13_pretrained", 70.0),
+    ("VGG16", "legendary_models/VGG16_pretrained", 72.0),
+    ("VGG19", "legendary_models/VGG19_pretrained", 72.6),
+    ("CLIP_vit_base_patch32_224", "foundation_models/CLIP_vit_base_patch32_224", None),
+    ("CLIP_vit_base_patch16_224", "foundation_models/CLIP_vit_base_patch16_224", None),
+    ("CLIP_vit_large_patch14_224", "foundation_models/CLIP_vit_large_patch14_224", None),
+    ("CLIP_vit_large_patch14_336", "foundation_models/CLIP_vit_large_patch14_336", None),
+)
 # Recognition models of PP-ShiTu: name, network, file below the folder of pre-trained ones, name in PaddleX.
 _RECOGNITION = (
     (
@@ -212,6 +228,10 @@ def _entries() -> Iterator[Published]:
                 addresses.append(f"{_MODEL_ECOLOGY}/{mirror}_pretrained.pdparams")
             trained_on = "ImageNet, distilled (SSLD)" if kind else "ImageNet"
             yield Published(name, network, trained_on, tuple(addresses), top1=top1)
+    for name, file, top1 in _FURTHER:
+        trained_on = "ImageNet" if top1 is not None else "400 million images with texts (OpenAI)"
+        side = 336 if name.endswith("336") else 224
+        yield Published(name, name, trained_on, (f"{_PADDLE}/{file}.pdparams",), top1=top1, image_size=side)
 
 
 CATALOGUE: dict[str, Published] = {entry.name: entry for entry in _entries()}

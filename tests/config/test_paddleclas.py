@@ -119,3 +119,25 @@ def test_scopes_of_optimisers_may_be_patterns_of_layers(tmp_path: Path) -> None:
     assert "which is no pattern" in problems[0]
     problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: CenterLoss, {momentum}}}")).details
     assert "expected one of CELoss, RecModel, or a pattern" in problems[0]
+
+
+def test_cars_are_cut_out_by_the_boxes_beside_them(tmp_path: Path) -> None:
+    from shitu_cli.data.lists import read_list
+    from shitu_cli.data.reader_classes import as_lists
+    from shitu_cli.errors import DataError
+
+    cars = "name: CompCars\n      label_root: ./label\n      bbox_crop: True"
+    made = loaded(tmp_path, config().replace("name: ImageNetDataset", cars))
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset/train_reg_all_data.txt").write_text("1/a.jpg 0\n1/b.jpg 1\n")
+    (tmp_path / "label/1").mkdir(parents=True)
+    (tmp_path / "label/1/a.txt").write_text("-1\n1\n10 20 110 220\n")
+    with pytest.raises(DataError) as caught:
+        as_lists(made, tmp_path / "lists", ["train"])
+    assert "no boxes of 1 of 2 images" in caught.value.message and "train_reg_all_data.txt:2" in caught.value.details[0]
+    (tmp_path / "label/1/b.txt").write_text("2\n1\n1 2 3 4\n")
+    listed = as_lists(made, tmp_path / "lists", ["train"]).DataLoader.train.dataset
+    images = read_list(Path(listed.cls_label_path))
+    assert [images.box(n) for n in range(2)] == [(10, 20, 110, 220), (1, 2, 3, 4)] and images.ids is None
+    text = config().replace("name: ImageNetDataset", "name: CompCars\n      bbox_crop: True")
+    assert "label_root does not say where the boxes are" in refused(tmp_path, text).details[0]

@@ -56,15 +56,19 @@ def test_most_of_them_run_and_the_page_says_which() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "smaller", "says"),
     [
-        ("quick_start/MobileNetV1_retrieval", "recall@1"),
-        ("Products/MV3_Large_1x_Aliproduct_DLBHC", "best top1"),
-        ("slim/ResNet50_vehicle_cls_prune", "best top1"),
+        (
+            "quick_start/MobileNetV1_retrieval",
+            ["Backbone.name=MobileNetV1_x0_25", "Neck.embedding_size=256"],
+            "recall@1",
+        ),
+        ("Products/MV3_Large_1x_Aliproduct_DLBHC", ["Backbone.name=MobileNetV3_small_x0_35"], "best top1"),
+        ("slim/ResNet50_vehicle_cls_prune", ["Backbone.name=ResNet18", "Neck.in_channels=512"], "best top1"),
     ],
 )
-def test_two_steps(name: str, says: str, tmp_path: Path, make_images: Callable[..., Any]) -> None:
-    """On images that fit, with the sizes of everything made small."""
+def test_two_steps(name: str, smaller: list[str], says: str, tmp_path: Path, make_images: Callable[..., Any]) -> None:
+    """On images that fit, with small networks and images."""
     files = make_images(tmp_path / "dataset", classes=4, per_class=4)
     labels = {path: number for number, paths in enumerate(files.values()) for path in paths}
     (tmp_path / "list.txt").write_text(
@@ -78,7 +82,8 @@ def test_two_steps(name: str, says: str, tmp_path: Path, make_images: Callable[.
     splits = [("Train", config["DataLoader"]["Train"])]
     evaluation = config["DataLoader"]["Eval"]
     splits += [("Eval", evaluation)] if "dataset" in evaluation else [(f"Eval.{k}", v) for k, v in evaluation.items()]
-    small = [
+    small = [f"Arch.{option}" for option in [*smaller, "Head.class_num=9"]]
+    small += [
         f"DataLoader.{key}.dataset.transform_ops.{op}.size=32"
         for key, split in splits
         for entry in split["dataset"]["transform_ops"]

@@ -108,6 +108,10 @@ class PPLCNetV2(OfPaddleClas, built_by=f"{_FILES}.pplcnetv2", variants=_LCNETV2)
     class_expand: Annotated[Count, "size of the feature"] = 1280
     depths: Annotated[tuple[Count, ...] | None, Length(4), "blocks of each stage; null: those of the name"] = None
 
+    @property
+    def published_name(self) -> str:
+        return self.name.removesuffix("_ShiTu") if self.use_ssld else self.name
+
 
 @dataclass(frozen=True)
 class ResNet(OfPaddleClas, built_by=f"{_FILES}.resnet", variants=_RESNETS):
@@ -122,6 +126,10 @@ class ResNet(OfPaddleClas, built_by=f"{_FILES}.resnet", variants=_RESNETS):
         tuple[Rate, ...], Length(5), "factors on the learning rate of the stem and of the four stages"
     ] = (1.0, 1.0, 1.0, 1.0, 1.0)
     stem_act: Annotated[Literal["relu", None], "activation of the stem"] = "relu"
+
+    @property
+    def published_name(self) -> str:
+        return self.name.removesuffix("_last_stage_stride1").removesuffix("_adaptive_max_pool2d")
 
 
 @dataclass(frozen=True)
@@ -159,6 +167,10 @@ class VGG(
     depth: int = field(init=False)
     sigmoid: bool = field(init=False, default=False)
     stop_grad_layers: Annotated[int, Range(0, 5), "stages from the first on that are not trained"] = 0
+
+    @property
+    def published_name(self) -> str:
+        return self.name.removesuffix("Sigmoid")
 
 
 @dataclass(frozen=True)

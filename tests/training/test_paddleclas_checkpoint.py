@@ -1,0 +1,83 @@
+"""Going on from a checkpoint of PaddleClas: weights, optimiser and epoch; starts from a bare backbone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from shitu_cli.config.load import load_config
+from shitu_cli.errors import DataError
+from shitu_cli.model import build_rec_model
+from shitu_cli.model.weights import load_backbone, load_start
+from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas
+from shitu_cli.weights.files import read_state
+from shitu_cli.weights.paddle_files import read_paddle, read_parameter_names
+from tests.command import SMALL, shitu
+
+
+def their_run(workspace: Path, *, epoch: int) -> Path:
+    """Write what PaddleClas writes after some epochs; its parameters have numbers of their own."""
+    config = load_config(workspace / "shitu.yaml", SMALL[1::2])
+    model = build_rec_model(config.Arch)
+    for number, parameter in enumerate(model.parameters()):
+        parameter.name = f"their_{number}.w_0"  # their_1 begins the name of their_10
+    momentum = paddle.optimizer.Momentum(0.1, 0.9, model.parameters())
+    momentum_state = {
+        f"{p.name}_velocity_0": paddle.full(p.shape, float(n + 1)) for n, p in enumerate(model.parameters())
+    }
+    folder = workspace / "theirs"
+    folder.mkdir()
+    paddle.save(model.state_dict(), str(folder / "epoch_1.pdparams"))
+    state = {**momentum.state_dict(), **momentum_state, "LR_Scheduler": {"last_epoch": 5, "last_lr": 0.1}}
+    paddle.save([state], str(folder / "epoch_1.pdopt"))
+    paddle.save({"metric": 0.5, "epoch": epoch}, str(folder / "epoch_1.pdstates"))
+    return folder / "epoch_1"
+
+
+def test_a_run_of_theirs_goes_on(workspace: Path) -> None:
+    prefix = their_run(workspace, epoch=1)
+    assert is_of_paddleclas(prefix)
+    assert read_parameter_names(f"{prefix}.pdparams")["backbone.conv1.conv.weight"] == "their_0.w_0"
+    options = ["--epochs", "2", "--batch-size", "8", "--lr", "0", "-o", f"Global.checkpoints={prefix}"]
+    done = shitu("train", *SMALL, "-o", "Optimizer.name=Momentum", *options, cwd=workspace)
+    assert "is a checkpoint of PaddleClas: 1 epochs are done" in " ".join((done.stdout + done.stderr).split())
+    state = json.loads((workspace / "output/latest.pdstates").read_text())["state"]
+    assert state["epoch"] == 2 and len(state["epoch_losses"]) == 1
+    before, after = read_state(f"{prefix}.pdparams"), read_state(workspace / "output/latest.pdparams")
+    trained = [name for name in before if not name.endswith(("_mean", "_variance"))]
+    assert all(np.array_equal(before[name], after[name]) for name in trained)  # at a rate of 0
+    velocities = {
+        name: value for name, value in read_paddle(workspace / "output/latest.pdopt").items() if "velo" in name
+    }
+    assert len(velocities) > 20 and not any(name.startswith("their") for name in velocities)
+    assert np.mean([np.abs(value).mean() > 0.3 for value in velocities.values()]) > 0.9  # theirs, decayed by momentum
+
+
+def test_a_bare_backbone_starts_a_whole_network(workspace: Path) -> None:
+    config = load_config(workspace / "shitu.yaml", SMALL[1::2])
+    source, target = build_rec_model(config.Arch), build_rec_model(config.Arch)
+    paddle.save(source.backbone.state_dict(), str(workspace / "bare.pdparams"))
+    (remark,) = load_start(target, workspace / "bare.pdparams")
+    assert "holds a backbone alone; new at the start" in remark and "head" in remark
+    for name, value in source.backbone.state_dict().items():
+        np.testing.assert_array_equal(target.backbone.state_dict()[name].numpy(), value.numpy())
+    wrapped = {f"_layers.Student.{name}": value for name, value in source.state_dict().items()}
+    paddle.save(wrapped, str(workspace / "student.pdparams"))
+    assert any("Student." in remark for remark in load_start(target, workspace / "student.pdparams"))
+    del wrapped["_layers.Student.backbone.conv1.conv.weight"]
+    paddle.save(wrapped, str(workspace / "damaged.pdparams"))
+    with pytest.raises(DataError, match="do not fit"):
+        load_start(target, workspace / "damaged.pdparams")
+
+
+def test_a_last_layer_for_other_classes_begins_new(tmp_path: Path) -> None:
+    from shitu_cli.model.backbones import build_backbone
+
+    paddle.save(build_backbone("PPLCNet_x0_25").state_dict(), str(tmp_path / "published.pdparams"))
+    new = load_backbone(build_backbone("PPLCNet_x0_25", class_num=12), tmp_path / "published.pdparams")
+    assert sorted(new) == ["fc.bias", "fc.weight"]
+    assert load_backbone(build_backbone("PPLCNet_x0_25"), tmp_path / "published.pdparams") == []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from shitu_cli.inputs.pickles import PickleProblem, read_pickle_stream
 from shitu_cli.weights.arrays import Budget, shape_of, stand_ins
 from shitu_cli.weights.opening import MAX_OPERATIONS, open_weights
 
+T = TypeVar("T")
 _NAMES = "StructuredToParameterName@@"  # Paddle's own names of parameters, of no use here
 _SLICED = "UnpackBigParamInfor@@"
 _DEPTH = 4
@@ -22,7 +24,7 @@ def read_paddle(path: str | Path) -> dict[Any, Any]:
 
     Tensors that Paddle cut into slices are joined. The arrays are read-only. Raises DataError for anything else.
     """
-    plain = _plain(_read(path), 0)
+    plain = _read(path, lambda values: _plain(values, 0))
     if not isinstance(plain, dict):
         raise DataError(f"{path} holds a {type(plain).__name__}, not a table of weights")
     return plain
@@ -30,8 +32,9 @@ def read_paddle(path: str | Path) -> dict[Any, Any]:
 
 def read_paddle_tables(path: str | Path) -> list[dict[Any, Any]]:
     """Return all dicts of a file that holds one or a list of them, as PaddleClas writes for several optimisers."""
-    values = _read(path)
-    tables = [_plain(value, 0) for value in (values if isinstance(values, list) else [values])]
+    tables = _read(
+        path, lambda values: [_plain(value, 0) for value in (values if isinstance(values, list) else [values])]
+    )
     if not all(isinstance(table, dict) for table in tables):
         raise DataError(f"{path} does not hold tables of arrays")
     return tables
@@ -39,7 +42,7 @@ def read_paddle_tables(path: str | Path) -> list[dict[Any, Any]]:
 
 def read_parameter_names(path: str | Path) -> dict[str, str]:
     """Return Paddle's own name (`conv2d_0.w_0`) by the name in the network, of parameters stored with it."""
-    values = _read(path)
+    values = _read(path, lambda values: values)
     if not isinstance(values, dict):
         return {}
     table = values.get(_NAMES)
@@ -47,9 +50,10 @@ def read_parameter_names(path: str | Path) -> dict[str, str]:
     return names | {key: value[0] for key, value in values.items() if _is_named(value)}
 
 
-def _read(path: str | Path) -> Any:
+def _read(path: str | Path, use: Callable[[Any], T]) -> T:
+    """Return what `use` makes of the content of a file; errors in either become a DataError that names the file."""
     with open_weights(Path(path)) as (stream, size):
-        return read_pickle_stream(stream, stand_ins(Budget.of_file(size)), max_operations=MAX_OPERATIONS)
+        return use(read_pickle_stream(stream, stand_ins(Budget.of_file(size)), max_operations=MAX_OPERATIONS))
 
 
 def _is_named(value: Any) -> bool:

@@ -13,6 +13,7 @@ from shitu_cli.data.lists import ImageList, read_list
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, DataError
 from shitu_cli.runtime.memory import available_memory
+from shitu_cli.stores import are_remote
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import DatasetConfig
@@ -51,6 +52,12 @@ class RecDataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its images lie at addresses."""
+        step = max(1, len(self) // 16)
+        return are_remote([self.location(index) for index in range(0, len(self), step)])
 
     def location(self, index: int) -> str:
         """Return where the image lies: a file, a member of an archive, or an address (`stores`)."""

@@ -10,13 +10,14 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from shitu_cli.data.batch import Batch
 from shitu_cli.errors import DataError
 from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.stores import WAITING
 
 AHEAD = 3  # batches being decoded while one is used
 CHUNK = 8  # images per task
@@ -31,6 +32,14 @@ class ImageSource(Protocol):
     def load(self, index: int, rng: np.random.Generator) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A dataset that says whether its images lie at addresses: then more threads read than compute, as most wait."""
+
+    @property
+    def is_remote(self) -> bool: ...
 
 
 class Batches(Protocol):
@@ -48,7 +57,7 @@ class _Reader:
 
     def __init__(self, dataset: ImageSource, num_workers: int | None, on_error: str) -> None:
         self.dataset, self.on_error = dataset, on_error
-        self.workers = compute_threads() if num_workers is None else num_workers
+        self.workers = _threads(dataset) if num_workers is None else num_workers
         self.skipped: dict[int, str] = {}
 
     def batches(self, groups: Iterable[Sequence[int]], seed: tuple[int, ...] | None) -> Iterator[Batch]:
@@ -101,6 +110,11 @@ class _Reader:
             )
         indices = np.asarray(group, np.int64)[stack.is_filled]
         return Batch(stack.images(), self.dataset.labels[indices], indices)
+
+
+def _threads(dataset: ImageSource) -> int:
+    is_remote = isinstance(dataset, Remote) and dataset.is_remote
+    return max(WAITING, compute_threads()) if is_remote else compute_threads()
 
 
 class _Stack:

@@ -19,6 +19,7 @@ from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.features.selection import BATCH, foreign_transforms, load_engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.preparation.sources import ImageFiles
+from shitu_cli.stores import are_remote
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -149,6 +150,7 @@ class InputDataset:
     def __init__(self, images: Sequence[ImageInput], transform: Transform) -> None:
         self.images, self.transform = images, transform
         self.labels = np.zeros(len(images), np.int64)
+        self.is_remote = are_remote([image.path if isinstance(image, Cropped) else image for image in images])
 
     def __len__(self) -> int:
         return len(self.images)

@@ -25,11 +25,10 @@ from shitu_cli.files import atomic_write, cannot_write
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads
-from shitu_cli.stores import State, address_of, is_there, read_image, state_of
+from shitu_cli.stores import WAITING, State, are_remote, is_there, read_image, state_of
 
 CACHE_FORMAT = 5
 SAVE_EVERY = 20_000  # images between two saves of the cache
-WAITING = 16  # threads that wait for images at addresses
 TASK = 16  # images looked at by a thread at a time
 TINY, ASPECT = 32, 5.0
 BITS_APART = 7  # of 256: images this close in outline ...
@@ -266,8 +265,7 @@ def look_at_all(
 
 def _threads(paths: list[str]) -> int:
     """Return how many threads look at images: more than compute where most of the time is waiting for a server."""
-    is_remote = any(address_of(path) is not None for path in paths[:: max(1, len(paths) // TASK)])
-    return max(WAITING, compute_threads()) if is_remote else compute_threads()
+    return max(WAITING, compute_threads()) if are_remote(paths) else compute_threads()
 
 
 def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[State | None, Look]]:

@@ -10,8 +10,10 @@ from shitu_cli.errors import DataError, Message, ShituError
 from shitu_cli.inputs import MIB, StrPath, read_bytes
 from shitu_cli.stores.locations import (
     MEMBER,
+    WAITING,
     absolute,
     address_of,
+    are_remote,
     is_archive,
     is_stored,
     join,
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEMBER",
+    "WAITING",
     "State",
     "absolute",
     "address_of",
+    "are_remote",
     "is_archive",
     "is_stored",
     "is_there",

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections.abc import Sequence
 
 MEMBER = "::"  # stands between an archive and its member
 SUFFIXES = (".tar", ".zip", ".parquet")  # of archives whose members are read where they lie
+WAITING = 16  # threads that read images at addresses, which is mostly waiting
+_SAMPLE = 16
 # A path of the system writes one slash where an address has two.
 _ADDRESS = re.compile(r"(s3|gs|hdfs|https?):/{1,2}(?=[^/])", re.I)
 
@@ -67,3 +70,9 @@ def real(location: str) -> str:
         return absolute(location)
     place, member = split_location(location)
     return os.path.realpath(place) if member is None else f"{os.path.realpath(place)}{MEMBER}{member}"
+
+
+def are_remote(locations: Sequence[object]) -> bool:
+    """Return whether images lie at addresses, by a sample of them: more threads than compute should read these."""
+    sample = locations[:: max(1, len(locations) // _SAMPLE)]
+    return any(isinstance(location, str) and address_of(location) is not None for location in sample)

@@ -14,9 +14,15 @@ from typing import Any
 import pytest
 
 from shitu_cli import stores
+from shitu_cli.config.schema import DatasetConfig
+from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import class_names, read_list
+from shitu_cli.data.loader import SequentialLoader
+from shitu_cli.data.transforms import Transform
 from shitu_cli.errors import DataError, EnvironmentProblem
+from shitu_cli.features.extractor import InputDataset
 from shitu_cli.preparation.sources import find_images
+from shitu_cli.runtime.threads import compute_threads
 from shitu_cli.stores import read_image, remote, state_of
 from shitu_cli.stores.cache import Pieces
 from tests.command import shitu
@@ -153,6 +159,17 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(EnvironmentProblem, match="gs://") as caught:
         read_image("gs://shop/a.jpg")
     assert str(caught.value.hint) == "pip install fsspec gcsfs"
+
+
+def test_more_threads_read_from_addresses_than_compute(tmp_path: Path) -> None:
+    counts = []
+    for name in ("a.jpg", "s3://shop/a.jpg", "s3://shop/a.tar::a.jpg", "a.tar::a.jpg"):
+        (tmp_path / "l.txt").write_text(f"{name}\t0\n" * 40)
+        dataset = RecDataset(DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "l.txt")))
+        counts.append(SequentialLoader(dataset, 4)._reader.workers)
+    assert counts == [compute_threads(), *[max(16, compute_threads())] * 2, compute_threads()]
+    assert InputDataset([b"", "s3://shop/a.jpg"], Transform(())).is_remote
+    assert not InputDataset([b"", "a.jpg"], Transform(())).is_remote
 
 
 def test_pieces_stay_within_their_bound(tmp_path: Path) -> None:

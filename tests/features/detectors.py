@@ -99,6 +99,40 @@ def yolo_8(file: Path) -> Path:
     return graph.save(file, [graph.step("Transpose", rows, perm=[0, 2, 1])])
 
 
+def yolo_8_of_any_size(file: Path) -> Path:
+    """As Ultralytics exports it with `dynamic`: the size stands in the metadata."""
+    yolo_8(file)
+    model = onnx.load(file)
+    for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    helper.set_model_props(model, {"imgsz": f"[{SIDE}, {SIDE}]", "task": "detect"})
+    onnx.save(model, file)
+    return file
+
+
+def yolo_8_in_halves(file: Path) -> Path:
+    """As Ultralytics exports it with `half`: the image is given in float16."""
+    yolo_8(file)
+    model = onnx.load(file)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    for node in model.graph.node:
+        node.input[:] = ["whole" if name == "image" else name for name in node.input]
+    model.graph.node.insert(0, helper.make_node("Cast", ["image"], ["whole"], to=TensorProto.FLOAT))
+    onnx.save(model, file)
+    return file
+
+
+def yolo_5_with_maps(file: Path) -> Path:
+    """As older exports of YOLOv5: the feature maps come besides."""
+    yolo_5(file)
+    model = onnx.load(file)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 3, 8, 8, 6), np.float32), "map"))
+    model.graph.node.append(helper.make_node("Identity", ["map"], ["maps"]))
+    model.graph.output.append(helper.make_tensor_value_info("maps", TensorProto.FLOAT, [1, 3, 8, 8, 6]))
+    onnx.save(model, file)
+    return file
+
+
 def yolo_5(file: Path) -> Path:
     """Of three anchors, two give boxes that are the same and less sure."""
     graph, places = Graph(), centres()

@@ -27,7 +27,14 @@ DESCRIBED: list[Write] = [
     lambda file: detectors.paddle_unsuppressed(file, scaled=True),
     detectors.paddle_finished,
 ]
-YOLO: list[Write] = [detectors.yolo_8, detectors.yolo_5, detectors.yolo_finished]
+YOLO: list[Write] = [
+    detectors.yolo_8,
+    detectors.yolo_8_of_any_size,
+    detectors.yolo_8_in_halves,
+    detectors.yolo_5,
+    detectors.yolo_5_with_maps,
+    detectors.yolo_finished,
+]
 
 
 def of_paddle(folder: Path, write: Write = detectors.paddle_finished, text: str = DESCRIPTION) -> Path:
@@ -219,6 +226,14 @@ def test_files_that_are_no_detectors(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "loop.onnx")
     with pytest.raises(DataError, match="no network for detection needs: 'Loop'"):
         Detector(tmp_path / "loop.onnx")
+    model = onnx.load(tmp_path / "two.onnx")
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["image"], ["whole"], to=1))
+    for node in list(model.graph.node)[1:]:
+        node.input[:] = ["whole" if name == "image" else name for name in node.input]
+    onnx.save(model, tmp_path / "bytes.onnx")
+    with pytest.raises(DataError, match="other numbers than float32"):
+        Detector(tmp_path / "bytes.onnx")
     model = onnx.load(tmp_path / "two.onnx")
     model.graph.input.append(onnx.helper.make_tensor_value_info("prompt", 1, [1, 8]))
     onnx.save(model, tmp_path / "prompt.onnx")

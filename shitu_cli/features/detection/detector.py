@@ -14,7 +14,7 @@ import numpy as np
 from shitu_cli.errors import DataError, Message, UsageError
 from shitu_cli.features.backends import create_predictor, create_session, damaged
 from shitu_cli.features.detection.boxes import MOST_CANDIDATES, Detection, apart, inside, whole_pixels
-from shitu_cli.features.detection.forms import KNOWN_FORMS, Boxes, UnknownForm, read_boxes
+from shitu_cli.features.detection.forms import KNOWN_FORMS, Boxes, UnknownForm, decisive, read_boxes
 from shitu_cli.features.detection.preparation import (
     MOST_PIXELS,
     PP_SHITU,
@@ -29,7 +29,9 @@ from shitu_cli.runtime.arithmetic import kept_threads
 
 THRESHOLD, MOST = 0.2, 5  # those of PP-ShiTu (PaddleClas, deploy/configs/inference_general.yaml)
 OVERLAP = 0.5  # of two boxes, above which the less certain one is a duplicate
-MODEL_FILES = tuple(f"{stem}.{kind}" for stem in ("inference", "model") for kind in ("pdmodel", "json", "onnx"))
+# ONNX first: threads run it side by side, Paddle's predictor one after the other.
+MODEL_FILES = tuple(f"{stem}.{kind}" for stem in ("inference", "model") for kind in ("onnx", "json", "pdmodel"))
+FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # what ONNX calls inputs that are filled here
 SCALES = ("scale_factor", "im_shape")  # inputs of PaddleDetection's networks beside the image, [1, 2] each
 YOLO_SIDE = 640  # where neither the file nor its metadata says one
 _AGAIN: Message = "export the detector again, or name another one"
@@ -133,7 +135,8 @@ class Detector:
             outputs = self._network.run({self._image: np.zeros((1, 3, high, wide), np.float32)})
         except Exception as error:
             raise damaged(self.file, error, "cannot be run", _AGAIN) from None
-        return len(outputs) == 1 and outputs[0].ndim in (2, 3)
+        rows = decisive(outputs)
+        return len(rows) == 1 and rows[0].ndim in (2, 3)
 
 
 def _model_file(path: Path) -> Path:
@@ -177,9 +180,17 @@ def _open(file: Path) -> _Network:
 def _onnx_network(file: Path) -> _Network:
     session = create_session(file, DETECTION)
     inputs = {one.name: _sizes(one.shape) for one in session.get_inputs()}
+    kinds = {one.name: FLOATS.get(one.type) for one in session.get_inputs()}
     names = [one.name for one in session.get_outputs()]
-    metadata = dict(session.get_modelmeta().custom_metadata_map)
-    return _Network(inputs, metadata, lambda arrays: [np.asarray(value) for value in session.run(names, dict(arrays))])
+    unknown = [f"{one.name} of {one.type}" for one in session.get_inputs() if kinds[one.name] is None]
+    if unknown:
+        raise DataError(f"{file} takes other numbers than float32 and float16: {', '.join(unknown)}", hint=_AGAIN)
+
+    def run(arrays: Arrays) -> list[np.ndarray]:
+        given = {name: values.astype(kinds[name], copy=False) for name, values in arrays.items()}
+        return [np.asarray(value) for value in session.run(names, given)]
+
+    return _Network(inputs, dict(session.get_modelmeta().custom_metadata_map), run)
 
 
 def _sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:

@@ -44,6 +44,7 @@ def read_boxes(outputs: Sequence[np.ndarray], size: tuple[int, int], *, in_image
     `in_image`: the network was told the scale, and answers in pixels of the image where its form allows that. Raises
     UnknownForm.
     """
+    outputs = decisive(outputs)
     shapes = [output.shape for output in outputs]
     form = _form_of(shapes, size)
     if form is None:
@@ -53,6 +54,11 @@ def read_boxes(outputs: Sequence[np.ndarray], size: tuple[int, int], *, in_image
         low, high = result.scores.min(), result.scores.max()
         raise UnknownForm(f"scores from {low:.3g} to {high:.3g}, where 0 to 1 are expected")
     return result._replace(in_image=in_image and form in (_finished, _unsuppressed))
+
+
+def decisive(outputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Return the outputs without the feature maps [1, 3, H, W, 5 + C] that older exports of YOLOv5 give besides."""
+    return outputs[:1] if all(output.ndim == 5 for output in outputs[1:]) else outputs
 
 
 Form = Callable[[list[np.ndarray], tuple[int, int]], Boxes]

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+LEAST = {"seconds": 1e-4, "mb": 4.0}  # below which a figure says nothing about growth
 Measure = Callable[[int, int, Path], float]  # count, feature size, scratch folder → seconds
 
 
@@ -73,11 +74,13 @@ def show(column: str, rows: dict[int, dict[str, float]]) -> None:
 
 
 def exponent(rows: dict[int, dict[str, float]], key: str) -> float:
-    """Return the power of the count with which the last two figures grow; nan for fewer than two."""
+    """Return the power of the count with which the last two figures grow; nan where one says nothing."""
     if len(rows) < 2:
         return math.nan
     (small, before), (large, after) = list(rows.items())[-2:]
-    return math.log(max(after[key], 1e-9) / max(before[key], 1e-9)) / math.log(large / small)
+    if min(before[key], after[key]) < LEAST[key]:
+        return math.nan
+    return math.log(after[key] / before[key]) / math.log(large / small)
 
 
 def measured(column: str, count: int, size: int) -> dict[str, float]:

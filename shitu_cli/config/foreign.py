@@ -11,7 +11,10 @@ _SLIM = (
     "training for quantisation (pact) and pruning are not done here; without it the same network trains in full, and "
     "`shitu export` makes the small files"
 )
-_METABIN = "MetaBIN's training in two phases over several camera domains is not done here; the person_reid template is"
+_METABIN = (
+    "MetaBIN trains in two phases over camera domains, which is not done here; `shitu templates person_reid` shows a "
+    "recipe that is"
+)
 
 # Keys by their dotted names, of which a pattern must match the end.
 _KEYS: tuple[tuple[str, str], ...] = (

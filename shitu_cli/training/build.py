@@ -87,7 +87,12 @@ def build_training(
     list_path = Path(split.dataset.cls_label_path)
     if not list_path.is_file():
         raise UsageError(
-            f"no training list at {list_path}", hint=["prepare the data first: ", Command("prepare", "./data")]
+            f"no training list at {list_path}",
+            hint=[
+                "prepare the data first: ",
+                Command("prepare", "./data"),
+                "   (or name a list of your own: -o DataLoader.Train.dataset.cls_label_path=LIST)",
+            ],
         )
     seed = config.Global.seed or 0
     seed_everything(seed)

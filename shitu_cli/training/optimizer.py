@@ -136,6 +136,8 @@ class NormClip(ClipGradBase):
     def __call__(self, params_grads: list[tuple[paddle.Tensor, paddle.Tensor]]) -> list[Any]:
         divided = [pair for pair in params_grads if pair[0].is_distributed]
         shared = self._alone([pair for pair in params_grads if not pair[0].is_distributed])
+        if not divided:
+            return list(shared)
         lengths = [paddle.linalg.norm(grad.reshape([-1]).astype("float32")) for _, grad in divided]
         squares = [(length * length).numpy().item() for length in lengths]
         for (_, grad), square in zip(divided, self._ranks.sum_vector(squares), strict=True):

@@ -42,12 +42,12 @@ def test_what_they_have_and_we_have_not_is_explained_and_can_be_left_out(tmp_pat
     ("parts", "says"),
     [
         ({"backbone": "{name: SwinTransformer_tiny_patch4_window7_224}"}, "`shitu models` lists the networks that do"),
-        ({"backbone": "{name: ResNet50_metabin}"}, "MetaBIN's training in two phases"),
+        ({"backbone": "{name: ResNet50_metabin}"}, "MetaBIN trains in two phases"),
         ({"neck": "{name: FRFNNeck, num_features: 8}"}, "use FC with the same sizes"),
         ({"losses": "    - MultiLabelLoss: {weight: 1.0}"}, "it is for images with several labels"),
         ({"losses": "    - DistillationRKDLoss: {weight: 1.0}"}, "of distillation"),
         ({"ops": "        - Cutout: {n_holes: 1}"}, "RandomErasing exist here"),
-        ({"sampler": "{name: DomainShuffleBatchSampler, batch_size: 8}"}, "MetaBIN's training"),
+        ({"sampler": "{name: DomainShuffleBatchSampler, batch_size: 8}"}, "MetaBIN trains"),
         ({"optimizer": "{name: AdamWDL, lr: {name: Cosine, learning_rate: 1.0}}"}, "use AdamW"),
     ],
 )

@@ -22,6 +22,7 @@ from shitu_cli.errors import ConfigError
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.list_features import extract_list
+from shitu_cli.features.unit_length import normalized
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.arithmetic import kept_arithmetic
@@ -30,7 +31,7 @@ from shitu_cli.training.measuring import training_split
 
 
 class Teacher:
-    """Unit features [N, D] of the training images; `fingerprint` says whose, and prepared how."""
+    """Features [N, D] of the training images, of unit length around their mean; `fingerprint` says whose they are."""
 
     def __init__(self, features: np.ndarray, fingerprint: str) -> None:
         self.features, self.fingerprint = features, fingerprint
@@ -81,7 +82,15 @@ def _computed(what: str, config: Config, count: int, ranks: Ranks, device: str, 
     part = extract_list(extractor.engine, split, reporter, name, cache=cache, processes=ranks, flip=True)
     features = paddle.zeros([count, extractor.feature_size]) if part is None else paddle.to_tensor(part.features)
     ranks.broadcast_tensors([features])
-    return Teacher(features.numpy(), extractor.fingerprint)
+    return Teacher(centred(features.numpy()), extractor.fingerprint)
+
+
+def centred(features: np.ndarray) -> np.ndarray:
+    """Return unit rows of what distinguishes images [N, D] from their mean; NaN rows are images that are not there.
+
+    What all images have in common makes all pairs alike: it would leave little for the student to learn.
+    """
+    return normalized(features - np.nanmean(features, axis=0, dtype=np.float64).astype(np.float32))
 
 
 def _exported(what: str, reporter: Reporter) -> Path:

@@ -11,6 +11,7 @@ import pytest
 from shitu_cli.config.load import load_config
 from shitu_cli.config.reader import make_part
 from shitu_cli.features.extractor import Extractor
+from shitu_cli.training.teacher import centred
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, shitu
 
@@ -40,6 +41,17 @@ def test_the_loss_is_the_cross_entropy_of_two_rankings() -> None:
     assert best < float(loss(given, None))  # lowest where both rank alike
     scaled = {"features": given["features"] * 7, "teacher": given["teacher"] * 3}
     assert float(loss(scaled, None)) == pytest.approx(naive(x, y, 0.3), rel=1e-4)  # directions count, not lengths
+
+
+def test_what_all_images_have_in_common_is_taken_out() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((50, 6)).astype("float32") + 20
+    features[7] = np.nan  # an image that cannot be read
+    rows = np.delete(centred(features), 7, axis=0)
+    rest = np.delete(features, 7, axis=0)
+    expected = rest - rest.mean(0)
+    assert np.allclose(rows, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-4)
+    assert np.isnan(centred(features)[7]).all()
 
 
 @pytest.mark.slow

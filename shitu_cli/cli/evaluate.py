@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.config.schema import Config
     from shitu_cli.evaluation.evaluate import EvalResult
+    from shitu_cli.steps.evaluate import Evaluation
     from shitu_cli.workspace import Workspace
 
 NAMED = ("re_ranking", "feature_normalize", "feature_binarize", "device")  # overrides that the report names anyway
@@ -108,10 +109,8 @@ def evaluate(
     from shitu_cli.cli.common import chosen_model, open_workspace
     from shitu_cli.config.places import Places
     from shitu_cli.processes import launch
-    from shitu_cli.report.evaluation import is_worth_deploying
     from shitu_cli.steps.evaluate import evaluate as run
     from shitu_cli.steps.settings import with_lists, workspace_config
-    from shitu_cli.steps.status import export_command
 
     session = Session.of(context)
     console = session.console
@@ -152,8 +151,15 @@ def evaluate(
         other_options=_other_options(space, settings, config, override or ()),
         reporter=console,
     )
-    if evaluation is None:
-        return
+    if evaluation is not None:
+        _finish(console, space, evaluation, far or [], as_json=as_json)
+
+
+def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: list[float], *, as_json: bool) -> None:
+    """Write the reports, show the figures, and say what to do next."""
+    from shitu_cli.report.evaluation import is_worth_deploying
+    from shitu_cli.steps.status import export_command
+
     problem, file = None, None
     try:
         file = evaluation.write_reports()
@@ -162,7 +168,7 @@ def evaluate(
     if as_json:
         console.json(evaluation.values)
     else:
-        _show(console, evaluation.result, evaluation.values, far or [])
+        _show(console, evaluation.result, evaluation.values, shares)
     if problem is not None or file is None:  # only now: the figures are not lost with it
         raise problem or AssertionError
     _note_in_index(console, space, evaluation.values)

@@ -155,7 +155,7 @@ DAMAGE: tuple[Callable[[Copy], None], ...] = (
     line(lambda p, _: f"{p},", "malformed"),
     line(lambda p, label: label, "malformed", ":"),
     line(lambda p, label: "???", "malformed", "???"),
-    line(lambda p, label: f"{p[:-4]}, {label}, 0", "malformed", "no path of a picture"),
+    line(lambda p, label: f"{p[:-4]}, {label}, 0", "malformed", "no path of an image"),
     line(lambda p, label: f"{p}, {label}, 0", "duplicate-line"),
     line(lambda p, label: f"./{p}, {label}, 0", "duplicate-line"),
     line(lambda p, label: f"{p}, {int(label) + 1 if label.isdigit() else label + 'x'}, 0", "label-conflict"),

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from shitu_cli.data.lists import ImageList
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.preparation.problems import Cases, Kind
@@ -28,7 +31,7 @@ def write_prepare_page(prepared: Prepared, path: Path, sources: Sequence[Path], 
     values = {
         "prepared": prepared,
         "lists": [
-            [name, f"{len(part):,}", f"{len(set(part.labels.tolist())):,}"]
+            [name, f"{len(part):,}", f"{len(_counts(part)):,}"]
             for name, part in (("train", prepared.train), ("query", prepared.query), ("gallery", prepared.gallery))
             if part is not None
         ],
@@ -99,7 +102,7 @@ def _pair(prepared: Prepared, first: int, second: int, how: str) -> dict[str, An
 
 
 def _charts(prepared: Prepared) -> dict[str, str]:
-    counts = sorted(Counter(prepared.train.labels.tolist()).values(), reverse=True)
+    counts = sorted(_counts(prepared.train).values(), reverse=True)
     shorter = sorted(min(look.width, look.height) for look in prepared.looks)
     step = max(1, len(shorter) // 400)
     sample = shorter[::step]
@@ -109,10 +112,18 @@ def _charts(prepared: Prepared) -> dict[str, str]:
     }
 
 
+def _counts(part: ImageList | None) -> Counter[int]:
+    """Return how many images of each label a list has, which may be millions."""
+    if part is None:
+        return Counter()
+    labels, counts = np.unique(part.labels, return_counts=True)
+    return Counter(dict(zip(labels.tolist(), counts.tolist(), strict=True)))
+
+
 def _classes(prepared: Prepared) -> dict[str, Any]:
     """Return the number of images of each class by name, the largest first; of very many the ends."""
     lists = {"train": prepared.train, "query": prepared.query, "gallery": prepared.gallery}
-    counts = {name: Counter(part.labels.tolist() if part is not None else ()) for name, part in lists.items()}
+    counts = {name: _counts(part) for name, part in lists.items()}
     names = {label: name for name, label in prepared.names.items()}
     present = sorted(set().union(*counts.values()) - {-1}, key=lambda label: (-counts["train"][label], label))
     half = CLASSES_SHOWN // 2

@@ -1,4 +1,4 @@
-"""Networks under timm's names as exported programs: the same features, checked and run as strangers' models are."""
+"""Networks as exported programs: the same features, checked and run as strangers' models are."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ NETWORKS = {
     "vit_tiny_patch16_224": ({"img_size": 32}, 32),
     "vit_small_patch14_reg4_dinov2": ({"img_size": 28}, 28),
     "vit_base_patch16_siglip_224": ({"img_size": 32}, 32),
+    "ResNet50_adaptive_max_pool2d": ({}, 32),
 }
 
 
@@ -30,7 +31,9 @@ NETWORKS = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if "small_patch14" in name or "base" in name else name
+        pytest.param(name, marks=pytest.mark.slow)
+        if "small_patch14" in name or "base" in name or "50" in name
+        else name
         for name in NETWORKS
     ],
 )

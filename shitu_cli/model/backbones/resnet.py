@@ -62,6 +62,13 @@ class ResidualBlock(nn.Layer):
         return F.relu(y + (x if self.short is None else self.short(x)))
 
 
+class GlobalMaxPool(nn.Layer):
+    """The largest value of each map; unlike AdaptiveMaxPool2D, in an operator that every exported format has."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return paddle.max(x, axis=[2, 3], keepdim=True)
+
+
 class ResNet(Backbone):
     """ResNet of one depth; `class_num` 0 leaves out the classifier."""
 
@@ -86,7 +93,7 @@ class ResNet(Backbone):
                 channels, reach = blocks[-1].out_channels, reach * stride
             self.levels.append(Level(f"blocks.{len(blocks) - 1}", channels, reach))
         self.blocks = nn.Sequential(*blocks)
-        self.avg_pool = nn.AdaptiveMaxPool2D(1) if part.max_pooled else nn.AdaptiveAvgPool2D(1)
+        self.avg_pool = GlobalMaxPool() if part.max_pooled else nn.AdaptiveAvgPool2D(1)
         self.flatten = nn.Flatten()
         self.channels = self.feature_size = channels
         if part.class_num:

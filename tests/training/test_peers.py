@@ -112,7 +112,7 @@ MISTAKES = [
     ({"model": []}, UDML, "Arch.model: unknown key (did you mean models?)"),
     ({}, [{"DistillationDMLLoss": {"model_name_pairs": [["Student", "Tutor"]]}}], "the network 'Tutor', Arch.models"),
     ({}, [{"DistillationDMLLoss": {"model_name_pairs": ["Student", "Teacher"]}}], "expected a list of pairs of texts"),
-    ({}, [{"DistillationRKDLoss": PAIR}], "exists in PaddleClas, but is not supported here"),
+    ({}, [{"DistillationRKDLoss": PAIR}], "exists in PaddleClas, but not here"),
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import DataError, EnvironmentProblem
-from shitu_cli.features.backends import _damaged
+from shitu_cli.features.backends import damaged
 from shitu_cli.features.feature_file import _way_on
 
 
@@ -22,7 +22,7 @@ from shitu_cli.features.feature_file import _way_on
     ],
 )
 def test_a_limit_is_no_damaged_model(error: Exception, kind: type) -> None:
-    assert type(_damaged(Path("inference.onnx"), error)) is kind
+    assert type(damaged(Path("inference.onnx"), error)) is kind
 
 
 @pytest.mark.parametrize(

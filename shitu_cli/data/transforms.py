@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from shitu_cli.config.parts import transforms as parts
 
@@ -23,14 +22,6 @@ INTERPOLATION = {
     "bicubic": cv2.INTER_CUBIC,
     "area": cv2.INTER_AREA,
     "lanczos": cv2.INTER_LANCZOS4,
-}
-RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-    "lanczos": Image.Resampling.LANCZOS,
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -63,7 +54,10 @@ def resize(image: np.ndarray, width: int, height: int, interpolation: str | None
 
 def pil_resize(image: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
     """Return the image resized by Pillow, which averages over all pixels that a smaller one covers."""
-    resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), RESAMPLING[interpolation])
+    from PIL import Image  # a search whose config does not name it should not wait for it
+
+    method = Image.Resampling[interpolation.upper()]
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), method)
     return np.array(resized)
 
 

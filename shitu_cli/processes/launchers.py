@@ -16,7 +16,7 @@ from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.processes.machines import interface_of
 from shitu_cli.processes.this_process import DEVICE, RANK, WORLD
-from shitu_cli.runtime.threads import THREADS, available_cores
+from shitu_cli.runtime.threads import THREADS, available_cores, is_bound
 
 PADDLE, SLURM = "paddle.distributed.launch", "Slurm"
 MOST_NODES = 100_000
@@ -243,8 +243,8 @@ def _threads(seat: Seat, environment: Environment) -> int:
     own = whole_number(environment.get("SLURM_CPUS_PER_TASK", ""), digits=5)
     if own:
         return min(own, cores)
-    is_bound = seat.launcher == SLURM and cores < (os.cpu_count() or cores)
-    return cores if is_bound else max(1, cores // seat.local_world)
+    is_alone = seat.launcher == SLURM and is_bound()
+    return cores if is_alone else max(1, cores // seat.local_world)
 
 
 def _interface_towards(master: str) -> str | None:

@@ -32,6 +32,11 @@ def available_cores() -> int:
     return max(1, affinity if quota is None else min(affinity, quota))
 
 
+def is_bound() -> bool:
+    """Return whether this process may not use all cores of the machine, as a launcher or a container has decided."""
+    return available_cores() < (os.cpu_count() or 1)
+
+
 def cgroup_cores(mounts: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
     """Return the cores that the control groups above this process allow, rounded up; None without a limit.
 

@@ -19,6 +19,7 @@ import paddle  # noqa: E402
 
 from shitu_cli.config.parts import KINDS  # noqa: E402
 from shitu_cli.config.parts import heads as parts  # noqa: E402
+from shitu_cli.config.parts.losses import NetworkLoss  # noqa: E402
 from shitu_cli.config.reader import make_part  # noqa: E402
 from shitu_cli.model import kernels  # noqa: E402
 from shitu_cli.model.heads import AdaMargin  # noqa: E402
@@ -125,7 +126,13 @@ ARGUMENTS = {
     "PairwiseCosface": {"margin": 0.35, "gamma": 64.0},
     "CenterLoss": {"num_classes": CLASSES, "feat_dim": SIZE},
     "ProxyAnchor": {"num_classes": CLASSES, "feat_dim": SIZE},
+    "DSHSDLoss": {"alpha": 0.05},
+    "LCDSHLoss": {"_lambda": 3.0},
+    "DCHLoss": {"gamma": 20.0, "_lambda": 0.1},
+    "TeacherLoss": {"teacher": "exported"},
 }
+# Losses between networks want the outputs of several: tests/model/test_distillation.py has them.
+LOSSES = sorted(name for name, part in KINDS["loss"].parts.items() if not issubclass(part, NetworkLoss))
 COMPOSITIONS = {
     "as usual": LABELS,
     "one class": np.zeros(BATCH, np.int64),
@@ -135,7 +142,7 @@ COMPOSITIONS = {
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS)
-@pytest.mark.parametrize("name", sorted(KINDS["loss"].parts))
+@pytest.mark.parametrize("name", LOSSES)
 def test_losses(name: str, composition: str) -> None:
     labels, random = COMPOSITIONS[composition], np.random.default_rng(3)
     for case, make in FEATURES.items():
@@ -145,7 +152,9 @@ def test_losses(name: str, composition: str) -> None:
         for _ in range(2):  # the second time against the memory
             x = paddle.to_tensor(values, stop_gradient=False)
             logits = paddle.to_tensor(np.zeros((len(labels), CLASSES), np.float32), stop_gradient=False)
-            parts = loss({"features": x, "backbone": x, "logits": logits}, paddle.to_tensor(labels))
+            teacher = paddle.to_tensor(random.standard_normal((len(labels), 3)).astype("float32"))
+            outputs = {"features": x, "backbone": x, "logits": logits, "teacher": teacher}
+            parts = loss(outputs, paddle.to_tensor(labels))
             parts["loss"].backward()
             assert finite(parts["loss"], x.grad, *(parameter.grad for parameter in loss.parameters())), case
 

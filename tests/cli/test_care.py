@@ -250,6 +250,7 @@ def test_wrong_models_and_vectors_of_unknown_origin(tmp_path: Path, make_images:
     assert "class_000" in shitu("index", "show", "--json", cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_without_an_evaluation_split_the_rest_works(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "data", classes=3)
     shitu("prepare", "data", "--split", "none", cwd=tmp_path)

@@ -109,6 +109,7 @@ def test_the_figures_agree_with_plain_numpy(trained: Path, tmp_path: Path) -> No
     agree(values, by_sorting(trained, tmp_path, itself=False))
 
 
+@pytest.mark.slow
 def test_the_cache_serves_the_same_and_never_stale_features(trained: Path) -> None:
     first = shitu("evaluate", "--json", cwd=trained).stdout
     again = shitu("evaluate", "--json", cwd=trained)
@@ -214,6 +215,7 @@ def test_pages_in_a_real_browser(trained: Path, page: str) -> None:
     assert "<h1>shitu" in done.stdout and "alert(1)&gt;" in done.stdout
 
 
+@pytest.mark.slow
 def test_open_set_excludes_the_query_itself(tmp_path: Path, make_images: Callable[..., object]) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()

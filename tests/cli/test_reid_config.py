@@ -126,6 +126,7 @@ def test_lists_of_the_folders(market: Path) -> None:
     assert all(Path(gallery.location(n, market / "dataset")).is_file() for n in range(len(gallery)))
 
 
+@pytest.mark.slow
 def test_train_resume_evaluate(market: Path) -> None:
     shitu("train", "-c", "market.yaml", cwd=market)
     weights = read_paddle(market / "output/latest.pdparams")

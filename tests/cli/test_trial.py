@@ -144,6 +144,7 @@ def test_evaluation_tells_when_the_training_list_has_changed(space: Path, tmp_pa
     assert "the training list has changed since this model was trained" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", pytest.param("gone", marks=pytest.mark.slow)])
 def test_a_best_model_that_cannot_be_read_is_taken_from_its_copy(space: Path, tmp_path: Path, damage: str) -> None:
     copied = tmp_path / "copy"

@@ -191,6 +191,7 @@ def _children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes through /proc")
 @pytest.mark.parametrize(
     "victim", ["the only one", "a process of two", pytest.param("the parent of two", marks=pytest.mark.slow)]

@@ -41,6 +41,7 @@ def distance(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
     return float(np.sqrt(sum(float(((a[name] - b[name]) ** 2).sum()) for name in names)))
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains_with_twice_the_batch(workspace: Path) -> None:
     start = trained(workspace, *ONE_UPDATE, "--batch-size", "8", "--lr", "0.0")
     one = trained(workspace, *ONE_UPDATE, "--batch-size", "8")
@@ -53,6 +54,7 @@ def test_two_processes_train_what_one_trains_with_twice_the_batch(workspace: Pat
     assert distance(one, half) > 0.3 * update  # so the test above can fail
 
 
+@pytest.mark.slow
 def test_all_processes_share_the_evaluation_and_agree_with_evaluate(workspace: Path) -> None:
     """Each has its own batch-norm statistics after an epoch: those of the first, which are saved, count."""
     args = ["-o", "Arch.Backbone.name=PPLCNet_x0_25", "--epochs", "1", "--batch-size", "4", "--devices", "cpu:2"]
@@ -151,6 +153,7 @@ def test_devices_are_checked(workspace: Path) -> None:
         assert done.returncode == 2 and "--devices" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_signal_during_evaluation_stops_all_together(workspace: Path) -> None:
     args = ["train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "Global.eval_interval=1"]
     run = subprocess.Popen(

@@ -55,6 +55,7 @@ def one_core() -> Iterator[None]:
     os.sched_setaffinity(0, cores)
 
 
+@pytest.mark.slow
 def test_two_machines_train_what_one_with_as_many_processes_trains(workspace: Path, one_core: None) -> None:
     shitu("train", *RUN, "--epochs", "1", "--devices", "cpu:2", cwd=workspace)
     one = read_paddle(workspace / "output/latest.pdparams")

@@ -56,6 +56,7 @@ def test_a_fold_knows_nothing_of_its_classes() -> None:
     assert np.allclose(rest(features), never_shown(features), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluation_measures_by_it_where_every_class_is_trained(space: Path) -> None:
     values = json.loads(shitu("evaluate", "--model", "output/latest", "--json", cwd=space).stdout)
     unknown = values["unknown"]

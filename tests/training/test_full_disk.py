@@ -34,6 +34,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(trained_workspace: Path) -> Non
     assert load_checkpoint(trained_workspace / "output/latest").state.epoch == 2
 
 
+@pytest.mark.slow
 def test_a_new_run_that_cannot_be_saved_gives_way(trained_workspace: Path) -> None:
     run = ["train", *SMALL, "--epochs", "1", "--batch-size", "8"]
     before = {path.name: path.read_bytes() for path in (trained_workspace / "output").glob("*.pd*")}
@@ -45,6 +46,7 @@ def test_a_new_run_that_cannot_be_saved_gives_way(trained_workspace: Path) -> No
     assert shitu("evaluate", "--json", cwd=trained_workspace).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_half_export(trained_workspace: Path) -> None:
     done = limited(100, "export", "--out", "inference/", cwd=trained_workspace)
     assert done.returncode in (1, 5), done.stdout + done.stderr

@@ -80,6 +80,7 @@ RUN = [
 ]
 
 
+@pytest.mark.slow
 def test_a_divided_run_resumes_to_the_bit_and_loads_anywhere(workspace: Path) -> None:
     done = shitu(*RUN, cwd=workspace)
     assert "the centres of 6 classes are divided over 2 processes (as asked)" in done.stdout

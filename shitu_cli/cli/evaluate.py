@@ -108,7 +108,7 @@ def evaluate(
     """
     from shitu_cli.cli.common import chosen_model, open_workspace
     from shitu_cli.config.places import Places
-    from shitu_cli.processes import launch
+    from shitu_cli.processes import launch, this_process
     from shitu_cli.steps.evaluate import evaluate as run
     from shitu_cli.steps.settings import with_lists, workspace_config
 
@@ -126,7 +126,12 @@ def evaluate(
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.steps.rehearsal import cost_of_evaluate
 
-        show_cost(console, cost_of_evaluate(settings, model=model, precision=precision), as_json=as_json)
+        if cross_fit is not None or shard is not None or merge or unknown or flip:
+            raise UsageError(
+                "--dry-run measures a plain evaluation: it takes no --cross-fit, --shard, --merge, --unknown or --flip"
+            )
+        cost = cost_of_evaluate(settings, model=model, precision=precision, cache=cache)
+        show_cost(console, cost, as_json=as_json)
         return
     if shard is not None:
         if merge:
@@ -137,6 +142,8 @@ def evaluate(
         raise UsageError("--cross-fit goes with neither --devices nor --unknown", hint="leave out one of them")
     if launch.launch(devices, output=Places.of(settings).cache / "processes", device=settings.Global.device):
         return
+    if cross_fit is not None and this_process.world() > 1:
+        raise UsageError("--cross-fit trains in one process", hint="start the command without a launcher")
     evaluation = run(
         settings,
         model=model,
@@ -200,19 +207,20 @@ def _evaluate_share(
 
 
 def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -> None:
-    """Let the workspace's index keep the threshold, where it is of the same features."""
-    from shitu_cli.report.evaluation import features_of
+    """Let the workspace's index keep the threshold that a search here would use, where it is of the same features."""
+    from shitu_cli.report.evaluation import features_of, suggesting
     from shitu_cli.steps.measured import note_in_index
 
-    unknown = values["unknown"]
-    if unknown is None:  # not ranked as a search does
+    if values["unknown"] is None:  # not ranked as a search does
         return
+    features = features_of(values)
+    unknown = suggesting(space.reports_dir, features)
     try:
-        is_noted = note_in_index(space.index_dir, features_of(values), unknown)
+        is_noted = note_in_index(space.index_dir, features, unknown)
     except ShituError as problem:  # what was measured stands in the reports either way
         console.warn(f"the index does not keep the threshold: {problem.message}")
         return
-    if is_noted and unknown["suggested"]:
+    if is_noted and unknown:
         console.info(f"{space.index_dir} keeps the threshold, wherever it is copied to")
 
 

@@ -76,6 +76,8 @@ def extract(
     config = config_or_none(session, model)
     if detector is not None and (devices or shard) is not None:
         raise UsageError("--detector looks for things in one process", hint="leave out --devices and --shard")
+    if dry_run and detector is not None:
+        raise UsageError("--dry-run does not measure a detector", hint="leave out --detector")
     finder = open_detector(session, detector, detector_threshold)
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
     if finder is not None:

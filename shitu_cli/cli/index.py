@@ -85,6 +85,8 @@ def build(
     if dry_run:
         if features is not None:
             raise UsageError("--dry-run measures the computing of features; with --features there is none")
+        if detector is not None or store is not None:
+            raise UsageError("--dry-run measures neither a detector nor a server", hint="leave out --detector, --store")
         source = Source(space, config_or_none(session, model), model, reporter=console)
         _show_cost(console, source, sources, index or space.index_dir, kind, as_json=as_json)
         return

@@ -148,7 +148,7 @@ def prepare(
             depth=depth,
             keep_apart=keep_apart,
         )
-        cost = cost_of_prepare(sources, session.workspace or Path.cwd(), reading.choices(fix=fix, quick=quick))
+        cost = cost_of_prepare(sources, session.workspace or Path.cwd(), reading.choices(fix=fix, quick=quick), pack)
         show_cost(session.console, cost, as_json=as_json)
         return
     from shitu_cli.steps.prepare import prepare as run

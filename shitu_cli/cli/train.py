@@ -155,6 +155,11 @@ def _show_cost(session: Session, config: Config, keep: int | None, *, alone: boo
 
     if not alone:
         raise UsageError("--dry-run measures training in one process: it takes no --devices and no --frozen")
+    if any(loss.name == "TeacherLoss" for loss in config.Loss):
+        raise UsageError(
+            "--dry-run does not measure a teacher, whose features of all images come before the first step",
+            hint="leave out --teacher",
+        )
     show_cost(session.console, cost_of_train(config, keep=keep), as_json=as_json)
 
 

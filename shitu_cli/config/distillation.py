@@ -35,6 +35,9 @@ def read_networks(
     frozen = _parallel(reader, "freeze_params_list", block.get("freeze_params_list"), len(entries), bool)
     weights = _parallel(reader, "pretrained_list", block.get("pretrained_list"), len(entries), str)
     student = block.get("infer_model_name") or STUDENT
+    if not isinstance(student, str):
+        reader.problem("Arch.infer_model_name", f"got {show(student)}, expected the name of a network")
+        student = STUDENT
     if names and student not in names:
         reader.problem(
             "Arch.infer_model_name" if "infer_model_name" in block else "Arch.models",

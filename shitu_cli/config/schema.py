@@ -226,4 +226,6 @@ class Config:
         """Whether evaluations measure how often the head is right, instead of retrieval."""
         if self.Global.eval_mode is not None:
             return self.Global.eval_mode == "classification"
-        return bool(self.Metric) and all(metric.name == "TopkAcc" for metric in self.Metric)
+        # PaddleClas's short form has one list, on which a classifier is measured; query and gallery are for retrieval.
+        is_one = self.DataLoader.query == self.DataLoader.gallery and self.Arch.head is not None
+        return is_one and bool(self.Metric) and all(metric.name == "TopkAcc" for metric in self.Metric)

@@ -27,6 +27,7 @@ from shitu_cli.inputs import MIB, open_input, parse_json
 
 SUFFIX = ".shard"
 MOST_SHARDS = 100_000
+MOST_VALUES = 65_536  # of a feature
 _HEADER = "shard.json"
 _FORMAT = 1
 _HEADER_LIMIT = 256 * MIB
@@ -220,7 +221,8 @@ def read_shard(path: Path) -> Shard:
         job = Job(**header["job"])
         parts = tuple(_part(values) for values in header["parts"])
         number = header["number"]
-        if not (_is_number(number, 1, job.of) and _is_number(job.of, 1, MOST_SHARDS) and job.feature_size > 0):
+        numbers = _is_number(job.of, 1, MOST_SHARDS) and _is_number(number, 1, job.of)
+        if not (numbers and _is_number(job.feature_size, 1, MOST_VALUES) and parts):
             raise ValueError("numbers out of range")
         if not all(isinstance(text, str) for text in (job.kind, job.model, job.settings, job.engine)):
             raise ValueError("texts expected")
@@ -236,6 +238,10 @@ def _part(values: dict[str, Any]) -> Part:
         _is_number(part.total, 0) and _is_number(part.stop, 0, part.total) and _is_number(part.start, 0, part.stop)
     ):
         raise ValueError(f"images {part.start} to {part.stop} of {part.total}")
+    if not (isinstance(part.name, str) and isinstance(part.order, str)):
+        raise ValueError("texts expected")
+    if not all(part.start <= number < part.stop for number in skipped):
+        raise ValueError("images left out that are not in it")
     return part
 
 

@@ -54,6 +54,7 @@ def is_block(value: Any) -> bool:
         isinstance(promises, list)
         and len(promises) <= MOST_PROMISES
         and all(map(_is_promise, (value["suggested"], *promises)))
+        and any(row["threshold"] >= value["suggested"]["threshold"] for row in promises)
         and _is_count(value["labels"])
         and _is_count(value["count"])
         and (value["next_id"] is None or _is_count(value["next_id"]))

@@ -87,7 +87,7 @@ class MarginHead(nn.Layer):
         """Begin at the directions of `means` [C, D]; classes whose mean is zero keep their random centres."""
         lengths = np.linalg.norm(means, axis=1)
         centers = self.weight.numpy()
-        seen = lengths > 0
+        seen = np.flatnonzero(lengths > 0)  # numbers, as the head may have classes that no list has
         centers[:, seen] = (means[seen] / lengths[seen, None]).T
         self.weight.set_value(centers)
 

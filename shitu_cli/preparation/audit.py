@@ -20,12 +20,12 @@ import numpy as np
 from shitu_cli.data import heif
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.data.images import MAX_BYTES
-from shitu_cli.errors import ShituError, pip_install
+from shitu_cli.errors import EnvironmentProblem, ShituError, pip_install
 from shitu_cli.files import atomic_write, cannot_write
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads
-from shitu_cli.stores import WAITING, State, are_remote, is_there, read_image, state_of
+from shitu_cli.stores import WAITING, State, address_of, are_remote, is_there, read_image, state_of
 
 CACHE_FORMAT = 5
 SAVE_EVERY = 20_000  # images between two saves of the cache
@@ -63,10 +63,12 @@ def _reason(problem: ShituError, path: str) -> str:
 
 
 def look_at(path: str, *, decode: bool = True) -> Look:
-    """Read and judge one file; never raises for what is in it."""
+    """Read and judge one file; never raises for what is in it, only EnvironmentProblem for a service that fails."""
     try:
         data = read_image(path, limit=MAX_BYTES)
     except ShituError as problem:
+        if isinstance(problem, EnvironmentProblem) and address_of(path) is not None:
+            raise
         if not is_there(path):
             return Look(problem="missing")
         return Look(problem="unreadable", detail=_reason(problem, path))
@@ -237,7 +239,7 @@ def look_at_all(
     paths: list[str], reporter: Reporter, *, cache: LookCache, decode: bool = True, workers: int | None = None
 ) -> list[Look]:
     """Looks in the order of `paths`; an interruption keeps what was seen so far in the cache."""
-    looks: list[Look | None] = [cache.get(path, decode=decode) for path in paths]
+    looks = _kept(paths, cache, decode)
     todo = [number for number, look in enumerate(looks) if look is None]
     fresh = 0
     try:
@@ -261,6 +263,14 @@ def look_at_all(
         if todo:
             cache.save()
     return [look for look in looks if look is not None]
+
+
+def _kept(paths: list[str], cache: LookCache, decode: bool) -> list[Look | None]:
+    """Return what the cache has of each; of addresses, a service is asked whether they have changed, many at once."""
+    if not are_remote(paths):
+        return [cache.get(path, decode=decode) for path in paths]
+    with ThreadPoolExecutor(_threads(paths), thread_name_prefix="shitu-check") as pool:
+        return list(pool.map(lambda path: cache.get(path, decode=decode), paths))
 
 
 def _threads(paths: list[str]) -> int:

@@ -27,7 +27,7 @@ from shitu_cli.inputs import MIB, read_json_object
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.threads import compute_threads
-from shitu_cli.stores import MEMBER, address_of, read_image, state_of
+from shitu_cli.stores import MEMBER, address_of, read_image, split_location, state_of
 
 RECORD = "pack.json"
 USUAL_MIB = 512  # of a shard
@@ -77,6 +77,7 @@ def pack(prepared: Prepared, folder: Path, shard_bytes: int, reporter: Reporter)
     checked to be what the audit saw. Raises DataError for one that has changed since, EnvironmentProblem where the
     disk is too small.
     """
+    _refuse_itself(prepared, folder)
     before = _record(folder)
     shards = dict(_shards(_images(prepared), shard_bytes))
     plans = {name: _plan(images) for name, images in shards.items()}
@@ -99,6 +100,14 @@ def pack(prepared: Prepared, folder: Path, shard_bytes: int, reporter: Reporter)
         (folder / name).unlink(missing_ok=True)
     names = {image.path: f"{name}{MEMBER}{image.member}" for name, images in shards.items() for image in images}
     return Packed(folder.resolve(), names)
+
+
+def _refuse_itself(prepared: Prepared, folder: Path) -> None:
+    """Raise UsageError where images lie in shards of the folder, which packing would replace."""
+    here = folder.resolve()
+    places = {split_location(prepared.rows.location(number))[0] for number in range(len(prepared.rows))}
+    if any(address_of(place) is None and Path(place).resolve().parent == here for place in places):
+        raise UsageError(f"--pack {folder} holds images that would be packed", hint="name a folder elsewhere")
 
 
 def _images(prepared: Prepared) -> Iterator[tuple[str, _Image]]:

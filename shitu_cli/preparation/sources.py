@@ -202,6 +202,8 @@ class _Finder:
         corrected = rows if choices.corrections is None else apply_corrections(rows, choices.corrections, sources)[0]
         if len(sources) == 1:
             return chosen, rows, corrected
+        if len(formats) < len(sources):  # shards of one data set: the images of each are told by where they lie
+            return formats[0], rows, corrected
         assert self.workspace is not None
         origin = [name_in(self.workspace, source) for source in sources].index(name_in(self.workspace, path))
         own = [part.take([n for n in range(len(part)) if part.origins[n] == origin]) for part in (rows, corrected)]

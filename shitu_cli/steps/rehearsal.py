@@ -15,7 +15,7 @@ from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.errors import Command
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
-from shitu_cli.steps.costs import Cost, disk_need, memory_need, spread, total_size
+from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, spread, total_size
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
@@ -102,9 +102,14 @@ def _evaluations(epochs: int, interval: int, first: int) -> int:
 
 
 def cost_of_evaluate(
-    config: Config, *, model: Path | None = None, precision: str | None = None, reporter: Reporter | None = None
+    config: Config,
+    *,
+    model: Path | None = None,
+    precision: str | None = None,
+    cache: bool = True,
+    reporter: Reporter | None = None,
 ) -> Cost:
-    """Return what `evaluate` would cost: the features of both lists, and the ranking."""
+    """Return what `evaluate` would cost: the features of both lists, and the ranking; `cache`: they are kept."""
     from shitu_cli.runtime.setup import setup_paddle
 
     config = with_lists(config, ("query", "gallery"))
@@ -125,9 +130,13 @@ def cost_of_evaluate(
         basis=f"features of a few batches, and a ranking of random ones, by {engine.summary()}",
         needs=(
             memory_need(peak + features, held=peak, fit="fewer gallery images, or a machine with more memory"),
-            disk_need(places.cache, features, what="disk for kept features", fit=Command("evaluate", "--no-cache")),
+            *([_kept_features(places, features)] if cache else []),
         ),
     )
+
+
+def _kept_features(places: Places, size: int) -> Need:
+    return disk_need(places.cache, size, what="disk for kept features", fit=Command("evaluate", "--no-cache"))
 
 
 def _splits(config: Config) -> list[SplitConfig]:
@@ -175,6 +184,8 @@ def _evaluation_of(config: Config, engine: Engine) -> tuple[float, int, int]:
 
 def _per_image(run: Callable[[int], None], count: int, batch_size: int) -> float:
     """Return the seconds for an image from two runs over the first ones: what both spend to begin does not count."""
+    if not count:
+        return 0.0
     few = min(count, 2 * batch_size)
     run(min(count, batch_size))  # what is prepared once
     started = time.perf_counter()
@@ -266,8 +277,11 @@ def cost_of_index(extractor: Extractor, images: ImageFiles, place: Path, kind: s
     )
 
 
-def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices) -> Cost:
-    """Return what `prepare` of these folders and lists would cost. Raises what reading them raises."""
+def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, pack: Path | None = None) -> Cost:
+    """Return what `prepare` of these folders and lists would cost, with shards in `pack`.
+
+    Raises what reading them raises.
+    """
     from shitu_cli.preparation.audit import LookCache, look_at_all
     from shitu_cli.preparation.problems import Problems
     from shitu_cli.preparation.reading import read_sources
@@ -283,15 +297,17 @@ def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices) 
 
     looking = _per_image(run, len(paths), 64) * len(paths)
     lines = sum(len(path) + 8 for path in rows.paths)
-    peak = peak_memory_bytes() or 0
+    peak, size = peak_memory_bytes() or 0, total_size(len(paths), lambda n: paths[n])
+    shards = [] if pack is None or size is None else [disk_need(pack, size, what="disk for shards")]
     return Cost(
         images=len(paths),
-        bytes_to_read=total_size(len(paths), lambda n: paths[n]),
+        bytes_to_read=size,
         seconds={"reading names and labels": reading, "looking at the images": looking},
         total=2 * reading + looking,
         basis="headers of images spread over all of them" if choices.quick else "images spread over all of them",
         needs=(
             memory_need(peak + len(paths) * 2 * _NAME_BYTES, held=peak, fit="fewer images, or more memory"),
             disk_need(workspace, 2 * lines + len(paths) * 60, fit="free some space, or -w on another disk"),
+            *shards,
         ),
     )

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from shitu_cli.errors import DataError, ShituError
+from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB
 from shitu_cli.stores.index import Index, Member
 from shitu_cli.stores.locations import MEMBER, address_of
@@ -25,10 +25,11 @@ class Archive:
     def __init__(self, place: str) -> None:
         self.place, self.kind = place, place.rpartition(".")[2].lower()
         self.file = _ranged(place)
-        index = Index.load(place, self.file.state)
+        index = Index.load(place, self.file.state) if self.file.is_versioned else None
         if index is None:
             index = _INDEXERS[self.kind](self.file)
-            index.save(place, self.file.state)
+            if self.file.is_versioned:
+                index.save(place, self.file.state)
         self.index = index
 
     def member(self, name: str) -> Member:
@@ -66,7 +67,7 @@ class _Opened(NamedTuple):
     """An archive, or why it cannot be read, and the state of the file in which that was so."""
 
     state: tuple[int, ...]
-    archive: Archive | ShituError
+    archive: Archive | DataError
 
 
 _archives: dict[str, _Opened] = {}
@@ -88,7 +89,7 @@ def open_archive(place: str) -> Archive:
             opened = _archives.get(place)
             if opened is None or opened.state != state:
                 opened = _archives[place] = _Opened(state, _archive(place))
-    if isinstance(opened.archive, ShituError):
+    if isinstance(opened.archive, DataError):
         problem = opened.archive
         raise type(problem)(problem.message, hint=problem.advice, details=problem.details)
     return opened.archive
@@ -103,9 +104,10 @@ def _state(place: str) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _archive(place: str) -> Archive | ShituError:
+def _archive(place: str) -> Archive | DataError:
+    """Return an archive, or what is wrong with the file; a service that fails is asked again by the next reader."""
     forget(place)
     try:
         return Archive(place)
-    except ShituError as problem:
+    except DataError as problem:
         return problem

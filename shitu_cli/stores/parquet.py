@@ -25,6 +25,7 @@ MAX_PAGE = 512 * MIB
 HEADER = 1 << 16  # bytes in which the header of a page fits, statistics included
 CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}  # by the numbers of Parquet
 KEPT = 512 * MIB  # bytes of unpacked pages in memory
+MAX_MEMBERS = 50_000_000  # of a file, each about a hundred bytes of memory
 MAX_VALUES = 10_000_000  # in a page; the usual ones of a megabyte have at most that many
 _DATA, _DICTIONARY, _DATA_2 = 0, 2, 3  # kinds of pages
 _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
@@ -41,7 +42,7 @@ def opened(file: Ranged) -> Iterator[Any]:
     try:
         with pyarrow.parquet.ParquetFile(pyarrow.PythonFile(Stream(file, MAX_PAGE), "r")) as table:
             yield table
-    except (pyarrow.ArrowException, OSError) as problem:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as problem:  # texts are not validated
         raise DataError(f"{file.name}: cannot be read as Parquet ({problem})", hint=WHOLE) from None
 
 
@@ -65,6 +66,8 @@ def index_parquet(file: Ranged) -> Index:
         for column in columns:
             for row, suffix, member in _Values(file, group.chunks[column.number], column.level).all():
                 members[f"{column.name}/{first + row}.{suffix}"] = member
+                if len(members) > MAX_MEMBERS:
+                    raise damaged(file.name)
         first += group.rows
     return Index.of(members, {})
 
@@ -106,7 +109,10 @@ class _Values:
                 raise damaged(self.file.name)
             if kind == _DICTIONARY:
                 page = self._page(start, packed, size, True)
-                self.dictionary = list(self._values(page, 0, number_in(fields_in(head, 7), 1)))
+                count = number_in(fields_in(head, 7), 1)
+                if count > MAX_VALUES:
+                    raise damaged(self.file.name)
+                self.dictionary = list(self._values(page, 0, count))
             elif kind in (_DATA, _DATA_2):
                 block = fields_in(head, 5 if kind == _DATA else 8)
                 count = number_in(block, 1)
@@ -131,10 +137,10 @@ class _Values:
     def _second_kind(self, block: Fields, start: int, packed: int, size: int) -> tuple[np.ndarray, _Page, int]:
         """Return the same of a page whose levels stand before what is compressed."""
         before, length = number_in(block, 6), number_in(block, 5)
-        levels = self.file.read_at(start + before, min(length, packed))
         skipped = before + length
         if not skipped <= min(packed, size):
             raise damaged(self.file.name)
+        levels = self.file.read_at(start + before, length)
         page = self._page(start + skipped, packed - skipped, size - skipped, block.get(7) != 0)
         return self._here(levels, block), page, 0
 

@@ -17,12 +17,13 @@ WHOLE: Message = "is the file whole? copy or download it again"
 
 
 class Ranged(Protocol):
-    """A file of `size` bytes; `state` changes with its content, `name` is for messages."""
+    """A file of `size` bytes; `state` changes with its content (if it `is_versioned`), `name` is for messages."""
 
     name: str
     size: int
     state: str
     block: int
+    is_versioned: bool
 
     def read_at(self, start: int, length: int) -> bytes: ...
 
@@ -51,6 +52,7 @@ class LocalFile:
     """A file of this machine. Reads give their place, so that threads and forked processes share it."""
 
     block = LOCAL_BLOCK
+    is_versioned = True
 
     def __init__(self, path: str) -> None:
         self.name, self.state = path, ""

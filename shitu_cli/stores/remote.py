@@ -30,7 +30,8 @@ def system_of(address: str) -> Any:
     try:
         import fsspec
 
-        return fsspec.filesystem(protocol)
+        kind = fsspec.get_filesystem_class(protocol)
+        return kind(**kind._get_kwargs_from_urls(address))  # of hdfs://host:port, the cluster
     except (ImportError, ValueError) as problem:
         raise EnvironmentProblem(
             f"{address}: addresses with {protocol}:// need a package ({problem})",
@@ -52,7 +53,7 @@ class RemoteFile:
         size = info.get("size")
         self.size = -1 if size is None else int(size)  # some servers of HTTP do not tell
         self._version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
-        self.state = f"{self.size} {self._version}"
+        self.state, self.is_versioned = f"{self.size} {self._version}", bool(self._version)
 
     def read_at(self, start: int, length: int) -> bytes:
         """Return `length` bytes from `start` on, from this machine where they were read before."""

@@ -24,9 +24,12 @@ def index_tar(file: Ranged) -> Index:
     _refuse_compressed(file)
     members: dict[str, Member] = {}
     texts: dict[str, bytes] = {}
+    stream = Stream(file, MAX_HEADER)
     try:
-        with tarfile.open(fileobj=Stream(file, MAX_HEADER), mode="r:", errors="surrogateescape") as archive:
+        with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as archive:
             while (info := archive.next()) is not None:
+                if archive.offset <= info.offset:
+                    raise tarfile.ReadError("a member of negative size")  # it would be read for ever
                 archive.members = []  # type: ignore[attr-defined]  # it would keep an object of a kilobyte for each
                 name, target = (text.removeprefix("./") for text in (info.name, info.linkname))  # of `tar -C data .`
                 if info.islnk() and target in members:
@@ -38,9 +41,10 @@ def index_tar(file: Ranged) -> Index:
                 members[name] = Member(info.offset_data, info.size, info.size)
                 texts.pop(name, None)
                 if info.size <= SMALL and name.lower().endswith(LABELS):
-                    texts[name] = file.read_at(info.offset_data, info.size)
+                    stream.seek(info.offset_data)  # read with what is around it, not by a request of its own
+                    texts[name] = stream.read(info.size)
             end = archive.offset
-    except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, OSError) as problem:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, IndexError, EOFError, OSError) as problem:
         if file.size and "end of" in str(problem):
             raise too_early(file.name) from None
         raise DataError(f"{file.name}: cannot be read as a tar archive ({problem})", hint=WHOLE) from None

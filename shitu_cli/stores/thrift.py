@@ -114,7 +114,7 @@ def read_runs(data: bytes, width: int, count: int, name: str) -> np.ndarray:
     while done < count:
         head = reader.varint()
         if head & 1:
-            groups = head >> 1
+            groups = min(head >> 1, -(-(count - done) // 8))
             packed = reader.bytes(min(groups * width, len(data) - reader.at))  # the last group may be cut off
             bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
             run = bits[: len(bits) // width * width].reshape(-1, width) @ (1 << np.arange(width, dtype=np.int64))

@@ -33,8 +33,11 @@ def index_zip(file: Ranged) -> Index:
         raise DataError(f"{file.name}: cannot be read as a zip archive ({problem})", hint=WHOLE) from None
     members: dict[str, Member] = {}
     for info in infos:
+        if max(info.header_offset, info.file_size, info.compress_size) >= 1 << 62:
+            raise too_early(file.name)
         method = -1 if info.flag_bits & _ENCRYPTED else info.compress_type
-        members[info.filename] = Member(info.header_offset, info.file_size, info.compress_size, method, info.CRC)
+        name = info.filename.removeprefix("./")
+        members[name] = Member(info.header_offset, info.file_size, info.compress_size, method, info.CRC)
     _refuse_overlaps(file, members)
     return Index.of(members, {})
 

@@ -193,6 +193,11 @@ def build_optimizers(
         left = [named for named in left if id(named[1]) not in taken]
         scopes.append((part, own))
     if main.scope is None:
+        if not left:
+            raise ConfigError(
+                "Optimizer: the scope RecModel has no parameters to train",
+                hint="leave it out, as the other scopes have them all",
+            )
         scopes.insert(0, (main, left))
     elif left:
         raise ConfigError(

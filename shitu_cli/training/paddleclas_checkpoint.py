@@ -33,6 +33,11 @@ def is_of_paddleclas(prefix: Path) -> bool:
 
 def read_checkpoint(prefix: Path, training: Training) -> Checkpoint:
     """Return PaddleClas's checkpoint as this run continues it; DataError for files that are not of its network."""
+    if training.config.Distillation is not None:
+        raise DataError(
+            f"{prefix}: a checkpoint of PaddleClas of several networks cannot be continued",
+            hint=["to start a new run from its student: ", Command("train", "--init-from", prefix)],
+        )
     weights, states = f"{prefix}.pdparams", read_paddle(f"{prefix}.pdstates")
     epoch = whole_number(str(states.get("epoch")))
     if epoch is None:

@@ -27,6 +27,9 @@ def take_score(state: LoopState, metrics: Mapping[str, float], score: str, sched
             "queries rounding would decide which image comes first"
         )
         return state.best_score is None, _line(state, shown)
+    before = state.evaluations[:-1]
+    if before and not any(score in item for item in before):  # another score was the measure: it does not compare
+        state.best_score = state.best_epoch = None
     schedule.on_result(metrics[score], "max", state.schedule)
     better = state.best_score is None or metrics[score] > state.best_score
     if better:

@@ -33,7 +33,9 @@ def _forward(norm: Any, ranks: Ranks) -> Any:
     def forward(x: paddle.Tensor) -> paddle.Tensor:
         if not norm.training:
             return original(x)
-        return _SyncedNorm.apply(x, norm.weight, norm.bias, norm, ranks)
+        gamma = paddle.ones_like(norm._mean) if norm.weight is None else norm.weight
+        beta = paddle.zeros_like(norm._mean) if norm.bias is None else norm.bias
+        return _SyncedNorm.apply(x, gamma, beta, norm, ranks)
 
     return forward
 

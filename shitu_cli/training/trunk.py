@@ -59,7 +59,8 @@ def parameter_groups(backbone: Backbone) -> list[list[paddle.Tensor]]:
                 prefixes.append([f"{prefix}."])
     groups: list[list[paddle.Tensor]] = [[] for _ in prefixes]
     for name, parameter in parameters:
-        place = next((n for n, group in enumerate(prefixes) if name.startswith(tuple(group))), 0)
+        usual = len(prefixes) - 1 if name in backbone.last_parameters else 0
+        place = next((n for n, group in enumerate(prefixes) if name.startswith(tuple(group))), usual)
         groups[place].append(parameter)
     return groups
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
@@ -223,6 +224,10 @@ class NetworkLoss(Loss):
     def networks(self) -> tuple[str, ...]:
         """Names of all networks that it looks at."""
         raise NotImplementedError
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.networks:
+            yield "", "names no network"
 
     @property
     def compares_logits(self) -> bool:

@@ -47,6 +47,6 @@ class mINP(Metric, built_by=_FILE):
 
 @dataclass(frozen=True)
 class TopkAcc(Metric, built_by=_FILE):
-    """Accuracy of a classifier; read as Recallk."""
+    """Accuracy of the classifier on one list; with a query and a gallery list, read as Recallk."""
 
     topk: TopK = ()

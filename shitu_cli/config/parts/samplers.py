@@ -45,6 +45,8 @@ class IdentityBatches(Sampler):
 class DistributedRandomIdentitySampler(IdentityBatches, built_by=_FILE):
     """Groups of images of one class, nearly every image once per epoch."""
 
+    ignored: ClassVar[tuple[str, ...]] = ("sample_method", "id_list", "ratio", "by_id")  # of runs of before
+
     max_iters: Annotated[Count | None, "batches of an epoch, large classes more often; null: one pass"] = None
 
 

@@ -123,9 +123,10 @@ def cut_out_bodies(images: ImageFiles, detector: Detector, reporter: Reporter) -
         if images.boxes[number] is not None:
             return images.boxes[number]
         try:
-            boxes = detector.detect(decode_image(images.files[number]), most=1)
+            pixels = decode_image(images.files[number])
         except DataError:
             return None
+        boxes = detector.detect(pixels, most=1)
         return boxes[0].box if boxes else None
 
     cut = ImageFiles(list(images.files), list(images.labels))

@@ -37,6 +37,7 @@ class Backbone(nn.Layer):
     feature_size: int
     levels: list[Level]
     classifiers: tuple[str, ...] = ()  # prefixes of a published classifier, which a network without one leaves out
+    last_parameters: tuple[str, ...] = ()  # names of those that belong to no layer and are used last
     may_stay_new: tuple[str, ...] = ()  # prefixes of layers that published weights of its kind may not have
 
     def __init__(self) -> None:

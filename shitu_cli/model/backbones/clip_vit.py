@@ -21,6 +21,7 @@ class CLIPViT(Backbone):
     """A transformer whose feature is 512 values, the mean of its projected tokens."""
 
     classifiers = ("head.",)
+    last_parameters = ("proj",)
 
     def __init__(self, part: parts.CLIPViT) -> None:
         super().__init__()

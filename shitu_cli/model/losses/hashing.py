@@ -9,7 +9,7 @@ import paddle
 import paddle.nn.functional as F
 
 from shitu_cli.config.parts import losses as parts
-from shitu_cli.errors import ConfigError
+from shitu_cli.model.losses.classification import CELoss
 from shitu_cli.model.losses.pairs import Outputs, PairLoss, squared_distances, unit
 
 
@@ -26,14 +26,11 @@ class DSHSDLoss(PairLoss):
 
     def __init__(self, part: parts.DSHSDLoss) -> None:
         super().__init__(part, normalize_feature=False)
-        self.alpha = part.alpha
+        self.alpha, self.entropy = part.alpha, CELoss(parts.CELoss())
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
-        if outputs["logits"] is None:
-            raise ConfigError("Loss.DSHSDLoss needs logits, but the network has no head", hint="add Arch.Head")
         labels = labels.reshape([-1])
-        entropy = F.cross_entropy(outputs["logits"], labels.reshape([-1, 1]))
-        return entropy + self.compute(self.features(outputs), labels) * self.alpha
+        return self.entropy(outputs, labels) + self.compute(self.features(outputs), labels) * self.alpha
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         distance, same = squared_distances(x, x), _same(labels)

@@ -81,7 +81,7 @@ function reason(answer, threshold) {
 
 // The photo, or the thing in it that is shown, gets its right label; where the index holds it already, so does it there.
 function correct() {
-  const photo = current, box = isBoxed(thing) ? thing.box : null;
+  const photo = current, box = thing.box ?? null;  // with a detector, the whole image has a box too
   return attempt(async () => {
     await addPhotos($("right-label").value.trim(), [photo], {correct: true, ...(box && {box})});
     const text = $("status-text").textContent, undo = $("undo").onclick;

@@ -163,3 +163,10 @@ def test_a_copy_answers_as_in_the_workspace(tmp_path: Path) -> None:
 def test_noting_none_leaves_a_manifest_as_it_was() -> None:
     manifest = VectorIndex.build(gallery(10), BuildOptions(model="m")).manifest
     assert noted(manifest, None) == manifest
+
+
+def test_a_block_of_a_stranger_without_a_threshold_to_fall_back_on_is_refused() -> None:
+    whole = {**{key: UNKNOWN[key] for key in ("suggested", "promises", "labels")}, "count": 1, "next_id": None}
+    assert is_block(whole)
+    assert not is_block({**whole, "promises": []})
+    assert not is_block({**whole, "promises": [promise(0.05, 0.1)]})

@@ -126,3 +126,11 @@ def test_the_exported_tanh_is_run_by_every_engine(form: str, tmp_path: Path) -> 
     assert ways
     for way in ways:
         assert np.allclose(way.open(tmp_path)(images), expected, atol=1e-4), way
+
+
+def test_classes_that_a_head_has_sampled_are_told_by_their_column() -> None:
+    loss = loss_item("DSHSDLoss", args={"alpha": 0.0}).build()
+    outputs = {"features": paddle.to_tensor(X.astype("float32")), "logits": paddle.to_tensor(LOGITS.astype("float32"))}
+    columns = paddle.to_tensor([1, 1, 0, 2, 0])
+    sampled = loss({**outputs, "logit_labels": columns}, paddle.to_tensor(LABELS))
+    assert float(sampled) == pytest.approx(float(loss(outputs, columns)))

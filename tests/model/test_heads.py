@@ -208,3 +208,11 @@ def test_the_margin_grows_over_its_share_of_training():
     for progress in (0.5, 1.0):
         head.set_progress(progress)
         assert head.ramp == 1.0
+
+
+def test_centres_of_classes_that_no_list_has_stay_random():
+    head = parts.ArcMargin(6, 5).build()
+    before, means = head.weight.numpy(), np.eye(3, 6, dtype=np.float32)
+    head.set_centers(means)
+    assert np.array_equal(head.weight.numpy()[:, :3], means.T)
+    assert np.array_equal(head.weight.numpy()[:, 3:], before[:, 3:])

@@ -98,3 +98,13 @@ def test_samples_are_spread_evenly(tmp_path: Path) -> None:
     assert total_size(2, lambda n: str(tmp_path / "none")) is None
     need = disk_need(tmp_path / "not" / "there", 5)
     assert need.available is not None and need.available > 5 and need.fits
+
+
+def test_a_shard_without_images_costs_no_time() -> None:
+    assert rehearsal._per_image(lambda stop: None, 0, 32) == 0.0
+
+
+def test_what_a_dry_run_does_not_measure_is_refused(workspace: Path) -> None:
+    for argv in (("evaluate", "--cross-fit", "4"), ("index", "build", "--store", "milvus:http://localhost:1")):
+        done = shitu(*argv, "--dry-run", cwd=workspace, check=False)
+        assert done.returncode == 2 and "--dry-run measures" in done.stderr

@@ -136,3 +136,16 @@ def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
         open_archive(tmp_path / "a.tar")
     with pytest.raises(DataError, match="No such file"):
         read_image(f"{tmp_path}/b.tar::a.jpg")
+
+
+def test_a_member_of_negative_size_is_not_read_for_ever(tmp_path: Path) -> None:
+    data = bytearray(tar_bytes(CONTENT))
+    header = data[2 * 512 + 512 : 3 * 512 + 512]  # of the second member
+    header[156:157] = b"Z"  # a type that nobody knows
+    header[124:136] = (-512 + 256**12).to_bytes(12, "big")  # its size, in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[3 * 512 : 4 * 512] = header
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.tar"):
+        open_archive(tmp_path / "a.tar")

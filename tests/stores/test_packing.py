@@ -116,3 +116,15 @@ def test_a_full_disk_and_a_changed_image(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match="has changed since it was checked"):
         packing._write(tmp_path / "a.tar", [image])
     assert not (tmp_path / "a.tar").exists()
+
+
+def test_images_are_not_packed_over_themselves(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", CONTENT)
+    shitu("-w", "packed", "prepare", "data", "--pack", "data/shards/packed", cwd=tmp_path, check=False)
+    shitu("-w", "packed", "prepare", "data", "--pack", "shards", cwd=tmp_path)
+    before = shards(tmp_path / "shards")
+    lines = (tmp_path / "packed/lists/train_list.txt").read_text().splitlines()[:6]
+    (tmp_path / "some.txt").write_text("".join(f"shards/{line}\n" for line in lines))
+    done = shitu("-w", "again", "prepare", "some.txt", "--pack", "shards", cwd=tmp_path, check=False)
+    assert done.returncode != 0 and "name a folder elsewhere" in done.stderr
+    assert shards(tmp_path / "shards") == before

@@ -11,6 +11,7 @@ import pytest
 from shitu_cli.data.lists import class_names, read_list
 from shitu_cli.preparation.sources import find_images
 from shitu_cli.stores import read_image
+from shitu_cli.workspace import Workspace
 from tests.command import shitu
 from tests.stores.samples import NAMES, images, parquet_bytes, tar_bytes, write_folder, zip_bytes
 
@@ -165,3 +166,16 @@ def test_images_of_archives_for_extract_index_and_search(tmp_path: Path, monkeyp
         found = find_images([source], folder_labels=False)
         assert [read_image(file) for file in found.files] == list(CONTENT.values()) and set(found.labels) == {""}
     assert find_images(["flat.tar"]).labels == [""] * len(FLAT)
+
+
+def test_shards_named_one_by_one_are_indexed_after_prepare(tmp_path: Path) -> None:
+    content = images(4)
+    for name in ("a", "b"):
+        part = {path: data for path, data in content.items() if path.startswith("kiwi") == (name == "a")}
+        (tmp_path / f"{name}.tar").write_bytes(tar_bytes(part))
+    shitu("prepare", "a.tar", "b.tar", cwd=tmp_path)
+    found = find_images(
+        [str(tmp_path / "a.tar"), str(tmp_path / "b.tar")], lambda path: None, workspace=Workspace(tmp_path)
+    )
+    labels = {f"{Path(file).parent.name}": label for file, label in zip(found.files, found.labels, strict=True)}
+    assert len(found) == len(content) and set(labels.values()) == {"kiwi", "leek", "plum"}

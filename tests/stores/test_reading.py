@@ -120,10 +120,11 @@ def test_long_and_odd_names(tmp_path: Path) -> None:
         assert [read_image(f"{path}::{name}") for name in names] == [name.encode() for name in names]
 
 
-def test_an_archive_of_a_whole_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "write"), [("tar", tar_bytes), ("zip", zip_bytes)])
+def test_an_archive_of_a_whole_folder(kind: str, write: Callable[[dict[str, bytes]], bytes], tmp_path: Path) -> None:
     """`tar -cf a.tar -C data .` writes ./ before each name; users of lists do not."""
-    path = tmp_path / "a.tar"
-    path.write_bytes(tar_bytes({"./kiwi/0.jpg": b"0", "./kiwi/0.cls": b"1"}))
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(write({"./kiwi/0.jpg": b"0", "./kiwi/0.cls": b"1"}))
     assert open_archive(path).index.names() == ["kiwi/0.jpg", "kiwi/0.cls"]
     assert read_image(f"{path}::kiwi/0.jpg") == read_image(f"{path}::./kiwi/0.jpg") == b"0"
 

@@ -227,12 +227,9 @@ def cost_of_extract(extractor: Extractor, images: ImageFiles, out: Path) -> Cost
     names = sum(len(images.name(n)) + len(images.labels[n]) + 2 for n in spread(count, 1000))
     file = int(values * _VALUE_BYTES.get(out.suffix, 4.0)) + names * count // max(1, min(count, 1000))
     peak = peak_memory_bytes() or 0
-    return Cost(
-        images=count,
-        bytes_to_read=total_size(count, lambda n: images.files[n]),
-        seconds={},
-        total=_extraction_seconds(extractor, images),
-        basis=f"{extractor.engine.summary()} on images spread over all of them",
+    return _cost_of_features(
+        extractor,
+        images,
         needs=(
             memory_need(peak + count * _NAME_BYTES, held=peak, fit="--shard 1/4 computes a part of them"),
             disk_need(out.parent, values * 4 + file, fit="free some space, or --out on another disk"),
@@ -241,7 +238,8 @@ def cost_of_extract(extractor: Extractor, images: ImageFiles, out: Path) -> Cost
     )
 
 
-def _extraction_seconds(extractor: Extractor, images: ImageFiles) -> float:
+def _cost_of_features(extractor: Extractor, images: ImageFiles, *, needs: tuple[Need, ...], remarks: list[str]) -> Cost:
+    """Return the cost of computing the features of all images, with what is needed to keep them."""
     from shitu_cli.features.extractor import inputs_of
 
     chosen = inputs_of(images.take(spread(len(images), 4096)))
@@ -250,7 +248,15 @@ def _extraction_seconds(extractor: Extractor, images: ImageFiles) -> float:
         for _ in extractor.batches(chosen, stop=stop):
             pass
 
-    return _per_image(run, len(chosen), extractor.batch_size) * len(images)
+    return Cost(
+        images=len(images),
+        bytes_to_read=total_size(len(images), lambda n: images.files[n]),
+        seconds={},
+        total=_per_image(run, len(chosen), extractor.batch_size) * len(images),
+        basis=f"{extractor.engine.summary()} on images spread over all of them",
+        needs=needs,
+        remarks=remarks,
+    )
 
 
 def cost_of_index(extractor: Extractor, images: ImageFiles, place: Path, kind: str) -> Cost:
@@ -259,12 +265,9 @@ def cost_of_index(extractor: Extractor, images: ImageFiles, place: Path, kind: s
     stored = {"hnsw": vectors + count * 300, "ivf": vectors + count * 8, "binary": vectors // 32}.get(kind, vectors)
     peak = peak_memory_bytes() or 0
     remarks = [] if kind in ("flat", "binary") else [f"without the time to build and tune the {kind} index"]
-    return Cost(
-        images=count,
-        bytes_to_read=total_size(count, lambda n: images.files[n]),
-        seconds={},
-        total=_extraction_seconds(extractor, images),
-        basis=f"{extractor.engine.summary()} on images spread over all of them",
+    return _cost_of_features(
+        extractor,
+        images,
         needs=(
             memory_need(
                 peak + 2 * vectors + stored + count * _NAME_BYTES,

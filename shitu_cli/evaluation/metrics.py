@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -21,9 +19,7 @@ from shitu_cli.runtime.threads import compute_threads
 
 BLOCK_VALUES = 64_000_000  # similarities held at once: 256 MB; few rows at a time would multiply slowly
 UNDECIDED_SHARE = 0.1  # of the queries; their recall@1 may be anything within so much
-BINS = 2001  # of the similarity histograms, 0.001 wide over [-1, 1]
 OVERFLOW = 1e38  # float32 ends at 3.4e38
-_COLUMNS = ("first_rank", "ap", "ap_at_r", "r_precision", "inp", "relevant")
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Ranking:
     `top1` int64 [Q]: the nearest valid gallery image (-1: none) and `top1_score` its similarity; `margin` float64 [Q]:
     the best similarity of a relevant image minus the best of another, NaN where either is missing; `resolution`: the
     smallest margin that rounding cannot turn round (0: not known); `matches` and `others` int64 [BINS]: histograms of
-    the similarities of relevant and other pairs.
+    the similarities of relevant and other pairs (see ranking_loops.py).
     """
 
     topk: tuple[int, ...]
@@ -127,21 +123,24 @@ def rank(
     `block` gives other similarities than the products (re-ranking).
     Raises DataError for features that are not finite or of different length.
     """
+    from shitu_cli.evaluation.ranking_loops import BINS, COLUMNS, rank_rows
+
     check_features(query, gallery)
     count, size = len(query), len(gallery)
-    values = np.full((count, len(_COLUMNS) + len(topk)), np.nan)
+    values = np.full((count, len(COLUMNS) + len(topk)), np.nan)
     top1, top1_score = np.full(count, -1, np.int64), np.full(count, np.nan, np.float32)
     margin = np.full(count, np.nan)
     tables = _tables(query, gallery)
     matches, others = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     rows = max(16, min(512, BLOCK_VALUES // max(1, size)))
     workers = threads or compute_threads()
-    kernel, ks = _kernel(), np.asarray(topk, np.int64)
+    ks = np.asarray(topk, np.int64)
 
     def work(sims: np.ndarray, part: slice) -> tuple[np.ndarray, np.ndarray]:
-        bounds = [(order, low[part], high[part]) for order, low, high in tables]
+        relevant, own, same = [(order, low[part], high[part]) for order, low, high in tables]
         results = values[part], top1[part], top1_score[part], margin[part]
-        return kernel(sims, *bounds[0], *bounds[1], *bounds[2], ks, *results)
+        histograms: tuple[np.ndarray, np.ndarray] = rank_rows(sims, relevant, own, same, ks, *results)
+        return histograms
 
     similarities = Similarities(query.features, gallery.features, threads=workers)
     products = np.empty((min(rows, count) if block is None else 0, size), np.float32)
@@ -154,9 +153,9 @@ def rank(
                 matches += pair[0]
                 others += pair[1]
             on_block(stop - start)
-    columns = {name: values[:, n] for n, name in enumerate(_COLUMNS)}
+    columns = {name: values[:, n] for n, name in enumerate(COLUMNS)}
     columns["relevant"] = np.nan_to_num(columns["relevant"])
-    counts = np.nan_to_num(values[:, len(_COLUMNS) :])
+    counts = np.nan_to_num(values[:, len(COLUMNS) :])
     resolved = resolution(query.features, gallery.features) if block is None else 0.0
     return Ranking(tuple(topk), **columns, hits=counts > 0, relevant_found=counts, top1=top1, top1_score=top1_score,
                    margin=margin, resolution=resolved, matches=matches, others=others)  # fmt: skip
@@ -217,116 +216,6 @@ def _lookup(keys: np.ndarray, of_gallery: np.ndarray, wanted: np.ndarray) -> tup
     ordered = of_gallery[order]
     low, high = np.searchsorted(ordered, keys, "left"), np.searchsorted(ordered, keys, "right")
     return order, low, np.where(wanted, high, low)
-
-
-@lru_cache(maxsize=1)
-def _kernel() -> Callable[..., Any]:
-    from shitu_cli.runtime.compilation import compiled
-
-    @compiled(nogil=True)
-    def rank_rows(
-        sims: Any,
-        order: Any,
-        low: Any,
-        high: Any,
-        own: Any,
-        own_low: Any,
-        own_high: Any,
-        same: Any,
-        same_low: Any,
-        same_high: Any,
-        ks: Any,
-        values: Any,
-        top1: Any,
-        top1_score: Any,
-        margin: Any,
-    ) -> Any:
-        matches, others = np.zeros(2001, np.int64), np.zeros(2001, np.int64)
-        counts, shared = np.zeros(2001, np.int64), np.zeros(2001, np.bool_)
-        step, middle_bin, nothing = np.float32(1000), np.float32(1000.001), np.float32(-np.inf)
-        for r in range(sims.shape[0]):
-            row = sims[r]
-            for at in range(own_low[r], own_high[r]):
-                row[own[at]] = nothing
-            for at in range(same_low[r], same_high[r]):
-                row[same[at]] = nothing
-            positions = order[low[r] : high[r]]
-            positions = positions[row[positions] != nothing]
-            count = len(positions)
-            scores = row[positions]
-            # Positions ascend, and a stable sort keeps that order among equal scores.
-            ranking = np.argsort(-scores, kind="mergesort")
-            scores, positions = scores[ranking], positions[ranking]
-            bins = np.empty(count, np.int64)
-            shared[:] = False
-            for at in range(count):
-                row[positions[at]] = nothing
-                place = scores[at] * step + middle_bin
-                bins[at] = int(place) if np.float32(0) <= place < np.float32(2000) else (2000 if place > 0 else 0)
-                matches[bins[at]] += 1
-                shared[bins[at]] = True
-            counts[:] = 0
-            before = np.zeros(count + 1, np.int64)
-            best, best_at = nothing, -1
-            for g in range(row.shape[0]):
-                value = row[g]
-                if value == nothing:
-                    continue
-                if value > best:
-                    best, best_at = value, g
-                # A bin is a monotone function of the similarity, so that whole bins are before or behind an image;
-                # only in a bin that holds a relevant image do similarities have to be compared.
-                place = value * step + middle_bin
-                b = int(place) if np.float32(0) <= place < np.float32(2000) else (2000 if place > 0 else 0)
-                counts[b] += 1
-                if shared[b]:
-                    left, right = 0, count
-                    while left < right:  # the first relevant image that this one comes before
-                        middle = (left + right) >> 1
-                        if scores[middle] > value or (scores[middle] == value and positions[middle] < g):
-                            left = middle + 1
-                        else:
-                            right = middle
-                    if left < count and bins[left] == b:
-                        before[left] += 1
-            for b in range(2001):
-                others[b] += counts[b]
-            if count == 0:
-                top1[r], top1_score[r] = best_at, best
-                continue
-            if best_at >= 0:
-                margin[r] = np.float64(scores[0]) - np.float64(best)
-            ahead, precision, at_r, in_r, first, last = 0, 0.0, 0.0, 0, 0, 0
-            above, upto, inside = 0, 2001, 0
-            for n in range(len(ks)):
-                values[r, 6 + n] = 0
-            for i in range(count):
-                while upto > bins[i] + 1:  # all of the bins above this image's
-                    upto -= 1
-                    above += counts[upto]
-                    inside = 0
-                inside += before[i]
-                ahead = above + inside
-                rank_of = i + 1 + ahead
-                if i == 0:
-                    first = rank_of
-                last = rank_of
-                precision += (i + 1) / rank_of
-                if rank_of <= count:
-                    at_r += (i + 1) / rank_of
-                    in_r += 1
-                for n in range(len(ks)):
-                    if rank_of <= ks[n]:
-                        values[r, 6 + n] += 1
-            values[r, 0], values[r, 1], values[r, 2] = first, precision / count, at_r / count
-            values[r, 3], values[r, 4], values[r, 5] = in_r / count, count / last, count
-            if first == 1:
-                top1[r], top1_score[r] = positions[0], scores[0]
-            else:
-                top1[r], top1_score[r] = best_at, best
-        return matches, others
-
-    return rank_rows
 
 
 def nearest(

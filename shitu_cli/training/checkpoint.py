@@ -18,33 +18,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import pickle
 import re
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
-from shitu_cli.files import atomic_write, atomic_write_text, sha256_of, sync_directory
+from shitu_cli.files import atomic_write_text, sha256_of, sync_directory
 from shitu_cli.inputs.json_files import read_json_object
 from shitu_cli.training.loop_state import LoopState
+from shitu_cli.training.save_files import PARTS, copy_beside, discard, part_file, parts_of, switch, write_arrays
 
 FORMAT = 1
 HEADER_BYTES = 64 << 20  # random generators take 7 kB a process, evaluations 1 kB each
 GENERATIONS = "checkpoints"
 LATEST, BEST = "latest", "best_model"
 CONFIG = "config.yaml"  # beside them: the config that the run was started with
-_PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
 _GENERATION = re.compile(r"save_(\d{6,})_epoch_\d+_step_\d+")
 
 # A part of a save, or a temporary file left by a kill.
-_OURS = re.compile(rf"\.?({_GENERATION.pattern})\.(?:{'|'.join(_PARTS)})(?:\.\w+\.tmp)?")
+_OURS = re.compile(rf"\.?({_GENERATION.pattern})\.(?:{'|'.join(PARTS)})(?:\.\w+\.tmp)?")
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -60,22 +56,6 @@ class Checkpoint:
     training: Arrays = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-
-class _Hashing:
-    """A binary file that hashes everything written to it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        self.digest.update(view)
-        self.size += len(view)
-        self._file.write(view)
-        return len(view)
 
 
 def save_checkpoint(
@@ -102,14 +82,14 @@ def save_checkpoint(
         _write_generation(prefix, [target.name for target in targets], checkpoint)
         sync_directory(folder)
         for target in targets:
-            _copy_beside(prefix, target)
+            copy_beside(prefix, target)
         before_switch(prefix)
     except (EnvironmentProblem, OSError) as problem:
-        _discard(prefix, targets)
+        discard(prefix, targets)
         raise _refused(problem, prefix) from None
     try:
         for target in targets:
-            _switch(target)
+            switch(target)
         sync_directory(output)
     except OSError as problem:
         raise _refused(problem, prefix) from None
@@ -147,7 +127,7 @@ def standing_weights(prefix: Path) -> tuple[Path, str]:
     """
     from shitu_cli.weights.files import read_state
 
-    weights = _part(prefix, "pdparams")
+    weights = part_file(prefix, "pdparams")
     if not (prefix.parent / GENERATIONS).is_dir():
         return prefix, ""
     expected = _header(prefix).get("files", {}).get("pdparams", {}).get("sha256")
@@ -178,11 +158,6 @@ def is_whole(prefix: Path) -> bool:
     return not _problems(prefix)
 
 
-def parts_of(prefix: Path) -> list[Path]:
-    """Return the existing files of a checkpoint."""
-    return [path for path in (_part(prefix, part) for part in _PARTS) if path.exists()]
-
-
 def saves_in(folder: Path, *, whole_only: bool = True) -> list[Path]:
     """Return the prefixes of the saves in the folder, oldest first; with `whole_only`, those with a `.pdstates`."""
     if not folder.is_dir():
@@ -195,19 +170,11 @@ def saves_in(folder: Path, *, whole_only: bool = True) -> list[Path]:
     return sorted(saves, key=_number)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Pickle a plain name → array dict as `paddle.load` reads it, atomically; returns its sha256 and size."""
-    with atomic_write(path, "wb") as file:
-        hashing = _Hashing(file)
-        pickle.dump(dict(arrays), hashing, protocol=4)
-    return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.size}
-
-
 def _write_generation(prefix: Path, names: list[str], checkpoint: Checkpoint) -> None:
     parts: dict[str, Mapping[str, Any]] = {"pdparams": checkpoint.weights, "pdopt": checkpoint.optimizer}
     if checkpoint.training:
         parts["pdtrain"] = checkpoint.training
-    files = {part: write_arrays(_part(prefix, part), arrays) for part, arrays in parts.items()}
+    files = {part: write_arrays(part_file(prefix, part), arrays) for part, arrays in parts.items()}
     header = {
         "format": FORMAT,
         "names": names,
@@ -217,7 +184,7 @@ def _write_generation(prefix: Path, names: list[str], checkpoint: Checkpoint) ->
         "run": checkpoint.run,
     }
     header["sha256"] = _header_hash(header)
-    atomic_write_text(_part(prefix, "pdstates"), json.dumps(header, ensure_ascii=False, indent=1) + "\n")
+    atomic_write_text(part_file(prefix, "pdstates"), json.dumps(header, ensure_ascii=False, indent=1) + "\n")
 
 
 def _header_hash(header: Mapping[str, Any]) -> str:
@@ -225,14 +192,10 @@ def _header_hash(header: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 
-def _part(prefix: Path, part: str) -> Path:
-    return prefix.with_name(f"{prefix.name}.{part}")
-
-
 def _header(prefix: Path) -> dict[str, Any]:
     """Return the content of `.pdstates`; {} if it cannot be read or was not written by shitu."""
     try:
-        header = read_json_object(_part(prefix, "pdstates"), limit=HEADER_BYTES, allow_nan=True)
+        header = read_json_object(part_file(prefix, "pdstates"), limit=HEADER_BYTES, allow_nan=True)
     except (OSError, DataError):
         return {}
     return header if _is_complete(header) else {}
@@ -241,7 +204,7 @@ def _header(prefix: Path) -> dict[str, Any]:
 def _is_complete(header: Mapping[str, Any]) -> bool:
     """Return whether a header has all values that are read from it, of the right types; a checksum proves neither."""
     files, run = header.get("files"), header.get("run")
-    if not isinstance(files, dict) or not {"pdparams", "pdopt"} <= files.keys() <= set(_PARTS[:-1]):
+    if not isinstance(files, dict) or not {"pdparams", "pdopt"} <= files.keys() <= set(PARTS[:-1]):
         return False
     if not isinstance(run, dict) or not isinstance(run.get("config", {}), dict):
         return False
@@ -264,7 +227,7 @@ def read_header(prefix: Path) -> dict[str, Any] | None:
 
 def _problems(prefix: Path) -> list[str]:
     """Return why the files of this prefix are not one intact checkpoint; empty if they are."""
-    path = _part(prefix, "pdstates")
+    path = part_file(prefix, "pdstates")
     if not path.is_file():
         return [f"{path.name} is missing"]
     header = _header(prefix)
@@ -280,7 +243,7 @@ def _problems(prefix: Path) -> list[str]:
         return [f"{path.name}: {problem}"]
     problems = []
     for part, expected in header["files"].items():
-        file = _part(prefix, part)
+        file = part_file(prefix, part)
         if not file.is_file():
             problems.append(f"{file.name} is missing")
         elif file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
@@ -292,7 +255,7 @@ def _read(prefix: Path) -> Checkpoint:
     from shitu_cli.weights.paddle_files import read_paddle
 
     header = _header(prefix)
-    read = {part: read_paddle(_part(prefix, part)) for part in header["files"]}
+    read = {part: read_paddle(part_file(prefix, part)) for part in header["files"]}
     return Checkpoint(
         weights=read["pdparams"],
         optimizer=read["pdopt"],
@@ -307,60 +270,6 @@ def _number(prefix: Path) -> int:
     match = _GENERATION.fullmatch(prefix.name)
     assert match is not None
     return int(match.group(1))
-
-
-def _beside(target: Path, part: str) -> Path:
-    return target.with_name(f".{target.name}.{part}.switch")
-
-
-def _copy_beside(generation: Path, target: Path) -> None:
-    """Copy and sync the parts of the generation beside the files that `_switch` will replace."""
-    for part in _PARTS:
-        beside = _beside(target, part)
-        beside.unlink(missing_ok=True)
-        if _part(generation, part).exists():
-            _copy(_part(generation, part), beside)
-
-
-def _switch(target: Path) -> None:
-    """Move the copies in place of `<target>.*`, `.pdstates` last."""
-    for part in _PARTS:
-        if _beside(target, part).exists():
-            os.replace(_beside(target, part), _part(target, part))
-        else:
-            _part(target, part).unlink(missing_ok=True)
-
-
-def _copy(source: Path, destination: Path) -> None:
-    """Copy a file; on file systems that support it, the copy shares blocks until either is changed."""
-    with source.open("rb") as reader, destination.open("wb") as writer:
-        if not _clone(reader, writer):
-            shutil.copyfileobj(reader, writer, 1 << 20)
-            writer.flush()
-        os.fsync(writer.fileno())
-
-
-def _clone(source: IO[bytes], destination: IO[bytes]) -> bool:
-    """Clone a file on the file system (copy on write); return False if that is unsupported."""
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    share_all_blocks = 0x40049409  # FICLONE of linux/fs.h
-    try:
-        fcntl.ioctl(destination.fileno(), share_all_blocks, source.fileno())
-    except OSError:
-        return False
-    return True
-
-
-def _discard(generation: Path, targets: Iterable[Path]) -> None:
-    """Remove what a failed save has written so far, as it may fill the disk."""
-    written = [_part(generation, part) for part in reversed(_PARTS)]
-    written += [_beside(target, part) for target in targets for part in _PARTS]
-    for path in written:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def _refused(problem: EnvironmentProblem | OSError, prefix: Path) -> EnvironmentProblem:

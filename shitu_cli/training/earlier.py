@@ -12,8 +12,9 @@ from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.files import bytes_in, sync_directory
-from shitu_cli.training.checkpoint import BEST, CONFIG, GENERATIONS, LATEST, is_whole, parts_of, saves_in
+from shitu_cli.training.checkpoint import BEST, CONFIG, GENERATIONS, LATEST, is_whole, saves_in
 from shitu_cli.training.log import format_bytes
+from shitu_cli.training.save_files import parts_of
 from shitu_cli.workspace import EARLIER, earlier_models
 
 MOVING = ".moving"  # suffix of a directory that does not hold the complete earlier run yet

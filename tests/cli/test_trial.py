@@ -24,7 +24,7 @@ from shitu_cli.evaluation.evaluate import _identities
 from shitu_cli.features.resumable import BLOCK_IMAGES
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
-from shitu_cli.training.checkpoint import write_arrays
+from shitu_cli.training.save_files import write_arrays
 from shitu_cli.weights.paddle_files import read_paddle
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot

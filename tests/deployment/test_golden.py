@@ -20,7 +20,7 @@ from shitu_cli.features.backends import FP32, PADDLE, Way, ways_in  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.model.tracing import write_paddle_model  # noqa: E402
 from shitu_cli.model.weights import load_weights  # noqa: E402
-from shitu_cli.training.checkpoint import write_arrays  # noqa: E402
+from shitu_cli.training.save_files import write_arrays  # noqa: E402
 
 NETWORKS = ["PPLCNet_x0_25-FC-ArcMargin", "PPLCNetV2_base_ShiTu-BNNeck-FC"]
 

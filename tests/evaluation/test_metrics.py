@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shitu_cli.errors import DataError
 from shitu_cli.evaluation import metrics
 from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
+from shitu_cli.evaluation.ranking_loops import BINS
 from shitu_cli.evaluation.similarity import Similarities
 
 KS = (1, 3, 10)
@@ -253,7 +254,7 @@ def test_similarities_of_a_block_may_be_anything() -> None:
     part = FeatureSet(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]))
     odd = np.array([np.nan, np.inf, -np.nan, 1e38], np.float32)
     found = rank(part, part, block=lambda numbers: np.tile(odd, (len(numbers), 1)))
-    assert len(found.others) == metrics.BINS and found.others.sum() + found.matches.sum() <= 16
+    assert len(found.others) == BINS and found.others.sum() + found.matches.sum() <= 16
 
 
 def test_neighbours_come_in_the_order_of_a_re_ranking() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from shitu_cli.errors import EnvironmentProblem, ShituError
 from shitu_cli.training import checkpoint as checkpoints
+from shitu_cli.training import save_files
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint, saves_in
 from shitu_cli.training.earlier import drop_copies, drop_models, set_aside, settle
 from shitu_cli.training.history import read_histories
@@ -66,7 +67,7 @@ def test_a_disk_that_fills_up_while_copying_keeps_all_that_was_there(
     """For each of the eight copies of a save: it fails, and both names and the directory stay as they were."""
     save_checkpoint(tmp_path, [LATEST, BEST], made(1))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    real = checkpoints._copy
+    real = save_files._copy
     for failing in range(8):
         done: list[Path] = []
 
@@ -76,12 +77,12 @@ def test_a_disk_that_fills_up_while_copying_keeps_all_that_was_there(
             if len(done) > failing:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(destination))
 
-        monkeypatch.setattr(checkpoints, "_copy", copy)
+        monkeypatch.setattr(save_files, "_copy", copy)
         with pytest.raises(EnvironmentProblem, match=r"cannot write .*No space left") as caught:
             save_checkpoint(tmp_path, [LATEST, BEST], made(2))
         assert caught.value.hint is not None and "shitu train --resume" in caught.value.hint
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    monkeypatch.setattr(checkpoints, "_copy", real)
+    monkeypatch.setattr(save_files, "_copy", real)
     save_checkpoint(tmp_path, [LATEST], made(2))
     assert epoch_of(tmp_path / LATEST) == 2 and epoch_of(tmp_path / BEST) == 1
 

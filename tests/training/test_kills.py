@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.training.checkpoint import BEST, LATEST, has_checkpoint, load_checkpoint, parts_of
+from shitu_cli.training.checkpoint import BEST, LATEST, has_checkpoint, load_checkpoint
+from shitu_cli.training.save_files import parts_of
 from tests.command import all_end, children_of
 from tests.command import shitu_process as shitu
 

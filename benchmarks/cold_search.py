@@ -32,7 +32,7 @@ def main() -> None:
     search += [
         word for name in ("model", "index") if (value := getattr(options, name)) for word in (f"--{name}", value)
     ]
-    bare = ["-c", "import numpy, cv2, onnxruntime, typer, yaml"]
+    bare = ["-c", "import numpy, cv2, faiss, onnxruntime"]
     for name, words in (("bare imports", bare), ("search", search)):
         clock, processor = timed(words, options.runs)
         print(f"{name:14} {processor:6.3f} s of the processor  {clock:6.3f} s on the clock")

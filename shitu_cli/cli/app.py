@@ -1,4 +1,4 @@
-"""The command line: one Typer application, one file per command, and how errors leave it."""
+"""The command line: one file per command, loaded when it is asked for, and how errors leave it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import sys
 import traceback
 from typing import Annotated, Any
 
-import typer
-from typer.main import get_command
+import click
 
 from shitu_cli import __version__
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import GroupedCommands, take_everywhere
+from shitu_cli.cli.options import option
+from shitu_cli.cli.parameters import GENERAL, parameters_of
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, ShituError, UsageError
 
@@ -36,38 +37,47 @@ COMMANDS = (
     "demo",
     "models",
     "weights",
-    "config_cmd",
-    "templates_cmd",
-)
-# Typer's own class for a wrong command line, which it does not export.
-CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
-
-app = typer.Typer(
-    help="From a folder of labelled images to a deployed feature extractor: prepare, train, evaluate, export.",
-    cls=GroupedCommands,
-    no_args_is_help=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    "config",
+    "templates",
 )
 
 
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"shitu {__version__}")
-        raise typer.Exit()
+class Shitu(GroupedCommands):
+    """The root: each command is in a file of its name, which registers it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order in which help shows them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, whose file is loaded now; None if there is none of this name."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            importlib.import_module(f"shitu_cli.cli.{cmd_name}").register(self)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Return the command that the first word names; raise UsageError with similar names for an unknown one."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            import difflib
+
+            similar = difflib.get_close_matches(args[0], COMMANDS)
+            remark = f"; did you mean {' or '.join(similar)}?" if similar else ""
+            ctx.fail(f"there is no command {args[0]!r}{remark}")
+        return super().resolve_command(ctx, args)
 
 
-@app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context,
+    context: click.Context,
     workspace: options.WorkspaceOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+    quiet: Annotated[bool, option(GENERAL, "Only results, warnings and errors.", "--quiet", "-q")] = False,
+    debug: Annotated[bool, option(GENERAL, "Show a traceback when something fails.", "--debug")] = False,
+    version: Annotated[bool, option(GENERAL, "The version.", "--version")] = False,
 ) -> None:
     """Show the state of the workspace and the next step, if no command is given."""
     take_everywhere(context)
+    if version:
+        click.echo(f"shitu {__version__}")
+        context.exit()
     if context.invoked_subcommand is None:
         from shitu_cli.cli.status import show_status
 
@@ -76,8 +86,13 @@ def root(
         show_status(session)
 
 
-for _name in COMMANDS:
-    importlib.import_module(f"shitu_cli.cli.{_name}").register(app)
+app = Shitu(
+    "shitu",
+    callback=click.pass_context(root),
+    params=list(parameters_of(root)),
+    invoke_without_command=True,
+    help="From a folder of labelled images to a deployed feature extractor: prepare, train, evaluate, export.",
+)
 
 
 def main() -> None:
@@ -126,24 +141,25 @@ def _ignore_ctrl_c() -> None:
 def _run(session: Session, arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     if "_SHITU_COMPLETE" in os.environ:  # a shell asks for completions
-        app(args=arguments, prog_name="shitu")
+        app.main(args=arguments, prog_name="shitu")
     try:
-        command = get_command(app)
-        with command.make_context("shitu", arguments, obj=session) as context:
-            command.invoke(context)
-    except typer.Exit as end:
+        with app.make_context("shitu", arguments, obj=session) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as end:
         return int(end.exit_code)
-    except typer.Abort:
+    except click.Abort:
         return STOPPED
-    except CommandLineError as error:
+    except click.exceptions.NoArgsIsHelpError as help:
+        click.echo(help.format_message(), err=True)
+        return UsageError.exit_code
+    except click.UsageError as error:
         raise _usage_error(error) from None
     return 0
 
 
-def _usage_error(error: Any) -> ShituError:
-    """Return the UsageError for a command line that Typer refused."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "shitu"
+def _usage_error(error: click.UsageError) -> ShituError:
+    """Return the UsageError for a command line that click refused."""
+    path = error.ctx.command_path if error.ctx is not None else "shitu"
     return UsageError(" ".join(error.format_message().split()), hint=f"{path} --help lists its arguments and options")
 
 
@@ -196,7 +212,6 @@ def _as_problem(error: BaseException) -> ShituError:
 
 
 def _leave_stopped(session: Session) -> None:
-    if hasattr(signal, "SIGALRM"):
-        signal.alarm(0)
+    _ignore_ctrl_c()
     session.console.warn("stopped by Ctrl-C")
     sys.exit(STOPPED)

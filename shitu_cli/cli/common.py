@@ -1,17 +1,18 @@
-"""Open the workspace, its config and its model, as most commands begin by doing."""
+"""Open the workspace, its config, its model and its index, as most commands begin by doing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
     from shitu_cli.cli.session import Session
     from shitu_cli.config.schema import Config
     from shitu_cli.features.detection import Detector
+    from shitu_cli.index.store import IndexManifest, Store
 
 
 def open_workspace(session: Session, config: Path | None = None, *, named: bool = False) -> Workspace:
@@ -75,3 +76,24 @@ def chosen_model(session: Session, model: Path | None, pretrained: str | None) -
     from shitu_cli.deployment.pretrained import export_pretrained
 
     return export_pretrained(pretrained, session.console)
+
+
+def open_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:
+    """Return the store that the options name, by default the workspace's index directory."""
+    from shitu_cli.index import open_store
+
+    if index is not None and store is not None:
+        raise UsageError("--index and --store both choose where the index is", hint="give one of them")
+    if collection is not None and store is None:
+        raise UsageError("--collection is for an index in Milvus", hint="--store milvus:http://host:19530")
+    folder = index or (space.index_dir if space is not None else Path("index"))
+    return open_store(folder, store, collection or "shitu")
+
+
+def check_model(manifest: IndexManifest, model: str, place: str) -> None:
+    """Raise DataError if the index was built with a model or preprocessing other than that of this fingerprint."""
+    if manifest.model and model and manifest.model != model:
+        raise DataError(
+            f"{place} was built with another model or preprocessing ({manifest.model_path or 'it does not say which'})",
+            hint=["build it again with this one: ", Command("index build")],
+        )

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
-from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommand
-from shitu_cli.cli.options import MAX_SEED, option
+from shitu_cli.cli.grouped import MORE, GroupedCommands
+from shitu_cli.cli.options import MAX_SEED, argument, option
+from shitu_cli.cli.parameters import GENERAL
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.workspace import Workspace
@@ -26,18 +27,14 @@ STEPS = ("train --epochs {epochs}", "evaluate", "export --out inference/", "inde
 EPOCHS_FROM_START, EPOCHS_FROM_NOTHING = 3, 24  # both take about a minute on two cores
 
 
-def register(app: typer.Typer) -> None:
-    app.command(
-        "demo",
-        cls=GroupedCommand,
-        rich_help_panel=MORE,
-        help="Watch the four steps and a search on images drawn for the purpose: offline, in a few minutes.",
-    )(demo)
+def register(app: GroupedCommands) -> None:
+    help = "Watch the four steps and a search on images drawn for the purpose: offline, in a few minutes."
+    app.add("demo", demo, MORE, help)
 
 
 def demo(
-    context: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="New directory for the demo's workspace.")] = Path("shitu-demo"),
+    context: click.Context,
+    directory: Annotated[Path, argument("New directory for the demo's workspace.")] = Path("shitu-demo"),
     epochs: Annotated[
         int | None,
         option(

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import STEPS, GroupedCommand
+from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, ShituError, UsageError
@@ -34,12 +34,12 @@ HARDLY_TRAINED = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    app.command("evaluate", cls=GroupedCommand, rich_help_panel=STEPS)(evaluate)
+def register(app: GroupedCommands) -> None:
+    app.add("evaluate", evaluate, STEPS)
 
 
 def evaluate(
-    context: typer.Context,
+    context: click.Context,
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import STEPS, GroupedCommand
+from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MODEL, OUTPUT, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ShituError, UsageError
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from shitu_cli.workspace import Workspace
 
 
-def register(app: typer.Typer) -> None:
-    app.command("export", cls=GroupedCommand, rich_help_panel=STEPS)(export)
+def register(app: GroupedCommands) -> None:
+    app.add("export", export, STEPS)
 
 
 def export(
-    context: typer.Context,
+    context: click.Context,
     out: Annotated[Path | None, option(OUTPUT, "Directory for the model; by default inference/.")] = None,
     format: Annotated[
         list[str] | None, option(OUTPUT, "pdmodel, pir (inference.json) or onnx; by default pdmodel and onnx.")

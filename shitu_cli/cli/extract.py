@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import USE, GroupedCommand
-from shitu_cli.cli.options import option
+from shitu_cli.cli.grouped import USE, GroupedCommands
+from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingError, UsageError
 from shitu_cli.reporting import counted
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 BATCH = 32
 
 
-def register(app: typer.Typer) -> None:
-    app.command("extract", cls=GroupedCommand, rich_help_panel=USE)(extract)
+def register(app: GroupedCommands) -> None:
+    app.add("extract", extract, USE)
 
 
 def extract(
-    context: typer.Context,
-    sources: Annotated[list[str], typer.Argument(help=options.SOURCES)],
+    context: click.Context,
+    sources: Annotated[list[str], argument(options.SOURCES)],
     out: Annotated[
         Path, option(options.OUTPUT, "features.npy (with paths and labels in features.tsv), .npz, .jsonl or .parquet.")
     ] = Path("features.npy"),

@@ -7,53 +7,39 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import USE, GroupedCommand, GroupedCommands
-from shitu_cli.cli.options import option
+from shitu_cli.cli.grouped import USE, GroupedCommands
+from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
-    from shitu_cli.index.store import IndexManifest, Store
+    from shitu_cli.index.store import Store
     from shitu_cli.steps.gallery import Source
-    from shitu_cli.workspace import Workspace
 
 WHAT = "What is indexed"
 
 CLASSES_SHOWN = 100
 
-IndexOption = Annotated[Path | None, option(options.STORE, "Directory of the index; by default index/.")]
-StoreOption = Annotated[
-    str | None,
-    option(
-        options.STORE,
-        "Keep the index in Milvus: milvus:http://host:19530 (API key or user:password in SHITU_MILVUS_TOKEN) "
-        "or a local file milvus:gallery.db.",
-        metavar="milvus:ADDRESS",
-    ),
-]
-CollectionOption = Annotated[str | None, option(options.STORE, "Its name in Milvus; by default shitu.")]
 FeaturesOption = Annotated[
     Path | None, option(WHAT, "Take vectors from a file of shitu extract, or from another program's vector.index.")
 ]
 
-group = typer.Typer(help="Build and change the vector index of a gallery.", cls=GroupedCommands, no_args_is_help=True)
+
+def register(app: GroupedCommands) -> None:
+    group = GroupedCommands("index", USE, help="Build and change the vector index of a gallery.", no_args_is_help=True)
+    for function in (build, add, remove, show, export):
+        group.add(function.__name__, function)
+    app.add_command(group)
 
 
-def register(app: typer.Typer) -> None:
-    app.add_typer(group, name="index", rich_help_panel=USE)
-
-
-@group.command(cls=GroupedCommand)
 def build(
-    context: typer.Context,
-    sources: Annotated[
-        list[str] | None, typer.Argument(help=f"{options.SOURCES[:-1]}; by default the gallery list.")
-    ] = None,
+    context: click.Context,
+    sources: Annotated[list[str] | None, argument(f"{options.SOURCES[:-1]}; by default the gallery list.")] = None,
     kind: Annotated[str, option(WHAT, "flat (exact), hnsw, ivf or binary.")] = "flat",
     recall: Annotated[
         float, option(WHAT, "Share of the true neighbours that hnsw and ivf must find.", low=0.1, high=1.0)
@@ -61,9 +47,9 @@ def build(
     features: FeaturesOption = None,
     detector: options.DetectorOption = None,
     detector_threshold: options.DetectorThresholdOption = None,
-    index: IndexOption = None,
-    store: StoreOption = None,
-    collection: CollectionOption = None,
+    index: options.IndexOption = None,
+    store: options.StoreOption = None,
+    collection: options.CollectionOption = None,
     model: options.ModelOption = None,
     pretrained: options.PretrainedOption = None,
     workspace: options.WorkspaceOption = None,
@@ -71,7 +57,7 @@ def build(
     as_json: options.JsonOption = False,
 ) -> None:
     """Index the gallery list, or the images that are named; replaces an existing index."""
-    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_workspace
+    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_index, open_workspace
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import Source, gallery
     from shitu_cli.steps.measured import block_for_index
@@ -112,24 +98,30 @@ def _show_cost(
     show_cost(console, cost_of_index(source.extractor(), images, place, kind), as_json=as_json)
 
 
-@group.command(cls=GroupedCommand)
 def add(
-    context: typer.Context,
-    sources: Annotated[list[str] | None, typer.Argument(help=options.SOURCES)] = None,
+    context: click.Context,
+    sources: Annotated[list[str] | None, argument(options.SOURCES)] = None,
     label: Annotated[str | None, option(WHAT, "The label of all these images.")] = None,
     features: FeaturesOption = None,
     detector: options.DetectorOption = None,
     detector_threshold: options.DetectorThresholdOption = None,
-    index: IndexOption = None,
-    store: StoreOption = None,
-    collection: CollectionOption = None,
+    index: options.IndexOption = None,
+    store: options.StoreOption = None,
+    collection: options.CollectionOption = None,
     model: options.ModelOption = None,
     pretrained: options.PretrainedOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Add images to the index; images that it already holds are replaced."""
-    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_workspace
+    from shitu_cli.cli.common import (
+        check_model,
+        chosen_model,
+        config_or_none,
+        open_detector,
+        open_index,
+        open_workspace,
+    )
     from shitu_cli.config.places import Places
     from shitu_cli.index import is_index
     from shitu_cli.steps.gallery import Source, gallery
@@ -172,20 +164,19 @@ def add(
     console.next_step(Command("search", "photo.jpg"))
 
 
-@group.command(cls=GroupedCommand)
 def remove(
-    context: typer.Context,
-    paths: Annotated[list[str] | None, typer.Argument(help="Images to remove, by their paths.")] = None,
+    context: click.Context,
+    paths: Annotated[list[str] | None, argument("Images to remove, by their paths.")] = None,
     label: Annotated[list[str] | None, option(WHAT, "Remove a whole class.")] = None,
     id: Annotated[list[int] | None, option(WHAT, "Remove the image with this id.", low=0, high=2**63 - 1)] = None,
-    index: IndexOption = None,
-    store: StoreOption = None,
-    collection: CollectionOption = None,
+    index: options.IndexOption = None,
+    store: options.StoreOption = None,
+    collection: options.CollectionOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Remove images from the index, by path, label or id."""
-    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.cli.common import open_index, open_workspace
     from shitu_cli.steps.gallery import stored_path
 
     session = Session.of(context)
@@ -207,19 +198,18 @@ def remove(
     console.next_step(Command("search", "photo.jpg"))
 
 
-@group.command(cls=GroupedCommand)
 def show(
-    context: typer.Context,
-    index: IndexOption = None,
-    store: StoreOption = None,
-    collection: CollectionOption = None,
+    context: click.Context,
+    index: options.IndexOption = None,
+    store: options.StoreOption = None,
+    collection: options.CollectionOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Show what the index holds, class by class; with --json every item."""
     from dataclasses import asdict
 
-    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.cli.common import open_index, open_workspace
 
     session = Session.of(context)
     console = session.console
@@ -237,11 +227,10 @@ def show(
     console.next_step(Command("search", "photo.jpg"))
 
 
-@group.command(cls=GroupedCommand)
 def export(
-    context: typer.Context,
-    out: Annotated[Path, typer.Argument(help="New directory.")],
-    index: IndexOption = None,
+    context: click.Context,
+    out: Annotated[Path, argument("New directory.")],
+    index: options.IndexOption = None,
     workspace: options.WorkspaceOption = None,
 ) -> None:
     """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
@@ -254,18 +243,6 @@ def export(
     if changed:
         console.warn(f"{counted(len(changed), 'label')} with spaces got underscores instead, such as {changed[0]!r}")
     console.info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
-
-
-def open_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:
-    """Return the store that the options name, by default the workspace's index directory."""
-    from shitu_cli.index import open_store
-
-    if index is not None and store is not None:
-        raise UsageError("--index and --store both choose where the index is", hint="give one of them")
-    if collection is not None and store is None:
-        raise UsageError("--collection is for an index in Milvus", hint="--store milvus:http://host:19530")
-    folder = index or (space.index_dir if space is not None else Path("index"))
-    return open_store(folder, store, collection or "shitu")
 
 
 def _one_of(sources: list[str] | None, features: Path | None, detector: Path | None) -> None:
@@ -283,15 +260,6 @@ def _all_named(
 ) -> bool:
     """Return whether no workspace is needed: options name the index, its content and its model."""
     return (index is not None or store is not None) and (features is not None or bool(sources and model))
-
-
-def check_model(manifest: IndexManifest, model: str, place: str) -> None:
-    """Raise DataError if the index was built with a model or preprocessing other than that of this fingerprint."""
-    if manifest.model and model and manifest.model != model:
-        raise DataError(
-            f"{place} was built with another model or preprocessing ({manifest.model_path or 'it does not say which'})",
-            hint=["build it again with this one: ", Command("index build")],
-        )
 
 
 def _show_classes(console: Console, counts: Counter[str]) -> None:

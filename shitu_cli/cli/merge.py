@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import USE, GroupedCommand
-from shitu_cli.cli.options import option
+from shitu_cli.cli.grouped import USE, GroupedCommands
+from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
 
 
-def register(app: typer.Typer) -> None:
-    app.command("merge", cls=GroupedCommand, rich_help_panel=USE)(merge)
+def register(app: GroupedCommands) -> None:
+    app.add("merge", merge, USE)
 
 
 def merge(
-    context: typer.Context,
-    shards: Annotated[list[str], typer.Argument(help="Files that shitu extract --shard wrote, or their folders.")],
+    context: click.Context,
+    shards: Annotated[list[str], argument("Files that shitu extract --shard wrote, or their folders.")],
     out: Annotated[
         Path | None, option(options.OUTPUT, "What to write; by default the --out of shitu extract, beside the shards.")
     ] = None,

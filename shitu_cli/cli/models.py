@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommand
-from shitu_cli.cli.options import option
+from shitu_cli.cli.grouped import MORE, GroupedCommands
+from shitu_cli.cli.options import argument, option
+from shitu_cli.cli.parameters import GENERAL
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
 
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from shitu_cli.model.catalogue import BackboneInfo
 
 
-def register(app: typer.Typer) -> None:
-    app.command("models", cls=GroupedCommand, rich_help_panel=MORE)(models)
+def register(app: GroupedCommands) -> None:
+    app.add("models", models, MORE)
 
 
 def models(
-    context: typer.Context,
-    pattern: Annotated[str, typer.Argument(help="Show only networks whose name contains this, such as PPLCNet.")] = "",
+    context: click.Context,
+    pattern: Annotated[str, argument("Show only networks whose name contains this, such as PPLCNet.")] = "",
     size: Annotated[
         int, option(GENERAL, "Side of the images in pixels, for the multiply-adds.", low=32, high=4096)
     ] = 224,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
+import click
+
+from shitu_cli.cli.parameters import ArgumentText, OptionText
 
 # Headings of the help.
 WORKSPACE = "Workspace and config"
@@ -23,12 +25,17 @@ SOURCES = "Images, folders (an image's label is the name of its folder), archive
 
 def option(
     group: str, help: str, *names: str, low: float | None = None, high: float | None = None, metavar: str | None = None
-) -> Any:
+) -> OptionText:
     """Return an option that help lists under the heading `group`; a number must be between `low` and `high`.
 
     Without `names` it is called like the parameter. A truth value needs a name, or it gets an option --no-NAME too.
     """
-    return typer.Option(*names, help=help, rich_help_panel=group, min=low, max=high, metavar=metavar)
+    return OptionText(group, help, names, low, high, metavar)
+
+
+def argument(help: str) -> ArgumentText:
+    """Return an argument, which help lists under its own heading."""
+    return ArgumentText(help)
 
 
 WorkspaceOption = Annotated[
@@ -47,6 +54,17 @@ OverrideOption = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
+IndexOption = Annotated[Path | None, option(STORE, "Directory of the index; by default index/.")]
+StoreOption = Annotated[
+    str | None,
+    option(
+        STORE,
+        "Keep the index in Milvus: milvus:http://host:19530 (API key or user:password in SHITU_MILVUS_TOKEN) "
+        "or a local file milvus:gallery.db.",
+        metavar="milvus:ADDRESS",
+    ),
+]
+CollectionOption = Annotated[str | None, option(STORE, "Its name in Milvus; by default shitu.")]
 JsonOption = Annotated[bool, option(OUTPUT, "Print the result as JSON on stdout.", "--json")]
 DryRunOption = Annotated[
     bool,
@@ -87,8 +105,8 @@ MaxBoxesOption = Annotated[
 
 
 def parse_bool(name: str, text: str) -> bool:
-    """Return the truth value of `true` or `false` in the usual spellings; raise typer.BadParameter for other text."""
+    """Return the truth value of `true` or `false` in the usual spellings; raise click.BadParameter for other text."""
     values = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if text.lower() not in values:
-        raise typer.BadParameter(f"{name}: got {text!r}, expected true or false")
+        raise click.BadParameter(f"{name}: got {text!r}, expected true or false")
     return values[text.lower()]

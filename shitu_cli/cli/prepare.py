@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import STEPS, GroupedCommand
-from shitu_cli.cli.options import option
+from shitu_cli.cli.grouped import STEPS, GroupedCommands
+from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.inputs import whole_number
@@ -24,15 +24,15 @@ SPLIT = "Split and labels"
 CHECK = "Checks"
 
 
-def register(app: typer.Typer) -> None:
-    app.command("prepare", cls=GroupedCommand, rich_help_panel=STEPS)(prepare)
+def register(app: GroupedCommands) -> None:
+    app.add("prepare", prepare, STEPS)
 
 
 def prepare(
-    context: typer.Context,
+    context: click.Context,
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folder of images, a list or an archive of them, or an address; several with --merge."),
+        argument("Folder of images, a list or an archive of them, or an address; several with --merge."),
     ] = None,
     workspace: options.WorkspaceOption = None,
     format: Annotated[str | None, option(READING, "Layout of the source; by default it is recognised.")] = None,

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from typer.main import get_command
-
 from shitu_cli.cli.app import app
-from shitu_cli.cli.grouped import groups_of
+from shitu_cli.cli.grouped import GroupedCommands, groups_of
 from shitu_cli.cli.session import Session
 
 HEADING = """# Commands
@@ -22,9 +20,8 @@ Exit codes: 0 done, 2 the command line, 3 data, 4 the configuration, 5 the machi
 
 def reference() -> str:
     """Return every command with its arguments and options."""
-    root = get_command(app)
-    context = root.make_context("shitu", [], obj=Session(), resilient_parsing=True)
-    return HEADING + "".join(_command(root, context))
+    context = app.make_context("shitu", [], obj=Session(), resilient_parsing=True)
+    return HEADING + "".join(_command(app, context))
 
 
 def _command(command: Any, context: Any) -> Iterator[str]:
@@ -34,8 +31,8 @@ def _command(command: Any, context: Any) -> Iterator[str]:
         yield f"\n| {heading} | |\n|---|---|\n"
         for written, text in rows:
             yield f"| {_cell(f'`{written}`')} | {_cell(text)} |\n"
-    for name, below in getattr(command, "commands", {}).items():
-        yield from _command(below, below.make_context(name, [], parent=context, resilient_parsing=True))
+    for below in command.below(context) if isinstance(command, GroupedCommands) else ():
+        yield from _command(below, below.make_context(below.name, [], parent=context, resilient_parsing=True))
 
 
 def _cell(text: str) -> str:

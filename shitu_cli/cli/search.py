@@ -8,12 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import USE, GroupedCommand
-from shitu_cli.cli.index import CollectionOption, IndexOption, StoreOption, check_model, open_index
-from shitu_cli.cli.options import option
+from shitu_cli.cli.grouped import USE, GroupedCommands
+from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import UsageError
 from shitu_cli.reporting import counted
@@ -36,13 +35,13 @@ class Result(NamedTuple):
     answer: Answer
 
 
-def register(app: typer.Typer) -> None:
-    app.command("search", cls=GroupedCommand, rich_help_panel=USE)(search)
+def register(app: GroupedCommands) -> None:
+    app.add("search", search, USE)
 
 
 def search(
-    context: typer.Context,
-    images: Annotated[list[str], typer.Argument(help="Images, folders, lists or patterns.")],
+    context: click.Context,
+    images: Annotated[list[str], argument("Images, folders, lists or patterns.")],
     top: Annotated[int, option(ANSWER, "How many matches to show for each image.", low=1, high=100_000)] = 5,
     threshold: Annotated[
         str | None,
@@ -55,9 +54,9 @@ def search(
     html: Annotated[
         Path | None, option(options.OUTPUT, "Write a page that shows the images and their matches.")
     ] = None,
-    index: IndexOption = None,
-    store: StoreOption = None,
-    collection: CollectionOption = None,
+    index: options.IndexOption = None,
+    store: options.StoreOption = None,
+    collection: options.CollectionOption = None,
     detector: options.DetectorOption = None,
     detector_threshold: options.DetectorThresholdOption = None,
     max_boxes: options.MaxBoxesOption = None,
@@ -67,7 +66,14 @@ def search(
     as_json: options.JsonOption = False,
 ) -> None:
     """Say what each image shows, or that it is unknown, and list its matches: label, score (cosine), path."""
-    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_workspace
+    from shitu_cli.cli.common import (
+        check_model,
+        chosen_model,
+        config_or_none,
+        open_detector,
+        open_index,
+        open_workspace,
+    )
     from shitu_cli.config.places import Places
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST

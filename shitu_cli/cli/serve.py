@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import USE, GroupedCommand
-from shitu_cli.cli.index import CollectionOption, IndexOption, StoreOption
-from shitu_cli.cli.options import option
+from shitu_cli.cli.grouped import USE, GroupedCommands
+from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.reporting import counted
@@ -32,17 +31,17 @@ NETWORK, ANSWER, LIMITS = "Network", "Answers and changes", "Limits"
 MODULES = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")  # that only this command needs
 
 
-def register(app: typer.Typer) -> None:
-    app.command("serve", cls=GroupedCommand, rich_help_panel=USE)(serve)
+def register(app: GroupedCommands) -> None:
+    app.add("serve", serve, USE)
 
 
 def serve(
-    context: typer.Context,
+    context: click.Context,
     model_dir: Annotated[
         Path | None,
-        typer.Argument(help="Exported directory, ONNX file or checkpoint; by default the model of the index."),
+        argument("Exported directory, ONNX file or checkpoint; by default the model of the index."),
     ] = None,
-    index_dir: Annotated[Path | None, typer.Argument(help="Directory of the index; by default index/.")] = None,
+    index_dir: Annotated[Path | None, argument("Directory of the index; by default index/.")] = None,
     host: Annotated[
         str, option(NETWORK, "Address to listen on; others than this machine's own need an API key.")
     ] = "127.0.0.1",
@@ -70,9 +69,9 @@ def serve(
     detector: options.DetectorOption = None,
     detector_threshold: options.DetectorThresholdOption = None,
     max_boxes: options.MaxBoxesOption = None,
-    index: IndexOption = None,
-    store: StoreOption = None,
-    collection: CollectionOption = None,
+    index: options.IndexOption = None,
+    store: options.StoreOption = None,
+    collection: options.CollectionOption = None,
     model: options.ModelOption = None,
     pretrained: options.PretrainedOption = None,
     workspace: options.WorkspaceOption = None,
@@ -166,7 +165,7 @@ def _open_gallery(
     space: Workspace, folder: Path | None, store: str | None, collection: str | None, new: bool, limits: Limits
 ) -> Gallery:
     """Return the gallery that the options name; the workspace's own directory when they name none."""
-    from shitu_cli.cli.index import open_index
+    from shitu_cli.cli.common import open_index
     from shitu_cli.service.gallery import FileGallery
     from shitu_cli.service.shared_gallery import SharedGallery
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from shitu_cli import errors
 from shitu_cli.cli.console import Console
@@ -32,15 +32,15 @@ class Session:
     def __init__(self) -> None:
         self.console = Console(self.complete)
         self.debug = False
-        self._context: typer.Context | None = None
+        self._context: click.Context | None = None
 
     @classmethod
-    def of(cls, context: typer.Context) -> Session:
+    def of(cls, context: click.Context) -> Session:
         """Return the session that a command runs in."""
         assert isinstance(context.obj, cls)
         return context.obj
 
-    def enter(self, context: typer.Context) -> None:
+    def enter(self, context: click.Context) -> None:
         """Remember the options of a command; with --json, reserve stdout for the result."""
         self._context = context
         if "as_json" in context.params:
@@ -71,7 +71,7 @@ class Session:
         """Return a proposed command as the whole line to copy, with those of the user's options that it needs."""
         if self._context is None:
             return str(command)
-        target = _find(self._context.find_root().command, command.name)
+        target = _find(self._context.find_root(), command.name)
         if target is None:
             return str(command)
         own = _split(target, command.words)
@@ -118,7 +118,7 @@ class Session:
             yield ["--workspace", str(self.workspace)]
 
     @staticmethod
-    def _given(context: typer.Context) -> Iterator[tuple[Any, Any]]:
+    def _given(context: click.Context) -> Iterator[tuple[Any, Any]]:
         for parameter in context.command.params:
             source = context.get_parameter_source(parameter.name or "")
             if source is not None and source.name == "COMMANDLINE":
@@ -153,11 +153,12 @@ def _split(target: Any, words: list[str]) -> _Words:
     return result
 
 
-def _find(root: Any, name: str) -> Any:
+def _find(context: click.Context, name: str) -> Any:
     """Return the command of that name, such as `index build`, below the root; None when there is none."""
+    command: click.Command | None = context.command
     for word in name.split():
-        root = getattr(root, "commands", {}).get(word)
-    return root
+        command = command.get_command(context, word) if isinstance(command, click.Group) else None
+    return command
 
 
 def _options_of(target: Any) -> dict[str, Any]:

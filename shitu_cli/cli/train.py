@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import STEPS, GroupedCommand
+from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MANY, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
@@ -24,12 +24,12 @@ MACHINES = "Several machines"
 CHECKPOINTS = "Checkpoints"
 
 
-def register(app: typer.Typer) -> None:
-    app.command("train", cls=GroupedCommand, rich_help_panel=STEPS)(train)
+def register(app: GroupedCommands) -> None:
+    app.add("train", train, STEPS)
 
 
 def train(
-    context: typer.Context,
+    context: click.Context,
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,
@@ -228,7 +228,7 @@ def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool
     if result.interrupted:
         console.info(f"stopped in epoch {result.epochs_done + 1}; everything is saved")
         console.next_step(Command("train", "--resume", without=("--init-from",)))
-        raise typer.Exit(130)
+        raise click.exceptions.Exit(130)
     text = f"trained {counted(result.epochs_done, 'epoch')} in {format_seconds(result.elapsed_seconds)}"
     if result.evaluation_seconds >= 0.05 * result.elapsed_seconds:
         parts = f"{format_seconds(result.seconds)} of training, {format_seconds(result.evaluation_seconds)}"

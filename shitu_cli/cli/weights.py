@@ -5,29 +5,31 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import MORE, GroupedCommand, GroupedCommands
+from shitu_cli.cli.grouped import MORE, GroupedCommands
+from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.weights.catalogue import Published
 
-NameArgument = Annotated[str, typer.Argument(help="A name from shitu weights list.")]
-
-group = typer.Typer(help="List, download and verify published weights.", cls=GroupedCommands, no_args_is_help=True)
+NameArgument = Annotated[str, argument("A name from shitu weights list.")]
 
 
-def register(app: typer.Typer) -> None:
-    app.add_typer(group, name="weights", rich_help_panel=MORE)
+def register(app: GroupedCommands) -> None:
+    group = GroupedCommands("weights", MORE, help="List, download and verify published weights.", no_args_is_help=True)
+    group.add("list", list_weights)
+    for function in (pull, show, verify, path):
+        group.add(function.__name__, function)
+    app.add_command(group)
 
 
-@group.command("list", cls=GroupedCommand)
 def list_weights(
-    context: typer.Context,
-    pattern: Annotated[str, typer.Argument(help="Show only names that contain this, such as dinov2.")] = "",
+    context: click.Context,
+    pattern: Annotated[str, argument("Show only names that contain this, such as dinov2.")] = "",
     as_json: options.JsonOption = False,
 ) -> None:
     """List published weights: name, network, training data, and whether they are on this machine."""
@@ -51,8 +53,7 @@ def list_weights(
     console.next_step(Command("index build", "./photos", "--pretrained", entries[0].name))
 
 
-@group.command(cls=GroupedCommand)
-def pull(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+def pull(context: click.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
     """Download weights, unless this machine has them already; an address works too."""
     from shitu_cli.weights.store import obtain, verify
 
@@ -65,8 +66,7 @@ def pull(context: typer.Context, name: NameArgument, as_json: options.JsonOption
     console.info(f"{located.path} ({located.origin}), SHA-256 {digest}")
 
 
-@group.command(cls=GroupedCommand)
-def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+def show(context: click.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
     """Show the details of weights: network, training data, addresses, licence, and how images are prepared."""
     from shitu_cli.weights.catalogue import find_published
     from shitu_cli.weights.store import locate
@@ -82,8 +82,7 @@ def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption
     console.table(entry.name, ["", ""], rows)
 
 
-@group.command(cls=GroupedCommand)
-def verify(context: typer.Context, name: NameArgument) -> None:
+def verify(context: click.Context, name: NameArgument) -> None:
     """Compare the file on this machine with its published hash, or with the hash recorded when it was downloaded."""
     from shitu_cli.weights.store import verify as verify_file
 
@@ -93,10 +92,9 @@ def verify(context: typer.Context, name: NameArgument) -> None:
     console.info(f"{located.path} is unchanged: SHA-256 {digest}")
 
 
-@group.command(cls=GroupedCommand)
-def path(context: typer.Context, name: NameArgument) -> None:
+def path(context: click.Context, name: NameArgument) -> None:
     """Print the path of the file on this machine; nothing is downloaded."""
-    typer.echo(str(_here(name).path))
+    click.echo(str(_here(name).path))
 
 
 def _here(name: str) -> Any:

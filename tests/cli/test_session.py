@@ -6,9 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import click
 import pytest
-import typer
-from typer.main import get_command
 
 from shitu_cli.cli.app import app
 from shitu_cli.cli.session import Session
@@ -19,9 +18,9 @@ SOURCES = sorted((Path(__file__).parents[2] / "shitu_cli").rglob("*.py"))
 
 def session_of(line: list[str], monkeypatch: pytest.MonkeyPatch) -> Session:
     """The session of a command line whose command does nothing."""
-    session, root = Session(), get_command(app)
+    session, root = Session(), app
     with root.make_context("shitu", line, obj=session) as context:
-        command: typer.Context = context
+        command: click.Context = context
         rest = [*context._protected_args, *context.args]
         while rest:
             name, found, rest = command.command.resolve_command(command, rest)  # type: ignore[attr-defined]

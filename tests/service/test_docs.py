@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi", reason="the packages of shitu serve are not installed")
-from typer.main import get_command
 
 from shitu_cli.cli.app import app
 from shitu_cli.cli.session import Session
@@ -44,9 +43,10 @@ def of(word: str) -> list[str]:
 
 def parsed(arguments: list[str]) -> dict[str, Any]:
     """The parameters of `shitu serve` as the program reads them; fails for an option that is not there."""
-    root = get_command(app)
-    context = root.make_context("shitu", [], obj=Session(), resilient_parsing=True)
-    return root.commands["serve"].make_context("serve", arguments, parent=context).params  # type: ignore[attr-defined]
+    context = app.make_context("shitu", [], obj=Session(), resilient_parsing=True)
+    serve = app.get_command(context, "serve")
+    assert serve is not None
+    return serve.make_context("serve", arguments, parent=context).params
 
 
 def project() -> dict[str, Any]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import MORE, GroupedCommand
+from shitu_cli.cli.grouped import MORE, GroupedCommands
+from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
 
 
-def register(app: typer.Typer) -> None:
-    app.command("templates", cls=GroupedCommand, rich_help_panel=MORE)(templates)
+def register(app: GroupedCommands) -> None:
+    app.add("templates", templates, MORE)
 
 
 def templates(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Print this template.")] = "",
+    context: click.Context,
+    name: Annotated[str, argument("Print this template.")] = "",
     as_json: options.JsonOption = False,
 ) -> None:
     """List the templates for `shitu prepare --template`, or print one."""

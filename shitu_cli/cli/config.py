@@ -6,21 +6,22 @@ import difflib
 import shlex
 from typing import Annotated, Any
 
-import typer
+import click
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import MORE, GroupedCommand
+from shitu_cli.cli.grouped import MORE, GroupedCommands
+from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import UsageError
 
 
-def register(app: typer.Typer) -> None:
-    app.command("config", cls=GroupedCommand, rich_help_panel=MORE)(config_command)
+def register(app: GroupedCommands) -> None:
+    app.add("config", config_command, MORE)
 
 
 def config_command(
-    context: typer.Context,
-    pattern: Annotated[str, typer.Argument(help="Show only keys that contain this, such as lr.")] = "",
+    context: click.Context,
+    pattern: Annotated[str, argument("Show only keys that contain this, such as lr.")] = "",
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,

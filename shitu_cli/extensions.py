@@ -5,7 +5,6 @@ Names are looked up without importing anything; an extension is loaded when it i
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import TypeVar
 
 from shitu_cli.errors import ConfigError
@@ -15,12 +14,16 @@ T = TypeVar("T")
 
 def extension_names(group: str) -> list[str]:
     """Return the names that installed packages add to a group, in alphabetical order."""
-    return sorted({point.name for point in importlib.metadata.entry_points(group=group)})
+    from importlib.metadata import entry_points  # loads much; most commands ask for no name that is not ours
+
+    return sorted({point.name for point in entry_points(group=group)})
 
 
 def load_extension(group: str, name: str, kind: type[T]) -> T | None:
     """Return the extension called `name`, None if there is none; raise ConfigError if it is broken or not a `kind`."""
-    for point in importlib.metadata.entry_points(group=group, name=name):
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=group, name=name):
         package = point.dist.name if point.dist is not None else "an installed package"
         where = f"{name}: {point.value}, which {package} adds to {group},"
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from shitu_cli.config.parts import transforms as parts
+from shitu_cli.config.parts import augmentations as parts
 
 Random = np.random.Generator
 Colour = tuple[int, int, int]

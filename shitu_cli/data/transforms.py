@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from shitu_cli.config.parts import transforms as parts
+
+if TYPE_CHECKING:
+    from shitu_cli.config.parts import augmentations
 
 Op = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 INTERPOLATION = {
@@ -105,7 +109,7 @@ class CropImage:
 class RandCropImage:
     """Cuts out a random part (Szegedy et al. 2015) of `scale` of the area and `ratio` of width to height."""
 
-    def __init__(self, part: parts.RandCropImage) -> None:
+    def __init__(self, part: augmentations.RandCropImage) -> None:
         self.size = pair(part.size)
         self.scale_low, self.scale_high = part.scale or (0.08, 1.0)
         self.ratio_low, self.ratio_high = part.ratio or (3 / 4, 4 / 3)
@@ -127,7 +131,7 @@ class RandCropImage:
 class RandCropImageV2:
     """Cuts out a random part of exactly `size`; smaller images are enlarged first."""
 
-    def __init__(self, part: parts.RandCropImageV2) -> None:
+    def __init__(self, part: augmentations.RandCropImageV2) -> None:
         self.width, self.height = pair(part.size)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -140,7 +144,7 @@ class RandCropImageV2:
 class RandFlipImage:
     """Mirrors an image with probability 0.5: 1 left and right, 0 top and bottom, -1 both."""
 
-    def __init__(self, part: parts.RandFlipImage) -> None:
+    def __init__(self, part: augmentations.RandFlipImage) -> None:
         self.code = part.flip_code
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -165,7 +169,7 @@ class Pad:
 class RandomErasing:
     """Overwrites a random rectangle with `mean` or noise with probability EPSILON (Zhong 2017, arXiv:1708.04896)."""
 
-    def __init__(self, part: parts.RandomErasing) -> None:
+    def __init__(self, part: augmentations.RandomErasing) -> None:
         self.chance, self.area, self.attempts = part.EPSILON, (part.sl, part.sh), part.attempt
         self.aspect = (part.r1, 1 / part.r1)
         self.mean, self.log_aspect, self.mode = np.asarray(part.mean, np.float32), part.use_log_aspect, part.mode

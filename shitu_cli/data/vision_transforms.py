@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from shitu_cli.config.parts import augmentations
 from shitu_cli.config.parts import transforms as parts
 from shitu_cli.data.transforms import pil_resize
 
@@ -62,7 +63,7 @@ class CenterCrop:
 class RandomResizedCrop:
     """Cuts out a random part and resizes it; the middle of the image if ten tries do not fit."""
 
-    def __init__(self, part: parts.RandomResizedCrop) -> None:
+    def __init__(self, part: augmentations.RandomResizedCrop) -> None:
         self.fixed_size = _sides(part.size)
         self.scale, self.ratio, self.interpolation = part.scale, part.ratio, part.interpolation
 
@@ -91,7 +92,7 @@ class RandomResizedCrop:
 class RandomHorizontalFlip:
     """Mirrors left and right with probability `prob`."""
 
-    def __init__(self, part: parts.RandomHorizontalFlip) -> None:
+    def __init__(self, part: augmentations.RandomHorizontalFlip) -> None:
         self.prob = part.prob
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

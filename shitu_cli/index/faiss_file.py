@@ -104,9 +104,15 @@ def _read_file(cursor: _Cursor) -> FaissFile:
     if outer not in (None, inner):
         raise _Damage("its map of ids and its vectors contradict each other")
     ids = cursor.vector("<i8", inner.count).astype(np.int64) if has_ids else None
-    if ids is not None and len(ids) and (ids.min() < 0 or len(np.unique(ids)) != len(ids)):
+    if ids is not None and len(ids) and (ids.min() < 0 or not _are_distinct(ids)):
         raise _Damage("its ids are not all different")
     return FaissFile(kind, inner.size, inner.count, inner.metric, ids, cursor.at)
+
+
+def _are_distinct(numbers: np.ndarray) -> bool:
+    """Return whether no number occurs twice; np.unique would load numpy.ma, which a search needs for nothing else."""
+    ordered = np.sort(numbers)
+    return not (ordered[1:] == ordered[:-1]).any()
 
 
 def _read_index(cursor: _Cursor, code: bytes) -> tuple[str, _Header]:
@@ -233,7 +239,7 @@ def _list_sizes(cursor: _Cursor, layout: bytes, lists: int) -> np.ndarray:
     if layout != b"sprs":
         raise _Damage("its lists are of a kind that is not supported")
     pairs = cursor.vector("<u8", most=2 * lists)
-    if len(pairs) % 2 or pairs[::2].max(initial=0) >= lists or len(np.unique(pairs[::2])) != len(pairs) // 2:
+    if len(pairs) % 2 or pairs[::2].max(initial=0) >= lists or not _are_distinct(pairs[::2]):
         raise _Damage("the lengths of its lists contradict each other")
     sizes = np.zeros(lists, np.uint64)
     sizes[pairs[::2].astype(np.int64)] = pairs[1::2]

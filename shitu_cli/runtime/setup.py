@@ -6,7 +6,6 @@ Call `setup_paddle` before anything else imports paddle; the comments say what e
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import logging
 import os
 import signal
@@ -113,9 +112,11 @@ def _gpu_build_is_covered() -> bool:
 
 
 def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        version(package)
+    except PackageNotFoundError:
         return False
     return True
 

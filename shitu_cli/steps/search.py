@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from shitu_cli.errors import Command, DataError, Message, UsageError
-from shitu_cli.features.detection import Detector
-from shitu_cli.features.detection.areas import features_of_areas
 from shitu_cli.features.extractor import Extractor, ImageInput
 from shitu_cli.index.objects import combined
 from shitu_cli.index.store import Store
 from shitu_cli.index.verdict import VOTERS, Answer, judge
 from shitu_cli.steps.measured import measured_threshold
+
+if TYPE_CHECKING:
+    from shitu_cli.features.detection import Detector
 
 AUTO = "auto"
 
@@ -45,6 +46,8 @@ def answers_to(
             yield from unreadable.items()
             yield from zip(numbers.tolist(), answers(features), strict=True)
         return
+    from shitu_cli.features.detection.areas import features_of_areas
+
     for number, part in enumerate(features_of_areas(extractor, detector, images)):
         if isinstance(part, DataError):
             yield number, part.message

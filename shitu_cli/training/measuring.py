@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, RandCropImage, RandFlipImage, ToCHWImage
+from shitu_cli.config.parts.augmentations import RandCropImage, RandFlipImage
+from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, ToCHWImage
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, ConfigError

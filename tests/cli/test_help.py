@@ -94,4 +94,15 @@ def test_a_search_loads_neither_the_whole_config_nor_the_training() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     names = done.stdout.splitlines()[-1].split()
     assert "shitu_cli.features.extractor" in names
-    assert not [name for name in names if name.startswith(("shitu_cli.config.schema", "shitu_cli.training"))]
+    others = ("shitu_cli.config.schema", "shitu_cli.config.parts.augmentations", "shitu_cli.training")
+    others += ("importlib.metadata", "pydantic", "rich")
+    assert not [name for name in names if name.startswith(others)]
+
+
+def test_a_command_loads_no_other_command() -> None:
+    code = "from shitu_cli.cli.app import app\nimport sys\n"
+    code += "app.get_command(app.make_context('shitu', ['search', 'x'], resilient_parsing=True), 'search')\n"
+    code += "print(*sorted(name for name in sys.modules if name.startswith('shitu_cli.cli.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = {name.rpartition(".")[2] for name in done.stdout.split()}
+    assert "search" in names and names & set(COMMANDS) == {"search"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shitu_cli.config.parts.transforms import timm_settings
+from shitu_cli.config.parts.augmentations import timm_settings
 from shitu_cli.data import policies
 from shitu_cli.data.transforms import build_transforms
 from tests.parts import operation

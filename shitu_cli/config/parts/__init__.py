@@ -20,26 +20,31 @@ __all__ = ["KINDS", "Kind", "Part", "kind_of", "plain"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of part: its file in this package and the class that all its parts derive from."""
+    """A kind of part: its file in this package and the class that all its parts derive from.
+
+    `further` is a second file, loaded only for what the first one lacks.
+    """
 
     singular: str
     plural: str
     base_name: str
-
-    @property
-    def module(self) -> ModuleType:
-        return importlib.import_module(f"{__name__}.{self.plural}")
+    further: str = ""
 
     @property
     def base(self) -> type[Part]:
-        base: type[Part] = getattr(self.module, self.base_name)
+        base: type[Part] = getattr(_module(self.plural), self.base_name)
         return base
 
     @functools.cached_property
     def parts(self) -> dict[str, type[Part]]:
         """The program's own parts by every name that a config may use for them."""
-        own = [item for item in vars(self.module).values() if isinstance(item, type) and issubclass(item, self.base)]
-        return {name: part for part in own if part.built_by for name in part.variants}
+        return self._parts_of(self.plural) | (self._parts_of(self.further) if self.further else {})
+
+    def _parts_of(self, file: str) -> dict[str, type[Part]]:
+        items = [
+            item for item in vars(_module(file)).values() if isinstance(item, type) and issubclass(item, self.base)
+        ]
+        return {name: part for part in items if part.built_by for name in part.variants}
 
     def names(self) -> list[str]:
         """Return all names, those of installed packages last."""
@@ -47,8 +52,9 @@ class Kind:
 
     def find(self, name: str) -> type[Part] | None:
         """Return the part called `name`, also from installed packages; raise ConfigError if theirs does not fit."""
-        if name in self.parts:
-            return self.parts[name]
+        own = self._parts_of(self.plural).get(name) or self.parts.get(name)
+        if own is not None:
+            return own
         part = load_extension(self.group, name, type)
         if part is not None and not (issubclass(part, self.base) and part.built_by):
             raise ConfigError(
@@ -64,8 +70,8 @@ class Kind:
 
 
 KINDS = {
-    singular: Kind(singular, plural, base_name)
-    for singular, plural, base_name in (
+    kind[0]: Kind(*kind)
+    for kind in (
         ("backbone", "backbones", "Backbone"),
         ("neck", "necks", "Neck"),
         ("head", "heads", "Head"),
@@ -74,10 +80,14 @@ KINDS = {
         ("optimizer", "optimizers", "Optimizer"),
         ("schedule", "schedules", "Schedule"),
         ("sampler", "samplers", "Sampler"),
-        ("transform", "transforms", "Transform"),
+        ("transform", "transforms", "Transform", "augmentations"),
         ("initializer", "initializers", "Initializer"),
     )
 }
+
+
+def _module(file: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{file}")
 
 
 def kind_of(base: type) -> Kind | None:

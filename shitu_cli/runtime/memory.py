@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.runtime.control_groups import free_memory
 
 _COMMANDS = {"RLIMIT_AS": "ulimit -v", "RLIMIT_DATA": "ulimit -d"}
 # Loading Paddle, numba and faiss, measured with PaddlePaddle 3.3.1: with ulimit -v it fails at 1.95 GB and works at
@@ -15,12 +16,6 @@ _COMMANDS = {"RLIMIT_AS": "ulimit -v", "RLIMIT_DATA": "ulimit -d"}
 PADDLE_MEMORY = {"RLIMIT_AS": 2 << 30, "RLIMIT_DATA": 5 << 28}
 # Loading OpenCV and numpy on two cores: fails at 0.4 GB, works at 0.5 GB.
 IMAGE_MEMORY = {"RLIMIT_AS": 1 << 29, "RLIMIT_DATA": 1 << 28}
-# Of the container that the process runs in, in both versions of cgroups: folder, names of its limit and of its use.
-_CGROUPS = (
-    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
-    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
-)
-_RECLAIMED = ("inactive_file", "active_file")  # of memory.stat: files kept in memory, given up when it is needed
 
 
 def require_memory(least: Mapping[str, int]) -> None:
@@ -41,7 +36,7 @@ def require_memory(least: Mapping[str, int]) -> None:
 
 
 def available_memory() -> int | None:
-    """Return how many bytes this process may still take: what the system has, within the limits of its container.
+    """Return how many bytes this process may still take: what the system has, within control groups.
 
     None where the system does not tell.
     """
@@ -49,12 +44,8 @@ def available_memory() -> int | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         amounts += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-    for folder, limit, usage in _CGROUPS:
-        with contextlib.suppress(OSError, ValueError):  # "max", or another version of cgroups
-            lines = (folder / "memory.stat").read_text().splitlines()
-            kept = sum(int(line.split()[1]) for line in lines if line.startswith(_RECLAIMED))
-            free = int((folder / limit).read_text()) - int((folder / usage).read_text()) + kept
-            amounts.append(max(0, free))
+    within = free_memory()
+    amounts += [] if within is None else [within]
     return min(amounts, default=None)
 
 

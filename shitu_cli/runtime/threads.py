@@ -7,11 +7,13 @@ The smallest of three counts: the cores of the process's affinity, the CPU time 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from shitu_cli.runtime.control_groups import allowed_cores
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -28,67 +30,13 @@ def compute_threads() -> int:
 def available_cores() -> int:
     """Return the cores that this process and those that it starts may use together, at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cgroup_cores()
-    return max(1, affinity if quota is None else min(affinity, quota))
+    quota = allowed_cores()
+    return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
 
 
 def is_bound() -> bool:
     """Return whether this process may not use all cores of the machine, as a launcher or a container has decided."""
     return available_cores() < (os.cpu_count() or 1)
-
-
-def cgroup_cores(mounts: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Return the cores that the control groups above this process allow, rounded up; None without a limit.
-
-    A group's limit binds all groups below it, so the smallest on the way to the root counts. `membership` has lines
-    `number:controllers:path`: version 2 leaves the first two `0:` and empty, version 1 names the controllers.
-    """
-    try:
-        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
-        return None
-    limits = []
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:
-            limits += [_quota_v2(folder) for folder in _upwards(mounts, path)]
-        elif "cpu" in controllers.split(","):
-            for mount in (mounts / controllers, mounts / "cpu"):
-                limits += [_quota_v1(folder) for folder in _upwards(mount, path)]
-    cores = [limit for limit in limits if limit is not None]
-    return max(1, -int(-min(cores) // 1)) if cores else None
-
-
-def _upwards(mount: Path, path: str) -> list[Path]:
-    """Return the folder of a control group and those above it; in a container only the mount may be visible."""
-    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
-    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
-
-
-def _quota_v2(folder: Path) -> float | None:
-    """Return the cores of `cpu.max`, which holds `<microseconds or max> <period>`; None without a limit."""
-    words = _words(folder / "cpu.max")
-    return _ratio(words[0], words[1]) if len(words) == 2 else None
-
-
-def _quota_v1(folder: Path) -> float | None:
-    """Return the cores of `cpu.cfs_quota_us`, which is -1 without a limit; None then."""
-    quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
-    return _ratio(quota[0], period[0]) if quota and period else None
-
-
-def _ratio(quota: str, period: str) -> float | None:
-    if not (quota.isdecimal() and period.isdecimal()) or not int(quota) or not int(period):
-        return None
-    return int(quota) / int(period)
-
-
-def _words(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="ascii", errors="replace").split()
-    except OSError:
-        return []
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from shitu_cli.errors import DataError, Message, ShituError
@@ -43,7 +42,6 @@ __all__ = [
     "split_location",
     "state_of",
 ]
-ADDRESSES = 50_000  # whose state a process remembers
 
 
 class State(NamedTuple):
@@ -109,7 +107,6 @@ def list_files(address: str) -> list[str]:
     return list(listed(address))
 
 
-@lru_cache(maxsize=ADDRESSES)
 def _remote(address: str) -> RemoteFile:
     from shitu_cli.stores.remote import RemoteFile
 

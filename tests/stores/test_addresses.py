@@ -60,7 +60,7 @@ def bucket() -> Iterator[Any]:
         yield system
         server.stop()
     system.clear_instance_cache()
-    stores._remote.cache_clear()
+    remote._states.clear()
     remote._pieces.cache_clear()
 
 
@@ -78,8 +78,46 @@ def test_what_was_read_is_not_read_again(bucket: Any, monkeypatch: pytest.Monkey
     def refuse(*args: object, **kwargs: object) -> bytes:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(type(bucket), "cat_file", refuse)
+    monkeypatch.setattr(bucket, "cat_file", refuse)
     assert read_image(location) == CONTENT["kiwi/0.jpg"]
+
+
+def test_a_list_tells_the_states_of_its_files(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request for a thousand files: not one more for each, nor a search of the whole folder for each."""
+    remote._states.clear()
+    locations = [f"s3://shop/files/{name}" for name in CONTENT]
+    asked = [state_of(location) for location in locations]
+    remote._states.clear()
+    assert [f"s3://shop/files/{name}" for name in stores.list_files("s3://shop/files/")] == sorted(locations)
+    assert not any("files" in folder for folder in bucket.dircache), "fsspec keeps a kilobyte a file"
+
+    def refuse(*args: object, **kwargs: object) -> dict[str, object]:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(bucket, "info", refuse)
+    assert [state_of(location) for location in locations] == asked and None not in asked
+
+
+def test_as_many_states_are_remembered_as_there_is_room_for(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each epoch asks for all images: to forget the oldest would mean to ask for every one again."""
+    monkeypatch.setattr(remote, "ADDRESSES", 3)
+    remote._states.clear()
+    requests, info = list[str](), bucket.info
+
+    def counted(path: str, **options: Any) -> Any:
+        requests.append(path)
+        return info(path, **options)
+
+    monkeypatch.setattr(bucket, "info", counted)
+    names = [f"s3://shop/files/{name}" for name in CONTENT]
+    states = [state_of(name) for name in names]
+    assert requests == names
+    assert [state_of(name) for name in names] == states and requests == names + names[3:]
+    bucket.pipe_file("shop/files/kiwi/0.jpg", CONTENT["kiwi/0.jpg"] + b"more")
+    list(stores.list_files("s3://shop/files"))
+    assert state_of(names[0]) not in states, "a list tells what has changed, however many are remembered"
+    bucket.pipe_file("shop/files/kiwi/0.jpg", CONTENT["kiwi/0.jpg"])
+    remote._states.clear()
 
 
 def test_the_state_changes_with_the_content(bucket: Any) -> None:
@@ -87,7 +125,7 @@ def test_the_state_changes_with_the_content(bucket: Any) -> None:
     before = state_of("s3://shop/changing.jpg")
     bucket.pipe_file("shop/changing.jpg", b"two")
     bucket.invalidate_cache()
-    stores._remote.cache_clear()
+    remote._states.clear()
     assert before is not None and before != state_of("s3://shop/changing.jpg")
     assert read_image("s3://shop/changing.jpg") == b"two"
 

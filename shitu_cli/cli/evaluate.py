@@ -123,14 +123,22 @@ def evaluate(
 
         settings = with_preprocessing(settings, model)
     if dry_run:
+        if merge or unknown or devices is not None:
+            raise UsageError("--dry-run measures one process, on the lists: it takes no --merge, --unknown, --devices")
         from shitu_cli.cli.dry_run import show_cost
+        from shitu_cli.features.shard_file import Share
         from shitu_cli.steps.rehearsal import cost_of_evaluate
 
-        if cross_fit is not None or shard is not None or merge or unknown or flip:
-            raise UsageError(
-                "--dry-run measures a plain evaluation: it takes no --cross-fit, --shard, --merge, --unknown or --flip"
-            )
-        cost = cost_of_evaluate(settings, model=model, precision=precision, cache=cache)
+        cost = cost_of_evaluate(
+            settings,
+            model=model,
+            precision=precision,
+            flip=flip,
+            query_expansion=query_expansion,
+            cross_fit=cross_fit or 0,
+            share=None if shard is None else Share.parse(shard),
+            cache=cache,
+        )
         show_cost(console, cost, as_json=as_json)
         return
     if shard is not None:

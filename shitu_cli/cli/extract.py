@@ -74,25 +74,26 @@ def extract(
     share = None if shard is None else Share.parse(shard)
     model = chosen_model(session, model, pretrained)
     config = config_or_none(session, model)
-    if detector is not None and (devices or shard) is not None:
-        raise UsageError("--detector looks for things in one process", hint="leave out --devices and --shard")
-    if dry_run and detector is not None:
-        raise UsageError("--dry-run does not measure a detector", hint="leave out --detector")
+    if detector is not None and devices is not None:
+        raise UsageError(
+            "--detector looks for things in one process",
+            hint=["leave out --devices; several processes compute a part each: ", Command("extract", "--shard", "1/2")],
+        )
     finder = open_detector(session, detector, detector_threshold)
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
-    if finder is not None:
-        from shitu_cli.features.detection.areas import cut_out_bodies
-
-        images = cut_out_bodies(images, finder, console)
     own, target = own_images(images, share, batch_size), out if share is None else share.file(out)
     launched = not dry_run and _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost
-        from shitu_cli.steps.rehearsal import cost_of_extract
+        from shitu_cli.steps.image_costs import cost_of_extract
 
-        show_cost(console, cost_of_extract(extractor, own, target), as_json=as_json)
+        show_cost(console, cost_of_extract(extractor, own, target, finder), as_json=as_json)
         return
+    if finder is not None and share is None:
+        from shitu_cli.features.detection.areas import cut_out_bodies
+
+        own = cut_out_bodies(images, finder, console)
     if this_process.is_child() and this_process.world() > 1:
         _compute_share(session, extractor, own, target, normalize=not raw)
         if this_process.has_parent() or not this_process.is_main():
@@ -101,9 +102,9 @@ def extract(
     elif not launched:
         console.info(_summary(extractor, own))
     if share is None:
-        written = extract_to_file(extractor, images, out, console, normalize=not raw)
+        written = extract_to_file(extractor, own, out, console, normalize=not raw)
     else:
-        written = extract_shard(extractor, images, out, share, console, normalize=not raw)
+        written = extract_shard(extractor, images, out, share, console, normalize=not raw, detector=finder)
     if as_json:
         console.json({"out": [str(f) for f in written.files], "images": written.count, "skipped": written.skipped})
     show_written(console, written, target, strict=strict)

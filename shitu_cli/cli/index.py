@@ -26,7 +26,8 @@ WHAT = "What is indexed"
 CLASSES_SHOWN = 100
 
 FeaturesOption = Annotated[
-    Path | None, option(WHAT, "Take vectors from a file of shitu extract, or from another program's vector.index.")
+    Path | None,
+    option(WHAT, "Take vectors from a file or a shard of shitu extract, or from another program's vector.index."),
 ]
 
 
@@ -71,10 +72,10 @@ def build(
     if dry_run:
         if features is not None:
             raise UsageError("--dry-run measures the computing of features; with --features there is none")
-        if detector is not None or store is not None:
-            raise UsageError("--dry-run measures neither a detector nor a server", hint="leave out --detector, --store")
-        source = Source(space, config_or_none(session, model), model, reporter=console)
-        _show_cost(console, source, sources, index or space.index_dir, kind, as_json=as_json)
+        finder = open_detector(session, detector, detector_threshold)
+        source = Source(space, config_or_none(session, model), model, detector=finder, reporter=console)
+        place = None if store is not None else index or space.index_dir
+        _show_cost(console, source, sources, place, kind, as_json=as_json)
         return
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
@@ -88,14 +89,14 @@ def build(
 
 
 def _show_cost(
-    console: Console, source: Source, sources: list[str] | None, place: Path, kind: str, *, as_json: bool
+    console: Console, source: Source, sources: list[str] | None, place: Path | None, kind: str, *, as_json: bool
 ) -> None:
     from shitu_cli.cli.dry_run import show_cost
     from shitu_cli.steps.gallery import images_to_index
-    from shitu_cli.steps.rehearsal import cost_of_index
+    from shitu_cli.steps.image_costs import cost_of_index
 
     images, _ = images_to_index(source, sources)
-    show_cost(console, cost_of_index(source.extractor(), images, place, kind), as_json=as_json)
+    show_cost(console, cost_of_index(source.extractor(), images, place, kind, source.detector), as_json=as_json)
 
 
 def add(

@@ -137,7 +137,7 @@ def prepare(
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.preparation.remembered import Options
-        from shitu_cli.steps.rehearsal import cost_of_prepare
+        from shitu_cli.steps.image_costs import cost_of_prepare
 
         reading = Options(
             format=format,

@@ -62,10 +62,15 @@ def search(
     max_boxes: options.MaxBoxesOption = None,
     model: options.ModelOption = None,
     pretrained: options.PretrainedOption = None,
+    shard: options.ShardOption = None,
     workspace: options.WorkspaceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Say what each image shows, or that it is unknown, and list its matches: label, score (cosine), path."""
+    """Say what each image shows, or that it is unknown, and list its matches: label, score (cosine), path.
+
+    With --shard 3/16, several machines search for a part of the images each; the results of all parts, in their order,
+    are those of one process.
+    """
     from shitu_cli.cli.common import (
         check_model,
         chosen_model,
@@ -75,9 +80,11 @@ def search(
         open_workspace,
     )
     from shitu_cli.config.places import Places
+    from shitu_cli.features.extract_shards import own_images
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
+    from shitu_cli.features.shard_file import Share
     from shitu_cli.index import is_index
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
@@ -86,6 +93,7 @@ def search(
 
     session = Session.of(context)
     console = session.console
+    share = None if shard is None else Share.parse(shard)
     model = chosen_model(session, model, pretrained)
     finder = open_detector(session, detector, detector_threshold, max_boxes)
     # An index remembers its model, so that one that is here, or named, needs no workspace.
@@ -108,6 +116,7 @@ def search(
             images=len(files),
             reporter=console,
         )
+        files = own_images(files, share, BATCH)
         check_model(manifest, extractor.fingerprint, target.place)
         limit, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
         if meaning is not None:
@@ -131,7 +140,7 @@ def search(
         console.json({"threshold": limit, "results": rows})
     else:
         _show(console, results, limit, html)
-    if not results:
+    if unread and not results:
         raise UsageError("none of the images could be read", hint="the warnings above say why")
 
 

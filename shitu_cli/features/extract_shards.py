@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +18,14 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.feature_file import Written, name_of, part_of, working
 from shitu_cli.features.resumable import Work
-from shitu_cli.features.shard_file import Job, Part, Shard, Share, write_shard
+from shitu_cli.features.shard_file import Job, Part, Shard, Share, read_shard, write_shard
 from shitu_cli.features.shards import check_shards, find_shards, stretches
 from shitu_cli.features.writing import PIECE, Name, check_out, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
+
+if TYPE_CHECKING:
+    from shitu_cli.features.detection import Detector
 
 KIND = "extract"
 _PART = "images"
@@ -32,14 +37,27 @@ def own_images(images: ImageFiles, share: Share | None, batch_size: int) -> Imag
 
 
 def extract_shard(
-    extractor: Extractor, images: ImageFiles, out: Path, share: Share, reporter: Reporter, *, normalize: bool = True
+    extractor: Extractor,
+    images: ImageFiles,
+    out: Path,
+    share: Share,
+    reporter: Reporter,
+    *,
+    normalize: bool = True,
+    detector: Detector | None = None,
 ) -> Written:
     """Compute a share of all `images` and write it beside `out`; what an interrupted call has done is taken over.
 
-    Raises EnvironmentProblem when the disk refuses.
+    A `detector` cuts the surest thing out of each image of the share. Raises EnvironmentProblem when the disk refuses.
     """
     file, stretch = share.file(out), share.range(len(images), extractor.batch_size)
     own = images.take(stretch)
+    settings: dict[str, Any] = {"batch_size": extractor.batch_size, "unit length": normalize}
+    if detector is not None:
+        from shitu_cli.features.detection.areas import cut_out_bodies
+
+        own = cut_out_bodies(own, detector, reporter)
+        settings["detector"] = detector.fingerprint
     with working(file), Work(part_of(file), extractor, own, normalize=normalize) as work:
         work.compute(reporter)
         reasons = {
@@ -51,7 +69,7 @@ def extract_shard(
             kind=KIND,
             of=share.of,
             model=extractor.fingerprint,
-            settings=json.dumps({"batch_size": extractor.batch_size, "unit length": normalize}),
+            settings=json.dumps(settings),
             feature_size=extractor.feature_size,
             engine=extractor.engine.description,
         )
@@ -100,6 +118,27 @@ def merge_shards(sources: Sequence[str], out: Path | None, reporter: Reporter) -
     with working(target):
         files = write_features(target, rows)
     return Written(files, rows.shape[0], dict(value for _, value in sorted(skipped.items())))
+
+
+def read_part(path: Path) -> tuple[np.ndarray, list[Name], str]:
+    """Return the features float32 [N, D] of one shard, path and label of each, and the fingerprint of their model.
+
+    Images that could not be read are not among them. Raises DataError for a damaged shard, or one of another command.
+    """
+    shard = read_shard(path)
+    if shard.job.kind != KIND:
+        raise DataError(f"{path} is a shard of shitu {shard.job.kind}, not of shitu {KIND}")
+    part = shard.part(_PART)
+    rows = [row - part.start for row in range(part.start, part.stop) if row not in part.skipped]
+    features = np.empty((part.stop - part.start, shard.job.feature_size), np.float32)
+    at = 0
+    for piece in shard.pieces(_PART, itertools.repeat(PIECE)):
+        features[at : at + len(piece)] = piece
+        at += len(piece)
+    names = list(shard.names(_PART))
+    if len(rows) == len(names):
+        return features, names, shard.job.model
+    return features[np.asarray(rows, np.int64)], [names[row] for row in rows], shard.job.model
 
 
 def _usual_name(shards: Sequence[Shard]) -> Path:

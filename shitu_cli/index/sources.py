@@ -19,6 +19,7 @@ import numpy as np
 
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.features.origin import Origin, noted_origins
+from shitu_cli.features.shard_file import SUFFIX
 from shitu_cli.index.foreign import foreign_vectors
 from shitu_cli.index.store import FeatureTable
 from shitu_cli.inputs import MIB, is_input, open_input, parse_json, read_bytes
@@ -42,7 +43,8 @@ class FeatureFile(NamedTuple):
 
 
 def read_features(path: Path) -> FeatureFile:
-    """Read the vectors of a .npy (with the .tsv beside it), .npz, .jsonl, .parquet or another program's `vector.index`.
+    """Read the vectors of a .npy (with the .tsv beside it), .npz, .jsonl, .parquet, of a .shard of such a file, or of
+    another program's `vector.index`.
 
     A .npy stays on disk and is read as needed; other formats are loaded into memory.
     Raises UsageError for another suffix, DataError for files that are damaged or do not belong together.
@@ -52,6 +54,7 @@ def read_features(path: Path) -> FeatureFile:
         ".npz": lambda path: _single(path, _npz),
         ".jsonl": lambda path: _single(path, _jsonl),
         ".parquet": lambda path: _single(path, _parquet),
+        SUFFIX: _shard,
         ".index": lambda path: FeatureFile(foreign_vectors(path), ""),
     }
     if path.suffix not in readers:
@@ -71,6 +74,13 @@ def read_features(path: Path) -> FeatureFile:
     if features.shape[1] == 0:
         raise DataError(f"{path}: its vectors have no values")
     return content._replace(table=table)
+
+
+def _shard(path: Path) -> FeatureFile:
+    from shitu_cli.features.extract_shards import read_part
+
+    features, names, model = read_part(path)
+    return FeatureFile(FeatureTable(features, [label for _, label in names], [name for name, _ in names]), model)
 
 
 def _single(path: Path, read: Callable[[Path], FeatureTable]) -> FeatureFile:

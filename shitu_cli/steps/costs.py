@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from shitu_cli.reporting import byte_size, counted
 from shitu_cli.runtime.memory import available_memory
 from shitu_cli.stores import state_of
 
+SECONDS = 8.0  # of each measurement
 SAMPLE_FILES = 1000  # whose sizes stand for all
 _SPARE = 0.95  # of what is free may be used up
 
@@ -114,6 +116,23 @@ def total_size(count: int, location: Callable[[int], str]) -> int | None:
 def spread(count: int, most: int) -> Sequence[int]:
     """Return at most `most` numbers below `count`, evenly spread."""
     return range(count) if count <= most else [n * count // most for n in range(most)]
+
+
+def per_image(run: Callable[[int], None], count: int, batch_size: int) -> float:
+    """Return the seconds for an image from two runs over the first ones: what both spend to begin does not count."""
+    if not count:
+        return 0.0
+    few = min(count, 2 * batch_size)
+    run(min(count, batch_size))  # what is prepared once
+    started = time.perf_counter()
+    run(few)
+    first = time.perf_counter() - started
+    many = min(count, max(few, int(few * SECONDS / 2 / max(first, 1e-6))))
+    if many < 2 * few:
+        return first / max(1, few)
+    started = time.perf_counter()
+    run(many)
+    return max(0.0, time.perf_counter() - started - first) / (many - few)
 
 
 def size_text(count: int | None) -> str:

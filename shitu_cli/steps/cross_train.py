@@ -58,7 +58,7 @@ def cross_trained(
     ended are kept below `.shitu/` and not repeated, whatever ends the evaluation. Raises UsageError
     where the network cannot be trained so, TrainingError if a training is interrupted.
     """
-    config = _of_training(config, prefix)
+    config = config_of_training(config, prefix)
     split = config.DataLoader.train
     if config.Distillation is not None or split is None or not Path(split.dataset.cls_label_path).is_file():
         raise UsageError(
@@ -113,7 +113,7 @@ def _without(config: Config, left_out: np.ndarray, folder: Path) -> Config:
     )
 
 
-def _of_training(config: Config, prefix: Path) -> Config:
+def config_of_training(config: Config, prefix: Path) -> Config:
     """Return the config that a checkpoint was trained with, for the images and features that are evaluated."""
     file = prefix.with_name(CONFIG)
     if not file.is_file():

@@ -1,10 +1,10 @@
-"""Measure for a few seconds what a command would do for hours, and return its cost; nothing of it is kept."""
+"""Measure for a few seconds what training and evaluation would do for hours; nothing of it is kept."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,15 @@ from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.errors import Command
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
-from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, spread, total_size
+from shitu_cli.steps import costs
+from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, per_image, total_size
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
+    from shitu_cli.evaluation.metrics import FeatureSet
     from shitu_cli.features.engine import Engine
-    from shitu_cli.features.extractor import Extractor
-    from shitu_cli.preparation.choices import Choices
-    from shitu_cli.preparation.sources import ImageFiles
+    from shitu_cli.features.shard_file import Share
 
-SECONDS = 8.0  # of each measurement
-_NAME_BYTES = 400  # of memory for the path and the label of an image, as Python holds them
-_VALUE_BYTES = {".npy": 4.0, ".npz": 4.0, ".jsonl": 22.0, ".parquet": 4.1}  # of a value in a file of features
 _SAVES = 6  # of a checkpoint on the disk while one is written (training/checkpoint.py)
 
 
@@ -50,20 +47,20 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
     training = build_training(config, device=name, ranks=Ranks(), threads=current_threads(), reporter=quiet)
     dataset, options = training.dataset, config.Global
     trainer = Trainer(training, RunLog(Path(os.devnull), None), quiet)
-    times = trainer.rehearse(SECONDS)
+    times = trainer.rehearse(costs.SECONDS)
     step, steps = float(np.mean(times)), training.steps_per_epoch
     weights = sum(_bytes_of(tensor) for tensor in training.model.state_dict().values())
     save = weights + sum(_bytes_of(tensor) for tensor in training.optimizer.tensors().values())
     save += weights if training.ema is not None else 0
     seconds = {"an epoch": step * steps}
-    count, evaluated, features = 0, 0, 0
+    count, evaluation = 0, Part(0, 0, 0.0, 0.0)
     if options.eval_during_train and config.DataLoader.query and config.DataLoader.gallery:
         engine = OnlineEvaluation(config, name, dataset.labels, int(dataset.class_num), SilentReporter()).engine(
             training.model
         )
-        evaluation, evaluated, features = _evaluation_of(config, engine)
+        evaluation = _evaluation_of(config, engine)
         count = _evaluations(options.epochs, options.eval_interval, options.start_eval_epoch)
-        seconds["an evaluation"] = evaluation
+        seconds["an evaluation"] = evaluation.features + evaluation.ranking
     size = total_size(len(dataset), dataset.location)
     peak = peak_memory_bytes() or 0
     smaller = max(1, training.batch_size // 2)
@@ -74,7 +71,7 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
         total=seconds["an epoch"] * options.epochs + seconds.get("an evaluation", 0.0) * count,
         basis=f"{counted(len(times), 'step')} of {training.batch_size} images on {name}",
         needs=(
-            memory_need(peak + features, held=peak, fit=Command("train", "--batch-size", smaller)),
+            memory_need(peak + evaluation.size, held=peak, fit=Command("train", "--batch-size", smaller)),
             disk_need(
                 training.output,
                 save * (_SAVES + (keep or 1) - 1),
@@ -87,7 +84,8 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
         ),
         remarks=[
             f"{counted(options.epochs, 'epoch')} of {counted(steps, 'step')}, {counted(count, 'evaluation')} of "
-            f"{counted(evaluated, 'image')}; from the second epoch on, images that stay in memory make it faster"
+            f"{counted(evaluation.images, 'image')}; from the second epoch on, images that stay in memory make it "
+            "faster"
         ],
     )
 
@@ -106,32 +104,65 @@ def cost_of_evaluate(
     *,
     model: Path | None = None,
     precision: str | None = None,
+    flip: bool = False,
+    query_expansion: int = 0,
+    cross_fit: int = 0,
+    share: Share | None = None,
     cache: bool = True,
     reporter: Reporter | None = None,
 ) -> Cost:
-    """Return what `evaluate` would cost: the features of both lists, and the ranking; `cache`: they are kept."""
+    """Return what `evaluate` would cost: the features of both lists, and the ranking.
+
+    `share`: only of a part of the features. `cross_fit`: with so many trainings. `cache`: features are kept.
+    """
     from shitu_cli.runtime.setup import setup_paddle
 
     config = with_lists(config, ("query", "gallery"))
     places = Places.of(config)
     setup_paddle(config.Global.device)
+    from shitu_cli.features.list_features import prepared_engine
     from shitu_cli.features.selection import load_engine
     from shitu_cli.steps.models import readable
 
     output = reporter or SilentReporter()
-    engine = load_engine(readable(model or places.best, output), config, precision=precision)
-    seconds, images, features = _evaluation_of(config, engine)
+    prefix = readable(model or places.best, output)
+    engine = load_engine(prefix, config, precision=precision)
+    runner = prepared_engine(engine, flip=flip, normalize=True)
+    part = _evaluation_of(config, runner, query_expansion=query_expansion, share=share)
+    seconds = {"features": part.features} | ({} if share is not None else {"ranking": part.ranking})
     peak = peak_memory_bytes() or 0
-    return Cost(
-        images=images,
-        bytes_to_read=sum(_size_of(split) or 0 for split in _splits(config)),
-        seconds={},
-        total=seconds,
+    cost = Cost(
+        images=part.images,
+        bytes_to_read=sum(_size_of(split) or 0 for split in _splits(config)) // (1 if share is None else share.of),
+        seconds=seconds,
+        total=sum(seconds.values()),
         basis=f"features of a few batches, and a ranking of random ones, by {engine.summary()}",
         needs=(
-            memory_need(peak + features, held=peak, fit="fewer gallery images, or a machine with more memory"),
-            *([_kept_features(places, features)] if cache else []),
+            memory_need(peak + part.size, held=peak, fit="fewer gallery images, or a machine with more memory"),
+            *([_kept_features(places, part.size)] if cache and share is None else []),
         ),
+    )
+    return _with_cross_fit(cost, config, prefix, cross_fit, part) if cross_fit else cost
+
+
+def _with_cross_fit(cost: Cost, config: Config, prefix: Path, count: int, part: Part) -> Cost:
+    """Return the cost with `count` trainings, each without its share of the classes, and the features of each."""
+    from shitu_cli.steps.cross_train import config_of_training
+
+    training = cost_of_train(config_of_training(config, prefix))
+    seconds = cost.seconds | {"a training": training.total * (count - 1) / count}
+    disk = [replace(need, needed=need.needed * count) for need in training.needs if need.place]
+    memory = [need for need in training.needs if not need.place]
+    return replace(
+        cost,
+        seconds=seconds,
+        total=cost.total + count * (seconds["a training"] + part.features + part.ranking),
+        basis=f"{cost.basis}; {training.basis}",
+        needs=(*cost.needs, *memory, *disk),
+        remarks=[
+            f"with {counted(count, 'training')}, each without a {count}th of the classes; none is needed, and the time "
+            "is less, where classes were left out of training already or only a projection was learnt"
+        ],
     )
 
 
@@ -154,8 +185,17 @@ def _size_of(split: SplitConfig) -> int | None:
     return total_size(len(dataset), dataset.location)
 
 
-def _evaluation_of(config: Config, engine: Engine) -> tuple[float, int, int]:
-    """Return seconds, images and bytes of features of one evaluation."""
+@dataclass(frozen=True)
+class Part:
+    """An evaluation, or a part of one: images, bytes of their features, seconds to compute those and to rank."""
+
+    images: int
+    size: int
+    features: float
+    ranking: float
+
+
+def _evaluation_of(config: Config, engine: Engine, *, query_expansion: int = 0, share: Share | None = None) -> Part:
     from shitu_cli.data.dataset import RecDataset
     from shitu_cli.evaluation.evaluate import splits_of
     from shitu_cli.features.list_features import extract_dataset
@@ -163,7 +203,7 @@ def _evaluation_of(config: Config, engine: Engine) -> tuple[float, int, int]:
     seconds, images = 0.0, 0
     for split in _splits(config):
         dataset, batch_size = RecDataset(split.dataset), split.sampler.batch_size
-        count = len(dataset)
+        count = len(dataset) if share is None else len(share.range(len(dataset), batch_size))
 
         def run(stop: int, dataset: RecDataset = dataset, split: SplitConfig = split) -> None:
             extract_dataset(
@@ -176,141 +216,52 @@ def _evaluation_of(config: Config, engine: Engine) -> tuple[float, int, int]:
                 stop=stop,
             )
 
-        seconds += _per_image(run, count, batch_size) * count
+        seconds += per_image(run, count, batch_size) * count
         images += count
-    query, gallery = (len(RecDataset(split.dataset)) for split in splits_of(config))
-    return seconds + _ranking_seconds(query, gallery, engine.feature_size), images, images * engine.feature_size * 4
+    ranking = 0.0
+    if share is None:
+        query, gallery = (len(RecDataset(split.dataset)) for split in splits_of(config))
+        ranking = _ranking_seconds(
+            query, gallery, engine.feature_size, rerank=config.Global.re_ranking, query_expansion=query_expansion
+        )
+    return Part(images, images * engine.feature_size * 4, seconds, ranking)
 
 
-def _per_image(run: Callable[[int], None], count: int, batch_size: int) -> float:
-    """Return the seconds for an image from two runs over the first ones: what both spend to begin does not count."""
-    if not count:
-        return 0.0
-    few = min(count, 2 * batch_size)
-    run(min(count, batch_size))  # what is prepared once
-    started = time.perf_counter()
-    run(few)
-    first = time.perf_counter() - started
-    many = min(count, max(few, int(few * SECONDS / 2 / max(first, 1e-6))))
-    if many < 2 * few:
-        return first / max(1, few)
-    started = time.perf_counter()
-    run(many)
-    return max(0.0, time.perf_counter() - started - first) / (many - few)
+def _ranking_seconds(queries: int, gallery: int, size: int, *, rerank: bool, query_expansion: int) -> float:
+    """Return the seconds to rank a gallery, from a small one of random features.
+
+    Time grows with queries times gallery; that of re-ranking with the square of both together, as it compares all
+    pairs.
+    """
+    from shitu_cli.evaluation.metrics import rank
+    from shitu_cli.evaluation.rerank import expand_queries, reranked
+
+    def run(count: int, others: int) -> tuple[float, float]:
+        """Return the seconds to compare all pairs, and those to rank."""
+        query, sample = _random_sets(count, others, size)
+        started = time.perf_counter()
+        block = reranked(query.features, sample.features) if rerank else None
+        compared = time.perf_counter()
+        if query_expansion:
+            query = replace(query, features=expand_queries(query.features, sample.features, count=query_expansion))
+        rank(query, sample, block=block)
+        return compared - started if rerank else 0.0, time.perf_counter() - compared
+
+    run(min(queries, 10), min(gallery, 100))  # compiles what it needs
+    counts = min(queries, 200), min(gallery, 2_000 if rerank else 20_000)
+    pairs, ranking = run(*counts)
+    all_pairs = ((queries + gallery) / sum(counts)) ** 2
+    return pairs * all_pairs + ranking * (queries / counts[0]) * (gallery / counts[1])
 
 
-def _ranking_seconds(queries: int, gallery: int, size: int) -> float:
-    """Return the seconds to rank a gallery, from a small one of random features: time grows with their product."""
-    from shitu_cli.evaluation.metrics import FeatureSet, rank
+def _random_sets(queries: int, gallery: int, size: int) -> tuple[FeatureSet, FeatureSet]:
+    from shitu_cli.evaluation.metrics import FeatureSet
     from shitu_cli.features.unit_length import normalized
 
     random = np.random.default_rng(0)
-    counts = min(queries, 200), min(gallery, 20_000)
-    sets = [
-        FeatureSet(
-            normalized(random.standard_normal((count, size), np.float32)),
-            np.arange(count) % 50,
-            None,
-            np.arange(count) + start,
-        )
-        for count, start in zip(counts, (0, counts[0]), strict=True)
-    ]
-    rank(*sets)  # compiles what it needs
-    started = time.perf_counter()
-    rank(*sets)
-    return (time.perf_counter() - started) * (queries / counts[0]) * (gallery / counts[1])
 
+    def drawn(count: int, start: int) -> FeatureSet:
+        features = normalized(random.standard_normal((count, size), np.float32))
+        return FeatureSet(features, np.arange(count) % 50, None, np.arange(count) + start)
 
-def cost_of_extract(extractor: Extractor, images: ImageFiles, out: Path) -> Cost:
-    """Return what `extract` to the file `out` would cost."""
-    count, values = len(images), len(images) * extractor.feature_size
-    names = sum(len(images.name(n)) + len(images.labels[n]) + 2 for n in spread(count, 1000))
-    file = int(values * _VALUE_BYTES.get(out.suffix, 4.0)) + names * count // max(1, min(count, 1000))
-    peak = peak_memory_bytes() or 0
-    return _cost_of_features(
-        extractor,
-        images,
-        needs=(
-            memory_need(peak + count * _NAME_BYTES, held=peak, fit="--shard 1/4 computes a part of them"),
-            disk_need(out.parent, values * 4 + file, fit="free some space, or --out on another disk"),
-        ),
-        remarks=["half of the disk space is only needed until the file is complete"] if out.suffix == ".npy" else [],
-    )
-
-
-def _cost_of_features(extractor: Extractor, images: ImageFiles, *, needs: tuple[Need, ...], remarks: list[str]) -> Cost:
-    """Return the cost of computing the features of all images, with what is needed to keep them."""
-    from shitu_cli.features.extractor import inputs_of
-
-    chosen = inputs_of(images.take(spread(len(images), 4096)))
-
-    def run(stop: int) -> None:
-        for _ in extractor.batches(chosen, stop=stop):
-            pass
-
-    return Cost(
-        images=len(images),
-        bytes_to_read=total_size(len(images), lambda n: images.files[n]),
-        seconds={},
-        total=_per_image(run, len(chosen), extractor.batch_size) * len(images),
-        basis=f"{extractor.engine.summary()} on images spread over all of them",
-        needs=needs,
-        remarks=remarks,
-    )
-
-
-def cost_of_index(extractor: Extractor, images: ImageFiles, place: Path, kind: str) -> Cost:
-    """Return what `index build` of these images would cost."""
-    count, vectors = len(images), len(images) * extractor.feature_size * 4
-    stored = {"hnsw": vectors + count * 300, "ivf": vectors + count * 8, "binary": vectors // 32}.get(kind, vectors)
-    peak = peak_memory_bytes() or 0
-    remarks = [] if kind in ("flat", "binary") else [f"without the time to build and tune the {kind} index"]
-    return _cost_of_features(
-        extractor,
-        images,
-        needs=(
-            memory_need(
-                peak + 2 * vectors + stored + count * _NAME_BYTES,
-                held=peak,
-                fit="--store milvus:ADDRESS keeps the vectors elsewhere; --kind binary needs a 32nd of the memory",
-            ),
-            disk_need(place, 2 * (stored + count * 100), fit="free some space, or --index on another disk"),
-        ),
-        remarks=remarks,
-    )
-
-
-def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, pack: Path | None = None) -> Cost:
-    """Return what `prepare` of these folders and lists would cost, with shards in `pack`.
-
-    Raises what reading them raises.
-    """
-    from shitu_cli.preparation.audit import LookCache, look_at_all
-    from shitu_cli.preparation.problems import Problems
-    from shitu_cli.preparation.reading import read_sources
-
-    started = time.perf_counter()
-    rows, _ = read_sources(list(sources), choices, Problems())
-    reading = time.perf_counter() - started
-    paths = [rows.location(number) for number in range(len(rows))]
-
-    def run(stop: int) -> None:
-        some = [paths[n] for n in spread(len(paths), stop)]
-        look_at_all(some, SilentReporter(), cache=LookCache(None), decode=not choices.quick)
-
-    looking = _per_image(run, len(paths), 64) * len(paths)
-    lines = sum(len(path) + 8 for path in rows.paths)
-    peak, size = peak_memory_bytes() or 0, total_size(len(paths), lambda n: paths[n])
-    shards = [] if pack is None or size is None else [disk_need(pack, size, what="disk for shards")]
-    return Cost(
-        images=len(paths),
-        bytes_to_read=size,
-        seconds={"reading names and labels": reading, "looking at the images": looking},
-        total=2 * reading + looking,
-        basis="headers of images spread over all of them" if choices.quick else "images spread over all of them",
-        needs=(
-            memory_need(peak + len(paths) * 2 * _NAME_BYTES, held=peak, fit="fewer images, or more memory"),
-            disk_need(workspace, 2 * lines + len(paths) * 60, fit="free some space, or -w on another disk"),
-            *shards,
-        ),
-    )
+    return drawn(queries, 0), drawn(gallery, queries)

@@ -123,12 +123,28 @@ def test_features_of_what_is_cut_out(shop: Path) -> None:
     assert "nothing was found" not in whole.stdout and not np.allclose(np.load(shop / "w.npy"), features[:3], atol=0.1)
 
 
+def test_parts_of_what_is_cut_out_are_joined(shop: Path, tmp_path: Path) -> None:
+    """Each part looks for the things in its own images; the bytes are those of one process."""
+    words = ("extract", "photos", *MODEL, *DETECTOR, "--batch-size", "2")
+    shitu(*words, "--out", str(tmp_path / "one.npy"), cwd=shop)
+    for part in ("2/2", "1/2"):
+        shitu(*words, "--out", str(tmp_path / "two.npy"), "--shard", part, cwd=shop)
+    shitu("merge", str(tmp_path), cwd=shop)
+    for ending in (".npy", ".tsv"):
+        assert (tmp_path / f"two{ending}").read_bytes() == (tmp_path / f"one{ending}").read_bytes()
+    assert "#0,32,32,64" in (tmp_path / "two.tsv").read_text()
+    unsure = ("--out", str(tmp_path / "two.npy"), "--shard", "1/2", "--detector-threshold", "0.9")
+    shitu(*words, *unsure, cwd=shop)
+    done = shitu("merge", str(tmp_path), cwd=shop, check=False)
+    assert done.returncode == 3 and "another options" in done.stderr, done.stderr
+
+
 def test_options_that_do_not_go_together(shop: Path) -> None:
     for words, says in (
         (("search", "shelf.png", "--max-boxes", "3"), "--max-boxes is for a detector"),
         (("search", "shelf.png", "--detector-threshold", "0.5"), "--detector-threshold is for a detector"),
         (("index", "build", "--features", "f.npy", *DETECTOR), "brings vectors that are computed already"),
-        (("extract", "photos", "--devices", "cpu:2", *DETECTOR), "leave out --devices"),
+        (("extract", "photos", "--devices", "cpu:2", *DETECTOR), "leave out --devices; several processes compute"),
         (("search", "shelf.png", "--detector", "nowhere"), "no such detector: nowhere"),
     ):
         done = shitu(*words, *MODEL, cwd=shop, check=False)

@@ -21,6 +21,7 @@ from shitu_cli.features import extract_shards, feature_file, writing
 from shitu_cli.features.extract_shards import extract_shard, merge_shards
 from shitu_cli.features.feature_file import extract_to_file, part_of
 from shitu_cli.features.shard_file import Share, read_shard
+from shitu_cli.index import open_store
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.command import shitu
@@ -228,3 +229,32 @@ def test_the_commands_of_a_job(exported: Path, pictures: list[Path], tmp_path: P
     ):
         done = shitu(*args, cwd=tmp_path, check=False)
         assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+
+
+def test_shards_are_indexed_one_by_one(
+    exported: Path, extractor: Extractor, images: ImageFiles, shards: Path, tmp_path: Path
+) -> None:
+    """The first builds the index, the others are added, in any order: the same vectors as those of the joined file."""
+    for number in range(1, 6):
+        file = shards / f"features.npy.{number}-of-5.shard"
+        command = ("build",) if number == 1 else ("add",)
+        shitu("index", *command, "--features", str(file), "--index", "parts", cwd=tmp_path)
+    merge_shards([str(shards)], tmp_path / "whole.npy", QUIET)
+    shitu("index", "build", "--features", "whole.npy", "--index", "whole", cwd=tmp_path)
+    parts, whole = (open_store(tmp_path / name) for name in ("parts", "whole"))
+    assert parts.manifest().model == whole.manifest().model == extractor.fingerprint and parts.manifest().count == 30
+    queries = np.load(tmp_path / "whole.npy")
+    one, other = ([[(m.path, m.label, m.score) for m in row] for row in at.search(queries, 3)] for at in (parts, whole))
+    assert one == other
+    done = shitu("index", "add", "--features", "whole.npy.shard", "--index", "parts", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "no such file: whole.npy.shard" in done.stderr
+    (tmp_path / "torn.shard").write_bytes((shards / "features.npy.2-of-5.shard").read_bytes()[:-500])
+    paths = [path for row in one for path, _, _ in row]
+    files = list(dict.fromkeys(path for path in paths))
+    ask = ("search", *files, "--index", "whole", "--model", str(exported), "--json")
+    answers = json.loads(shitu(*ask, cwd=tmp_path).stdout)["results"]
+    assert len(answers) == 30
+    in_parts = [shitu(*ask, "--shard", f"{number}/3", cwd=tmp_path).stdout for number in (1, 2, 3)]
+    assert [row for part in in_parts for row in json.loads(part)["results"]] == answers
+    done = shitu("index", "add", "--features", "torn.shard", "--index", "parts", cwd=tmp_path, check=False)
+    assert done.returncode == 3 and "torn.shard: not a whole shard" in done.stderr

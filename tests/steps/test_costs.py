@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from shitu_cli.steps import costs, rehearsal
 from shitu_cli.steps.costs import disk_need, spread, total_size
 from shitu_cli.steps.rehearsal import _evaluations
 from tests.command import SMALL, shitu
+from tests.features import detectors
 from tests.features.conftest import exported
 from tests.training.conftest import prepared, workspace
 
@@ -22,7 +25,7 @@ TRACES = ("prepare.lock", "train.lock")  # locks that prepare has left
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "SECONDS", 0.05)
+    monkeypatch.setattr(costs, "SECONDS", 0.05)
 
 
 def everything_in(folder: Path) -> dict[Path, bytes]:
@@ -101,10 +104,61 @@ def test_samples_are_spread_evenly(tmp_path: Path) -> None:
 
 
 def test_a_shard_without_images_costs_no_time() -> None:
-    assert rehearsal._per_image(lambda stop: None, 0, 32) == 0.0
+    assert costs.per_image(lambda stop: None, 0, 32) == 0.0
 
 
 def test_what_a_dry_run_does_not_measure_is_refused(workspace: Path) -> None:
-    for argv in (("evaluate", "--cross-fit", "4"), ("index", "build", "--store", "milvus:http://localhost:1")):
-        done = shitu(*argv, "--dry-run", cwd=workspace, check=False)
-        assert done.returncode == 2 and "--dry-run measures" in done.stderr
+    for words in (("evaluate", "--unknown", "data"), ("evaluate", "--devices", "cpu:2"), ("train", "--teacher", "x")):
+        done = shitu(*words, "--dry-run", cwd=workspace, check=False)
+        assert done.returncode == 2 and "--dry-run" in done.stderr, words
+
+
+def cost_of(workspace: Path, *words: str) -> dict[str, Any]:
+    return dict(json.loads(shitu(*words, "--dry-run", "--json", cwd=workspace).stdout))
+
+
+def test_options_of_evaluate_count(workspace: Path, exported: Path) -> None:
+    """A part has a part of the features and ranks nothing; mirrored images are seen too; cross-fitting trains."""
+    model = ("--model", str(exported))
+    part = cost_of(
+        workspace, "evaluate", *model, "--shard", "2/2", "--flip", "-o", "DataLoader.Eval.Query.sampler.batch_size=4"
+    )
+    whole = cost_of(workspace, "evaluate", *model, "--query-expansion", "2", "--rerank")
+    assert 0 < part["images"] < whole["images"] and set(part["seconds"]) == {"features", "total"}
+    assert set(whole["seconds"]) == {"features", "ranking", "total"}
+    assert [need["what"] for need in part["needs"]] == ["memory"], "a shard keeps no features for later"
+
+
+def test_a_cross_fit_costs_its_trainings(workspace: Path, exported: Path) -> None:
+    before = everything_in(workspace)
+    cost = cost_of(workspace, "evaluate", "--model", str(exported), "--cross-fit", "3", "-o", "Global.epochs=5")
+    seconds = cost["seconds"]
+    assert seconds["total"] > 3 * seconds["a training"] > 0 and "3 trainings" in cost["remarks"][0]
+    assert {need["what"] for need in cost["needs"]} >= {"memory", "disk for checkpoints"}
+    assert everything_in(workspace) == before
+
+
+def test_re_ranking_counts_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One second for each look at the clock: what is left is how the figures grow."""
+    seconds = itertools.count()
+    monkeypatch.setattr(rehearsal.time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr("shitu_cli.evaluation.metrics.rank", lambda *sets, **options: None)
+    monkeypatch.setattr("shitu_cli.evaluation.rerank.reranked", lambda *features, **options: None)
+
+    def cost(queries: int, gallery: int, rerank: bool) -> float:
+        return rehearsal._ranking_seconds(queries, gallery, 8, rerank=rerank, query_expansion=0)
+
+    assert cost(1000, 100_000, False) == 5 * 5
+    assert cost(1000, 100_000, True) == pytest.approx((101_000 / 2200) ** 2 + 5 * 50)
+
+
+def test_a_detector_and_a_server_are_measured(workspace: Path, exported: Path) -> None:
+    (workspace / "mainbody").mkdir()
+    detectors.paddle_finished(workspace / "mainbody/model.onnx")
+    (workspace / "mainbody/infer_cfg.yml").write_text(detectors.DESCRIPTION)
+    words = ("./data", "--model", str(exported), "--detector", "mainbody")
+    for argv in (("extract", *words, "--shard", "1/2"), ("index", "build", *words)):
+        cost = cost_of(workspace, *argv)
+        assert "cut out by mainbody" in cost["measured"] and cost["images"] == (32 if "--shard" in argv else 48)
+    cost = cost_of(workspace, "index", "build", *words[:3], "--store", "milvus:http://localhost:1")
+    assert [need["what"] for need in cost["needs"]] == ["memory"] and "to the server" in cost["remarks"][0]

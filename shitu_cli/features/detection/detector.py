@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from shitu_cli.features.detection.preparation import (
     read_preparation,
 )
 from shitu_cli.features.model_files import DETECTION
+from shitu_cli.files import sha256_of
 from shitu_cli.runtime.arithmetic import kept_threads
 
 THRESHOLD, MOST = 0.2, 5  # those of PP-ShiTu (PaddleClas, deploy/configs/inference_general.yaml)
@@ -74,6 +77,13 @@ class Detector:
         self.remark = ""
         self._preparation = self._prepared_how()
         self.detect(np.full((64, 64, 3), 127, np.uint8))  # what it gives is of a known form, or opening fails
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What identifies the boxes that it gives: its files, and how sure it must be."""
+        files = (self.file, self.file.with_suffix(".pdiparams"), description_beside(self.file))
+        digests = [sha256_of(file) for file in files if file is not None and file.is_file()]
+        return hashlib.sha256(repr((digests, self.threshold)).encode()).hexdigest()
 
     def detect(self, image: np.ndarray, *, threshold: float | None = None, most: int | None = None) -> list[Detection]:
         """Return the things in an image uint8 [H, W, 3] RGB, the surest first.

@@ -1,0 +1,133 @@
+"""Measure for a few seconds what the commands over images would do for hours, and return their cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shitu_cli.errors import Command, Message
+from shitu_cli.reporting import SilentReporter
+from shitu_cli.runtime.memory import peak_memory_bytes
+from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, per_image, size_text, spread, total_size
+
+if TYPE_CHECKING:
+    from shitu_cli.features.detection import Detector
+    from shitu_cli.features.extractor import Extractor
+    from shitu_cli.preparation.choices import Choices
+    from shitu_cli.preparation.sources import ImageFiles
+
+_NAME_BYTES = 400  # of memory for the path and the label of an image, as Python holds them
+_VALUE_BYTES = {".npy": 4.0, ".npz": 4.0, ".jsonl": 22.0, ".parquet": 4.1}  # of a value in a file of features
+
+
+def cost_of_extract(extractor: Extractor, images: ImageFiles, out: Path, detector: Detector | None = None) -> Cost:
+    """Return what `extract` to the file `out` would cost, after a `detector` that cuts things out of the images."""
+    count, values = len(images), len(images) * extractor.feature_size
+    names = sum(len(images.name(n)) + len(images.labels[n]) + 2 for n in spread(count, 1000))
+    file = int(values * _VALUE_BYTES.get(out.suffix, 4.0)) + names * count // max(1, min(count, 1000))
+    peak = peak_memory_bytes() or 0
+    return _cost_of_features(
+        extractor,
+        images,
+        detector,
+        needs=(
+            memory_need(peak + count * _NAME_BYTES, held=peak, fit="--shard 1/4 computes a part of them"),
+            disk_need(out.parent, values * 4 + file, fit="free some space, or --out on another disk"),
+        ),
+        remarks=["half of the disk space is only needed until the file is complete"] if out.suffix == ".npy" else [],
+    )
+
+
+def _cost_of_features(
+    extractor: Extractor, images: ImageFiles, detector: Detector | None, *, needs: tuple[Need, ...], remarks: list[str]
+) -> Cost:
+    """Return the cost of computing the features of all images, with what is needed to keep them."""
+    from shitu_cli.features.extractor import inputs_of
+
+    chosen = images.take(spread(len(images), 4096))
+
+    def run(stop: int) -> None:
+        some = chosen.take(range(stop))
+        if detector is not None:
+            from shitu_cli.features.detection.areas import cut_out_bodies
+
+            some = cut_out_bodies(some, detector, SilentReporter())
+        for _ in extractor.batches(inputs_of(some)):
+            pass
+
+    how = "" if detector is None else f", cut out by {detector.path}"
+    return Cost(
+        images=len(images),
+        bytes_to_read=total_size(len(images), lambda n: images.files[n]),
+        seconds={},
+        total=per_image(run, len(chosen), extractor.batch_size) * len(images),
+        basis=f"{extractor.engine.summary()} on images spread over all of them{how}",
+        needs=needs,
+        remarks=remarks,
+    )
+
+
+def cost_of_index(
+    extractor: Extractor,
+    images: ImageFiles,
+    place: Path | None,
+    kind: str,
+    detector: Detector | None = None,
+) -> Cost:
+    """Return what `index build` of these images in the folder `place` would cost; None for one that a server keeps."""
+    count, vectors = len(images), len(images) * extractor.feature_size * 4
+    stored = {"hnsw": vectors + count * 300, "ivf": vectors + count * 8, "binary": vectors // 32}.get(kind, vectors)
+    peak = peak_memory_bytes() or 0
+    remarks = [] if kind in ("flat", "binary") else [f"without the time to build and tune the {kind} index"]
+    if place is None:
+        here, disk = 0, list[Need]()
+        remarks = [f"without the time to send {size_text(vectors)} of vectors to the server, and what it needs itself"]
+        fit: Message = [
+            "in parts: ",
+            Command("extract", "--shard", "1/4"),
+            ", then index add --features with each of them",
+        ]
+    else:
+        here = vectors + stored
+        disk = [disk_need(place, 2 * (stored + count * 100), fit="free some space, or --index on another disk")]
+        fit = "--store milvus:ADDRESS keeps the vectors elsewhere; --kind binary needs a 32nd of the memory"
+    memory = memory_need(peak + vectors + here + count * _NAME_BYTES, held=peak, fit=fit)
+    return _cost_of_features(extractor, images, detector, needs=(memory, *disk), remarks=remarks)
+
+
+def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, pack: Path | None = None) -> Cost:
+    """Return what `prepare` of these folders and lists would cost, with shards in `pack`.
+
+    Raises what reading them raises.
+    """
+    from shitu_cli.preparation.audit import LookCache, look_at_all
+    from shitu_cli.preparation.problems import Problems
+    from shitu_cli.preparation.reading import read_sources
+
+    started = time.perf_counter()
+    rows, _ = read_sources(list(sources), choices, Problems())
+    reading = time.perf_counter() - started
+    paths = [rows.location(number) for number in range(len(rows))]
+
+    def run(stop: int) -> None:
+        some = [paths[n] for n in spread(len(paths), stop)]
+        look_at_all(some, SilentReporter(), cache=LookCache(None), decode=not choices.quick)
+
+    looking = per_image(run, len(paths), 64) * len(paths)
+    lines = sum(len(path) + 8 for path in rows.paths)
+    peak, size = peak_memory_bytes() or 0, total_size(len(paths), lambda n: paths[n])
+    shards = [] if pack is None or size is None else [disk_need(pack, size, what="disk for shards")]
+    return Cost(
+        images=len(paths),
+        bytes_to_read=size,
+        seconds={"reading names and labels": reading, "looking at the images": looking},
+        total=2 * reading + looking,
+        basis="headers of images spread over all of them" if choices.quick else "images spread over all of them",
+        needs=(
+            memory_need(peak + len(paths) * 2 * _NAME_BYTES, held=peak, fit="fewer images, or more memory"),
+            disk_need(workspace, 2 * lines + len(paths) * 60, fit="free some space, or -w on another disk"),
+            *shards,
+        ),
+    )

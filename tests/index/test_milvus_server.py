@@ -6,6 +6,7 @@ The package `milvus` carries the server's program. It is started below the test'
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 import threading
@@ -138,6 +139,28 @@ def in_threads(count: int, work: Callable[[int], None]) -> list[Exception]:
     for thread in threads:
         thread.join()
     return errors
+
+
+def test_parts_that_are_added_side_by_side_are_one_index(address: str, tmp_path: Path) -> None:
+    """As machines do with the shards of one extraction; one of them is started twice."""
+    whole = gallery(COUNT)
+    bounds = np.linspace(0, COUNT, 6).astype(int)
+    parts = [
+        FeatureTable(whole.features[a:b], whole.labels[a:b], whole.paths[a:b]) for a, b in itertools.pairwise(bounds)
+    ]
+    server, files = open_store(Path("unused"), address, "parts"), open_store(tmp_path / "index")
+    server.build(parts[0], BuildOptions(model="m"), SILENT)
+
+    def add(number: int) -> None:
+        with contextlib.closing(open_store(Path("unused"), address, "parts")) as store:
+            store.add(parts[number + 1], SILENT)
+
+    assert in_threads(4, add) == []
+    add(2)
+    files.build(whole, BuildOptions(), SILENT)
+    queries = vectors(40, seed=5)
+    assert server.manifest().count == COUNT and texts(server.search(queries, 10)) == texts(files.search(queries, 10))
+    server.close()
 
 
 def test_searches_while_another_process_adds(address: str) -> None:

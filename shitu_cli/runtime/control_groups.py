@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 PROCESS = Path("/proc/self")
 _KEPT = ("inactive_file", "active_file")  # of memory.stat: files kept in memory, given up when it is needed
 
 
+@lru_cache(maxsize=8)
 def allowed_cores(process: Path = PROCESS) -> float | None:
-    """Return the cores that control groups allow this process, such as 1.5; None without a limit."""
+    """Return the cores that control groups allow this process, such as 1.5; None without a limit.
+
+    Read once: every search asks, and reading these files would take longer than searching a small index.
+    """
     limits = [_quota_v2(folder) for folder in _groups("", process)]
     limits += [_quota_v1(folder) for folder in _groups("cpu", process)]
     return min((limit for limit in limits if limit is not None), default=None)

@@ -108,7 +108,17 @@ def test_both_versions_and_odd_mount_points(machine: Machine) -> None:
     machine.member("3:memory:/job", "0::/job")
     assert free_memory(machine.process) == GB // 2 and allowed_cores(machine.process) == 0.5
     machine.member("3:memory:/job")
+    allowed_cores.cache_clear()  # read once a process
     assert free_memory(machine.process) == GB and allowed_cores(machine.process) is None
+
+
+def test_cores_are_read_once_as_every_search_asks_for_them(machine: Machine) -> None:
+    group = machine.mount("", "sys") / "job"
+    write(group, cpu__max="200000 100000")
+    machine.member("0::/job")
+    assert allowed_cores(machine.process) == 2
+    (group / "cpu.max").unlink()
+    assert allowed_cores(machine.process) == 2
 
 
 def test_more_in_use_than_allowed_leaves_nothing(machine: Machine) -> None:

@@ -90,10 +90,6 @@ def extract(
 
         show_cost(console, cost_of_extract(extractor, own, target, finder), as_json=as_json)
         return
-    if finder is not None and share is None:
-        from shitu_cli.features.detection.areas import cut_out_bodies
-
-        own = cut_out_bodies(images, finder, console)
     if this_process.is_child() and this_process.world() > 1:
         _compute_share(session, extractor, own, target, normalize=not raw)
         if this_process.has_parent() or not this_process.is_main():
@@ -102,7 +98,7 @@ def extract(
     elif not launched:
         console.info(_summary(extractor, own))
     if share is None:
-        written = extract_to_file(extractor, own, out, console, normalize=not raw)
+        written = extract_to_file(extractor, images, out, console, normalize=not raw, detector=finder)
     else:
         written = extract_shard(extractor, images, out, share, console, normalize=not raw, detector=finder)
     if as_json:

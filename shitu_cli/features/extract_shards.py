@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shitu_cli.errors import DataError, UsageError
+from shitu_cli.features.detection.bodies import report_whole
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.feature_file import Written, name_of, part_of, working
 from shitu_cli.features.resumable import Work
@@ -54,17 +55,11 @@ def extract_shard(
     own = images.take(stretch)
     settings: dict[str, Any] = {"batch_size": extractor.batch_size, "unit length": normalize}
     if detector is not None:
-        from shitu_cli.features.detection.areas import cut_out_bodies
-
-        own = cut_out_bodies(own, detector, reporter)
         settings["detector"] = detector.fingerprint
-    with working(file), Work(part_of(file), extractor, own, normalize=normalize) as work:
+    with working(file), Work(part_of(file), extractor, own, normalize=normalize, detector=detector) as work:
         work.compute(reporter)
-        reasons = {
-            n: (own.name(n), why.removeprefix(f"{own.files[n]}: "))
-            for block in work.done().values()
-            for n, why in sorted(block.items())
-        }
+        own, unreadable = work.result()
+        reasons = {n: (own.name(n), why.removeprefix(f"{own.files[n]}: ")) for n, why in unreadable.items()}
         job = Job(
             kind=KIND,
             of=share.of,
@@ -79,6 +74,8 @@ def extract_shard(
         names = (name_of(own, n) for n in range(len(own)))
         write_shard(file, share, job, [(part, rows, names)])
     shutil.rmtree(part_of(file), ignore_errors=True)
+    if detector is not None:
+        report_whole(own, unreadable, reporter)
     return Written([file], len(own) - len(reasons), dict(reasons.values()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,25 @@ if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
 
 
+class Part(ABC):
+    """A part of an image, in a file or encoded."""
+
+    path: str | Path | bytes
+
+    @abstractmethod
+    def pixels(self, enough: int | None = None) -> np.ndarray:
+        """Return it as uint8 [H, W, 3]; a reduced one will do if its short side has `enough` pixels."""
+
+
 @dataclass(frozen=True)
-class Cropped:
-    """The part of an image, in a file or encoded, inside `box` x1, y1, x2, y2 in pixels."""
+class Cropped(Part):
+    """The part of an image inside `box` x1, y1, x2, y2 in pixels."""
 
     path: str | Path | bytes
     box: Box
+
+    def pixels(self, enough: int | None = None) -> np.ndarray:
+        return decode_image(self.path, box=self.box, enough=enough)
 
 
 class PillowImage(Protocol):
@@ -39,7 +53,7 @@ class PillowImage(Protocol):
     def convert(self, mode: str) -> Any: ...
 
 
-ImageInput = str | Path | bytes | np.ndarray | Cropped | PillowImage
+ImageInput = str | Path | bytes | np.ndarray | Part | PillowImage
 Images = Iterable[ImageInput] | str | bytes | Path  # several, or a single one
 
 
@@ -108,7 +122,7 @@ class Extractor:
         for indices, part, skipped in self.batches(items, normalize=normalize):
             if skipped:
                 place, reason = next(iter(skipped.items()))
-                named = isinstance(items[place], (str, Path, Cropped))
+                named = isinstance(items[place], (str, Path, Part))
                 raise DataError(reason if named else f"image {place + 1} of {len(items)}: {reason}")
             features[indices] = part
         return features
@@ -150,7 +164,7 @@ class InputDataset:
     def __init__(self, images: Sequence[ImageInput], transform: Transform) -> None:
         self.images, self.transform = images, transform
         self.labels = np.zeros(len(images), np.int64)
-        self.is_remote = are_remote([image.path if isinstance(image, Cropped) else image for image in images])
+        self.is_remote = are_remote([image.path if isinstance(image, Part) else image for image in images])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -160,8 +174,8 @@ class InputDataset:
 
 
 def _prepared(image: ImageInput, transform: Transform, rng: np.random.Generator) -> np.ndarray:
-    if isinstance(image, Cropped):
-        return transform(decode_image(image.path, box=image.box, enough=transform.enough), rng)
+    if isinstance(image, Part):
+        return transform(image.pixels(transform.enough), rng)
     if isinstance(image, (str, Path, bytes)):
         return transform(decode_image(image, enough=transform.enough), rng)
     return transform(rgb(image), rng)

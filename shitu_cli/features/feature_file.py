@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem
+from shitu_cli.features.detection import Detector
+from shitu_cli.features.detection.bodies import report_whole
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.resumable import Work
 from shitu_cli.features.writing import PIECE, Name, check_out, one_line, write_features
@@ -32,23 +34,32 @@ class Written:
 
 
 def extract_to_file(
-    extractor: Extractor, images: ImageFiles, out: Path, reporter: Reporter, *, normalize: bool = True
+    extractor: Extractor,
+    images: ImageFiles,
+    out: Path,
+    reporter: Reporter,
+    *,
+    normalize: bool = True,
+    detector: Detector | None = None,
 ) -> Written:
     """Compute and write; what an interrupted call, or other processes, have done already is taken over.
 
-    Raises UsageError for an unknown suffix, EnvironmentProblem when the disk refuses.
+    With a detector, an image without a box is cut out by the surest one that is found in it. Raises UsageError for an
+    unknown suffix, EnvironmentProblem when the disk refuses.
     """
     check_out(out)
     part = part_of(out)
-    with working(out), Work(part, extractor, images, normalize=normalize) as work:
+    with working(out), Work(part, extractor, images, normalize=normalize, detector=detector) as work:
         work.compute(reporter)
-        skipped = {n: why for block in work.done().values() for n, why in block.items()}
+        images, skipped = work.result()
         if len(skipped) == len(images):
             first = [*skipped.values()][:10]
             raise DataError(f"none of the images could be read ({len(images):,} tried)", details=first)
         files = write_features(out, _Rows(work, images, skipped))
     shutil.rmtree(part, ignore_errors=True)
-    reasons = {images.name(n): why.removeprefix(f"{images.files[n]}: ") for n, why in sorted(skipped.items())}
+    if detector is not None:
+        report_whole(images, skipped, reporter)
+    reasons = {images.name(n): why.removeprefix(f"{images.files[n]}: ") for n, why in skipped.items()}
     return Written(files, len(images) - len(skipped), reasons)
 
 

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from shitu_cli.data.images import Box
 from shitu_cli.errors import ShituError
-from shitu_cli.features.extractor import Extractor, inputs_of
+from shitu_cli.features.detection import Detector
+from shitu_cli.features.detection.bodies import Body, bodies_of
+from shitu_cli.features.extractor import Extractor, ImageInput
 from shitu_cli.files import atomic_write_json
 from shitu_cli.inputs import read_json
 from shitu_cli.preparation.sources import ImageFiles
@@ -27,17 +31,38 @@ from shitu_cli.stores import state_of
 BLOCK_IMAGES = 512  # at most so many are computed again per process
 
 
+class Block(NamedTuple):
+    """What became of some neighbouring images, by number: why some cannot be read, and the boxes found in others."""
+
+    skipped: dict[int, str]
+    boxes: dict[int, Box]
+
+    @classmethod
+    def of(cls, values: Any) -> Block:
+        """Return the block that a mark describes; a mark is JSON, whose keys are texts."""
+        boxes = {int(n): tuple(map(float, box)) for n, box in values["boxes"].items()}
+        return cls({int(n): str(why) for n, why in values["skipped"].items()}, boxes)  # type: ignore[arg-type]
+
+
 class Work:
     """float32 [len(images), feature_size] in the making, below the directory `part`.
 
     Raises OSError when the disk refuses.
     """
 
-    def __init__(self, part: Path, extractor: Extractor, images: ImageFiles, *, normalize: bool = True) -> None:
-        self.extractor, self.images, self.normalize = extractor, images, normalize
+    def __init__(
+        self,
+        part: Path,
+        extractor: Extractor,
+        images: ImageFiles,
+        *,
+        normalize: bool = True,
+        detector: Detector | None = None,
+    ) -> None:
+        self.extractor, self.images, self.normalize, self._detector = extractor, images, normalize, detector
         # Whole batches, so that each holds the same images with any number of processes and interruptions.
         self.block = -(-BLOCK_IMAGES // extractor.batch_size) * extractor.batch_size
-        self.folder = part / _key(extractor, images, normalize)[:24]
+        self.folder = part / _key(extractor, images, normalize, detector)[:24]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._row = extractor.feature_size * 4  # bytes
         self._file = os.open(self.folder / "features.f32", os.O_RDWR | os.O_CREAT, 0o666)
@@ -58,7 +83,7 @@ class Work:
         share = range(self.blocks * rank // world, self.blocks * (rank + 1) // world)
         done = self.done()
         missing = [number for number in share if number not in done]
-        inputs = inputs_of(self.images)
+        inputs = bodies_of(self.images, self._detector)
         what = "extracting" if world == 1 else f"extracting (process {rank + 1} of {world})"
         with reporter.progress(what, sum(len(self._block_range(number)) for number in missing)) as bar:
             for first, last in _runs(missing):
@@ -75,23 +100,32 @@ class Work:
                     skipped |= unread
                     at += len(rows)
                     if at == stop or at % self.block == 0:
-                        self._mark((at - 1) // self.block, skipped)
+                        number = (at - 1) // self.block
+                        self._mark(number, Block(skipped, _boxes(inputs, self._block_range(number))))
                         skipped = {}
                     bar.advance(len(rows))
 
-    def done(self) -> dict[int, dict[int, str]]:
-        """Return the finished blocks, each with its images that cannot be read (number → reason)."""
+    def done(self) -> dict[int, Block]:
+        """Return the finished blocks by number."""
         size = os.fstat(self._file).st_size
         blocks = {}
         for mark in self.folder.glob("block-*.json"):
             try:
                 number = int(mark.stem.partition("-")[2])
-                skipped = {int(n): str(why) for n, why in read_json(mark).items()}
-            except (ShituError, ValueError, AttributeError):
+                block = Block.of(read_json(mark))
+            except (ShituError, ValueError, TypeError, LookupError, AttributeError):
                 continue  # a mark that cannot be read marks nothing
             if self._block_range(number).stop * self._row <= size:
-                blocks[number] = skipped
+                blocks[number] = block
         return blocks
+
+    def result(self) -> tuple[ImageFiles, dict[int, str]]:
+        """Return the images, with the boxes of what was found in them, and why some cannot be read, by number."""
+        blocks = self.done()
+        skipped = {n: why for number in sorted(blocks) for n, why in blocks[number].skipped.items()}
+        boxes = {n: box for block in blocks.values() for n, box in block.boxes.items()}
+        cut = [boxes.get(n, box) for n, box in enumerate(self.images.boxes)]
+        return ImageFiles(self.images.files, self.images.labels, cut), skipped
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the features of images `start` to `stop`, float32 [stop - start, D]; NaN for unreadable ones."""
@@ -107,9 +141,15 @@ class Work:
             written = os.pwrite(self._file, data, at)
             data, at = data[written:], at + written
 
-    def _mark(self, number: int, skipped: dict[int, str]) -> None:
+    def _mark(self, number: int, block: Block) -> None:
         os.fsync(self._file)
-        atomic_write_json(self.folder / f"block-{number:08d}.json", {str(n): why for n, why in skipped.items()})
+        atomic_write_json(self.folder / f"block-{number:08d}.json", block._asdict())
+
+
+def _boxes(inputs: Sequence[ImageInput], numbers: range) -> dict[int, Box]:
+    """Return the boxes that were found in some of the inputs."""
+    bodies = {n: inputs[n] for n in numbers}
+    return {n: one.box for n, one in bodies.items() if isinstance(one, Body) and one.box is not None}
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
@@ -121,9 +161,11 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
             first = at
 
 
-def _key(extractor: Extractor, images: ImageFiles, normalize: bool) -> str:
+def _key(extractor: Extractor, images: ImageFiles, normalize: bool, detector: Detector | None) -> str:
     what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, normalize, len(images))
     digest = hashlib.sha256(repr(what).encode())
+    if detector is not None:
+        digest.update(detector.fingerprint.encode())
     for number in range(len(images)):
         state = state_of(images.files[number])
         seen = "missing" if state is None else f"{state.size} {state.version}"

@@ -97,11 +97,7 @@ def _of_images(images: ImageFiles, source: Source) -> Gallery:
 
     extractor = source.extractor()
     source.check(extractor.fingerprint)
-    if source.detector is not None:
-        from shitu_cli.features.detection.areas import cut_out_bodies
-
-        images = cut_out_bodies(images, source.detector, source.reporter)
-    vectors, images = _vectors(source.reporter, extractor, images)
+    vectors, images = _vectors(source, extractor, images)
     paths = [stored_path(source.space, images.name(number)) for number in range(len(images))]
     table = FeatureTable(vectors, images.labels, paths)
     return Gallery(table, extractor.fingerprint, str(extractor.path))
@@ -197,24 +193,28 @@ def _gallery_list(config: Config) -> tuple[Path, SplitConfig, list[Path]]:
     return *choice, others
 
 
-def _vectors(reporter: Reporter, extractor: Extractor, images: ImageFiles) -> tuple[np.ndarray, ImageFiles]:
-    """Return the features of all readable images, and those images; warn about the others and leave them out."""
+def _vectors(source: Source, extractor: Extractor, images: ImageFiles) -> tuple[np.ndarray, ImageFiles]:
+    """Return the features of all readable images, and those images with their boxes; warn about the others."""
     import numpy as np
 
-    from shitu_cli.features.extractor import inputs_of
+    from shitu_cli.features.detection.bodies import bodies_of, report_whole, with_boxes
 
+    reporter, inputs = source.reporter, bodies_of(images, source.detector)
     features = np.full((len(images), extractor.feature_size), np.nan, np.float32)
     skipped: dict[int, str] = {}
     with reporter.progress("extracting", len(images)) as bar:
-        for indices, vectors, unreadable in extractor.batches(inputs_of(images)):
+        for indices, vectors, unreadable in extractor.batches(inputs):
             features[indices] = vectors
             skipped |= unreadable
             bar.advance(len(indices) + len(unreadable))
     if len(skipped) == len(images):
         raise DataError("none of the images could be read", details=list(skipped.values())[:10])
-    if not skipped:
-        return features, images
-    first = next(iter(skipped.values()))
-    reporter.warn(f"indexing without {counted(len(skipped), 'image')} that could not be read, such as {first}")
-    rows = [n for n in range(len(images)) if n not in skipped]
-    return features[rows], images.take(rows)
+    images = with_boxes(images, inputs)
+    if source.detector is not None:
+        report_whole(images, skipped, reporter)
+    if skipped:
+        first = next(iter(skipped.values()))
+        reporter.warn(f"indexing without {counted(len(skipped), 'image')} that could not be read, such as {first}")
+        rows = [n for n in range(len(images)) if n not in skipped]
+        features, images = features[rows], images.take(rows)
+    return features, images

@@ -44,17 +44,12 @@ def _cost_of_features(
     extractor: Extractor, images: ImageFiles, detector: Detector | None, *, needs: tuple[Need, ...], remarks: list[str]
 ) -> Cost:
     """Return the cost of computing the features of all images, with what is needed to keep them."""
-    from shitu_cli.features.extractor import inputs_of
+    from shitu_cli.features.detection.bodies import bodies_of
 
-    chosen = images.take(spread(len(images), 4096))
+    chosen = bodies_of(images.take(spread(len(images), 4096)), detector)
 
     def run(stop: int) -> None:
-        some = chosen.take(range(stop))
-        if detector is not None:
-            from shitu_cli.features.detection.areas import cut_out_bodies
-
-            some = cut_out_bodies(some, detector, SilentReporter())
-        for _ in extractor.batches(inputs_of(some)):
+        for _ in extractor.batches(chosen, stop=stop):
             pass
 
     how = "" if detector is None else f", cut out by {detector.path}"

@@ -11,14 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shitu_cli.data.images import Box, crop, decode_image
+from shitu_cli.data.images import crop, decode_image
 from shitu_cli.data.loader import NO_RANDOMNESS
 from shitu_cli.errors import DataError
 from shitu_cli.features.detection.boxes import Detection, whole
 from shitu_cli.features.detection.detector import Detector
-from shitu_cli.features.extractor import Cropped, Extractor, ImageInput, rgb
-from shitu_cli.preparation.sources import ImageFiles
-from shitu_cli.reporting import Reporter
+from shitu_cli.features.extractor import Extractor, ImageInput, Part, rgb
 from shitu_cli.runtime.threads import compute_threads
 
 
@@ -58,7 +56,7 @@ def read_areas(
     Each has the pixels that it would have if it were cut out beforehand. `threshold` and `most` replace those of the
     detector. Raises DataError for an image that cannot be read.
     """
-    if detector is None or cut is Cut.WHOLE or isinstance(image, Cropped):
+    if detector is None or cut is Cut.WHOLE or isinstance(image, Part):
         return Areas([None], [extractor.read(image)])
     pixels = decode_image(image) if isinstance(image, (str, Path, bytes)) else rgb(image)
     boxes = detector.detect(pixels, threshold=threshold, most=most)
@@ -111,33 +109,3 @@ def compute_alike(extractor: Extractor, inputs: Sequence[np.ndarray], batch_size
             for number, feature in zip(part, extractor.compute(np.stack([inputs[n] for n in part])), strict=True):
                 features[number] = feature
     return features
-
-
-def cut_out_bodies(images: ImageFiles, detector: Detector, reporter: Reporter) -> ImageFiles:
-    """Return the images, each with the surest box of a detector; those that have a box already keep it.
-
-    An image in which nothing is found stays whole, and so does one that cannot be read, which others report.
-    """
-
-    def body(number: int) -> Box | None:
-        if images.boxes[number] is not None:
-            return images.boxes[number]
-        try:
-            pixels = decode_image(images.files[number])
-        except DataError:
-            return None
-        boxes = detector.detect(pixels, most=1)
-        return boxes[0].box if boxes else None
-
-    cut = ImageFiles(list(images.files), list(images.labels))
-    with (
-        reporter.progress("looking for things", len(images), "images") as bar,
-        ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-detect") as pool,
-    ):
-        for box in pool.map(body, range(len(images))):
-            cut.boxes.append(box)
-            bar.advance()
-    missing = sum(box is None for box in cut.boxes)
-    if missing:
-        reporter.info(f"nothing was found in {missing:,} of {len(images):,} images: they are used whole")
-    return cut

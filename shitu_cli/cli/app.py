@@ -19,7 +19,7 @@ from shitu_cli.cli.grouped import GroupedCommands, take_everywhere
 from shitu_cli.cli.options import option
 from shitu_cli.cli.parameters import GENERAL, parameters_of
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.errors import MACHINE_HINTS, Command, EnvironmentProblem, ShituError, UsageError
 
 AGAIN_SECONDS = 3  # after which a lost Ctrl-C is raised again
 BROKEN_PIPE = 128 + 13  # what a shell shows for SIGPIPE
@@ -70,6 +70,7 @@ def root(
     context: click.Context,
     workspace: options.WorkspaceOption = None,
     quiet: Annotated[bool, option(GENERAL, "Only results, warnings and errors.", "--quiet", "-q")] = False,
+    as_json: options.JsonOption = False,
     debug: Annotated[bool, option(GENERAL, "Show a traceback when something fails.", "--debug")] = False,
     version: Annotated[bool, option(GENERAL, "The version.", "--version")] = False,
 ) -> None:
@@ -83,7 +84,9 @@ def root(
 
         session = Session.of(context)
         session.enter(context)
-        show_status(session)
+        show_status(session, as_json)
+    elif as_json:
+        raise UsageError("--json goes after the command", hint=Command(str(context.invoked_subcommand), "--json"))
 
 
 app = Shitu(

@@ -94,7 +94,13 @@ class Console:
             table.add_column(visible(column), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(Text(visible(str(cell))) for cell in row))
-        console.print(table)
+        if console.is_terminal:
+            console.print(table)
+            return
+        with console.capture() as capture:
+            console.print(table)
+        lines = [line.rstrip() for line in capture.get().split("\n")]  # rich fills every line with blanks
+        console.file.write("\n".join(lines).strip("\n") + "\n\n")
 
     @contextmanager
     def progress(self, what: str, total: int, unit: str = "images") -> Iterator[Bar]:

@@ -309,8 +309,8 @@ def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: l
     suggested = unknown["suggested"]
     if suggested is None:
         advice: list[str | Command] = [
-            *("trainings without some of the classes show it: ", Command("evaluate", "--cross-fit", "4"), "; or "),
-            "photos of things that are not yours: ",
+            *("train without some of the classes to get them: ", Command("evaluate", "--cross-fit", "4"), "; or "),
+            "take photos of things that are not yours: ",
         ]
         advice.append(Command("evaluate", "--unknown", "./not-ours"))
         console.info([f"no threshold for search is suggested: {unknown['problem']}; ", *advice])

@@ -211,8 +211,8 @@ def _brought(score: str, before: float, best: float, epoch: int) -> str:
     """Return what training has made of the weights that it started from."""
     if epoch:
         return f"{score} before training {before:.4f}, now {best:.4f}: best_model holds the weights of epoch {epoch}"
-    kept = "as they are" if best == before else f"with a projection of their features: {score} {best:.4f}"
-    return f"{score} before training {before:.4f}; no epoch beat those weights {kept}, so best_model has them"
+    kept = "as they were" if best == before else f"with a projection of their features: {score} {best:.4f}"
+    return f"{score} before training {before:.4f}; no epoch beat that: best_model holds the first weights {kept}"
 
 
 def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool) -> None:

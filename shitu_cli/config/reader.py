@@ -13,12 +13,19 @@ from shitu_cli.config.source import placed
 from shitu_cli.errors import ConfigError
 
 T = TypeVar("T", bound=Keys)
+FEW = 8  # words, which a message lists
 
 
 def guess(word: object, words: Collection[str]) -> str:
     """Return a suggestion to append to a word that is not among `words`: ` (did you mean X?)`, or ""."""
     close = difflib.get_close_matches(str(word), list(words), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def guess_or_all(word: object, words: Collection[str]) -> str:
+    """Return what to append to a word that is not among `words`: the one it may mean, or all where there are few."""
+    few = f" (known here: {', '.join(words)})" if 0 < len(words) <= FEW else ""
+    return guess(word, words) or few
 
 
 def show(value: Any) -> str:
@@ -73,7 +80,7 @@ class Reader:
                 continue
             advice = "leave it out" if name in elsewhere else foreign_key(dotted)
             if advice is None:
-                self.problem(dotted, f"unknown key{guess(name, valid)}")
+                self.problem(dotted, f"unknown key{guess_or_all(name, valid)}")
             elif _is_off(value):
                 self.ignored.append(dotted)
             else:
@@ -139,7 +146,7 @@ class Reader:
             names = kind.names()
             self.problem(
                 key,
-                f"got {show(name)}, expected one of the {len(names)} {kind.plural} that exist here{guess(name, names)}",
+                f"got {show(name)}, expected one of the {len(names)} {kind.plural} that exist here{guess_or_all(name, names)}",
             )
         return None
 

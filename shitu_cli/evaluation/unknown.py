@@ -251,8 +251,8 @@ def thresholds(
 
 def too_little(classes: int) -> str:
     """Say that so many foreign classes are too few to suggest a threshold."""
-    count = "no class" if classes == 0 else "one class" if classes == 1 else f"only {classes} classes"
-    return f"there are photos of {count} that the network was not trained on, and at least {LEAST_CLASSES} are needed"
+    count = "none" if classes == 0 else f"only {classes}"
+    return f"that takes photos of {LEAST_CLASSES} classes that the network was not trained on, and there are {count}"
 
 
 def lowest_threshold(foreign: Outcomes, share: float) -> float | None:

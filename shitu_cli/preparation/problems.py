@@ -146,8 +146,8 @@ class Problems:
         self.found: dict[str, Cases] = {}
 
     def add(self, kind: str, where: str, detail: str = "") -> None:
-        """Add a case; `where` is file:line or a path."""
-        assert kind in KINDS
+        """Add a case of a kind in KINDS; `where` is file:line or a path."""
+        assert kind in KINDS, f"no kind of problem is called {kind}"
         cases = self.found.setdefault(kind, Cases())
         cases.count += 1
         if len(cases.examples) < KEPT:

@@ -110,8 +110,8 @@ def _nothing_suggested(reports: Path, extractor: Extractor) -> UsageError:
         return UsageError(
             f"--threshold auto: the evaluation suggests none: {unknown[0].get('problem')}",
             hint=[
-                *("photos of things that are not yours show one: ", Command("evaluate", "--unknown", "./not-ours")),
-                *("; so do trainings without some of the classes: ", Command("evaluate", "--cross-fit", "4")),
+                *("take photos of things that are not yours: ", Command("evaluate", "--unknown", "./not-ours")),
+                *("; or train without some of the classes: ", Command("evaluate", "--cross-fit", "4")),
             ],
         )
     has_other = values[0] is not None  # of another model: this one is to be named

@@ -140,6 +140,13 @@ def test_a_real_terminal_shows_one_progress_line(tmp_path: Path) -> None:
         assert any(line.rpartition("\x1b[2K")[2] == f"epoch {number}" for line in lines), shown
 
 
+def test_a_table_in_a_pipe_has_no_blanks_at_its_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().table("sizes", ["file", "size"], [["a b", "1"], ["c", "20"]])
+    lines = capsys.readouterr().out.split("\n")
+    assert [line.split() for line in lines[:2]] == [["sizes"], ["file", "size"]] and "  a b       1" in lines
+    assert all(line == line.rstrip() for line in lines)
+
+
 def test_a_table_without_columns_is_its_title(capsys: pytest.CaptureFixture[str]) -> None:
     Console().table("photo.jpg: unknown", [], [])
     assert capsys.readouterr().out == "photo.jpg: unknown\n"

@@ -136,9 +136,9 @@ def test_the_threshold_is_of_the_share_that_was_asked_for(evaluated: Path) -> No
 def test_without_foreign_photos_a_closed_split_suggests_nothing(evaluated: Path) -> None:
     """Every class was trained on: whatever they score says nothing about things that come later."""
     text = says("evaluate", cwd=evaluated)
-    assert "no threshold for search is suggested: there are photos of no class that the network was not trained" in text
+    assert "no threshold for search is suggested: that takes photos of 8 classes that the network was not" in text
     assert "shitu evaluate --unknown ./not-ours" in text
-    told = ("the evaluation suggests none", "photos of no class", "shitu evaluate --unknown ./not-ours")
+    told = ("the evaluation suggests none", "and there are none", "shitu evaluate --unknown ./not-ours")
     fails("search", PICTURE, "--threshold", "auto", cwd=evaluated, code=2, says=told)
 
 

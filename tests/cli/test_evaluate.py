@@ -153,7 +153,7 @@ def test_pages_are_self_contained_and_safe(trained: Path, page: str, opened: str
 
 def test_the_page_compares_the_runs_of_the_workspace(trained: Path) -> None:
     done = shitu("evaluate", cwd=trained)
-    assert "photos of no class that the network was not trained on" in done.stdout
+    assert "photos of 8 classes that the network was not trained on, and there are none" in done.stdout
     earlier, newest = read_histories(trained / "output")
     assert (earlier.name, len(earlier.losses), len(earlier.scores)) == ("earlier/001", 1, 1)
     assert (newest.name, len(newest.losses), newest.scores) == ("", 2, [])

@@ -50,6 +50,11 @@ def test_inside_the_users_pictures(tmp_path: Path, make_images: MakeImages) -> N
     assert snapshot(tmp_path) == before
 
 
+def test_the_state_as_json(tmp_path: Path) -> None:
+    fails("--json", cwd=tmp_path, code=2, says=("no workspace",))
+    fails("--json", "models", cwd=tmp_path, code=2, says=("--json goes after the command", "shitu models --json"))
+
+
 @pytest.fixture
 def damaged(tmp_path: Path, make_images: MakeImages) -> Path:
     """A list with every kind of wrong line and file."""

@@ -190,6 +190,9 @@ def test_status_says_where_we_are(trained: Path, tmp_path: Path) -> None:
     done = shitu(cwd=trained)
     assert "6 epochs" in done.stdout and "recall@1" in done.stdout and "64 vectors" not in done.stdout
     assert "next: shitu search" in done.stdout
+    state = json.loads(shitu("--json", cwd=trained).stdout)
+    assert state["workspace"] == str(trained) and state["next"] == "shitu search photo.jpg"
+    assert [step["step"] for step in state["steps"]] == ["prepare", "train", "evaluate", "export", "index"]
     assert "shitu prepare ./data" in shitu(cwd=tmp_path).stdout
 
 

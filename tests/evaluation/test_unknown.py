@@ -104,11 +104,14 @@ def test_a_threshold_is_never_above_one() -> None:
 
 def test_with_too_little_to_measure_on_nothing_is_suggested() -> None:
     known = outcomes([0.9], [0.8])
-    for classes, words in ((0, "no class"), (1, "one class"), (LEAST_CLASSES - 1, "only 7 classes")):
+    for classes, words in ((0, "none"), (1, "only 1"), (LEAST_CLASSES - 1, "only 7")):
         few = outcomes(*[[0.1] * 30] * classes) if classes else Outcomes(*(np.zeros(0) for _ in range(3)))
         found = thresholds(known, few, how="", labels=2, indexed=2)
         assert found.suggested is None and found.promises == [] and found.problem is not None
-        assert f"photos of {words} that the network was not trained on" in found.problem
+        assert (
+            found.problem
+            == f"that takes photos of 8 classes that the network was not trained on, and there are {words}"
+        )
     enough = thresholds(known, outcomes(*[[0.1] * 3] * LEAST_CLASSES), how="", labels=2, indexed=2)
     assert enough.suggested is not None and enough.suggested.threshold == pytest.approx(0.101)
     strict = thresholds(known, outcomes(*[[0.1] * 3] * LEAST_CLASSES), how="", labels=2, indexed=2, wanted=[0.001])

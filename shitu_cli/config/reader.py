@@ -144,10 +144,8 @@ class Reader:
             self.problem(key, f"{name}: this {kind.singular} exists in PaddleClas, but not here: {advice}")
         else:
             names = kind.names()
-            self.problem(
-                key,
-                f"got {show(name)}, expected one of the {len(names)} {kind.plural} that exist here{guess_or_all(name, names)}",
-            )
+            expected = f"one of the {len(names)} {kind.plural} that exist here{guess_or_all(name, names)}"
+            self.problem(key, f"got {show(name)}, expected {expected}")
         return None
 
     def named(self, key: str, kind: str, value: Any, **given: Any) -> Any:

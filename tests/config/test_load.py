@@ -49,6 +49,14 @@ def test_overrides_and_flags(tmp_path: Path) -> None:
     assert config.origins["Arch"] == f"{path}:{line}"
 
 
+def test_of_few_keys_or_names_all_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, read_template("general_v2")), ["Arch.Neck.colour=3", "Arch.Head.name=Z"])
+    details = "\n".join(caught.value.details)
+    assert "-o Arch.Neck.colour: unknown key (known here: " in details and "num_features" in details
+    assert "expected one of the 6 heads that exist here (known here: FC, ArcMargin, " in details
+
+
 def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
     text = read_template("general_v2")
     text = text.replace("  epochs: 100", "  epoch: 100").replace("save_interval: 1", "save_interval: often")
@@ -79,11 +87,6 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
             details,
         )
     assert "-o Global.devise: unknown key (did you mean device?)" in details
-    with pytest.raises(ConfigError) as caught:
-        load_config(write(tmp_path, read_template("general_v2")), ["Arch.Neck.colour=3", "Arch.Head.name=Z"])
-    details = "\n".join(caught.value.details)
-    assert "-o Arch.Neck.colour: unknown key (known here: " in details and "num_features" in details
-    assert "expected one of the 6 heads that exist here (known here: FC, ArcMargin, " in details
     assert len(details) == len(expected) + 1
     assert caught.value.message.endswith("7 problems in the config")
 

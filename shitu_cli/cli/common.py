@@ -67,6 +67,20 @@ def open_detector(
     return opened
 
 
+def asked_weights(config: Config) -> Path | None:
+    """Return the weights of the option `-o Global.pretrained_model=…`, which PaddleClas's tools evaluate and export.
+
+    None without that option: what the file itself names there is where training begins.
+    """
+    from shitu_cli.weights.store import obtain
+
+    source = config.Global.pretrained_model
+    if not source or not config.origins.get("Global.pretrained_model", "").startswith("-o"):
+        return None
+    path = obtain(source).path
+    return path.with_suffix("") if path.suffix == ".pdparams" else path
+
+
 def chosen_model(session: Session, model: Path | None, pretrained: str | None) -> Path | None:
     """Return the model of --model or --pretrained; published weights are downloaded and exported at first use."""
     if pretrained is None:

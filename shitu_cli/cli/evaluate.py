@@ -106,7 +106,7 @@ def evaluate(
     Figures of another model, of --flip, --rerank, --query-expansion or of other config values go to
     reports/evaluate-with-options.json and .html instead. The page shows all metrics, all classes, and the images.
     """
-    from shitu_cli.cli.common import chosen_model, open_workspace
+    from shitu_cli.cli.common import asked_weights, chosen_model, open_workspace
     from shitu_cli.config.places import Places
     from shitu_cli.processes import launch, this_process
     from shitu_cli.steps.evaluate import evaluate as run
@@ -117,7 +117,7 @@ def evaluate(
     space = open_workspace(session, config)
     flags = {"Global.device": device, "Global.re_ranking": rerank or None}
     settings = with_lists(workspace_config(space, config, override or (), flags), ("query", "gallery"))
-    model = chosen_model(session, model, pretrained)
+    model = chosen_model(session, model, pretrained) or asked_weights(settings)
     if pretrained is not None and model is not None:
         from shitu_cli.deployment.pretrained import with_preprocessing
 
@@ -152,6 +152,9 @@ def evaluate(
         return
     if cross_fit is not None and this_process.world() > 1:
         raise UsageError("--cross-fit trains in one process", hint="start the command without a launcher")
+    if settings.classifies and pretrained is None and not merge:
+        _evaluate_classifier(console, settings, model, cache=cache, as_json=as_json)
+        return
     evaluation = run(
         settings,
         model=model,
@@ -189,6 +192,25 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
     _note_in_index(console, space, evaluation.values)
     console.info(f"all figures: {file}, with images: {file.stem}.html beside it")
     console.next_step(export_command(space) if is_worth_deploying(evaluation.values) else Command("train"))
+
+
+def _evaluate_classifier(console: Console, settings: Config, model: Path | None, *, cache: bool, as_json: bool) -> None:
+    """Show how often the classifier is right, where the config asks for that instead of retrieval."""
+    from shitu_cli.steps.classifier import evaluate_classifier
+
+    evaluation = evaluate_classifier(settings, model=model, cache=cache, reporter=console)
+    if evaluation is None:
+        return
+    if as_json:
+        console.json(evaluation.values)
+    else:
+        rows = [[name, f"{value:.4f}"] for name, value in evaluation.metrics.items()]
+        console.table(f"the classifier, on {counted(evaluation.images, 'image')}", ["metric", "value"], rows)
+    console.info(f"all figures: {evaluation.write_report()}")
+    console.info(
+        ["retrieval, in which search uses the features: ", Command("evaluate", "-o", "Global.eval_mode=retrieval")]
+    )
+    console.next_step(Command("export", *(["--checkpoint", model] if model is not None else [])))
 
 
 def _evaluate_share(

@@ -26,6 +26,9 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r"Global\.max_num_latest_checkpoint", "how many saves are kept is an option: shitu train --keep 5"),
     (r"Global\.(train_mode|warmup_iter)", f"there is one way to train here ({_METABIN}): {_OUT}"),
     (r"Global\.(iters|start_eval_iter)", "training is counted in epochs: set Global.epochs and iter_per_epoch"),
+    (r"Global\.(pdx_model_name|uniform_output_enabled|export_with_pir|hpi_config_path)", f"it is PaddleX's: {_OUT}"),
+    (r"Global\.use_multilabel", _MULTI),
+    (r"Optimizer_metric", "an optimiser of its own for a loss is an entry of Optimizer with that loss as its scope"),
     (r"Global\.(warmup_epoch_idml|find_unused_parameters|use_fused_attn|use_fused_linear)", _OUT),
     (r"Arch\.(fix_bn)", "-o Arch.Backbone.freeze_norm=true fixes the statistics of batch norm"),
     (r"DataLoader\.Metalearning", _METABIN),
@@ -40,6 +43,27 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r"Optimizer(\.\w+)*\.(layerwise_decay|filter_bias_and_bn)", "Arch.Backbone.layer_decay lowers the rate per layer"),
 )  # fmt: skip
 
+# Values by their dotted keys, of which a pattern must match the end; the value must match as a whole.
+_VALUES: tuple[tuple[str, str, str], ...] = (
+    (
+        r"Global\.eval_mode",
+        r"adaface|face_recognition",
+        "pairs of faces are not compared; name lists with DataLoader.Eval.Query and .Gallery, and set it to retrieval",
+    ),
+    (r"Global\.eval_mode", r"idml|classification_vl|\w*multimodal", "set it to retrieval"),
+    (
+        r"Arch\.name",
+        r"AttentionModel",
+        "of networks that learn from each other, DistillationModel exists here",
+    ),
+    (
+        r"Arch(\.models\.\w+)?\.name",
+        r"[A-Z]\w*",
+        "a network alone classifies, as in PaddleClas's configs for ImageNet; recognition takes it as the backbone: "
+        "name: RecModel, Backbone: {name: …}, Head: {name: FC, embedding_size: …, class_num: …}",
+    ),
+)
+
 # Classes by kind: patterns of whole names.
 _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
     "backbone": (
@@ -48,11 +72,12 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
          r"DeiT_\w+", "of the transformers, CLIP_vit_… and timm's vit_… exist here"),
         (r"AdaFace_IR_(SE_)?\d+", "of these, AdaFace_IR_18 to AdaFace_IR_101 exist here"),
         (r"(SwinTransformer|SwinTransformerV2|CSWinTransformer|TwinsSVT|alt_gvt|pcpvt|PVT_V2|LeViT|TNT|MobileViT|NextViT|"
-         r"ConvNeXt|HRNet|SE_HRNet|PPHGNet|PPHGNetV2|GoogLeNet|InceptionV\d|Inception|Xception|DenseNet|DLA|DPN|DarkNet|"
+         r"ConvNeXt|HRNet|Fix_ResNeXt|PPLCNetV3|SE_HRNet|PPHGNet|PPHGNetV2|GoogLeNet|InceptionV\d|Inception|Xception|DenseNet|DLA|DPN|DarkNet|"
          r"CSPDarkNet|CSPNet|EfficientNet|EfficientNetV2|EfficientNetB\d|ESNet|GhostNet|GvT|HarDNet|MicroNet|MixNet|"
          r"MobileNetV2|MobileNeXt|MobileNetV4|MobileOne|PeleeNet|RedNet|RegNet|RepVGG|Res2Net|ResNeSt|ResNeXt|ReXNet|"
          r"SE_ResNet|SENet|ShuffleNetV2|SqueezeNet|StarNet|TinyNet|UniFormer|VAN|WideResNet|cae|ibot|IBOT|StrongBaseline|"
-         r"FasterNet|VIP|CvT|ResNet50_stage4)(_\w+|\d\w*|X\w*)?", "`shitu models` lists the networks that do"),
+         r"FasterNet|VIP|CvT|LeNet|CaiT|DSNet|EdgeNeXt|MambaVision|ResNet50_vc|"
+         r"ResNet200_vd|SE_ResNeXt|ResNet50_stage4)(_\w+|\d\w*|X\w*)?", "`shitu models` lists the networks that do"),
     ),
     "neck": (
         (r"FRFNNeck", "use FC with the same sizes"),
@@ -63,14 +88,17 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
     "loss": (
         (r"CELossForMetaBIN|TripletLossForMetaBIN|IntraDomainScatterLoss|InterDomainShuffleLoss", _METABIN),
         (r"MultiLabel\w*Loss|ASLLoss|RAMLoss\w*", _MULTI),
-        (r"MixCELoss|CEwithOneHotLoss|SoftTargetCrossEntropy|SoftSuppressionLoss|CCSSL\w*|CELossForUnlabel\w*",
+        (r"CLIPLoss|DINOLoss|IBOTLoss|VLTLoss", "it is for images with texts or without labels: use CELoss"),
+        (r"MixCELoss|CEwithOneHotLoss|SoftTargetCrossEntropy|SoftSuppressionLoss|CCSSL\w*|SoftSupConLoss|GoogLeNetLoss|"
+         r"BCELoss|CELossForUnlabel\w*",
          "it is for mixed or missing labels: use CELoss"),
         (r"(IDML|Softmax)?ProxyAnchorLoss|IDMLProxyAnchorLoss", "ProxyAnchor is the same loss"),
-        (r"\w*(Distillation|KL|RKD|DKD|DIST|MGD|WSL|SKD|Google|AFD|PEFD|Distance|DML|GTCE)\w*Loss\w*|DeepHashLoss",
+        (r"\w*(Distillation|KL|RKD|DKD|DIST|MGD|WSL|SKD|Google|AFD|PEFD|ReviewKD|Pair|AT|Distance|DML|GTCE)\w*Loss\w*|DeepHashLoss",
          "of distillation, Distillation{GTCE,DML,CE,Distance,KLDiv,DKD}Loss exist here"),
     ),
     "metric": (
-        (r"ATTRMetric|HammingDistance|MultiLabelMAP|AccuracyScore", _MULTI),
+        (r"ATTRMetric|HammingDistance|MultiLabelMAP|AccuracyScore|MultilabelMeanAccuracy", _MULTI),
+        (r"TprAtFpr", "the threshold that keeps strangers out is what `shitu evaluate` measures: --far"),
         (r"HashMAP", "mAP on binary features is the same: Global.feature_binarize: sign"),
         (r"GoogLeNetTopkAcc|DistillationTopkAcc", "use TopkAcc"),
     ),
@@ -80,34 +108,61 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "sampler": (
         (r"NaiveIdentityBatchSampler|DomainShuffleBatchSampler", _METABIN),
-        (r"MultiScaleSampler|MultiScaleSamplerV2|RASampler|MixSampler|MultiTrialSampler|PreserveQuerySampler|"
+        (r"MultiScaleSampler|MultiScaleSamplerV2|RASampler|MixSampler|ClassAwareSampler|MultiTrialSampler|PreserveQuerySampler|"
          r"WriterHardSampler", "use DistributedBatchSampler or PKSampler"),
     ),
     "transform": (
         (r"AutoAugment|RandAugmentV[23]|Cutout|HideAndSeek|RandomGridErasing|RandomGrayscale|GridMask|RandomAffine|"
          r"RandomApply|BlurImageOp|RandomErasingV2", "TimmAutoAugment, RandAugment and RandomErasing exist here"),
-        (r"CropWithPadding|RandomInterpolationAugment", "RandCropImage and ResizeImage exist here"),
+        (r"RandAugmentMC|DataAugmentation\w+|RandomRot90|PCALighting|\w*GaussianBlur|RandomSolarization|BlurImage",
+         "RandAugment, RandomRotation and ColorJitter exist here"),
+        (r"CropWithPadding|RandomInterpolationAugment|RandomCropImage", "RandCropImage and ResizeImage exist here"),
         (r"MixupOperator|CutmixOperator|FmixOperator|OpSampler|MixupCutmixHybrid",
          "mixing images is not for recognition"),
-        (r"BlurDetection|PadV2|DecodeImageV2|CropImageAtRatio", "DecodeImage, Pad and CropImage exist here"),
+        (r"BlurDetection|Pad[vV]2|DecodeImageV2|CropImageAtRatio", "DecodeImage, Pad and CropImage exist here"),
     ),
     "initializer": ((r"Assign|Bilinear|Dirac|Orthogonal", "Normal, Uniform, Kaiming… and Xavier… exist here"),),
 }  # fmt: skip
 
 # Classes that read a data set in a form of its own.
 READERS_ELSEWHERE = {
-    "AdaFaceDataset": "AdaFace's packed faces are not read: write the images to files, with a list of path and label",
-    "FiveValidationDataset": "its five packed sets of face pairs are not read: name Query and Gallery lists instead",
-    "CustomizedCifar10": "it downloads CIFAR-10; unpack the images to files, and give image_root and cls_label_path",
-    "MultiLabelDataset": "recognition has one label per image",
+    **dict.fromkeys(
+        ("CIFAR10", "Cifar10", "Cifar100", "MNIST", "FashionMNIST"),
+        "write its images to files, with a list of path and label",
+    ),
+    **dict.fromkeys(("AttrDataset", "MultiLabelDataset"), "recognition has one label per image"),
+    **dict.fromkeys(
+        ("RAMPretrainDataset", "RAMTestDataset", "CLIPDataset", "MoCoImageNetDataset", "BEiTDataset", "IBOTDataset"),
+        "images without labels or with texts are not trained on: give a list of path and label",
+    ),
+    **dict.fromkeys(
+        ("ImageNetLTDataset", "MultiScaleDataset", "CustomLabelDataset", "WriterHardDataset", "PersonDataset"),
+        "ImageNetDataset reads a list of path and label",
+    ),
+    "AdaFaceDataset": "its packed faces are not read: write the images to files, with a list of path and label, and "
+    "give name: ImageNetDataset, image_root, cls_label_path and transform_ops",
+    "FiveValidationDataset": "its five packed sets of face pairs are not read: give Query and Gallery lists instead, "
+    "or train without evaluation: -o DataLoader.Eval=null",
+    "CustomizedCifar10": "it downloads CIFAR-10; write the images to files, with a list of path and label",
     "MixDataset": "join the lists into one: shitu prepare A B --merge",
-    "CIFAR10": "unpack the images to files, with a list of path and label",
 }
 
 
 def foreign_key(key: str) -> str | None:
     """Return what to do about a dotted key that PaddleClas has and this program has not; None for any other."""
     return next((advice for pattern, advice in _KEYS if re.fullmatch(rf"(.*\.)?{pattern}", key)), None)
+
+
+def foreign_value(key: str, value: str) -> str | None:
+    """Return what to do about a value that a dotted key has in PaddleClas, but not here; None for any other."""
+    return next(
+        (
+            advice
+            for pattern, values, advice in _VALUES
+            if re.fullmatch(rf"(.*\.)?{pattern}", key) and re.fullmatch(values, value)
+        ),
+        None,
+    )
 
 
 def foreign_class(kind: str, name: str) -> str | None:

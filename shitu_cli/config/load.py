@@ -37,7 +37,7 @@ from shitu_cli.reporting import counted
 NETWORK = "RecModel"  # the scope of the optimiser that trains the network
 # PaddleClas's reader of CIFAR-10 as files with a list: it prepares the images itself.
 CIFAR = "CustomizedCifar10"
-CIFAR_OPS = [{"Resize": {"size": 224}}, {"ToTensor": {}}, {"Normalize": {}}]
+CIFAR_OPS = [{"Resize": {"size": [224, 224]}}, {"ToTensor": {}}, {"Normalize": {}}]
 BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options", "IndexProcess")
 
 
@@ -49,14 +49,17 @@ class ConfigReader(Reader):
         return self.block(key, self.mapping(key, value, missing_ok=True), cls)
 
     def networks(self, value: Any, class_num: Any = None) -> tuple[ArchConfig | None, DistillationConfig | None]:
-        """Return the network of an Arch block, and the others that it is trained with.
+        """Return the network of an Arch block without problems, and the others that it is trained with.
 
         `class_num` is that of the Global block, for a head without one.
         """
         block = self.mapping("Arch", value)
+        before = len(self.problems)
         if block.get("name") == MODEL:
-            return read_networks(self, self.network, block)
-        return self.network("Arch", value, class_num), None
+            arch, distillation = read_networks(self, self.network, block)
+        else:
+            arch, distillation = self.network("Arch", value, class_num), None
+        return (arch, distillation) if len(self.problems) == before else (None, None)
 
     def network(self, key: str, value: Any, class_num: Any = None) -> ArchConfig | None:
         """Return one network: a whole Arch block, or an entry of the models of several."""
@@ -65,7 +68,7 @@ class ConfigReader(Reader):
             return None
         keys = ("name", "Backbone", "BackboneStopLayer", "Neck", "Head", *fields_of(ArchConfig), *ArchConfig.ignored)
         self.unknown(key, block, keys)
-        if block.pop("name", "RecModel") != "RecModel":
+        if block.pop("name", "RecModel") != "RecModel" and not self.explained(f"{key}.name", value["name"]):
             self.problem(f"{key}.name", f"got {show(value['name'])}, expected RecModel (or {MODEL} for several)")
         backbone = self.named(f"{key}.Backbone", "backbone", block.pop("Backbone", None))
         head = block.get("Head")
@@ -76,7 +79,9 @@ class ConfigReader(Reader):
             for name in ("Neck", "Head")
             if block.get(name)
         }
-        stop = self.mapping(f"{key}.BackboneStopLayer", block.get("BackboneStopLayer"), missing_ok=True).get("name")
+        stopping = self.mapping(f"{key}.BackboneStopLayer", block.get("BackboneStopLayer"), missing_ok=True)
+        self.unknown(f"{key}.BackboneStopLayer", stopping, ("name", "output_dim"))
+        stop = stopping.get("name")
         if not isinstance(stop, (str, type(None))):
             self.problem(f"{key}.BackboneStopLayer.name", f"got {show(stop)}, expected the name of a layer")
         rest = {name: item for name, item in block.items() if name in fields_of(ArchConfig)}
@@ -133,6 +138,8 @@ class ConfigReader(Reader):
             listed.pop("mode", None)
         elif reader in READERS_ELSEWHERE:
             advice = READERS_ELSEWHERE[reader]
+            if reader == CIFAR:
+                advice += f": -o {key}.dataset.image_root=FOLDER -o {key}.dataset.cls_label_path=LIST"
             self.problem(f"{key}.dataset.name", f"{reader}: this reader exists in PaddleClas, but not here: {advice}")
             return None
         ops = self.listed(f"{key}.dataset.transform_ops", "transform", listed.pop("transform_ops", None) or [])

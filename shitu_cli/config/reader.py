@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-from shitu_cli.config.foreign import foreign_class, foreign_key
+from shitu_cli.config.foreign import foreign_class, foreign_key, foreign_value
 from shitu_cli.config.kinds import Block, Field, Keys, Misfit, convert, describe, fields_of
 from shitu_cli.config.parts import KINDS, Kind, Part, kind_of
 from shitu_cli.config.source import placed
@@ -122,12 +122,21 @@ class Reader:
         try:
             return convert(field.kinds, value)
         except Misfit:
+            if self.explained(key, value):
+                return None
             choices = [word for kind in field.kinds for word in getattr(kind, "values", ()) if word is not None]
             why = (
                 f": {field.meaning}" if len(choices) == 1 else guess(value, [w for w in choices if isinstance(w, str)])
             )
             self.problem(key, f"got {show(value)}, expected {describe(field.kinds)}{why}")
             return None
+
+    def explained(self, key: str, value: Any) -> bool:
+        """Report a value that PaddleClas has and this program has not; return whether it is one."""
+        advice = foreign_value(key, value) if isinstance(value, str) else None
+        if advice is not None:
+            self.problem(key, f"{value} exists in PaddleClas, but not here: {advice}")
+        return advice is not None
 
     def part(self, key: str, kind: Kind, name: Any, args: Mapping[str, Any], **given: Any) -> Any:
         """Return the part of `kind` called `name` with its arguments checked; None if it has problems."""

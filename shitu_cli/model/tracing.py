@@ -21,7 +21,7 @@ from shitu_cli.config.schema import ArchConfig, Config
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.inputs import read_json
 from shitu_cli.model import build_rec_model
-from shitu_cli.model.rec_model import embed
+from shitu_cli.model.rec_model import RecModel, embed
 from shitu_cli.model.weights import load_weights
 
 FORMATS = ("pdmodel", "pir")
@@ -162,10 +162,11 @@ def without_pretrained(backbone: Backbone) -> Backbone:
     return dataclasses.replace(backbone, pretrained=False)
 
 
-def load_trained(prefix: Path, config: Config) -> nn.Layer:
+def load_trained(prefix: Path, config: Config, *, whole: bool = False) -> RecModel:
     """Return the trained network with the weights at `prefix` (with or without .pdparams), in eval mode.
 
-    A head with another number of classes keeps its initial weights, which features do not depend on. Raises
+    A head with another number of classes keeps its initial weights, which features do not depend on, unless the `whole`
+    network must fit. Raises
     UsageError if there are no weights, DataError if they do not fit.
     """
     if not (os.path.isfile(prefix) or os.path.isfile(f"{prefix}.pdparams")):
@@ -179,7 +180,7 @@ def load_trained(prefix: Path, config: Config) -> nn.Layer:
     # The published weights that training started from are no longer needed.
     arch = dataclasses.replace(arch, backbone=without_pretrained(arch.backbone))
     model = build_rec_model(arch)
-    load_weights(model, prefix, allow_missing_prefixes=("head.",))
+    load_weights(model, prefix, allow_missing_prefixes=() if whole else ("head.",))
     model.eval()
     for name, tensor in model.state_dict().items():
         if not name.startswith("head.") and not bool(paddle.isfinite(tensor).all()):

@@ -213,9 +213,16 @@ def _check_start(config: Config, init_from: Path | None) -> None:
     start = find_start(config.Arch.backbone)
     if start is not None and looks_like_a_file(start):
         find_weights(start)
-    whole = init_from or config.Global.pretrained_model
-    if whole is not None and looks_like_a_file(str(whole)):
-        find_weights(whole)
+    if init_from is not None:
+        find_weights(init_from)
+    elif config.Global.pretrained_model and looks_like_a_file(config.Global.pretrained_model):
+        try:
+            find_weights(config.Global.pretrained_model)
+        except DataError as error:
+            raise DataError(
+                f"Global.pretrained_model: {error.message}",
+                hint=["start without them: ", Command("train", "-o", "Global.pretrained_model=null")],
+            ) from None
 
 
 def _check_evaluation_lists(config: Config) -> None:

@@ -12,6 +12,7 @@ from paddle import nn
 
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.features.cache import Features
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, Processes, extract_list
 from shitu_cli.reporting import Reporter
@@ -28,12 +29,18 @@ def as_classified(config: Config) -> Config:
 
 
 def measure_head(
-    head: nn.Layer | None, engine: Engine, config: Config, reporter: Reporter, processes: Processes
+    head: nn.Layer | None,
+    engine: Engine,
+    config: Config,
+    reporter: Reporter,
+    processes: Processes,
+    *,
+    cache: Features | None = None,
 ) -> Mapping[str, float]:
     """Return `top1`, `top5` and so on over DataLoader.Eval; empty on all processes but the first.
 
-    `engine` computes what the head receives. Raises ConfigError without a head or a list, DataError for labels that the
-    head has not.
+    `engine` computes what the head receives, which `cache` keeps. Raises ConfigError without a head or a list,
+    DataError for labels that the head has not.
     """
     split = config.DataLoader.query
     if head is None or split is None:
@@ -44,7 +51,7 @@ def measure_head(
             "Global.eval_mode: classification is not for a head that several processes divide",
             hint=f"-o Arch.Head.shard=False; {WAY_OUT}",
         )
-    part = extract_list(engine, split, reporter, "evaluation", processes=processes, normalize=False)
+    part = extract_list(engine, split, reporter, "evaluation", cache=cache, processes=processes, normalize=False)
     return {} if part is None else _accuracies(head, part, _topk(config))
 
 

@@ -55,9 +55,7 @@ def run_training(
             settle(output)
         ranks.gather(None)  # the others look into the directory from here on
         if resume and not has_checkpoint(latest):
-            raise UsageError(
-                f"nothing to resume: no checkpoint at {latest}.*", hint=Command("train", without=("--resume",))
-            )
+            raise _nothing_to_resume(latest, named=bool(config.Global.checkpoints))
         name, _, reason = device.partition(":")
         training = build_training(
             config,
@@ -104,6 +102,16 @@ def run_training(
         finally:
             log.close()
     return result if ranks.is_main else None
+
+
+def _nothing_to_resume(prefix: Path, *, named: bool) -> UsageError:
+    """Return the error for a missing checkpoint, which Global.checkpoints has `named`, or --resume expects."""
+    text = f"nothing to resume: no checkpoint at {prefix}.*"
+    above = prefix.parent.with_name(prefix.name)  # PaddleClas saves into a folder named after the model
+    if named and has_checkpoint(above):
+        return UsageError(text, hint=["it lies here: ", Command("train", "-o", f"Global.checkpoints={above}")])
+    words = ["-o", "Global.checkpoints=null"] if named else []
+    return UsageError(text, hint=["start a new run: ", Command("train", *words, without=("--resume",))])
 
 
 def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> None:

@@ -21,6 +21,8 @@ from shitu_cli.weights.catalogue import CATALOGUE, Published, find_published
 from shitu_cli.weights.download import check_note, fetch
 
 _HUB = "https://huggingface.co"
+_PADDLECLAS = "PaddleClas's cache"
+_PADDLECLAS_HOST = "paddle-imagenet-models-name.bj.bcebos.com"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def is_address(text: str) -> bool:
 
 def looks_like_a_file(text: str) -> bool:
     """Return whether a text means a file rather than a name from the catalogue."""
+    if is_address(text):
+        return False
     return os.sep in text or Path(text).suffix in (".pdparams", ".safetensors", ".pth", ".pt", ".npz")
 
 
@@ -72,6 +76,9 @@ def obtain(what: str, reporter: Reporter | None = None) -> Located:
         listed = next((entry for entry in CATALOGUE.values() if what in entry.addresses), None)
         if listed is not None:
             return obtain(listed.name, reporter)
+        theirs = _paddleclas_cache(name)
+        if urlsplit(what).hostname == _PADDLECLAS_HOST and theirs.is_file():
+            return Located(theirs, _PADDLECLAS)
         return Located(fetch(cache_dir() / name, _mirrored(name, [what]), reporter), "downloaded")
     if looks_like_a_file(what):
         from shitu_cli.weights.files import find_weights
@@ -115,13 +122,17 @@ def _places(entry: Published) -> Iterator[tuple[Path, str]]:
     yield cache_dir() / entry.file_name, "the cache"
     home = Path.home()
     for address in entry.addresses:
-        yield home / ".paddleclas" / "weights" / address.rpartition("/")[2], "PaddleClas's cache"
+        yield _paddleclas_cache(address.rpartition("/")[2]), _PADDLECLAS
     if entry.hub is not None:
         snapshots = _hub_cache() / f"models--{entry.hub[0].replace('/', '--')}" / "snapshots"
         for snapshot in sorted(snapshots.glob("*")):
             yield snapshot / entry.hub[1], "the Hugging Face cache"
     torch_home = os.environ.get("TORCH_HOME") or home / ".cache" / "torch"
     yield Path(torch_home) / "hub" / "checkpoints" / entry.file_name, "torch's cache"
+
+
+def _paddleclas_cache(name: str) -> Path:
+    return Path.home() / ".paddleclas" / "weights" / name
 
 
 def _hub_cache() -> Path:

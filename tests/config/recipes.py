@@ -6,7 +6,10 @@ refusal of the others names.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 Values = dict[str, Any]
 MEAN = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -27,6 +30,7 @@ RETRIEVAL = [{"Recallk": {"topk": [1, 5]}}, {"mAP": {}}]
 TOPK = [{"TopkAcc": {"topk": [1, 5]}}]
 LOADER = {"num_workers": 4, "use_shared_memory": True}
 PLAIN = {"name": "DistributedBatchSampler", "batch_size": 64, "drop_last": False, "shuffle": True}
+PAIRS = {**PLAIN, "name": "PKSampler", "sample_per_id": 2}
 IDENTITY = {"name": "DistributedRandomIdentitySampler", "batch_size": 64, "num_instances": 2, "drop_last": False}
 
 
@@ -52,11 +56,11 @@ def optimizer(schedule: str = "Cosine", rate: float | None = 0.04, name: str = "
 
 def arch(
     backbone: str, stop: str | None = "flatten", neck: Values | None = None, head: Values | None = None, **args: Any
-):
+) -> Values:
     block: Values = {"name": "RecModel", "infer_output_key": "features", "infer_add_softmax": False}
     block["Backbone"] = {"name": backbone, "pretrained": False, **args}
     if stop:
-        block["BackboneStopLayer"] = {"name": stop}
+        block["BackboneStopLayer"] = {"name": stop} | ({"output_dim": 2048} if backbone == "ResNet50" else {})
     return block | ({"Neck": neck} if neck else {}) | ({"Head": head} if head else {})
 
 
@@ -103,6 +107,9 @@ BACK = {"margin": 0.3, "normalize_feature": False, "feature_from": "backbone"}
 PERSON_LOSSES = [{"CELoss": {"weight": 1.0, "epsilon": 0.1}}, {"TripletLossV2": {"weight": 1.0, **BACK}}]
 PERSON_TRAIN = split("Market1501", PERSON_OPS, {**IDENTITY, "num_instances": 4}, "bounding_box_train", backend="pil")
 RESNET1 = "ResNet50_last_stage_stride1"
+TORCHVISION = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/others/resnet50-19c8e357_torch2paddle.pdparams"
+REID = {"stem_act": None, "pretrained": TORCHVISION}
+PACT, FPGM = {"quant": {"name": "pact"}}, {"prune": {"name": "fpgm", "pruned_ratio": 0.3}}
 BITS = {"eval_mode": "retrieval", "feature_normalize": False, "feature_binarize": "sign"}
 ROUND = {"feature_normalize": False, "feature_binarize": "round"}
 HASH_DATA = {
@@ -125,19 +132,20 @@ def distilled(*more: Values) -> Values:
     return recipe(block, split("ImageNetDataset", CROP), SEEN, losses=losses)
 
 
-def vehicle(kind: str, slim: Values | None = None) -> Values:
+def vehicle(kind: str, slim: Values | None = None, **more: Any) -> Values:
     """Vehicles: `cls` knows the models of CompCars, `reid` finds the cars of VeRI-Wild again."""
-    more: Values = {"losses": SUPCON} | ({"Slim": slim} if slim else {})
+    more = {"losses": SUPCON, **more} | ({"Slim": slim} if slim else {})
     network = arch(RESNET1, "adaptive_avg_pool2d_0", VEHICLE_NECK, margin(431))
     if kind == "reid":
-        return recipe(network, split("VeriWild", VEHICLE_OPS, IDENTITY), SEEN, **more)
+        sampler = PAIRS if slim == PACT else IDENTITY
+        return recipe(network, split("VeriWild", VEHICLE_OPS, sampler), SEEN, **more)
     train = split("CompCars", [RESIZE, FLIP, AUGMIX, NORM, ERASE], IDENTITY, **CARS)
     return recipe(network, train, split("CompCars", [RESIZE, NORM], **CARS), metric=TOPK, general={}, **more)
 
 
-def hashing(*losses: Values, **more: Any) -> Values:
-    network = arch("AlexNet", None, class_num=48, **more)
-    return recipe(network, HASH_DATA, both(HASH_DATA), losses=list(losses), general=BITS)
+def hashing(loss: Values, schedule: Values, **more: Any) -> Values:
+    network = arch("AlexNet", None, class_num=48, pretrained=True, **more)
+    return recipe(network, HASH_DATA, both(HASH_DATA), losses=[loss], general=BITS, optimizer=schedule)
 
 
 def clip(name: str) -> Values:
@@ -160,7 +168,7 @@ def xbm() -> Values:
     seen = split("GoodsDataset", [{"Resize": {"size": 256}}, {"CenterCrop": {"size": 224}}, *TENSOR], backend="pil")
     plateau = {"mode": "max", "factor": 0.1, "patience": 4, "threshold": 0.001, "threshold_mode": "rel", "cooldown": 2}
     return recipe(
-        arch("ResNet50_adaptive_max_pool2d", neck=neck, stem_act=None),
+        arch("ResNet50_adaptive_max_pool2d", neck=neck, **REID),
         split("GoodsDataset", ops, {**IDENTITY, "num_instances": 4, "shuffle": True, "max_iters": 1000}, backend="pil"),
         both(seen),
         losses=[{"ContrastiveLoss_XBM": memory}],
@@ -202,7 +210,6 @@ def gallery_to_fc() -> Values:
     }
 
 
-PACT, FPGM = {"quant": {"name": "pact"}}, {"prune": {"name": "fpgm", "pruned_ratio": 0.3}}
 LCNET = arch("PPLCNet_x2_5", neck=fc(1280), head=margin(), use_ssld=True)
 VD = arch("ResNet50_vd", "flatten_0", fc(2048), margin())
 ALI = arch("ResNet50_vd", "flatten_0", fc(2048), fc(512, 50030))
@@ -210,6 +217,12 @@ STEP_DECAY = optimizer("MultiStepDecay", 0.01, **STEPS)
 SOP = split("ImageNetDataset", [RESIZE, FLIP, NORM, ERASE], IDENTITY)
 KAIMING = {"initializer": {"name": "KaimingUniform", "fan_in": 12288}}
 CENTER = {"CenterLoss": {"weight": 0.0005, "num_classes": 751, "feat_dim": 2048, "feature_from": "backbone"}}
+HASH_SGD = optimizer("Piecewise", 0.005, "SGD", decay_epochs=[200], values=[0.005, 0.0005])
+HASH_ADAM = {
+    "name": "Adam",
+    "beta1": 0.9,
+    "lr": {"name": "Piecewise", "learning_rate": 1e-5, "decay_epochs": [200], "values": [1e-5, 1e-6]},
+}
 TWO = [
     {"Adam": {"scope": "RecModel", "lr": {"name": "Piecewise", **PERSON_RATES, **WARM}}},
     {"SGD": {"scope": "CenterLoss", "lr": {"name": "Constant", "learning_rate": 1000.0}}},
@@ -237,9 +250,11 @@ RECIPES: dict[str, Values] = {
         both(split("ICartoonDataset", [DECODE, RESIZE, NORM])),
         optimizer=optimizer("Piecewise", 0.1, decay_epochs=[30, 60], values=[0.1, 0.01, 0.001]),
     ),
-    "DeepHash/DCH": hashing({"DCHLoss": {"weight": 1.0, "gamma": 20.0, "_lambda": 0.1, "n_class": 10}}),
-    "DeepHash/DSHSD": hashing({"DSHSDLoss": {"weight": 1.0, "alpha": 0.05}}),
-    "DeepHash/LCDSH": hashing({"LCDSHLoss": {"weight": 1.0, "_lambda": 3, "n_class": 10}}),
+    "DeepHash/DCH": hashing({"DCHLoss": {"weight": 1.0, "gamma": 20.0, "_lambda": 0.1, "n_class": 10}}, HASH_SGD),
+    "DeepHash/DSHSD": hashing(
+        {"DSHSDLoss": {"weight": 1.0, "alpha": 0.05}}, HASH_ADAM, neck={"name": "Tanh"}, head=fc(48, 10)
+    ),
+    "DeepHash/LCDSH": hashing({"LCDSHLoss": {"weight": 1.0, "_lambda": 3, "n_class": 10}}, HASH_ADAM),
     "GeneralRecognition/Gallery2FC_PPLCNet_x2_5": gallery_to_fc(),
     "GeneralRecognition/GeneralRecognition_PPLCNet_x2_5": recipe(LCNET, split("ImageNetDataset", CROP), SEEN),
     "GeneralRecognition/GeneralRecognition_PPLCNet_x2_5_binary": recipe(
@@ -274,9 +289,9 @@ RECIPES: dict[str, Values] = {
         VD, SOP, both(split("ImageNetDataset", [RESIZE, NORM])), losses=TRIPLET, optimizer=STEP_DECAY
     ),
     "Vehicle/PPLCNet_2.5x_ReID": recipe(
-        LCNET, split("VeriWild", VEHICLE_OPS, {**PLAIN, "name": "PKSampler", "sample_per_id": 2}), SEEN, losses=SUPCON
+        LCNET, split("VeriWild", VEHICLE_OPS, PAIRS), SEEN, losses=SUPCON
     ),
-    "Vehicle/ResNet50": vehicle("cls"),
+    "Vehicle/ResNet50": vehicle("cls", losses=TRIPLET, optimizer=STEP_DECAY),
     "Vehicle/ResNet50_ReID": vehicle("reid"),
     "metric_learning/adaface_ir18": recipe(
         arch("AdaFace_IR_18", None, head={"name": "AdaMargin", "embedding_size": 512, "class_num": 70722, "m": 0.4,
@@ -298,14 +313,14 @@ RECIPES: dict[str, Values] = {
     "reid/MetaBIN_ResNet50_cross_domain": METABIN,
     "reid/MetaBIN_ResNet50_single_source": METABIN,
     "reid/strong_baseline/baseline": person(
-        arch("ResNet50", head={**fc(2048, 751), "weight_attr": KAIMING, "bias_attr": KAIMING}, stem_act=None),
+        arch("ResNet50", head={**fc(2048, 751), "weight_attr": KAIMING, "bias_attr": KAIMING}, **REID),
         PERSON_LOSSES,
     ),
     "reid/strong_baseline/softmax_triplet": person(
-        arch(RESNET1, neck=BN_NECK, head=PERSON_HEAD, stem_act=None), PERSON_LOSSES, {**PERSON_RATES, **WARM}
+        arch(RESNET1, neck=BN_NECK, head=PERSON_HEAD, **REID), PERSON_LOSSES, {**PERSON_RATES, **WARM}
     ),
     "reid/strong_baseline/softmax_triplet_with_center": person(
-        arch(RESNET1, neck=BN_NECK, head=PERSON_HEAD, stem_act=None), [*PERSON_LOSSES, CENTER], optimizer=TWO
+        arch(RESNET1, neck=BN_NECK, head=PERSON_HEAD, **REID), [*PERSON_LOSSES, CENTER], optimizer=TWO
     ),
     "slim/GeneralRecognition_PPLCNet_x2_5_quantization": recipe(
         LCNET, split("ImageNetDataset", CROP), SEEN, Slim=PACT
@@ -319,7 +334,7 @@ RECIPES: dict[str, Values] = {
 CIFAR_FILES = [
     f"DataLoader.{part}.dataset.{key}"
     for part in ("Train", "Eval.Query", "Eval.Gallery")
-    for key in ("image_root=./dataset", "cls_label_path=./dataset/list.txt")
+    for key in ("image_root=./dataset", "cls_label_path=./list.txt")
 ]
 OPTIONS = {
     **{name: ["Slim=null"] for name in RECIPES if name.startswith("slim/")},
@@ -333,3 +348,16 @@ REFUSED = {
     "reid/MetaBIN_ResNet50_single_source": METABIN_REFUSED,
     "metric_learning/adaface_ir18": "AdaFaceDataset: this reader exists in PaddleClas, but not here",
 }
+
+
+class _Written(yaml.SafeDumper):
+    """Writes shared blocks out, as a person does."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def write(folder: Path, name: str) -> Path:
+    path = folder / "theirs.yaml"
+    path.write_text(yaml.dump(RECIPES[name], Dumper=_Written, sort_keys=False))
+    return path

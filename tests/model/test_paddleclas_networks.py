@@ -15,7 +15,8 @@ import paddle  # noqa: E402
 
 from shitu_cli.config.parts.backbones import ViTShape  # noqa: E402
 from shitu_cli.config.reader import make_part  # noqa: E402
-from shitu_cli.model.backbones import build_backbone  # noqa: E402
+from shitu_cli.errors import ConfigError  # noqa: E402
+from shitu_cli.model.backbones import alexnet, build_backbone, vgg  # noqa: E402
 from shitu_cli.model.backbones.clip_vit import CLIPViT  # noqa: E402
 
 
@@ -31,6 +32,17 @@ def test_networks_have_the_published_size_and_names(name: str, parameters: int, 
     assert sum(int(p.size) for p in network.parameters() if not p.stop_gradient) == parameters
     assert set(names) <= network.state_dict().keys()
     assert network.feature_size == 1000
+
+
+@pytest.mark.parametrize(("name", "side", "maps"), [("AlexNet", 192, "5x5"), ("VGG11", 64, "2x2")])
+def test_images_of_another_size_are_refused(name: str, side: int, maps: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by an error of numpy about a product: the linear layers take maps of one size."""
+    for module in (alexnet, vgg):
+        monkeypatch.setattr(module, "HIDDEN", 8)
+    network = build_backbone(name, class_num=4)
+    with pytest.raises(ConfigError, match=f"leave maps of {maps}.* made for images of 224x224 pixels") as caught:
+        network(paddle.zeros([1, 3, side, side]))
+    assert "Global.image_shape" in str(caught.value.hint)
 
 
 def test_vgg_ends_in_a_code() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 
 from shitu_cli.errors import DataError
 from shitu_cli.training.classifying import _accuracies
+from tests.command import SMALL, shitu
 
 
 class Head(paddle.nn.Layer):
@@ -38,3 +40,30 @@ def test_the_right_class_among_the_first_k() -> None:
 def test_labels_that_the_head_has_not_are_named() -> None:
     with pytest.raises(DataError, match="labels up to 5, the head has 4 classes"):
         _accuracies(Head(), part([[1, 2, 3, 4]], [5]), [1])
+
+
+def test_evaluate_measures_the_classifier_where_the_config_asks_for_it(trained_workspace: Path) -> None:
+    words = ["evaluate", "--model", "output/latest", "-o", "Global.eval_mode=classification"]
+    done = shitu(*words, "--json", cwd=trained_workspace)
+    values = json.loads(done.stdout)
+    assert values == json.loads((trained_workspace / "reports/classifier.json").read_text())
+    listed = (trained_workspace / "lists/query_list.txt").read_text().splitlines()
+    assert values["images"] == len(listed) and 0 <= values["metrics"]["top1"] <= values["metrics"]["top5"] <= 1
+    assert not (trained_workspace / "reports/evaluate.json").exists()
+    other = [*words, *SMALL[:2], "-o", "Arch.Head.class_num=9"]
+    refused = shitu(*other, cwd=trained_workspace, check=False)
+    assert refused.returncode == 3 and "the head differ" in refused.stderr  # none that begins at random is measured
+    refused = shitu("evaluate", "--model", "lists", *words[3:], cwd=trained_workspace, check=False)
+    assert refused.returncode == 2 and "has no classifier" in refused.stderr
+
+
+def test_evaluate_and_export_take_weights_as_their_tools_do(trained_workspace: Path) -> None:
+    (trained_workspace / "output/latest.pdparams").rename(trained_workspace / "mine.pdparams")
+    words = [*SMALL[:2], "-o", "Global.pretrained_model=mine.pdparams"]
+    done = shitu("evaluate", *words, "--no-cache", cwd=trained_workspace)
+    assert "mine, run by" in done.stdout
+    for option, says in (("pretrained_model", "-o Global.pretrained_model=null"), ("checkpoints", "checkpoints=null")):
+        refused = shitu("train", "-o", f"Global.{option}=no/file", cwd=trained_workspace, check=False)
+        assert says in refused.stderr, refused.stderr
+    done = shitu("train", "-o", "Global.checkpoints=output/RecModel/best_model", cwd=trained_workspace, check=False)
+    assert "it lies here: shitu train -o Global.checkpoints=" in done.stderr

@@ -196,6 +196,18 @@ def test_the_caches_of_others_are_looked_in_before_anything_is_downloaded(
         assert (located.path, located.origin) == (path, origin)
 
 
+def test_an_address_of_paddleclas_is_looked_up_in_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/others/resnet50_torch2paddle.pdparams"
+    assert not store.looks_like_a_file(theirs)
+    monkeypatch.setattr(store, "fetch", lambda target, *_: target)
+    path = tmp_path / "home/.paddleclas/weights/resnet50_torch2paddle.pdparams"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    assert store.obtain(theirs).path == path
+    for other in (theirs.replace("resnet50", "resnet18"), theirs.replace("bcebos.com", "example.org")):
+        assert store.obtain(other).origin == "downloaded"
+
+
 def test_a_package_carries_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "tiny_weights"
     package.mkdir(parents=True)

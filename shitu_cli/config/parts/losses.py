@@ -18,8 +18,9 @@ Size = Annotated[Count, "size of the feature"]
 
 @dataclass(frozen=True)
 class Loss(Part):
-    """One loss of a weighted sum."""
+    """One loss of a weighted sum; those with `needs_head` look at the logits, which Arch.Head gives."""
 
+    needs_head: ClassVar[bool] = False
     weight: Annotated[Rate, "factor in the sum of losses"] = field(default=1.0, kw_only=True)
 
 
@@ -27,6 +28,7 @@ class Loss(Part):
 class CELoss(Loss, built_by=f"{_FILES}.classification"):
     """Cross entropy on the head's logits."""
 
+    needs_head: ClassVar[bool] = True
     epsilon: Annotated[BelowOne | None, "share of the target that is spread over all classes"] = None
 
 
@@ -190,6 +192,7 @@ class Hashing(PairLoss):
 class DSHSDLoss(Hashing, built_by=f"{_FILES}.hashing"):
     """Stable distribution hashing (doi:10.1109/ACCESS.2019.2900489): cross entropy, and distances between pairs."""
 
+    needs_head: ClassVar[bool] = True
     alpha: Annotated[Rate, "factor on the distances"]
 
 

@@ -10,7 +10,6 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 
 from shitu_cli.config.parts import backbones as parts
-from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import Conv2D, Linear, sqrt
 
@@ -104,9 +103,7 @@ class AdaFace(Backbone):
         return {"output_layer": FEATURE}
 
     def _begin(self, images: paddle.Tensor) -> paddle.Tensor:
-        if list(images.shape[2:]) != [self.input_size, self.input_size]:
-            raise ConfigError(
-                f"images of {images.shape[2]}x{images.shape[3]} pixels, but the network was made for {self.input_size}",
-                hint=f"resize to {self.input_size} in the transforms; Arch.Backbone.input_size may be 112 or 224",
-            )
+        self.require_size(
+            images, f"resize to {self.input_size} in the transforms; Arch.Backbone.input_size may be 112 or 224"
+        )
         return self.input_layer(images)

@@ -12,7 +12,8 @@ from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import DownscaleDropout, Linear
 
-SIDE = 224  # of the images; the first linear layer takes 6x6 places
+SIDE = 224  # of the images
+PLACES = 6  # side of the maps that the first linear layer takes
 HIDDEN = 4096
 
 
@@ -28,7 +29,7 @@ def _conv(channels: int, out_channels: int, kernel: int, stride: int, padding: i
 
 
 def _linear(inputs: int, outputs: int) -> Linear:
-    weight, bias = (_spread(256 * 6 * 6) for _ in range(2))
+    weight, bias = (_spread(256 * PLACES * PLACES) for _ in range(2))
     return Linear(inputs, outputs, weight, bias)
 
 
@@ -58,9 +59,8 @@ class AlexNet(Backbone):
         self._conv4 = _conv(384, 256, 3, 1, 1)
         self._conv5 = ConvPool(256, 256, 3, 1, 1)
         self.levels = [Level("_conv1", 64, 8), Level("_conv2", 192, 16), Level("_conv5", 256, 32)]
-        self.flatten = nn.Flatten()
         self._drop1, self._drop2 = DownscaleDropout(0.5), DownscaleDropout(0.5)
-        self._fc6 = _linear(256 * 6 * 6, HIDDEN)
+        self._fc6 = _linear(256 * PLACES * PLACES, HIDDEN)
         self._fc7 = _linear(HIDDEN, HIDDEN)
         self._fc8 = _linear(HIDDEN, part.class_num)
         self.feature_size = part.class_num
@@ -73,14 +73,14 @@ class AlexNet(Backbone):
             ("_conv3", lambda x: F.relu(self._conv3(x))),
             ("_conv4", lambda x: F.relu(self._conv4(x))),
             ("_conv5", self._conv5),
-            ("flatten", self.flatten),
+            ("flatten", lambda x: self.flattened(x, PLACES)),
         ]
         hidden: list[Step] = [
             ("_fc6", lambda x: F.relu(self._fc6(self._drop1(x)))),
             ("_fc7", lambda x: F.relu(self._fc7(self._drop2(x)))),
             ("_fc8", lambda x: self._fc8(x)),
         ]
-        return [step for step in [*steps, *hidden] if step[0] in layers]
+        return [step for step in [*steps, *hidden] if step[0] in (*layers, "flatten")]
 
     def sizes(self) -> dict[str, int]:
-        return {"_conv5": 256, "flatten": 256 * 6 * 6, "_fc6": HIDDEN, "_fc7": HIDDEN}
+        return {"_conv5": 256, "flatten": 256 * PLACES * PLACES, "_fc6": HIDDEN, "_fc7": HIDDEN}

@@ -23,6 +23,8 @@ class Level(NamedTuple):
     stride: int
 
 
+SIZE_HINT = "set that size in the transforms and in Global.image_shape"
+
 # Names that older published configs use for the same layers.
 ALIASES = {"flatten_0": "flatten", "adaptive_avg_pool2d_0": "avg_pool"}
 
@@ -75,6 +77,24 @@ class Backbone(nn.Layer):
     def adapted(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return published arrays as this network takes them; for networks whose shapes depend on the image size."""
         return state
+
+    def require_size(self, images: paddle.Tensor, hint: str = SIZE_HINT) -> None:
+        """Raise ConfigError for images of another side than `input_size`."""
+        if list(images.shape[2:]) != [self.input_size, self.input_size]:
+            raise ConfigError(
+                f"images of {images.shape[2]}x{images.shape[3]} pixels, but the network was made for {self.input_size}",
+                hint=hint,
+            )
+
+    def flattened(self, maps: paddle.Tensor, side: int) -> paddle.Tensor:
+        """Return maps [N, C, side, side] as [N, C * side * side]; raise ConfigError for images that leave others."""
+        if list(maps.shape[2:]) != [side, side]:
+            raise ConfigError(
+                f"images of this size leave maps of {maps.shape[2]}x{maps.shape[3]}, where the network's linear layers "
+                f"take {side}x{side}: it was made for images of {self.input_size}x{self.input_size} pixels",
+                hint=SIZE_HINT,
+            )
+        return maps.flatten(1)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.forward_maps(x, ())[0]

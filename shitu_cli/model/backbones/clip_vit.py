@@ -11,7 +11,6 @@ import paddle
 from paddle import nn
 
 from shitu_cli.config.parts import backbones as parts
-from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Step
 from shitu_cli.model.backbones.vit import PatchEmbed, TransformerBlock
 from shitu_cli.model.positions import is_resampling, resample_positions
@@ -57,11 +56,7 @@ class CLIPViT(Backbone):
         return {"flatten": self.shape.projected}
 
     def _embed(self, images: paddle.Tensor) -> paddle.Tensor:
-        if list(images.shape[2:]) != [self.input_size, self.input_size]:
-            raise ConfigError(
-                f"images of {images.shape[2]}x{images.shape[3]} pixels, but the network was made for {self.input_size}",
-                hint="set that size in the transforms and in Global.image_shape",
-            )
+        self.require_size(images)
         x = self.patch_embed(images)
         # Added to nothing, the token takes the batch's size: see vit.py.
         token = self.cls_token + x[:, :1] * 0.0

@@ -12,7 +12,8 @@ from shitu_cli.model.layers import Conv2D, DownscaleDropout, Linear, sigmoid
 
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
-SIDE = 224  # of the images; the first linear layer takes 7x7 places
+SIDE = 224  # of the images
+PLACES = SIDE // 32  # side of the maps that the first linear layer takes
 HIDDEN = 4096
 
 
@@ -50,9 +51,8 @@ class VGG(Backbone):
             if number <= part.stop_grad_layers:
                 for parameter in block.parameters():
                     parameter.stop_gradient = True
-        self.flatten = nn.Flatten()
         self.drop = DownscaleDropout(0.5)
-        self.fc1 = Linear(channels * (SIDE // 32) ** 2, HIDDEN)
+        self.fc1 = Linear(channels * PLACES**2, HIDDEN)
         self.fc2 = Linear(HIDDEN, HIDDEN)
         self.fc3 = Linear(HIDDEN, part.class_num)
         self.sigmoid = part.sigmoid
@@ -60,14 +60,14 @@ class VGG(Backbone):
 
     def steps(self) -> list[Step]:
         layers = self._sub_layers
-        names = [*(level.layer for level in self.levels), "flatten"]
-        steps: list[Step] = [(name, layers[name]) for name in names if name in layers]
+        steps: list[Step] = [(level.layer, layers[level.layer]) for level in self.levels if level.layer in layers]
+        steps.append(("flatten", lambda x: self.flattened(x, PLACES)))
         hidden = [("fc1", self._fc1), ("fc2", self._fc2), ("fc3", self._fc3)]
         return steps + [(name, step) for name, step in hidden if name in layers]
 
     def sizes(self) -> dict[str, int]:
         maps = {level.layer: level.channels for level in self.levels[-1:]}
-        return {**maps, "flatten": WIDTHS[-1] * (SIDE // 32) ** 2, "fc1": HIDDEN, "fc2": HIDDEN}
+        return {**maps, "flatten": WIDTHS[-1] * PLACES**2, "fc1": HIDDEN, "fc2": HIDDEN}
 
     def _fc1(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.drop(F.relu(self.fc1(x)))

@@ -13,7 +13,6 @@ from paddle import nn
 
 from shitu_cli.config.parts import backbones as parts
 from shitu_cli.config.parts.backbones import ViTShape
-from shitu_cli.errors import ConfigError
 from shitu_cli.model.backbones.base import Backbone, Step
 from shitu_cli.model.backbones.blocks import TokenLinear
 from shitu_cli.model.layers import Linear, gelu
@@ -183,11 +182,7 @@ class VisionTransformer(Backbone):
         return {"attn_pool" if self.shape.map_pool else "pool": self.shape.width}
 
     def _embed(self, images: paddle.Tensor) -> paddle.Tensor:
-        if list(images.shape[2:]) != [self.input_size, self.input_size]:
-            raise ConfigError(
-                f"images of {images.shape[2]}x{images.shape[3]} pixels, but the network was made for {self.input_size}",
-                hint=f"-o Arch.Backbone.img_size={images.shape[2]}, and the same size in the transforms",
-            )
+        self.require_size(images, f"-o Arch.Backbone.img_size={images.shape[2]}, and the same size in the transforms")
         x = self.patch_embed(images)
         tokens = [self.cls_token] if self.shape.class_token else []
         tokens += [self.reg_token] if self.shape.registers else []

@@ -1,0 +1,100 @@
+"""`evaluate` where the config asks how often the classifier is right (`Global.eval_mode: classification`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shitu_cli.config.places import Places
+from shitu_cli.config.schema import Config
+from shitu_cli.errors import UsageError
+from shitu_cli.files import atomic_write_json, sha256_of
+from shitu_cli.processes import this_process
+from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.steps.models import readable
+from shitu_cli.steps.settings import with_lists
+
+if TYPE_CHECKING:
+    from shitu_cli.model.rec_model import RecModel
+
+
+@dataclass(frozen=True)
+class ClassifierEvaluation:
+    """How often the head of a network is right: `metrics` top1, top5, … over `images` of DataLoader.Eval."""
+
+    config: Config
+    model: str
+    images: int
+    metrics: Mapping[str, float]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The result as plain values."""
+        return {"measured": {"model": self.model}, "images": self.images, "metrics": dict(self.metrics)}
+
+    def write_report(self) -> Path:
+        """Write `classifier.json` into the workspace's reports and return it; EnvironmentProblem if that fails."""
+        file = Places.of(self.config).reports / "classifier.json"
+        atomic_write_json(file, self.values)
+        return file
+
+
+def evaluate_classifier(
+    config: Config,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    cache: bool = True,
+    reporter: Reporter | None = None,
+) -> ClassifierEvaluation | None:
+    """Measure how often the head names the class of an image of DataLoader.Eval.
+
+    Args:
+        config: The result of `load_config`, with the list as query.
+        model: A checkpoint; by default the best one.
+        cache: Keep features for the next evaluation.
+        reporter: Receives progress and warnings; by default they are discarded.
+
+    Returns None in all but the first process where the command line has started several. Raises UsageError without
+    trained weights or for an exported model, which has no head, DataError for lists, images and weights that do not
+    fit, ConfigError for a network without a head.
+    """
+    from shitu_cli.runtime.setup import setup_paddle
+
+    config = with_lists(config, ("query",))
+    places = Places.of(config)
+    output = reporter if reporter is not None and this_process.is_main() else SilentReporter()
+    setup_paddle(this_process.own_device(config.Global.device))
+    from shitu_cli.data.dataset import RecDataset
+    from shitu_cli.features.cache import FeatureCache
+    from shitu_cli.features.engine import engine_from_model
+    from shitu_cli.processes.collectives import join
+    from shitu_cli.training.classifying import as_classified, measure_head
+    from shitu_cli.weights.files import find_weights
+
+    processes = join()
+    prefix = Path(model) if model is not None else places.best
+    network = _network(readable(prefix, output), config)
+    weights = sha256_of(find_weights(readable(prefix, SilentReporter())))
+    engine = engine_from_model(network, as_classified(config), weights=weights)
+    output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
+    kept = FeatureCache(places.cache / "features") if cache else None
+    metrics = measure_head(network.head, engine, config, output, processes, cache=kept)
+    if not metrics or config.DataLoader.query is None:
+        return None
+    images = int((RecDataset(config.DataLoader.query.dataset).labels >= 0).sum())
+    return ClassifierEvaluation(config, str(model or places.best), images, metrics)
+
+
+def _network(prefix: Path, config: Config) -> RecModel:
+    from shitu_cli.model.tracing import load_trained
+
+    if prefix.is_dir() or prefix.suffix in (".onnx", ".pdmodel", ".json"):
+        raise UsageError(
+            f"{prefix} is an exported model, which has no classifier",
+            hint="name a checkpoint, such as --model output/best_model, or measure retrieval: "
+            "-o Global.eval_mode=retrieval",
+        )
+    return load_trained(prefix, config, whole=True)

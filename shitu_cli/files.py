@@ -268,3 +268,19 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def home() -> Path:
+    """Return the user's home directory; EnvironmentProblem where this user has none, as in some containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise EnvironmentProblem(
+            "this user has no home directory, in which downloads and caches are kept",
+            hint="set HOME or XDG_CACHE_HOME to a folder in which this user may write",
+        ) from None
+
+
+def user_cache() -> Path:
+    """Return the folder of the user's caches. Raises EnvironmentProblem for a user without a home directory."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,16 @@ class Session:
         return context.obj
 
     def enter(self, context: click.Context) -> None:
-        """Remember the options of a command; with --json, reserve stdout for the result."""
+        """Remember the options of a command; with --json, reserve stdout for the result.
+
+        Raises EnvironmentProblem where the current directory was removed: every relative path would be refused.
+        """
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            raise errors.EnvironmentProblem(
+                "the current directory does not exist any more", hint="change to one that does, such as: cd ~"
+            ) from None
         self._context = context
         if "as_json" in context.params:
             self.console.as_json = bool(context.params["as_json"])

@@ -8,6 +8,7 @@ the program computes in.
 from __future__ import annotations
 
 import importlib.util
+import os
 import queue
 import sys
 import threading
@@ -220,6 +221,7 @@ def onnx_session(model_file: Path) -> Run:
 
 def create_session(model_file: Path, kind: Kind = FEATURES) -> Any:
     """Return ONNX Runtime's own object for a file; `kind` says which operators are let through. Raises DataError."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else it reports its use to its maker
     import onnxruntime
 
     check_model_files(model_file, kind)

@@ -173,4 +173,7 @@ class _JoinedRows:
     def pieces(self) -> Iterator[tuple[list[Name], np.ndarray]]:
         for start, names, rows in stretches(self.shards, _PART, PIECE):
             kept = [n for n in range(len(names)) if start + n not in self.skipped]
+            for n in kept:
+                if not np.isfinite(rows[n]).all():
+                    raise DataError(f"the shards hold no numbers for {names[n][0]}", hint="compute that shard again")
             yield [names[n] for n in kept], rows[np.asarray(kept, np.int64)]

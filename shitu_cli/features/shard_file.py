@@ -106,7 +106,11 @@ class Shard:
     parts: tuple[Part, ...]
 
     def part(self, name: str) -> Part:
-        return next(part for part in self.parts if part.name == name)
+        """Return the part of this name. Raises DataError where there is none."""
+        for part in self.parts:
+            if part.name == name:
+                return part
+        raise damaged(self.path, f"it has no part {name!r}")
 
     def pieces(self, name: str, sizes: Iterator[int]) -> Iterator[np.ndarray]:
         """Yield the features of a part in pieces float32 [n, D] of at most so many rows as `sizes` says each time.
@@ -226,7 +230,9 @@ def read_shard(path: Path) -> Shard:
             raise ValueError("numbers out of range")
         if not all(isinstance(text, str) for text in (job.kind, job.model, job.settings, job.engine)):
             raise ValueError("texts expected")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError):
+        raise damaged(path, "its header is not one that this program writes") from None
+    except ValueError as error:
         raise damaged(path, f"its header: {error}") from None
     return Shard(path, number, job, parts)
 

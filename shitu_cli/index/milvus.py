@@ -54,7 +54,7 @@ class MilvusStore:
     """The index `collection` at `address`: `http(s)://host:port`, `host:port`, or a local file that ends in `.db`."""
 
     def __init__(self, address: str, collection: str) -> None:
-        self.file = Path(address).expanduser() if address.endswith(".db") else None
+        self.file = Path(os.path.expanduser(address)) if address.endswith(".db") else None
         self.address = _server(address) if self.file is None else str(self.file)
         self.alias, self.place = collection, f"milvus:{address}, collection {collection}"
         self._client: MilvusClient | None = None

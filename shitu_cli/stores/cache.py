@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
-from shitu_cli.files import atomic_write
+from shitu_cli.files import atomic_write, user_cache
 
 GB = 1_000_000_000
 USUAL_GB = 10.0
@@ -21,11 +21,11 @@ FREED = 0.1  # share of the bound that is freed at a time
 
 
 def cache_folder() -> Path:
-    """Return the folder for what stores keep."""
+    """Return the folder for what stores keep. Raises EnvironmentProblem for a user without a home directory."""
     own = os.environ.get("SHITU_CACHE")
     if own:
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shitu" / "stores"
+    return user_cache() / "shitu" / "stores"
 
 
 def cache_limit() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.files import sha256_of
+from shitu_cli.files import home, sha256_of, user_cache
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.weights.catalogue import CATALOGUE, Published, find_published
 from shitu_cli.weights.download import check_note, fetch
@@ -39,7 +39,7 @@ def cache_dir() -> Path:
     own = os.environ.get("SHITU_WEIGHTS")
     if own:
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shitu" / "weights"
+    return user_cache() / "shitu" / "weights"
 
 
 def is_address(text: str) -> bool:
@@ -120,28 +120,26 @@ def _places(entry: Published) -> Iterator[tuple[Path, str]]:
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             yield Path(folder) / entry.package.file, f"the package {entry.package.name}"
     yield cache_dir() / entry.file_name, "the cache"
-    home = Path.home()
     for address in entry.addresses:
         yield _paddleclas_cache(address.rpartition("/")[2]), _PADDLECLAS
     if entry.hub is not None:
         snapshots = _hub_cache() / f"models--{entry.hub[0].replace('/', '--')}" / "snapshots"
         for snapshot in sorted(snapshots.glob("*")):
             yield snapshot / entry.hub[1], "the Hugging Face cache"
-    torch_home = os.environ.get("TORCH_HOME") or home / ".cache" / "torch"
+    torch_home = os.environ.get("TORCH_HOME") or home() / ".cache" / "torch"
     yield Path(torch_home) / "hub" / "checkpoints" / entry.file_name, "torch's cache"
 
 
 def _paddleclas_cache(name: str) -> Path:
-    return Path.home() / ".paddleclas" / "weights" / name
+    return home() / ".paddleclas" / "weights" / name
 
 
 def _hub_cache() -> Path:
     own = os.environ.get("HF_HUB_CACHE")
     if own:
         return Path(own)
-    home = os.environ.get("HF_HOME")
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (Path(home) if home else caches / "huggingface") / "hub"
+    hugging_face = os.environ.get("HF_HOME")
+    return (Path(hugging_face) if hugging_face else user_cache() / "huggingface") / "hub"
 
 
 def _addresses(entry: Published) -> list[str]:

@@ -14,6 +14,7 @@ from shitu_cli.errors import ConfigError
 
 T = TypeVar("T", bound=Keys)
 FEW = 8  # words, which a message lists
+MOST_ENTRIES = 100  # of a list of transforms, losses, ...
 
 
 def guess(word: object, words: Collection[str]) -> str:
@@ -166,6 +167,9 @@ class Reader:
         """Return the parts of a list of `- Name: {arguments}`."""
         if not isinstance(value, list):
             self.problem(key, f"got {show(value)}, expected a list of - Name: {{arguments}}")
+            return []
+        if len(value) > MOST_ENTRIES:
+            self.problem(key, f"has {len(value):,} entries, expected at most {MOST_ENTRIES}")
             return []
         parts = []
         for number, item in enumerate(value):

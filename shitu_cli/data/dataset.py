@@ -69,7 +69,12 @@ class RecDataset:
         Raises DataError that names the file and its line in the list.
         """
         image = self._cache.get(index)
-        return self.transform(self._decode(index) if image is None else image, rng)
+        image = self._decode(index) if image is None else image
+        try:
+            return self.transform(image, rng)
+        except DataError as error:
+            message = f"{self.location(index)}: {error.message} ({self.images.place(index)})"
+            raise DataError(message, hint=error.advice) from None
 
     def _decode(self, index: int) -> np.ndarray:
         file, box = self.location(index), self.images.box(index)

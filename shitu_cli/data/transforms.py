@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 
 from shitu_cli.config.parts import transforms as parts
+from shitu_cli.data.header import MAX_PIXELS
+from shitu_cli.errors import DataError
 
 if TYPE_CHECKING:
     from shitu_cli.config.parts import augmentations
@@ -49,8 +51,19 @@ def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
+def check_size(image: np.ndarray, width: int, height: int) -> None:
+    """Raise DataError for an image that would become too large: of a long and thin one, the short side alone fits."""
+    if width * height > MAX_PIXELS:
+        high, wide = image.shape[:2]
+        raise DataError(
+            f"{wide:,} x {high:,} pixels would become {width:,} x {height:,} (at most {MAX_PIXELS:,} pixels)",
+            hint="crop it to the object, or leave it out",
+        )
+
+
 def resize(image: np.ndarray, width: int, height: int, interpolation: str | None, backend: str = "cv2") -> np.ndarray:
     """Return the resized image, by OpenCV or by Pillow, whose default is bicubic."""
+    check_size(image, width, height)
     if backend == "pil":
         return pil_resize(image, width, height, interpolation or "bicubic")
     return cv2.resize(image, (width, height), interpolation=INTERPOLATION[interpolation or "bilinear"])
@@ -58,6 +71,7 @@ def resize(image: np.ndarray, width: int, height: int, interpolation: str | None
 
 def pil_resize(image: np.ndarray, width: int, height: int, interpolation: str) -> np.ndarray:
     """Return the image resized by Pillow, which averages over all pixels that a smaller one covers."""
+    check_size(image, width, height)
     from PIL import Image  # a search whose config does not name it should not wait for it
 
     method = Image.Resampling[interpolation.upper()]
@@ -163,6 +177,7 @@ class Pad:
         self.fill = part.fill if isinstance(part.fill, tuple) else (part.fill,) * 3
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        check_size(image, self.left + image.shape[1] + self.right, self.top + image.shape[0] + self.bottom)
         return cv2.copyMakeBorder(image, self.top, self.bottom, self.left, self.right, self.mode, value=self.fill)
 
 
@@ -223,8 +238,7 @@ def _at_least(image: np.ndarray, width: int, height: int) -> np.ndarray:
     factor = max(width / image.shape[1], height / image.shape[0])
     if factor <= 1:
         return image
-    size = (max(width, round(image.shape[1] * factor)), max(height, round(image.shape[0] * factor)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return resize(image, max(width, round(image.shape[1] * factor)), max(height, round(image.shape[0] * factor)), None)
 
 
 AMPLE = 1.5  # times the side of the network's input: resizing or random crops lose finer detail anyway

@@ -175,10 +175,19 @@ class InputDataset:
 
 def _prepared(image: ImageInput, transform: Transform, rng: np.random.Generator) -> np.ndarray:
     if isinstance(image, Part):
-        return transform(image.pixels(transform.enough), rng)
+        return transformed(image.path, image.pixels(transform.enough), transform, rng)
     if isinstance(image, (str, Path, bytes)):
-        return transform(decode_image(image, enough=transform.enough), rng)
-    return transform(rgb(image), rng)
+        return transformed(image, decode_image(image, enough=transform.enough), transform, rng)
+    return transformed(image, rgb(image), transform, rng)
+
+
+def transformed(source: ImageInput, pixels: np.ndarray, transform: Transform, rng: np.random.Generator) -> np.ndarray:
+    """Return the transformed pixels of an image. Raises DataError that names it where they would be too many."""
+    try:
+        return transform(pixels, rng)
+    except DataError as error:
+        name = source if isinstance(source, (str, Path)) else "the image"
+        raise DataError(f"{name}: {error.message}", hint=error.advice) from None
 
 
 def rgb(image: np.ndarray | PillowImage) -> np.ndarray:

@@ -12,9 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+from shitu_cli.config.reader import make_part, make_parts
 from shitu_cli.data.header import MAX_PIXELS, read_header
 from shitu_cli.data.images import decode_image
-from shitu_cli.errors import DataError
+from shitu_cli.data.transforms import build_transforms
+from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.features.extractor import transformed
 from tests.mutations import mutations
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
@@ -118,3 +121,32 @@ def test_damaged_images_are_pixels_or_a_data_error(tmp_path: Path, suffix: str) 
             assert str(path) in error.message
         else:
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("ResizeImage", {"resize_short": 256}),
+        ("ResizeImage", {"resize_short": 256, "backend": "pil"}),
+        ("CropImage", {"size": 224}),
+        ("RandCropImageV2", {"size": 224}),
+        ("Resize", {"size": 256}),
+        ("Pad", {"padding": 4096}),
+    ],
+)
+def test_a_long_thin_image_is_not_made_larger_than_memory(name: str, arguments: dict[str, object]) -> None:
+    """One row of 60,000 pixels would become 256 of 15 million each, some eleven gigabytes."""
+    transform = build_transforms([make_part("transform", name, **arguments)])
+    with pytest.raises(DataError, match=r"60,000 x 1 pixels would become .* \(at most 178,956,970 pixels\)"):
+        transform(np.zeros((1, 60_000, 3), np.uint8), np.random.default_rng(0))
+    with pytest.raises(DataError, match=r"^long\.png: 60,000 x 1"):
+        transformed("long.png", np.zeros((1, 60_000, 3), np.uint8), transform, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", ["ResizeImage", "CropImage", "RandCropImage", "Resize", "CenterCrop", "Pad"])
+def test_sizes_of_strangers_have_a_bound(name: str) -> None:
+    key = "padding" if name == "Pad" else "size"
+    with pytest.raises(ConfigError, match="4096"):
+        make_part("transform", name, **{key: 65_000})
+    with pytest.raises(ConfigError, match="has 200,000 entries, expected at most 100"):
+        make_parts("transform", [{name: {key: 64}}] * 200_000, "inference.yml")

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from shitu_cli.config.kinds import LOW_HIGH, PAIR, Count, Length, Portion, Positive, Range, Rate, Share
+from shitu_cli.config.kinds import LOW_HIGH, PAIR, Length, Portion, Positive, Range, Rate, Share
 from shitu_cli.config.parts.transforms import (
     FILE,
+    MOST,
     VISION,
     Backend,
     Color,
     Interpolation,
+    Side,
     Size,
     Transform,
     backend_problems,
@@ -21,6 +23,7 @@ from shitu_cli.config.parts.transforms import (
 
 AUGMENT, POLICIES = "shitu_cli.data.augment", "shitu_cli.data.policies"
 Chance = Annotated[Share, "probability that it is applied"]
+Tries = Annotated[int, Range(1, 1000)]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class RandomErasing(Transform, built_by=FILE):
     sh: Annotated[Portion, "largest share of the area"] = 0.4
     r1: Annotated[Portion, "smallest height / width; the largest is 1 / r1"] = 0.3
     mean: Color = (0.0, 0.0, 0.0)
-    attempt: Annotated[Count, "tries to find a rectangle that fits"] = 100
+    attempt: Annotated[Tries, "tries to find a rectangle that fits"] = 100
     use_log_aspect: Annotated[bool, "whether flat and tall rectangles are equally likely"] = False
     mode: Annotated[Literal["const", "pixel"], "paint with mean, or with noise"] = "const"
 
@@ -98,7 +101,7 @@ class ColorJitter(Transform, built_by=AUGMENT):
 class RandAugment(Transform, built_by=POLICIES):
     """Several random changes of colour and form (arXiv:1909.13719)."""
 
-    num_layers: Annotated[Count, "changes of each image"] = 2
+    num_layers: Annotated[Tries, "changes of each image"] = 2
     magnitude: Annotated[float, Range(0, 10), "how strong they are"] = 5.0
     fillcolor: Annotated[tuple[int, ...], Range(0, 255), Length(3), "colour of new areas"] = (128, 128, 128)
 
@@ -112,7 +115,7 @@ class TimmAutoAugment(Transform, built_by=POLICIES):
         str, "rand, then -m strength, -n changes, -mstd spread of the strength, -inc1: stronger means more"
     ] = "rand-m9-mstd0.5-inc1"
     interpolation: Annotated[Literal["bilinear", "bicubic", "random"], "how pixels are computed"] = "bicubic"
-    img_size: Annotated[int | tuple[Count, ...], Range(1), PAIR, "side of the images"] = 224
+    img_size: Annotated[int | tuple[Side, ...], Range(1, MOST), PAIR, "side of the images"] = 224
     mean: Annotated[tuple[float, ...], Length(3), "colour of new areas, from 0 to 1"] = (0.485, 0.456, 0.406)
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -144,8 +147,8 @@ class AugMix(Transform, built_by=POLICIES):
 
     prob: Chance = 0.5
     aug_prob_coeff: Annotated[Positive, "evenness of the mixture"] = 0.1
-    mixture_width: Annotated[Count, "chains"] = 3
-    mixture_depth: Annotated[int, Range(-1), "changes of a chain; -1: one to three"] = 1
+    mixture_width: Annotated[Tries, "chains"] = 3
+    mixture_depth: Annotated[int, Range(-1, 1000), "changes of a chain; -1: one to three"] = 1
     aug_severity: Annotated[float, Range(0, 10), "how strong they are"] = 1.0
 
 
@@ -153,7 +156,7 @@ class AugMix(Transform, built_by=POLICIES):
 class RandomResizedCrop(Transform, built_by=VISION):
     """Paddle's own RandomResizedCrop: a random part of the image, resized with Pillow."""
 
-    size: Annotated[int | tuple[Count, ...], Range(1), PAIR, "side in pixels, or height and width"]
+    size: Annotated[int | tuple[Side, ...], Range(1, MOST), PAIR, "side in pixels, or height and width"]
     scale: Annotated[tuple[Portion, ...], LOW_HIGH, "smallest and largest share of the area"] = (0.08, 1.0)
     ratio: Annotated[tuple[Positive, ...], LOW_HIGH, "smallest and largest width / height"] = (3 / 4, 4 / 3)
     interpolation: Annotated[

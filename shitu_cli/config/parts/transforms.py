@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from shitu_cli.config.kinds import FRACTION, PAIR, Count, Length, Natural, Range
+from shitu_cli.config.kinds import FRACTION, PAIR, Length, Range
 from shitu_cli.config.parts.base import Part
 
 FILE, VISION = "shitu_cli.data.transforms", "shitu_cli.data.vision_transforms"
-Size = Annotated[int | tuple[Count, ...], Range(1), PAIR, "side in pixels, or width and height"]
+MOST = 4096  # pixels of a side: larger ones are mistakes, or a stranger's model that is to need all memory
+Side = Annotated[int, Range(1, MOST)]
+Size = Annotated[int | tuple[Side, ...], Range(1, MOST), PAIR, "side in pixels, or width and height"]
+Border = Annotated[int, Range(0, MOST)]
 Interpolation = Annotated[
     Literal["nearest", "bilinear", "bicubic", "area", "box", "hamming", "lanczos", None],
     "how pixels are computed; null: bilinear, with pil bicubic",
@@ -48,7 +51,7 @@ class ResizeImage(Transform, built_by=FILE):
 
     ignored: ClassVar[tuple[str, ...]] = ("return_numpy",)
     size: Size | None = None
-    resize_short: Annotated[Count | None, "the shorter side in pixels, the aspect is kept"] = None
+    resize_short: Annotated[Side | None, "the shorter side in pixels, the aspect is kept"] = None
     interpolation: Interpolation = None
     backend: Backend = "cv2"
 
@@ -70,7 +73,9 @@ class Pad(Transform, built_by=FILE):
     """A border around the image."""
 
     ignored: ClassVar[tuple[str, ...]] = ("backend",)
-    padding: Annotated[int | tuple[Natural, ...], Range(0), "pixels: all sides, [x, y], or left, top, right, bottom"]
+    padding: Annotated[
+        int | tuple[Border, ...], Range(0, MOST), "pixels: all sides, [x, y], or left, top, right, bottom"
+    ]
     padding_mode: Annotated[Literal["constant", "edge", "reflect", "symmetric"], "what the border shows"] = "constant"
     fill: Annotated[float | tuple[float, ...], Length(3), "colour of a constant border"] = 0
 
@@ -83,7 +88,7 @@ class Pad(Transform, built_by=FILE):
 class Resize(Transform, built_by=VISION):
     """Paddle's own Resize, with Pillow: the shorter side, or height and width."""
 
-    size: Annotated[int | tuple[Count, ...], Range(1), PAIR, "shorter side in pixels, or height and width"]
+    size: Annotated[int | tuple[Side, ...], Range(1, MOST), PAIR, "shorter side in pixels, or height and width"]
     interpolation: Annotated[
         Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"], "how pixels are computed"
     ] = "bilinear"
@@ -93,7 +98,7 @@ class Resize(Transform, built_by=VISION):
 class CenterCrop(Transform, built_by=VISION):
     """Paddle's own CenterCrop: the middle of the image."""
 
-    size: Annotated[int | tuple[Count, ...], Range(1), PAIR, "side in pixels, or height and width"]
+    size: Annotated[int | tuple[Side, ...], Range(1, MOST), PAIR, "side in pixels, or height and width"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from shitu_cli.data.loader import NO_RANDOMNESS
 from shitu_cli.errors import DataError
 from shitu_cli.features.detection.boxes import Detection, whole
 from shitu_cli.features.detection.detector import Detector
-from shitu_cli.features.extractor import Extractor, ImageInput, Part, rgb
+from shitu_cli.features.extractor import Extractor, ImageInput, Part, rgb, transformed
 from shitu_cli.runtime.threads import compute_threads
 
 
@@ -69,8 +69,10 @@ def _prepared(extractor: Extractor, image: ImageInput, pixels: np.ndarray, area:
     transform = extractor.transform
     if transform.enough is not None and isinstance(image, (str, Path, bytes)):  # decoded at a fraction of its size
         box = None if area.is_whole else area.box
-        return transform(decode_image(image, box=box, enough=transform.enough), NO_RANDOMNESS)
-    return transform(crop(pixels, area.box), NO_RANDOMNESS)
+        pixels = decode_image(image, box=box, enough=transform.enough)
+    else:
+        pixels = crop(pixels, area.box)
+    return transformed(image, pixels, transform, NO_RANDOMNESS)
 
 
 def features_of_areas(

@@ -215,6 +215,7 @@ def _threshold(text: str | None, space: Workspace, gallery: Gallery) -> Callable
         return MeasuredThreshold(space.reports_dir)
     if text == "none":
         return lambda extractor, view: NONE
-    view = gallery.latest()
-    given = Threshold(own_threshold(text, view.manifest.kind if view.manifest is not None else "flat").value, "given")
+    manifest = gallery.latest().manifest
+    score = own_threshold(text, "flat" if manifest is None else manifest.kind, "auto or none")
+    given = Threshold(score.value, "given")
     return lambda extractor, view: given

@@ -21,7 +21,17 @@ from shitu_cli.service.batching import Look
 from shitu_cli.service.desk import Desk
 from shitu_cli.service.gallery import Removal
 from shitu_cli.service.guard import Guard
-from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, UNAVAILABLE, UNPROCESSABLE, Refusal, refusal_of
+from shitu_cli.service.refusals import (
+    CONFLICT,
+    DESCRIPTION,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    UNAVAILABLE,
+    UNPROCESSABLE,
+    Refusal,
+    malformed,
+    refusal_of,
+)
 from shitu_cli.service.uploads import read_images
 from shitu_cli.service.views import View
 
@@ -72,13 +82,17 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        details = [f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in error.errors()]
-        return _refused(request, Refusal(UNPROCESSABLE, "the request is not as described", details=details))
+        problems = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]  # "body" or "query" is first
+        return _refused(request, malformed(problems))
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
-        hint = "GET /openapi.json describes every address" if error.status_code == NOT_FOUND else None
-        return _refused(request, Refusal(error.status_code, str(error.detail), hint=hint), error.headers)
+        path, allowed = request.url.path[:80], (error.headers or {}).get("Allow")
+        message, hint = str(error.detail), None
+        if error.status_code in (NOT_FOUND, NOT_ALLOWED):
+            message = f"there is nothing at {path}" if allowed is None else f"{path} takes only {allowed}"
+            hint = DESCRIPTION
+        return _refused(request, Refusal(error.status_code, message, hint=hint), error.headers)
 
 
 def _refused(request: Request, refusal: Refusal, headers: Any = None) -> JSONResponse:

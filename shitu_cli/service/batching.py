@@ -30,7 +30,7 @@ from shitu_cli.index.verdict import Answer
 from shitu_cli.runtime.threads import compute_threads
 from shitu_cli.service.live import Live, State, needed
 from shitu_cli.service.metrics import Metrics
-from shitu_cli.service.refusals import TOO_MANY, UNAVAILABLE, UNPROCESSABLE, Refusal, refusal_of
+from shitu_cli.service.refusals import TOO_MANY, UNAVAILABLE, Refusal, refusal_of, unusable
 
 BATCH = 32  # images that go through the network together at most
 
@@ -263,8 +263,7 @@ def _reply(request: _Request) -> None:
     good = [part for part in parts if not isinstance(part, str)]
     with contextlib.suppress(InvalidStateError):  # failed already, or nobody waits for it any more
         if problems:
-            count = f"{len(problems)} of {len(parts)} images" if len(parts) > 1 else "this image"
-            request.reply.set_exception(Refusal(UNPROCESSABLE, f"{count} cannot be used", details=problems))
+            request.reply.set_exception(unusable(problems, len(parts)))
         else:
             images = [areas for areas, _ in good]
             answers = [] if request.top is None else [_combined(areas) for areas in images]

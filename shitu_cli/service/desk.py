@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from shitu_cli.errors import DataError
+from shitu_cli.errors import DataError, ShituError
 from shitu_cli.features.detection import Detection, Detector
 from shitu_cli.features.detection.areas import Cut
 from shitu_cli.index.store import FeatureTable, Item
@@ -103,20 +104,25 @@ class Desk:
         extractor, features = reply.state.extractor, reply.features
 
         def change() -> tuple[View, Changed]:
-            paths = [""] * len(images)
-            if gallery is None:
+            addition = Addition(
+                FeatureTable(features, labels, [""] * len(images)), extractor.fingerprint, str(extractor.path)
+            )
+            if gallery is not None:
+                return self._change(gallery, addition)
+            try:
                 areas = [areas[0].detection for areas in reply.images]
                 paths = [self._keep(image, area) for image, area in zip(images, areas, strict=True)]
-            addition = Addition(FeatureTable(features, labels, paths), extractor.fingerprint, str(extractor.path))
-            if correct and gallery is None:
-                wrong = contradicting(self.live.state.view, features, labels, images, self._file)
-                addition = replace(addition, instead_of=wrong)
-            view, changed = self._change(gallery, addition)
-            if gallery is None:
-                self._forget(changed.removed)
-                with self._filing:  # a removal of the same photos may have come between
-                    for image in images:
-                        self._keep(image)
+                addition = replace(addition, table=addition.table._replace(paths=paths))
+                if correct:
+                    wrong = contradicting(self.live.state.view, features, labels, images, self._file)
+                    addition = replace(addition, instead_of=wrong)
+                view, changed = self._change(None, addition)
+            except Exception:
+                with contextlib.suppress(ShituError):  # where the index cannot be read either, the photos stay
+                    self._forget({self.photos.place(image.data) for image in images})
+                raise
+            self._forget(self._files(changed.removed))
+            self._keep_again(images, changed.items)
             return view, changed
 
         view, changed = await self._in(self._changing, change)
@@ -130,7 +136,7 @@ class Desk:
         def change() -> tuple[View, Changed]:
             view, changed = self._change(gallery, removal)
             if gallery is None:
-                self._forget(changed.items)
+                self._forget(self._files(changed.items))
             return view, changed
 
         view, changed = await self._in(self._changing, change)
@@ -208,21 +214,30 @@ class Desk:
             self.live.adopt()  # who was told of the change finds it
         return view, changed
 
-    def _forget(self, items: Sequence[Item]) -> None:
-        """Delete the photos of removed items, but for those that somebody has added again meanwhile."""
-        files = {self._file(item) for item in items if item.path}
+    def _forget(self, files: Set[Path]) -> None:
+        """Delete photos that were kept here, but for those that the index holds, maybe again meanwhile."""
         own = {file for file in files if self.photos.holds(file)}
         if own:
             with self._filing:
-                self.photos.forget(own - {self._file(item) for item in self._now()})
+                names = {file.name for file in self._files(self.live.gallery.latest().items())}
+                self.photos.forget(file for file in own if file.name not in names)
 
-    def _now(self) -> Iterator[Item]:
-        return self.live.gallery.latest().items()
+    def _keep_again(self, images: Sequence[Image], items: Sequence[Item]) -> None:
+        """Write the photos of added items that a removal has deleted meanwhile, if these items are still there."""
+        with self._filing:
+            view = self.live.gallery.latest()
+            names = {self._file(item).name for item in items if view.item(item.id) is not None}
+            for image in images:
+                if self.photos.place(image.data).name in names:
+                    self._keep(image)
 
     def _keep(self, image: Image, area: Detection | None = None) -> str:
         """Write a photo; return the path of it, or of the part of it, as the index stores it."""
         path = visible(self._stored(str(self.photos.keep(image.data))))
         return path if area is None or area.is_whole else f"{path}#{','.join(f'{side:g}' for side in area.box)}"
+
+    def _files(self, items: Iterable[Item]) -> set[Path]:
+        return {self._file(item) for item in items if item.path}
 
     def _file(self, item: Item) -> Path:
         """Return the file of an item, without the box that its path may name."""

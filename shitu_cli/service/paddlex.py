@@ -144,7 +144,8 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
     @app.post(REMOVE, operation_id="removeImagesFromIndex", tags=TAGS)
     async def remove(given: RemoveRequest) -> JSONResponse:
         """Remove images by id; ids that are not there are passed over, as in PaddleX."""
-        view, _ = await desk.remove(Removal(given.ids, missing_ok=True), indexes.get(given.indexKey))
+        possible = [id for id in given.ids if 0 <= id < 1 << 63]
+        view, _ = await desk.remove(Removal(possible, missing_ok=True), indexes.get(given.indexKey))
         return _answer({"imageCount": _count(view)})
 
     @app.post(INFER, operation_id="infer", tags=TAGS)

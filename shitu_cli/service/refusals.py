@@ -9,7 +9,8 @@ from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, UsageErr
 from shitu_cli.reporting import visible
 
 MAX_DETAILS = 20
-BAD_REQUEST, UNAUTHORISED, FORBIDDEN, NOT_FOUND, TIMEOUT, CONFLICT = 400, 401, 403, 404, 408, 409
+DESCRIPTION = "GET /openapi.json describes every address"
+BAD_REQUEST, UNAUTHORISED, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TIMEOUT, CONFLICT = 400, 401, 403, 404, 405, 408, 409
 TOO_LARGE, UNPROCESSABLE, TOO_MANY, INTERNAL, UNAVAILABLE = 413, 422, 429, 500, 503
 
 
@@ -63,6 +64,27 @@ def refusal_of(error: ShituError) -> Refusal:
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), INTERNAL)
     retry = 5 if status == UNAVAILABLE else None
     return Refusal(status, error.message, details=error.details, hint=error.hint, retry_after=retry)
+
+
+def unusable(problems: Sequence[str], total: int) -> Refusal:
+    """Return the refusal of a request with `total` images, some of which have the `problems`, one each."""
+    which = f"{len(problems)} of {total} images" if total > 1 else "this image"
+    return Refusal(UNPROCESSABLE, f"{which} cannot be used", details=problems)
+
+
+def malformed(problems: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> Refusal:
+    """Return the refusal of a request whose values are wrong, with pydantic's `problems` in words.
+
+    `known` are the options of an address that takes no others.
+    """
+    details = []
+    for problem in problems:
+        place = ".".join(str(part)[:60] for part in problem["loc"]) or "the body"
+        text = str(problem["msg"]).removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = f"there is no such option here; there is {', '.join(known) or 'none'}"
+        details.append(f"{place}: {text}")
+    return Refusal(UNPROCESSABLE, "the request is not as described", details=details, hint=DESCRIPTION)
 
 
 def unexpected() -> Refusal:

@@ -17,7 +17,7 @@ from shitu_cli.data.header import read_header
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json
 from shitu_cli.service.batching import Image
-from shitu_cli.service.refusals import BAD_REQUEST, UNPROCESSABLE, Refusal
+from shitu_cli.service.refusals import BAD_REQUEST, UNPROCESSABLE, Refusal, malformed, unusable
 from shitu_cli.service.schemas import Options
 from shitu_cli.service.settings import Limits
 
@@ -48,8 +48,8 @@ async def read_images(request: Request, options: type[Given], limits: Limits) ->
             images, more = _from_json(body)
     elif not kind or kind.startswith("image/") or kind in ("application/octet-stream", URL_ENCODED):
         body = await request.body()
-        if kind == URL_ENCODED and read_header(body).kind is None:  # what curl --data-binary calls anything
-            raise Refusal(UNSUPPORTED, f"{URL_ENCODED} carries no image", hint=HOW)
+        if kind == URL_ENCODED and body and read_header(body).kind is None:  # what curl --data-binary calls anything
+            raise Refusal(UNSUPPORTED, f"what was sent (as {URL_ENCODED}) is not an image", hint=HOW)
         images, more = ([Image(body, "the image")] if body else []), {}
     else:
         raise Refusal(UNSUPPORTED, f"content type {kind[:80]} carries no image", hint=HOW)
@@ -62,16 +62,8 @@ def checked(model: type[Given], values: Mapping[str, Any]) -> Given:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise Refusal(UNPROCESSABLE, "the request is not as described", details=problems_of(error)) from None
-
-
-def problems_of(error: ValidationError) -> list[str]:
-    """Return what is wrong, value by value, in words."""
-    problems = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(part)[:60] for part in problem["loc"])
-        problems.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
-    return problems
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise malformed(problems, [*model.model_fields]) from None
 
 
 def check_images(images: Sequence[Image], limits: Limits) -> None:
@@ -89,7 +81,7 @@ def check_images(images: Sequence[Image], limits: Limits) -> None:
             size = f"{header.width:,} x {header.height:,} pixels"
             problems.append(f"{image.name}: {size} are too many (at most {limits.pixels:,})")
     if problems:
-        raise Refusal(UNPROCESSABLE, f"{len(problems)} of {len(images)} images cannot be used", details=problems)
+        raise unusable(problems, len(images))
 
 
 def decode_base64(text: str, name: str) -> bytes:

@@ -84,15 +84,18 @@ def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store
     return Threshold(value, f"below {value:g} an image is unknown: {'; '.join(sentences)}")
 
 
-def own_threshold(text: str, kind: str) -> Threshold:
-    """Return the threshold that the user names for an index of this kind; UsageError if it is no score."""
+def own_threshold(text: str, kind: str, words: str = "auto") -> Threshold:
+    """Return the threshold that the user names for an index of this kind; UsageError if it is no score.
+
+    `words` are those that the option takes instead of a number.
+    """
     lowest = 0.0 if kind == "binary" else -1.0
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not lowest <= value <= 1:
-        raise UsageError(f"--threshold {text}: expected a number from {lowest:g} to 1, or auto")
+        raise UsageError(f"--threshold {text}: expected a number from {lowest:g} to 1, or {words}")
     return Threshold(value, f"below {value:g} an image is unknown, and matches are left out")
 
 

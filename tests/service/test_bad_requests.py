@@ -354,3 +354,23 @@ def test_an_error_that_nobody_foresaw(server: Server, caplog: pytest.LogCaptureF
 def test_paths_of_the_server_stay_hidden(server: Server, tmp_path: Path) -> None:
     answer = server.client.post("/shitu-infer", **body({"image": TEXT, "indexKey": "nothing"}))
     assert str(server.folder) not in answer.text
+
+
+def test_what_is_wrong_is_said_in_words(server: Server) -> None:
+    """What somebody reads who uses curl for the first time."""
+    form = {"content-type": "application/x-www-form-urlencoded"}  # what curl --data-binary says of anything
+    file = {"image": ("a.png", png(1))}
+    for method, address, arguments, says in (
+        ("POST", "/search", {"content": b"", "headers": form}, "there is no image in the request"),
+        ("POST", "/search", {"content": b"no image", "headers": form}, "is not an image"),
+        ("POST", "/search", {"files": {"image": ("a.png", b"no image")}}, "this image cannot be used"),
+        ("POST", "/search?tpo=3", {"files": file}, "tpo: there is no such option here; there is top"),
+        ("POST", "/features?top=3", {"files": file}, "top: there is no such option here; there is none"),
+        ("POST", "/remove", {"content": b"x", "headers": form}, "the body: "),
+        ("GET", "/items?limit=x", {}, "limit: "),
+        ("PUT", "/search", {}, "/search takes only POST"),
+        ("GET", "/nowhere", {}, "there is nothing at /nowhere"),
+    ):
+        error = server.client.request(method, address, **arguments).json()["error"]  # type: ignore[arg-type]
+        assert says in "\n".join([error["message"], *error["details"]]), error
+        assert error["hint"] or error["details"], error

@@ -179,6 +179,34 @@ def test_a_photo_that_is_added_again_while_it_is_removed(server: Server, monkeyp
     assert server.search(png(800))["results"][0]["answer"]["label"] == "second"
 
 
+def test_a_photo_that_is_removed_while_it_is_added(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery: Any = server.desk.live.gallery
+    change = gallery.change
+
+    def with_removal(asked: Addition | Removal) -> Any:
+        view, changed = change(asked)
+        if isinstance(asked, Addition):  # between the addition and its answer
+            assert server.client.post("/remove", json={"ids": [changed.items[0].id]}).status_code == 200
+        return view, changed
+
+    monkeypatch.setattr(gallery, "change", with_removal)
+    assert server.add("first", png(800), png(801)).status_code == 200
+    paths = [item["path"] for item in server.client.get("/items?label=first").json()["items"]]
+    assert [Path(path).read_bytes() for path in paths] == [png(801)]
+    assert len([*server.desk.photos.folder.iterdir()]) == 1
+
+
+def test_photos_of_an_addition_that_fails_are_not_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server.add("first", png(800)).status_code == 200
+
+    def fail(change: Addition | Removal) -> Any:
+        raise Refusal(429, "too many changes wait to be written", retry_after=2)
+
+    monkeypatch.setattr(server.desk.live.gallery, "change", fail)
+    assert server.add("second", png(800), png(801)).status_code == 429
+    assert [file.read_bytes() for file in server.desk.photos.folder.iterdir()] == [png(800)]  # that of the first
+
+
 def test_an_index_in_milvus(tmp_path: Path) -> None:
     pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
     store = open_store(tmp_path, f"milvus:{tmp_path / 'gallery.db'}")

@@ -108,6 +108,23 @@ class Visitor:
 
 
 @needs_browser
+def test_a_photo_that_cannot_be_read_does_not_stand_under_the_verdict_of_the_one_before(
+    browser: Any, serve_it: Callable[..., tuple[Server, str]]
+) -> None:
+    _, address = serve_it()
+    visitor = Visitor(browser, address, PHONE, "light")
+    page, expect = visitor.page, playwright.expect
+    visitor.drop("#file", png(2, 40, side=200))
+    expect(page.locator("#name")).to_have_text("thing 2")
+    visitor.drop("#file", b"no image")
+    expect(page.locator("#status-text")).to_contain_text("not an image")
+    expect(page.locator("#answer")).to_be_hidden()
+    visitor.drop("#file", png(3, 40, side=200))
+    expect(page.locator("#name")).to_have_text("thing 3")
+    visitor.leave()
+
+
+@needs_browser
 @pytest.mark.parametrize("size, scheme", LOOKS)
 def test_a_day_in_a_shop(
     browser: Any, serve_it: Callable[..., tuple[Server, str]], size: dict[str, int], scheme: str

@@ -1,5 +1,6 @@
 // A photo in, a verdict out, and the way to correct it.
-let current = null; // the photo that is shown
+let current = null; // the photo that is shown with its verdict
+let asked = null; // the photo that was asked for last
 
 function startRecognising() {
   const drop = $("drop");
@@ -16,6 +17,7 @@ function startRecognising() {
   addEventListener("paste", (event) => {
     if ([...event.clipboardData.files].some((file) => TYPES.test(file.type))) takeFiles(event.clipboardData.files);
   });
+  $("photo").onerror = () => { $("photo").hidden = true; }; // HEIC, which hardly a browser shows
   $("correct").onsubmit = (event) => { event.preventDefault(); correct(); };
   document.addEventListener("removed", () => { if (current && !$("recognise").hidden) recognise(current); });
 }
@@ -35,20 +37,24 @@ function takeFiles(files) {
 
 async function recognise(photo) {
   if (!photo) return;
-  current = photo;
+  asked = photo;
   say("");
   $("drop").classList.add("busy");
   const form = new FormData();
   form.append("image", photo, photo.name || "photo.jpg");
   form.append("top", "12");
   const reply = await attempt(() => ask("search", {method: "POST", body: form}));
+  if (asked !== photo) return; // another one has been chosen meanwhile
   $("drop").classList.remove("busy");
-  if (reply && current === photo) showResult(photo, reply.results[0], reply.threshold);
+  current = reply ? photo : null;
+  if (reply) showResult(photo, reply.results[0], reply.threshold);
+  else $("answer").hidden = true; // the verdict of the photo before would pass for that of this one
 }
 
 function showResult(photo, result, threshold) {
   URL.revokeObjectURL($("photo").src);
   showThings(result, threshold);
+  $("photo").hidden = false;
   $("photo").src = URL.createObjectURL(photo);
   $("answer").hidden = false;
   $("drop").classList.add("compact");
@@ -76,7 +82,8 @@ function reason(answer, threshold) {
   const score = answer.score.toFixed(2);
   const bound = threshold === null ? "" : `; known from ${threshold.toFixed(2)} on`;
   if (answer.label === null) return `Nearest is “${answer.nearest}”, score ${score}${bound}.`;
-  return `Score ${score}${bound}. ${answer.agreeing} of the ${answer.voters} nearest images agree.`;
+  const verb = answer.agreeing === 1 ? "agrees" : "agree";
+  return `Score ${score}${bound}. ${answer.agreeing} of the ${answer.voters} nearest images ${verb}.`;
 }
 
 // The photo, or the thing in it that is shown, gets its right label; where the index holds it already, so does it there.

@@ -113,7 +113,7 @@ class Gathered:
         return True
 
     def raise_all(self, message: str, name: str) -> None:
-        """Raise a single error as it is, several as one ConfigError.
+        """Raise a single error as it is, several as one DataError if all are such, else as one ConfigError.
 
         Its hint combines the options of the first command `name` that each of them proposes.
         """
@@ -128,7 +128,8 @@ class Gathered:
             proposals = (part for part in parts_of(error.advice or ()) if isinstance(part, Command))
             command = next((part for part in proposals if part.name == name), None)
             words += command.words if command is not None else []
-        raise ConfigError(message, details=details, hint=Command(name, *words) if words else None)
+        kind = DataError if all(isinstance(error, DataError) for error in self.errors) else ConfigError
+        raise kind(message, details=details, hint=Command(name, *words) if words else None)
 
 
 class UsageError(ShituError):

@@ -99,10 +99,9 @@ def train(
     """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.config.places import Places, as_given
-    from shitu_cli.data.reader_classes import SPLITS
     from shitu_cli.processes import launch
-    from shitu_cli.steps.settings import with_lists, workspace_config
     from shitu_cli.steps.train import train as run
+    from shitu_cli.steps.train import training_config
 
     session = Session.of(context)
     evaluates = None if eval_during_train is None else options.parse_bool("--eval-during-train", eval_during_train)
@@ -119,7 +118,7 @@ def train(
     }
     space = open_workspace(session, config)
     own = _own_config(session, space, config, override, flags) if resume else config
-    settings = with_lists(workspace_config(space, own, override or (), flags), SPLITS)
+    settings = training_config(space, own, override or (), flags, init_from=init_from, resume=resume)
     if dry_run:
         _show_cost(session, settings, keep, alone=not frozen and devices is None, as_json=as_json)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,11 @@ from typing import Any
 from shitu_cli.config.distillation import MODEL, check_networks, read_networks
 from shitu_cli.config.foreign import READERS_ELSEWHERE, left_out
 from shitu_cli.config.kinds import fields_of
+from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.parts.losses import Loss
 from shitu_cli.config.parts.metrics import Metric
 from shitu_cli.config.parts.optimizers import Optimizer
+from shitu_cli.config.parts.schedules import Schedule
 from shitu_cli.config.places import absolute
 from shitu_cli.config.reader import Reader, T, show
 from shitu_cli.config.schema import (
@@ -39,6 +40,17 @@ NETWORK = "RecModel"  # the scope of the optimiser that trains the network
 CIFAR = "CustomizedCifar10"
 CIFAR_OPS = [{"Resize": {"size": [224, 224]}}, {"ToTensor": {}}, {"Normalize": {}}]
 BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options", "IndexProcess")
+
+
+class InvalidConfig(ConfigError):
+    """A config with problems. `config` is what of it can be read; the `lacking` blocks of it are only stand-ins."""
+
+    def __init__(
+        self, path: Path, problems: Sequence[str], removable: Sequence[str], config: Config, lacking: Sequence[str]
+    ) -> None:
+        text = f"{path}: {counted(len(problems), 'problem')} in the config"
+        super().__init__(text, details=problems, hint=_way_out(path, problems, removable))
+        self.config, self.lacking = config, tuple(lacking)
 
 
 class ConfigReader(Reader):
@@ -202,7 +214,7 @@ def load_config(
             the entry NAME to that list if it has none.
         root: The folder to which relative paths refer; by default that of the file.
 
-    Raises ConfigError with all problems in `details`.
+    Raises InvalidConfig with all problems in `details`.
     """
     path = Path(path)
     source = Source(path)
@@ -225,17 +237,25 @@ def load_config(
     ema = reader.optional("EMA", values.get("EMA"), EmaConfig)
     if arch is not None:
         check_networks(reader, losses, arch, distillation)
+    config = Config(
+        Global=general or GlobalConfig(),
+        Arch=arch or ArchConfig(Backbone()),
+        Loss=losses,
+        Optimizer=optimizers[0] if optimizers else Optimizer(lr=Schedule()),
+        DataLoader=loaders,
+        Metric=metrics,
+        AMP=amp,
+        EMA=ema,
+        Distillation=distillation,
+        loss_optimizers=tuple(optimizers[1:]),
+        origins=dict(source.origins),
+    )
+    config = as_meant(absolute(config, Path(root) if root is not None else path.parent), values, reader.ignored)
     problems = source.problems + reader.problems
-    if problems or general is None or arch is None or not optimizers:
-        raise ConfigError(
-            f"{path}: {counted(len(problems), 'problem')} in the config",
-            details=problems,
-            hint=_way_out(path, problems, reader.removable),
-        )
-    config = Config(general, arch, losses, optimizers[0], loaders, metrics, amp, ema, distillation)
-    config = dataclasses.replace(config, loss_optimizers=tuple(optimizers[1:]), origins=dict(source.origins))
-    config = absolute(config, Path(root) if root is not None else path.parent)
-    return as_meant(config, values, reader.ignored)
+    lacking = [name for name, block in (("Global", general), ("Arch", arch)) if block is None]
+    if problems or lacking or not optimizers:
+        raise InvalidConfig(path, problems, reader.removable, config, lacking)
+    return config
 
 
 def _way_out(path: Path, problems: Sequence[str], removable: Sequence[str]) -> Message:

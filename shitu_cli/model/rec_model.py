@@ -9,14 +9,11 @@ import paddle
 from paddle import nn
 
 from shitu_cli.config.load import parse_arch
-from shitu_cli.config.parts import backbones as parts
 from shitu_cli.config.schema import ArchConfig
-from shitu_cli.errors import Command, ConfigError
 from shitu_cli.model.backbones import Backbone
 from shitu_cli.model.necks import FPN, check_size
 from shitu_cli.model.weights import load_backbone
-from shitu_cli.weights.catalogue import published_for
-from shitu_cli.weights.store import obtain
+from shitu_cli.weights.store import find_start, obtain
 
 
 class RecModel(nn.Layer):
@@ -101,26 +98,6 @@ def _build_backbone(arch: ArchConfig) -> Backbone:
     if start is not None:
         backbone.left_new = load_backbone(backbone, obtain(start).path)
     return backbone
-
-
-def find_start(part: parts.Backbone) -> str | None:
-    """Return the file, the address or the name in the catalogue that `pretrained` means; None: random weights.
-
-    Raises ConfigError where nothing is published for the network.
-    """
-    if part.pretrained is not True:
-        return part.pretrained or None
-    published = published_for(part.published_name, distilled=part.use_ssld)
-    if published is None:
-        kind = "distilled (SSLD) weights" if part.use_ssld else "weights"
-        raise ConfigError(
-            f"Arch.Backbone.pretrained: shitu has no published {kind} for {part.name}",
-            hint=[
-                "name a file: -o Arch.Backbone.pretrained=path/to/weights; or start from random weights: ",
-                Command("train", "-o", "Arch.Backbone.pretrained=False"),
-            ],
-        )
-    return published.name
 
 
 def _check_input(key: str, layer: nn.Layer, got: int) -> None:

@@ -3,17 +3,54 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shitu_cli.config.load import InvalidConfig
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
+from shitu_cli.data.reader_classes import SPLITS
+from shitu_cli.errors import Gathered
 from shitu_cli.reporting import Reporter, SilentReporter
-from shitu_cli.steps.settings import with_lists
+from shitu_cli.steps.settings import with_lists, workspace_config
+from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
     from shitu_cli.training.frozen import FrozenResult
     from shitu_cli.training.options import TrainResult
+
+
+def training_config(
+    workspace: Workspace,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+    *,
+    init_from: Path | None = None,
+    resume: bool = False,
+) -> Config:
+    """Return the config of a workspace or of another `file` for `train`, with plain lists.
+
+    Where the config has problems or its data cannot be read, what else keeps training from beginning is looked for too.
+    Raises UsageError without a config file, and ConfigError, DataError or UsageError that list all problems.
+    """
+    problems, lacking = Gathered(), tuple[str, ...]()
+    try:
+        config = workspace_config(workspace, file, overrides, flags)
+    except InvalidConfig as error:
+        problems.errors.append(error)
+        config, lacking = error.config, error.lacking
+    for split in SPLITS:
+        with problems:
+            config = with_lists(config, (split,))
+    if problems.errors:
+        from shitu_cli.training.checks import check_run
+
+        resumes = resume or (config.Global.checkpoints is not None and init_from is None)
+        check_run(config, problems, lacking=lacking, init_from=init_from, resuming=resumes)
+        problems.raise_all("training cannot begin", "train")
+    return config
 
 
 def train(

@@ -6,24 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 from paddle import nn
 
-from shitu_cli.config.distillation import head_keys
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
-from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.loader import BatchLoader
-from shitu_cli.data.samplers import Feed, build_sampler
-from shitu_cli.errors import Command, ConfigError, DataError, Gathered, UsageError
+from shitu_cli.errors import Command, ConfigError, Gathered
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
-from shitu_cli.model.rec_model import find_start
 from shitu_cli.model.weights import load_start
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
-from shitu_cli.training.checkpoint import LATEST
+from shitu_cli.training.checks import check_run
 from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
 from shitu_cli.training.loop_state import seed_everything
@@ -33,8 +28,7 @@ from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
 from shitu_cli.training.teacher import Teacher, open_teacher
 from shitu_cli.training.trunk import set_training
-from shitu_cli.weights.files import find_weights
-from shitu_cli.weights.store import looks_like_a_file, obtain
+from shitu_cli.weights.store import obtain
 
 
 @dataclass
@@ -84,42 +78,21 @@ def build_training(
     split = config.DataLoader.train
     if split is None:
         raise ConfigError("DataLoader.Train is missing", hint=["prepare writes it: ", Command("prepare", "./data")])
-    list_path = Path(split.dataset.cls_label_path)
-    if not list_path.is_file():
-        raise UsageError(
-            f"no training list at {list_path}",
-            hint=[
-                "prepare the data first: ",
-                Command("prepare", "./data"),
-                "   (or name a list of your own: -o DataLoader.Train.dataset.cls_label_path=LIST)",
-            ],
-        )
     seed = config.Global.seed or 0
     seed_everything(seed)
-    dataset = RecDataset(split.dataset, keep_bytes=spare_memory() // ranks.world)
-    sampler, remarks, problems = None, list[str](), Gathered()
-    with problems:
-        remarks = check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
-    with problems:
-        sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, seed, ranks.rank, ranks.world))
-    with problems:
-        _check_evaluation_lists(config)
-    with problems:
-        _check_projection(config)
-    if not resuming:
-        with problems:
-            _check_start(config, init_from)
+    problems = Gathered()
+    data = check_run(
+        config, problems, init_from=init_from, resuming=resuming, rank=ranks.rank, world=ranks.world,
+        keep_bytes=spare_memory() // ranks.world,
+    )  # fmt: skip
     problems.raise_all("training cannot begin", "train")
-    assert sampler is not None
+    assert data is not None
+    dataset, sampler, remarks = data
+    list_path = dataset.list_path
     loader = BatchLoader(
         dataset, sampler, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
     )
     steps = min(len(sampler), config.Global.iter_per_epoch or len(sampler))
-    if steps == 0:
-        raise ConfigError(
-            f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
-            hint=Command("train", "--batch-size", max(1, len(dataset) // 2)),
-        )
     run = describe_run(
         config,
         train_list=list_path,
@@ -198,95 +171,3 @@ def _load_start(config: Config, model: nn.Layer, init_from: Path | None) -> list
         if new
         else []
     )
-
-
-def _check_projection(config: Config) -> None:
-    if config.Global.projection and config.Arch.neck is not None:
-        raise ConfigError(
-            "Global.projection: takes the neck's place, but there is one",
-            hint="leave out Arch.Neck, or set Global.projection to false",
-        )
-
-
-def _check_start(config: Config, init_from: Path | None) -> None:
-    """Check that the weights to start from exist; weights to download are looked up when the network is built."""
-    start = find_start(config.Arch.backbone)
-    if start is not None and looks_like_a_file(start):
-        find_weights(start)
-    if init_from is not None:
-        find_weights(init_from)
-    elif config.Global.pretrained_model and looks_like_a_file(config.Global.pretrained_model):
-        try:
-            find_weights(config.Global.pretrained_model)
-        except DataError as error:
-            raise DataError(
-                f"Global.pretrained_model: {error.message}",
-                hint=["start without them: ", Command("train", "-o", "Global.pretrained_model=null")],
-            ) from None
-
-
-def _check_evaluation_lists(config: Config) -> None:
-    if not config.Global.eval_during_train:
-        return
-    loaders = {"query": config.DataLoader.query, "gallery": config.DataLoader.gallery}
-    lists = {name: split.dataset.cls_label_path for name, split in loaders.items() if split is not None}
-    missing = [f"no {name} list at {path}" for name, path in lists.items() if not Path(path).is_file()]
-    if missing:
-        raise DataError(
-            "; ".join(missing) + ", which evaluation during training needs",
-            hint=["train without evaluation: ", Command("train", "--eval-during-train", "false")],
-        )
-
-
-def check_labels(
-    config: Config, labels: np.ndarray, images: ImageList, list_path: Path, *, resuming: bool = False
-) -> list[str]:
-    """Compare the class counts of the config, or of the run when `resuming`, with the labels of the training list.
-
-    Returns remarks on classes without images, which lists of `prepare` never have. Raises ConfigError for other counts.
-    """
-    if labels.min() < 0:
-        negative = np.flatnonzero(labels < 0)
-        lines = [f"{images.place(index)}: label {labels[index]}" for index in negative[:MAX_SHOWN]]
-        more = [f"... and {len(negative) - len(lines)} more"] if len(negative) > len(lines) else []
-        raise DataError(
-            f"{counted(len(negative), 'image')} of the training list with a label below 0; labels start at 0",
-            details=lines + more,
-            hint="label -1 marks images without a class, which belong in the gallery only: remove these lines",
-        )
-    needed = int(labels.max()) + 1
-    counts = [
-        (f"Loss.Train.{index}.{item.name}.num_classes", getattr(item, "num_classes", None))
-        for index, item in enumerate(config.Loss)
-    ]
-    counts[:0] = [(f"{key}.class_num", head.class_num) for key, head in head_keys(config).items()]
-    spare = config.Global.spare_classes or not list_path.with_name("label_map.txt").is_file()
-    wrong = [
-        (key, count)
-        for key, count in counts
-        if count is not None and (count < needed or (count > needed and not spare))
-    ]
-    if wrong and resuming:
-        raise UsageError(
-            f"the run to resume has {wrong[0][1]} classes, {list_path.name} has {needed} now: its head does not fit",
-            hint=[
-                "start a new run from all weights but the head: ",
-                Command("train", "--init-from", Path(config.Global.output_dir) / LATEST),
-                "   (or start from nothing: ",
-                Command("train", without=("--resume",)),
-                ")",
-            ],
-        )
-    if wrong:
-        fix = [word for key, _ in wrong for word in ("-o", f"{key}={needed}")]
-        raise ConfigError(
-            f"{list_path.name} has {needed} classes (labels 0 to {needed - 1}), the config says otherwise",
-            details=[f"{key}: got {count}, expected {needed}" for key, count in wrong],
-            hint=[Command("train", *fix), "   (or let prepare count and write it: ", Command("prepare", "./data"), ")"],
-        )
-    return [
-        f"{key} is {count}, but {list_path.name} has {needed} classes (labels 0 to {needed - 1}): "
-        f"{counted(count - needed, 'class has', 'classes have')} no images (-o {key}={needed} leaves them out)"
-        for key, count in counts
-        if count is not None and count > needed
-    ]

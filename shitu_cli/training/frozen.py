@@ -24,8 +24,8 @@ from shitu_cli.model.tracing import without_pretrained
 from shitu_cli.model.weights import load_weights
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
-from shitu_cli.training.build import check_labels
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
+from shitu_cli.training.checks import check_labels
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import describe_run
 from shitu_cli.training.log import RunLog

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.config.parts.backbones import Backbone
+from shitu_cli.errors import Command, ConfigError, DataError, UsageError
 from shitu_cli.files import home, sha256_of, user_cache
 from shitu_cli.reporting import Reporter, SilentReporter
-from shitu_cli.weights.catalogue import CATALOGUE, Published, find_published
+from shitu_cli.weights.catalogue import CATALOGUE, Published, find_published, published_for
 from shitu_cli.weights.download import check_note, fetch
 
 _HUB = "https://huggingface.co"
@@ -52,6 +53,26 @@ def looks_like_a_file(text: str) -> bool:
     if is_address(text):
         return False
     return os.sep in text or Path(text).suffix in (".pdparams", ".safetensors", ".pth", ".pt", ".npz")
+
+
+def find_start(part: Backbone) -> str | None:
+    """Return the file, the address or the name in the catalogue that `pretrained` means; None: random weights.
+
+    Raises ConfigError where nothing is published for the network.
+    """
+    if part.pretrained is not True:
+        return part.pretrained or None
+    published = published_for(part.published_name, distilled=part.use_ssld)
+    if published is None:
+        kind = "distilled (SSLD) weights" if part.use_ssld else "weights"
+        raise ConfigError(
+            f"Arch.Backbone.pretrained: shitu has no published {kind} for {part.name}",
+            hint=[
+                "name a file: -o Arch.Backbone.pretrained=path/to/weights; or start from random weights: ",
+                Command("train", "-o", "Arch.Backbone.pretrained=False"),
+            ],
+        )
+    return published.name
 
 
 def locate(entry: Published) -> Located | None:

@@ -46,3 +46,42 @@ def test_all_that_keeps_training_from_beginning_is_said_at_once(workspace: Path)
     ):
         assert text in " ".join(done.stderr.split()), text
     assert not (workspace / "output/latest.pdparams").exists()
+
+
+def test_problems_of_the_config_and_of_its_data_are_said_together(workspace: Path) -> None:
+    config = workspace / "shitu.yaml"
+    config.write_text(config.read_text() + "Slim: {quant: {name: pact}}\nAMP: {levl: O1}\n")
+    options = ["Arch.Head.class_num=5", "DataLoader.Train.sampler.name=PKSampler", "Arch.Backbone.pretrained=no/where"]
+    given = [word for option in options for word in ("-o", option)]
+    more = ["-o", "DataLoader.Train.sampler.sample_per_id=5", "--batch-size", "12"]
+    done = shitu("train", *given, *more, cwd=workspace, check=False)
+    shown = " ".join(done.stderr.split())
+    assert done.returncode == 4 and "error: training cannot begin" in shown
+    for text in (
+        "2 problems in the config",
+        "Slim: exists in PaddleClas, but not here",
+        "AMP.levl: unknown key (did you mean level?)",
+        "Arch.Head.class_num: got 5, expected 6",
+        "batch_size 12 is not a multiple of sample_per_id 5",
+        "no weights file",
+    ):
+        assert text in shown, text
+    assert "shitu train -o Slim=null -o Arch.Head.class_num=6 --batch-size 10" in shown
+
+
+def test_a_block_with_problems_is_not_compared_with_the_data(workspace: Path) -> None:
+    """What stands in for it would be wrong for other reasons than the user's."""
+    (workspace / "lists/gallery_list.txt").unlink()
+    options = ["-o", "Global.epoch=3", "-o", "Arch.Neck.name=Nick", "--eval-during-train", "true"]
+    done = shitu("train", *options, cwd=workspace, check=False)
+    assert "2 problems in the config" in done.stderr and "training cannot begin" not in done.stderr
+    (workspace / "lists/train_list.txt").unlink()
+    done = shitu("train", *options, cwd=workspace, check=False)
+    assert "2 problems in the config" in done.stderr and "no training list at" in done.stderr
+
+
+def test_folders_that_cannot_be_read_are_said_with_the_rest(workspace: Path) -> None:
+    options = ["DataLoader.Train.dataset.name=Market1501", "Arch.Backbone.pretrained=no/where"]
+    done = shitu("train", *(word for option in options for word in ("-o", option)), cwd=workspace, check=False)
+    shown = " ".join(done.stderr.split())
+    assert "no folder" in shown and "no weights file" in shown and "no training list" not in shown

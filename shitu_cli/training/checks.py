@@ -1,0 +1,188 @@
+"""What must hold before the first step of a run: its lists, its batches, its class counts, and what it starts from.
+
+All of it is looked at, so that a user reads every problem at once. Nothing here needs Paddle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from shitu_cli.config.distillation import head_keys
+from shitu_cli.config.schema import Config, SplitConfig
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.lists import MAX_SHOWN, ImageList
+from shitu_cli.data.reader_classes import READERS
+from shitu_cli.data.samplers import Feed, Sampler, build_sampler
+from shitu_cli.errors import Command, ConfigError, DataError, Gathered, UsageError
+from shitu_cli.reporting import counted
+from shitu_cli.weights.files import find_weights
+from shitu_cli.weights.store import find_start, looks_like_a_file
+
+
+class TrainingData(NamedTuple):
+    """The images of a run and the order of its batches; `remarks` are what to tell the user about them."""
+
+    dataset: RecDataset
+    sampler: Sampler
+    remarks: list[str]
+
+
+def check_run(
+    config: Config,
+    problems: Gathered,
+    *,
+    lacking: Collection[str] = (),
+    init_from: Path | None = None,
+    resuming: bool = False,
+    rank: int = 0,
+    world: int = 1,
+    keep_bytes: int = 0,
+) -> TrainingData | None:
+    """Return the data of a run; None if `problems` has got some that keep training from beginning.
+
+    `lacking` blocks of the config are not the user's: what would be wrong with them is not reported.
+    """
+    before, split = len(problems.errors), config.DataLoader.train
+    data = None
+    if split is not None and split.dataset.name not in READERS:  # those that could not be read have been reported
+        with problems:
+            data = _training_data(
+                config, split, problems, rank=rank, world=world, keep_bytes=keep_bytes, resuming=resuming
+            )
+    if "Global" not in lacking:
+        with problems:
+            _check_evaluation_lists(config)
+        with problems:
+            _check_projection(config)
+    if not resuming:
+        with problems:
+            _check_start(config, init_from)
+    return data if len(problems.errors) == before else None
+
+
+def _training_data(
+    config: Config, split: SplitConfig, problems: Gathered, *, rank: int, world: int, keep_bytes: int, resuming: bool
+) -> TrainingData | None:
+    list_path = Path(split.dataset.cls_label_path)
+    if not list_path.is_file():
+        raise UsageError(
+            f"no training list at {list_path}",
+            hint=[
+                "prepare the data first: ",
+                Command("prepare", "./data"),
+                "   (or name a list of your own: -o DataLoader.Train.dataset.cls_label_path=LIST)",
+            ],
+        )
+    dataset = RecDataset(split.dataset, keep_bytes=keep_bytes)
+    remarks, sampler = list[str](), None
+    with problems:
+        remarks = check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
+    with problems:
+        sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, config.Global.seed or 0, rank, world))
+        if not len(sampler):
+            raise ConfigError(
+                f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
+                hint=Command("train", "--batch-size", max(1, len(dataset) // 2)),
+            )
+    return None if sampler is None else TrainingData(dataset, sampler, remarks)
+
+
+def _check_projection(config: Config) -> None:
+    if config.Global.projection and config.Arch.neck is not None:
+        raise ConfigError(
+            "Global.projection: takes the neck's place, but there is one",
+            hint="leave out Arch.Neck, or set Global.projection to false",
+        )
+
+
+def _check_start(config: Config, init_from: Path | None) -> None:
+    """Check that the weights to start from exist; weights to download are looked up when the network is built."""
+    peers = () if config.Distillation is None else config.Distillation.peers
+    networks = [config.Arch, *(peer.arch for peer in peers)]
+    for start in dict.fromkeys(find_start(network.backbone) for network in networks):
+        if start is not None and looks_like_a_file(start):
+            find_weights(start)
+    if init_from is not None:
+        find_weights(init_from)
+    elif config.Global.pretrained_model and looks_like_a_file(config.Global.pretrained_model):
+        try:
+            find_weights(config.Global.pretrained_model)
+        except DataError as error:
+            raise DataError(
+                f"Global.pretrained_model: {error.message}",
+                hint=["start without them: ", Command("train", "-o", "Global.pretrained_model=null")],
+            ) from None
+
+
+def _check_evaluation_lists(config: Config) -> None:
+    if not config.Global.eval_during_train:
+        return
+    loaders = {"query": config.DataLoader.query, "gallery": config.DataLoader.gallery}
+    datasets = {name: split.dataset for name, split in loaders.items() if split is not None}
+    lists = {name: part.cls_label_path for name, part in datasets.items() if part.name not in READERS}
+    missing = [f"no {name} list at {path}" for name, path in lists.items() if not Path(path).is_file()]
+    if missing:
+        raise DataError(
+            "; ".join(missing) + ", which evaluation during training needs",
+            hint=["train without evaluation: ", Command("train", "--eval-during-train", "false")],
+        )
+
+
+def check_labels(
+    config: Config, labels: np.ndarray, images: ImageList, list_path: Path, *, resuming: bool = False
+) -> list[str]:
+    """Compare the class counts of the config, or of the run when `resuming`, with the labels of the training list.
+
+    Returns remarks on classes without images, which lists of `prepare` never have. Raises ConfigError for other counts.
+    """
+    if labels.min() < 0:
+        negative = np.flatnonzero(labels < 0)
+        lines = [f"{images.place(index)}: label {labels[index]}" for index in negative[:MAX_SHOWN]]
+        more = [f"... and {len(negative) - len(lines)} more"] if len(negative) > len(lines) else []
+        raise DataError(
+            f"{counted(len(negative), 'image')} of the training list with a label below 0; labels start at 0",
+            details=lines + more,
+            hint="label -1 marks images without a class, which belong in the gallery only: remove these lines",
+        )
+    needed = int(labels.max()) + 1
+    counts = [
+        (f"Loss.Train.{index}.{item.name}.num_classes", getattr(item, "num_classes", None))
+        for index, item in enumerate(config.Loss)
+    ]
+    counts[:0] = [(f"{key}.class_num", head.class_num) for key, head in head_keys(config).items()]
+    spare = config.Global.spare_classes or not list_path.with_name("label_map.txt").is_file()
+    wrong = [
+        (key, count)
+        for key, count in counts
+        if count is not None and (count < needed or (count > needed and not spare))
+    ]
+    if wrong and resuming:
+        from shitu_cli.training.checkpoint import LATEST
+
+        raise UsageError(
+            f"the run to resume has {wrong[0][1]} classes, {list_path.name} has {needed} now: its head does not fit",
+            hint=[
+                "start a new run from all weights but the head: ",
+                Command("train", "--init-from", Path(config.Global.output_dir) / LATEST),
+                "   (or start from nothing: ",
+                Command("train", without=("--resume",)),
+                ")",
+            ],
+        )
+    if wrong:
+        fix = [word for key, _ in wrong for word in ("-o", f"{key}={needed}")]
+        raise ConfigError(
+            f"{list_path.name} has {needed} classes (labels 0 to {needed - 1}), the config says otherwise",
+            details=[f"{key}: got {count}, expected {needed}" for key, count in wrong],
+            hint=[Command("train", *fix), "   (or let prepare count and write it: ", Command("prepare", "./data"), ")"],
+        )
+    return [
+        f"{key} is {count}, but {list_path.name} has {needed} classes (labels 0 to {needed - 1}): "
+        f"{counted(count - needed, 'class has', 'classes have')} no images (-o {key}={needed} leaves them out)"
+        for key, count in counts
+        if count is not None and count > needed
+    ]

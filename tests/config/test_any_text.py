@@ -109,6 +109,9 @@ def keys(text: str) -> list[str]:
     ]
 
 
+KEYS = keys(TEMPLATES["general_v2"])
+
+
 def settle(path: Path, overrides: list[str]) -> None:
     """Load; where that is possible, what is written of the config loads again."""
     try:
@@ -137,7 +140,7 @@ def test_any_mutation_of_a_template(tmp_path_factory: pytest.TempPathFactory, na
 def test_any_option(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "whole.yaml"
     path.write_text(TEMPLATES["general_v2"], encoding="utf-8")
-    known = st.sampled_from(keys(TEMPLATES["general_v2"]))
+    known = st.sampled_from(KEYS)
     option = st.one_of(st.builds("{}={}".format, known, st.sampled_from(FRAGMENTS) | texts), texts)
     settle(path, data.draw(st.lists(option, min_size=1, max_size=4)))
 

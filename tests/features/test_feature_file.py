@@ -23,7 +23,7 @@ from shitu_cli.features import resumable
 from shitu_cli.features.feature_file import compute_share, extract_to_file, part_of
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
-from tests.command import shitu_process as shitu
+from tests.command import shitu, shitu_process
 
 QUIET = SilentReporter()
 
@@ -170,7 +170,7 @@ def test_several_processes_give_the_same_bytes(exported: Path, listed: Path, tmp
     for name, devices in (("one", []), ("two", ["--devices", "cpu:2"])):
         out = tmp_path / f"{name}.npy"
         argv = ["extract", str(listed), "--model", str(exported), "--out", str(out), *devices]
-        done[name] = shitu(*argv, cwd=tmp_path)
+        done[name] = shitu_process(*argv, cwd=tmp_path)
         assert out.read_bytes() == (tmp_path / "one.npy").read_bytes()
         assert out.with_suffix(".tsv").read_bytes() == (tmp_path / "one.tsv").read_bytes()
     assert np.load(tmp_path / "one.npy").shape[0] == 1500
@@ -221,7 +221,7 @@ def test_after_a_kill_the_same_command_goes_on(exported: Path, listed: Path, tmp
     (tmp_path / "slow.jpg").unlink()
     (tmp_path / "slow.jpg").write_bytes(Path(listed.read_text().split("\t")[0]).read_bytes())
     marks = list(part.glob("*/block-*.json"))
-    shitu("extract", str(slow), "--model", str(exported), "--out", str(out), *devices, cwd=tmp_path)
+    shitu_process("extract", str(slow), "--model", str(exported), "--out", str(out), *devices, cwd=tmp_path)
     assert len(marks) >= 2
     fresh = Extractor(exported).extract([line.split("\t")[0] for line in slow.read_text().splitlines()])
     assert np.array_equal(np.load(out), fresh)

@@ -16,8 +16,7 @@ import pytest
 
 from shitu_cli.training.checkpoint import has_checkpoint, load_checkpoint
 from shitu_cli.weights.paddle_files import read_paddle
-from tests.command import all_end, children_of
-from tests.command import shitu_process as shitu
+from tests.command import all_end, children_of, shitu, shitu_process
 
 # Dropout draws its own numbers in every process, so these networks have none.
 PLAIN = [
@@ -31,7 +30,7 @@ ONE_UPDATE = ["--epochs", "1", "-o", "Global.iter_per_epoch=2"]
 
 def trained(workspace: Path, *args: str) -> dict[str, np.ndarray]:
     shutil.rmtree(workspace / "output", ignore_errors=True)
-    shitu("train", *PLAIN, *args, cwd=workspace)
+    shitu_process("train", *PLAIN, *args, cwd=workspace)
     return read_paddle(workspace / "output/latest.pdparams")
 
 
@@ -58,10 +57,10 @@ def test_two_processes_train_what_one_trains_with_twice_the_batch(workspace: Pat
 def test_all_processes_share_the_evaluation_and_agree_with_evaluate(workspace: Path) -> None:
     """Each has its own batch-norm statistics after an epoch: those of the first, which are saved, count."""
     args = ["-o", "Arch.Backbone.name=PPLCNet_x0_25", "--epochs", "1", "--batch-size", "4", "--devices", "cpu:2"]
-    shitu("train", *args, cwd=workspace)
+    shitu_process("train", *args, cwd=workspace)
     records = [json.loads(line) for line in (workspace / "output/metrics.jsonl").read_text().splitlines()]
     (online,) = [record for record in records if record["kind"] == "eval"]
-    values = json.loads(shitu("evaluate", "--json", "--devices", "cpu:2", cwd=workspace).stdout)
+    values = json.loads(shitu_process("evaluate", "--json", "--devices", "cpu:2", cwd=workspace).stdout)
     assert {name: online[name] for name in values["metrics"]} == values["metrics"]
 
 
@@ -96,7 +95,7 @@ def test_a_dead_process_ends_the_run_within_seconds(workspace: Path) -> None:
     assert run.returncode == 6
     assert "process 1 of the run ended with signal SIGKILL" in output and "--resume" in output
     assert all_end(children)
-    shitu(*args[:-2], "--resume", "--epochs", "1", cwd=workspace, check=False)
+    assert load_checkpoint(workspace / "output/latest").state.epoch >= 1
 
 
 @pytest.mark.slow
@@ -142,7 +141,7 @@ def test_the_error_of_the_process_that_failed_is_shown(workspace: Path) -> None:
     broken = next(path for path in workspace.rglob(Path(name).name) if str(path).endswith(name))
     broken.write_bytes(b"no picture")
     order = ["-o", "DataLoader.Train.sampler.shuffle=False", "--batch-size", "18"]
-    done = shitu("train", *PLAIN, "--epochs", "1", *order, "--devices", "cpu:2", cwd=workspace, check=False)
+    done = shitu_process("train", *PLAIN, "--epochs", "1", *order, "--devices", "cpu:2", cwd=workspace, check=False)
     assert done.returncode == 3, done.stderr
     assert "process 1 of the run ended with exit code 3" in done.stderr and broken.name in done.stderr
 

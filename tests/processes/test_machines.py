@@ -18,8 +18,7 @@ import pytest
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.processes.machines import WAIT, interface_of, meet, patience
 from shitu_cli.weights.paddle_files import read_paddle
-from tests.command import SMALL, all_end, children_of
-from tests.command import shitu_process as shitu
+from tests.command import SMALL, all_end, children_of, shitu, shitu_process
 
 RUN = [*SMALL, "-o", "Arch.Backbone.dropout_prob=0.0", "--seed", "1", "--lr", "0.01", "--batch-size", "4"]
 
@@ -57,7 +56,7 @@ def one_core() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_two_machines_train_what_one_with_as_many_processes_trains(workspace: Path, one_core: None) -> None:
-    shitu("train", *RUN, "--epochs", "1", "--devices", "cpu:2", cwd=workspace)
+    shitu_process("train", *RUN, "--epochs", "1", "--devices", "cpu:2", cwd=workspace)
     one = read_paddle(workspace / "output/latest.pdparams")
     shutil.rmtree(workspace / "output")
     port = free_port()
@@ -97,7 +96,7 @@ def test_a_machine_that_fails_ends_the_others_within_seconds(workspace: Path, vi
 def test_machines_that_were_started_differently_are_told(workspace: Path) -> None:
     port = free_port()
     other = start(workspace, 1, port)
-    done = shitu(
+    done = shitu_process(
         *("train", *RUN, "--nnodes", "3", "--node-rank", "0", "--master", f"127.0.0.1:{port}", "--devices", "cpu:1"),
         cwd=workspace,
         check=False,

@@ -16,8 +16,7 @@ import pytest
 
 from shitu_cli.training.checkpoint import load_checkpoint
 from shitu_cli.weights.paddle_files import read_paddle
-from tests.command import SMALL
-from tests.command import shitu_process as shitu
+from tests.command import SMALL, shitu, shitu_process
 
 RUN = ["train", *SMALL, "--epochs", "3", "--batch-size", "4", "--seed", "5", "--save-every-steps", "1"]
 
@@ -32,7 +31,7 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 
 @pytest.fixture
 def uninterrupted(workspace: Path) -> dict[str, np.ndarray]:
-    shitu(*RUN, cwd=workspace)
+    shitu_process(*RUN, cwd=workspace)
     done = weights(workspace)
     shutil.rmtree(workspace / "output")
     return done

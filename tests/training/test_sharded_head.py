@@ -24,7 +24,7 @@ from shitu_cli.processes.launch import rank_environments
 from shitu_cli.processes.machines import alone
 from shitu_cli.training.sharded_head import shard_head
 from shitu_cli.weights.paddle_files import read_paddle
-from tests.command import shitu_process as shitu
+from tests.command import shitu, shitu_process
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,7 +82,7 @@ RUN = [
 
 @pytest.mark.slow
 def test_a_divided_run_resumes_to_the_bit_and_loads_anywhere(workspace: Path) -> None:
-    done = shitu(*RUN, cwd=workspace)
+    done = shitu_process(*RUN, cwd=workspace)
     assert "the centres of 6 classes are divided over 2 processes (as asked)" in done.stdout
     output = workspace / "output"
     weights, optimizer = read_paddle(output / "latest.pdparams"), read_paddle(output / "latest.pdopt")
@@ -91,12 +91,12 @@ def test_a_divided_run_resumes_to_the_bit_and_loads_anywhere(workspace: Path) ->
     for path in [*output.glob("latest.*"), *output.glob("best_model.*"), *output.glob("checkpoints/*")]:
         if "save_000003" not in path.name:
             path.unlink()
-    assert "to the same bits" in shitu("train", "--resume", "--devices", "cpu:2", cwd=workspace).stdout
+    assert "to the same bits" in shitu_process("train", "--resume", "--devices", "cpu:2", cwd=workspace).stdout
     resumed = read_paddle(output / "latest.pdparams")
     assert all(np.array_equal(resumed[name], weights[name]) for name in weights)
-    one = shitu("train", "--resume", "--epochs", "3", cwd=workspace)
+    one = shitu_process("train", "--resume", "--epochs", "3", cwd=workspace)
     assert "processes: 2 then, 1 now" in one.stderr and "to the same bits" not in one.stdout
-    shitu("evaluate", cwd=workspace)
+    shitu_process("evaluate", cwd=workspace)
 
 
 def test_what_cannot_be_divided_is_refused(workspace: Path) -> None:

@@ -38,13 +38,7 @@ class Kind:
     @functools.cached_property
     def parts(self) -> dict[str, type[Part]]:
         """The program's own parts by every name that a config may use for them."""
-        return self._parts_of(self.plural) | (self._parts_of(self.further) if self.further else {})
-
-    def _parts_of(self, file: str) -> dict[str, type[Part]]:
-        items = [
-            item for item in vars(_module(file)).values() if isinstance(item, type) and issubclass(item, self.base)
-        ]
-        return {name: part for part in items if part.built_by for name in part.variants}
+        return _parts_in(self.plural, self.base) | (_parts_in(self.further, self.base) if self.further else {})
 
     def names(self) -> list[str]:
         """Return all names, those of installed packages last."""
@@ -52,7 +46,7 @@ class Kind:
 
     def find(self, name: str) -> type[Part] | None:
         """Return the part called `name`, also from installed packages; raise ConfigError if theirs does not fit."""
-        own = self._parts_of(self.plural).get(name) or self.parts.get(name)
+        own = _parts_in(self.plural, self.base).get(name) or self.parts.get(name)
         if own is not None:
             return own
         part = load_extension(self.group, name, type)
@@ -88,6 +82,13 @@ KINDS = {
 
 def _module(file: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{file}")
+
+
+@functools.cache
+def _parts_in(file: str, base: type[Part]) -> dict[str, type[Part]]:
+    """Return the parts that a file holds, which derive from `base`, by all of their names."""
+    items = [item for item in vars(_module(file)).values() if isinstance(item, type) and issubclass(item, base)]
+    return {name: part for part in items if part.built_by for name in part.variants}
 
 
 def kind_of(base: type) -> Kind | None:

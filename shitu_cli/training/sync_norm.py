@@ -62,10 +62,11 @@ class _SyncedNorm(PyLayer):
         norm._mean.set_value(norm._mean * keep + mean * (1 - keep))
         norm._variance.set_value(norm._variance * keep + variance * (1 - keep))
         ctx.saved = (normal, inverse, gamma, count, axes, shape, ranks)
+        ctx.is_wanted = [not tensor.stop_gradient for tensor in (x, gamma, beta)]
         return normal * gamma.reshape(shape) + beta.reshape(shape)
 
     @staticmethod
-    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
         normal, inverse, gamma, count, axes, shape, ranks = ctx.saved
         d_beta = grad.sum(axes)
         d_gamma = (grad * normal).sum(axes)
@@ -73,4 +74,6 @@ class _SyncedNorm(PyLayer):
         sums = ranks.sum_tensor(paddle.concat([d_beta, d_gamma])) / count
         along = grad - sums[:channels].reshape(shape) - normal * sums[channels:].reshape(shape)
         # Gradients of gamma and beta stay local: those of all parameters are summed over the processes later.
-        return along * (gamma * inverse).reshape(shape), d_gamma, d_beta
+        gradients = (along * (gamma * inverse).reshape(shape), d_gamma, d_beta)
+        # Paddle refuses a gradient of what is not trained: a norm without weights, a frozen one, the images themselves.
+        return tuple(one if wanted else None for one, wanted in zip(gradients, ctx.is_wanted, strict=True))

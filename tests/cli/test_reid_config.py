@@ -211,6 +211,14 @@ def test_an_optimizer_of_nothing(market: Path) -> None:
     assert done.returncode == 4 and "TripletLossV2 has no parameters to train" in done.stderr
 
 
+def test_a_network_of_which_other_scopes_train_all(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(text())
+    with paddle.utils.unique_name.guard():
+        centers = [("loss.parts.2.centers", paddle.create_parameter([3], "float32"))]
+    with pytest.raises(ConfigError, match="the scope RecModel has no parameters to train"):
+        build_optimizers(load_config(tmp_path / "two.yaml"), centers, steps_per_epoch=10, ranks=Ranks())
+
+
 def test_logos_and_their_mistakes(tmp_path: Path) -> None:
     (tmp_path / "logo.yaml").write_text(text().replace("name: Market1501", "name: LogoDataset"))
     lists = tmp_path / "bounding_box_train", tmp_path / "query", tmp_path / "bounding_box_test"

@@ -255,6 +255,7 @@ def test_the_exported_directory_is_named_where_it_is_another(space: Path, tmp_pa
     (copied / "inference").symlink_to("elsewhere")
     done = shitu("export", "--format", "pdmodel", cwd=copied)
     assert done.stdout.strip().splitlines()[-1] == "next: shitu index build"
+    assert "searches the whole gallery and gives another figure" in done.stdout  # its recall is not evaluate's
     done = shitu("export", "--format", "pdmodel", "-o", "Global.save_inference_dir=./models", cwd=copied)
     assert done.stdout.strip().splitlines()[-1].startswith("next: shitu index build --model models")
 

@@ -80,7 +80,13 @@ def test_table_for_people(workspace: Path, exported: Path) -> None:
 
 
 def test_contradictions_are_refused(workspace: Path) -> None:
-    for words in (["train", "--frozen"], ["train", "--devices", "cpu:2"], ["index", "build", "--features", "x.npy"]):
+    commands = (
+        ["train", "--frozen"],
+        ["train", "--devices", "cpu:2"],
+        ["train", "--teacher", "t.pth"],
+        ["index", "build", "--features", "x.npy"],
+    )
+    for words in commands:
         done = shitu(*words, "--dry-run", cwd=workspace, check=False)
         assert done.returncode == 2 and "--dry-run" in done.stderr, words
 

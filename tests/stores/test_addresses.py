@@ -199,6 +199,24 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     assert str(caught.value.hint) == "pip install fsspec gcsfs"
 
 
+def test_the_cluster_of_an_hdfs_address_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without host and port, the cluster of the machine's own configuration would answer for another one."""
+    import fsspec
+
+    original = fsspec.get_filesystem_class("hdfs")
+    asked: dict[str, object] = {}
+
+    class Recorder:
+        _get_kwargs_from_urls = staticmethod(original._get_kwargs_from_urls)
+
+        def __init__(self, **options: object) -> None:
+            asked.update(options)
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", lambda protocol: Recorder)
+    remote.system_of("hdfs://node:8020/shop/a.jpg")
+    assert (asked["host"], asked["port"]) == ("node", 8020)
+
+
 def test_more_threads_read_from_addresses_than_compute(tmp_path: Path) -> None:
     counts = []
     for name in ("a.jpg", "s3://shop/a.jpg", "s3://shop/a.tar::a.jpg", "a.tar::a.jpg"):

@@ -105,10 +105,9 @@ class OptimizerStep:
         owners = {name: max(filter(name.startswith, names), key=len) for name in wanted}
         shapes = {parameter.name: parameter.shape for _, parameter in self.parameters}
         wrong = [
-            f"{name}: {list(np.shape(state[name]))}, expected {shapes[owners[name]]}"
+            f"{name}: {_form_of(state[name])}, expected {list(shapes[owners[name]])}"
             for name in sorted(wanted)
-            # Adam keeps the powers of beta as one number for a parameter. Paddle itself only warns.
-            if not isinstance(state[name], np.ndarray) or list(state[name].shape) not in (shapes[owners[name]], [1], [])
+            if not _fits(name, state[name], list(shapes[owners[name]]))
         ]
         if wrong:
             raise DataError("the state of the optimiser does not fit the network", details=wrong[:20])
@@ -119,6 +118,20 @@ class OptimizerStep:
             )
         if isinstance(self.schedule, PlateauSchedule):
             self.schedule.restore(dict(memory))
+
+
+def _fits(name: str, value: object, shape: list[int]) -> bool:
+    """Return whether an accumulator has the form that Paddle gives it, which only warns, or ends, where it has not."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fu":  # bfloat16 is stored as uint16
+        return False
+    # Adam keeps the powers of beta as one number for a parameter.
+    return list(value.shape) == shape or ("_pow_acc" in name and value.size == 1)
+
+
+def _form_of(value: object) -> str:
+    if not isinstance(value, np.ndarray):
+        return type(value).__name__
+    return str(list(value.shape)) if value.dtype.kind in "fu" else f"{list(value.shape)} of {value.dtype}"
 
 
 class NormClip(ClipGradBase):

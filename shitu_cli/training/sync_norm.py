@@ -66,7 +66,7 @@ class _SyncedNorm(PyLayer):
         return normal * gamma.reshape(shape) + beta.reshape(shape)
 
     @staticmethod
-    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[Any, ...]:
         normal, inverse, gamma, count, axes, shape, ranks = ctx.saved
         d_beta = grad.sum(axes)
         d_gamma = (grad * normal).sum(axes)

@@ -211,6 +211,31 @@ def test_an_optimizer_of_nothing(market: Path) -> None:
     assert done.returncode == 4 and "TripletLossV2 has no parameters to train" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("moment1_0", np.zeros(1), "[1], expected [3]"),
+        ("moment1_0", np.zeros((3, 1)), "[3, 1], expected [3]"),
+        ("moment1_0", np.zeros(3, int), "[3] of int64, expected [3]"),
+        ("moment1_0", "x", "str, expected [3]"),
+        ("beta1_pow_acc_0", np.zeros(2), "[2], expected [3]"),
+        ("beta1_pow_acc_0", np.zeros(1), None),
+    ],
+)
+def test_the_state_of_another_optimizer_is_refused(tmp_path: Path, name: str, value: object, says: str | None) -> None:
+    (tmp_path / "two.yaml").write_text(text())
+    with paddle.utils.unique_name.guard():
+        parameters = [(n, paddle.create_parameter([3], "float32")) for n in ("backbone.0", "loss.parts.2.centers")]
+    optimizer = build_optimizers(load_config(tmp_path / "two.yaml"), parameters, steps_per_epoch=10, ranks=Ranks())
+    state = {f"{parameters[0][1].name}_{name}": value}
+    if says is None:
+        optimizer.load_state_dict(state, {})
+        return
+    with pytest.raises(DataError) as caught:
+        optimizer.load_state_dict(state, {})
+    assert caught.value.details[0].endswith(says)
+
+
 def test_a_network_of_which_other_scopes_train_all(tmp_path: Path) -> None:
     (tmp_path / "two.yaml").write_text(text())
     with paddle.utils.unique_name.guard():

@@ -1,4 +1,4 @@
-"""The command line: one file per command, loaded when it is asked for, and how errors leave it."""
+"""The command line on Typer: one file per command, loaded when it is asked for, and how errors leave it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import sys
 import traceback
 from typing import Annotated, Any
 
-import click
+import typer
+from typer.main import get_command
 
 from shitu_cli import __version__
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import GroupedCommands, take_everywhere
+from shitu_cli.cli.grouped import GENERAL, HELP, GroupedCommands, take_everywhere
 from shitu_cli.cli.options import option
-from shitu_cli.cli.parameters import GENERAL, parameters_of
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import MACHINE_HINTS, Command, EnvironmentProblem, ShituError, UsageError
 
@@ -40,22 +40,24 @@ COMMANDS = (
     "config",
     "templates",
 )
+# Typer's own class for a wrong command line, which it does not export.
+CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 class Shitu(GroupedCommands):
     """The root: each command is in a file of its name, which registers it."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands, in the order in which help shows them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, whose file is loaded now; None if there is none of this name."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             importlib.import_module(f"shitu_cli.cli.{cmd_name}").register(self)
         return self.commands.get(cmd_name)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first word names; raise UsageError with similar names for an unknown one."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             import difflib
@@ -67,7 +69,7 @@ class Shitu(GroupedCommands):
 
 
 def root(
-    context: click.Context,
+    context: typer.Context,
     workspace: options.WorkspaceOption = None,
     quiet: Annotated[bool, option(GENERAL, "Only results, warnings and errors.", "--quiet", "-q")] = False,
     as_json: options.JsonOption = False,
@@ -77,7 +79,7 @@ def root(
     """Show the state of the workspace and the next step, if no command is given."""
     take_everywhere(context)
     if version:
-        click.echo(f"shitu {__version__}")
+        typer.echo(f"shitu {__version__}")
         context.exit()
     if context.invoked_subcommand is None:
         from shitu_cli.cli.status import show_status
@@ -89,13 +91,21 @@ def root(
         raise UsageError("--json goes after the command", hint=Command(str(context.invoked_subcommand), "--json"))
 
 
-app = Shitu(
-    "shitu",
-    callback=click.pass_context(root),
-    params=list(parameters_of(root)),
-    invoke_without_command=True,
-    help="From a folder of labelled images to a deployed feature extractor: prepare, train, evaluate, export.",
-)
+def _build() -> Any:
+    """Return the command line as Typer makes it; commands join it when they are asked for."""
+    program = typer.Typer(
+        name="shitu",
+        help="From a folder of labelled images to a deployed feature extractor: prepare, train, evaluate, export.",
+        cls=Shitu,
+        invoke_without_command=True,
+        rich_markup_mode=None,
+        context_settings=HELP,
+    )
+    program.callback()(root)
+    return get_command(program)
+
+
+app = _build()
 
 
 def main() -> None:
@@ -148,21 +158,19 @@ def _run(session: Session, arguments: list[str]) -> int:
     try:
         with app.make_context("shitu", arguments, obj=session) as context:
             app.invoke(context)
-    except click.exceptions.Exit as end:
+    except typer.Exit as end:
         return int(end.exit_code)
-    except click.Abort:
+    except typer.Abort:
         return STOPPED
-    except click.exceptions.NoArgsIsHelpError as help:
-        click.echo(help.format_message(), err=True)
-        return UsageError.exit_code
-    except click.UsageError as error:
+    except CommandLineError as error:
         raise _usage_error(error) from None
     return 0
 
 
-def _usage_error(error: click.UsageError) -> ShituError:
-    """Return the UsageError for a command line that click refused."""
-    path = error.ctx.command_path if error.ctx is not None else "shitu"
+def _usage_error(error: Any) -> ShituError:
+    """Return the UsageError for a command line that Typer refused."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "shitu"
     return UsageError(" ".join(error.format_message().split()), hint=f"{path} --help lists its arguments and options")
 
 

@@ -6,7 +6,7 @@ import difflib
 import shlex
 from typing import Annotated, Any
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import MORE, GroupedCommands
@@ -20,7 +20,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def config_command(
-    context: click.Context,
+    context: typer.Context,
     pattern: Annotated[str, argument("Show only keys that contain this, such as lr.")] = "",
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,

@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
+import typer
 
-from shitu_cli.cli.grouped import MORE, GroupedCommands
+from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommands
 from shitu_cli.cli.options import MAX_SEED, argument, option
-from shitu_cli.cli.parameters import GENERAL
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.workspace import Workspace
@@ -33,7 +32,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def demo(
-    context: click.Context,
+    context: typer.Context,
     directory: Annotated[Path, argument("New directory for the demo's workspace.")] = Path("shitu-demo"),
     epochs: Annotated[
         int | None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
@@ -39,7 +39,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def evaluate(
-    context: click.Context,
+    context: typer.Context,
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,

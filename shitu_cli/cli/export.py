@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
@@ -28,7 +28,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def export(
-    context: click.Context,
+    context: typer.Context,
     out: Annotated[Path | None, option(OUTPUT, "Directory for the model; by default inference/.")] = None,
     format: Annotated[
         list[str] | None, option(OUTPUT, "pdmodel, pir (inference.json) or onnx; by default pdmodel and onnx.")

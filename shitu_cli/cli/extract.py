@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommands
@@ -29,7 +29,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def extract(
-    context: click.Context,
+    context: typer.Context,
     sources: Annotated[list[str], argument(options.SOURCES)],
     out: Annotated[
         Path, option(options.OUTPUT, "features.npy (with paths and labels in features.tsv), .npz, .jsonl or .parquet.")

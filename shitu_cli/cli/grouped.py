@@ -2,80 +2,91 @@
 
 from __future__ import annotations
 
-import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
-import click
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from shitu_cli.cli.parameters import GENERAL, parameters_of
 from shitu_cli.runtime.memory import IMAGE_MEMORY, require_memory
 
 EVERYWHERE = ("quiet", "debug")  # options of the root that may also stand after a command
+GENERAL = "General"
 STEPS, USE, MORE = "From images to a model", "Using the model", "More"  # headings of the commands
 HELP = {"help_option_names": ["-h", "--help"]}
+_KINDS = {"int": "N", "float": "X", "path": "PATH", "str": "TEXT"}  # as help writes the values of options
+_ENDLESS = 65_536  # upper bounds from here on only keep out mistakes; help does not show them
 
 
-class GroupedCommand(click.Command):
-    """A command that enters its session before it runs; `heading` is that of the list in which help shows it."""
+class GroupedCommand(TyperCommand):
+    """A command that enters its session before it runs."""
 
-    def __init__(self, name: str, function: Callable[..., Any], heading: str = "", help: str | None = None) -> None:
-        super().__init__(
-            name,
-            context_settings=HELP,
-            callback=click.pass_context(function),
-            params=list(parameters_of(function)),
-            help=help or inspect.getdoc(function),
-        )
-        self.heading = heading
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+    def get_params(self, ctx: Any) -> list[Any]:
         """Return the command's own parameters and those that may stand anywhere."""
         own = super().get_params(ctx)
         everywhere = [p for p in ctx.find_root().command.params if p.name in EVERYWHERE]
         return [*own[:-1], *everywhere, *own[-1:]]  # --help stays the last
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command in its session."""
         take_everywhere(ctx)
         ctx.obj.enter(ctx)
         require_memory(IMAGE_MEMORY)
         return super().invoke(ctx)
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options, each group under its heading."""
         write_groups(self, ctx, formatter)
 
 
-class GroupedCommands(click.Group):
+class GroupedCommands(TyperGroup):
     """The root, or a command with commands below it, such as `shitu index`."""
 
-    def __init__(self, name: str, heading: str = "", **settings: Any) -> None:
-        super().__init__(name, context_settings=HELP, **settings)
-        self.heading = heading
-
     def add(self, name: str, function: Callable[..., Any], heading: str = "", help: str | None = None) -> None:
-        """Add the command of a function, whose signature says what it takes and whose docstring what it does."""
-        self.add_command(GroupedCommand(name, function, heading, help))
+        """Add the command of a function, whose signature says what it takes and whose docstring what it does.
 
-    def below(self, context: click.Context) -> list[Any]:
+        `heading` is that of the list in which help shows the command.
+        """
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name, cls=GroupedCommand, help=help, rich_help_panel=heading, context_settings=HELP)(function)
+        self.add_command(get_command(single), name)
+
+    def add_group(self, name: str, help: str, heading: str) -> GroupedCommands:
+        """Add a command that has others below it, and return it; without one of them it shows its help."""
+        group = GroupedCommands(
+            name=name,
+            help=help,
+            rich_help_panel=heading,
+            rich_markup_mode=None,
+            no_args_is_help=True,
+            context_settings=HELP,
+        )
+        self.add_command(group, name)
+        return group
+
+    def below(self, context: Any) -> list[Any]:
         """Return the commands of this one, in their order."""
         return [self.get_command(context, name) for name in self.list_commands(context)]
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands in the order of their addition."""
-        return list(self.commands)
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command line; show the help, and end with the code of a wrong one, where it needs more."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write options in groups, then the commands."""
         write_groups(self, ctx, formatter)
         self.format_commands(ctx, formatter)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command with the whole first sentence of its help, in groups."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for command in self.below(ctx):
-            groups.setdefault(command.heading or "Commands", []).append(
+            groups.setdefault(_heading(command) or "Commands", []).append(
                 (command.name, first_sentence(command.help or ""))
             )
         for heading, rows in groups.items():
@@ -83,7 +94,7 @@ class GroupedCommands(click.Group):
                 formatter.write_dl(rows)
 
 
-def take_everywhere(context: click.Context) -> None:
+def take_everywhere(context: typer.Context) -> None:
     """Move --quiet and --debug from a command's parameters to its session."""
     session = context.obj
     if context.params.pop("quiet", False):
@@ -92,22 +103,45 @@ def take_everywhere(context: click.Context) -> None:
         session.debug = True
 
 
-def write_groups(command: click.Command, context: click.Context, formatter: click.HelpFormatter) -> None:
+def write_groups(command: Any, context: Any, formatter: Any) -> None:
     """Write a command's parameters under the headings of their groups, in the order in which groups first appear."""
     for heading, rows in groups_of(command, context).items():
         with formatter.section(heading):
             formatter.write_dl(rows)
 
 
-def groups_of(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, str]]]:
+def groups_of(command: Any, context: Any) -> dict[str, list[tuple[str, str]]]:
     """Return the parameters of a command by heading: how each is written, and what it does."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:
-            groups.setdefault(getattr(parameter, "heading", GENERAL), []).append(record)
+            usual = "Arguments" if parameter.param_type_name == "argument" else GENERAL
+            groups.setdefault(_heading(parameter) or usual, []).append(_readable(*record))
     groups[GENERAL] = groups.pop(GENERAL, [])  # at the end, with --help
     return groups
+
+
+def _heading(part: Any) -> str:
+    """Return the heading under which help shows a command or a parameter, "" for the usual one."""
+    panel = getattr(part, "rich_help_panel", None)
+    return panel if isinstance(panel, str) else ""
+
+
+def _readable(written: str, text: str) -> tuple[str, str]:
+    """Return a help record with kinds of values and ranges in words: `--seed N`, `1 to 1024`, `at least 1`."""
+    if written.startswith("-"):
+        written = re.sub(
+            r"<(?:list\[)?(\w+)(?: range)?\]?>", lambda kind: _KINDS.get(kind[1].lower(), kind[0]), written
+        )
+    else:
+        written = re.sub(r" <[^>]*>$", "", written)
+
+    def in_words(match: re.Match[str]) -> str:
+        low, high = (float(bound) for bound in match.groups())
+        return f"at least {low:g}" if high >= _ENDLESS else f"{low:g} to {high:g}"
+
+    return written, re.sub(r"([\d.e-]+)<=x<=([\d.e+]+)", in_words, text)
 
 
 def first_sentence(text: str) -> str:

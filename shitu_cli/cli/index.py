@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommands
@@ -32,14 +32,13 @@ FeaturesOption = Annotated[
 
 
 def register(app: GroupedCommands) -> None:
-    group = GroupedCommands("index", USE, help="Build and change the vector index of a gallery.", no_args_is_help=True)
+    group = app.add_group("index", "Build and change the vector index of a gallery.", USE)
     for function in (build, add, remove, show, export):
         group.add(function.__name__, function)
-    app.add_command(group)
 
 
 def build(
-    context: click.Context,
+    context: typer.Context,
     sources: Annotated[list[str] | None, argument(f"{options.SOURCES[:-1]}; by default the gallery list.")] = None,
     kind: Annotated[str, option(WHAT, "flat (exact), hnsw, ivf or binary.")] = "flat",
     recall: Annotated[
@@ -100,7 +99,7 @@ def _show_cost(
 
 
 def add(
-    context: click.Context,
+    context: typer.Context,
     sources: Annotated[list[str] | None, argument(options.SOURCES)] = None,
     label: Annotated[str | None, option(WHAT, "The label of all these images.")] = None,
     features: FeaturesOption = None,
@@ -166,7 +165,7 @@ def add(
 
 
 def remove(
-    context: click.Context,
+    context: typer.Context,
     paths: Annotated[list[str] | None, argument("Images to remove, by their paths.")] = None,
     label: Annotated[list[str] | None, option(WHAT, "Remove a whole class.")] = None,
     id: Annotated[list[int] | None, option(WHAT, "Remove the image with this id.", low=0, high=2**63 - 1)] = None,
@@ -200,7 +199,7 @@ def remove(
 
 
 def show(
-    context: click.Context,
+    context: typer.Context,
     index: options.IndexOption = None,
     store: options.StoreOption = None,
     collection: options.CollectionOption = None,
@@ -229,7 +228,7 @@ def show(
 
 
 def export(
-    context: click.Context,
+    context: typer.Context,
     out: Annotated[Path, argument("New directory.")],
     index: options.IndexOption = None,
     workspace: options.WorkspaceOption = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommands
@@ -19,7 +19,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def merge(
-    context: click.Context,
+    context: typer.Context,
     shards: Annotated[list[str], argument("Files that shitu extract --shard wrote, or their folders.")],
     out: Annotated[
         Path | None, option(options.OUTPUT, "What to write; by default the --out of shitu extract, beside the shards.")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import MORE, GroupedCommands
+from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommands
 from shitu_cli.cli.options import argument, option
-from shitu_cli.cli.parameters import GENERAL
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
 
@@ -22,7 +21,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def models(
-    context: click.Context,
+    context: typer.Context,
     pattern: Annotated[str, argument("Show only networks whose name contains this, such as PPLCNet.")] = "",
     size: Annotated[
         int, option(GENERAL, "Side of the images in pixels, for the multiply-adds.", low=32, high=4096)

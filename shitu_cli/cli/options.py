@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
-
-from shitu_cli.cli.parameters import ArgumentText, OptionText
+import typer
 
 # Headings of the help.
 WORKSPACE = "Workspace and config"
@@ -25,17 +23,17 @@ SOURCES = "Images, folders (an image's label is the name of its folder), archive
 
 def option(
     group: str, help: str, *names: str, low: float | None = None, high: float | None = None, metavar: str | None = None
-) -> OptionText:
+) -> Any:
     """Return an option that help lists under the heading `group`; a number must be between `low` and `high`.
 
     Without `names` it is called like the parameter. A truth value needs a name, or it gets an option --no-NAME too.
     """
-    return OptionText(group, help, names, low, high, metavar)
+    return typer.Option(*names, help=help, rich_help_panel=group, min=low, max=high, metavar=metavar)
 
 
-def argument(help: str) -> ArgumentText:
+def argument(help: str) -> Any:
     """Return an argument, which help lists under its own heading."""
-    return ArgumentText(help)
+    return typer.Argument(help=help)
 
 
 WorkspaceOption = Annotated[
@@ -105,8 +103,8 @@ MaxBoxesOption = Annotated[
 
 
 def parse_bool(name: str, text: str) -> bool:
-    """Return the truth value of `true` or `false` in the usual spellings; raise click.BadParameter for other text."""
+    """Return the truth value of `true` or `false` in the usual spellings; raise typer.BadParameter for other text."""
     values = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if text.lower() not in values:
-        raise click.BadParameter(f"{name}: got {text!r}, expected true or false")
+        raise typer.BadParameter(f"{name}: got {text!r}, expected true or false")
     return values[text.lower()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
@@ -29,7 +29,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def prepare(
-    context: click.Context,
+    context: typer.Context,
     sources: Annotated[
         list[Path] | None,
         argument("Folder of images, a list or an archive of them, or an address; several with --merge."),

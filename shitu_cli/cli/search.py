@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommands
@@ -40,7 +40,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def search(
-    context: click.Context,
+    context: typer.Context,
     images: Annotated[list[str], argument("Images, folders, lists or patterns.")],
     top: Annotated[int, option(ANSWER, "How many matches to show for each image.", low=1, high=100_000)] = 5,
     threshold: Annotated[

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommands
@@ -36,7 +36,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def serve(
-    context: click.Context,
+    context: typer.Context,
     model_dir: Annotated[
         Path | None,
         argument("Exported directory, ONNX file or checkpoint; by default the model of the index."),

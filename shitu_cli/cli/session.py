@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+import typer
 
 from shitu_cli import errors
 from shitu_cli.cli.console import Console
+from shitu_cli.cli.grouped import GroupedCommands
 
 if TYPE_CHECKING:
     from shitu_cli.reporting import Reporter
@@ -33,15 +34,15 @@ class Session:
     def __init__(self) -> None:
         self.console = Console(self.complete)
         self.debug = False
-        self._context: click.Context | None = None
+        self._context: typer.Context | None = None
 
     @classmethod
-    def of(cls, context: click.Context) -> Session:
+    def of(cls, context: typer.Context) -> Session:
         """Return the session that a command runs in."""
         assert isinstance(context.obj, cls)
         return context.obj
 
-    def enter(self, context: click.Context) -> None:
+    def enter(self, context: typer.Context) -> None:
         """Remember the options of a command; with --json, reserve stdout for the result.
 
         Raises EnvironmentProblem where the current directory was removed: every relative path would be refused.
@@ -128,7 +129,7 @@ class Session:
             yield ["--workspace", str(self.workspace)]
 
     @staticmethod
-    def _given(context: click.Context) -> Iterator[tuple[Any, Any]]:
+    def _given(context: typer.Context) -> Iterator[tuple[Any, Any]]:
         for parameter in context.command.params:
             source = context.get_parameter_source(parameter.name or "")
             if source is not None and source.name == "COMMANDLINE":
@@ -163,11 +164,11 @@ def _split(target: Any, words: list[str]) -> _Words:
     return result
 
 
-def _find(context: click.Context, name: str) -> Any:
+def _find(context: Any, name: str) -> Any:
     """Return the command of that name, such as `index build`, below the root; None when there is none."""
-    command: click.Command | None = context.command
+    command: Any = context.command
     for word in name.split():
-        command = command.get_command(context, word) if isinstance(command, click.Group) else None
+        command = command.get_command(context, word) if isinstance(command, GroupedCommands) else None
     return command
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import MORE, GroupedCommands
@@ -18,7 +18,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def templates(
-    context: click.Context,
+    context: typer.Context,
     name: Annotated[str, argument("Print this template.")] = "",
     as_json: options.JsonOption = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
@@ -29,7 +29,7 @@ def register(app: GroupedCommands) -> None:
 
 
 def train(
-    context: click.Context,
+    context: typer.Context,
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,
@@ -227,7 +227,7 @@ def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool
     if result.interrupted:
         console.info(f"stopped in epoch {result.epochs_done + 1}; everything is saved")
         console.next_step(Command("train", "--resume", without=("--init-from",)))
-        raise click.exceptions.Exit(130)
+        raise typer.Exit(130)
     text = f"trained {counted(result.epochs_done, 'epoch')} in {format_seconds(result.elapsed_seconds)}"
     if result.evaluation_seconds >= 0.05 * result.elapsed_seconds:
         parts = f"{format_seconds(result.seconds)} of training, {format_seconds(result.evaluation_seconds)}"

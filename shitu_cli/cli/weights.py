@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
+import typer
 
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import MORE, GroupedCommands
@@ -20,15 +20,14 @@ NameArgument = Annotated[str, argument("A name from shitu weights list.")]
 
 
 def register(app: GroupedCommands) -> None:
-    group = GroupedCommands("weights", MORE, help="List, download and verify published weights.", no_args_is_help=True)
+    group = app.add_group("weights", "List, download and verify published weights.", MORE)
     group.add("list", list_weights)
     for function in (pull, show, verify, path):
         group.add(function.__name__, function)
-    app.add_command(group)
 
 
 def list_weights(
-    context: click.Context,
+    context: typer.Context,
     pattern: Annotated[str, argument("Show only names that contain this, such as dinov2.")] = "",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -53,7 +52,7 @@ def list_weights(
     console.next_step(Command("index build", "./photos", "--pretrained", entries[0].name))
 
 
-def pull(context: click.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+def pull(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
     """Download weights, unless this machine has them already; an address works too."""
     from shitu_cli.weights.store import obtain, verify
 
@@ -66,7 +65,7 @@ def pull(context: click.Context, name: NameArgument, as_json: options.JsonOption
     console.info(f"{located.path} ({located.origin}), SHA-256 {digest}")
 
 
-def show(context: click.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
     """Show the details of weights: network, training data, addresses, licence, and how images are prepared."""
     from shitu_cli.weights.catalogue import find_published
     from shitu_cli.weights.store import locate
@@ -82,7 +81,7 @@ def show(context: click.Context, name: NameArgument, as_json: options.JsonOption
     console.table(entry.name, ["", ""], rows)
 
 
-def verify(context: click.Context, name: NameArgument) -> None:
+def verify(context: typer.Context, name: NameArgument) -> None:
     """Compare the file on this machine with its published hash, or with the hash recorded when it was downloaded."""
     from shitu_cli.weights.store import verify as verify_file
 
@@ -92,9 +91,9 @@ def verify(context: click.Context, name: NameArgument) -> None:
     console.info(f"{located.path} is unchanged: SHA-256 {digest}")
 
 
-def path(context: click.Context, name: NameArgument) -> None:
+def path(context: typer.Context, name: NameArgument) -> None:
     """Print the path of the file on this machine; nothing is downloaded."""
-    click.echo(str(_here(name).path))
+    typer.echo(str(_here(name).path))
 
 
 def _here(name: str) -> Any:

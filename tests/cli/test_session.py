@@ -6,8 +6,8 @@ import ast
 import re
 from pathlib import Path
 
-import click
 import pytest
+import typer
 
 from shitu_cli.cli.app import app
 from shitu_cli.cli.session import Session
@@ -20,7 +20,7 @@ def session_of(line: list[str], monkeypatch: pytest.MonkeyPatch) -> Session:
     """The session of a command line whose command does nothing."""
     session, root = Session(), app
     with root.make_context("shitu", line, obj=session) as context:
-        command: click.Context = context
+        command: typer.Context = context
         rest = [*context._protected_args, *context.args]
         while rest:
             name, found, rest = command.command.resolve_command(command, rest)  # type: ignore[attr-defined]

@@ -86,7 +86,7 @@ def test_extract_gives_unit_vectors_and_the_python_door_the_same(trained: Path, 
     script = (
         "import sys, numpy as np; from shitu_cli import Extractor; e = Extractor('inference');"
         "f = e.extract([line.split('\\t')[0] for line in open(sys.argv[1]).read().splitlines()[1:]]);"
-        "assert 'rich' not in sys.modules and 'click' not in sys.modules; np.save(sys.argv[2], f)"
+        "assert 'rich' not in sys.modules and 'typer' not in sys.modules; np.save(sys.argv[2], f)"
     )
     argv = [sys.executable, "-c", script, str(out.with_suffix(".tsv")), str(tmp_path / "g.npy")]
     subprocess.run(argv, cwd=trained, check=True, capture_output=True)

@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
+import typer
 
 from shitu_cli.cli import app as cli
 from shitu_cli.cli.grouped import GroupedCommands
-from shitu_cli.cli.parameters import Number
 from shitu_cli.cli.reference import reference
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import EXTRAS, pip_install
@@ -98,7 +97,7 @@ def test_more_processes_than_any_machine_has(tmp_path: Path) -> None:
     assert parse_devices("cpu:2") == ["cpu", "cpu"]
 
 
-def commands(command: Any, context: click.Context) -> list[tuple[str, Any]]:
+def commands(command: Any, context: typer.Context) -> list[tuple[str, Any]]:
     """Every command below one, with its path."""
     found = [(context.command_path, command)]
     for below in command.below(context) if isinstance(command, GroupedCommands) else ():
@@ -115,8 +114,9 @@ def test_every_number_has_its_range() -> None:
         f"{path} {parameter.opts[-1]}"
         for path, command in all_commands()
         for parameter in command.params
-        if isinstance(parameter.type, (click.types.IntParamType, click.types.FloatParamType))
-        or (isinstance(parameter.type, Number) and None in (parameter.type.low, parameter.type.high))
+        if ("int" in str(kind := getattr(parameter, "type_descriptor", "")) or "float" in str(kind))
+        and not parameter.is_flag
+        and (parameter.min is None or parameter.max is None)
     ]
     assert not endless
 

@@ -260,20 +260,6 @@ class Transform:
         if isinstance(self._normalize, NormalizeImage) and not self.after:
             self.normalize = self._normalize.values
 
-    @property
-    def output_size(self) -> tuple[int, int] | None:
-        """(height, width) of every output, None if it depends on the image."""
-        for op in reversed(self.before):
-            if hasattr(op, "fixed_size"):  # Paddle's own transforms
-                return op.fixed_size
-            if isinstance(op, (ResizeImage, RandCropImage)):
-                return None if op.size is None else (op.size[1], op.size[0])
-            if isinstance(op, (CropImage, RandCropImageV2)):
-                return op.height, op.width
-            if isinstance(op, Pad):
-                return None
-        return None
-
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for op in self.before:
             image = op(image, rng)

@@ -99,7 +99,7 @@ class Ranking:
         )
 
     def metrics(self) -> dict[str, float]:
-        """Means over the answerable queries."""
+        """Return the means over the answerable queries."""
         chosen = self.answerable
         values = {f"recall@{k}": self.hits[chosen, n] for n, k in enumerate(self.topk)}
         values |= {f"precision@{k}": self.relevant_found[chosen, n] / k for n, k in enumerate(self.topk)}
@@ -194,7 +194,7 @@ def check_features(query: FeatureSet, gallery: FeatureSet) -> None:
 
 
 def _tables(query: FeatureSet, gallery: FeatureSet) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Relevant images, the query's own image, and images of same label and id, each as (order, low, high).
+    """Return relevant images, the query's own image, and those of its label and id, each as (order, low, high).
 
     `order[low[q]:high[q]]` are positions in the gallery, ascending.
     """

@@ -35,7 +35,7 @@ class Sparse:
 
 
 def expand_queries(query: np.ndarray, gallery: np.ndarray, *, count: int = 10, alpha: float = 3.0) -> np.ndarray:
-    """Queries moved towards their `count` nearest gallery features, each weighted by similarity to the power alpha.
+    """Return queries moved towards their `count` nearest gallery features, weighted by similarity to the power alpha.
 
     Radenović et al. 2018, arXiv:1711.02512. query [Q, D] and gallery [G, D] of unit length; returns [Q, D] likewise.
     """
@@ -169,7 +169,7 @@ def _kernel() -> Callable[..., None]:
 
 
 def _encode(features: np.ndarray, nearest: np.ndarray, farthest: np.ndarray, k1: int) -> Sparse:
-    """Weights exp(-distance) over each image's k-reciprocal neighbours, enlarged by those of its neighbours."""
+    """Return weights exp(-distance) over each image's k-reciprocal neighbours, enlarged by those of its neighbours."""
     half = max(1, int(np.around(k1 / 2)))
     full = [_reciprocal(nearest, i, k1 + 1) for i in range(len(nearest))]
     halved = [_reciprocal(nearest, i, half + 1) for i in range(len(nearest))]

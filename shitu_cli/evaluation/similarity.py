@@ -65,7 +65,7 @@ def equal_bits(query: np.ndarray, gallery: np.ndarray) -> Block:
 
 
 def _padded(rows: np.ndarray) -> np.ndarray:
-    """float32 [N, D] with D filled up by zeros to whole groups of terms, which leave every sum as it is."""
+    """Return rows float32 [N, D] with D filled up by zeros to whole groups of terms, which leave every sum as it is."""
     more = -rows.shape[1] % TERMS
     return np.pad(rows, ((0, 0), (0, more))) if more else np.ascontiguousarray(rows, np.float32)
 

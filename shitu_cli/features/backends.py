@@ -153,7 +153,7 @@ PASSES_FOR_OTHER_NETWORKS = (
 
 
 def paddle_predictor(model_file: Path, *, threads: int, bf16: bool = False, gpu: int | None = None) -> Run:
-    """Paddle Inference over `inference.pdmodel` or `inference.json` with the parameters beside it.
+    """Open Paddle Inference over `inference.pdmodel` or `inference.json` with the parameters beside it.
 
     Raises DataError when the files are missing or damaged.
     """
@@ -206,7 +206,7 @@ def create_predictor(
 
 
 def onnx_session(model_file: Path) -> Run:
-    """ONNX Runtime over a file, on the thread that calls it; several may at once.
+    """Open ONNX Runtime over a file, on the thread that calls it; several may at once.
 
     Raises DataError when it cannot be loaded.
     """
@@ -235,7 +235,7 @@ def create_session(model_file: Path, kind: Kind = FEATURES) -> Any:
 
 
 def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) -> Run:
-    """OpenVINO over `inference.onnx` or `inference.pdmodel`, for `streams` callers at once, each on one thread.
+    """Open OpenVINO over `inference.onnx` or `inference.pdmodel`, for `streams` callers at once, each on one thread.
 
     Raises DataError when it cannot be loaded.
     """

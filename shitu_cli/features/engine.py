@@ -111,12 +111,12 @@ def _way_of_a_network(precision: str) -> Way:
 
 
 def fingerprint_of(weights: str, feature: str, precision: str) -> str:
-    """See Engine: features in bfloat16 are told from those in float32, which an index must not mix."""
+    """Return the fingerprint in a precision: an index must not mix features in bfloat16 and in float32."""
     return f"{weights}/{feature}" if precision == FP32 else f"{weights}/{feature}/{precision}"
 
 
 def features_fingerprint(engine: str, transform_ops: Sequence[Transform]) -> str:
-    """Identifies features: `engine` is the fingerprint of what computes them, the ops are how images become input."""
+    """Identify features: `engine` is the fingerprint of what computes them, the ops are how images become input."""
     decisive = [op for op in transform_ops if op.name != "DecodeImage" or op.args.get("reduced")]
     return f"{engine}/{';'.join(f'{op.name}{sorted(plain(op.args).items())}' for op in decisive)}"
 
@@ -128,7 +128,7 @@ def eval_normalization(config: Config) -> Normalization | None:
 
 
 def weights_fingerprint(model: Any) -> str:
-    """SHA-256 over names and values of all parameters and buffers."""
+    """Return the SHA-256 over names and values of all parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -44,7 +44,7 @@ class Rows(Protocol):
 
 
 def check_out(out: Path) -> None:
-    """UsageError for an unknown suffix, or when the table beside a .npy is there and not one of ours."""
+    """Raise UsageError for an unknown suffix, or when the table beside a .npy is there and not one of ours."""
     if out.suffix not in SUFFIXES:
         raise UsageError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}", hint="--out features.npy")
     if out.suffix == ".parquet":

@@ -38,7 +38,7 @@ class DataFacts:
 
 
 def class_num_keys(values: Any) -> Iterator[str]:
-    """Dotted keys of a config that hold the number of classes."""
+    """Yield the dotted keys of a config that hold the number of classes."""
     if not isinstance(values, dict):
         return
     arch, loss = values.get("Arch"), values.get("Loss")
@@ -66,7 +66,7 @@ def _networks(arch: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def adapt_values(text: str, facts: DataFacts, *, template: str | None) -> dict[str, object]:
-    """Dotted key → value to patch into the config `text`; `template` names a config that is new.
+    """Return the values to patch into the config `text`, by dotted key; `template` names a config that is new.
 
     Raises ConfigError when the text is not a config with the blocks that need patching.
     """

@@ -238,7 +238,7 @@ class _PlainUnpickler(pickle.Unpickler):
 def look_at_all(
     paths: list[str], reporter: Reporter, *, cache: LookCache, decode: bool = True, workers: int | None = None
 ) -> list[Look]:
-    """Looks in the order of `paths`; an interruption keeps what was seen so far in the cache."""
+    """Return looks in the order of `paths`; an interruption keeps what was seen so far in the cache."""
     looks = _kept(paths, cache, decode)
     todo = [number for number, look in enumerate(looks) if look is None]
     fresh = 0
@@ -304,7 +304,7 @@ def find_alike(looks: list[Look]) -> Alike:
 
 
 def _near_pairs(numbers: list[int], looks: list[Look]) -> Iterator[tuple[int, int]]:
-    """Pairs with at most BITS_APART different bits: one of 8 chunks of 32 bits is then equal."""
+    """Return the pairs with at most BITS_APART different bits: one of 8 chunks of 32 bits is then equal."""
     if len(numbers) < 2:
         return
     outlines = np.frombuffer(b"".join(looks[n].outline for n in numbers), np.uint8).reshape(-1, 32)

@@ -159,6 +159,6 @@ def _where_are_they(formats: Sequence[Format]) -> Message:
 def _known_here(rows: Rows, earlier: Mapping[str, int], reporter: Reporter) -> Mapping[str, int]:
     """Return the numbers given before, unless none of these classes is here: then this is another data set."""
     if earlier and earlier.keys().isdisjoint(map(rows.shown, set(rows.labels))):
-        reporter.info(f"none of the {len(earlier)} classes earlier before is here: classes are numbered anew")
+        reporter.info(f"none of the {len(earlier)} earlier classes is here: classes are numbered anew")
         return {}
     return earlier

@@ -132,16 +132,8 @@ def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
             for label in {*rows.labels, *rows.display, *rows.display.values()}
         }
         for number in range(len(rows)):
-            merged.add(
-                join(prefix, rows.paths[number]),
-                own[rows.labels[number]],
-                rows.splits[number],
-                id=rows.ids.get(number),
-                box=rows.boxes.get(number),
-                file=rows.files[number],
-                line=rows.lines[number],
-                origin=origin,
-            )
+            path, label = join(prefix, rows.paths[number]), own[rows.labels[number]]
+            merged.add_row(rows, number, path=path, label=label, origin=origin)
         merged.readings += [f"{name}: {line}" for line in rows.readings]
         merged.label_files += [f"{name}/{file}" for file in rows.label_files]
         merged.unused |= {f"{name}/{file}": why for file, why in rows.unused.items()}

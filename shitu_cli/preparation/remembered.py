@@ -69,11 +69,9 @@ def recall(space: Workspace, sources: Sequence[Path], options: Options) -> tuple
 
     Raises DataError when the file that holds it was damaged.
     """
-    values = _read(space.lists_dir / NAME)
+    values = _read(space)
     if values.pop("sources", None) != _names(space, sources):
         return options, Options()
-    for key in _PATHS & values.keys():
-        values[key] = str(space.root / values[key])
     given = {key for key, value in asdict(options).items() if value is not None}
     if given & set(_READING):
         given |= set(_READING)
@@ -84,14 +82,11 @@ def recall(space: Workspace, sources: Sequence[Path], options: Options) -> tuple
 
 def reading_of(space: Workspace, source: Path) -> tuple[Choices, list[Path]]:
     """Return how `prepare` last read a source, and all sources that it read together; the defaults for another one."""
-    values = _read(space.lists_dir / NAME)
+    values = _read(space)
     sources = values.pop("sources", None) or ()
     if name_in(space, source) not in sources:
         return Choices(), [source]
-    for key in _PATHS & values.keys():
-        values[key] = str(space.root / values[key])
-    names = {field.name for field in fields(Options)}
-    options = Options(**{key: value for key, value in values.items() if key in names})
+    options = Options(**{field.name: values.get(field.name) for field in fields(Options)})
     return options.choices(fix=False, quick=False), [_source_of(space, name) for name in sources]
 
 
@@ -115,7 +110,7 @@ def record(
 
 
 def path_in(root: Path, path: Path) -> str:
-    """Relative while it lies in the workspace, so that this can be moved as a whole; else absolute."""
+    """Return a path relative to the workspace if it lies in it, so that this can be moved as a whole; else absolute."""
     if (address := address_of(path)) is not None:
         return address
     path = Path(os.path.abspath(path))
@@ -133,7 +128,9 @@ def name_in(space: Workspace, source: Path) -> str:
     return path_in(space.root, source if address_of(source) else source.resolve())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(space: Workspace) -> dict[str, Any]:
+    """Return what is remembered, with absolute paths; {} if nothing is."""
+    path = space.lists_dir / NAME
     if not path.exists():
         return {}
     values = read_json_object(path, hint=_WAY_OUT)
@@ -143,7 +140,7 @@ def _read(path: Path) -> dict[str, Any]:
     for key, value in values.items():
         if key != "sources" and not isinstance(value, _TYPES.get(key, str)):
             raise _damaged(path, f"{key}: got {value!r}")
-    return values
+    return values | {key: str(space.root / values[key]) for key in _PATHS & values.keys()}
 
 
 def _damaged(path: Path, why: str) -> DataError:

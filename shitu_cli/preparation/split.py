@@ -26,7 +26,7 @@ class Split:
 
 
 def choose_kind(classes: int) -> tuple[str, str]:
-    """open or closed, and why."""
+    """Return open or closed, and why."""
     if classes >= OPEN_SET_CLASSES:
         return "open", f"{classes} classes: whole classes are kept from training, as new ones will come in use"
     return "closed", f"only {classes} classes: all are trained, some images of each are kept for queries"

@@ -151,7 +151,7 @@ def _background(rng: np.random.Generator, size: int) -> Image:
 
 
 def _occlude(scene: Image, rng: np.random.Generator) -> None:
-    """Sometimes something stands in front of a border of the image."""
+    """Put something in front of a border of some images."""
     if rng.random() < 0.35:
         size = scene.shape[0]
         side, depth = int(rng.integers(4)), int(size * rng.uniform(0.05, 0.25))

@@ -65,15 +65,6 @@ def is_undecided(values: dict[str, Any]) -> bool:
     return bool(values.get("decided_by_rounding", 0) > UNDECIDED_SHARE * answerable)
 
 
-def suggested_threshold(reports: Path, features: str, labels: int | None = None) -> dict[str, Any] | None:
-    """Return the threshold (a cosine) that the newest evaluation of these features suggests, and what it does.
-
-    The values are those of `for_labels`. None if there is no such evaluation, or it suggests nothing.
-    """
-    unknown = suggesting(reports, features)
-    return None if unknown is None else for_labels(unknown, labels or 0)
-
-
 def suggesting(reports: Path, features: str) -> dict[str, Any] | None:
     """Return the thresholds in the newest evaluation of these features that suggests one; None if none does."""
     measured = []

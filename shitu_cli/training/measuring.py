@@ -180,6 +180,6 @@ def _changed(split: SplitConfig) -> SplitConfig:
 
 
 def _side(split: SplitConfig) -> tuple[int, int]:
-    """Height and width of the images that a split gives."""
+    """Return height and width of the images that a split gives."""
     image = RecDataset(split.dataset).load(0, np.random.default_rng(0))
     return (image.shape[0], image.shape[1]) if image.dtype == np.uint8 else (image.shape[1], image.shape[2])

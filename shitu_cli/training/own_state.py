@@ -22,7 +22,7 @@ MODEL, LOSS = "model.", "loss."
 
 
 def norm_statistics(layer: nn.Layer) -> dict[str, paddle.Tensor]:
-    """Running means and variances of batch norm by their names in the state, which Paddle keeps as parameters."""
+    """Return running means and variances of batch norm by their names in the state; Paddle keeps them as parameters."""
     return {
         f"{prefix}.{name}" if prefix else name: getattr(norm, name)
         for prefix, norm in layer.named_sublayers(include_self=True)

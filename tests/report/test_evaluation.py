@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shitu_cli.report.evaluation import right_first, suggested_threshold, what_it_does
+from shitu_cli.report.evaluation import for_labels, right_first, suggesting, what_it_does
 
 
 def promise(wanted: float, threshold: float, right: float) -> dict[str, object]:
@@ -32,17 +33,24 @@ def reports(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def suggested(reports: Path, labels: int = 0) -> dict[str, Any]:
+    """The suggestion of the newest evaluation of the features `f`, for an index of so many labels."""
+    unknown = suggesting(reports, "f")
+    assert unknown is not None
+    return for_labels(unknown, labels)
+
+
 def test_an_index_as_large_as_what_was_measured_against(reports: Path) -> None:
-    for labels in (None, 1, 12):
-        suggestion = suggested_threshold(reports, "f", labels)
-        assert suggestion is not None and (suggestion["threshold"], suggestion["false_answers"]) == (0.6, 0.05)
-    assert suggested_threshold(reports, "other features") is None
+    for labels in (0, 1, 12):
+        suggestion = suggested(reports, labels)
+        assert (suggestion["threshold"], suggestion["false_answers"]) == (0.6, 0.05)
+    assert suggesting(reports, "other features") is None
 
 
 @pytest.mark.parametrize(("labels", "threshold"), [(13, 0.7), (24, 0.7), (30, 0.7), (36, 0.8), (60, 0.8), (1200, 0.8)])
 def test_a_larger_index_gets_a_stricter_threshold(reports: Path, labels: int, threshold: float) -> None:
-    suggestion = suggested_threshold(reports, "f", labels)
-    assert suggestion is not None and suggestion["threshold"] == threshold
+    suggestion = suggested(reports, labels)
+    assert suggestion["threshold"] == threshold
     measured = {0.7: 0.02, 0.8: 0.01}[threshold]
     assert suggestion["false_answers"] == pytest.approx(1 - (1 - measured) ** (labels / 12))
     assert suggestion["false_answers"] <= 0.05 or threshold == 0.8  # the strictest that was measured
@@ -54,12 +62,10 @@ def test_the_newest_evaluation_decides(reports: Path) -> None:
     newer = reports / "evaluate-with-options.json"
     newer.write_text(json.dumps(values))
     os.utime(newer, (2e9, 2e9))
-    suggestion = suggested_threshold(reports, "f")
-    assert suggestion is not None and suggestion["threshold"] == 0.5
+    assert suggested(reports)["threshold"] == 0.5
     values["unknown"] = None  # one by another ranking suggests nothing
     newer.write_text(json.dumps(values))
-    suggestion = suggested_threshold(reports, "f")
-    assert suggestion is not None and suggestion["threshold"] == 0.6
+    assert suggested(reports)["threshold"] == 0.6
 
 
 def test_in_words() -> None:

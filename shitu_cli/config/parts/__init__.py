@@ -38,7 +38,7 @@ class Kind:
     @functools.cached_property
     def parts(self) -> dict[str, type[Part]]:
         """The program's own parts by every name that a config may use for them."""
-        return _parts_in(self.plural, self.base) | (_parts_in(self.further, self.base) if self.further else {})
+        return _parts_of(self, self.plural) | (_parts_of(self, self.further) if self.further else {})
 
     def names(self) -> list[str]:
         """Return all names, those of installed packages last."""
@@ -46,7 +46,7 @@ class Kind:
 
     def find(self, name: str) -> type[Part] | None:
         """Return the part called `name`, also from installed packages; raise ConfigError if theirs does not fit."""
-        own = _parts_in(self.plural, self.base).get(name) or self.parts.get(name)
+        own = _parts_of(self, self.plural).get(name) or self.parts.get(name)
         if own is not None:
             return own
         part = load_extension(self.group, name, type)
@@ -85,9 +85,9 @@ def _module(file: str) -> ModuleType:
 
 
 @functools.cache
-def _parts_in(file: str, base: type[Part]) -> dict[str, type[Part]]:
-    """Return the parts that a file holds, which derive from `base`, by all of their names."""
-    items = [item for item in vars(_module(file)).values() if isinstance(item, type) and issubclass(item, base)]
+def _parts_of(kind: Kind, file: str) -> dict[str, type[Part]]:
+    """Return the parts of a kind that a file holds, by all of their names."""
+    items = [item for item in vars(_module(file)).values() if isinstance(item, type) and issubclass(item, kind.base)]
     return {name: part for part in items if part.built_by for name in part.variants}
 
 

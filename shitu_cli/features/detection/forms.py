@@ -98,7 +98,7 @@ def _places(size: tuple[int, int], stride: int) -> int:
 
 
 def _finished(outputs: list[np.ndarray], size: tuple[int, int]) -> Boxes:
-    """PaddleDetection with its suppression inside; without a box it gives an array without rows, or a single -1."""
+    """Read PaddleDetection with suppression inside; without a box it gives an array without rows, or a single -1."""
     rows = outputs[0] if outputs[0].ndim == 2 and outputs[0].shape[1] == 6 else np.zeros((0, 6))
     if len(outputs) == 2 and outputs[1].size == 1 and 0 <= outputs[1].item() <= len(rows):
         rows = rows[: int(outputs[1].item())]
@@ -107,13 +107,13 @@ def _finished(outputs: list[np.ndarray], size: tuple[int, int]) -> Boxes:
 
 
 def _finished_batch(outputs: list[np.ndarray], size: tuple[int, int]) -> Boxes:
-    """YOLOv7's end-to-end export: image of the batch, x1, y1, x2, y2, class, score."""
+    """Read YOLOv7's end-to-end export: image of the batch, x1, y1, x2, y2, class, score."""
     rows = outputs[0]
     return Boxes(rows[:, 1:5], rows[:, 6], final=True)
 
 
 def _finished_yolo(outputs: list[np.ndarray], size: tuple[int, int]) -> Boxes:
-    """YOLOv10, and later ones with suppression: x1, y1, x2, y2, score, class; rows of zeros fill it up."""
+    """Read YOLOv10, and later ones with suppression: x1, y1, x2, y2, score, class; rows of zeros fill it up."""
     rows = outputs[0][0]
     return Boxes(rows[:, :4], rows[:, 4], final=True)
 
@@ -149,7 +149,7 @@ def _corners(boxes: np.ndarray) -> np.ndarray:
 
 
 def _pico_levels(outputs: list[np.ndarray], size: tuple[int, int]) -> Boxes:
-    """PicoDet's own outputs: at each place of a level, the distances to the four sides as distributions.
+    """Read PicoDet's own outputs: at each place of a level, the distances to the four sides as distributions.
 
     Each distance is the mean of 0, 1, 2, … strides, weighted by a softmax (Li et al. 2020, Generalized Focal Loss).
     """

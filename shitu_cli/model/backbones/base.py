@@ -54,7 +54,7 @@ class Backbone(nn.Layer):
         raise NotImplementedError
 
     def sizes(self) -> dict[str, int]:
-        """Channels after each step at which a recognition model may stop."""
+        """Return the channels after each step at which a recognition model may stop."""
         raise NotImplementedError
 
     def stop_after(self, name: str) -> None:

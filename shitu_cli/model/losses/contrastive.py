@@ -158,7 +158,7 @@ class NpairsLoss(PairLoss):
 
 
 def _couples(labels: paddle.Tensor) -> tuple[list[int], list[int]]:
-    """Disjoint couples of equal labels, in order of appearance."""
+    """Return disjoint couples of equal labels, in order of appearance."""
     waiting: dict[int, int] = {}
     first, second = [], []
     for index, label in enumerate(labels.numpy().tolist()):

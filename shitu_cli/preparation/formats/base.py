@@ -106,6 +106,19 @@ class Rows:
         if box is not None:
             self.boxes[number] = box
 
+    def add_row(self, other: Rows, number: int, *, path: str, label: str, origin: int) -> None:
+        """Add a row of other rows under another path and label."""
+        self.add(
+            path,
+            label,
+            other.splits[number],
+            id=other.ids.get(number),
+            box=other.boxes.get(number),
+            file=other.files[number],
+            line=other.lines[number],
+            origin=origin,
+        )
+
     def extend(
         self, paths: Sequence[str], labels: Sequence[str], splits: Sequence[str], file: str, lines: Sequence[int]
     ) -> None:
@@ -144,16 +157,8 @@ class Rows:
         taken.display, taken.readings = self.display, self.readings
         taken.label_files, taken.unused, taken.units = self.label_files, self.unused, self.units
         for number in numbers:
-            taken.add(
-                self.paths[number],
-                self.labels[number],
-                self.splits[number],
-                id=self.ids.get(number),
-                box=self.boxes.get(number),
-                file=self.files[number],
-                line=self.lines[number],
-                origin=self.origins[number],
-            )
+            path, label, origin = self.paths[number], self.labels[number], self.origins[number]
+            taken.add_row(self, number, path=path, label=label, origin=origin)
         return taken
 
 
@@ -278,7 +283,7 @@ def _kind_of(entry: os.DirEntry[str]) -> str:
 
 
 def upright_size(path: StrPath) -> tuple[int, int] | None:
-    """Width and height of an image as it is shown, from its first bytes; None where they do not tell."""
+    """Return width and height of an image as it is shown, from its first bytes; None where they do not tell."""
     try:
         if is_stored(os.fspath(path)):
             header = read_header(read_image(path))
@@ -328,7 +333,7 @@ def first_bytes(path: Path, size: int = 4096) -> bytes:
 
 
 def whole_label(label: str) -> str:
-    """Spreadsheets write whole numbers as 3.0."""
+    """Return a label without the .0 that spreadsheets append to whole numbers."""
     return label[:-2] if label.endswith(".0") and label[:-2].isdigit() else label
 
 

@@ -94,7 +94,7 @@ def read_beside(
     if not pairs:
         return
     label_of, said = _reader(kind, wanted if wanted not in KINDS else None, pairs, source)
-    names = _class_names(root)
+    names, names_file = _class_names(root)
     for shard, image, beside in pairs:
         place = shard.location(beside)
         try:
@@ -110,7 +110,7 @@ def read_beside(
         if number is not None and number in names:
             rows.display[label] = names[number]
     rows.readings.append(f"{counted_shards(shards)}: {said}")
-    rows.readings += [f"names of classes: {names[-1]}"] if names else []
+    rows.readings += [f"names of classes: {names_file}"] if names else []
     rows.unused |= {f"*.{other}": f"beside the images, as .{kind} is read" for other in kinds if other != kind}
 
 
@@ -185,8 +185,8 @@ def _of_json(text: str, key: str) -> str:
     return str(label).strip()
 
 
-def _class_names(root: str) -> dict[int, str]:
-    """Return names of numbers from label_map.txt or classes.txt beside the archives; under -1 where they stand."""
+def _class_names(root: str) -> tuple[dict[int, str], str]:
+    """Return names of numbers from label_map.txt or classes.txt beside the archives, and which of these it was."""
     for name in ("label_map.txt", "classes.txt"):
         place = join(root, name)
         try:
@@ -197,5 +197,5 @@ def _class_names(root: str) -> dict[int, str]:
             names = dict(enumerate(filter(None, map(str.strip, text.splitlines()))))
         else:
             names = {number: label for label, number in parse_label_map(text, place).items()}
-        return {**names, -1: name} if names else {}
-    return {}
+        return names, name
+    return {}, ""

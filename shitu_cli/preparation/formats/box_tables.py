@@ -20,7 +20,7 @@ from shitu_cli.preparation.formats.boxes import (
 from shitu_cli.preparation.formats.delimited import header_of, read_table
 from shitu_cli.preparation.formats.text_files import read_plain_csv
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
-from shitu_cli.preparation.formats.values import words
+from shitu_cli.preparation.formats.values import label_text
 from shitu_cli.preparation.problems import Problems
 
 _IMAGES = ("filename", "file", "image", "imagename", "imageid", "path", "imagepath", "filepath", "img", "imgname")
@@ -61,7 +61,7 @@ def _read_file(file: AnnotationFile, names: dict[str, str]) -> None:
     columns = _columns(header, file)
     images: dict[str, ImageEntry | None] = {}
     for line, cells in rows:
-        name, label = cells[columns.image].strip(), words(cells[columns.label])
+        name, label = cells[columns.image].strip(), label_text(cells[columns.label])
         texts = [cells[at] for at in columns.box]
         if name not in images:
             images[name] = file.find(name, line)
@@ -107,7 +107,7 @@ def _class_descriptions(annotations: Annotations) -> dict[str, str]:
         if base.endswith(".csv") and ("class-descriptions" in base or base == "classes.csv"):
             for _, cells in read_plain_csv(annotations.path(file), Problems()):
                 if len(cells) == 2 and cells[0].startswith(("/m/", "/g/", "/t/", "/j/")):
-                    names[cells[0].strip()] = words(cells[1])
+                    names[cells[0].strip()] = label_text(cells[1])
     counts = Counter(names.values())
     return {key: name if counts[name] == 1 else f"{name} ({key})" for key, name in names.items()}
 

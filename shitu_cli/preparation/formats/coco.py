@@ -14,7 +14,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.annotations import Annotations
 from shitu_cli.preparation.formats.boxes import XYWH, around, around_flat, numbers, size_form, stated_size
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
-from shitu_cli.preparation.formats.values import list_of, objects, words
+from shitu_cli.preparation.formats.values import label_text, list_of, objects
 
 
 def _is_one(name: str, head: bytes) -> bool:
@@ -39,9 +39,9 @@ def _read_file(file: AnnotationFile) -> None:
     names = _categories(file, value)
     parts = list(objects(value["annotations"]))
     # Ids are whole numbers in some files and texts in others.
-    images = _images(file, value, {words(item.get("image_id")) for _, item in parts})
+    images = _images(file, value, {label_text(item.get("image_id")) for _, item in parts})
     for number, item in parts:
-        key, category = words(item.get("image_id")), words(item.get("category_id"))
+        key, category = label_text(item.get("image_id")), label_text(item.get("category_id"))
         if key not in images:
             file.bad(number, f"image_id {item.get('image_id')!r} is not among its images")
         elif (image := images[key]) is None:
@@ -73,14 +73,14 @@ def _categories(file: AnnotationFile, value: dict[str, Any]) -> dict[str, str]:
     names: dict[str, str] = {}
     above: dict[str, str] = {}
     for number, item in objects(value.get("categories")):
-        key = words(item.get("id"))
-        name = words(item.get("name")) or words(item.get("scientificName")) or key
+        key = label_text(item.get("id"))
+        name = label_text(item.get("name")) or label_text(item.get("scientificName")) or key
         where = f"{file.path}: categories[{number}]"
         if not key:
             file.problems.add("bad-annotation", where, "it has no id")
         elif names.setdefault(key, name) != name:
             file.problems.add("bad-annotation", where, f"id {key} is {names[key]!r} already")
-        above[key] = words(item.get("supercategory"))
+        above[key] = label_text(item.get("supercategory"))
     counts = Counter(names.values())
     for longer in (lambda key: f"{above[key]}/{names[key]}", lambda key: f"{names[key]} ({key})"):
         distinct = {key: name if counts[name] == 1 else longer(key) for key, name in names.items()}
@@ -95,7 +95,7 @@ def _images(file: AnnotationFile, value: dict[str, Any], annotated: set[str]) ->
     units = file.annotations.units
     unit, units[file.name] = units[file.name], "images[{}]"
     for number, item in objects(value["images"]):
-        key, name = words(item.get("id")), item.get("file_name") or item.get("coco_url") or item.get("path")
+        key, name = label_text(item.get("id")), item.get("file_name") or item.get("coco_url") or item.get("path")
         if not key or not isinstance(name, str):
             file.bad(number, "it has no id or no file_name")
         elif key in images:

@@ -18,7 +18,7 @@ from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
 from shitu_cli.preparation.formats.splits import WORDS
 
 
-def words(text: str) -> frozenset[str]:
+def name_set(text: str) -> frozenset[str]:
     """Return the words of a text, for lists of names that read as one."""
     return frozenset(text.split())
 
@@ -32,15 +32,15 @@ LABEL_NAMES = (
         *("categoryid", "groundtruth", "tag", "y", "choice"),
     ),
 )
-IMAGE_NAMES = words(
+IMAGE_NAMES = name_set(
     "image path file filename filepath imagepath img imgpath name imagename imageid imgname imgid photo picture url "
     "imageurl src imagefile uri link"
 )
-SPLIT_NAMES = words("split partition subset set evaluationstatus phase usage fold datasplit mlsplit")
+SPLIT_NAMES = name_set("split partition subset set evaluationstatus phase usage fold datasplit mlsplit")
 CAMERA_NAMES = frozenset(["camera", "cameraid", "camid", "cam"])
 ID_NAMES = frozenset(("id", "sequence", "sequenceid", "seq", "seqid", "track", "trackid", "tracklet"))
 # Columns that are measures, dates and notes by their names: the label only where the user says so.
-_MEASURES = words(
+_MEASURES = name_set(
     "width height size area price stock count quantity qty score confidence probability prob lat lon latitude "
     "longitude year month day date time datetime timestamp rating weight age leadtime annotator annotatorid "
     "annotationid createdat updatedat index idx row rownumber url link source license author copyright md5 "
@@ -312,7 +312,7 @@ class _Decision:
         columns.label = different[0]
 
     def _name_numbers(self, columns: Columns, candidates: Sequence[int]) -> None:
-        """Return where the label is a number, set the column that says the same in words."""
+        """Set the column that names the classes in words, where the label is a number."""
         label, sample = columns.label, self.sample
         if label is not None and sample.numeric(label):
             words = (n for n in candidates if n != label and not sample.numeric(n))

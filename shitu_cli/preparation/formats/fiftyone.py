@@ -9,7 +9,7 @@ from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each
-from shitu_cli.preparation.formats.values import list_of, object_of, objects, words
+from shitu_cli.preparation.formats.values import label_text, list_of, object_of, objects
 
 
 def _files(source: Source) -> list[str]:
@@ -57,7 +57,7 @@ def _read_samples(file: AnnotationFile, samples: list[tuple[int, dict[str, Any]]
     field = file.choose(examples)
     for number, sample in samples:
         name, label = sample.get("filepath"), sample.get(field or "")
-        split = next((s for tag in list_of(sample.get("tags")) if (s := split_of(words(tag)))), "")
+        split = next((s for tag in list_of(sample.get("tags")) if (s := split_of(label_text(tag)))), "")
         if not isinstance(name, str):
             file.bad(number, "it has no filepath")
         elif not isinstance(label, dict):
@@ -79,7 +79,7 @@ def _add_boxes(image: ImageEntry, detections: list[Any], classes: list[Any]) -> 
 def _name(label: Any, classes: list[Any]) -> str:
     """Return a class by its name or its place in the list."""
     is_number = isinstance(label, int) and not isinstance(label, bool)
-    return words(classes[label] if is_number and 0 <= label < len(classes) else label)
+    return label_text(classes[label] if is_number and 0 <= label < len(classes) else label)
 
 
 FIFTYONE = annotation_format(

@@ -99,7 +99,7 @@ def _add(
 
 
 def _evaluation(landmarks: Path, solution: Path, rows: Rows, problems: Problems) -> None:
-    """Queries carry the landmark of their first listed index image: labels only approximate the official lists."""
+    """Add queries with the landmark of their first listed index image: labels only approximate the official lists."""
     label: dict[str, str] = {}
     for line, (image, landmark) in _table(landmarks, ("id", "landmark_id"), problems):
         if _add(rows, "index", image, f"index-{landmark}", "gallery", landmarks, line, problems):

@@ -7,7 +7,7 @@ from typing import Any
 from shitu_cli.preparation.formats.boxes import XYWH, numbers, stated_size
 from shitu_cli.preparation.formats.text_files import read_json_lines
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
-from shitu_cli.preparation.formats.values import list_of, object_of, objects, words
+from shitu_cli.preparation.formats.values import label_text, list_of, object_of, objects
 
 
 def _read(file: AnnotationFile) -> None:
@@ -35,9 +35,9 @@ def _add(image: ImageEntry, value: Any, metadata: dict[str, Any]) -> None:
         _add_boxes(image, value, names)
     elif isinstance(value, list):
         for item in value:
-            image.label(words(names.get(words(item))) or item)
+            image.label(label_text(names.get(label_text(item))) or item)
     else:
-        image.label(words(metadata.get("class-name")) or value)
+        image.label(label_text(metadata.get("class-name")) or value)
 
 
 def _add_boxes(image: ImageEntry, value: dict[str, Any], names: dict[str, Any]) -> None:
@@ -47,9 +47,9 @@ def _add_boxes(image: ImageEntry, value: dict[str, Any], names: dict[str, Any]) 
     if not boxes:
         image.empty()
     for item in boxes:
-        number = words(item.get("class_id"))
+        number = label_text(item.get("class_id"))
         box = numbers(item.get(key) for key in ("left", "top", "width", "height"))
-        image.box(words(names.get(number)) or number, box, XYWH, "an annotation without left, top, width, height")
+        image.box(label_text(names.get(number)) or number, box, XYWH, "an annotation without left, top, width, height")
 
 
 GROUND_TRUTH = annotation_format(

@@ -21,7 +21,7 @@ from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each
-from shitu_cli.preparation.formats.values import list_of, object_of, words
+from shitu_cli.preparation.formats.values import label_text, list_of, object_of
 
 _NAME = "file_name"
 _CATEGORIES = ("category", "categories", "label", "labels", "category_id", "class", "id_category")
@@ -101,7 +101,7 @@ def _parsed(text: str) -> Any:
 
 def _named(value: Any, names: list[str]) -> str:
     """Return a label, by its name where it is a number and the README tells the names."""
-    text = words(value)
+    text = label_text(value)
     number = whole_number(text)
     return names[number] if number is not None and number < len(names) else text
 
@@ -125,12 +125,12 @@ def _class_names(annotations: Annotations) -> Names:
 def _collect(features: Any, prefix: str, names: Names) -> None:
     """Go through features, lists and sequences of features."""
     for feature in map(object_of, features if isinstance(features, list) else [features]):
-        name = f"{prefix}{words(feature.get('name'))}"
+        name = f"{prefix}{label_text(feature.get('name'))}"
         for key in ("dtype", "sequence", "list", "struct"):
             inner = feature.get(key)
             labels = object_of(object_of(object_of(inner).get("class_label")).get("names"))
             if labels:
-                names[name] = [words(labels[n]) for n in sorted(labels, key=lambda n: whole_number(str(n)) or 0)]
+                names[name] = [label_text(labels[n]) for n in sorted(labels, key=lambda n: whole_number(str(n)) or 0)]
             elif isinstance(inner, (list, dict)):
                 _collect(inner, f"{name}.", names)
 

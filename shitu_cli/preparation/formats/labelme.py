@@ -8,7 +8,7 @@ from typing import Any
 
 from shitu_cli.preparation.formats.boxes import XYXY, Box, around, around_centre, around_points, stated_size
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
-from shitu_cli.preparation.formats.values import object_of, objects, words
+from shitu_cli.preparation.formats.values import label_text, object_of, objects
 
 _AREAS = ("polygon", "rectangle", "circle", "rotation", "oriented_rectangle", "mask")
 
@@ -49,7 +49,7 @@ def _add_shapes(image: ImageEntry, shapes: object) -> None:
             continue
         group = shape.get("group_id")
         key: tuple[str, object] = (
-            words(shape.get("label")),
+            label_text(shape.get("label")),
             ("group", group) if isinstance(group, (int, str)) else number,
         )
         boxes[key].append(box)

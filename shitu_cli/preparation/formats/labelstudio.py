@@ -23,7 +23,7 @@ from shitu_cli.preparation.formats.boxes import (
 from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
-from shitu_cli.preparation.formats.values import choose_attribute, list_of, object_of, words
+from shitu_cli.preparation.formats.values import choose_attribute, label_text, list_of, object_of
 
 # What its exports add to the columns of the data.
 _OWN = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "comments", "review"}
@@ -69,7 +69,7 @@ class _Region:
         """Add a result: choices, or rectanglelabels, polygonlabels, labels ...; or the place alone."""
         for key, item in value.items():
             if key == "choices" or key.endswith("labels"):
-                texts = map(words, item if isinstance(item, list) else [item])
+                texts = map(label_text, item if isinstance(item, list) else [item])
                 self.labels += [text for text in texts if text and text not in self.labels]
         if self.place is None and ("x" in value or "points" in value or "rle" in value):
             self.place = value

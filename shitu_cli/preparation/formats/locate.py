@@ -102,7 +102,7 @@ class Locator:
         return "" if near == "." or near.startswith("..") else near
 
     def _from_root(self, root: Path, spelt: Sequence[str], places: Callable[[int], str], problems: Problems) -> Located:
-        """Most paths are right; the others are looked for among all images."""
+        """Find images where most paths are right; the others are looked for among all images."""
         paths: list[str | None] = []
         ways: Counter[str] = Counter()
         for number, path in enumerate(spelt):

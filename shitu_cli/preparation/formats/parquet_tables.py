@@ -10,7 +10,7 @@ from shitu_cli.inputs import parse_json
 from shitu_cli.preparation.formats.base import Rows, whole_label
 from shitu_cli.preparation.formats.beside import KEYS, Shard
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.values import object_of, words
+from shitu_cli.preparation.formats.values import label_text, object_of
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.stores.parquet import opened
 
@@ -36,7 +36,7 @@ def read_parquet(shard: Shard, source: Source, rows: Rows, problems: Problems) -
             "label", options.get("label"), classes if "label" not in options and classes else usable, KEYS, shard
         )
         values = table.read(columns=[label]).column(0).to_pylist()
-    names = [words(name) for name in object_of(features.get(label)).get("names") or ()]
+    names = [label_text(name) for name in object_of(features.get(label)).get("names") or ()]
     for row, value in enumerate(values):
         member = members[image].get(row)
         place = f"{shard.location(image)}/{row}"
@@ -53,7 +53,7 @@ def _named(value: Any, names: Sequence[str]) -> str:
     """Return the name of a class: by its number where the metadata has the names."""
     if isinstance(value, int) and 0 <= value < len(names):
         return names[value]
-    return whole_label(words(value).strip())
+    return whole_label(label_text(value).strip())
 
 
 def _features(schema: Any) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Sheets:
         self._settle_roles()
 
     def _candidates(self) -> list[tuple[Path, str]]:
-        """Files that may hold lists, but texts that belong to one image each."""
+        """Return the files that may hold lists, but texts that belong to one image each."""
         path = self.source.path
         if path.is_file():
             return [(path, path.name)]
@@ -188,7 +188,7 @@ class Sheets:
         return Columns(["1"], 0) if lines and hits * 2 > len(lines) else None
 
     def _settle_roles(self) -> None:
-        """Lists of paths are splits where there are several; an index beside queries is the gallery."""
+        """Let several lists of paths be splits; an index beside queries is the gallery."""
         if any(labels.role == "query" for labels in self.labelled):
             for labels in self.labelled:
                 if not labels.role and "index" in labels.sheet.path.stem.lower():

@@ -117,7 +117,7 @@ class Tree:
         return [near] if near in best else sorted(best)
 
     def size(self, path: str) -> tuple[int, int] | None:
-        """Width and height of an image as it is shown, after turning it as its EXIF says; None where not known."""
+        """Return width and height of an image as it is shown, turned as its EXIF data says; None where not known."""
         return upright_size(self.root / path)
 
     def _alike(self, plain: str) -> Iterator[str]:
@@ -186,7 +186,7 @@ def plain_path(spelt: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Letters without case and the way accents are encoded, to compare names of files."""
+    """Return a text without case and with accents encoded in one way, to compare names of files."""
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shitu_cli.preparation.formats.boxes import XYXY, around_points, stated_size
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each, with_suffix
-from shitu_cli.preparation.formats.values import object_of, objects, words
+from shitu_cli.preparation.formats.values import label_text, object_of, objects
 
 _AREAS = ("rectangle", "polygon")  # of a bitmap only its corner is known without unpacking it
 
@@ -15,7 +15,7 @@ def _read_image(file: AnnotationFile) -> None:
     if not isinstance(value, dict):
         return
     size = object_of(value.get("size"))
-    tags = [words(tag.get("name")) for _, tag in objects(value.get("tags"))]
+    tags = [label_text(tag.get("name")) for _, tag in objects(value.get("tags"))]
     split = next((split for tag in tags if (split := split_of(tag)) == tag.lower()), "")
     image = file.own_image(split=split, size=stated_size(size.get("width"), size.get("height")))
     if image is None:

@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats import base
 from shitu_cli.preparation.formats.base import Format, Rows
 from shitu_cli.preparation.formats.boxcells import placed, settle_convention
 from shitu_cli.preparation.formats.boxes import Convention
-from shitu_cli.preparation.formats.delimited import SUFFIXES, Sheet
+from shitu_cli.preparation.formats.delimited import SUFFIXES
 from shitu_cli.preparation.formats.labelnames import class_names, one_spelling
 from shitu_cli.preparation.formats.locate import Located
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
@@ -239,7 +239,7 @@ def _apply_splits(sheets: Sheets, rows: Rows, problems: Problems) -> None:
 
 
 def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
-    """Lists of paths give the split, the folders of the images their classes."""
+    """Return images whose split is given by lists of paths, and whose class is their folder."""
     from shitu_cli.preparation.formats.tree import read_classes
 
     rows = read_classes(source, problems, with_splits=False)
@@ -290,4 +290,3 @@ TEXT_LIST = Format(
     lambda source, problems: _read(source, problems, with_header=False),
     base.TABLE,
 )
-__all__ = ["TABLE", "TEXT_LIST", "DataError", "Sheet"]

@@ -16,7 +16,7 @@ from shitu_cli.preparation.formats.discovery import JSON_LIMIT, Recogniser, anno
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.text_files import read_json_lines
-from shitu_cli.preparation.formats.values import choose_attribute, words
+from shitu_cli.preparation.formats.values import choose_attribute, label_text
 from shitu_cli.preparation.problems import Problems
 
 
@@ -92,7 +92,7 @@ class ImageEntry:
 
     def label(self, label: object, entry: int | None = None) -> None:
         """Add the label of the whole image."""
-        self._add(words(label), None, None, entry)
+        self._add(label_text(label), None, None, entry)
 
     def box(
         self,
@@ -106,7 +106,7 @@ class ImageEntry:
         if values is None or len(values) != 4:
             self.bad(otherwise, entry)
         else:
-            self._add(words(label), tuple(values), convention, entry)
+            self._add(label_text(label), tuple(values), convention, entry)
 
     def bad(self, detail: str, entry: int | None = None) -> None:
         """Report what cannot be read."""

@@ -65,7 +65,7 @@ class Layout:
         self.places: list[_Place] = []
         self.beside: dict[str, str] = {}
         self.split_folders: dict[str, set[str]] = defaultdict(set)
-        self.depth_said = ""
+        self.depth_remark = ""
         self._level([_Place(self.root)])
 
     def _level(self, places: list[_Place]) -> None:
@@ -104,7 +104,7 @@ class Layout:
         return bool(mine) and count >= MASKED * len(mine[:400])
 
     def _splits(self, places: list[_Place]) -> dict[str, str]:
-        """Folder name → split of the folders below, where they are splits; {} where they are not."""
+        """Return the split of each name of the folders below; {} where these are no splits."""
         if any(place.split for place in places):
             return self._again(places)
         names = {name for place in places for name in place.folder.below}
@@ -123,7 +123,7 @@ class Layout:
         return {}
 
     def _again(self, places: list[_Place]) -> dict[str, str]:
-        """seg_train/seg_train: the split's name once more."""
+        """Return the only folders below those of splits, if they are called by the split again: seg_train/seg_train."""
         if all(
             len(place.folder.below) == 1
             and not place.folder.images
@@ -181,7 +181,7 @@ class Layout:
             dates = all(_DATE.fullmatch(name) for name in parents)
             same = repeated == pairs and len(outer) > 1
             if dates or (direct == outer and same):
-                self.depth_said = (
+                self.depth_remark = (
                     f"folders {', '.join(sorted(parents)[:3])} below the classes are no classes of their own "
                     f"(--depth {deepest} makes them levels of it)"
                 )
@@ -296,8 +296,8 @@ def say_classes(rows: Rows, layout: Layout) -> None:
         )
         text += f"; splits: {splits}"
     rows.readings.append(text)
-    if layout.depth_said:
-        rows.readings.append(layout.depth_said)
+    if layout.depth_remark:
+        rows.readings.append(layout.depth_remark)
 
 
 def _refuse_shards(source: Source, layout: Layout) -> None:

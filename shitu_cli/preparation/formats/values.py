@@ -10,7 +10,7 @@ from shitu_cli.errors import UsageError
 _CLASS_WORDS = {"class", "label", "labels", "category", "class_name", "label_name", "name", "type", "object", "species"}
 
 
-def words(value: object) -> str:
+def label_text(value: object) -> str:
     """Return a label as text: whole numbers and names, "" for what can be neither."""
     if type(value) is int:
         return str(value)

@@ -11,7 +11,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json
 from shitu_cli.preparation.formats.boxes import XYXY, Box, around_centre, around_points, around_size, numbers
 from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each, with_suffix
-from shitu_cli.preparation.formats.values import list_of, object_of, words
+from shitu_cli.preparation.formats.values import label_text, list_of, object_of
 
 _CSV_COLUMNS = ("region_shape_attributes", "region_attributes")
 
@@ -104,7 +104,7 @@ def _menus(value: dict[str, Any]) -> dict[str, dict[str, str]]:
     for group in object_of(value.get("_via_attributes")).values():
         for name, attribute in object_of(group).items():
             options = object_of(object_of(attribute).get("options"))
-            menus[name] = {key: words(shown) for key, shown in options.items() if words(shown)}
+            menus[name] = {key: label_text(shown) for key, shown in options.items() if label_text(shown)}
     return menus
 
 
@@ -123,7 +123,7 @@ def _labels(value: Any, menu: dict[str, str]) -> list[str]:
     if isinstance(value, dict):
         names = [name for name, is_set in value.items() if is_set is True]
     else:
-        names = [words(value)] if words(value) else []
+        names = [label_text(value)] if label_text(value) else []
     return [menu.get(name, name) for name in names]
 
 

@@ -18,7 +18,7 @@ from shitu_cli.preparation.formats.source import Source, plain_path, without_suf
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.text_files import read_lines
 from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each
-from shitu_cli.preparation.formats.values import list_of, object_of, words
+from shitu_cli.preparation.formats.values import label_text, list_of, object_of
 
 _OBJECT = re.compile(rb"\s*\d{1,6}(?:[ \t]+-?\d*\.?\d+(?:e[+-]?\d+)?){4,}[ \t\r]*(?:\n|$)", re.I)
 _NAMES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "names.txt", "predefined_classes.txt")
@@ -194,7 +194,7 @@ def _names_of(value: dict[str, Any]) -> dict[int, str]:
     names = value.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
-    numbered = ((whole_number(str(key)), words(name) or str(key)) for key, name in object_of(names).items())
+    numbered = ((whole_number(str(key)), label_text(name) or str(key)) for key, name in object_of(names).items())
     return {number: name for number, name in numbered if number is not None}
 
 

@@ -1,7 +1,9 @@
 """Continue a run of PaddleClas from its checkpoint: weights, the optimisers' state, and the epoch.
 
-Its three files are pickles: `.pdparams` the weights, `.pdopt` the state of each optimiser, `.pdstates` epoch and best
-metric. It stores neither random generators nor the order of images, so the run goes on, but not to the same bits.
+Its files are pickles: `.pdparams` the weights and what losses have learned, `.pdopt` the state of each optimiser,
+`.pdstates` epoch and best metric; with a mean of the weights that is in `.pdparams`, and they in `.pdema`. The networks
+of a distillation stand before the names of their weights (`Student.…`). Neither random generators nor the order of
+images are stored, so the run goes on, but not to the same bits.
 """
 
 from __future__ import annotations
@@ -10,16 +12,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.errors import Command, DataError
+import numpy as np
+
+from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.inputs import whole_number
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import Checkpoint, read_header
 from shitu_cli.training.loop_state import LoopState
-from shitu_cli.training.own_state import LOSS
-from shitu_cli.weights.files import read_state
+from shitu_cli.training.own_state import LOSS, MODEL
+from shitu_cli.weights.files import INNER, LOSSES, read_part, read_state
 from shitu_cli.weights.paddle_files import read_paddle, read_paddle_tables, read_parameter_names
 
 _RATES = "LR_Scheduler"
+_PEERS = f"{LOSS}peers.networks."
 
 
 def is_of_paddleclas(prefix: Path) -> bool:
@@ -32,33 +37,72 @@ def is_of_paddleclas(prefix: Path) -> bool:
 
 
 def read_checkpoint(prefix: Path, training: Training) -> Checkpoint:
-    """Return PaddleClas's checkpoint as this run continues it; DataError for files that are not of its network."""
-    if training.config.Distillation is not None:
-        raise DataError(
-            f"{prefix}: a checkpoint of PaddleClas of several networks cannot be continued",
-            hint=["to start a new run from its student: ", Command("train", "--init-from", prefix)],
-        )
+    """Return PaddleClas's checkpoint as this run continues it; DataError for files that are not of its networks."""
     weights, states = f"{prefix}.pdparams", read_paddle(f"{prefix}.pdstates")
     epoch = whole_number(str(states.get("epoch")))
     if epoch is None:
-        raise DataError(
-            f"{prefix}.pdstates does not say which epoch was done",
-            hint=["to start a new run from its weights: ", Command("train", "--init-from", prefix)],
-        )
+        raise DataError(f"{prefix}.pdstates does not say which epoch was done", hint=_new_run_from(prefix))
+    network, beside = _networks(prefix, training), _beside(weights)
+    extra = {f"{LOSS}{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
+    learned = {name for name in extra if not name.startswith(_PEERS)}
+    extra |= {name: array for name, array in (*network.items(), *beside.items()) if name.startswith(LOSS)}
+    raw = prefix.with_name(f"{prefix.name}.pdema")  # with a mean of the weights, the weights themselves
+    if raw.is_file():
+        extra |= {f"{MODEL}{name}": array for name, array in read_state(raw).items()}
     updates = -(-training.steps_per_epoch // max(1, training.config.Global.update_freq))
     own = {name: parameter.name for name, parameter in training.optimizer.parameters}
-    accumulators = _translated(read_paddle_tables(f"{prefix}.pdopt"), read_parameter_names(weights), own)
+    names = {_ours(name, training): paddles for name, paddles in read_parameter_names(weights).items()}
+    accumulators = _translated(read_paddle_tables(f"{prefix}.pdopt"), names, own)
     return Checkpoint(
-        weights=read_state(weights),
+        weights={name: array for name, array in network.items() if not name.startswith(LOSS)},
         optimizer=accumulators,
         state=LoopState(epoch=epoch, global_step=epoch * updates),
         run={},
-        training={f"{LOSS}{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()},
+        training=extra,
         notes=[
             f"{prefix} is a checkpoint of PaddleClas: {epoch} epochs are done, and the optimiser goes on as it was",
             *([] if accumulators else ["its optimiser has no state for these parameters, and begins anew"]),
+            *(["it holds nothing of what losses have learned, which begins anew"] if learned and not beside else []),
         ],
     )
+
+
+def _networks(prefix: Path, training: Training) -> dict[str, np.ndarray]:
+    """Return the arrays of all networks under our names; those of peers belong to the losses."""
+    file, distillation = f"{prefix}.pdparams", training.config.Distillation
+    if distillation is None:
+        return read_state(file)
+    names = [distillation.student, *(peer.name for peer in distillation.peers)]
+    parts = {name: read_part(file, name) for name in names}
+    missing = [name for name, arrays in parts.items() if not arrays]
+    if missing:
+        raise DataError(
+            f"{file} holds no weights of {' and '.join(missing)}: it was not saved by a run of these networks "
+            f"({', '.join(names)}), whose names stand before those of their weights",
+            hint=_new_run_from(prefix),
+        )
+    return {_ours(f"{part}.{name}", training): array for part in names for name, array in parts[part].items()}
+
+
+def _beside(file: str) -> dict[str, np.ndarray]:
+    """Return what the losses have learned, under our names."""
+    return {f"{LOSS}parts.{name}": array for name, array in read_part(file, LOSSES).items()}
+
+
+def _ours(name: str, training: Training) -> str:
+    """Return our name of a parameter, as the optimiser and a checkpoint have it."""
+    first, _, rest = name.replace(INNER, ".").partition(".")
+    if first == LOSSES:
+        return f"{LOSS}parts.{rest}"
+    distillation = training.config.Distillation
+    if distillation is None:
+        return f"{first}.{rest}"
+    return rest if first == distillation.student else f"{_PEERS}{first}.{rest}"
+
+
+def _new_run_from(prefix: Path) -> Message:
+    words = ("-o", "Global.checkpoints=null", "-o", f"Global.pretrained_model={prefix}")
+    return ["to start a new run from its weights: ", Command("train", *words, without=("--resume",))]
 
 
 def _translated(

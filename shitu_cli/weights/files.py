@@ -11,6 +11,7 @@ import numpy as np
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import is_input, open_input
+from shitu_cli.reporting import counted
 from shitu_cli.weights.numpy_files import read_npz
 from shitu_cli.weights.paddle_files import read_paddle
 from shitu_cli.weights.safetensors_files import read_safetensors
@@ -23,7 +24,8 @@ _TORCH_STREAM = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number 
 _TABLES = ("state_dict", "model_state_dict", "model", "net", "params", "state_dict_ema", "model_ema", "ema", "net_dict")
 # Prefixes that wrappers of networks add to every name.
 _WRAPPERS = ("module.", "_layers.", "_orig_mod.")
-_INNER = ".origin_layer."  # where PaddleClas wraps a layer to put another one behind it
+INNER = ".origin_layer."  # where PaddleClas wraps a layer to put another one behind it
+LOSSES = "loss_func"  # under which PaddleClas saves what losses have learned, beside the network
 # The networks of a distillation, the trained one first.
 _ROLES = ("Student.", "Teacher.")
 
@@ -68,16 +70,22 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_part(path: str | Path, network: str) -> dict[str, np.ndarray]:
-    """Return the arrays of one of several networks that a file holds (`NETWORK.…`), {} if it holds no such."""
+    """Return the arrays of one of several networks that a file holds (`NETWORK.…`), {} if it holds no such.
+
+    With LOSSES as the name, it is what the losses have learned, by their number: `2.centers`.
+    """
     file = find_weights(path)
     arrays, prefix = _table(_read(file), file)[0], f"{network}."
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def without_prefixes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the arrays without the prefixes of wrappers, and remarks that say so."""
+    """Return the arrays of the network without the prefixes of wrappers, and remarks that say so."""
     remarks = []
-    names = {name.replace(_INNER, "."): array for name, array in arrays.items()}
+    names = {name.replace(INNER, "."): array for name, array in arrays.items() if not name.startswith(f"{LOSSES}.")}
+    if len(names) < len(arrays):
+        left = counted(len(arrays) - len(names), "array")
+        remarks.append(f"left out what losses have learned: {left} under {LOSSES!r}")
     for _ in range(4):  # wrappers of wrappers
         prefix = next((p for p in _WRAPPERS if names and all(name.startswith(p) for name in names)), None)
         if prefix is None and all(name.startswith(_ROLES) for name in names):

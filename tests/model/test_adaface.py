@@ -15,11 +15,10 @@ import paddle  # noqa: E402
 
 from shitu_cli.config.load import parse_arch  # noqa: E402
 from shitu_cli.errors import ConfigError  # noqa: E402
-from shitu_cli.features.backends import ways_in  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.model.backbones.adaface import ResidualBlock  # noqa: E402
-from shitu_cli.model.tracing import write_paddle_model  # noqa: E402
 from shitu_cli.model.weights import load_backbone  # noqa: E402
+from tests.engines import assert_every_engine_agrees  # noqa: E402
 
 RNG = np.random.default_rng(2)
 
@@ -105,10 +104,4 @@ def test_images_of_another_size_are_refused_by_the_config_and_by_the_network(mod
 @pytest.mark.parametrize("form", ["pdmodel", "pir"])
 def test_the_exported_program_gives_its_features(model: paddle.nn.Layer, form: str, tmp_path: Path) -> None:
     images = RNG.standard_normal((2, 3, 112, 112)).astype("float32")
-    with paddle.no_grad():
-        expected = model(paddle.to_tensor(images))["features"].numpy()
-    write_paddle_model(model, tmp_path / "inference", form=form)
-    ways = [way for way in ways_in(tmp_path) if way.precision == "fp32"]
-    assert ways
-    for way in ways:
-        assert np.abs(way.open(tmp_path)(images) - expected).max() <= 1e-4 * np.abs(expected).max(), way
+    assert_every_engine_agrees(model, images, tmp_path, form)

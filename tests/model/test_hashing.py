@@ -13,11 +13,10 @@ setup_paddle("cpu", threads=1)
 
 import paddle  # noqa: E402
 
-from shitu_cli.features.backends import ways_in  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.model.losses import build_loss  # noqa: E402
-from shitu_cli.model.tracing import write_paddle_model  # noqa: E402
 from shitu_cli.model.weights import load_backbone, load_weights  # noqa: E402
+from tests.engines import assert_every_engine_agrees  # noqa: E402
 from tests.parts import loss_item  # noqa: E402
 
 RNG = np.random.default_rng(5)
@@ -119,13 +118,7 @@ def test_the_exported_tanh_is_run_by_every_engine(form: str, tmp_path: Path) -> 
     model = build_rec_model(arch)
     model.eval()
     images = RNG.standard_normal((2, 3, 32, 32)).astype("float32")
-    with paddle.no_grad():
-        expected = model(paddle.to_tensor(images))["features"].numpy()
-    write_paddle_model(model, tmp_path / "inference", form=form)
-    ways = [way for way in ways_in(tmp_path) if way.precision == "fp32"]
-    assert ways
-    for way in ways:
-        assert np.allclose(way.open(tmp_path)(images), expected, atol=1e-4), way
+    assert_every_engine_agrees(model, images, tmp_path, form)
 
 
 def test_classes_that_a_head_has_sampled_are_told_by_their_column() -> None:

@@ -13,9 +13,9 @@ setup_paddle("cpu", threads=1)
 
 import paddle  # noqa: E402
 
-from shitu_cli.features.backends import ways_in  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
-from shitu_cli.model.tracing import write_paddle_model  # noqa: E402
+from shitu_cli.model.backbones import alexnet  # noqa: E402
+from tests.engines import assert_every_engine_agrees  # noqa: E402
 
 NETWORKS = {
     "tf_efficientnet_lite0": ({}, 33),
@@ -43,11 +43,13 @@ def test_the_exported_program_gives_the_networks_features(name: str, form: str, 
     model = build_rec_model({"Backbone": {"name": name, **arguments}})
     model.eval()
     images = np.random.default_rng(0).standard_normal((3, 3, side, side)).astype(np.float32)
-    with paddle.no_grad():
-        expected = model(paddle.to_tensor(images))["features"].numpy()
-    write_paddle_model(model, tmp_path / "inference", form=form)
-    ways = [way for way in ways_in(tmp_path) if way.precision == "fp32"]
-    assert ways
-    for way in ways:
-        features = way.open(tmp_path)(images)
-        assert np.abs(features - expected).max() <= 1e-4 * np.abs(expected).max(), way
+    assert_every_engine_agrees(model, images, tmp_path, form)
+
+
+@pytest.mark.slow
+def test_networks_with_linear_layers_on_maps_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alexnet, "HIDDEN", 16)
+    model = build_rec_model({"Backbone": {"name": "AlexNet", "class_num": 8}, "Neck": {"name": "Tanh"}})
+    model.eval()
+    images = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
+    assert_every_engine_agrees(model, images, tmp_path, "pdmodel")

@@ -17,6 +17,7 @@ from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas
 from shitu_cli.weights.files import read_state
 from shitu_cli.weights.paddle_files import read_paddle, read_parameter_names
 from tests.command import SMALL, shitu
+from tests.training.test_peers import ARCH, RUN, UDML, write
 
 
 def their_run(workspace: Path, *, epoch: int) -> Path:
@@ -55,6 +56,70 @@ def test_a_run_of_theirs_goes_on(workspace: Path) -> None:
     }
     assert len(velocities) > 20 and not any(name.startswith("their") for name in velocities)
     assert np.mean([np.abs(value).mean() > 0.3 for value in velocities.values()]) > 0.9  # theirs, decayed by momentum
+
+
+CENTERS = {"CenterLoss": {"weight": 0.01, "num_classes": 6, "feat_dim": 16}}
+
+
+def their_networks(workspace: Path, losses: bool = True) -> Path:
+    """Write what PaddleClas writes of two networks with a loss that has centres."""
+    config = load_config(write(workspace, ARCH, [*UDML, CENTERS]))
+    assert config.Distillation is not None
+    networks = {"Teacher": config.Distillation.peers[0].arch, "Student": config.Arch}
+    state = {
+        f"{key}.{name}": tensor
+        for key, arch in networks.items()
+        for name, tensor in build_rec_model(arch).state_dict().items()
+    }
+    state |= {"loss_func.3.centers": paddle.full([6, 16], 0.25)} if losses else {}
+    optimizer = {}
+    for number, (name, tensor) in enumerate(state.items()):
+        tensor.name = f"their_{number}.w_0"
+        if not name.endswith(("_mean", "_variance")):
+            optimizer[f"their_{number}.w_0_velocity_0"] = paddle.full(tensor.shape, float(number + 1))
+    folder = workspace / "theirs"
+    folder.mkdir()
+    paddle.save(state, str(folder / "epoch_1.pdparams"))
+    paddle.save([optimizer], str(folder / "epoch_1.pdopt"))
+    paddle.save({"metric": 0.5, "epoch": 1}, str(folder / "epoch_1.pdstates"))
+    return folder / "epoch_1"
+
+
+def test_two_networks_of_theirs_go_on_with_what_losses_have_learned(workspace: Path) -> None:
+    prefix = their_networks(workspace)
+    run = [*RUN[:-1], "0", "-o", "Optimizer.name=Momentum", "-o", f"Global.checkpoints={prefix}"]
+    done = shitu(*run, cwd=workspace)
+    assert "1 epochs are done" in " ".join((done.stdout + done.stderr).split())
+    theirs = read_paddle(f"{prefix}.pdparams")
+    weights, rest = (read_paddle(workspace / f"output/latest.{kind}") for kind in ("pdparams", "pdtrain"))
+    ours = {f"Student.{name}": array for name, array in weights.items()}
+    ours |= {name.removeprefix("loss.peers.networks."): array for name, array in rest.items()}
+    ours["loss_func.3.centers"] = ours.pop("loss.parts.3.centers")
+    assert ours.keys() == theirs.keys()
+    trained = [name for name in theirs if not name.endswith(("_mean", "_variance"))]
+    assert all(np.array_equal(ours[name], theirs[name]) for name in trained)  # at a rate of 0
+    velocities = [value for name, value in read_paddle(workspace / "output/latest.pdopt").items() if "velo" in name]
+    assert len(velocities) == len(trained)
+    assert np.mean([np.abs(value).mean() > 0.3 for value in velocities]) > 0.9  # theirs, decayed by momentum
+
+
+def test_a_checkpoint_of_other_networks_is_refused_with_a_way_on(workspace: Path) -> None:
+    prefix = their_networks(workspace, losses=False)
+    state = {name.replace("Teacher.", "Tutor."): value for name, value in read_paddle(f"{prefix}.pdparams").items()}
+    paddle.save(state, f"{prefix}.pdparams")
+    refused = shitu(*RUN, "-o", f"Global.checkpoints={prefix}", cwd=workspace, check=False)
+    shown = " ".join(refused.stderr.split())
+    assert refused.returncode == 3 and "holds no weights of Teacher" in shown
+    assert "-o Global.checkpoints=null -o Global.pretrained_model=" in shown
+
+
+def test_what_losses_have_learned_is_no_part_of_the_network(tmp_path: Path) -> None:
+    from shitu_cli.weights.files import read_weights
+
+    state = {"backbone.w": paddle.ones([2]), "loss_func.2.centers": paddle.ones([3])}
+    paddle.save(state, str(tmp_path / "best_model.pdparams"))
+    file = read_weights(tmp_path / "best_model")
+    assert list(file.arrays) == ["backbone.w"] and "what losses have learned: 1 array under" in file.remarks[0]
 
 
 def test_a_bare_backbone_starts_a_whole_network(workspace: Path) -> None:

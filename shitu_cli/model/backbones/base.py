@@ -78,12 +78,12 @@ class Backbone(nn.Layer):
         """Return published arrays as this network takes them; for networks whose shapes depend on the image size."""
         return state
 
-    def require_size(self, images: paddle.Tensor, hint: str = SIZE_HINT) -> None:
-        """Raise ConfigError for images of another side than `input_size`."""
+    def require_size(self, images: paddle.Tensor, hint: str = "") -> None:
+        """Raise ConfigError for images of another side than `input_size`; with a hint of its own or a general one."""
         if list(images.shape[2:]) != [self.input_size, self.input_size]:
             raise ConfigError(
                 f"images of {images.shape[2]}x{images.shape[3]} pixels, but the network was made for {self.input_size}",
-                hint=hint,
+                hint=hint or SIZE_HINT,
             )
 
     def flattened(self, maps: paddle.Tensor, side: int) -> paddle.Tensor:

@@ -57,6 +57,10 @@ class Conv2D(nn.Conv2D):
         depthwise = groups == in_channels == out_channels
         self.kernel = kernels.conv if groups == 1 else kernels.depthwise_conv if depthwise else None
 
+    def first_window(self, height: int, width: int) -> tuple[int, int]:
+        """Return the row and the column that the first window is centred on."""
+        return 0, 0
+
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if self.kernel is None or not kernels.usable(self, x):
             return nn.Conv2D.forward(self, x)  # tracing takes super() for the parent of the object's own class
@@ -77,7 +81,8 @@ class Linear(nn.Linear):
 class ConvBNAct(nn.Layer):
     """Convolution without bias, batch norm (without weight decay unless `norm_decay`), activation; 'same' padding.
 
-    In CPU training the norm with its activation runs as a compiled kernel too.
+    In CPU training the norm with its activation runs as a compiled kernel too, and all of it as one where the norm
+    keeps its statistics.
     """
 
     def __init__(
@@ -100,6 +105,9 @@ class ConvBNAct(nn.Layer):
         self.bn = nn.BatchNorm2D(out_channels, weight_attr=scale, bias_attr=shift)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        link = kernels.Link(self.conv, self.bn, self.act)
+        if kernels.chainable([link], x):
+            return kernels.fixed_chain(x, [link])
         y = self.conv(x)
         if kernels.usable(self, y):
             return kernels.batch_norm_act(y, self.bn, self.act)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
@@ -38,8 +40,10 @@ class SameConv2D(Conv2D):
             return Conv2D.forward(self, x)  # by name: see Conv2D
         if self.kernel is None or not kernels.usable(self, x):
             return F.conv2d(x, self.weight, None, self.stride, "SAME", groups=self._groups)
-        height, width = x.shape[2:]
-        return self.kernel(x, self.weight, self.stride, (1 - height % 2, 1 - width % 2))
+        return self.kernel(x, self.weight, self.stride, self.first_window(*x.shape[2:]))
+
+    def first_window(self, height: int, width: int) -> tuple[int, int]:
+        return (0, 0) if 1 in (self.stride, self.weight.shape[2]) else (1 - height % 2, 1 - width % 2)
 
 
 class TokenLinear(Linear):
@@ -50,3 +54,17 @@ class TokenLinear(Linear):
             return Linear.forward(self, x)
         y = Linear.forward(self, x.reshape([-1, x.shape[-1]]))
         return y.reshape([*x.shape[:-1], y.shape[-1]])
+
+
+def chain(x: paddle.Tensor, links: Sequence[tuple[Conv2D, BatchNormAct]], shortcut: bool = False) -> paddle.Tensor:
+    """Return the output of convolutions with their norms, one after the other; with a `shortcut`, x is added to it.
+
+    In CPU training with fixed norms, all of it is one compiled operator.
+    """
+    fused = [kernels.Link(conv, norm, norm.act) for conv, norm in links]
+    if kernels.chainable(fused, x):
+        return kernels.fixed_chain(x, fused, shortcut)
+    y = x
+    for conv, norm in links:
+        y = norm(conv(y))
+    return x + y if shortcut else y

@@ -14,7 +14,7 @@ from paddle import nn
 
 from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
-from shitu_cli.model.backbones.blocks import BatchNormAct, SameConv2D
+from shitu_cli.model.backbones.blocks import BatchNormAct, SameConv2D, chain
 from shitu_cli.model.layers import Linear, make_divisible
 
 # Kernel, stride, expansion, channels, blocks of each stage of Lite0.
@@ -37,8 +37,7 @@ class DepthwiseSeparable(nn.Layer):
         self.bn2 = _norm(out, None)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = self.bn2(self.conv_pw(self.bn1(self.conv_dw(x))))
-        return x + y if self.shortcut else y
+        return chain(x, [(self.conv_dw, self.bn1), (self.conv_pw, self.bn2)], self.shortcut)
 
 
 class InvertedResidual(nn.Layer):
@@ -56,9 +55,8 @@ class InvertedResidual(nn.Layer):
         self.bn3 = _norm(out, None)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = self.bn2(self.conv_dw(self.bn1(self.conv_pw(x))))
-        y = self.bn3(self.conv_pwl(y))
-        return x + y if self.shortcut else y
+        links = [(self.conv_pw, self.bn1), (self.conv_dw, self.bn2), (self.conv_pwl, self.bn3)]
+        return chain(x, links, self.shortcut)
 
 
 class EfficientNetLite(Backbone):

@@ -9,7 +9,7 @@ from paddle import nn
 
 from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
-from shitu_cli.model.backbones.blocks import BatchNormAct
+from shitu_cli.model.backbones.blocks import BatchNormAct, chain
 from shitu_cli.model.layers import Conv2D, Linear, make_divisible
 
 FEATURES = 1280
@@ -95,7 +95,7 @@ class ConvNorm(nn.Layer):
         self.bn = BatchNormAct(out, act)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.bn(self.conv(x))
+        return chain(x, [(self.conv, self.bn)])
 
 
 class PlainConv(nn.Layer):
@@ -107,7 +107,7 @@ class PlainConv(nn.Layer):
         self.bn1 = BatchNormAct(block.out, "relu")
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.bn1(self.conv(x))
+        return chain(x, [(self.conv, self.bn1)])
 
 
 class FusedBottleneck(nn.Layer):
@@ -123,8 +123,7 @@ class FusedBottleneck(nn.Layer):
         self.bn2 = BatchNormAct(block.out, None)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = self.bn2(self.conv_pwl(self.bn1(self.conv_exp(x))))
-        return x + y if self.shortcut else y
+        return chain(x, [(self.conv_exp, self.bn1), (self.conv_pwl, self.bn2)], self.shortcut)
 
 
 class UniversalBottleneck(nn.Layer):
@@ -143,10 +142,7 @@ class UniversalBottleneck(nn.Layer):
         self.pw_proj = ConvNorm(middle, block.out, 1, act=None)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = x
-        for layer in self._sub_layers.values():
-            y = layer(y)
-        return x + y if self.shortcut else y
+        return chain(x, [(layer.conv, layer.bn) for layer in self._sub_layers.values()], self.shortcut)
 
 
 def _layer(channels: int, block: Block) -> nn.Layer:

@@ -10,8 +10,9 @@ training, eager mode, float32, numba present; everywhere else Paddle's operators
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
@@ -91,6 +92,41 @@ def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> pad
     return apply(x, bn.weight, bn.bias, bn, ACTIVATIONS[act])
 
 
+class Link(NamedTuple):
+    """A convolution, the norm after it, and the activation that follows."""
+
+    conv: Any  # layers.Conv2D
+    norm: nn.BatchNorm2D
+    act: str | None
+
+    def parameters(self) -> list[paddle.Tensor]:
+        """Return the weights, the norm's slopes and its shifts, where none of them is missing."""
+        tensors = (self.conv.weight, self.norm.weight, self.norm.bias)
+        return [tensor for tensor in tensors if tensor is not None]
+
+
+def chainable(links: Sequence[Link], x: paddle.Tensor) -> bool:
+    """Return whether `fixed_chain` can compute the links of x now: all norms keep their statistics."""
+    return all(
+        link.norm._use_global_stats
+        and len(link.parameters()) == 3
+        and not getattr(link.norm, "synced", False)
+        and link.act in (None, "relu", "relu6")
+        and link.conv.kernel is not None
+        and link.conv.bias is None
+        and link.conv.weight.shape[2] % 2 == 1
+        and usable(link.norm, x)
+        for link in links
+    )
+
+
+def fixed_chain(x: paddle.Tensor, links: Sequence[Link], shortcut: bool = False) -> paddle.Tensor:
+    """Return the output of the links, one after the other, as one operator; with a `shortcut`, x is added to it."""
+    from shitu_cli.model.kernels.fixed import chain
+
+    return chain(x, links, shortcut)
+
+
 def array(tensor: paddle.Tensor) -> np.ndarray:
     """Return the memory of the tensor as a C-contiguous array, without a copy."""
     tensor = tensor.detach()
@@ -103,7 +139,7 @@ def _outputs(x: paddle.Tensor, channels: int, stride: int, first: tuple[int, int
     return paddle.empty([x.shape[0], channels, *sides], dtype="float32")
 
 
-def _only(needed: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+def only(needed: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
     """Return the gradients, None for those that are not needed, as Paddle requires."""
     return tuple(g if want else None for g, want in zip(gradients, needed, strict=True))
 
@@ -135,7 +171,7 @@ class _DepthwiseConv(PyLayer):
         else:
             run = loops.depthwise_backward
         run(array(x), array(weight), ctx.stride, array(dy), array(dx), array(dw), *ctx.first)
-        return _only(ctx.needs_grad, dx, dw)
+        return only(ctx.needs_grad, dx, dw)
 
 
 class _Conv(PyLayer):
@@ -162,7 +198,7 @@ class _Conv(PyLayer):
         from shitu_cli.model.kernels import products
 
         x, weight = ctx.saved_tensor()
-        gradients = _only(ctx.needs_grad, paddle.empty_like(x), paddle.empty_like(weight))
+        gradients = only(ctx.needs_grad, paddle.empty_like(x), paddle.empty_like(weight))
         dx, dw = (None if gradient is None else array(gradient) for gradient in gradients)
         if weight.shape[2] == 1 and ctx.stride == 1:
             products.pointwise_backward(array(x), array(weight), array(dy), dx, dw)
@@ -192,7 +228,7 @@ class _Linear(PyLayer):
             products.product(array(dy), array(weight).T, array(dx))
         if ctx.needs_grad[1]:
             products.product(array(x).T, array(dy), array(dw))
-        return _only(ctx.needs_grad, dx, dw)
+        return only(ctx.needs_grad, dx, dw)
 
 
 class _BatchNormAct(PyLayer):
@@ -229,7 +265,7 @@ class _BatchNormAct(PyLayer):
             array(x).reshape(shape), array(gamma), array(beta), ctx.act, mean, inverse, array(dy).reshape(shape),
             array(dx).reshape(shape), array(dgamma), array(dbeta),
         )  # fmt: skip
-        return _only(ctx.needs_grad, dx, dgamma, dbeta)
+        return only(ctx.needs_grad, dx, dgamma, dbeta)
 
 
 class _FixedNormAct(PyLayer):
@@ -266,4 +302,4 @@ class _FixedNormAct(PyLayer):
         )  # fmt: skip
         scaled = array(dgamma)
         scaled *= inverse
-        return _only(ctx.needs_grad, dx, dgamma, dbeta)
+        return only(ctx.needs_grad, dx, dgamma, dbeta)

@@ -222,53 +222,54 @@ def evaluate_lists(
             "re-ranking and query expansion need features of unit length, Global.feature_normalize is false",
             hint=Command("evaluate", "-o", "Global.feature_normalize=True"),
         )
-    identities = _identities(query.dataset, gallery.dataset)
     query_rows, gallery_rows = _readable(query), _readable(gallery)
-    sets = []
-    for part, rows, identity in zip((query, gallery), (query_rows, gallery_rows), identities, strict=True):
-        ids = None if part.dataset.ids is None else part.dataset.ids[rows]
-        vectors = _binarized(part.features if len(rows) == len(part.features) else part.features[rows], config)
-        sets.append(FeatureSet(vectors, part.dataset.labels[rows], ids, identity[rows]))
-    check_features(sets[0], sets[1])
+    identities = _identities(query.dataset, gallery.dataset)
+    queries = _feature_set(query, query_rows, identities[0], config)
+    candidates = _feature_set(gallery, gallery_rows, identities[1], config)
+    check_features(queries, candidates)
     if expansion:
-        moved = expand_queries(sets[0].features, sets[1].features, count=expansion)
-        sets[0] = dataclasses.replace(sets[0], features=moved)
+        moved = expand_queries(queries.features, candidates.features, count=expansion)
+        queries = dataclasses.replace(queries, features=moved)
     block = None
     if config.Global.re_ranking:
-        with reporter.progress("re-ranking", len(sets[0]) + len(sets[1])) as bar:
-            block = reranked(sets[0].features, sets[1].features, on_block=bar.advance)
+        with reporter.progress("re-ranking", len(queries) + len(candidates)) as bar:
+            block = reranked(queries.features, candidates.features, on_block=bar.advance)
     elif config.Global.feature_binarize and not expansion:
-        block = equal_bits(sets[0].features, sets[1].features)
-    topk = _topk(config)
-    with reporter.progress("ranking", len(sets[0]), "queries") as bar:
-        ranking = rank(sets[0], sets[1], topk=topk, on_block=bar.advance, block=block)
+        block = equal_bits(queries.features, candidates.features)
+    with reporter.progress("ranking", len(queries), "queries") as bar:
+        ranking = rank(queries, candidates, topk=_topk(config), on_block=bar.advance, block=block)
     same = query is gallery
     query = _only(query, query_rows)
     gallery = query if same else _only(gallery, gallery_rows)
     unanswerable = int((~ranking.answerable).sum())
-    if unanswerable == len(sets[0]):
+    if unanswerable == len(queries):
         raise DataError(
-            f"none of the {len(sets[0]):,} queries has an image of its label in the gallery",
+            f"none of the {len(queries):,} queries has an image of its label in the gallery",
             hint=f"do {query.dataset.list_path} and {gallery.dataset.list_path} use the same labels?",
         )
-    skipped = sorted({*query.skipped.values(), *gallery.skipped.values()})
+    is_plain = block is None and not expansion and config.Global.feature_normalize
     return EvalResult(
         metrics=ranking.metrics(),
-        queries=len(sets[0]),
-        gallery=len(sets[1]),
+        queries=len(queries),
+        gallery=len(candidates),
         unanswerable=unanswerable,
-        skipped=skipped,
+        skipped=sorted({*query.skipped.values(), *gallery.skipped.values()}),
         ranking=ranking,
         query=query,
         gallery_features=gallery,
         names=class_names(query.dataset.list_path),
-        sets=(sets[0], sets[1]),
-        plain=block is None
-        and not expansion
-        and config.Global.feature_normalize
-        and not config.Global.feature_binarize,
+        sets=(queries, candidates),
+        plain=is_plain and not config.Global.feature_binarize,
         block=block,
     )
+
+
+def _feature_set(part: ListFeatures, rows: np.ndarray, identity: np.ndarray, config: Config) -> FeatureSet:
+    """Return the features at `rows` as they are ranked."""
+    dataset = part.dataset
+    features = part.features if len(rows) == len(part.features) else part.features[rows]
+    ids = None if dataset.ids is None else dataset.ids[rows]
+    return FeatureSet(_binarized(features, config), dataset.labels[rows], ids, identity[rows])
 
 
 def _readable(part: ListFeatures) -> np.ndarray:

@@ -34,6 +34,7 @@ TINY, ASPECT = 32, 5.0
 BITS_APART = 7  # of 256: images this close in outline ...
 LEVELS_APART = 5.0  # ... and this close in mean colour are nearly the same
 BUCKET = 64  # images that share a hash chunk beyond which it says nothing (plain backgrounds)
+IDENTICAL, NEAR = "identical", "nearly the same"  # how two images are alike
 
 
 @dataclass(frozen=True)
@@ -290,6 +291,11 @@ class Alike:
     identical: list[list[int]]
     near: list[tuple[int, int]]
 
+    def pairs(self) -> Iterator[tuple[int, int, str]]:
+        """Yield the pairs of alike images with how they are so: the first of a group with each other one, then NEAR."""
+        yield from ((group[0], other, IDENTICAL) for group in self.identical for other in group[1:])
+        yield from ((a, b, NEAR) for a, b in self.near)
+
 
 def find_alike(looks: list[Look]) -> Alike:
     """Compare all images that could be read, each with all others, in time about proportional to their number."""
@@ -304,7 +310,7 @@ def find_alike(looks: list[Look]) -> Alike:
 
 
 def _near_pairs(numbers: list[int], looks: list[Look]) -> Iterator[tuple[int, int]]:
-    """Return the pairs with at most BITS_APART different bits: one of 8 chunks of 32 bits is then equal."""
+    """Yield the pairs with at most BITS_APART different bits: one of 8 chunks of 32 bits is then equal."""
     if len(numbers) < 2:
         return
     outlines = np.frombuffer(b"".join(looks[n].outline for n in numbers), np.uint8).reshape(-1, 32)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.audit import Alike, Look
+from shitu_cli.preparation.audit import IDENTICAL, Alike, Look
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.problems import Problems
@@ -126,9 +126,7 @@ def check_boxes(rows: Rows, looks: Sequence[Look], problems: Problems) -> set[in
 def check_alike(rows: Rows, alike: Alike, problems: Problems) -> set[int]:
     """Report duplicates by what they mean; return the images that `fix` leaves out."""
     dropped: set[int] = set()
-    pairs = [(group[0], other, "identical") for group in alike.identical for other in group[1:]]
-    pairs += [(a, b, "nearly the same") for a, b in alike.near]
-    for a, b, how in pairs:
+    for a, b, how in alike.pairs():
         roles = {_role(rows.splits[a]), _role(rows.splits[b])}
         query = a if _role(rows.splits[a]) == "query" else b
         if rows.paths[a] == rows.paths[b] and roles != {"train", "query"}:
@@ -143,10 +141,10 @@ def check_alike(rows: Rows, alike: Alike, problems: Problems) -> set[int]:
                 continue  # excluded from the ranking by its id
             problems.add("twin", where, detail)
         elif rows.labels[a] == rows.labels[b] and len(roles) == 1:
-            problems.add("duplicate" if how == "identical" else "near-duplicate", where, detail)
+            problems.add("duplicate" if how == IDENTICAL else "near-duplicate", where, detail)
         else:
             continue
-        if how == "identical":
+        if how == IDENTICAL:
             dropped.add(query if len(roles) == 2 else b)
     return dropped
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from shitu_cli.preparation.audit import IDENTICAL, NEAR
 from shitu_cli.preparation.corrections import spelling
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared
@@ -22,6 +23,7 @@ from shitu_cli.stores import absolute, is_stored
 MOST = 600  # images on the page
 OFFERED = 2_000  # classes that are offered while a label is typed
 PAIRS, RATHER, SMALL, SAME, OTHER = range(5)  # what is suspected first
+_ALIKE = {IDENTICAL: "identical to", NEAR: "nearly the same as"}
 _ODD = {"tiny": "tiny", "extreme-aspect": "odd shape"}
 
 
@@ -86,10 +88,8 @@ def _shown(images: int, suspects: int, shown: int) -> str:
 def _pairs(prepared: Prepared) -> list[tuple[int, int, str]]:
     """Return the pairs of alike images in two classes, identical ones first."""
     labels, paths = prepared.rows.labels, prepared.rows.paths
-    pairs = [(group[0], other, "identical to") for group in prepared.alike.identical for other in group[1:]]
-    pairs += [(a, b, "nearly the same as") for a, b in prepared.alike.near]
     # Several boxes of one file are no pair.
-    return [(a, b, how) for a, b, how in pairs if labels[a] != labels[b] and paths[a] != paths[b]]
+    return [(a, b, how) for a, b, how in prepared.alike.pairs() if labels[a] != labels[b] and paths[a] != paths[b]]
 
 
 def _again(prepared: Prepared) -> Iterator[tuple[int, int]]:
@@ -124,7 +124,7 @@ def _reasons(
         for a, b in ((first, second), (second, first)):
             if a in chosen:
                 label = visible(rows.shown(rows.labels[b]))
-                reasons.setdefault(a, []).append(f"{how} {visible(rows.paths[b])}, which is {label}")
+                reasons.setdefault(a, []).append(f"{_ALIKE[how]} {visible(rows.paths[b])}, which is {label}")
     for number in chosen:
         if number in unlike.rather:
             reasons.setdefault(number, []).append(f"looks more like {visible(rows.shown(unlike.rather[number]))}")

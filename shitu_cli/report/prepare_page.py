@@ -85,9 +85,7 @@ def _thumbnail(prepared: Prepared, where: str) -> str | None:
 
 def _alike(prepared: Prepared) -> list[tuple[int, int, str]]:
     """Return the pairs of alike images within a class, identical ones first."""
-    pairs = [(g[0], other, "identical") for g in prepared.alike.identical for other in g[1:]]
-    pairs += [(a, b, "nearly the same") for a, b in prepared.alike.near]
-    return [pair for pair in pairs if _same_class(prepared.rows, *pair[:2])]
+    return [(a, b, how) for a, b, how in prepared.alike.pairs() if _same_class(prepared.rows, a, b)]
 
 
 def _same_class(rows: Rows, first: int, second: int) -> bool:

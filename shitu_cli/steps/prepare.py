@@ -286,13 +286,11 @@ def _config_text(space: Workspace, template: str | None) -> tuple[str, str | Non
 
 
 def _known_names(space: Workspace) -> dict[str, int]:
-
     path = space.lists_dir / "label_map.txt"
     return read_label_map(path) if path.is_file() else {}
 
 
 def _sample_per_id(text: str) -> int:
-
     try:
         sampler = parse_yaml(text, "shitu.yaml", error=ConfigError)["DataLoader"]["Train"]["sampler"]
         return int(sampler.get("sample_per_id", 1))

@@ -66,22 +66,13 @@ def run_training(
             init_from=init_from,
             resuming=resume,
         )
-        log = RunLog(
-            output / ("train.log" if ranks.is_main else f"train.rank{ranks.rank}.log"),
-            output / "metrics.jsonl" if ranks.is_main else None,
-            output / "vdl" if ranks.is_main and config.Global.use_visualdl else None,
-        )
+        log = _open_log(output, ranks, config)
         try:
+            start_trained = bool(init_from or config.Global.pretrained_model or config.Arch.backbone.pretrained)
             online = _evaluation(training, reporter)
-            trained = bool(init_from or config.Global.pretrained_model or config.Arch.backbone.pretrained)
-            trainer = Trainer(
-                training,
-                log,
-                reporter,
-                evaluate=online if _is_evaluated(config) else None,
-                start=None if resume else Start(training, online, is_trained=trained),
-                options=options,
-            )
+            start = None if resume else Start(training, online, is_trained=start_trained)
+            evaluate = online if _is_evaluated(config) else None
+            trainer = Trainer(training, log, reporter, evaluate=evaluate, start=start, options=options)
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
                 reporter.info(line)
@@ -102,6 +93,15 @@ def run_training(
         finally:
             log.close()
     return result if ranks.is_main else None
+
+
+def _open_log(output: Path, ranks: Ranks, config: Config) -> RunLog:
+    """Return the log of this process; the first one's has figures for programs beside it."""
+    if not ranks.is_main:
+        return RunLog(output / f"train.rank{ranks.rank}.log", None, None)
+    return RunLog(
+        output / "train.log", output / "metrics.jsonl", output / "vdl" if config.Global.use_visualdl else None
+    )
 
 
 def _nothing_to_resume(prefix: Path, *, named: bool) -> UsageError:

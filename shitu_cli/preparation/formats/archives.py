@@ -157,13 +157,11 @@ class _MemberTree(Tree):
 def _settle_splits(rows: Rows) -> None:
     """Keep the splits that the names of archives say only where they say one of each image, and training among them."""
     counts = Counter(rows.splits)
-    if "" in counts or "train" not in counts:
+    if "" in counts or "train" not in counts or len(counts) == 1:
         rows.splits = [""] * len(rows)
-    elif len(counts) > 1:
-        shown = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
-        rows.readings.append(f"splits by the names of the archives or folders: {shown}")
-    else:
-        rows.splits = [""] * len(rows)
+        return
+    shown = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
+    rows.readings.append(f"splits by the names of the archives or folders: {shown}")
 
 
 def _may_label(name: str) -> bool:

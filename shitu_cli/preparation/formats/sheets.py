@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,22 +108,17 @@ class Sheets:
                 sheet = Sheet(path, name, "", header=[])
             self.labelled.append(Labels(sheet, role, None, error, problems))
             return
-        if columns is None:
-            if alone:
-                self.labelled.append(Labels(sheet, role, None, _no_columns(sheet), problems))
-            return
-        if columns.label is None and not columns.one_hot:
-            if alone:
-                self.labelled.append(Labels(sheet, role, None, _no_columns(sheet), problems))
-            else:
-                self.splits.append((sheet, role))
-            return
-        self.labelled.append(Labels(sheet, role, columns, None, problems))
+        if columns is not None and (columns.label is not None or columns.one_hot):
+            self.labelled.append(Labels(sheet, role, columns, None, problems))
+        elif alone:
+            self.labelled.append(Labels(sheet, role, None, _no_columns(sheet), problems))
+        elif columns is not None:
+            self.splits.append((sheet, role))
 
     def _open(self, path: Path, name: str, problems: Problems) -> Sheet | None:
         """Return the file as a table or list; None for JSON that is neither. DataError where it is all there is."""
         if path.suffix.lower() not in RECORD_SUFFIXES:
-            return open_sheet(path, name, problems, self.source.options.encoding, self._on_disk())
+            return open_sheet(path, name, problems, self.source.options.encoding, self._is_on_disk)
         sheet = open_records(path, name, problems)
         if sheet is None and self.source.path.is_file():
             raise DataError(
@@ -137,8 +131,8 @@ class Sheets:
             )
         return sheet
 
-    def _on_disk(self) -> Callable[[str], bool]:
-        return lambda word: fold(word) in self.source.tree.parts
+    def _is_on_disk(self, word: str) -> bool:
+        return fold(word) in self.source.tree.parts
 
     def _names_images(self, head: str, name: str) -> bool:
         """Return whether some of the first lines name images: by a suffix, or by the name of one that is there."""
@@ -157,7 +151,7 @@ class Sheets:
         if not rows:
             if self.source.path.is_file():
                 return Columns(["1", "2"], 0, 1)
-            return None if sheet.header is not None or not self._has_lines(sheet) else self._paths_only(sheet)
+            return None if sheet.header is not None else self._paths_only(sheet)
         chosen = self.source.options.columns
         folder = sheet.folder
 
@@ -178,9 +172,6 @@ class Sheets:
             example=rows[0][0],
         )
 
-    def _has_lines(self, sheet: Sheet) -> bool:
-        return bool(sheet.text.strip())
-
     def _paths_only(self, sheet: Sheet) -> Columns | None:
         """Return a list of nothing but paths."""
         lines = [line.strip() for line in sheet.text.splitlines() if line.strip()][:200]
@@ -194,15 +185,11 @@ class Sheets:
                 if not labels.role and "index" in labels.sheet.path.stem.lower():
                     labels.role = "gallery"
         roles = {role for _, role in self.splits}
-        if not ("train" in roles and len(roles - {""}) > 1):
-            for sheet, _ in self.splits:
+        are_splits = "train" in roles and len(roles - {""}) > 1
+        for sheet, role in self.splits:
+            if not (are_splits and role):
                 self.unused[sheet.name] = "names images, but no labels"
-            self.splits = []
-        else:
-            for sheet, role in self.splits:
-                if not role:
-                    self.unused[sheet.name] = "names images, but no labels"
-            self.splits = [(sheet, role) for sheet, role in self.splits if role]
+        self.splits = [(sheet, role) for sheet, role in self.splits if are_splits and role]
         self._leave_out_small()
         if len(self.labelled) > 1:
             for labels in [item for item in self.labelled if _NAMES_OF_CLASSES.fullmatch(item.sheet.path.stem)]:

@@ -105,7 +105,7 @@ def test_one_picture_is_one_picture(space: Path) -> None:
         ("DataLoader.Train.dataset.transform_ops.0.DecodeImage.to_rgb=Ture", "expected true: images are RGB here"),
         (
             "DataLoader.Train.dataset.transform_ops.1.RandCropImage.size=0",
-            "got 0, expected a whole number of at least 1",
+            "got 0, expected a whole number from 1 to 4096",
         ),
     ],
 )

@@ -24,7 +24,7 @@ import numpy as np
 
 def lines(count: int, classes: int, folder: Path) -> None:
     from shitu_cli.data.lists import write_list
-    from shitu_cli.preparation.audit import Alike
+    from shitu_cli.preparation.alike import Alike
     from shitu_cli.preparation.choices import Choices
     from shitu_cli.preparation.formats.base import ReadOptions
     from shitu_cli.preparation.formats.source import Source

@@ -19,19 +19,12 @@ from shitu_cli.reporting import counted
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.config.schema import Config
-    from shitu_cli.evaluation.evaluate import EvalResult
     from shitu_cli.steps.evaluate import Evaluation
     from shitu_cli.workspace import Workspace
 
 NAMED = ("re_ranking", "feature_normalize", "feature_binarize", "device")  # overrides that the report names anyway
 
 MEASURE = "What is measured"
-FIGURES = ("recall@1", "recall@5", "mAP")  # shown; the others are in the reports
-
-HARDLY_TRAINED = (
-    "The network is hardly trained yet, or training has collapsed: train longer (train --epochs); if that does not "
-    "help, try a lower rate (train --lr) or published weights"
-)
 
 
 def register(app: GroupedCommands) -> None:
@@ -175,6 +168,7 @@ def evaluate(
 
 def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: list[float], *, as_json: bool) -> None:
     """Write the reports, show the figures, and say what to do next."""
+    from shitu_cli.cli.figures import show_figures
     from shitu_cli.report.evaluation import is_worth_deploying
     from shitu_cli.steps.status import export_command
 
@@ -186,7 +180,7 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
     if as_json:
         console.json(evaluation.values)
     else:
-        _show(console, evaluation.result, evaluation.values, shares)
+        show_figures(console, evaluation.result, evaluation.values, shares)
     if problem is not None or file is None:  # only now: the figures are not lost with it
         raise problem or AssertionError
     _note_in_index(console, space, evaluation.values)
@@ -277,77 +271,3 @@ def _decisive(settings: Config) -> tuple[object, ...]:
     loaders, chosen = settings.DataLoader, settings.Global
     lists = [None if part is None else part.dataset for part in (loaders.query, loaders.gallery)]
     return settings.Arch, chosen.output_dir, chosen.retrieval_feature_from, *lists
-
-
-def _show(console: Console, result: EvalResult, values: dict[str, Any], shares: list[float]) -> None:
-    from shitu_cli.report.evaluation import is_worth_deploying, options_of, right_first
-
-    against = f"among {counted(result.gallery, 'gallery image')}"
-    against += f" (with {' '.join(options_of(values))})" if options_of(values) else ""
-    coincidence = result.ranking.coincidence()
-    if coincidence is None:
-        rows = []
-        for name in FIGURES:
-            interval = values["intervals_95"].get(name)
-            between = f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""
-            rows.append([name, f"{result.metrics[name]:.4f}", between])
-        console.table(f"{right_first(values)} {against}", ["metric", "value", "95 % interval"], rows)
-    else:
-        console.warn(f"{counted(result.queries, 'photo')} {against}: {coincidence}. {HARDLY_TRAINED}")
-    if result.unanswerable:
-        count = counted(result.unanswerable, "query", "queries")
-        console.warn(f"{count} without an image of the same label in the gallery: not in the means")
-    if result.skipped:
-        count = counted(len(result.skipped), "image")
-        console.warn(f"left out as unreadable: {count}, such as {result.skipped[0]}")
-    if coincidence is not None:  # neither thresholds nor confusions mean anything then
-        return
-    if result.collapsed:
-        console.warn(
-            "features of different classes are still nearly the same: train longer; if that does not help, training "
-            "has collapsed: try a lower rate (train --lr), published weights, or Head.margin_warmup"
-        )
-    elif not is_worth_deploying(values):
-        console.warn(
-            [
-                "fewer than half of the photos find the right product first: train longer (train --epochs), or start "
-                "from published weights: ",
-                Command("weights list"),
-            ]
-        )
-    _show_thresholds(console, values["unknown"], shares)
-    worst = values["confusions"][:3]
-    if worst:
-        pairs = "; ".join(f"{row['name']} taken for {row['found_name']} ({row['n']})" for row in worst)
-        console.info(f"most confused: {pairs}")
-
-
-def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: list[float]) -> None:
-    """Say which score tells known things from others, and what that costs; or why nothing is known of it."""
-    from shitu_cli.report.evaluation import what_it_does
-
-    if unknown is None:  # not ranked by the cosines that search gives
-        return
-    suggested = unknown["suggested"]
-    if suggested is None:
-        advice: list[str | Command] = [
-            *("train without some of the classes to get them: ", Command("evaluate", "--cross-fit", "4"), "; or "),
-            "take photos of things that are not yours: ",
-        ]
-        advice.append(Command("evaluate", "--unknown", "./not-ours"))
-        console.info([f"no threshold for search is suggested: {unknown['problem']}; ", *advice])
-        return
-    console.info(
-        f"threshold {suggested['threshold']:.3f} (search --threshold auto), measured on {unknown['how']}, "
-        f"{unknown['photos']:,} in all:"
-    )
-    for sentence in what_it_does(suggested):
-        console.info(f"  {sentence}")
-    if suggested["false_answers"] > suggested["wanted"]:
-        console.info(
-            f"a share of {suggested['wanted']:g} cannot be promised: classes that had no say in the threshold get "
-            "answers more often"
-        )
-    for row in unknown["promises"]:
-        if row["wanted"] in shares and row["wanted"] != suggested["wanted"]:
-            console.info(f"threshold {row['threshold']:.3f}: {'; '.join(what_it_does(row))}")

@@ -1,4 +1,4 @@
-"""Looking at every image once: can it be decoded, what is odd about it, and which others are the same.
+"""Looking at every image once: can it be decoded, and what is odd about it.
 
 All cores decode; what was seen is kept by path, size and time of change, so that an interrupted check goes on.
 """
@@ -9,7 +9,7 @@ import hashlib
 import operator
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -31,10 +31,6 @@ CACHE_FORMAT = 5
 SAVE_EVERY = 20_000  # images between two saves of the cache
 TASK = 16  # images looked at by a thread at a time
 TINY, ASPECT = 32, 5.0
-BITS_APART = 7  # of 256: images this close in outline ...
-LEVELS_APART = 5.0  # ... and this close in mean colour are nearly the same
-BUCKET = 64  # images that share a hash chunk beyond which it says nothing (plain backgrounds)
-IDENTICAL, NEAR = "identical", "nearly the same"  # how two images are alike
 
 
 @dataclass(frozen=True)
@@ -282,66 +278,6 @@ def _threads(paths: list[str]) -> int:
 def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[State | None, Look]]:
     """Return state and look of each; None where there is no file."""
     return [(state_of(paths[number]), look_at(paths[number], decode=decode)) for number in numbers]
-
-
-@dataclass(frozen=True)
-class Alike:
-    """Groups of images (positions) that are identical files, and pairs that are nearly the same."""
-
-    identical: list[list[int]]
-    near: list[tuple[int, int]]
-
-    def pairs(self) -> Iterator[tuple[int, int, str]]:
-        """Yield the pairs of alike images with how they are so: the first of a group with each other one, then NEAR."""
-        yield from ((group[0], other, IDENTICAL) for group in self.identical for other in group[1:])
-        yield from ((a, b, NEAR) for a, b in self.near)
-
-
-def find_alike(looks: list[Look]) -> Alike:
-    """Compare all images that could be read, each with all others, in time about proportional to their number."""
-    usable = [number for number, look in enumerate(looks) if not look.problem and look.digest]
-    by_digest: dict[bytes, list[int]] = {}
-    for number in usable:
-        by_digest.setdefault(looks[number].digest, []).append(number)
-    identical = [group for group in by_digest.values() if len(group) > 1]
-    # One of each identical group stands for all when looking for near ones.
-    first = [group[0] for group in by_digest.values() if looks[group[0]].outline]
-    return Alike(identical, sorted(_near_pairs(first, looks)))
-
-
-def _near_pairs(numbers: list[int], looks: list[Look]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs with at most BITS_APART different bits: one of 8 chunks of 32 bits is then equal."""
-    if len(numbers) < 2:
-        return
-    outlines = np.frombuffer(b"".join(looks[n].outline for n in numbers), np.uint8).reshape(-1, 32)
-    colours = np.frombuffer(b"".join(looks[n].colours for n in numbers), np.uint8).reshape(-1, 48)
-    chunks = outlines.view(np.uint32)
-    seen: set[tuple[int, int]] = set()
-    for chunk in range(chunks.shape[1]):
-        order = np.argsort(chunks[:, chunk], kind="stable")
-        ordered = chunks[order, chunk]
-        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-        sizes = np.diff(np.append(starts, len(ordered)))
-        for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-            if size > BUCKET:
-                continue
-            seen.update(_close(order[start : start + size], outlines, colours))
-    for a, b in seen:
-        x, y = sorted((numbers[a], numbers[b]))
-        yield x, y
-
-
-def _close(members: np.ndarray, outlines: np.ndarray, colours: np.ndarray) -> Iterable[tuple[int, int]]:
-    a, b = np.triu_indices(len(members), 1)
-    a, b = members[a], members[b]
-    bits = np.bitwise_count(outlines[a] ^ outlines[b]).sum(axis=1) if hasattr(np, "bitwise_count") else (
-        np.unpackbits(outlines[a] ^ outlines[b], axis=1).sum(axis=1)
-    )  # fmt: skip
-    levels = np.abs(colours[a].astype(np.int16) - colours[b]).mean(axis=1)
-    # Images without outlines (plain colours) all agree: they are told apart by nothing, so they are left alone.
-    structured = np.unpackbits(outlines[a], axis=1).sum(axis=1) >= 16
-    good = (bits <= BITS_APART) & (levels <= LEVELS_APART) & structured
-    return [(int(min(x, y)), int(max(x, y))) for x, y in zip(a[good], b[good], strict=True)]
 
 
 def report_looks(looks: Sequence[Look], place: Callable[[int], str], problems: Problems) -> None:

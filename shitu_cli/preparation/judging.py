@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.audit import IDENTICAL, Alike, Look
+from shitu_cli.preparation.alike import IDENTICAL, Alike
+from shitu_cli.preparation.audit import Look
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import fits
 from shitu_cli.preparation.problems import Problems

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.preparation.audit import Alike
+from shitu_cli.preparation.alike import Alike
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.problems import Problems

@@ -10,7 +10,8 @@ import numpy as np
 
 from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, Message
-from shitu_cli.preparation.audit import Alike, Look, LookCache, find_alike, look_at_all, report_looks
+from shitu_cli.preparation.alike import Alike, find_alike
+from shitu_cli.preparation.audit import Look, LookCache, look_at_all, report_looks
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.corrections import Applied, apply_corrections, check_place
 from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, Rows

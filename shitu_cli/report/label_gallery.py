@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shitu_cli.preparation.audit import IDENTICAL, NEAR
+from shitu_cli.preparation.alike import IDENTICAL, NEAR
 from shitu_cli.preparation.corrections import spelling
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared

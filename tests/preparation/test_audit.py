@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from shitu_cli.data.header import read_header
-from shitu_cli.preparation.audit import Look, LookCache, find_alike, look_at, look_at_all
+from shitu_cli.preparation.alike import find_alike
+from shitu_cli.preparation.audit import Look, LookCache, look_at, look_at_all
 from shitu_cli.preparation.prepare import Choices, prepare
 from shitu_cli.reporting import SilentReporter
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shitu_cli.config.load import load_config
     from shitu_cli.errors import ShituError
-    from shitu_cli.features.detection import Detector
+    from shitu_cli.features.detection.detector import Detector
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.index.searcher import Searcher
     from shitu_cli.steps.evaluate import evaluate
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Detector": "features.detection",
+    "Detector": "features.detection.detector",
     "Extractor": "features.extractor",
     "Searcher": "index.searcher",
     "ShituError": "errors",

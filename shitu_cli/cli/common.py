@@ -11,7 +11,7 @@ from shitu_cli.workspace import Workspace
 if TYPE_CHECKING:
     from shitu_cli.cli.session import Session
     from shitu_cli.config.schema import Config
-    from shitu_cli.features.detection import Detector
+    from shitu_cli.features.detection.detector import Detector
     from shitu_cli.index.store import IndexManifest, Store
 
 

@@ -20,6 +20,7 @@ from shitu_cli.reporting import counted
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.data.images import Box
+    from shitu_cli.features.shard_file import Share
     from shitu_cli.index.verdict import Answer, Verdict
     from shitu_cli.report.page import Figure
     from shitu_cli.workspace import Workspace
@@ -80,11 +81,9 @@ def search(
         open_workspace,
     )
     from shitu_cli.config.places import Places
-    from shitu_cli.features.extract_shards import own_images
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
-    from shitu_cli.features.shard_file import Share
     from shitu_cli.index import is_index
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
@@ -93,7 +92,7 @@ def search(
 
     session = Session.of(context)
     console = session.console
-    share = None if shard is None else Share.parse(shard)
+    share = _share(shard)
     model = chosen_model(session, model, pretrained)
     finder = open_detector(session, detector, detector_threshold, max_boxes)
     # An index remembers its model, so that one that is here, or named, needs no workspace.
@@ -116,7 +115,7 @@ def search(
             images=len(files),
             reporter=console,
         )
-        files = own_images(files, share, BATCH)
+        files = files if share is None else files.take(share.range(len(files), BATCH))
         check_model(manifest, extractor.fingerprint, target.place)
         limit, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
         if meaning is not None:
@@ -142,6 +141,15 @@ def search(
         _show(console, results, limit, html)
     if unread and not results:
         raise UsageError("none of the images could be read", hint="the warnings above say why")
+
+
+def _share(text: str | None) -> Share | None:
+    """Return the part of the images that --shard names, None for all of them."""
+    if text is None:
+        return None
+    from shitu_cli.features.shard_file import Share
+
+    return Share.parse(text)
 
 
 def _show(console: Console, results: list[Result], limit: float | None, html: Path | None) -> None:

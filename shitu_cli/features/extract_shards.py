@@ -26,7 +26,7 @@ from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
 
 if TYPE_CHECKING:
-    from shitu_cli.features.detection import Detector
+    from shitu_cli.features.detection.detector import Detector
 
 KIND = "extract"
 _PART = "images"

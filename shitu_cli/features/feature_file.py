@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem
-from shitu_cli.features.detection import Detector
 from shitu_cli.features.detection.bodies import report_whole
+from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.resumable import Work
 from shitu_cli.features.writing import PIECE, Name, check_out, one_line, write_features

@@ -19,8 +19,8 @@ import numpy as np
 
 from shitu_cli.data.images import Box
 from shitu_cli.errors import ShituError
-from shitu_cli.features.detection import Detector
 from shitu_cli.features.detection.bodies import Body, bodies_of
+from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput
 from shitu_cli.files import atomic_write_json
 from shitu_cli.inputs import read_json

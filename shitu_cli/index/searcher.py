@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shitu_cli.errors import Command, DataError
-from shitu_cli.features.detection import Detector
 from shitu_cli.features.detection.areas import features_of_areas
+from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput, Images
 from shitu_cli.index import MILVUS, open_store
 from shitu_cli.index.files import VECTORS, load_index

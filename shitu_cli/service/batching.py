@@ -22,8 +22,9 @@ import numpy as np
 
 from shitu_cli.data.images import Box
 from shitu_cli.errors import DataError, ShituError
-from shitu_cli.features.detection import Detection, Detector
 from shitu_cli.features.detection.areas import Areas, Cut, compute_alike, read_areas
+from shitu_cli.features.detection.boxes import Detection
+from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Cropped
 from shitu_cli.index.objects import combined
 from shitu_cli.index.verdict import Answer

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from shitu_cli.errors import DataError, ShituError
-from shitu_cli.features.detection import Detection, Detector
 from shitu_cli.features.detection.areas import Cut
+from shitu_cli.features.detection.boxes import Detection
+from shitu_cli.features.detection.detector import Detector
 from shitu_cli.index.store import FeatureTable, Item
 from shitu_cli.reporting import visible
 from shitu_cli.service.batching import Batcher, Image, Look, Reply

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from shitu_cli.config.schema import Config, SplitConfig
-    from shitu_cli.features.detection import Detector
+    from shitu_cli.features.detection.detector import Detector
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.index.store import FeatureTable
     from shitu_cli.preparation.sources import ImageFiles

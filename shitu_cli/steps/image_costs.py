@@ -13,7 +13,7 @@ from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, per_image, size_text, spread, total_size
 
 if TYPE_CHECKING:
-    from shitu_cli.features.detection import Detector
+    from shitu_cli.features.detection.detector import Detector
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.preparation.choices import Choices
     from shitu_cli.preparation.sources import ImageFiles

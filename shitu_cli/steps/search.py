@@ -17,7 +17,7 @@ from shitu_cli.index.verdict import VOTERS, Answer, judge
 from shitu_cli.steps.measured import measured_threshold
 
 if TYPE_CHECKING:
-    from shitu_cli.features.detection import Detector
+    from shitu_cli.features.detection.detector import Detector
 
 AUTO = "auto"
 

@@ -13,8 +13,9 @@ from shitu_cli import Extractor
 from shitu_cli.data.images import decode_image
 from shitu_cli.errors import DataError, ShituError
 from shitu_cli.features import resumable
-from shitu_cli.features.detection import Detector, bodies
+from shitu_cli.features.detection import bodies
 from shitu_cli.features.detection.bodies import Body
+from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Cropped
 from shitu_cli.features.feature_file import extract_to_file
 from shitu_cli.preparation.sources import ImageFiles

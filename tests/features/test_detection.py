@@ -13,8 +13,9 @@ import onnx
 import pytest
 
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.features.detection import Detector, forms
+from shitu_cli.features.detection import forms
 from shitu_cli.features.detection.boxes import apart, inside
+from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.detection.preparation import Preparation, letterbox, read_preparation
 from shitu_cli.features.model_files import DETECTION, check_model_files
 from tests.features import detectors

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shitu_cli.features.detection import Detection
+from shitu_cli.features.detection.boxes import Detection
 from shitu_cli.index.files import load_index
 from shitu_cli.service import batching
 from tests.service.conftest import Network, Server, png

@@ -3,8 +3,3 @@
 A detector is another network, of PaddleDetection, PaddleX or the YOLO family, whose files are looked into as those of
 features are. It gives boxes; what is inside of them is recognised like an image of its own.
 """
-
-from shitu_cli.features.detection.boxes import Detection
-from shitu_cli.features.detection.detector import Detector
-
-__all__ = ["Detection", "Detector"]

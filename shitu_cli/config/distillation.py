@@ -29,7 +29,10 @@ def read_networks(
     `network` reads the block at a key as one network.
     """
     shared = {name: value for name, value in block.items() if name in fields_of(ArchConfig)}
-    reader.unknown("Arch", block, (*_KEYS, *fields_of(ArchConfig), *ArchConfig.ignored))
+    parts = [name for name in ("Backbone", "Neck", "Head") if name in block]
+    for part in parts:
+        reader.problem(f"Arch.{part}", f"each of Arch.models has its own: Arch.models.{STUDENT}.{part}")
+    reader.unknown("Arch", block, (*_KEYS, *parts, *fields_of(ArchConfig), *ArchConfig.ignored))
     entries = _entries(reader, block.get("models"))
     names = [name for _, name, _ in entries]
     frozen = _parallel(reader, "freeze_params_list", block.get("freeze_params_list"), len(entries), bool)

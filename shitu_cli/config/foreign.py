@@ -30,6 +30,8 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r"Global\.use_multilabel", _MULTI),
     (r"Optimizer_metric", "an optimiser of its own for a loss is an entry of Optimizer with that loss as its scope"),
     (r"Global\.(warmup_epoch_idml|find_unused_parameters|use_fused_attn|use_fused_linear)", _OUT),
+    (r"Arch\.(pretrained|use_ssld)", "recognition says it of the backbone: Arch.Backbone.pretrained"),
+    (r"Global\.use_(gpu|xpu|npu|mlu)", "Global.device says it: cpu or gpu"),
     (r"Arch\.(fix_bn)", "-o Arch.Backbone.freeze_norm=true fixes the statistics of batch norm"),
     (r"DataLoader\.Metalearning", _METABIN),
     (r"DataLoader\.UnLabelTrain", "images without labels cannot be used in training here: leave them out"),

@@ -80,7 +80,9 @@ class ConfigReader(Reader):
             return None
         keys = ("name", "Backbone", "BackboneStopLayer", "Neck", "Head", *fields_of(ArchConfig), *ArchConfig.ignored)
         self.unknown(key, block, keys)
-        if block.pop("name", "RecModel") != "RecModel" and not self.explained(f"{key}.name", value["name"]):
+        if block.pop("name", "RecModel") != "RecModel":
+            if self.explained(f"{key}.name", value["name"]):
+                return None
             self.problem(f"{key}.name", f"got {show(value['name'])}, expected RecModel (or {MODEL} for several)")
         backbone = self.named(f"{key}.Backbone", "backbone", block.pop("Backbone", None))
         head = block.get("Head")
@@ -223,7 +225,7 @@ def load_config(
         source.override(override)
     for key, value in given.items():
         source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")
-    reader = ConfigReader(source.origins, str(path))
+    reader = ConfigReader(source.origins, str(path), source.former)
     values = source.values
     reader.unknown("", values, [*BLOCKS, *BLOCKS_IGNORED])
     general = reader.plain_block("Global", values.get("Global"), GlobalConfig)

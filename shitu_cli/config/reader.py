@@ -43,8 +43,8 @@ def _is_off(value: Any) -> bool:
 class Reader:
     """Walks through plain values, collects problems, and returns typed blocks (None for those with problems)."""
 
-    def __init__(self, origins: Mapping[str, str], file: str) -> None:
-        self.origins, self.file = origins, file
+    def __init__(self, origins: Mapping[str, str], file: str, former: Mapping[str, str] | None = None) -> None:
+        self.origins, self.file, self.former = origins, file, former or {}
         self.problems: list[str] = []
         self.removable: list[str] = []  # keys of PaddleClas that cannot be followed and may be left out
         self.ignored: list[str] = []  # keys of PaddleClas that have no effect here
@@ -147,7 +147,7 @@ class Reader:
             self.problem(key, error.message)
             return None
         if cls is not None:
-            return self.block(key, args, cls, name=name, **given)
+            return self.block(key, self.without_former(key, kind, args, cls), cls, name=name, **given)
         if name is None:
             self.problem(key, "name: missing")
         elif isinstance(name, str) and (advice := foreign_class(kind.singular, name)) is not None:
@@ -157,6 +157,18 @@ class Reader:
             expected = f"one of the {len(names)} {kind.plural} that exist here{guess_or_all(name, names)}"
             self.problem(key, f"got {show(name)}, expected {expected}")
         return None
+
+    def without_former(self, key: str, kind: Kind, args: Mapping[str, Any], cls: type[Part]) -> Mapping[str, Any]:
+        """Return arguments without those that the file has for another part, which an option has replaced by `cls`."""
+        before = kind.find(self.former[key]) if key in self.former else None
+        if before is None or before is cls:
+            return args
+        theirs = {*fields_of(before), *before.ignored, *before.renamed} - {*fields_of(cls), *cls.ignored, *cls.renamed}
+        return {
+            name: value
+            for name, value in args.items()
+            if name not in theirs or self.origins.get(f"{key}.{name}", "-").startswith("-")
+        }
 
     def named(self, key: str, kind: str, value: Any, **given: Any) -> Any:
         """Return the part of a `{name: X, argument: ...}` block."""

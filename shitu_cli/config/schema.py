@@ -61,6 +61,8 @@ class GlobalConfig(Keys):
     save_inference_dir: Annotated[str, "folder for the exported model"] = "./inference"
 
     def problems(self) -> Iterator[tuple[str, str]]:
+        if (kind := self.device.partition(":")[0]) in ("xpu", "npu", "mlu", "gcu", "dcu"):
+            yield "device", f"got {kind}, which exists in PaddleClas, but not here: cpu or gpu"
         if self.feature_binarize == "round" and self.feature_normalize:
             yield (
                 "feature_binarize",

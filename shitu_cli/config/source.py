@@ -42,6 +42,7 @@ class Source:
         self.path = path
         self.problems: list[str] = []
         self.origins: dict[str, str] = {}
+        self.former: dict[str, str] = {}  # names of parts in the file, by their keys, that options have replaced
         node = compose_yaml(read_text(path, limit=MAX_BYTES, error=ConfigError), path, error=ConfigError)
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}: expected a mapping with the blocks {', '.join(BLOCKS[:5])}")
@@ -158,7 +159,9 @@ class Source:
                 return
             here[place] = value
         else:
-            here[last] = value
+            before, here[last] = here.get(last), value
+            if last == "name" and isinstance(before, str):
+                self.former.setdefault(".".join(walked), before)
         whole = ".".join([*walked, last])
         for below in [name for name in self.origins if name.startswith(f"{whole}.")]:
             del self.origins[below]  # what stood there before

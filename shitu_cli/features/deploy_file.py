@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from shitu_cli.config.parts.transforms import DecodeImage, Transform
 from shitu_cli.config.reader import Reader
@@ -13,6 +14,7 @@ from shitu_cli.inputs.yaml_files import parse_yaml
 NAME = "inference.yml"
 MAX_BYTES = 1 << 20
 _KEY = "PreProcess.transform_ops"
+_INTERPOLATIONS = {"linear": "bilinear", "lanczos4": "lanczos"}
 
 
 def read_deploy_file(folder: Path) -> tuple[Transform, ...] | None:
@@ -26,7 +28,19 @@ def read_deploy_file(folder: Path) -> tuple[Transform, ...] | None:
     values = parse_yaml(read_text(path, limit=MAX_BYTES, error=DataError), str(path), error=DataError)
     block = values.get("PreProcess") if isinstance(values, dict) else None
     reader = Reader({}, str(path))
-    ops = reader.listed(_KEY, "transform", block.get("transform_ops") if isinstance(block, dict) else None)
+    listed = block.get("transform_ops") if isinstance(block, dict) else None
+    ops = reader.listed(_KEY, "transform", _with_our_words(listed))
     if reader.problems or not ops:
         raise DataError(f"{path} does not say how images are prepared", details=reader.problems)
     return (DecodeImage(), *(op for op in ops if not isinstance(op, DecodeImage)))
+
+
+def _with_our_words(ops: Any) -> Any:
+    """Return the plain values of transforms with PaddleClas's names of interpolations in place of PaddleX's."""
+    if isinstance(ops, list):
+        return [_with_our_words(op) for op in ops]
+    if not isinstance(ops, dict):
+        return ops
+    method = ops.get("interpolation")
+    own = {"interpolation": _INTERPOLATIONS.get(method.lower(), method.lower())} if isinstance(method, str) else {}
+    return {name: _with_our_words(value) for name, value in ops.items()} | own

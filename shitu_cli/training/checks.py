@@ -124,10 +124,14 @@ def _check_evaluation_lists(config: Config) -> None:
     loaders = {"query": config.DataLoader.query, "gallery": config.DataLoader.gallery}
     datasets = {name: split.dataset for name, split in loaders.items() if split is not None}
     lists = {name: part.cls_label_path for name, part in datasets.items() if part.name not in READERS}
-    missing = [f"no {name} list at {path}" for name, path in lists.items() if not Path(path).is_file()]
+    missing = dict[str, str]()
+    for name, path in lists.items():
+        if not Path(path).is_file():
+            missing[path] = f"{missing[path]} and {name}" if path in missing else name
     if missing:
         raise DataError(
-            "; ".join(missing) + ", which evaluation during training needs",
+            "; ".join(f"no {names} list at {path}" for path, names in missing.items())
+            + ", which evaluation during training needs",
             hint=["train without evaluation: ", Command("train", "--eval-during-train", "false")],
         )
 

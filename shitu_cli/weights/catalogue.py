@@ -80,6 +80,10 @@ _PADDLECLAS: dict[str, tuple[float | None, float | None]] = {
     "PPLCNetV2_base": (77.0, 80.1),
     "ResNet50": (76.5, None),
     "ResNet50_vd": (79.1, 83.0),
+    "MobileNetV1_x0_25": (51.4, None),
+    "MobileNetV1_x0_5": (63.5, None),
+    "MobileNetV1_x0_75": (68.8, None),
+    "MobileNetV1": (71.0, 77.9),
     "MobileNetV3_small_x0_35": (53.0, 55.6),
     "MobileNetV3_small_x0_5": (59.2, None),
     "MobileNetV3_small_x0_75": (66.0, None),
@@ -94,10 +98,6 @@ _PADDLECLAS: dict[str, tuple[float | None, float | None]] = {
 # Further networks of PaddleClas: name, file below the folder of its weights, ImageNet accuracy.
 _FURTHER = (
     ("AlexNet", "AlexNet_pretrained", 56.7),
-    ("MobileNetV1_x0_25", "legendary_models/MobileNetV1_x0_25_pretrained", 51.4),
-    ("MobileNetV1_x0_5", "legendary_models/MobileNetV1_x0_5_pretrained", 63.5),
-    ("MobileNetV1_x0_75", "legendary_models/MobileNetV1_x0_75_pretrained", 68.8),
-    ("MobileNetV1", "legendary_models/MobileNetV1_pretrained", 71.0),
     ("VGG11", "legendary_models/VGG11_pretrained", 69.3),
     ("VGG13", "legendary_models/VGG13_pretrained", 70.0),
     ("VGG16", "legendary_models/VGG16_pretrained", 72.0),
@@ -220,6 +220,7 @@ def _entries() -> Iterator[Published]:
         )
     for network, (plain, distilled) in _PADDLECLAS.items():
         mirror = network.replace("PPLCNetV2", "PP-LCNetV2").replace("PPLCNet", "PP-LCNet")
+        mirror = "MobileNetV1_x1_0" if network == "MobileNetV1" else mirror
         for name, kind, top1 in ((network, "", plain), (f"{network}_ssld", "_ssld", distilled)):
             if top1 is None:
                 continue

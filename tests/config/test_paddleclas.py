@@ -66,6 +66,45 @@ def test_what_would_fail_at_the_first_step_is_said_before_it(tmp_path: Path) -> 
     loaded(tmp_path, config(stop="{name: flatten, output_dim: 2048}"))
 
 
+def test_options_replace_a_part_with_what_belonged_to_it(tmp_path: Path) -> None:
+    """Their schedules and networks take any argument; here those of the part that the file names go with it."""
+    steps = "{name: MultiStepDecay, learning_rate: 0.01, milestones: [30], gamma: 0.5, warmup_epoch: 2, verbose: False}"
+    text = config(
+        optimizer=f"{{name: Momentum, momentum: 0.9, lr: {steps}}}",
+        backbone="{name: PPLCNetV2_base_ShiTu, class_expand: 512, pretrained: False}",
+    )
+    other = ["Optimizer.lr.name=Cosine", "Arch.Backbone.name=ResNet18", "Optimizer.lr.eta_min=0.001"]
+    made = loaded(tmp_path, text, *other)
+    assert (made.Optimizer.lr.name, made.Optimizer.lr.warmup_epoch, made.Arch.backbone.name) == (
+        "Cosine",
+        2,
+        "ResNet18",
+    )
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, text, *other, "Optimizer.lr.gamma=0.1", "Arch.Backbone.class_expandd=3")
+    assert len(caught.value.details) == 2 and all("unknown key" in text for text in caught.value.details)
+    with pytest.raises(ConfigError) as caught:  # what belongs to neither is still a misspelling
+        loaded(tmp_path, text.replace("gamma", "gama"), *other)
+    assert "gama: unknown key" in caught.value.details[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("Arch.pretrained=True", "recognition says it of the backbone: Arch.Backbone.pretrained"),
+        ("Global.use_gpu=True", "Global.device says it: cpu or gpu"),
+        ("Global.device=npu", "got npu, which exists in PaddleClas, but not here: cpu or gpu"),
+        ("Arch.name=VGG16", "VGG16 exists in PaddleClas, but not here: a network alone classifies"),
+    ],
+)
+def test_habits_of_its_options_are_answered(option: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, config(), option)
+    assert len(caught.value.details) == 1 and says in caught.value.details[0]
+    if option.endswith("=True"):
+        loaded(tmp_path, config(), option.replace("True", "False"))
+
+
 def test_their_readers_of_packed_data_are_named(tmp_path: Path) -> None:
     text = config().replace("name: ImageNetDataset", "name: MultiLabelDataset")
     (problem,) = refused(tmp_path, text).details

@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.features import backends
@@ -162,6 +164,32 @@ PreProcess:
   - ToCHWImage: null
 PostProcess: {NormalizeFeatures: null}
 """  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("words", "method"),
+    [
+        ("backend: pil, interpolation: bicubic", Image.Resampling.BICUBIC),
+        ("backend: pil", Image.Resampling.BICUBIC),
+        ("backend: pil, interpolation: BILINEAR", Image.Resampling.BILINEAR),
+        ("backend: pil, interpolation: LANCZOS4", Image.Resampling.LANCZOS),
+        ("backend: cv2, interpolation: LINEAR", None),
+    ],
+)
+def test_images_are_resized_by_the_library_that_inference_yml_names(
+    words: str, method: Image.Resampling | None, folder: Path, pictures: list[Path]
+) -> None:
+    """PaddleX writes names of interpolations in capitals, some of them otherwise than PaddleClas."""
+    (folder / "manifest.json").unlink()
+    (folder / "inference.yml").write_text(DEPLOYED.replace("backend: cv2, interpolation: bilinear", words))
+    images = [Image.open(path).convert("RGB") for path in pictures]
+    if method is None:
+        arrays = [cv2.resize(np.asarray(image), (64, 64), interpolation=cv2.INTER_LINEAR) for image in images]
+    else:
+        arrays = [np.asarray(image.resize((64, 64), method)) for image in images]
+    expected = load_engine(folder)(np.stack(arrays))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.allclose(Extractor(folder).extract(pictures), expected, atol=1e-5)
 
 
 def test_another_programs_model_is_run_as_its_inference_yml_says(folder: Path, pictures: list[Path]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shitu_cli.errors import Command, UsageError
+from shitu_cli.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,4 @@ def read_template(name: str) -> str:
         if template.name == name:
             return template.path.read_text(encoding="utf-8")
     names = ", ".join(template.name for template in list_templates())
-    raise UsageError(f"no template named {name!r}; there are: {names}", hint=Command("templates"))
+    raise UsageError(f"no template named {name!r}; there are: {names}")

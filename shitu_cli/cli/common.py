@@ -36,6 +36,17 @@ def open_workspace(session: Session, config: Path | None = None, *, named: bool 
     return space
 
 
+def workspace_of_index(session: Session, *, named: bool = False) -> Workspace:
+    """Return the workspace of a command that works on an index.
+
+    An index names its model, so that a directory with one needs no workspace around it; nor do options that have
+    `named` all that the command needs.
+    """
+    from shitu_cli.index import is_index
+
+    return open_workspace(session, named=named or is_index((session.workspace or Path.cwd()) / "index"))
+
+
 def config_or_none(session: Session, instead: Path | None) -> Config | None:
     """Return the workspace's config; None if there is none but a model or features are named `instead`."""
     from shitu_cli.steps.settings import with_lists, workspace_config

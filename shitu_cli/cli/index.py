@@ -120,10 +120,9 @@ def add(
         config_or_none,
         open_detector,
         open_index,
-        open_workspace,
+        workspace_of_index,
     )
     from shitu_cli.config.places import Places
-    from shitu_cli.index import is_index
     from shitu_cli.steps.gallery import Source, gallery
     from shitu_cli.steps.models import model_of_index
 
@@ -135,8 +134,7 @@ def add(
             "no images were named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
         )
     model = chosen_model(session, model, pretrained)
-    named = is_index(Path("index")) or _all_named(index, store, sources, features, model)  # an index names its model
-    space = open_workspace(session, named=named)
+    space = workspace_of_index(session, named=_all_named(index, store, sources, features, model))
     with closing(open_index(space, index, store, collection)) as target, target.writing():
         manifest = target.manifest()
         recorded = Path(manifest.model_path) if manifest.model_path else None
@@ -176,12 +174,12 @@ def remove(
     as_json: options.JsonOption = False,
 ) -> None:
     """Remove images from the index, by path, label or id."""
-    from shitu_cli.cli.common import open_index, open_workspace
+    from shitu_cli.cli.common import open_index, workspace_of_index
     from shitu_cli.steps.gallery import stored_path
 
     session = Session.of(context)
     console = session.console
-    space = open_workspace(session, named=index is not None or store is not None)
+    space = workspace_of_index(session, named=index is not None or store is not None)
     if not (paths or label or id):
         raise UsageError("no images were named", hint="give paths, --label NAME or --id N")
     names = {path: {path, stored_path(space, path)} for path in paths or ()}
@@ -209,11 +207,11 @@ def show(
     """Show what the index holds, class by class; with --json every item."""
     from dataclasses import asdict
 
-    from shitu_cli.cli.common import open_index, open_workspace
+    from shitu_cli.cli.common import open_index, workspace_of_index
 
     session = Session.of(context)
     console = session.console
-    space = open_workspace(session) if index is None and store is None else None
+    space = workspace_of_index(session) if index is None and store is None else None
     with closing(open_index(space, index, store, collection)) as target:
         target.manifest()  # is there one?
         items = list(target.items())
@@ -234,12 +232,12 @@ def export(
     workspace: options.WorkspaceOption = None,
 ) -> None:
     """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
-    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.cli.common import workspace_of_index
     from shitu_cli.index.files import export_index, load_index
 
     session = Session.of(context)
     console = session.console
-    changed = export_index(load_index(index or open_workspace(session).index_dir), out)
+    changed = export_index(load_index(index or workspace_of_index(session).index_dir), out)
     if changed:
         console.warn(f"{counted(len(changed), 'label')} with spaces got underscores instead, such as {changed[0]!r}")
     console.info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")

@@ -78,13 +78,12 @@ def search(
         config_or_none,
         open_detector,
         open_index,
-        open_workspace,
+        workspace_of_index,
     )
     from shitu_cli.config.places import Places
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
-    from shitu_cli.index import is_index
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import exported_model, model_of_index, open_extractor
@@ -95,9 +94,7 @@ def search(
     share = _share(shard)
     model = chosen_model(session, model, pretrained)
     finder = open_detector(session, detector, detector_threshold, max_boxes)
-    # An index remembers its model, so that one that is here, or named, needs no workspace.
-    named = index is not None or store is not None
-    space = open_workspace(session, named=named or is_index(Path("index")))
+    space = workspace_of_index(session, named=index is not None or store is not None)
     with closing(open_index(space, index, store, collection)) as target:
         manifest = target.manifest()
         places = Places.read(space)

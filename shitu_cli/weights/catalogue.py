@@ -248,7 +248,8 @@ def find_published(name: str) -> Published:
     of_network = [entry.name for entry in CATALOGUE.values() if entry.network == name]
     if of_network:
         return CATALOGUE[of_network[0]]
-    close = difflib.get_close_matches(name.lower(), list(by_case), n=3, cutoff=0.5)
+    parts_of = [word for word in by_case if len(name) > 2 and name.lower() in word]
+    close = difflib.get_close_matches(name.lower(), list(by_case), n=3, cutoff=0.5) or parts_of[:3]
     near = f" (did you mean {' or '.join(by_case[word] for word in close)}?)" if close else ""
     raise UsageError(f"no published weights are called {name}{near}", hint=Command("weights list"))
 

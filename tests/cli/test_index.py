@@ -186,3 +186,17 @@ def test_a_kill_in_the_middle_costs_nothing(space: Path, tmp_path: Path) -> None
     shitu("index", "build", "--features", "many.npy", *index, cwd=space)
     assert not list(tmp_path.glob(".i.*")), "what the killed one left"
     assert "60,000 vectors" in shitu("index", "show", *index, cwd=space).stdout
+
+
+def test_an_index_needs_no_workspace_around_it(space: Path, tmp_path: Path) -> None:
+    """It names its model: what is done with a directory that holds one works there, whatever the command."""
+    model = ("--model", str(space / "inference"), "--index", "index")
+    shitu("index", "build", str(space / "data"), *model, cwd=tmp_path)
+    photo = str(space / "data/class_000/000.jpg")
+    assert "24 vectors" in shitu("index", "show", cwd=tmp_path).stdout
+    assert json.loads(shitu("index", "add", photo, "--label", "new", "--json", cwd=tmp_path).stdout)["replaced"] == 1
+    shitu("index", "remove", "--label", "class_003", cwd=tmp_path)
+    shitu("index", "export", "out", cwd=tmp_path)
+    assert shitu("-w", str(tmp_path), "index", "show", "-q", cwd=space).stdout.count("class_") == 3
+    assert answers(photo, cwd=tmp_path)[0][0] == "new"
+    fails("evaluate", cwd=tmp_path, code=2, says=("no workspace",))

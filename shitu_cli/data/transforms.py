@@ -203,7 +203,8 @@ class RandomErasing:
             if 0 < high < height and 0 < wide < width:
                 top, left = int(rng.integers(0, height - high + 1)), int(rng.integers(0, width - wide + 1))
                 image = image.copy()
-                fill = self.mean if self.mode == "const" else rng.standard_normal((high, wide, 3))
+                noise = (1, 1, 3) if self.mode == "rand" else (high, wide, 3)
+                fill = self.mean if self.mode == "const" else rng.standard_normal(noise)
                 image[top : top + high, left : left + wide] = fill
                 return image
         return image

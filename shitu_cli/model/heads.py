@@ -217,8 +217,10 @@ class AdaMargin(MarginHead):
 
     def make_centers(self, embedding_size: int, class_num: int) -> None:
         self.kernel = self.create_parameter(
-            [embedding_size, class_num], default_initializer=nn.initializer.Normal(std=embedding_size**-0.5)
+            [embedding_size, class_num], default_initializer=nn.initializer.Uniform(-1.0, 1.0)
         )
+        lengths = np.linalg.norm(self.kernel.numpy(), axis=0, keepdims=True)
+        self.kernel.set_value(self.kernel.numpy() / np.maximum(lengths, 1e-5))
 
     def cosines(self, x: paddle.Tensor, chosen: np.ndarray | None = None) -> paddle.Tensor:
         return cosine_logits(x, self.kernel, chosen)

@@ -235,6 +235,17 @@ def test_erasing_behind_normalisation_leaves_floats() -> None:
     assert (out == 0).any() and not (out == 0).all()
 
 
+@pytest.mark.parametrize(("mode", "colours"), [("const", 1), ("rand", 1), ("pixel", None)])
+def test_what_is_painted_over_erased_parts(mode: str, colours: int | None) -> None:
+    """PaddleClas's files write shares as fractions."""
+    part = operation("RandomErasing", {"EPSILON": "1.0", "sl": "1.0/4", "sh": "1.0/3.0", "mode": mode}).build()
+    image = np.full((32, 32, 3), 100.0, np.float32)
+    out = part(image, np.random.default_rng(4))
+    erased = out[(out != 100).all(2)]
+    assert 0.2 <= len(erased) / 1024 <= 0.36
+    assert len(np.unique(erased, axis=0)) == (colours or len(erased))
+
+
 def test_all_wrong_operations_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         make_parts("transform", [{"RandCropImage": {}}, {"Nope": {}}, {"CropImage": {"sice": 3, "size": 3}}], "ops")

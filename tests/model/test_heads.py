@@ -96,6 +96,14 @@ def test_ada_margin_against_its_formula():
     assert set(head.state_dict()) == {"kernel", "t", "batch_mean", "batch_std"}
 
 
+def test_ada_margin_begins_with_centres_of_length_one():
+    """Evenly distributed values, each centre brought to length one: the signs of a value are equally likely."""
+    kernel = parts.AdaMargin(64, 200).build().kernel.numpy()
+    assert np.allclose(np.linalg.norm(kernel, axis=0), 1, atol=1e-5)
+    # Values between -1 and 1 have a kurtosis of 1.8, normally distributed ones of 3.
+    assert np.mean(kernel**4) / np.mean(kernel**2) ** 2 == pytest.approx(1.8, abs=0.15)
+
+
 def test_sampled_classes_contain_the_batch_and_are_the_asked_share():
     labels = np.array([7, 7, 90, -1, 3])
     chosen, places = cosine.sample_centers(labels, 100, 0.1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from shitu_cli.config.kinds import LOW_HIGH, PAIR, Length, Portion, Positive, Range, Rate, Share
+from shitu_cli.config.kinds import FRACTION, LOW_HIGH, PAIR, Length, Portion, Positive, Range, Rate, Share
 from shitu_cli.config.parts.transforms import (
     FILE,
     MOST,
@@ -58,14 +58,16 @@ class RandFlipImage(Transform, built_by=FILE):
 class RandomErasing(Transform, built_by=FILE):
     """Paints over a random rectangle (arXiv:1708.04896)."""
 
-    EPSILON: Chance = 0.5
-    sl: Annotated[Portion, "smallest share of the area"] = 0.02
-    sh: Annotated[Portion, "largest share of the area"] = 0.4
-    r1: Annotated[Portion, "smallest height / width; the largest is 1 / r1"] = 0.3
+    EPSILON: Annotated[Chance, FRACTION] = 0.5
+    sl: Annotated[Portion, FRACTION, "smallest share of the area"] = 0.02
+    sh: Annotated[Portion, FRACTION, "largest share of the area"] = 0.4
+    r1: Annotated[Portion, FRACTION, "smallest height / width; the largest is 1 / r1"] = 0.3
     mean: Color = (0.0, 0.0, 0.0)
     attempt: Annotated[Tries, "tries to find a rectangle that fits"] = 100
     use_log_aspect: Annotated[bool, "whether flat and tall rectangles are equally likely"] = False
-    mode: Annotated[Literal["const", "pixel"], "paint with mean, or with noise"] = "const"
+    mode: Annotated[Literal["const", "rand", "pixel"], "paint with mean, with one random colour, or with noise"] = (
+        "const"
+    )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.sl > self.sh:

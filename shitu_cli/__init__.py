@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shitu_cli.features.detection.detector import Detector
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.index.searcher import Searcher
+    from shitu_cli.steps.classifier import evaluate_classifier
     from shitu_cli.steps.evaluate import evaluate
     from shitu_cli.steps.export import export
     from shitu_cli.steps.index import open_index
@@ -37,6 +38,7 @@ __all__ = [
     "ShituError",
     "__version__",
     "evaluate",
+    "evaluate_classifier",
     "export",
     "load_config",
     "open_index",
@@ -50,6 +52,7 @@ _MODULE_OF = {
     "Searcher": "index.searcher",
     "ShituError": "errors",
     "evaluate": "steps.evaluate",
+    "evaluate_classifier": "steps.classifier",
     "export": "steps.export",
     "load_config": "config.load",
     "open_index": "steps.index",

@@ -30,6 +30,10 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r"Global\.use_multilabel", _MULTI),
     (r"Optimizer_metric", "an optimiser of its own for a loss is an entry of Optimizer with that loss as its scope"),
     (r"Global\.(warmup_epoch_idml|find_unused_parameters|use_fused_attn|use_fused_linear)", _OUT),
+    (r"Backbone\.(return_patterns|return_stages|stop_after)", "Arch.BackboneStopLayer.name says where a network ends"),
+    (r"Backbone\.freeze_befor", "Arch.Backbone.freeze_at fixes the first layers"),
+    (r"Backbone\.(input_image_channel|in_channels)", f"images have three channels here: {_OUT}"),
+    (r"Backbone\.(data_format|use_fused_\w+|max_pool)", f"the layout and the kernels are chosen here: {_OUT}"),
     (r"Arch\.(pretrained|use_ssld)", "recognition says it of the backbone: Arch.Backbone.pretrained"),
     (r"Global\.use_(gpu|xpu|npu|mlu)", "Global.device says it: cpu or gpu"),
     (r"Arch\.(fix_bn)", "-o Arch.Backbone.freeze_norm=true fixes the statistics of batch norm"),
@@ -53,6 +57,7 @@ _VALUES: tuple[tuple[str, str, str], ...] = (
         "pairs of faces are not compared; name lists with DataLoader.Eval.Query and .Gallery, and set it to retrieval",
     ),
     (r"Global\.eval_mode", r"idml|classification_vl|\w*multimodal", "set it to retrieval"),
+    (r"SupConLoss\.contrast_mode", "one", "all images are anchors: set it to all"),
     (
         r"Arch\.name",
         r"AttentionModel",

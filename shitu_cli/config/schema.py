@@ -155,7 +155,7 @@ class DatasetConfig(Keys):
 class LoaderConfig(Keys):
     """How images are read."""
 
-    ignored: ClassVar[tuple[str, ...]] = ("use_shared_memory",)
+    ignored: ClassVar[tuple[str, ...]] = ("use_shared_memory", "prefetch_factor", "persistent_workers")
     num_workers: Annotated[Natural | None, "threads that decode images; null: one per core"] = None
 
 

@@ -87,6 +87,34 @@ def test_their_readers_and_keys_too() -> None:
     assert [key for key in GLOBAL.split() if key not in own and foreign_key(f"Global.{key}") is None] == []
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "Arch.Backbone.return_patterns",
+        "Arch.models.0.Student.Backbone.freeze_befor",
+        "Arch.Backbone.input_image_channel",
+        "Arch.Backbone.data_format",
+        "Slim",
+        "DataLoader.Train.dataset.batch_transform_ops",
+        "Optimizer.clip_value",
+        "Loss.MetaTrain",
+    ],
+)
+def test_keys_of_their_blocks_are_explained(key: str) -> None:
+    assert foreign_key(key)
+
+
+def test_what_only_their_machinery_reads_has_no_effect() -> None:
+    from shitu_cli.config.reader import make_part
+    from shitu_cli.config.schema import LoaderConfig
+
+    rate = {"name": "Constant", "learning_rate": 0.1}
+    assert make_part("optimizer", "Momentum", lr=rate, multi_precision=True).momentum == 0.9
+    reader = Reader({}, "theirs.yaml")
+    assert reader.block("loader", {"num_workers": 2, "prefetch_factor": 4}, LoaderConfig) == LoaderConfig(2)
+    assert reader.ignored == ["loader.prefetch_factor"]
+
+
 def test_what_is_nobodys_is_a_misspelling() -> None:
     for kind, name in (("loss", "CELos"), ("backbone", "PPLCNet_x3_0"), ("transform", "ResizeImages"), ("head", "Arc")):
         assert foreign_class(kind, name) is None
@@ -98,6 +126,7 @@ def test_what_is_nobodys_is_a_misspelling() -> None:
     [
         ("Global.eval_mode", "adaface", "pairs of faces are not compared"),
         ("Global.eval_mode", "idml", "set it to retrieval"),
+        ("Loss.Train.1.SupConLoss.contrast_mode", "one", "set it to all"),
         ("Arch.name", "ResNet50", "recognition takes it as the backbone"),
         ("Arch.models.Student.name", "MobileNetV3_large_x1_0", "recognition takes it as the backbone"),
     ],

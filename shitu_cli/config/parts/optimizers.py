@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from shitu_cli.config.kinds import NO_KEY, BelowOne, Keys, Positive, Rate, Share
 from shitu_cli.config.parts.base import Part
@@ -28,6 +28,8 @@ class Optimizer(Part):
     `scope` is None for what trains the network and all that no other optimiser does; else the loss whose parameters
     it trains, or a pattern of the names of the layers that it trains: `backbone`, `head`, `backbone.blocks.*`.
     """
+
+    ignored: ClassVar[tuple[str, ...]] = ("multi_precision", "use_multi_tensor")  # weights are float32 here
 
     lr: Annotated[Schedule, "the learning rate over training"]
     regularizer: Annotated[Regularizer | None, "weight decay as a term of the loss"] = None

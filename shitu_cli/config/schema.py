@@ -176,6 +176,11 @@ class DataLoaderConfig:
     query: SplitConfig | None
     gallery: SplitConfig | None
 
+    @property
+    def as_deployed(self) -> SplitConfig | None:
+        """The split that prepares images as a search will: the query's, else the gallery's, else that of training."""
+        return self.query or self.gallery or self.train
+
 
 @dataclass(frozen=True)
 class AmpConfig(Keys):

@@ -72,8 +72,8 @@ def engine_from_model(
     """Return the engine of a network in memory (a RecModel), which stays as it is; on a GPU its layers run directly.
 
     `weights` identifies them where that is known already (the hash of their file); `traced` is what `trace_for_engine`
-    gave for this network, which saves the tracing. Raises EnvironmentProblem when the
-    machine does not compute in `precision`.
+    gave for this network, which saves the tracing. Raises EnvironmentProblem when the machine does not compute in
+    `precision`.
     """
     import paddle
 
@@ -123,7 +123,7 @@ def features_fingerprint(engine: str, transform_ops: Sequence[Transform]) -> str
 
 def eval_normalization(config: Config) -> Normalization | None:
     """Return what the query's images are normalised with."""
-    split = config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
+    split = config.DataLoader.as_deployed
     return build_transforms(split.dataset.transform_ops).normalize if split is not None else None
 
 

@@ -133,7 +133,7 @@ def foreign_transforms(folder: Path | None, config: Config | None) -> tuple[Tran
     ops = None if folder is None else read_deploy_file(folder)
     if ops is not None or config is None:
         return ops
-    split = config.DataLoader.query or config.DataLoader.gallery or config.DataLoader.train
+    split = config.DataLoader.as_deployed
     return None if split is None else tuple(split.dataset.transform_ops)
 
 
@@ -178,7 +178,7 @@ def _measured_way(files: Sequence[Path], manifest: Manifest, request: _Request) 
     if not here:
         way = Way.of(right[0])
         raise EnvironmentProblem(
-            f"{folder} is to be run by {way}: {way.missing()}",
+            f"{folder} needs {way}, which cannot be used here: {way.missing()}",
             hint=["export again here: ", Command("export", "--precision", "fp32")],
         )
     return fastest(here, request.batch_size, request.images)

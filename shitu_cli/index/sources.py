@@ -84,10 +84,8 @@ def _shard(path: Path) -> FeatureFile:
 
 
 def _single(path: Path, read: Callable[[Path], FeatureTable]) -> FeatureFile:
-    origins = noted_origins(path)
     with open_input(path, hint=AGAIN) as file:
-        digest = _digest(file) if origins else ""
-    origin = next((origin for origin in origins if origin.sha256 == digest), None)
+        origin = _matching(path, file)
     return FeatureFile(read(path), "" if origin is None else origin.model)
 
 

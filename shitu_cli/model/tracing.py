@@ -166,8 +166,7 @@ def load_trained(prefix: Path, config: Config, *, whole: bool = False) -> RecMod
     """Return the trained network with the weights at `prefix` (with or without .pdparams), in eval mode.
 
     A head with another number of classes keeps its initial weights, which features do not depend on, unless the `whole`
-    network must fit. Raises
-    UsageError if there are no weights, DataError if they do not fit.
+    network must fit. Raises UsageError if there are no weights, DataError if they do not fit.
     """
     if not (os.path.isfile(prefix) or os.path.isfile(f"{prefix}.pdparams")):
         has_latest = prefix.with_name("latest.pdparams").is_file()

@@ -28,7 +28,7 @@ _ODD = {"tiny": "tiny", "extreme-aspect": "odd shape"}
 
 
 @dataclass(frozen=True)
-class Gallery:
+class LabelGallery:
     """What gallery.html shows: `data` for the script, how many images are `shown`, what they were compared `by`."""
 
     data: dict[str, Any]
@@ -37,7 +37,7 @@ class Gallery:
     command: str
 
 
-def label_gallery(prepared: Prepared, command: str) -> Gallery:
+def label_gallery(prepared: Prepared, command: str) -> LabelGallery:
     """Return the gallery; `command` applies the corrections that it writes."""
     rows = prepared.rows
     unlike = prepared.unlike or by_colours(rows.labels, prepared.looks)
@@ -63,7 +63,7 @@ def label_gallery(prepared: Prepared, command: str) -> Gallery:
         "earlier": applied.labels if applied else {},
     }
     shown = _shown(_images(rows), len(_once(rows, ranks)), len(numbers))
-    return Gallery(data, shown, unlike.by, command)
+    return LabelGallery(data, shown, unlike.by, command)
 
 
 def _once(rows: Rows, numbers: Iterable[int]) -> list[int]:

@@ -55,8 +55,8 @@ def cross_trained(
         reporter: Receives progress.
 
     A training that began with other weights by --init-from begins with those of its config here. Trainings that have
-    ended are kept below `.shitu/` and not repeated, whatever ends the evaluation. Raises UsageError
-    where the network cannot be trained so, TrainingError if a training is interrupted.
+    ended are kept below `.shitu/` and not repeated, whatever ends the evaluation. Raises UsageError where the network
+    cannot be trained so, TrainingError if a training is interrupted.
     """
     config = config_of_training(config, prefix)
     split = config.DataLoader.train

@@ -37,8 +37,7 @@ class Source(NamedTuple):
     """Where vectors come from: the config (None outside a workspace) and a model to use instead of the config's.
 
     `label` is assigned to all images; with `named` every image must have a label. A `detector` cuts the surest thing
-    out of each image. `check` is called with the
-    fingerprint of the model before anything is computed.
+    out of each image. `check` is called with the fingerprint of the model before anything is computed.
     """
 
     space: Workspace

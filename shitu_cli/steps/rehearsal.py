@@ -53,7 +53,7 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
     save = weights + sum(_bytes_of(tensor) for tensor in training.optimizer.tensors().values())
     save += weights if training.ema is not None else 0
     seconds = {"an epoch": step * steps}
-    count, evaluation = 0, Part(0, 0, 0.0, 0.0)
+    count, evaluation = 0, EvaluationCost(0, 0, 0.0, 0.0)
     if options.eval_during_train and config.DataLoader.query and config.DataLoader.gallery:
         engine = OnlineEvaluation(config, name, dataset.labels, int(dataset.class_num), SilentReporter()).engine(
             training.model
@@ -145,7 +145,7 @@ def cost_of_evaluate(
     return _with_cross_fit(cost, config, prefix, cross_fit, part) if cross_fit else cost
 
 
-def _with_cross_fit(cost: Cost, config: Config, prefix: Path, count: int, part: Part) -> Cost:
+def _with_cross_fit(cost: Cost, config: Config, prefix: Path, count: int, part: EvaluationCost) -> Cost:
     """Return the cost with `count` trainings, each without its share of the classes, and the features of each."""
     from shitu_cli.steps.cross_train import config_of_training
 
@@ -186,7 +186,7 @@ def _size_of(split: SplitConfig) -> int | None:
 
 
 @dataclass(frozen=True)
-class Part:
+class EvaluationCost:
     """An evaluation, or a part of one: images, bytes of their features, seconds to compute those and to rank."""
 
     images: int
@@ -195,7 +195,9 @@ class Part:
     ranking: float
 
 
-def _evaluation_of(config: Config, engine: Engine, *, query_expansion: int = 0, share: Share | None = None) -> Part:
+def _evaluation_of(
+    config: Config, engine: Engine, *, query_expansion: int = 0, share: Share | None = None
+) -> EvaluationCost:
     from shitu_cli.data.dataset import RecDataset
     from shitu_cli.evaluation.evaluate import splits_of
     from shitu_cli.features.list_features import extract_dataset
@@ -224,7 +226,7 @@ def _evaluation_of(config: Config, engine: Engine, *, query_expansion: int = 0, 
         ranking = _ranking_seconds(
             query, gallery, engine.feature_size, rerank=config.Global.re_ranking, query_expansion=query_expansion
         )
-    return Part(images, images * engine.feature_size * 4, seconds, ranking)
+    return EvaluationCost(images, images * engine.feature_size * 4, seconds, ranking)
 
 
 def _ranking_seconds(queries: int, gallery: int, size: int, *, rerank: bool, query_expansion: int) -> float:

@@ -30,7 +30,7 @@ from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.files import atomic_write_text, sha256_of, sync_directory
 from shitu_cli.inputs.json_files import read_json_object
 from shitu_cli.training.loop_state import LoopState
-from shitu_cli.training.save_files import PARTS, copy_beside, discard, part_file, parts_of, switch, write_arrays
+from shitu_cli.training.save_files import PARTS, copy_beside, discard, files_of_save, part_file, switch, write_arrays
 
 FORMAT = 1
 HEADER_BYTES = 64 << 20  # random generators take 7 kB a process, evaluations 1 kB each
@@ -110,7 +110,7 @@ def load_checkpoint(prefix: Path) -> Checkpoint:
         checkpoint = _read(copy)
         checkpoint.notes.append(f"{prefix}.*: {problems[0]}; continuing from {copy}, which is intact")
         return checkpoint
-    if not parts_of(prefix):
+    if not files_of_save(prefix):
         raise UsageError(f"no checkpoint at {prefix}.*", hint=["start a new run: ", Command("train")])
     raise DataError(
         f"training cannot continue from the checkpoint {prefix}.*",
@@ -150,7 +150,7 @@ def _intact_copy(prefix: Path) -> Path | None:
 
 def has_checkpoint(prefix: Path) -> bool:
     """Return whether `load_checkpoint` has anything to try."""
-    return bool(parts_of(prefix)) or bool(saves_in(prefix.parent / GENERATIONS))
+    return bool(files_of_save(prefix)) or bool(saves_in(prefix.parent / GENERATIONS))
 
 
 def is_whole(prefix: Path) -> bool:

@@ -14,7 +14,7 @@ from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.files import bytes_in, sync_directory
 from shitu_cli.training.checkpoint import BEST, CONFIG, GENERATIONS, LATEST, is_whole, saves_in
 from shitu_cli.training.log import format_bytes
-from shitu_cli.training.save_files import parts_of
+from shitu_cli.training.save_files import files_of_save
 from shitu_cli.workspace import EARLIER, earlier_models
 
 MOVING = ".moving"  # suffix of a directory that does not hold the complete earlier run yet
@@ -62,7 +62,7 @@ def settle(output: Path) -> None:
 
 
 def _visible(output: Path) -> list[Path]:
-    return [path for name in (LATEST, BEST) for path in parts_of(output / name)]
+    return [path for name in (LATEST, BEST) for path in files_of_save(output / name)]
 
 
 def _move(output: Path, folder: Path, new: Path | None) -> None:
@@ -110,7 +110,7 @@ def drop_copies(folder: Path) -> None:
     whole = {(folder / f"{name}.pdstates").read_bytes() for name in (LATEST, BEST) if is_whole(folder / name)}
     for save in saves_in(folder / GENERATIONS):
         if save.with_name(f"{save.name}.pdstates").read_bytes() in whole:
-            for part in parts_of(save):
+            for part in files_of_save(save):
                 part.unlink()
     with contextlib.suppress(OSError):
         (folder / GENERATIONS).rmdir()  # fails if more saves were kept

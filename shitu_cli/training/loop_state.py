@@ -1,8 +1,7 @@
 """The state of the training loop: everything that a run needs to continue, except the tensors.
 
 Whatever the loop carries from one step to the next is a field of `LoopState`, and a checkpoint stores the whole object
-as JSON (no pickle). Random generators are JSON too, because Paddle cannot
-load NumPy's 32-bit states back.
+as JSON (no pickle). Random generators are JSON too, because Paddle cannot load NumPy's 32-bit states back.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def part_file(prefix: Path, part: str) -> Path:
     return prefix.with_name(f"{prefix.name}.{part}")
 
 
-def parts_of(prefix: Path) -> list[Path]:
+def files_of_save(prefix: Path) -> list[Path]:
     """Return the existing files of a save."""
     return [path for path in (part_file(prefix, part) for part in PARTS) if path.exists()]
 

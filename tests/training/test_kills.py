@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.training.checkpoint import BEST, LATEST, has_checkpoint, load_checkpoint
-from shitu_cli.training.save_files import parts_of
+from shitu_cli.training.save_files import files_of_save
 from tests.command import all_end, children_of
 from tests.command import shitu_process as shitu
 
@@ -128,7 +128,7 @@ def test_evaluate_and_export_killed_at_random_moments(workspace: Path, command: 
         found = results(workspace)
         assert found.items() <= wanted.items()  # whole, or not there yet
         assert fresh or found == wanted
-        assert all(parts_of(workspace / "output" / name) for name in (LATEST, BEST))
+        assert all(files_of_save(workspace / "output" / name) for name in (LATEST, BEST))
         if fresh:
             shitu(*words, cwd=workspace)
             assert results(workspace) == wanted

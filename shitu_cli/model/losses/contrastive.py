@@ -114,8 +114,8 @@ class MultiSimilarity(PairLoss):
 class EmlLoss(PairLoss):
     """Ensemble metric learning (Huang et al. 2012, arXiv:1212.6094), on features of any length.
 
-    log(1 + β · mean_p,n exp(d_p - d_n)) / log(1 + β) with squared distances. Computed with
-    logarithms, so that nothing overflows.
+    log(1 + β · mean_p,n exp(d_p - d_n)) / log(1 + β) with squared distances. Computed with logarithms, so that nothing
+    overflows.
     """
 
     THRESHOLD, BETA = 20.0, 100000.0

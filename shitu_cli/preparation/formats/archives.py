@@ -15,7 +15,7 @@ from pathlib import Path
 from shitu_cli.data.images import is_image_name
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.preparation.formats.base import PACKED, Format, Rows
-from shitu_cli.preparation.formats.beside import Shard, kinds_beside, read_beside
+from shitu_cli.preparation.formats.beside import ArchiveShard, kinds_beside, read_beside
 from shitu_cli.preparation.formats.packed import unpacking
 from shitu_cli.preparation.formats.parquet_tables import read_parquet
 from shitu_cli.preparation.formats.source import Source, Tree
@@ -95,12 +95,12 @@ def _listed(source: Source) -> tuple[str, list[str]]:
     return str(source.base), source.tree.files if chosen is None else sorted(chosen)
 
 
-def _shard(root: str, name: str) -> Shard:
+def _shard(root: str, name: str) -> ArchiveShard:
     place = join(root, name)
-    return Shard(name if address_of(root) is None else place, open_archive(place), split_of_file(name))
+    return ArchiveShard(name if address_of(root) is None else place, open_archive(place), split_of_file(name))
 
 
-def _read_packed(source: Source, shards: Sequence[Shard], root: str, rows: Rows, problems: Problems) -> None:
+def _read_packed(source: Source, shards: Sequence[ArchiveShard], root: str, rows: Rows, problems: Problems) -> None:
     """Read tar and zip archives: labels beside the images, or their folders."""
     wanted = source.options.columns.get("label")
     kinds = kinds_beside(shards)
@@ -174,7 +174,7 @@ def _wants_more(source: Source) -> bool:
     return "label" not in source.options.columns
 
 
-def _labels_beside(source: Source, listed: str, shard: Shard) -> DataError:
+def _labels_beside(source: Source, listed: str, shard: ArchiveShard) -> DataError:
     """Return the error for files that may hold the labels; read by folders, images would get others."""
     insist: list[str | Command] = [
         "or, if the folders are the labels: ",

@@ -25,7 +25,7 @@ OFTEN = 0.5  # share of the images that have a kind of label beside them
 
 
 @dataclass(frozen=True)
-class Shard:
+class ArchiveShard:
     """An archive of a source: its name as lists have it, and the split that the name says."""
 
     name: str
@@ -58,7 +58,7 @@ def _key(name: str) -> str:
     return f"{folder}{slash}{file.partition('.')[0]}"
 
 
-def kinds_beside(shards: Sequence[Shard]) -> list[str]:
+def kinds_beside(shards: Sequence[ArchiveShard]) -> list[str]:
     """Return which kinds of labels most images have beside them."""
     counts: Counter[str] = Counter()
     for shard in shards:
@@ -71,7 +71,7 @@ def kinds_beside(shards: Sequence[Shard]) -> list[str]:
 
 
 def read_beside(
-    shards: Sequence[Shard],
+    shards: Sequence[ArchiveShard],
     kinds: Sequence[str],
     wanted: str | None,
     source: Source,
@@ -114,12 +114,12 @@ def read_beside(
     rows.unused |= {f"*.{other}": f"beside the images, as .{kind} is read" for other in kinds if other != kind}
 
 
-def counted_shards(shards: Sequence[Shard]) -> str:
+def counted_shards(shards: Sequence[ArchiveShard]) -> str:
     """Return the names of archives, shortened."""
     return shards[0].name if len(shards) == 1 else f"{shards[0].name} and {len(shards) - 1:,} more"
 
 
-def _pairs(shards: Sequence[Shard], kind: str, problems: Problems) -> Iterator[tuple[Shard, str, str]]:
+def _pairs(shards: Sequence[ArchiveShard], kind: str, problems: Problems) -> Iterator[tuple[ArchiveShard, str, str]]:
     """Yield archive, image and member with its label; images without one are reported."""
     for shard in shards:
         names = shard.members()
@@ -135,7 +135,7 @@ def _pairs(shards: Sequence[Shard], kind: str, problems: Problems) -> Iterator[t
 
 
 def _reader(
-    kind: str, key: str | None, pairs: Sequence[tuple[Shard, str, str]], source: Source
+    kind: str, key: str | None, pairs: Sequence[tuple[ArchiveShard, str, str]], source: Source
 ) -> tuple[Callable[[str], str], str]:
     """Return what makes a label of the text of a member, and a word for the user about it."""
     step = max(1, len(pairs) // SAMPLE)

@@ -21,7 +21,7 @@ SAMPLE = 200
 
 
 @dataclass(frozen=True)
-class Located:
+class LocatedImages:
     """Where the images of a list are: `paths` below `root`, None for those that are not there (reported)."""
 
     root: Path
@@ -67,7 +67,7 @@ class Locator:
         role: str,
         problems: Problems,
         listed: str,
-    ) -> Located:
+    ) -> LocatedImages:
         """Return where the images are that one file names.
 
         Args:
@@ -101,7 +101,9 @@ class Locator:
         near = os.path.relpath(self.source.base / folder, self.tree.root).replace(os.sep, "/")
         return "" if near == "." or near.startswith("..") else near
 
-    def _from_root(self, root: Path, spelt: Sequence[str], places: Callable[[int], str], problems: Problems) -> Located:
+    def _from_root(
+        self, root: Path, spelt: Sequence[str], places: Callable[[int], str], problems: Problems
+    ) -> LocatedImages:
         """Find images where most paths are right; the others are looked for among all images."""
         paths: list[str | None] = []
         ways: Counter[str] = Counter()
@@ -115,7 +117,7 @@ class Locator:
             if match.path is not None:
                 ways[match.how] += 1
                 paths[-1] = os.path.relpath(self.tree.root / match.path, root).replace(os.sep, "/")
-        return Located(root, paths, _remarks(ways))
+        return LocatedImages(root, paths, _remarks(ways))
 
     @cached_property
     def _searchable(self) -> bool:
@@ -150,7 +152,7 @@ class Locator:
         folder: str,
         problems: Problems,
         listed: str,
-    ) -> Located:
+    ) -> LocatedImages:
         near = self._near(folder) if home is None else home
         paths: list[str | None] = []
         ways: Counter[str] = Counter()
@@ -162,11 +164,11 @@ class Locator:
                 ways[match.how] += 1
         if spelt and not any(path is not None for path in paths):
             if all(address_of(_clean(path)) for path in spelt):
-                return Located(self.source.base, [_clean(path) for path in spelt], ["read from these addresses"])
+                return LocatedImages(self.source.base, [_clean(path) for path in spelt], ["read from these addresses"])
             raise self._nothing_there(spelt, listed, missing)
         problems.take(missing)
         remarks = [f"images lie in {home}/"] if home else []
-        return Located(self.tree.root, paths, remarks + _remarks(ways, home is not None))
+        return LocatedImages(self.tree.root, paths, remarks + _remarks(ways, home is not None))
 
     def _settle(self, match: Match, spelt: str, place: str, problems: Problems) -> str | None:
         if match.path is None:

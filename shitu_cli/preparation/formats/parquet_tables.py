@@ -8,14 +8,14 @@ from typing import Any
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import parse_json
 from shitu_cli.preparation.formats.base import Rows, whole_label
-from shitu_cli.preparation.formats.beside import KEYS, Shard
+from shitu_cli.preparation.formats.beside import KEYS, ArchiveShard
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.values import label_text, object_of
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.stores.parquet import opened
 
 
-def read_parquet(shard: Shard, source: Source, rows: Rows, problems: Problems) -> None:
+def read_parquet(shard: ArchiveShard, source: Source, rows: Rows, problems: Problems) -> None:
     """Add the images of a Parquet file.
 
     The class is the column that --columns names, else the only ClassLabel of Hugging Face's metadata, else the only
@@ -75,7 +75,7 @@ def _is_scalar(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))
 
 
-def _one(role: str, named: str | None, columns: Sequence[str], usual: Sequence[str], shard: Shard) -> str:
+def _one(role: str, named: str | None, columns: Sequence[str], usual: Sequence[str], shard: ArchiveShard) -> str:
     """Return the column of a role: the one that the user names, the only one, or the only one that is called so."""
     if named is not None and named in columns:
         return named

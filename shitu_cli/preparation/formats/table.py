@@ -15,7 +15,7 @@ from shitu_cli.preparation.formats.boxcells import placed, settle_convention
 from shitu_cli.preparation.formats.boxes import Convention
 from shitu_cli.preparation.formats.delimited import SUFFIXES
 from shitu_cli.preparation.formats.labelnames import class_names, one_spelling
-from shitu_cli.preparation.formats.locate import Located
+from shitu_cli.preparation.formats.locate import LocatedImages
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.sheets import Labels, Sheets
 from shitu_cli.preparation.formats.source import Source
@@ -84,7 +84,7 @@ def labels_most(source: Source) -> bool:
 
 
 def _joined(
-    source: Source, sheets: Sheets, parts: Sequence[Lines], located: Sequence[Located], problems: Problems
+    source: Source, sheets: Sheets, parts: Sequence[Lines], located: Sequence[LocatedImages], problems: Problems
 ) -> Rows:
     """Return the lines of all files as rows below one folder."""
     roots = {str(place.root) for place in located}
@@ -140,7 +140,7 @@ def _common(source: Source, roots: set[str]) -> str:
     return str(source.base) if shared == os.path.abspath(source.base) else shared
 
 
-def _convention(lines: Lines, place: Located, source: Source, problems: Problems) -> Convention | None:
+def _convention(lines: Lines, place: LocatedImages, source: Source, problems: Problems) -> Convention | None:
     """Return what the boxes of a file mean, and a word to the user about it."""
     if not lines.boxes:
         return None
@@ -160,11 +160,11 @@ def _convention(lines: Lines, place: Located, source: Source, problems: Problems
     return convention
 
 
-def _size_of(place: Located, path: str) -> tuple[int, int] | None:
+def _size_of(place: LocatedImages, path: str) -> tuple[int, int] | None:
     return base.upright_size(join(str(place.root), path))
 
 
-def _same_labels(parts: Sequence[Lines], located: Sequence[Located]) -> None:
+def _same_labels(parts: Sequence[Lines], located: Sequence[LocatedImages]) -> None:
     """Refuse two files that label one image differently; of lines that say the same one stays, that of a split."""
     by_role: dict[str, list[int]] = defaultdict(list)
     for number, lines in enumerate(parts):

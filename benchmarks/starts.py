@@ -1,12 +1,12 @@
 """What each way to begin reaches, and what it costs: a projection of trained features, tuning, and from nothing.
 
-    python benchmarks/starts.py [DATA ...] [--split open] [--ways frozen,tuned,scratch] [--seeds 3]
+    python benchmarks/starts.py [DATA ...] [--split open] [--ways frozen,tuned,scratch] [--seeds 3] [--epochs 4]
 
 DATA is anything that `shitu prepare` reads, such as a folder of class folders; without it, handwritten characters are
 drawn in the manner of Omniglot, so that figures tuned on photos are tried on something unlike them. `--split open`
-keeps the classes that are searched out of training. Every way runs as a user would run it: prepare, then train, in
-processes of their own. Recall@1 is what `train` reports on the evaluation lists: its mean over the seeds, with the
-lowest and the highest; seconds are those of `train` alone.
+keeps the classes that are searched out of training; `--epochs` trains shorter than `prepare` would. Every way runs as a
+user would run it: prepare, then train, in processes of their own. Recall@1 is what `train` reports on the evaluation
+lists: its mean over the seeds, with the lowest and the highest; seconds are those of `train` alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-CLASSES, IMAGES, SIDE = 60, 20, 105
+CLASSES, IMAGES, SIDE = 40, 16, 105
 WAYS = {
     "frozen": ("tuned", ["--frozen"]),
     "tuned": ("tuned", []),
@@ -74,9 +74,11 @@ def shitu(*arguments: str, workspace: Path) -> str:
     return done.stdout
 
 
-def measure(data: Path, way: str, seed: int, split: str) -> Run:
+def measure(data: Path, way: str, seed: int, split: str, epochs: int | None) -> Run:
     """Prepare a workspace of its own and train in it."""
     template, options = WAYS[way]
+    if epochs and way != "frozen":
+        options = [*options, "--epochs", str(epochs)]
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         how = ("--template", template, "--seed", str(seed), "--split", split)
@@ -98,13 +100,14 @@ def main() -> None:
     parser.add_argument("--split", default="auto", choices=("auto", "open", "closed"))
     parser.add_argument("--ways", default="frozen,tuned,scratch")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         sources = options.data or [draw_characters(Path(folder) / "characters")]
         print("data         way       before  recall@1  lowest  highest  wall s   CPU s")
         for data in sources:
             for way in options.ways.split(","):
-                runs = [measure(data, way, seed, options.split) for seed in range(options.seeds)]
+                runs = [measure(data, way, seed, options.split, options.epochs) for seed in range(options.seeds)]
                 recalls = [run.recall for run in runs]
                 wall, cpu = (statistics.mean(times) for times in zip(*(run[2:] for run in runs), strict=True))
                 reached = f"{statistics.mean(recalls):9.3f} {min(recalls):7.3f} {max(recalls):8.3f}"

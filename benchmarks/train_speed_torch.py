@@ -1,8 +1,9 @@
-"""The PyTorch side of train_speed.py: the same PP-LCNet with the same weights, pictures and steps, in its own process.
+"""The PyTorch side of train_speed.py: the same network with the same weights, images and steps, in its own process.
 
-    python benchmarks/train_speed_torch.py start.npz STEPS "PyTorch, channels last" THREADS
+    python benchmarks/train_speed_torch.py start.npz STEPS "PyTorch, channels last" THREADS [NETWORK]
 
-Needs PyTorch and numpy only. `start.npz` holds the weights by their names in Paddle, `images` and `labels`.
+Needs PyTorch and numpy; for a NETWORK of timm, which is tuned, also timm. Without it, the network is PP-LCNet.
+`start.npz` holds the weights by their names in Paddle, `images`, `labels`, and the names that are `fixed`.
 """
 
 import json
@@ -83,6 +84,42 @@ class RecModel(nn.Module):
         return F.normalize(features) @ F.normalize(self.centres, dim=0)
 
 
+class Tuned(nn.Module):
+    """timm's network of a name, its norms and the parameters of `fixed` names left as they are, and a classifier."""
+
+    def __init__(self, network: str, weights: Weights, fixed: set[str], side: int) -> None:
+        import timm
+
+        super().__init__()
+        keys = {"img_size": side} if network.startswith("vit") else {}
+        self.backbone = timm.create_model(network, num_classes=0, **keys)
+        renamed = {"_mean": "running_mean", "_variance": "running_var"}
+        state = self.backbone.state_dict()
+        for name, value in weights.items():
+            *layers, last = name.removeprefix("backbone.").split(".")
+            own = ".".join([*layers, renamed.get(last, last)])
+            if name.startswith("backbone."):
+                state[own] = value.T if value.shape != state[own].shape or _is_linear(self.backbone, layers) else value
+        self.backbone.load_state_dict(state)
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad = f"backbone.{name}" not in fixed
+        self.centres = nn.Parameter(weights["head.weight"].clone())
+
+    def train(self, mode: bool = True) -> "Tuned":
+        super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.backbone(x)) @ F.normalize(self.centres, dim=0)
+
+
+def _is_linear(network: nn.Module, layers: list[str]) -> bool:
+    return isinstance(network.get_submodule(".".join(layers)), nn.Linear)
+
+
 def arc_margin(cosine: torch.Tensor, labels: torch.Tensor, margin: float = 0.2, scale: float = 30.0) -> torch.Tensor:
     shifted = cosine * math.cos(margin) - torch.sqrt(1 - cosine.square() + 1e-6) * math.sin(margin)
     shifted = torch.where(cosine > math.cos(math.pi - margin), shifted, cosine - math.sin(margin) * margin)
@@ -92,25 +129,32 @@ def arc_margin(cosine: torch.Tensor, labels: torch.Tensor, margin: float = 0.2, 
 def main() -> None:
     start, steps, variant, threads = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     torch.set_num_threads(threads)
-    arrays = {name: torch.from_numpy(array) for name, array in np.load(start).items()}
+    network = sys.argv[5] if len(sys.argv) > 5 else ""
+    stored = dict(np.load(start))
+    fixed = set(stored.pop("fixed", np.array([], dtype=str)).tolist())
+    arrays = {name: torch.from_numpy(array) for name, array in stored.items()}
     images, labels = arrays.pop("images"), arrays.pop("labels")
-    model = RecModel(arrays).train()
+    model = (Tuned(network, arrays, fixed, images.shape[2]) if network else RecModel(arrays)).train()
     if "channels last" in variant:
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-5)
-    seconds, losses = [], []
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, 0.001 if network else 0.01, momentum=0.9, weight_decay=1e-5)
+    seconds, cpu, losses = [], [], []
     for _ in range(steps + 2):
-        begun = time.perf_counter()
+        begun, cpu_begun = time.perf_counter(), time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in variant):
             cosine = model(images)
-        loss = F.cross_entropy(arc_margin(cosine.float(), labels), labels)
+        logits = 16 * cosine.float() if network else arc_margin(cosine.float(), labels)
+        loss = F.cross_entropy(logits, labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
         seconds.append(time.perf_counter() - begun)
+        cpu.append(time.process_time() - cpu_begun)
     result = {
         "images_per_s": len(labels) / statistics.median(seconds[2:]),
+        "images_per_cpu_s": len(labels) / statistics.median(cpu[2:]),
         "first_step_s": seconds[0],
         "third_loss": losses[2],
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -46,6 +46,13 @@ class SameConv2D(Conv2D):
         return (0, 0) if 1 in (self.stride, self.weight.shape[2]) else (1 - height % 2, 1 - width % 2)
 
 
+class LayerNorm(nn.LayerNorm):
+    """Paddle's layer norm of the last axis; in CPU training a compiled kernel."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return kernels.layer_norm(x, self) if kernels.usable(self, x) else nn.LayerNorm.forward(self, x)
+
+
 class TokenLinear(Linear):
     """Linear layer over the last axis of [N, T, C]; in CPU training on the products of the other layers."""
 

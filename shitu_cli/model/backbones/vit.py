@@ -13,8 +13,9 @@ from paddle import nn
 
 from shitu_cli.config.parts import backbones as parts
 from shitu_cli.config.parts.backbones import ViTShape
+from shitu_cli.model import kernels
 from shitu_cli.model.backbones.base import Backbone, Step
-from shitu_cli.model.backbones.blocks import TokenLinear
+from shitu_cli.model.backbones.blocks import LayerNorm, TokenLinear
 from shitu_cli.model.layers import Linear, gelu
 from shitu_cli.model.positions import is_resampling, resample_positions
 
@@ -40,8 +41,10 @@ class Attention(nn.Layer):
         self.proj = TokenLinear(width, width)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        width = x.shape[2]
-        parts = self.qkv(x).reshape([0, x.shape[1], 3, self.heads, width // self.heads]).transpose([2, 0, 3, 1, 4])
+        width, qkv = x.shape[2], self.qkv(x)
+        if kernels.usable(self, qkv):
+            return self.proj(kernels.attention(qkv, self.heads))
+        parts = qkv.reshape([0, x.shape[1], 3, self.heads, width // self.heads]).transpose([2, 0, 3, 1, 4])
         y = _attention(parts[0], parts[1], parts[2])
         return self.proj(y.transpose([0, 2, 1, 3]).reshape([0, x.shape[1], width]))
 
@@ -55,7 +58,8 @@ class Mlp(nn.Layer):
         self.fc2 = TokenLinear(4 * width, width)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.fc2(gelu(self.fc1(x)))
+        y = self.fc1(x)
+        return self.fc2(kernels.gelu(y) if kernels.usable(self, y) else gelu(y))
 
 
 class LayerScale(nn.Layer):
@@ -66,7 +70,7 @@ class LayerScale(nn.Layer):
         self.gamma = self.create_parameter([width], default_initializer=_constant(1e-5))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return x * self.gamma
+        return kernels.scale(x, self.gamma) if kernels.usable(self, x) else x * self.gamma
 
 
 class TransformerBlock(nn.Layer):
@@ -74,9 +78,9 @@ class TransformerBlock(nn.Layer):
 
     def __init__(self, shape: ViTShape) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(shape.width, epsilon=shape.epsilon)
+        self.norm1 = LayerNorm(shape.width, epsilon=shape.epsilon)
         self.attn = Attention(shape.width, shape.heads)
-        self.norm2 = nn.LayerNorm(shape.width, epsilon=shape.epsilon)
+        self.norm2 = LayerNorm(shape.width, epsilon=shape.epsilon)
         self.mlp = Mlp(shape.width)
         if shape.layer_scale:
             self.ls1, self.ls2 = LayerScale(shape.width), LayerScale(shape.width)
@@ -100,7 +104,7 @@ class AttentionPool(nn.Layer):
         self.q = TokenLinear(width, width)
         self.kv = TokenLinear(width, 2 * width)
         self.proj = TokenLinear(width, width)
-        self.norm = nn.LayerNorm(width, epsilon=shape.epsilon)
+        self.norm = LayerNorm(width, epsilon=shape.epsilon)
         self.mlp = Mlp(width)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -149,9 +153,9 @@ class VisionTransformer(Backbone):
         )
         self.patch_embed = PatchEmbed(shape)
         if shape.pre_norm:
-            self.norm_pre = nn.LayerNorm(width, epsilon=shape.epsilon)
+            self.norm_pre = LayerNorm(width, epsilon=shape.epsilon)
         self.blocks = nn.Sequential(*[TransformerBlock(shape) for _ in range(shape.depth)])
-        self.norm = nn.LayerNorm(width, epsilon=shape.epsilon)
+        self.norm = LayerNorm(width, epsilon=shape.epsilon)
         if shape.map_pool:
             self.attn_pool = AttentionPool(shape)
         self.feature_size = width

@@ -76,9 +76,37 @@ def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int, first: tuple[int,
     return _Conv.apply(x, weight, stride, first)
 
 
-def linear(x: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
-    """Return x [N, A] @ weight [A, B]."""
-    return _Linear.apply(x, weight)
+def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None = None) -> paddle.Tensor:
+    """Return x [N, A] @ weight [A, B] + bias [B]."""
+    return _Linear.apply(x, weight, *(() if bias is None else (bias,)))
+
+
+def attention(qkv: paddle.Tensor, heads: int) -> paddle.Tensor:
+    """Return softmax(q kᵀ / sqrt(d)) v [N, T, W] of q, k and v side by side in [N, T, 3 * W], for each head."""
+    from shitu_cli.model.kernels import tokens
+
+    return tokens.Attention.apply(qkv, heads)
+
+
+def gelu(x: paddle.Tensor) -> paddle.Tensor:
+    """Return the exact GELU of x."""
+    from shitu_cli.model.kernels import tokens
+
+    return tokens.Gelu.apply(x)
+
+
+def scale(x: paddle.Tensor, gamma: paddle.Tensor) -> paddle.Tensor:
+    """Return x [..., W] * gamma [W]."""
+    from shitu_cli.model.kernels import tokens
+
+    return tokens.Scale.apply(x, gamma)
+
+
+def layer_norm(x: paddle.Tensor, norm: nn.LayerNorm) -> paddle.Tensor:
+    """Return the layer norm of the last axis of x; its weight and bias may not be missing."""
+    from shitu_cli.model.kernels import tokens
+
+    return tokens.LayerNorm.apply(x, norm.weight, norm.bias, norm._epsilon)
 
 
 def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> paddle.Tensor:
@@ -209,13 +237,13 @@ class _Conv(PyLayer):
 
 class _Linear(PyLayer):
     @staticmethod
-    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
+    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, *bias: paddle.Tensor) -> paddle.Tensor:
         from shitu_cli.model.kernels import products
 
         y = paddle.empty([x.shape[0], weight.shape[1]], dtype="float32")
-        products.product(array(x), array(weight), array(y))
+        products.linear_forward(array(x), array(weight), array(bias[0]) if bias else None, array(y))
         ctx.save_for_backward(x, weight)
-        ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
+        ctx.needs_grad = [not t.stop_gradient for t in (x, weight, *bias)]
         return y
 
     @staticmethod
@@ -223,12 +251,14 @@ class _Linear(PyLayer):
         from shitu_cli.model.kernels import products
 
         x, weight = ctx.saved_tensor()
-        dx, dw = paddle.empty_like(x), paddle.empty_like(weight)
+        gradients = [paddle.empty_like(x), paddle.empty_like(weight)]
         if ctx.needs_grad[0]:
-            products.product(array(dy), array(weight).T, array(dx))
+            products.product(array(dy), array(weight).T, array(gradients[0]))
         if ctx.needs_grad[1]:
-            products.product(array(x).T, array(dy), array(dw))
-        return only(ctx.needs_grad, dx, dw)
+            products.product(array(x).T, array(dy), array(gradients[1]))
+        if len(ctx.needs_grad) == 3:
+            gradients.append(paddle.to_tensor(products.column_sums(array(dy))))
+        return only(ctx.needs_grad, *gradients)
 
 
 class _BatchNormAct(PyLayer):

@@ -26,6 +26,23 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     split(len(a), lambda start, stop: np.matmul(a[start:stop], b, out=out[start:stop]))
 
 
+def linear_forward(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    """y = x @ w + bias."""
+
+    def part(start: int, stop: int) -> None:
+        np.matmul(x[start:stop], w, out=y[start:stop])
+        if bias is not None:
+            np.add(y[start:stop], bias, out=y[start:stop])
+
+    split(len(x), part)
+
+
+def column_sums(x: np.ndarray) -> np.ndarray:
+    """Return the sum of the rows of x."""
+    parts: list[np.ndarray] = split(len(x), lambda start, stop: x[start:stop].sum(axis=0))
+    return np.add.reduce(parts)
+
+
 def pointwise_forward(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
     """y = convolution of x [N, C, H, W] with w [A, C, 1, 1]."""
     xs, ys, matrix = _rows(x), _rows(y), w.reshape(len(w), -1)

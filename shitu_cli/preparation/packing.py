@@ -23,9 +23,9 @@ from shitu_cli.data.images import MAX_BYTES, is_image_name
 from shitu_cli.data.lists import ImageList, write_label_map
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.files import atomic_write, atomic_write_json, remove_leftovers, sha256_of
-from shitu_cli.inputs import MIB, read_json_object
+from shitu_cli.inputs import read_json_object
 from shitu_cli.preparation.prepare import Prepared
-from shitu_cli.reporting import Reporter, counted
+from shitu_cli.reporting import Reporter, byte_size, counted
 from shitu_cli.runtime.threads import compute_threads
 from shitu_cli.stores import MEMBER, address_of, read_image, split_location, state_of
 
@@ -231,6 +231,6 @@ def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(above).free
     if needed > free:
         raise EnvironmentProblem(
-            f"packing needs about {needed / MIB:,.0f} MiB in {folder}, where {free / MIB:,.0f} are free",
+            f"packing needs about {byte_size(needed)} in {folder}, where {byte_size(free)} are free",
             hint="free some space there, or name a folder on another disk",
         )

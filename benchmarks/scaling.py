@@ -11,9 +11,10 @@ re-ranking  the same re-ranked; stops at --most-pairs images, as it compares all
 build       a flat index of so many features, with its files
 search      one query in that index
 
-Each figure comes from a process of its own: seconds of the step alone, and the most memory beyond what its imports
-hold. The exponent is that of the last two sizes: 1.0 is linear, 2.0 quadratic; small sizes are ruled by what is spent
-once.
+Each figure comes from a process of its own: CPU seconds of the step alone, in all its threads (so that what else runs
+on the machine does not count), and the most memory beyond what its imports hold. The exponent is that of the last two
+sizes: 1.0 is linear, 2.0 quadratic; small sizes are ruled by what is spent once. The table is Markdown, a line as soon
+as it is measured.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def main() -> None:
         return
     sizes = [10**power for power in range(3, 10) if 10**power <= options.largest]
     results: dict[str, dict[int, dict[str, float]]] = {}
+    if not options.json:
+        print(f"| step | {' | '.join(f'{size:,}' for size in sizes)} | time grows with n to the | memory |")
+        print(f"|---|{'---|' * (len(sizes) + 2)}", flush=True)
     for column in options.columns.split(","):
         results[column] = {}
         for count in sizes:
@@ -59,18 +63,16 @@ def main() -> None:
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             results[column][count] = json.loads(done.stdout.splitlines()[-1])
         if not options.json:
-            show(column, results[column])
+            show(column, results[column], sizes)
     if options.json:
         print(json.dumps({name: [{"count": n, **row} for n, row in rows.items()] for name, rows in results.items()}))
 
 
-def show(column: str, rows: dict[int, dict[str, float]]) -> None:
-    """Print one column as a line: seconds and MB at each size, and the exponents."""
-    cells = [
-        f"10^{round(math.log10(count))} {row['seconds']:9.3f} s {row['mb']:7.0f} MB" for count, row in rows.items()
-    ]
-    growth = ", ".join(f"{name} ^{exponent(rows, key):.2f}" for name, key in (("time", "seconds"), ("memory", "mb")))
-    print(f"{column:11} {'   '.join(cells)}   {growth}", flush=True)
+def show(column: str, rows: dict[int, dict[str, float]], sizes: list[int]) -> None:
+    """Print one step as a row of the table: seconds and MB at each size, and the exponents."""
+    cells = [f"{rows[n]['seconds']:.2g} s, {rows[n]['mb']:.0f} MB" if n in rows else "–" for n in sizes]
+    growth = [f"{power:.2f}" if math.isfinite(power := exponent(rows, key)) else "–" for key in ("seconds", "mb")]
+    print(f"| {column} | {' | '.join(cells)} | {' | '.join(growth)} |", flush=True)
 
 
 def exponent(rows: dict[int, dict[str, float]], key: str) -> float:
@@ -93,9 +95,10 @@ def measured(column: str, count: int, size: int) -> dict[str, float]:
 
 
 def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    """Return the CPU seconds of all threads of this process."""
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def draw(folder: Path, count: int, kinds: int) -> None:

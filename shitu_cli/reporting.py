@@ -42,6 +42,12 @@ class Bar(Protocol):
     def advance(self, n: int = 1, **fields: object) -> None:
         """Count `n` more units done; `fields` (loss, lr, ...) replace those shown beside the bar."""
 
+    def aside(self) -> AbstractContextManager[None]:
+        """Return a context for what is done between units, so that it does not change how fast they seem to go."""
+
+    def expect(self, seconds: float) -> None:
+        """Say how long such things will still take until the end, for the time that is left."""
+
 
 class Reporter(Protocol):
     """Receives what a command shows while it works."""
@@ -58,6 +64,12 @@ class Reporter(Protocol):
 
 class _SilentBar:
     def advance(self, n: int = 1, **fields: object) -> None:
+        pass
+
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def expect(self, seconds: float) -> None:
         pass
 
 

@@ -7,10 +7,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from shitu_cli.cli.pace import Pace
 from shitu_cli.errors import Command, Message, ShituError, parts_of
 from shitu_cli.reporting import HIDDEN, Bar, visible
 
@@ -111,7 +112,7 @@ class Console:
             return
         from rich.progress import Progress
 
-        pace = _Pace()
+        pace = Pace()
         with Progress(_live_column(console, unit, pace), console=console, transient=True) as progress:
             self._live = console
             try:
@@ -174,35 +175,27 @@ def _stream(stderr: bool) -> TextIO:
     return sys.stderr if stderr else sys.stdout
 
 
-class _Pace:
-    """How long a task has taken, without what it spent before its first units were done: loading, compiling.
+class _Bar:
+    """What both ways to show progress count."""
 
-    So the time left that follows from it is right soon after the beginning of a long task.
-    """
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.fields: dict[str, object] = {}
 
-    def __init__(self) -> None:
-        self.done = self._first = 0
-        self._start = self._since = time.monotonic()
+    def aside(self) -> AbstractContextManager[None]:
+        return self.pace.aside()
 
-    def advance(self, n: int) -> None:
-        if not self.done:
-            self._first, self._since = n, time.monotonic()
-        self.done += n
-
-    def seconds(self) -> float:
-        """Return the time for all that is done, at the pace since the first units were done."""
-        now = time.monotonic()
-        later = self.done - self._first
-        return (now - self._since) * self.done / later if later else now - self._start
+    def expect(self, seconds: float) -> None:
+        self.pace.expected = seconds
 
 
-class _LoggedBar:
+class _LoggedBar(_Bar):
     """Writes a line now and then, for logs and pipes."""
 
     def __init__(self, show: Callable[[str], None], what: str, total: int, unit: str, seconds: float) -> None:
+        super().__init__(Pace())
         self.show, self.what, self.total, self.unit, self.seconds = show, what, total, unit, seconds
-        self.pace, self.shown = _Pace(), time.monotonic()
-        self.fields: dict[str, object] = {}
+        self.shown = time.monotonic()
 
     def advance(self, n: int = 1, **fields: object) -> None:
         self.pace.advance(n)
@@ -210,14 +203,13 @@ class _LoggedBar:
         now = time.monotonic()
         if now - self.shown >= self.seconds:
             self.shown = now
-            done, seconds = self.pace.done, self.pace.seconds()
-            self.show(progress_line(10_000, self.what, done, self.total, self.unit, seconds, self.fields))
+            self.show(progress_line(10_000, self.what, self.total, self.unit, self.pace, self.fields))
 
 
-class _LiveBar:
-    def __init__(self, progress: Any, task: Any, pace: _Pace) -> None:
-        self.progress, self.task, self.pace = progress, task, pace
-        self.fields: dict[str, object] = {}
+class _LiveBar(_Bar):
+    def __init__(self, progress: Any, task: Any, pace: Pace) -> None:
+        super().__init__(pace)
+        self.progress, self.task = progress, task
 
     def advance(self, n: int = 1, **fields: object) -> None:
         self.pace.advance(n)
@@ -225,7 +217,7 @@ class _LiveBar:
         self.progress.update(self.task, advance=n, fields=dict(self.fields))
 
 
-def _live_column(console: Any, unit: str, pace: _Pace) -> Any:
+def _live_column(console: Any, unit: str, pace: Pace) -> Any:
     from rich.progress import ProgressColumn
     from rich.text import Text
 
@@ -233,10 +225,8 @@ def _live_column(console: Any, unit: str, pace: _Pace) -> Any:
         """Draws the whole progress line, as wide as the terminal."""
 
         def render(self, task: Task) -> Text:
-            done, total, seconds = int(task.completed), int(task.total or 0), pace.seconds()
-            fields = task.fields["fields"]
-            width = console.width - 1
-            return Text(progress_line(width, task.description, done, total, unit, seconds, fields, bar=True))
+            total, fields = int(task.total or 0), task.fields["fields"]
+            return Text(progress_line(console.width - 1, task.description, total, unit, pace, fields, bar=True))
 
     return Line()
 
@@ -244,11 +234,10 @@ def _live_column(console: Any, unit: str, pace: _Pace) -> Any:
 def progress_line(
     width: int,
     what: str,
-    done: int,
     total: int,
     unit: str,
-    seconds: float,
-    fields: dict[str, object],
+    pace: Pace,
+    fields: Mapping[str, object],
     *,
     bar: bool = False,
 ) -> str:
@@ -256,13 +245,13 @@ def progress_line(
 
     Count and time left always stay; memory, rate and bar are dropped first, then the last of the `fields`.
     """
-    rate = done / max(seconds, 1e-9)
-    left = clock((total - done) / rate) if rate else "-:--"
-    filled = round(24 * done / max(total, 1))
+    rate, left = pace.rate(), pace.left(total)
+    filled = round(24 * pace.done / max(total, 1))
     parts = {"bar": "━" * filled + "╌" * (24 - filled)} if bar else {}
-    parts |= {"count": f"{done:,}/{total:,} {unit}", "left": f"{left} left"}
+    parts |= {"count": f"{pace.done:,}/{total:,} {unit}", "left": f"{'-:--' if left is None else clock(left)} left"}
     parts |= {name: f"{name} {value}" for name, value in fields.items()}
-    parts["rate"] = f"{rate:,.0f}/s"
+    if rate is not None:
+        parts["rate"] = f"{rate:,.0f}/s"
     removable = [*_DROPPED_FIRST, *(name for name in reversed(list(fields)) if name not in _DROPPED_FIRST)]
     for name in removable:
         if len(what) + sum(2 + len(text) for text in parts.values()) <= width:

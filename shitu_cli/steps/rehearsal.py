@@ -40,7 +40,7 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
     from shitu_cli.runtime.arithmetic import current_threads
     from shitu_cli.training.build import build_training
     from shitu_cli.training.log import RunLog
-    from shitu_cli.training.online import OnlineEvaluation
+    from shitu_cli.training.online import OnlineEvaluation, evaluations_after, images_per_evaluation
     from shitu_cli.training.trainer import Trainer
 
     quiet = reporter or SilentReporter()
@@ -59,7 +59,9 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
             training.model
         )
         evaluation = _evaluation_of(config, engine)
-        count = _evaluations(options.epochs, options.eval_interval, options.start_eval_epoch)
+        seen = images_per_evaluation(config, len(dataset))
+        evaluation = replace(evaluation, images=seen, features=evaluation.features / evaluation.images * seen)
+        count = evaluations_after(0, options)
         seconds["an evaluation"] = evaluation.features + evaluation.ranking
     size = total_size(len(dataset), dataset.location)
     peak = peak_memory_bytes() or 0
@@ -92,11 +94,6 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
 
 def _bytes_of(tensor: object) -> int:
     return int(tensor.size) * int(tensor.element_size())  # type: ignore[attr-defined]
-
-
-def _evaluations(epochs: int, interval: int, first: int) -> int:
-    """Return how often a run evaluates: as training/trainer.py decides, and once after the last epoch."""
-    return sum(epoch == epochs or (epoch % max(1, interval) == 0 and epoch >= first) for epoch in range(1, epochs + 1))
 
 
 def cost_of_evaluate(

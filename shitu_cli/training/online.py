@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from paddle import nn
 
-from shitu_cli.config.schema import Config
-from shitu_cli.evaluation.evaluate import evaluate_model
+from shitu_cli.config.schema import Config, GlobalConfig
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.evaluation.evaluate import evaluate_model, splits_of
 from shitu_cli.features.cache import FeatureMemory
 from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
-from shitu_cli.features.list_features import Processes
+from shitu_cli.features.list_features import Processes, extract_dataset
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.training.classifying import as_classified, measure_head
 from shitu_cli.training.measuring import (
@@ -44,6 +46,23 @@ class Evaluated:
 
 
 Evaluate = Callable[[nn.Layer, Processes], Evaluated]
+Foretell = Callable[[nn.Layer], float]  # how many seconds an evaluation will take
+
+
+def is_evaluated(epoch: int, chosen: GlobalConfig) -> bool:
+    """Return whether a run evaluates after this epoch, counted from 1: at its intervals, and after the last one."""
+    return epoch == chosen.epochs or (epoch % max(1, chosen.eval_interval) == 0 and epoch >= chosen.start_eval_epoch)
+
+
+def evaluations_after(epoch: int, chosen: GlobalConfig) -> int:
+    """Return how often a run that has trained so many epochs will still evaluate."""
+    return sum(is_evaluated(later, chosen) for later in range(epoch + 1, chosen.epochs + 1))
+
+
+def images_per_evaluation(config: Config, training_images: int) -> int:
+    """Return how many images go through the network in an evaluation: for a projection, those of training as well."""
+    listed = sum(len(RecDataset(split.dataset)) for split in splits_of(config))
+    return listed + (VIEWS * training_images if config.Global.projection else 0)
 
 
 class OnlineEvaluation:
@@ -68,6 +87,24 @@ class OnlineEvaluation:
         evaluation = run(model, processes)
         self._reporter = SilentReporter()
         return evaluation
+
+    def foretell(self, model: nn.Layer) -> float:
+        """Return about how many seconds an evaluation will take in this process alone, from a few batches of it."""
+        if self._config.classifies:
+            return 0.0
+        split, _ = splits_of(self._config)
+        dataset, size = RecDataset(split.dataset), split.sampler.batch_size
+        engine, seconds = self.engine(model), 0.0
+        for stop in (
+            min(len(dataset), size),
+            min(len(dataset), 2 * size),
+        ):  # the first time is ruled by what is prepared
+            started = time.perf_counter()
+            extract_dataset(
+                engine, dataset, SilentReporter(), "", batch_size=size, num_workers=split.loader.num_workers, stop=stop
+            )
+            seconds = (time.perf_counter() - started) / stop
+        return seconds * images_per_evaluation(self._config, len(self._labels))
 
     def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:
         """Return the mean direction [C, D] of the features of each class; None on all processes but the first."""

@@ -12,14 +12,15 @@ import numpy as np
 import paddle
 
 from shitu_cli.data.batch import Batch, to_input
-from shitu_cli.errors import Command, DataError, TrainingError
+from shitu_cli.errors import Command, DataError
 from shitu_cli.reporting import Bar, Reporter, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
+from shitu_cli.training.finite import require_finite
 from shitu_cli.training.log import RunLog, format_bytes
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
-from shitu_cli.training.online import Evaluate
+from shitu_cli.training.online import Evaluate, Foretell, evaluations_after, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult
 from shitu_cli.training.own_state import evaluating
 from shitu_cli.training.precision import in_float32, mixed_precision
@@ -40,6 +41,7 @@ class Trainer:
         reporter: Reporter,
         *,
         evaluate: Evaluate | None = None,
+        foretell: Foretell | None = None,
         start: Start | None = None,
         options: TrainOptions | None = None,
     ) -> None:
@@ -47,7 +49,8 @@ class Trainer:
         self.state = LoopState()
         self._config = training.config.Global
         self._log, self._reporter = log, reporter
-        self._evaluate, self._start = evaluate, start
+        self._evaluate, self._foretell, self._start = evaluate, foretell, start
+        self._evaluation_seconds = 0.0  # of the newest one, with its saves
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
@@ -73,9 +76,12 @@ class Trainer:
                 if state.evaluation_due:
                     self._evaluate_and_save()
                 with self._reporter.progress("training", max(0, total - done)) as bar:
+                    self._expect(bar)
                     while not self.is_done:
                         self._train_epoch(bar)
-                        self._finish_epoch()
+                        with bar.aside():
+                            self._finish_epoch()
+                        self._expect(bar)
                         self._tell_early_end()
             except StopNow:
                 interrupted = True
@@ -129,6 +135,19 @@ class Trainer:
         self.state.evaluation_due = self._evaluate is not None and start.is_trained
         if self.state.evaluation_due:
             self._save([LATEST])
+
+    def _expect(self, bar: Bar) -> None:
+        """Count the evaluations to come in the time left; before the first one, a few batches say how long it takes."""
+        training, left = self.training, evaluations_after(self.state.epoch, self._config)
+        if self._evaluate is None or not left:
+            bar.expect(0.0)
+            return
+        if not self._evaluation_seconds and self._foretell is not None and training.ranks.world == 1:
+            generators = capture_rng()
+            with evaluating(training.model, training.ranks):
+                self._evaluation_seconds = self._foretell(training.model)
+            restore_rng(generators)
+        bar.expect(left * self._evaluation_seconds)
 
     def _tell_early_end(self) -> None:
         state = self.state
@@ -217,7 +236,8 @@ class Trainer:
         names = list(losses)
         summed = training.ranks.sum_vector([own, *(float(losses[name].item()) * own for name in names)])
         parts = {name: value / summed[0] for name, value in zip(names, summed[1:], strict=True)}
-        self._require_finite(parts)
+        rate = training.optimizer.lr(self.state.global_step)
+        require_finite(parts, epoch=self.state.epoch + 1, step=self.state.step_in_epoch + 1, rate=rate)
         total = losses["loss"]
         # Over all processes and micro-batches, the gradient is that of the mean over all images.
         share = own / summed[0] / in_group
@@ -234,22 +254,6 @@ class Trainer:
             training.ema.update(state.ema_updates)
             state.ema_updates += 1
         state.global_step += 1
-
-    def _require_finite(self, parts: Mapping[str, float]) -> None:
-        bad = [name for name, value in parts.items() if not math.isfinite(value)]
-        if not bad:
-            return
-        named = [name for name in bad if name != "loss"] or bad
-        rate = self.training.optimizer.lr(self.state.global_step)
-        raise TrainingError(
-            f"the loss is {parts[bad[0]]} at epoch {self.state.epoch + 1}, step {self.state.step_in_epoch + 1} "
-            f"({', '.join(named)}; learning rate {rate:.4g})",
-            hint=[
-                "earlier saves are unchanged; try a lower learning rate: ",
-                Command("train", "--lr", f"{min(rate / 10, 0.1):.2g}"),
-                ", or -o Optimizer.clip_global_norm=5",
-            ],
-        )
 
     def _after_step(self, bar: Bar, parts: Mapping[str, float], samples: int, took: float) -> None:
         state, progress = self.state, self.state.progress
@@ -288,10 +292,8 @@ class Trainer:
         self.training.optimizer.schedule.on_result(averages["loss"], "min", state.schedule)
         self._log.record("epoch", epoch=state.epoch + 1, seconds=round(state.progress.seconds, 3), **averages)
         state.epoch, state.step_in_epoch, state.progress = state.epoch + 1, 0, Progress()
-        interval, first = max(1, self._config.eval_interval), self._config.start_eval_epoch
         last = state.epoch == self._config.epochs
-        due = last or (state.epoch % interval == 0 and state.epoch >= first)
-        state.evaluation_due = self._evaluate is not None and due
+        state.evaluation_due = self._evaluate is not None and is_evaluated(state.epoch, self._config)
         if not last:
             self._stopping.check()
         if state.evaluation_due:
@@ -323,7 +325,8 @@ class Trainer:
                 evaluation = self._stopping.share(functools.partial(self._evaluate, training.model))
         finally:
             restore_rng(generators)
-        state.evaluation_seconds += time.perf_counter() - started
+        self._evaluation_seconds = time.perf_counter() - started
+        state.evaluation_seconds += self._evaluation_seconds
         schedule = training.optimizer.schedule
         metrics = training.ranks.gather(evaluation.metrics)[0]  # all need the score, only the first has measured it
         better, text = take_score(state, metrics, self._options.score, schedule)

@@ -12,7 +12,6 @@ import pytest
 
 from shitu_cli.steps import costs, rehearsal
 from shitu_cli.steps.costs import disk_need, spread, total_size
-from shitu_cli.steps.rehearsal import _evaluations
 from tests.command import SMALL, shitu
 from tests.features import detectors
 from tests.features.conftest import exported
@@ -89,13 +88,6 @@ def test_contradictions_are_refused(workspace: Path) -> None:
     for words in commands:
         done = shitu(*words, "--dry-run", cwd=workspace, check=False)
         assert done.returncode == 2 and "--dry-run" in done.stderr, words
-
-
-def test_evaluations_are_counted_as_training_does() -> None:
-    assert _evaluations(10, 1, 0) == 10
-    assert _evaluations(10, 4, 0) == 3  # 4, 8 and the last
-    assert _evaluations(10, 1, 8) == 3
-    assert _evaluations(1, 100, 50) == 1
 
 
 def test_samples_are_spread_evenly(tmp_path: Path) -> None:

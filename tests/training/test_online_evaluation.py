@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from shitu_cli.config.schema import GlobalConfig
 from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
 from shitu_cli.training import run
 from shitu_cli.training.checkpoint import load_checkpoint
 from shitu_cli.training.history import read_histories
-from shitu_cli.training.online import Evaluated
+from shitu_cli.training.online import Evaluated, evaluations_after
 from shitu_cli.training.options import UNDECIDED
 from tests.command import shitu
 
@@ -33,13 +34,17 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
     def give(*values: float | None, undecided: Sequence[float] = ()) -> list[float | None]:
         left, shares = list(values), list(undecided)
 
-        def evaluate(model: object, processes: object) -> Evaluated:
-            value = left.pop(0)
-            if value is None:
-                raise Killed
-            return Evaluated({"recall@1": value, **({UNDECIDED: shares.pop(0)} if shares else {})})
+        class Written:
+            def __call__(self, model: object, processes: object) -> Evaluated:
+                value = left.pop(0)
+                if value is None:
+                    raise Killed
+                return Evaluated({"recall@1": value, **({UNDECIDED: shares.pop(0)} if shares else {})})
 
-        monkeypatch.setattr(run, "_evaluation", lambda training, reporter: evaluate)
+            def foretell(self, model: object) -> float:
+                return 100.0
+
+        monkeypatch.setattr(run, "_evaluation", lambda training, reporter: Written())
         return left
 
     return give
@@ -111,3 +116,27 @@ def test_a_real_evaluation_says_how_much_rounding_decides(workspace: Path) -> No
     (evaluation,) = json.loads(done.stdout)["evaluations"]
     assert 0 <= evaluation[UNDECIDED] <= 1
     assert (json.loads(done.stdout)["best_score"] is None) == (evaluation[UNDECIDED] > UNDECIDED_SHARE)
+
+
+def test_evaluations_to_come_are_in_the_time_that_is_left(
+    workspace: Path, scores: Callable[..., list[float | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as a few batches say, then as long as they took; a resumed run knows how many are left."""
+    expected = list[float]()
+    monkeypatch.setattr("shitu_cli.cli.console._Bar.expect", lambda bar, seconds: expected.append(seconds))
+    scores(0.1, None)
+    three = [*RUN[:-1], "3", "-o", "Global.eval_interval=1"]
+    shitu(*three, cwd=workspace, check=False)
+    assert expected[0] == 3 * 100.0 and 0 < expected[1] < 2 * 100.0 and len(expected) == 2
+    scores(0.1, 0.1)  # the one that was killed, and that of the last epoch
+    shitu(*three, "--resume", cwd=workspace)
+    assert 0 < expected[2] < 100.0 and expected[3:] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "interval", "first", "count"), [(10, 1, 0, 10), (10, 4, 0, 3), (10, 1, 8, 3), (1, 100, 50, 1)]
+)
+def test_how_often_a_run_evaluates(epochs: int, interval: int, first: int, count: int) -> None:
+    """After 4, 8 and the last of 10 epochs, for one."""
+    chosen = GlobalConfig(epochs=epochs, eval_interval=interval, start_eval_epoch=first)
+    assert evaluations_after(0, chosen) == count and evaluations_after(epochs, chosen) == 0

@@ -1,0 +1,56 @@
+"""How fast a task goes, and what time is left of it: right soon after the beginning of a long one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_APART = 1.2  # ratio of the units done at two marks: some dozens of them for any task
+
+
+class Pace:
+    """Units done, and the pace of the later half of them: what loads, compiles and warms up at first does not count.
+
+    Nor does what is done beside the units, `aside`, such as the evaluations between the epochs of a training; how long
+    that will still take is `expected`, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.done, self.expected = 0, 0.0
+        self._aside = 0.0  # seconds that were spent so
+        self._stopped: float | None = None  # when the clock was stopped
+        self._marks: list[tuple[int, float]] = []  # units done, and when
+
+    def advance(self, n: int) -> None:
+        self.done += n
+        if not self._marks or self.done >= self._marks[-1][0] * _APART:
+            self._marks.append((self.done, self._now()))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Stop the clock while something else than units is done."""
+        self._stopped = time.monotonic()
+        try:
+            yield
+        finally:
+            self._aside += time.monotonic() - self._stopped
+            self._stopped = None
+
+    def rate(self) -> float | None:
+        """Return units per second, None until that can be told."""
+        early = [mark for mark in self._marks if mark[0] * 2 <= self.done] or self._marks[:1]
+        if not early or early[-1][0] == self.done:
+            return None
+        units, since = early[-1]
+        return (self.done - units) / max(self._now() - since, 1e-9)
+
+    def left(self, total: int) -> float | None:
+        """Return the seconds until `total` units are done and what is expected beside them; None if nobody can tell."""
+        rate = self.rate()
+        if self.done >= total:
+            return self.expected
+        return None if rate is None else (total - self.done) / rate + self.expected
+
+    def _now(self) -> float:
+        return (time.monotonic() if self._stopped is None else self._stopped) - self._aside

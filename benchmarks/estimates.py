@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ import shitu_cli.cli.console as console
 import shitu_cli.cli.pace as pace_module
 from shitu_cli.__main__ import main as shitu
 from shitu_cli.cli.pace import Pace
+from shitu_cli.reporting import Bar
 
 SHARES = (0.01, 0.1, 0.5)
 CLOCK = time.monotonic if os.environ.get("SHITU_CLOCK") == "wall" else time.process_time
@@ -43,6 +46,16 @@ def main() -> None:
             tasks.setdefault(what, []).append(Moment(pace.done / total, CLOCK(), left))
         return draw(width, what, total, unit, pace, *more, **options)
 
+    ends: dict[str, float] = {}
+    show = console.Console.progress
+
+    @contextmanager
+    def watch(shown: console.Console, what: str, total: int, unit: str = "images") -> Iterator[Bar]:
+        with show(shown, what, total, unit) as bar:
+            yield bar
+        ends[what] = CLOCK()
+
+    console.Console.progress = watch  # type: ignore[method-assign, assignment]
     console.progress_line = listen
     pace_module.time = SimpleNamespace(monotonic=CLOCK)  # type: ignore[attr-defined]
     time.perf_counter = CLOCK  # what training takes for its evaluations
@@ -58,7 +71,7 @@ def main() -> None:
         finally:
             sys.stderr = output
     for what, moments in tasks.items():
-        began, end = moments[0].now, moments[-1].now
+        began, end = moments[0].now, ends[what]
         print(f"{what}: {end - began:.1f} s after the first line, {len(moments):,} lines")
         for share in SHARES:
             at, now, left = next(moment for moment in moments if moment.share >= share)

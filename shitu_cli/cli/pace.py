@@ -10,7 +10,7 @@ _APART = 1.2  # ratio of the units done at two marks: some dozens of them for an
 
 
 class Pace:
-    """Units done, and the pace of the later half of them: what loads, compiles and warms up at first does not count.
+    """Units done, and their pace without the first quarter: what loads, compiles and warms up then does not count.
 
     Nor does what is done beside the units, `aside`, such as the evaluations between the epochs of a training; how long
     that will still take is `expected`, in seconds.
@@ -39,7 +39,7 @@ class Pace:
 
     def rate(self) -> float | None:
         """Return units per second, None until that can be told."""
-        early = [mark for mark in self._marks if mark[0] * 2 <= self.done] or self._marks[:1]
+        early = [mark for mark in self._marks if mark[0] * 4 <= self.done] or self._marks[:1]
         if not early or early[-1][0] == self.done:
             return None
         units, since = early[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from shitu_cli.evaluation.evaluate import evaluate_model, splits_of
 from shitu_cli.features.cache import FeatureMemory
 from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
 from shitu_cli.features.list_features import Processes, extract_dataset
-from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.reporting import Bar, Reporter, SilentReporter
 from shitu_cli.training.classifying import as_classified, measure_head
 from shitu_cli.training.measuring import (
     KEPT_BYTES,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from shitu_cli.model.tracing import TracedNetwork
 
 VIEWS = 2  # of each training image for the projection: more cost more than they bring once training has seen many
+BATCHES = 5  # from which the time of an evaluation is foretold
 BARE = f"bare {METRIC}"  # metric: what the features reach without the projection
 
 
@@ -65,6 +67,30 @@ def images_per_evaluation(config: Config, training_images: int) -> int:
     return listed + (VIEWS * training_images if config.Global.projection else 0)
 
 
+class _Watch(SilentReporter):
+    """Notes when images are done."""
+
+    def __init__(self) -> None:
+        self._moments: list[tuple[int, float]] = []  # how many images at once, and when
+
+    def progress(self, what: str, total: int, unit: str = "images") -> AbstractContextManager[Bar]:
+        return nullcontext(self)
+
+    def advance(self, n: int = 1, **fields: object) -> None:
+        self._moments.append((n, time.perf_counter()))
+
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def expect(self, seconds: float) -> None:
+        pass
+
+    def seconds_per_image(self) -> float:
+        """Return the pace after the first images, with which much is prepared; 0 where there are no more."""
+        later = sum(n for n, _ in self._moments[1:])
+        return (self._moments[-1][1] - self._moments[0][1]) / later if later else 0.0
+
+
 class OnlineEvaluation:
     """Evaluates a network in training over the query and gallery lists, shared by all processes.
 
@@ -93,18 +119,12 @@ class OnlineEvaluation:
         if self._config.classifies:
             return 0.0
         split, _ = splits_of(self._config)
-        dataset, size = RecDataset(split.dataset), split.sampler.batch_size
-        engine, seconds = self.engine(model), 0.0
-        for stop in (
-            min(len(dataset), size),
-            min(len(dataset), 2 * size),
-        ):  # the first time is ruled by what is prepared
-            started = time.perf_counter()
-            extract_dataset(
-                engine, dataset, SilentReporter(), "", batch_size=size, num_workers=split.loader.num_workers, stop=stop
-            )
-            seconds = (time.perf_counter() - started) / stop
-        return seconds * images_per_evaluation(self._config, len(self._labels))
+        dataset, size, watch = RecDataset(split.dataset), split.sampler.batch_size, _Watch()
+        stop = min(len(dataset), BATCHES * size)
+        extract_dataset(
+            self.engine(model), dataset, watch, "", batch_size=size, num_workers=split.loader.num_workers, stop=stop
+        )
+        return watch.seconds_per_image() * images_per_evaluation(self._config, len(self._labels))
 
     def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:
         """Return the mean direction [C, D] of the features of each class; None on all processes but the first."""

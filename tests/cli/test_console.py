@@ -126,8 +126,8 @@ def test_the_time_left_does_not_count_what_is_spent_before_the_first_units(clock
     assert "-:-- left" in progress_line(200, "extracting", 2000, "images", pace, {})
     clock_of.work(1, 1.0)
     assert pace.left(2000) is None, "the first one took the loading too"
-    clock_of.work(7, 3.0)
-    clock_of.work(12, 1.0)
+    clock_of.work(3, 3.0)
+    clock_of.work(16, 1.0)
     assert "33:00 left" in progress_line(200, "extracting", 2000, "images", pace, {})
 
 

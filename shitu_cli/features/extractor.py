@@ -54,7 +54,17 @@ class PillowImage(Protocol):
 
 
 ImageInput = str | Path | bytes | np.ndarray | Part | PillowImage
-Images = Iterable[ImageInput] | str | bytes | Path  # several, or a single one
+Images = Iterable[ImageInput] | ImageInput  # several, or a single one
+
+
+def listed(images: Images) -> list[ImageInput]:
+    """Return images as a list; a single one would be taken apart, an array into rows that pass for grey images."""
+    is_array = isinstance(images, np.ndarray) and images.ndim <= 3
+    if is_array or isinstance(images, (str, bytes, Path, Part)) or hasattr(images, "convert"):
+        return [images]  # type: ignore[list-item]
+    if not isinstance(images, Iterable):
+        raise DataError(f"a value of type {type(images).__name__} cannot be used as an image or as several")
+    return list(images)
 
 
 def inputs_of(files: ImageFiles) -> list[ImageInput]:
@@ -110,14 +120,12 @@ class Extractor:
     def extract(self, images: Images, *, normalize: bool = True) -> np.ndarray:
         """Return the features float32 [N, feature_size] of paths, encoded bytes, Pillow images or uint8 arrays.
 
-        They are of unit length unless `normalize` is false.
+        A single one counts as a list of one. They are of unit length unless `normalize` is false.
 
         Arrays are RGB or RGBA [H, W, 3 or 4] or grey [H, W]. Raises DataError naming the first image that cannot be
         read by its file or its place.
         """
-        if isinstance(images, (str, bytes, Path)):  # a single one, which would be taken letter by letter
-            images = [images]
-        items = list(images)
+        items = listed(images)
         features = np.empty((len(items), self.feature_size), np.float32)
         for indices, part, skipped in self.batches(items, normalize=normalize):
             if skipped:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.features.detection.areas import features_of_areas
 from shitu_cli.features.detection.detector import Detector
-from shitu_cli.features.extractor import Extractor, ImageInput, Images
+from shitu_cli.features.extractor import Extractor, ImageInput, Images, listed
 from shitu_cli.index import MILVUS, open_store
 from shitu_cli.index.files import VECTORS, load_index
 from shitu_cli.index.objects import combined
@@ -48,7 +48,8 @@ class Searcher:
         config: The config of a checkpoint, or of a model exported by another program.
         threads: Compute threads of the model.
 
-    Raises UsageError if there is no index, DataError if the model or the index is damaged or they do not match.
+    Raises UsageError if there is no index or a value is impossible, DataError if the model or the index is damaged or
+    they do not match.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class Searcher:
         config: Config | None = None,
         threads: int | None = None,
     ) -> None:
+        if voters < 1 or (threshold is not None and not -1 <= threshold <= 1):
+            raise UsageError("a threshold is a cosine from -1 to 1, and one neighbour votes at least")
         self.place, self.threshold, self.voters = str(index), threshold, voters
         self.index: Index
         if str(index).startswith(MILVUS):
@@ -76,21 +79,21 @@ class Searcher:
     def search(self, images: Images, top: int = 5) -> list[Answer]:
         """Return an answer with the `top` neighbours for each image: a path, encoded bytes, a Pillow image or an array.
 
-        With a detector, `objects` of an answer are those to the things in the image. Raises DataError that names the
-        first image that cannot be read.
+        A single image counts as a list of one. With a detector, `objects` of an answer are those to the things in the
+        image. Raises DataError that names the first image that cannot be read.
         """
         if self.detector is None:
             return self.search_features(self.extractor.extract(images), top)
-        single = isinstance(images, (str, bytes, Path))
         answers = []
-        for answer in self._search_areas([images] if single else list(images), top):  # type: ignore[arg-type, list-item]
+        for answer in self._search_areas(listed(images), top):
             if isinstance(answer, DataError):
                 raise answer
             answers.append(answer)
         return answers
 
-    def search_readable(self, images: Sequence[ImageInput], top: int = 5) -> list[Answer | DataError]:
+    def search_readable(self, images: Images, top: int = 5) -> list[Answer | DataError]:
         """Return for each image its answer, or the error that says why this one cannot be read."""
+        images = listed(images)
         if self.detector is not None:
             return list(self._search_areas(images, top))
         results: list[Answer | DataError] = [DataError("not read")] * len(images)
@@ -103,6 +106,8 @@ class Searcher:
 
     def search_features(self, features: np.ndarray, top: int = 5) -> list[Answer]:
         """Return an answer for each row of the features float32 [N, D] of this model; all from one generation."""
+        if top < 0:
+            raise UsageError(f"{top} neighbours cannot be returned")
         neighbours, manifest = self.index.search(features, max(top, self.voters))
         self._check_model(manifest)
         return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in neighbours]

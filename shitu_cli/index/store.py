@@ -165,7 +165,9 @@ def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
 
 
 def check_size(features: np.ndarray, manifest: IndexManifest) -> None:
-    """Raise DataError if vectors [N, D] do not have the size of the index."""
+    """Raise DataError if vectors are not of the shape [N, D] with the size of the index."""
+    if features.ndim != 2:
+        raise DataError(f"expected vectors as rows of an array [N, {manifest.size}], got one of shape {features.shape}")
     if features.shape[1] != manifest.size:
         raise DataError(
             f"the vectors have {features.shape[1]} values, the index {manifest.size}",

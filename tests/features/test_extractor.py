@@ -64,6 +64,23 @@ def test_arrays_are_converted_as_files_are(extractor: Extractor, pictures: list[
     assert np.array_equal(extractor.extract([Opened()]), extractor.extract([picture[..., ::-1]]))
 
 
+def test_a_single_image_of_any_kind_is_one(extractor: Extractor, pictures: list[Path]) -> None:
+    """An array must not become as many grey images as it has rows."""
+    picture = np.ascontiguousarray(cv2.imread(str(pictures[0]))[..., ::-1])
+
+    class Opened:
+        def convert(self, mode: str) -> np.ndarray:
+            return picture
+
+    expected = extractor.extract([picture])
+    for single in (picture, Opened(), Cropped(pictures[0], (0, 0, picture.shape[1], picture.shape[0]))):
+        assert extractor.extract(single).shape == expected.shape, type(single)
+    assert np.array_equal(extractor.extract(picture), expected)
+    assert np.array_equal(extractor.extract(np.stack([picture, picture])), np.repeat(expected, 2, axis=0))
+    with pytest.raises(DataError, match="a value of type int"):
+        extractor.extract(7)  # type: ignore[arg-type]
+
+
 def test_features_do_not_depend_on_the_batch(exported: Path, extractor: Extractor, pictures: list[Path]) -> None:
     alone = np.concatenate([extractor.extract([path]) for path in pictures[:5]])
     assert np.array_equal(extractor.extract(pictures[:5]), alone)

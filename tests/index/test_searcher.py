@@ -64,6 +64,16 @@ def test_answers(searcher: Searcher) -> None:
     assert searcher.manifest.count == 100 and searcher.search([]) == []
 
 
+def test_impossible_values_are_refused(searcher: Searcher, tmp_path: Path) -> None:
+    for options in ({"threshold": 5.0}, {"threshold": float("nan")}, {"voters": 0}):
+        with pytest.raises(UsageError, match="a threshold is a cosine from -1 to 1"):
+            Searcher(Network(), tmp_path / "i", **options)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="-1 neighbours"):
+        searcher.search(["3"], top=-1)
+    with pytest.raises(DataError, match=r"expected vectors as rows of an array \[N, "):
+        searcher.search_features(vectors(1)[0])
+
+
 def test_answers_as_values_for_programs(searcher: Searcher) -> None:
     known, unknown = searcher.search_features(np.concatenate([vectors(100)[3:4], vectors(1, seed=77)]), top=1)
     values = known.to_json()

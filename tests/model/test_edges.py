@@ -24,7 +24,7 @@ from shitu_cli.config.reader import make_part  # noqa: E402
 from shitu_cli.model import kernels  # noqa: E402
 from shitu_cli.model.heads import AdaMargin  # noqa: E402
 from shitu_cli.model.losses import build_loss  # noqa: E402
-from tests.parts import loss_item  # noqa: E402
+from tests.parts import loss_arguments, loss_item  # noqa: E402
 
 SIZE, CLASSES, BATCH = 8, 5, 6
 LABELS = np.array([0, 1, 2, 2, 4, 0])
@@ -120,17 +120,6 @@ def test_a_centre_of_zeros(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> N
         assert finite(loss, x.grad, head.weight.grad)
 
 
-ARGUMENTS = {
-    "ContrastiveLoss_XBM": {"start_iter": 0, "xbm_size": 10, "xbm_weight": 1.0, "embedding_size": SIZE},
-    "TripletAngularMarginLoss_XBM": {"start_iter": 0, "xbm_size": 10, "xbm_weight": 1.0, "feat_dim": SIZE},
-    "PairwiseCosface": {"margin": 0.35, "gamma": 64.0},
-    "CenterLoss": {"num_classes": CLASSES, "feat_dim": SIZE},
-    "ProxyAnchor": {"num_classes": CLASSES, "feat_dim": SIZE},
-    "DSHSDLoss": {"alpha": 0.05},
-    "LCDSHLoss": {"_lambda": 3.0},
-    "DCHLoss": {"gamma": 20.0, "_lambda": 0.1},
-    "TeacherLoss": {"teacher": "exported"},
-}
 # Losses between networks want the outputs of several: tests/model/test_distillation.py has them.
 LOSSES = sorted(name for name, part in KINDS["loss"].parts.items() if not issubclass(part, NetworkLoss))
 COMPOSITIONS = {
@@ -147,7 +136,7 @@ def test_losses(name: str, composition: str) -> None:
     labels, random = COMPOSITIONS[composition], np.random.default_rng(3)
     for case, make in FEATURES.items():
         paddle.seed(1)
-        loss = build_loss([loss_item(name, 1.0, ARGUMENTS.get(name, {}))])
+        loss = build_loss([loss_item(name, 1.0, loss_arguments(name, size=SIZE, classes=CLASSES, memory=10))])
         values = make(np.tile(random.standard_normal(SIZE), (len(labels), 1)), random).astype("float32")
         for _ in range(2):  # the second time against the memory
             x = paddle.to_tensor(values, stop_gradient=False)

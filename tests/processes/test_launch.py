@@ -34,6 +34,19 @@ def trained(workspace: Path, *args: str) -> dict[str, np.ndarray]:
     return read_paddle(workspace / "output/latest.pdparams")
 
 
+def started_run(workspace: Path, *args: str, own_group: bool = False) -> subprocess.Popen[str]:
+    """A run in processes of its own; those of `own_group` get signals together, as from a terminal."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "shitu_cli", *args],
+        cwd=workspace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=own_group,
+    )
+
+
 def distance(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
     """Euclidean, over all trained weights."""
     names = [name for name in a if not name.endswith(("_mean", "_variance"))]
@@ -72,14 +85,7 @@ def test_the_same_run_on_two_processes_repeats_to_the_bit(workspace: Path) -> No
 
 def test_a_dead_process_ends_the_run_within_seconds(workspace: Path) -> None:
     args = ["train", *PLAIN, "--epochs", "500", "--batch-size", "4", "--devices", "cpu:2"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "shitu_cli", *args],
-        cwd=workspace,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    run = started_run(workspace, *args)
     log = workspace / "output/train.log"
     deadline = time.monotonic() + 120
     while not (log.is_file() and "saved latest" in log.read_text()):
@@ -106,14 +112,7 @@ def test_a_kill_at_any_moment_ends_all_and_leaves_a_whole_checkpoint(workspace: 
     random = np.random.default_rng(4)
     for trial in range(9):
         resume = ["--resume"] if (workspace / "output/latest.pdstates").is_file() else []
-        run = subprocess.Popen(
-            [sys.executable, "-m", "shitu_cli", *args, *resume, "-o", "Arch.Head.shard=True"],
-            cwd=workspace,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        run = started_run(workspace, *args, *resume, "-o", "Arch.Head.shard=True")
         while len(children_of(run.pid)) < 2:
             assert run.poll() is None
             time.sleep(0.05)
@@ -155,14 +154,7 @@ def test_devices_are_checked(workspace: Path) -> None:
 @pytest.mark.slow
 def test_a_signal_during_evaluation_stops_all_together(workspace: Path) -> None:
     args = ["train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "Global.eval_interval=1"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "shitu_cli", *args, "--epochs", "500", "--batch-size", "4", "--devices", "cpu:2"],
-        cwd=workspace,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    run = started_run(workspace, *args, "--epochs", "500", "--batch-size", "4", "--devices", "cpu:2")
     log = workspace / "output/train.log"
     deadline = time.monotonic() + 120
     while not (log.is_file() and "epoch 2:" in log.read_text()):
@@ -179,10 +171,7 @@ def test_a_signal_during_evaluation_stops_all_together(workspace: Path) -> None:
 @pytest.mark.parametrize("started", [0.1, 0.4, 1.0, None])
 def test_ctrl_c_twice_stops_all_at_once(workspace: Path, started: float | None) -> None:
     """As a terminal sends it, to all processes, while they load too (None: in the middle of training)."""
-    command = [sys.executable, "-m", "shitu_cli", "train", *PLAIN, "--epochs", "1000", "--devices", "cpu:2"]
-    run = subprocess.Popen(
-        command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    run = started_run(workspace, "train", *PLAIN, "--epochs", "1000", "--devices", "cpu:2", own_group=True)
     log = workspace / "output/train.log"
     if started is not None:
         time.sleep(started)

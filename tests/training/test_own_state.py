@@ -23,25 +23,9 @@ from shitu_cli.runtime.threads import THREADS
 from shitu_cli.training.own_state import evaluating, gather_own, own_arrays, own_tensors
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu_process as shitu
-from tests.parts import loss_item
+from tests.parts import loss_arguments, loss_item
 
 SIZE, CLASSES = 8, 6
-ARGUMENTS = {
-    "ContrastiveLoss_XBM": {"start_iter": 0, "xbm_size": 20, "xbm_weight": 1.0, "embedding_size": SIZE},
-    "TripletAngularMarginLoss_XBM": {"start_iter": 0, "xbm_size": 20, "xbm_weight": 1.0, "feat_dim": SIZE},
-    "PairwiseCosface": {"margin": 0.35, "gamma": 64.0},
-    "CenterLoss": {"num_classes": CLASSES, "feat_dim": SIZE},
-    "ProxyAnchor": {"num_classes": CLASSES, "feat_dim": SIZE},
-    "DSHSDLoss": {"alpha": 0.05},
-    "LCDSHLoss": {"_lambda": 3.0},
-    "DCHLoss": {"gamma": 20.0, "_lambda": 0.1},
-    "TeacherLoss": {"teacher": "pp-shitu-v2"},
-    "DistillationGTCELoss": {"model_names": ["Student"]},
-    **{
-        f"Distillation{name}Loss": {"model_name_pairs": [["Student", "Student"]]}
-        for name in ("CE", "DML", "Distance", "KLDiv", "DKD")
-    },
-}
 
 
 class TwoRanks(Ranks):
@@ -67,7 +51,7 @@ def changed(layer: nn.Layer, before: dict[str, np.ndarray]) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(KINDS["loss"].parts))
 def test_all_that_a_loss_writes_is_its_own_state(name: str) -> None:
-    loss = build_loss([loss_item(name, 1.0, ARGUMENTS.get(name, {}))])
+    loss = build_loss([loss_item(name, 1.0, loss_arguments(name, size=SIZE, classes=CLASSES))])
     before, labels = arrays(loss), paddle.to_tensor([0, 1, 1, 5])
     x = paddle.randn([4, SIZE])
     outputs = {"features": x, "backbone": x, "logits": paddle.randn([4, CLASSES])}
@@ -88,7 +72,9 @@ def test_all_that_a_head_writes_is_its_own_state(name: str) -> None:
 def test_a_checkpoint_holds_it_for_every_process() -> None:
     model, loss = (
         nn.Sequential(nn.BatchNorm1D(3)),
-        build_loss([loss_item("ContrastiveLoss_XBM", 1.0, ARGUMENTS["ContrastiveLoss_XBM"])]),
+        build_loss(
+            [loss_item("ContrastiveLoss_XBM", 1.0, loss_arguments("ContrastiveLoss_XBM", size=SIZE, classes=CLASSES))]
+        ),
     )
     saved, second = gather_own(model, loss, TwoRanks()), Ranks()
     assert set(saved) == {f"rank1.model.0.{name}" for name in ("_mean", "_variance")} | {

@@ -14,7 +14,6 @@ from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, ShituError, UsageError
-from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
@@ -115,6 +114,13 @@ def evaluate(
         from shitu_cli.deployment.pretrained import with_preprocessing
 
         settings = with_preprocessing(settings, model)
+    classifies = settings.classifies and pretrained is None
+    if classifies:
+        from shitu_cli.cli.classifier import refuse_options, show_classifier
+
+        ranking = {"--flip": flip, "--rerank": rerank, "--query-expansion": query_expansion, "--precision": precision}
+        others = {"--far": far, "--unknown": unknown, "--cross-fit": cross_fit, "--shard": shard, "--merge": merge}
+        refuse_options({**ranking, **others, "--dry-run": dry_run})
     if dry_run:
         if merge or unknown or devices is not None:
             raise UsageError("--dry-run measures one process, on the lists: it takes no --merge, --unknown, --devices")
@@ -145,8 +151,8 @@ def evaluate(
         return
     if cross_fit is not None and this_process.world() > 1:
         raise UsageError("--cross-fit trains in one process", hint="start the command without a launcher")
-    if settings.classifies and pretrained is None and not merge:
-        _evaluate_classifier(console, settings, model, cache=cache, as_json=as_json)
+    if classifies:
+        show_classifier(console, settings, model, cache=cache, as_json=as_json)
         return
     evaluation = run(
         settings,
@@ -186,25 +192,6 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
     _note_in_index(console, space, evaluation.values)
     console.info(f"all figures: {file}, with images: {file.stem}.html beside it")
     console.next_step(export_command(space) if is_worth_deploying(evaluation.values) else Command("train"))
-
-
-def _evaluate_classifier(console: Console, settings: Config, model: Path | None, *, cache: bool, as_json: bool) -> None:
-    """Show how often the classifier is right, where the config asks for that instead of retrieval."""
-    from shitu_cli.steps.classifier import evaluate_classifier
-
-    evaluation = evaluate_classifier(settings, model=model, cache=cache, reporter=console)
-    if evaluation is None:
-        return
-    if as_json:
-        console.json(evaluation.values)
-    else:
-        rows = [[name, f"{value:.4f}"] for name, value in evaluation.metrics.items()]
-        console.table(f"the classifier, on {counted(evaluation.images, 'image')}", ["metric", "value"], rows)
-    console.info(f"all figures: {evaluation.write_report()}")
-    console.info(
-        ["retrieval, in which search uses the features: ", Command("evaluate", "-o", "Global.eval_mode=retrieval")]
-    )
-    console.next_step(Command("export", *(["--checkpoint", model] if model is not None else [])))
 
 
 def _evaluate_share(

@@ -1,0 +1,42 @@
+"""What `shitu evaluate` shows where the config asks for the classifier (`Global.eval_mode: classification`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shitu_cli.errors import Command, UsageError
+from shitu_cli.reporting import counted
+
+if TYPE_CHECKING:
+    from shitu_cli.cli.console import Console
+    from shitu_cli.config.schema import Config
+
+RETRIEVAL = ("-o", "Global.eval_mode=retrieval")
+
+
+def refuse_options(options: dict[str, object]) -> None:
+    """Raise UsageError for options with a value: all of them change how retrieval is measured."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)}: for retrieval, but the config asks how often the classifier is right",
+            hint=["to measure retrieval: ", Command("evaluate", *RETRIEVAL)],
+        )
+
+
+def show_classifier(console: Console, settings: Config, model: Path | None, *, cache: bool, as_json: bool) -> None:
+    """Measure and show how often the classifier of a checkpoint is right, and write the report."""
+    from shitu_cli.steps.classifier import evaluate_classifier
+
+    evaluation = evaluate_classifier(settings, model=model, cache=cache, reporter=console)
+    if evaluation is None:
+        return
+    if as_json:
+        console.json(evaluation.values)
+    else:
+        rows = [[name, f"{value:.4f}"] for name, value in evaluation.metrics.items()]
+        console.table(f"the classifier, on {counted(evaluation.images, 'image')}", ["metric", "value"], rows)
+    console.info(f"all figures: {evaluation.write_report()}")
+    console.info(["retrieval, in which search uses the features: ", Command("evaluate", *RETRIEVAL)])
+    console.next_step(Command("export", *(["--checkpoint", model] if model is not None else [])))

@@ -111,8 +111,22 @@ def faces() -> list[str]:
     return [*seen, "Global.eval_mode=retrieval", "DataLoader.Train.sampler.batch_size=2", "Arch.Head.class_num=9"]
 
 
+def distinct() -> list[str]:
+    """The configs that run, AdaFace's by options; of those that are equal without `Slim`, the first."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for name, values in RECIPES.items():
+        plain = {key: value for key, value in values.items() if key != "Slim"}
+        if (name not in REFUSED or name == ADAFACE) and plain not in chosen.values():
+            chosen[name] = plain
+    return list(chosen)
+
+
+def test_most_of_them_are_trained() -> None:
+    assert len(distinct()) == 28
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*(name for name in RECIPES if name not in REFUSED), ADAFACE])
+@pytest.mark.parametrize("name", distinct())
 def test_two_steps(name: str, folder: Path, tmp_path: Path) -> None:
     options = faces() if name == ADAFACE else options_for(name)
     config = with_lists(
@@ -154,6 +168,7 @@ def test_from_train_to_export(name: str, smaller: list[str], says: str, folder: 
     words += ["-o", f"Global.pretrained_model={tmp_path / 'output/latest'}"]
     (tmp_path / "output/best_model.pdparams").unlink()  # not the one that is named
     assert says in shitu("evaluate", *words, cwd=folder).stdout
-    words += ["-o", f"Global.save_inference_dir={tmp_path / 'inference'}"]
-    shitu("export", *words, "--format", "pdmodel", cwd=folder)
-    assert (tmp_path / "inference/inference.pdmodel").is_file()
+    if "models" in RECIPES[name]["Arch"]:  # once is enough: a new process proves what it computes
+        words += ["-o", f"Global.save_inference_dir={tmp_path / 'inference'}"]
+        shitu("export", *words, "--format", "pdmodel", cwd=folder)
+        assert (tmp_path / "inference/inference.pdmodel").is_file()

@@ -110,7 +110,10 @@ class Source:
         """Drop how the file starts from the published weights of its network when another network is named now."""
         arch = self.values.get("Arch")
         backbone = arch.get("Backbone") if isinstance(arch, dict) else None
-        if not isinstance(backbone, dict) or backbone.get("name") == network or backbone.get("pretrained") is not True:
+        if not isinstance(backbone, dict) or backbone.get("name") == network:
+            return
+        start = backbone.get("pretrained")
+        if start is not True and not str(start).startswith(("http://", "https://")):
             return
         for key in START_KEYS:
             if not self.origins.get(f"Arch.Backbone.{key}", "").startswith("-o"):

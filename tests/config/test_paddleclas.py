@@ -88,6 +88,14 @@ def test_options_replace_a_part_with_what_belonged_to_it(tmp_path: Path) -> None
     assert "gama: unknown key" in caught.value.details[0]
 
 
+@pytest.mark.parametrize("start", ["True", "https://example.org/ResNet50.pdparams", "./own.pdparams"])
+def test_another_network_does_not_start_from_the_published_weights_of_the_first(start: str, tmp_path: Path) -> None:
+    text = config(backbone=f"{{name: ResNet50, pretrained: '{start}'}}".replace("'True'", "True"))
+    other = loaded(tmp_path, text, "Arch.Backbone.name=ResNet18").Arch.backbone.pretrained
+    assert bool(other) == start.startswith("./")  # a file of the user's own may be of any network
+    assert loaded(tmp_path, text, "Arch.Backbone.name=ResNet50").Arch.backbone.pretrained
+
+
 @pytest.mark.parametrize(
     ("option", "says"),
     [

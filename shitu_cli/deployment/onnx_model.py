@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from shitu_cli.errors import EnvironmentProblem, ShituError
+from shitu_cli.processes.child import run_module
 
 OPSET = 17  # Paddle2ONNX 2.1.0 goes to 21; ONNX Runtime, OpenVINO and TensorRT have read 17 since 2022
 INPUT, OUTPUT, BATCH = "x", "features", "N"
@@ -24,10 +23,9 @@ def write_onnx_model(pdmodel: Path, out: Path) -> None:
     import onnx
 
     # In a process of its own: the converter prints to descriptor 1 and may abort its process.
-    command = [sys.executable, "-m", "paddle2onnx.command", "--model_dir", str(pdmodel.parent)]
-    command += ["--model_filename", pdmodel.name, "--params_filename", pdmodel.with_suffix(".pdiparams").name]
-    command += ["--save_file", str(out), "--opset_version", str(OPSET)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    files = ["--model_filename", pdmodel.name, "--params_filename", pdmodel.with_suffix(".pdiparams").name]
+    target = ["--save_file", str(out), "--opset_version", str(OPSET)]
+    done = run_module("paddle2onnx.command", "--model_dir", str(pdmodel.parent), *files, *target)
     if done.returncode or not out.is_file() or not out.stat().st_size:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise ShituError("Paddle2ONNX could not convert the network", details=lines[-6:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from shitu_cli.errors import ShituError
 from shitu_cli.features.backends import BF16, FP32, Run, Way, ways_in
+from shitu_cli.processes.child import run_module
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.metrics import Ranking
@@ -37,8 +37,7 @@ def prove(
     inputs = folder / ".proof.npz"
     np.savez(inputs, images=images, features=features, labels=labels)
     try:
-        command = [sys.executable, "-m", "shitu_cli.deployment.prove", str(folder), str(inputs)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        done = run_module("shitu_cli.deployment.prove", str(folder), str(inputs))
     finally:
         inputs.unlink(missing_ok=True)
     if done.returncode:

@@ -31,7 +31,7 @@ PLAIN, COARSE = Way("inference.onnx", ONNX_RUNTIME), Way("inference.json", PADDL
 
 def _proven(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, folder: Path, drop: float) -> list[Any]:
     done = subprocess.CompletedProcess([], 0, stdout="noise\n" + json.dumps(rows), stderr="")
-    monkeypatch.setattr(proof.subprocess, "run", lambda *args, **options: done)
+    monkeypatch.setattr(proof, "run_module", lambda *arguments: done)
     nothing = np.zeros(1, np.float32)
     return [row["refused"] for row in prove(folder, nothing, nothing, nothing, max_recall_drop=drop)]
 

@@ -144,6 +144,9 @@ class Batcher:
 
     def _begin(self, request: _Request, number: int) -> None:
         """Decode an image; compute it here where that keeps nobody waiting, else leave it to the batches."""
+        if request.reply.done():  # it has failed, or nobody waits for it any more
+            self._settle(request, number, "not looked at")
+            return
         try:
             work = _Work(request, number, self._read(request, number))
         except DataError as error:

@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from shitu_cli.index.files import load_index
+from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.service.batching import Image
 from tests.service.conftest import KEY, Network, Server, png, write_index
 
 Maker = Callable[..., Server]
@@ -222,6 +225,27 @@ def test_many_at_once_go_through_the_network_together(server: Server) -> None:
     for thread in threads:
         thread.join()
     assert len(replies) == 12 and sum(sizes) == 12 and max(sizes) > 4
+
+
+def test_images_that_nobody_waits_for_any_more_are_not_looked_at(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, looked, go_on = server.desk.state.extractor, threading.Semaphore(0), threading.Event()
+    read, reads = network.read, []
+
+    def slow(image: Any) -> np.ndarray:
+        reads.append(image)
+        looked.release()
+        go_on.wait(10)
+        return read(image)
+
+    monkeypatch.setattr(network, "read", slow)
+    batcher = server.desk.batcher
+    reply = batcher.submit([Image(png(n), str(n)) for n in range(60)], 5)
+    assert looked.acquire(timeout=10) and reply.cancel()  # as when the client's time is over
+    go_on.set()
+    batcher.close()
+    assert len(reads) <= compute_threads() and batcher.waiting == 0
 
 
 def test_another_process_changes_the_index(server: Server) -> None:

@@ -117,10 +117,14 @@ def _open(data: _Data, share: float, seed: int) -> Parts:
         family_of.setdefault(families.root(place[label]), []).append(label)
     wanted = min(max(2, round(share * len(names))), len(names) - 2)
     held: set[str] = set()
+    decided: set[int] = set()  # families: links between folders may join all classes to a single one
     for label in sorted(names, key=lambda name: _hash(seed, name)):
-        family = family_of[families.root(place[label])]
-        large = all(len(data.by_label[name]) >= 2 for name in family)
-        if large and label not in held and len(held) + len(family) <= wanted:
+        root = families.root(place[label])
+        if root in decided:
+            continue
+        decided.add(root)
+        family = family_of[root]
+        if len(held) + len(family) <= wanted and all(len(data.by_label[name]) >= 2 for name in family):
             held.update(family)
     kept = [number for label in names if label in held for number in data.by_label[label]]
     rest = [number for label in names if label not in held for number in data.by_label[label]]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from paddle import nn
@@ -47,8 +46,14 @@ class Evaluated:
     projection: Projection | None = None
 
 
-Evaluate = Callable[[nn.Layer, Processes], Evaluated]
-Foretell = Callable[[nn.Layer], float]  # how many seconds an evaluation will take
+class Evaluate(Protocol):
+    """Measures a network in training."""
+
+    def __call__(self, model: nn.Layer, processes: Processes) -> Evaluated:
+        """Return the metrics, empty on all processes but the first."""
+
+    def foretell(self, model: nn.Layer) -> float:
+        """Return about how many seconds that will take in one process; 0 where nobody knows."""
 
 
 def is_evaluated(epoch: int, chosen: GlobalConfig) -> bool:

@@ -72,9 +72,7 @@ def run_training(
             online = _evaluation(training, reporter)
             start = None if resume else Start(training, online, is_trained=start_trained)
             evaluate = online if _is_evaluated(config) else None
-            trainer = Trainer(
-                training, log, reporter, evaluate=evaluate, foretell=online.foretell, start=start, options=options
-            )
+            trainer = Trainer(training, log, reporter, evaluate=evaluate, start=start, options=options)
             for line in _header(training, f"{name}:{reason}"):
                 log.line(line)
                 reporter.info(line)

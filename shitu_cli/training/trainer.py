@@ -20,7 +20,7 @@ from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.finite import require_finite
 from shitu_cli.training.log import RunLog, format_bytes
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
-from shitu_cli.training.online import Evaluate, Foretell, evaluations_after, is_evaluated
+from shitu_cli.training.online import Evaluate, evaluations_after, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult
 from shitu_cli.training.own_state import evaluating
 from shitu_cli.training.precision import in_float32, mixed_precision
@@ -41,7 +41,6 @@ class Trainer:
         reporter: Reporter,
         *,
         evaluate: Evaluate | None = None,
-        foretell: Foretell | None = None,
         start: Start | None = None,
         options: TrainOptions | None = None,
     ) -> None:
@@ -49,7 +48,7 @@ class Trainer:
         self.state = LoopState()
         self._config = training.config.Global
         self._log, self._reporter = log, reporter
-        self._evaluate, self._foretell, self._start = evaluate, foretell, start
+        self._evaluate, self._start = evaluate, start
         self._evaluation_seconds = 0.0  # of the newest one, with its saves
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
@@ -142,10 +141,10 @@ class Trainer:
         if self._evaluate is None or not left:
             bar.expect(0.0)
             return
-        if not self._evaluation_seconds and self._foretell is not None and training.ranks.world == 1:
+        if not self._evaluation_seconds and training.ranks.world == 1:
             generators = capture_rng()
             with evaluating(training.model, training.ranks):
-                self._evaluation_seconds = self._foretell(training.model)
+                self._evaluation_seconds = self._evaluate.foretell(training.model)
             restore_rng(generators)
         bar.expect(left * self._evaluation_seconds)
 

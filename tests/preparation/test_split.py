@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shitu_cli.preparation import split as splitting
 from shitu_cli.preparation.split import choose_kind, split_images
 
 
@@ -20,6 +21,29 @@ def test_open_keeps_whole_classes_from_training() -> None:
     assert not trained & asked and len(asked) == 10
     assert split.query == split.gallery
     assert sorted(split.train + split.query) == list(range(200))
+
+
+class Counted(dict[str, list[int]]):
+    """The images of each class, and how often they were asked for."""
+
+    asked = 0
+
+    def __getitem__(self, label: str) -> list[int]:
+        self.asked += 1
+        return super().__getitem__(label)
+
+
+def test_classes_that_share_images_are_looked_at_once() -> None:
+    """A million hard links of a hundred images join all classes to a few families: each is decided once."""
+    labels, paths = data(400, 2)
+    alike = [[2 * n for n in range(first, first + 100)] for first in range(0, 400, 100)]
+    images = splitting._Data(labels, paths, alike, [])
+    images.by_label = Counted(images.by_label)
+    train, query, gallery = splitting._open(images, 0.3, 0)
+    held = {labels[n] for n in query}
+    assert held == {f"c{k:03d}" for k in range(int(min(held)[1:]), int(min(held)[1:]) + 100)}, "a family as a whole"
+    assert len(train) == 600 and gallery == query
+    assert images.by_label.asked <= 2 * 400
 
 
 def test_closed_keeps_pictures_of_every_class() -> None:

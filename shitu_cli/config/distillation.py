@@ -63,12 +63,10 @@ def read_networks(
 def check_networks(
     reader: Reader, losses: Sequence[Loss], student: ArchConfig, distillation: DistillationConfig | None
 ) -> None:
-    """Report losses without the head that they look at, and losses between networks that are not there."""
+    """Report losses between networks whose networks are not there, or whose heads do not give what they compare."""
     networks = {} if distillation is None else networks_of(student, distillation)
     for number, loss in enumerate(losses):
         key = f"Loss.Train.{number}.{loss.name}"
-        if loss.needs_head and student.head is None:
-            reader.problem(key, "needs Arch.Head, which gives the logits of the classes")
         if not isinstance(loss, NetworkLoss):
             continue
         if distillation is None:

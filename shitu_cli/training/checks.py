@@ -59,6 +59,9 @@ def check_run(
         with problems:
             _check_projection(config)
     if not resuming:
+        if "Arch" not in lacking:
+            with problems:
+                _check_head(config)
         with problems:
             _check_start(config, init_from)
     return data if len(problems.errors) == before else None
@@ -96,6 +99,19 @@ def _check_projection(config: Config) -> None:
         raise ConfigError(
             "Global.projection: takes the neck's place, but there is one",
             hint="leave out Arch.Neck, or set Global.projection to false",
+        )
+
+
+def _check_head(config: Config) -> None:
+    """Check that there is a head where losses look at its logits.
+
+    A config that only evaluates needs none: that of what `--frozen` has made keeps its losses.
+    """
+    names = [f"Loss.Train.{n}.{loss.name}" for n, loss in enumerate(config.Loss) if loss.needs_head]
+    if names and config.Arch.head is None:
+        raise ConfigError(
+            f"{' and '.join(names)}: needs Arch.Head, which gives the logits of the classes",
+            hint="add Arch.Head to the config, or take losses on features, such as TripletAngularMarginLoss",
         )
 
 

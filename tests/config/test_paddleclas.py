@@ -57,10 +57,7 @@ def test_their_classes_are_named_as_theirs(parts: dict[str, str], says: str, tmp
     assert "did you mean" not in problem
 
 
-def test_what_would_fail_at_the_first_step_is_said_before_it(tmp_path: Path) -> None:
-    text = config(losses="    - DSHSDLoss: {weight: 1.0, alpha: 0.05}").replace("  Head: {name: ArcMargin", "  Hat: {x")
-    problems = refused(tmp_path, text.replace("  Hat:", "  infer_binarize:")).details
-    assert any("Loss.Train.0.DSHSDLoss: needs Arch.Head" in problem for problem in problems)
+def test_what_the_stop_layer_may_say(tmp_path: Path) -> None:
     problems = refused(tmp_path, config(stop="{name: flatten, outputdim: 2048}")).details
     assert any("BackboneStopLayer.outputdim: unknown key (did you mean output_dim?)" in text for text in problems)
     loaded(tmp_path, config(stop="{name: flatten, output_dim: 2048}"))

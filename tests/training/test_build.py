@@ -80,6 +80,13 @@ def test_a_block_with_problems_is_not_compared_with_the_data(workspace: Path) ->
     assert "2 problems in the config" in done.stderr and "no training list at" in done.stderr
 
 
+def test_a_loss_on_logits_without_a_head_is_said_before_the_first_step(workspace: Path) -> None:
+    options = ["-o", "Arch.Head=null", "-o", "Arch.Backbone.pretrained=no/where"]
+    done = shitu("train", *options, cwd=workspace, check=False)
+    shown = " ".join(done.stderr.split())
+    assert done.returncode == 4 and "Loss.Train.0.CELoss: needs Arch.Head" in shown and "no weights file" in shown
+
+
 def test_folders_that_cannot_be_read_are_said_with_the_rest(workspace: Path) -> None:
     options = ["DataLoader.Train.dataset.name=Market1501", "Arch.Backbone.pretrained=no/where"]
     done = shitu("train", *(word for option in options for word in ("-o", option)), cwd=workspace, check=False)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-CLASSES, IMAGES, SIDE = 40, 16, 105
+SIDE = 105
 WAYS = {
     "frozen": ("tuned", ["--frozen"]),
     "tuned": ("tuned", []),
@@ -41,19 +41,19 @@ class Run(NamedTuple):
     cpu: float
 
 
-def draw_characters(folder: Path) -> Path:
-    """Draw CLASSES characters, each IMAGES times by a hand that is never quite the same; return the folder."""
-    for number in range(CLASSES):
+def draw_characters(folder: Path, classes: int, images: int) -> Path:
+    """Draw some characters, each several times by a hand that is never quite the same; return the folder."""
+    for number in range(classes):
         rng = np.random.default_rng(number)
         strokes = [rng.uniform(0.15, 0.85, (int(rng.integers(3, 6)), 2)) for _ in range(int(rng.integers(2, 4)))]
         (folder / f"character_{number:02d}").mkdir(parents=True)
-        for copy in range(IMAGES):
+        for copy in range(images):
             image = np.full((SIDE, SIDE), 255, np.uint8)
-            turn, scale = rng.normal(0, 0.2), rng.uniform(0.85, 1.1)
+            turn, scale = rng.normal(0, 0.4), rng.uniform(0.6, 1.1)
             rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-            shift = rng.normal(0, 0.03, 2)
+            shift = rng.normal(0, 0.06, 2)
             for stroke in strokes:
-                points = (stroke + rng.normal(0, 0.04, stroke.shape) - 0.5) @ rotation.T + 0.5 + shift
+                points = (stroke + rng.normal(0, 0.07, stroke.shape) - 0.5) @ rotation.T + 0.5 + shift
                 cv2.polylines(image, [curve(points)], False, 0, int(rng.integers(2, 4)), cv2.LINE_AA)
             cv2.imwrite(str(folder / f"character_{number:02d}" / f"{copy:02d}.png"), image)
     return folder
@@ -101,9 +101,10 @@ def main() -> None:
     parser.add_argument("--ways", default="frozen,tuned,scratch")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--draw", type=int, nargs=2, default=(60, 20), metavar=("CLASSES", "IMAGES"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sources = options.data or [draw_characters(Path(folder) / "characters")]
+        sources = options.data or [draw_characters(Path(folder) / "characters", *options.draw)]
         print("data         way       before  recall@1  lowest  highest  wall s   CPU s")
         for data in sources:
             for way in options.ways.split(","):

@@ -225,7 +225,7 @@ import hashlib
 import numpy as np
 from shitu_cli.runtime.setup import setup_paddle
 setup_paddle("cpu", threads=1)
-from shitu_cli.model.kernels import loops, products, small_maps
+from shitu_cli.model.kernels import grouped, loops, products, small_maps, tokens
 
 rng = np.random.default_rng(0)
 digest = hashlib.sha256()
@@ -261,6 +261,17 @@ for act in (0, 1, 2):
     loops.norm_act_forward(flat, gamma, beta, 1e-5, act, out, mean, inverse, variance)
     loops.norm_act_backward(flat, gamma, beta, act, mean, inverse, out, grad, dgamma, dbeta)
     take(out, mean, inverse, variance, grad, dgamma, dbeta)
+maps, taps, shift = draw(6, 12, 12, 4), draw(6, 3, 3), draw(6)
+out, grad, dtaps, sums = np.empty_like(maps), np.empty_like(maps), np.zeros((6, 3, 3)), np.zeros(6)
+grouped.depthwise_forward(maps, taps, shift, 3, 1, 1, 1, out)
+grouped.depthwise_backward(maps, taps, 1, 1, 1, out, grad, dtaps)
+grouped.act_gradient(grad.reshape(6, -1), out.reshape(6, -1), 3, sums)
+take(out, grad, dtaps, sums)
+rows, grad = draw(40, 50), np.empty((40, 50), "float32")
+tokens._gelu_backward(rows.reshape(-1), rows.reshape(-1), grad.reshape(-1))
+tokens._softmax(rows)
+tokens._softmax_gradient(grad, rows)
+take(rows, grad)
 print(digest.hexdigest(), loops.norm_act_backward.stats.cache_hits.total())
 """
 

@@ -18,6 +18,7 @@ _VERSIONS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "Digest"),
     *("mtime", "LastModified", "Last-Modified", "last_modified", "modification_time"),
 )
+_NETWORK = "check the network, the address and your credentials; docs/how-to.md says where they come from"
 ADDRESSES = 1_000_000  # whose state a process remembers: about 250 bytes each
 # States of files by a digest of their address. When it is full, nothing makes room: every epoch asks for the same files
 # in another order, so to forget the oldest would be to forget each before it is asked for again.
@@ -30,7 +31,10 @@ def _pieces() -> Pieces:
 
 
 def system_of(address: str) -> Any:
-    """Return fsspec's file system of an address; EnvironmentProblem where its package is not installed."""
+    """Return fsspec's file system of an address.
+
+    Raises EnvironmentProblem where its package, or what that needs itself, is not installed, or nobody answers.
+    """
     protocol = address.partition("://")[0]
     try:
         import fsspec
@@ -42,6 +46,11 @@ def system_of(address: str) -> Any:
             f"{address}: addresses with {protocol}:// need a package ({problem})",
             hint=pip_install(_EXTRAS.get(protocol, "stores")),
         ) from None
+    except OSError as problem:  # HDFS is reached when its system is opened, through libraries of Java
+        reason, hint = (str(problem).splitlines() or [type(problem).__name__])[0], _NETWORK
+        if "libjvm" in reason or "libhdfs" in reason:
+            hint = "HDFS needs Java and Hadoop on this machine, found by JAVA_HOME, HADOOP_HOME and CLASSPATH"
+        raise EnvironmentProblem(f"cannot read {address}: {reason}", hint=hint) from None
 
 
 class RemoteFile:
@@ -153,5 +162,5 @@ class _problems:
         what = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
         raise EnvironmentProblem(
             f"cannot read {self.address}: {what}",
-            hint="check the network, the address and your credentials; docs/how-to.md says where they come from",
+            hint=_NETWORK,
         ) from None

@@ -193,28 +193,66 @@ def test_a_server_that_is_not_there_is_a_problem_of_the_machine() -> None:
         read_image("http://127.0.0.1:9/a.jpg")
 
 
-def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EnvironmentProblem, match="gs://") as caught:
-        read_image("gs://shop/a.jpg")
-    assert str(caught.value.hint) == "pip install fsspec gcsfs"
+@pytest.mark.parametrize(
+    ("protocol", "packages"), [("s3", "fsspec s3fs"), ("gs", "fsspec gcsfs"), ("hdfs", "fsspec pyarrow")]
+)
+def test_a_missing_package_says_how_to_install_it(
+    protocol: str, packages: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError(f"no package for {name}")
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", missing)
+    with pytest.raises(EnvironmentProblem, match=f"{protocol}://.*no package for {protocol}") as caught:
+        read_image(f"{protocol}://shop/a.jpg")
+    assert caught.value.hint is not None and caught.value.hint.startswith("pip install ")
+    assert all(name in caught.value.hint for name in packages.split())
 
 
-def test_the_cluster_of_an_hdfs_address_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without host and port, the cluster of the machine's own configuration would answer for another one."""
-    import fsspec
-
-    original = fsspec.get_filesystem_class("hdfs")
-    asked: dict[str, object] = {}
-
-    class Recorder:
-        _get_kwargs_from_urls = staticmethod(original._get_kwargs_from_urls)
-
+@pytest.mark.parametrize(
+    ("reason", "hint"), [("Unable to load libjvm\ndlopen ...", "JAVA_HOME"), ("HDFS connection failed", "the network")]
+)
+def test_hadoop_that_is_not_there_is_a_problem_of_the_machine(
+    reason: str, hint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Hadoop:
         def __init__(self, **options: object) -> None:
-            asked.update(options)
+            raise OSError(reason)
 
-    monkeypatch.setattr(fsspec, "get_filesystem_class", lambda protocol: Recorder)
-    remote.system_of("hdfs://node:8020/shop/a.jpg")
-    assert (asked["host"], asked["port"]) == ("node", 8020)
+        @staticmethod
+        def _get_kwargs_from_urls(address: str) -> dict[str, object]:
+            return {}
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", lambda protocol: Hadoop)
+    done = shitu("-w", "ws", "prepare", "hdfs://host:8020/images", cwd=tmp_path, check=False)
+    first = reason.partition("\n")[0]
+    assert done.returncode == 5 and f"cannot read hdfs://host:8020/images: {first}" in done.stderr, done.stderr
+    assert hint in done.stderr and "dlopen" not in done.stderr
+
+
+@pytest.mark.parametrize("protocol", ["gs", "hdfs"])
+def test_other_services_are_read_through_the_same_door(
+    protocol: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The memory of fsspec stands for Google's storage and Hadoop's."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Service(MemoryFileSystem):
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return str(super()._strip_protocol(path.replace(f"{protocol}://", "memory://")))
+
+        @staticmethod
+        def _get_kwargs_from_urls(address: str) -> dict[str, object]:
+            return {}
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", lambda name: Service)
+    system = Service()
+    for name, data in CONTENT.items():
+        system.pipe_file(f"{protocol}://{tmp_path.name}/{name}", data)
+    shitu("-w", "ws", "prepare", f"{protocol}://{tmp_path.name}", "--split", "none", cwd=tmp_path)
+    part = read_list(tmp_path / "ws/lists/train_list.txt")
+    assert [read_image(part.location(n, tmp_path)) for n in range(len(part))] == list(CONTENT.values())
 
 
 def test_more_threads_read_from_addresses_than_compute(tmp_path: Path) -> None:

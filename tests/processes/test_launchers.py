@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.processes import launchers, this_process
 from shitu_cli.processes.launchers import PADDLE, SLURM, adopt, find_seat, nodes_of
+from shitu_cli.runtime.threads import THREADS
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, shitu
 from tests.processes.test_machines import free_port
@@ -223,7 +224,7 @@ def by_launcher(workspace: Path, args: list[str], port: int) -> list[subprocess.
                 *("--log_dir", f"logs{rank}", command, *args),
             ],
             cwd=workspace,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", THREADS: "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,

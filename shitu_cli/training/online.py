@@ -12,6 +12,7 @@ from paddle import nn
 
 from shitu_cli.config.schema import Config, GlobalConfig
 from shitu_cli.data.dataset import RecDataset
+from shitu_cli.errors import DataError
 from shitu_cli.evaluation.evaluate import evaluate_model, splits_of
 from shitu_cli.features.cache import FeatureMemory
 from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
@@ -120,15 +121,20 @@ class OnlineEvaluation:
         return evaluation
 
     def foretell(self, model: nn.Layer) -> float:
-        """Return about how many seconds an evaluation will take in this process alone, from a few batches of it."""
+        """Return about how many seconds an evaluation will take in this process alone, from a few batches of it.
+
+        Images that cannot be read cost no training: the evaluation names them, once the epoch before it is saved.
+        """
         if self._config.classifies:
             return 0.0
         split, _ = splits_of(self._config)
         dataset, size, watch = RecDataset(split.dataset), split.sampler.batch_size, _Watch()
         stop = min(len(dataset), BATCHES * size)
-        extract_dataset(
-            self.engine(model), dataset, watch, "", batch_size=size, num_workers=split.loader.num_workers, stop=stop
-        )
+        workers, engine = split.loader.num_workers, self.engine(model)
+        try:
+            extract_dataset(engine, dataset, watch, "", batch_size=size, num_workers=workers, stop=stop)
+        except DataError:
+            return 0.0
         return watch.seconds_per_image() * images_per_evaluation(self._config, len(self._labels))
 
     def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:

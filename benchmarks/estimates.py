@@ -74,7 +74,10 @@ def main() -> None:
         began, end = moments[0].now, ends[what]
         print(f"{what}: {end - began:.1f} s after the first line, {len(moments):,} lines")
         for share in SHARES:
-            at, now, left = next(moment for moment in moments if moment.share >= share)
+            moment = next((moment for moment in moments if moment.share >= share), None)
+            if moment is None:  # it ended early
+                continue
+            at, now, left = moment
             error = (now + left - end) / max(end - began, 1e-9)
             print(f"  at {at:6.1%}: {left:.1f} s left, {end - now:.1f} s in truth: {error:+.1%} of the whole")
 

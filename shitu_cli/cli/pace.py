@@ -34,8 +34,8 @@ class Pace:
         try:
             yield
         finally:
-            self._aside += time.monotonic() - self._stopped
-            self._stopped = None
+            stopped, self._stopped = self._stopped, None
+            self._aside += time.monotonic() - stopped
 
     def rate(self) -> float | None:
         """Return units per second, None until that can be told."""
@@ -53,4 +53,5 @@ class Pace:
         return None if rate is None else (total - self.done) / rate + self.expected
 
     def _now(self) -> float:
-        return (time.monotonic() if self._stopped is None else self._stopped) - self._aside
+        stopped = self._stopped  # read once: rich draws in a thread of its own
+        return (time.monotonic() if stopped is None else stopped) - self._aside

@@ -194,6 +194,12 @@ def splits_of(config: Config) -> tuple[SplitConfig, SplitConfig]:
     return query_split, gallery_split
 
 
+def distinct_splits(config: Config) -> list[SplitConfig]:
+    """Return the splits whose features an evaluation computes: one where query and gallery are the same images."""
+    query, gallery = splits_of(config)
+    return [query] if same_images(query.dataset, gallery.dataset) else [query, gallery]
+
+
 def same_images(query: DatasetConfig, gallery: DatasetConfig) -> bool:
     """Return whether both lists are one: by name, or byte for byte under two names."""
     alike = dataclasses.replace(query, cls_label_path=gallery.cls_label_path) == gallery

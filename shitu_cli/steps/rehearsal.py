@@ -117,6 +117,7 @@ def cost_of_evaluate(
     config = with_lists(config, ("query", "gallery"))
     places = Places.of(config)
     setup_paddle(config.Global.device)
+    from shitu_cli.evaluation.evaluate import distinct_splits
     from shitu_cli.features.list_features import prepared_engine
     from shitu_cli.features.selection import load_engine
     from shitu_cli.steps.models import readable
@@ -126,11 +127,12 @@ def cost_of_evaluate(
     engine = load_engine(prefix, config, precision=precision)
     runner = prepared_engine(engine, flip=flip, normalize=True)
     part = _evaluation_of(config, runner, query_expansion=query_expansion, share=share)
+    read = sum(_size_of(split) or 0 for split in distinct_splits(config))
     seconds = {"features": part.features} | ({} if share is not None else {"ranking": part.ranking})
     peak = peak_memory_bytes() or 0
     cost = Cost(
         images=part.images,
-        bytes_to_read=sum(_size_of(split) or 0 for split in _splits(config)) // (1 if share is None else share.of),
+        bytes_to_read=read // (1 if share is None else share.of),
         seconds=seconds,
         total=sum(seconds.values()),
         basis=f"features of a few batches, and a ranking of random ones, by {engine.summary()}",
@@ -167,14 +169,6 @@ def _kept_features(places: Places, size: int) -> Need:
     return disk_need(places.cache, size, what="disk for kept features", fit=Command("evaluate", "--no-cache"))
 
 
-def _splits(config: Config) -> list[SplitConfig]:
-    """Return the splits to compute: one where query and gallery are the same images."""
-    from shitu_cli.evaluation.evaluate import same_images, splits_of
-
-    query, gallery = splits_of(config)
-    return [query] if same_images(query.dataset, gallery.dataset) else [query, gallery]
-
-
 def _size_of(split: SplitConfig) -> int | None:
     from shitu_cli.data.dataset import RecDataset
 
@@ -196,11 +190,11 @@ def _evaluation_of(
     config: Config, engine: Engine, *, query_expansion: int = 0, share: Share | None = None
 ) -> EvaluationCost:
     from shitu_cli.data.dataset import RecDataset
-    from shitu_cli.evaluation.evaluate import splits_of
+    from shitu_cli.evaluation.evaluate import distinct_splits, splits_of
     from shitu_cli.features.list_features import extract_dataset
 
     seconds, images = 0.0, 0
-    for split in _splits(config):
+    for split in distinct_splits(config):
         dataset, batch_size = RecDataset(split.dataset), split.sampler.batch_size
         count = len(dataset) if share is None else len(share.range(len(dataset), batch_size))
 

@@ -12,13 +12,15 @@ from paddle import nn
 
 from shitu_cli.config.schema import Config, GlobalConfig
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.errors import DataError
-from shitu_cli.evaluation.evaluate import evaluate_model, splits_of
+from shitu_cli.errors import ShituError
+from shitu_cli.evaluation.evaluate import distinct_splits, evaluate_model, splits_of
 from shitu_cli.features.cache import FeatureMemory
 from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
 from shitu_cli.features.list_features import Processes, extract_dataset
+from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Bar, Reporter, SilentReporter
 from shitu_cli.training.classifying import as_classified, measure_head
+from shitu_cli.training.loop_state import capture_rng, restore_rng
 from shitu_cli.training.measuring import (
     KEPT_BYTES,
     METRIC,
@@ -29,6 +31,7 @@ from shitu_cli.training.measuring import (
     scatter_of_training,
 )
 from shitu_cli.training.options import UNDECIDED
+from shitu_cli.training.own_state import evaluating
 from shitu_cli.training.projection import Projection, Scatter
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ def evaluations_after(epoch: int, chosen: GlobalConfig) -> int:
 
 def images_per_evaluation(config: Config, training_images: int) -> int:
     """Return how many images go through the network in an evaluation: for a projection, those of training as well."""
-    listed = sum(len(RecDataset(split.dataset)) for split in splits_of(config))
+    listed = sum(len(RecDataset(split.dataset)) for split in distinct_splits(config))
     return listed + (VIEWS * training_images if config.Global.projection else 0)
 
 
@@ -97,6 +100,20 @@ class _Watch(SilentReporter):
         return (self._moments[-1][1] - self._moments[0][1]) / later if later else 0.0
 
 
+def foretold(evaluate: Evaluate, model: nn.Layer, ranks: Ranks) -> float:
+    """Return about how many seconds an evaluation will take; 0 where nobody knows, as with several processes."""
+    if ranks.world > 1:
+        return 0.0
+    generators = capture_rng()
+    try:
+        with evaluating(model, ranks):
+            return evaluate.foretell(model)
+    except ShituError:  # the evaluation itself names what it cannot read, once the epoch before it is saved
+        return 0.0
+    finally:
+        restore_rng(generators)
+
+
 class OnlineEvaluation:
     """Evaluates a network in training over the query and gallery lists, shared by all processes.
 
@@ -121,20 +138,14 @@ class OnlineEvaluation:
         return evaluation
 
     def foretell(self, model: nn.Layer) -> float:
-        """Return about how many seconds an evaluation will take in this process alone, from a few batches of it.
-
-        Images that cannot be read cost no training: the evaluation names them, once the epoch before it is saved.
-        """
+        """Return about how many seconds an evaluation will take in this process alone, from a few batches of it."""
         if self._config.classifies:
             return 0.0
         split, _ = splits_of(self._config)
         dataset, size, watch = RecDataset(split.dataset), split.sampler.batch_size, _Watch()
         stop = min(len(dataset), BATCHES * size)
         workers, engine = split.loader.num_workers, self.engine(model)
-        try:
-            extract_dataset(engine, dataset, watch, "", batch_size=size, num_workers=workers, stop=stop)
-        except DataError:
-            return 0.0
+        extract_dataset(engine, dataset, watch, "", batch_size=size, num_workers=workers, stop=stop)
         return watch.seconds_per_image() * images_per_evaluation(self._config, len(self._labels))
 
     def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:

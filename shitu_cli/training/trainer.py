@@ -20,7 +20,7 @@ from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.finite import require_finite
 from shitu_cli.training.log import RunLog, format_bytes
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
-from shitu_cli.training.online import Evaluate, evaluations_after, is_evaluated
+from shitu_cli.training.online import Evaluate, evaluations_after, foretold, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult
 from shitu_cli.training.own_state import evaluating
 from shitu_cli.training.precision import in_float32, mixed_precision
@@ -49,7 +49,7 @@ class Trainer:
         self._config = training.config.Global
         self._log, self._reporter = log, reporter
         self._evaluate, self._start = evaluate, start
-        self._evaluation_seconds = 0.0  # of the newest one, with its saves
+        self._evaluation_seconds: float | None = None  # of the newest one, with its saves, or as foretold
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
@@ -75,12 +75,13 @@ class Trainer:
                 if state.evaluation_due:
                     self._evaluate_and_save()
                 with self._reporter.progress("training", max(0, total - done)) as bar:
-                    self._expect(bar)
+                    with bar.aside():
+                        self._expect(bar)
                     while not self.is_done:
                         self._train_epoch(bar)
                         with bar.aside():
                             self._finish_epoch()
-                        self._expect(bar)
+                            self._expect(bar)
                         self._tell_early_end()
             except StopNow:
                 interrupted = True
@@ -141,11 +142,8 @@ class Trainer:
         if self._evaluate is None or not left:
             bar.expect(0.0)
             return
-        if not self._evaluation_seconds and training.ranks.world == 1:
-            generators = capture_rng()
-            with evaluating(training.model, training.ranks):
-                self._evaluation_seconds = self._evaluate.foretell(training.model)
-            restore_rng(generators)
+        if self._evaluation_seconds is None:
+            self._evaluation_seconds = foretold(self._evaluate, training.model, training.ranks)
         bar.expect(left * self._evaluation_seconds)
 
     def _tell_early_end(self) -> None:

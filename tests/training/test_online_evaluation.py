@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from shitu_cli import load_config
 from shitu_cli.config.schema import GlobalConfig
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.errors import DataError
 from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
 from shitu_cli.training import run
 from shitu_cli.training.checkpoint import load_checkpoint
 from shitu_cli.training.history import read_histories
-from shitu_cli.training.online import Evaluated, evaluations_after
+from shitu_cli.training.online import Evaluated, evaluations_after, images_per_evaluation
 from shitu_cli.training.options import UNDECIDED
 from tests.command import shitu
 
@@ -48,6 +52,33 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
         return left
 
     return give
+
+
+def test_how_long_an_evaluation_takes_is_asked_once_and_nobody_has_to_know(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Fickle:
+        def __call__(self, model: object, processes: object) -> Evaluated:
+            return Evaluated({"recall@1": 0.5})
+
+        def foretell(self, model: object) -> float:
+            asked.append(model)
+            raise DataError("an image of the query list cannot be read")
+
+    monkeypatch.setattr(run, "_evaluation", lambda training, reporter: Fickle())
+    shitu(*RUN, "-o", "Global.eval_interval=2", cwd=workspace)
+    assert len(asked) == 1
+
+
+def test_images_of_one_list_count_once(workspace: Path) -> None:
+    config = load_config(workspace / "shitu.yaml")
+    both = images_per_evaluation(config, 0)
+    loaders = config.DataLoader
+    one = dataclasses.replace(config, DataLoader=dataclasses.replace(loaders, query=loaders.gallery))
+    assert loaders.gallery is not None and both > images_per_evaluation(one, 0)
+    assert images_per_evaluation(one, 0) == len(RecDataset(loaders.gallery.dataset))
 
 
 def test_a_kill_during_the_last_evaluation_loses_only_that_evaluation(

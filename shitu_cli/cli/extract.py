@@ -17,6 +17,7 @@ from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
+    from shitu_cli.features.detection.detector import Detector
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.features.feature_file import Written
     from shitu_cli.preparation.sources import ImageFiles
@@ -91,10 +92,10 @@ def extract(
         show_cost(console, cost_of_extract(extractor, own, target, finder), as_json=as_json)
         return
     if this_process.is_child() and this_process.world() > 1:
-        _compute_share(session, extractor, own, target, normalize=not raw)
+        _compute_share(session, extractor, own, target, normalize=not raw, detector=finder)
         if this_process.has_parent() or not this_process.is_main():
             return
-        wait_for_others(extractor, own, target, console, normalize=not raw)
+        wait_for_others(extractor, own, target, console, normalize=not raw, detector=finder)
     elif not launched:
         console.info(_summary(extractor, own))
     if share is None:
@@ -141,7 +142,15 @@ def _launch(devices: str | None) -> bool:
         ) from None
 
 
-def _compute_share(session: Session, extractor: Extractor, images: ImageFiles, out: Path, *, normalize: bool) -> None:
+def _compute_share(
+    session: Session,
+    extractor: Extractor,
+    images: ImageFiles,
+    out: Path,
+    *,
+    normalize: bool,
+    detector: Detector | None,
+) -> None:
     """Compute the features of this process's share; only the first process shows progress."""
     import signal
 
@@ -153,4 +162,4 @@ def _compute_share(session: Session, extractor: Extractor, images: ImageFiles, o
     reporter = session.reporter(speaks=this_process.is_main())
     reporter.info(_summary(extractor, images))
     rank, world = this_process.rank(), this_process.world()
-    compute_share(extractor, images, out, reporter, normalize=normalize, rank=rank, world=world)
+    compute_share(extractor, images, out, reporter, normalize=normalize, detector=detector, rank=rank, world=world)

@@ -58,9 +58,13 @@ Images = Iterable[ImageInput] | ImageInput  # several, or a single one
 
 
 def listed(images: Images) -> list[ImageInput]:
-    """Return images as a list; a single one would be taken apart, an array into rows that pass for grey images."""
+    """Return images as a list; a single one would be taken apart, an array into rows that pass for grey images.
+
+    An array of paths, such as a column of a table, is a list.
+    """
     is_array = isinstance(images, np.ndarray) and images.ndim <= 3
-    if is_array or isinstance(images, (str, bytes, Path, Part)) or hasattr(images, "convert"):
+    are_paths = isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OSU"
+    if (is_array and not are_paths) or isinstance(images, (str, bytes, Path, Part)) or hasattr(images, "convert"):
         return [images]  # type: ignore[list-item]
     if not isinstance(images, Iterable):
         raise DataError(f"a value of type {type(images).__name__} cannot be used as an image or as several")
@@ -190,11 +194,16 @@ def _prepared(image: ImageInput, transform: Transform, rng: np.random.Generator)
 
 
 def transformed(source: ImageInput, pixels: np.ndarray, transform: Transform, rng: np.random.Generator) -> np.ndarray:
-    """Return the transformed pixels of an image. Raises DataError that names it where they would be too many."""
+    """Return the transformed pixels of an image. Raises DataError where they would be too many.
+
+    The error names a file, and encoded bytes as `decode_image` does; who gives an array knows which one it is.
+    """
     try:
         return transform(pixels, rng)
     except DataError as error:
-        name = source if isinstance(source, (str, Path)) else "the image"
+        if not isinstance(source, (str, Path, bytes)):
+            raise
+        name = "image bytes" if isinstance(source, bytes) else source
         raise DataError(f"{name}: {error.message}", hint=error.advice) from None
 
 

@@ -70,16 +70,23 @@ def compute_share(
     reporter: Reporter,
     *,
     normalize: bool = True,
+    detector: Detector | None = None,
     rank: int,
     world: int,
 ) -> None:
     """Compute the share of one of several processes; `extract_to_file` then finds it done."""
-    with working(out), Work(part_of(out), extractor, images, normalize=normalize) as work:
+    with working(out), Work(part_of(out), extractor, images, normalize=normalize, detector=detector) as work:
         work.compute(reporter, rank=rank, world=world)
 
 
 def wait_for_others(
-    extractor: Extractor, images: ImageFiles, out: Path, reporter: Reporter, *, normalize: bool = True
+    extractor: Extractor,
+    images: ImageFiles,
+    out: Path,
+    reporter: Reporter,
+    *,
+    normalize: bool = True,
+    detector: Detector | None = None,
 ) -> None:
     """Wait until the other processes of the run have done their shares in the same folder.
 
@@ -88,7 +95,7 @@ def wait_for_others(
     waiting = "waiting for the other processes"
     with (
         working(out),
-        Work(part_of(out), extractor, images, normalize=normalize) as work,
+        Work(part_of(out), extractor, images, normalize=normalize, detector=detector) as work,
         reporter.progress(waiting, work.blocks, "blocks") as bar,
     ):
         before, changed = 0, time.monotonic()

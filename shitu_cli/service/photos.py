@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from shitu_cli.preparation.formats.textlist import parse_box
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 SUFFIXES |= {"PNM": ".ppm", "AVIF": ".avif", "JPEG 2000": ".jp2"}
 QUALITY = 85
+_NAME = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]+)?")  # as `Photos.place` gives them
 
 
 class Photos:
@@ -44,8 +46,8 @@ class Photos:
         return file
 
     def holds(self, file: Path) -> bool:
-        """Return whether `keep` wrote this file; those of the user lie elsewhere."""
-        return file.parent.resolve() == self.folder
+        """Return whether `keep` wrote this file: the user may have photos in this folder too."""
+        return file.parent.resolve() == self.folder and _NAME.fullmatch(file.name) is not None
 
     def forget(self, files: Iterable[Path]) -> None:
         """Delete files that are held here."""

@@ -7,6 +7,8 @@ and serves the files by their names; `HF_ENDPOINT` replaces the address of the h
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shitu_cli.config.parts.backbones import Backbone
-from shitu_cli.errors import Command, ConfigError, DataError, UsageError
+from shitu_cli.errors import Command, ConfigError, DataError, EnvironmentProblem, UsageError
 from shitu_cli.files import home, sha256_of, user_cache
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.weights.catalogue import CATALOGUE, Published, find_published, published_for
@@ -97,10 +99,10 @@ def obtain(what: str, reporter: Reporter | None = None) -> Located:
         listed = next((entry for entry in CATALOGUE.values() if what in entry.addresses), None)
         if listed is not None:
             return obtain(listed.name, reporter)
-        theirs = _paddleclas_cache(name)
-        if urlsplit(what).hostname == _PADDLECLAS_HOST and theirs.is_file():
+        theirs = _paddleclas_cache(name) if urlsplit(what).hostname == _PADDLECLAS_HOST else None
+        if theirs is not None and theirs.is_file():
             return Located(theirs, _PADDLECLAS)
-        return Located(fetch(cache_dir() / name, _mirrored(name, [what]), reporter), "downloaded")
+        return Located(fetch(_target(what, name), _mirrored(name, [what]), reporter), "downloaded")
     if looks_like_a_file(what):
         from shitu_cli.weights.files import find_weights
 
@@ -142,17 +144,38 @@ def _places(entry: Published) -> Iterator[tuple[Path, str]]:
             yield Path(folder) / entry.package.file, f"the package {entry.package.name}"
     yield cache_dir() / entry.file_name, "the cache"
     for address in entry.addresses:
-        yield _paddleclas_cache(address.rpartition("/")[2]), _PADDLECLAS
+        theirs = _paddleclas_cache(address.rpartition("/")[2])
+        if theirs is not None:
+            yield theirs, _PADDLECLAS
+    for find in (_hub_files, _torch_files):
+        with contextlib.suppress(EnvironmentProblem):  # who has no home has none of these caches
+            yield from find(entry)
+
+
+def _target(address: str, name: str) -> Path:
+    """Return where the file of an address is kept; every training calls its best weights by the same name."""
+    file = Path(name)
+    return cache_dir() / f"{file.stem}-{hashlib.sha256(address.encode()).hexdigest()[:12]}{file.suffix}"
+
+
+def _paddleclas_cache(name: str) -> Path | None:
+    """Return where PaddleClas, which goes by names alone, keeps a file; None for a user without a home."""
+    try:
+        return home() / ".paddleclas" / "weights" / name
+    except EnvironmentProblem:
+        return None
+
+
+def _hub_files(entry: Published) -> Iterator[tuple[Path, str]]:
     if entry.hub is not None:
         snapshots = _hub_cache() / f"models--{entry.hub[0].replace('/', '--')}" / "snapshots"
         for snapshot in sorted(snapshots.glob("*")):
             yield snapshot / entry.hub[1], "the Hugging Face cache"
-    torch_home = os.environ.get("TORCH_HOME") or home() / ".cache" / "torch"
+
+
+def _torch_files(entry: Published) -> Iterator[tuple[Path, str]]:
+    torch_home = os.environ.get("TORCH_HOME") or user_cache() / "torch"
     yield Path(torch_home) / "hub" / "checkpoints" / entry.file_name, "torch's cache"
-
-
-def _paddleclas_cache(name: str) -> Path:
-    return home() / ".paddleclas" / "weights" / name
 
 
 def _hub_cache() -> Path:

@@ -13,6 +13,8 @@ import pytest
 
 from shitu_cli import Searcher
 from shitu_cli.errors import DataError
+from shitu_cli.features.resumable import Work
+from shitu_cli.processes import this_process
 from tests.command import shitu
 from tests.features import detectors
 from tests.features.detectors import coloured
@@ -121,6 +123,26 @@ def test_features_of_what_is_cut_out(shop: Path) -> None:
     np.testing.assert_allclose(features[:3] @ features[:3].T, 1, atol=1e-5)
     whole = shitu("extract", "photos/pink", *MODEL, "--out", "w.npy", cwd=shop)
     assert "nothing was found" not in whole.stdout and not np.allclose(np.load(shop / "w.npy"), features[:3], atol=0.1)
+
+
+def test_processes_share_what_is_cut_out(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process of a launcher cuts out its own share, and the first one finds the others' work done."""
+    words = ("extract", "photos", *MODEL, *DETECTOR, "--out")
+    shitu(*words, str(tmp_path / "one.npy"), cwd=shop)
+    missing: list[int] = []
+    compute = Work.compute
+
+    def counted(work: Work, *args: object, **named: int) -> None:
+        missing.append(work.blocks - len(work.done()))
+        compute(work, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Work, "compute", counted)
+    for rank in ("1", "0"):
+        ranks = {this_process.RANK: rank, this_process.WORLD: "2", this_process.DEVICE: "cpu"}
+        shitu(*words, str(tmp_path / "two.npy"), cwd=shop, env=ranks)
+    assert missing == [1, 0, 0]  # the other process; the first one's share, which is empty; the whole
+    for ending in (".npy", ".tsv"):
+        assert (tmp_path / f"two{ending}").read_bytes() == (tmp_path / f"one{ending}").read_bytes()
 
 
 def test_parts_of_what_is_cut_out_are_joined(shop: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from shitu_cli import Extractor
+from shitu_cli.data.loader import NO_RANDOMNESS
 from shitu_cli.errors import DataError
 from shitu_cli.features.extractor import Cropped
 
@@ -79,6 +80,32 @@ def test_a_single_image_of_any_kind_is_one(extractor: Extractor, pictures: list[
     assert np.array_equal(extractor.extract(np.stack([picture, picture])), np.repeat(expected, 2, axis=0))
     with pytest.raises(DataError, match="a value of type int"):
         extractor.extract(7)  # type: ignore[arg-type]
+
+
+def test_an_array_of_paths_is_several_images(extractor: Extractor, pictures: list[Path]) -> None:
+    expected = extractor.extract(pictures[:2])
+    texts = [str(path) for path in pictures[:2]]
+    for paths in (np.array(texts), np.array(texts, object), np.array(pictures[:2], object)):
+        assert np.array_equal(extractor.extract(paths), expected), paths.dtype
+    with pytest.raises(DataError, match="expected uint8 RGB"):
+        extractor.extract(np.zeros(5, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [("file", "{}: 1 x 60,000 pixels"), ("bytes", "image 1 of 1: image bytes: 1 x "), ("array", "image 1 of 1: 1 x ")],
+)
+def test_an_image_that_grows_too_large_is_named_once(tmp_path: Path, form: str, says: str) -> None:
+    from shitu_cli.features.extractor import transformed
+
+    def grow(pixels: np.ndarray, rng: object) -> np.ndarray:
+        raise DataError("1 x 60,000 pixels would become too many")
+
+    source = {"file": tmp_path / "a.png", "bytes": b"", "array": np.zeros((60_000, 1, 3), np.uint8)}[form]
+    with pytest.raises(DataError) as caught:
+        transformed(source, np.zeros((60_000, 1, 3), np.uint8), grow, NO_RANDOMNESS)  # type: ignore[arg-type]
+    reason = caught.value.message if form == "file" else f"image 1 of 1: {caught.value.message}"
+    assert reason.startswith(says.format(tmp_path / "a.png"))
 
 
 def test_features_do_not_depend_on_the_batch(exported: Path, extractor: Extractor, pictures: list[Path]) -> None:

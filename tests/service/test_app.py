@@ -64,6 +64,14 @@ def test_what_is_added_is_found_kept_and_on_the_disk(server: Server) -> None:
     assert server.client.get("/items/16/image").headers["content-type"] == "image/jpeg"
 
 
+def test_the_users_own_photos_in_its_folder_stay(server: Server) -> None:
+    (kept,) = server.add("a", png(55)).json()["added"]
+    photos = server.desk.photos
+    own = [photos.folder / name for name in ("cup.png", "0123456789abcdef.png", f"{'a' * 32}-1.png", f"{'A' * 32}.png")]
+    assert photos.holds(Path(kept["path"])) and photos.holds(photos.place(b"no image"))
+    assert not any(photos.holds(file) for file in own)
+
+
 def test_a_photo_added_again_is_corrected(server: Server) -> None:
     assert server.add("wrong", png(60)).json()["replaced"] == 0
     reply = server.add("right", png(60)).json()

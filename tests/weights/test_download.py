@@ -248,10 +248,36 @@ def test_mirror_and_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_an_address_and_a_file(tmp_path: Path) -> None:
     with serving(Behaviour({"/other/own.pdparams": DATA})) as address:
         located = store.obtain(f"{address}/other/own.pdparams?download=1")
-    assert located.path == tmp_path / "cache/own.pdparams"
+    assert located.path.parent == tmp_path / "cache" and located.path.match("own-????????????.pdparams")
     assert store.obtain(str(located.path)).path == located.path
     with pytest.raises(DataError, match="no weights file"):
         store.obtain(str(tmp_path / "nothing.pdparams"))
+
+
+def test_files_of_one_name_at_two_addresses_are_two() -> None:
+    behaviour = Behaviour({"/run1/best_model.pdparams": b"first", "/run2/best_model.pdparams": b"second"})
+    with serving(behaviour) as address:
+        for _ in range(2):
+            first, second = (store.obtain(f"{address}/run{n}/best_model.pdparams").path for n in (1, 2))
+            assert (first.read_bytes(), second.read_bytes()) == (b"first", b"second")
+    assert len(behaviour.requests) == 2
+
+
+def test_a_user_without_a_home_has_no_caches_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    for name in ("XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(Behaviour({"/tiny.pdparams": DATA})) as address:
+        entry = published(address, hub=("timm/tiny.in1k", "model.safetensors"))
+        monkeypatch.setitem(CATALOGUE, "tiny", entry)
+        assert store.locate(entry) is None
+        assert store.obtain("tiny").path == tmp_path / "cache" / entry.file_name
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.delenv("SHITU_WEIGHTS")
+    assert store.locate(entry) is None  # and no error
 
 
 def test_names_are_found_by_what_people_type() -> None:

@@ -152,10 +152,14 @@ def test_norms_that_learn_statistics_run_apart() -> None:
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv4_conv_small", "ResNet18"])
 def test_a_network_that_is_tuned_gets_paddles_gradients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without activations: a sum that rounds to the other side of a ReLU's kink would change whole gradients."""
     paddle.seed(0)
     stop = {"BackboneStopLayer": {"name": "flatten"}} if name == "ResNet18" else {}
     model = build_rec_model({"Backbone": {"name": name}, **stop})
     model.train()
+    for layer in model.sublayers():
+        if isinstance(getattr(layer, "act", None), str):
+            layer.act = None
     x = paddle.to_tensor(np.random.default_rng(4).standard_normal((4, 3, 64, 64)).astype("float32"))
     norms = [layer for layer in model.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
     for norm in norms:
@@ -177,6 +181,5 @@ def test_a_network_that_is_tuned_gets_paddles_gradients(name: str, monkeypatch: 
     monkeypatch.setattr(kernels, "available", lambda: False)
     wanted = gradients()
     assert len(wanted) == len(got) > 50
-    # A sum near 0 that rounds to the other side of a ReLU moves single gradients of so few pixels by some per cent.
-    errors = [np.linalg.norm(got[name] - want) / np.linalg.norm(want) for name, want in wanted.items()]
-    assert np.median(errors) < 0.01 and max(errors) < 0.3
+    for name, want in wanted.items():
+        assert np.linalg.norm(got[name] - want) <= 1e-3 * np.linalg.norm(want), name

@@ -1,9 +1,10 @@
 """Continue a run of PaddleClas from its checkpoint: weights, the optimisers' state, and the epoch.
 
 Its files are pickles: `.pdparams` the weights and what losses have learned, `.pdopt` the state of each optimiser,
-`.pdstates` epoch and best metric; with a mean of the weights that is in `.pdparams`, and they in `.pdema`. The networks
-of a distillation stand before the names of their weights (`Student.…`). Neither random generators nor the order of
-images are stored, so the run goes on, but not to the same bits.
+`.pdstates` epoch and best metric. With a mean of the weights, `.pdparams` holds that alone, and `.pdema` all the rest:
+the weights themselves under the names that the optimisers know, and what losses have learned. The networks of a
+distillation stand before the names of their weights (`Student.…`). Neither random generators nor the order of images
+are stored, so the run goes on, but not to the same bits.
 """
 
 from __future__ import annotations
@@ -38,25 +39,30 @@ def is_of_paddleclas(prefix: Path) -> bool:
 
 def read_checkpoint(prefix: Path, training: Training) -> Checkpoint:
     """Return PaddleClas's checkpoint as this run continues it; DataError for files that are not of its networks."""
-    weights, states = f"{prefix}.pdparams", read_paddle(f"{prefix}.pdstates")
-    epoch = whole_number(str(states.get("epoch")))
+    weights, raw, optimizers, states = (
+        prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".pdparams", ".pdema", ".pdopt", ".pdstates")
+    )
+    epoch = whole_number(str(read_paddle(states).get("epoch")))
     if epoch is None:
-        raise DataError(f"{prefix}.pdstates does not say which epoch was done", hint=_new_run_from(prefix))
-    network, beside = _networks(prefix, training), _beside(weights)
+        raise DataError(f"{states} does not say which epoch was done", hint=_new_run_from(prefix))
+    source = raw if raw.is_file() else weights  # what goes on, where `weights` may be a mean alone
+    network, beside = _networks(source, prefix, training), _beside(source)
+    kept = network if source == weights else _networks(weights, prefix, training)
     extra = {f"{LOSS}{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
     learned = {name for name in extra if not name.startswith(_PEERS)}
     extra |= {name: array for name, array in (*network.items(), *beside.items()) if name.startswith(LOSS)}
-    raw = prefix.with_name(f"{prefix.name}.pdema")  # with a mean of the weights, the weights themselves
-    if raw.is_file():
-        extra |= {f"{MODEL}{name}": array for name, array in read_state(raw).items()}
+    if source != weights:
+        extra |= {f"{MODEL}{name}": array for name, array in network.items() if not name.startswith(LOSS)}
     updates = -(-training.steps_per_epoch // max(1, training.config.Global.update_freq))
     own = {name: parameter.name for name, parameter in training.optimizer.parameters}
-    names = {_ours(name, training): paddles for name, paddles in read_parameter_names(weights).items()}
-    accumulators = _translated(read_paddle_tables(f"{prefix}.pdopt"), names, own)
+    names = {_ours(name, training): paddles for name, paddles in read_parameter_names(source).items()}
+    accumulators = _translated(read_paddle_tables(optimizers), names, own)
     return Checkpoint(
-        weights={name: array for name, array in network.items() if not name.startswith(LOSS)},
+        weights={name: array for name, array in kept.items() if not name.startswith(LOSS)},
         optimizer=accumulators,
-        state=LoopState(epoch=epoch, global_step=epoch * updates),
+        state=LoopState(
+            epoch=epoch, global_step=epoch * updates, ema_updates=0 if source == weights else epoch * updates
+        ),
         run={},
         training=extra,
         notes=[
@@ -67,9 +73,9 @@ def read_checkpoint(prefix: Path, training: Training) -> Checkpoint:
     )
 
 
-def _networks(prefix: Path, training: Training) -> dict[str, np.ndarray]:
-    """Return the arrays of all networks under our names; those of peers belong to the losses."""
-    file, distillation = f"{prefix}.pdparams", training.config.Distillation
+def _networks(file: Path, prefix: Path, training: Training) -> dict[str, np.ndarray]:
+    """Return the arrays of all networks in a file under our names; those of peers belong to the losses."""
+    distillation = training.config.Distillation
     if distillation is None:
         return read_state(file)
     names = [distillation.student, *(peer.name for peer in distillation.peers)]
@@ -84,7 +90,7 @@ def _networks(prefix: Path, training: Training) -> dict[str, np.ndarray]:
     return {_ours(f"{part}.{name}", training): array for part in names for name, array in parts[part].items()}
 
 
-def _beside(file: str) -> dict[str, np.ndarray]:
+def _beside(file: Path) -> dict[str, np.ndarray]:
     """Return what the losses have learned, under our names."""
     return {f"{LOSS}parts.{name}": array for name, array in read_part(file, LOSSES).items()}
 

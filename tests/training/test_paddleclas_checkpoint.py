@@ -13,7 +13,10 @@ from shitu_cli.config.load import load_config
 from shitu_cli.errors import DataError
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.weights import load_backbone, load_start
-from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas
+from shitu_cli.processes.collectives import Ranks
+from shitu_cli.reporting import SilentReporter
+from shitu_cli.training.build import build_training
+from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas, read_checkpoint
 from shitu_cli.weights.files import read_state
 from shitu_cli.weights.paddle_files import read_paddle, read_parameter_names
 from tests.command import SMALL, shitu
@@ -101,6 +104,39 @@ def test_two_networks_of_theirs_go_on_with_what_losses_have_learned(workspace: P
     velocities = [value for name, value in read_paddle(workspace / "output/latest.pdopt").items() if "velo" in name]
     assert len(velocities) == len(trained)
     assert np.mean([np.abs(value).mean() > 0.3 for value in velocities]) > 0.9  # theirs, decayed by momentum
+
+
+def with_a_mean(prefix: Path) -> None:
+    """Make of a checkpoint one with EMA: its mean is a deep copy, with names of its own for Paddle."""
+    weights = prefix.with_name(f"{prefix.name}.pdparams")
+    mean = {}
+    for name, array in read_paddle(weights).items():
+        if not name.startswith("loss_func."):
+            mean[name] = paddle.to_tensor(array + 1)
+            mean[name].name = f"{name}_deepcopy_7"
+    weights.rename(weights.with_suffix(".pdema"))
+    paddle.save(mean, str(weights))
+
+
+def test_with_a_mean_the_optimiser_and_the_losses_go_on_from_the_weights_beside_it(workspace: Path) -> None:
+    prefix = their_networks(workspace)
+    before = read_paddle(f"{prefix}.pdparams")
+    with_a_mean(prefix)
+    config = load_config(
+        workspace / "shitu.yaml", ["Optimizer.name=Momentum", "EMA.decay=0.5", "Global.eval_during_train=False"]
+    )
+    training = build_training(config, device="cpu", ranks=Ranks(), threads=1, reporter=SilentReporter(), resuming=True)
+    saved = read_checkpoint(prefix, training)
+    student = {name.removeprefix("Student."): a for name, a in before.items() if name.startswith("Student.")}
+    assert saved.weights.keys() == student.keys()
+    assert all(np.array_equal(saved.weights[name], array + 1) for name, array in student.items())
+    assert all(np.array_equal(saved.training[f"model.{name}"], array) for name, array in student.items())
+    peers = {name: array for name, array in before.items() if name.startswith("Teacher.")}
+    assert all(np.array_equal(saved.training[f"loss.peers.networks.{name}"], array) for name, array in peers.items())
+    assert np.array_equal(saved.training["loss.parts.3.centers"], before["loss_func.3.centers"])
+    trained = [name for name in before if not name.endswith(("_mean", "_variance"))]
+    assert len(saved.optimizer) == len(trained) and len(saved.notes) == 1  # nothing begins anew
+    assert saved.state.ema_updates == saved.state.global_step > 0  # the first update does not blot the mean out
 
 
 def test_a_checkpoint_of_other_networks_is_refused_with_a_way_on(workspace: Path) -> None:

@@ -118,7 +118,7 @@ def train(
     }
     space = open_workspace(session, config)
     own = _own_config(session, space, config, override, flags) if resume else config
-    settings = training_config(space, own, override or (), flags, init_from=init_from, resume=resume)
+    settings = training_config(space, own, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
     if dry_run:
         _show_cost(session, settings, keep, alone=not frozen and devices is None, as_json=as_json)
         return

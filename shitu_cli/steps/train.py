@@ -29,10 +29,12 @@ def training_config(
     *,
     init_from: Path | None = None,
     resume: bool = False,
+    frozen: bool = False,
 ) -> Config:
     """Return the config of a workspace or of another `file` for `train`, with plain lists.
 
-    Where the config has problems or its data cannot be read, what else keeps training from beginning is looked for too.
+    Where the config has problems or its data cannot be read, what else keeps training from beginning is looked for too;
+    with `frozen`, what else keeps `train_frozen` from it.
     Raises UsageError without a config file, and ConfigError, DataError or UsageError that list all problems.
     """
     problems, lacking = Gathered(), tuple[str, ...]()
@@ -45,8 +47,9 @@ def training_config(
         with problems:
             config = with_lists(config, (split,))
     if problems.errors:
-        from shitu_cli.training.checks import check_run
+        from shitu_cli.training.checks import as_frozen, check_run
 
+        config = as_frozen(config) if frozen else config
         resumes = resume or (config.Global.checkpoints is not None and init_from is None)
         check_run(config, problems, lacking=lacking, init_from=init_from, resuming=resumes)
         problems.raise_all("training cannot begin", "train")

@@ -5,6 +5,7 @@ All of it is looked at, so that a user reads every problem at once. Nothing here
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shitu_cli.config.distillation import head_keys
+from shitu_cli.config.parts.samplers import DistributedBatchSampler
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import MAX_SHOWN, ImageList
@@ -65,6 +67,15 @@ def check_run(
         with problems:
             _check_start(config, init_from)
     return data if len(problems.errors) == before else None
+
+
+def as_frozen(config: Config) -> Config:
+    """Return what of a config counts for `--frozen`: it replaces neck and head, and needs no losses and no batches."""
+    arch, loaders = dataclasses.replace(config.Arch, neck=None, head=None), config.DataLoader
+    if loaders.train is not None:
+        train = dataclasses.replace(loaders.train, sampler=DistributedBatchSampler(drop_last=False))
+        loaders = dataclasses.replace(loaders, train=train)
+    return dataclasses.replace(config, Arch=arch, Loss=(), Distillation=None, DataLoader=loaders)
 
 
 def _training_data(

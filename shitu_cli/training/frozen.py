@@ -25,7 +25,7 @@ from shitu_cli.model.weights import load_weights
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
-from shitu_cli.training.checks import check_labels
+from shitu_cli.training.checks import as_frozen, check_labels
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import describe_run
 from shitu_cli.training.log import RunLog
@@ -94,7 +94,7 @@ def train_frozen(
     settle(output)
     seed_everything(config.Global.seed or 0)
     dataset = RecDataset(split.dataset)
-    check_labels(_without_head(config), dataset.labels, dataset.images, dataset.list_path)
+    check_labels(as_frozen(config), dataset.labels, dataset.images, dataset.list_path)
     network = bare_network(config, init_from)
     engine = engine_from_model(network, on_backbone(config))
     log = RunLog(output / "train.log", output / "metrics.jsonl")
@@ -124,11 +124,6 @@ def train_frozen(
     finally:
         log.close()
     return result
-
-
-def _without_head(config: Config) -> Config:
-    """Return the config without what counts classes, as a projection needs no class_num."""
-    return dataclasses.replace(config, Arch=dataclasses.replace(config.Arch, head=None), Loss=())
 
 
 def start_of(config: Config, init_from: Path | None) -> Path | None:

@@ -69,6 +69,15 @@ def test_problems_of_the_config_and_of_its_data_are_said_together(workspace: Pat
     assert "shitu train -o Slim=null -o Arch.Head.class_num=6 --batch-size 10" in shown
 
 
+def test_of_what_frozen_replaces_no_problems_are_said(workspace: Path) -> None:
+    options = ["Global.epoch=3", "Arch.Head.class_num=5", "DataLoader.Train.sampler.name=PKSampler"]
+    given = [word for option in options for word in ("-o", option)]
+    more = ["-o", "DataLoader.Train.sampler.sample_per_id=5", "--batch-size", "12", "--eval-during-train", "false"]
+    done = shitu("train", "--frozen", *given, *more, cwd=workspace, check=False)
+    assert done.returncode == 4 and "Global.epoch: unknown key" in done.stderr
+    assert "class_num" not in done.stderr and "batch_size" not in done.stderr and "logits" not in done.stderr
+
+
 def test_a_block_with_problems_is_not_compared_with_the_data(workspace: Path) -> None:
     """What stands in for it would be wrong for other reasons than the user's."""
     (workspace / "lists/gallery_list.txt").unlink()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from shitu_cli.config.parts import KINDS
+
 _OUT = "leave it out"
 _MULTI = "it is for images with several labels, which recognition does not have: choose one of the losses here"
 _SLIM = (
@@ -63,12 +65,10 @@ _VALUES: tuple[tuple[str, str, str], ...] = (
         r"AttentionModel",
         "of networks that learn from each other, DistillationModel exists here",
     ),
-    (
-        r"Arch(\.models\.\w+)?\.name",
-        r"[A-Z]\w*",
-        "a network alone classifies, as in PaddleClas's configs for ImageNet; recognition takes it as the backbone: "
-        "name: RecModel, Backbone: {name: …}, Head: {name: FC, embedding_size: …, class_num: …}",
-    ),
+)
+_ALONE = (
+    "a network alone classifies, as in PaddleClas's configs for ImageNet; recognition takes it as the backbone: "
+    "name: RecModel, Backbone: {name: …}, Head: {name: FC, embedding_size: …, class_num: …}"
 )
 
 # Classes by kind: patterns of whole names.
@@ -77,7 +77,7 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"ResNet50_metabin", _METABIN),
         (r"(EVA|MAE|MOCOV3|BEiTv2|CAE|CoCa|React|LaCLIP|Unicom|DINO\w*)_vit_\w+|CLIP_large_patch14_224_aesthetic|ViT_\w+|"
          r"DeiT_\w+", "of the transformers, CLIP_vit_… and timm's vit_… exist here"),
-        (r"AdaFace_IR_(SE_)?\d+", "of these, AdaFace_IR_18 to AdaFace_IR_101 exist here"),
+        (r"AdaFace_IR_(152|200|SE_(50|101|152|200))", "of these, AdaFace_IR_18 to AdaFace_IR_101 exist here"),
         (r"(SwinTransformer|SwinTransformerV2|CSWinTransformer|TwinsSVT|alt_gvt|pcpvt|PVT_V2|LeViT|TNT|MobileViT|NextViT|"
          r"ConvNeXt|HRNet|Fix_ResNeXt|PPLCNetV3|SE_HRNet|PPHGNet|PPHGNetV2|GoogLeNet|InceptionV\d|Inception|Xception|DenseNet|DLA|DPN|DarkNet|"
          r"CSPDarkNet|CSPNet|EfficientNet|EfficientNetV2|EfficientNetB\d|ESNet|GhostNet|GvT|HarDNet|MicroNet|MixNet|"
@@ -100,7 +100,7 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
          r"BCELoss|CELossForUnlabel\w*",
          "it is for mixed or missing labels: use CELoss"),
         (r"(IDML|Softmax)?ProxyAnchorLoss|IDMLProxyAnchorLoss", "ProxyAnchor is the same loss"),
-        (r"\w*(Distillation|KL|RKD|DKD|DIST|MGD|WSL|SKD|Google|AFD|PEFD|ReviewKD|Pair|AT|Distance|DML|GTCE)\w*Loss\w*|DeepHashLoss",
+        (r"Distillation(RKD|WSL|SKD|MultiLabel|DIST|Pair)Loss|(KLDiv|RKD|DKD|DIST|MGD|WSL|SKD|AFD|PEFD|DML|Distance)Loss",
          "of distillation, Distillation{GTCE,DML,CE,Distance,KLDiv,DKD}Loss exist here"),
     ),
     "metric": (
@@ -162,6 +162,8 @@ def foreign_key(key: str) -> str | None:
 
 def foreign_value(key: str, value: str) -> str | None:
     """Return what to do about a value that a dotted key has in PaddleClas, but not here; None for any other."""
+    if re.fullmatch(r"Arch(\.models\.\w+)?\.name", key) and _is_network(value):
+        return _ALONE
     return next(
         (
             advice
@@ -170,6 +172,11 @@ def foreign_value(key: str, value: str) -> str | None:
         ),
         None,
     )
+
+
+def _is_network(name: str) -> bool:
+    """Return whether there is a network of this name, here or in PaddleClas."""
+    return name in KINDS["backbone"].names() or foreign_class("backbone", name) is not None
 
 
 def foreign_class(kind: str, name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -253,6 +254,7 @@ def load_config(
         origins=dict(source.origins),
     )
     config = as_meant(absolute(config, Path(root) if root is not None else path.parent), values, reader.ignored)
+    config = dataclasses.replace(config, notes=(*source.notes(), *config.notes))
     problems = source.problems + reader.problems
     lacking = [name for name, block in (("Global", general), ("Arch", arch)) if block is None]
     if problems or lacking or not optimizers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
@@ -160,7 +161,9 @@ class Reader:
 
     def without_former(self, key: str, kind: Kind, args: Mapping[str, Any], cls: type[Part]) -> Mapping[str, Any]:
         """Return arguments without those that the file has for another part, which an option has replaced by `cls`."""
-        before = kind.find(self.former[key]) if key in self.former else None
+        before = None
+        with contextlib.suppress(ConfigError):  # a part that is replaced need not work
+            before = kind.find(self.former[key]) if key in self.former else None
         if before is None or before is cls:
             return args
         theirs = {*fields_of(before), *before.ignored, *before.renamed} - {*fields_of(cls), *cls.ignored, *cls.renamed}

@@ -43,6 +43,7 @@ class Source:
         self.problems: list[str] = []
         self.origins: dict[str, str] = {}
         self.former: dict[str, str] = {}  # names of parts in the file, by their keys, that options have replaced
+        self.left_out: dict[str, Any] = {}  # keys with their values that belong to a network which an option replaced
         node = compose_yaml(read_text(path, limit=MAX_BYTES, error=ConfigError), path, error=ConfigError)
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}: expected a mapping with the blocks {', '.join(BLOCKS[:5])}")
@@ -117,8 +118,21 @@ class Source:
             return
         for key in START_KEYS:
             if not self.origins.get(f"Arch.Backbone.{key}", "").startswith("-o"):
+                if backbone.get(key) not in (None, False):
+                    self.left_out[f"Arch.Backbone.{key}"] = backbone[key]
                 backbone.pop(key, None)
                 self.origins.pop(f"Arch.Backbone.{key}", None)
+
+    def notes(self) -> list[str]:
+        """Return what to tell the user about keys of the file that options have put out of force."""
+        left = [f"{key}: {value}" for key, value in self.left_out.items() if key not in self.origins]
+        if not left:
+            return []
+        return [
+            f"{self.origins['Arch.Backbone.name']}: this is not the network of {self.path.name}; the weights that the "
+            f"other one starts from, and what goes with them, are left out ({', '.join(left)}); -o with such a key "
+            "sets it for this network"
+        ]
 
     def ensure(self, key: str) -> str:
         """Return a key without its `+`, which marks an entry of a list that is appended if it is not there."""

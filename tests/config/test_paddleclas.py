@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.config.load import load_config
+from shitu_cli.config.parts import Kind, Part
 from shitu_cli.errors import ConfigError
 from tests.config.test_peers import VEHICLE, config
 
@@ -83,6 +84,30 @@ def test_options_replace_a_part_with_what_belonged_to_it(tmp_path: Path) -> None
     with pytest.raises(ConfigError) as caught:  # what belongs to neither is still a misspelling
         loaded(tmp_path, text.replace("gamma", "gama"), *other)
     assert "gama: unknown key" in caught.value.details[0]
+
+
+def test_what_an_option_puts_out_of_force_is_told(tmp_path: Path) -> None:
+    address = "https://example.org/ResNet50.pdparams"
+    text = config(backbone=f"{{name: ResNet50, pretrained: '{address}', freeze_norm: True, use_ssld: False}}")
+    told = loaded(tmp_path, text, "Arch.Backbone.name=ResNet18", "Arch.Backbone.lr_mult=0.5").notes[0]
+    assert told.startswith("-o Arch.Backbone.name: this is not the network of theirs.yaml")
+    assert f"(Arch.Backbone.pretrained: {address}, Arch.Backbone.freeze_norm: True)" in told
+    told = loaded(tmp_path, text, "Arch.Backbone.name=ResNet18", f"Arch.Backbone.pretrained={address}").notes[0]
+    assert "(Arch.Backbone.freeze_norm: True)" in told  # what the user sets again is in force
+    assert not any("left out (" in note for note in loaded(tmp_path, text, "Arch.Backbone.name=ResNet50").notes)
+
+
+def test_a_part_that_does_not_work_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, find = config(backbone="{name: Broken}"), Kind.find
+
+    def broken(kind: Kind, name: str) -> type[Part] | None:
+        if name == "Broken":
+            raise ConfigError("Broken: its package cannot be imported")
+        return find(kind, name)
+
+    monkeypatch.setattr(Kind, "find", broken)
+    assert "cannot be imported" in refused(tmp_path, text).details[0]
+    assert loaded(tmp_path, text, "Arch.Backbone.name=ResNet18").Arch.backbone.name == "ResNet18"
 
 
 @pytest.mark.parametrize("start", ["True", "https://example.org/ResNet50.pdparams", "./own.pdparams"])

@@ -32,6 +32,9 @@ def show_classifier(console: Console, settings: Config, model: Path | None, *, c
     evaluation = evaluate_classifier(settings, model=model, cache=cache, reporter=console)
     if evaluation is None:
         return
+    if evaluation.skipped:
+        count = counted(len(evaluation.skipped), "image")
+        console.warn(f"left out as unreadable: {count}, such as {evaluation.skipped[0]}")
     if as_json:
         console.json(evaluation.values)
     else:

@@ -13,7 +13,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WHAT = "What is indexed"
 
 CLASSES_SHOWN = 100
+EMPTY = "is an empty part: none of the images fell to it, or none of its images could be read"
 
 FeaturesOption = Annotated[
     Path | None,
@@ -81,6 +82,8 @@ def build(
         config = config_or_none(session, model or features)
         finder = open_detector(session, detector, detector_threshold)
         content = gallery(sources, features, Source(space, config, model, detector=finder, reporter=console))
+        if not len(content.table.labels):
+            raise DataError(f"{features} {EMPTY}", hint="begin the index with another part")
         measured = block_for_index(space.reports_dir, content.model)
         target.build(content.table, BuildOptions(kind, recall, content.model, content.model_path, measured), console)
         _show(console, target, as_json, {"labels": len({*content.table.labels} - {""})})
@@ -155,7 +158,9 @@ def add(
             reporter=console,
         )
         table = gallery(sources, features, source).table
-        replaced = target.add(table, console)
+        if not len(table.labels):
+            console.info(f"{features} {EMPTY}")
+        replaced = target.add(table, console) if len(table.labels) else 0
         added = len(table.labels) - replaced
         console.info(f"added {added:,}" + (f", replaced {replaced:,}" if replaced else ""))
         _show(console, target, as_json, {"added": added, "replaced": replaced})

@@ -46,7 +46,8 @@ def read_features(path: Path) -> FeatureFile:
     """Read the vectors of a .npy (with the .tsv beside it), .npz, .jsonl, .parquet, of a .shard of such a file, or of
     another program's `vector.index`.
 
-    A .npy stays on disk and is read as needed; other formats are loaded into memory.
+    A .npy stays on disk and is read as needed; other formats are loaded into memory. A .shard may be empty: there can
+    be more of them than batches of images.
     Raises UsageError for another suffix, DataError for files that are damaged or do not belong together.
     """
     readers: dict[str, Callable[[Path], FeatureFile]] = {
@@ -70,7 +71,8 @@ def read_features(path: Path) -> FeatureFile:
     features = content.table.features
     if features.ndim != 2 or features.dtype.kind != "f":
         raise DataError(f"{path}: expected rows of real numbers, got {features.dtype} {features.shape}")
-    table = content.table.validate(path)
+    is_empty_part = path.suffix == SUFFIX and not len(features)
+    table = content.table if is_empty_part else content.table.validate(path)
     if features.shape[1] == 0:
         raise DataError(f"{path}: its vectors have no values")
     return content._replace(table=table)

@@ -13,14 +13,15 @@ import numpy as np
 
 from shitu_cli.data.header import read_header
 from shitu_cli.data.images import decode_image
-from shitu_cli.errors import DataError
-from shitu_cli.files import atomic_write, cannot_write
+from shitu_cli.errors import DataError, ShituError
+from shitu_cli.files import atomic_write, cannot_write, sha256_of
 from shitu_cli.preparation.formats.textlist import parse_box
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 SUFFIXES |= {"PNM": ".ppm", "AVIF": ".avif", "JPEG 2000": ".jp2"}
 QUALITY = 85
-_NAME = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]+)?")  # as `Photos.place` gives them
+_DIGITS = 32  # of the hash of its bytes, which is the name of a photo
+_NAME = re.compile(rf"[0-9a-f]{{{_DIGITS}}}(\.[a-z0-9]+)?")
 
 
 class Photos:
@@ -32,7 +33,7 @@ class Photos:
     def place(self, data: bytes) -> Path:
         """Return where the photo of these bytes lies, or would lie."""
         suffix = SUFFIXES.get(read_header(data).kind or "", "")
-        return self.folder / f"{hashlib.sha256(data).hexdigest()[:32]}{suffix}"
+        return self.folder / f"{hashlib.sha256(data).hexdigest()[:_DIGITS]}{suffix}"
 
     def keep(self, data: bytes) -> Path:
         """Write a photo durably, unless it is there; return its file. Raises EnvironmentProblem if the disk refuses."""
@@ -46,8 +47,16 @@ class Photos:
         return file
 
     def holds(self, file: Path) -> bool:
-        """Return whether `keep` wrote this file: the user may have photos in this folder too."""
-        return file.parent.resolve() == self.folder and _NAME.fullmatch(file.name) is not None
+        """Return whether `keep` wrote this file, which has the hash of its bytes as its name.
+
+        The user may have photos in this folder too, named by another hash perhaps.
+        """
+        if file.parent.resolve() != self.folder or not _NAME.fullmatch(file.name):
+            return False
+        try:
+            return sha256_of(file).startswith(file.name[:_DIGITS])
+        except ShituError:  # it is gone, or cannot be read
+            return False
 
     def forget(self, files: Iterable[Path]) -> None:
         """Delete files that are held here."""

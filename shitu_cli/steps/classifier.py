@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,17 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassifierEvaluation:
-    """How often the head of a network is right: `metrics` top1, top5, … over `images` of DataLoader.Eval."""
+    """How often the head of a network is right: `metrics` top1, top5, … over `images` of DataLoader.Eval.
+
+    `skipped` says why others could not be read; those without a class are not counted either.
+    """
 
     config: Config
     model: str
     images: int
     metrics: Mapping[str, float]
+    skipped: Sequence[str]
 
     @property
     def values(self) -> dict[str, Any]:
         """The result as plain values."""
-        return {"measured": {"model": self.model}, "images": self.images, "metrics": dict(self.metrics)}
+        return {
+            "measured": {"model": self.model},
+            "images": self.images,
+            "skipped": list(self.skipped),
+            "metrics": dict(self.metrics),
+        }
 
     def write_report(self) -> Path:
         """Write `classifier.json` into the workspace's reports and return it; EnvironmentProblem if that fails."""
@@ -67,7 +76,6 @@ def evaluate_classifier(
     places = Places.of(config)
     output = reporter if reporter is not None and this_process.is_main() else SilentReporter()
     setup_paddle(this_process.own_device(config.Global.device))
-    from shitu_cli.data.dataset import RecDataset
     from shitu_cli.features.cache import FeatureCache
     from shitu_cli.features.engine import engine_from_model
     from shitu_cli.processes.collectives import join
@@ -81,11 +89,11 @@ def evaluate_classifier(
     engine = engine_from_model(network, as_classified(config), weights=weights)
     output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
     kept = FeatureCache(places.cache / "features") if cache else None
-    metrics = measure_head(network.head, engine, config, output, processes, cache=kept)
-    if not metrics or config.DataLoader.query is None:
+    accuracy = measure_head(network.head, engine, config, output, processes, cache=kept)
+    if accuracy is None:
         return None
-    images = int((RecDataset(config.DataLoader.query.dataset).labels >= 0).sum())
-    return ClassifierEvaluation(config, str(model or places.best), images, metrics)
+    name = str(model or places.best)
+    return ClassifierEvaluation(config, name, accuracy.images, accuracy.metrics, accuracy.skipped)
 
 
 def _network(prefix: Path, config: Config) -> RecModel:

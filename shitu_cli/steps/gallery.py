@@ -56,6 +56,7 @@ class Source(NamedTuple):
 def gallery(sources: Sequence[str] | None, features: Path | None, source: Source) -> Gallery:
     """Return the gallery of `sources` or `features`, else of the workspace's gallery list, with each path once.
 
+    It is empty only where `features` is an empty part of `extract --shard`.
     Raises UsageError or DataError if there is nothing to index or it cannot be read.
     """
     reporter = source.reporter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,15 @@ BLOCK = 1024  # images whose logits are in memory at once
 WAY_OUT = "to measure retrieval instead: -o Global.eval_mode=retrieval"
 
 
+@dataclass(frozen=True)
+class HeadAccuracy:
+    """`metrics` top1, top5, … over `images` images; `skipped` says why others could not be read."""
+
+    metrics: Mapping[str, float]
+    images: int
+    skipped: Sequence[str]
+
+
 def as_classified(config: Config) -> Config:
     """Return the config with what the head receives as the feature."""
     output: Literal["backbone", "features"] = "backbone" if config.Arch.head_feature_from == "backbone" else "features"
@@ -36,11 +46,11 @@ def measure_head(
     processes: Processes,
     *,
     cache: Features | None = None,
-) -> Mapping[str, float]:
-    """Return `top1`, `top5` and so on over DataLoader.Eval; empty on all processes but the first.
+) -> HeadAccuracy | None:
+    """Return `top1`, `top5` and so on over DataLoader.Eval; None on all processes but the first.
 
     `engine` computes what the head receives, which `cache` keeps. Raises ConfigError without a head or a list,
-    DataError for labels that the head has not.
+    DataError for labels that the head has not, and where no image can be measured.
     """
     split = config.DataLoader.query
     if head is None or split is None:
@@ -52,11 +62,11 @@ def measure_head(
             hint=f"-o Arch.Head.shard=False; {WAY_OUT}",
         )
     part = extract_list(engine, split, reporter, "evaluation", cache=cache, processes=processes, normalize=False)
-    return {} if part is None else _accuracies(head, part, _topk(config))
+    return None if part is None else _accuracies(head, part, _topk(config))
 
 
 @paddle.no_grad()
-def _accuracies(head: nn.Layer, part: ListFeatures, topk: Sequence[int]) -> dict[str, float]:
+def _accuracies(head: nn.Layer, part: ListFeatures, topk: Sequence[int]) -> HeadAccuracy:
     labels = part.dataset.labels
     if int(labels.max()) >= head.class_num:
         raise DataError(
@@ -64,6 +74,12 @@ def _accuracies(head: nn.Layer, part: ListFeatures, topk: Sequence[int]) -> dict
             hint=f"a classifier knows only the classes of its training list; {WAY_OUT}",
         )
     rows = np.setdiff1d(np.flatnonzero(labels >= 0), np.fromiter(part.skipped, np.int64, len(part.skipped)))
+    if not len(rows):
+        raise DataError(
+            f"{part.dataset.list_path}: none of its images can be measured: they have no class or could not be read",
+            details=[*part.skipped.values()][:10],
+            hint=f"name a list whose images have classes: -o DataLoader.Eval.dataset.cls_label_path=FILE; {WAY_OUT}",
+        )
     ranks = np.empty(len(rows), np.int64)  # how many classes come before the right one
     for start in range(0, len(rows), BLOCK):
         chosen = rows[start : start + BLOCK]
@@ -71,7 +87,8 @@ def _accuracies(head: nn.Layer, part: ListFeatures, topk: Sequence[int]) -> dict
         target = logits[np.arange(len(chosen)), labels[chosen]][:, None]
         ties = (logits == target) & (np.arange(logits.shape[1]) < labels[chosen][:, None])
         ranks[start : start + BLOCK] = (logits > target).sum(1) + ties.sum(1)
-    return {f"top{k}": float((ranks < k).mean()) if len(rows) else 0.0 for k in topk}
+    metrics = {f"top{k}": float((ranks < k).mean()) for k in topk}
+    return HeadAccuracy(metrics, len(rows), sorted(part.skipped.values()))
 
 
 def _topk(config: Config) -> list[int]:

@@ -155,7 +155,8 @@ class OnlineEvaluation:
 
     def _of_head(self, model: nn.Layer, processes: Processes) -> Evaluated:
         engine = self.engine(model)
-        return Evaluated(dict(measure_head(model.head, engine, self._config, self._reporter, processes)))
+        accuracy = measure_head(model.head, engine, self._config, self._reporter, processes)
+        return Evaluated({} if accuracy is None else dict(accuracy.metrics))
 
     def _without(self, model: nn.Layer, processes: Processes) -> Evaluated:
         result = evaluate_model(self.engine(model), self._config, self._reporter, processes=processes)

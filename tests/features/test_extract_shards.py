@@ -105,6 +105,21 @@ def test_more_shards_than_batches_are_fine(extractor: Extractor, images: ImageFi
     assert (tmp_path / "features.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
+def test_an_empty_part_is_passed_over_by_add_and_not_taken_by_build(
+    extractor: Extractor, images: ImageFiles, tmp_path: Path
+) -> None:
+    few = images.take(range(3))
+    first, second = (Share(number, 2).file(tmp_path / "f.npy") for number in (1, 2))
+    for number in (1, 2):
+        extract_shard(extractor, few, tmp_path / "f.npy", Share(number, 2), QUIET)
+    words = ("--index", "i", "--json")
+    refused = shitu("index", "build", "--features", str(first), *words, cwd=tmp_path, check=False)
+    assert refused.returncode == 3 and "is an empty part" in refused.stderr and "another part" in refused.stderr
+    shitu("index", "build", "--features", str(second), *words, cwd=tmp_path)
+    added = shitu("index", "add", "--features", str(first), *words, cwd=tmp_path)
+    assert (json.loads(added.stdout)["added"], json.loads(added.stdout)["count"]) == (0, 3)
+
+
 def test_an_interrupted_shard_goes_on(extractor: Extractor, images: ImageFiles, tmp_path: Path) -> None:
     stopped = copy.copy(extractor)
 

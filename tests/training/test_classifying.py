@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 from shitu_cli.errors import DataError
-from shitu_cli.training.classifying import _accuracies
+from shitu_cli.training.classifying import HeadAccuracy, _accuracies
 from tests.command import SMALL, shitu
 
 
@@ -33,8 +33,17 @@ def test_the_right_class_among_the_first_k() -> None:
     logits = [[3, 2, 1, 0], [0, 1, 2, 3], [1, 1, 0, 0], [0, 0, 9, 0], [9, 0, 0, 0]]
     seen = part(logits, [0, 2, 1, 3, -1])
     # Right at once; second; ties go to the smaller class, so second; last of three ties, so fourth; of no class.
-    assert _accuracies(Head(), seen, [1, 2, 3]) == {"top1": 0.25, "top2": 0.75, "top3": 0.75}
-    assert _accuracies(Head(), part(logits, [0, 2, 1, 3, -1], {1: "broken"}), [1]) == {"top1": pytest.approx(1 / 3)}
+    assert _accuracies(Head(), seen, [1, 2, 3]) == HeadAccuracy({"top1": 0.25, "top2": 0.75, "top3": 0.75}, 4, [])
+    assert _accuracies(Head(), part(logits, [0, 2, 1, 3, -1], {1: "broken"}), [1]) == HeadAccuracy(
+        {"top1": pytest.approx(1 / 3)}, 3, ["broken"]
+    )
+
+
+@pytest.mark.parametrize(("labels", "skipped"), [([-1, -1], {}), ([-1, 2], {1: "b.jpg: broken"})])
+def test_where_nothing_can_be_measured_there_is_no_figure(labels: list[int], skipped: dict[int, str]) -> None:
+    with pytest.raises(DataError, match=r"val.txt: none of its images can be measured") as caught:
+        _accuracies(Head(), part([[1, 2, 3, 4]] * 2, labels, skipped), [1])
+    assert caught.value.details == [*skipped.values()]
 
 
 def test_labels_that_the_head_has_not_are_named() -> None:
@@ -57,6 +66,18 @@ def test_evaluate_measures_the_classifier_where_the_config_asks_for_it(trained_w
     assert refused.returncode == 2 and "--flip, --far: for retrieval" in refused.stderr
     refused = shitu("evaluate", "--model", "lists", *words[3:], cwd=trained_workspace, check=False)
     assert refused.returncode == 2 and "has no classifier" in refused.stderr
+
+
+def test_images_that_are_left_out_are_not_counted_and_are_told(trained_workspace: Path) -> None:
+    queries = trained_workspace / "lists/query_list.txt"
+    lines = queries.read_text().splitlines()
+    (trained_workspace / "broken.jpg").write_bytes(b"none")
+    queries.write_text("\n".join([*lines[:3], f"{trained_workspace / 'broken.jpg'}\t0", ""]))
+    skip = ("-o", "DataLoader.Eval.Query.dataset.on_error=skip", "-o", "Global.eval_mode=classification")
+    done = shitu("evaluate", "--model", "output/latest", *skip, "--json", cwd=trained_workspace)
+    values = json.loads(done.stdout)
+    assert values["images"] == 3 and "broken.jpg" in values["skipped"][0]
+    assert "left out as unreadable: 1 image, such as" in done.stderr
 
 
 def test_evaluate_and_export_take_weights_as_their_tools_do(trained_workspace: Path) -> None:

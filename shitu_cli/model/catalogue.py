@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shitu_cli.config.parts import KINDS
@@ -44,30 +46,42 @@ def other_parts() -> dict[str, list[str]]:
 
 
 def _describe(name: str, size: int) -> BackboneInfo:
+    """Return the sizes of a network from its graph: nothing is computed, so large networks take no longer."""
     import paddle
     from paddle import nn
 
     from shitu_cli.model.backbones import build_backbone
 
-    model = build_backbone(name)
-    stop_layer = "flatten" if "flatten" in model.sizes() else list(model.sizes())[-1]
-    model.stop_after(stop_layer)
-    model.eval()
-    side = model.input_size or size  # some take images of one size only
     macs = 0
 
     def count(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...], output: paddle.Tensor) -> None:
         nonlocal macs
-        weight = layer.weight
-        places = output.shape[2:] if isinstance(layer, nn.Conv2D) else output.shape[1:-1]
-        positions = math.prod(places)  # of a map, or tokens of a transformer
-        macs += int(weight.size) * positions
+        places = output.shape[2:] if isinstance(layer, nn.Conv2D) else output.shape[1:-1]  # of a map, or tokens
+        macs += math.prod(layer.weight.shape) * math.prod(places)
 
-    layers = [layer for layer in model.sublayers() if isinstance(layer, (nn.Conv2D, nn.Linear))]
-    hooks = [layer.register_forward_post_hook(count) for layer in layers]  # type: ignore[arg-type]
-    with paddle.no_grad():
-        model(paddle.zeros([1, 3, side, side]))
-    for hook in hooks:
-        hook.remove()
-    parameters = sum(int(p.size) for p in model.parameters() if not p.stop_gradient)
+    with _drawing():
+        model = build_backbone(name)
+        stop_layer = "flatten" if "flatten" in model.sizes() else list(model.sizes())[-1]
+        model.stop_after(stop_layer)
+        model.eval()
+        for layer in model.sublayers():
+            if isinstance(layer, (nn.Conv2D, nn.Linear)):
+                layer.register_forward_post_hook(count)  # type: ignore[arg-type]
+        side = model.input_size or size  # some take images of one size only
+        model(paddle.static.data("images", [1, 3, side, side]))
+        parameters = sum(math.prod(p.shape) for p in model.parameters() if not p.stop_gradient)
     return BackboneInfo(name, parameters, macs, model.feature_size, stop_layer)
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Let Paddle draw the graph of what is called instead of computing it; weights get no values either."""
+    import paddle
+    from paddle.utils import unique_name
+
+    paddle.enable_static()
+    try:
+        with unique_name.guard(), paddle.static.program_guard(paddle.static.Program(), paddle.static.Program()):
+            yield
+    finally:
+        paddle.disable_static()

@@ -146,7 +146,7 @@ def test_foreign_photos_are_foreign(evaluated: Path) -> None:
     for source, words in (("data/class_001", "is in the query or gallery list"), ("nowhere", "no such image, folder")):
         fails("evaluate", "--unknown", source, cwd=evaluated, code=3 if "data" in source else 2, says=(words,))
     few = ("evaluate", "--unknown", "not-ours/class_000.jpg", "--unknown", "not-ours/class_001.jpg")
-    assert "photos of only 2 classes" in says(*few, cwd=evaluated)
+    assert "not trained on, and there are only 2" in says(*few, cwd=evaluated)
 
 
 def test_a_network_that_finds_little_is_not_sent_on_to_export(evaluated: Path) -> None:

@@ -55,7 +55,6 @@ def test_packed_shards_are_read_again_with_their_split_and_names(tmp_path: Path)
 
 
 def test_the_same_bytes_each_time_and_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MIB", 1)
     monkeypatch.setattr("shitu_cli.steps.prepare.MIB", 4000)
     write_folder(tmp_path / "data", CONTENT)
     words = ("prepare", "data", "--pack-size", "3")

@@ -106,3 +106,14 @@ def test_a_command_loads_no_other_command() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = {name.rpartition(".")[2] for name in done.stdout.split()}
     assert "search" in names and names & set(COMMANDS) == {"search"}
+
+
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [("shitu ex", ["export", "extract"]), ("shitu index b", ["build"]), ("shitu train --ep", ["--epochs"])],
+)
+def test_the_tab_key_completes_commands_that_are_loaded_when_asked_for(
+    line: str, offers: list[str], tmp_path: Path
+) -> None:
+    asked = {"_SHITU_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    assert shitu(cwd=tmp_path, env=asked).stdout.split() == offers

@@ -104,25 +104,34 @@ class Backbone(nn.Layer):
     def forward_maps(self, x: paddle.Tensor, layers: Collection[str]) -> tuple[paddle.Tensor, list[paddle.Tensor]]:
         """Return the output, and the outputs of `layers` (by their names in `levels`) on the way, in order."""
         maps = {}
-        steps = self.steps()
-        last: Any = None  # a convolution that waits for the norm that follows: together they are faster
-        for number in range(len(steps)):  # tracing knows no other loop over pairs
-            name, step = steps[number]
-            if number + 1 < len(steps) and name != self.last_step and _are_pair(step, steps[number + 1][1]):
-                last = step
-            elif last is not None:
-                norm: Any = step
-                x = maps[name] = chain(x, [(last, norm)])
-                last = None
+        for name, step, norm in self._plan():
+            if norm is not None:
+                x = maps[name] = chain(x, [(step, norm)])
             elif any(layer.startswith(f"{name}.") for layer in layers):
-                assert isinstance(step, nn.Sequential)
                 for index, part in enumerate(step):
                     x = maps[f"{name}.{index}"] = part(x)
             else:
                 x = maps[name] = step(x)
+        return x, [maps[layer] for layer in layers]
+
+    @paddle.jit.not_to_static
+    def _plan(self) -> list[tuple[str, Any, Any]]:
+        """Return the steps up to the last one by name; a convolution comes with the norm after it, under its name.
+
+        Tracing leaves this alone: a loop with break that it rewrites puts names of temporary files into exports.
+        """
+        plan: list[tuple[str, Any, Any]] = []
+        conv: Any = None  # waits for the norm that follows: together they are faster
+        steps = self.steps()
+        for (name, step), (_, after) in zip(steps, [*steps[1:], ("", None)], strict=True):
+            if name != self.last_step and _are_pair(step, after):
+                conv = step
+                continue
+            plan.append((name, step, None) if conv is None else (name, conv, step))
+            conv = None
             if name == self.last_step:
                 break
-        return x, [maps[layer] for layer in layers]
+        return plan
 
 
 def _are_pair(conv: object, norm: object) -> bool:

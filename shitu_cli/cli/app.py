@@ -57,16 +57,6 @@ class Shitu(GroupedCommands):
             importlib.import_module(f"shitu_cli.cli.{cmd_name}").register(self)
         return self.commands.get(cmd_name)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first word names; raise UsageError with similar names for an unknown one."""
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            import difflib
-
-            similar = difflib.get_close_matches(args[0], COMMANDS)
-            remark = f"; did you mean {' or '.join(similar)}?" if similar else ""
-            ctx.fail(f"there is no command {args[0]!r}{remark}")
-        return super().resolve_command(ctx, args)
-
 
 def root(
     context: typer.Context,

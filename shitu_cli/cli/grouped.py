@@ -77,6 +77,16 @@ class GroupedCommands(TyperGroup):
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names; refuse an unknown one with those of similar names."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            import difflib
+
+            similar = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            remark = f"; did you mean {' or '.join(similar)}?" if similar else ""
+            ctx.fail(f"there is no command {args[0]!r}{remark}")
+        return super().resolve_command(ctx, args)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write options in groups, then the commands."""
         write_groups(self, ctx, formatter)

@@ -109,6 +109,15 @@ def test_a_command_loads_no_other_command() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "similar"),
+    [(["trian"], "'trian'; did you mean train?"), (["index", "bild"], "'bild'; did you mean build?")],
+)
+def test_an_unknown_command_is_answered_alike_everywhere(words: list[str], similar: str, tmp_path: Path) -> None:
+    done = shitu(*words, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and f"there is no command {similar}" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("line", "offers"),
     [("shitu ex", ["export", "extract"]), ("shitu index b", ["build"]), ("shitu train --ep", ["--epochs"])],
 )

@@ -69,8 +69,8 @@ def compute_share(
     out: Path,
     reporter: Reporter,
     *,
-    normalize: bool = True,
-    detector: Detector | None = None,
+    normalize: bool,
+    detector: Detector | None,
     rank: int,
     world: int,
 ) -> None:
@@ -85,8 +85,8 @@ def wait_for_others(
     out: Path,
     reporter: Reporter,
     *,
-    normalize: bool = True,
-    detector: Detector | None = None,
+    normalize: bool,
+    detector: Detector | None,
 ) -> None:
     """Wait until the other processes of the run have done their shares in the same folder.
 

@@ -56,8 +56,8 @@ class Work:
         extractor: Extractor,
         images: ImageFiles,
         *,
-        normalize: bool = True,
-        detector: Detector | None = None,
+        normalize: bool,
+        detector: Detector | None,
     ) -> None:
         self.extractor, self.images, self.normalize, self._detector = extractor, images, normalize, detector
         # Whole batches, so that each holds the same images with any number of processes and interruptions.

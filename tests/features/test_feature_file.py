@@ -84,7 +84,7 @@ def test_what_is_done_counts_only_where_it_is_whole_and_the_same(
     exported: Path, extractor: Extractor, found: ImageFiles, tmp_path: Path, change: str
 ) -> None:
     out = tmp_path / "f.npy"
-    compute_share(extractor, found, out, QUIET, rank=0, world=1)
+    compute_share(extractor, found, out, QUIET, normalize=True, detector=None, rank=0, world=1)
     (folder,) = part_of(out).iterdir()
     normalize, expected = True, 30
     if change == "marks":
@@ -111,7 +111,7 @@ def test_the_shares_of_processes_make_the_whole(
 ) -> None:
     counted, count = _counted(extractor)
     for rank in reversed(range(world)):
-        compute_share(counted, found, tmp_path / "f.npy", QUIET, rank=rank, world=world)
+        compute_share(counted, found, tmp_path / "f.npy", QUIET, normalize=True, detector=None, rank=rank, world=world)
     assert count() == 30
     extract_to_file(counted, found, tmp_path / "f.npy", QUIET)
     assert count() == 30

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -74,6 +74,14 @@ def shitu(*arguments: str, workspace: Path) -> str:
     return done.stdout
 
 
+def train(*arguments: str, workspace: Path) -> tuple[dict[str, Any], float, float]:
+    """Train; return the result, and the seconds of the processor and on the clock."""
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = json.loads(shitu("train", *arguments, "--json", workspace=workspace))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return result, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - started
+
+
 def measure(data: Path, way: str, seed: int, split: str, epochs: int | None) -> Run:
     """Prepare a workspace of its own and train in it."""
     template, options = WAYS[way]
@@ -83,15 +91,12 @@ def measure(data: Path, way: str, seed: int, split: str, epochs: int | None) -> 
         workspace = Path(folder)
         how = ("--template", template, "--seed", str(seed), "--split", split)
         shitu("prepare", str(data.resolve()), *how, workspace=workspace)
-        started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        result = json.loads(shitu("train", *options, "--seed", str(seed), "--json", workspace=workspace))
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        result, cpu, wall = train(*options, "--seed", str(seed), workspace=workspace)
         if way == "frozen":
             recalls = result["before"]["recall@1"], max(result[name]["recall@1"] for name in ("before", "after"))
         else:
             recalls = result["score_before"] or float("nan"), result["best_score"]
-        return Run(*recalls, time.monotonic() - started, cpu)
+        return Run(*recalls, wall, cpu)
 
 
 def main() -> None:

@@ -11,15 +11,13 @@ as no run may choose its best one on the queries.
 from __future__ import annotations
 
 import argparse
-import json
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
+
+from starts import shitu, train
 
 EVALUATED = 10  # epochs between evaluations
 
@@ -27,14 +25,6 @@ EVALUATED = 10  # epochs between evaluations
 class Run(NamedTuple):
     recall: float
     cpu: float
-
-
-def shitu(*arguments: str, workspace: Path) -> str:
-    command = [sys.executable, "-m", "shitu_cli", *arguments, "-w", str(workspace)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return done.stdout
 
 
 def shorten(path: Path, most: int) -> None:
@@ -66,11 +56,8 @@ def measure(data: Path, options: argparse.Namespace, seed: int, extra: list[str]
         ]
         run = ["--epochs", str(options.epochs), "--batch-size", str(options.batch_size), "--seed", str(seed)]
         words = [word for change in changes for word in ("-o", change)]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        result = shitu("train", *run, *words, *extra, "--json", workspace=workspace)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Run(json.loads(result)["evaluations"][-1]["recall@1"], cpu)
+        result, cpu, _ = train(*run, *words, *extra, workspace=workspace)
+        return Run(result["evaluations"][-1]["recall@1"], cpu)
 
 
 def row(name: str, values: list[float]) -> str:

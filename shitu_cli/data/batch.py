@@ -11,7 +11,7 @@ import numpy as np
 
 from shitu_cli.data.transforms import Normalization
 
-FEW = 4  # up to so many images, loading the compiler is not worth it
+FEW = 4  # images up to which loading the compiler is not worth it
 IDENTITY = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)
 
 

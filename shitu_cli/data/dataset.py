@@ -55,12 +55,12 @@ class RecDataset:
 
     @property
     def is_remote(self) -> bool:
-        """Whether its images lie at addresses."""
+        """Whether its images are at addresses."""
         step = max(1, len(self) // 16)
         return are_remote([self.location(index) for index in range(0, len(self), step)])
 
     def location(self, index: int) -> str:
-        """Return where the image lies: a file, a member of an archive, or an address (`stores`)."""
+        """Return the location of the image: a file, a member of an archive, or an address (`stores`)."""
         return self.images.location(index, self.image_root)
 
     def load(self, index: int, rng: np.random.Generator) -> np.ndarray:

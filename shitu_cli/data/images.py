@@ -12,12 +12,13 @@ import simplejpeg
 
 from shitu_cli.data import heif
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
-from shitu_cli.errors import Command, DataError, ShituError, pip_install
+from shitu_cli.errors import Command, DataError, Message, ShituError, pip_install
 from shitu_cli.inputs import MIB
 from shitu_cli.stores import read_image
 
 Box = tuple[float, float, float, float]
 MAX_BYTES = 512 * MIB
+_LEAVE_OUT: Message = [Command("prepare", "./data", "--fix"), " leaves such images out"]
 # OpenCV's flags at a fraction of the size, with the decoder's own RGB order instead of BGR.
 _FLAGS = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -52,24 +53,22 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
         except ShituError as problem:  # an unreadable file is treated like a damaged image
             raise DataError(problem.message.removeprefix("cannot read "), hint=problem.hint) from None
     if not source:
-        raise DataError(
-            f"{name}: the file is empty", hint=[Command("prepare", "./data", "--fix"), " leaves such images out"]
-        )
+        raise DataError(f"{name}: the file is empty", hint=_LEAVE_OUT)
     header = read_header(source)
     if header.width * header.height > MAX_PIXELS:
-        raise DataError(f"{name}: {header.width} x {header.height} pixels are too many (at most {MAX_PIXELS:,})")
+        raise DataError(
+            f"{name}: {header.width} x {header.height} pixels are too many (at most {MAX_PIXELS:,})",
+            hint="make the image smaller, or leave it out",
+        )
     factor = 1 if enough is None else _fraction(header, box, enough)
     if header.kind == "HEIC" and not heif.is_readable():
         raise DataError(f"{name}: HEIC images need the package pillow-heif", hint=pip_install("heic"))
     try:
         image = _decode(source, header, factor)
     except cv2.error as error:
-        raise DataError(f"{name}: cannot be decoded ({_reason(error)})") from None
+        raise DataError(f"{name}: cannot be decoded ({_reason(error)})", hint=_LEAVE_OUT) from None
     if image is None:
-        raise DataError(
-            f"{name}: could not be read as an image",
-            hint=[Command("prepare", "./data", "--fix"), " leaves such images out"],
-        )
+        raise DataError(f"{name}: could not be read as an image", hint=_LEAVE_OUT)
     if box is not None:
         image = crop(image, tuple(value / factor for value in box), name)  # type: ignore[arg-type]
     return image

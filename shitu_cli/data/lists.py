@@ -75,7 +75,7 @@ class ImageList:
         return [self._text[a:b].decode("utf-8", "surrogateescape") for a, b in pairwise(ends)]
 
     def location(self, index: int, image_root: str | os.PathLike[str]) -> str:
-        """Return where the image lies (`stores`); relative paths are below `image_root`."""
+        """Return the location of the image (`stores`); relative paths are below `image_root`."""
         return join(os.fspath(image_root), self.path(index))
 
     def box(self, index: int) -> tuple[float, float, float, float] | None:
@@ -200,7 +200,7 @@ def write_list(path: Path, images: ImageList) -> None:
 
 
 def _id_and_box(images: ImageList, index: int) -> str:
-    """Return the columns behind the label, each with the tab before it; an id of `-` stands for none."""
+    """Return the columns after the label, each with the tab before it; an id of `-` means none."""
     box = images.box(index)
     if images.ids is None and box is None:
         return ""

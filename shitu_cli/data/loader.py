@@ -36,7 +36,7 @@ class ImageSource(Protocol):
 
 @runtime_checkable
 class Remote(Protocol):
-    """A dataset that says whether its images lie at addresses: then more threads read than compute, as most wait."""
+    """A dataset that says whether its images are at addresses: then more threads read than compute, as most wait."""
 
     @property
     def is_remote(self) -> bool: ...

@@ -95,7 +95,7 @@ def _logos(dataset: DatasetConfig) -> ImageList:
 
 
 def _persons(dataset: DatasetConfig) -> ImageList:
-    """Read names such as 0002_c1s1_000451_03.jpg: person 2, camera 1; -1 is nobody. Training labels become dense."""
+    """Read names such as 0002_c1s1_000451_03.jpg: person 2, camera 1; -1 is no person. Training labels become dense."""
     root = Path(dataset.image_root)
     candidates = [root / _FOLDERS[dataset.name] / dataset.cls_label_path, root / dataset.cls_label_path]
     folder = next((path for path in candidates if path.is_dir()), None)

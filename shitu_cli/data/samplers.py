@@ -114,7 +114,7 @@ class IdentityBatches(Sampler):
         )
 
     def batches_of(self, images: int) -> int:
-        """Return how many batches each process makes of so many images in total, the last one rounded by drop_last."""
+        """Return how many batches each process makes of `images` in total; drop_last decides about a partial one."""
         own = -(-images // self.world)
         return max(1, own // self.batch_size if self.drop_last else -(-own // self.batch_size))
 
@@ -176,7 +176,7 @@ class DistributedRandomIdentitySampler(IdentityBatches):
 
 
 class PKSampler(IdentityBatches):
-    """Draws the classes of each batch, and their images, anew.
+    """Draws new classes and images for each batch.
 
     A class with fewer than K images repeats some. `sample_method` "id_avg_prob" draws classes evenly,
     "sample_avg_prob" by their number of images; `ratio` multiplies the probabilities of the classes id_list[0] to

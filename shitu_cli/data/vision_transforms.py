@@ -1,6 +1,6 @@
 """The operations of paddle.vision.transforms that PaddleClas's configs name, with Pillow's arithmetic.
 
-Sizes are height and width, other than those of PaddleClas's own operations. `fixed_size` is the (height, width) of
+Sizes are height and width, unlike those of PaddleClas's own operations. `fixed_size` is the (height, width) of
 every output, None if it depends on the image.
 """
 
@@ -43,7 +43,7 @@ class Resize:
 
 
 class CenterCrop:
-    """Cuts out the centre; what lies beyond a smaller image is black, as Pillow crops."""
+    """Cuts out the centre; a smaller image gets a black border, as Pillow crops."""
 
     def __init__(self, part: parts.CenterCrop) -> None:
         self.fixed_size = _sides(part.size)

@@ -36,7 +36,7 @@ PRODUCTS, VIEWS = 8, 4  # of the drawn images on which an export is proven
 
 
 def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
-    """Return the directory of an exported network with published weights; it is made at first use.
+    """Return the directory of an exported network with published weights; it is exported at first use.
 
     `what` is a name from the catalogue, or NETWORK=FILE or NETWORK=ADDRESS for other weights. Raises UsageError for
     unknown names, DataError for weights that do not fit, EnvironmentProblem if they cannot be downloaded or written.

@@ -74,17 +74,17 @@ class EvalResult:
 
     @property
     def answerable(self) -> int:
-        """How many queries have an image of their class in the gallery."""
+        """The number of queries with an image of their class in the gallery."""
         return int(self.ranking.answerable.sum())
 
     @property
     def right_first(self) -> int:
-        """How many of the answerable queries find an image of their class first."""
+        """The number of answerable queries that find an image of their class first."""
         return int(self.ranking.hits[self.ranking.answerable, 0].sum())
 
     @property
     def collapsed(self) -> bool:
-        """Return whether images of different classes have nearly the same features: half of such pairs above 0.99."""
+        """Whether images of different classes have nearly the same features: half of such pairs are above 0.99."""
         above = self.ranking.others[1990:].sum()
         return bool(self.ranking.others.sum() and above > self.ranking.others.sum() / 2)
 
@@ -151,8 +151,8 @@ def evaluate_model(
         cache: Keeps the features for the next time.
         processes: The processes that share the work.
         flip: Add the features of the mirrored images.
-        expansion: Move each query towards so many of its nearest gallery images.
-        extract: Gives the features of a list instead of computing them; it is called like `extract_list`.
+        expansion: Move each query towards this many of its nearest gallery images.
+        extract: Returns the features of a list instead of computing them; it is called like `extract_list`.
 
     Raises ConfigError if the config has no lists to evaluate, DataError if no query can be answered.
     """
@@ -219,8 +219,8 @@ def evaluate_lists(
 ) -> EvalResult:
     """Rank the gallery for each query with the features at hand.
 
-    `expansion` moves each query towards so many of its nearest gallery images. Raises ConfigError if these are asked
-    for and features are not of unit length.
+    `expansion` moves each query towards this many of its nearest gallery images. Raises ConfigError if that or
+    re-ranking is requested and features are not of unit length.
     """
     unit = config.Global.feature_normalize or config.Global.feature_binarize is not None
     if not unit and (expansion or config.Global.re_ranking):
@@ -310,7 +310,7 @@ def _topk(config: Config) -> tuple[int, ...]:
 
 
 def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return equal numbers for the same file: another box of a photo is no answer either, it shows the same moment."""
+    """Return equal numbers for the same file: another box of the same photo does not count as an answer either."""
     numbers: dict[str, int] = {}
     columns = []
     for dataset in (query, gallery):

@@ -18,7 +18,7 @@ from shitu_cli.evaluation.similarity import Block, Similarities, largest_length,
 from shitu_cli.runtime.threads import compute_threads
 
 BLOCK_VALUES = 64_000_000  # similarities held at once: 256 MB; few rows at a time would multiply slowly
-UNDECIDED_SHARE = 0.1  # of the queries; their recall@1 may be anything within so much
+UNDECIDED_SHARE = 0.1  # of the queries: the recall@1 may be off by that much
 OVERFLOW = 1e38  # float32 ends at 3.4e38
 
 
@@ -47,7 +47,7 @@ class Ranking:
     `hits` bool [Q, len(topk)]: a relevant image among the first k; `relevant_found` float64 of that shape: how many;
     `top1` int64 [Q]: the nearest valid gallery image (-1: none) and `top1_score` its similarity; `margin` float64 [Q]:
     the best similarity of a relevant image minus the best of another, NaN where either is missing; `resolution`: the
-    smallest margin that rounding cannot turn round (0: not known); `matches` and `others` int64 [BINS]: histograms of
+    smallest margin that rounding cannot reverse (0: not known); `matches` and `others` int64 [BINS]: histograms of
     the similarities of relevant and other pairs (see ranking_loops.py).
     """
 
@@ -74,7 +74,7 @@ class Ranking:
 
     @property
     def undecided(self) -> int:
-        """How many answerable queries have a best relevant and a best other image that rounding could exchange."""
+        """The number of answerable queries for which rounding could swap the best relevant and the best other image."""
         with np.errstate(invalid="ignore"):
             return int((np.abs(self.margin[self.answerable]) < self.resolution).sum())
 
@@ -85,17 +85,17 @@ class Ranking:
 
     @property
     def decided_by_rounding(self) -> bool:
-        """Whether that is so for more than a tenth of them: a recall says nothing about the network then."""
+        """Whether that is more than a tenth of them; a recall then says nothing about the network."""
         return self.undecided_share > UNDECIDED_SHARE
 
     def coincidence(self) -> str | None:
-        """Say in plain words that features coincide, and why no recall is given; None where it means something."""
+        """Return why there is no meaningful recall: the features coincide; None if it is meaningful."""
         if not self.decided_by_rounding:
             return None
         return (
             f"the features nearly coincide: for {self.undecided:,} of {int(self.answerable.sum()):,} queries the best "
-            f"right and the best wrong image are equally similar (to within {self.resolution:.1g}), so that rounding "
-            "would decide about a recall and it would say nothing about the network"
+            f"right and the best wrong image are equally similar (to within {self.resolution:.1g}), so rounding would "
+            "decide the recall, which would say nothing about the network"
         )
 
     def metrics(self) -> dict[str, float]:
@@ -118,9 +118,9 @@ def rank(
     on_block: Callable[[int], None] = lambda queries: None,
     block: Block | None = None,
 ) -> Ranking:
-    """Rank the gallery for every query by inner product, in blocks of queries; `on_block` hears how many are done.
+    """Rank the gallery for every query by inner product, a block of queries at a time.
 
-    `block` gives other similarities than the products (re-ranking).
+    `on_block` is called with the size of each block; `block` gives other similarities than the products (re-ranking).
     Raises DataError for features that are not finite or of different length.
     """
     from shitu_cli.evaluation.ranking_loops import BINS, COLUMNS, rank_rows
@@ -236,7 +236,7 @@ def nearest(
 
 
 def excluded(query: FeatureSet, gallery: FeatureSet, number: int) -> np.ndarray:
-    """Return bool [G]: what is no answer to query `number`, the image itself and images of its label and id."""
+    """Return bool [G]: what cannot answer query `number`, the image itself and images with its label and id."""
     out = np.zeros(len(gallery), bool)
     if query.identity is not None and gallery.identity is not None:
         out |= gallery.identity == query.identity[number]

@@ -64,7 +64,8 @@ def reranked(
     """Return the re-ranked similarities of queries by their numbers, for `rank`.
 
     query and gallery are of unit length; `weight` is the share of the original distance, the rest is the Jaccard
-    distance of k-reciprocal neighbours. Similarities are negated distances. `on_block` hears of images compared.
+    distance of k-reciprocal neighbours. Similarities are negated distances. `on_block` is called with the number of
+    images compared since the last call.
     """
     everything = np.concatenate([query, gallery])
     nearest, farthest = _neighbours(everything, k1, on_block)

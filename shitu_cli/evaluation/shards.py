@@ -73,7 +73,7 @@ class JoinedLists:
     """Gives the features of lists from shards, instead of computing them."""
 
     def __init__(self, sources: Sequence[str]) -> None:
-        """Read what the shards say. Raises DataError if they do not make a whole, UsageError if there are none."""
+        """Read the headers of the shards. Raises DataError unless they are complete, UsageError if there are none."""
         self._shards: list[Shard] = check_shards(find_shards(sources), KIND)
 
     def extract(
@@ -95,14 +95,14 @@ class JoinedLists:
         part = next((part for part in self._shards[0].parts if part.name == what), None)
         problems = []
         if job.model != engine.fingerprint:
-            problems.append("model: the shards were computed by another one")
+            problems.append("model: the shards were computed with another model")
         elif any(shard.job.engine != engine.description for shard in self._shards):
             engines = sorted({shard.job.engine for shard in self._shards} | {engine.description})
             reporter.warn(f"{what}: computed in different ways ({'; '.join(engines)}), so equal to rounding only")
         if part is None or (part.order, part.total) != (sha256_of(dataset.list_path), len(dataset)):
-            problems.append(f"list: the shards were computed from another one than {dataset.list_path}")
+            problems.append(f"list: the shards were not computed from {dataset.list_path}")
         if _parsed(job.settings).get(what) != _settings(split, flip, normalize):
-            problems.append(f"options: the shards were computed with others than now ({job.settings[:200]})")
+            problems.append(f"options: the shards were computed with other options ({job.settings[:200]})")
         if problems:
             raise DataError(
                 f"the shards do not belong to this evaluation of the {what} list",

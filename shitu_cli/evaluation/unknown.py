@@ -1,14 +1,14 @@
 """What a threshold does: how often things that are not in the index get an answer, and known things the right one.
 
-Both are counted per photo, with the verdict that search gives (index/verdict.py). A thing is foreign only if the
-network has not been trained on it: training pushes classes apart, so that one of them, taken out of the index, is told
-from the others far more easily than a product that comes next month. So photos of untrained classes are asked against
-the gallery without their class, or photos that the user brings are asked against the whole gallery.
+Both are counted per photo, with the verdict that search gives (index/verdict.py). A thing is *foreign* only if the
+network has not been trained on it: training pushes classes apart, so that a trained class that is left out of the index
+is far easier to recognise as unknown than a product that comes next month. So either photos of untrained classes are
+searched for in the gallery without their class, or photos that the user provides in the whole gallery.
 
-Photos of one class are alike: ten of them are hardly more evidence than one. So classes count alike whatever their
-number of photos, and the interval (Wilson 1927) is that of as many independent draws as there are classes. A threshold
-fits the classes that it was chosen by better than any other: so the share is counted on classes that had no say, each
-group of them held against the threshold that the other groups choose.
+Photos of one class are alike: ten of them are hardly more evidence than one. So all classes count the same whatever
+their number of photos, and the interval (Wilson 1927) is that of as many independent draws as there are classes. A
+threshold fits the classes that it was chosen on better than any others: so the share is counted on held-out classes,
+each group of classes at the threshold that the other groups choose.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from shitu_cli.evaluation.similarity import Similarities
 from shitu_cli.index.store import Match
 from shitu_cli.index.verdict import VOTERS, judge
 
-FALSE_ANSWERS = 0.05  # of photos of foreign things, where nobody asks for another share
+FALSE_ANSWERS = 0.05  # the share of photos of foreign things unless the user asks for another
 SHARES = (0.2, 0.1, 0.05, 0.02, 0.01)  # that are always reported
 LEAST_CLASSES = 8  # of foreign things; the interval of fewer says next to nothing
-GROUPS = 20  # of classes, each left out in turn where a threshold is chosen and its share counted
-STRICTER = (1.0, 0.75, 0.5, 0.25, 0.0)  # parts of the wanted share to choose by, until other classes keep it too
-MOST_PHOTOS = 2000  # that are asked: more hardly narrow the interval
-FEW = 3  # classes in so many draws; where fewer are expected, none is likelier than 5 % (Poisson)
+GROUPS = 20  # of classes: each is held out in turn when a threshold is chosen
+STRICTER = (1.0, 0.75, 0.5, 0.25, 0.0)  # parts of the wanted share to choose by, until held-out classes keep it too
+MOST_PHOTOS = 2000  # that are searched for: more would hardly narrow the interval
+FEW = 3  # expected classes with a false answer: with fewer, seeing none at all is likelier than 5 % (Poisson)
 BLOCK = 256  # photos whose similarities to the gallery are in memory at once
 STEPS = 1000  # thresholds in a unit of similarity
-NO_ANSWER = -2.0  # the score where nothing with a label is among the neighbours, below any cosine
+NO_ANSWER = -2.0  # the score if no neighbour has a label, below any cosine
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What photos get for an answer without a threshold, one value for each photo.
+    """The answers to photos without a threshold, one value for each photo.
 
-    `scores` float64 [N]: the cosine that a threshold is held against; `right` bool [N]: whether the label is the
+    `scores` float64 [N]: the cosine that a threshold is compared with; `right` bool [N]: whether the label is the
     photo's; `classes` int64 [N]: what the photo shows.
     """
 
@@ -54,15 +54,15 @@ class Outcomes:
 
     @property
     def class_count(self) -> int:
-        """How many classes the photos are of."""
+        """The number of classes that the photos show."""
         return len(np.unique(self.classes))
 
 
 def ask(photos: FeatureSet, gallery: FeatureSet, *, without_own_class: bool = False) -> Outcomes:
-    """Return what the photos get for an answer from the gallery.
+    """Return the answers that the gallery gives to the photos.
 
-    A photo itself and images of its label and id (camera) are no answer to it, as in the metrics; `without_own_class`
-    takes all images of its label out of the gallery.
+    A photo itself and images with its label and id (camera) are excluded, as in the metrics; `without_own_class`
+    excludes all images with its label.
     """
     gallery_labels = [str(label) if label >= 0 else "" for label in gallery.labels.tolist()]
     scores, right = np.full(len(photos), NO_ANSWER), np.zeros(len(photos), bool)
@@ -81,12 +81,12 @@ def ask(photos: FeatureSet, gallery: FeatureSet, *, without_own_class: bool = Fa
 
 
 def ask_known(query: FeatureSet, gallery: FeatureSet, answerable: np.ndarray) -> Outcomes:
-    """Return what queries get for an answer whose class is in the gallery (`answerable` bool [Q])."""
+    """Return the answers to queries whose class is in the gallery (`answerable` bool [Q])."""
     return ask(sampled(query, np.flatnonzero(answerable)), gallery)
 
 
 def ask_left_out(query: FeatureSet, gallery: FeatureSet, classes: Sequence[int]) -> Outcomes:
-    """Return what photos of these classes get for an answer, each against the gallery without its class."""
+    """Return the answers to photos of these classes, each from the gallery without its class."""
     photos = all_photos(query, gallery)
     return ask(sampled(photos, np.flatnonzero(np.isin(photos.labels, classes))), gallery, without_own_class=True)
 
@@ -106,7 +106,7 @@ def all_photos(query: FeatureSet, gallery: FeatureSet) -> FeatureSet:
 
 
 def sampled(photos: FeatureSet, rows: np.ndarray) -> FeatureSet:
-    """Return the photos of these rows; of more than MOST_PHOTOS a choice that is the same each time."""
+    """Return the photos of these rows; of more than MOST_PHOTOS, the same random sample each time."""
     if len(rows) > MOST_PHOTOS:
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_PHOTOS])
     return take(photos, rows)
@@ -152,9 +152,9 @@ def _best(similarity: np.ndarray, count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a threshold does: shares of photos, each with its 95 % interval.
+    """The effect of a threshold: shares of photos, with their 95 % intervals.
 
-    `wanted` is the share of false answers that was asked for; `false_answers` the share of photos of foreign things
+    `wanted` is the share of false answers that was requested; `false_answers` the share of photos of foreign things
     that get an answer, `right` and `wrong` the shares of photos of known things that get the right and a wrong one.
     """
 
@@ -179,8 +179,8 @@ class Promise:
 class Thresholds:
     """Thresholds for several shares of false answers; `problem` says why there are none, or not the wanted one.
 
-    `how` says what was measured on, `labels` of how many labels an index is that gives them: one of more labels gives
-    more false answers.
+    `how` describes the foreign photos, `labels` is the number of labels in the index that the shares hold for: more
+    labels give more false answers.
     """
 
     promises: list[Promise]
@@ -212,11 +212,11 @@ def thresholds(
     """Return thresholds for shares of false answers; the one for the first of `wanted`, or FALSE_ANSWERS, is suggested.
 
     Args:
-        known: What photos of known things get for an answer.
-        foreign: What photos of foreign things get.
-        how: What the foreign photos are, for the reader.
-        labels: How many labels the gallery had that they were held against.
-        indexed: How many labels the index has that the shares are said of.
+        known: The answers to photos of known things.
+        foreign: The answers to photos of foreign things.
+        how: A description of the foreign photos, for the reader.
+        labels: The number of labels in the gallery that gave the answers.
+        indexed: The number of labels in the index that the shares are for.
         wanted: Shares of photos of foreign things that may get an answer, between 0 and 1.
 
     With too little to measure on there are none, and `problem` says so.
@@ -250,7 +250,7 @@ def thresholds(
 
 
 def too_little(classes: int) -> str:
-    """Say that so many foreign classes are too few to suggest a threshold."""
+    """Return the problem of too few foreign classes to suggest a threshold."""
     count = "none" if classes == 0 else f"only {classes}"
     return f"that takes photos of {LEAST_CLASSES} classes that the network was not trained on, and there are {count}"
 
@@ -266,15 +266,15 @@ def lowest_threshold(foreign: Outcomes, share: float) -> float | None:
     beyond = np.flatnonzero(passing > share + 1e-9)
     if not len(beyond):
         return -1.0
-    # All equal to the first score that is too much must stay below the threshold.
+    # All scores equal to the first one that exceeds the share must stay below the threshold.
     at = (math.floor(float(foreign.scores[order[beyond[0]]]) * STEPS) + 1) / STEPS
     return max(-1.0, at) if at <= 1 else None
 
 
 def _kept_by_other_classes(foreign: Outcomes, share: float) -> tuple[float | None, float]:
-    """Return the lowest threshold that keeps `share` on classes without a say in it too, and their share.
+    """Return the lowest threshold that keeps `share` on held-out classes too, and their share.
 
-    Where even the strictest does not, that one and what it keeps; None if a threshold of 1 would let more through.
+    If even the strictest does not, return that one and its share; None if a threshold of 1 would let more through.
     """
     limit, kept = None, 1.0
     for part in STRICTER:
@@ -285,7 +285,7 @@ def _kept_by_other_classes(foreign: Outcomes, share: float) -> tuple[float | Non
 
 
 def _share_of_others(foreign: Outcomes, share: float) -> float:
-    """Return the share of foreign photos with an answer at thresholds that other classes chose for `share`."""
+    """Return the share of foreign photos that get an answer at thresholds chosen on other classes for `share`."""
     _, places = np.unique(foreign.classes, return_inverse=True)
     groups = places.reshape(-1) % GROUPS
     passing = np.zeros(len(foreign), bool)
@@ -316,7 +316,7 @@ def _promise(known: Outcomes, wanted: float, threshold: float, false_answers: fl
 
 
 def _interval(share: float, classes: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of false answers; from 0 where as many other classes may well have none."""
+    """Return the 95 % interval of a share of false answers; from 0 if as many other classes may well have none."""
     low, high = wilson_interval(share, classes)
     return (0.0 if share * classes < FEW else low), high
 
@@ -328,7 +328,7 @@ def _class_weights(classes: np.ndarray) -> np.ndarray:
 
 
 def wilson_interval(share: float, draws: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95 % interval of a share that was seen in so many independent draws (Wilson 1927)."""
+    """Return the 95 % interval of a share that was observed in `draws` independent draws (Wilson 1927)."""
     if not draws or math.isnan(share):
         return 0.0, 1.0
     centre = share + z * z / (2 * draws)

@@ -1,8 +1,8 @@
-"""The programs that run a model file: Paddle Inference, ONNX Runtime, OpenVINO; and the ways there are to run one.
+"""The programs that run a model file: Paddle Inference, ONNX Runtime, OpenVINO; and the ways to run one with them.
 
-A way is a file, a program and a precision. Which are right and how fast they are is measured when a model is exported
-(deployment/prove.py); which of them a machine has is asked here. Weights stay float32 in the files: bfloat16 is what
-the program computes in.
+A way is a file, a program and a precision. Which ways are correct and how fast they are is measured when a model is
+exported (deployment/prove.py); this module says which of them a machine has. Weights stay float32 in the files:
+bfloat16 is only the precision of the computation.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def create_predictor(
     """Return Paddle's own object for a model file; `kind` says which operators are let through. Raises DataError."""
     assert not (bf16 and model_file.suffix == ".pdmodel"), "wrong features, see above"
     check_model_files(model_file, kind)
-    if "paddle" not in sys.modules:  # else its threads and device are chosen, maybe for a training that goes on
+    if "paddle" not in sys.modules:  # else its threads and device are chosen already, perhaps for a running training
         setup_paddle("cpu" if gpu is None else f"gpu:{gpu}")
     from paddle import inference
 
@@ -295,7 +295,7 @@ def damaged(file: Path, error: Exception, what: str = "cannot be loaded", hint: 
         return EnvironmentProblem(f"not enough memory for {file}: {reason}", hint="close other programs")
     if any(sign in str(error) for sign in _NO_THREADS):
         return EnvironmentProblem(
-            f"the system gives no threads for {file}: {reason}", hint="raise the limit: ulimit -u"
+            f"the system refuses to start threads for {file}: {reason}", hint="raise the limit: ulimit -u"
         )
     return DataError(f"{file} {what}: {reason}", hint=hint)
 

@@ -1,4 +1,4 @@
-"""Features of whole lists kept on disk between evaluations, within a bound."""
+"""Caches for the features of whole lists: on disk between evaluations, or in memory, both of bounded size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from shitu_cli.files import atomic_write
 
-LIMIT = 4_000_000_000  # bytes; what is used now stays even where it is larger
+LIMIT = 4_000_000_000  # bytes; files in use stay even if they exceed it
 LEFT_BEHIND = 24 * 3600  # seconds after which a half-written file belongs to a process that was killed
 
 
@@ -25,7 +25,7 @@ class Features(Protocol):
 
 
 class FeatureMemory:
-    """float32 [N, D] arrays in memory, up to `limit` bytes; what is more is not kept."""
+    """float32 [N, D] arrays in memory, up to `limit` bytes; what exceeds them is not kept."""
 
     def __init__(self, *, limit: int) -> None:
         self._arrays: dict[str, np.ndarray] = {}

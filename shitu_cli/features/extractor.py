@@ -86,8 +86,8 @@ class Extractor:
         config: The config of a checkpoint, or of a model exported by another program.
         threads: Compute threads; by default all that the process may use.
         precision: `fp32` or `bf16`; by default what the model was exported for.
-        batch_size: Images to read at once; the engine that was fastest for about so many is used.
-        images: How many images there will be in all, where they are few: then an engine that opens quickly is used.
+        batch_size: Images to read at once; the engine that was fastest for about this many is used.
+        images: How many images there will be in all, if they are few: then an engine that opens quickly is used.
         gpu: The number of the card to run on; by default the CPU.
 
     Raises DataError for a damaged model, EnvironmentProblem if the machine cannot run it so.
@@ -163,7 +163,7 @@ class Extractor:
             features = np.empty((0, self.feature_size), np.float32)
             if len(batch.indices):
                 features = self.compute(batch.images, normalize=normalize)
-            # The loader reads ahead, and its threads add to `skipped` meanwhile: only this batch's are looked up.
+            # The loader reads ahead, so `skipped` may hold images of later batches: only this batch's are looked up.
             first = start + number * self.batch_size
             here = range(first, min(first + self.batch_size, loader.stop))
             skipped = {n: loader.skipped[n] for n in here if n in loader.skipped}

@@ -42,9 +42,9 @@ def extract_to_file(
     normalize: bool = True,
     detector: Detector | None = None,
 ) -> Written:
-    """Compute and write; what an interrupted call, or other processes, have done already is taken over.
+    """Compute and write features; results of an interrupted call or of other processes are reused.
 
-    With a detector, an image without a box is cut out by the surest one that is found in it. Raises UsageError for an
+    With a detector, an image without a box is cropped to the surest box that is found in it. Raises UsageError for an
     unknown suffix, EnvironmentProblem when the disk refuses.
     """
     check_out(out)
@@ -114,7 +114,7 @@ def wait_for_others(
 
 @contextmanager
 def working(out: Path) -> Iterator[None]:
-    """Say which file cannot be written, and how to go on, when the system refuses inside the context."""
+    """Turn the system's errors inside the context into one that names the file and says how to continue."""
     try:
         yield
     except OSError as error:
@@ -128,7 +128,7 @@ def _way_on(error: OSError) -> str:
 
 
 def part_of(out: Path) -> Path:
-    """Return where unfinished work lies: beside the file that it will become."""
+    """Return the folder of unfinished work, next to the file that it will become."""
     return out.with_name(f".{out.name}.part")
 
 

@@ -29,9 +29,9 @@ BATCH = 32  # images at once where no list says it
 
 @dataclass(frozen=True)
 class ListFeatures:
-    """The features float32 [N, D] of a list (maybe mapped, not to be changed), and why images of it were skipped.
+    """The features float32 [N, D] of a list, read-only as they may be mapped from disk.
 
-    `skipped` maps the index of an image to the reason; its row is NaN.
+    `skipped` maps the index of an unreadable image to the reason; its row is NaN.
     """
 
     dataset: RecDataset

@@ -1,7 +1,7 @@
-"""Which model made a file of features, and which table of paths and labels belongs to it: a note beside the file.
+"""A note next to a file of features: which model computed it, and which table of paths and labels belongs to it.
 
-An index of the features refuses images of another model by it. It is written before the files are replaced and names
-the earlier generations too, so that at every moment the files that lie there are either one that it knows or no pair.
+With it, an index of the features refuses features of another model. It is written before the files are replaced and
+also lists earlier generations: at every moment, the files on the disk are a generation that it lists or do not match.
 """
 
 from __future__ import annotations

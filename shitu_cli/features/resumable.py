@@ -1,9 +1,9 @@
 """Features of very many images, computed in blocks that survive an interruption and are shared by processes.
 
-The features lie in one file on the disk, in the images' order, and are written there rather than through mapped
-memory: the process stays small however many there are, and a full disk is an error rather than a signal. A block is
-marked as done when its features are synced. Marks and features lie in a directory named by all that decides the bytes,
-so that another model, other images or another batch size begin anew, and processes need not agree on anything.
+The features are written to one file, in the order of the images, and not through mapped memory: the process stays small
+however many there are, and a full disk is an error rather than a signal. A block is marked as done when its features
+are synced. Marks and features are in a directory named after everything that decides the bytes: another model, other
+images or another batch size start from the beginning, and processes need not agree on anything.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
 from shitu_cli.stores import state_of
 
-BLOCK_IMAGES = 512  # at most so many are computed again per process
+BLOCK_IMAGES = 512  # at most this many are computed again per process after an interruption
 
 
 class Block(NamedTuple):
-    """What became of some neighbouring images, by number: why some cannot be read, and the boxes found in others."""
+    """The results of some neighbouring images by number: why some cannot be read, and the boxes found in others."""
 
     skipped: dict[int, str]
     boxes: dict[int, Box]

@@ -1,4 +1,4 @@
-"""Which engine a path means: an exported directory or file, an ONNX file, or a checkpoint; and which way it is run."""
+"""Choose the engine for a path (an exported directory or file, an ONNX file, a checkpoint) and the way to run it."""
 
 from __future__ import annotations
 
@@ -88,18 +88,18 @@ def load_engine(
 
 
 def without_manifest(path: Path) -> Message | None:
-    """Return what a user should know of a model that a config is taken for, having no manifest; else None."""
+    """Return the warning that a model without manifest gets its preprocessing from a config; None for other models."""
     folder = path if path.is_dir() else path.parent
     exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
     if not exported or (folder / MANIFEST).is_file():
         return None
     if (folder / NAME).is_file():
-        return f"{folder} has no {MANIFEST}: its images are prepared as its {NAME} says, which nothing has compared"
+        return f"{folder} has no {MANIFEST}: its images are prepared as its {NAME} says, which was never verified"
     return [
-        f"{folder} has no {MANIFEST}: it is taken for another program's model, and its images are prepared as the "
-        "config says, which nothing has compared (",
+        f"{folder} has no {MANIFEST}: it is treated as another program's model, and its images are prepared as the "
+        "config says, which was never verified (",
         Command("export", "--out", "inference/"),
-        " writes a model that knows)",
+        " writes a verified model)",
     ]
 
 
@@ -198,7 +198,7 @@ def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH, images: 
     def total_of(row: Mapping[str, Any]) -> float:
         return time_of(row) * images + row["open_ms"] if images is not None else time_of(row)
 
-    if any("open_ms" not in row for row in rows):  # an export of before it was measured
+    if any("open_ms" not in row for row in rows):  # exported before this was measured
         images = None
     best = min(rows, key=total_of)
     others = ", ".join(f"{_described(row)} {time_of(row):.2f}" for row in rows if row is not best)

@@ -113,7 +113,7 @@ class Shard:
         raise damaged(self.path, f"it has no part {name!r}")
 
     def pieces(self, name: str, sizes: Iterator[int]) -> Iterator[np.ndarray]:
-        """Yield the features of a part in pieces float32 [n, D] of at most so many rows as `sizes` says each time.
+        """Yield the features of a part in pieces float32 [n, D]; `sizes` gives the most rows of each piece.
 
         Raises DataError for a damaged file.
         """

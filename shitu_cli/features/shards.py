@@ -1,4 +1,4 @@
-"""The shards of a job put together: nothing is believed until all of them agree and none is missing."""
+"""Join the shards of a job, after checking that all of them agree and none is missing."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _short(value: object) -> str:
 
 
 def _missing(shards: Sequence[Shard]) -> list[str]:
-    """Return which numbers are missing or there twice."""
+    """Return which shard numbers are missing or duplicated."""
     of = Counter(shard.job.of for shard in shards).most_common(1)[0][0]
     counts = Counter(shard.number for shard in shards if shard.job.of == of)
     missing = [number for number in range(1, of + 1) if number not in counts]
@@ -97,7 +97,7 @@ def _missing(shards: Sequence[Shard]) -> list[str]:
     for number, count in counts.items():
         if count > 1:
             same = [str(shard.path) for shard in shards if shard.number == number and shard.job.of == of]
-            lines.append(f"{number}/{of} is there {count} times: {', '.join(same[:_SHOWN])}")
+            lines.append(f"{number}/{of} was given {count} times: {', '.join(same[:_SHOWN])}")
     return lines
 
 
@@ -130,7 +130,7 @@ def joined(shards: Sequence[Shard], name: str) -> tuple[np.ndarray, dict[int, st
 
 
 def stretches(shards: Sequence[Shard], name: str, size: int) -> Iterator[tuple[int, list[Name], np.ndarray]]:
-    """Yield (number of the first, names, features [n, D]) of every `size` images, whichever shards they lie in."""
+    """Yield (number of the first, names, features [n, D]) of every `size` images, across the borders of shards."""
     at, names, rows = 0, list[Name](), list[np.ndarray]()
     to_fill = iter(lambda: size - len(names), None)  # asked before each piece
     for shard in shards:

@@ -1,7 +1,7 @@
 """Vectors at unit length: each row's bits follow from that row alone.
 
 numpy's einsum chooses instructions by the machine and cuts long sums at the ends of its buffers; a sum over the last
-axis of contiguous float64 is added in one fixed order, whatever lies beside it.
+axis of contiguous float64 is added in one fixed order, whatever else is in the array.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One Milvus collection that holds an index: its columns, its search parameters, its manifest."""
+"""The Milvus collection of an index: its columns, its search parameters, its manifest."""
 
 from __future__ import annotations
 

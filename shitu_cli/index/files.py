@@ -87,7 +87,7 @@ class FileStore:
         self._save(index)
 
     def note_measured(self, model: str, block: dict[str, Any] | None) -> bool:
-        """Let the index keep what was measured of the thresholds of its model; return False if it is of another one.
+        """Store the measured thresholds of its model in the index; return False if it belongs to another model.
 
         Only the manifest is written: vectors, items and their tie to it stay.
         """
@@ -143,7 +143,7 @@ def check_place(folder: Path) -> None:
 
 
 def load_index(folder: Path) -> VectorIndex:
-    """Read the index in `folder`; one that is replaced meanwhile is read again, so that generations never mix.
+    """Read the index in `folder`, again if it is replaced in between, so that generations never mix.
 
     Raises UsageError if there is no index, DataError if it is damaged or its files do not belong together.
     """

@@ -43,7 +43,7 @@ def foreign_manifest(content: FaissFile, path: Path) -> IndexManifest:
     if content.ids is None:
         raise DataError(f"{path} has no ids", hint=take_vectors)
     if content.metric != INNER_PRODUCT and content.kind != "binary":
-        raise DataError(f"{path} answers with distances, not with similarities", hint=take_vectors)
+        raise DataError(f"{path} compares by distance, not by similarity", hint=take_vectors)
     after = int(content.ids.max(initial=-1)) + 1
     return IndexManifest(content.kind, content.size, "", content.count, after)
 
@@ -127,7 +127,7 @@ def _read_pickle(file: Path) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def _int64(name: object = None, *options: object) -> Unfinished:
-    """Stand in for numpy's type of a key, whose byte order comes in a second step."""
+    """Replace numpy's type of a key; its byte order comes in a second step."""
     if name != "i8":
         raise PickleProblem(f"its numbers are of type {name!r}, expected 'i8'")
 

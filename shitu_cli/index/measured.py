@@ -1,7 +1,7 @@
-"""What evaluation has measured of a model's thresholds, kept in the index: a copy of it answers as the original does.
+"""The measured thresholds of a model, stored in its index, so that a copy of the index answers as the original does.
 
-The block holds no more than what a search needs: the suggested threshold, those for other shares of false answers, and
-against how many labels they were measured. How many images the index had then shows whether it has changed since.
+The block holds only what a search needs: the suggested threshold, those for other shares of false answers, and with how
+many labels they were measured. The number of images at that time shows whether the index has changed since.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def change_since(manifest: IndexManifest) -> str | None:
         return None
     return (
         f"measured when the index held {block['count']:,} images, before it was changed (now {manifest.count:,}): "
-        "an evaluation with what is new measures it again"
+        "evaluate again to measure it with the new images"
     )
 
 

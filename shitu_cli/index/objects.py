@@ -17,9 +17,9 @@ OVERLAP = 0.05
 def combined(answers: Sequence[Answer], detections: Sequence[Detection | None]) -> Answer:
     """Return the answer to an image from those to its areas, which are its `objects`, the best first.
 
-    As in PP-ShiTu, the whole image stands beside what the detector found; of areas that overlap, the one with the
-    highest score stays. What is known comes before what is not, and the whole image only counts as unknown where
-    nothing else is left. Without a detector there is one area, and its answer is that of the image.
+    As in PP-ShiTu, the whole image competes with the detected areas; of areas that overlap, the one with the highest
+    score stays. Known objects come before unknown ones, and the whole image only counts as unknown if nothing else is
+    left. Without a detector there is one area, whose answer is that of the image.
     """
     areas = [replace(answer, area=area) for answer, area in zip(answers, detections, strict=True) if area is not None]
     if not areas:

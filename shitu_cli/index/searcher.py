@@ -65,7 +65,7 @@ class Searcher:
         threads: int | None = None,
     ) -> None:
         if voters < 1 or (threshold is not None and not -1 <= threshold <= 1):
-            raise UsageError("a threshold is a cosine from -1 to 1, and one neighbour votes at least")
+            raise UsageError("a threshold is a cosine from -1 to 1, and at least one neighbour votes")
         self.place, self.threshold, self.voters = str(index), threshold, voters
         self.index: Index
         if str(index).startswith(MILVUS):
@@ -127,7 +127,7 @@ class Searcher:
         return manifest
 
     def refresh(self) -> None:
-        """Read a changed index now, while other threads still answer from the former one; they use it from then on."""
+        """Read a changed index now; until it is read, other threads answer from the previous one."""
         self.index.refresh()
 
     def _check_model(self, manifest: IndexManifest) -> None:
@@ -162,7 +162,7 @@ class FollowedIndex:
     def current(self) -> VectorIndex:
         """Return the newest generation; it stays unchanged while it is used, whatever happens to the directory.
 
-        The first thread that notices a change reads the new one; meanwhile others get the former one.
+        The first thread that notices a change reads the new one; until it is read, others get the previous one.
         """
         newest = self._newest
         if newest is not None and (newest[1] == self._state() or self._reading.locked()):

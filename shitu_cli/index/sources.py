@@ -29,7 +29,7 @@ from shitu_cli.inputs.npy_files import read_npy, read_npy_header
 ROWS = 8192  # read at once from formats that cannot be mapped
 PAUSE, PAUSES = 0.05, 40  # seconds between attempts while two files are being replaced, and how many attempts
 MAX_TEXT = 16_384 * MIB  # of a table
-EXPANDS = 64  # an archive that grows to more than so many times its size is not a file of features
+EXPANDS = 64  # times its size: an archive that grows to more is not a file of features
 AGAIN = (Command("extract"), " writes such files")
 # Everything that zipfile, pyarrow and numpy raise for damaged bytes.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)

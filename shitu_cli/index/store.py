@@ -185,6 +185,6 @@ def plain_text(text: str) -> str:
     """Return `text` as valid UTF-8: bytes that are not (as in names of files) become backslash escapes."""
     try:
         raw = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # lone surrogates that stand for no byte, which JSON allows
+    except UnicodeEncodeError:  # lone surrogates that encode no byte, which JSON allows
         raw = text.encode("utf-8", "backslashreplace")
     return raw.decode("utf-8", "backslashreplace")

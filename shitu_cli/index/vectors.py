@@ -26,9 +26,9 @@ from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.runtime.threads import compute_threads
 
 BLOCK = 8192  # vectors that are added at once: the features may be in a file larger than memory
-SMALL = 20_000  # up to so many vectors, one thread builds an hnsw graph
-# Pairs of values that a search compares on each thread. To wait for each other, threads spin: on a busy machine that
-# takes ten milliseconds, more than one thread needs for all of a small search.
+SMALL = 20_000  # vectors up to which one thread builds an hnsw graph
+# Pairs of values that a search compares on each thread. Threads spin while they wait for each other: on a busy machine
+# that takes ten milliseconds, longer than one thread needs for a whole small search.
 PER_THREAD = 1 << 26
 PER_LIST = 40  # vectors per list to train the centres of an ivf index
 EFFORT = {"hnsw": "efSearch", "ivf": "nprobe"}  # the search parameter that tunes an approximate kind
@@ -170,7 +170,7 @@ class VectorIndex:
             self.faiss.add_with_ids(codes, ids[start : start + BLOCK])
 
     def _make_room(self, count: int) -> None:
-        """Reserve memory for `count` more vectors: faiss would double it as needed and hold two copies meanwhile."""
+        """Reserve memory for `count` more vectors: faiss would double it as needed and hold two copies for a while."""
         import faiss
 
         codes = {"flat": lambda: self.inner, "hnsw": lambda: faiss.downcast_index(self.inner.storage)}

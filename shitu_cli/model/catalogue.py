@@ -46,7 +46,7 @@ def other_parts() -> dict[str, list[str]]:
 
 
 def _describe(name: str, size: int) -> BackboneInfo:
-    """Return the sizes of a network from its graph: nothing is computed, so large networks take no longer."""
+    """Return the sizes of a network from its graph; nothing is computed, so large networks take no longer."""
     import paddle
     from paddle import nn
 
@@ -75,7 +75,7 @@ def _describe(name: str, size: int) -> BackboneInfo:
 
 @contextmanager
 def _drawing() -> Iterator[None]:
-    """Let Paddle draw the graph of what is called instead of computing it; weights get no values either."""
+    """Let Paddle build the graph of what is called instead of computing it; weights get no values either."""
     import paddle
     from paddle.utils import unique_name
 

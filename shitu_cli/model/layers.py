@@ -80,8 +80,8 @@ class Linear(nn.Linear):
 class ConvBNAct(nn.Layer):
     """Convolution without bias, batch norm (without weight decay unless `norm_decay`), activation; 'same' padding.
 
-    In CPU training the norm with its activation runs as a compiled kernel too, and all of it as one where the norm
-    keeps its statistics.
+    In CPU training, norm and activation run as one compiled kernel; with a norm whose statistics are fixed, the
+    convolution is part of that kernel too.
     """
 
     def __init__(

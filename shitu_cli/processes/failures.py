@@ -1,4 +1,4 @@
-"""What a run of several processes says when one of them fails: the cause, not its consequences."""
+"""Errors of a run of several processes: when one fails, report the cause and not its consequences."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def parse_devices(text: str) -> list[str]:
 class Meeting:
     """How several machines find each other: their number, the number of this one, and where the first listens.
 
-    Their secret stands in `secret_file`, else where processes/secret.py looks, last in the workspace's file `shared`.
+    Their secret is read from `secret_file`, else from the places in processes/secret.py, lastly the file `shared`.
     """
 
     nnodes: int

@@ -159,7 +159,7 @@ class _Reader:
         return value
 
     def check_address(self, names: str, address: str) -> None:
-        """Note a problem if an address is no host:port."""
+        """Note a problem if an address is not host:port."""
         host, _, port = address.rpartition(":")
         number = whole_number(port, digits=5)
         if not host or host == "None" or number is None or not 0 < number < 65536:

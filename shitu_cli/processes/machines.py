@@ -73,7 +73,7 @@ def alone(processes: int) -> Machines:
 
 
 def patience() -> float:
-    """Return for how many seconds machines wait for each other. Raises UsageError if the variable is no number."""
+    """Return for how many seconds machines wait for each other. Raises UsageError if the variable is not a number."""
     text = os.environ.get(WAIT, "")
     try:
         seconds = float(text or DEFAULT_WAIT)
@@ -217,7 +217,7 @@ def _introduce(
     """Return the link after both sides have proven themselves, and what came over it already.
 
     None if the other closed the connection before. Raises UsageError if it refused the secret, EnvironmentProblem if
-    it is no machine of a run.
+    it is not a machine of a run.
     """
     keep_alive(connection)
     line = read_line(connection, deadline - time.monotonic())
@@ -245,7 +245,7 @@ def _introduce(
     connection.close()
     if (line and challenge is None) or time.monotonic() > deadline:
         raise EnvironmentProblem(
-            f"--master: {address} did not start the run in time; what answers there is no machine of this run",
+            f"--master: {address} did not start the run in time; what answers there is not a machine of this run",
             hint="it is another program, or another version: look at its output",
         )
     time.sleep(_PAUSE)  # it was stopped, or has no room: try again

@@ -1,6 +1,6 @@
 """The secret that the machines of a run share: from a variable, a file, or the workspace that they share.
 
-It never stands on a command line, where other users of the machine would see it.
+It is never given on a command line, where other users of the machine would see it.
 """
 
 from __future__ import annotations

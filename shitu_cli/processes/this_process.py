@@ -19,7 +19,7 @@ def is_child() -> bool:
 
 
 def has_parent() -> bool:
-    """Return whether a process of this program has started this one, and goes on when all have ended."""
+    """Return whether a process of this program started this one, and continues when all have ended."""
     return PARENT in os.environ
 
 

@@ -1,4 +1,4 @@
-"""What memory there is, and limits on it: below what libraries need to start, they end the process silently."""
+"""Available memory, and limits on it: libraries that cannot get enough to start end the process silently."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def require_memory(least: Mapping[str, int]) -> None:
 def available_memory() -> int | None:
     """Return how many bytes this process may still take: what the system has, within control groups.
 
-    None where the system does not tell.
+    None if the system does not say.
     """
     amounts = []
     with contextlib.suppress(OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""The application: which address does what."""
+"""The application: the routes of the service."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/search", **documents.search)
     async def search(request: Request) -> JSONResponse:
-        """Say what images show, or that it is unknown, and the nearest images of the index."""
+        """Say what each image shows, or that it is unknown, with the nearest images of the index."""
         images, options = await read_images(request, schemas.SearchOptions, limits)
         reply = await desk.reply(images, options.top)
         results = [answer.to_json() for answer in reply.answers]

@@ -1,4 +1,4 @@
-"""Which items of an index say something else of an image than the person who corrects it."""
+"""Find the items of an index that contradict a person's correction of an image."""
 
 from __future__ import annotations
 

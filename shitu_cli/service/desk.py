@@ -1,4 +1,4 @@
-"""What clients ask for, independent of HTTP: answers, features, additions, removals, lists."""
+"""What the service does, independent of HTTP: answers, features, additions, removals, lists."""
 
 from __future__ import annotations
 
@@ -212,11 +212,11 @@ class Desk:
     def _change(self, gallery: Gallery | None, change: Addition | Removal) -> tuple[View, Changed]:
         view, changed = (gallery or self.live.gallery).change(change)
         if gallery is None:
-            self.live.adopt()  # who was told of the change finds it
+            self.live.adopt()  # the client's next search already finds the change
         return view, changed
 
     def _forget(self, files: Set[Path]) -> None:
-        """Delete photos that were kept here, but for those that the index holds, maybe again meanwhile."""
+        """Delete photos that were kept here, except those that the index holds, perhaps since an addition just now."""
         own = {file for file in files if self.photos.holds(file)}
         if own:
             with self._filing:

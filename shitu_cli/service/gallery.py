@@ -46,9 +46,9 @@ class Removal:
 
 @dataclass(frozen=True)
 class Changed:
-    """What a change has done: the items it concerned as they were stored, and how many of the same path it replaced.
+    """The result of a change: the items that it added or removed, and how many items of the same path it replaced.
 
-    `removed` are the items that left the index for those that were added.
+    `removed` are the items that were removed in favour of the added ones.
     """
 
     items: list[Item]
@@ -130,7 +130,7 @@ class FileGallery:
         try:
             with FileStore(self.folder).writing(PATIENCE):
                 index = self.latest().index
-                index = None if index is None else index.copy()  # others search it meanwhile
+                index = None if index is None else index.copy()  # other threads are searching it
                 results: list[tuple[_Waiting, Changed]] = []
                 for waiting in together:
                     try:

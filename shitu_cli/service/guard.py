@@ -1,4 +1,4 @@
-"""What every request passes: who may ask, how much may come in, what is logged and counted.
+"""The checks that every request passes: its API key, its size; and what is logged and counted.
 
 Plain ASGI around the application, so that a body is measured while it arrives and no error leaves as a trace.
 """
@@ -30,7 +30,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN = ("/", "/health", "/ready")  # without a key: the page asks for it, probes carry none
 SILENCE = 20.0  # seconds in which a client must send something
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # counted by name
-CLIENT_GONE = 499  # in the log: nobody is there to receive it
+CLIENT_GONE = 499  # only in the log: the client has disconnected
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -118,7 +118,7 @@ class _Exchange:
         await self._send(message)
 
     def _check_client(self) -> None:
-        """Refuse who has no key; where none is needed, refuse other sites' scripts that a browser runs here."""
+        """Refuse clients without the key; if none is needed, refuse scripts of other sites in a browser here."""
         key = self.guard.settings.key
         if key:
             if self.scope["path"] not in OPEN and not hmac.compare_digest(self._given_key(), key.encode()):

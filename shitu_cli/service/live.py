@@ -1,7 +1,7 @@
 """The model, the index and the threshold in use, replaced together when `export`, `index build` or `evaluate` ran.
 
-A new model is opened beside the one that serves, and takes over only when the index was built with it: until then
-the former pair goes on answering. No request waits for either.
+A new model is opened while the old one serves, and takes over only when the index was built with it: until then the
+previous pair keeps answering. No request waits for either.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Live:
     ) -> None:
         self._open_model, self.gallery, self._threshold_of = open_model, gallery, threshold_of
         self._swapping, self._refreshing = threading.Lock(), threading.Lock()
-        self.remark = ""  # why what lies on the disk is not what answers
+        self.remark = ""  # why the files on the disk are not in use
         extractor, view = open_model(), gallery.latest()
         self._opened = extractor
         self._model_state = _files_of(extractor.path)
@@ -113,14 +113,14 @@ class Live:
                 extractor = next((one for one in (newest, current.extractor) if fits(view, one)), None)
                 if extractor is None:
                     self._remark(
-                        f"{self.gallery.place} was built with another model than {newest.path}: what was there before "
-                        "goes on answering"
+                        f"{self.gallery.place} was built with another model than {newest.path}: the previous model and "
+                        "index keep answering"
                     )
                     return
                 if extractor is not newest:
                     self._remark(
-                        f"{newest.path} has changed, and {self.gallery.place} is still of the former model, which goes "
-                        "on answering: build the index again"
+                        f"{newest.path} has changed, but {self.gallery.place} still belongs to the previous model, "
+                        "which keeps answering: build the index again"
                     )
                 else:
                     self.remark = ""
@@ -146,9 +146,9 @@ class Live:
         while not self._ending.wait(INTERVAL):
             try:
                 self.refresh()
-            except ShituError as error:  # a file is being written, or was damaged: what serves goes on
+            except ShituError as error:  # a file is being written, or was damaged: the previous state keeps serving
                 self._remark(error.message)
-            except (OSError, MemoryError) as error:  # and so does the following, when the machine allows it again
+            except (OSError, MemoryError) as error:  # tried again after the next interval
                 self._remark(f"{type(error).__name__}: {error}")
 
 

@@ -31,7 +31,7 @@ class Photos:
         self.folder = folder.resolve()
 
     def place(self, data: bytes) -> Path:
-        """Return where the photo of these bytes lies, or would lie."""
+        """Return the file of a photo with these bytes, whether it exists or not."""
         suffix = SUFFIXES.get(read_header(data).kind or "", "")
         return self.folder / f"{hashlib.sha256(data).hexdigest()[:_DIGITS]}{suffix}"
 
@@ -75,7 +75,7 @@ def thumbnail(name: Path, size: int, most_pixels: int) -> bytes:
     """Return an image of the index as a new JPEG whose sides are at most `size`, upright and without its metadata.
 
     `name` may end with the box that the index holds of it: `photo.jpg#10,10,90,90`. Nothing but pixels leaves the
-    server, whatever file an index of a stranger names. Raises DataError if it is no image.
+    server, whatever file an untrusted index names. Raises DataError if it is not an image.
     """
     text, _, box = str(name).rpartition("#")
     area = parse_box(box) if text else None

@@ -1,4 +1,4 @@
-"""A gallery as a map: its images in two dimensions, and which labels lie so near that they are confused."""
+"""A gallery as a map: its images in two dimensions, and which labels are so close that they are confused."""
 
 from __future__ import annotations
 

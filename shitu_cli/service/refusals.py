@@ -1,4 +1,4 @@
-"""What a client is told when a request cannot be answered, as an HTTP status and a few words."""
+"""Errors of requests: an HTTP status, what is wrong, and how to do it right."""
 
 from __future__ import annotations
 
@@ -88,5 +88,5 @@ def malformed(problems: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) 
 
 
 def unexpected() -> Refusal:
-    """Return the refusal for an error that nobody foresaw: it says nothing of the program's inside."""
+    """Return the refusal for an unexpected error, which reveals nothing about the program."""
     return Refusal(INTERNAL, "something went wrong here; the log of the server says what")

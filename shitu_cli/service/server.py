@@ -16,8 +16,8 @@ from shitu_cli.service.protocol import BoundedProtocol
 
 GRACE = 30  # seconds for requests that run when the server is told to stop
 CONNECTIONS = 1024
-# Seconds after which a thread that computes in Python lets another one go on. With Python's own 5 ms, the thread that
-# reads and answers requests waits that long for each that decodes or computes.
+# Seconds after which a thread that computes in Python lets another one run. With Python's default of 5 ms, the thread
+# that reads and answers requests would wait that long for each thread that decodes or computes.
 SWITCH = 0.0005
 QUEUE = 512  # connections that the system holds until they are accepted
 

@@ -1,4 +1,4 @@
-"""How much one server takes: of one request, and of all together."""
+"""The settings of a server: its key, its folders, and the limits of one request and of all together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a server is told beside its model and its index.
+    """The settings of a server besides its model and its index.
 
     `key` is the API key that requests must carry ("" for none), `kept` the folder for what clients send: photos that
     they add, and indexes that PaddleX's clients build. `root` is what the paths in the index are relative to.

@@ -24,7 +24,7 @@ class MeasuredThreshold:
         self._threshold = NONE
 
     def __call__(self, extractor: Extractor, view: View) -> Threshold:
-        """Return what was measured for this very model; none for a binary index, whose scores are no cosines."""
+        """Return what was measured for exactly this model; none for a binary index, whose scores are not cosines."""
         manifest, labels = view.manifest, view.label_count()
         seen = (extractor.fingerprint, manifest, labels, *map(self._state, (PLAIN, WITH_OPTIONS)))
         if seen != self._seen:

@@ -34,7 +34,7 @@ Given = TypeVar("Given", bound=Options)
 async def read_images(request: Request, options: type[Given], limits: Limits) -> tuple[list[Image], Given]:
     """Return the images of a request, at least one and each within the limits, and what else it says.
 
-    Options stand in the query, the form or the JSON. Raises Refusal for what is missing, too much or misspelt.
+    Options are in the query, the form or the JSON. Raises Refusal for what is missing, too much or misspelt.
     """
     given = _grouped(request.query_params.multi_items())
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""The contents of an index while somebody asks: they stay as they are, however the index changes meanwhile."""
+"""Snapshots of an index to answer from: they stay as they are while the index changes."""
 
 from __future__ import annotations
 

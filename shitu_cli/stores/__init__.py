@@ -1,4 +1,4 @@
-"""Images wherever they lie: in files, in archives and tables, at addresses. A location becomes bytes here."""
+"""Read images from wherever they are stored: files, archives, tables, addresses. A location becomes bytes here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class State(NamedTuple):
-    """What tells that an image has changed: its size, and a text for the time or version of the file that holds it."""
+    """Shows whether an image has changed: its size, and the time or version of the file that holds it as text."""
 
     size: int
     version: str
@@ -57,7 +57,7 @@ def read_image(location: StrPath, *, limit: int = 512 * MIB, hint: Message | Non
     Raises DataError if there is none or its archive is damaged, EnvironmentProblem if the machine or a service refuses.
     """
     text = os.fspath(location)
-    if ":" not in text or not is_stored(text):  # nearly all: a file costs nothing more than before
+    if ":" not in text or not is_stored(text):  # nearly all images: a plain file must not cost anything extra
         return read_bytes(text, limit=limit, hint=hint)
     place, member = split_location(text)
     address = address_of(place)
@@ -71,7 +71,7 @@ def read_image(location: StrPath, *, limit: int = 512 * MIB, hint: Message | Non
 
 
 def state_of(location: str) -> State | None:
-    """Return the state of an image; None where there is none, or nobody can say."""
+    """Return the state of an image; None if it does not exist or its state is unknown."""
     try:
         if not is_stored(location):
             status = os.stat(location)
@@ -89,7 +89,7 @@ def state_of(location: str) -> State | None:
 
 
 def is_there(location: str) -> bool:
-    """Return whether there is something at a location, a link that leads nowhere included."""
+    """Return whether something exists at a location, including a broken link."""
     return state_of(location) is not None if is_stored(location) else os.path.lexists(location)
 
 

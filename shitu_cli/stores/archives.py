@@ -33,7 +33,7 @@ class Archive:
         self.index = index
 
     def member(self, name: str) -> Member:
-        """Return where a member lies; DataError where the archive has none of this name."""
+        """Return the place of a member; DataError if the archive has none of this name."""
         member = self.index.find(name.removeprefix("./"))
         if member is None:
             raise DataError(f"{self.place}: it has no member {name!r}")
@@ -64,7 +64,7 @@ def _ranged(place: str) -> Ranged:
 
 
 class _Opened(NamedTuple):
-    """An archive, or why it cannot be read, and the state of the file in which that was so."""
+    """An archive, or why it cannot be read, and the state of its file at that time."""
 
     state: tuple[int, ...]
     archive: Archive | DataError
@@ -78,7 +78,7 @@ _locks: dict[str, threading.Lock] = {}
 def open_archive(place: str) -> Archive:
     """Return the archive at a path or an address; threads that ask for one at the same time share it.
 
-    An archive of this machine that was replaced is opened anew. Raises DataError for one that is damaged or not there.
+    A local archive that was replaced is opened again. Raises DataError for one that is damaged or missing.
     """
     state = _state(place)
     opened = _archives.get(place)

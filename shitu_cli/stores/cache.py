@@ -29,7 +29,7 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """Return how many bytes of remote files may be kept; UsageError where SHITU_CACHE_GB is no number of them."""
+    """Return how many bytes of remote files may be kept; UsageError if SHITU_CACHE_GB is not a sensible number."""
     text = os.environ.get("SHITU_CACHE_GB", "")
     try:
         gigabytes = float(text) if text else USUAL_GB

@@ -1,4 +1,4 @@
-"""The members of an archive and where they lie in it: read once, then kept on this machine."""
+"""The members of an archive and their places in it: read once, then cached on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSION = 1
 
 
 class Member(NamedTuple):
-    """Where a member lies: `packed` bytes from `start` on hold its `size` bytes.
+    """The place of a member: `packed` bytes from `start` on hold its `size` bytes.
 
     `method` says how they are packed: 0 as they are, else as the kind of archive counts. `check` is the CRC-32 of a
     member of a zip; in Parquet, `inside` is where the image begins in the `check` bytes of its unpacked page.
@@ -61,7 +61,7 @@ class Index:
         return [self._name(n).decode("utf-8", "surrogateescape") for n in range(len(self))]
 
     def find(self, name: str) -> Member | None:
-        """Return where a member lies, None where there is none of this name."""
+        """Return the place of a member, None if there is none of this name."""
         number = self._number(name)
         return None if number is None else Member(*self._table[number].tolist())
 

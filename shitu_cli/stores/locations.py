@@ -1,7 +1,7 @@
-"""Where an image lies, as a string: a file, a member of an archive (`shard-000.tar::a/b.jpg`), or an address.
+"""The location of an image as a string: a file, a member of an archive (`shard-000.tar::a/b.jpg`), or an address.
 
-The address of an archive may stand before the member too: `s3://bucket/shard-000.tar::a/b.jpg`. A member of a Parquet
-file is a column and a row: `train.parquet::image/17.jpg`, whose suffix says nothing.
+The archive may be at an address too: `s3://bucket/shard-000.tar::a/b.jpg`. A member of a Parquet file is a column and a
+row: `train.parquet::image/17.jpg`, whose suffix has no meaning.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-MEMBER = "::"  # stands between an archive and its member
-SUFFIXES = (".tar", ".zip", ".parquet")  # of archives whose members are read where they lie
+MEMBER = "::"  # between an archive and its member
+SUFFIXES = (".tar", ".zip", ".parquet")  # of archives whose members are read without unpacking
 WAITING = 16  # threads that read images at addresses, which is mostly waiting
 _SAMPLE = 16
 # A path of the system writes one slash where an address has two.
@@ -27,12 +27,12 @@ def address_of(location: str | os.PathLike[str]) -> str | None:
 
 
 def is_archive(location: str | os.PathLike[str]) -> bool:
-    """Return whether a name is that of an archive whose members can be read where they lie."""
+    """Return whether a name is that of an archive whose members can be read without unpacking."""
     return os.fspath(location).lower().endswith(SUFFIXES)
 
 
 def split_location(location: str) -> tuple[str, str | None]:
-    """Return an archive and its member; the location itself and None where it is no member."""
+    """Return an archive and its member; the location itself and None if it is not a member."""
     at = location.find(MEMBER)
     while at > 0:
         if is_archive(location[:at]):
@@ -73,6 +73,6 @@ def real(location: str) -> str:
 
 
 def are_remote(locations: Sequence[object]) -> bool:
-    """Return whether images lie at addresses, by a sample of them: more threads than compute should read these."""
+    """Return whether images are at addresses, judged by a sample: more threads should read these than compute."""
     sample = locations[:: max(1, len(locations) // _SAMPLE)]
     return any(isinstance(location, str) and address_of(location) is not None for location in sample)

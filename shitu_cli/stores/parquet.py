@@ -36,7 +36,7 @@ _KINDS = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"GIF8"
 def opened(file: Ranged) -> Iterator[Any]:
     """Yield a file as pyarrow's ParquetFile.
 
-    Raises DataError for damage that it meets meanwhile, EnvironmentProblem where pyarrow is not installed.
+    Raises DataError for damage found inside the context, EnvironmentProblem if pyarrow is not installed.
     """
     pyarrow = _pyarrow(file.name)
     try:
@@ -81,7 +81,7 @@ class _Page(NamedTuple):
     method: int
 
     def place(self, at: int, size: int) -> Member:
-        """Return where a value lies that begins at a byte of the content."""
+        """Return the place of a value of `size` bytes that begins at byte `at` of the content."""
         if self.method == 0:
             return Member(self.start + at, size, size)
         return Member(self.start, size, self.packed, self.method, len(self.content), at)
@@ -93,7 +93,10 @@ class _Values:
     def __init__(self, file: Ranged, chunk: Chunk, level: int) -> None:
         self.file, self.chunk, self.level = file, chunk, level
         if chunk.codec and chunk.codec not in CODECS:
-            raise DataError(f"{file.name}: packed by a method (codec {chunk.codec}) that is not read here")
+            raise DataError(
+                f"{file.name}: compressed by a method that is not supported (codec {chunk.codec})",
+                hint=f"compress it with one of {', '.join(CODECS.values())}",
+            )
         self.dictionary: list[tuple[str, Member]] = []
 
     def all(self) -> Iterator[tuple[int, str, Member]]:
@@ -135,7 +138,7 @@ class _Values:
         return self._here(page.content[4:first], block), page, first
 
     def _second_kind(self, block: Fields, start: int, packed: int, size: int) -> tuple[np.ndarray, _Page, int]:
-        """Return the same of a page whose levels stand before what is compressed."""
+        """Return the same for a page of the second kind, whose levels precede the compressed part."""
         before, length = number_in(block, 6), number_in(block, 5)
         skipped = before + length
         if not skipped <= min(packed, size):
@@ -156,11 +159,14 @@ class _Values:
         return _Page(start, packed, _unpacked(data, method, size, self.file.name), method)
 
     def _decoded(self, page: _Page, first: int, count: int, encoding: int) -> list[tuple[str, Member]]:
-        """Return suffix and place of the values of a page, which stand there or in the dictionary."""
+        """Return suffix and place of the values of a page, which are there or in the dictionary."""
         if encoding == _PLAIN:
             return list(self._values(page, first, count))
         if encoding not in (_PLAIN_DICTIONARY, _RLE_DICTIONARY):
-            raise DataError(f"{self.file.name}: an encoding of Parquet ({encoding}) that is not read here")
+            raise DataError(
+                f"{self.file.name}: an encoding of Parquet that is not supported ({encoding})",
+                hint="write its column of images with the encoding PLAIN",
+            )
         if first >= len(page.content):
             if count:
                 raise damaged(self.file.name)
@@ -174,7 +180,7 @@ class _Values:
         return [self.dictionary[n] for n in numbers.tolist()]
 
     def _values(self, page: _Page, at: int, count: int) -> Iterator[tuple[str, Member]]:
-        """Yield suffix and place of values that stand one after another, each behind its length."""
+        """Yield suffix and place of consecutive values, each preceded by its length."""
         for _ in range(count):
             length = int.from_bytes(page.content[at : at + 4], "little")
             at += 4
@@ -186,7 +192,7 @@ class _Values:
 
 
 def _unpacked(data: bytes, method: int, size: int, name: str) -> bytes:
-    """Return what the bytes of a page stand for."""
+    """Return the unpacked bytes of a page."""
     if method == 0:
         return data
     pyarrow = _pyarrow(name)
@@ -207,7 +213,7 @@ class _Pages:
         self._left, self._lock = limit, Lock()
 
     def read(self, file: Ranged, member: Member) -> bytes:
-        """Return the content of the page that a member lies in; threads may unpack the same one at a time."""
+        """Return the content of the page that holds a member; threads may unpack the same page twice."""
         key = (file.name, file.state, member.start)
         with self._lock:
             if key in self._pages:

@@ -31,7 +31,7 @@ class Ranged(Protocol):
 
 
 class _Descriptor:
-    """An open file, closed when nobody uses it any more: a thread may still read when another one makes room."""
+    """An open file, closed after its last use: a thread may still read when another one makes room."""
 
     def __init__(self, path: str) -> None:
         with open_input(path, hint=WHOLE) as file:
@@ -87,7 +87,7 @@ class LocalFile:
 
 
 def forget(path: str) -> None:
-    """Close a file, so that it is opened anew: it may have been replaced."""
+    """Close a file, so that the next use opens it again: it may have been replaced."""
     with _lock:
         _open.pop(path, None)
 

@@ -1,4 +1,4 @@
-"""Files at addresses, through fsspec: S3, Google Cloud Storage, HDFS, HTTP. What was read stays here, in a bound."""
+"""Files at addresses, through fsspec: S3, Google Cloud Storage, HDFS, HTTP; what was read is cached on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _pieces() -> Pieces:
 def system_of(address: str) -> Any:
     """Return fsspec's file system of an address.
 
-    Raises EnvironmentProblem where its package, or what that needs itself, is not installed, or nobody answers.
+    Raises EnvironmentProblem if its package or a dependency is not installed, or if the service does not answer.
     """
     protocol = address.partition("://")[0]
     try:

@@ -18,7 +18,7 @@ _GZIP, _BZIP, _XZ, _ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"
 def index_tar(file: Ranged) -> Index:
     """Return the index of a tar archive: its regular files, the last one of each name as with tar itself.
 
-    Links within the archive lead to their target; other links, devices and sparse files are no images. Raises DataError
+    Links within the archive lead to their target; other links, devices and sparse files are left out. Raises DataError
     for an archive that is damaged, compressed, or ends too early.
     """
     _refuse_compressed(file)
@@ -57,9 +57,9 @@ def index_tar(file: Ranged) -> Index:
 
 
 def _refuse_compressed(file: Ranged) -> None:
-    """Refuse a compressed archive: of such a one nothing can be read without all that is before it."""
+    """Refuse a compressed archive: no part of it can be read without everything before that part."""
     head = file.read_at(0, min(8, file.size))
     for mark, command in ((_GZIP, "gunzip"), (_BZIP, "bunzip2"), (_XZ, "unxz"), (_ZSTD, "unzstd")):
         if head.startswith(mark):
-            way = f"unpack the compression only, with {command}: images hardly shrink by it"
-            raise DataError(f"{file.name}: a compressed tar archive cannot be read at any place", hint=way)
+            way = f"remove only the compression, with {command}: it hardly makes images smaller"
+            raise DataError(f"{file.name}: single images cannot be read from a compressed tar archive", hint=way)

@@ -23,8 +23,8 @@ _DAMAGE = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, E
 def index_zip(file: Ranged) -> Index:
     """Return the index of a zip archive.
 
-    Raises DataError for one that is damaged, or whose members lie over each other, as in archives that are made to
-    unpack to thousands of times their size.
+    Raises DataError for one that is damaged, or whose members overlap, as in archives that are made to unpack to
+    thousands of times their size.
     """
     try:
         with zipfile.ZipFile(Stream(file, MAX_TABLE)) as archive:
@@ -48,7 +48,7 @@ def _refuse_overlaps(file: Ranged, members: dict[str, Member]) -> None:
     spans = np.array([(m.start, m.start + _LOCAL.size + m.packed) for m in members.values()], np.int64)
     spans = spans[np.argsort(spans[:, 0], kind="stable")]
     if (spans[1:, 0] < spans[:-1, 1]).any():
-        raise DataError(f"{file.name}: its members lie over each other: the archive is damaged or made to do harm")
+        raise DataError(f"{file.name}: its members overlap: the archive is damaged or malicious")
     if spans[0, 0] < 0 or spans[-1, 1] > file.size:
         raise too_early(file.name)
 
@@ -58,7 +58,7 @@ def read_zip_member(file: Ranged, name: str, member: Member) -> bytes:
     if member.method == -1:
         raise DataError(f"{name}: encrypted, which cannot be read", hint="unpack the archive with its password")
     if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(f"{name}: packed by a method that is not read here", hint="pack it again with zip's default")
+        raise DataError(f"{name}: compressed by a method that is not supported", hint="use zip's default, deflate")
     length = min(_LOCAL.size + _EXTRA + member.packed, file.size - member.start)
     data = file.read_at(member.start, length)
     mark, *_, name_length, extra_length = _LOCAL.unpack_from(data)
@@ -75,7 +75,7 @@ def read_zip_member(file: Ranged, name: str, member: Member) -> bytes:
 
 
 def _inflated(packed: bytes, name: str, size: int) -> bytes:
-    """Return what deflated bytes stand for, at most one byte more than they claim."""
+    """Return the inflated bytes, at most one more than the member claims to have."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
     except zlib.error as problem:

@@ -71,7 +71,7 @@ def build_training(
     init_from: Path | None = None,
     resuming: bool = False,
 ) -> Training:
-    """Build data, network, loss and optimiser of a run; `reporter` is told what takes long, a teacher's features.
+    """Build data, network, loss and optimiser of a run; `reporter` shows the progress of a teacher's features.
 
     Raises ConfigError if class counts and labels disagree, DataError if lists or weights do not fit.
     """
@@ -136,7 +136,7 @@ def _build_network(
 ) -> tuple[nn.Layer, CombinedLoss, Shards]:
     """Build network and loss with stable parameter names, by which the state of the optimiser is keyed.
 
-    Adds to `remarks` what of the weights to start from was not used as it is.
+    Adds to `remarks` which of the initial weights were left out or missing.
     """
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
@@ -160,14 +160,13 @@ def _load_start(config: Config, model: nn.Layer, init_from: Path | None) -> list
     """Load the weights of the whole network that a new run starts from, where there are any; return remarks."""
     start = config.Global.pretrained_model or (config.Distillation.weights if config.Distillation is not None else None)
     if init_from is not None:
-        # A projection that was learned in closed form is learned anew.
+        # A projection that was learned in closed form is learned again.
         replaced = ("head.", "neck.") if config.Global.projection else ("head.",)
         return load_start(model, init_from, allow_missing_prefixes=replaced)
     if start:
         return load_start(model, obtain(start).path)
     new = model.backbone.left_new
-    return (
-        [f"{counted(len(new), 'array')} of the backbone, such as {new[0]}, start new: the weights lack them"]
-        if new
-        else []
-    )
+    if not new:
+        return []
+    lacking = f"{counted(len(new), 'array')} of the backbone, such as {new[0]}"
+    return [f"the weights lack {lacking}: they start from random values"]

@@ -70,7 +70,7 @@ def check_run(
 
 
 def as_frozen(config: Config) -> Config:
-    """Return what of a config counts for `--frozen`: it replaces neck and head, and needs no losses and no batches."""
+    """Return the part of a config that `--frozen` uses: it replaces neck and head, and needs no losses or batches."""
     arch, loaders = dataclasses.replace(config.Arch, neck=None, head=None), config.DataLoader
     if loaders.train is not None:
         train = dataclasses.replace(loaders.train, sampler=DistributedBatchSampler(drop_last=False))
@@ -116,7 +116,7 @@ def _check_projection(config: Config) -> None:
 def _check_head(config: Config) -> None:
     """Check that there is a head where losses look at its logits.
 
-    A config that only evaluates needs none: that of what `--frozen` has made keeps its losses.
+    Evaluation does not call this: the config of a `--frozen` run has losses, but its network has no head.
     """
     names = [f"Loss.Train.{n}.{loss.name}" for n, loss in enumerate(config.Loss) if loss.needs_head]
     if names and config.Arch.head is None:

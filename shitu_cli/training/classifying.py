@@ -50,7 +50,7 @@ def measure_head(
     """Return `top1`, `top5` and so on over DataLoader.Eval; None on all processes but the first.
 
     `engine` computes what the head receives, which `cache` keeps. Raises ConfigError without a head or a list,
-    DataError for labels that the head has not, and where no image can be measured.
+    DataError for labels that the head does not have, and if no image can be measured.
     """
     split = config.DataLoader.query
     if head is None or split is None:
@@ -58,7 +58,7 @@ def measure_head(
         raise ConfigError(f"Global.eval_mode: classification needs {lacks}", hint=WAY_OUT)
     if getattr(head, "group", None) is not None and head.group.world > 1:
         raise ConfigError(
-            "Global.eval_mode: classification is not for a head that several processes divide",
+            "Global.eval_mode: classification does not work with a head that is divided over several processes",
             hint=f"-o Arch.Head.shard=False; {WAY_OUT}",
         )
     part = extract_list(engine, split, reporter, "evaluation", cache=cache, processes=processes, normalize=False)

@@ -1,4 +1,4 @@
-"""The models of earlier runs: a new run moves the one before it to `<output>/earlier/<n>/`, where it stays.
+"""The models of earlier runs: a new run moves the previous one to `<output>/earlier/<n>/`, where it stays.
 
 Duplicates are removed (a save that `latest.*` or `best_model.*` holds too), models only if the user sets a limit.
 """

@@ -90,11 +90,11 @@ def compare_runs(
 ) -> Comparison:
     """Return the changes from the run of a checkpoint to this one.
 
-    Keys that the checkpoint does not know are no change where they are among `defaults`: options that came later.
+    Keys that the checkpoint lacks do not count if they are among `defaults`: those options were added later.
     """
     result = Comparison()
     if saved.get("label_map") != now.get("label_map") and saved.get("label_map") is not None:
-        result.refused.append("lists/label_map.txt changed: the classes of the head would have other meanings")
+        result.refused.append("lists/label_map.txt changed: the outputs of the head would mean other classes")
     if saved.get("class_num") != now.get("class_num"):
         result.refused.append(
             f"classes in the training list: {saved.get('class_num')} then, {now.get('class_num')} now"
@@ -112,7 +112,7 @@ def compare_runs(
         if saved.get(key) != now.get(key):
             result.listed.append(f"{key}: {saved.get(key)} then, {now.get(key)} now")
     if saved.get("teacher") != now.get("teacher") and saved.get("teacher") is not None:
-        result.listed.append("the teacher changed: it has other weights, or sees images otherwise")
+        result.listed.append("the teacher changed: its weights or its preprocessing differ")
     if saved.get("code") != now.get("code") and saved.get("version") == now.get("version"):
         result.listed.append("the program's source code changed")
     _compare_config(saved.get("config", {}), now.get("config", {}), defaults, result)

@@ -1,7 +1,8 @@
-"""A minute instead of ten: a closed-form projection on a trained network whose weights stay as they are.
+"""`train --frozen`: learn a closed-form projection of a trained network's features, in a minute instead of ten.
 
-The features of all training images, and of a few changed views of each, give the projection (training/projection.py).
-It is written into the network as its neck, a linear layer, so that evaluation, export and search need nothing new.
+The weights of the network do not change. The projection (training/projection.py) follows from the features of all
+training images and of a few random views of each. It is written into the network as its neck, a linear layer, so that
+evaluation, export and search treat it like any other network.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ VIEWS = 4
 class FrozenResult:
     """`before` and `after` are the metrics of the bare and the projected features, None without evaluation lists.
 
-    `closed` says whether the classes to be searched are the trained ones, `size` how many values a feature has now;
-    `projected` whether best_model has the projection: the bare features stay where they are better. `views` is how
-    often each image was looked at, `start` the file of the weights, "" for those that the config names.
+    `closed` says whether the gallery holds the trained classes, `size` how many values a feature has now; `projected`
+    whether best_model has the projection, which it lacks if the bare features are better. `views` is how many views of
+    each image were used, `start` the file of the weights, "" for those that the config names.
     """
 
     before: dict[str, float] | None
@@ -80,11 +81,11 @@ def train_frozen(
 
     Args:
         config: as for training; its neck and head are replaced by the projection.
-        reporter: what is told to the user goes there.
+        reporter: shows progress and results to the user.
         cache: keeps the features of every view for the next time.
         options: how many saves and earlier models to keep.
         init_from: weights to start from, instead of those that the config names.
-        views: how often each image is looked at; from the second on it is cropped and mirrored at random.
+        views: how many views of each image to use; all but the first are cropped and mirrored at random.
 
     Raises UsageError when no trained weights are named, DataError when lists, images or weights do not fit.
     """
@@ -156,12 +157,12 @@ def _introduction(
     config: Config, dataset: RecDataset, before: Mapping[str, float] | None, closed: bool, views: int
 ) -> list[str]:
     if closed:
-        way = "the classes to be searched are the trained ones: linear discriminant analysis"
+        way = "the gallery holds the trained classes: linear discriminant analysis"
     else:
-        way = "new classes are to be searched: whitening within classes, or what does better on the evaluation lists"
+        way = "the gallery holds new classes: a whitening, or what does better on the evaluation lists"
     return [
         f"{counted(len(dataset), 'image')} of {counted(dataset.class_num, 'class', 'classes')}, "
-        f"{counted(views, 'view')} of each, through {config.Arch.backbone.name}, whose weights stay as they are",
+        f"{counted(views, 'view')} of each, through {config.Arch.backbone.name}, whose weights do not change",
         *([] if before is None else [f"before training: {METRIC} {before[METRIC]:.4f}"]),
         way,
     ]

@@ -1,4 +1,4 @@
-"""Read the course of a workspace's runs from their last checkpoints."""
+"""Read the losses and scores of a workspace's runs from their last checkpoints."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ from shitu_cli.training.projection import Projection, Scatter
 if TYPE_CHECKING:
     from shitu_cli.model.tracing import TracedNetwork
 
-VIEWS = 2  # of each training image for the projection: more cost more than they bring once training has seen many
-BATCHES = 5  # from which the time of an evaluation is foretold
+VIEWS = 2  # of each training image for the projection: once training has seen many, more are not worth their time
+BATCHES = 5  # that are timed to estimate how long an evaluation takes
 BARE = f"bare {METRIC}"  # metric: what the features reach without the projection
 
 
@@ -57,7 +57,7 @@ class Evaluate(Protocol):
         """Return the metrics, empty on all processes but the first."""
 
     def foretell(self, model: nn.Layer) -> float:
-        """Return about how many seconds that will take in one process; 0 where nobody knows."""
+        """Return about how many seconds that will take in one process; 0 if unknown."""
 
 
 def is_evaluated(epoch: int, chosen: GlobalConfig) -> bool:
@@ -66,7 +66,7 @@ def is_evaluated(epoch: int, chosen: GlobalConfig) -> bool:
 
 
 def evaluations_after(epoch: int, chosen: GlobalConfig) -> int:
-    """Return how often a run that has trained so many epochs will still evaluate."""
+    """Return how many evaluations a run still has after `epoch` epochs."""
     return sum(is_evaluated(later, chosen) for later in range(epoch + 1, chosen.epochs + 1))
 
 
@@ -77,7 +77,7 @@ def images_per_evaluation(config: Config, training_images: int) -> int:
 
 
 class _Watch(SilentReporter):
-    """Notes when images are done."""
+    """Records when images are finished."""
 
     def __init__(self) -> None:
         self._moments: list[tuple[int, float]] = []  # how many images at once, and when
@@ -95,13 +95,13 @@ class _Watch(SilentReporter):
         pass
 
     def seconds_per_image(self) -> float:
-        """Return the pace after the first images, with which much is prepared; 0 where there are no more."""
+        """Return the pace after the first batch, which includes preparation; 0 if there was only one."""
         later = sum(n for n, _ in self._moments[1:])
         return (self._moments[-1][1] - self._moments[0][1]) / later if later else 0.0
 
 
 def foretold(evaluate: Evaluate, model: nn.Layer, ranks: Ranks) -> float:
-    """Return about how many seconds an evaluation will take; 0 where nobody knows, as with several processes."""
+    """Return about how many seconds an evaluation will take; 0 if unknown, as with several processes."""
     if ranks.world > 1:
         return 0.0
     generators = capture_rng()

@@ -1,4 +1,4 @@
-"""The options of a training run besides its config, and its result."""
+"""The options of a training run that are not in its config, and its result."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Continue a run of PaddleClas from its checkpoint: weights, the optimisers' state, and the epoch.
 
-Its files are pickles: `.pdparams` the weights and what losses have learned, `.pdopt` the state of each optimiser,
-`.pdstates` epoch and best metric. With a mean of the weights, `.pdparams` holds that alone, and `.pdema` all the rest:
-the weights themselves under the names that the optimisers know, and what losses have learned. The networks of a
-distillation stand before the names of their weights (`Student.…`). Neither random generators nor the order of images
-are stored, so the run goes on, but not to the same bits.
+Its files are pickles: `.pdparams` holds the weights and what losses have learned, `.pdopt` the state of each optimiser,
+`.pdstates` the epoch and the best metric. If the weights were averaged (EMA), `.pdparams` holds only the average, and
+`.pdema` everything else: the weights themselves under the names that the optimisers know, and what losses have learned.
+In a distillation, names of weights begin with their network (`Student.…`). Neither random generators nor the order of
+images are stored, so the run continues, but not to the same bits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PEERS = f"{LOSS}peers.networks."
 
 
 def is_of_paddleclas(prefix: Path) -> bool:
-    """Return whether the files of this prefix are a checkpoint, but none of this program."""
+    """Return whether the files of this prefix are a checkpoint that this program did not write."""
     files = [prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".pdparams", ".pdopt", ".pdstates")]
     if not all(file.is_file() for file in files) or read_header(prefix) is not None:
         return False
@@ -45,7 +45,7 @@ def read_checkpoint(prefix: Path, training: Training) -> Checkpoint:
     epoch = whole_number(str(read_paddle(states).get("epoch")))
     if epoch is None:
         raise DataError(f"{states} does not say which epoch was done", hint=_new_run_from(prefix))
-    source = raw if raw.is_file() else weights  # what goes on, where `weights` may be a mean alone
+    source = raw if raw.is_file() else weights  # training continues from these; `weights` may be only an average
     network, beside = _networks(source, prefix, training), _beside(source)
     kept = network if source == weights else _networks(weights, prefix, training)
     extra = {f"{LOSS}{name}": tensor.numpy() for name, tensor in training.loss.state_dict().items()}
@@ -66,9 +66,9 @@ def read_checkpoint(prefix: Path, training: Training) -> Checkpoint:
         run={},
         training=extra,
         notes=[
-            f"{prefix} is a checkpoint of PaddleClas: {epoch} epochs are done, and the optimiser goes on as it was",
-            *([] if accumulators else ["its optimiser has no state for these parameters, and begins anew"]),
-            *(["it holds nothing of what losses have learned, which begins anew"] if learned and not beside else []),
+            f"{prefix} is a checkpoint of PaddleClas: {epoch} epochs are done, and the optimiser keeps its state",
+            *([] if accumulators else ["its optimiser has no state for these parameters and starts afresh"]),
+            *(["it lacks the parameters of the losses, which start afresh"] if learned and not beside else []),
         ],
     )
 
@@ -84,7 +84,7 @@ def _networks(file: Path, prefix: Path, training: Training) -> dict[str, np.ndar
     if missing:
         raise DataError(
             f"{file} holds no weights of {' and '.join(missing)}: it was not saved by a run of these networks "
-            f"({', '.join(names)}), whose names stand before those of their weights",
+            f"({', '.join(names)}), with which the names of their weights begin",
             hint=_new_run_from(prefix),
         )
     return {_ours(f"{part}.{name}", training): array for part in names for name, array in parts[part].items()}

@@ -1,4 +1,4 @@
-"""Make the networks ready that a run trains beside its own, or learns from (`Arch.name: DistillationModel`)."""
+"""Prepare the other networks of a distillation, which teach or are trained too (`Arch.name: DistillationModel`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shitu_cli.weights.store import obtain
 def prepare_peers(
     config: Config, model: nn.Layer, loss: CombinedLoss, ranks: Ranks, device: str, *, resuming: bool
 ) -> None:
-    """Load the peers' weights, set what of them is trained, and let heads give all logits where losses compare them.
+    """Load the peers' weights, freeze what is not trained, and let heads return all logits if losses compare them.
 
     Raises ConfigError for a frozen network without trained weights, DataError for weights that do not fit.
     """

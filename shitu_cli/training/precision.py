@@ -1,4 +1,4 @@
-"""Mixed precision: what is computed in half, and what the losses get."""
+"""Mixed precision: networks compute in half precision, losses in float32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import paddle
 
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import ConfigError
+from shitu_cli.errors import Command, ConfigError
 
 _HALF = (paddle.float16, paddle.bfloat16)
 
@@ -37,7 +37,10 @@ def mixed_precision(config: Config, device: str) -> tuple[Callable[[], Any], Any
     scaler = None
     if amp.dtype == "float16":
         if config.loss_optimizers:  # Paddle's scaler follows the overflows of the last optimiser only
-            raise ConfigError("AMP.dtype: float16 with several optimisers is not supported", hint="AMP.dtype: bfloat16")
+            raise ConfigError(
+                "AMP.dtype: float16 does not work with several optimisers",
+                hint=["use bfloat16: ", Command("train", "-o", "AMP.dtype=bfloat16")],
+            )
         scaler = paddle.amp.GradScaler(
             init_loss_scaling=amp.scale_loss, use_dynamic_loss_scaling=amp.use_dynamic_loss_scaling
         )

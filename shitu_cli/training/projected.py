@@ -24,7 +24,7 @@ def projected_arch(arch: ArchConfig, backbone: Backbone, projection: Projection 
 
 
 def projected(checkpoint: Checkpoint, config: Config, projection: Projection) -> Checkpoint:
-    """Return a checkpoint of the same backbone with the projection behind it; training does not continue from it."""
+    """Return a checkpoint of the same backbone followed by the projection; training cannot continue from it."""
     arch = projected_arch(config.Arch, config.Arch.backbone, projection)
     backbone = {name: value for name, value in checkpoint.weights.items() if name.startswith("backbone.")}
     return dataclasses.replace(

@@ -1,11 +1,10 @@
-"""Linear projections of features in closed form: what a minute of training on a frozen network is.
+"""Linear projections of features in closed form, for a network whose weights stay frozen.
 
-Two ways, for two uses. Where the classes stay the same, linear discriminant analysis keeps the directions in which
-the classes differ most, measured by how much images of one class differ (Fisher 1936; Hastie et al., The Elements of
-Statistical Learning, 4.3.3). It discards what the trained classes have in common, which new classes may differ in:
-where new classes will come, whitening within classes only rescales, so that what varies between images of one class
-counts less (Mikolajczyk and Matas 2007). Both come from sums over the images that need D x D numbers, whatever their
-count.
+There are two, for two uses. If the classes stay the same, linear discriminant analysis keeps the directions in which
+the classes differ most relative to the differences within a class (Fisher 1936; Hastie et al., The Elements of
+Statistical Learning, 4.3.3). It discards what the trained classes have in common, but new classes may differ in just
+that: for new classes, whitening within classes only rescales, so that what varies between images of one class counts
+less (Mikolajczyk and Matas 2007). Both follow from sums over the images, D x D numbers however many images there are.
 """
 
 from __future__ import annotations

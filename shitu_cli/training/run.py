@@ -40,7 +40,7 @@ def run_training(
     init_from: Path | None = None,
     lock: Lock = lambda name: nullcontext(),
 ) -> TrainResult | None:
-    """Train; `device` is what setup_paddle answered. None on other ranks."""
+    """Train and return the result, None on other ranks; `device` is what setup_paddle returned."""
     output = Path(config.Global.output_dir)
     if config.classifies:
         options = dataclasses.replace(options, score=TOP)
@@ -82,7 +82,7 @@ def run_training(
             if resume:
                 _resume(trainer, latest, log, reporter)
                 if options.keep_earlier is not None:
-                    reporter.warn("--keep-earlier acts when a new run begins: nothing is removed now")
+                    reporter.warn("--keep-earlier has no effect with --resume: a new run removes earlier models")
             if resume and trainer.is_done and not trainer.state.evaluation_due:
                 reporter.warn(_nothing_to_do(trainer.state.epoch, config))
             result = trainer.run()
@@ -96,7 +96,7 @@ def run_training(
 
 
 def _open_log(output: Path, ranks: Ranks, config: Config) -> RunLog:
-    """Return the log of this process; the first one's has figures for programs beside it."""
+    """Return the log of this process; the first process also writes metrics.jsonl for programs."""
     if not ranks.is_main:
         return RunLog(output / f"train.rank{ranks.rank}.log", None, None)
     return RunLog(
@@ -109,7 +109,7 @@ def _nothing_to_resume(prefix: Path, *, named: bool) -> UsageError:
     text = f"nothing to resume: no checkpoint at {prefix}.*"
     above = prefix.parent.with_name(prefix.name)  # PaddleClas saves into a folder named after the model
     if named and has_checkpoint(above):
-        return UsageError(text, hint=["it lies here: ", Command("train", "-o", f"Global.checkpoints={above}")])
+        return UsageError(text, hint=["it is here: ", Command("train", "-o", f"Global.checkpoints={above}")])
     words = ["-o", "Global.checkpoints=null"] if named else []
     return UsageError(text, hint=["start a new run: ", Command("train", *words, without=("--resume",))])
 
@@ -153,9 +153,9 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
 def _nothing_to_do(epochs: int, config: Config) -> str:
     done = f"nothing to do: {counted(epochs, 'epoch is', 'epochs are')} done"
     if epochs >= config.Global.epochs:
-        return f"{done}, {config.Global.epochs} wanted (--epochs sets more)"
+        return f"{done} of {config.Global.epochs} (--epochs sets more)"
     patience = config.Global.early_stop
-    return f"{done}, and {patience} evaluations in a row brought nothing (-o Global.early_stop=null goes on)"
+    return f"{done}, and the last {patience} evaluations did not improve (-o Global.early_stop=null trains on anyway)"
 
 
 def _header(training: Training, device: str) -> list[str]:
@@ -178,7 +178,7 @@ def _header(training: Training, device: str) -> list[str]:
 
 
 def _company(part: DistillationConfig) -> str:
-    """Return which networks train together, and what becomes of them."""
+    """Return a line that names the networks of a distillation, and which of them is kept."""
     names = [f"{peer.name}{' (frozen)' if peer.frozen else ''}" for peer in part.peers]
     return f"distillation: {part.student} learns with {', '.join(names)}; only {part.student} is evaluated and exported"
 

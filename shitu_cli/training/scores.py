@@ -1,4 +1,4 @@
-"""The scores of online evaluations: which weights are the best, what is told about them, and when they rise no more."""
+"""The scores of online evaluations: which weights are best, how they are reported, and when they have stagnated."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from shitu_cli.training.schedules import Schedule
 def take_score(state: LoopState, metrics: Mapping[str, float], score: str, schedule: Schedule) -> tuple[bool, str]:
     """Record an evaluation; return whether its weights become the best, and a line that shows it.
 
-    If features coincide, rounding decides the score and it does not count: the weights are the best only until the
-    first real score, whatever that is. Raises TrainingError if there is no metric called `score`.
+    If features coincide, rounding decides the score and it does not count: such weights are the best only until the
+    first meaningful score, however low. Raises TrainingError if there is no metric called `score`.
     """
     state.evaluation_due = False
     state.evaluations.append({"epoch": state.epoch, **metrics})
@@ -28,7 +28,7 @@ def take_score(state: LoopState, metrics: Mapping[str, float], score: str, sched
         )
         return state.best_score is None, _line(state, shown)
     before = state.evaluations[:-1]
-    if before and not any(score in item for item in before):  # another score was the measure: it does not compare
+    if before and not any(score in item for item in before):  # the best score so far is of another metric
         state.best_score = state.best_epoch = None
     schedule.on_result(metrics[score], "max", state.schedule)
     better = state.best_score is None or metrics[score] > state.best_score

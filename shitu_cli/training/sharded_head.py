@@ -81,7 +81,7 @@ def shard_head(model: nn.Layer, amp: AmpConfig | None, ranks: Ranks, device: str
     base, more = divmod(head.class_num, ranks.world)
     widths = [base + (rank < more) for rank in range(ranks.world)]
     head.keep_classes(sum(widths[: ranks.rank]), widths[ranks.rank], ranks)
-    why = "as asked" if head.shard is True else "very many classes"
+    why = "as requested" if head.shard is True else "very many classes"
     text = f"{what} divided over {ranks.world} processes ({why})"
     elsewhere = head.in_size * (head.class_num - widths[ranks.rank])
     return Shards(ranks, ("head.weight", head.weight.name), widths, elsewhere, text)

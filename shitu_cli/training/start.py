@@ -1,4 +1,4 @@
-"""The first moments of a run that starts from trained weights."""
+"""What a new run does before its first step: initialise the head, and evaluate trained weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shitu_cli.training.own_state import evaluating
 
 
 class Start:
-    """What a new run does before its first step.
+    """The preparation of a new run.
 
-    `is_trained` says whether it starts from trained weights, `sets_head` whether the head begins at the features of its
-    classes: without trained weights, features say nothing of classes yet, and centres stay random.
+    `is_trained` says whether it starts from trained weights, `sets_head` whether the class centres of the head are
+    initialised with the mean features of their classes; without trained weights, features say nothing about classes.
     """
 
     def __init__(self, training: Training, online: OnlineEvaluation, *, is_trained: bool) -> None:
@@ -26,7 +26,7 @@ class Start:
         self._training, self._online = training, online
         if self.sets_head and training.shards.names:
             raise ConfigError(
-                "Arch.Head.start: class_means is not for centres that several processes divide",
+                "Arch.Head.start: class_means does not work with class centres that are divided over several processes",
                 hint="-o Arch.Head.start=random, or -o Arch.Head.shard=False",
             )
 

@@ -28,7 +28,7 @@ class _Interrupted(Exception):
 
 
 class Stopping:
-    """Handles the signals of one process; `asked` is set once it should stop."""
+    """Handles the signals of one process; `asked` becomes true once it should stop."""
 
     def __init__(self, ranks: Ranks, reporter: Reporter) -> None:
         self.asked = False
@@ -70,8 +70,8 @@ class Stopping:
     def share(self, work: Callable[[Processes], Any]) -> Any:
         """Run `work` on all ranks and return this one's result; raise StopNow on all of them after a signal.
 
-        A rank that is interrupted still joins the next collective of the others and reports it there, so that none of
-        them waits for it.
+        A rank that is interrupted still joins the next collective and reports the signal there, so that no other rank
+        waits for it forever.
         """
         together = _Together(self._ranks, self)
         try:

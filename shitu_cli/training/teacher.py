@@ -1,8 +1,8 @@
-"""A trained network as the teacher of the one that is trained: its features of the training images, computed once.
+"""A trained network as a teacher: its features of the training images, computed once before training.
 
-The student learns which images are alike for the teacher (`TeacherLoss`). The teacher itself takes no part in the
-steps: it sees every image once, whole, as its own preprocessing has it, and mirrored. So a large one costs little more
-than an evaluation, and nothing of it is in the trained network.
+The student learns which images are alike for the teacher (`TeacherLoss`). The teacher does not take part in the steps:
+it sees every image once uncropped, with its own preprocessing, and once mirrored. So even a large one costs little
+more than an evaluation, and the trained network contains nothing of it.
 """
 
 from __future__ import annotations
@@ -86,15 +86,15 @@ def _computed(what: str, config: Config, count: int, ranks: Ranks, device: str, 
 
 
 def centred(features: np.ndarray) -> np.ndarray:
-    """Return unit rows of what distinguishes images [N, D] from their mean; NaN rows are images that are not there.
+    """Return features [N, D] less their mean, at unit length; NaN rows are missing images and stay so.
 
-    What all images have in common makes all pairs alike: it would leave little for the student to learn.
+    What all images have in common makes all pairs alike and would leave little for the student to learn.
     """
     return normalized(features - np.nanmean(features, axis=0, dtype=np.float64).astype(np.float32))
 
 
 def _exported(what: str, reporter: Reporter) -> Path:
-    """Return what an extractor opens: an exported model or a checkpoint as it is, published weights exported."""
+    """Return what an extractor can open: an exported model, a checkpoint, or published weights after exporting them."""
     path = Path(what)
     is_model = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
     if is_model or path.with_name(f"{path.name.removesuffix('.pdparams')}.pdstates").is_file():

@@ -125,7 +125,7 @@ class Trainer:
         self.state.global_step = self.state.epoch * updates + self.state.step_in_epoch // self._group
 
     def _begin(self, start: Start) -> None:
-        """Make the head fit the features that training starts from, and find out what they reach."""
+        """Initialise the head with the features that training starts from, and measure what they reach."""
         training = self.training
         if start.sets_head:
             means = self._stopping.share(start.class_means)
@@ -137,7 +137,7 @@ class Trainer:
             self._save([LATEST])
 
     def _expect(self, bar: Bar) -> None:
-        """Count the evaluations to come in the time left; before the first one, a few batches say how long it takes."""
+        """Add the coming evaluations to the time left; before the first one, a few batches are timed to estimate it."""
         training, left = self.training, evaluations_after(self.state.epoch, self._config)
         if self._evaluate is None or not left:
             bar.expect(0.0)
@@ -151,16 +151,16 @@ class Trainer:
         if state.epoch < self._config.epochs and self._has_stagnated:
             text = (
                 f"training ends after epoch {state.epoch} of {self._config.epochs}: "
-                f"{self._config.early_stop} evaluations in a row brought nothing (Global.early_stop)"
+                f"the last {self._config.early_stop} evaluations did not improve (Global.early_stop)"
             )
             self._log.line(text)
             self._reporter.info(text)
 
     def rehearse(self, seconds: float, least: int = 4, most: int = 40) -> list[float]:
-        """Train some steps that nobody keeps, for about so many seconds; return how long each took.
+        """Train some steps for about `seconds` without saving anything; return how long each took.
 
-        The weights are changed and nothing is written: it is for finding out what a run costs. The first steps, which
-        prepare what later ones reuse, are not among them.
+        This changes the weights and serves only to find out what a run costs. The first steps, which prepare what later
+        ones reuse, are left out.
         """
         training, times = self.training, list[float]()
         began = time.perf_counter()
@@ -215,7 +215,7 @@ class Trainer:
         if not own:
             raise DataError(
                 "no image of a batch could be read",
-                hint=[Command("prepare", "./data"), " lists the broken images"],
+                hint=[Command("prepare", "./data"), " lists the broken images and says why they cannot be read"],
             )
         updates = self._config.epochs * -(-training.steps_per_epoch // self._group)
         for network in training.networks:
@@ -309,9 +309,9 @@ class Trainer:
             self._reporter.warn(text)
 
     def _evaluate_and_save(self) -> None:
-        """Evaluate and save in any case, so that a resumed run does not evaluate this epoch again."""
+        """Evaluate, then save whatever the score, so that a resumed run does not evaluate this epoch again."""
         state, training = self.state, self.training
-        if self._evaluate is None:  # the run goes on without evaluation
+        if self._evaluate is None:  # a run resumed without evaluation
             state.evaluation_due = False
             self._save(self._unmeasured())
             return

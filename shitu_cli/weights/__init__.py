@@ -1,1 +1,1 @@
-"""Weights that others trained: find, download and read them, without running anything from the files."""
+"""Published weights: find, download and read them, without running anything from the files."""

@@ -22,7 +22,7 @@ from shitu_cli.files import (
 from shitu_cli.inputs import read_json_object
 from shitu_cli.reporting import Reporter
 
-TRIES = 3  # per address, each going on where the last one stopped
+TRIES = 3  # per address, each continuing where the last one stopped
 TIMEOUT = 30.0  # seconds without a byte
 LARGEST = 16 << 30  # bytes
 _HUB_HOST = "huggingface.co"

@@ -148,12 +148,12 @@ def _places(entry: Published) -> Iterator[tuple[Path, str]]:
         if theirs is not None:
             yield theirs, _PADDLECLAS
     for find in (_hub_files, _torch_files):
-        with contextlib.suppress(EnvironmentProblem):  # who has no home has none of these caches
+        with contextlib.suppress(EnvironmentProblem):  # a user without a home has none of these caches
             yield from find(entry)
 
 
 def _target(address: str, name: str) -> Path:
-    """Return where the file of an address is kept; every training calls its best weights by the same name."""
+    """Return where the file of an address is kept, told apart by a hash: many files are called best_model.pdparams."""
     file = Path(name)
     return cache_dir() / f"{file.stem}-{hashlib.sha256(address.encode()).hexdigest()[:12]}{file.suffix}"
 

@@ -161,7 +161,7 @@ def test_missing_double_and_foreign_shards_are_named_all_at_once(
     details = "\n".join(refused(folder))
     for expected in (
         "missing: 4/5",
-        "1/5 is there 2 times",
+        "1/5 was given 2 times",
         "other.npy.2-of-3.shard: another parts in all: 3, most have 5",
         "features.npy.5-of-5.shard: another images or their order",
         "features.npy.3-of-5.shard: another options",

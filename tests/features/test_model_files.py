@@ -178,12 +178,12 @@ PIR: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "two blocks": (lambda v: v["program"]["regions"][0]["blocks"].append({}), "several blocks"),
     "no regions": (lambda v: v["program"].pop("regions"), "several blocks of steps or none"),
     "arguments": (lambda v: v["program"]["regions"][0]["blocks"][0].update(args=[1]), "arguments"),
-    "another magic": (lambda v: v["base_code"].update(magic="x"), "no program of Paddle"),
+    "another magic": (lambda v: v["base_code"].update(magic="x"), "not a program of Paddle"),
     "groups of zero": (lambda v: _attribute(_step(v, "1.conv2d"), "groups").update(D=0), "conv2d has groups"),
     "strides of zero": (lambda v: _attribute(_step(v, "1.conv2d"), "strides")["D"][0].update(D=0), "has strides"),
     "a huge shape": (lambda v: _attribute(_step(v, "1.full"), "shape").update(D=[2**20, 2**20]), "full has the shape"),
     "an input that is nowhere": (lambda v: _step(v, "1.conv2d")["I"][0].update({"%": 9999}), "'9999', which nothing"),
-    "a number as name": (lambda v: _step(v, "1.relu").update({"#": 1}), "a int stands where a str"),
+    "a number as name": (lambda v: _step(v, "1.relu").update({"#": 1}), "found int where str"),
     "weights without name": (lambda v: _step(v, "p").update(A=[]), "no name or no shape"),
     "weights of another shape": (lambda v: _step(v, "p")["O"]["TT"]["D"][1].append(3), "the program says"),
     "weights without type": (lambda v: _step(v, "p")["O"].pop("TT"), "no name or no shape"),
@@ -235,8 +235,8 @@ def _whole(model: Any, step: str, attribute: str, values: list[int]) -> None:
 
 
 ONNX: dict[str, tuple[Callable[[Any], object], str]] = {
-    "weights in another file": (_external, "its weights lie in another file"),
-    "a constant in another file": (_external_constant, "its weights lie in another file"),
+    "weights in another file": (_external, "its weights are in another file"),
+    "a constant in another file": (_external_constant, "its weights are in another file"),
     "an operator of another domain": (lambda m: _node(m, domain="com.evil"), "of the domain 'com.evil'"),
     "another domain": (lambda m: m.opset_import.add(domain="com.evil", version=1), "the domain 'com.evil'"),
     "a loop": (lambda m: _node(m, op_type="Loop"), "'Loop'"),

@@ -182,7 +182,7 @@ def test_another_program_at_the_port_is_not_joined(monkeypatch: pytest.MonkeyPat
 
         thread = threading.Thread(target=greet)
         thread.start()
-        with pytest.raises(EnvironmentProblem, match="what answers there is no machine of this run"):
+        with pytest.raises(EnvironmentProblem, match="what answers there is not a machine of this run"):
             meet(1, nnodes=2, node_rank=1, master=f"127.0.0.1:{server.getsockname()[1]}", secret=SECRET)
         thread.join()
 

@@ -89,4 +89,4 @@ def test_evaluate_and_export_take_weights_as_their_tools_do(trained_workspace: P
         refused = shitu("train", "-o", f"Global.{option}=no/file", cwd=trained_workspace, check=False)
         assert says in refused.stderr, refused.stderr
     done = shitu("train", "-o", "Global.checkpoints=output/RecModel/best_model", cwd=trained_workspace, check=False)
-    assert "it lies here: shitu train -o Global.checkpoints=" in done.stderr
+    assert "it is here: shitu train -o Global.checkpoints=" in done.stderr

@@ -83,7 +83,7 @@ RUN = [
 @pytest.mark.slow
 def test_a_divided_run_resumes_to_the_bit_and_loads_anywhere(workspace: Path) -> None:
     done = shitu_process(*RUN, cwd=workspace)
-    assert "the centres of 6 classes are divided over 2 processes (as asked)" in done.stdout
+    assert "the centres of 6 classes are divided over 2 processes (as requested)" in done.stdout
     output = workspace / "output"
     weights, optimizer = read_paddle(output / "latest.pdparams"), read_paddle(output / "latest.pdopt")
     assert weights["head.weight"].shape == (1280, 6)

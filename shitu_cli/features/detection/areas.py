@@ -29,7 +29,7 @@ class Cut(Enum):
 
 
 class Areas(NamedTuple):
-    """Where they are, and each one prepared for the network; a detection of None stands for all without a detector."""
+    """Where they are, and each one prepared for the network; without a detector, the only detection is None."""
 
     detections: list[Detection | None]
     inputs: list[np.ndarray]

@@ -53,9 +53,9 @@ def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def inside(boxes: np.ndarray, scores: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes float64 [N, 4] cut off at the borders of an image, and their scores; without those that vanish.
+    """Return boxes float64 [N, 4] clipped to an image, and their scores, without those that vanish.
 
-    What remains is a pixel wide and high at least; numbers that are not finite are no boxes.
+    What remains is at least a pixel wide and high; boxes with numbers that are not finite are dropped.
     """
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     boxes = np.clip(boxes[finite], 0, [width, height, width, height])

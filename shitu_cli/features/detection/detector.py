@@ -62,9 +62,8 @@ class Detector:
         threshold: How sure it must be of a box (0 to 1).
         most: How many boxes of an image are used, the surest ones.
 
-    `remark` says what was assumed where nothing beside the model says how images are prepared. Raises UsageError if
-    there is no model, DataError for one that is damaged, that does more than detect, or whose answers have a form that
-    is not known.
+    `remark` says what was assumed if no file next to the model says how images are prepared. Raises UsageError if there
+    is no model, DataError for one that is damaged, that does more than detect, or whose output has an unknown form.
     """
 
     def __init__(self, model: str | Path, *, threshold: float = THRESHOLD, most: int = MOST) -> None:
@@ -75,8 +74,8 @@ class Detector:
         self._network = _open(self.file)
         self._image = _name_of_image(self.file, self._network.inputs)
         self.remark = ""
-        self._preparation = self._prepared_how()
-        self.detect(np.full((64, 64, 3), 127, np.uint8))  # what it gives is of a known form, or opening fails
+        self._preparation = self._find_preparation()
+        self.detect(np.full((64, 64, 3), 127, np.uint8))  # fails now if the form of its output is not known
 
     @cached_property
     def fingerprint(self) -> str:
@@ -118,8 +117,8 @@ class Detector:
             hint = "what can be read: " + "; ".join(KNOWN_FORMS)
             raise DataError(f"{self.file} gives no boxes that can be read: {problem}", hint=hint) from None
 
-    def _prepared_how(self) -> Preparation:
-        """Return how images are prepared: as the description beside the model says, else as its family does it."""
+    def _find_preparation(self) -> Preparation:
+        """Return how to prepare images: as the description next to the model says, else as usual for its family."""
         description = description_beside(self.file)
         if description is not None:
             return read_preparation(description)
@@ -209,16 +208,16 @@ def _sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:
 
 
 def _name_of_image(file: Path, inputs: Mapping[str, tuple[int | None, ...]]) -> str:
-    """Return the name of the input that takes the image; DataError where others are there that nobody here fills."""
+    """Return the name of the input that takes the image; DataError if there are inputs that cannot be filled here."""
     images = [name for name, shape in inputs.items() if len(shape) == 4]
     others = [name for name in inputs if name not in images and name not in SCALES]
     if len(images) != 1 or others:
         raise DataError(
-            f"{file} is no detector that can be used here: its inputs are {', '.join(inputs) or 'none'}",
-            hint="a detector takes one image, and maybe scale_factor and im_shape as PaddleDetection's do",
+            f"{file} is not a detector that can be used here: its inputs are {', '.join(inputs) or 'none'}",
+            hint="a detector takes one image, and optionally scale_factor and im_shape, as PaddleDetection's do",
         )
     if inputs[images[0]][0] not in (1, None) or inputs[images[0]][1] not in (3, None):
-        raise DataError(f"{file} takes no single images of three colours", hint=_AGAIN)
+        raise DataError(f"{file} does not take single images with three colours", hint=_AGAIN)
     return images[0]
 
 

@@ -1,7 +1,7 @@
-"""What detectors give, read as boxes: each family of networks writes them in its own form.
+"""Read the output of detectors as boxes: each family of networks writes them in its own form.
 
-The form is told by the shapes of the arrays, which differ enough; numbers that cannot be what the form says are an
-error instead of boxes somewhere.
+The shapes of the arrays differ enough to tell the form; numbers that the form does not allow are an error instead of
+wrong boxes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Boxes(NamedTuple):
 
 
 class UnknownForm(Exception):
-    """Arrays are of no form that is known here, or hold what that form does not allow."""
+    """The form of the arrays is not known here, or they hold what that form does not allow."""
 
 
 def read_boxes(outputs: Sequence[np.ndarray], size: tuple[int, int], *, in_image: bool) -> Boxes:

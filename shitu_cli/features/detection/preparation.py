@@ -64,7 +64,7 @@ STEPS: dict[str, type[Keys]] = {cls.__name__: cls for cls in (Resize, NormalizeI
 
 
 class Input(NamedTuple):
-    """A prepared image float32 [3, H, W], and where the image lies in it: a pixel x, y is at scale * (x, y) + shift.
+    """A prepared image float32 [3, H, W], and where the image is in it: a pixel x, y is at scale * (x, y) + shift.
 
     `resized` is the (height, width) that the image has in it.
     """
@@ -83,8 +83,8 @@ class Input(NamedTuple):
 class Preparation:
     """Resizes to `size` (height, width) or so that it fits in, pads, and normalises.
 
-    `centred` puts an image of another shape in the middle, as YOLO does, else it lies in the corner; `canvas` is the
-    (height, width) that is filled with `fill` around it, and `stride` what the sides are made multiples of.
+    `centred` puts an image of another shape in the middle, as YOLO does, else it is in the corner; `canvas` is the
+    (height, width) that is filled with `fill` around it; the sides are padded to multiples of `stride`.
     """
 
     size: tuple[int, int]
@@ -123,7 +123,7 @@ class Preparation:
             return self.size
         short, long = min(self.size), max(self.size)
         factor = min(short / min(height, width), long / max(height, width))
-        if self.canvas is not None:  # it has to lie in there
+        if self.canvas is not None:  # it has to fit in there
             factor = min(factor, self.canvas[0] / height, self.canvas[1] / width)
         return max(1, round(height * factor)), max(1, round(width * factor))
 
@@ -139,7 +139,7 @@ def letterbox(size: tuple[int, int]) -> Preparation:
 
 
 def description_beside(model: Path) -> Path | None:
-    """Return the description that lies beside a model file; None if there is none."""
+    """Return the description next to a model file; None if there is none."""
     return next((file for name in DESCRIPTIONS if (file := model.with_name(name)).is_file()), None)
 
 

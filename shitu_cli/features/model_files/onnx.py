@@ -79,7 +79,7 @@ def _node(message: memoryview) -> Operator:
             numbers[attribute] = values
     if domain not in _DOMAINS:
         raise ModelProblem(f"its step {name[:40]!r} is of the domain {domain[:40]!r}")
-    # An empty name stands for an optional input that is absent.
+    # An empty name means that an optional input is absent.
     return Operator(name, numbers, [value for value in inputs if value], outputs)
 
 
@@ -101,11 +101,11 @@ def _attribute(message: memoryview) -> tuple[str, list[int]]:
 
 
 def _tensor(message: memoryview) -> tuple[str, list[int]]:
-    """Return name and shape of weights; raises ModelProblem where they lie elsewhere or have another size."""
+    """Return name and shape of weights; raises ModelProblem if they are elsewhere or have another size."""
     name, shape, raw, width = "", [], None, None
     for number, kind, value in fields(message):
         if number == _EXTERNAL or (number == _LOCATION and value):
-            raise ModelProblem("its weights lie in another file")
+            raise ModelProblem("its weights are in another file")
         if number == _DIMS and kind == VARINT and isinstance(value, int):
             shape.append(signed(value))
         elif number == _DIMS and isinstance(value, memoryview):

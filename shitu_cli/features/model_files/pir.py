@@ -13,7 +13,7 @@ def read_pir(values: Any) -> Program:
     """Return the program of a parsed inference.json; raises ModelProblem where it is not built as Paddle builds one."""
     block = _only(_only(_member(values, "program", dict).get("regions")).get("blocks"))
     if _member(values, "base_code", dict).get("magic") != "pir":
-        raise ModelProblem("it is no program of Paddle")
+        raise ModelProblem("it is not a program of Paddle")
     if block.get("args"):
         raise ModelProblem("its block has arguments")
     operators, parameters, shapes = [], {}, []
@@ -45,7 +45,7 @@ def _operator(step: Any) -> tuple[Operator, list[list[int]]]:
     names = [str(_member(value, "%", int)) for value in inputs]
     results = [str(_member(value, "%", int)) for value in _list(outputs)]
     shapes = [shape for value in _list(outputs) for shape in _shapes(value.get("TT"))]
-    # An operand 0 stands for an optional input that is absent.
+    # An operand 0 means that an optional input is absent.
     return Operator(name, numbers, [value for value in names if value != "0"], results), shapes
 
 
@@ -86,5 +86,5 @@ def _list(value: Any) -> list[Any]:
 
 def _as(value: Any, kind: type[Any]) -> Any:
     if type(value) is not kind:
-        raise ModelProblem(f"it is damaged: a {type(value).__name__} stands where a {kind.__name__} is expected")
+        raise ModelProblem(f"it is damaged: found {type(value).__name__} where {kind.__name__} is expected")
     return value

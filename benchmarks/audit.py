@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    from shitu_cli.preparation.prepare import Choices, prepare
+    from shitu_cli.preparation.prepare import Choices, read_and_split
     from shitu_cli.reporting import SilentReporter
 
     if not (options.data / "train.txt").is_file():
@@ -191,11 +191,11 @@ def main() -> None:
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(options.data / path, root / path)
                 rows.append((path, label, split))
-        clean = _found(prepare([_listed(root, rows, [])], Choices(), SilentReporter()))
+        clean = _found(read_and_split([_listed(root, rows, [])], Choices(), SilentReporter()))
         copy = Copy(root, rows, random.Random(options.seed))
         for damage in DAMAGE:
             damage(copy)
-        found = _found(prepare([_listed(root, rows, copy.raw)], Choices(), SilentReporter()))
+        found = _found(read_and_split([_listed(root, rows, copy.raw)], Choices(), SilentReporter()))
     hit = {e for e in copy.expected if any(kind == e[0] and e[1] in text for kind, text in found)}
     true = [f for f in found if any(f[0] == kind and mark in f[1] for kind, mark in copy.expected)]
     print(f"untouched: {len(clean)} findings in {len(rows):,} pictures")

@@ -25,11 +25,11 @@ import numpy as np
 def lines(count: int, classes: int, folder: Path) -> None:
     from shitu_cli.data.lists import write_list
     from shitu_cli.preparation.alike import Alike
+    from shitu_cli.preparation.checks import check_lines
     from shitu_cli.preparation.choices import Choices
     from shitu_cli.preparation.formats.base import ReadOptions
     from shitu_cli.preparation.formats.source import Source
     from shitu_cli.preparation.formats.table import TEXT_LIST
-    from shitu_cli.preparation.judging import check_lines
     from shitu_cli.preparation.numbering import image_list, number_classes
     from shitu_cli.preparation.official import settle_split
     from shitu_cli.preparation.problems import Problems

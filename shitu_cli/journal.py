@@ -1,7 +1,7 @@
 """Change files that belong together all at once: stage them, commit by one rename, then move them into place.
 
 A kill before the commit leaves all files unchanged. After it the staged files are in `.shitu/pending`, and the next
-command that opens the workspace moves the rest into place (`settle`) before it reads anything.
+command that opens the workspace moves the rest into place (`recover`) before it reads anything.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ WAIT = 10.0  # seconds that a reader waits for a live process to move its files
 _PENDING, _PLAN = "pending", "plan.json"
 
 
-class Together:
-    """New versions of files of a workspace, to be written at `path(...)` until the context of `together` ends."""
+class Transaction:
+    """New versions of files of a workspace, to be written at `path(...)` until the context of `transaction` ends."""
 
     def __init__(self, root: Path, staging: Path) -> None:
         self._root, self._staging = root, staging
@@ -50,12 +50,12 @@ class Together:
 
 
 @contextlib.contextmanager
-def together(space: Workspace) -> Iterator[Together]:
+def transaction(space: Workspace) -> Iterator[Transaction]:
     """Change several files of a workspace at once; the caller must hold the lock "prepare".
 
     Raises EnvironmentProblem if the system refuses, and then changes nothing.
     """
-    finish(space)
+    apply_committed(space)
     folder = space.root / ".shitu"
     for left in folder.glob(".staged-*"):  # from killed processes: with the lock held, none is at work
         shutil.rmtree(left, ignore_errors=True)
@@ -63,7 +63,7 @@ def together(space: Workspace) -> Iterator[Together]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".staged-", dir=folder))
-        change = Together(space.root, staging)
+        change = Transaction(space.root, staging)
         yield change
         change.commit()
     except OSError as error:
@@ -71,10 +71,10 @@ def together(space: Workspace) -> Iterator[Together]:
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
-    finish(space)
+    apply_committed(space)
 
 
-def settle(space: Workspace) -> None:
+def recover(space: Workspace) -> None:
     """Complete a change that a killed process committed; wait for a process that is doing so.
 
     Raises EnvironmentProblem if that takes longer than a few seconds, or the files cannot be moved.
@@ -83,14 +83,14 @@ def settle(space: Workspace) -> None:
     while (space.root / ".shitu" / _PENDING).is_dir():
         try:
             with space.lock("prepare", command="prepare"):
-                finish(space)
+                apply_committed(space)
         except EnvironmentProblem:
             if time.monotonic() > deadline or not (space.root / ".shitu" / _PENDING).is_dir():
                 raise
             time.sleep(0.05)
 
 
-def finish(space: Workspace) -> None:
+def apply_committed(space: Workspace) -> None:
     """Move committed files into place, if there are any; after a kill, this can be repeated."""
     pending = space.root / ".shitu" / _PENDING
     if not os.path.lexists(pending / _PLAN):

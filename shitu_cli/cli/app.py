@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from shitu_cli import __version__
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import GENERAL, HELP, GroupedCommands, take_everywhere
+from shitu_cli.cli.grouped import GENERAL, HELP, GroupedCommands, apply_global_options
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import MACHINE_HINTS, Command, EnvironmentProblem, ShituError, UsageError
@@ -67,7 +67,7 @@ def root(
     version: Annotated[bool, option(GENERAL, "The version.", "--version")] = False,
 ) -> None:
     """Show the state of the workspace and the next step, if no command is given."""
-    take_everywhere(context)
+    apply_global_options(context)
     if version:
         typer.echo(f"shitu {__version__}")
         context.exit()

@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from shitu_cli.index.store import IndexManifest, Store
 
 
-def open_workspace(session: Session, config: Path | None = None, *, named: bool = False) -> Workspace:
+def open_workspace(session: Session, config: Path | None = None, *, optional: bool = False) -> Workspace:
     """Return the workspace named by -w or SHITU_WORKSPACE, or else the one that contains the current directory.
 
     If there is none, the current directory takes its place when another `config` is given, or when options have `named`
     all that the command needs. A `prepare` that was killed after it had committed is completed first. Raises
     UsageError without a workspace, DataError if its lists come from two different runs of `prepare`.
     """
-    from shitu_cli.journal import settle
-    from shitu_cli.preparation.generation import check_lists
+    from shitu_cli.journal import recover
+    from shitu_cli.preparation.list_digests import check_lists
 
     try:
         space = Workspace.find(session.workspace)
     except UsageError:
-        if config is None and not named:
+        if config is None and not optional:
             raise
         return Workspace(session.workspace or Path.cwd())
-    settle(space)
+    recover(space)
     check_lists(space)
     return space
 
 
-def workspace_of_index(session: Session, *, named: bool = False) -> Workspace:
+def workspace_of_index(session: Session, *, optional: bool = False) -> Workspace:
     """Return the workspace of a command that works on an index.
 
     An index names its model, so that a directory with one needs no workspace around it; nor do options that have
@@ -44,7 +44,7 @@ def workspace_of_index(session: Session, *, named: bool = False) -> Workspace:
     """
     from shitu_cli.index import is_index
 
-    return open_workspace(session, named=named or is_index((session.workspace or Path.cwd()) / "index"))
+    return open_workspace(session, optional=optional or is_index((session.workspace or Path.cwd()) / "index"))
 
 
 def config_or_none(session: Session, instead: Path | None) -> Config | None:
@@ -78,7 +78,7 @@ def open_detector(
     return opened
 
 
-def asked_weights(config: Config) -> Path | None:
+def weights_override(config: Config) -> Path | None:
     """Return the weights of the option `-o Global.pretrained_model=…`, which PaddleClas's tools evaluate and export.
 
     None without that option: what the file itself names there is where training begins.
@@ -103,7 +103,7 @@ def chosen_model(session: Session, model: Path | None, pretrained: str | None) -
     return export_pretrained(pretrained, session.console)
 
 
-def open_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:
+def chosen_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:
     """Return the store that the options name, by default the workspace's index directory."""
     from shitu_cli.index import open_store
 

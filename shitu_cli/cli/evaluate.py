@@ -98,7 +98,7 @@ def evaluate(
     Figures of another model, of --flip, --rerank, --query-expansion or of other config values go to
     reports/evaluate-with-options.json and .html instead. The page shows all metrics, all classes, and the images.
     """
-    from shitu_cli.cli.common import asked_weights, chosen_model, open_workspace
+    from shitu_cli.cli.common import chosen_model, open_workspace, weights_override
     from shitu_cli.config.places import Places
     from shitu_cli.processes import launch, this_process
     from shitu_cli.steps.evaluate import evaluate as run
@@ -109,7 +109,7 @@ def evaluate(
     space = open_workspace(session, config)
     flags = {"Global.device": device, "Global.re_ranking": rerank or None}
     settings = with_lists(workspace_config(space, config, override or (), flags), ("query", "gallery"))
-    model = chosen_model(session, model, pretrained) or asked_weights(settings)
+    model = chosen_model(session, model, pretrained) or weights_override(settings)
     if pretrained is not None and model is not None:
         from shitu_cli.deployment.pretrained import with_preprocessing
 
@@ -126,7 +126,7 @@ def evaluate(
             raise UsageError("--dry-run measures one process, on the lists: it takes no --merge, --unknown, --devices")
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.features.shard_file import Share
-        from shitu_cli.steps.rehearsal import cost_of_evaluate
+        from shitu_cli.steps.training_costs import cost_of_evaluate
 
         cost = cost_of_evaluate(
             settings,
@@ -219,13 +219,13 @@ def _evaluate_share(
 
 def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -> None:
     """Let the workspace's index keep the threshold that a search here would use, where it is of the same features."""
-    from shitu_cli.report.evaluation import features_of, suggesting
+    from shitu_cli.report.evaluation import features_of, newest_thresholds
     from shitu_cli.steps.measured import note_in_index
 
     if values["unknown"] is None:  # not ranked as a search does
         return
     features = features_of(values)
-    unknown = suggesting(space.reports_dir, features)
+    unknown = newest_thresholds(space.reports_dir, features)
     try:
         is_noted = note_in_index(space.index_dir, features, unknown)
     except ShituError as problem:  # what was measured stands in the reports either way

@@ -58,7 +58,7 @@ def export(
     as_json: options.JsonOption = False,
 ) -> None:
     """Write inference.pdmodel and its parameters (or ONNX), run them on real images, and compare with the network."""
-    from shitu_cli.cli.common import asked_weights, open_workspace
+    from shitu_cli.cli.common import open_workspace, weights_override
     from shitu_cli.steps.export import export as run
     from shitu_cli.steps.settings import workspace_config
 
@@ -66,12 +66,12 @@ def export(
     console = session.console
     if pretrained is not None and checkpoint is not None:
         raise UsageError("--checkpoint and --pretrained both choose the weights", hint="give one of them")
-    space = open_workspace(session, config, named=pretrained is not None)
+    space = open_workspace(session, config, optional=pretrained is not None)
     settings = None if pretrained is not None else workspace_config(space, config, override or ())
     exported = run(
         settings,
         out,
-        checkpoint=checkpoint or (None if settings is None else asked_weights(settings)),
+        checkpoint=checkpoint or (None if settings is None else weights_override(settings)),
         pretrained=pretrained,
         formats=tuple(dict.fromkeys(part for item in format or () for part in item.split(","))),
         normalize=normalize,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from shitu_cli.cli.console import Console
 from shitu_cli.errors import Command
-from shitu_cli.report.evaluation import is_worth_deploying, options_of, right_first, what_it_does
+from shitu_cli.report.evaluation import effects_of, is_worth_deploying, options_of, right_first
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: l
         f"threshold {suggested['threshold']:.3f} (search --threshold auto), measured on {unknown['how']}, "
         f"{unknown['photos']:,} in all:"
     )
-    for sentence in what_it_does(suggested):
+    for sentence in effects_of(suggested):
         console.info(f"  {sentence}")
     if suggested["false_answers"] > suggested["wanted"]:
         console.info(
@@ -87,4 +87,4 @@ def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: l
         )
     for row in unknown["promises"]:
         if row["wanted"] in shares and row["wanted"] != suggested["wanted"]:
-            console.info(f"threshold {row['threshold']:.3f}: {'; '.join(what_it_does(row))}")
+            console.info(f"threshold {row['threshold']:.3f}: {'; '.join(effects_of(row))}")

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from shitu_cli.runtime.memory import IMAGE_MEMORY, require_memory
 
-EVERYWHERE = ("quiet", "debug")  # options of the root that may also stand after a command
+GLOBAL_OPTIONS = ("quiet", "debug")  # options of the root that may also stand after a command
 GENERAL = "General"
 STEPS, USE, MORE = "From images to a model", "Using the model", "More"  # headings of the commands
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -26,12 +26,12 @@ class GroupedCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the command's own parameters and those that may stand anywhere."""
         own = super().get_params(ctx)
-        everywhere = [p for p in ctx.find_root().command.params if p.name in EVERYWHERE]
-        return [*own[:-1], *everywhere, *own[-1:]]  # --help stays the last
+        shared = [p for p in ctx.find_root().command.params if p.name in GLOBAL_OPTIONS]
+        return [*own[:-1], *shared, *own[-1:]]  # --help stays the last
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command in its session."""
-        take_everywhere(ctx)
+        apply_global_options(ctx)
         ctx.obj.enter(ctx)
         require_memory(IMAGE_MEMORY)
         return super().invoke(ctx)
@@ -104,7 +104,7 @@ class GroupedCommands(TyperGroup):
                 formatter.write_dl(rows)
 
 
-def take_everywhere(context: typer.Context) -> None:
+def apply_global_options(context: typer.Context) -> None:
     """Move --quiet and --debug from a command's parameters to its session."""
     session = context.obj
     if context.params.pop("quiet", False):

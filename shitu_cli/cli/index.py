@@ -19,7 +19,7 @@ from shitu_cli.reporting import counted
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.index.store import Store
-    from shitu_cli.steps.gallery import Source
+    from shitu_cli.steps.gallery import GallerySource
 
 WHAT = "What is indexed"
 
@@ -58,30 +58,31 @@ def build(
     as_json: options.JsonOption = False,
 ) -> None:
     """Index the gallery list, or the images that are named; replaces an existing index."""
-    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector, open_index, open_workspace
+    from shitu_cli.cli.common import chosen_index, chosen_model, config_or_none, open_detector, open_workspace
     from shitu_cli.index.store import BuildOptions
-    from shitu_cli.steps.gallery import Source, gallery
+    from shitu_cli.steps.gallery import GallerySource, collect_gallery
     from shitu_cli.steps.measured import block_for_index
 
     session = Session.of(context)
     console = session.console
-    _one_of(sources, features, detector)
+    _refuse_conflicts(sources, features, detector)
     model = chosen_model(session, model, pretrained)
-    named = pretrained is not None or _all_named(index, store, sources, features, model)
-    space = open_workspace(session, named=named)
+    optional = pretrained is not None or _names_everything(index, store, sources, features, model)
+    space = open_workspace(session, optional=optional)
     if dry_run:
         if features is not None:
             raise UsageError("--dry-run measures the computing of features; with --features there is none")
         finder = open_detector(session, detector, detector_threshold)
-        source = Source(space, config_or_none(session, model), model, detector=finder, reporter=console)
+        source = GallerySource(space, config_or_none(session, model), model, detector=finder, reporter=console)
         place = None if store is not None else index or space.index_dir
         _show_cost(console, source, sources, place, kind, as_json=as_json)
         return
-    with closing(open_index(space, index, store, collection)) as target, target.writing():
+    with closing(chosen_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
         config = config_or_none(session, model or features)
         finder = open_detector(session, detector, detector_threshold)
-        content = gallery(sources, features, Source(space, config, model, detector=finder, reporter=console))
+        source = GallerySource(space, config, model, detector=finder, reporter=console)
+        content = collect_gallery(sources, features, source)
         if not len(content.table.labels):
             raise DataError(f"{features} {EMPTY}", hint="begin the index with another part")
         measured = block_for_index(space.reports_dir, content.model)
@@ -91,7 +92,7 @@ def build(
 
 
 def _show_cost(
-    console: Console, source: Source, sources: list[str] | None, place: Path | None, kind: str, *, as_json: bool
+    console: Console, source: GallerySource, sources: list[str] | None, place: Path | None, kind: str, *, as_json: bool
 ) -> None:
     from shitu_cli.cli.dry_run import show_cost
     from shitu_cli.steps.gallery import images_to_index
@@ -119,26 +120,26 @@ def add(
     """Add images to the index; images that it already holds are replaced."""
     from shitu_cli.cli.common import (
         check_model,
+        chosen_index,
         chosen_model,
         config_or_none,
         open_detector,
-        open_index,
         workspace_of_index,
     )
     from shitu_cli.config.places import Places
-    from shitu_cli.steps.gallery import Source, gallery
+    from shitu_cli.steps.gallery import GallerySource, collect_gallery
     from shitu_cli.steps.models import model_of_index
 
     session = Session.of(context)
     console = session.console
-    _one_of(sources, features, detector)
+    _refuse_conflicts(sources, features, detector)
     if not sources and features is None:
         raise UsageError(
             "no images were named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
         )
     model = chosen_model(session, model, pretrained)
-    space = workspace_of_index(session, named=_all_named(index, store, sources, features, model))
-    with closing(open_index(space, index, store, collection)) as target, target.writing():
+    space = workspace_of_index(session, optional=_names_everything(index, store, sources, features, model))
+    with closing(chosen_index(space, index, store, collection)) as target, target.writing():
         manifest = target.manifest()
         recorded = Path(manifest.model_path) if manifest.model_path else None
         config = config_or_none(session, model or features or recorded)
@@ -147,17 +148,17 @@ def add(
             if features is None
             else model
         )
-        source = Source(
+        source = GallerySource(
             space,
             config,
             model,
             label,
-            named=True,
+            requires_labels=True,
             detector=open_detector(session, detector, detector_threshold),
             check=lambda fingerprint: check_model(manifest, fingerprint, target.place),
             reporter=console,
         )
-        table = gallery(sources, features, source).table
+        table = collect_gallery(sources, features, source).table
         if not len(table.labels):
             console.info(f"{features} {EMPTY}")
         replaced = target.add(table, console) if len(table.labels) else 0
@@ -179,16 +180,16 @@ def remove(
     as_json: options.JsonOption = False,
 ) -> None:
     """Remove images from the index, by path, label or id."""
-    from shitu_cli.cli.common import open_index, workspace_of_index
+    from shitu_cli.cli.common import chosen_index, workspace_of_index
     from shitu_cli.steps.gallery import stored_path
 
     session = Session.of(context)
     console = session.console
-    space = workspace_of_index(session, named=index is not None or store is not None)
+    space = workspace_of_index(session, optional=index is not None or store is not None)
     if not (paths or label or id):
         raise UsageError("no images were named", hint="give paths, --label NAME or --id N")
     names = {path: {path, stored_path(space, path)} for path in paths or ()}
-    with closing(open_index(space, index, store, collection)) as target, target.writing():
+    with closing(chosen_index(space, index, store, collection)) as target, target.writing():
         items = target.find([name for both in names.values() for name in both], label or (), id or ())
         absent = [str(n) for n in id or () if n not in {item.id for item in items}]
         absent += [name for name in label or () if name not in {item.label for item in items}]
@@ -212,12 +213,12 @@ def show(
     """Show what the index holds, class by class; with --json every item."""
     from dataclasses import asdict
 
-    from shitu_cli.cli.common import open_index, workspace_of_index
+    from shitu_cli.cli.common import chosen_index, workspace_of_index
 
     session = Session.of(context)
     console = session.console
     space = workspace_of_index(session) if index is None and store is None else None
-    with closing(open_index(space, index, store, collection)) as target:
+    with closing(chosen_index(space, index, store, collection)) as target:
         target.manifest()  # is there one?
         items = list(target.items())
         counts = Counter(item.label for item in items)
@@ -248,7 +249,7 @@ def export(
     console.info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
 
 
-def _one_of(sources: list[str] | None, features: Path | None, detector: Path | None) -> None:
+def _refuse_conflicts(sources: list[str] | None, features: Path | None, detector: Path | None) -> None:
     if sources and features is not None:
         raise UsageError("images and --features both choose what to index", hint="give one of them")
     if features is not None and detector is not None:
@@ -258,7 +259,7 @@ def _one_of(sources: list[str] | None, features: Path | None, detector: Path | N
         )
 
 
-def _all_named(
+def _names_everything(
     index: Path | None, store: str | None, sources: list[str] | None, features: Path | None, model: Path | None
 ) -> bool:
     """Return whether no workspace is needed: options name the index, its content and its model."""

@@ -136,10 +136,10 @@ def prepare(
         )
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost
-        from shitu_cli.preparation.remembered import Options
+        from shitu_cli.preparation.last_options import PrepareOptions
         from shitu_cli.steps.image_costs import cost_of_prepare
 
-        reading = Options(
+        reading = PrepareOptions(
             format=format,
             columns=columns,
             protocol=protocol,

@@ -74,10 +74,10 @@ def search(
     """
     from shitu_cli.cli.common import (
         check_model,
+        chosen_index,
         chosen_model,
         config_or_none,
         open_detector,
-        open_index,
         workspace_of_index,
     )
     from shitu_cli.config.places import Places
@@ -94,8 +94,8 @@ def search(
     share = _share(shard)
     model = chosen_model(session, model, pretrained)
     finder = open_detector(session, detector, detector_threshold, max_boxes)
-    space = workspace_of_index(session, named=index is not None or store is not None)
-    with closing(open_index(space, index, store, collection)) as target:
+    space = workspace_of_index(session, optional=index is not None or store is not None)
+    with closing(chosen_index(space, index, store, collection)) as target:
         manifest = target.manifest()
         places = Places.read(space)
         model = model_of_index(places, model, manifest.model_path)

@@ -102,7 +102,7 @@ def serve(
                 hint="openssl rand -hex 24 > key.txt, then add --api-key-file key.txt",
             )
         finder = open_detector(session, detector, detector_threshold, max_boxes)
-        space = open_workspace(session, named=True)
+        space = open_workspace(session, optional=True)
         gallery = _open_gallery(space, folder, store, collection, new, limits)
         live = _open_live(
             *(session, space, gallery, chosen, _threshold(threshold, space, gallery)),
@@ -165,11 +165,11 @@ def _open_gallery(
     space: Workspace, folder: Path | None, store: str | None, collection: str | None, new: bool, limits: Limits
 ) -> Gallery:
     """Return the gallery that the options name; the workspace's own directory when they name none."""
-    from shitu_cli.cli.common import open_index
+    from shitu_cli.cli.common import chosen_index
     from shitu_cli.service.gallery import FileGallery
     from shitu_cli.service.shared_gallery import SharedGallery
 
-    target = open_index(space, folder, store, collection)
+    target = chosen_index(space, folder, store, collection)
     if store is not None:
         return SharedGallery(target)
     return FileGallery(folder or space.index_dir, create=new, most_waiting=limits.changes)

@@ -117,8 +117,8 @@ def train(
         "Loss.Train.+TeacherLoss.teacher": None if teacher is None else as_given(teacher),
     }
     space = open_workspace(session, config)
-    own = _own_config(session, space, config, override, flags) if resume else config
-    settings = training_config(space, own, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
+    resumed = _config_of_run(session, space, config, override, flags) if resume else config
+    settings = training_config(space, resumed, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
     if dry_run:
         _show_cost(session, settings, keep, alone=not frozen and devices is None, as_json=as_json)
         return
@@ -145,12 +145,12 @@ def train(
         reporter=session.console,
     )
     if result is not None:
-        _tell(session, space, result, as_json)
+        _show_result(session, space, result, as_json)
 
 
 def _show_cost(session: Session, config: Config, keep: int | None, *, alone: bool, as_json: bool) -> None:
     from shitu_cli.cli.dry_run import show_cost
-    from shitu_cli.steps.rehearsal import cost_of_train
+    from shitu_cli.steps.training_costs import cost_of_train
 
     if not alone:
         raise UsageError("--dry-run measures training in one process: it takes no --devices and no --frozen")
@@ -186,7 +186,7 @@ def _train_frozen(
     session.console.next_step(Command("evaluate") if result.after else Command("export"))
 
 
-def _own_config(
+def _config_of_run(
     session: Session, space: Workspace, config: Path | None, override: list[str] | None, flags: dict[str, object]
 ) -> Path | None:
     """Return the config that the run to resume was started with; options given now override it."""
@@ -206,7 +206,7 @@ def _own_config(
     return snapshot
 
 
-def _brought(score: str, before: float, best: float, epoch: int) -> str:
+def _gain(score: str, before: float, best: float, epoch: int) -> str:
     """Return what training has made of the weights that it started from."""
     if epoch:
         return f"{score} before training {before:.4f}, now {best:.4f}: best_model holds the weights of epoch {epoch}"
@@ -214,7 +214,7 @@ def _brought(score: str, before: float, best: float, epoch: int) -> str:
     return f"{score} before training {before:.4f}; no epoch beat that: best_model holds the first weights {kept}"
 
 
-def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool) -> None:
+def _show_result(session: Session, space: Workspace, result: TrainResult, as_json: bool) -> None:
     """Show the result of a run and the next step."""
     import dataclasses
 
@@ -238,7 +238,7 @@ def _tell(session: Session, space: Workspace, result: TrainResult, as_json: bool
         text += f", best {result.score} {result.best_score:.4f} after epoch {result.best_epoch}"
     console.info(text)
     if result.best_score is not None and result.score_before is not None:
-        console.info(_brought(result.score, result.score_before, result.best_score, result.best_epoch or 0))
+        console.info(_gain(result.score, result.score_before, result.best_score, result.best_epoch or 0))
     if result.evaluations and result.best_score is None:
         console.warn(
             "no evaluation could tell the images apart: the features nearly coincide, so best_model holds the newest "

@@ -64,7 +64,7 @@ class Misfit(Exception):
     """A value does not have the form of a kind; the kind's text says what is expected."""
 
 
-class Kind:
+class ValueKind:
     """One form that a value may take."""
 
     def fits(self, value: Any) -> bool:
@@ -77,7 +77,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Number(Kind):
+class Number(ValueKind):
     whole: bool
     range: Range = Range()
     fraction: bool = False
@@ -104,7 +104,7 @@ class Number(Kind):
 
 
 @dataclass(frozen=True)
-class Text(Kind):
+class Text(ValueKind):
     def fits(self, value: Any) -> bool:
         return isinstance(value, str)
 
@@ -113,7 +113,7 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
-class Choice(Kind):
+class Choice(ValueKind):
     """One of some values; true and false may be written as text."""
 
     values: tuple[Any, ...]
@@ -140,10 +140,10 @@ FLAG = Choice((True, False))
 
 
 @dataclass(frozen=True)
-class Items(Kind):
+class Items(ValueKind):
     """A list of `length` items, or of any number."""
 
-    item: tuple[Kind, ...]
+    item: tuple[ValueKind, ...]
     length: int | None = None
     ascending: bool = False
 
@@ -164,7 +164,7 @@ class Items(Kind):
 
 
 @dataclass(frozen=True)
-class Block(Kind):
+class Block(ValueKind):
     """A block of keys for a dataclass; the reader checks its keys."""
 
     cls: type
@@ -176,7 +176,7 @@ class Block(Kind):
         return "a block of keys"
 
 
-def convert(kinds: tuple[Kind, ...], value: Any) -> Any:
+def convert(kinds: tuple[ValueKind, ...], value: Any) -> Any:
     """Return `value` as the first of `kinds` that takes it; raise Misfit if none does."""
     if value is None and not kinds:
         return None
@@ -189,7 +189,7 @@ def convert(kinds: tuple[Kind, ...], value: Any) -> Any:
     raise Misfit
 
 
-def describe(kinds: tuple[Kind, ...]) -> str:
+def describe(kinds: tuple[ValueKind, ...]) -> str:
     """Return a phrase for what is expected: `a whole number of at least 1, or a list of such`."""
     some = [kind for kind in kinds if not (isinstance(kind, Choice) and kind.values == (None,))]
     if len(some) == 2 and isinstance(some[1], Items) and some[1].item == (some[0],) and some[1].length is None:
@@ -209,7 +209,7 @@ class Field:
     """A key of a block: its kinds, its meaning, and its default (MISSING if the key is required)."""
 
     name: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[ValueKind, ...]
     meaning: str
     default: Any
 
@@ -230,7 +230,7 @@ class Keys:
     """A block of the config: a dataclass whose fields are its keys.
 
     `ignored` keys of PaddleClas are accepted without effect, `not_supported` ones are refused, like those that
-    config/foreign.py explains; `renamed` maps other names of keys to fields.
+    config/unsupported.py explains; `renamed` maps other names of keys to fields.
     """
 
     ignored: ClassVar[tuple[str, ...]] = ()
@@ -268,7 +268,7 @@ def _meanings(hint: Any) -> Iterator[str]:
             yield from _meanings(member)
 
 
-def _kinds(hint: Any, extras: tuple[Any, ...] = ()) -> Iterator[Kind]:
+def _kinds(hint: Any, extras: tuple[Any, ...] = ()) -> Iterator[ValueKind]:
     origin = typing.get_origin(hint)
     if origin is Annotated:
         inner, *more = typing.get_args(hint)

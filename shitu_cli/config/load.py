@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.config.distillation import MODEL, check_networks, read_networks
-from shitu_cli.config.foreign import READERS_ELSEWHERE, left_out
 from shitu_cli.config.kinds import fields_of
+from shitu_cli.config.paddleclas import as_intended
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.parts.losses import Loss
 from shitu_cli.config.parts.metrics import Metric
@@ -31,8 +31,8 @@ from shitu_cli.config.schema import (
     LoaderConfig,
     SplitConfig,
 )
-from shitu_cli.config.source import BLOCKS, Source
-from shitu_cli.config.theirs import as_meant
+from shitu_cli.config.source import BLOCKS, ConfigSource
+from shitu_cli.config.unsupported import READERS_ELSEWHERE, left_out
 from shitu_cli.errors import Command, ConfigError, Message
 from shitu_cli.reporting import counted
 
@@ -220,7 +220,7 @@ def load_config(
     Raises InvalidConfig with all problems in `details`.
     """
     path = Path(path)
-    source = Source(path)
+    source = ConfigSource(path)
     given = {source.ensure(key): value for key, value in (flags or {}).items() if value is not None}
     for override in overrides:
         source.override(override)
@@ -253,7 +253,7 @@ def load_config(
         loss_optimizers=tuple(optimizers[1:]),
         origins=dict(source.origins),
     )
-    config = as_meant(absolute(config, Path(root) if root is not None else path.parent), values, reader.ignored)
+    config = as_intended(absolute(config, Path(root) if root is not None else path.parent), values, reader.ignored)
     config = dataclasses.replace(config, notes=(*source.notes(), *config.notes))
     problems = source.problems + reader.problems
     lacking = [name for name, block in (("Global", general), ("Arch", arch)) if block is None]

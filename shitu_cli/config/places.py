@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shitu_cli.config.source import Source
+from shitu_cli.config.source import ConfigSource
 from shitu_cli.errors import ConfigError
 from shitu_cli.stores import address_of
 from shitu_cli.workspace import Workspace
@@ -172,7 +172,7 @@ class Places:
         """
         if not workspace.config_path.is_file():
             return None
-        general = Source(workspace.config_path).values.get("Global")
+        general = ConfigSource(workspace.config_path).values.get("Global")
         keys = general if isinstance(general, dict) else {}
         names = [keys.get("output_dir", "./output"), keys.get("save_inference_dir", "./inference")]
         if not all(isinstance(name, str) for name in names):

@@ -7,10 +7,10 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-from shitu_cli.config.foreign import foreign_class, foreign_key, foreign_value
 from shitu_cli.config.kinds import Block, Field, Keys, Misfit, convert, describe, fields_of
-from shitu_cli.config.parts import KINDS, Kind, Part, kind_of
+from shitu_cli.config.parts import KINDS, Part, PartKind, kind_of
 from shitu_cli.config.source import placed
+from shitu_cli.config.unsupported import unsupported_class, unsupported_key, unsupported_value
 from shitu_cli.errors import ConfigError
 
 T = TypeVar("T", bound=Keys)
@@ -74,13 +74,13 @@ class Reader:
     ) -> None:
         """Report keys that are not `valid`; those of PaddleClas are accepted where they are off, and else explained.
 
-        Of PaddleClas are `elsewhere` and what config/foreign.py explains.
+        Of PaddleClas are `elsewhere` and what config/unsupported.py explains.
         """
         for name, value in values.items():
             dotted = f"{key}.{name}" if key else name
             if name in valid:
                 continue
-            advice = "leave it out" if name in elsewhere else foreign_key(dotted)
+            advice = "leave it out" if name in elsewhere else unsupported_key(dotted)
             if advice is None:
                 self.problem(dotted, f"unknown key{guess_or_all(name, valid)}")
             elif _is_off(value):
@@ -135,12 +135,12 @@ class Reader:
 
     def explained(self, key: str, value: Any) -> bool:
         """Report a value that PaddleClas has and this program has not; return whether it is one."""
-        advice = foreign_value(key, value) if isinstance(value, str) else None
+        advice = unsupported_value(key, value) if isinstance(value, str) else None
         if advice is not None:
             self.problem(key, f"{value} exists in PaddleClas, but not here: {advice}")
         return advice is not None
 
-    def part(self, key: str, kind: Kind, name: Any, args: Mapping[str, Any], **given: Any) -> Any:
+    def part(self, key: str, kind: PartKind, name: Any, args: Mapping[str, Any], **given: Any) -> Any:
         """Return the part of `kind` called `name` with its arguments checked; None if it has problems."""
         try:
             cls = kind.find(name) if isinstance(name, str) else None
@@ -151,7 +151,7 @@ class Reader:
             return self.block(key, self.without_former(key, kind, args, cls), cls, name=name, **given)
         if name is None:
             self.problem(key, "name: missing")
-        elif isinstance(name, str) and (advice := foreign_class(kind.singular, name)) is not None:
+        elif isinstance(name, str) and (advice := unsupported_class(kind.singular, name)) is not None:
             self.problem(key, f"{name}: this {kind.singular} exists in PaddleClas, but not here: {advice}")
         else:
             names = kind.names()
@@ -159,7 +159,7 @@ class Reader:
             self.problem(key, f"got {show(name)}, expected {expected}")
         return None
 
-    def without_former(self, key: str, kind: Kind, args: Mapping[str, Any], cls: type[Part]) -> Mapping[str, Any]:
+    def without_former(self, key: str, kind: PartKind, args: Mapping[str, Any], cls: type[Part]) -> Mapping[str, Any]:
         """Return arguments without those that the file has for another part, which an option has replaced by `cls`."""
         before = None
         with contextlib.suppress(ConfigError):  # a part that is replaced need not work

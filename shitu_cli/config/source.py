@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from shitu_cli.config.foreign import foreign_key
+from shitu_cli.config.unsupported import unsupported_key
 from shitu_cli.errors import ConfigError
 from shitu_cli.inputs import read_text
 from shitu_cli.inputs.yaml_files import MAX_DEPTH, compose_yaml, scalar_value
@@ -35,7 +35,7 @@ def _without_numbers(key: str) -> str:
     return ".".join(part for part in key.split(".") if not part.isdigit())
 
 
-class Source:
+class ConfigSource:
     """Plain values of a YAML text with the origin (`file:line`) of each dotted key."""
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +91,7 @@ class Source:
         if not equals or not key:
             self.problems.append(f"-o {text}: expected Key.path=value, such as -o Global.epochs=3")
             return
-        if "." not in key and key not in BLOCKS and foreign_key(key) is None:
+        if "." not in key and key not in BLOCKS and unsupported_key(key) is None:
             key = f"Global.{key}"
         origin = f"-o {key}"
         try:

@@ -12,17 +12,17 @@ from shitu_cli.data.lists import ImageList
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.preparation.alike import Alike, find_alike
 from shitu_cli.preparation.audit import Look, LookCache, look_at_all, report_looks
+from shitu_cli.preparation.checks import check_alike, check_boxes, check_classes, check_lines
 from shitu_cli.preparation.choices import Choices
+from shitu_cli.preparation.comparison import Comparison
 from shitu_cli.preparation.corrections import Applied, apply_corrections, check_place
 from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, Rows
-from shitu_cli.preparation.judging import check_alike, check_boxes, check_classes, check_lines
-from shitu_cli.preparation.lacking import one_class
 from shitu_cli.preparation.numbering import image_list, is_distractor, number_classes, number_ids
 from shitu_cli.preparation.official import settle_split
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.reading import describe, read_sources
 from shitu_cli.preparation.split import Split
-from shitu_cli.preparation.unlike import Unlike
+from shitu_cli.preparation.unlabelled import one_class
 from shitu_cli.reporting import Reporter, counted
 
 UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", "too-large")
@@ -49,7 +49,7 @@ class Prepared:
     looks: list[Look]
     alike: Alike
     corrections: Applied | None = None
-    unlike: Unlike | None = None
+    comparison: Comparison | None = None
 
     @property
     def classes(self) -> int:
@@ -57,7 +57,7 @@ class Prepared:
         return len(np.unique(self.train.labels))
 
 
-def prepare(
+def read_and_split(
     sources: Sequence[Path],
     choices: Choices,
     reporter: Reporter,

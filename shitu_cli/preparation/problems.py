@@ -21,7 +21,7 @@ class Kind:
     fix: str
 
 
-KINDS: dict[str, Kind] = {
+PROBLEM_KINDS: dict[str, Kind] = {
     # Errors: training or evaluation would be spoilt.
     "missing": Kind(
         "error", "the file is not there", "correct the path or the image root; or --fix leaves the line out"
@@ -146,8 +146,8 @@ class Problems:
         self.found: dict[str, Cases] = {}
 
     def add(self, kind: str, where: str, detail: str = "") -> None:
-        """Add a case of a kind in KINDS; `where` is file:line or a path."""
-        assert kind in KINDS, f"no kind of problem is called {kind}"
+        """Add a case of a kind in PROBLEM_KINDS; `where` is file:line or a path."""
+        assert kind in PROBLEM_KINDS, f"no kind of problem is called {kind}"
         cases = self.found.setdefault(kind, Cases())
         cases.count += 1
         if len(cases.examples) < KEPT:
@@ -163,13 +163,13 @@ class Problems:
 
     def count(self, *levels: str) -> int:
         """Return how many cases there are of these levels."""
-        return sum(cases.count for kind, cases in self.found.items() if KINDS[kind].level in levels)
+        return sum(cases.count for kind, cases in self.found.items() if PROBLEM_KINDS[kind].level in levels)
 
     def ordered(self) -> Iterable[tuple[str, Kind, Cases]]:
-        """Yield name, kind and cases: errors first, then by the order of KINDS."""
+        """Yield name, kind and cases: errors first, then by the order of PROBLEM_KINDS."""
         levels = ("error", "warning", "note")
         for level in levels:
-            for name, kind in KINDS.items():
+            for name, kind in PROBLEM_KINDS.items():
                 if kind.level == level and name in self.found:
                     yield name, kind, self.found[name]
 

@@ -14,11 +14,11 @@ from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, PACKED, TABLE, Format, Rows
 from shitu_cli.preparation.formats.discovery import spread
-from shitu_cli.preparation.formats.packed import packed_problem
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.lacking import no_labels
+from shitu_cli.preparation.formats.unreadable import packed_problem
 from shitu_cli.preparation.numbering import is_distractor, natural
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.preparation.unlabelled import no_labels
 from shitu_cli.stores import address_of, is_archive, is_there, join
 
 MAX_READINGS = 6  # lines that say what was read as what

@@ -191,8 +191,8 @@ class _Finder:
         from shitu_cli.preparation.corrections import apply_corrections
         from shitu_cli.preparation.formats import read_source
         from shitu_cli.preparation.formats.source import Source
+        from shitu_cli.preparation.last_options import name_in, reading_of
         from shitu_cli.preparation.reading import read_sources
-        from shitu_cli.preparation.remembered import name_in, reading_of
 
         choices, sources = reading_of(self.workspace, path) if self.workspace else (Choices(), [path])
         if len(sources) == 1:

@@ -52,9 +52,9 @@ def split_images(
     data = _Data(labels, paths, alike, one_image)
     if kind == "none":
         return Split(list(range(len(labels))), [], [], kind, reason)
-    parts = _open(data, share, seed) if kind == "open" else _closed(data, share, seed)
+    parts = _open_split(data, share, seed) if kind == "open" else _closed_split(data, share, seed)
     if kind == "open" and not parts[1]:
-        kind, parts = "closed", _closed(data, share, seed)
+        kind, parts = "closed", _closed_split(data, share, seed)
         reason = "the classes hang together through shared images: some images of each are kept for queries"
     train, query, gallery = parts
     return Split(sorted(train), sorted(query), sorted(gallery), kind, reason)
@@ -105,7 +105,7 @@ class _Data:
         return _hash(seed, min(self.paths[n] for n in bundle))
 
 
-def _open(data: _Data, share: float, seed: int) -> Parts:
+def _open_split(data: _Data, share: float, seed: int) -> Parts:
     # Classes that share an image stay on one side.
     families = _Groups()
     names = sorted(data.by_label)
@@ -131,7 +131,7 @@ def _open(data: _Data, share: float, seed: int) -> Parts:
     return rest, kept, list(kept)
 
 
-def _closed(data: _Data, share: float, seed: int) -> Parts:
+def _closed_split(data: _Data, share: float, seed: int) -> Parts:
     train: list[int] = []
     query: list[int] = []
     taken: dict[str, int] = {}

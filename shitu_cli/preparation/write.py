@@ -10,12 +10,12 @@ import numpy as np
 from shitu_cli.config.patch import Change, patch_yaml
 from shitu_cli.data.lists import write_label_map, write_list
 from shitu_cli.files import atomic_write, atomic_write_json
-from shitu_cli.journal import together
+from shitu_cli.journal import transaction
 from shitu_cli.preparation.adapt import DataFacts, adapt_values
-from shitu_cli.preparation.generation import LISTS, NAME
+from shitu_cli.preparation.last_options import PrepareOptions, path_in, record
+from shitu_cli.preparation.list_digests import LISTS, RECORD
 from shitu_cli.preparation.packing import Packed
 from shitu_cli.preparation.prepare import Prepared
-from shitu_cli.preparation.remembered import Options, path_in, record
 from shitu_cli.workspace import Workspace
 
 
@@ -26,7 +26,7 @@ def write_prepared(
     *,
     template: str | None,
     sources: Sequence[Path],
-    options: Options,
+    options: PrepareOptions,
     write_reports: Callable[[Path, Path], None],
     packed: Packed | None = None,
 ) -> list[Change]:
@@ -49,7 +49,7 @@ def write_prepared(
     )
     text, changes = patch_yaml(config_text, adapt_values(config_text, facts, template=template))
     parts = dict(zip(LISTS, (prepared.train, prepared.query, prepared.gallery), strict=False))
-    with together(space) as change:
+    with transaction(space) as change:
         written: dict[str, Path] = {}
         for name, part in parts.items():
             if part is None:
@@ -60,7 +60,7 @@ def write_prepared(
         label_map = LISTS[-1]
         written[label_map] = change.path(space.lists_dir / label_map)
         write_label_map(written[label_map], prepared.names)
-        atomic_write_json(change.path(space.lists_dir / NAME), record(space, sources, options, written))
+        atomic_write_json(change.path(space.lists_dir / RECORD), record(space, sources, options, written))
         if changes or not space.config_path.exists():
             with atomic_write(change.path(space.config_path)) as file:
                 file.write(text.encode("utf-8"))

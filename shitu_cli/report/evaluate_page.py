@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shitu_cli.report.chart import curve
-from shitu_cli.report.evaluation import model_of, options_of, right_first, what_it_does
+from shitu_cli.report.evaluation import effects_of, model_of, options_of, right_first
 from shitu_cli.report.page import figure, write_page
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _thresholds(unknown: dict[str, Any] | None) -> dict[str, Any] | None:
         ]
         for promise in unknown["promises"]
     ]
-    return {**unknown, "effect": "; ".join(what_it_does(unknown["suggested"])), "rows": rows}
+    return {**unknown, "effect": "; ".join(effects_of(unknown["suggested"])), "rows": rows}
 
 
 def _similarities(result: EvalResult, unknown: dict[str, Any] | None) -> str:

@@ -65,7 +65,7 @@ def is_undecided(values: dict[str, Any]) -> bool:
     return bool(values.get("decided_by_rounding", 0) > UNDECIDED_SHARE * answerable)
 
 
-def suggesting(reports: Path, features: str) -> dict[str, Any] | None:
+def newest_thresholds(reports: Path, features: str) -> dict[str, Any] | None:
     """Return the thresholds in the newest evaluation of these features that suggests one; None if none does."""
     measured = []
     for name in (PLAIN, WITH_OPTIONS):
@@ -77,7 +77,7 @@ def suggesting(reports: Path, features: str) -> dict[str, Any] | None:
     return max(measured, key=lambda item: item[0])[1] if measured else None
 
 
-def for_labels(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
+def suggestion_for(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
     """Return the suggestion for an index of so many labels: the values of `Promise` (evaluation/unknown.py).
 
     An index of more labels than were measured against gives more false answers: for it the threshold is a stricter one
@@ -104,7 +104,7 @@ def for_labels(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
     return next((row for row in rows if row["false_answers"] <= allowed), rows[-1])
 
 
-def what_it_does(promise: dict[str, Any]) -> list[str]:
+def effects_of(promise: dict[str, Any]) -> list[str]:
     """Return what a threshold does to 100 photos of foreign and 100 of known things, a sentence each."""
     false_answers, right = promise["false_answers"], promise["right"]
     about = "fewer than 1 gets" if false_answers < 0.005 else f"about {100 * false_answers:.0f} get"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.preparation.alike import IDENTICAL, NEAR
+from shitu_cli.preparation.comparison import COMPARED, Comparison, by_colours
 from shitu_cli.preparation.corrections import spelling
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared
-from shitu_cli.preparation.unlike import COMPARED, Unlike, by_colours
 from shitu_cli.report.page import thumbnail
 from shitu_cli.reporting import visible
 from shitu_cli.runtime.threads import compute_threads
@@ -22,7 +22,7 @@ from shitu_cli.stores import absolute, is_stored
 
 MOST = 600  # images on the page
 OFFERED = 2_000  # classes that are offered while a label is typed
-PAIRS, RATHER, SMALL, SAME, OTHER = range(5)  # what is suspected first
+PAIR, LIKELIER, ODD_SIZE, REPEATED, UNSUSPECTED = range(5)  # ranks of suspicion, the strongest first
 _ALIKE = {IDENTICAL: "identical to", NEAR: "nearly the same as"}
 _ODD = {"tiny": "tiny", "extreme-aspect": "odd shape"}
 
@@ -40,17 +40,17 @@ class LabelGallery:
 def label_gallery(prepared: Prepared, command: str) -> LabelGallery:
     """Return the gallery; `command` applies the corrections that it writes."""
     rows = prepared.rows
-    unlike = prepared.unlike or by_colours(rows.labels, prepared.looks)
+    comparison = prepared.comparison or by_colours(rows.labels, prepared.looks)
     pairs = _pairs(prepared)
-    ranks = _ranks(prepared, pairs, unlike)
-    numbers = _once(rows, choose(rows.labels, ranks, unlike.scores, MOST))
-    reasons = _reasons(prepared, pairs, unlike, set(numbers))
+    ranks = _ranks(prepared, pairs, comparison)
+    numbers = _without_repeats(rows, choose(rows.labels, ranks, comparison.scores, MOST))
+    reasons = _reasons(prepared, pairs, comparison, set(numbers))
     position = {spelling(rows, number): at for at, number in enumerate(numbers)}
 
     def image(number: int) -> dict[str, Any]:
-        rather = rows.shown(unlike.rather[number]) if number in unlike.rather else ""
-        suspicion = {"rank": ranks.get(number, OTHER), "why": reasons.get(number, []), "rather": rather}
-        return {**_image(prepared, number), **suspicion, "unlike": round(float(unlike.scores[number]), 3)}
+        rather = rows.shown(comparison.likelier[number]) if number in comparison.likelier else ""
+        suspicion = {"rank": ranks.get(number, UNSUSPECTED), "why": reasons.get(number, []), "rather": rather}
+        return {**_image(prepared, number), **suspicion, "unlike": round(float(comparison.scores[number]), 3)}
 
     with ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-page") as pool:
         images = list(pool.map(image, numbers))
@@ -62,21 +62,21 @@ def label_gallery(prepared: Prepared, command: str) -> LabelGallery:
         "classes": sorted(filter(_is_text, prepared.names))[:OFFERED],
         "earlier": applied.labels if applied else {},
     }
-    shown = _shown(_images(rows), len(_once(rows, ranks)), len(numbers))
-    return LabelGallery(data, shown, unlike.by, command)
+    shown = _summary(_count_images(rows), len(_without_repeats(rows, ranks)), len(numbers))
+    return LabelGallery(data, shown, comparison.by, command)
 
 
-def _once(rows: Rows, numbers: Iterable[int]) -> list[int]:
+def _without_repeats(rows: Rows, numbers: Iterable[int]) -> list[int]:
     """Return the numbers without images that came before: one may be in two lists."""
     return list({spelling(rows, number): number for number in reversed(list(numbers))}.values())[::-1]
 
 
-def _images(rows: Rows) -> int:
+def _count_images(rows: Rows) -> int:
     """Return the number of images and boxes, of very large data sets that of their lines."""
-    return len(rows) if len(rows) > COMPARED else len(_once(rows, range(len(rows))))
+    return len(rows) if len(rows) > COMPARED else len(_without_repeats(rows, range(len(rows))))
 
 
-def _shown(images: int, suspects: int, shown: int) -> str:
+def _summary(images: int, suspects: int, shown: int) -> str:
     if shown == images:
         return f"All {images:,} images, {suspects:,} of them suspects."
     rest = f"{images - shown:,} are not shown."
@@ -92,7 +92,7 @@ def _pairs(prepared: Prepared) -> list[tuple[int, int, str]]:
     return [(a, b, how) for a, b, how in prepared.alike.pairs() if labels[a] != labels[b] and paths[a] != paths[b]]
 
 
-def _again(prepared: Prepared) -> Iterator[tuple[int, int]]:
+def _repeats(prepared: Prepared) -> Iterator[tuple[int, int]]:
     """Yield each image that its class has already, and the one that it repeats."""
     rows = prepared.rows
     for first, *others in prepared.alike.identical:
@@ -101,21 +101,21 @@ def _again(prepared: Prepared) -> Iterator[tuple[int, int]]:
                 yield number, first
 
 
-def _ranks(prepared: Prepared, pairs: Sequence[tuple[int, int, str]], unlike: Unlike) -> dict[int, int]:
+def _ranks(prepared: Prepared, pairs: Sequence[tuple[int, int, str]], comparison: Comparison) -> dict[int, int]:
     """Return the suspects, pair by pair, with the rank of what speaks most against them."""
-    ranks = {number: PAIRS for a, b, _ in pairs for number in (a, b)}
-    for number in unlike.suspects():
-        ranks.setdefault(number, RATHER)
+    ranks = {number: PAIR for a, b, _ in pairs for number in (a, b)}
+    for number in comparison.suspects():
+        ranks.setdefault(number, LIKELIER)
     for number, look in enumerate(prepared.looks):
         if look.notes and not _ODD.keys().isdisjoint(look.notes):
-            ranks.setdefault(number, SMALL)
-    for number, _ in _again(prepared):
-        ranks.setdefault(number, SAME)
+            ranks.setdefault(number, ODD_SIZE)
+    for number, _ in _repeats(prepared):
+        ranks.setdefault(number, REPEATED)
     return ranks
 
 
 def _reasons(
-    prepared: Prepared, pairs: Sequence[tuple[int, int, str]], unlike: Unlike, chosen: set[int]
+    prepared: Prepared, pairs: Sequence[tuple[int, int, str]], comparison: Comparison, chosen: set[int]
 ) -> dict[int, list[str]]:
     """Return in words what speaks against the chosen images."""
     rows = prepared.rows
@@ -126,11 +126,11 @@ def _reasons(
                 label = visible(rows.shown(rows.labels[b]))
                 reasons.setdefault(a, []).append(f"{_ALIKE[how]} {visible(rows.paths[b])}, which is {label}")
     for number in chosen:
-        if number in unlike.rather:
-            reasons.setdefault(number, []).append(f"looks more like {visible(rows.shown(unlike.rather[number]))}")
+        if number in comparison.likelier:
+            reasons.setdefault(number, []).append(f"looks more like {visible(rows.shown(comparison.likelier[number]))}")
         words = [_ODD[note] for note in prepared.looks[number].notes if note in _ODD]
         reasons.setdefault(number, []).extend(words)
-    for number, first in _again(prepared):
+    for number, first in _repeats(prepared):
         if number in chosen:
             reasons[number].append(f"identical to {visible(rows.paths[first])}")
     return reasons

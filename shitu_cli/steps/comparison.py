@@ -15,9 +15,9 @@ import numpy as np
 from shitu_cli.errors import ConfigError, EnvironmentProblem, ShituError, UsageError, pip_install
 from shitu_cli.files import atomic_write
 from shitu_cli.inputs.yaml_files import parse_yaml
+from shitu_cli.preparation.comparison import Comparison, by_features, sample
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.preparation.starts import light_start
-from shitu_cli.preparation.unlike import Unlike, by_features, sample
 from shitu_cli.reporting import Reporter
 from shitu_cli.weights.store import Located
 
@@ -28,7 +28,7 @@ KEY_BYTES = 16
 
 def compare_labels(
     prepared: Prepared, config: str, cache: Path, reporter: Reporter, *, most: int | None
-) -> Unlike | None:
+) -> Comparison | None:
     """Return how unlike its class each image is by features; None where the page has to do with colours.
 
     Args:

@@ -33,10 +33,10 @@ class Gallery(NamedTuple):
     model_path: str
 
 
-class Source(NamedTuple):
+class GallerySource(NamedTuple):
     """Where vectors come from: the config (None outside a workspace) and a model to use instead of the config's.
 
-    `label` is assigned to all images; with `named` every image must have a label. A `detector` cuts the surest thing
+    `label` is assigned to all images; with `requires_labels` every image must have a label. A `detector` cuts the surest thing
     out of each image. `check` is called with the fingerprint of the model before anything is computed.
     """
 
@@ -44,7 +44,7 @@ class Source(NamedTuple):
     config: Config | None
     model: Path | None = None
     label: str | None = None
-    named: bool = False
+    requires_labels: bool = False
     detector: Detector | None = None
     check: Callable[[str], None] = lambda fingerprint: None
     reporter: Reporter = SilentReporter()
@@ -53,7 +53,7 @@ class Source(NamedTuple):
         return open_extractor(self.config, self.model, reporter=self.reporter)
 
 
-def gallery(sources: Sequence[str] | None, features: Path | None, source: Source) -> Gallery:
+def collect_gallery(sources: Sequence[str] | None, features: Path | None, source: GallerySource) -> Gallery:
     """Return the gallery of `sources` or `features`, else of the workspace's gallery list, with each path once.
 
     It is empty only where `features` is an empty part of `extract --shard`.
@@ -92,7 +92,7 @@ def stored_path(space: Workspace, path: str) -> str:
     return relative_to(whole, space.root)
 
 
-def _of_images(images: ImageFiles, source: Source) -> Gallery:
+def _of_images(images: ImageFiles, source: GallerySource) -> Gallery:
     from shitu_cli.index.store import FeatureTable
 
     extractor = source.extractor()
@@ -103,7 +103,7 @@ def _of_images(images: ImageFiles, source: Source) -> Gallery:
     return Gallery(table, extractor.fingerprint, str(extractor.path))
 
 
-def _of_features(features: Path, source: Source) -> Gallery:
+def _of_features(features: Path, source: GallerySource) -> Gallery:
     from shitu_cli.index.sources import read_features
 
     (table, model), path = read_features(features), ""
@@ -126,17 +126,17 @@ def _of_features(features: Path, source: Source) -> Gallery:
     )
 
 
-def _label_all(labels: Sequence[str], paths: Sequence[str], source: Source) -> list[str]:
+def _label_all(labels: Sequence[str], paths: Sequence[str], source: GallerySource) -> list[str]:
     """Return the labels, or `source.label` for all; UsageError if a label is required but missing."""
     if source.label is not None:
         return [source.label] * len(labels)
     bare = next((path for path, label in zip(paths, labels, strict=True) if not label), None)
-    if source.named and bare is not None:
+    if source.requires_labels and bare is not None:
         raise UsageError(f"no label for {bare}", hint="give one: --label NAME, or a list with path and label")
     return list(labels)
 
 
-def images_to_index(source: Source, sources: Sequence[str] | None) -> tuple[ImageFiles, list[str | Command]]:
+def images_to_index(source: GallerySource, sources: Sequence[str] | None) -> tuple[ImageFiles, list[str | Command]]:
     """Return the images that the user names, or those of the gallery list, and a remark about the choice."""
     from shitu_cli.preparation.sources import find_images, images_of_list
 
@@ -193,7 +193,7 @@ def _gallery_list(config: Config) -> tuple[Path, SplitConfig, list[Path]]:
     return *choice, others
 
 
-def _vectors(source: Source, extractor: Extractor, images: ImageFiles) -> tuple[np.ndarray, ImageFiles]:
+def _vectors(source: GallerySource, extractor: Extractor, images: ImageFiles) -> tuple[np.ndarray, ImageFiles]:
     """Return the features of all readable images, and those images with their boxes; warn about the others."""
     import numpy as np
 

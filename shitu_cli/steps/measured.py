@@ -23,23 +23,23 @@ def measured_threshold(
     The newest evaluation in the workspace decides; where there is none of this model, what the index brings along.
     """
     from shitu_cli.index.measured import change_since
-    from shitu_cli.report.evaluation import for_labels, suggesting, what_it_does
+    from shitu_cli.report.evaluation import effects_of, newest_thresholds, suggestion_for
 
     own = manifest.measured if manifest is not None and manifest.model == features else None
-    unknown = suggesting(reports, features) or own
+    unknown = newest_thresholds(reports, features) or own
     if unknown is None:
         return None
-    suggestion = for_labels(unknown, labels or 0)
+    suggestion = suggestion_for(unknown, labels or 0)
     change = change_since(manifest) if manifest is not None and own is not None else None
-    return Measured(float(suggestion["threshold"]), (*what_it_does(suggestion), *([change] if change else [])))
+    return Measured(float(suggestion["threshold"]), (*effects_of(suggestion), *([change] if change else [])))
 
 
 def block_for_index(reports: Path, features: str) -> dict[str, Any] | None:
     """Return what an index that is built now is to keep of the workspace's evaluations of these features."""
     from shitu_cli.index.measured import block_of
-    from shitu_cli.report.evaluation import suggesting
+    from shitu_cli.report.evaluation import newest_thresholds
 
-    return block_of(suggesting(reports, features)) if features else None
+    return block_of(newest_thresholds(reports, features)) if features else None
 
 
 def note_in_index(folder: Path, features: str, unknown: dict[str, Any] | None) -> bool:

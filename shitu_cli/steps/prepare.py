@@ -15,16 +15,15 @@ from shitu_cli.errors import Command, ConfigError, DataError, Message, UsageErro
 from shitu_cli.files import atomic_write_json
 from shitu_cli.inputs import MIB, decode_text, read_bytes
 from shitu_cli.inputs.yaml_files import parse_yaml
-from shitu_cli.journal import finish
+from shitu_cli.journal import apply_committed
 from shitu_cli.preparation.audit import LookCache
 from shitu_cli.preparation.choices import Choices
-from shitu_cli.preparation.generation import NAME
+from shitu_cli.preparation.last_options import PrepareOptions, complete_options
+from shitu_cli.preparation.list_digests import RECORD
 from shitu_cli.preparation.packing import USUAL_MIB, check_pack_folder
 from shitu_cli.preparation.packing import pack as pack_images
-from shitu_cli.preparation.prepare import Prepared
-from shitu_cli.preparation.prepare import prepare as read_and_split
+from shitu_cli.preparation.prepare import Prepared, read_and_split
 from shitu_cli.preparation.reading import check_source
-from shitu_cli.preparation.remembered import Options, recall
 from shitu_cli.preparation.starts import choose_template, start_of
 from shitu_cli.preparation.write import write_prepared
 from shitu_cli.report.prepare_page import write_prepare_page
@@ -118,7 +117,7 @@ def prepare(
     paths = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
     root = None if image_root is None else str(image_root)
     corrections = None if corrections is None else str(corrections)
-    options = Options(
+    options = PrepareOptions(
         format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None, corrections
     )
     options.choices(fix=fix, quick=quick)  # refuse invalid choices before creating anything
@@ -128,10 +127,10 @@ def prepare(
         check_pack_folder(Path(pack), paths)
     # A training run reads the lists again when it evaluates and when it is resumed.
     with space.lock("prepare"), space.lock("train", command="prepare"):
-        finish(space)  # complete what an interrupted prepare has committed
-        all_options, earlier = recall(space, paths, options)
+        apply_committed(space)  # complete what an interrupted prepare has committed
+        all_options, earlier = complete_options(space, paths, options)
         if earlier.typed():
-            path = space.lists_dir / NAME
+            path = space.lists_dir / RECORD
             reporter.info(f"as last time: {earlier.typed()}   (stored in {path}; pass another value to change it)")
         choices = all_options.choices(fix=fix, quick=quick)
         text, name, reason = _config_text(space, template)
@@ -180,7 +179,7 @@ def report_values(prepared: Prepared) -> dict[str, Any]:
         "gallery": len(prepared.gallery) if prepared.gallery else 0,
         "left_out": prepared.left_out,
         "corrections": prepared.corrections and prepared.corrections.to_json(),
-        "labels": prepared.unlike and prepared.unlike.to_json(prepared.rows),
+        "labels": prepared.comparison and prepared.comparison.to_json(prepared.rows),
         "problems": prepared.problems.to_json(),
     }
 
@@ -200,9 +199,9 @@ def _read(
 
 def _compare(prepared: Prepared, space: Workspace, text: str, reporter: Reporter, most: int | None) -> None:
     """Compare the images with their classes by features, where that is wanted and possible; and say so."""
-    prepared.unlike = compare_labels(prepared, text, space.cache_dir / "compared.npz", reporter, most=most)
-    if prepared.unlike is not None:
-        reporter.info(prepared.unlike.describe(len(prepared.rows)))
+    prepared.comparison = compare_labels(prepared, text, space.cache_dir / "compared.npz", reporter, most=most)
+    if prepared.comparison is not None:
+        reporter.info(prepared.comparison.describe(len(prepared.rows)))
 
 
 def _correcting(space: Workspace, sources: Sequence[Path]) -> Command:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.config.load import load_config
-from shitu_cli.config.parts import Kind, Part
+from shitu_cli.config.parts import Part, PartKind
 from shitu_cli.errors import ConfigError
 from tests.config.test_peers import VEHICLE, config
 
@@ -98,14 +98,14 @@ def test_what_an_option_puts_out_of_force_is_told(tmp_path: Path) -> None:
 
 
 def test_a_part_that_does_not_work_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, find = config(backbone="{name: Broken}"), Kind.find
+    text, find = config(backbone="{name: Broken}"), PartKind.find
 
-    def broken(kind: Kind, name: str) -> type[Part] | None:
+    def broken(kind: PartKind, name: str) -> type[Part] | None:
         if name == "Broken":
             raise ConfigError("Broken: its package cannot be imported")
         return find(kind, name)
 
-    monkeypatch.setattr(Kind, "find", broken)
+    monkeypatch.setattr(PartKind, "find", broken)
     assert "cannot be imported" in refused(tmp_path, text).details[0]
     assert loaded(tmp_path, text, "Arch.Backbone.name=ResNet18").Arch.backbone.name == "ResNet18"
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from shitu_cli.data.lists import read_label_map, read_list, write_label_map, write_list
 from shitu_cli.errors import ShituError
+from shitu_cli.preparation.checks import check_lines, leads_outside
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.table import TABLE, TEXT_LIST
-from shitu_cli.preparation.judging import check_lines, leads_outside
 from shitu_cli.preparation.numbering import image_list, number_classes
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split

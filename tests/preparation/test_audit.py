@@ -15,7 +15,7 @@ import pytest
 from shitu_cli.data.header import read_header
 from shitu_cli.preparation.alike import find_alike
 from shitu_cli.preparation.audit import Look, LookCache, look_at, look_at_all
-from shitu_cli.preparation.prepare import Choices, prepare
+from shitu_cli.preparation.prepare import Choices, read_and_split
 from shitu_cli.reporting import SilentReporter
 
 
@@ -241,11 +241,11 @@ def test_leaks_noise_and_duplicates_are_told_apart(
     shutil_copy(made["class_000"][0], tmp_path / "train/class_000/again.jpg")
     shutil_copy(made["class_000"][1], tmp_path / "train/class_001/wrong.jpg")
     shutil_copy(made["class_002"][2], tmp_path / "query/class_002/leak.jpg")
-    found = prepare([tmp_path], Choices(), SilentReporter()).problems.found
+    found = read_and_split([tmp_path], Choices(), SilentReporter()).problems.found
     assert found["duplicate"].count == 1 and "again.jpg" in found["duplicate"].examples[0][0]
     assert found["label-noise"].count == 1 and "wrong.jpg" in found["label-noise"].examples[0][0]
     assert found["leak"].count == 1
-    fixed = prepare([tmp_path], Choices(fix=True), SilentReporter())
+    fixed = read_and_split([tmp_path], Choices(fix=True), SilentReporter())
     assert fixed.query is not None and "query/class_002/leak.jpg" not in fixed.query.paths()
     assert "train/class_000/again.jpg" not in fixed.train.paths()
 

@@ -18,7 +18,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.corrections import apply_corrections, spelling
 from shitu_cli.preparation.formats.base import ReadOptions, Rows
-from shitu_cli.preparation.prepare import Prepared, prepare
+from shitu_cli.preparation.prepare import Prepared, read_and_split
 from shitu_cli.preparation.sources import find_images
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.steps.prepare import prepare as prepare_step
@@ -42,7 +42,7 @@ def corrected(source: Path, lines: str | bytes, **read: object) -> Prepared:
     table = source.parent / "corrections.csv"
     content = f"path,label\n{lines}".encode() if isinstance(lines, str) else lines
     table.write_bytes(content)
-    return prepare([source], Choices(corrections=table, read=ReadOptions(**read)), SilentReporter())  # type: ignore[arg-type]
+    return read_and_split([source], Choices(corrections=table, read=ReadOptions(**read)), SilentReporter())  # type: ignore[arg-type]
 
 
 def labels(prepared: Prepared) -> dict[str, str]:
@@ -67,7 +67,7 @@ def test_images_are_left_out_and_relabelled(data: Path) -> None:
 
 
 def test_the_audit_says_no_more_what_a_correction_has_solved(data: Path) -> None:
-    assert "label-noise" in prepare([data], Choices(), SilentReporter()).problems.found
+    assert "label-noise" in read_and_split([data], Choices(), SilentReporter()).problems.found
     found = corrected(data, "class_001/wrong.jpg,\n").problems.found
     assert "label-noise" not in found and "duplicate" not in found
     (data / "class_002/broken.jpg").write_bytes(b"")
@@ -78,7 +78,7 @@ def test_two_labels_of_one_image_become_one(data: Path) -> None:
     listed = data / "list.txt"
     lines = [f"class_00{c}/00{n}.jpg\tclass_00{c}\n" for c in range(3) for n in range(4)]
     listed.write_text("".join([*lines, "class_000/000.jpg\tclass_001\n"]))
-    assert "label-conflict" in prepare([listed], Choices(), SilentReporter()).problems.found
+    assert "label-conflict" in read_and_split([listed], Choices(), SilentReporter()).problems.found
     prepared = corrected(listed, "class_000/000.jpg,class_000\n")
     assert prepared.problems.found.keys() & {"label-conflict", "duplicate-line"} == set()
     assert labels(prepared)["class_000/000.jpg"] == "class_000" and len(prepared.rows) == 12
@@ -106,7 +106,7 @@ def test_boxes_are_named_one_by_one(data: Path) -> None:
     lines += [f"class_00{c}/00{n}.jpg,1,2,20,22,class_00{c}" for c in range(3) for n in range(4)]
     lines.append("class_000/000.jpg,15,5,39,30,class_001")
     (data / "boxes.csv").write_text("\n".join(lines) + "\n")
-    plain = prepare([data / "boxes.csv"], Choices(), SilentReporter())
+    plain = read_and_split([data / "boxes.csv"], Choices(), SilentReporter())
     assert spelling(plain.rows, 0) == "class_000/000.jpg#1,2,20,22"
     prepared = corrected(data / "boxes.csv", '"class_000/000.jpg#15,5,39,30",class_002\n')
     rows = prepared.rows

@@ -14,7 +14,7 @@ from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.preparation.formats import FORMATS, find_format
 from shitu_cli.preparation.formats.base import ReadOptions, Rows
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.prepare import Choices, Prepared, prepare
+from shitu_cli.preparation.prepare import Choices, Prepared, read_and_split
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.reading import check_source
 from shitu_cli.reporting import SilentReporter
@@ -52,7 +52,7 @@ def table(rows: Rows) -> list[tuple[str, str, str]]:
 
 
 def prepared(root: Path, **choices: object) -> Prepared:
-    return prepare([root], Choices(**choices), SilentReporter())  # type: ignore[arg-type]
+    return read_and_split([root], Choices(**choices), SilentReporter())  # type: ignore[arg-type]
 
 
 def test_every_format_has_a_name_and_a_layout() -> None:
@@ -397,7 +397,7 @@ def test_merged_sources_keep_their_labels_apart(
 ) -> None:
     make_images(tmp_path / "x" / "first", classes=2, seed=1)
     make_images(tmp_path / "x" / "second", classes=2, seed=2)
-    made = prepare(
+    made = read_and_split(
         [tmp_path / "x" / "first", tmp_path / "x" / "second"], Choices(split="none", keep_apart=True), SilentReporter()
     )
     assert made.class_num == 4

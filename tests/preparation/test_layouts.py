@@ -10,7 +10,7 @@ import pytest
 
 from shitu_cli.errors import ShituError
 from shitu_cli.preparation.formats.base import ReadOptions
-from shitu_cli.preparation.prepare import Choices, Prepared, prepare
+from shitu_cli.preparation.prepare import Choices, Prepared, read_and_split
 from shitu_cli.preparation.reading import check_source
 from shitu_cli.reporting import SilentReporter
 from tests.preparation.test_formats import draw, write
@@ -36,7 +36,7 @@ def table(path: Path, *rows: Iterable[object], sep: str = ",") -> None:
 
 def read(root: Path, source: str = "", **options: object) -> Prepared:
     choices = Choices(quick=True, read=ReadOptions(**options))  # type: ignore[arg-type]
-    return prepare([root / source], choices, SilentReporter())
+    return read_and_split([root / source], choices, SilentReporter())
 
 
 def labels(made: Prepared, root: Path) -> Labels:
@@ -365,9 +365,9 @@ def test_boxes_of_one_image_stay_on_one_side(tmp_path: Path) -> None:
 def test_a_second_batch_of_the_same_products(tmp_path: Path) -> None:
     many(tmp_path, "data/{name}/{i}.jpg"), many(tmp_path, "batch2/{name}/{i}.jpg")
     sources = [tmp_path / "data", tmp_path / "batch2"]
-    made = prepare(sources, Choices(quick=True), SilentReporter())
+    made = read_and_split(sources, Choices(quick=True), SilentReporter())
     assert set(made.names) == set(NAMES) and "--keep-apart" in made.rows.readings[-1]
-    made = prepare(sources, Choices(quick=True, keep_apart=True), SilentReporter())
+    made = read_and_split(sources, Choices(quick=True, keep_apart=True), SilentReporter())
     assert len(made.names) == 8 and "batch2/apple" in made.names
 
 
@@ -375,7 +375,7 @@ def test_numbers_of_two_data_sets_are_never_one_class(tmp_path: Path) -> None:
     for part in "ab":
         found = many(tmp_path, part + "/{k}_{i}.jpg")
         table(tmp_path / part / "t.csv", ("image", "label"), *((p[2:], NAMES.index(n)) for p, n in found.items()))
-    made = prepare([tmp_path / "a", tmp_path / "b"], Choices(quick=True), SilentReporter())
+    made = read_and_split([tmp_path / "a", tmp_path / "b"], Choices(quick=True), SilentReporter())
     assert len(made.names) == 8
 
 
@@ -385,7 +385,7 @@ def test_evaluation_of_several_sources_is_that_of_each(tmp_path: Path) -> None:
     many(tmp_path, "folders/train/{name}/{i}.jpg", 3), many(tmp_path, "folders/test/{name}/{i}.jpg", (7, 8))
     many(tmp_path, "plain/{name}/{i}.jpg", 3, names=("x", "y"))
     sources = [tmp_path / name for name in ("lists", "folders", "plain")]
-    made = prepare(sources, Choices(quick=True), SilentReporter())
+    made = read_and_split(sources, Choices(quick=True), SilentReporter())
     assert made.query is not None and made.gallery is not None
     assert (len(made.train), len(made.query), len(made.gallery)) == (4 + 12 + 6, 4 + 8, 4 + 12)
 

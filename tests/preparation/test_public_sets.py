@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.preparation.prepare import Choices, prepare
+from shitu_cli.preparation.prepare import Choices, read_and_split
 from shitu_cli.reporting import SilentReporter
 from tests.preparation.annotation_trees import draw_all, kinds, labels, read, splits, write
 
@@ -91,11 +91,11 @@ def test_no_hint_names_an_option_that_the_format_refuses(tmp_path: Path) -> None
     for number in (1, 2):
         write(tmp_path / f"car_data/train/{('AM General', 'Acura')[number - 1]}/{number}.jpg", "")
     with pytest.raises(DataError, match="none of the 2") as error:
-        prepare([tmp_path], Choices(), SilentReporter())
+        read_and_split([tmp_path], Choices(), SilentReporter())
     assert "--image-root" not in (error.value.hint or "")
     write(tmp_path / "list/train.txt", "gone/1.jpg 0\ngone/2.jpg 1\n")
     with pytest.raises(DataError) as error:
-        prepare([tmp_path / "list"], Choices(), SilentReporter())
+        read_and_split([tmp_path / "list"], Choices(), SilentReporter())
     assert "--image-root" in (error.value.hint or "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shitu_cli.report.evaluation import for_labels, right_first, suggesting, what_it_does
+from shitu_cli.report.evaluation import effects_of, newest_thresholds, right_first, suggestion_for
 
 
 def promise(wanted: float, threshold: float, right: float) -> dict[str, object]:
@@ -35,16 +35,16 @@ def reports(tmp_path: Path) -> Path:
 
 def suggested(reports: Path, labels: int = 0) -> dict[str, Any]:
     """The suggestion of the newest evaluation of the features `f`, for an index of so many labels."""
-    unknown = suggesting(reports, "f")
+    unknown = newest_thresholds(reports, "f")
     assert unknown is not None
-    return for_labels(unknown, labels)
+    return suggestion_for(unknown, labels)
 
 
 def test_an_index_as_large_as_what_was_measured_against(reports: Path) -> None:
     for labels in (0, 1, 12):
         suggestion = suggested(reports, labels)
         assert (suggestion["threshold"], suggestion["false_answers"]) == (0.6, 0.05)
-    assert suggesting(reports, "other features") is None
+    assert newest_thresholds(reports, "other features") is None
 
 
 @pytest.mark.parametrize(("labels", "threshold"), [(13, 0.7), (24, 0.7), (30, 0.7), (36, 0.8), (60, 0.8), (1200, 0.8)])
@@ -69,10 +69,10 @@ def test_the_newest_evaluation_decides(reports: Path) -> None:
 
 
 def test_in_words() -> None:
-    assert what_it_does(promise(0.05, 0.6, 0.8)) == [
+    assert effects_of(promise(0.05, 0.6, 0.8)) == [
         "of 100 photos of things that are not in the index, about 5 get an answer (95 % interval: 0 to 20)",
         "of 100 photos of known things, 80 are answered rightly (70 to 85)",
     ]
-    assert "not in the index, fewer than 1 gets an answer" in what_it_does(promise(0.001, 0.6, 0.8))[0]
+    assert "not in the index, fewer than 1 gets an answer" in effects_of(promise(0.001, 0.6, 0.8))[0]
     values = {"queries": 40, "unanswerable": 4, "right_first": 35}
     assert right_first(values) == "35 of 36 photos found the right product first"

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shitu_cli.preparation.unlike import COMPARED
+from shitu_cli.preparation.comparison import COMPARED
 from shitu_cli.report.label_gallery import choose
 from tests.command import shitu
 

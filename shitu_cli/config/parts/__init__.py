@@ -15,11 +15,11 @@ from shitu_cli.config.parts.base import Part, plain
 from shitu_cli.errors import ConfigError
 from shitu_cli.extensions import extension_names, load_extension
 
-__all__ = ["KINDS", "Kind", "Part", "kind_of", "plain"]
+__all__ = ["KINDS", "PartKind", "Part", "kind_of", "plain"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class PartKind:
     """A kind of part: its file in this package and the class that all its parts derive from.
 
     `further` is a second file, loaded only for what the first one lacks.
@@ -64,7 +64,7 @@ class Kind:
 
 
 KINDS = {
-    kind[0]: Kind(*kind)
+    kind[0]: PartKind(*kind)
     for kind in (
         ("backbone", "backbones", "Backbone"),
         ("neck", "necks", "Neck"),
@@ -85,12 +85,12 @@ def _module(file: str) -> ModuleType:
 
 
 @functools.cache
-def _parts_of(kind: Kind, file: str) -> dict[str, type[Part]]:
+def _parts_of(kind: PartKind, file: str) -> dict[str, type[Part]]:
     """Return the parts of a kind that a file holds, by all of their names."""
     items = [item for item in vars(_module(file)).values() if isinstance(item, type) and issubclass(item, kind.base)]
     return {name: part for part in items if part.built_by for name in part.variants}
 
 
-def kind_of(base: type) -> Kind | None:
+def kind_of(base: type) -> PartKind | None:
     """Return the kind whose parts derive from `base`, None for other classes."""
     return next((kind for kind in KINDS.values() if base.__name__ == kind.base_name and base is kind.base), None)

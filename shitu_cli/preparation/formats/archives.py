@@ -14,13 +14,13 @@ from pathlib import Path
 
 from shitu_cli.data.images import is_image_name
 from shitu_cli.errors import Command, DataError, Message
+from shitu_cli.preparation.formats.archive_labels import ArchiveShard, kinds_beside, read_beside
 from shitu_cli.preparation.formats.base import PACKED, Format, Rows
-from shitu_cli.preparation.formats.beside import ArchiveShard, kinds_beside, read_beside
-from shitu_cli.preparation.formats.packed import unpacking
 from shitu_cli.preparation.formats.parquet_tables import read_parquet
 from shitu_cli.preparation.formats.source import Source, Tree
 from shitu_cli.preparation.formats.splits import split_of_file
 from shitu_cli.preparation.formats.tree import class_rows, say_classes
+from shitu_cli.preparation.formats.unreadable import unpacking
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.stores import MEMBER, address_of, is_archive, join, list_files, open_archive
 

@@ -19,7 +19,7 @@ from shitu_cli.preparation.formats.boxes import (
 )
 from shitu_cli.preparation.formats.delimited import header_of, read_table
 from shitu_cli.preparation.formats.text_files import read_plain_csv
-from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import label_text
 from shitu_cli.preparation.problems import Problems
 
@@ -53,7 +53,7 @@ def _is_one(name: str, head: bytes) -> bool:
 
 def _read(annotations: Annotations, files: Sequence[str]) -> None:
     names = _class_descriptions(annotations)
-    each(lambda file: _read_file(file, names))(annotations, files)
+    per_file(lambda file: _read_file(file, names))(annotations, files)
 
 
 def _read_file(file: AnnotationFile, names: dict[str, str]) -> None:
@@ -117,7 +117,7 @@ BOX_TABLE = annotation_format(
     "tables of boxes: filename, class, xmin, ymin, xmax, ymax (TensorFlow, Roboflow's _annotations.csv), Open Images "
     "with class-descriptions, and the like, in each split's folder or above; every box is an image of its class",
     tool="table of boxes",
-    files=with_suffix(".csv", ".tsv"),
+    files=files_ending(".csv", ".tsv"),
     is_one=_is_one,
     read=_read,
     needs=".csv with columns for image, class and box, such as xmin,ymin,xmax,ymax",

@@ -13,7 +13,7 @@ from typing import Any
 from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.annotations import Annotations
 from shitu_cli.preparation.formats.boxes import XYWH, around, around_flat, numbers, size_form, stated_size
-from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import label_text, list_of, objects
 
 
@@ -26,7 +26,7 @@ def _read(annotations: Annotations, files: Sequence[str]) -> None:
     """Read the files of objects; those of key points, captions and panoptic ones only where there are no others."""
     marks = (b'"keypoints"', b'"caption"', b'"segments_info"')
     plain = [file for file in files if not any(mark in annotations.source.head(file) for mark in marks)]
-    each(_read_file, "annotations[{}]")(annotations, plain or files)
+    per_file(_read_file, "annotations[{}]")(annotations, plain or files)
 
 
 def _read_file(file: AnnotationFile) -> None:
@@ -113,7 +113,7 @@ COCO = annotation_format(
     "COCO: .json with images, annotations (bbox x,y,width,height) and categories, one for each split; every box is an "
     "image of its category; crowds and boxes under 4 pixels are left out",
     tool="COCO",
-    files=with_suffix(".json"),
+    files=files_ending(".json"),
     is_one=_is_one,
     read=_read,
     needs=".json with images, annotations and categories",

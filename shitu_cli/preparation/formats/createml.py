@@ -6,7 +6,7 @@ See https://developer.apple.com/documentation/createml/building-an-object-detect
 from __future__ import annotations
 
 from shitu_cli.preparation.formats.boxes import CXCYWH, numbers
-from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import list_of, object_of
 
 
@@ -40,8 +40,8 @@ CREATE_ML = annotation_format(
     "createml",
     "Create ML: .json lists of images with boxes (centre x, y, width, height); every box is an image of its label",
     tool="Create ML",
-    files=with_suffix(".json"),
+    files=files_ending(".json"),
     is_one=_is_one,
-    read=each(_read, "entry {}"),
+    read=per_file(_read, "entry {}"),
     needs=".json list of images with annotations",
 )

@@ -17,7 +17,7 @@ from shitu_cli.preparation.formats.boxes import (
 )
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.text_files import read_xml
-from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, files_ending, per_file
 
 _NO_AREAS = ("attribute", "points", "polyline", "cuboid", "skeleton")
 
@@ -65,8 +65,8 @@ CVAT = annotation_format(
     "cvat",
     "CVAT for images: an .xml of images with boxes (every box is an image of its label) or with one tag each",
     tool="CVAT",
-    files=with_suffix(".xml"),
+    files=files_ending(".xml"),
     is_one=lambda name, head: b"<annotations" in head and (b"<image " in head or b"<track " in head),
-    read=each(_read, "image {}"),
+    read=per_file(_read, "image {}"),
     needs=".xml of CVAT for images",
 )

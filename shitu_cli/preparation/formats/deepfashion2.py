@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shitu_cli.preparation.formats.annotations import Annotations
 from shitu_cli.preparation.formats.boxes import XYXY, numbers
-from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import list_of, object_of
 
 _REMARK = "the categories are the classes; that items of one pair_id and style are the same is not used"
@@ -24,14 +24,14 @@ def _read_image(file: AnnotationFile) -> None:
 
 def _read(annotations: Annotations, files: Sequence[str]) -> None:
     annotations.remarks.append(_REMARK)
-    each(_read_image, "item{}")(annotations, files)
+    per_file(_read_image, "item{}")(annotations, files)
 
 
 DEEP_FASHION2 = annotation_format(
     "deepfashion2",
     "DeepFashion2: train/image/ with train/annos/, validation/ beside; every item is an image of its category",
     tool="DeepFashion2",
-    files=with_suffix(".json", inside="annos"),
+    files=files_ending(".json", inside="annos"),
     is_one=lambda name, head: b'"item1"' in head and b'"bounding_box"' in head,
     read=_read,
     needs="annos/*.json",

@@ -8,7 +8,7 @@ from shitu_cli.preparation.formats.boxes import XYWH_SHARE, numbers
 from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_of
-from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each
+from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, per_file
 from shitu_cli.preparation.formats.values import label_text, list_of, object_of, objects
 
 
@@ -88,7 +88,7 @@ FIFTYONE = annotation_format(
     tool="FiftyOne",
     files=_files,
     is_one=_is_one,
-    read=each(_read, "samples[{}]"),
+    read=per_file(_read, "samples[{}]"),
     needs="labels.json or samples.json of FiftyOne",
     columns=frozenset(("label",)),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from shitu_cli.preparation.formats.boxes import XYWH, numbers, stated_size
 from shitu_cli.preparation.formats.text_files import read_json_lines
-from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import label_text, list_of, object_of, objects
 
 
@@ -56,9 +56,9 @@ GROUND_TRUTH = annotation_format(
     "groundtruth",
     "SageMaker Ground Truth or Rekognition: a .manifest or .jsonl with source-ref in each line, images beside it",
     tool="SageMaker Ground Truth",
-    files=with_suffix(".manifest", ".jsonl", ".json", ".ndjson"),
+    files=files_ending(".manifest", ".jsonl", ".json", ".ndjson"),
     is_one=lambda name, head: b'"source-ref"' in head.partition(b"\n")[0],
-    read=each(_read),
+    read=per_file(_read),
     needs="manifest with source-ref in its lines",
     columns=frozenset(("label",)),
 )

@@ -20,7 +20,7 @@ from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each
+from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, per_file
 from shitu_cli.preparation.formats.values import label_text, list_of, object_of
 
 _NAME = "file_name"
@@ -42,7 +42,7 @@ def _is_one(name: str, head: bytes) -> bool:
 
 def _read(annotations: Annotations, files: Sequence[str]) -> None:
     names = _class_names(annotations)
-    each(lambda file: _read_file(file, names))(annotations, files)
+    per_file(lambda file: _read_file(file, names))(annotations, files)
 
 
 def _read_file(file: AnnotationFile, names: Names) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from shitu_cli.preparation.formats.boxes import XYXY, Box, around, around_centre, around_points, stated_size
-from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import label_text, object_of, objects
 
 _AREAS = ("polygon", "rectangle", "circle", "rotation", "oriented_rectangle", "mask")
@@ -75,9 +75,9 @@ LABELME = annotation_format(
     "LabelMe: a .json of shapes for each image, each shape an image of its label; or flags: the one that is set is the "
     "label of the image",
     tool="LabelMe",
-    files=with_suffix(".json"),
+    files=files_ending(".json"),
     is_one=_is_one,
-    read=each(_read_image, "shapes[{}]"),
+    read=per_file(_read_image, "shapes[{}]"),
     needs=".json of LabelMe",
     per_image=True,
 )

@@ -22,7 +22,7 @@ from shitu_cli.preparation.formats.boxes import (
 )
 from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
-from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import choose_attribute, label_text, list_of, object_of
 
 # What its exports add to the columns of the data.
@@ -212,9 +212,9 @@ LABEL_STUDIO = annotation_format(
     "Label Studio: its JSON, JSON-MIN or CSV with the images beside; choices are labels of whole images, regions are "
     "images of their label",
     tool="Label Studio",
-    files=with_suffix(".json", ".csv", ".tsv"),
+    files=files_ending(".json", ".csv", ".tsv"),
     is_one=_is_one,
-    read=each(_read),
+    read=per_file(_read),
     needs="export of Label Studio (.json or .csv)",
     columns=frozenset(("image", "label")),
 )

@@ -11,17 +11,17 @@ from shitu_cli.preparation.formats.dataset import dataset
 from shitu_cli.preparation.formats.text_files import read_xml
 from shitu_cli.preparation.problems import Problems
 
-KINDS = {"Food", "Clothes", "Necessities", "Others", "Electronic", "Transportation", "Leisure", "Sports", "Medical"}
+_GROUPS = {"Food", "Clothes", "Necessities", "Others", "Electronic", "Transportation", "Leisure", "Sports", "Medical"}
 _PROBED_FILES = 10
 
 
 def _home(root: Path) -> tuple[Path, str] | None:
     """Return the folder of the kinds, and the kind to read ("" for all of them)."""
     for folder in (root, *sorted(path for path in root.glob("*") if path.is_dir())):
-        if any((folder / kind).is_dir() for kind in KINDS) and next(folder.glob("*/*/*.xml"), None) is not None:
+        if any((folder / kind).is_dir() for kind in _GROUPS) and next(folder.glob("*/*/*.xml"), None) is not None:
             return folder, ""
     whole = root.resolve()
-    return (whole.parent, whole.name) if whole.name in KINDS and _named_by_folders(whole) else None
+    return (whole.parent, whole.name) if whole.name in _GROUPS and _named_by_folders(whole) else None
 
 
 def _named_by_folders(kind: Path) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import parse_json
+from shitu_cli.preparation.formats.archive_labels import KEYS, ArchiveShard
 from shitu_cli.preparation.formats.base import Rows, whole_label
-from shitu_cli.preparation.formats.beside import KEYS, ArchiveShard
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.values import label_text, object_of
 from shitu_cli.preparation.problems import Problems

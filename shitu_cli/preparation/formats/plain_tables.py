@@ -9,7 +9,7 @@ from shitu_cli.preparation.formats.boxes import XYWH, XYXY, XYXY_SHARE, Conventi
 from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
 from shitu_cli.preparation.formats.splits import WORDS
 from shitu_cli.preparation.formats.text_files import head_rows, read_plain_csv
-from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, files_ending, per_file
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ PLAIN_TABLE = annotation_format(
     "tables without a header: path,x1,y1,x2,y2,class (keras-retinanet); set,path,label,x_min,y_min,,,x_max,y_max,, in "
     "shares, or set,path,label (AutoML); label,x,y,width,height,image,width,height (makesense)",
     tool="table without a header",
-    files=with_suffix(".csv", ".txt"),
+    files=files_ending(".csv", ".txt"),
     is_one=lambda name, head: _kind(head) is not None,
-    read=each(_read),
+    read=per_file(_read),
     needs=f"table like {' or '.join(kind.expected for kind in _KINDS)}",
 )

@@ -11,13 +11,13 @@ from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.preparation.formats.columns import Columns, decide_columns
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
-from shitu_cli.preparation.formats.packed import spreadsheets
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.records import open_records
 from shitu_cli.preparation.formats.source import Source, fold, without_suffix
 from shitu_cli.preparation.formats.splits import split_of_file, split_words
 from shitu_cli.preparation.formats.text_files import rough_text
 from shitu_cli.preparation.formats.textlist import decide_list
+from shitu_cli.preparation.formats.unreadable import spreadsheets
 from shitu_cli.preparation.problems import Problems
 
 _SUBMISSION = re.compile(r"submi(?:t|ssion)|predict", re.I)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shitu_cli.preparation.formats.boxes import XYXY, around_points, stated_size
 from shitu_cli.preparation.formats.splits import split_of
-from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import label_text, object_of, objects
 
 _AREAS = ("rectangle", "polygon")  # of a bitmap only its corner is known without unpacking it
@@ -37,9 +37,9 @@ SUPERVISELY = annotation_format(
     "Supervisely or Dataset Ninja: <dataset>/img/ with <dataset>/ann/<image>.json; every object is an image of its "
     "class, or the one tag is the label of the image",
     tool="Supervisely",
-    files=with_suffix(".json", inside="ann"),
+    files=files_ending(".json", inside="ann"),
     is_one=lambda name, head: b'"objects"' in head and b'"size"' in head and b'"tags"' in head,
-    read=each(_read_image, "objects[{}]"),
+    read=per_file(_read_image, "objects[{}]"),
     needs="ann/*.json",
     per_image=True,
 )

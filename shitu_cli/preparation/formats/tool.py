@@ -126,7 +126,7 @@ class ImageEntry:
         self.file.annotations.items.append(Annotation(self.path, label, name, entry, split, box, convention, self.size))
 
 
-def with_suffix(*suffixes: str, inside: str = "") -> Callable[[Source], list[str]]:
+def files_ending(*suffixes: str, inside: str = "") -> Callable[[Source], list[str]]:
     """Return what lists a source's files with these suffixes, in folders called `inside` where that is given."""
 
     def files(source: Source) -> list[str]:
@@ -136,7 +136,7 @@ def with_suffix(*suffixes: str, inside: str = "") -> Callable[[Source], list[str
     return files
 
 
-def each(
+def per_file(
     read: Callable[[AnnotationFile], None], unit: str | None = None
 ) -> Callable[[Annotations, Sequence[str]], None]:
     """Return what reads files one after another; where each image has one, a damaged file is left out and reported."""
@@ -174,7 +174,7 @@ def annotation_format(
         tool: Its name for users.
         files: The files of a source that may be its own.
         is_one: Whether a file is, by its name and its first and last bytes.
-        read: Adds what files say; see `each`.
+        read: Adds what files say; see `per_file`.
         needs: What a source lacks that is not of this format.
         per_image: Each image has a file of its own: all candidates are read as soon as one of them is recognised.
         most: More than half of those that hold anything must be recognised.

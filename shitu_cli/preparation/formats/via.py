@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json
 from shitu_cli.preparation.formats.boxes import XYXY, Box, around_centre, around_points, around_size, numbers
-from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each, with_suffix
+from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import label_text, list_of, object_of
 
 _CSV_COLUMNS = ("region_shape_attributes", "region_attributes")
@@ -149,9 +149,9 @@ VIA = annotation_format(
     "VGG Image Annotator: .json (export or project) or .csv of regions, each an image of its attribute; or of "
     "attributes of whole images; --columns label=NAME where there are several attributes",
     tool="VIA",
-    files=with_suffix(".json", ".csv"),
+    files=files_ending(".json", ".csv"),
     is_one=_is_one,
-    read=each(_read),
+    read=per_file(_read),
     needs=".json or .csv of VIA",
     columns=frozenset(("label",)),
 )

@@ -14,7 +14,7 @@ from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.source import Source, fold, plain_path
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.text_files import read_lines, read_xml
-from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each
+from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, per_file
 
 _ROOT = re.compile(rb"<annotation[\s>]")
 _MAIN = re.compile(r"(?:^|.*/)ImageSets/Main/[^/]+\.txt", re.I)
@@ -30,7 +30,7 @@ def _files(source: Source) -> list[str]:
 
 def _read(annotations: Annotations, files: Sequence[str]) -> None:
     splits = _splits(annotations)
-    each(lambda file: _read_image(file, splits), "object {}")(annotations, files)
+    per_file(lambda file: _read_image(file, splits), "object {}")(annotations, files)
 
 
 def _read_image(file: AnnotationFile, splits: dict[str, str]) -> None:

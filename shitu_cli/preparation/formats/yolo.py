@@ -17,7 +17,7 @@ from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.source import Source, plain_path, without_suffix
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.text_files import read_lines
-from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, each
+from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, per_file
 from shitu_cli.preparation.formats.values import label_text, list_of, object_of
 
 _OBJECT = re.compile(rb"\s*\d{1,6}(?:[ \t]+-?\d*\.?\d+(?:e[+-]?\d+)?){4,}[ \t\r]*(?:\n|$)", re.I)
@@ -47,7 +47,7 @@ def _stem(file: str) -> str:
 def _read(annotations: Annotations, files: Sequence[str]) -> None:
     config = _Config(annotations)
     annotations.remarks.append(config.remark)
-    each(lambda file: _read_image(file, config))(annotations, files)
+    per_file(lambda file: _read_image(file, config))(annotations, files)
 
 
 def _read_image(file: AnnotationFile, config: _Config) -> None:

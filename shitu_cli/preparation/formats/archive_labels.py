@@ -17,7 +17,7 @@ from shitu_cli.preparation.problems import Problems
 from shitu_cli.stores import MEMBER, join, read_image
 from shitu_cli.stores.archives import Archive
 
-KINDS = ("cls", "json", "txt")  # in the order in which they are preferred
+LABEL_SUFFIXES = ("cls", "json", "txt")  # in the order in which they are preferred
 KEYS = ("label", "class", "cls", "category", "label_name", "class_name", "label_id", "class_id", "category_id")
 SAMPLE = 200
 LONGEST = 100  # characters of a label
@@ -65,9 +65,9 @@ def kinds_beside(shards: Sequence[ArchiveShard]) -> list[str]:
         names = shard.members()
         images, others = [name for name in names if is_image_name(posixpath.basename(name))], set(names)
         counts["images"] += len(images)
-        for kind in KINDS:
+        for kind in LABEL_SUFFIXES:
             counts[kind] += sum(f"{_key(image)}.{kind}" in others for image in images)
-    return [kind for kind in KINDS if counts[kind] and counts[kind] > OFTEN * counts["images"]]
+    return [kind for kind in LABEL_SUFFIXES if counts[kind] and counts[kind] > OFTEN * counts["images"]]
 
 
 def read_beside(
@@ -84,7 +84,7 @@ def read_beside(
     `wanted` is cls, txt or a key of the JSON; without it cls comes before JSON and text. Raises UsageError where the
     user has to say what the label is.
     """
-    kind = wanted if wanted in KINDS else "json" if wanted is not None else kinds[0]
+    kind = wanted if wanted in LABEL_SUFFIXES else "json" if wanted is not None else kinds[0]
     if kind not in kinds:
         raise UsageError(
             f"{source.path}: most images have no .{kind} beside them, where --columns label={wanted} would be",
@@ -93,7 +93,7 @@ def read_beside(
     pairs = list(_pairs(shards, kind, problems))
     if not pairs:
         return
-    label_of, said = _reader(kind, wanted if wanted not in KINDS else None, pairs, source)
+    label_of, said = _reader(kind, wanted if wanted not in LABEL_SUFFIXES else None, pairs, source)
     names, names_file = _class_names(root)
     for shard, image, beside in pairs:
         place = shard.location(beside)

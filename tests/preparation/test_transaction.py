@@ -14,9 +14,9 @@ import pytest
 
 from shitu_cli import journal
 from shitu_cli.errors import DataError, EnvironmentProblem, plain
-from shitu_cli.journal import finish, settle, together
-from shitu_cli.preparation.generation import LISTS, check_lists
-from shitu_cli.preparation.remembered import Options, recall
+from shitu_cli.journal import apply_committed, recover, transaction
+from shitu_cli.preparation.last_options import PrepareOptions, complete_options
+from shitu_cli.preparation.list_digests import LISTS, check_lists
 from shitu_cli.workspace import Workspace
 from tests.command import shitu
 from tests.mutations import CASES
@@ -77,7 +77,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(
                 ended = shitu(*again, cwd=tmp_path, check=False).returncode == 0
             except Killed:
                 ended = False
-        settle(Workspace(tmp_path / "ws"))
+        recover(Workspace(tmp_path / "ws"))
         left = content(tmp_path / "ws")
         assert left in (old, new), step
         outcomes.append(left == new)
@@ -92,19 +92,19 @@ def test_a_reader_finishes_what_a_dead_prepare_has_committed(tmp_path: Path, mon
     space = Workspace(tmp_path)
     (tmp_path / "a").write_text("old")
     monkeypatch.setattr(journal, "finish", lambda space: None)
-    with together(space) as change:
+    with transaction(space) as change:
         change.path(tmp_path / "a").write_text("new")
         change.path(tmp_path / "sub/b").write_text("new")
     assert (tmp_path / "a").read_text() == "old"
     monkeypatch.undo()
-    settle(space)
+    recover(space)
     assert (tmp_path / "a").read_text() == (tmp_path / "sub/b").read_text() == "new"
     assert not (tmp_path / ".shitu/pending").exists()
 
 
 def test_an_error_meanwhile_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
-    with pytest.raises(RuntimeError), together(Workspace(tmp_path)) as change:
+    with pytest.raises(RuntimeError), transaction(Workspace(tmp_path)) as change:
         change.path(tmp_path / "a").write_text("new")
         raise RuntimeError
     assert (tmp_path / "a").read_text() == "old" and list((tmp_path / ".shitu").iterdir()) == []
@@ -153,11 +153,11 @@ def test_the_journal_of_a_stranger_changes_nothing_outside(tmp_path: Path, plan:
     (pending / "0").write_text("theirs")
     (pending / "plan.json").write_text(plan)
     with pytest.raises(EnvironmentProblem, match=r"plan\.json") as error:
-        finish(Workspace(tmp_path / "ws"))
+        apply_committed(Workspace(tmp_path / "ws"))
     assert "prepare" in plain(error.value.hint or "") and (tmp_path / "victim").read_text() == "mine"
     (pending / "plan.json").write_text(json.dumps({str(tmp_path / "victim"): None}))
     with pytest.raises(EnvironmentProblem, match="not from this program"):
-        finish(Workspace(tmp_path / "ws"))
+        apply_committed(Workspace(tmp_path / "ws"))
     assert (tmp_path / "victim").exists()
 
 
@@ -166,7 +166,7 @@ def test_a_damaged_record_of_a_prepare_is_named(tmp_path: Path) -> None:
     for text in ("{", "5", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}", '{"other": 1}', '{"seed": "1"}'):
         (tmp_path / "lists/prepared_with.json").write_text(text)
         with pytest.raises(DataError, match=r"prepared_with\.json"):
-            recall(Workspace(tmp_path), [], Options())
+            complete_options(Workspace(tmp_path), [], PrepareOptions())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
@@ -176,7 +176,7 @@ def test_files_that_change_together_keep_their_permissions(tmp_path: Path) -> No
     (tmp_path / "own").chmod(0o600)
     former = os.umask(0o022)
     try:
-        with together(space) as change:
+        with transaction(space) as change:
             for name in ("own", "new"):
                 change.path(tmp_path / name).write_text("b")
     finally:

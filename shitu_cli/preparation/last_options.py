@@ -15,7 +15,7 @@ from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.corrections import NONE
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.formats.columns import parse_columns
-from shitu_cli.preparation.generation import NAME, digests_of
+from shitu_cli.preparation.list_digests import RECORD, digests_of
 from shitu_cli.stores import address_of
 from shitu_cli.workspace import Workspace
 
@@ -28,7 +28,7 @@ _TYPES = {"share": float, "seed": int, "depth": int, "keep_apart": bool, "digest
 
 
 @dataclass(frozen=True)
-class Options:
+class PrepareOptions:
     """The options that decide which images go where; None is one that was not given."""
 
     format: str | None = None
@@ -64,19 +64,21 @@ class Options:
         )
 
 
-def recall(space: Workspace, sources: Sequence[Path], options: Options) -> tuple[Options, Options]:
+def complete_options(
+    space: Workspace, sources: Sequence[Path], options: PrepareOptions
+) -> tuple[PrepareOptions, PrepareOptions]:
     """Return the options completed by those of the last time for the same sources, and that part alone.
 
     Raises DataError when the file that holds it was damaged.
     """
     values = _read(space)
     if values.pop("sources", None) != _names(space, sources):
-        return options, Options()
+        return options, PrepareOptions()
     given = {key for key, value in asdict(options).items() if value is not None}
     if given & set(_READING):
         given |= set(_READING)
-    earlier = {field.name for field in fields(Options)} - given
-    before = Options(**{key: value for key, value in values.items() if key in earlier})
+    earlier = {field.name for field in fields(PrepareOptions)} - given
+    before = PrepareOptions(**{key: value for key, value in values.items() if key in earlier})
     return replace(before, **{key: getattr(options, key) for key in given}), before
 
 
@@ -86,7 +88,7 @@ def reading_of(space: Workspace, source: Path) -> tuple[Choices, list[Path]]:
     sources = values.pop("sources", None) or ()
     if name_in(space, source) not in sources:
         return Choices(), [source]
-    options = Options(**{field.name: values.get(field.name) for field in fields(Options)})
+    options = PrepareOptions(**{field.name: values.get(field.name) for field in fields(PrepareOptions)})
     return options.choices(fix=False, quick=False), [_source_of(space, name) for name in sources]
 
 
@@ -95,7 +97,7 @@ def _source_of(space: Workspace, name: str) -> Path:
 
 
 def record(
-    space: Workspace, sources: Sequence[Path], options: Options, written: Mapping[str, Path]
+    space: Workspace, sources: Sequence[Path], options: PrepareOptions, written: Mapping[str, Path]
 ) -> dict[str, object]:
     """Return what to keep beside the lists: the options, and the digests of these lists and of those before.
 
@@ -130,11 +132,11 @@ def name_in(space: Workspace, source: Path) -> str:
 
 def _read(space: Workspace) -> dict[str, Any]:
     """Return what is remembered, with absolute paths; {} if nothing is."""
-    path = space.lists_dir / NAME
+    path = space.lists_dir / RECORD
     if not path.exists():
         return {}
     values = read_json_object(path, hint=_WAY_OUT)
-    names = {field.name for field in fields(Options)}
+    names = {field.name for field in fields(PrepareOptions)}
     if not values.keys() <= {"sources", "digests", "before", *names}:
         raise _damaged(path, f"expected only {', '.join(sorted(names))}")
     for key, value in values.items():

@@ -12,10 +12,10 @@ from pathlib import Path
 from shitu_cli.errors import Command, DataError, Message, pip_install
 from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, Format, Rows
 from shitu_cli.preparation.formats.delimited import SUFFIXES
-from shitu_cli.preparation.formats.packed import sheet_way_out, spreadsheets
 from shitu_cli.preparation.formats.source import Source, stem_of
+from shitu_cli.preparation.formats.unreadable import sheet_way_out, spreadsheets
 from shitu_cli.preparation.numbering import is_distractor
-from shitu_cli.preparation.problems import KINDS, Problems
+from shitu_cli.preparation.problems import PROBLEM_KINDS, Problems
 from shitu_cli.reporting import counted
 
 _NAMED = re.compile(r"([^/]*[^\W\d_][^/]*?)[-_ ]+\(?\d+\)?\.\w+")  # cat_001.jpg
@@ -25,7 +25,7 @@ EACH, LISTED, MOST = 5, 3, 8  # cases of each kind, files, lines
 def no_labels(source: Source, chosen: Format, problems: Problems) -> DataError:
     """Return the error for a source of which nothing that its format reads has a label."""
     details = [
-        f"{where}: {KINDS[kind].text}" + (f" ({detail})" if detail else "")
+        f"{where}: {PROBLEM_KINDS[kind].text}" + (f" ({detail})" if detail else "")
         for kind, cases in problems.found.items()
         for where, detail in cases.examples[:EACH]
     ]
@@ -98,5 +98,7 @@ def _beside(rows: Rows, sources: Sequence[Path]) -> list[str]:
             if suffix.lower() in SUFFIXES and file not in used and stem_of(stem) not in tree.stems:
                 lines.append(f"not used: {path / file} (it names no image that is here)")
         if empty := tree.problems.found.get("no-images"):
-            lines += [f"{where}: {KINDS['no-images'].text}, {detail}" for where, detail in empty.examples[:LISTED]]
+            lines += [
+                f"{where}: {PROBLEM_KINDS['no-images'].text}, {detail}" for where, detail in empty.examples[:LISTED]
+            ]
     return lines[:MOST]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from shitu_cli.preparation.audit import Look
+from shitu_cli.preparation.comparison import NOT_COMPARED, Comparison, by_colours, by_features, sample
 from shitu_cli.preparation.formats.base import Rows
-from shitu_cli.preparation.unlike import NOT_COMPARED, Unlike, by_colours, by_features, sample
 
 CLASSES, EACH, SIZE = 12, 10, 64
 
@@ -30,17 +30,17 @@ def test_wrong_labels_come_first_and_their_class_is_named(seed: int) -> None:
     for number in true:
         true[number] = labels[number]
         labels[number] = labels[(number + 5 * EACH) % len(labels)]
-    unlike = by_features(labels, range(len(labels)), features, "features")
-    assert {number: unlike.rather[number] for number in unlike.suspects()[:4]} == true
-    assert set(np.argsort(-unlike.scores)[:4].tolist()) == true.keys()
+    comparison = by_features(labels, range(len(labels)), features, "features")
+    assert {number: comparison.likelier[number] for number in comparison.suspects()[:4]} == true
+    assert set(np.argsort(-comparison.scores)[:4].tolist()) == true.keys()
 
 
 def test_right_labels_are_no_suspects() -> None:
     labels, features = drawn(0)
-    unlike = by_features(labels, range(len(labels)), features, "features of x")
-    assert unlike.rather == {} and unlike.scores.max() < 0
+    comparison = by_features(labels, range(len(labels)), features, "features of x")
+    assert comparison.likelier == {} and comparison.scores.max() < 0
     said = "labels: 120 images compared by features of x; none of them looks more like another class"
-    assert unlike.describe(120) == said
+    assert comparison.describe(120) == said
 
 
 def test_an_image_that_is_like_no_class_comes_before_those_that_are_like_theirs() -> None:
@@ -52,9 +52,9 @@ def test_an_image_that_is_like_no_class_comes_before_those_that_are_like_theirs(
 def test_images_that_are_not_compared_come_last() -> None:
     labels, features = drawn(2)
     numbers = sample(labels, 60)
-    unlike = by_features(labels, numbers, features[numbers], "")
-    others = np.delete(unlike.scores, numbers)
-    assert unlike.compared == len(numbers) <= 60 and set(others.tolist()) == {NOT_COMPARED}
+    comparison = by_features(labels, numbers, features[numbers], "")
+    others = np.delete(comparison.scores, numbers)
+    assert comparison.compared == len(numbers) <= 60 and set(others.tolist()) == {NOT_COMPARED}
     assert by_features(["a"] * 3, [0, 1, 2], features[:3], "").compared == 0  # one class: nothing to compare
 
 
@@ -73,7 +73,7 @@ def test_suspects_are_in_the_json() -> None:
     for n in range(3):
         rows.add(f"{n}.jpg", "a", box=(1, 2, 3, 4) if n == 1 else None)
     rows.display = {"a": "Apple", "b": "Banana"}
-    values = Unlike(np.array([0.1, 0.7, 0.9]), "x", 3, {1: "b", 2: "b"}).to_json(rows)
+    values = Comparison(np.array([0.1, 0.7, 0.9]), "x", 3, {1: "b", 2: "b"}).to_json(rows)
     assert [suspect["path"] for suspect in values["suspects"]] == ["2.jpg", "1.jpg"]
     assert values["suspects"][1] == {
         "path": "1.jpg", "box": (1, 2, 3, 4), "label": "Apple", "looks_like": "Banana", "unlike": 0.7

@@ -10,7 +10,7 @@ from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json_object
 from shitu_cli.workspace import Workspace
 
-NAME = "prepared_with.json"  # in lists/, as it describes them
+RECORD = "prepared_with.json"  # in lists/, as it describes them
 LISTS = ("train_list.txt", "query_list.txt", "gallery_list.txt", "label_map.txt")
 
 
@@ -35,7 +35,7 @@ def check_lists(space: Workspace) -> None:
     Lists that the user has edited pass: they are the user's responsibility.
     """
     try:
-        values = read_json_object(space.lists_dir / NAME)
+        values = read_json_object(space.lists_dir / RECORD)
     except DataError:
         return  # whoever needs the file reports that it is missing or damaged
     now, before = (value if isinstance(value := values.get(key), dict) else {} for key in ("digests", "before"))

@@ -17,7 +17,7 @@ _THEIRS = ("Global.", "Arch.", "AMP.")
 _BLOCKS = ("Infer", "PostProcess", "IndexProcess")
 
 
-def as_meant(config: Config, values: Mapping[str, Any], ignored: Collection[str]) -> Config:
+def as_intended(config: Config, values: Mapping[str, Any], ignored: Collection[str]) -> Config:
     """Return a config with these plain values as its writer meant it, with notes; the keys `ignored` have no effect.
 
     A config is one of PaddleClas if it has keys or blocks that only PaddleClas uses. There ImageNetDataset reads path

@@ -155,12 +155,12 @@ READERS_ELSEWHERE = {
 }
 
 
-def foreign_key(key: str) -> str | None:
+def unsupported_key(key: str) -> str | None:
     """Return what to do about a dotted key that PaddleClas has and this program has not; None for any other."""
     return next((advice for pattern, advice in _KEYS if re.fullmatch(rf"(.*\.)?{pattern}", key)), None)
 
 
-def foreign_value(key: str, value: str) -> str | None:
+def unsupported_value(key: str, value: str) -> str | None:
     """Return what to do about a value that a dotted key has in PaddleClas, but not here; None for any other."""
     if re.fullmatch(r"Arch(\.models\.\w+)?\.name", key) and _is_network(value):
         return _ALONE
@@ -176,10 +176,10 @@ def foreign_value(key: str, value: str) -> str | None:
 
 def _is_network(name: str) -> bool:
     """Return whether there is a network of this name, here or in PaddleClas."""
-    return name in KINDS["backbone"].names() or foreign_class("backbone", name) is not None
+    return name in KINDS["backbone"].names() or unsupported_class("backbone", name) is not None
 
 
-def foreign_class(kind: str, name: str) -> str | None:
+def unsupported_class(kind: str, name: str) -> str | None:
     """Return what to do about a class of PaddleClas (`kind`: loss, backbone, …) that does not exist here, or None."""
     return next((advice for pattern, advice in _CLASSES.get(kind, ()) if re.fullmatch(pattern, name)), None)
 

@@ -16,7 +16,7 @@ from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.numbering import is_distractor
 
 RIDGE = 0.1  # of the features' mean variance: the weight that keeps the regression from learning single images
-RATHER = 0.1  # so much more another class than its own: 43 of 2,936 grocery photos, and all of 20 wrong ones put in
+LIKELIER = 0.1  # so much more another class than its own: 43 of 2,936 grocery photos, and all of 20 wrong ones put in
 FEWEST = 3  # images of a class in a sample
 USUAL_MOST = 20  # images of a class in a sample, as long as there are more classes to look at
 COMPARED = 200_000  # images up to which colours are compared
@@ -27,26 +27,26 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Unlike:
+class Comparison:
     """`scores` [N], larger for images that are less like their class, NOT_COMPARED or 0 for those not compared.
 
-    `rather` is the class that an image is clearly likelier of, where there is one. `compared` counts images; `by` says
+    `likelier` is the class that an image is clearly likelier of, where there is one. `compared` counts images; `by` says
     in words what was compared: "features of efficientnet-lite0", "colours".
     """
 
     scores: np.ndarray
     by: str
     compared: int = 0
-    rather: dict[int, str] = field(default_factory=dict)
+    likelier: dict[int, str] = field(default_factory=dict)
 
     def suspects(self) -> list[int]:
         """Return the images that look more like another class, the likeliest mistakes first."""
-        return sorted(self.rather, key=lambda number: -self.scores[number])
+        return sorted(self.likelier, key=lambda number: -self.scores[number])
 
     def describe(self, images: int) -> str:
         """Return a sentence about the comparison of a data set of so many images."""
         part = f"{self.compared:,} images" if self.compared == images else f"{self.compared:,} of {images:,} images"
-        count = len(self.rather)
+        count = len(self.likelier)
         looks = {0: "none of them looks", 1: "1 of them looks"}.get(count, f"{count:,} of them look")
         return f"labels: {part} compared by {self.by}; {looks} more like another class"
 
@@ -60,7 +60,7 @@ class Unlike:
                     "path": rows.paths[number],
                     "box": rows.boxes.get(number),
                     "label": rows.shown(rows.labels[number]),
-                    "looks_like": rows.shown(self.rather[number]),
+                    "looks_like": rows.shown(self.likelier[number]),
                     "unlike": round(float(self.scores[number]), 3),
                 }
                 for number in self.suspects()[:LISTED]
@@ -89,7 +89,7 @@ def _spread(items: Sequence[Item], count: int) -> list[Item]:
     return [items[n * len(items) // count] for n in range(count)] if len(items) > count else list(items)
 
 
-def by_features(labels: Sequence[str], numbers: Sequence[int], features: np.ndarray, by: str) -> Unlike:
+def by_features(labels: Sequence[str], numbers: Sequence[int], features: np.ndarray, by: str) -> Comparison:
     """Return how unlike their classes the images at `numbers` are, whose features [n, D] are given.
 
     The score is how much more the likeliest other class speaks for an image than its own, from -1 to 1.
@@ -97,7 +97,7 @@ def by_features(labels: Sequence[str], numbers: Sequence[int], features: np.ndar
     scores = np.full(len(labels), NOT_COMPARED)
     names = sorted({labels[number] for number in numbers})
     if len(names) < 2:
-        return Unlike(scores, by)
+        return Comparison(scores, by)
     place = {name: at for at, name in enumerate(names)}
     classes = np.array([place[labels[number]] for number in numbers])
     evidence, at = _without_itself(features, classes), np.arange(len(numbers))
@@ -106,8 +106,8 @@ def by_features(labels: Sequence[str], numbers: Sequence[int], features: np.ndar
     other = evidence.argmax(axis=1)
     margins = np.clip(evidence[at, other] - own, NOT_COMPARED, 1)
     scores[list(numbers)] = margins
-    rather = {numbers[n]: names[other[n]] for n in np.flatnonzero(margins >= RATHER).tolist()}
-    return Unlike(scores, by, len(numbers), rather)
+    likelier = {numbers[n]: names[other[n]] for n in np.flatnonzero(margins >= LIKELIER).tolist()}
+    return Comparison(scores, by, len(numbers), likelier)
 
 
 def _without_itself(features: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -128,15 +128,15 @@ def _without_itself(features: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return (fitted - leverage * one_hot) / np.maximum(1 - leverage, 1e-6)
 
 
-def by_colours(labels: Sequence[str], looks: Sequence[Look]) -> Unlike:
+def by_colours(labels: Sequence[str], looks: Sequence[Look]) -> Comparison:
     """Return how far the colours of each image are from the mean of its class: multiples of the usual distance.
 
     Colours are those of 4 x 4 fields. 0 for images that were not decoded, for classes of fewer than 4 images and for
     very large data sets.
     """
-    unlike = Unlike(np.zeros(len(labels)), "colours")
+    comparison = Comparison(np.zeros(len(labels)), "colours")
     if len(labels) > COMPARED:
-        return unlike
+        return comparison
     members: dict[str, list[int]] = {}
     for number, look in enumerate(looks):
         if look.colours:
@@ -145,5 +145,5 @@ def by_colours(labels: Sequence[str], looks: Sequence[Look]) -> Unlike:
         if len(numbers) > FEWEST:
             colours = np.frombuffer(b"".join(looks[n].colours for n in numbers), np.uint8).reshape(len(numbers), -1)
             distances = np.abs(colours - colours.mean(axis=0)).mean(axis=1)
-            unlike.scores[numbers] = distances / max(float(np.median(distances)), 4.0)
-    return unlike
+            comparison.scores[numbers] = distances / max(float(np.median(distances)), 4.0)
+    return comparison

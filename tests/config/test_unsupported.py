@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from shitu_cli.config.foreign import READERS_ELSEWHERE, foreign_class, foreign_key, foreign_value
 from shitu_cli.config.kinds import fields_of
 from shitu_cli.config.parts import KINDS
 from shitu_cli.config.reader import Reader
 from shitu_cli.config.schema import DatasetConfig, GlobalConfig
+from shitu_cli.config.unsupported import READERS_ELSEWHERE, unsupported_class, unsupported_key, unsupported_value
 
 # One of each family of networks, and every other class, of ppcls (release 2.6 and develop).
 NAMES = {
@@ -74,7 +74,7 @@ GLOBAL = """
 @pytest.mark.parametrize("kind", NAMES)
 def test_a_class_of_theirs_exists_or_is_refused_as_theirs(kind: str) -> None:
     unknown = [
-        name for name in NAMES[kind].split() if KINDS[kind].find(name) is None and foreign_class(kind, name) is None
+        name for name in NAMES[kind].split() if KINDS[kind].find(name) is None and unsupported_class(kind, name) is None
     ]
     assert unknown == []
 
@@ -84,7 +84,7 @@ def test_their_readers_and_keys_too() -> None:
     assert "Market1501" in ours
     assert [name for name in READERS.split() if name not in ours and name not in READERS_ELSEWHERE] == []
     own = {*fields_of(GlobalConfig), *GlobalConfig.ignored}
-    assert [key for key in GLOBAL.split() if key not in own and foreign_key(f"Global.{key}") is None] == []
+    assert [key for key in GLOBAL.split() if key not in own and unsupported_key(f"Global.{key}") is None] == []
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_their_readers_and_keys_too() -> None:
     ],
 )
 def test_keys_of_their_blocks_are_explained(key: str) -> None:
-    assert foreign_key(key)
+    assert unsupported_key(key)
 
 
 def test_what_only_their_machinery_reads_has_no_effect() -> None:
@@ -117,10 +117,10 @@ def test_what_only_their_machinery_reads_has_no_effect() -> None:
 
 def test_what_is_nobodys_is_a_misspelling() -> None:
     for kind, name in (("loss", "CELos"), ("backbone", "PPLCNet_x3_0"), ("transform", "ResizeImages"), ("head", "Arc")):
-        assert foreign_class(kind, name) is None
+        assert unsupported_class(kind, name) is None
     for name in ("RecModle", "Recmodel", "DistilationModel"):
-        assert foreign_value("Arch.name", name) is None
-    assert foreign_key("Global.epoch") is None and foreign_value("Global.eval_mode", "retrival") is None
+        assert unsupported_value("Arch.name", name) is None
+    assert unsupported_key("Global.epoch") is None and unsupported_value("Global.eval_mode", "retrival") is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,7 +131,7 @@ def test_no_misspelling_of_ours_is_taken_for_one_of_theirs(kind: str) -> None:
             start, letter, end = name[:n], name[n], name[n + 1 :]
             wrongs = {start + wrong + end for wrong in ("", letter.swapcase(), 2 * letter)}
             wrongs -= {*theirs, *KINDS[kind].parts}
-            assert [wrong for wrong in wrongs if foreign_class(kind, wrong) is not None] == []
+            assert [wrong for wrong in wrongs if unsupported_class(kind, wrong) is not None] == []
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,12 @@ class Transaction:
     def path(self, target: Path) -> Path:
         """Return the path to write the new version of `target` to."""
         staged = self._staging / str(len(self._plan))
-        self._plan[_name(self._root, target)] = staged.name
+        self._plan[os.path.relpath(target, self._root)] = staged.name
         return staged
 
     def remove(self, target: Path) -> None:
         """Remove `target` with the commit."""
-        self._plan[_name(self._root, target)] = None
+        self._plan[os.path.relpath(target, self._root)] = None
 
     def commit(self) -> None:
         """Commit the change: rename the folder of staged files to that of committed ones, in one step."""
@@ -140,7 +140,3 @@ def _move(staged: Path, target: Path) -> None:
     except OSError:  # the target is on another file system
         with atomic_write(target) as file, staged.open("rb") as source:
             shutil.copyfileobj(source, file)
-
-
-def _name(root: Path, target: Path) -> str:
-    return os.path.relpath(target, root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -26,6 +27,12 @@ def counted(number: int, thing: str, things: str = "") -> str:
     return f"{number:,} {thing}"
 
 
+def short_list(items: Iterable[str], most: int = 3) -> str:
+    """Return items for a message: `a, b, c, ...`, at most the first `most` of them."""
+    items = list(items)
+    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+
+
 def byte_size(count: int) -> str:
     """Return a number of bytes for people: 932 B, 12.2 kB, 33.7 MB."""
     value, unit = float(count), "B"
@@ -43,10 +50,10 @@ class Bar(Protocol):
         """Count `n` more units done; `fields` (loss, lr, ...) replace those shown beside the bar."""
 
     def aside(self) -> AbstractContextManager[None]:
-        """Return a context for what is done between units, so that it does not change how fast they seem to go."""
+        """Return a context for work between units, whose time does not count in their rate."""
 
     def expect(self, seconds: float) -> None:
-        """Say how long such things will still take until the end, for the time that is left."""
+        """Announce how many seconds such work will still take, for the time that is left."""
 
 
 class Reporter(Protocol):

@@ -1,4 +1,4 @@
-"""The command line on Typer: one file per command, loaded when it is asked for, and how errors leave it."""
+"""The command line on Typer: one file per command, loaded on use; errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COMMANDS = (
     "config",
     "templates",
 )
-# Typer's own class for a wrong command line, which it does not export.
+# The class of all errors of a command line: Typer does not export it, and takes it from Click or brings it along.
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
@@ -82,7 +82,7 @@ def root(
 
 
 def _build() -> Any:
-    """Return the command line as Typer makes it; commands join it when they are asked for."""
+    """Return the command line that Typer builds; commands are added to it on use."""
     program = typer.Typer(
         name="shitu",
         help="From a folder of labelled images to a deployed feature extractor: prepare, train, evaluate, export.",
@@ -109,9 +109,7 @@ def main() -> None:
 
     def stop(number: int, frame: object) -> None:
         stopped.append(number)
-        if hasattr(
-            signal, "SIGALRM"
-        ):  # an exception raised in a destructor or an import gets lost: raise it again later
+        if hasattr(signal, "SIGALRM"):  # an exception in a destructor or an import gets lost: raise it again later
             signal.signal(signal.SIGALRM, stop)
             signal.alarm(AGAIN_SECONDS)
         raise KeyboardInterrupt

@@ -33,6 +33,7 @@ def config_command(
 
     from shitu_cli.cli.common import open_workspace
     from shitu_cli.config.dump import dump_config
+    from shitu_cli.config.kinds import shown
     from shitu_cli.steps.settings import workspace_config
 
     session = Session.of(context)
@@ -45,7 +46,7 @@ def config_command(
         return
     values = _flat(yaml.safe_load(text), "")
     rows = [
-        [key, _shown(value), settings.origins.get(key, "default")]
+        [key, shown(value), settings.origins.get(key, "default")]
         for key, value in values
         if pattern.lower() in key.lower()
     ]
@@ -72,9 +73,3 @@ def _flat(value: Any, key: str) -> list[tuple[str, Any]]:
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return [pair for number, item in enumerate(value) for pair in _flat(item, f"{key}.{number}")]
     return [(key, value)]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)

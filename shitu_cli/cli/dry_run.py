@@ -12,12 +12,11 @@ if TYPE_CHECKING:
 def show_cost(console: Console, cost: Cost, *, as_json: bool) -> None:
     """Show a cost as a table, or as JSON. Raises EnvironmentProblem if it cannot fit."""
     from shitu_cli.steps.costs import summary
-    from shitu_cli.training.log import format_seconds
 
     if as_json:
         console.json(cost.to_json())
     else:
-        console.table("what it would cost; nothing was written", ["what", "how much"], summary(cost, format_seconds))
+        console.table("what it would cost; nothing was written", ["what", "how much"], summary(cost))
         for remark in cost.remarks:
             console.info(remark)
         console.info(f"time measured on this machine, now: {cost.basis}")

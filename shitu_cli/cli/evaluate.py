@@ -99,7 +99,6 @@ def evaluate(
     reports/evaluate-with-options.json and .html instead. The page shows all metrics, all classes, and the images.
     """
     from shitu_cli.cli.common import chosen_model, open_workspace, weights_override
-    from shitu_cli.config.places import Places
     from shitu_cli.processes import launch, this_process
     from shitu_cli.steps.evaluate import evaluate as run
     from shitu_cli.steps.settings import with_lists, workspace_config
@@ -147,7 +146,7 @@ def evaluate(
         return
     if cross_fit is not None and (devices is not None or unknown):
         raise UsageError("--cross-fit goes with neither --devices nor --unknown", hint="leave out one of them")
-    if launch.launch(devices, output=Places.of(settings).cache / "processes", device=settings.Global.device):
+    if launch.launch(devices, output=space.cache_dir / "processes", device=settings.Global.device):
         return
     if cross_fit is not None and this_process.world() > 1:
         raise UsageError("--cross-fit trains in one process", hint="start the command without a launcher")

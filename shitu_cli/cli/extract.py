@@ -159,7 +159,7 @@ def _compute_share(
     from shitu_cli.runtime.setup import let_through
 
     let_through(signal.SIGTERM)
-    reporter = session.reporter(speaks=this_process.is_main())
+    reporter = this_process.reporter_of(session.console)
     reporter.info(_summary(extractor, images))
     rank, world = this_process.rank(), this_process.world()
     compute_share(extractor, images, out, reporter, normalize=normalize, detector=detector, rank=rank, world=world)

@@ -13,6 +13,7 @@ from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.inputs import whole_number
+from shitu_cli.reporting import short_list
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
@@ -128,7 +129,9 @@ def prepare(
         return
     if not sources:
         raise UsageError("no images were named: give a folder or a list", hint=Command("prepare", "./data"))
-    if len(sources) > 1 and not merge and not _are_shards(sources):
+    from shitu_cli.preparation.reading import are_shards
+
+    if len(sources) > 1 and not merge and not are_shards(sources):
         raise UsageError(
             f"{len(sources)} sources: is a class of the same name in two of them the same class?",
             details=["--merge: yes, one class", "--merge --keep-apart: no, a class for each source"],
@@ -181,12 +184,6 @@ def prepare(
     _show(session.console, preparation)
 
 
-def _are_shards(sources: list[Path]) -> bool:
-    from shitu_cli.preparation.reading import are_shards
-
-    return are_shards(sources)
-
-
 def _show_checked(console: Console, prepared: Prepared, as_json: bool) -> None:
     from shitu_cli.steps.prepare import report_values
 
@@ -221,8 +218,7 @@ def _show(console: Console, preparation: Preparation) -> None:
     console.table("", ["list", "images", "classes"], rows)
     moved = [f"{name} → {label}" for name, label in prepared.names.items() if whole_number(name) not in (None, label)]
     if moved:
-        shown = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
-        say(f"labels are numbered from 0 without gaps: {shown} (all are in lists/label_map.txt)")
+        say(f"labels are numbered from 0 without gaps: {short_list(moved)} (all are in lists/label_map.txt)")
     if prepared.left_out:
         say(f"left out: {prepared.left_out:,} (see {space.reports_dir / 'prepare.html'})")
     if preparation.template is not None:

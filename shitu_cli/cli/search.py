@@ -20,7 +20,6 @@ from shitu_cli.reporting import counted
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.data.images import Box
-    from shitu_cli.features.shard_file import Share
     from shitu_cli.index.verdict import Answer, Verdict
     from shitu_cli.report.page import Figure
     from shitu_cli.workspace import Workspace
@@ -84,6 +83,7 @@ def search(
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
+    from shitu_cli.features.shard_file import Share
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import exported_model, model_of_index, open_extractor
@@ -91,7 +91,7 @@ def search(
 
     session = Session.of(context)
     console = session.console
-    share = _share(shard)
+    share = None if shard is None else Share.parse(shard)
     model = chosen_model(session, model, pretrained)
     finder = open_detector(session, detector, detector_threshold, max_boxes)
     space = workspace_of_index(session, optional=index is not None or store is not None)
@@ -138,15 +138,6 @@ def search(
         _show(console, results, limit, html)
     if unread and not results:
         raise UsageError("none of the images could be read", hint="the warnings above say why")
-
-
-def _share(text: str | None) -> Share | None:
-    """Return the part of the images that --shard names, None for all of them."""
-    if text is None:
-        return None
-    from shitu_cli.features.shard_file import Share
-
-    return Share.parse(text)
 
 
 def _show(console: Console, results: list[Result], limit: float | None, html: Path | None) -> None:

@@ -6,16 +6,13 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from shitu_cli import errors
 from shitu_cli.cli.console import Console
 from shitu_cli.cli.grouped import GroupedCommands
-
-if TYPE_CHECKING:
-    from shitu_cli.reporting import Reporter
 
 # Options that a proposed command repeats if it has them too. Of -o, it repeats only where a run is stored and what it
 # is evaluated on; a run records all other values itself.
@@ -71,12 +68,6 @@ class Session:
                 return Path(context.params["workspace"])
             context = context.parent
         return None
-
-    def reporter(self, *, speaks: bool = True) -> Reporter:
-        """Return the reporter for the library; one that shows nothing unless this process `speaks` for the run."""
-        from shitu_cli.reporting import SilentReporter
-
-        return self.console if speaks else SilentReporter()
 
     def complete(self, command: errors.Command) -> str:
         """Return a proposed command as the whole line to copy, with those of the user's options that it needs."""

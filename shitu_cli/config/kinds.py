@@ -244,7 +244,7 @@ class Keys:
 
 def fields_of(cls: Any) -> dict[str, Field]:
     """Return the keys of a block by name, in order."""
-    return _fields_of(cls)
+    return _fields_of(cls)  # mypy does not take a class for hashable, which a cached function asks for
 
 
 @functools.cache

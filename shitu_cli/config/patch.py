@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from shitu_cli.errors import ConfigError
+from shitu_cli.inputs import whole_number
 from shitu_cli.inputs.yaml_files import compose_yaml, parse_yaml
 
 
@@ -110,8 +111,8 @@ def _child(node: yaml.Node | None, part: str) -> yaml.Node | None:
             if name.value == part:
                 return value
     elif isinstance(node, yaml.SequenceNode):
-        if part.isascii() and part.isdigit():
-            return node.value[int(part)] if int(part) < len(node.value) else None
+        if (number := whole_number(part)) is not None:
+            return node.value[number] if number < len(node.value) else None
         for item in node.value:
             child = _child(item, part)
             if child is not None:

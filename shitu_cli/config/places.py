@@ -192,22 +192,11 @@ class Places:
         return self.output / "best_model"
 
     @property
+    def best_weights(self) -> Path:
+        """The weights file of the best checkpoint."""
+        return self.output / "best_model.pdparams"
+
+    @property
     def manifest(self) -> Path:
         """The manifest of the exported model."""
         return self.inference / "manifest.json"
-
-    @property
-    def reports(self) -> Path:
-        return self.workspace.reports_dir
-
-    @property
-    def index(self) -> Path:
-        return self.workspace.index_dir
-
-    @property
-    def lists(self) -> Path:
-        return self.workspace.lists_dir
-
-    @property
-    def cache(self) -> Path:
-        return self.workspace.cache_dir

@@ -10,7 +10,7 @@ import yaml
 
 from shitu_cli.config.unsupported import unsupported_key
 from shitu_cli.errors import ConfigError
-from shitu_cli.inputs import read_text
+from shitu_cli.inputs import read_text, whole_number
 from shitu_cli.inputs.yaml_files import MAX_DEPTH, compose_yaml, scalar_value
 
 BLOCKS = ("Global", "Arch", "Loss", "Optimizer", "DataLoader", "Metric", "AMP", "EMA")
@@ -194,7 +194,7 @@ def _step(here: Any, part: str) -> Any:
 
 def _place(items: list[Any], part: str) -> int | None:
     """Return the position in a list that `part` names, None if it names none."""
-    place = int(part) if part.isascii() and part.isdigit() and len(part) < 10 else None
+    place = whole_number(part)
     return place if place is not None and place < len(items) else None
 
 

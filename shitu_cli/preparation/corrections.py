@@ -23,7 +23,7 @@ from typing import Any
 from shitu_cli.errors import Command, DataError, Message, UsageError
 from shitu_cli.inputs import MIB, read_text
 from shitu_cli.preparation.formats.base import Rows
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, short_list
 
 COLUMNS = ("path", "label")
 NONE = "none"  # the value of --corrections that forgets those of last time
@@ -55,8 +55,7 @@ class Applied:
             parts.append(f"{self.same:,} had the label already")
         if self.new_classes:
             near = {name: f" (not {other!r}?)" for name, other in self.nearest.items()}
-            shown = ", ".join(f"{name!r}{near.get(name, '')}" for name in self.new_classes[:NEW])
-            shown += ", ..." if len(self.new_classes) > NEW else ""
+            shown = short_list((f"{name!r}{near.get(name, '')}" for name in self.new_classes), NEW)
             parts.append(f"{counted(len(self.new_classes), 'new class', 'new classes')}: {shown}")
         return "; ".join(parts)
 

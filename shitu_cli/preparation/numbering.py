@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shitu_cli.data.lists import ImageList
+from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.split import Split
 
 
 def natural(label: str) -> tuple[int, int, str]:
     """Return what orders labels: numbers by value, before names."""
-    whole = label.isascii() and label.removeprefix("-").isdigit() and len(label) < 19
-    return (0, int(label), label) if whole else (1, 0, label)
+    number = whole_number(label, signed=True)
+    return (1, 0, label) if number is None else (0, number, label)
 
 
 def is_distractor(label: str) -> bool:
@@ -60,8 +61,6 @@ def number_ids(rows: Rows) -> dict[int, int]:
     """Return ids as numbers, the same in all lists: numbers stay what they are, names are counted from one million."""
     dense: dict[str, int] = {}
     return {
-        number: int(text)
-        if text.isascii() and text.isdigit() and len(text) < 19
-        else 10**6 + dense.setdefault(text, len(dense))
+        number: 10**6 + dense.setdefault(text, len(dense)) if (own := whole_number(text)) is None else own
         for number, text in rows.ids.items()
     }

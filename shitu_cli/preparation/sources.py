@@ -86,7 +86,7 @@ def find_images(
     Raises UsageError for a source that is not there or holds no image, DataError for a list with lines that cannot be
     read.
     """
-    finder = _Finder(image_root, folder_label if folder_labels else _no_label, workspace)
+    finder = _Finder(image_root, folder_labels, workspace)
     for source in sources:
         before = len(finder.images)
         try:
@@ -103,14 +103,14 @@ class _Finder:
     """Collects the images of sources."""
 
     image_root: Callable[[Path], str | None]
-    label_of: Callable[[Path, Path | None], str]
+    folder_labels: bool
     workspace: Workspace | None
     images: ImageFiles = field(default_factory=ImageFiles)
 
     def add(self, source: str) -> None:
         path = Path(source)
         if is_stored(source) and is_image_name(source):
-            self.images.add(source, "" if self.label_of is _no_label else _stored_label(source))
+            self.images.add(source, _stored_label(source) if self.folder_labels else "")
         elif (is_archive(source) and path.is_file()) or address_of(source) is not None:
             self._add_archives(path)
         elif path.is_dir():
@@ -118,7 +118,7 @@ class _Finder:
         elif path.suffix.lower() in (".txt", ".csv", ".tsv", ".lst") and path.is_file():
             self._add_list(path)
         elif path.is_file():
-            self.images.add(path, self.label_of(path, None))
+            self.images.add(path, folder_label(path) if self.folder_labels else "")
         else:
             matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]
             folders = [match for match in matches if "**" not in source and match.is_dir()]
@@ -131,7 +131,7 @@ class _Finder:
             for folder in folders:
                 self._add_folder(folder)
             for file in files:
-                self.images.add(file, self.label_of(file, None))
+                self.images.add(file, folder_label(file) if self.folder_labels else "")
 
     def _add_folder(self, folder: Path) -> None:
         """Add all images of a folder, with the labels and boxes that `prepare` reads; others by where they lie."""
@@ -142,7 +142,7 @@ class _Finder:
         if not names:
             self._add_archives(folder)
             return
-        if self.label_of is _no_label:
+        if not self.folder_labels:
             for name in names:
                 self.images.add(folder / name)
             return
@@ -156,7 +156,7 @@ class _Finder:
             if place not in numbers and place not in left_out:
                 # What a table or annotations leave out has no label.
                 by_place = chosen is None or chosen.rank == FOLDERS
-                self.images.add(folder / name, self.label_of(folder / name, folder) if by_place else "")
+                self.images.add(folder / name, folder_label(folder / name, folder) if by_place else "")
 
     def _as_prepare_reads(self, folder: Path) -> tuple[Format | None, Rows, set[str]]:
         """Return the format and the rows of a folder, and the places of images that corrections leave out.
@@ -219,7 +219,7 @@ class _Finder:
         if not ARCHIVES.detect(source):
             return
         rows, left_out = Rows(path), set[str]()
-        if self.label_of is not _no_label:
+        if self.folder_labels:
             _, rows, left_out = self._as_prepare_reads(path)
         numbers: dict[str, list[int]] = {}
         for number in range(len(rows)):
@@ -268,10 +268,6 @@ def _stored_label(location: str) -> str:
     """Return the label of a member or of an image at an address: the name of the folder that it lies in."""
     place, member = split_location(location)
     return posixpath.basename(posixpath.dirname(member or place.partition("://")[2]))
-
-
-def _no_label(image: Path, root: Path | None = None) -> str:
-    return ""
 
 
 def folder_label(image: Path, root: Path | None = None) -> str:

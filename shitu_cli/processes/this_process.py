@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 
+from shitu_cli.reporting import Reporter, SilentReporter
+
 RANK, WORLD = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
 DEVICE, PARENT = "SHITU_RANK_DEVICE", "SHITU_RANK_PARENT"
 
@@ -26,6 +28,11 @@ def has_parent() -> bool:
 def is_main() -> bool:
     """Return whether this process is the one that prints: the only one, or rank 0."""
     return not is_child() or os.environ.get(RANK, "0") == "0"
+
+
+def reporter_of(reporter: Reporter | None) -> Reporter:
+    """Return `reporter` in the process that prints, a silent one in the others and for None."""
+    return reporter if reporter is not None and is_main() else SilentReporter()
 
 
 def rank() -> int:

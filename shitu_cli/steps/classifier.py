@@ -46,7 +46,7 @@ class ClassifierEvaluation:
 
     def write_report(self) -> Path:
         """Write `classifier.json` into the workspace's reports and return it; EnvironmentProblem if that fails."""
-        file = Places.of(self.config).reports / "classifier.json"
+        file = Places.of(self.config).workspace.reports_dir / "classifier.json"
         atomic_write_json(file, self.values)
         return file
 
@@ -74,7 +74,7 @@ def evaluate_classifier(
 
     config = with_lists(config, ("query",))
     places = Places.of(config)
-    output = reporter if reporter is not None and this_process.is_main() else SilentReporter()
+    output = this_process.reporter_of(reporter)
     setup_paddle(this_process.own_device(config.Global.device))
     from shitu_cli.features.cache import FeatureCache
     from shitu_cli.features.engine import engine_from_model
@@ -88,7 +88,7 @@ def evaluate_classifier(
     weights = sha256_of(find_weights(readable(prefix, SilentReporter())))
     engine = engine_from_model(network, as_classified(config), weights=weights)
     output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
-    kept = FeatureCache(places.cache / "features") if cache else None
+    kept = FeatureCache(places.workspace.cache_dir / "features") if cache else None
     accuracy = measure_head(network.head, engine, config, output, processes, cache=kept)
     if accuracy is None:
         return None

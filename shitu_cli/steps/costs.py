@@ -140,12 +140,14 @@ def size_text(count: int | None) -> str:
     return "?" if count is None else byte_size(count)
 
 
-def summary(cost: Cost, duration: Callable[[float], str]) -> list[list[str]]:
-    """Return the rows of a table that shows a cost; `duration` writes seconds for people."""
+def summary(cost: Cost) -> list[list[str]]:
+    """Return the rows of a table that shows a cost."""
+    from shitu_cli.training.log import format_seconds
+
     rows = [["images", counted(cost.images, "image")], ["to read", size_text(cost.bytes_to_read)]]
     for need in cost.needs:
         name = f"{need.what} in {need.place}" if need.place else need.what
         rows.append([name, f"{byte_size(need.needed)} of {size_text(need.available)} available"])
-    rows += [[f"time: {name}", duration(value)] for name, value in cost.seconds.items()]
-    rows.append(["time in all", duration(cost.total)])
+    rows += [[f"time: {name}", format_seconds(value)] for name, value in cost.seconds.items()]
+    rows.append(["time in all", format_seconds(cost.total)])
     return rows

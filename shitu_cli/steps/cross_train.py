@@ -66,7 +66,7 @@ def cross_trained(
             hint=["measure on photos of other things: ", Command("evaluate", "--unknown", "./not-ours")],
         )
     classes = np.unique(read_list(Path(split.dataset.cls_label_path)).labels)
-    place = Places.of(config).cache / "cross-fit" / _key(config, prefix, count)
+    place = Places.of(config).workspace.cache_dir / "cross-fit" / _key(config, prefix, count)
     for number in range(count):
         left_out = classes[np.arange(len(classes)) % count == number]
         reporter.info(
@@ -150,7 +150,7 @@ def _features(config: Config, flip: bool, reporter: Reporter) -> list[np.ndarray
     best = readable(places.best, reporter)
     exists = best.with_name(f"{best.name}.pdparams").is_file()
     engine = engine_from_checkpoint(best if exists else places.output / "latest", config)
-    cache = FeatureCache(places.cache / "features")
+    cache = FeatureCache(places.workspace.cache_dir / "features")
     parts = [
         extract_list(engine, split, reporter, what, cache=cache, flip=flip)
         for what, split in (("query", query), ("gallery", gallery))

@@ -13,7 +13,8 @@ from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
 from shitu_cli.files import atomic_write_json, sha256_of
-from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.processes import this_process
+from shitu_cli.reporting import Reporter
 from shitu_cli.steps.models import readable
 from shitu_cli.steps.settings import with_lists
 
@@ -53,7 +54,7 @@ class Evaluation:
         from shitu_cli.training.history import read_histories
 
         places = Places.of(self.config)
-        file = report_file(places.reports, options_of(self.values))
+        file = report_file(places.workspace.reports_dir, options_of(self.values))
         try:
             atomic_write_json(file, self.values)
             write_evaluate_page(self.result, self.values, read_histories(places.output), file.with_suffix(".html"))
@@ -105,7 +106,7 @@ def evaluate(
         raise UsageError(f"--far {invalid[0]:g}: expected a share of photos between 0 and 1, such as 0.05")
     config = with_lists(config, ("query", "gallery"))
     places, model_path = Places.of(config), None if model is None else Path(model)
-    output = _reporter(reporter)
+    output = this_process.reporter_of(reporter)
     joined = None
     if shards:
         from shitu_cli.evaluation.shards import JoinedLists
@@ -117,7 +118,7 @@ def evaluate(
     from shitu_cli.features.engine import features_fingerprint
     from shitu_cli.steps.thresholds import Setting, measure
 
-    kept = FeatureCache(places.cache / "features") if cache else None
+    kept = FeatureCache(places.workspace.cache_dir / "features") if cache else None
     result = evaluate_model(
         engine,
         config,
@@ -162,26 +163,19 @@ def evaluate_share(
     """
     config = with_lists(config, ("query", "gallery"))
     places, model_path = Places.of(config), None if model is None else Path(model)
-    output = _reporter(reporter)
+    output = this_process.reporter_of(reporter)
     engine, _ = _open(config, places, model_path, precision, output)
     from shitu_cli.evaluation.shards import write_evaluation_shard
 
-    file = share.file(places.reports / "shards" / "evaluate")
+    file = share.file(places.workspace.reports_dir / "shards" / "evaluate")
     write_evaluation_shard(file, share, engine, config, output, flip=flip)
     return file
-
-
-def _reporter(reporter: Reporter | None) -> Reporter:
-    from shitu_cli.processes import this_process
-
-    return reporter if reporter is not None and this_process.is_main() else SilentReporter()
 
 
 def _open(
     config: Config, places: Places, model: Path | None, precision: str | None, output: Reporter
 ) -> tuple[Engine, Ranks]:
     """Return what computes the features, and the processes that share the work; say which model it is."""
-    from shitu_cli.processes import this_process
     from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle(this_process.own_device(config.Global.device))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shitu_cli.config.places import Places
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.extractor import Extractor
+from shitu_cli.features.selection import BATCH
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json
 from shitu_cli.processes import this_process
@@ -15,8 +16,6 @@ from shitu_cli.reporting import Reporter, SilentReporter
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
-
-BATCH = 32
 
 
 def open_extractor(
@@ -85,11 +84,8 @@ def model_of_index(places: Places | None, model: Path | None, recorded: str) -> 
     """
     if model is not None or not recorded or not Path(recorded).exists():
         return model
-    if places is not None and (
-        places.manifest.is_file() or places.best.with_name(f"{places.best.name}.pdparams").is_file()
-    ):
-        return None
-    return Path(recorded)
+    is_trained = places is not None and (places.manifest.is_file() or places.best_weights.is_file())
+    return None if is_trained else Path(recorded)
 
 
 def readable(prefix: Path, reporter: Reporter) -> Path:
@@ -104,11 +100,10 @@ def readable(prefix: Path, reporter: Reporter) -> Path:
 
 def export_is_stale(places: Places) -> bool:
     """Return whether the exported model was made from other weights than the best checkpoint of now."""
-    weights = places.best.with_name("best_model.pdparams")
-    if not weights.is_file() or not places.manifest.is_file():
+    if not places.best_weights.is_file() or not places.manifest.is_file():
         return False
     try:
-        made_from = read_json(places.manifest)["source"]["sha256"]
+        exported = read_json(places.manifest)["source"]["sha256"]
     except (ShituError, KeyError, TypeError):
         return False  # damaged: what reads it says so
-    return bool(made_from != sha256_of(weights))
+    return bool(exported != sha256_of(places.best_weights))

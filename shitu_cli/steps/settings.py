@@ -35,4 +35,4 @@ def with_lists(config: Config, required: Collection[str] = ()) -> Config:
     """
     from shitu_cli.data.reader_classes import as_lists
 
-    return as_lists(config, Places.of(config).cache / "lists", required)
+    return as_lists(config, Places.of(config).workspace.cache_dir / "lists", required)

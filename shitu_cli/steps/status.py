@@ -73,14 +73,7 @@ def _facts(space: Workspace) -> _Facts:
     except ShituError as error:
         problem = error
     header = _json(places.output / "latest.pdstates")
-    weights = places.best.with_name("best_model.pdparams")
-    return _Facts(
-        places,
-        header,
-        _hash_of(_list_of(header, space) or lists),
-        _hash_of(weights),
-        problem,
-    )
+    return _Facts(places, header, _hash_of(_list_of(header, space) or lists), _hash_of(places.best_weights), problem)
 
 
 def _hash_of(file: Path) -> str | None:
@@ -98,7 +91,7 @@ def _list_of(header: dict[str, Any], space: Workspace) -> Path | None:
 def _prepare_state(facts: _Facts) -> StepState:
     parts = []
     for name in ("train", "query", "gallery"):
-        path = facts.places.lists / f"{name}_list.txt"
+        path = facts.places.workspace.lists_dir / f"{name}_list.txt"
         if path.is_file():
             with path.open("rb") as file:
                 parts.append(f"{sum(1 for _ in file):,} {name}")
@@ -149,7 +142,7 @@ def _epochs(places: Places) -> int | None:
 
 def _evaluate_state(facts: _Facts) -> StepState:
     """Return the state of the plain evaluation, and of the last one with options."""
-    reports = facts.places.reports
+    reports = facts.places.workspace.reports_dir
     plain, other = (read_report(reports / f"{name}.json") for name in (PLAIN, WITH_OPTIONS))
     if plain is None and other is None:
         return StepState("evaluate", "not evaluated yet", Command("evaluate"))
@@ -201,7 +194,7 @@ def _export_state(facts: _Facts) -> StepState:
 
 
 def _index_state(facts: _Facts) -> StepState:
-    values = _json(facts.places.index / "manifest.json")
+    values = _json(facts.places.workspace.index_dir / "manifest.json")
     if not values:
         return StepState("index", "no index yet", Command("index build"))
     text = f"{counted(values.get('count', 0), 'vector')}, {values.get('kind')}"

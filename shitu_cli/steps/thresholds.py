@@ -148,12 +148,12 @@ def _source_of(model: Path) -> dict[str, Any]:
 
 def _checkpoint_of(setting: Setting, source: dict[str, Any]) -> Path | None:
     """Return the checkpoint that the model is, or was exported from; None if it is of elsewhere."""
-    best = Places.of(setting.config).best
+    places = Places.of(setting.config)
     if setting.model is None:
-        return best
-    weights = best.with_name(f"{best.name}.pdparams")
+        return places.best
     if source:
-        return best if weights.is_file() and source.get("sha256") == sha256_of(weights) else None
+        weights = places.best_weights
+        return places.best if weights.is_file() and source.get("sha256") == sha256_of(weights) else None
     prefix = setting.model.with_suffix("") if setting.model.suffix == ".pdparams" else setting.model
     return prefix if prefix.with_name(f"{prefix.name}.pdparams").is_file() else None
 

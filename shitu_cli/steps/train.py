@@ -85,7 +85,7 @@ def train(
     from shitu_cli.runtime.setup import setup_paddle
 
     config = with_lists(config, ("train", "query", "gallery"))
-    output = reporter if reporter is not None and this_process.is_main() else SilentReporter()
+    output = this_process.reporter_of(reporter)
     for note in config.notes:
         output.info(note)
     device = setup_paddle(this_process.own_device(config.Global.device))
@@ -139,7 +139,7 @@ def train_frozen(
         return run(
             config,
             reporter=reporter or SilentReporter(),
-            cache=FeatureCache(places.cache / "features"),
+            cache=FeatureCache(places.workspace.cache_dir / "features"),
             options=TrainOptions(keep=keep, keep_earlier=keep_earlier),
             init_from=None if init_from is None else Path(init_from),
             views=views,

@@ -166,7 +166,9 @@ def _with_cross_fit(cost: Cost, config: Config, prefix: Path, count: int, part: 
 
 
 def _kept_features(places: Places, size: int) -> Need:
-    return disk_need(places.cache, size, what="disk for kept features", fit=Command("evaluate", "--no-cache"))
+    return disk_need(
+        places.workspace.cache_dir, size, what="disk for kept features", fit=Command("evaluate", "--no-cache")
+    )
 
 
 def _size_of(split: SplitConfig) -> int | None:

@@ -77,7 +77,7 @@ def _computed(what: str, config: Config, count: int, ranks: Ranks, device: str, 
     split = dataclasses.replace(
         split, dataset=dataclasses.replace(split.dataset, transform_ops=extractor.transform_ops)
     )
-    cache = FeatureCache(Places.of(config).cache / "features")
+    cache = FeatureCache(Places.of(config).workspace.cache_dir / "features")
     name = f"the teacher {Path(what).name}"
     part = extract_list(extractor.engine, split, reporter, name, cache=cache, processes=ranks, flip=True)
     features = paddle.zeros([count, extractor.feature_size]) if part is None else paddle.to_tensor(part.features)

@@ -25,7 +25,7 @@ from shitu_cli.preparation.formats.source import (
 )
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.problems import Problems
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, short_list
 
 SAMPLE = 200  # images of a file whose sizes are held against its boxes
 # Folders that sort files by what they are: images/train and labels/train belong together, train/images as well.
@@ -233,8 +233,8 @@ class Annotations:
             if len(labels) == 1:
                 yield first
                 continue
-            shown = ", ".join(list(labels)[:4]) + (", ..." if len(labels) > 4 else "")
-            self.problems.add("several-labels", self.where(first.file, first.entry), f"{image}: {shown}")
+            where = self.where(first.file, first.entry)
+            self.problems.add("several-labels", where, f"{image}: {short_list(labels, 4)}")
 
     def _boxes_that_fit(self, items: list[Annotation]) -> Iterator[Annotation]:
         """Yield boxes as corners in pixels; files that contradict their images are refused or reported."""

@@ -17,6 +17,7 @@ from shitu_cli.data.images import IMAGE_SUFFIXES, is_image_name
 from shitu_cli.errors import ShituError
 from shitu_cli.inputs import StrPath, is_input, open_input
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import short_list
 from shitu_cli.stores import is_stored, join, read_image
 
 if TYPE_CHECKING:
@@ -318,7 +319,7 @@ def _content(folder: str) -> str:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         return str(error.strerror or error)
-    return f"holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "empty"
+    return f"holds {short_list(names)}" if names else "empty"
 
 
 def first_bytes(path: Path, size: int = 4096) -> bytes:

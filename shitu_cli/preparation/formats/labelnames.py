@@ -22,7 +22,7 @@ _FILES = ("label_map.txt", "classes.csv", "classes.txt", "class_names.txt", "lab
 
 def class_names(source: Source, chosen: Sequence[Labels], labels: Sequence[str]) -> dict[str, str]:
     """Return number → name from a file of names beside the lists, {} where there is none or it does not fit."""
-    numbers = {label for label in set(labels) if label.isascii() and label.isdigit() and len(label) < 10}
+    numbers = {label for label in set(labels) if whole_number(label, digits=9) is not None}
     if not numbers or numbers != set(labels) - {"-1"}:
         return {}
     used = {item.sheet.name for item in chosen}
@@ -77,13 +77,13 @@ def one_spelling(rows: Rows, problems: Problems) -> None:
     for label in sorted(set(rows.labels)):
         if _ROUNDED.fullmatch(label):
             problems.add("rounded-label", label)
-        if label.isascii() and label.isdigit() and len(label) < 19:
-            spellings[int(label)].add(label)
-    mixed = {number: max(variants, key=len) for number, variants in spellings.items() if len(variants) > 1}
-    if not mixed:
-        return
-    for number, label in enumerate(rows.labels):
-        if label.isascii() and label.isdigit() and len(label) < 19 and int(label) in mixed:
-            rows.labels[number] = mixed[int(label)]
-    for number, whole in sorted(mixed.items()):
-        problems.add("leading-zeros", " and ".join(sorted(spellings[number])), f"read as one class {whole}")
+        if (number := whole_number(label)) is not None:
+            spellings[number].add(label)
+    longest: dict[str, str] = {}
+    for _, variants in sorted(spellings.items()):
+        if len(variants) > 1:
+            longest |= dict.fromkeys(variants, max(variants, key=len))
+            detail = f"read as one class {max(variants, key=len)}"
+            problems.add("leading-zeros", " and ".join(sorted(variants)), detail)
+    if longest:
+        rows.labels = [longest.get(label, label) for label in rows.labels]

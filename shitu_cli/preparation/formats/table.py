@@ -53,7 +53,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     rows = _joined(source, sheets, parts, located, problems)
     rows.display |= class_names(source, chosen, rows.labels)
     one_spelling(rows, problems)
-    _settle_splits(source, sheets, rows, problems)
+    rows = _with_splits(source, sheets, rows, problems)
     for lines, place in zip(parts, located, strict=True):
         role = f" ({lines.role})" if lines.role and set(rows.splits) - {""} else ""
         remarks = "".join(f"; {remark}" for remark in place.remarks)
@@ -197,10 +197,10 @@ def _same_labels(parts: Sequence[Lines], located: Sequence[LocatedImages]) -> No
             paths[number] = None
 
 
-def _settle_splits(source: Source, sheets: Sheets, rows: Rows, problems: Problems) -> None:
-    """Settle the official split: by lists of paths, by the files, by the folders of the images; else none."""
+def _with_splits(source: Source, sheets: Sheets, rows: Rows, problems: Problems) -> Rows:
+    """Return the rows with the official split: of lists of paths, of the files, of the images' folders; or none."""
     if sheets.splits and set(rows.splits) <= {""}:
-        _apply_splits(sheets, rows, problems)
+        rows = _apply_splits(sheets, rows, problems)
     elif set(rows.splits) <= {""} and not source.options.columns.get("split"):
         splits = splits_of_paths(rows.paths)
         if splits is not None:
@@ -208,10 +208,11 @@ def _settle_splits(source: Source, sheets: Sheets, rows: Rows, problems: Problem
             rows.readings.append(f"splits: the folders of the images ({', '.join(sorted(set(splits)))})")
     if "train" not in rows.splits and not {"query", "gallery"} <= set(rows.splits):
         rows.splits = [""] * len(rows)
+    return rows
 
 
-def _apply_splits(sheets: Sheets, rows: Rows, problems: Problems) -> None:
-    """Give each image the split of the list that names it; those that none names are left out."""
+def _apply_splits(sheets: Sheets, rows: Rows, problems: Problems) -> Rows:
+    """Return the images with the split of the list that names them; those that none names are reported."""
     at: dict[str, str] = {}
     for sheet, role in sheets.splits:
         lines = [line.strip() for line in sheet.text.splitlines()]
@@ -234,16 +235,14 @@ def _apply_splits(sheets: Sheets, rows: Rows, problems: Problems) -> None:
         else:
             rows.splits[number] = split
             kept.append(number)
-    taken = rows.take(kept)
-    rows.__dict__.update(taken.__dict__)
+    return rows.take(kept)
 
 
 def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
     """Return images whose split is given by lists of paths, and whose class is their folder."""
     from shitu_cli.preparation.formats.tree import read_classes
 
-    rows = read_classes(source, problems, with_splits=False)
-    _apply_splits(sheets, rows, problems)
+    rows = _apply_splits(sheets, read_classes(source, problems, with_splits=False), problems)
     rows.unused |= sheets.unused
     return rows
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.errors import UsageError
+from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import Box, whole_label
 from shitu_cli.preparation.formats.boxes import XYXY
 from shitu_cli.preparation.formats.columns import Columns, Sample, decide_columns
@@ -268,8 +269,7 @@ def _is_share(text: str) -> bool:
 
 
 def _is_whole(text: str) -> bool:
-    plain = whole_label(text)
-    return plain.isascii() and plain.removeprefix("-").isdigit()
+    return whole_number(whole_label(text), signed=True) is not None
 
 
 def _word(separator: str) -> str:

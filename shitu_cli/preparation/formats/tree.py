@@ -13,7 +13,7 @@ from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
 from shitu_cli.preparation.formats.source import Source, fold, without_suffix
 from shitu_cli.preparation.formats.splits import split_words
 from shitu_cli.preparation.problems import Problems
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, short_list
 
 _MASKS = re.compile(
     r"masks?|.*_masks?|trimaps?|ground[_-]?truths?|gt|segmentation.*|seg_?maps?|annotations?|labels?|depth|mattes?|alpha|"
@@ -290,11 +290,8 @@ def say_classes(rows: Rows, layout: Layout) -> None:
     path, label = rows.paths[0], rows.labels[0]
     text = f"folders: the class of {path} is {label}"
     if layout.split_folders:
-        splits = "; ".join(
-            f"{split} = {', '.join(sorted(folders)[:3])}{', ...' if len(folders) > 3 else ''}"
-            for split, folders in sorted(layout.split_folders.items())
-        )
-        text += f"; splits: {splits}"
+        splits = [f"{split} = {short_list(sorted(folders))}" for split, folders in sorted(layout.split_folders.items())]
+        text += f"; splits: {'; '.join(splits)}"
     rows.readings.append(text)
     if layout.depth_remark:
         rows.readings.append(layout.depth_remark)

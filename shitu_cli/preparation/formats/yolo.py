@@ -60,16 +60,16 @@ def _read_image(file: AnnotationFile, config: _Config) -> None:
         file.problems.add("no-objects", str(file.path), image.path)
     for number, line in lines:
         first, *rest = line.split()
-        values = numbers(rest)
-        if not (first.isascii() and first.isdigit() and len(first) < 7) or values is None:
+        values, label = numbers(rest), whole_number(first, digits=6)
+        if label is None or values is None:
             image.bad(f"expected class x y width height, got {line[:60]!r}", number)
-        elif config.names and int(first) not in config.names:
+        elif config.names and label not in config.names:
             image.bad(f"class {first}: there are names for 0 to {max(config.names)}", number)
         elif len(values) == 4 or (config.key_points and len(values) == 4 + config.key_points):
-            image.box(config.names.get(int(first), int(first)), values[:4], CXCYWH_SHARE, "", number)
+            image.box(config.names.get(label, label), values[:4], CXCYWH_SHARE, "", number)
         else:
             otherwise = f"{len(values)} numbers behind the class: a box has 4, a polygon x y of 3 points or more"
-            image.box(config.names.get(int(first), int(first)), around_flat(values, 3), XYXY_SHARE, otherwise, number)
+            image.box(config.names.get(label, label), around_flat(values, 3), XYXY_SHARE, otherwise, number)
 
 
 class _Config:

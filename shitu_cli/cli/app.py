@@ -52,7 +52,7 @@ class Shitu(GroupedCommands):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, whose file is loaded now; None if there is none of this name."""
+        """Return a command, whose file is loaded now; None for an unknown name."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             importlib.import_module(f"shitu_cli.cli.{cmd_name}").register(self)
         return self.commands.get(cmd_name)
@@ -61,10 +61,10 @@ class Shitu(GroupedCommands):
 def root(
     context: typer.Context,
     workspace: options.WorkspaceOption = None,
-    quiet: Annotated[bool, option(GENERAL, "Only results, warnings and errors.", "--quiet", "-q")] = False,
+    quiet: Annotated[bool, option(GENERAL, "Show only results, warnings and errors.", "--quiet", "-q")] = False,
     as_json: options.JsonOption = False,
     debug: Annotated[bool, option(GENERAL, "Show a traceback when something fails.", "--debug")] = False,
-    version: Annotated[bool, option(GENERAL, "The version.", "--version")] = False,
+    version: Annotated[bool, option(GENERAL, "Show the version.", "--version")] = False,
 ) -> None:
     """Show the state of the workspace and the next step, if no command is given."""
     apply_global_options(context)

@@ -1,4 +1,4 @@
-"""What `shitu evaluate` shows where the config asks for the classifier (`Global.eval_mode: classification`)."""
+"""`shitu evaluate` for configs that measure the classifier (`Global.eval_mode: classification`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RETRIEVAL = ("-o", "Global.eval_mode=retrieval")
 
 
 def refuse_options(options: dict[str, object]) -> None:
-    """Raise UsageError for options with a value: all of them change how retrieval is measured."""
+    """Raise UsageError if any of these options is given: all of them change how retrieval is measured."""
     given = [name for name, value in options.items() if value]
     if given:
         raise UsageError(

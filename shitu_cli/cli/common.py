@@ -1,4 +1,4 @@
-"""Open the workspace, its config, its model and its index, as most commands begin by doing."""
+"""Open the workspace, its config, its model and its index: what most commands do first."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def open_workspace(session: Session, config: Path | None = None, *, optional: bool = False) -> Workspace:
     """Return the workspace named by -w or SHITU_WORKSPACE, or else the one that contains the current directory.
 
-    If there is none, the current directory takes its place when another `config` is given, or when options have `named`
-    all that the command needs. A `prepare` that was killed after it had committed is completed first. Raises
-    UsageError without a workspace, DataError if its lists come from two different runs of `prepare`.
+    Without one, the current directory is used if another `config` is given, or if a workspace is `optional` because the
+    options name all that the command needs. A `prepare` that was killed after it had committed is completed first.
+    Raises UsageError without a workspace, DataError if its lists come from two different runs of `prepare`.
     """
     from shitu_cli.journal import recover
     from shitu_cli.preparation.list_digests import check_lists
@@ -39,8 +39,7 @@ def open_workspace(session: Session, config: Path | None = None, *, optional: bo
 def workspace_of_index(session: Session, *, optional: bool = False) -> Workspace:
     """Return the workspace of a command that works on an index.
 
-    An index names its model, so that a directory with one needs no workspace around it; nor do options that have
-    `named` all that the command needs.
+    It is optional in a directory that holds an index, too, because an index names its model.
     """
     from shitu_cli.index import is_index
 
@@ -48,7 +47,7 @@ def workspace_of_index(session: Session, *, optional: bool = False) -> Workspace
 
 
 def config_or_none(session: Session, instead: Path | None) -> Config | None:
-    """Return the workspace's config; None if there is none but a model or features are named `instead`."""
+    """Return the workspace's config; None without a workspace if a model or features are given `instead` of it."""
     from shitu_cli.steps.settings import with_lists, workspace_config
 
     try:
@@ -62,11 +61,11 @@ def config_or_none(session: Session, instead: Path | None) -> Config | None:
 def open_detector(
     session: Session, detector: Path | None, threshold: float | None, most: int | None = None
 ) -> Detector | None:
-    """Return the detector of --detector with its other options; UsageError where those stand without one."""
+    """Return the detector of --detector with its other options; UsageError if those are given without it."""
     if detector is None:
         name = "--detector-threshold" if threshold is not None else "--max-boxes" if most is not None else None
         if name is not None:
-            raise UsageError(f"{name} is for a detector, and none is named", hint="--detector mainbody/")
+            raise UsageError(f"{name} needs a detector", hint="name one: --detector mainbody/")
         return None
     from shitu_cli.features.detection.detector import MOST, THRESHOLD, Detector
 

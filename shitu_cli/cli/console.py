@@ -36,7 +36,7 @@ class Console:
         self.quiet = False
         self.as_json = False
         self._complete = complete
-        self._live: Any = None  # rich's console while a progress line stands on it
+        self._live: Any = None  # rich's console while it shows a progress line
 
     def info(self, text: Message) -> None:
         """Print one line about what happens; hidden by --quiet."""
@@ -176,7 +176,7 @@ def _stream(stderr: bool) -> TextIO:
 
 
 class _Bar:
-    """What both ways to show progress count."""
+    """The state of a progress line, however it is shown."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from shitu_cli.steps.evaluate import Evaluation
     from shitu_cli.workspace import Workspace
 
-NAMED = ("re_ranking", "feature_normalize", "feature_binarize", "device")  # overrides that the report names anyway
+NAMED = (
+    "re_ranking",
+    "feature_normalize",
+    "feature_binarize",
+    "device",
+)  # overrides that the report names by other options
 
 MEASURE = "What is measured"
 
@@ -54,9 +59,9 @@ def evaluate(
         list[float] | None,
         option(
             MEASURE,
-            "How many of the photos of things that are not in the index may get an answer, as a share; by default "
-            "0.05. The threshold that keeps it is what search --threshold auto uses. May be repeated: the first is "
-            "suggested, the others are reported.",
+            "Share of the photos of things that are not in the index that may get an answer; by default 0.05. search "
+            "--threshold auto uses the threshold that keeps to it. May be repeated: the first is suggested, the others "
+            "are reported.",
             low=0.0,
             high=1.0,
         ),
@@ -74,8 +79,8 @@ def evaluate(
         int | None,
         option(
             MEASURE,
-            "Where every class was trained: measure the threshold by so many more trainings, each without some of the "
-            "classes. They take as long as the first one, each, and are kept.",
+            "Where every class was trained: measure the threshold with this many more trainings, each without some of "
+            "the classes. Each takes as long as the first one; they are kept.",
             low=2,
             high=20,
         ),
@@ -145,7 +150,7 @@ def evaluate(
         _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip, alone=devices is None)
         return
     if cross_fit is not None and (devices is not None or unknown):
-        raise UsageError("--cross-fit goes with neither --devices nor --unknown", hint="leave out one of them")
+        raise UsageError("--cross-fit cannot be combined with --devices or --unknown", hint="leave out one of them")
     if launch.launch(devices, output=space.cache_dir / "processes", device=settings.Global.device):
         return
     if cross_fit is not None and this_process.world() > 1:
@@ -186,7 +191,7 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
         console.json(evaluation.values)
     else:
         show_figures(console, evaluation.result, evaluation.values, shares)
-    if problem is not None or file is None:  # only now: the figures are not lost with it
+    if problem is not None or file is None:  # raised only now, so that the figures are shown all the same
         raise problem or AssertionError
     _note_in_index(console, space, evaluation.values)
     console.info(f"all figures: {file}, with images: {file.stem}.html beside it")
@@ -203,7 +208,7 @@ def _evaluate_share(
     flip: bool,
     alone: bool,
 ) -> None:
-    """Compute a part of the features, and say how all of them are evaluated."""
+    """Compute a part of the features, and propose the command that evaluates all parts."""
     from shitu_cli.features.shard_file import Share
     from shitu_cli.steps.evaluate import evaluate_share
 
@@ -217,7 +222,7 @@ def _evaluate_share(
 
 
 def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -> None:
-    """Let the workspace's index keep the threshold that a search here would use, where it is of the same features."""
+    """Record the threshold that a search here would use in the workspace's index, if it holds the same features."""
     from shitu_cli.report.evaluation import features_of, newest_thresholds
     from shitu_cli.steps.measured import note_in_index
 
@@ -227,7 +232,7 @@ def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -
     unknown = newest_thresholds(space.reports_dir, features)
     try:
         is_noted = note_in_index(space.index_dir, features, unknown)
-    except ShituError as problem:  # what was measured stands in the reports either way
+    except ShituError as problem:  # the reports hold what was measured either way
         console.warn(f"the index does not keep the threshold: {problem.message}")
         return
     if is_noted and unknown:
@@ -235,7 +240,7 @@ def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -
 
 
 def _other_options(space: Workspace, settings: Config, config: Path | None, overrides: Sequence[str]) -> list[str]:
-    """Return the -c and -o that make the figures others than those of a plain `shitu evaluate`."""
+    """Return the -c and -o that make the figures differ from those of a plain `shitu evaluate`."""
     from shitu_cli.steps.settings import with_lists, workspace_config
 
     words = []
@@ -253,7 +258,7 @@ def _other_options(space: Workspace, settings: Config, config: Path | None, over
 
 
 def _decisive(settings: Config) -> tuple[object, ...]:
-    """Return what of a config decides which features are ranked, beside what has an option of its own."""
+    """Return the config values that decide which features are ranked, except those that have an option of their own."""
     loaders, chosen = settings.DataLoader, settings.Global
     lists = [None if part is None else part.dataset for part in (loaders.query, loaders.gallery)]
     return settings.Arch, chosen.output_dir, chosen.retrieval_feature_from, *lists

@@ -44,7 +44,7 @@ def export(
         str | None, option(MODEL, "Fix the input to HEIGHTxWIDTH, such as 224x224; by default any.")
     ] = None,
     precision: Annotated[
-        str, option(options.PROCESSOR, "What extract, index and search compute in: fp32, bf16, or auto for the faster.")
+        str, option(options.PROCESSOR, "Precision of extract, index and search: fp32, bf16, or auto for the faster.")
     ] = "fp32",
     max_recall_drop: Annotated[
         float, option(options.PROCESSOR, "The largest loss of recall@1 at which bf16 is accepted.", low=0.0, high=1.0)

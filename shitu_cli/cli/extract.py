@@ -39,7 +39,7 @@ def extract(
     pretrained: options.PretrainedOption = None,
     precision: options.PrecisionOption = None,
     raw: Annotated[
-        bool, option(options.OUTPUT, "Leave features as long as they are, instead of length one.", "--raw")
+        bool, option(options.OUTPUT, "Keep features at their own length instead of scaling them to one.", "--raw")
     ] = False,
     batch_size: Annotated[
         int, option(options.PROCESSOR, "How many images the network gets at once.", low=1, high=65_536)
@@ -77,7 +77,7 @@ def extract(
     config = config_or_none(session, model)
     if detector is not None and devices is not None:
         raise UsageError(
-            "--detector looks for things in one process",
+            "--detector works in one process only",
             hint=["leave out --devices; several processes compute a part each: ", Command("extract", "--shard", "1/2")],
         )
     finder = open_detector(session, detector, detector_threshold)

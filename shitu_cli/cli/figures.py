@@ -1,4 +1,4 @@
-"""The figures of an evaluation as `shitu evaluate` shows them, with what to do where they are bad."""
+"""Show the figures of an evaluation, with what to do if they are bad."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def show_figures(console: Console, result: EvalResult, values: dict[str, Any], s
 
 
 def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: list[float]) -> None:
-    """Say which score tells known things from others, and what that costs; or why nothing is known of it."""
+    """Show which score separates known from unknown things, and what that costs; or why none is suggested."""
     if unknown is None:  # not ranked by the cosines that search gives
         return
     suggested = unknown["suggested"]
     if suggested is None:
         advice: list[str | Command] = [
-            *("train without some of the classes to get them: ", Command("evaluate", "--cross-fit", "4"), "; or "),
-            "take photos of things that are not yours: ",
+            *("to measure one, train without some of the classes: ", Command("evaluate", "--cross-fit", "4"), "; or "),
+            "use photos of things that you do not index: ",
         ]
         advice.append(Command("evaluate", "--unknown", "./not-ours"))
         console.info([f"no threshold for search is suggested: {unknown['problem']}; ", *advice])
@@ -82,7 +82,7 @@ def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: l
         console.info(f"  {sentence}")
     if suggested["false_answers"] > suggested["wanted"]:
         console.info(
-            f"a share of {suggested['wanted']:g} cannot be promised: classes that had no say in the threshold get "
+            f"a share of {suggested['wanted']:g} cannot be promised: classes that the threshold was not chosen on get "
             "answers more often"
         )
     for row in unknown["promises"]:

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from shitu_cli.runtime.memory import IMAGE_MEMORY, require_memory
 
-GLOBAL_OPTIONS = ("quiet", "debug")  # options of the root that may also stand after a command
+GLOBAL_OPTIONS = ("quiet", "debug")  # options of the root that may also follow a command
 GENERAL = "General"
 STEPS, USE, MORE = "From images to a model", "Using the model", "More"  # headings of the commands
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -24,7 +24,7 @@ class GroupedCommand(TyperCommand):
     """A command that enters its session before it runs."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the command's own parameters and those that may stand anywhere."""
+        """Return the command's own parameters and the global options, which may follow any command."""
         own = super().get_params(ctx)
         shared = [p for p in ctx.find_root().command.params if p.name in GLOBAL_OPTIONS]
         return [*own[:-1], *shared, *own[-1:]]  # --help stays the last
@@ -71,7 +71,7 @@ class GroupedCommands(TyperGroup):
         return [self.get_command(context, name) for name in self.list_commands(context)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse a command line; show the help, and end with the code of a wrong one, where it needs more."""
+        """Parse a command line; show the help, and exit with code 2, where a command is missing."""
         if not args and self.no_args_is_help and not ctx.resilient_parsing:
             typer.echo(ctx.get_help(), err=True)
             ctx.exit(2)
@@ -105,7 +105,7 @@ class GroupedCommands(TyperGroup):
 
 
 def apply_global_options(context: typer.Context) -> None:
-    """Move --quiet and --debug from a command's parameters to its session."""
+    """Take --quiet and --debug out of a command's parameters and set them in its session."""
     session = context.obj
     if context.params.pop("quiet", False):
         session.console.quiet = True

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WHAT = "What is indexed"
 
 CLASSES_SHOWN = 100
-EMPTY = "is an empty part: none of the images fell to it, or none of its images could be read"
+EMPTY = "is an empty part: it got no images, or none of them could be read"
 
 FeaturesOption = Annotated[
     Path | None,
@@ -71,7 +71,7 @@ def build(
     space = open_workspace(session, optional=optional)
     if dry_run:
         if features is not None:
-            raise UsageError("--dry-run measures the computing of features; with --features there is none")
+            raise UsageError("--dry-run measures how long features take; with --features they are computed already")
         finder = open_detector(session, detector, detector_threshold)
         source = GallerySource(space, config_or_none(session, model), model, detector=finder, reporter=console)
         place = None if store is not None else index or space.index_dir
@@ -81,8 +81,9 @@ def build(
         target.check(BuildOptions(kind, recall))
         config = config_or_none(session, model or features)
         finder = open_detector(session, detector, detector_threshold)
-        source = GallerySource(space, config, model, detector=finder, reporter=console)
-        content = collect_gallery(sources, features, source)
+        content = collect_gallery(
+            sources, features, GallerySource(space, config, model, detector=finder, reporter=console)
+        )
         if not len(content.table.labels):
             raise DataError(f"{features} {EMPTY}", hint="begin the index with another part")
         measured = block_for_index(space.reports_dir, content.model)
@@ -254,8 +255,8 @@ def _refuse_conflicts(sources: list[str] | None, features: Path | None, detector
         raise UsageError("images and --features both choose what to index", hint="give one of them")
     if features is not None and detector is not None:
         raise UsageError(
-            "--detector cuts things out of images, and --features brings vectors that are computed already",
-            hint=["compute them so: ", Command("extract", "./photos", "--detector", detector)],
+            "--detector cuts things out of images, but the vectors of --features are computed already",
+            hint=["compute them with the detector: ", Command("extract", "./photos", "--detector", detector)],
         )
 
 

@@ -62,7 +62,7 @@ StoreOption = Annotated[
         metavar="milvus:ADDRESS",
     ),
 ]
-CollectionOption = Annotated[str | None, option(STORE, "Its name in Milvus; by default shitu.")]
+CollectionOption = Annotated[str | None, option(STORE, "Name of the collection in Milvus; by default shitu.")]
 JsonOption = Annotated[bool, option(OUTPUT, "Print the result as JSON on stdout.", "--json")]
 DryRunOption = Annotated[
     bool,
@@ -95,10 +95,13 @@ DetectorOption = Annotated[
     ),
 ]
 DetectorThresholdOption = Annotated[
-    float | None, option(DETECTION, "How sure the detector must be; by default 0.2.", low=0.0, high=1.0)
+    float | None, option(DETECTION, "Lowest confidence of a detection; by default 0.2.", low=0.0, high=1.0)
 ]
 MaxBoxesOption = Annotated[
-    int | None, option(DETECTION, "Most things in one image, the surest ones; by default 5.", low=1, high=1000)
+    int | None,
+    option(
+        DETECTION, "Largest number of things in one image, the most confident first; by default 5.", low=1, high=1000
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""How fast a task goes, and what time is left of it: right soon after the beginning of a long one."""
+"""The speed of a task and the time left, correct soon after even a long task begins."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_APART = 1.2  # ratio of the units done at two marks: some dozens of them for any task
+_APART = 1.2  # ratio of the units done at two marks: a task of any length has some dozens of marks
 
 
 class Pace:
-    """Units done, and their pace without the first quarter: what loads, compiles and warms up then does not count.
+    """Units done, and their pace without the first quarter, in which much is loaded, compiled and warmed up.
 
-    Nor does what is done beside the units, `aside`, such as the evaluations between the epochs of a training; how long
-    that will still take is `expected`, in seconds.
+    Time spent `aside` does not count either, such as on the evaluations between epochs; `expected` is how many seconds
+    of it are still to come.
     """
 
     def __init__(self) -> None:
         self.done, self.expected = 0, 0.0
-        self._aside = 0.0  # seconds that were spent so
+        self._aside = 0.0  # seconds spent on other things
         self._stopped: float | None = None  # when the clock was stopped
         self._marks: list[tuple[int, float]] = []  # units done, and when
 
@@ -29,7 +29,7 @@ class Pace:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Stop the clock while something else than units is done."""
+        """Stop the clock while something other than the units is done."""
         self._stopped = time.monotonic()
         try:
             yield
@@ -38,7 +38,7 @@ class Pace:
             self._aside += time.monotonic() - stopped
 
     def rate(self) -> float | None:
-        """Return units per second, None until that can be told."""
+        """Return units per second, None while that is unknown."""
         early = [mark for mark in self._marks if mark[0] * 4 <= self.done] or self._marks[:1]
         if not early or early[-1][0] == self.done:
             return None
@@ -46,7 +46,7 @@ class Pace:
         return (self.done - units) / max(self._now() - since, 1e-9)
 
     def left(self, total: int) -> float | None:
-        """Return the seconds until `total` units are done and what is expected beside them; None if nobody can tell."""
+        """Return the seconds until `total` units and all that is expected are done; None while that is unknown."""
         rate = self.rate()
         if self.done >= total:
             return self.expected

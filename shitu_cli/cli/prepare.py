@@ -43,19 +43,19 @@ def prepare(
         str | None,
         option(
             SPLIT,
-            "Which images to keep for evaluation: auto, open (whole classes that training never sees), closed (some "
-            "images of every class) or none; by default as last time, or auto.",
+            "Which images to hold out for evaluation: auto, open (whole classes that training never sees), closed "
+            "(some images of every class) or none; by default as in the last run, or auto.",
         ),
     ] = None,
     share: Annotated[
         float | None,
-        option(SPLIT, "Share to keep for evaluation; by default as last time, or 0.2.", low=0.01, high=0.9),
+        option(SPLIT, "Share to hold out for evaluation; by default as in the last run, or 0.2.", low=0.01, high=0.9),
     ] = None,
     seed: Annotated[
         int | None,
         option(
             SPLIT,
-            "Another seed keeps other classes or images; by default as last time, or 0.",
+            "Another seed holds out other classes or images; by default as in the last run, or 0.",
             low=0,
             high=options.MAX_SEED,
         ),
@@ -92,14 +92,14 @@ def prepare(
         Path | None,
         option(
             SPLIT,
-            "Table with the columns path and label: other labels for these images, an empty one leaves an image out; "
-            "by default as last time; none forgets them.",
+            "Table with the columns path and label: new labels for these images, an empty one leaves an image out; "
+            "by default as in the last run; none forgets them.",
         ),
     ] = None,
     new_labels: Annotated[
-        bool, option(SPLIT, "Number the classes anew instead of as last time.", "--new-labels")
+        bool, option(SPLIT, "Number the classes from 0 again instead of as in the last run.", "--new-labels")
     ] = False,
-    fix: Annotated[bool, option(CHECK, "Leave what cannot be used out of the new lists.", "--fix")] = False,
+    fix: Annotated[bool, option(CHECK, "Leave images that cannot be used out of the new lists.", "--fix")] = False,
     strict: Annotated[bool, option(CHECK, "Treat warnings as errors.", "--strict")] = False,
     quick: Annotated[bool, option(CHECK, "Read only the headers of images, decode none.", "--quick")] = False,
     compare: Annotated[
@@ -118,7 +118,7 @@ def prepare(
         option(options.OUTPUT, "Folder to write the images to as tar shards, which the lists then name."),
     ] = None,
     pack_size: Annotated[
-        int, option(options.OUTPUT, "MiB of a shard of --pack.", low=1, high=options.MANY, metavar="MIB")
+        int, option(options.OUTPUT, "Size of a shard of --pack in MiB.", low=1, high=options.MANY, metavar="MIB")
     ] = 512,
     as_json: options.JsonOption = False,
 ) -> None:

@@ -163,7 +163,7 @@ def _place(answer: Answer) -> str:
 
 
 def _in_words(verdict: Verdict, limit: float | None) -> str:
-    """Return the verdict as a user reads it; without a threshold nothing says whether the image is of these at all."""
+    """Return the verdict in words: only a threshold can tell `this is X` from `most like X`."""
     if verdict.nearest is None:
         return "unknown, nothing in the index has a label"
     if verdict.is_unknown:

@@ -43,7 +43,7 @@ def serve(
     ] = None,
     index_dir: Annotated[Path | None, argument("Directory of the index; by default index/.")] = None,
     host: Annotated[
-        str, option(NETWORK, "Address to listen on; others than this machine's own need an API key.")
+        str, option(NETWORK, "Address to listen on; any but this machine's own (127.0.0.1) needs an API key.")
     ] = "127.0.0.1",
     port: Annotated[int, option(NETWORK, "Port to listen on; 0 takes a free one.", low=0, high=65535)] = 8000,
     api_key_file: Annotated[
@@ -64,8 +64,10 @@ def serve(
     ] = None,
     max_request_mb: Annotated[int, option(LIMITS, "Largest request in MB.", low=1, high=4096)] = 64,
     max_pixels: Annotated[int, option(LIMITS, "Largest image in pixels.", low=1, high=178_956_970)] = 64_000_000,
-    max_images: Annotated[int, option(LIMITS, "Most images in one request.", low=1, high=10_000)] = 64,
-    max_queue: Annotated[int, option(LIMITS, "Most images that wait at once.", low=1, high=options.MANY)] = 512,
+    max_images: Annotated[int, option(LIMITS, "Largest number of images in one request.", low=1, high=10_000)] = 64,
+    max_queue: Annotated[
+        int, option(LIMITS, "Largest number of images that wait at once.", low=1, high=options.MANY)
+    ] = 512,
     detector: options.DetectorOption = None,
     detector_threshold: options.DetectorThresholdOption = None,
     max_boxes: options.MaxBoxesOption = None,
@@ -78,7 +80,7 @@ def serve(
 ) -> None:
     """Answer searches over HTTP, and show a page to drop a photo on: this is X, or unknown.
 
-    The page lies at /, the description of all addresses at /openapi.json, and docs/serve.md explains both.
+    The page is at /, the description of all addresses at /openapi.json, and docs/serve.md explains both.
     """
     require_packages()
     from shitu_cli.cli.common import chosen_model, open_detector, open_workspace
@@ -130,7 +132,7 @@ def _announce(console: Console, desk: Desk, address: str, *, is_chosen: bool) ->
     elif not is_chosen:
         console.warn(
             [
-                "no threshold has been measured for this model, so every image is called something: ",
+                "no threshold has been measured for this model, so no image is called unknown: ",
                 Command("evaluate"),
                 " measures one, --threshold 0.6 sets one",
             ]
@@ -206,7 +208,7 @@ def _open_live(
 
 
 def _threshold(text: str | None, space: Workspace, gallery: Gallery) -> Callable[[Extractor, View], Threshold]:
-    """Return how the threshold is found: as given, or as measured."""
+    """Return the function that yields the threshold of a model: the one given, or the one measured."""
     from shitu_cli.service.live import Threshold
     from shitu_cli.service.thresholds import NONE, MeasuredThreshold
     from shitu_cli.steps.search import AUTO, own_threshold

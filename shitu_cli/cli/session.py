@@ -48,7 +48,7 @@ class Session:
             os.getcwd()
         except FileNotFoundError:
             raise errors.EnvironmentProblem(
-                "the current directory does not exist any more", hint="change to one that does, such as: cd ~"
+                "the current directory no longer exists", hint="change to one that does, such as: cd ~"
             ) from None
         self._context = context
         if "as_json" in context.params:
@@ -156,7 +156,7 @@ def _split(target: Any, words: list[str]) -> _Words:
 
 
 def _find(context: Any, name: str) -> Any:
-    """Return the command of that name, such as `index build`, below the root; None when there is none."""
+    """Return the command of that name, such as `index build`, below the root; None if there is no such command."""
     command: Any = context.command
     for word in name.split():
         command = command.get_command(context, word) if isinstance(command, GroupedCommands) else None

@@ -207,7 +207,7 @@ def _config_of_run(
 
 
 def _gain(score: str, before: float, best: float, epoch: int) -> str:
-    """Return what training has made of the weights that it started from."""
+    """Return a sentence that compares the trained weights with those that training started from."""
     if epoch:
         return f"{score} before training {before:.4f}, now {best:.4f}: best_model holds the weights of epoch {epoch}"
     kept = "as they were" if best == before else f"with a projection of their features: {score} {best:.4f}"

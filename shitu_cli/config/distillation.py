@@ -116,7 +116,7 @@ def _entries(reader: Reader, value: Any) -> list[tuple[str, str, dict[str, Any]]
 
 
 def _parallel(reader: Reader, name: str, value: Any, length: int, kind: type) -> list[Any]:
-    """Return a list with a value (or None) for each network; null and False stand for none."""
+    """Return a list with a value (or None) for each network; null and False mean none."""
     if not value:
         return [None] * length
     if not isinstance(value, list) or len(value) != length:

@@ -44,7 +44,7 @@ BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options", "IndexProcess")
 
 
 class InvalidConfig(ConfigError):
-    """A config with problems. `config` is what of it can be read; the `lacking` blocks of it are only stand-ins."""
+    """A config with problems. `config` holds what could be read; its blocks named in `lacking` are only defaults."""
 
     def __init__(
         self, path: Path, problems: Sequence[str], removable: Sequence[str], config: Config, lacking: Sequence[str]
@@ -133,7 +133,7 @@ class ConfigReader(Reader):
         return sorted(optimizers, key=lambda optimizer: (optimizer.scope is not None, optimizer.scope in losses))
 
     def scope(self, key: str, scope: Any, losses: Sequence[str]) -> None:
-        """Report what is no scope: RecModel, a loss of the config, or a pattern of layers."""
+        """Report a scope that is neither RecModel, nor a loss of the config, nor a pattern of layers."""
         expected = f"one of {', '.join(sorted((NETWORK, *losses)))}, or a pattern of layers such as backbone.blocks.*"
         if not isinstance(scope, str) or (scope.endswith("Loss") and scope not in losses):
             self.problem(f"{key}.scope", f"got {show(scope)}, expected {expected}")
@@ -141,7 +141,7 @@ class ConfigReader(Reader):
         try:
             re.compile(scope)
         except re.error as error:
-            self.problem(f"{key}.scope", f"got {show(scope)}, which is no pattern ({error}); expected {expected}")
+            self.problem(f"{key}.scope", f"got {show(scope)}, which is not a pattern ({error}); expected {expected}")
 
     def split(self, key: str, value: Any) -> SplitConfig | None:
         block = self.mapping(key, value)

@@ -1,4 +1,4 @@
-"""Recognise configs of PaddleClas, read what means something else there, and tell what this program does otherwise."""
+"""Recognise configs of PaddleClas, read them with its meaning, and note what this program does differently."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BLOCKS = ("Infer", "PostProcess", "IndexProcess")
 
 
 def as_intended(config: Config, values: Mapping[str, Any], ignored: Collection[str]) -> Config:
-    """Return a config with these plain values as its writer meant it, with notes; the keys `ignored` have no effect.
+    """Return the config of these plain values as its writer intended it, with notes; the keys `ignored` have no effect.
 
-    A config is one of PaddleClas if it has keys or blocks that only PaddleClas uses. There ImageNetDataset reads path
-    and label only; the lists of `shitu prepare`, which have a label map beside them, say what their third column is.
-    And a head may have more classes than the list.
+    A config is one of PaddleClas if it has keys or blocks that only PaddleClas uses. There ImageNetDataset reads only
+    path and label of a list, except of those of `shitu prepare`, which have a label map beside them; and a head may
+    have more classes than the list.
     """
     notes = list(_always(config, values))
     marks = (key for key in ignored if key.startswith(_THEIRS) or key.endswith(".loader.use_shared_memory"))

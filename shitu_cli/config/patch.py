@@ -26,7 +26,7 @@ def patch_yaml(text: str, values: Mapping[str, object]) -> tuple[str, list[Chang
     """Set dotted keys to scalars or flat lists; return the new text and the changes.
 
     Entries of a list of one-key mappings (losses, transforms) are addressed by number or by name. A missing last key is
-    added below its parent's first line. Raises ConfigError if a parent is missing too, or if two keys that shall
+    added below its parent's first line. Raises ConfigError if a parent is missing too, or if two keys that are to
     differ share one place in the file (`*alias`).
     """
     changes: list[Change] = []
@@ -45,7 +45,7 @@ def patch_yaml(text: str, values: Mapping[str, object]) -> tuple[str, list[Chang
         if _plain(text[target.start_mark.index : target.end_mark.index], key) != value:
             raise ConfigError(
                 f"{key}: shares line {target.start_mark.line + 1} with another key through a YAML alias (*name), but "
-                f"only one of them shall become {yaml_scalar(value)}",
+                f"only one of them is to become {yaml_scalar(value)}",
                 hint="write the block out in both places",
             )
     return mark + text, changes
@@ -88,7 +88,7 @@ def _patch_one(text: str, key: str, value: object) -> tuple[str, Change | None]:
         raise ConfigError(f"{key}: got a block of text, expected one value")
     if _plain(old, key) == value:
         return text, None
-    if not old:  # `key:` with nothing behind it
+    if not old:  # `key:` with nothing after it
         new = f" {new}" if text[start - 1 : start] == ":" else new
     elif isinstance(target, yaml.CollectionNode) and not target.flow_style:
         raise ConfigError(f"{key}: got a block, expected one value")

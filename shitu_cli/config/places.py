@@ -27,7 +27,7 @@ def absolute(config: Config, root: Path) -> Config:
     base = os.path.abspath(root)
 
     def change(text: str) -> str:
-        # Keeps "..", which may mean something else behind a link.
+        # Keeps "..", which may mean something else after a link.
         return address_of(text) or str(Path(base, os.path.expanduser(text)))
 
     return dataclasses.replace(_changed(config, change), root=Path(base))

@@ -19,7 +19,7 @@ MAX_BYTES = 256 << 10  # a config has about 5 KiB
 # Keys of Arch.Backbone that belong to the weights it starts from.
 START_KEYS = ("pretrained", "use_ssld", "freeze_norm", "freeze_at", "lr_mult", "layer_decay")
 
-UNREADABLE = object()  # stands for a value that was reported already
+UNREADABLE = object()  # in place of a value that was reported already
 
 
 def placed(origin: str, key: str, text: str) -> str:
@@ -124,14 +124,13 @@ class ConfigSource:
                 self.origins.pop(f"Arch.Backbone.{key}", None)
 
     def notes(self) -> list[str]:
-        """Return what to tell the user about keys of the file that options have put out of force."""
+        """Return notes for the user about keys of the file that have no effect because of options."""
         left = [f"{key}: {value}" for key, value in self.left_out.items() if key not in self.origins]
         if not left:
             return []
         return [
-            f"{self.origins['Arch.Backbone.name']}: this is not the network of {self.path.name}; the weights that the "
-            f"other one starts from, and what goes with them, are left out ({', '.join(left)}); -o with such a key "
-            "sets it for this network"
+            f"{self.origins['Arch.Backbone.name']}: this is not the network of {self.path.name}, so the weights that "
+            f"that one starts from and their settings are left out ({', '.join(left)}); set them with -o for this one"
         ]
 
     def ensure(self, key: str) -> str:

@@ -1,4 +1,4 @@
-"""What PaddleClas has and this program has not: its keys, classes and files by name, and what to do without them."""
+"""Keys, classes and values of PaddleClas that this program does not have, and what to do without them."""
 
 from __future__ import annotations
 

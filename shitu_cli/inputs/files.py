@@ -77,7 +77,7 @@ def check_input(
     error: type[ShituError] = DataError,
     hint: Message | None = None,
 ) -> int:
-    """Return the size in bytes of a file that a library is going to open by its path, refused as by `open_input`."""
+    """Return the size in bytes of a file that a library will open by its path; errors are those of `open_input`."""
     with open_input(path, limit=limit, error=error, hint=hint) as file:
         return os.fstat(file.fileno()).st_size
 
@@ -97,7 +97,7 @@ def read_bytes(
     error: type[ShituError] = DataError,
     hint: Message | None = None,
 ) -> bytes:
-    """Read a whole file of at most `limit` bytes; errors as by `open_input`."""
+    """Read a whole file of at most `limit` bytes; errors are those of `open_input`."""
     with open_input(path, limit=limit, error=error, hint=hint) as file:
         try:
             # Some regular files (in /proc, or growing ones) hold more than their size says.

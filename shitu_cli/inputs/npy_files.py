@@ -46,7 +46,7 @@ def read_npy_header(stream: BinaryIO, name: str, *, text: bool = False) -> tuple
 
 
 def read_npy(stream: BinaryIO, size: int, name: str, *, text: bool = False) -> np.ndarray:
-    """Read one array from a stream that holds `size` bytes of .npy; limits and errors as by `read_npy_header`.
+    """Read one array from a stream that holds `size` bytes of .npy; limits and errors are those of `read_npy_header`.
 
     Raises DataError also when the bytes are fewer or more than the shape says, before any memory is taken for it.
     """

@@ -2,8 +2,8 @@
 
 A pickle is a program. Python's own interpreter calls what the program names, and even with a list of allowed names a
 file can do harm: by sizes and memo numbers that take all memory, by methods of the allowed classes, by hashes of
-tuples nested a million deep. This interpreter only knows plain values. What a pickle names stands for a value that the
-caller provides; anything else is refused before it could run.
+tuples nested a million deep. This interpreter only knows plain values. A name in a pickle is replaced by a value that
+the caller provides; any other name is refused before it could run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KEY_TYPES = (str, bytes, int, float, bool, type(None))
 _EMPTY: dict[str, Callable[[], object]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
-# Operations that push the value that stands behind them.
+# Operations that push the value that follows them.
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _TEXTS = ("BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
 _SIMPLE = frozenset((*_NUMBERS, *_TEXTS, "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"))

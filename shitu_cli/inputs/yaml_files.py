@@ -16,7 +16,7 @@ from shitu_cli.errors import DataError, Message, ShituError
 from shitu_cli.inputs.files import MIB, StrPath, read_text
 
 MAX_DEPTH = 64
-# How many nodes all aliases together may stand for.
+# How many nodes all aliases together may refer to.
 MAX_ALIASED = 100_000
 # Longer plain numbers are refused: YAML's base 60 and huge integers take time that grows with the square.
 _MAX_NUMBER = 64

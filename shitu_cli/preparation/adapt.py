@@ -9,19 +9,19 @@ from typing import Any
 from shitu_cli.errors import ConfigError
 from shitu_cli.inputs.yaml_files import parse_yaml
 
-# Images that training on two cores can look at in a quarter of an hour with the quick template, in ten minutes with the
-# tuned one, and the fewest and most epochs.
+# By template: how many images two cores can train on in a quarter of an hour (quick) or ten minutes (tuned), and the
+# fewest and most epochs.
 BUDGETS = {"quick": (480_000, 8, 180), "tuned": (22_000, 4, 40)}
-# Images of so many pixels or fewer show nothing more when they are enlarged to the tuned template's sizes: these are
-# for training and evaluation then.
+# Images whose shorter side has at most SMALL pixels gain nothing from the tuned template's sizes; they are trained and
+# evaluated at SMALL_SIDES instead.
 SMALL, SMALL_SIDES = 160, (128, 160)
-# Images so many times the network's input are decoded at a quarter of their size or less (see data/transforms.py).
+# Images LARGE times the network's input are decoded at a quarter of their size or less (see data/transforms.py).
 LARGE = 6
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """`image_root` as the config shall say it, relative to the workspace or absolute; list paths likewise.
+    """What decides the values; paths are relative to the workspace or absolute, as they go into the config.
 
     `short_side` is the median of the images, in pixels. `evaluated_before` is False when an earlier prepare left the
     workspace without evaluation lists.
@@ -87,7 +87,7 @@ def adapt_values(text: str, facts: DataFacts, *, template: str | None) -> dict[s
     if facts.query_list is None and evaluation:
         patch["Global.eval_during_train"] = False
     elif evaluation and not facts.evaluated_before:
-        patch["Global.eval_during_train"] = True  # as that prepare has turned it off
+        patch["Global.eval_during_train"] = True  # that prepare has turned it off
     if template in BUDGETS:
         images, low, high = BUDGETS[template]
         patch["Global.epochs"] = max(low, min(high, images // max(1, facts.train_images)))
@@ -108,10 +108,10 @@ def _eval_lists(facts: DataFacts) -> list[tuple[str, str | None]]:
 
 
 def _fit_batch(values: Any, facts: DataFacts) -> dict[str, object]:
-    """Return a batch that the data can fill.
+    """Return a batch size that the data can fill.
 
-    At most half the images, so that every epoch has steps even with drop_last; and no more classes than there are,
-    where the sampler draws so many images of each.
+    It is at most half the images, so that every epoch has steps even with drop_last; and a sampler that draws several
+    images of each class gets no more classes than there are.
     """
     sampler = values["DataLoader"]["Train"].get("sampler") or {}
     size = sampler.get("batch_size")

@@ -11,7 +11,7 @@ from shitu_cli.preparation.audit import Look
 
 BITS_APART = 7  # of 256: images this close in outline ...
 LEVELS_APART = 5.0  # ... and this close in mean colour are nearly the same
-BUCKET = 64  # images that share a hash chunk beyond which it says nothing (plain backgrounds)
+BUCKET = 64  # most images that share a chunk; more have it from plain backgrounds, so it says nothing
 IDENTICAL, NEAR = "identical", "nearly the same"  # how two images are alike
 
 
@@ -35,7 +35,7 @@ def find_alike(looks: list[Look]) -> Alike:
     for number in usable:
         by_digest.setdefault(looks[number].digest, []).append(number)
     identical = [group for group in by_digest.values() if len(group) > 1]
-    # One of each identical group stands for all when looking for near ones.
+    # One image represents each identical group in the search for near ones.
     first = [group[0] for group in by_digest.values() if looks[group[0]].outline]
     return Alike(identical, sorted(_near_pairs(first, looks)))
 
@@ -69,7 +69,7 @@ def _close(members: np.ndarray, outlines: np.ndarray, colours: np.ndarray) -> It
         np.unpackbits(outlines[a] ^ outlines[b], axis=1).sum(axis=1)
     )  # fmt: skip
     levels = np.abs(colours[a].astype(np.int16) - colours[b]).mean(axis=1)
-    # Images without outlines (plain colours) all agree: they are told apart by nothing, so they are left alone.
+    # Images without outlines (plain colours) all agree, so they are never taken for alike.
     structured = np.unpackbits(outlines[a], axis=1).sum(axis=1) >= 16
     good = (bits <= BITS_APART) & (levels <= LEVELS_APART) & structured
     return [(int(min(x, y)), int(max(x, y))) for x, y in zip(a[good], b[good], strict=True)]

@@ -1,6 +1,6 @@
-"""Looking at every image once: can it be decoded, and what is odd about it.
+"""Look at every image once: can it be decoded, and what is odd about it.
 
-All cores decode; what was seen is kept by path, size and time of change, so that an interrupted check goes on.
+All cores decode. Results are cached by path, size and time of change, so that an interrupted check can continue.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ TINY, ASPECT = 32, 5.0
 
 @dataclass(frozen=True)
 class Look:
-    """What an image is like. `problem` and `detail` name what spoils it; `notes` what is odd but fine.
+    """The result of looking at an image. `problem` and `detail` name what spoils it, `notes` what is odd but fine.
 
-    `digest` 16 bytes of its content; `outline` 32 bytes: 256 bits, is a pixel darker than its right neighbour in
-    17 x 16; `colours` 48 bytes: mean RGB of 4 x 4 fields. Empty bytes where the image was not decoded.
+    `digest` is a hash of its content (16 bytes). `outline` says of 16 x 16 pixels whether each is darker than the next
+    one (32 bytes), `colours` is the mean colour of 4 x 4 fields (48 bytes); both are empty if it was not decoded.
     """
 
     width: int = 0
@@ -188,7 +188,7 @@ class LookCache:
                         return
                     self.known |= {key: (State(*state), whole, Look(*look)) for key, state, whole, look in rows}
                     count += len(rows)
-        except Exception:  # what follows damage is no cache
+        except Exception:  # a damaged cache counts as empty
             return
         self._is_sound = count <= 2 * len(self.known)
 
@@ -263,7 +263,7 @@ def look_at_all(
 
 
 def _kept(paths: list[str], cache: LookCache, decode: bool) -> list[Look | None]:
-    """Return what the cache has of each; of addresses, a service is asked whether they have changed, many at once."""
+    """Return the cached look of each image; for addresses, many threads ask whether the image has changed."""
     if not are_remote(paths):
         return [cache.get(path, decode=decode) for path in paths]
     with ThreadPoolExecutor(_threads(paths), thread_name_prefix="shitu-check") as pool:
@@ -276,7 +276,7 @@ def _threads(paths: list[str]) -> int:
 
 
 def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[State | None, Look]]:
-    """Return state and look of each; None where there is no file."""
+    """Return state and look of each image; the state is None for a missing file."""
     return [(state_of(paths[number]), look_at(paths[number], decode=decode)) for number in numbers]
 
 

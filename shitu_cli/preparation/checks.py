@@ -1,4 +1,4 @@
-"""What lines, boxes, duplicates and classes say against a data set, before it is trained on."""
+"""Check the lines, boxes, duplicates and classes of a data set before it is trained on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shitu_cli.preparation.split import Split
 from shitu_cli.reporting import counted
 from shitu_cli.stores import address_of, split_location
 
-_SUSPECT = ("\t", "\n", "\r", "\0", "..", "\1/")  # what paths with \1 before each of them must not hold
+_SUSPECT = ("\t", "\n", "\r", "\0", "..", "\1/")  # \1 is put before each path, so \1/ is an absolute one
 CHUNK = 1 << 12
 
 
@@ -48,7 +48,7 @@ def check_lines(rows: Rows, problems: Problems) -> Rows:
 
 
 def _suspects(paths: Sequence[str]) -> Iterator[int]:
-    """Yield the numbers of paths that need a closer look; most are passed over many at a time."""
+    """Yield the numbers of paths that need a closer look; most are skipped, many at a time."""
     for start in range(0, len(paths), CHUNK):
         chunk = paths[start : start + CHUNK]
         if _is_suspect("\1".join(["", *chunk])):

@@ -1,4 +1,4 @@
-"""What the user asked of `prepare`."""
+"""The choices of the user for `prepare`, with their defaults."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How unlike its class each image is: the likeliest wrong labels and outliers, to look at first.
+"""Compare each image with its class, to show the likeliest wrong labels and outliers first.
 
-By features of trained weights where there are some, else by colours.
+Features of trained weights are compared where there are some, else colours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.numbering import is_distractor
 
 RIDGE = 0.1  # of the features' mean variance: the weight that keeps the regression from learning single images
-LIKELIER = 0.1  # so much more another class than its own: 43 of 2,936 grocery photos, and all of 20 wrong ones put in
+LIKELIER = 0.1  # score from which another class is likelier: 43 of 2,936 grocery photos, and all of 20 mislabelled ones
 FEWEST = 3  # images of a class in a sample
 USUAL_MOST = 20  # images of a class in a sample, as long as there are more classes to look at
 COMPARED = 200_000  # images up to which colours are compared
@@ -28,10 +28,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Comparison:
-    """`scores` [N], larger for images that are less like their class, NOT_COMPARED or 0 for those not compared.
+    """`scores` [N] are larger for images that fit their class less; NOT_COMPARED or 0 for those not compared.
 
-    `likelier` is the class that an image is clearly likelier of, where there is one. `compared` counts images; `by` says
-    in words what was compared: "features of efficientnet-lite0", "colours".
+    `likelier` is another class that an image clearly fits better, where there is one. `compared` counts images; `by`
+    says what was compared: "features of efficientnet-lite0", "colours".
     """
 
     scores: np.ndarray
@@ -44,14 +44,14 @@ class Comparison:
         return sorted(self.likelier, key=lambda number: -self.scores[number])
 
     def describe(self, images: int) -> str:
-        """Return a sentence about the comparison of a data set of so many images."""
+        """Return a sentence about the comparison, for a data set of this many images."""
         part = f"{self.compared:,} images" if self.compared == images else f"{self.compared:,} of {images:,} images"
         count = len(self.likelier)
         looks = {0: "none of them looks", 1: "1 of them looks"}.get(count, f"{count:,} of them look")
         return f"labels: {part} compared by {self.by}; {looks} more like another class"
 
     def to_json(self, rows: Rows) -> dict[str, Any]:
-        """Return what was compared, and the suspects with the class that they are likelier of."""
+        """Return what was compared, and the suspects with the class that they fit better."""
         return {
             "compared": self.compared,
             "by": self.by,
@@ -90,9 +90,9 @@ def _spread(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def by_features(labels: Sequence[str], numbers: Sequence[int], features: np.ndarray, by: str) -> Comparison:
-    """Return how unlike their classes the images at `numbers` are, whose features [n, D] are given.
+    """Compare the images at `numbers`, whose features [n, D] are given, with their classes.
 
-    The score is how much more the likeliest other class speaks for an image than its own, from -1 to 1.
+    The score is how much better an image fits the best other class than its own, from -1 to 1.
     """
     scores = np.full(len(labels), NOT_COMPARED)
     names = sorted({labels[number] for number in numbers})
@@ -111,7 +111,7 @@ def by_features(labels: Sequence[str], numbers: Sequence[int], features: np.ndar
 
 
 def _without_itself(features: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return how much each class speaks for each image [N, C], learned from all images but this one.
+    """Return how well each image fits each class [N, C], learned from all images but this one.
 
     Ridge regression of ones and zeros on the features; what leaving one image out changes is known in closed form
     (Allen's PRESS, Technometrics 1974).
@@ -129,7 +129,7 @@ def _without_itself(features: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def by_colours(labels: Sequence[str], looks: Sequence[Look]) -> Comparison:
-    """Return how far the colours of each image are from the mean of its class: multiples of the usual distance.
+    """Compare the colours of each image with the mean of its class; scores are multiples of the median distance.
 
     Colours are those of 4 x 4 fields. 0 for images that were not decoded, for classes of fewer than 4 images and for
     very large data sets.

@@ -26,7 +26,7 @@ from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.reporting import counted, short_list
 
 COLUMNS = ("path", "label")
-NONE = "none"  # the value of --corrections that forgets those of last time
+NONE = "none"  # the value of --corrections that forgets those of the last run
 COMPARED = 20_000  # paths among which the nearest to a mistyped one is looked for
 NAMED = 50  # problems listed
 NEW = 5  # new classes shown
@@ -80,7 +80,7 @@ def check_place(file: Path, sources: Sequence[Path]) -> None:
     for source in sources:
         if source.is_dir() and file.resolve().is_relative_to(source.resolve()):
             raise UsageError(
-                f"{file} lies among the images in {source}, where it would be taken for the table of their labels",
+                f"{file} is among the images in {source}, where it would be read as the table of their labels",
                 hint=["move it out of there, then ", Command("prepare", "--corrections", file.name)],
             )
 

@@ -1,4 +1,4 @@
-"""What prepare was last asked for its sources: the same command without options then means the same again."""
+"""The options of the last `prepare`: the same command without options then does the same again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shitu_cli.workspace import Workspace
 
 _WAY_OUT = "remove it: it holds the options of the last prepare only"
 SPLITS = ("auto", "open", "closed", "none")
-# How a source is read belongs together: one of these given anew forgets the others.
+# Options that say how a source is read belong together: a new value for one of them discards the others.
 _READING = ("format", "columns", "protocol", "image_root", "encoding", "depth")
 _PATHS = {"image_root", "corrections"}
 _TYPES = {"share": float, "seed": int, "depth": int, "keep_apart": bool, "digests": dict, "before": dict}
@@ -67,9 +67,9 @@ class PrepareOptions:
 def complete_options(
     space: Workspace, sources: Sequence[Path], options: PrepareOptions
 ) -> tuple[PrepareOptions, PrepareOptions]:
-    """Return the options completed by those of the last time for the same sources, and that part alone.
+    """Return the options completed by those of the last run for the same sources, and those alone.
 
-    Raises DataError when the file that holds it was damaged.
+    Raises DataError if the file that holds them is damaged.
     """
     values = _read(space)
     if values.pop("sources", None) != _names(space, sources):
@@ -112,7 +112,7 @@ def record(
 
 
 def path_in(root: Path, path: Path) -> str:
-    """Return a path relative to the workspace if it lies in it, so that this can be moved as a whole; else absolute."""
+    """Return a path relative to the workspace if it is inside, so that this can be moved as a whole; else absolute."""
     if (address := address_of(path)) is not None:
         return address
     path = Path(os.path.abspath(path))
@@ -131,7 +131,7 @@ def name_in(space: Workspace, source: Path) -> str:
 
 
 def _read(space: Workspace) -> dict[str, Any]:
-    """Return what is remembered, with absolute paths; {} if nothing is."""
+    """Return the record of the last run, with absolute paths; {} without one."""
     path = space.lists_dir / RECORD
     if not path.exists():
         return {}

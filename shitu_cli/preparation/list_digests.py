@@ -10,7 +10,7 @@ from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json_object
 from shitu_cli.workspace import Workspace
 
-RECORD = "prepared_with.json"  # in lists/, as it describes them
+RECORD = "prepared_with.json"  # in lists/, which it describes
 LISTS = ("train_list.txt", "query_list.txt", "gallery_list.txt", "label_map.txt")
 
 

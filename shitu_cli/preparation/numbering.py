@@ -19,7 +19,7 @@ def natural(label: str) -> tuple[int, int, str]:
 
 
 def is_distractor(label: str) -> bool:
-    """Return whether a label is that of images of no class, which only a gallery holds."""
+    """Return whether a label marks images of no class, which only a gallery may hold."""
     return label == "-1"
 
 
@@ -58,7 +58,7 @@ def image_list(rows: Rows, numbers: Sequence[int], names: Mapping[str, int], ids
 
 
 def number_ids(rows: Rows) -> dict[int, int]:
-    """Return ids as numbers, the same in all lists: numbers stay what they are, names are counted from one million."""
+    """Return ids as numbers, the same in all lists: numbers are kept, names are numbered from one million on."""
     dense: dict[str, int] = {}
     return {
         number: 10**6 + dense.setdefault(text, len(dense)) if (own := whole_number(text)) is None else own

@@ -15,9 +15,9 @@ from shitu_cli.reporting import counted
 
 
 def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Split:
-    """Return the source's own split where it has one, else one of ours.
+    """Return the source's own split where it has one, else a chosen one.
 
-    Raises UsageError where the user asks for another than the source's own, DataError where nothing can be evaluated.
+    Raises UsageError if the user asks for a split although the source has one, DataError if nothing can be evaluated.
     """
     if set(rows.splits) <= {"", "train"}:
         return _chosen(rows, alike, choices)
@@ -25,7 +25,7 @@ def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems)
         own = ", ".join(sorted(set(rows.splits) - {""}))
         raise UsageError(
             f"--split {choices.split}: the source has a split of its own ({own})",
-            hint="take that one with --split auto, or name the folder or list of the training images only",
+            hint="use it with --split auto, or name the folder or list of the training images only",
         )
     by_origin: dict[int, list[int]] = {}
     for number, origin in enumerate(rows.origins):
@@ -41,7 +41,7 @@ def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems)
 
 
 def _chosen(rows: Rows, alike: Alike, choices: Choices) -> Split:
-    """Return a split of ours; DataError where nothing could be kept for evaluation although the user wants some."""
+    """Return the split that this program chooses; DataError if it should hold out images but cannot."""
     kind, reason = choose_kind(len(set(rows.labels))) if choices.split == "auto" else (choices.split, "as requested")
     by_path: dict[str, list[int]] = {}
     for number in rows.boxes:
@@ -60,17 +60,17 @@ def _chosen(rows: Rows, alike: Alike, choices: Choices) -> Split:
         return split
     counts = Counter(rows.labels[n] for n in split.train)
     if len(counts) < 2:
-        return split  # said where classes are counted
+        return split  # reported where classes are counted
     why = "the classes share images so that none can be taken without leaving another class empty"
     if max(counts.values()) < 2:
         why = f"each of the {len(counts):,} classes has a single image, and a query needs another one to find"
     raise DataError(
-        f"no image can be kept for evaluation: {why}", hint="add images; or train without evaluation: --split none"
+        f"no image can be held out for evaluation: {why}", hint="add images; or train without evaluation: --split none"
     )
 
 
 def _official(rows: Rows, numbers: Sequence[int], problems: Problems) -> Split:
-    """Return the split that one source has; without one all of its images are trained."""
+    """Return the split of one source; a source without one is for training only."""
     where: dict[str, list[int]] = {}
     for number in numbers:
         where.setdefault(rows.splits[number], []).append(number)

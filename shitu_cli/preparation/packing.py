@@ -1,7 +1,7 @@
-"""Packing prepared images into tar shards of the WebDataset convention: the same bytes each time, and whole or not.
+"""Pack prepared images into tar shards of the WebDataset convention: the same bytes each time, whole or not at all.
 
-`pack.json` beside the shards says what each was made of: a run that was interrupted, or comes again, writes only what
-is missing.
+`pack.json` beside the shards says what each was made of, so that a repeated or interrupted run writes only what is
+missing.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "GIF": ".gif", "BMP
 
 
 class _Image(NamedTuple):
-    """An image of a shard: its path in the lists, where it lies, its name as a member, and what it must be."""
+    """An image of a shard: its path in the lists, its location, its name as a member, and its expected content."""
 
     path: str
     location: str
     member: str
     digest: bytes
     size: int
-    label: int | None  # None where boxes have labels, or there is no class
+    label: int | None  # None where its boxes have the labels, and for images of no class
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ class Packed:
     names: Mapping[str, str]
 
     def renamed(self, images: ImageList) -> ImageList:
-        """Return a list whose images lie in the shards."""
+        """Return the list with the images' names in the shards."""
         paths = [self.names[path] for path in images.paths()]
         return ImageList.of(paths, images.labels, images.ids, images.boxes, images.source, images.lines)
 
 
 def check_pack_folder(folder: Path, sources: Sequence[Path]) -> None:
-    """Raise UsageError for a folder of other files, or one that would lie among the images or hold them."""
+    """Raise UsageError for a folder that holds other files, or that is among the images or around them."""
     here = folder.resolve()
     for source in sources:
         there = source.resolve() if source.is_dir() else source.resolve().parent
         if address_of(source) is None and (here == there or (source.is_dir() and here.is_relative_to(there))):
-            raise UsageError(f"--pack {folder} lies among the images in {source}", hint="name a folder elsewhere")
+            raise UsageError(f"--pack {folder} is among the images in {source}", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / RECORD).is_file())):
         raise UsageError(f"--pack {folder} exists and holds something else", hint="name a new folder")
 
@@ -84,7 +84,7 @@ def pack(prepared: Prepared, folder: Path, shard_bytes: int, reporter: Reporter)
     missing = [name for name in shards if not _is_there(folder / name, before.get(name), plans[name])]
     _check_space(folder, sum(image.size for name in missing for image in shards[name]))
     if len(missing) < len(shards):
-        reporter.info(f"{counted(len(shards) - len(missing), 'shard')} in {folder} are there already")
+        reporter.info(f"{counted(len(shards) - len(missing), 'shard')} already exist in {folder}")
     record = {name: entry for name, entry in before.items() if name in shards and name not in missing}
     with reporter.progress("packing", sum(len(shards[name]) for name in missing)) as bar:
         for name in missing:
@@ -103,7 +103,7 @@ def pack(prepared: Prepared, folder: Path, shard_bytes: int, reporter: Reporter)
 
 
 def _refuse_itself(prepared: Prepared, folder: Path) -> None:
-    """Raise UsageError where images lie in shards of the folder, which packing would replace."""
+    """Raise UsageError if images are in shards of the folder, which packing would replace."""
     here = folder.resolve()
     places = {split_location(prepared.rows.location(number))[0] for number in range(len(prepared.rows))}
     if any(address_of(place) is None and Path(place).resolve().parent == here for place in places):
@@ -134,7 +134,7 @@ def _images(prepared: Prepared) -> Iterator[tuple[str, _Image]]:
 def _member(path: str, location: str, keys: set[str]) -> str:
     """Return the name of a member: the path, with dots in its last part only before the suffix, and no other's key.
 
-    What stands before the first dot is the key that an image shares with its label.
+    The part before the first dot is the key that an image shares with its label.
     """
     plain = posixpath.normpath("/" + path.partition("://")[2] if address_of(path) else f"/{path.replace(MEMBER, '/')}")
     stem, suffix = posixpath.splitext(plain[1:])
@@ -206,7 +206,7 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """Return what an earlier run has noted about its shards, by their names."""
+    """Return the record of an earlier run about its shards, by their names."""
     if not (folder / RECORD).is_file():
         return {}
     shards = read_json_object(folder / RECORD).get("shards")

@@ -30,9 +30,9 @@ UNUSABLE = ("missing", "empty-file", "not-an-image", "truncated", "unreadable", 
 
 @dataclass
 class Prepared:
-    """Lists with dense labels, and everything there is to tell. `names` label → class name, training classes first.
+    """Lists with dense labels, and everything to report. `names` maps classes to labels, training classes first.
 
-    `unlike` is set where features were compared.
+    `comparison` is set if features were compared.
     """
 
     image_root: Path
@@ -66,7 +66,7 @@ def read_and_split(
     sample_per_id: int = 1,
     cache: LookCache | None = None,
 ) -> Prepared:
-    """Do everything but writing. `known_names` are the labels given before, which stay as they are.
+    """Read, check and split the sources; write nothing. `known_names` are labels of earlier runs, which are kept.
 
     Raises UsageError where the user has to decide something, DataError when nothing in the sources can be used.
     """
@@ -119,7 +119,7 @@ def read_and_split(
 def _look(
     rows: Rows, choices: Choices, problems: Problems, reporter: Reporter, cache: LookCache | None
 ) -> tuple[Rows, list[Look], Alike]:
-    """Return the rows whose images can be used, what these are like, and which of them are alike."""
+    """Return the rows whose images can be used, with the look of each, and the images that are alike."""
     paths = [rows.location(number) for number in range(len(rows))]
     looks = look_at_all(paths, reporter, cache=cache or LookCache(None), decode=not choices.quick)
     report_looks(looks, rows.place, problems)
@@ -136,7 +136,7 @@ def _look(
 
 
 def _without_distractors(split: Split, rows: Rows, problems: Problems) -> Split:
-    """Return a split that trains no image of no class; DataError where it trains none at all."""
+    """Return the split without training images of no class; DataError if none are left."""
     trained = [n for n in split.train if not is_distractor(rows.labels[n])]
     for n in split.train if len(trained) < len(split.train) else ():
         if is_distractor(rows.labels[n]):
@@ -158,7 +158,7 @@ def _where_are_they(formats: Sequence[Format]) -> Message:
 
 
 def _known_here(rows: Rows, earlier: Mapping[str, int], reporter: Reporter) -> Mapping[str, int]:
-    """Return the numbers given before, unless none of these classes is here: then this is another data set."""
+    """Return the earlier numbers of classes; {} if none of these classes is here, as in another data set."""
     if earlier and earlier.keys().isdisjoint(map(rows.shown, set(rows.labels))):
         reporter.info(f"none of the {len(earlier)} earlier classes is here: classes are numbered anew")
         return {}

@@ -35,7 +35,7 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "label-conflict": Kind(
         "error",
         "one image with two labels",
-        "decide for one, in your list or with --corrections; or --fix drops all its lines",
+        "choose one, in your list or with --corrections; or --fix drops all its lines",
     ),
     "outside-root": Kind("error", "path leads out of the image root", "move the image inside; or --fix leaves it out"),
     "bad-name": Kind(
@@ -55,21 +55,21 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "the image has another size than its annotation states, so its boxes do not fit",
         "export the annotations for these images; or --fix leaves them out",
     ),
-    "odd-label": Kind("error", "label is no number while the others are", "correct it; or --fix leaves it out"),
+    "odd-label": Kind("error", "the label is not a number, but the others are", "correct it; or --fix leaves it out"),
     "no-access": Kind("error", "a folder that cannot be opened", "change its permissions; or --fix leaves it out"),
     # Warnings: worth a look.
     "untrained": Kind("warning", "label -1 (no class) in a training list", "nothing: it is left out of training"),
-    "unlabelled": Kind("warning", "an image outside of any class folder", "move it into a class folder"),
+    "unlabelled": Kind("warning", "an image outside every class folder", "move it into a class folder"),
     "unread-list": Kind("warning", "not read, as the folders are the classes", "see shitu prepare --formats"),
     "beside-splits": Kind(
         "warning", "images beside the folders of the splits", "move them into one of these: they are left out"
     ),
     "unlisted": Kind("warning", "a labelled image that no list of a split names", "list it: it is left out"),
-    "no-split": Kind("warning", "training and evaluation are the same images", "nothing: they are split anew"),
+    "no-split": Kind("warning", "training and evaluation are the same images", "nothing: they are split again"),
     "cut-box": Kind("warning", "the box leaves its image", "nothing: it is cut off at the edge"),
     "tiny-box": Kind("warning", "a box with a side under 4 pixels", "nothing: it shows too little and is left out"),
     "hidden": Kind("warning", "hidden, as its name begins with a dot", "rename it to use it: it is left out"),
-    "no-images": Kind("warning", "a folder without any image", "put images into it: it is left out, and is no class"),
+    "no-images": Kind("warning", "a folder without any image", "put images into it: without any it is not a class"),
     "duplicate-line": Kind("warning", "the same image and label again", "nothing: the repeated line is left out"),
     "duplicate": Kind("warning", "identical files within a class", "keep one; --fix keeps the first"),
     "label-noise": Kind(
@@ -96,8 +96,8 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
     "similar-labels": Kind(
         "warning",
-        "names that differ only by case, blanks or the way letters are encoded",
-        "one class? rename one of them",
+        "names that differ only by case, spaces or the way letters are encoded",
+        "if they are one class, rename one of them",
     ),
     "leading-zeros": Kind(
         "warning", "labels that differ only by leading zeros, such as 7 and 007", "write them all in one way"
@@ -108,15 +108,15 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "make the column text in the spreadsheet and export it again",
     ),
     "imbalance": Kind(
-        "warning", "the largest class has over 20 times the median's images", "ClassBalancedSampler helps"
+        "warning", "the largest class has over 20 times as many images as the median", "ClassBalancedSampler helps"
     ),
     "mixed-separators": Kind("warning", "lines of one list are separated differently", "use one separator"),
     "link-loop": Kind("warning", "a link that leads back to a folder above", "nothing: it is not followed"),
-    "dead-link": Kind("warning", "a link to what is not there", "correct or remove it"),
+    "dead-link": Kind("warning", "a link to something that does not exist", "correct or remove it"),
     "other-format": Kind("warning", "an image in a format that is not read", "convert it to JPEG or PNG"),
     "heic": Kind("warning", "a HEIC or HEIF image, which needs a package", f"{pip_install('heic')}: it is left out"),
     # Notes: taken care of.
-    "heading": Kind("note", "heading or comment in a list", "nothing: it is passed over"),
+    "heading": Kind("note", "heading or comment in a list", "nothing: it is skipped"),
     "encoding": Kind("note", "the list is not UTF-8", "nothing if the words shown are right"),
     "crowd": Kind("note", "a box around a group, not one object", "nothing: it is left out"),
     "no-objects": Kind("note", "an image in which nothing is annotated", "nothing: it is left out"),

@@ -1,4 +1,4 @@
-"""Reading one source, or several that become one data set."""
+"""Read one source, or several that become one data set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Part:
 def check_source(path: Path) -> None:
     """Raise UsageError for a source that is not there, or that is neither a folder nor a regular file."""
     if address_of(path) is not None:
-        return  # whether it is there shows when it is listed
+        return  # checked when it is listed
     if not path.exists():
         raise UsageError(
             f"no such folder or file: {path}", hint="check the path; put it in quotes if it contains spaces"
@@ -56,7 +56,7 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
 
     Raises DataError where a source holds no labelled image, UsageError where the user has to decide something.
     """
-    if len(sources) > 1 and are_shards(sources):  # of one data set: the same number is the same class in all
+    if len(sources) > 1 and are_shards(sources):  # shards of one data set, in which the same number is the same class
         options = dataclasses.replace(choices.read, archives=frozenset(source.name for source in sources))
         choices, sources = dataclasses.replace(choices, read=options), [sources[0].parent]
     parts = [_read(source, choices, problems, alone=len(sources) == 1) for source in sources]
@@ -69,11 +69,11 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
 
 def _read(path: Path, choices: Choices, problems: Problems, *, alone: bool) -> _Part:
     if path.is_dir() and not any(os.scandir(path)):
-        raise DataError(f"{path} is empty", hint="put the images of each class into a folder of its name there")
+        raise DataError(f"{path} is empty", hint="put the images of each class into a folder named after it there")
     source = Source(path, choices.read)
 
     def check(chosen: Format) -> None:
-        if not alone and not chosen.protocols:  # it is for another source
+        if not alone and not chosen.protocols:  # it is meant for another source
             source.options = dataclasses.replace(source.options, protocol=None)
         _check_options(chosen, dataclasses.replace(choices, read=source.options))
 
@@ -89,7 +89,7 @@ def _read(path: Path, choices: Choices, problems: Problems, *, alone: bool) -> _
 
 
 def describe(rows: Rows) -> list[str]:
-    """Return what was read as what, and what lies beside unused, in a line each."""
+    """Return lines that say how each file was read, and which files beside were not used."""
     unused = [f"not used: {name} ({why})" for name, why in sorted(rows.unused.items())]
     return [
         *_first(rows.readings, "more files, read in the same way"),

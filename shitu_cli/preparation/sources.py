@@ -63,7 +63,7 @@ class ImageFiles:
         return f"{count} of {counted(len(labels - {''}), 'label')}{unknown}"
 
     def name(self, number: int) -> str:
-        """Return the file, with its box where it has one: parts of one image are told apart."""
+        """Return the file, with its box where it has one, so that parts of one image have different names."""
         box = self.boxes[number]
         return self.files[number] if box is None else f"{self.files[number]}#{','.join(f'{v:g}' for v in box)}"
 
@@ -134,7 +134,7 @@ class _Finder:
                 self.images.add(file, folder_label(file) if self.folder_labels else "")
 
     def _add_folder(self, folder: Path) -> None:
-        """Add all images of a folder, with the labels and boxes that `prepare` reads; others by where they lie."""
+        """Add all images of a folder, with the labels and boxes that `prepare` reads; others by their folder."""
         from shitu_cli.preparation.formats.base import FOLDERS, walk_images
         from shitu_cli.preparation.problems import Problems
 
@@ -161,7 +161,7 @@ class _Finder:
     def _as_prepare_reads(self, folder: Path) -> tuple[Format | None, Rows, set[str]]:
         """Return the format and the rows of a folder, and the places of images that corrections leave out.
 
-        There are none where it holds no labels, as one class folder alone.
+        There are no rows for a folder without labels, such as a single class folder.
         """
         from shitu_cli.preparation.formats.base import Rows
         from shitu_cli.preparation.formats.source import Source
@@ -184,8 +184,8 @@ class _Finder:
     def _read(self, path: Path, problems: Problems) -> tuple[Format, Rows, Rows]:
         """Return the format of a source, and its rows without and with corrections, as `prepare` last read it.
 
-        One of several that were made one data set is read with the others: what its classes are called, and which
-        images the corrections mean, is a matter of all of them.
+        A source that was merged with others is read with them: the names of its classes, and the images that
+        corrections mean, depend on all of them.
         """
         from shitu_cli.preparation.choices import Choices
         from shitu_cli.preparation.corrections import apply_corrections
@@ -202,7 +202,7 @@ class _Finder:
         corrected = rows if choices.corrections is None else apply_corrections(rows, choices.corrections, sources)[0]
         if len(sources) == 1:
             return chosen, rows, corrected
-        if len(formats) < len(sources):  # shards of one data set: the images of each are told by where they lie
+        if len(formats) < len(sources):  # shards of one data set: the location says which image is of which
             return formats[0], rows, corrected
         assert self.workspace is not None
         origin = [name_in(self.workspace, source) for source in sources].index(name_in(self.workspace, path))
@@ -253,7 +253,7 @@ class _Finder:
 
 
 def _places(rows: Rows) -> list[str]:
-    """Return where the images of rows lie, however their folder is spelt."""
+    """Return the real locations of the images of rows, however their folder is spelt."""
     root = str(rows.root)
     if is_stored(root) or any(map(is_stored, rows.paths)):
         return [real(rows.location(number)) for number in range(len(rows))]
@@ -265,16 +265,16 @@ def _below(root: str, paths: Sequence[str]) -> list[str]:
 
 
 def _stored_label(location: str) -> str:
-    """Return the label of a member or of an image at an address: the name of the folder that it lies in."""
+    """Return the label of a member or of an image at an address: the name of its folder."""
     place, member = split_location(location)
     return posixpath.basename(posixpath.dirname(member or place.partition("://")[2]))
 
 
 def folder_label(image: Path, root: Path | None = None) -> str:
-    """Return the label of an image by where it lies: the path from `root` to it, else the name of its folder.
+    """Return the label of an image by its folder: the path from `root` to it, else its name.
 
     So `data/Leek`, `data/Leek/`, `data/Leek/*.jpg`, `.` inside of it and absolute paths all give Leek. A workspace, a
-    home directory and the root of the file system are no class: "".
+    home directory and the root of the file system are not classes: "".
     """
     folder = Path(os.path.abspath(image)).parent
     if root is not None and (below := os.path.relpath(folder, os.path.abspath(root))) != os.curdir:

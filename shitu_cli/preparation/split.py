@@ -1,4 +1,4 @@
-"""Choosing images for evaluation where the source does not: the same seed chooses the same on every machine.
+"""Choose images for evaluation where the source does not: the same seed chooses the same on every machine.
 
 Classes and images are ordered by a hash of the seed and their name, not drawn from a generator: adding some later
 hardly moves the others.
@@ -28,8 +28,8 @@ class Split:
 def choose_kind(classes: int) -> tuple[str, str]:
     """Return open or closed, and why."""
     if classes >= OPEN_SET_CLASSES:
-        return "open", f"{classes} classes: whole classes are kept from training, as new ones will come in use"
-    return "closed", f"only {classes} classes: all are trained, some images of each are kept for queries"
+        return "open", f"{classes} classes: whole classes are held out of training, as new ones will appear in use"
+    return "closed", f"only {classes} classes: all are trained, some images of each are held out as queries"
 
 
 def split_images(
@@ -45,9 +45,9 @@ def split_images(
 ) -> Split:
     """Keep `share` of the classes (open) or of each class's images (closed) for evaluation.
 
-    `alike` are groups of images that must not be torn apart (duplicates), `one_image` groups of boxes in one image.
-    Where classes hang together through shared images so that none can be kept from training, an open split becomes
-    a closed one, and its reason says so.
+    `alike` are groups of images that must stay together (duplicates), `one_image` groups of boxes in one image. If
+    classes are so linked by shared images that none can be held out of training, an open split becomes a closed one,
+    and its reason says so.
     """
     data = _Data(labels, paths, alike, one_image)
     if kind == "none":
@@ -55,7 +55,7 @@ def split_images(
     parts = _open_split(data, share, seed) if kind == "open" else _closed_split(data, share, seed)
     if kind == "open" and not parts[1]:
         kind, parts = "closed", _closed_split(data, share, seed)
-        reason = "the classes hang together through shared images: some images of each are kept for queries"
+        reason = "the classes are linked by shared images: some images of each are held out as queries"
     train, query, gallery = parts
     return Split(sorted(train), sorted(query), sorted(gallery), kind, reason)
 

@@ -43,7 +43,7 @@ def choose_template() -> Choice:
 def start_of(template: str, text: str) -> tuple[str | None, Message]:
     """Return what `Arch.Backbone.pretrained` of a new config should be, None to leave it, and what to tell the user.
 
-    Published weights that are on this machine become the start; of others the way to get them is told.
+    Published weights that are on this machine become the start; for others the message names the way to get them.
     """
     backbone = parse_yaml(text, f"templates/{template}.yaml", error=ConfigError)["Arch"]["Backbone"]
     entry = next((entry for entry in CATALOGUE.values() if entry.template == template), None)

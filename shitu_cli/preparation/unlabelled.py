@@ -1,4 +1,4 @@
-"""What to tell where a source has no labels, or those of one class only: what was looked at, and the way out."""
+"""Errors for a source without labels, or with labels of one class only: what was read, and the way out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EACH, LISTED, MOST = 5, 3, 8  # cases of each kind, files, lines
 
 
 def no_labels(source: Source, chosen: Format, problems: Problems) -> DataError:
-    """Return the error for a source of which nothing that its format reads has a label."""
+    """Return the error for a source in which its format reads no labelled image."""
     details = [
         f"{where}: {PROBLEM_KINDS[kind].text}" + (f" ({detail})" if detail else "")
         for kind, cases in problems.found.items()
@@ -44,7 +44,7 @@ def no_labels(source: Source, chosen: Format, problems: Problems) -> DataError:
 
 
 def _where_are_labels(source: Source, problems: Problems) -> Message:
-    """Return the way out where images have no labels: what lies beside them may hold these, or their names."""
+    """Return the way out where images have no labels: files beside them or their names may hold these."""
     if sheet := next(iter(spreadsheets(source)), None):
         return sheet_way_out(source.base / sheet)
     if "heic" in problems.found:
@@ -56,12 +56,12 @@ def _where_are_labels(source: Source, problems: Problems) -> Message:
         listed = Command("prepare", source.path / "labels.txt")
         first = min(names)
         return [f"if the names hold the classes, such as {first}, make a list of them: {write}; then ", listed]
-    way = "put the images of each class into a folder of its name; "
+    way = "put the images of each class into a folder named after it; "
     return [way, Command("prepare", "--formats"), " lists other layouts"]
 
 
 def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) -> DataError | None:
-    """Return the error for images of one class, None for several: there is nothing to tell apart."""
+    """Return the error for images of a single class; None for several classes."""
     labels = {label for label in set(rows.labels) if not is_distractor(label)}
     if len(labels) != 1:
         return None
@@ -71,7 +71,7 @@ def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) ->
     sheets = [path / sheet for path in sources if path.is_dir() for sheet in spreadsheets(Source(path))]
     if ranks == {FOLDERS}:
         said = f"{count} in the folder {label}, and the folders of images are the classes"
-        hint = "put the images of each class into a folder of its name, or a list `path<TAB>label` beside them"
+        hint = "put the images of each class into a folder named after it, or a list `path<TAB>label` beside them"
     else:
         said = f"{', '.join(rows.label_files[:LISTED])}: {count}, all of them {rows.shown(label)!r}"
         if ANNOTATIONS in ranks:
@@ -86,7 +86,7 @@ def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) ->
 
 
 def _beside(rows: Rows, sources: Sequence[Path]) -> list[str]:
-    """Return lists and tables that name no image, and folders without images: what the user may have counted on."""
+    """Return lists and tables that name no image, and folders without images: the user may have meant these."""
     lines: list[str] = []
     for path in sources:
         if not path.is_dir():

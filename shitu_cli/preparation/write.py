@@ -1,4 +1,4 @@
-"""Putting prepared lists into a workspace, and the config that fits them: all at once, or nothing."""
+"""Write prepared lists and the config that fits them into a workspace: all at once, or nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_prepared(
     reports/prepare.html to the two paths that it is given. A kill at any moment leaves all of these files as they were,
     or all of them new once the workspace is opened again.
 
-    Raises EnvironmentProblem when the disk refuses; what was there before then still stands.
+    Raises EnvironmentProblem if the disk refuses, and then changes nothing.
     """
     facts = DataFacts(
         class_num=prepared.class_num,

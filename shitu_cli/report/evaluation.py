@@ -78,7 +78,7 @@ def newest_thresholds(reports: Path, features: str) -> dict[str, Any] | None:
 
 
 def suggestion_for(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
-    """Return the suggestion for an index of so many labels: the values of `Promise` (evaluation/unknown.py).
+    """Return the suggestion for an index of this many labels: the values of `Promise` (evaluation/unknown.py).
 
     An index of more labels than were measured against gives more false answers: for it the threshold is a stricter one
     if there is one, and the values are those expected.

@@ -67,7 +67,7 @@ def label_gallery(prepared: Prepared, command: str) -> LabelGallery:
 
 
 def _without_repeats(rows: Rows, numbers: Iterable[int]) -> list[int]:
-    """Return the numbers without images that came before: one may be in two lists."""
+    """Return the numbers without repeated images: an image may be in two lists."""
     return list({spelling(rows, number): number for number in reversed(list(numbers))}.values())[::-1]
 
 
@@ -93,7 +93,7 @@ def _pairs(prepared: Prepared) -> list[tuple[int, int, str]]:
 
 
 def _repeats(prepared: Prepared) -> Iterator[tuple[int, int]]:
-    """Yield each image that its class has already, and the one that it repeats."""
+    """Yield each image that repeats another one of its class, and that one."""
     rows = prepared.rows
     for first, *others in prepared.alike.identical:
         for number in others:
@@ -102,7 +102,7 @@ def _repeats(prepared: Prepared) -> Iterator[tuple[int, int]]:
 
 
 def _ranks(prepared: Prepared, pairs: Sequence[tuple[int, int, str]], comparison: Comparison) -> dict[int, int]:
-    """Return the suspects, pair by pair, with the rank of what speaks most against them."""
+    """Return the suspects, pair by pair, with the rank of the strongest suspicion."""
     ranks = {number: PAIR for a, b, _ in pairs for number in (a, b)}
     for number in comparison.suspects():
         ranks.setdefault(number, LIKELIER)
@@ -117,7 +117,7 @@ def _ranks(prepared: Prepared, pairs: Sequence[tuple[int, int, str]], comparison
 def _reasons(
     prepared: Prepared, pairs: Sequence[tuple[int, int, str]], comparison: Comparison, chosen: set[int]
 ) -> dict[int, list[str]]:
-    """Return in words what speaks against the chosen images."""
+    """Return the suspicions against the chosen images in words."""
     rows = prepared.rows
     reasons: dict[int, list[str]] = {}
     for first, second, how in pairs:
@@ -137,9 +137,9 @@ def _reasons(
 
 
 def choose(labels: Sequence[str], ranks: Mapping[int, int], unlike: np.ndarray, most: int) -> list[int]:
-    """Return the images to show: suspects by rank, then in turn from each class the one most unlike it.
+    """Return the images to show: suspects by rank, then in turn from each class the one that fits it least.
 
-    Of very large data sets, a sample stands for those that are no suspects.
+    In very large data sets, only a sample of the unsuspicious ones is considered.
     """
     chosen = sorted(ranks, key=lambda number: ranks[number])[:most]
     step = -(-len(labels) // COMPARED)

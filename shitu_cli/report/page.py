@@ -92,7 +92,7 @@ def environment() -> Environment:
 
 
 def _shown(value: object) -> object:
-    """Return text of users and files as a page may hold it: nothing hidden, no change of direction, no bytes."""
+    """Return text of users and files without characters that are hidden or change the writing direction."""
     return value if hasattr(value, "__html__") else visible(str(value))
 
 

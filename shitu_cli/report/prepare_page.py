@@ -70,7 +70,7 @@ def _problem(prepared: Prepared, name: str, kind: Kind, cases: Cases) -> dict[st
 def _thumbnail(prepared: Prepared, where: str) -> str | None:
     """Return the image that a problem's place names: `file:line (path)`, a path below the image root, or a whole one.
 
-    None where it is no image: a class, a folder, a line of a list, what is missing or damaged.
+    None for a place without an image to show: a class, a folder, a line of a list, a missing or damaged file.
     """
     place = where[:5000]
     names = [place]

@@ -1,4 +1,4 @@
-"""`evaluate` where the config asks how often the classifier is right (`Global.eval_mode: classification`)."""
+"""`evaluate` for configs that measure the classifier instead of retrieval (`Global.eval_mode: classification`)."""
 
 from __future__ import annotations
 

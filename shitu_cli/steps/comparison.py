@@ -22,14 +22,14 @@ from shitu_cli.reporting import Reporter
 from shitu_cli.weights.store import Located
 
 USUAL = 3_000  # images compared unless the user says otherwise: half a minute on two cores
-FEWEST = 50  # images; fewer are overlooked on the page at once
+FEWEST = 50  # images; fewer can be seen on the page at a glance
 KEY_BYTES = 16
 
 
 def compare_labels(
     prepared: Prepared, config: str, cache: Path, reporter: Reporter, *, most: int | None
 ) -> Comparison | None:
-    """Return how unlike its class each image is by features; None where the page has to do with colours.
+    """Return how well each image fits its class by features; None where the page has to compare colours instead.
 
     Args:
         prepared: The images and their labels.
@@ -51,7 +51,7 @@ def compare_labels(
     numbers = sample(prepared.rows.labels, USUAL if most is None else most)
     try:
         numbers, features = _features(prepared, numbers, start, cache, reporter)
-    except EnvironmentProblem as problem:  # a disk that is full or read-only: the page can do without
+    except EnvironmentProblem as problem:  # a full or read-only disk; the page works without features
         reporter.warn(f"labels are compared by colours only: {problem.message}")
         return None
     assert start.published is not None
@@ -64,7 +64,7 @@ def _has_start(config: str) -> bool:
         values = parse_yaml(config, "shitu.yaml", error=ConfigError)
         return bool(values["Arch"]["Backbone"].get("pretrained"))
     except (ShituError, KeyError, TypeError, AttributeError):
-        return False  # what is wrong with it is said where it is patched
+        return False  # reported where the config is patched
 
 
 def _features(
@@ -86,7 +86,7 @@ def _features(
 
 
 def _key(prepared: Prepared, number: int) -> bytes:
-    """Return what tells an image or a box in it by its content."""
+    """Return a key for the content of an image or of a box in it."""
     content = prepared.looks[number].digest + repr(prepared.rows.boxes.get(number)).encode()
     return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
 
@@ -109,14 +109,14 @@ def _computed(prepared: Prepared, images: dict[bytes, int], model: Path, reporte
 
 
 def _read(path: Path, model: str) -> dict[bytes, np.ndarray]:
-    """Return the features that are kept, {} where there are none of this model."""
+    """Return the kept features of this model by key; {} if there are none."""
     try:
         with np.load(path, allow_pickle=False) as values:
             if str(values["model"]) != model:
                 return {}
             keys, features = values["keys"].tobytes(), values["features"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return {}  # a damaged cache is no cache
+        return {}  # a damaged cache counts as empty
     return dict(zip(_split(keys), features, strict=False))
 
 

@@ -1,4 +1,4 @@
-"""What a command will cost, before it starts: images, bytes, memory, disk and time, and whether that fits here."""
+"""The cost of a command before it starts: images, bytes, memory, disk and time, and whether this machine has them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from shitu_cli.runtime.memory import available_memory
 from shitu_cli.stores import state_of
 
 SECONDS = 8.0  # of each measurement
-SAMPLE_FILES = 1000  # whose sizes stand for all
-_SPARE = 0.95  # of what is free may be used up
+SAMPLE_FILES = 1000  # files whose sizes represent all
+_SPARE = 0.95  # share of the free bytes that a command may use
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of memory or of a disk that a command needs, and how many there are (None: unknown); `fit` says what would.
+    """Bytes of memory or disk that a command needs and that are available (None: unknown); `fit` is the way out.
 
     `place` is the folder on the disk, "" for memory.
     """
@@ -84,7 +84,9 @@ class Cost:
             for need in wrong
         ]
         raise EnvironmentProblem(
-            "this cannot fit here", details=details, hint=next((need.fit for need in wrong if need.fit), None)
+            "this does not fit on this machine",
+            details=details,
+            hint=next((need.fit for need in wrong if need.fit), None),
         )
 
 
@@ -109,7 +111,7 @@ def disk_need(place: Path, needed: int, *, what: str = "disk", fit: Message = ""
 def total_size(count: int, location: Callable[[int], str]) -> int | None:
     """Return the bytes of `count` images, from at most `SAMPLE_FILES` spread over them; None if none can be asked."""
     states = (state_of(location(number)) for number in spread(count, SAMPLE_FILES))
-    sizes = [state.size for state in states if state is not None]  # of one that is missing, the command itself says so
+    sizes = [state.size for state in states if state is not None]  # the command itself reports missing ones
     return round(sum(sizes) / len(sizes) * count) if sizes else None
 
 
@@ -119,11 +121,11 @@ def spread(count: int, most: int) -> Sequence[int]:
 
 
 def per_image(run: Callable[[int], None], count: int, batch_size: int) -> float:
-    """Return the seconds for an image from two runs over the first ones: what both spend to begin does not count."""
+    """Return the seconds per image, from the difference of two runs, so that their start-up does not count."""
     if not count:
         return 0.0
     few = min(count, 2 * batch_size)
-    run(min(count, batch_size))  # what is prepared once
+    run(min(count, batch_size))  # warms up
     started = time.perf_counter()
     run(few)
     first = time.perf_counter() - started

@@ -1,8 +1,8 @@
-"""Cross-fitting of a whole network: trained again without some of the classes, which are foreign to it then.
+"""Cross-fitting of a whole network: train it again without some of the classes, which are then unknown to it.
 
-In a closed split every class is trained, so none of them shows how similar a foreign product would come. Where a
-projection was learnt, that is learnt again in a moment (training/cross_fit.py); a network that was trained as a whole
-has to be trained again as a whole, once for each group of classes (Stone 1974).
+In a closed split every class is trained, so none of them shows how similar an unknown product would look. A projection
+is learnt again in a moment (training/cross_fit.py); a whole network has to be trained again, once for each group of
+classes (Stone 1974).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shitu_cli.steps.settings import with_lists
 from shitu_cli.training.checkpoint import CONFIG
 from shitu_cli.weights.files import find_weights
 
-DONE = "done"  # the file that says that a training has ended
+DONE = "done"  # a file that marks a finished training
 
 
 class Fold(NamedTuple):
@@ -45,18 +45,18 @@ class Fold(NamedTuple):
 def cross_trained(
     config: Config, prefix: Path, count: int, *, flip: bool = False, reporter: Reporter
 ) -> Iterator[Fold]:
-    """Yield features of query and gallery by networks that are trained as the checkpoint `prefix` was, but for classes.
+    """Yield features of query and gallery by networks trained like the checkpoint `prefix`, each without some classes.
 
     Args:
-        config: That of the evaluation; the training's own lies beside the checkpoint and says all that it has decided.
+        config: That of the evaluation; the config of the training is read from beside the checkpoint.
         prefix: The checkpoint whose threshold is to be measured.
         count: How many trainings there are; each class is left out of one of them.
         flip: Add the features of the mirrored images.
         reporter: Receives progress.
 
-    A training that began with other weights by --init-from begins with those of its config here. Trainings that have
-    ended are kept below `.shitu/` and not repeated, whatever ends the evaluation. Raises UsageError where the network
-    cannot be trained so, TrainingError if a training is interrupted.
+    Trainings begin with the weights of their config, even if the first one began with others (--init-from). Finished
+    trainings are kept below `.shitu/` and not repeated, even if the evaluation is interrupted. Raises UsageError if the
+    network cannot be trained this way, TrainingError if a training is interrupted.
     """
     config = config_of_training(config, prefix)
     split = config.DataLoader.train
@@ -78,14 +78,14 @@ def cross_trained(
 
 
 def _key(config: Config, prefix: Path, count: int) -> str:
-    """Return what decides the trainings: the weights whose training they repeat, and the list."""
+    """Return a key for the trainings, from the weights whose training they repeat and the list."""
     assert config.DataLoader.train is not None
     lists = sha256_of(Path(config.DataLoader.train.dataset.cls_label_path))
     return hashlib.sha256(f"{sha256_of(find_weights(prefix))}{lists}{count}".encode()).hexdigest()[:16]
 
 
 def _without(config: Config, left_out: np.ndarray, folder: Path) -> Config:
-    """Return the config of a training without these classes; its list and its output lie in `folder`."""
+    """Return the config of a training without these classes, with its list and its output in `folder`."""
     split = config.DataLoader.train
     assert split is not None
     images = read_list(Path(split.dataset.cls_label_path))
@@ -129,7 +129,7 @@ def config_of_training(config: Config, prefix: Path) -> Config:
 
 
 def _train(config: Config, folder: Path, reporter: Reporter) -> None:
-    """Train, unless that has been done."""
+    """Train, unless that was done before."""
     from shitu_cli.steps.train import train
 
     if (folder / DONE).is_file():
@@ -138,7 +138,8 @@ def _train(config: Config, folder: Path, reporter: Reporter) -> None:
     result = train(config, reporter=reporter)
     if result is None or result.interrupted:
         raise TrainingError(
-            "a training of the cross-fit was interrupted", hint="the same command goes on with the next one"
+            "a training of the cross-fit was interrupted",
+            hint="run the same command again: finished trainings are kept",
         )
     atomic_write_text(folder / DONE, "")
 

@@ -91,8 +91,8 @@ def evaluate(
             the classes of the lists that the network was not trained on, each left out of the gallery.
         false_answers: Shares of such photos that may get an answer; the threshold for the first one is suggested,
             which is 0.05 by default.
-        cross_fit: Where every class was trained, measure thresholds by so many more trainings, each without some of
-            the classes.
+        cross_fit: Where every class was trained, measure thresholds with this many more trainings, each without some
+            of the classes.
         cache: Keep features for the next evaluation.
         shards: Files, folders or patterns of what `evaluate_share` wrote: their features are compared, none computed.
         other_options: Further options that change the figures, as on the command line, for the report.
@@ -157,7 +157,7 @@ def evaluate_share(
     flip: bool = False,
     reporter: Reporter | None = None,
 ) -> Path:
-    """Compute the features of a share of the query and gallery lists; return the shard, which lies in the reports.
+    """Compute the features of a share of the query and gallery lists; return the shard, a file in the reports.
 
     `evaluate` with all `shards` then gives the figures of one process. The other arguments are those of `evaluate`.
     """
@@ -175,7 +175,7 @@ def evaluate_share(
 def _open(
     config: Config, places: Places, model: Path | None, precision: str | None, output: Reporter
 ) -> tuple[Engine, Ranks]:
-    """Return what computes the features, and the processes that share the work; say which model it is."""
+    """Return the engine that computes the features and the processes that share the work; report which model runs."""
     from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle(this_process.own_device(config.Global.device))

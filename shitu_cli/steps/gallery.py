@@ -34,10 +34,10 @@ class Gallery(NamedTuple):
 
 
 class GallerySource(NamedTuple):
-    """Where vectors come from: the config (None outside a workspace) and a model to use instead of the config's.
+    """How vectors are made: by the config's model (None outside a workspace), or by `model` instead.
 
-    `label` is assigned to all images; with `requires_labels` every image must have a label. A `detector` cuts the surest thing
-    out of each image. `check` is called with the fingerprint of the model before anything is computed.
+    `label` is assigned to all images; with `requires_labels` every image must have one. A `detector` cuts the most
+    confident thing out of each image. `check` is called with the fingerprint of the model before anything is computed.
     """
 
     space: Workspace

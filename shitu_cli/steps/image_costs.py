@@ -1,4 +1,4 @@
-"""Measure for a few seconds what the commands over images would do for hours, and return their cost."""
+"""Measure the costs of prepare, extract and index build (--dry-run) from a few seconds of their work."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ class Measured(NamedTuple):
 def measured_threshold(
     reports: Path, features: str, manifest: IndexManifest | None, labels: int | None
 ) -> Measured | None:
-    """Return the threshold for an index of so many labels, None where no evaluation of these features suggests one.
+    """Return the threshold for an index of this many labels, None where no evaluation of these features suggests one.
 
-    The newest evaluation in the workspace decides; where there is none of this model, what the index brings along.
+    The newest evaluation of this model in the workspace decides; without one, what the index has recorded.
     """
     from shitu_cli.index.measured import change_since
     from shitu_cli.report.evaluation import effects_of, newest_thresholds, suggestion_for
@@ -35,7 +35,7 @@ def measured_threshold(
 
 
 def block_for_index(reports: Path, features: str) -> dict[str, Any] | None:
-    """Return what an index that is built now is to keep of the workspace's evaluations of these features."""
+    """Return what a new index records of the workspace's evaluations of these features."""
     from shitu_cli.index.measured import block_of
     from shitu_cli.report.evaluation import newest_thresholds
 
@@ -43,7 +43,7 @@ def block_for_index(reports: Path, features: str) -> dict[str, Any] | None:
 
 
 def note_in_index(folder: Path, features: str, unknown: dict[str, Any] | None) -> bool:
-    """Write what an evaluation has measured into the index in `folder`; return whether there is one of these features.
+    """Record what an evaluation has measured in the index in `folder`; return False if there is none of these features.
 
     Raises EnvironmentProblem if another process keeps changing it or the disk refuses, DataError if it is damaged.
     """

@@ -29,8 +29,8 @@ def open_extractor(
 ) -> Extractor:
     """Return the extractor of `model`, else of the config's exported model, else of its best checkpoint.
 
-    It runs on this process's device, takes `batch_size` images at once, and uses the engine that is fastest so, for so
-    many `images` in all if that is known.
+    It runs on this process's device with `batch_size` images at once, on the engine that is fastest for that and for
+    `images` in all, if their number is known.
     Raises UsageError when there is neither model nor checkpoint, DataError for an export without its manifest.
     """
     from shitu_cli.features.backends import MODEL_FILES
@@ -78,7 +78,7 @@ def exported_model(places: Places, reporter: Reporter) -> Path | None:
 
 
 def model_of_index(places: Places | None, model: Path | None, recorded: str) -> Path | None:
-    """Return the model to search an index with: `model`, or what it was built with where there is no trained one.
+    """Return the model to search an index with: `model`, None for the trained one, else the one it was built with.
 
     `places` are those of the workspace, None without one.
     """
@@ -99,11 +99,11 @@ def readable(prefix: Path, reporter: Reporter) -> Path:
 
 
 def export_is_stale(places: Places) -> bool:
-    """Return whether the exported model was made from other weights than the best checkpoint of now."""
+    """Return whether the exported model was made from weights other than those of the current best checkpoint."""
     if not places.best_weights.is_file() or not places.manifest.is_file():
         return False
     try:
         exported = read_json(places.manifest)["source"]["sha256"]
     except (ShituError, KeyError, TypeError):
-        return False  # damaged: what reads it says so
+        return False  # damaged; reported when the model is used
     return bool(exported != sha256_of(places.best_weights))

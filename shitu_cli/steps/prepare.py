@@ -105,7 +105,7 @@ def prepare(
         quick: Read only the headers of images, decode none.
         compare: How many images to compare by features of trained weights, to find wrong labels; 0 for none. By
             default 3,000 where training starts from such weights.
-        pack: A folder to write the images to as tar shards, which the lists then name; what is there already is kept.
+        pack: A folder to write the images to as tar shards, which the lists then name; shards that exist are kept.
         pack_mib: The size of a shard in MiB.
         reporter: Receives progress and warnings; by default they are discarded.
         on_checked: Called with the result of the checks, before anything is written or refused.
@@ -131,7 +131,9 @@ def prepare(
         all_options, earlier = complete_options(space, paths, options)
         if earlier.typed():
             path = space.lists_dir / RECORD
-            reporter.info(f"as last time: {earlier.typed()}   (stored in {path}; pass another value to change it)")
+            reporter.info(
+                f"as in the last run: {earlier.typed()}   (stored in {path}; pass another value to change it)"
+            )
         choices = all_options.choices(fix=fix, quick=quick)
         text, name, reason = _config_text(space, template)
         start: Message = ""

@@ -63,9 +63,9 @@ class Threshold(NamedTuple):
 
 
 def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store: Store) -> Threshold:
-    """Return the threshold that `text` names: a number, `auto`, or None for none.
+    """Return the threshold that `text` names: a number, `auto`, or None for no threshold.
 
-    Raises UsageError for anything else, and if no evaluation of this model suggests one.
+    Raises UsageError for anything else, and for `auto` if no evaluation of this model suggests one.
     """
     if text is None:
         return Threshold(None)
@@ -85,7 +85,7 @@ def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store
 
 
 def own_threshold(text: str, kind: str, words: str = "auto") -> Threshold:
-    """Return the threshold that the user names for an index of this kind; UsageError if it is no score.
+    """Return the threshold that the user names for an index of this kind; UsageError if it is not a score.
 
     `words` are those that the option takes instead of a number.
     """
@@ -113,11 +113,11 @@ def _nothing_suggested(reports: Path, extractor: Extractor) -> UsageError:
         return UsageError(
             f"--threshold auto: the evaluation suggests none: {unknown[0].get('problem')}",
             hint=[
-                *("take photos of things that are not yours: ", Command("evaluate", "--unknown", "./not-ours")),
+                *("use photos of things that you do not index: ", Command("evaluate", "--unknown", "./not-ours")),
                 *("; or train without some of the classes: ", Command("evaluate", "--cross-fit", "4")),
             ],
         )
-    has_other = values[0] is not None  # of another model: this one is to be named
+    has_other = values[0] is not None  # of another model, so the command names this one
     return UsageError(
         "--threshold auto needs a plain evaluation of this model (without re-ranking and the like)",
         hint=Command("evaluate", *(["--model", extractor.path] if has_other else [])),

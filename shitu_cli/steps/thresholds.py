@@ -1,4 +1,4 @@
-"""Thresholds below which search says "unknown": what they are measured on, for the model and lists at hand."""
+"""Measure the thresholds below which search says "unknown", on photos that suit the model and the lists."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ NO_LABELS = np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class Setting:
-    """What an evaluation ran with: its result, and what computed the features of it.
+    """An evaluation: its result, and what computed its features.
 
-    `cross_fit`: so many trainings may be made to see what classes get that were not trained.
+    `cross_fit` is the number of additional trainings allowed, to see which scores untrained classes get.
     """
 
     config: Config
@@ -112,7 +112,7 @@ class _Training:
 
 
 def _training_of(setting: Setting) -> _Training:
-    """Return what the model has been trained on; where nobody knows, on the classes of the training list."""
+    """Return what the model was trained on; if that is not recorded, the classes of the training list."""
     from shitu_cli.training.checkpoint import read_header
 
     source = {} if setting.model is None else _source_of(setting.model)
@@ -135,19 +135,19 @@ def _training_of(setting: Setting) -> _Training:
 def _trained_labels(setting: Setting) -> np.ndarray:
     split = setting.config.DataLoader.train
     if split is None or not Path(split.dataset.cls_label_path).is_file():
-        return np.unique(setting.result.query.dataset.labels)  # whatever it was trained on, it may have been these
+        return np.unique(setting.result.query.dataset.labels)  # unknown, so it may have been these
     return np.unique(RecDataset(split.dataset).labels)
 
 
 def _source_of(model: Path) -> dict[str, Any]:
-    """Return what the manifest of an exported model says of its weights; nothing for other models."""
+    """Return what the manifest of an exported model says about its weights; {} for other models."""
     folder = model if model.is_dir() else model.parent
     is_export = (folder / MANIFEST).is_file() and model.suffix != ".pdparams"
     return read_manifest(folder).source if is_export else {}
 
 
 def _checkpoint_of(setting: Setting, source: dict[str, Any]) -> Path | None:
-    """Return the checkpoint that the model is, or was exported from; None if it is of elsewhere."""
+    """Return the checkpoint that the model is, or was exported from; None if it is not of this workspace."""
     places = Places.of(setting.config)
     if setting.model is None:
         return places.best
@@ -159,7 +159,7 @@ def _checkpoint_of(setting: Setting, source: dict[str, Any]) -> Path | None:
 
 
 def _ask_cross_fitted(setting: Setting, training: _Training) -> tuple[Outcomes, int]:
-    """Return what photos of classes get that the projection was not learnt from, and how many labels were left then."""
+    """Return the scores of photos of classes that the projection was not learnt from, and how many labels were left."""
     from shitu_cli.training.cross_fit import cross_fitted
 
     assert training.projection is not None
@@ -175,7 +175,7 @@ def _ask_cross_fitted(setting: Setting, training: _Training) -> tuple[Outcomes, 
 
 
 def _ask_cross_trained(setting: Setting) -> tuple[Outcomes, int]:
-    """Return the same of whole networks, each trained without some of the classes."""
+    """Return the same for whole networks, each trained without some of the classes."""
     from shitu_cli.steps.cross_train import cross_trained
 
     prefix = _checkpoint_of(setting, {} if setting.model is None else _source_of(setting.model))
@@ -219,9 +219,9 @@ def _readable(features: np.ndarray) -> np.ndarray:
 
 
 def foreign_photos(setting: Setting, sources: Sequence[str]) -> tuple[FeatureSet, str]:
-    """Return the features of photos of foreign things, and what they are for the reader.
+    """Return the features of photos of unknown things, and a description of them for the user.
 
-    A folder in `sources` with images in several folders has a class in each; of one folder each photo counts alone.
+    Folders inside a source are classes; in a folder without any, each photo is a class of its own.
     Raises UsageError or DataError if there are none, or if the lists of the evaluation hold one of them.
     """
     from shitu_cli.features.extractor import InputDataset, inputs_of
@@ -235,9 +235,9 @@ def foreign_photos(setting: Setting, sources: Sequence[str]) -> tuple[FeatureSet
     names = sorted({*images.labels} & {*setting.result.names.values()})
     if both or names:
         raise DataError(
-            f"--unknown {' '.join(sources)}: not all of it is foreign",
+            f"--unknown {' '.join(sources)}: some of these things are known",
             details=[*(f"{file} is in the query or gallery list" for file in both),
-                     *(f"{name} is the name of a class of yours" for name in names)],
+                     *(f"{name} is the name of one of your classes" for name in names)],
             hint="name photos of things that the gallery does not hold",
         )  # fmt: skip
     dataset = InputDataset(inputs_of(images), query.transform)

@@ -1,4 +1,4 @@
-"""Measure for a few seconds what training and evaluation would do for hours; nothing of it is kept."""
+"""Measure the costs of training and evaluation (--dry-run) from a few seconds of them, whose results are discarded."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def cost_of_evaluate(
 ) -> Cost:
     """Return what `evaluate` would cost: the features of both lists, and the ranking.
 
-    `share`: only of a part of the features. `cross_fit`: with so many trainings. `cache`: features are kept.
+    `share` limits it to a part of the features, `cross_fit` adds trainings, and `cache` adds disk for kept features.
     """
     from shitu_cli.runtime.setup import setup_paddle
 
@@ -242,7 +242,7 @@ def _ranking_seconds(queries: int, gallery: int, size: int, *, rerank: bool, que
         rank(query, sample, block=block)
         return compared - started if rerank else 0.0, time.perf_counter() - compared
 
-    run(min(queries, 10), min(gallery, 100))  # compiles what it needs
+    run(min(queries, 10), min(gallery, 100))  # compiles the loops first
     counts = min(queries, 200), min(gallery, 2_000 if rerank else 20_000)
     pairs, ranking = run(*counts)
     all_pairs = ((queries + gallery) / sum(counts)) ** 2

@@ -49,7 +49,7 @@ def test_without_a_training_list_there_is_nothing_to_repeat(space: Path) -> None
 def test_options_that_do_not_go_together(space: Path) -> None:
     for words in (("--unknown", "data"), ("--devices", "cpu:2")):
         done = shitu("evaluate", "--cross-fit", "2", *words, cwd=space, check=False)
-        assert done.returncode == 2 and "--cross-fit goes with neither" in done.stderr
+        assert done.returncode == 2 and "--cross-fit cannot be combined" in done.stderr
 
 
 @pytest.mark.slow

@@ -163,9 +163,9 @@ def test_parts_of_what_is_cut_out_are_joined(shop: Path, tmp_path: Path) -> None
 
 def test_options_that_do_not_go_together(shop: Path) -> None:
     for words, says in (
-        (("search", "shelf.png", "--max-boxes", "3"), "--max-boxes is for a detector"),
-        (("search", "shelf.png", "--detector-threshold", "0.5"), "--detector-threshold is for a detector"),
-        (("index", "build", "--features", "f.npy", *DETECTOR), "brings vectors that are computed already"),
+        (("search", "shelf.png", "--max-boxes", "3"), "--max-boxes needs a detector"),
+        (("search", "shelf.png", "--detector-threshold", "0.5"), "--detector-threshold needs a detector"),
+        (("index", "build", "--features", "f.npy", *DETECTOR), "the vectors of --features are computed already"),
         (("extract", "photos", "--devices", "cpu:2", *DETECTOR), "leave out --devices; several processes compute"),
         (("search", "shelf.png", "--detector", "nowhere"), "no such detector: nowhere"),
     ):

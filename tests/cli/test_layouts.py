@@ -70,7 +70,7 @@ def test_nested_and_mixed_classes(tmp_path: Path, make_images: MakeImages) -> No
     make_images(tmp_path / "data/bmw", classes=2, seed=1)
     (tmp_path / "data/bmw/class_000/000.jpg").rename(tmp_path / "data/bmw/000.JPG")
     (tmp_path / "data/bmw/class_000/001.jpg").rename(tmp_path / "data/stray.jpg")
-    says = ("how deep do the classes lie", "--depth 1", "--depth 2", "bmw/class_000")
+    says = ("which level of folders is the class", "--depth 1", "--depth 2", "bmw/class_000")
     fails("prepare", "data", "--split", "none", cwd=tmp_path, code=2, says=says)
     shitu("prepare", "data", "--split", "none", "--depth", "2", cwd=tmp_path)
     whole = ["audi/class_000", "audi/class_001", "bmw", "bmw/class_000", "bmw/class_001"]
@@ -179,16 +179,20 @@ def test_options_of_the_last_time_hold(tmp_path: Path, make_images: MakeImages) 
     shitu("prepare", "./data", "--split", "closed", "--seed", "3", "--share", "0.4", cwd=tmp_path)
     before = snapshot(tmp_path / "lists")
     done = shitu("prepare", "data/", cwd=tmp_path)
-    assert "as last time: --split closed --share 0.4 --seed 3" in done.stdout and "prepared_with.json" in done.stdout
+    assert (
+        "as in the last run: --split closed --share 0.4 --seed 3" in done.stdout and "prepared_with.json" in done.stdout
+    )
     assert snapshot(tmp_path / "lists") == before
     done = shitu("prepare", "data", "--split", "none", cwd=tmp_path)
-    assert "as last time: --share 0.4 --seed 3" in done.stdout and not (tmp_path / "lists/query_list.txt").exists()
-    assert "as last time: --split none" in shitu("prepare", "data", cwd=tmp_path).stdout
+    assert (
+        "as in the last run: --share 0.4 --seed 3" in done.stdout and not (tmp_path / "lists/query_list.txt").exists()
+    )
+    assert "as in the last run: --split none" in shitu("prepare", "data", cwd=tmp_path).stdout
     assert not (tmp_path / "lists/query_list.txt").exists()
     shitu("prepare", "data", "--split", "auto", "--seed", "0", "--share", "0.2", cwd=tmp_path)
     assert len(listed(tmp_path, "query")) == 4
     make_images(tmp_path / "other", classes=4, seed=5)
-    assert "as last time" not in shitu("prepare", "other", cwd=tmp_path).stdout
+    assert "as in the last run" not in shitu("prepare", "other", cwd=tmp_path).stdout
 
 
 def test_how_a_table_is_read_holds_too(tmp_path: Path, pictures: list[tuple[str, int]]) -> None:
@@ -196,7 +200,7 @@ def test_how_a_table_is_read_holds_too(tmp_path: Path, pictures: list[tuple[str,
     columns = ("--columns", "image=a,label=b", "--image-root", "data")
     shitu("prepare", "data/t.csv", *columns, cwd=tmp_path)
     done = shitu("prepare", "data/t.csv", cwd=tmp_path)
-    assert "as last time: --columns image=a,label=b --image-root" in done.stdout
+    assert "as in the last run: --columns image=a,label=b --image-root" in done.stdout
     values = json.loads((tmp_path / "lists/prepared_with.json").read_text())
     assert {key: value for key, value in values.items() if key not in ("digests", "before")} == {
         "sources": ["./data/t.csv"],

@@ -35,7 +35,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def test_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    fails("prepare", "data", cwd=tmp_path, code=3, says=("data is empty", "folder of its name"))
+    fails("prepare", "data", cwd=tmp_path, code=3, says=("data is empty", "folder named after it"))
 
 
 def test_one_class_only(tmp_path: Path, make_images: MakeImages) -> None:

@@ -19,7 +19,7 @@ def test_a_directory_that_was_removed(tmp_path: Path) -> None:
     script = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m shitu_cli"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, env=environment)
-    assert done.returncode == 5 and done.stderr.startswith("error: the current directory does not exist any more")
+    assert done.returncode == 5 and done.stderr.startswith("error: the current directory no longer exists")
 
 
 def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_the_command_remembers_and_forgets_them(data: Path, tmp_path: Path) -> N
     os.replace(table, data / "corrections.csv")
     args = ("prepare", "data", "-w", "work", "--corrections", "data/corrections.csv")
     refused = shitu(*args, cwd=tmp_path, check=False)
-    assert refused.returncode == 2 and "lies among the images" in refused.stderr
+    assert refused.returncode == 2 and "is among the images" in refused.stderr
 
 
 def test_other_commands_read_the_source_with_its_corrections(data: Path, tmp_path: Path) -> None:

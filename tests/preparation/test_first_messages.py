@@ -35,9 +35,9 @@ def a_film(root: Path) -> None:
 
 CASES: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (classes_in_names, ("names hold the classes, such as apple", "labels.txt")),
-    (dates_for_folders, ("called by dates", "2024-01-01", "--depth 1")),
+    (dates_for_folders, ("folders are dates", "2024-01-01", "--depth 1")),
     (images_in_arrow, ("train-00000-of-00001.arrow", "holds the images themselves", "load_dataset('arrow'")),
-    (a_film, ("shelf.mp4", "a film", "ffmpeg -i data/shelf.mp4 -vf fps=2")),
+    (a_film, ("shelf.mp4", "a video", "ffmpeg -i data/shelf.mp4 -vf fps=2")),
 ]
 
 

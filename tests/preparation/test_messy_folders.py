@@ -307,7 +307,7 @@ def one_name_in_two_folders(root: Path) -> tuple[str, ...]:
 
 def a_folder_of_one_name_in_each_class(root: Path) -> tuple[str, ...]:
     many(root, "{name}/large/{i}.jpg")
-    return ("how deep", "a folder called large lies below several others", "--depth 1")
+    return ("which level of folders", "several folders hold one called large", "--depth 1")
 
 
 def a_spreadsheet_with_the_labels(root: Path) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def test_a_folder_has_the_labels_that_prepare_reads(tmp_path: Path, make_images:
     assert find_images([str(tmp_path / "b")]).labels == ["blue", "red", "blue", "red", ""]
     for part in ("x", "y"):
         make_images(tmp_path / "c" / part, classes=2, per_class=1, seed=ord(part))
-    with pytest.raises(UsageError, match="how deep do the classes lie"):
+    with pytest.raises(UsageError, match="which level of folders is the class"):
         find_images([str(tmp_path / "c")])
     assert find_images([str(tmp_path / "c")], folder_labels=False).labels == [""] * 4
 

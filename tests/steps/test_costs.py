@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused_with_what_would(
     monkeypatch.setattr(costs, "available_memory", lambda: 0)
     monkeypatch.setattr(costs.shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 1000, 1000))
     done = shitu("train", *COMMANDS["train"][1:], "--dry-run", cwd=workspace, check=False)
-    assert done.returncode == 5 and "this cannot fit here" in done.stderr
+    assert done.returncode == 5 and "this does not fit on this machine" in done.stderr
     assert f"disk for checkpoints ({workspace}/output)" in done.stderr and "1.0 kB available" in done.stderr
     assert "memory" in done.stderr and "hint: shitu train --batch-size 4" in done.stderr
     done = shitu(*arguments("extract", exported), "--json", cwd=workspace, check=False)

@@ -137,7 +137,7 @@ def test_prepare_from_a_bucket(bucket: Any, tmp_path: Path) -> None:
         part, names = read_list(listed), class_names(listed)
         assert [names[int(label)] for label in part.labels] == EXPECTED
         assert [read_image(part.location(n, tmp_path)) for n in range(len(part))] == list(CONTENT.values())
-    assert "as last time: --split none" in shitu("-w", "ws", "prepare", "s3://shop/packed", cwd=tmp_path).stdout
+    assert "as in the last run: --split none" in shitu("-w", "ws", "prepare", "s3://shop/packed", cwd=tmp_path).stdout
 
 
 def test_a_list_of_addresses(bucket: Any, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_annotations_in_an_archive_are_not_passed_over(tmp_path: Path) -> None:
     assert len(read_list(tmp_path / "ws/lists/train_list.txt")) == 9
     write_folder(tmp_path / "d", {"images.zip": zip_bytes(FLAT), "train.csv": b"file,label\nkiwi_0.jpg,kiwi\n"})
     done = shitu("-w", "ws2", "prepare", "d", cwd=tmp_path, check=False)
-    assert done.returncode == 3 and "the labels may stand in d/train.csv" in done.stderr
+    assert done.returncode == 3 and "the labels may be in d/train.csv" in done.stderr
 
 
 def test_lists_name_members(tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ from shitu_cli.config.parts.base import Part, plain
 from shitu_cli.errors import ConfigError
 from shitu_cli.extensions import extension_names, load_extension
 
-__all__ = ["KINDS", "PartKind", "Part", "kind_of", "plain"]
+__all__ = ["KINDS", "Part", "PartKind", "kind_of", "plain"]
 
 
 @dataclass(frozen=True)
 class PartKind:
     """A kind of part: its file in this package and the class that all its parts derive from.
 
-    `further` is a second file, loaded only for what the first one lacks.
+    `further` is a second file, loaded only for names that the first one lacks.
     """
 
     singular: str

@@ -22,7 +22,7 @@ Shard = Annotated[
 class Head(Part):
     """From a feature to class logits."""
 
-    embedding_size: Annotated[Count, "size of the feature that comes in"]
+    embedding_size: Annotated[Count, "size of the feature"]
     class_num: Annotated[Count, "number of classes; `shitu prepare` counts and writes it"]
 
 
@@ -30,8 +30,8 @@ class Head(Part):
 class FC(Head, built_by=_HEADS):
     """A plain linear classifier."""
 
-    weight_attr: Annotated[Attribute, "how the weights begin and learn"] = None
-    bias_attr: Annotated[Attribute, "how the bias begins and learns; false: no bias"] = True
+    weight_attr: Annotated[Attribute, "first values and learning rate of the weights"] = None
+    bias_attr: Annotated[Attribute, "first values and learning rate of the bias; false: no bias"] = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Sampled(Head):
         default=1.0, kw_only=True
     )
     start: Annotated[
-        Literal["random", "class_means"], "where centres begin; class_means: at the mean feature of each class"
+        Literal["random", "class_means"], "first class centres; class_means: the mean feature of each class"
     ] = field(default="random", kw_only=True)
 
 
@@ -89,7 +89,7 @@ class SubCenterArcMargin(Head, built_by=_HEADS):
 class AdaMargin(Head, built_by=_HEADS):
     """AdaFace (arXiv:2204.00964): margins by image quality, read from the feature's length."""
 
-    embedding_size: Annotated[Count, "size of the feature that comes in"] = 512
+    embedding_size: Annotated[Count, "size of the feature"] = 512
     class_num: Annotated[Count, "number of classes; `shitu prepare` counts and writes it"] = 70722
     m: Annotated[Rate, "margin"] = 0.4
     h: Annotated[Rate, "how much the quality counts"] = 0.333

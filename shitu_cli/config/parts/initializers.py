@@ -1,4 +1,4 @@
-"""How the parameters of a layer begin, and how fast they learn."""
+"""The first values of the parameters of a layer, and how fast they learn."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Uniform(Initializer, built_by=_MAKER):
 
 @dataclass(frozen=True)
 class Kaiming(Initializer, built_by=_MAKER, variants={"KaimingNormal": {}, "KaimingUniform": {}}):
-    """Values whose spread keeps that of activations behind rectifiers (arXiv:1502.01852)."""
+    """Values whose spread keeps that of activations after rectifiers (arXiv:1502.01852)."""
 
     fan_in: Annotated[Count | None, "inputs of a value; null: counted"] = None
     negative_slope: Annotated[Rate, "slope of the rectifier below 0"] = 0.0
     nonlinearity: Annotated[
-        Literal["relu", "leaky_relu", "linear", "tanh", "sigmoid", "selu"], "activation behind the layer"
+        Literal["relu", "leaky_relu", "linear", "tanh", "sigmoid", "selu"], "activation after the layer"
     ] = "relu"
 
 
@@ -61,7 +61,7 @@ class Xavier(Initializer, built_by=_MAKER, variants={"XavierNormal": {}, "Xavier
 
 @dataclass(frozen=True)
 class ParameterAttribute(Keys):
-    """How a parameter begins and learns."""
+    """First values and learning rate of a parameter."""
 
     initializer: Annotated[Initializer | None, "first values; null: those of the layer"] = None
     learning_rate: Annotated[Rate, "factor on the learning rate"] = 1.0

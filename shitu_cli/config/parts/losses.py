@@ -310,7 +310,7 @@ class DistillationDKDLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
 
 @dataclass(frozen=True)
 class TeacherLoss(Loss, built_by=f"{_FILES}.teacher"):
-    """Which images are alike for a trained network shall be for this one (`train --teacher`; experimental)."""
+    """Images that a trained network finds alike are to be alike here too (`train --teacher`; experimental)."""
 
     teacher: Annotated[str, "an exported model, a checkpoint, NETWORK=FILE, or a name of shitu weights list"]
     temperature: Annotated[Positive, "what cosines are divided by; smaller looks at the nearest images only"] = 0.1

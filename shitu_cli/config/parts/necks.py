@@ -14,17 +14,17 @@ _NECKS = "shitu_cli.model.necks"
 
 @dataclass(frozen=True)
 class Neck(Part):
-    """What stands between backbone and head; its output is the feature."""
+    """The part between backbone and head; its output is the feature."""
 
 
 @dataclass(frozen=True)
 class FC(Neck, built_by=_NECKS):
     """A linear layer."""
 
-    embedding_size: Annotated[Count, "values that come in"]
-    class_num: Annotated[Count, "size of the feature that goes out"]
-    weight_attr: Annotated[Attribute, "how the weights begin and learn"] = None
-    bias_attr: Annotated[Attribute, "how the bias begins and learns; false: no bias"] = True
+    embedding_size: Annotated[Count, "size of the input"]
+    class_num: Annotated[Count, "size of the feature"]
+    weight_attr: Annotated[Attribute, "first values and learning rate of the weights"] = None
+    bias_attr: Annotated[Attribute, "first values and learning rate of the bias; false: no bias"] = True
 
 
 @dataclass(frozen=True)
@@ -32,32 +32,32 @@ class BNNeck(Neck, built_by=_NECKS):
     """Batch norm on the feature (arXiv:1903.07071)."""
 
     num_features: Annotated[Count, "size of the feature"]
-    weight_attr: Annotated[Attribute, "how the scale begins and learns"] = None
-    bias_attr: Annotated[Attribute, "how the shift begins and learns; false: no shift"] = None
+    weight_attr: Annotated[Attribute, "first values and learning rate of the scale"] = None
+    bias_attr: Annotated[Attribute, "first values and learning rate of the shift; false: no shift"] = None
 
 
 @dataclass(frozen=True)
 class VehicleNeck(Neck, built_by=_NECKS):
     """A 1x1 convolution on the pooled map."""
 
-    in_channels: Annotated[Count, "values that come in"]
-    out_channels: Annotated[Count, "size of the feature that goes out"]
+    in_channels: Annotated[Count, "size of the input"]
+    out_channels: Annotated[Count, "size of the feature"]
 
 
 @dataclass(frozen=True)
 class FCBN(Neck, built_by=_NECKS):
     """A linear layer without bias, then batch norm: steadier features for small data."""
 
-    embedding_size: Annotated[Count, "values that come in"]
-    class_num: Annotated[Count, "size of the feature that goes out"]
+    embedding_size: Annotated[Count, "size of the input"]
+    class_num: Annotated[Count, "size of the feature"]
 
 
 @dataclass(frozen=True)
 class FPN(Neck, built_by=_NECKS):
     """The backbone's feature joined with that of a feature pyramid (arXiv:1612.03144), for small details."""
 
-    embedding_size: Annotated[Count, "values that come in"]
-    class_num: Annotated[Count, "size of the feature that goes out"]
+    embedding_size: Annotated[Count, "size of the input"]
+    class_num: Annotated[Count, "size of the feature"]
     levels: Annotated[int, Range(2), "stages of the backbone that the pyramid has"] = 3
     channels: Annotated[Count, "channels of the pyramid's maps"] = 128
 

@@ -60,7 +60,7 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-# What readers run into in damaged files beyond what they check.
+# Errors that damaged files cause in readers, beyond those that these check for.
 _DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, EOFError),
     *(struct.error, csv.Error, ElementTree.ParseError),
@@ -91,9 +91,7 @@ def find_format(source: Source, name: str | None = None) -> Format:
             source.memo["annotated"] = rank == ANNOTATIONS
             beside = [TABLE] if rank == ANNOTATIONS and labels_most(source) else []
             return candidates[0] if rank in (DATASET, PACKED, FOLDERS) else _agreeing(source, candidates, beside)
-    raise UsageError(
-        f"{source.path}: not a layout that is known", hint=[Command("prepare", "--formats"), " lists them"]
-    )
+    raise UsageError(f"{source.path}: unknown layout", hint=[Command("prepare", "--formats"), " lists them"])
 
 
 def read_source(
@@ -104,8 +102,8 @@ def read_source(
 ) -> tuple[Format, Rows]:
     """Find the format of a source and read it: the one way in which commands do so.
 
-    `check` may refuse the format before it reads. Raises DataError or UsageError, and nothing else for whatever stands
-    in the files: a reader that stumbles in a way that it does not know has met damage, and the error names the file.
+    `check` may refuse the format before it reads. Raises DataError or UsageError, and nothing else whatever the files
+    hold: an error that a reader does not expect comes from damage, and is reported with the file.
     """
     chosen = None
     try:

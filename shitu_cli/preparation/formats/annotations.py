@@ -1,4 +1,4 @@
-"""What annotation files say about the images of a source: collected, held against the images, turned into rows."""
+"""Collect what annotation files say about the images of a source, check it against the images, turn it into rows."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted, short_list
 
-SAMPLE = 200  # images of a file whose sizes are held against its boxes
-# Folders that sort files by what they are: images/train and labels/train belong together, train/images as well.
+SAMPLE = 200  # images of a file whose sizes are compared with its boxes
+# Folders that group files by kind: images/train and labels/train belong together, and so do train/images and so on.
 _STRUCTURE = {
     *("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "obj_train_data", "obj_valid_data"),
     *("labels", "label", "annotations", "annotation", "annos", "anno", "ann", "xmls", "xml", "jsons", "json"),
@@ -69,7 +69,7 @@ class Annotations:
         self._sizes: dict[str, Size | None] = {}
 
     def path(self, file: str) -> Path:
-        """Return where a file of the source lies."""
+        """Return the path of a file of the source."""
         return self.source.base / file
 
     def where(self, file: str, entry: int) -> str:
@@ -85,7 +85,7 @@ class Annotations:
     # --- Which image an entry means ---
 
     def find(self, name: str, file: str, entry: int, split: str = "") -> str | None:
-        """Return the image that a file names, None (reported) where there is none or it may be several."""
+        """Return the image that a file names; report none or several, and return None."""
         match = self.tree.find(name, self.near(file))
         if match.path is None and match.how == "several":
             match = self._of_split(name, split or split_of(file)) or match
@@ -111,16 +111,16 @@ class Annotations:
         return Match(None)
 
     def image_of(self, file: str, spelt: str) -> str | None:
-        """Return the image of an annotation file of one image: that of its own name, else the one that it names.
+        """Return the image of an annotation file of one image: the one with its own name, else the one that it names.
 
-        None, reported, where there is none, or where both are there and differ.
+        Report no image, or two different ones, and return None.
         """
         own = self.pair(file)
         plain = plain_path(spelt)
         if plain and (own.path is None or stem_of(plain) != stem_of(own.path)):
             other = self.tree.find(posixpath.basename(plain), self.near(file))
             if own.path is not None and other.path is not None and other.path != own.path:
-                detail = f"it lies beside {own.path} and names {other.path}: which image is meant?"
+                detail = f"it is beside {own.path} but names {other.path}: which image is meant?"
                 self.problems.add("bad-annotation", str(self.path(file)), detail)
                 return None
             if own.path is None and other.path is not None:
@@ -149,7 +149,7 @@ class Annotations:
             self._sizes[image] = self.tree.size(image) or _decoded_size(self.tree.root / image)
         return self._sizes[image]
 
-    # --- Judging all of them ---
+    # --- Checking all of them ---
 
     def rows(self) -> Rows:
         """Return all annotations as rows; raises DataError or UsageError where they contradict themselves."""
@@ -197,7 +197,7 @@ class Annotations:
         )
 
     def _refuse_two_files(self) -> None:
-        """Refuse two annotation files for one image: which of them is meant is not ours to say."""
+        """Refuse two annotation files for one image: only the user knows which of them counts."""
         first: dict[str, str] = {}
         for item in self.items:
             other = first.setdefault(item.image, item.file)
@@ -213,7 +213,7 @@ class Annotations:
                 )
 
     def _settle_splits(self) -> None:
-        """Forget splits without training images; leave out images that lie beside the splits."""
+        """Drop splits without training images; leave out images that belong to no split."""
         splits = {item.split for item in self.items}
         if {"", "train"} < splits:
             for image in dict.fromkeys(item.image for item in self.items if not item.split):
@@ -256,7 +256,7 @@ class Annotations:
                 yield item
 
     def _in_pixels(self, item: Annotation) -> bool:
-        """Turn a box into corners in pixels; report one that is none, and return whether it is one."""
+        """Turn a box into corners in pixels and return True; report an invalid one and return False."""
         assert item.box is not None and item.convention is not None
         size = None
         if item.convention.whole is not None and (size := self.size(item.image)) is None:
@@ -294,7 +294,7 @@ class Annotations:
 
 
 def _other_folders(path: str) -> tuple[str, ...]:
-    """Return the folders of a path but those that only sort files by what they are."""
+    """Return the folders of a path without those that only group files by kind."""
     return tuple(part for part in fold(path).split("/")[:-1] if part and part not in _STRUCTURE)
 
 
@@ -308,7 +308,7 @@ def _image_tree(source: Source) -> Tree:
 
 
 def _decoded_size(path: Path) -> Size | None:
-    """Return the size of an image whose header does not tell."""
+    """Return the size of an image whose header does not hold it."""
     from shitu_cli.data.images import decode_image
 
     try:

@@ -1,4 +1,4 @@
-"""Labels beside images in tar and zip archives, as WebDataset has them: members of one name up to its first dot."""
+"""Labels beside images in tar and zip archives, as in WebDataset: members with the same name up to its first dot."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def read_beside(
             problems.add("bad-annotation", place, problem.message)
             continue
         if not label or len(label) > LONGEST or "\n" in label:
-            problems.add("bad-annotation", place, "empty" if not label else f"no label: {label[:40]!r}")
+            problems.add("bad-annotation", place, "empty" if not label else f"not a label: {label[:40]!r}")
             continue
         rows.add(shard.location(image), label, shard.split)
         number = whole_number(label)
@@ -137,7 +137,7 @@ def _pairs(shards: Sequence[ArchiveShard], kind: str, problems: Problems) -> Ite
 def _reader(
     kind: str, key: str | None, pairs: Sequence[tuple[ArchiveShard, str, str]], source: Source
 ) -> tuple[Callable[[str], str], str]:
-    """Return what makes a label of the text of a member, and a word for the user about it."""
+    """Return a function from the text of a member to its label, and a description for the user."""
     step = max(1, len(pairs) // SAMPLE)
     sample = [shard.archive.text(beside) for shard, _, beside in pairs[::step]]
     if kind == "json":
@@ -181,7 +181,7 @@ def _of_json(text: str, key: str) -> str:
     value = parse_json(text, "member")
     label = value.get(key) if isinstance(value, dict) else None
     if isinstance(label, bool) or not isinstance(label, (str, int)):
-        raise DataError(f"no {key} that is a text or a whole number")
+        raise DataError(f"no {key} that is text or a whole number")
     return str(label).strip()
 
 

@@ -82,7 +82,7 @@ def _is_image(path: str) -> bool:
 
 
 def _listed(source: Source) -> tuple[str, list[str]]:
-    """Return where a source lies, and the files below it; of a single archive its folder and its name."""
+    """Return the folder or address of a source and the files below it; of a single archive, its folder and name."""
     address = address_of(source.path)
     if address is not None and not is_archive(address):
         return address, list_files(address)
@@ -146,7 +146,7 @@ class _Members(Source):
 
     def __init__(self, source: Source, images: list[str], files: list[str]) -> None:
         super().__init__(source.path, source.options)
-        self.tree = _MemberTree(images, files)  # in place of what would be walked
+        self.tree = _MemberTree(images, files)  # instead of walking the folder
 
 
 class _MemberTree(Tree):
@@ -155,7 +155,7 @@ class _MemberTree(Tree):
 
 
 def _settle_splits(rows: Rows) -> None:
-    """Keep the splits that the names of archives say only where they say one of each image, and training among them."""
+    """Keep the splits of the archives' names only if each image has one, and if training is among them."""
     counts = Counter(rows.splits)
     if "" in counts or "train" not in counts or len(counts) == 1:
         rows.splits = [""] * len(rows)
@@ -170,7 +170,7 @@ def _may_label(name: str) -> bool:
 
 
 def _wants_more(source: Source) -> bool:
-    """Return whether the user has not said where the labels stand."""
+    """Return whether the user has not said where the labels are."""
     return "label" not in source.options.columns
 
 
@@ -186,7 +186,7 @@ def _labels_beside(source: Source, listed: str, shard: ArchiveShard) -> DataErro
     if unpack is not None and MEMBER in listed:
         folder = place.with_name(unpack.rpartition(" ")[2].strip("'\"/"))
         way = [f"unpack it: {unpack} && ", Command("prepare", folder), "; ", *insist]
-    return DataError(f"{source.path}: the labels may stand in {listed}, which is not read beside archives", hint=way)
+    return DataError(f"{source.path}: the labels may be in {listed}, which is not read beside archives", hint=way)
 
 
 ARCHIVES = Format(

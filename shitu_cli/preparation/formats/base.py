@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shitu_cli.preparation.formats.source import Source
 
 Box = tuple[float, float, float, float]
-# "eval": query and gallery at once, each image against all others; "" leaves the split to this program.
+# "eval": query and gallery at once, each image against all others; "": this program chooses the split.
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
 _OTHER_IMAGES = {".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
 _SKIPPED_DIRS = {"__MACOSX", "@eaDir"}
@@ -57,9 +57,9 @@ class ReadOptions:
 class Rows:
     """Labelled images of a source, column by column; paths are below `root`, labels are names.
 
-    `readings` say in a line each what was read as what (`train.csv: image = column file, class = column sku`),
-    `label_files` name the files that hold the labels, relative to the source's base, and `unused` what lies beside
-    them with the reason: all are shown to the user. `units` say what the entries of a file are called in messages, such
+    `readings` are lines that say how files were read (`train.csv: image = column file, class = column sku`),
+    `label_files` the files that hold the labels, relative to the source's base, and `unused` maps files beside them
+    to the reason: all are shown to the user. `units` say what the entries of a file are called in messages, such
     as `annotations[{}]`; without one they are lines.
     """
 
@@ -149,7 +149,7 @@ class Rows:
         return self.display.get(label, label)
 
     def location(self, number: int) -> str:
-        """Return where an image lies: a file, a member of an archive, or an address (`stores`)."""
+        """Return the location of an image: a file, a member of an archive, or an address (`stores`)."""
         return join(str(self.root), self.paths[number])
 
     def take(self, numbers: Sequence[int]) -> Rows:
@@ -164,15 +164,15 @@ class Rows:
 
 
 # Where several kinds recognise a source, the labels of the earlier one count. Within a kind all that recognise it must
-# agree; data sets are told by files that no other has, so the first one reads them.
+# agree; data sets are recognised by files that no other has, so the first one reads them.
 DATASET, PACKED, ANNOTATIONS, TABLE, FOLDERS = range(5)
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way in which labelled images lie.
+    """A layout of labelled images.
 
-    `detect` looks whether a source is of it without reading all of it, `read` reads it. `rank` is DATASET for a public
+    `detect` recognises a source without reading all of it, `read` reads it. `rank` is DATASET for a public
     data set, PACKED for archives that hold images with their labels, ANNOTATIONS for files of an annotation tool (JSON,
     XML, a text file per image), TABLE for lists and tables, FOLDERS where the names of folders are the labels.
     `columns` are the roles of --columns that annotations take: where an image has several attributes, the user says
@@ -201,7 +201,7 @@ def walk_images(root: Path, problems: Problems) -> Iterator[str]:
 def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
     """Yield every file below `root` that is not hidden, sorted, with forward slashes, and whether it is an image.
 
-    The suffix tells; where it is none that is known, the first bytes do (a.jpg_large, names without suffix). Links are
+    The suffix decides, or the first bytes if it is unknown (a.jpg_large, names without suffix). Links are
     followed unless they lead back to a folder above. Folders without any image are reported, the uppermost of each.
     """
     above: set[str] = set()
@@ -211,7 +211,7 @@ def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
         real = os.path.realpath(folder)
         if real in above:
             problems.add("link-loop", folder, f"leads to {real}")
-            return True  # as far as one can tell
+            return True  # assumed, as it cannot be looked into
         if len(above) > MAX_DEPTH:
             problems.add("no-access", folder, f"more than {MAX_DEPTH} folders deep")
             return True
@@ -250,7 +250,7 @@ def walk_files(root: Path, problems: Problems) -> Iterator[tuple[str, bool]]:
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Return whether it is a link to what is not there, or to itself."""
+    """Return whether it is a link to itself or to something that does not exist."""
     if not entry.is_symlink():
         return False
     try:
@@ -284,7 +284,7 @@ def _kind_of(entry: os.DirEntry[str]) -> str:
 
 
 def upright_size(path: StrPath) -> tuple[int, int] | None:
-    """Return width and height of an image as it is shown, from its first bytes; None where they do not tell."""
+    """Return width and height of an image as it is shown, from its first bytes; None if these do not hold them."""
     try:
         if is_stored(os.fspath(path)):
             header = read_header(read_image(path))
@@ -295,7 +295,7 @@ def upright_size(path: StrPath) -> tuple[int, int] | None:
         with path.open("rb") as file:
             data = file.read(1 << 16)
             header = read_header(data)
-            # Those of PNG and WebP may say at their end how they are turned.
+            # The rotation of PNG and WebP may be stored at their end.
             if not header.width or (header.kind in ("PNG", "WebP") and len(data) == 1 << 16):
                 header = read_header(data + file.read(MAX_HEADER))
     except (OSError, ShituError):
@@ -304,7 +304,7 @@ def upright_size(path: StrPath) -> tuple[int, int] | None:
 
 
 def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
-    """Return whether it holds images that a user may miss; what systems hide beside images (._x.jpg) is none."""
+    """Return whether it holds images that a user may miss, unlike what systems hide beside images (._x.jpg)."""
     if entry.name.startswith("._") or entry.name in (*_SKIPPED_DIRS, ".thumbnails", ".ipynb_checkpoints"):
         return False
     try:
@@ -323,7 +323,7 @@ def _content(folder: str) -> str:
 
 
 def first_bytes(path: Path, size: int = 4096) -> bytes:
-    """Return the first bytes of a file, to recognise a format by; empty where it is none that can be read."""
+    """Return the first bytes of a file, to recognise a format by; empty if it cannot be read."""
     if not is_input(path):
         return b""
     try:

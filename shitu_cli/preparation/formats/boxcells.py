@@ -1,4 +1,4 @@
-"""Boxes in the cells of tables and lists: what their four numbers mean, held against the sizes of the images."""
+"""Boxes in the cells of tables and lists: what their four numbers mean, judged by the sizes of the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes as files write them: a format states its convention, and the images are held against it."""
+"""Boxes as files write them: a format states its convention, which is checked against the images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from shitu_cli.preparation.formats.base import Box
 from shitu_cli.preparation.formats.values import list_of
 
 Size = tuple[int, int]
-# A box may leave its image by so much: tools round, and some count pixels from 1.
+# How far a box may leave its image: tools round, and some count pixels from 1.
 SLACK_PIXELS, SLACK_SHARE = 2.0, 0.02
-# Shares of boxes that leave their images from which a whole file may be misread; fewer are slips. Corners that are read
-# as sizes leave them rarely, sizes that are read as corners are upside down in half of the cases.
+# Shares of boxes that leave their images from which a whole file may be misread; fewer are mistakes. Corners read as
+# sizes rarely leave their images, sizes read as corners are upside down in half of the cases.
 CONTRADICTION = {"corners": 0.2, "size": 0.02, "centre": 0.02}
 MIN_SIDE = 4.0  # pixels below which a box shows nothing that could be recognised
 
@@ -99,15 +99,15 @@ def box_columns(header: Sequence[str]) -> tuple[list[int], Convention] | None:
 
 
 def numbers(values: Iterable[object]) -> tuple[float, ...] | None:
-    """Return the values as finite numbers, None where one is none; texts that hold a number are numbers.
+    """Return the values as finite numbers, None if one is not a number; text that holds a number counts.
 
-    A decimal comma is one, but not 1,024, which may be a thousand.
+    So does text with a decimal comma, but not 1,024, which may be a thousand.
     """
     result = []
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             return None
-        if isinstance(value, str) and "_" in value:  # which Python takes for a sign between digits
+        if isinstance(value, str) and "_" in value:  # Python allows it between digits
             return None
         if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
             value = value.replace(",", ".")
@@ -136,7 +136,7 @@ def around(points: Sequence[Sequence[float]]) -> Box:
 
 
 def around_points(points: object, least: int = 2) -> Box | None:
-    """Return the box around a list of points [x, y]; None for fewer than `least`, or where one is no point."""
+    """Return the box around a list of points [x, y]; None for fewer than `least`, or if one is not a point."""
     pairs = [numbers(list_of(point)) for point in list_of(points)]
     good = [pair for pair in pairs if pair is not None and len(pair) == 2]
     return around(good) if len(good) == len(pairs) >= least else None
@@ -173,7 +173,7 @@ def turned(x: float, y: float, width: float, height: float, degrees: float) -> B
 
 
 def fits(box: Box, size: Size) -> bool:
-    """Return whether a box in pixels is a box, at least a pixel wide and high, and lies inside its image."""
+    """Return whether a box in pixels is at least a pixel wide and high and inside its image."""
     x1, y1, x2, y2 = box
     slack_x, slack_y = (max(SLACK_PIXELS, SLACK_SHARE * side) for side in size)
     inside = x1 >= -slack_x and y1 >= -slack_y and x2 <= size[0] + slack_x and y2 <= size[1] + slack_y
@@ -190,14 +190,14 @@ def check_convention(
     """Refuse a file whose boxes contradict its convention as a whole.
 
     Args:
-        file: What the boxes stand in, for the error.
+        file: The file that holds the boxes, for the error.
         boxes: Four numbers, the size of the image and the place (`file:line`) of each box of a sample.
         stated: The convention of the file's format.
         others: Those that a file may have been written in by mistake.
         way_out: The hint of the error.
 
     Raises DataError where boxes leave their images as `stated` and all of them fit as another convention. A few bad
-    boxes are not judged here.
+    boxes are reported elsewhere.
     """
     wrong = [entry for entry in boxes if not fits(stated.corners(entry[0], entry[1]), entry[1])]
     if not wrong or len(wrong) < CONTRADICTION[stated.shape] * len(boxes):

@@ -26,7 +26,7 @@ Reader = Callable[[Path, Problems], Rows]
 
 
 def _home(root: Path) -> tuple[Reader, Path] | None:
-    """Return what reads the generation that is here, and where it lies."""
+    """Return the reader of the generation that is here, and its folder."""
     generations: tuple[tuple[Reader, tuple[str, ...]], ...] = (
         (_read_mat, ("cars_annos.mat",)),
         (_read_folders, ("anno_train.csv", "names.csv")),
@@ -49,7 +49,7 @@ def _read(home: tuple[Reader, Path], protocol: str, problems: Problems) -> Rows:
 def _read_folders(folder: Path, problems: Problems) -> Rows:
     """Read folders of class names; the order of names.csv numbers them."""
     names = [row[0].strip() for _, row in read_plain_csv(folder / "names.csv", problems)]
-    # A slash in a name cannot stand in a folder's.
+    # A folder's name cannot hold the slash of a class name.
     number = {name.replace("/", "-"): str(n) for n, name in enumerate(names, 1)}
     base = next(
         (path for path in (folder / "car_data" / "car_data", folder / "car_data", folder) if path.is_dir()), folder

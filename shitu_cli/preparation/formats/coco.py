@@ -63,13 +63,13 @@ def _add(image: ImageEntry, item: dict[str, Any], label: str, number: int) -> No
         around_each = [around_flat(numbers(list_of(polygon))) for polygon in list_of(polygons)]
         corners = [corner for part in around_each if part is not None for corner in (part[:2], part[2:])]
         whole = size_form(around(corners)) if corners and None not in around_each else None
-        image.box(label, whole, XYWH, "no bbox, and its segmentation is no list of polygons", number)
+        image.box(label, whole, XYWH, "no bbox, and its segmentation is not a list of polygons", number)
     else:  # as iNaturalist has them
         image.label(label, number)
 
 
 def _categories(file: AnnotationFile, value: dict[str, Any]) -> dict[str, str]:
-    """Return category id → class name; names of several categories are told apart by what they belong to, or the id."""
+    """Return category id → class name; equal names of several categories get their supercategory or their id."""
     names: dict[str, str] = {}
     above: dict[str, str] = {}
     for number, item in objects(value.get("categories")):

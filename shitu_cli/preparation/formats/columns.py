@@ -1,7 +1,7 @@
-"""What the columns of a table or list are: image, label, split, camera, box. By their names and by what they hold.
+"""Decide which columns of a table or list are image, label, split, camera and box, by their names and values.
 
-Where the names do not decide and two columns could be the label, the user is asked with both: a wrong column trains a
-wrong model without a word.
+If the names do not decide and two columns could be the label, the error names both: a wrong column would train a wrong
+model without any warning.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def name_set(text: str) -> frozenset[str]:
 
 
 ROLES = ("image", "label", "split", "id", "camera", "box")
-# Names compared without case, blanks and signs. The first tuple decides alone; of the second the only one does.
+# Names, compared without case, spaces and signs. The first tuple comes before the second.
 LABEL_NAMES = (
     ("label", "labels"),
     (
@@ -50,17 +50,17 @@ _BOX_NAMES = frozenset(("box", "bbox", "boundingbox", "roi", "rect", "rectangle"
 _NO_LABELS = _MEASURES | CAMERA_NAMES | SPLIT_NAMES
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].{0,30})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .{0,20})?")
 _NUMBER = re.compile(r"[+-]?(\d{1,20}([.,]\d{0,20})?|[.,]\d{1,20})([eE][+-]?\d{1,3})?")
-MOSTLY_UNIQUE = 0.8  # share of different values from which a column is no label
+MOSTLY_UNIQUE = 0.8  # share of different values from which a column is not a label
 LONG_TEXT = 60  # characters on average from which it is a description
 
 
 @dataclass
 class Columns:
-    """Positions of the columns by role, None where there is none; `names` names all columns.
+    """Positions of the columns by role, None for roles without a column; `names` are the names of all columns.
 
-    `display` is a column of names for a label of numbers. `box` is four columns or one that holds four numbers,
-    `convention` what they mean, None where it has to be found out. `one_hot` are columns of zeros and a one, each named
-    as its class. `remarks` say what else was seen.
+    `display` is a column of names for a label of numbers. `box` is four columns or one that holds four numbers, and
+    `convention` their meaning, None if unknown. `one_hot` are columns of zeros and a one, each named after its class.
+    `remarks` are shown to the user.
     """
 
     names: list[str]
@@ -97,7 +97,7 @@ def _file_name(path: str) -> str:
 
 
 class Sample:
-    """Rows of a table, to be asked about its columns."""
+    """Sampled rows of a table, which answer questions about its columns."""
 
     def __init__(self, rows: Sequence[Sequence[str]], width: int) -> None:
         self.rows = rows
@@ -114,7 +114,7 @@ class Sample:
         return all(seen.setdefault(b, a) == a for a, b in pairs if a or b)
 
     def same(self, column: int, other: int) -> bool:
-        """Return whether two columns say the same in other words."""
+        """Return whether two columns hold the same classes under different names."""
         return self.follows(column, other) and self.follows(other, column)
 
     def numeric(self, column: int) -> bool:
@@ -174,7 +174,7 @@ def decide_columns(
 
 
 class _Decision:
-    """Deciding about one table, step by step; `free` are the columns that are not taken for a role yet."""
+    """The decision about one table, step by step; `free` are the columns that have no role yet."""
 
     def __init__(
         self,
@@ -291,7 +291,7 @@ class _Decision:
             self._name_numbers(columns, able)
 
     def _choose(self, columns: Columns, candidates: Sequence[int]) -> None:
-        """Set the label, if all candidates say the same in other words (number and name)."""
+        """Set the label, if all candidates hold the same classes (as numbers and as names)."""
         different: list[int] = []
         for n in candidates:
             if not any(self.sample.same(other, n) for other in different):
@@ -335,7 +335,7 @@ class _Decision:
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
-    """Return role → column of the option --columns `image=file,label=sku`; UsageError for what is no role."""
+    """Return role → column of the option --columns `image=file,label=sku`; UsageError for an unknown role."""
     columns = {}
     for part in filter(None, (text or "").split(",")):
         role, _, name = (piece.strip() for piece in part.partition("="))

@@ -1,4 +1,4 @@
-"""Public data sets: each lies in files that no other has, with official splits of its own."""
+"""Public data sets: each is recognised by files that no other has, and has official splits."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def dataset(
     Args:
         name: Its name for --format.
         layout: What its files look like, for `shitu prepare --formats`.
-        home: Where its files lie in a folder, None where they do not; see `holding`.
-        read: Reads them, by where they lie and the protocol ("" where there is only one).
-        needs: What a folder lacks that is not of this data set.
+        home: Finds its files in a folder, None if they are not there; see `holding`.
+        read: Reads them, given what `home` returned and the protocol ("" where there is only one).
+        needs: The files that this data set needs, for the error if they are missing.
         protocols: Its official splits, the first of which is taken unless the user names another.
     """
 
@@ -50,7 +50,7 @@ def dataset(
 
 
 def holding(*names: str) -> Callable[[Path], Path | None]:
-    """Return what finds the folder that holds all of these: the source, or one up to two levels below."""
+    """Return a function that finds the folder with all of these: the source, or one up to two levels below."""
     return lambda root: find_folder(root, *names)
 
 
@@ -72,7 +72,7 @@ def add_lines(
     *,
     skip: int = 0,
 ) -> None:
-    """Add the images of a list line by line, but the first `skip`; those that `parse` gives None for are reported."""
+    """Add the images of a list without the first `skip` lines; report lines for which `parse` returns None."""
     for number, line in read_lines(path, problems):
         if number <= skip:
             continue

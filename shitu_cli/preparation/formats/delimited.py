@@ -25,7 +25,7 @@ _SEP_LINE = re.compile(r"sep=(.)\s*")
 IMAGE_NAME = re.compile(rf"\.(?:{IMAGE_SUFFIX})\b", re.I)
 _SIGNS = " \t,;|"  # all that a line without content holds
 MOST_TITLES = 5  # lines above the header of a table
-MAX_LINE = 1 << 16  # characters; a longer line is no line of a list
+MAX_LINE = 1 << 16  # characters; a longer line is not a line of a list
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Sheet:
 
     @property
     def folder(self) -> str:
-        """The folder that it lies in, relative to the source's base; "" for the base."""
+        """The folder of the file, relative to the source's base; "" for the base."""
         return self.name.rpartition("/")[0]
 
     def where(self, line: int) -> str:
@@ -115,7 +115,7 @@ def open_sheet(
     encoding: str | None = None,
     exists: Callable[[str], bool] | None = None,
 ) -> Sheet:
-    """Read a file and find its header; errors as by `read_list_text`."""
+    """Read a file and find its header; errors are those of `read_list_text`."""
     sheet = Sheet(path, name, read_list_text(path, problems, encoding, exists))
     lines = [line.rstrip("\r") for _, line in zip(range(60), lines_of(sheet.text), strict=False)]
     if (table := _find_header(lines)) is not None:
@@ -159,13 +159,13 @@ def _find_header(lines: list[str]) -> tuple[list[str], str, int] | None:
 
 
 def _is_title(line: str) -> bool:
-    """Return whether a line may stand above the header of a table: blank, or a single cell that is no image."""
+    """Return whether a line may precede the header of a table: blank, or a single cell that names no image."""
     text = line.strip(_SIGNS)
     return not any(sign in text for sign in "\t,;|") and not IMAGE_NAME.search(text[:MAX_LINE])
 
 
 def _header(lines: list[str], forced: str | None) -> tuple[list[str], str] | None:
-    """Return the names of the columns and the separator; None for what is no table with a header."""
+    """Return the names of the columns and the separator; None unless it is a table with a header."""
     best: tuple[list[str], str] | None = None
     for delimiter in (forced,) if forced else ("\t", ";", ",", "|"):
         try:
@@ -204,7 +204,7 @@ def split_line(line: str, exists: Callable[[str], bool] | None = None) -> tuple[
     """Split `path label ...` into the path, the separator and the rest; None where no name of an image ends in it.
 
     A name may hold blanks and commas: it ends with the suffix of an image. Where that can be in several places, the
-    first one that is a file counts, else the first. Behind a tab everything is label.
+    first one that is a file counts, else the first. After a tab everything is the label.
     """
     if len(line) > MAX_LINE:
         return None

@@ -1,4 +1,4 @@
-"""Finding the annotation files of a source, and files that may hold labels but are not read."""
+"""Find the annotation files of a source, and files that may hold labels but are not read."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def spread(items: Sequence[Any], count: int = PROBED_FILES) -> list[Any]:
 
 
 def unread_sidecars(source: Source) -> dict[str, str]:
-    """Return the first of the texts, JSON and XML that half of the images have beside them, with a word about it.
+    """Return an example of the texts, JSON and XML that half of the images have beside them, with a description.
 
-    They may hold the labels in a way that is not known here: where folders are read instead, it has to be said.
+    They may hold the labels in an unknown format, which the user has to hear of if folders are read instead.
     """
     unread = {}
     for suffix in (".txt", ".json", ".xml"):

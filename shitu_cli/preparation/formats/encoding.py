@@ -1,4 +1,4 @@
-"""Which encoding a text is in: UTF-8 where it can be, else the likeliest one, else the user's to say.
+"""Detect the encoding of a text: UTF-8 if it is valid, else the likeliest one, else the user has to name it.
 
 Every candidate that can decode the text is weighed by how probable its characters are there: in Chinese text nearly all
 are of GB 2312's first level, in Japanese most are kana, in western text a byte above 127 is a letter with an accent
@@ -21,7 +21,7 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import read_bytes
 from shitu_cli.preparation.problems import Problems
 
-MARGIN = math.log(50)  # so much likelier than the next one is certain enough
+MARGIN = math.log(50)  # an encoding that is 50 times as likely as the next one is certain enough
 SAMPLE_LINES = 400  # lines with characters outside of ASCII that are weighed
 _ASCII = math.log(1 / 60)  # of one ASCII character among letters, figures and signs
 _NEVER = math.log(1e-9)
@@ -50,7 +50,7 @@ _TURKISH = "ı35 ü14 ş14 ç10 ğ9 ö8 i5 â1"
 class Candidate:
     """An encoding; `weigh` gives the logarithm of how probable a character with these bytes is in its texts.
 
-    `latin` is whether letters of ASCII stand in the words of an alphabet; None for other scripts. `prior` is the
+    `latin` is whether the words of an alphabet also have ASCII letters; None for other scripts. `prior` is the
     logarithm of how much rarer it is than others.
     """
 
@@ -180,7 +180,7 @@ def read_list_text(
         pass
     if _mostly_utf8(data):  # some file names are of another encoding: they are kept byte for byte
         return data.decode("utf-8", "surrogateescape")
-    # A line end is no part of another character in any of them, unlike other signs.
+    # In all of them the bytes of a line end, unlike others, are never a part of another character.
     lines = list(dict.fromkeys(line for line in data.splitlines() if not line.isascii()))
     best = _likeliest(data, lines, path, exists)
     if best is None:
@@ -270,7 +270,7 @@ def _weight(line: bytes, candidate: Candidate) -> float:
 
 
 def _has_sign_inside(word: str) -> bool:
-    """Return whether a sign stands between two letters, as in `jab³ko`: an encoding of another language."""
+    """Return whether a sign is between two letters, as in `jab³ko`, which betrays a wrong encoding."""
     return any(
         before.isalpha() and after.isalpha() and not (sign.isascii() or sign.isalpha() or sign in "’·")
         for before, sign, after in zip(word, word[1:], word[2:], strict=False)

@@ -1,7 +1,7 @@
 """Google Landmarks v2: train_clean.csv or train.csv, and query and gallery from the retrieval solution.
 
-Its tables lie in metadata/, beside the folders of images, or in train/, index/ and test/, as its download script leaves
-them.
+Its tables are in metadata/, beside the folders of images, or in train/, index/ and test/, where its download script
+puts them.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _table(path: Path, needed: tuple[str, ...], problems: Problems) -> Iterator[
 def _add(
     rows: Rows, folder: str, image: str, label: str, split: str, path: Path, line: int, problems: Problems
 ) -> bool:
-    """Add an image, which lies in folders of the first three digits of its id; report an id that is none."""
+    """Add an image, whose folders are the first three digits of its id; report an invalid id."""
     if len(image) < 3 or not set(image) <= _HEX:
         problems.add("malformed", f"{path}:{line}", f"image id {image[:40]!r}")
         return False

@@ -1,6 +1,6 @@
 """Hugging Face's imagefolder: metadata.csv or metadata.jsonl beside the images, at any level.
 
-See https://huggingface.co/docs/datasets/image_dataset: `file_name` counts from the folder of the metadata; boxes stand
+See https://huggingface.co/docs/datasets/image_dataset: `file_name` is relative to the folder of the metadata; boxes are
 in `objects` as bbox x, y, width, height with their categories.
 """
 
@@ -29,7 +29,7 @@ Names = dict[str, list[str]]  # column → names of its numbers
 
 
 def _files(source: Source) -> list[str]:
-    """Return the files called metadata, whose column file_name is the image whatever else there is."""
+    """Return the files called metadata, whose column file_name is always the image."""
     if source.options.columns.get("image", _NAME) != _NAME:
         return []
     files = annotation_files(source, ".csv", ".jsonl")
@@ -100,7 +100,7 @@ def _parsed(text: str) -> Any:
 
 
 def _named(value: Any, names: list[str]) -> str:
-    """Return a label, by its name where it is a number and the README tells the names."""
+    """Return a label, or its name if it is a number and the README has names."""
     text = label_text(value)
     number = whole_number(text)
     return names[number] if number is not None and number < len(names) else text

@@ -14,7 +14,7 @@ TRAIN, TEST = "icartoonface_rectrain", "icartoonface_rectest"
 
 
 class _Home(NamedTuple):
-    """The lists and the folders of images; those of the test may be missing."""
+    """The lists and the folders of images; the test may be missing."""
 
     root: Path
     train: tuple[Path, Path]

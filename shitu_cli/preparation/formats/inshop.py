@@ -20,13 +20,13 @@ def _partition(root: Path) -> Path | None:
 
 def _read(path: Path, protocol: str, problems: Problems) -> Rows:
     base = path.parent.parent if path.parent.name == "Eval" else path.parent
-    # The list's paths begin with img/, which lies in Img/ or beside it.
+    # The list's paths begin with img/, which is in Img/ or beside it.
     rows = Rows(base / "Img" if (base / "Img" / "img").is_dir() else base)
     if not (rows.root / "img").is_dir():
         packed = next((base / name for name in _PACKED if (base / name).is_file()), None)
         way = f"unpack it: unzip {packed} -d {packed.parent}" if packed else "they come in img.zip of the data set"
         raise DataError(f"{base}: no folder img/ with the images", hint=way)
-    # Above the lines stand their number and a heading.
+    # The first two lines are their number and a heading.
     add_lines(rows, path, _parse, "image_name item_id evaluation_status", problems, skip=2)
     return rows
 

@@ -1,4 +1,4 @@
-"""LabelMe: a JSON of shapes for each image, or of flags of which the one that is set is the label of the image."""
+"""LabelMe: a JSON for each image, with shapes, or with flags, of which the one that is set is the label."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _add_shapes(image: ImageEntry, shapes: object) -> None:
     for number, shape in objects(shapes):
         box, kind = _box(shape), str(shape.get("shape_type") or "polygon")[:40]
         if box is None:
-            image.bad(f"a {kind} without an area, or with points that are no numbers", number)
+            image.bad(f"a {kind} without an area, or with points that are not numbers", number)
             continue
         group = shape.get("group_id")
         key: tuple[str, object] = (

@@ -21,7 +21,7 @@ _FILES = ("label_map.txt", "classes.csv", "classes.txt", "class_names.txt", "lab
 
 
 def class_names(source: Source, chosen: Sequence[Labels], labels: Sequence[str]) -> dict[str, str]:
-    """Return number → name from a file of names beside the lists, {} where there is none or it does not fit."""
+    """Return number → name from a file of names beside the lists, {} if there is none that fits."""
     numbers = {label for label in set(labels) if whole_number(label, digits=9) is not None}
     if not numbers or numbers != set(labels) - {"-1"}:
         return {}
@@ -69,9 +69,9 @@ def _distinct(names: dict[int, str]) -> dict[int, str]:
 
 
 def one_spelling(rows: Rows, problems: Problems) -> None:
-    """Make 7 and 007 one class where both are there, as spreadsheets drop the zeros; it is said.
+    """Make 7 and 007 one class if both occur, because spreadsheets drop the zeros; report it.
 
-    So is 4.00557E+12, which a spreadsheet has made of a long number: others may have become the same.
+    Report labels like 4.00557E+12 too, to which a spreadsheet has rounded a long number, and perhaps several.
     """
     spellings: dict[int, set[str]] = defaultdict(set)
     for label in sorted(set(rows.labels)):

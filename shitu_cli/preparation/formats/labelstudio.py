@@ -83,7 +83,7 @@ class _Region:
             image.bad(f"a region of {image.path} that has {len(self.labels)} labels")
         else:
             image.size = self.size
-            otherwise = f"a region of {image.path} that is no rectangle, polygon or ellipse"
+            otherwise = f"a region of {image.path} that is not a rectangle, polygon or ellipse"
             image.box(self.labels[0], _box(self.place, self.size), XYWH_PERCENT, otherwise)
 
 
@@ -108,7 +108,7 @@ def _read_task(file: AnnotationFile, number: int, task: dict[str, Any]) -> None:
 
 
 def _image_of(data: dict[str, Any]) -> str | None:
-    """Return the one value of a task's data that is an image; of several the one that is called so."""
+    """Return the value of a task's data that is an image; of several, the one whose key says so."""
     images = {key: value for key, value in data.items() if isinstance(value, str) and has_image_suffix(_plain(value))}
     by_name = [data[key] for key in _IMAGE_KEYS if isinstance(data.get(key), str)]
     called_so = [images[key] for key in _IMAGE_KEYS if key in images]
@@ -118,7 +118,7 @@ def _image_of(data: dict[str, Any]) -> str | None:
 
 
 def _box(place: dict[str, Any], size: Size | None) -> Sequence[float] | None:
-    """Return x, y, width, height in percent of the image, around what is turned or round."""
+    """Return x, y, width, height in percent of the image, around a shape that may be turned or round."""
     if isinstance(place.get("points"), list):
         box = around_points(place["points"], 3)
         return None if box is None else size_form(box)
@@ -146,7 +146,7 @@ def _read_records(file: AnnotationFile, records: Sequence[tuple[int, dict[str, A
     if image_key is None:
         raise DataError(f"{file.path}: no column names images", hint="--columns image=...,label=...")
     examples.pop(image_key, None)
-    # `choice` and `label` are what the tool calls its controls unless told otherwise.
+    # `choice` and `label` are the tool's own names for its controls.
     usual = {key: value for key, value in examples.items() if key.lower() in ("choice", "label", "choices")}
     label_key = file.choose(usual if len(usual) == 1 else examples)
     for number, record in records:
@@ -180,7 +180,7 @@ def _examples(records: Sequence[dict[str, Any]]) -> tuple[dict[str, str], dict[s
 
 
 def _items(value: Any) -> list[Any]:
-    """Return a cell as the list that it stands for: a name, {"choices": [...]}, or regions."""
+    """Return a cell as the list that it means: of a name, of {"choices": [...]}, or of regions."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             value = parse_json(value, "cell")
@@ -199,7 +199,7 @@ def _plain(name: str) -> str:
 
 
 def _find(file: AnnotationFile, name: str, number: int) -> ImageEntry | None:
-    """Return the image of a task; uploaded ones may lie beside it by their own name, without what was put before it."""
+    """Return the image of a task; an uploaded one may have its own name, without the prefix of the upload."""
     plain, tree = _plain(name), file.annotations.tree
     base = plain.rpartition("/")[2]
     if tree.find(plain, file.annotations.near(file.name)).path is None and _UPLOAD.match(base):

@@ -1,4 +1,4 @@
-"""Where the images lie that a list names: as it spells them, or as this machine has them."""
+"""Find the images that a list names: where it says, or elsewhere on this machine."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Locator:
         paths: list[str | None] = []
         ways: Counter[str] = Counter()
         for number, path in enumerate(spelt):
-            # A folder, pipe or path that leads out of the root is judged where images are looked at.
+            # A folder, a pipe or a path that leads out of the root is reported where images are looked at.
             if not self._searchable or _is_there(root, path) or _clean(path).startswith("../"):
                 paths.append(_clean(path))
                 continue
@@ -134,7 +134,7 @@ class Locator:
         if len(best) == 1:
             return best[0]
         if max(whole.values()) < len(spelt):
-            return None  # each lies elsewhere
+            return None  # the images are in different folders
         raise UsageError(
             f"{listed}: its images may be those of {' or '.join(best[:3])}",
             details=[f"{spelt[0]}: {posixpath.join(home, plain_path(spelt[0]))}" for home in best[:3]],
@@ -167,7 +167,7 @@ class Locator:
                 return LocatedImages(self.source.base, [_clean(path) for path in spelt], ["read from these addresses"])
             raise self._nothing_there(spelt, listed, missing)
         problems.take(missing)
-        remarks = [f"images lie in {home}/"] if home else []
+        remarks = [f"images are in {home}/"] if home else []
         return LocatedImages(self.tree.root, paths, remarks + _remarks(ways, home is not None))
 
     def _settle(self, match: Match, spelt: str, place: str, problems: Problems) -> str | None:
@@ -184,7 +184,7 @@ class Locator:
         return DataError(
             f"{listed}: none of its {counted(len(spelt), 'image')} is below {self.tree.root}",
             details=examples[:3],
-            hint="where do they lie? --image-root FOLDER",
+            hint="name the folder that holds them: --image-root FOLDER",
         )
 
 
@@ -214,7 +214,7 @@ def _clean(path: str) -> str:
 def _remarks(ways: Counter[str], home: bool = False) -> list[str]:
     words = {
         "another folder": "found in another folder than it says",
-        "other letters": "spelt with other letters (case, or accents as two signs)",
+        "other letters": "spelt differently (upper or lower case, or accents)",
         "without its suffix": "named without suffix",
     }
     return [

@@ -25,7 +25,7 @@ def _home(root: Path) -> tuple[Path, str] | None:
 
 
 def _named_by_folders(kind: Path) -> bool:
-    """Return whether the first boxes are called as their folders are, nearly: Acme-1 holds acme."""
+    """Return whether the first boxes have nearly the names of their folders: Acme-1 holds acme."""
     files = [path for path, _ in zip(kind.glob("*/*.xml"), range(_PROBED_FILES), strict=False)]
     return bool(files) and all(map(_is_named, files))
 

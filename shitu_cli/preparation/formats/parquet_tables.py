@@ -57,7 +57,7 @@ def _named(value: Any, names: Sequence[str]) -> str:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """Return the features of Hugging Face's metadata by column; empty where there are none."""
+    """Return the features of Hugging Face's metadata by column; {} without any."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:
         return {}
@@ -76,7 +76,7 @@ def _is_scalar(kind: Any) -> bool:
 
 
 def _one(role: str, named: str | None, columns: Sequence[str], usual: Sequence[str], shard: ArchiveShard) -> str:
-    """Return the column of a role: the one that the user names, the only one, or the only one that is called so."""
+    """Return the column of a role: the one that the user names, the only one, or the only one with a usual name."""
     if named is not None and named in columns:
         return named
     called = [name for name in columns if name.lower() in usual]

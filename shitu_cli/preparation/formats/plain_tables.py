@@ -24,7 +24,7 @@ class _Entry:
 
 
 def _retinanet(cells: list[str]) -> _Entry | None:
-    """Read path,x1,y1,x2,y2,class; all but the path are empty where there is no object."""
+    """Read path,x1,y1,x2,y2,class; all but the path are empty for an image without objects."""
     if len(cells) != 6 or not _is_image(cells[0]):
         return None
     return _Entry(cells[0], cells[5], cells[1:5]) if not any(cells[1:]) or numbers(cells[1:5]) else None
@@ -69,7 +69,7 @@ def _is_image(text: str) -> bool:
 
 
 def _kind(head: bytes) -> _Kind | None:
-    """Return what the first rows of a file are; a header, which names no image, is none."""
+    """Return the kind of table by the first rows of its file; None for any other, and for one with a header."""
     rows = head_rows(head)
     for kind in _KINDS:
         if rows and kind.parse(rows[0]) and sum(kind.parse(row) is not None for row in rows) * 2 > len(rows):

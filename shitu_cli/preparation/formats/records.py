@@ -1,4 +1,4 @@
-"""JSON that says the class of images without a format of its own: read as the table that it stands for.
+"""JSON that labels images without being of a known tool: read as the table that it amounts to.
 
 [{"image": "a.jpg", "label": "cat"}, ...], the same in lines (.jsonl) or under one key, {"a.jpg": "cat", ...},
 {"a.jpg": {"label": "cat"}, ...} and {"cat": ["a.jpg", ...], ...}.
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 
 def open_records(path: Path, name: str, problems: Problems) -> Sheet | None:
-    """Return the table that a JSON file stands for, None for one of another shape; errors as by `read_json`."""
+    """Return the table that a JSON file amounts to, None for another shape; errors are those of `read_json`."""
     numbered = path.suffix.lower() != ".json"
     entries = list(read_json_lines(path, problems)) if numbered else _numbered(read_json(path, limit=LIMIT))
     records = [(number, dict(_flat(record))) for number, record in entries]

@@ -1,4 +1,4 @@
-"""Market-1501 and VeRi-776: identity and camera stand in the file names."""
+"""Market-1501 and VeRi-776: identity and camera are in the file names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which text files of a source are its labels, which only say the split, and which are neither."""
+"""Find the text files of a source that hold its labels, those that only list a split, and those that do neither."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Sheets:
         self._settle_roles()
 
     def _candidates(self) -> list[tuple[Path, str]]:
-        """Return the files that may hold lists, but texts that belong to one image each."""
+        """Return the files that may hold lists; texts of a single image do not."""
         path = self.source.path
         if path.is_file():
             return [(path, path.name)]
@@ -91,7 +91,7 @@ class Sheets:
         if not alone and (not head or not self._names_images(head, name)):
             return
         if not alone and _SUBMISSION.search(path.stem):
-            self.unused[name] = "a submission: its labels are made up"
+            self.unused[name] = "a submission: its labels are placeholders"
             return
         role = split_of_file(name) or split_words(name.rpartition("/")[0].rpartition("/")[2])[0]
         problems = Problems()
@@ -122,7 +122,7 @@ class Sheets:
         sheet = open_records(path, name, problems)
         if sheet is None and self.source.path.is_file():
             raise DataError(
-                f"{path}: JSON of no shape that is known",
+                f"{path}: unknown JSON layout",
                 hint=(
                     'write [{"image": "a.jpg", "label": "cat"}, ...]; ',
                     Command("prepare", "--formats"),
@@ -197,7 +197,7 @@ class Sheets:
                 self.unused[labels.sheet.name] = "names of classes"
 
     def _leave_out_small(self) -> None:
-        """Leave out a file of no telling name that labels few of the images: it is no list of the labels."""
+        """Leave out a file that labels few of the images and whose name does not say that it holds labels."""
         if self.source.path.is_file() or self.source.options.columns:
             return
         for labels in list(self.labelled):

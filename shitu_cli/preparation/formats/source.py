@@ -25,9 +25,9 @@ SAMPLE = 200  # lines of a list that decide how it spells its paths
 
 
 class Match(NamedTuple):
-    """The image that a list means, None where there is none or more than one.
+    """The image that a list means, None if there is none or more than one.
 
-    `how` is "" where the list spells the path as it is, else what differs; `candidates` are the nearest images.
+    `how` is "" if the list spells the path exactly, else it says what differs; `candidates` are the nearest images.
     """
 
     path: str | None
@@ -38,7 +38,7 @@ class Match(NamedTuple):
 class Tree:
     """The files below `root`: `images` and `files` (all others) as sorted relative paths with forward slashes.
 
-    Images are told by their content where their suffix does not tell. `problems` is what the walk met: hidden images,
+    Images without a known suffix are recognised by their content. `problems` is what the walk met: hidden images,
     links without end, images in formats that are not read, folders without images.
     """
 
@@ -61,7 +61,7 @@ class Tree:
 
     @cached_property
     def parts(self) -> frozenset[str]:
-        """The names of all images and of the folders they lie in, as `fold` writes them."""
+        """The names of all images and of their folders, as `fold` writes them."""
         folders = {path.rpartition("/")[0] for path in self.images}
         return frozenset(fold(part) for folder in folders for part in folder.split("/")) | self._by_name.keys()
 
@@ -71,7 +71,7 @@ class Tree:
         return _grouped(self.images, stem_of)
 
     def find(self, spelt: str, near: str = "") -> Match:
-        """Return the image that `spelt` means in a file that lies in the folder `near` ("" for the root).
+        """Return the image that `spelt` means in a file of the folder `near` ("" for the root).
 
         Tried in this order: the path as it is, from `near` and from the root; the image that shares the longest tail
         of folders with it (absolute paths and addresses of another machine, images in another folder), letters
@@ -132,15 +132,15 @@ class Source:
         self.path = path
         self.options = options or ReadOptions()
         self._heads: dict[str, bytes] = {}
-        self.memo: dict[str, object] = {}  # what formats have found out, so that they do so once
+        self.memo: dict[str, object] = {}  # results of formats that others need too
 
     @property
     def base(self) -> Path:
-        """The folder that its paths count from: the source itself, or where the file lies."""
+        """The folder that paths are relative to: the source itself, or the folder of the file."""
         return self.path if self.path.is_dir() else self.path.parent
 
     def head(self, file: str) -> bytes:
-        """Return the first and the last bytes of a file, empty where it cannot be read: enough to tell what it is."""
+        """Return the first and the last bytes of a file, to recognise it by; empty if it cannot be read."""
         if file not in self._heads:
             if len(self._heads) >= HEADS:
                 self._heads.clear()
@@ -171,7 +171,7 @@ _MASKS = re.compile(r"(?:^|/)(?:masks?|trimaps?|ground_?truth|gt|segmentation[^/
 
 
 def _in_mask_folder(path: str) -> bool:
-    """Return whether it lies where masks of other images lie, which have their names."""
+    """Return whether it is in a folder of masks, which have the names of other images."""
     return _MASKS.search(path) is not None
 
 
@@ -207,7 +207,7 @@ def stem_of(path: str) -> str:
 
 
 def report_missing(match: Match, place: str, spelt: str, problems: Problems) -> None:
-    """Report an image that is not there, or that may be several."""
+    """Report a name that no image has, or several."""
     nearest = f"; nearest: {', '.join(match.candidates)}" if match.candidates else ""
     problems.add("several-images" if match.how == "several" else "missing", place, f"{spelt}{nearest}")
 

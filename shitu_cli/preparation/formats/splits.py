@@ -1,4 +1,4 @@
-"""Which split a folder, a file, a path or a cell of a table is, by the words in it."""
+"""Recognise the split that a folder, a file, a path or a cell of a table names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def split_of(path: str) -> str:
 
 
 def split_words(name: str) -> tuple[str, tuple[str, ...]]:
-    """Return the split that a folder's name says, and its other words but neutral ones; "" for none or several."""
+    """Return the split that a folder's name says ("" for none or several), and its other words without neutral ones."""
     splits = _splits_in(name)
     words = (word.lower() for word in _WORD.findall(name[:200]))
     rest = tuple(word for word in words if word not in WORDS and word not in _NEUTRAL)

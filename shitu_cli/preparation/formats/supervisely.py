@@ -7,7 +7,7 @@ from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import label_text, object_of, objects
 
-_AREAS = ("rectangle", "polygon")  # of a bitmap only its corner is known without unpacking it
+_AREAS = ("rectangle", "polygon")  # a bitmap would have to be unpacked for its size
 
 
 def _read_image(file: AnnotationFile) -> None:
@@ -24,7 +24,7 @@ def _read_image(file: AnnotationFile) -> None:
     shapes = list(objects(value.get("objects")))
     if not shapes and not labels:
         image.empty()
-    for label in labels if not shapes else ():  # beside objects they tell of the scene
+    for label in labels if not shapes else ():  # beside objects they describe the scene
         image.label(label)
     for number, shape in shapes:
         kind = shape.get("geometryType")

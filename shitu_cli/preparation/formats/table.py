@@ -26,7 +26,7 @@ from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 from shitu_cli.stores import address_of, join
 
-ODD_SHARE = 0.05  # of the labels: so few names among numbers are slips of the pen
+ODD_SHARE = 0.05  # of the labels: this few names among numbers are typing mistakes
 SAMPLE = 400
 
 
@@ -133,7 +133,7 @@ def _below(prefix: str, path: str) -> str:
 
 
 def _common(source: Source, roots: set[str]) -> str:
-    """Return the folder that all images count from: the source itself where they lie in it."""
+    """Return the folder that all paths are relative to: the source itself if it holds all images."""
     if len(roots) == 1:
         return next(iter(roots))
     shared = os.path.commonpath([os.path.abspath(root) for root in roots])
@@ -141,7 +141,7 @@ def _common(source: Source, roots: set[str]) -> str:
 
 
 def _convention(lines: Lines, place: LocatedImages, source: Source, problems: Problems) -> Convention | None:
-    """Return what the boxes of a file mean, and a word to the user about it."""
+    """Return what the boxes of a file mean, and note it for the user."""
     if not lines.boxes:
         return None
     step = max(1, len(lines.boxes) // SAMPLE)
@@ -165,7 +165,7 @@ def _size_of(place: LocatedImages, path: str) -> tuple[int, int] | None:
 
 
 def _same_labels(parts: Sequence[Lines], located: Sequence[LocatedImages]) -> None:
-    """Refuse two files that label one image differently; of lines that say the same one stays, that of a split."""
+    """Refuse two files that label one image differently; keep one of equal lines, that of a split first."""
     by_role: dict[str, list[int]] = defaultdict(list)
     for number, lines in enumerate(parts):
         by_role[lines.role].append(number)
@@ -248,7 +248,7 @@ def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
 
 
 def _drop_odd_labels(lines: Lines, problems: Problems) -> None:
-    """Drop names among numbers, which are slips of the pen as long as they are few."""
+    """Drop names among numbers, which are typing mistakes as long as they are few."""
     names = {label for label in set(lines.labels) if not (label.isascii() and label.removeprefix("-").isdigit())}
     odd = [n for n, label in enumerate(lines.labels) if label in names] if names else []
     if not 0 < len(odd) <= ODD_SHARE * len(lines.labels):
@@ -256,7 +256,7 @@ def _drop_odd_labels(lines: Lines, problems: Problems) -> None:
     for number in odd:
         problems.add("odd-label", lines.where(number), f"label {lines.labels[number]!r}")
     lines.dropped = frozenset(odd)
-    if not lines.boxes and not lines.ids:  # whose keys are positions: there they are left out when rows are made
+    if not lines.boxes and not lines.ids:  # their keys are positions: with them, rows are dropped when they are joined
         kept = [number for number in range(len(lines.labels)) if number not in lines.dropped]
         lines.images, lines.labels = [lines.images[n] for n in kept], [lines.labels[n] for n in kept]
         lines.splits, lines.lines = [lines.splits[n] for n in kept], array("q", (lines.lines[n] for n in kept))

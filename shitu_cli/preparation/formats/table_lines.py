@@ -38,10 +38,10 @@ class Lines:
 
 
 def read_lines(labels: Labels, problems: Problems) -> Lines:
-    """Return the rows of a file; report those without image or label, or with a split or box that is none."""
+    """Return the rows of a file; report those without image or label, or with an invalid split or box."""
     content = Lines(labels)
     columns, sheet = content.columns, content.sheet
-    # Without a column the file's name tells: train.csv beside test.csv.
+    # Without a column the file's name decides: train.csv beside test.csv.
     role = "" if columns.split is not None else labels.role
     header = [name.strip().lower() for name in columns.names]
     flags = {name: header.index(f"is_{name}") for name in ("query", "gallery") if f"is_{name}" in header}
@@ -94,7 +94,7 @@ def _only_labels(columns: Columns) -> bool:
 
 
 def _read_plain(content: Lines, problems: Problems) -> None:
-    """Read rows of which only image and label count, without a detour: such lists have millions of lines."""
+    """Read rows of which only image and label count, as fast as possible: such lists may have millions of lines."""
     image_at, label_at = content.columns.image, content.columns.label or 0
     images, labels, lines = content.images, content.labels, content.lines
     last = max(image_at, label_at)
@@ -111,7 +111,7 @@ def _read_plain(content: Lines, problems: Problems) -> None:
 
 
 def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Problems) -> str | None:
-    """Return the class whose column is 1; None, reported, where there is none or several."""
+    """Return the class whose column is 1; report none or several, and return None."""
     labels = [columns.names[n] for n in columns.one_hot if cells[n] in ("1", "1.0")]
     if len(labels) == 1:
         return labels[0]

@@ -1,4 +1,4 @@
-"""Reading tables, JSON lines, XML and plain lines that somebody else wrote: any encoding, rows with line numbers."""
+"""Read tables, JSON lines, XML and plain lines that somebody else wrote, in any encoding, with line numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lines_of(text: str) -> Iterator[str]:
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file that are not blank, without blanks around them, with their numbers from 1.
 
-    The encoding is found out; DataError where two are as likely, or the file cannot be read.
+    The encoding is detected. Raises DataError if two are about as likely, or if the file cannot be read.
     """
     for number, line in enumerate(lines_of(read_list_text(path, problems)), 1):
         if stripped := line.strip():
@@ -50,7 +50,7 @@ def read_plain_csv(path: Path, problems: Problems) -> Iterator[Line]:
 def csv_rows(
     lines: Iterable[str], separator: str, place: object, problems: Problems | None, start: int = 0
 ) -> Iterator[Line]:
-    """Yield the rows of a table with their lines, counted from behind `start`; report those that cannot be read."""
+    """Yield the rows of a table with their line numbers, counted on from `start`; report unreadable ones."""
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     while True:
         try:
@@ -71,7 +71,7 @@ def rough_text(head: bytes) -> str:
 
 
 def head_rows(head: bytes, count: int = 20) -> list[list[str]]:
-    """Return the first rows of a table by the first bytes of its file, to recognise it by; [] for what is none."""
+    """Return the first rows of a table by the first bytes of its file, to recognise it by; [] if it is not a table."""
     lines = [line for line in rough_text(head).splitlines()[: count + 2] if not line.lower().startswith("sep=")]
     try:
         rows = list(csv.reader(lines, delimiter=delimiter(lines[0]), skipinitialspace=True)) if lines else []
@@ -102,12 +102,12 @@ def read_json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[
 def read_xml(path: Path, *, limit: int = 256 * MIB) -> ElementTree.Element:
     """Return the root of an XML file of at most `limit` bytes.
 
-    Raises DataError for what is no XML or declares entities of its own: a few lines of them stand for gigabytes, and no
-    annotation tool writes any. Errors of the path as by `inputs.open_input`.
+    Raises DataError for invalid XML, and for XML that declares entities: a few lines of them can expand to gigabytes,
+    and no annotation tool writes any. Errors of the path are those of `inputs.open_input`.
     """
     data = read_bytes(path, limit=limit)
     if b"<!ENTITY" in data.replace(b"\0", b""):  # UTF-16 has zeros between the letters
-        raise DataError(f"{path}: it declares entities, which no annotation needs", hint="take the <!DOCTYPE ...> out")
+        raise DataError(f"{path}: it declares entities, which no annotation needs", hint="remove the <!DOCTYPE ...>")
     try:
         return ElementTree.fromstring(data)
     except ElementTree.ParseError as error:

@@ -47,7 +47,7 @@ def list_rows(sheet: Sheet, problems: Problems | None) -> Iterator[tuple[int, Se
 
 
 def _chunks(text: str) -> Iterator[str]:
-    """Cut a text into pieces of whole lines: those of a long list mostly have nothing but plain ones."""
+    """Cut a text into pieces of whole lines: most pieces of a long list have only plain lines."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + CHUNK) + 1 or len(text)
@@ -81,7 +81,7 @@ def _odd_rows(
 class _Style:
     """How the lines of a list are written.
 
-    `bare` without suffixes of images, `turned` with the label first; `blanks` how blanks separate columns.
+    `bare`: paths without image suffixes; `turned`: the label first; `blanks`: how spaces separate the columns.
     """
 
     def __init__(self, bare: bool, blanks: str, *, turned: bool = False) -> None:
@@ -124,7 +124,7 @@ def _style(sheet: Sheet) -> _Style:
 
 
 def _is_turned(head: Sequence[str], parts: Sequence[tuple[str, str, str]], exists: Callable[[str], bool]) -> bool:
-    """Return whether the label stands before the path: nothing follows the paths, and a part of them is an image."""
+    """Return whether the label comes before the path: nothing follows the paths, and their ends are images."""
     if not parts or any(sign for _, sign, _ in parts):
         return False
     turned = [part for line in head if (part := _reversed(line)) is not None]
@@ -190,7 +190,7 @@ def decide_list(
 
 
 def _third(columns: Columns, sample: Sample, sheet: Sheet) -> None:
-    """Decide about the column behind the label: a camera, unless what it holds says otherwise."""
+    """Decide about the column after the label: a camera, unless its values are of another kind."""
     head = sheet.text[:4096]
     if not sample.values(2) or set(sample.values(2)) == {"-"}:
         return
@@ -224,7 +224,7 @@ def _own(columns: Columns, sample: Sample, sheet: Sheet) -> bool:
 
 
 def _boxes(columns: Columns, sample: Sample) -> bool:
-    """Return whether four numbers stand behind or before the label."""
+    """Return whether four numbers follow or precede the label."""
     if len(columns.names) != 6:
         return False
     if all(map(sample.numeric, (2, 3, 4, 5))) and (sample.could_be_label(1) or not sample.could_be_label(5)):

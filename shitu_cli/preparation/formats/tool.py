@@ -1,4 +1,4 @@
-"""Readers of annotation tools: how a reader sees a file and an image in it, and the Format that is made of it."""
+"""Base of the readers of annotation tools: a file, an image in it, and the Format that is made from a reader."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from shitu_cli.preparation.problems import Problems
 
 
 class AnnotationFile:
-    """A file that is read: `name` relative to the source's base, `unit` what its entries are called in messages.
+    """An annotation file: `name` is relative to the source's base, `unit` names its entries in messages.
 
-    `split` is the one that its name or folder says; entries may say others.
+    `split` is the one of its name or folder; entries may have others.
     """
 
     def __init__(self, annotations: Annotations, name: str, unit: str | None) -> None:
@@ -54,7 +54,7 @@ class AnnotationFile:
         self.problems.add("no-objects", self.annotations.where(self.name, entry), image)
 
     def find(self, name: str, entry: int, split: str = "", size: Size | None = None) -> ImageEntry | None:
-        """Return the image that an entry names, None (reported) where it is not there."""
+        """Return the image that an entry names; report a missing one, and return None."""
         split = split or self.split
         path = self.annotations.find(name, self.name, entry, split)
         return None if path is None else ImageEntry(self, path, entry, split, size)
@@ -67,7 +67,7 @@ class AnnotationFile:
             self.empty(entry, path)
 
     def own_image(self, spelt: str | None = None, split: str = "", size: Size | None = None) -> ImageEntry | None:
-        """Return the image that this file belongs to, by its own name or the one that it names; None (reported)."""
+        """Return the image that this file belongs to, by its own name or the one in it; report a missing one."""
         notes = self.annotations
         if spelt is not None:
             path = notes.image_of(self.name, spelt)
@@ -76,7 +76,7 @@ class AnnotationFile:
         return None if path is None else ImageEntry(self, path, 0, split, size)
 
     def choose(self, examples: dict[str, str]) -> str | None:
-        """Return the attribute that holds the class, by the user's word or as the only one; see `choose_attribute`."""
+        """Return the attribute that holds the class: the user's choice, or the only one; see `choose_attribute`."""
         return choose_attribute(examples, self.columns.get("label"), str(self.path))
 
 
@@ -127,7 +127,7 @@ class ImageEntry:
 
 
 def files_ending(*suffixes: str, inside: str = "") -> Callable[[Source], list[str]]:
-    """Return what lists a source's files with these suffixes, in folders called `inside` where that is given."""
+    """Return a function that lists a source's files with these suffixes, if given only in folders called `inside`."""
 
     def files(source: Source) -> list[str]:
         candidates = annotation_files(source, *suffixes)
@@ -139,7 +139,7 @@ def files_ending(*suffixes: str, inside: str = "") -> Callable[[Source], list[st
 def per_file(
     read: Callable[[AnnotationFile], None], unit: str | None = None
 ) -> Callable[[Annotations, Sequence[str]], None]:
-    """Return what reads files one after another; where each image has one, a damaged file is left out and reported."""
+    """Return a reader of several files; if each image has a file, a damaged one is reported and left out."""
 
     def read_all(annotations: Annotations, files: Sequence[str]) -> None:
         for name in files:
@@ -175,7 +175,7 @@ def annotation_format(
         files: The files of a source that may be its own.
         is_one: Whether a file is, by its name and its first and last bytes.
         read: Adds what files say; see `per_file`.
-        needs: What a source lacks that is not of this format.
+        needs: The files that a source of this format needs, for the error if it has none.
         per_image: Each image has a file of its own: all candidates are read as soon as one of them is recognised.
         most: More than half of those that hold anything must be recognised.
         columns: The roles of --columns that it takes.

@@ -24,13 +24,13 @@ _MASK_END = re.compile(r"[_-](?:mask|seg|gt|label|trimap|matte|alpha|segmentatio
 _DATE = re.compile(
     r"(?:19|20)\d{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-3]\d)?|(?:19|20)\d{2}|[0-3]?\d[-_.][01]?\d[-_.](?:19|20)?\d{2}"
 )
-REPEATED = 0.5  # share of the inner folders whose name stands below several outer ones, from which they are no classes
+REPEATED = 0.5  # share of inner folder names that repeat below several outer folders, from which they are not classes
 MASKED = 0.5  # share of a folder's images that must be masks of others
 
 
 @dataclass
 class _Folder:
-    """A folder with images in it or below it; `images` are those right inside."""
+    """A folder with images in it or below it; `images` counts those in it."""
 
     path: str
     images: int = 0
@@ -47,7 +47,7 @@ class _Folder:
 
 @dataclass
 class _Place:
-    """What a folder is: of this split, with these folders as its class, `above` of which lie above the split."""
+    """The meaning of a folder: its split, and the folders that name its class, `above` of which are above the split."""
 
     folder: _Folder
     split: str = ""
@@ -56,7 +56,7 @@ class _Place:
 
 
 class Layout:
-    """What the folders of a source are: `places` of those with images right inside; `beside` others with the reason."""
+    """The meaning of a source's folders: `places` are those with images in them, `beside` others with the reason."""
 
     def __init__(self, source: Source, *, with_splits: bool = True) -> None:
         self.source = source
@@ -69,7 +69,7 @@ class Layout:
         self._level([_Place(self.root)])
 
     def _level(self, places: list[_Place]) -> None:
-        """Judge folders that play the same part, and what is below them."""
+        """Interpret folders of the same level and role, and all below them."""
         self._drop_masks(places)
         if self.with_splits and (splits := self._splits(places)):
             self._into_splits(places, splits)
@@ -123,7 +123,7 @@ class Layout:
         return {}
 
     def _again(self, places: list[_Place]) -> dict[str, str]:
-        """Return the only folders below those of splits, if they are called by the split again: seg_train/seg_train."""
+        """Return the only folders below those of splits, if these repeat the name of the split: seg_train/seg_train."""
         if all(
             len(place.folder.below) == 1
             and not place.folder.images
@@ -148,7 +148,7 @@ class Layout:
         self._level(inside)
 
     def _inside(self, places: list[_Place]) -> list[_Place]:
-        """Return the folders below that hold all there is, as archives often make them; [] where several do."""
+        """Return the only folder below each, as archives often have it; [] if some have several."""
         inside = []
         for place in places:
             if place.folder.images or len(place.folder.below) != 1:
@@ -182,8 +182,8 @@ class Layout:
             same = repeated == pairs and len(outer) > 1
             if dates or (direct == outer and same):
                 self.depth_remark = (
-                    f"folders {', '.join(sorted(parents)[:3])} below the classes are no classes of their own "
-                    f"(--depth {deepest} makes them levels of it)"
+                    f"folders {', '.join(sorted(parents)[:3])} below the classes are not classes themselves "
+                    f"(--depth {deepest} makes them so)"
                 )
                 for place in inner:
                     place.label = place.label[:-1]
@@ -196,15 +196,15 @@ class Layout:
         chosen = next((place for place in inner if place.label[:-1] in direct), inner[0])
         example = chosen.folder.path
         why = (
-            f"images lie in {'/'.join(chosen.label[:-1])}/ and in folders below it"
+            f"images are in {'/'.join(chosen.label[:-1])}/ and in folders below it"
             if direct
-            else f"a folder called {chosen.label[-1]} lies below several others"
+            else f"several folders hold one called {chosen.label[-1]}"
         )
         return UsageError(
-            f"{self.source.path}: how deep do the classes lie? {why}",
+            f"{self.source.path}: which level of folders is the class? {why}",
             details=[
-                f"--depth {depth - 1}: {example}/ is of the class {'/'.join(chosen.label[:-1])}",
-                f"--depth {depth}: {example}/ is of the class {'/'.join(chosen.label)}",
+                f"--depth {depth - 1}: {example}/ belongs to the class {'/'.join(chosen.label[:-1])}",
+                f"--depth {depth}: {example}/ belongs to the class {'/'.join(chosen.label)}",
             ],
             hint=f"--depth {depth - 1} or --depth {depth}",
         )
@@ -267,7 +267,7 @@ def _unread(source: Source) -> dict[str, str]:
 
 
 def _move_root(rows: Rows) -> None:
-    """Let paths count from the deepest folder that holds all images but is no class and no split."""
+    """Make paths relative to the deepest folder that holds all images and is neither a class nor a split."""
     if not rows.paths:
         return
     tails = {(label.count("/") + 1) for label in rows.labels}
@@ -304,8 +304,8 @@ def _refuse_shards(source: Source, layout: Layout) -> None:
     classes = [place for place in layout.places if place.label]
     if len(classes) > 1 and all(_DATE.fullmatch(part) for place in classes for part in place.label):
         raise DataError(
-            f"{source.path}: its folders are called by dates, such as {classes[0].folder.path}: these are no classes",
-            hint="put the images of each class into a folder of its name; or --depth 1 if the dates are classes",
+            f"{source.path}: its folders are dates, such as {classes[0].folder.path}, which are not classes",
+            hint="put the images of each class into a folder named after it; or --depth 1 if the dates are classes",
         )
     deep = {place.folder.path for place in layout.places if len(place.label) >= 2}
     if not deep or any(len(part) > 2 for place in layout.places if place.label for part in place.label):
@@ -317,7 +317,7 @@ def _refuse_shards(source: Source, layout: Layout) -> None:
     if sorted_by_name > 0.9 * len(sample):
         raise DataError(
             f"{source.path}: its folders only sort the images by the letters of their names, as in {sample[0]}: they "
-            "are no classes",
+            "are not classes",
             hint="put the table with the labels beside them; or --depth 1 if these folders are the classes",
         )
 

@@ -1,4 +1,4 @@
-"""Compressed archives, spreadsheets and the like, which are not read: how to make them what is read."""
+"""Compressed archives, spreadsheets and the like, which are not read: how to convert them to something that is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shitu_cli.stores import is_archive
 
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _TABLES, _FILMS = (".arrow", ".tfrecord"), (".mp4", ".mov", ".avi", ".mkv", ".webm")
-# What unpacks a file that begins with these bytes, into a folder of its own.
+# Commands that unpack a file that begins with these bytes into a folder of its own.
 _UNPACK = (
     (b"PK\x03\x04", "unzip {file} -d {folder}"),
     (b"7z\xbc\xaf", "7z x {file} -o{folder}"),
@@ -32,7 +32,7 @@ def packed_problem(source: Source) -> DataError | None:
     """
     if source.path.is_file():
         kind, way = _way_out(source.path, source.path.with_name(_folder_name(source.path)))
-        return DataError(f"{source.path} is {kind}, which is not read as it is", hint=way) if way else None
+        return DataError(f"{source.path} is {kind}, which cannot be read directly", hint=way) if way else None
     ways = {name: _way_out(source.base / name, source.path) for name in source.tree.files}
     packed = {name: (kind, way) for name, (kind, way) in ways.items() if way}
     if source.tree.images or not packed:
@@ -45,7 +45,7 @@ def packed_problem(source: Source) -> DataError | None:
 
 
 def spreadsheets(source: Source) -> dict[str, str]:
-    """Return the spreadsheets that lie in a source, with what to do about them."""
+    """Return the spreadsheets in a source, with what to do about them."""
     return {
         name: "a spreadsheet: save it as CSV to have it read"
         for name in source.tree.files
@@ -54,7 +54,7 @@ def spreadsheets(source: Source) -> dict[str, str]:
 
 
 def sheet_way_out(path: Path) -> Message:
-    """Return how to save a spreadsheet as what is read."""
+    """Return how to save a spreadsheet as CSV."""
     office = f"soffice --headless --convert-to csv --outdir {_quoted(path.parent)} {_quoted(path)}"
     then = Command("prepare", path.with_suffix(".csv"))
     return [f"save it as CSV UTF-8 (File > Save As), or {office}; then ", then]
@@ -72,10 +72,10 @@ def _way_out(path: Path, prepared: Path) -> tuple[str, Message | None]:
         )
     if suffix in _FILMS:
         frames = path.with_name(path.stem)
-        return "a film", f"take images from it: mkdir {_quoted(frames)} && ffmpeg -i {_quoted(path)} -vf fps=2 " + (
+        return "a video", f"extract images from it: mkdir {_quoted(frames)} && ffmpeg -i {_quoted(path)} -vf fps=2 " + (
             _quoted(frames / "%05d.jpg")
         )
-    unpack = None if is_archive(path) else unpacking(path)  # .zip and .tar are read where they lie
+    unpack = None if is_archive(path) else unpacking(path)  # .zip and .tar are read as they are
     return "an archive", [f"unpack it: {unpack} && ", Command("prepare", prepared)] if unpack else None
 
 

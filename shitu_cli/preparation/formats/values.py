@@ -22,13 +22,13 @@ def label_text(value: object) -> str:
 
 
 def choose_attribute(examples: dict[str, str], given: str | None, where: str, role: str = "label") -> str | None:
-    """Return the attribute that holds the class, None where there are none.
+    """Return the attribute that holds the class, None if there are no attributes.
 
     Args:
         examples: Attributes with a value of each.
         given: The one that the user named.
         where: The file, for errors.
-        role: What it is to --columns.
+        role: Its role in --columns.
 
     Raises UsageError where several may hold it, or the one given is not there.
     """
@@ -50,7 +50,7 @@ def choose_attribute(examples: dict[str, str], given: str | None, where: str, ro
 
 
 def objects(value: object) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a JSON list with their numbers from 0; nothing for what is no list."""
+    """Yield the objects of a JSON list with their numbers from 0; nothing for any other value."""
     return ((number, item) for number, item in enumerate(list_of(value)) if isinstance(item, dict))
 
 

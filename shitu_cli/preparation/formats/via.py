@@ -84,7 +84,7 @@ def _of_csv(file: AnnotationFile) -> Iterator[_Entry]:
             raise DataError(f"{file.path}: no column filename; there are {', '.join(record)}")
         columns = [_cell(cells.get(name, "")) for name in ("file_attributes", *_CSV_COLUMNS)]
         if None in columns:
-            file.bad(line, "attributes that are no JSON object")
+            file.bad(line, "attributes that are not a JSON object")
             continue
         whole, shape, attributes = map(object_of, columns)
         yield _Entry(line, cells["filename"], whole, [(shape, attributes)] if shape else [])

@@ -95,7 +95,7 @@ def _splits(annotations: Annotations) -> dict[str, str]:
 
 
 def _named(file: str, line: str) -> Iterator[str]:
-    """Yield the key of a line of ImageSets/Main: a name, in lists of one class with 1, -1 or 0 behind it."""
+    """Yield the key of a line of ImageSets/Main: a name, in lists of one class followed by 1, -1 or 0."""
     name, _, flag = line.rpartition(" ")
     yield file.lower().rpartition("imagesets/main")[0] + fold(name.strip() if flag in ("1", "-1", "0") else line)
 
@@ -111,8 +111,8 @@ def _stem(path: str) -> str:
 
 
 def _key(path: str) -> str:
-    """Return what images and annotations have in common: VOC2007/Annotations/1.xml and VOC2007/JPEGImages/1.jpg are
-    voc2007/1."""
+    """Return a key common to an image and its annotation: voc2007/1 for VOC2007/Annotations/1.xml and
+    VOC2007/JPEGImages/1.jpg."""
     above = posixpath.dirname(posixpath.dirname(path))
     return fold(posixpath.join(above, _stem(path)))
 

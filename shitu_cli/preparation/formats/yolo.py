@@ -68,15 +68,15 @@ def _read_image(file: AnnotationFile, config: _Config) -> None:
         elif len(values) == 4 or (config.key_points and len(values) == 4 + config.key_points):
             image.box(config.names.get(label, label), values[:4], CXCYWH_SHARE, "", number)
         else:
-            otherwise = f"{len(values)} numbers behind the class: a box has 4, a polygon x y of 3 points or more"
+            otherwise = f"{len(values)} numbers after the class: a box has 4, a polygon x y of 3 points or more"
             image.box(config.names.get(label, label), around_flat(values, 3), XYXY_SHARE, otherwise, number)
 
 
 class _Config:
-    """What stands beside the labels: `names` of classes by number, splits, how many numbers of key points follow a box.
+    """The settings beside the labels: `names` of classes by number, splits, how many key point numbers follow a box.
 
-    They are those of a YAML such as data.yaml, else of classes.txt or the like and of Darknet's lists. `remark` says
-    where the names are from. Raises UsageError where several files differ, DataError for a name of two classes.
+    They come from a YAML such as data.yaml, else from classes.txt or the like and from Darknet's lists. `remark` says
+    where the names are from. Raises UsageError if several files differ, DataError if two classes have one name.
     """
 
     def __init__(self, annotations: Annotations) -> None:
@@ -143,7 +143,7 @@ class _Config:
         return by_file
 
     def _split_places(self) -> dict[str, str]:
-        """Return folder or image → split; {} where two splits are one folder (as in coco128): then there is none."""
+        """Return folder or image → split; {} if two splits are one folder, as in coco128."""
         splits: dict[str, str] = {}
         folders = {path.rpartition("/")[0] for path in self.annotations.tree.images}
         folders |= {folder[:end] for folder in folders for end, sign in enumerate(folder) if sign == "/"}
@@ -170,7 +170,7 @@ class _Config:
         return stated
 
     def _targets(self, place: str, file: str, folders: set[str]) -> list[str]:
-        """Return the folders or images that a place means: as it stands, or by its end where it is elsewhere."""
+        """Return the folders or images that a place means, by its whole path or else by the end of it."""
         folder, plain = self.annotations.near(file), plain_path(place)
         parts = [part for part in plain.split("/") if part not in ("..", ".", "")]
         ends = ["/".join(parts[start:]) for start in range(len(parts))]

@@ -194,7 +194,7 @@ def test_scopes_of_optimisers_may_be_patterns_of_layers(tmp_path: Path) -> None:
     parts = loaded(tmp_path, config(optimizer=optimizer))
     assert parts.Optimizer.name == "SGD" and [item.scope for item in parts.loss_optimizers] == ["backbone.*(conv|bn)"]
     problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: '(', {momentum}}}")).details
-    assert "which is no pattern" in problems[0]
+    assert "which is not a pattern" in problems[0]
     problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: CenterLoss, {momentum}}}")).details
     assert "expected one of CELoss, RecModel, or a pattern" in problems[0]
 

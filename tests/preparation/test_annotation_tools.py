@@ -197,7 +197,7 @@ def test_via_csv(tmp_path: Path) -> None:
     rows, problems = read(tmp_path, "via")
     assert boxes(rows) == CAT
     assert problems.found["bad-annotation"].examples == [
-        (f"{tmp_path}/via.csv:4", "attributes that are no JSON object")
+        (f"{tmp_path}/via.csv:4", "attributes that are not a JSON object")
     ]
 
 

@@ -91,7 +91,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(
 def test_a_reader_finishes_what_a_dead_prepare_has_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = Workspace(tmp_path)
     (tmp_path / "a").write_text("old")
-    monkeypatch.setattr(journal, "finish", lambda space: None)
+    monkeypatch.setattr(journal, "apply_committed", lambda space: None)
     with transaction(space) as change:
         change.path(tmp_path / "a").write_text("new")
         change.path(tmp_path / "sub/b").write_text("new")

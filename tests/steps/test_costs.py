@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shitu_cli.steps import costs, rehearsal
+from shitu_cli.steps import costs, training_costs
 from shitu_cli.steps.costs import disk_need, spread, total_size
 from tests.command import SMALL, shitu
 from tests.features import detectors
@@ -139,12 +139,12 @@ def test_a_cross_fit_costs_its_trainings(workspace: Path, exported: Path) -> Non
 def test_re_ranking_counts_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One second for each look at the clock: what is left is how the figures grow."""
     seconds = itertools.count()
-    monkeypatch.setattr(rehearsal.time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr(training_costs.time, "perf_counter", lambda: float(next(seconds)))
     monkeypatch.setattr("shitu_cli.evaluation.metrics.rank", lambda *sets, **options: None)
     monkeypatch.setattr("shitu_cli.evaluation.rerank.reranked", lambda *features, **options: None)
 
     def cost(queries: int, gallery: int, rerank: bool) -> float:
-        return rehearsal._ranking_seconds(queries, gallery, 8, rerank=rerank, query_expansion=0)
+        return training_costs._ranking_seconds(queries, gallery, 8, rerank=rerank, query_expansion=0)
 
     assert cost(1000, 100_000, False) == 5 * 5
     assert cost(1000, 100_000, True) == pytest.approx((101_000 / 2200) ** 2 + 5 * 50)

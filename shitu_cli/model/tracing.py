@@ -36,6 +36,7 @@ class _FeatureNet(nn.Layer):
         self.neck = model.neck if feature == "features" else None
         self.normalize = normalize
 
+    @paddle.jit.not_to_static
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         _, features = embed(self.backbone, self.neck, x)
         if self.normalize:

@@ -114,12 +114,8 @@ class Backbone(nn.Layer):
                 x = maps[name] = step(x)
         return x, [maps[layer] for layer in layers]
 
-    @paddle.jit.not_to_static
     def _plan(self) -> list[tuple[str, Any, Any]]:
-        """Return the steps up to the last one by name; a convolution comes with the norm after it, under its name.
-
-        Tracing leaves this alone: a loop with break that it rewrites puts names of temporary files into exports.
-        """
+        """Return the steps up to the last one by name; a convolution comes with the norm after it, under its name."""
         plan: list[tuple[str, Any, Any]] = []
         conv: Any = None  # waits for the norm that follows: together they are faster
         steps = self.steps()

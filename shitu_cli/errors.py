@@ -97,8 +97,8 @@ class ShituError(Exception):
         return None if self.advice is None else plain(self.advice)
 
 
-class Gathered:
-    """Collects the errors of several checks: `with gathered: check()`, ..., `gathered.raise_all()`."""
+class ErrorCollector:
+    """Collects the errors of several checks: `with errors: check()`, ..., `errors.raise_all()`."""
 
     def __init__(self) -> None:
         self.errors: list[ShituError] = []

@@ -271,7 +271,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def home() -> Path:
-    """Return the user's home directory; EnvironmentProblem where this user has none, as in some containers."""
+    """Return the user's home directory; EnvironmentProblem if this user has none, as in some containers."""
     try:
         return Path.home()
     except RuntimeError:

@@ -59,11 +59,11 @@ class Workspace:
             if (named / CONFIG_NAME).is_file():
                 return cls(named)
             raise UsageError(f"{named} is not a workspace: no {CONFIG_NAME} in it", hint=Command("prepare", "./data"))
-        here = Path.cwd()
-        for directory in (here, *here.parents):
+        current = Path.cwd()
+        for directory in (current, *current.parents):
             if (directory / CONFIG_NAME).is_file():
                 return cls(directory)
-        raise UsageError(f"no workspace: no {CONFIG_NAME} in {here} or above it", hint=Command("prepare", "./data"))
+        raise UsageError(f"no workspace: no {CONFIG_NAME} in {current} or above it", hint=Command("prepare", "./data"))
 
     @classmethod
     def create(cls, root: Path) -> Workspace:

@@ -78,7 +78,7 @@ class GroupedCommands(TyperGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first word names; refuse an unknown one with those of similar names."""
+        """Return the command that the first word names; refuse an unknown one and suggest similar names."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             import difflib
 

@@ -191,10 +191,10 @@ def remove(
         raise UsageError("no images were named", hint="give paths, --label NAME or --id N")
     names = {path: {path, stored_path(space, path)} for path in paths or ()}
     with closing(chosen_index(space, index, store, collection)) as target, target.writing():
-        items = target.find([name for both in names.values() for name in both], label or (), id or ())
+        items = target.find([name for spellings in names.values() for name in spellings], label or (), id or ())
         absent = [str(n) for n in id or () if n not in {item.id for item in items}]
         absent += [name for name in label or () if name not in {item.label for item in items}]
-        absent += [path for path, both in names.items() if not both & {item.path for item in items}]
+        absent += [path for path, spellings in names.items() if not spellings & {item.path for item in items}]
         if absent:
             raise UsageError(f"not in the index: {', '.join(absent)}", hint=Command("index show", "--json"))
         target.remove([item.id for item in items], console)

@@ -142,9 +142,9 @@ def search(
 
 def _show(console: Console, results: list[Result], limit: float | None, html: Path | None) -> None:
     for query, _, answer in results:
-        for one in answer.objects or (answer,):
-            words = f"{query}{_place(one)}: {_in_words(one.verdict, limit)}"
-            rows = [[match.label, f"{match.score:.4f}", match.path] for match in one.neighbours]
+        for part in answer.objects or (answer,):
+            words = f"{query}{_place(part)}: {_in_words(part.verdict, limit)}"
+            rows = [[match.label, f"{match.score:.4f}", match.path] for match in part.neighbours]
             if rows:
                 console.table(words, ["label", "score", "path"], rows)
             else:
@@ -153,12 +153,16 @@ def _show(console: Console, results: list[Result], limit: float | None, html: Pa
         console.info(f"page: {html}")
 
 
+def _box_of(answer: Answer) -> Box | None:
+    """Return the part of the image that an answer is about, None for all of it."""
+    return None if answer.area is None or answer.area.is_whole else answer.area.box
+
+
 def _place(answer: Answer) -> str:
-    """Return which part of the image an answer is about, "" for all of it."""
-    area = answer.area
-    if area is None or area.is_whole:
+    """Return the part of the image that an answer is about in words, "" for all of it."""
+    if (box := _box_of(answer)) is None:
         return ""
-    x1, y1, x2, y2 = area.box
+    x1, y1, x2, y2 = box
     return f", x {x1:g} to {x2:g}, y {y1:g} to {y2:g}"
 
 
@@ -178,19 +182,18 @@ def _write_page(path: Path, results: list[Result], limit: float | None, space: W
 
     answers = []
     for query, label, answer in results:
-        boxes = [one.area.box for one in answer.objects if one.area is not None and not one.area.is_whole]
+        boxes = [box for part in answer.objects if (box := _box_of(part)) is not None]
         if boxes:
             title = f"{Path(query).name}: {counted(len(boxes), 'thing')}"
             answers.append({"title": title, "figures": [_figure(query, f"query {label}".rstrip(), boxes=boxes)]})
-        for number, one in enumerate(answer.objects or (answer,), 1):
-            labels = {match.label for match in one.neighbours} if label else set()
-            area = one.area.box if one.area is not None and not one.area.is_whole else None
-            figures = [_figure(query, f"{number}" if boxes else f"query {label}".rstrip(), area=area)]
-            for match in one.neighbours:
+        for number, part in enumerate(answer.objects or (answer,), 1):
+            labels = {match.label for match in part.neighbours} if label else set()
+            figures = [_figure(query, f"{number}" if boxes else f"query {label}".rstrip(), area=_box_of(part))]
+            for match in part.neighbours:
                 mark = "" if label not in labels else "right" if match.label == label else "wrong"
                 figures.append(_figure(join(str(space.root), match.path), f"{match.label} {match.score:.3f}", mark))
             name = f"{number}" if boxes else Path(query).name
-            answers.append({"title": f"{name}: {_in_words(one.verdict, limit)}", "figures": figures})
+            answers.append({"title": f"{name}: {_in_words(part.verdict, limit)}", "figures": figures})
     write_page(path, "search.html", "shitu search", about, {"answers": answers})
 
 

@@ -42,7 +42,7 @@ class Session:
     def enter(self, context: typer.Context) -> None:
         """Remember the options of a command; with --json, reserve stdout for the result.
 
-        Raises EnvironmentProblem where the current directory was removed: every relative path would be refused.
+        Raises EnvironmentProblem if the current directory was removed: every relative path would be refused.
         """
         try:
             os.getcwd()

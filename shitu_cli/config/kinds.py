@@ -68,7 +68,7 @@ class ValueKind:
     """One form that a value may take."""
 
     def fits(self, value: Any) -> bool:
-        """Return whether `value` has this form at all (a list, a number, ...), right or wrong."""
+        """Return whether `value` has this form at all (a list, a number, ...), valid or not."""
         raise NotImplementedError
 
     def convert(self, value: Any) -> Any:

@@ -173,8 +173,8 @@ class ConfigReader(Reader):
         train = self.split("DataLoader.Train", block["Train"]) if block.get("Train") else None
         evaluation = self.mapping("DataLoader.Eval", block.get("Eval"), missing_ok=True)
         if "dataset" in evaluation:  # PaddleClas's short form: query and gallery are one list
-            both = self.evaluated("DataLoader.Eval", evaluation)
-            return DataLoaderConfig(train, both, both)
+            split = self.evaluated("DataLoader.Eval", evaluation)
+            return DataLoaderConfig(train, split, split)
         self.unknown("DataLoader.Eval", evaluation, ["Query", "Gallery"])
         query, gallery = (
             self.evaluated(f"DataLoader.Eval.{name}", evaluation[name]) if evaluation.get(name) else None

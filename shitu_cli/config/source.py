@@ -108,7 +108,7 @@ class ConfigSource:
             self.set(key, value, origin)
 
     def _leave_start(self, network: str) -> None:
-        """Drop how the file starts from the published weights of its network when another network is named now."""
+        """Drop the keys by which the file starts from published weights of its network, if `network` is another one."""
         arch = self.values.get("Arch")
         backbone = arch.get("Backbone") if isinstance(arch, dict) else None
         if not isinstance(backbone, dict) or backbone.get("name") == network:
@@ -138,11 +138,11 @@ class ConfigSource:
         place, _, rest = key.partition(".+")
         name = rest.partition(".")[0]
         if name:
-            here: Any = self.values
+            container: Any = self.values
             for part in place.split("."):
-                here = here.get(part) if isinstance(here, dict) else None
-            if isinstance(here, list) and not any(isinstance(item, dict) and name in item for item in here):
-                here.append({name: {}})
+                container = container.get(part) if isinstance(container, dict) else None
+            if isinstance(container, list) and not any(isinstance(item, dict) and name in item for item in container):
+                container.append({name: {}})
         return key.replace("+", "")
 
     def set(self, key: str, value: object, origin: str) -> None:
@@ -151,44 +151,44 @@ class ConfigSource:
         if len(parts) > MAX_DEPTH:
             self.problems.append(f"{origin[:80]}: more than {MAX_DEPTH} levels of keys")
             return
-        here: Any = self.values
+        container: Any = self.values
         walked: list[str] = []
         for number, part in enumerate(parts[:-1]):
-            if isinstance(here, list) and _place(here, part) is None:
+            if isinstance(container, list) and _place(container, part) is None:
                 # Entries of lists of one-key mappings (losses, transforms) may be addressed by name.
-                at = next((n for n, item in enumerate(here) if isinstance(item, dict) and part in item), None)
+                at = next((n for n, item in enumerate(container) if isinstance(item, dict) and part in item), None)
                 if at is not None:
-                    here, walked = here[at], [*walked, str(at)]
+                    container, walked = container[at], [*walked, str(at)]
             walked.append(part)
-            following = _step(here, part)
-            if following is None and isinstance(here, dict):
-                following = here[part] = {}
+            following = _step(container, part)
+            if following is None and isinstance(container, dict):
+                following = container[part] = {}
             if not isinstance(following, (dict, list)):
                 self.problems.append(f"{origin}: there is nothing at {'.'.join(parts[: number + 1])}")
                 return
-            here = following
+            container = following
         last = parts[-1]
-        if isinstance(here, list):
-            place = _place(here, last)
+        if isinstance(container, list):
+            place = _place(container, last)
             if place is None:
                 self.problems.append(f"{origin}: there is nothing at {key}")
                 return
-            here[place] = value
+            container[place] = value
         else:
-            before, here[last] = here.get(last), value
+            before, container[last] = container.get(last), value
             if last == "name" and isinstance(before, str):
                 self.former.setdefault(".".join(walked), before)
         whole = ".".join([*walked, last])
         for below in [name for name in self.origins if name.startswith(f"{whole}.")]:
-            del self.origins[below]  # what stood there before
+            del self.origins[below]  # what was there before
         self.origins[whole] = origin
 
 
-def _step(here: Any, part: str) -> Any:
-    if isinstance(here, dict):
-        return here.get(part)
-    place = _place(here, part)
-    return None if place is None else here[place]
+def _step(container: Any, part: str) -> Any:
+    if isinstance(container, dict):
+        return container.get(part)
+    place = _place(container, part)
+    return None if place is None else container[place]
 
 
 def _place(items: list[Any], part: str) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.errors import DataError, Gathered, UsageError
+from shitu_cli.errors import DataError, ErrorCollector, UsageError
 from shitu_cli.features.shard_file import SUFFIX, Shard, damaged, read_shard
 from shitu_cli.features.writing import Name
 
@@ -36,11 +36,11 @@ def check_shards(paths: Sequence[Path], kind: str) -> list[Shard]:
 
     Raises DataError that lists all that is wrong, UsageError for shards of another command.
     """
-    gathered, shards = Gathered(), list[Shard]()
+    collector, shards = ErrorCollector(), list[Shard]()
     for path in paths:
-        with gathered:
+        with collector:
             shards.append(read_shard(path))
-    problems = [line for error in gathered.errors for line in (error.message, *error.details)]
+    problems = [line for error in collector.errors for line in (error.message, *error.details)]
     if shards:
         others = sorted({shard.job.kind for shard in shards} - {kind})
         if others:

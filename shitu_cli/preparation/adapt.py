@@ -1,4 +1,4 @@
-"""What `prepare` writes into a config: class counts, lists, and what follows from the amount of data."""
+"""The values that `prepare` writes into a config: class counts, lists, and what depends on the amount of data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images of a data set are the same, or nearly so: compared by what `audit` has seen of each."""
+"""Find the images of a data set that are the same or nearly so, by what `audit` has recorded of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Alike:
     near: list[tuple[int, int]]
 
     def pairs(self) -> Iterator[tuple[int, int, str]]:
-        """Yield the pairs of alike images with how they are so: the first of a group with each other one, then NEAR."""
+        """Yield the pairs of alike images and how: the first of each identical group with the others, then NEAR."""
         yield from ((group[0], other, IDENTICAL) for group in self.identical for other in group[1:])
         yield from ((a, b, NEAR) for a, b in self.near)
 

@@ -95,7 +95,7 @@ def look_at(path: str, *, decode: bool = True) -> Look:
 
 
 def _decode(data: bytes, header: Header) -> np.ndarray | None:
-    """Return the pixels [H, W, 3] in OpenCV's order, None where they cannot be decoded."""
+    """Return the pixels [H, W, 3] in OpenCV's order, None if they cannot be decoded."""
     if header.kind == "HEIC":
         pixels = heif.decode(data)
         return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1])
@@ -164,9 +164,9 @@ def _colours(image: np.ndarray) -> bytes:
 
 
 class LookCache:
-    """Looks by location, valid as long as size and time of change stay.
+    """A cache of looks by location, valid while size and time of change stay the same.
 
-    The file is a row of pickles. A save adds what is new, so that many saves cost what one does; a file that is
+    The file is a sequence of pickles. A save adds only new looks, so many saves cost as much as one; a file that is
     damaged, or holds more outdated than valid looks, is written anew.
     """
 

@@ -28,7 +28,7 @@ CHUNK = 1 << 12
 
 
 def check_lines(rows: Rows, problems: Problems) -> Rows:
-    """Return the rows without repeated and contradicting ones and paths that lead elsewhere; note similar labels."""
+    """Return the rows without repeated, contradicting and outside paths; report those, and similar labels."""
     dropped = set()
     for number in _suspects(rows.paths):
         path = rows.paths[number]

@@ -86,7 +86,7 @@ def check_place(file: Path, sources: Sequence[Path]) -> None:
 
 
 def apply_corrections(rows: Rows, file: Path, sources: Sequence[Path]) -> tuple[Rows, Applied]:
-    """Return the rows as a table of corrections wants them, and what it has changed.
+    """Return the rows with a table of corrections applied, and a summary of the changes.
 
     Paths count from the image root; those as the user types them, from the current directory, from the table's folder
     and from the sources are understood too. Raises DataError with all lines that cannot be applied.

@@ -43,7 +43,7 @@ def number_classes(rows: Rows, split: Split, earlier: Mapping[str, int]) -> tupl
 
 
 def image_list(rows: Rows, numbers: Sequence[int], names: Mapping[str, int], ids: Mapping[int, int]) -> ImageList:
-    """Return the rows at `numbers` as a list for training or evaluation; `ids` as by `number_ids`."""
+    """Return the rows at `numbers` as a list for training or evaluation; `ids` come from `number_ids`."""
     of_class = list(map(rows.labels.__getitem__, numbers))
     labels = {label: -1 if is_distractor(label) else names[rows.shown(label)] for label in set(of_class)}
     boxes = None

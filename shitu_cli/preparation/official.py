@@ -1,4 +1,4 @@
-"""Which images train and which evaluate: as the source says, else as `split` chooses."""
+"""Settle which images train and which evaluate: as the source says, else as `split` chooses."""
 
 from __future__ import annotations
 

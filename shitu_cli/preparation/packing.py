@@ -43,7 +43,7 @@ class _Image(NamedTuple):
     member: str
     digest: bytes
     size: int
-    label: int | None  # None where its boxes have the labels, and for images of no class
+    label: int | None  # None if its boxes have the labels, and for images of no class
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Packed:
 
 def check_pack_folder(folder: Path, sources: Sequence[Path]) -> None:
     """Raise UsageError for a folder that holds other files, or that is among the images or around them."""
-    here = folder.resolve()
+    target = folder.resolve()
     for source in sources:
-        there = source.resolve() if source.is_dir() else source.resolve().parent
-        if address_of(source) is None and (here == there or (source.is_dir() and here.is_relative_to(there))):
+        origin = source.resolve() if source.is_dir() else source.resolve().parent
+        if address_of(source) is None and (target == origin or (source.is_dir() and target.is_relative_to(origin))):
             raise UsageError(f"--pack {folder} is among the images in {source}", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / RECORD).is_file())):
         raise UsageError(f"--pack {folder} exists and holds something else", hint="name a new folder")
@@ -74,7 +74,7 @@ def pack(prepared: Prepared, folder: Path, shard_bytes: int, reporter: Reporter)
     """Write the images of prepared lists into shards of about `shard_bytes`, and the names of their classes.
 
     `train-000000.tar` and on hold the training images, `eval-...` those of queries and gallery only. Each image is
-    checked to be what the audit saw. Raises DataError for one that has changed since, EnvironmentProblem where the
+    checked to be what the audit saw. Raises DataError for one that has changed since, EnvironmentProblem if the
     disk is too small.
     """
     _refuse_itself(prepared, folder)
@@ -104,9 +104,9 @@ def pack(prepared: Prepared, folder: Path, shard_bytes: int, reporter: Reporter)
 
 def _refuse_itself(prepared: Prepared, folder: Path) -> None:
     """Raise UsageError if images are in shards of the folder, which packing would replace."""
-    here = folder.resolve()
+    target = folder.resolve()
     places = {split_location(prepared.rows.location(number))[0] for number in range(len(prepared.rows))}
-    if any(address_of(place) is None and Path(place).resolve().parent == here for place in places):
+    if any(address_of(place) is None and Path(place).resolve().parent == target for place in places):
         raise UsageError(f"--pack {folder} holds images that would be packed", hint="name a folder elsewhere")
 
 
@@ -132,7 +132,7 @@ def _images(prepared: Prepared) -> Iterator[tuple[str, _Image]]:
 
 
 def _member(path: str, location: str, keys: set[str]) -> str:
-    """Return the name of a member: the path, with dots in its last part only before the suffix, and no other's key.
+    """Return the name of a member: the path, with dots in its last part only before the suffix, and a unique key.
 
     The part before the first dot is the key that an image shares with its label.
     """
@@ -168,7 +168,7 @@ def _shards(images: Iterator[tuple[str, _Image]], shard_bytes: int) -> Iterator[
 
 
 def _plan(images: Sequence[_Image]) -> str:
-    """Return a hash of what a shard is to hold."""
+    """Return a hash of the intended content of a shard."""
     digest = hashlib.sha256()
     for image in images:
         digest.update(f"{image.member}\t{image.label}\t{image.digest.hex()}\n".encode("utf-8", "surrogateescape"))
@@ -185,8 +185,8 @@ def _write(path: Path, images: Sequence[_Image]) -> None:
         ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-pack") as pool,
     ):
         for start in range(0, len(images), AHEAD):
-            some = images[start : start + AHEAD]
-            for image, data in zip(some, pool.map(_content, some), strict=True):
+            batch = images[start : start + AHEAD]
+            for image, data in zip(batch, pool.map(_content, batch), strict=True):
                 _add(archive, image.member, data)
                 if image.label is not None and image.label >= 0:
                     _add(archive, f"{image.member.rpartition('.')[0]}.cls", str(image.label).encode())
@@ -226,7 +226,7 @@ def _is_there(path: Path, entry: object, plan: str) -> bool:
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold."""
+    """Raise EnvironmentProblem if the disk cannot hold this many bytes more."""
     above = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     free = shutil.disk_usage(above).free
     if needed > free:

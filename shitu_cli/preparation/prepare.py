@@ -68,7 +68,7 @@ def read_and_split(
 ) -> Prepared:
     """Read, check and split the sources; write nothing. `known_names` are labels of earlier runs, which are kept.
 
-    Raises UsageError where the user has to decide something, DataError when nothing in the sources can be used.
+    Raises UsageError if the user has to decide something, DataError when nothing in the sources can be used.
     """
     problems = Problems()
     if choices.corrections is not None:

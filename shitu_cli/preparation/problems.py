@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: every kind with its weight and what to do, and all cases."""
+"""The problems that a data set can have, each with its level and what to do, and a collection of their cases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT = 200  # examples in the reports
 
 @dataclass(frozen=True)
 class Kind:
-    """`level` error: training or evaluation would be spoilt; warning: look at it; note: dealt with."""
+    """A kind of problem; its `level` is error (it would spoil training or evaluation), warning or note (dealt with)."""
 
     level: str
     text: str
@@ -143,35 +143,35 @@ class Problems:
 
     def __init__(self) -> None:
         self.reading = ""
-        self.found: dict[str, Cases] = {}
+        self.cases: dict[str, Cases] = {}
 
     def add(self, kind: str, where: str, detail: str = "") -> None:
         """Add a case of a kind in PROBLEM_KINDS; `where` is file:line or a path."""
         assert kind in PROBLEM_KINDS, f"no kind of problem is called {kind}"
-        cases = self.found.setdefault(kind, Cases())
+        cases = self.cases.setdefault(kind, Cases())
         cases.count += 1
         if len(cases.examples) < KEPT:
             cases.examples.append((where, detail))
 
     def take(self, others: Problems, without: Sequence[str] = ()) -> None:
         """Add all that others hold, but kinds in `without`."""
-        for kind, cases in others.found.items():
+        for kind, cases in others.cases.items():
             if kind not in without:
                 for where, detail in cases.examples:
                     self.add(kind, where, detail)
-                self.found[kind].count += cases.count - len(cases.examples)
+                self.cases[kind].count += cases.count - len(cases.examples)
 
     def count(self, *levels: str) -> int:
         """Return how many cases there are of these levels."""
-        return sum(cases.count for kind, cases in self.found.items() if PROBLEM_KINDS[kind].level in levels)
+        return sum(cases.count for kind, cases in self.cases.items() if PROBLEM_KINDS[kind].level in levels)
 
     def ordered(self) -> Iterable[tuple[str, Kind, Cases]]:
         """Yield name, kind and cases: errors first, then by the order of PROBLEM_KINDS."""
         levels = ("error", "warning", "note")
         for level in levels:
             for name, kind in PROBLEM_KINDS.items():
-                if kind.level == level and name in self.found:
-                    yield name, kind, self.found[name]
+                if kind.level == level and name in self.cases:
+                    yield name, kind, self.cases[name]
 
     def to_json(self) -> list[dict[str, Any]]:
         return [

@@ -54,7 +54,7 @@ def are_shards(sources: Sequence[Path]) -> bool:
 def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) -> tuple[Rows, list[Format]]:
     """Return the rows of one source, or of several merged; and the formats that read them.
 
-    Raises DataError where a source holds no labelled image, UsageError where the user has to decide something.
+    Raises DataError if a source holds no labelled image, UsageError if the user has to decide something.
     """
     if len(sources) > 1 and are_shards(sources):  # shards of one data set, in which the same number is the same class
         options = dataclasses.replace(choices.read, archives=frozenset(source.name for source in sources))

@@ -182,7 +182,7 @@ def _hash(seed: int, name: str) -> bytes:
 
 
 class _Groups:
-    """Disjoint sets (Tarjan 1975) of whatever numbers; those never joined take no memory."""
+    """Disjoint sets (Tarjan 1975) of numbers; numbers that were never joined take no memory."""
 
     def __init__(self) -> None:
         self._parent: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Which template a new config is made from, and which trained weights its network can start from here."""
+"""Choose the template of a new config, and the trained weights on this machine that its network can start from."""
 
 from __future__ import annotations
 

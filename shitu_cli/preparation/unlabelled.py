@@ -26,11 +26,11 @@ def no_labels(source: Source, chosen: Format, problems: Problems) -> DataError:
     """Return the error for a source in which its format reads no labelled image."""
     details = [
         f"{where}: {PROBLEM_KINDS[kind].text}" + (f" ({detail})" if detail else "")
-        for kind, cases in problems.found.items()
+        for kind, cases in problems.cases.items()
         for where, detail in cases.examples[:EACH]
     ]
-    empty = problems.found.get("no-objects")
-    if empty is not None and len(problems.found) == 1:
+    empty = problems.cases.get("no-objects")
+    if empty is not None and len(problems.cases) == 1:
         return DataError(
             f"{source.path}: read as {chosen.name}, nothing is annotated in any of its {counted(empty.count, 'image')}",
             details=details,
@@ -47,7 +47,7 @@ def _where_are_labels(source: Source, problems: Problems) -> Message:
     """Return the way out where images have no labels: files beside them or their names may hold these."""
     if sheet := next(iter(spreadsheets(source)), None):
         return sheet_way_out(source.base / sheet)
-    if "heic" in problems.found:
+    if "heic" in problems.cases:
         return f"to read HEIC images: {pip_install('heic')}"
     names = Counter(match[1] for image in source.tree.images if (match := _NAMED.fullmatch(image)))
     if len(names) > 1 and names.total() > 0.8 * len(source.tree.images) and min(names.values()) > 1:
@@ -97,7 +97,7 @@ def _beside(rows: Rows, sources: Sequence[Path]) -> list[str]:
             stem, suffix = os.path.splitext(file)
             if suffix.lower() in SUFFIXES and file not in used and stem_of(stem) not in tree.stems:
                 lines.append(f"not used: {path / file} (it names no image that is here)")
-        if empty := tree.problems.found.get("no-images"):
+        if empty := tree.problems.cases.get("no-images"):
             lines += [
                 f"{where}: {PROBLEM_KINDS['no-images'].text}, {detail}" for where, detail in empty.examples[:LISTED]
             ]

@@ -58,7 +58,7 @@ def _recall_curve(result: EvalResult) -> str:
 
 
 def _thresholds(unknown: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return what thresholds do to photos of foreign and of known things, as the page shows it."""
+    """Return what thresholds do to photos of unknown and of known things, as the page shows it."""
     if unknown is None or unknown["suggested"] is None:
         return unknown
     rows = [

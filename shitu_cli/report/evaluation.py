@@ -55,12 +55,12 @@ def right_first(values: dict[str, Any]) -> str:
 
 
 def is_worth_deploying(values: dict[str, Any]) -> bool:
-    """Return whether at least half of the queries find their class first; False where rounding decides about it."""
+    """Return whether at least half of the queries find their class first; False if rounding decides about it."""
     return bool(values.get("metrics", {}).get("recall@1", 0.0) >= WORTH_DEPLOYING and not is_undecided(values))
 
 
 def is_undecided(values: dict[str, Any]) -> bool:
-    """Return whether rounding decides about more of the queries than a figure can bear."""
+    """Return whether rounding decides so many queries that the figures mean nothing."""
     answerable = values.get("queries", 0) - values.get("unanswerable", 0)
     return bool(values.get("decided_by_rounding", 0) > UNDECIDED_SHARE * answerable)
 
@@ -105,7 +105,7 @@ def suggestion_for(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
 
 
 def effects_of(promise: dict[str, Any]) -> list[str]:
-    """Return what a threshold does to 100 photos of foreign and 100 of known things, a sentence each."""
+    """Return what a threshold does to 100 photos of unknown and 100 of known things, a sentence each."""
     false_answers, right = promise["false_answers"], promise["right"]
     about = "fewer than 1 gets" if false_answers < 0.005 else f"about {100 * false_answers:.0f} get"
     return [

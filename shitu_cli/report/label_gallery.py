@@ -72,7 +72,7 @@ def _without_repeats(rows: Rows, numbers: Iterable[int]) -> list[int]:
 
 
 def _count_images(rows: Rows) -> int:
-    """Return the number of images and boxes, of very large data sets that of their lines."""
+    """Return the number of images and boxes; for very large data sets, that of their lines."""
     return len(rows) if len(rows) > COMPARED else len(_without_repeats(rows, range(len(rows))))
 
 
@@ -152,7 +152,7 @@ def choose(labels: Sequence[str], ranks: Mapping[int, int], unlike: np.ndarray, 
 
 
 def _image(prepared: Prepared, number: int) -> dict[str, Any]:
-    """Return an image as the script takes it; `path` is None where a table in UTF-8 cannot name it."""
+    """Return an image as the script takes it; `path` is None if a table in UTF-8 cannot name it."""
     rows, look = prepared.rows, prepared.looks[number]
     named, file, box = spelling(rows, number), absolute(rows.location(number)), rows.boxes.get(number)
     label = rows.shown(rows.labels[number])

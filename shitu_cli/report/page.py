@@ -28,7 +28,7 @@ COLOUR = (0, 130, 60)  # of a box
 
 @dataclass(frozen=True)
 class Figure:
-    """A thumbnail as a data URL, None where the image cannot be read; `mark` "right" or "wrong" frames it.
+    """A thumbnail as a data URL, None if the image cannot be read; `mark` "right" or "wrong" frames it.
 
     "large" shows it in its own size.
     """
@@ -80,7 +80,7 @@ def render(template: str, values: Mapping[str, object]) -> Markup:
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
-    """Return what renders the templates of this room."""
+    """Return the environment that renders the templates of this room."""
     return Environment(
         loader=FunctionLoader(_text),
         autoescape=True,
@@ -123,7 +123,7 @@ def thumbnail(location: str, box: Box | None = None, side: int = 112, drawn: Seq
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     if drawn:
-        small = draw_boxes(small, [tuple(value * shrink for value in one) for one in drawn])
+        small = draw_boxes(small, [tuple(value * shrink for value in box) for box in drawn])
     jpeg = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
 

@@ -119,7 +119,7 @@ def _counts(part: ImageList | None) -> Counter[int]:
 
 
 def _classes(prepared: Prepared) -> dict[str, Any]:
-    """Return the number of images of each class by name, the largest first; of very many the ends."""
+    """Return the number of images of each class by name, the largest first; of very many, both ends."""
     lists = {"train": prepared.train, "query": prepared.query, "gallery": prepared.gallery}
     counts = {name: _counts(part) for name, part in lists.items()}
     names = {label: name for name, label in prepared.names.items()}

@@ -1,1 +1,1 @@
-"""What each command does, as functions that a program can call: commands parse, call one, and show its result."""
+"""The steps as functions that a program can call; a command parses its options, calls one, and shows the result."""

@@ -29,7 +29,7 @@ KEY_BYTES = 16
 def compare_labels(
     prepared: Prepared, config: str, cache: Path, reporter: Reporter, *, most: int | None
 ) -> Comparison | None:
-    """Return how well each image fits its class by features; None where the page has to compare colours instead.
+    """Return how well each image fits its class by features; None if the page has to compare colours instead.
 
     Args:
         prepared: The images and their labels.
@@ -39,7 +39,7 @@ def compare_labels(
         reporter: Receives progress and warnings.
         most: The number of images to compare, 0 for none; None leaves it to the amount of data.
 
-    Raises UsageError where `most` is given and no weights are here.
+    Raises UsageError if `most` is given and no weights are here.
     """
     start = light_start()
     if most == 0 or (most is None and (start is None or len(prepared.rows) < FEWEST or not _has_start(config))):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Evaluation:
     """The result of an evaluation: `result` in full, `values` as plain figures (those of `reports/evaluate.json`).
 
-    `thresholds` is None where the ranking is not by the cosines that search gives.
+    `thresholds` is None if the ranking is not by the cosines that search gives.
     """
 
     config: Config

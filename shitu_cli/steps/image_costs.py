@@ -77,7 +77,7 @@ def cost_of_index(
     peak = peak_memory_bytes() or 0
     remarks = [] if kind in ("flat", "binary") else [f"without the time to build and tune the {kind} index"]
     if place is None:
-        here, disk = 0, list[Need]()
+        index_bytes, disk = 0, list[Need]()
         remarks = [f"without the time to send {size_text(vectors)} of vectors to the server, and what it needs itself"]
         fit: Message = [
             "in parts: ",
@@ -85,10 +85,10 @@ def cost_of_index(
             ", then index add --features with each of them",
         ]
     else:
-        here = vectors + stored
+        index_bytes = vectors + stored
         disk = [disk_need(place, 2 * (stored + count * 100), fit="free some space, or --index on another disk")]
         fit = "--store milvus:ADDRESS keeps the vectors elsewhere; --kind binary needs a 32nd of the memory"
-    memory = memory_need(peak + vectors + here + count * _NAME_BYTES, held=peak, fit=fit)
+    memory = memory_need(peak + vectors + index_bytes + count * _NAME_BYTES, held=peak, fit=fit)
     return _cost_of_features(extractor, images, detector, needs=(memory, *disk), remarks=remarks)
 
 
@@ -107,8 +107,8 @@ def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, 
     paths = [rows.location(number) for number in range(len(rows))]
 
     def run(stop: int) -> None:
-        some = [paths[n] for n in spread(len(paths), stop)]
-        look_at_all(some, SilentReporter(), cache=LookCache(None), decode=not choices.quick)
+        sample = [paths[n] for n in spread(len(paths), stop)]
+        look_at_all(sample, SilentReporter(), cache=LookCache(None), decode=not choices.quick)
 
     looking = per_image(run, len(paths), 64) * len(paths)
     lines = sum(len(path) + 8 for path in rows.paths)

@@ -18,7 +18,7 @@ class Measured(NamedTuple):
 def measured_threshold(
     reports: Path, features: str, manifest: IndexManifest | None, labels: int | None
 ) -> Measured | None:
-    """Return the threshold for an index of this many labels, None where no evaluation of these features suggests one.
+    """Return the threshold for an index of this many labels, None if no evaluation of these features suggests one.
 
     The newest evaluation of this model in the workspace decides; without one, what the index has recorded.
     """

@@ -1,4 +1,4 @@
-"""Which model a command uses: the one that is named, the exported one, or the best checkpoint."""
+"""Choose the model that a command uses: the one that is named, the exported one, or the best checkpoint."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def _read(
 
 
 def _compare(prepared: Prepared, space: Workspace, text: str, reporter: Reporter, most: int | None) -> None:
-    """Compare the images with their classes by features, where that is wanted and possible; and say so."""
+    """Compare the images with their classes by features, if that is wanted and possible, and report it."""
     prepared.comparison = compare_labels(prepared, text, space.cache_dir / "compared.npz", reporter, most=most)
     if prepared.comparison is not None:
         reporter.info(prepared.comparison.describe(len(prepared.rows)))

@@ -59,7 +59,7 @@ class Setting:
 
 
 def measure(setting: Setting, *, unknown: Sequence[str], wanted: Sequence[float]) -> Thresholds | None:
-    """Return thresholds for shares of false answers; None where the ranking is not by the cosines that search gives.
+    """Return thresholds for shares of false answers; None if the ranking is not by the cosines that search gives.
 
     Args:
         setting: The evaluation whose features are used.
@@ -231,12 +231,12 @@ def foreign_photos(setting: Setting, sources: Sequence[str]) -> tuple[FeatureSet
     images = find_images(list(sources))
     query, gallery = setting.result.query.dataset, setting.result.gallery_features.dataset
     listed = {real(part.location(n)) for part in (query, gallery) for n in range(len(part))}
-    both = [file for file in images.files if real(file) in listed]
+    shared = [file for file in images.files if real(file) in listed]
     names = sorted({*images.labels} & {*setting.result.names.values()})
-    if both or names:
+    if shared or names:
         raise DataError(
             f"--unknown {' '.join(sources)}: some of these things are known",
-            details=[*(f"{file} is in the query or gallery list" for file in both),
+            details=[*(f"{file} is in the query or gallery list" for file in shared),
                      *(f"{name} is the name of one of your classes" for name in names)],
             hint="name photos of things that the gallery does not hold",
         )  # fmt: skip

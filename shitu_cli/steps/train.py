@@ -11,7 +11,7 @@ from shitu_cli.config.load import InvalidConfig
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.reader_classes import SPLITS
-from shitu_cli.errors import Gathered
+from shitu_cli.errors import ErrorCollector
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.settings import with_lists, workspace_config
 from shitu_cli.workspace import Workspace
@@ -37,7 +37,7 @@ def training_config(
     with `frozen`, what else keeps `train_frozen` from it.
     Raises UsageError without a config file, and ConfigError, DataError or UsageError that list all problems.
     """
-    problems, lacking = Gathered(), tuple[str, ...]()
+    problems, lacking = ErrorCollector(), tuple[str, ...]()
     try:
         config = workspace_config(workspace, file, overrides, flags)
     except InvalidConfig as error:

@@ -12,7 +12,7 @@ from paddle import nn
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.loader import BatchLoader
-from shitu_cli.errors import Command, ConfigError, Gathered
+from shitu_cli.errors import Command, ConfigError, ErrorCollector
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
 from shitu_cli.model.weights import load_start
@@ -80,7 +80,7 @@ def build_training(
         raise ConfigError("DataLoader.Train is missing", hint=["prepare writes it: ", Command("prepare", "./data")])
     seed = config.Global.seed or 0
     seed_everything(seed)
-    problems = Gathered()
+    problems = ErrorCollector()
     data = check_run(
         config, problems, init_from=init_from, resuming=resuming, rank=ranks.rank, world=ranks.world,
         keep_bytes=spare_memory() // ranks.world,

@@ -19,7 +19,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.reader_classes import READERS
 from shitu_cli.data.samplers import Feed, Sampler, build_sampler
-from shitu_cli.errors import Command, ConfigError, DataError, Gathered, UsageError
+from shitu_cli.errors import Command, ConfigError, DataError, ErrorCollector, UsageError
 from shitu_cli.reporting import counted
 from shitu_cli.weights.files import find_weights
 from shitu_cli.weights.store import find_start, looks_like_a_file
@@ -35,7 +35,7 @@ class TrainingData(NamedTuple):
 
 def check_run(
     config: Config,
-    problems: Gathered,
+    problems: ErrorCollector,
     *,
     lacking: Collection[str] = (),
     init_from: Path | None = None,
@@ -79,7 +79,14 @@ def as_frozen(config: Config) -> Config:
 
 
 def _training_data(
-    config: Config, split: SplitConfig, problems: Gathered, *, rank: int, world: int, keep_bytes: int, resuming: bool
+    config: Config,
+    split: SplitConfig,
+    problems: ErrorCollector,
+    *,
+    rank: int,
+    world: int,
+    keep_bytes: int,
+    resuming: bool,
 ) -> TrainingData | None:
     list_path = Path(split.dataset.cls_label_path)
     if not list_path.is_file():

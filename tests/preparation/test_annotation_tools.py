@@ -36,7 +36,7 @@ def test_labelme_shapes_of_all_kinds(tmp_path: Path) -> None:
     labelme(tmp_path, "a", shapes)
     rows, problems = read(tmp_path, "labelme")
     assert boxes(rows)["a.jpg"] == [("p", 4, 6, 34, 26.5), ("c", 20, 10, 40, 30), ("g", 4, 6, 40, 40)]
-    assert problems.found["bad-annotation"].examples[0][0].endswith("a.json: shapes[4]")
+    assert problems.cases["bad-annotation"].examples[0][0].endswith("a.json: shapes[4]")
 
 
 def test_labelme_flags_and_shapes_in_one_source_are_refused(tmp_path: Path) -> None:
@@ -53,14 +53,14 @@ def test_labelme_with_two_flags_set_is_an_error(tmp_path: Path) -> None:
     labelme(tmp_path, "b", [], {"cat": True, "dog": False})
     rows, problems = read(tmp_path, "labelme")
     assert labels(rows) == {"b.jpg": "cat"}
-    assert "cat, dog" in problems.found["several-labels"].examples[0][1]
+    assert "cat, dog" in problems.cases["several-labels"].examples[0][1]
 
 
 def test_labelme_turned_since(tmp_path: Path) -> None:
     draw_all(tmp_path, "a.jpg")
     labelme(tmp_path, "a", [{"label": "p", "points": [[4, 6], [34, 6], [34, 26]]}], imageWidth=48, imageHeight=64)
     _, problems = read(tmp_path, "labelme")
-    assert "turned by its EXIF data" in problems.found["other-size"].examples[0][1]
+    assert "turned by its EXIF data" in problems.cases["other-size"].examples[0][1]
 
 
 # --- Create ML ---
@@ -75,7 +75,7 @@ def test_createml_of_turi_and_labels_of_whole_images(tmp_path: Path) -> None:
     )
     rows, problems = read(tmp_path, "createml")
     assert boxes(rows) == CAT
-    assert problems.found["no-objects"].count == 1
+    assert problems.cases["no-objects"].count == 1
 
 
 def test_createml_with_corners_as_coordinates_is_reported(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_via_csv(tmp_path: Path) -> None:
     )
     rows, problems = read(tmp_path, "via")
     assert boxes(rows) == CAT
-    assert problems.found["bad-annotation"].examples == [
+    assert problems.cases["bad-annotation"].examples == [
         (f"{tmp_path}/via.csv:4", "attributes that are not a JSON object")
     ]
 
@@ -231,7 +231,7 @@ def test_label_studio_annotators_who_disagree_are_an_error(tmp_path: Path) -> No
     write_json(tmp_path / "p.json", [twice, task("b.jpg", choice("dog"))])
     rows, problems = read(tmp_path, "labelstudio")
     assert labels(rows) == {"b.jpg": "dog"}
-    assert problems.found["several-labels"].examples == [(f"{tmp_path}/p.json: task 0", "a.jpg: cat, dog")]
+    assert problems.cases["several-labels"].examples == [(f"{tmp_path}/p.json: task 0", "a.jpg: cat, dog")]
 
 
 def test_label_studio_regions_turned_polygons_and_labels_apart(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_label_studio_csv_of_choices(tmp_path: Path) -> None:
     write(tmp_path / "p.csv", f"image,id,choice,{MARKS}\n{rows}")
     found, problems = read(tmp_path, "labelstudio")
     assert labels(found) == {"a.jpg": "cat", "b.jpg": "dog"}
-    assert problems.found["several-labels"].examples == [(f"{tmp_path}/p.csv:4", "c.jpg: cat, dog")]
+    assert problems.cases["several-labels"].examples == [(f"{tmp_path}/p.csv:4", "c.jpg: cat, dog")]
 
 
 def test_label_studio_csv_and_min_json_of_regions(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_ground_truth_classes(tmp_path: Path) -> None:
     )
     rows, problems = read(tmp_path, "groundtruth")
     assert labels(rows) == {"a.jpg": "cat", "b.jpg": "dog"}
-    assert problems.found["several-labels"].examples == [(f"{tmp_path}/train.manifest:3", "c.jpg: cat, dog")]
+    assert problems.cases["several-labels"].examples == [(f"{tmp_path}/train.manifest:3", "c.jpg: cat, dog")]
 
 
 def test_ground_truth_with_two_jobs_is_refused(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_ground_truth_lines_that_are_no_json_are_named(tmp_path: Path) -> None:
     )
     rows, problems = read(tmp_path, "groundtruth")
     assert len(rows) == 1
-    assert [where.rpartition(":")[2] for where, _ in problems.found["bad-annotation"].examples] == ["2", "3"]
+    assert [where.rpartition(":")[2] for where, _ in problems.cases["bad-annotation"].examples] == ["2", "3"]
 
 
 # --- Supervisely, FiftyOne ---
@@ -395,7 +395,7 @@ def test_imagefolder_boxes_in_a_csv_cell_and_unequal_lists(tmp_path: Path) -> No
     write(tmp_path / "metadata.csv", f'file_name,objects\na.jpg,"{cell}"\nb.jpg,"{bad}"\n')
     rows, problems = read(tmp_path, "imagefolder")
     assert boxes(rows) == CAT
-    assert problems.found["bad-annotation"].examples == [(f"{tmp_path}/metadata.csv:3", "1 boxes and 0 categories")]
+    assert problems.cases["bad-annotation"].examples == [(f"{tmp_path}/metadata.csv:3", "1 boxes and 0 categories")]
 
 
 def test_imagefolder_with_several_candidates_is_refused(tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_open_images(tmp_path: Path) -> None:
     rows, problems = read(tmp_path, "box-table")
     assert boxes(rows) == {"train/train01.jpg": [("Cat", *PIXELS)], "validation/validation01.jpg": [("Cat", *PIXELS)]}
     assert splits(rows) == {"train/train01.jpg": "train", "validation/validation01.jpg": "val"}
-    assert problems.found["crowd"].count == 2
+    assert problems.cases["crowd"].count == 2
 
 
 def test_gtsrb(tmp_path: Path) -> None:
@@ -462,7 +462,7 @@ def test_a_box_that_is_no_number_is_named(tmp_path: Path) -> None:
     write(tmp_path / "boxes.csv", f"filename;class;xmin;ymin;xmax;ymax\n{rows}")
     found, problems = read(tmp_path, "box-table")
     assert boxes(found) == CAT
-    assert problems.found["bad-annotation"].examples[0][0] == f"{tmp_path}/boxes.csv:2"
+    assert problems.cases["bad-annotation"].examples[0][0] == f"{tmp_path}/boxes.csv:2"
 
 
 def test_automl_boxes_and_classes(tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_retinanet_with_images_without_objects_and_a_class_map(tmp_path: Path) -
     write(tmp_path / "classes.csv", "cat,0\n")
     rows, problems = read(tmp_path, "plain-table")
     assert boxes(rows) == {"images/a.jpg": [("cat", *PIXELS)]}
-    assert kinds(problems) == {"bad-annotation": 1} and problems.found["no-objects"].count == 1
+    assert kinds(problems) == {"bad-annotation": 1} and problems.cases["no-objects"].count == 1
 
 
 def test_makesense(tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_a_column_for_each_class_with_two_or_none(tmp_path: Path) -> None:
     rows_read, problems = read(tmp_path, "table")
     assert labels(rows_read) == {"train/a.jpg": "cat", "train/d.jpg": "dog", "valid/a.jpg": "cat", "valid/d.jpg": "dog"}
     assert sorted(set(rows_read.splits)) == ["train", "val"]
-    assert kinds(problems) == {"several-labels": 2} and problems.found["no-objects"].count == 2
+    assert kinds(problems) == {"several-labels": 2} and problems.cases["no-objects"].count == 2
 
 
 # --- Data sets ---

@@ -54,7 +54,7 @@ def test_an_image_that_is_gone_is_named(name: str, tmp_path: Path) -> None:
     rows = chosen.read(source, problems)
     assert rows.labels == ["cat"]
     if name != "yolo":  # its label files are found by the names of the images
-        assert "b" in problems.found["missing"].examples[0][1]
+        assert "b" in problems.cases["missing"].examples[0][1]
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES.keys() - {"yolo", "plain-table"}))
@@ -136,4 +136,4 @@ def test_files_beside_every_image_that_nobody_reads_are_said(suffix: str, text: 
     rows, problems = read(tmp_path, "class-tree")
     first = f"b1/0{suffix}"
     assert "one of 4" in rows.unused[first] and "apple" in rows.unused[first]
-    assert problems.found["unread-list"].examples[0][0] == str(tmp_path / first)
+    assert problems.cases["unread-list"].examples[0][0] == str(tmp_path / first)

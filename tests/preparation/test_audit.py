@@ -241,7 +241,7 @@ def test_leaks_noise_and_duplicates_are_told_apart(
     shutil_copy(made["class_000"][0], tmp_path / "train/class_000/again.jpg")
     shutil_copy(made["class_000"][1], tmp_path / "train/class_001/wrong.jpg")
     shutil_copy(made["class_002"][2], tmp_path / "query/class_002/leak.jpg")
-    found = read_and_split([tmp_path], Choices(), SilentReporter()).problems.found
+    found = read_and_split([tmp_path], Choices(), SilentReporter()).problems.cases
     assert found["duplicate"].count == 1 and "again.jpg" in found["duplicate"].examples[0][0]
     assert found["label-noise"].count == 1 and "wrong.jpg" in found["label-noise"].examples[0][0]
     assert found["leak"].count == 1

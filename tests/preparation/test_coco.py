@@ -73,7 +73,7 @@ def test_crowds_tiny_boxes_and_images_without_objects_are_left_out_and_said(tmp_
     write_json(tmp_path / "labels.json", value)
     rows, problems = read(tmp_path, "coco")
     assert boxes(rows) == {"a.jpg": [("cat", 4, 6, 34, 26)]}
-    assert {name: found.count for name, found in problems.found.items()} == {
+    assert {name: found.count for name, found in problems.cases.items()} == {
         "crowd": 1, "tiny-box": 1, "no-objects": 1, "unannotated": 1
     }  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_an_image_of_several_classes_without_boxes_is_an_error_with_its_labels(t
     write_json(tmp_path / "x.json", coco(["a.jpg", "b.jpg"], [(0, 1, []), (0, 2, []), (1, 2, [])]))
     rows, problems = read(tmp_path, "coco")
     assert labels(rows) == {"b.jpg": "dog"}
-    assert problems.found["several-labels"].examples == [(f"{tmp_path}/x.json: annotations[0]", "a.jpg: cat, dog")]
+    assert problems.cases["several-labels"].examples == [(f"{tmp_path}/x.json: annotations[0]", "a.jpg: cat, dog")]
 
 
 def test_images_of_another_size_are_errors_with_both_sizes(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_images_of_another_size_are_errors_with_both_sizes(tmp_path: Path) -> No
     write_json(tmp_path / "x.json", coco(["a.jpg", "b.jpg"], [(0, 1, A), (1, 2, [0, 0, 20, 20])]))
     rows, problems = read(tmp_path, "coco")
     assert set(boxes(rows)) == {"a.jpg"}
-    assert "64 x 48 in the annotation, 32 x 24 here" in problems.found["other-size"].examples[0][1]
+    assert "64 x 48 in the annotation, 32 x 24 here" in problems.cases["other-size"].examples[0][1]
 
 
 def test_every_bad_entry_is_named(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_every_bad_entry_is_named(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", value)
     rows, problems = read(tmp_path, "coco")
     assert len(rows) == 1
-    assert [where.rpartition(" ")[2] for where, _ in problems.found["bad-annotation"].examples] == [
+    assert [where.rpartition(" ")[2] for where, _ in problems.cases["bad-annotation"].examples] == [
         "annotations[1]", "annotations[2]", "annotations[4]", "annotations[5]"
     ]  # fmt: skip
-    assert problems.found["missing"].examples == [(f"{tmp_path}/x.json: images[1]", "gone.jpg")]
+    assert problems.cases["missing"].examples == [(f"{tmp_path}/x.json: images[1]", "gone.jpg")]
 
 
 @pytest.mark.parametrize(

@@ -67,20 +67,20 @@ def test_images_are_left_out_and_relabelled(data: Path) -> None:
 
 
 def test_the_audit_says_no_more_what_a_correction_has_solved(data: Path) -> None:
-    assert "label-noise" in read_and_split([data], Choices(), SilentReporter()).problems.found
-    found = corrected(data, "class_001/wrong.jpg,\n").problems.found
+    assert "label-noise" in read_and_split([data], Choices(), SilentReporter()).problems.cases
+    found = corrected(data, "class_001/wrong.jpg,\n").problems.cases
     assert "label-noise" not in found and "duplicate" not in found
     (data / "class_002/broken.jpg").write_bytes(b"")
-    assert "empty-file" not in corrected(data, "class_002/broken.jpg,\n").problems.found
+    assert "empty-file" not in corrected(data, "class_002/broken.jpg,\n").problems.cases
 
 
 def test_two_labels_of_one_image_become_one(data: Path) -> None:
     listed = data / "list.txt"
     lines = [f"class_00{c}/00{n}.jpg\tclass_00{c}\n" for c in range(3) for n in range(4)]
     listed.write_text("".join([*lines, "class_000/000.jpg\tclass_001\n"]))
-    assert "label-conflict" in read_and_split([listed], Choices(), SilentReporter()).problems.found
+    assert "label-conflict" in read_and_split([listed], Choices(), SilentReporter()).problems.cases
     prepared = corrected(listed, "class_000/000.jpg,class_000\n")
-    assert prepared.problems.found.keys() & {"label-conflict", "duplicate-line"} == set()
+    assert prepared.problems.cases.keys() & {"label-conflict", "duplicate-line"} == set()
     assert labels(prepared)["class_000/000.jpg"] == "class_000" and len(prepared.rows) == 12
 
 

@@ -41,7 +41,7 @@ def test_the_likeliest_is_right_and_said(codec: str, words: str, tmp_path: Path)
     path, problems = tmp_path / "t.csv", Problems()
     path.write_bytes(table(words).encode(codec))
     assert read_list_text(path, problems) == table(words)
-    assert words.split()[0] in problems.found["encoding"].examples[0][1]
+    assert words.split()[0] in problems.cases["encoding"].examples[0][1]
     assert read_list_text(path, Problems(), codec) == table(words)
 
 

@@ -80,7 +80,7 @@ def test_aliproduct(tmp_path: Path) -> None:
         ("val/00000/c.jpg", "0", "eval"),
         ("val/00000/d.jpg", "0", "eval"),
     ]
-    assert problems.found["malformed"].count == 1
+    assert problems.cases["malformed"].count == 1
     made = prepared(tmp_path)
     assert made.query is not None and made.gallery is not None
     assert made.query.paths() == made.gallery.paths() == ["val/00000/c.jpg", "val/00000/d.jpg"]
@@ -101,7 +101,7 @@ def test_gldv2(tmp_path: Path) -> None:
     assert ("train/1/e/4/1e45678901234567.jpg", "train-7", "train") in table(rows)
     assert ("index/a/a/a/aaa0000000000000.jpg", "index-7", "gallery") in table(rows)
     assert ("test/c/c/c/ccc0000000000000.jpg", "index-8", "query") in table(rows)
-    assert "1 queries" in problems.found["not-evaluated"].examples[0][1]
+    assert "1 queries" in problems.cases["not-evaluated"].examples[0][1]
     assert prepared(tmp_path).class_num == 2
 
 
@@ -162,7 +162,7 @@ def test_logodet(tmp_path: Path) -> None:
     assert [(rows.paths[n], rows.boxes[n]) for n in range(2, 4)] != []
     assert sorted(set(rows.labels)) == ["Food/Acme-1", "Food/Cream of Wheat", "Sports/acme"]
     assert rows.labels.count("Food/Cream of Wheat") == 2
-    assert problems.found["bad-box"].count == 1 and problems.found["no-annotation"].count == 1
+    assert problems.cases["bad-box"].count == 1 and problems.cases["no-annotation"].count == 1
     made = prepared(tmp_path, split="none")
     assert made.train.box(made.train.paths().index("Food/Acme-1/1.jpg")) == (0, 0, 48, 40)
 
@@ -186,7 +186,7 @@ def test_icartoonface(tmp_path: Path) -> None:
     assert rows.labels[:2] == ["train-00000", "train-00001"]
     assert rows.boxes[0] == (2, 3, 20, 21)
     made = prepared(tmp_path)
-    assert made.problems.found["missing"].count == 1
+    assert made.problems.cases["missing"].count == 1
     assert made.query is not None and made.gallery is not None
     assert (len(made.query), len(made.gallery)) == (2, 3)
     assert made.gallery.labels.tolist().count(-1) == 1
@@ -219,7 +219,7 @@ def test_inshop(tmp_path: Path, folder: str) -> None:
     write(root / "Eval/list_eval_partition.txt", "4\nimage_name item_id evaluation_status\n" + "\n".join(lines) + "\n")
     rows, problems = read(tmp_path, "inshop")
     assert table(rows)[0] == ("img/WOMEN/Dresses/id_00000001/01_1_front.jpg", "id_00000001", "train")
-    assert not problems.found
+    assert not problems.cases
     made = prepared(tmp_path)
     assert made.class_num == 2 and not made.problems.count("error")
     assert made.query is not None and made.query.labels.tolist() == [2]
@@ -321,7 +321,7 @@ def test_veri776_whose_queries_lie_in_the_gallery_too(tmp_path: Path) -> None:
     (root / "image_test" / "0002_c002_00030600_0.jpg").write_bytes(same)
     read(tmp_path, "veri776")
     made = prepared(tmp_path)
-    assert "twin" not in made.problems.found and "leak" not in made.problems.found
+    assert "twin" not in made.problems.cases and "leak" not in made.problems.cases
     assert made.query is not None and made.query.ids is not None and made.query.ids.tolist() == [2]
 
 
@@ -356,7 +356,7 @@ def test_labelme(tmp_path: Path) -> None:
         write(tmp_path / f"annotations/{n}.json", json.dumps({"flags": flags, "imagePath": f"..\\images\\{n}.jpg"}))
     rows, problems = read(tmp_path, "labelme")
     assert table(rows) == [("images/0.jpg", "cat", ""), ("images/1.jpg", "dog", "")]
-    assert problems.found["bad-annotation"].count == 1
+    assert problems.cases["bad-annotation"].count == 1
 
 
 def test_paddlex_lists(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_grocery(grocery_dir: Path) -> None:
     assert (len(made.train), made.class_num) == (2640, 81)
     assert made.query is not None and made.gallery is not None
     assert (len(made.query), len(made.gallery)) == (296, 2640)
-    assert not made.problems.found
+    assert not made.problems.cases
     assert made.names["Golden-Delicious"] == 0
 
 

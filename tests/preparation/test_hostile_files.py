@@ -137,7 +137,7 @@ def test_a_table_of_products_that_is_no_utf8_is_read(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes("name,class\n1é.jpg,7\n2.jpg,²\n".encode("latin-1"))
     rows, problems = read(tmp_path, "products10k")
     assert rows.labels == ["7", "1"]
-    assert problems.found["malformed"].examples[0][0].endswith("train.csv:3")
+    assert problems.cases["malformed"].examples[0][0].endswith("train.csv:3")
 
 
 def _mat(parts: bytes) -> bytes:
@@ -170,4 +170,4 @@ def test_mat_files_of_other_fields_are_reported(tmp_path: Path) -> None:
     scipy_io = pytest.importorskip("scipy.io", reason="scipy is an optional package")
     scipy_io.savemat(tmp_path / "cars_annos.mat", {"annotations": [1, 2], "class_names": 3})
     rows, problems = read(tmp_path, "cars196")
-    assert not len(rows) and problems.found["malformed"].count == 2
+    assert not len(rows) and problems.cases["malformed"].count == 2

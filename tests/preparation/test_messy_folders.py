@@ -360,5 +360,5 @@ def test_it_is_asked_about(build: Callable[[Path], tuple[str, ...]], tmp_path: P
 def test_rounded_numbers_are_said(tmp_path: Path) -> None:
     right = many(tmp_path, "img/{k}_{i}.jpg", names=("4.00557E+12", "4,00558E+12", "4005591"))
     table(tmp_path / "l.csv", ("image", "ean"), *((f'"{file}"', f'"{name}"') for file, name in names_of(right)))
-    cases = read(tmp_path).problems.found["rounded-label"].examples
+    cases = read(tmp_path).problems.cases["rounded-label"].examples
     assert sorted(where for where, _ in cases) == ["4,00558E+12", "4.00557E+12"]

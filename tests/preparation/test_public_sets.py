@@ -73,7 +73,7 @@ def test_a_table_of_landmarks_that_is_cut_off_is_reported(tmp_path: Path) -> Non
         file.write("3330000000000000,http\n../../etc/passwd,x,9\n")
     rows, problems = read(tmp_path, "gldv2")
     assert len(rows) == 3
-    assert [where.rpartition(":")[2] for where, _ in problems.found["malformed"].examples] == ["5", "6"]
+    assert [where.rpartition(":")[2] for where, _ in problems.cases["malformed"].examples] == ["5", "6"]
 
 
 def test_inshop_with_its_images_still_packed_says_so(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     }
     assert rows.splits == ["train", "train", "val"]
     assert rows.display == {"n1": "goldfish", "n2": "bull"}
-    assert problems.found["malformed"].examples[0][0].endswith("val_annotations.txt:2")
+    assert problems.cases["malformed"].examples[0][0].endswith("val_annotations.txt:2")
 
 
 def test_aircraft_by_variant_and_by_family(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_lines_keep_their_numbers(tmp_path: Path) -> None:
     rows, problems = read(tmp_path, "table")
     assert labels(rows) == EXPECTED
     assert rows.where(1) == f"{tmp_path}/train.jsonl:4"
-    assert problems.found["bad-annotation"].examples[0][0] == f"{tmp_path}/train.jsonl:3"
+    assert problems.cases["bad-annotation"].examples[0][0] == f"{tmp_path}/train.jsonl:3"
 
 
 def test_files_of_splits(tmp_path: Path) -> None:

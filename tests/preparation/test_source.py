@@ -68,7 +68,7 @@ def test_files_are_told_by_their_content(tmp_path: Path) -> None:
     tree = Source(tmp_path).tree
     assert tree.images == ["9f86d081", "a.jpg", "b.jpg_large", "c.jpg?width=3", "d.jpe"]
     assert tree.files == ["BMW notes", "LICENSE", "Makefile", "e.txt", "film", "phone"]
-    assert tree.problems.found["other-format"].examples == [(str(tmp_path / "phone"), "")]
+    assert tree.problems.cases["other-format"].examples == [(str(tmp_path / "phone"), "")]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
@@ -80,7 +80,7 @@ def test_links_and_depth_end(tmp_path: Path) -> None:
     deep.mkdir(parents=True)
     tree = Source(tmp_path).tree
     assert tree.images == ["a/1.jpg"]
-    assert {kind: found.count for kind, found in tree.problems.found.items()} == {
+    assert {kind: found.count for kind, found in tree.problems.cases.items()} == {
         "dead-link": 1,
         "link-loop": 1,
         "no-access": 1,

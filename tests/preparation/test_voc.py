@@ -73,7 +73,7 @@ def test_an_xml_that_lies_beside_one_image_and_names_another_is_an_error(tmp_pat
     write(tmp_path / "a.xml", voc("b.jpg", ("cat", 4, 6, 34, 26)))
     rows, problems = read(tmp_path, "voc")
     assert not len(rows)
-    where, detail = problems.found["bad-annotation"].examples[0]
+    where, detail = problems.cases["bad-annotation"].examples[0]
     assert where.endswith("a.xml") and "a.jpg" in detail and "b.jpg" in detail
 
 
@@ -103,10 +103,10 @@ def test_upside_down_empty_and_missing_boxes_are_named(tmp_path: Path) -> None:
     write(tmp_path / "f.xml", voc("f.jpg", *[("cat", 4, 6, 34 + n, 26) for n in range(9)]))
     rows, problems = read(tmp_path, "voc")
     assert set(rows.paths) == {"f.jpg"}
-    assert {name: found.count for name, found in problems.found.items()} == {
+    assert {name: found.count for name, found in problems.cases.items()} == {
         "bad-box": 1, "bad-annotation": 2, "no-objects": 1, "missing": 1
     }  # fmt: skip
-    assert "object 1" in problems.found["bad-box"].examples[0][0]
+    assert "object 1" in problems.cases["bad-box"].examples[0][0]
 
 
 def test_an_image_resized_since_is_an_error(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_broken_and_hostile_xml_is_reported(tmp_path: Path, text: str) -> None:
     write(tmp_path / "b.xml", text)
     rows, problems = read(tmp_path, "voc")
     assert len(rows) == 1
-    assert "b.xml" in problems.found["bad-annotation"].examples[0][0]
+    assert "b.xml" in problems.cases["bad-annotation"].examples[0][0]
 
 
 def test_deep_xml_ends(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_labelimg_beside_the_images(tmp_path: Path) -> None:
     write(tmp_path / "classes.txt", "cat\n")
     rows, problems = read(tmp_path, "yolo")
     assert boxes(rows) == {"a.jpg": [("cat", *BOX)]}
-    assert problems.found["no-objects"].count == 1
+    assert problems.cases["no-objects"].count == 1
 
 
 def test_without_names_the_numbers_are_the_classes_and_it_says_so(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_bad_lines_are_named(tmp_path: Path) -> None:
     )
     rows, problems = read(tmp_path, "yolo")
     assert len(rows) == 1
-    assert [where.rpartition(":")[2] for where, _ in problems.found["bad-annotation"].examples] == ["2", "3", "4", "5"]
+    assert [where.rpartition(":")[2] for where, _ in problems.cases["bad-annotation"].examples] == ["2", "3", "4", "5"]
 
 
 def test_names_that_contradict_are_refused_with_both(tmp_path: Path) -> None:

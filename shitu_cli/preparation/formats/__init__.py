@@ -69,7 +69,7 @@ FEW = 0.2  # share of the images that another reading may label beside, without 
 
 
 def all_formats() -> tuple[Format, ...]:
-    """Return those of installed packages, then those of this program; ConfigError where one does not fit."""
+    """Return those of installed packages, then those of this program; ConfigError if one does not fit."""
     added = (load_extension(GROUP, name, Format) for name in extension_names(GROUP))
     return (*(extension for extension in added if extension is not None), *FORMATS)
 
@@ -100,7 +100,7 @@ def read_source(
     name: str | None = None,
     check: Callable[[Format], None] = lambda chosen: None,
 ) -> tuple[Format, Rows]:
-    """Find the format of a source and read it: the one way in which commands do so.
+    """Find the format of a source and read it; every command that reads a source calls this.
 
     `check` may refuse the format before it reads. Raises DataError or UsageError, and nothing else whatever the files
     hold: an error that a reader does not expect comes from damage, and is reported with the file.
@@ -156,7 +156,7 @@ def _agreeing(source: Source, candidates: Sequence[Format], beside: Sequence[For
 
 
 def _readings(source: Source, formats: Sequence[Format]) -> list[tuple[Format, Rows]]:
-    """Return what those of the formats read that can read the source."""
+    """Return the formats that can read the source, each with its rows."""
     readings = []
     for candidate in formats:
         try:
@@ -182,18 +182,18 @@ def _refuse_halves(source: Source, first: tuple[Format, Rows], second: tuple[For
 
 
 def _contradiction(rows: Rows, others: Rows) -> tuple[str, str] | None:
-    """Return an image that two readings label differently, as both say it; None where they agree."""
+    """Return an image that two readings label differently, as both say it; None if they agree."""
     first: dict[str, dict[str, int]] = {}
     for number, path in enumerate(rows.paths):
-        label = rows.display.get(rows.labels[number], rows.labels[number])
+        label = rows.shown(rows.labels[number])
         first.setdefault(os.path.abspath(rows.root / path), {}).setdefault(label, number)
     for number, path in enumerate(others.paths):
         labels = first.get(os.path.abspath(others.root / path))
-        label = others.display.get(others.labels[number], others.labels[number])
+        label = others.shown(others.labels[number])
         if labels is not None and label not in labels:
-            mine = next(iter(labels.values()))
+            row = next(iter(labels.values()))
             return (
-                f"{rows.where(mine)}: {rows.paths[mine]} is {', '.join(labels)}",
+                f"{rows.where(row)}: {rows.paths[row]} is {', '.join(labels)}",
                 f"{others.where(number)}: {path} is {label}",
             )
     return None

@@ -144,7 +144,7 @@ class Annotations:
         return Match(candidates[0]) if len(candidates) == 1 else None
 
     def size(self, image: str) -> Size | None:
-        """Return width and height of an image as it is shown; None where it cannot be decoded."""
+        """Return width and height of an image as it is shown; None if it cannot be decoded."""
         if image not in self._sizes:
             self._sizes[image] = self.tree.size(image) or _decoded_size(self.tree.root / image)
         return self._sizes[image]
@@ -152,7 +152,7 @@ class Annotations:
     # --- Checking all of them ---
 
     def rows(self) -> Rows:
-        """Return all annotations as rows; raises DataError or UsageError where they contradict themselves."""
+        """Return all annotations as rows; raises DataError or UsageError if they contradict themselves."""
         self.problems.take(self.tree.problems, without=("no-images",))
         whole = [item for item in self.items if item.box is None]
         boxes = [item for item in self.items if item.box is not None]
@@ -174,7 +174,7 @@ class Annotations:
         return rows
 
     def _reading(self, rows: Rows) -> str:
-        """Return a line that says what was read as what."""
+        """Return a line that says how the files were read."""
         conventions = sorted({item.convention.text for item in self.items if item.convention})
         files = rows.label_files
         what = f"boxes ({' and '.join(conventions)})" if conventions else "labels of whole images"
@@ -275,22 +275,22 @@ class Annotations:
         return False
 
     def _resized(self, items: Sequence[Annotation]) -> set[str]:
-        """Report images of another size than their annotations state; look at all once one of a sample is."""
+        """Report images of another size than their annotations state; check all of them if one of a sample differs."""
         stated = {item.image: (item.size, item) for item in items if item.size is not None}
         if not any(self._differs(image, stated[image][0]) for image in spread(list(stated), SAMPLE)):
             return set()
         resized = {image for image, (size, _) in stated.items() if self._differs(image, size)}
         for image in sorted(resized):
             size, item = stated[image]
-            here = self.size(image) or (0, 0)
-            turned = ", turned by its EXIF data" if size == here[::-1] else ""
-            detail = f"{image}: {size[0]} x {size[1]} in the annotation, {here[0]} x {here[1]} here{turned}"
+            actual = self.size(image) or (0, 0)
+            turned = ", turned by its EXIF data" if size == actual[::-1] else ""
+            detail = f"{image}: {size[0]} x {size[1]} in the annotation, {actual[0]} x {actual[1]} here{turned}"
             self.problems.add("other-size", self.where(item.file, item.entry), detail)
         return resized
 
     def _differs(self, image: str, size: Size) -> bool:
-        here = self.size(image)
-        return here is not None and min(size) > 0 and here != size
+        actual = self.size(image)
+        return actual is not None and min(size) > 0 and actual != size
 
 
 def _other_folders(path: str) -> tuple[str, ...]:

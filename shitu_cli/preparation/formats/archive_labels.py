@@ -81,7 +81,7 @@ def read_beside(
 ) -> None:
     """Add the images of archives with the labels beside them.
 
-    `wanted` is cls, txt or a key of the JSON; without it cls comes before JSON and text. Raises UsageError where the
+    `wanted` is cls, txt or a key of the JSON; without it cls comes before JSON and text. Raises UsageError if the
     user has to say what the label is.
     """
     kind = wanted if wanted in LABEL_SUFFIXES else "json" if wanted is not None else kinds[0]
@@ -157,7 +157,7 @@ def _reader(
 
 
 def _json_key(sample: Sequence[str], source: Source) -> str:
-    """Return the key of JSON values that is the label; UsageError where none or several may be."""
+    """Return the key of JSON values that is the label; UsageError if none or several may be."""
     values = [value for text in sample if isinstance(value := _parsed(text), dict)]
     scalar = Counter(key for value in values for key, item in value.items() if isinstance(item, (str, int)))
     keys = [key for key, count in scalar.items() if count > OFTEN * len(sample)]

@@ -1,4 +1,4 @@
-"""What a reader of a source format returns, and the helpers that readers share."""
+"""The rows that a reader of a source format returns, and the helpers that readers share."""
 
 from __future__ import annotations
 

@@ -60,11 +60,11 @@ def settle_convention(
     Args:
         place: The file, for errors.
         entries: Four numbers, the image and `file:line` of a sample of the boxes.
-        stated: What the names of the columns or the user say; None where they do not.
-        size_of: The size of an image, None where it is not known.
+        stated: What the names of the columns or the user say; None if they do not.
+        size_of: The size of an image, None if it is not known.
         columns: How the option --columns names the box, for the way out.
 
-    Raises DataError where the images contradict what is stated, UsageError where nothing is and two meanings fit.
+    Raises DataError if the images contradict what is stated, UsageError if nothing is and two meanings fit.
     """
     judged = [(values, size, where) for values, image, where in entries if (size := size_of(image)) is not None]
     if stated is not None:
@@ -95,7 +95,7 @@ def settle_convention(
 
 
 def placed(values: Sequence[float], convention: Convention, size: Size | None) -> Box | None:
-    """Return a box in pixels, cut off at 0; None where the size that is needed is not known."""
+    """Return a box in pixels, cut off at 0; None if the size that is needed is not known."""
     if convention.whole is not None and size is None:
         return None
     x1, y1, x2, y2 = convention.corners(values, size)

@@ -122,7 +122,7 @@ def numbers(values: Iterable[object]) -> tuple[float, ...] | None:
 
 
 def stated_size(width: object, height: object) -> Size | None:
-    """Return the size of an image that a file states; None where it states none, or 0 as some tools do."""
+    """Return the size of an image that a file states; None if it states none, or 0 as some tools do."""
     values = numbers((width or 0, height or 0))
     if values is None or not 1 <= min(values) <= max(values) < 1e6:
         return None
@@ -150,7 +150,7 @@ def around_flat(values: Sequence[float] | None, least: int = 2) -> Box | None:
 
 
 def around_centre(x: float, y: float, across: float, down: float) -> Box:
-    """Return the box that reaches so far from its centre x, y."""
+    """Return the box around the centre x, y that reaches `across` and `down` from it."""
     return x - across, y - down, x + across, y + down
 
 
@@ -160,7 +160,7 @@ def around_size(x: float, y: float, width: float, height: float) -> Box:
 
 
 def size_form(box: Box) -> Box:
-    """Return x, y, width, height of a box of corners."""
+    """Return x, y, width, height of a box of two corners."""
     return box[0], box[1], box[2] - box[0], box[3] - box[1]
 
 
@@ -196,7 +196,7 @@ def check_convention(
         others: Those that a file may have been written in by mistake.
         way_out: The hint of the error.
 
-    Raises DataError where boxes leave their images as `stated` and all of them fit as another convention. A few bad
+    Raises DataError if boxes leave their images as `stated` and all of them fit as another convention. A few bad
     boxes are reported elsewhere.
     """
     wrong = [entry for entry in boxes if not fits(stated.corners(entry[0], entry[1]), entry[1])]

@@ -19,7 +19,7 @@ from shitu_cli.preparation.formats.splits import WORDS
 
 
 def name_set(text: str) -> frozenset[str]:
-    """Return the words of a text, for lists of names that read as one."""
+    """Return the words of a text as a set."""
     return frozenset(text.split())
 
 
@@ -75,7 +75,7 @@ class Columns:
     remarks: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Return what is what, for the user: `image = file, class = sku`."""
+        """Return the roles of the columns for the user: `image = file, class = sku`."""
         parts = [f"image = {self.names[self.image]}"]
         if self.one_hot:
             parts.append(f"class = the one of {len(self.one_hot)} columns that is 1")
@@ -158,17 +158,17 @@ def decide_columns(
     place: str,
     example: int,
 ) -> Columns | None:
-    """Return what the columns are; None where none of them names images.
+    """Return what the columns are; None if none of them names images.
 
     Args:
         names: Names of the columns.
         rows: A sample of the rows.
         chosen: Role to name of a column, as the user says.
-        is_image: Whether a value leads to an image that is there.
+        is_image: Whether a value leads to an existing image.
         place: The file, for errors.
         example: The line number of the first of the rows, for errors.
 
-    Raises UsageError where the user's columns are not there, and where two columns could be the label.
+    Raises UsageError if the user's columns do not exist, or if two columns could be the label.
     """
     return _Decision(names, rows, chosen, place, example).columns(is_image)
 
@@ -220,7 +220,7 @@ class _Decision:
         raise UsageError(f"{self.place}: no column {name!r}; there are {', '.join(self.names)}")
 
     def _image(self, is_image: Callable[[str], bool]) -> int | None:
-        """Return the column most values of which are images that are there; else one whose values look like images."""
+        """Return the column with most values naming existing images; else one whose values look like images."""
         sample, plain = self.sample, self.plain
         hits = []
         for column in range(len(plain)):
@@ -271,7 +271,7 @@ class _Decision:
         return None
 
     def _decide_label(self, columns: Columns) -> None:
-        """Set the label and its names, or the columns of zeros and a one; UsageError where several could be it."""
+        """Set the label and its names, or the columns of zeros and a one; UsageError if several could be it."""
         sample, plain = self.sample, self.plain
         free = [n for n in self.free if any(sample.columns[n]) and not sample.images(n)]
         for tier in LABEL_NAMES:

@@ -201,7 +201,7 @@ def _is_number(text: str) -> bool:
 
 
 def split_line(line: str, exists: Callable[[str], bool] | None = None) -> tuple[str, str, str] | None:
-    """Split `path label ...` into the path, the separator and the rest; None where no name of an image ends in it.
+    """Split `path label ...` into the path, the separator and the rest; None if no name of an image ends in it.
 
     A name may hold blanks and commas: it ends with the suffix of an image. Where that can be in several places, the
     first one that is a file counts, else the first. After a tab everything is the label.

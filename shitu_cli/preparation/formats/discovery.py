@@ -23,7 +23,7 @@ def annotation_files(source: Source, *suffixes: str) -> list[str]:
 
 
 def files_with(source: Source, files: Sequence[str], is_one: Recogniser) -> list[str]:
-    """Return those of the files that `is_one` recognises; none where a sample of them holds none."""
+    """Return those of the files that `is_one` recognises; [] if it recognises none of a sample."""
     if not any(is_one(file, source.head(file)) for file in spread(files, PROBED_TABLES)):
         return []
     return [file for file in files if is_one(file, source.head(file))]

@@ -216,7 +216,7 @@ def _mostly_utf8(data: bytes) -> bool:
 
 
 def _likeliest(data: bytes, lines: list[bytes], path: Path, exists: Callable[[str], bool] | None) -> Candidate | None:
-    """Return the candidate that reads the text best; None where none reads it."""
+    """Return the candidate that reads the text best; None if none reads it."""
     readable = [candidate for candidate in CANDIDATES if _reads(candidate, data)]
     if len(readable) < 2:
         return readable[0] if readable else None

@@ -117,8 +117,8 @@ def _class_names(annotations: Annotations) -> Names:
         info = object_of(parse_yaml(head[1], "README.md")).get("dataset_info") if head else None
     except DataError:
         return names
-    for one in [info, *list_of(info)]:
-        _collect(object_of(one).get("features"), "", names)
+    for item in [info, *list_of(info)]:
+        _collect(object_of(item).get("features"), "", names)
     return names
 
 

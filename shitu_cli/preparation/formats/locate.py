@@ -38,7 +38,7 @@ class Locator:
 
     @cached_property
     def tree(self) -> Tree:
-        """The files among which images are looked for where a list does not spell them as they are."""
+        """The files among which images are searched if the paths of a list are not exact."""
         if self.named_root is not None:
             return Tree(self.named_root)
         if self.source.tree.images or self.source.path.is_dir():
@@ -104,7 +104,7 @@ class Locator:
     def _from_root(
         self, root: Path, spelt: Sequence[str], places: Callable[[int], str], problems: Problems
     ) -> LocatedImages:
-        """Find images where most paths are right; the others are looked for among all images."""
+        """Find images if most paths are right; search for the others among all images."""
         paths: list[str | None] = []
         ways: Counter[str] = Counter()
         for number, path in enumerate(spelt):
@@ -124,7 +124,7 @@ class Locator:
         return bool(self.tree.images)
 
     def _one_home(self, homes: list[str], spelt: Sequence[str], role: str, listed: str) -> str | None:
-        """Return the folder that the list counts from; where several are equally good, the one of its split."""
+        """Return the folder that the list's paths start from; of several equally good ones, the one of its split."""
         if len(homes) < 2:
             return homes[0] if homes else None
         whole = {home: sum(self._at(home, path) for path in spelt) for home in homes}
@@ -179,7 +179,7 @@ class Locator:
 
     def _nothing_there(self, spelt: Sequence[str], listed: str, missing: Problems) -> DataError:
         examples = [
-            f"{where}: {detail}" if detail else where for f in missing.found.values() for where, detail in f.examples
+            f"{where}: {detail}" if detail else where for f in missing.cases.values() for where, detail in f.examples
         ]
         return DataError(
             f"{listed}: none of its {counted(len(spelt), 'image')} is below {self.tree.root}",

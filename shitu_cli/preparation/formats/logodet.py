@@ -1,4 +1,4 @@
-"""LogoDet-3K: <kind>/<logo>/<n>.jpg with <n>.xml; every box is one image. One of its kinds alone is read as well."""
+"""LogoDet-3K: <kind>/<logo>/<n>.jpg with <n>.xml; every box is one image. A single <kind> is read too."""
 
 from __future__ import annotations
 

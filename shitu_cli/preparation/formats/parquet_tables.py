@@ -19,7 +19,7 @@ def read_parquet(shard: ArchiveShard, source: Source, rows: Rows, problems: Prob
     """Add the images of a Parquet file.
 
     The class is the column that --columns names, else the only ClassLabel of Hugging Face's metadata, else the only
-    column that is called like one. Raises UsageError where several columns may be meant.
+    column that is called like one. Raises UsageError if several columns may be meant.
     """
     members: dict[str, dict[int, str]] = {}
     for name in shard.archive.index.names():

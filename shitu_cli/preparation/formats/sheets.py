@@ -45,7 +45,7 @@ class Sheets:
 
     @classmethod
     def of(cls, source: Source) -> Sheets:
-        """Return those of a source, judged once."""
+        """Return the text files of a source, which are read only once."""
         if not isinstance(source.memo.get("sheets"), cls):
             source.memo["sheets"] = cls(source)
         sheets = source.memo["sheets"]
@@ -116,7 +116,7 @@ class Sheets:
             self.splits.append((sheet, role))
 
     def _open(self, path: Path, name: str, problems: Problems) -> Sheet | None:
-        """Return the file as a table or list; None for JSON that is neither. DataError where it is all there is."""
+        """Return the file as a table or list; None for JSON that is neither. DataError if it is all there is."""
         if path.suffix.lower() not in RECORD_SUFFIXES:
             return open_sheet(path, name, problems, self.source.options.encoding, self._is_on_disk)
         sheet = open_records(path, name, problems)
@@ -146,7 +146,7 @@ class Sheets:
         return hits >= max(1, len(lines[1:8]) // 2)
 
     def _decide(self, sheet: Sheet) -> Columns | None:
-        """Return what the columns are, None where it names no images."""
+        """Return what the columns are, None if it names no images."""
         rows = sheet.sample()
         if not rows:
             if self.source.path.is_file():
@@ -179,7 +179,7 @@ class Sheets:
         return Columns(["1"], 0) if lines and hits * 2 > len(lines) else None
 
     def _settle_roles(self) -> None:
-        """Let several lists of paths be splits; an index beside queries is the gallery."""
+        """Take several lists of paths for splits, and an index beside queries for the gallery."""
         if any(labels.role == "query" for labels in self.labelled):
             for labels in self.labelled:
                 if not labels.role and "index" in labels.sheet.path.stem.lower():

@@ -1,4 +1,4 @@
-"""A source as readers see it: the files below it, walked once, and its images by every way a list may spell them."""
+"""A source as readers see it: the files below it, walked once, and its images by any spelling of their paths."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Tree:
     def home(self, spelt: Sequence[str], near: str = "") -> list[str]:
         """Return the folders from which most of a sample of one list's paths leads to images, all equally good.
 
-        `[near]` where most paths are right as they are; [] where no folder fits.
+        `[near]` where most paths are right as they are; [] if no folder fits.
         """
         sample = [plain for path in _sample(spelt) if (plain := plain_path(path))]
         counts: Counter[str] = Counter()
@@ -117,7 +117,7 @@ class Tree:
         return [near] if near in best else sorted(best)
 
     def size(self, path: str) -> tuple[int, int] | None:
-        """Return width and height of an image as it is shown, turned as its EXIF data says; None where not known."""
+        """Return width and height of an image as it is shown, turned as its EXIF data says; None if not known."""
         return upright_size(self.root / path)
 
     def _alike(self, plain: str) -> Iterator[str]:
@@ -239,7 +239,7 @@ def _longest_tail(spelt: str, candidates: list[str], *, suffix: bool) -> list[st
 
 
 def _prefix(path: str, plain: str) -> str | None:
-    """Return the folder from which `plain` leads to `path`; None where their folders differ."""
+    """Return the folder from which `plain` leads to `path`; None if their folders differ."""
     tail = posixpath.normpath(plain)
     whole = path if has_image_suffix(plain) or not has_image_suffix(path) else without_suffix(path)
     if fold(whole) == fold(tail):

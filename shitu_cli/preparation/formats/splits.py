@@ -40,7 +40,7 @@ def split_words(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def split_of_folder(name: str) -> str:
-    """Return the split that a folder's name says when it says nothing else, else ""."""
+    """Return the split of a folder whose name says nothing else, else ""."""
     split, rest = split_words(name)
     return split if not rest else ""
 

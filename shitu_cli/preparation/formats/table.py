@@ -267,9 +267,9 @@ def _detect(source: Source, *, with_header: bool) -> bool:
     if source.path.is_file() and source.path.suffix.lower() not in (*SUFFIXES, *RECORD_SUFFIXES):
         return False
     sheets = Sheets.of(source)
-    mine = [labels for labels in sheets.labelled if (labels.sheet.header is not None) is with_header]
+    candidates = [labels for labels in sheets.labelled if (labels.sheet.header is not None) is with_header]
     clear = any(labels.error is None for labels in sheets.labelled)
-    if any(labels.error is None or not clear for labels in mine):
+    if any(labels.error is None or not clear for labels in candidates):
         return True
     return not with_header and bool(sheets.splits) and not sheets.labelled
 

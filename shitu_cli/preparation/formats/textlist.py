@@ -168,7 +168,7 @@ def _report(line: str, path_only: bool, first: bool, place: str, problems: Probl
 def decide_list(
     sheet: Sheet, rows: Sequence[tuple[int, Sequence[str]]], chosen: dict[str, str], is_image: Callable[[str], bool]
 ) -> Columns:
-    """Return what the columns of a list are; UsageError where two readings are possible."""
+    """Return what the columns of a list are; UsageError if two readings are possible."""
     width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0] if rows else 0
     cells = [row for _, row in rows if len(row) == width]
     names = [str(n) for n in range(1, width + 1)]

@@ -95,16 +95,16 @@ class Layout:
 
     def _masks_others(self, folder: _Folder) -> bool:
         """Return whether its images are named as others elsewhere are."""
-        mine = [path for path in self.source.tree.images if path.startswith(f"{folder.path}/")]
+        images = [path for path in self.source.tree.images if path.startswith(f"{folder.path}/")]
         count = 0
-        for path in mine[:400]:
+        for path in images[:400]:
             stem = _MASK_END.sub("", without_suffix(path.rpartition("/")[2])[:300])
             others = self.source.tree.stems.get(fold(stem), ())
             count += any(not other.startswith(f"{folder.path}/") for other in others)
-        return bool(mine) and count >= MASKED * len(mine[:400])
+        return bool(images) and count >= MASKED * len(images[:400])
 
     def _splits(self, places: list[_Place]) -> dict[str, str]:
-        """Return the split of each name of the folders below; {} where these are no splits."""
+        """Return the split of each name of the folders below; {} if these are not splits."""
         if any(place.split for place in places):
             return self._again(places)
         names = {name for place in places for name in place.folder.below}
@@ -160,7 +160,7 @@ class Layout:
         return inside
 
     def settle_depth(self, depth: int | None) -> None:
-        """Decide how many folders make the class; UsageError where two readings are possible."""
+        """Decide how many folders make the class; UsageError if two readings are possible."""
         if depth is not None:
             for place in self.places:
                 place.label = place.label[:depth]

@@ -61,7 +61,7 @@ def sheet_way_out(path: Path) -> Message:
 
 
 def _way_out(path: Path, prepared: Path) -> tuple[str, Message | None]:
-    """Return what a file is and how to make it readable, after which `prepared` can be; None where it is neither."""
+    """Return what a file is and how to make it readable, after which `prepared` can be; None if it is neither."""
     suffix = path.suffix.lower()
     if suffix in _SHEETS:
         return "a spreadsheet", sheet_way_out(path)

@@ -1,4 +1,4 @@
-"""Values of other tools' JSON: as the types that are expected, and which attribute is the class."""
+"""Read values of other tools' JSON as the expected types, and choose the attribute that is the class."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def choose_attribute(examples: dict[str, str], given: str | None, where: str, ro
         where: The file, for errors.
         role: Its role in --columns.
 
-    Raises UsageError where several may hold it, or the one given is not there.
+    Raises UsageError if several may hold it, or the one given is not there.
     """
     shown = [f"{name}: {value!r}" for name, value in examples.items()]
     if given is not None:

@@ -52,7 +52,7 @@ def _read(home: tuple[Path, Path], protocol: str, problems: Problems) -> Rows:
 
 
 def _first(lists: Path, *names: str) -> Path:
-    """Return the first of the lists that is there."""
+    """Return the first of the lists that exists."""
     for name in names:
         if (lists / name).is_file():
             return lists / name

@@ -99,7 +99,7 @@ def _cell(text: str) -> dict[str, Any] | None:
 
 
 def _menus(value: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Return attribute → id → what the annotator saw, of a project's menus."""
+    """Return attribute → id → label of the menus of a project."""
     menus: dict[str, dict[str, str]] = {}
     for group in object_of(value.get("_via_attributes")).values():
         for name, attribute in object_of(group).items():

@@ -202,13 +202,13 @@ _hashes: dict[tuple[int, ...], str] = {}  # `_state` of a file → its hash
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal; an unchanged file is read once per process."""
     with open_input(path) as file:
-        before = _state(file)
+        before = file_state(file)
         if before in _hashes:
             return _hashes[before]
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
-        after = _state(file)
+        after = file_state(file)
     # Two changes within one tick of the clock have the same time: only files at rest are remembered.
     if before == after and time.time_ns() - after[-1] > AT_REST_NS:
         if len(_hashes) >= 1024:
@@ -217,9 +217,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _state(file: IO[bytes]) -> tuple[int, ...]:
-    """Return what identifies a file and its content; the last number, the time of its status, cannot be set back."""
-    state = os.fstat(file.fileno())
+def file_state(file: IO[bytes] | str | os.PathLike[str]) -> tuple[int, ...]:
+    """Return numbers that differ whenever a file or its content does; () for a path that cannot be looked up.
+
+    The last one, the time of its status, cannot be set back.
+    """
+    try:
+        state = os.stat(file if isinstance(file, (str, os.PathLike)) else file.fileno())
+    except (OSError, ValueError):
+        return ()
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -31,6 +31,12 @@ def short_list(items: Iterable[str], most: int = 3) -> str:
     """Return items for a message: `a, b, c, ...`, at most the first `most` of them."""
     items = list(items)
     return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+
+
+def shortened(lines: Sequence[str], most: int) -> list[str]:
+    """Return the first `most` lines and, if there are more, a line that says how many."""
+    rest = len(lines) - most
+    return [*lines[:most], f"... and {rest:,} more"] if rest > 0 else list(lines)
 
 
 def byte_size(count: int) -> str:

@@ -113,7 +113,10 @@ def crop(image: np.ndarray, box: Box, name: str = "image") -> np.ndarray:
     x1, y1 = max(0, int(box[0])), max(0, int(box[1]))
     x2, y2 = min(width, round(box[2])), min(height, round(box[3]))
     if x1 >= x2 or y1 >= y2:
-        raise DataError(f"{name}: the box {box} lies outside the image, which is {width} x {height} pixels")
+        raise DataError(
+            f"{name}: the box {box} lies outside the image, which is {width} x {height} pixels",
+            hint="correct the box, or remove it to use the whole image",
+        )
     return image[y1:y2, x1:x2]
 
 

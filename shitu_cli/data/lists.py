@@ -14,7 +14,7 @@ import numpy as np
 from shitu_cli.errors import Command, DataError
 from shitu_cli.files import atomic_write
 from shitu_cli.inputs import StrPath, read_text, whole_number
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, shortened
 from shitu_cli.stores import join
 
 MAX_SHOWN = 50
@@ -133,10 +133,9 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
         ids.append(image_id)
         lines.append(number)
     if problems:
-        more = [f"... and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
         raise DataError(
             f"{path}: {len(problems)} of {len(problems) + len(paths)} lines cannot be read",
-            details=problems[:MAX_SHOWN] + more,
+            details=shortened(problems, MAX_SHOWN),
             hint=["write path<TAB>label on each line, or let ", Command("prepare", "./data"), " write the lists"],
         )
     corners = None
@@ -195,7 +194,9 @@ def write_list(path: Path, images: ImageList) -> None:
                 lines = [line + _id_and_box(images, number) for number, line in enumerate(lines, start)]
             for name in names:
                 if "\t" in name or "\n" in name or "\r" in name:
-                    raise DataError(f"{name!r}: a list cannot hold a file name with a tab or a line break")
+                    raise DataError(
+                        f"{name!r}: a list cannot hold a file name with a tab or a line break", hint="rename the file"
+                    )
             file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
 
 
@@ -231,7 +232,9 @@ def parse_label_map(text: str, path: StrPath) -> dict[str, int]:
         else:
             names[name] = number_of
     if problems:
-        raise DataError(f"{path}: {counted(len(problems), 'line')} cannot be read", details=problems[:MAX_SHOWN])
+        raise DataError(
+            f"{path}: {counted(len(problems), 'line')} cannot be read", details=shortened(problems, MAX_SHOWN)
+        )
     return names
 
 

@@ -19,6 +19,7 @@ from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
 from shitu_cli.data.lists import MAX_SHOWN, ImageList, read_list, write_list
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import read_text, whole_number
+from shitu_cli.reporting import shortened
 
 SPLITS = ("train", "query", "gallery")
 _PERSON = re.compile(r"(?P<label>-?\d{1,9})_c(?P<camera>\d{1,9})")
@@ -90,7 +91,10 @@ def _logos(dataset: DatasetConfig) -> ImageList:
         files.append(columns[3])
         labels.append(label - 1)
     if problems:
-        raise DataError(f"{path}: {len(problems)} lines do not have the format of LogoDataset", details=problems[:50])
+        raise DataError(
+            f"{path}: {len(problems)} lines do not have the format of LogoDataset",
+            details=shortened(problems, MAX_SHOWN),
+        )
     return ImageList.of(files, labels, source=path)
 
 
@@ -136,10 +140,9 @@ def _cars(dataset: DatasetConfig) -> ImageList:
         else:
             boxes[index] = numbers
     if problems:
-        more = [f"... and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
         raise DataError(
             f"{dataset.label_root}: no boxes of {len(problems)} of {len(images)} images",
-            details=problems[:MAX_SHOWN] + more,
+            details=shortened(problems, MAX_SHOWN),
             hint="use the whole images instead: -o DataLoader.Train.dataset.bbox_crop=False, and likewise for Eval",
         )
     return dataclasses.replace(images, boxes=boxes)

@@ -186,7 +186,10 @@ class PKSampler(IdentityBatches):
     def __init__(self, part: parts.PKSampler, feed: Feed) -> None:
         labels = feed.ids if part.by_id else feed.labels
         if labels is None:
-            raise DataError("sampler.by_id: the training list has no third column with ids")
+            raise DataError(
+                "sampler.by_id: the training list has no third column with ids",
+                hint="add an id to each line, or leave by_id out",
+            )
         super().__init__(part, feed, labels)
         self.chances = _chances(self.classes, self.class_counts, part)
         possible = len(self.classes) if self.chances is None else int(np.count_nonzero(self.chances))

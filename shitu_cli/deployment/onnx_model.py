@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.errors import EnvironmentProblem, ShituError
+from shitu_cli.errors import Command, EnvironmentProblem, ShituError
 from shitu_cli.processes.child import run_module
 
 OPSET = 17  # Paddle2ONNX 2.1.0 goes to 21; ONNX Runtime, OpenVINO and TensorRT have read 17 since 2022
@@ -28,7 +28,11 @@ def write_onnx_model(pdmodel: Path, out: Path) -> None:
     done = run_module("paddle2onnx.command", "--model_dir", str(pdmodel.parent), *files, *target)
     if done.returncode or not out.is_file() or not out.stat().st_size:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise ShituError("Paddle2ONNX could not convert the network", details=lines[-6:])
+        raise ShituError(
+            "Paddle2ONNX could not convert the network",
+            details=lines[-6:],
+            hint=["export without ONNX: ", Command("export", "--format", "pdmodel")],
+        )
     model = onnx.load(str(out))
     _clean_names(model)
     onnx.checker.check_model(model, full_check=True)

@@ -243,7 +243,7 @@ def evaluate_lists(
     elif config.Global.feature_binarize and not expansion:
         block = equal_bits(queries.features, candidates.features)
     with reporter.progress("ranking", len(queries), "queries") as bar:
-        ranking = rank(queries, candidates, topk=_topk(config), on_block=bar.advance, block=block)
+        ranking = rank(queries, candidates, topk=topk_of(config, 1, 5, 10), on_block=bar.advance, block=block)
     same = query is gallery
     query = _only(query, query_rows)
     gallery = query if same else _only(gallery, gallery_rows)
@@ -301,8 +301,9 @@ def _binarized(features: np.ndarray, config: Config) -> np.ndarray:
     return features
 
 
-def _topk(config: Config) -> tuple[int, ...]:
-    ks = {1, 5, 10}
+def topk_of(config: Config, *always: int) -> tuple[int, ...]:
+    """Return the k of the metrics that a config lists, and those that are `always` reported, in order."""
+    ks = set(always)
     for metric in config.Metric:
         topk = getattr(metric, "topk", ())
         ks.update(int(k) for k in ([topk] if isinstance(topk, int) else topk))

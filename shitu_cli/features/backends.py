@@ -39,7 +39,7 @@ _BY_SUFFIX = {
     ".json": ((PADDLE, FP32), (PADDLE, BF16)),
     ".onnx": ((ONNX_RUNTIME, FP32), (OPENVINO, FP32), (OPENVINO, BF16)),
 }
-_AGAIN: Message = ["export it again: ", Command("export", "--out", "inference/")]
+EXPORT_AGAIN: Message = ["export it again: ", Command("export", "--out", "inference/")]
 # What the libraries say when the machine lacks memory.
 _OUT_OF_MEMORY = ("ResourceExhausted", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 _NO_THREADS = ("pthread_create", "can't start new thread", "Resource temporarily unavailable", "thread constructor")
@@ -99,6 +99,11 @@ class Way:
         else:
             run = side_by_side(openvino_model(file, streams=count, bf16=bf16), count)
         return _checking(run, file)
+
+
+def is_exported(path: Path) -> bool:
+    """Return whether a path means an exported model, its directory or its file, rather than a checkpoint."""
+    return path.is_dir() or path.suffix in _BY_SUFFIX
 
 
 def first_program(file: str) -> str:
@@ -282,13 +287,16 @@ def _checking(run: Run, file: Path) -> Run:
             raise damaged(file, error, "cannot be run") from None
         if features.ndim != 2 or len(features) != len(images):
             shape = "x".join(map(str, features.shape))
-            raise DataError(f"{file} gives {shape} numbers for {len(images)} images, not a row of features for each")
+            raise DataError(
+                f"{file} gives {shape} numbers for {len(images)} images, not a row of features for each",
+                hint=EXPORT_AGAIN,
+            )
         return features
 
     return checked
 
 
-def damaged(file: Path, error: Exception, what: str = "cannot be loaded", hint: Message = _AGAIN) -> ShituError:
+def damaged(file: Path, error: Exception, what: str = "cannot be loaded", hint: Message = EXPORT_AGAIN) -> ShituError:
     """Return the error for what a library says of a model file: the machine lacks something, or it is damaged."""
     reason = _first_line(error)
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY):

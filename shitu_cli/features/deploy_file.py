@@ -31,7 +31,11 @@ def read_deploy_file(folder: Path) -> tuple[Transform, ...] | None:
     listed = block.get("transform_ops") if isinstance(block, dict) else None
     ops = reader.listed(_KEY, "transform", _with_our_words(listed))
     if reader.problems or not ops:
-        raise DataError(f"{path} does not say how images are prepared", details=reader.problems)
+        raise DataError(
+            f"{path} does not say how images are prepared",
+            details=reader.problems,
+            hint=f"it needs a list {_KEY}, as PaddleX and PaddleClas write it",
+        )
     return (DecodeImage(), *(op for op in ops if not isinstance(op, DecodeImage)))
 
 

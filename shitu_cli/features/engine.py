@@ -19,8 +19,8 @@ from shitu_cli.config.parts import plain
 from shitu_cli.config.parts.transforms import Transform
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
-from shitu_cli.errors import Command, DataError, EnvironmentProblem
-from shitu_cli.features.backends import BF16, FP32, OPENVINO, PADDLE, Way, is_installed
+from shitu_cli.errors import DataError, EnvironmentProblem
+from shitu_cli.features.backends import BF16, EXPORT_AGAIN, FP32, OPENVINO, PADDLE, Way, is_installed
 from shitu_cli.files import sha256_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Engine:
         if features.shape != (len(images), self.feature_size):
             raise DataError(
                 f"the model gives {features.shape[-1]} numbers for an image, its description says {self.feature_size}",
-                hint=["export again: ", Command("export", "--out", "inference/")],
+                hint=EXPORT_AGAIN,
             )
         return features
 

@@ -14,7 +14,8 @@ from shitu_cli.config.parts import transforms as parts
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.data.loader import NO_RANDOMNESS, SequentialLoader
 from shitu_cli.data.transforms import Transform, build_transforms
-from shitu_cli.errors import Command, DataError
+from shitu_cli.errors import DataError
+from shitu_cli.features.backends import EXPORT_AGAIN, is_exported
 from shitu_cli.features.engine import Engine, features_fingerprint
 from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.features.selection import BATCH, foreign_transforms, load_engine
@@ -227,10 +228,7 @@ def _transform_ops(path: Path, config: Config | None) -> tuple[parts.Transform, 
     folder = path if path.is_dir() else path.parent
     if (folder / MANIFEST).is_file() and path.suffix != ".pdparams":
         return read_manifest(folder).transform_ops
-    exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
-    ops = foreign_transforms(folder if exported else None, config)
+    ops = foreign_transforms(folder if is_exported(path) else None, config)
     if ops is None:
-        raise DataError(
-            f"{path}: its preprocessing is not known", hint=["export it: ", Command("export", "--out", "inference/")]
-        )
+        raise DataError(f"{path}: its preprocessing is not known", hint=EXPORT_AGAIN)
     return ops

@@ -10,8 +10,8 @@ from shitu_cli.config.dump import listed
 from shitu_cli.config.parts.transforms import Transform
 from shitu_cli.config.reader import make_parts
 from shitu_cli.data.transforms import Normalization
-from shitu_cli.errors import Command, ConfigError, DataError, Message
-from shitu_cli.features.backends import FP32, MODEL_FILES, PADDLE, PRECISIONS, PROGRAMS
+from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.features.backends import EXPORT_AGAIN, FP32, MODEL_FILES, PADDLE, PRECISIONS, PROGRAMS
 from shitu_cli.inputs import read_json_object
 
 MANIFEST = "manifest.json"
@@ -54,16 +54,15 @@ def read_manifest(folder: Path) -> Manifest:
     Raises DataError when it is damaged, holds values that no export writes, or is of another format.
     """
     path = folder / MANIFEST
-    again: Message = ["export again: ", Command("export", "--out", "inference/")]
     try:
         values = read_json_object(path)
         if values.pop("format", None) == FORMAT:
             return _manifest(values)
     except (DataError, ConfigError, _Unsound) as problem:
-        raise DataError(f"{path} is damaged: {problem}", hint=again) from None
+        raise DataError(f"{path} is damaged: {problem}", hint=EXPORT_AGAIN) from None
     if not values:
-        raise DataError(f"{path} is damaged: it is empty", hint=again)
-    raise DataError(f"{path}: written by another version", hint=again)
+        raise DataError(f"{path} is damaged: it is empty", hint=EXPORT_AGAIN)
+    raise DataError(f"{path}: written by another version", hint=EXPORT_AGAIN)
 
 
 class _Unsound(Exception):

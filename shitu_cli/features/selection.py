@@ -13,7 +13,17 @@ import numpy as np
 from shitu_cli.config.parts.transforms import Transform
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, UsageError
-from shitu_cli.features.backends import FP32, MODEL_FILES, PADDLE, PRECISIONS, Run, Way, ways_of
+from shitu_cli.features.backends import (
+    EXPORT_AGAIN,
+    FP32,
+    MODEL_FILES,
+    PADDLE,
+    PRECISIONS,
+    Run,
+    Way,
+    is_exported,
+    ways_of,
+)
 from shitu_cli.features.deploy_file import NAME, read_deploy_file
 from shitu_cli.features.engine import Engine, engine_from_checkpoint, fingerprint_of
 from shitu_cli.features.manifest import MANIFEST, Manifest, read_manifest
@@ -61,13 +71,10 @@ def load_engine(
         raise UsageError(f"precision {precision}: expected {' or '.join(PRECISIONS)}")
     if not any(Path(f"{path}{suffix}").exists() for suffix in ("", ".pdparams")) and path.name not in KNOWN_NAMES:
         raise UsageError(f"no such model: {path}", hint="name an exported directory, an .onnx file or a checkpoint")
-    named = path.suffix in (".onnx", ".pdmodel", ".json") and path.is_file()
-    if named or path.is_dir():
-        files = [path] if named else [path / name for name in MODEL_FILES if (path / name).is_file()]
+    if is_exported(path) and path.exists():
+        files = [path] if path.is_file() else [path / name for name in MODEL_FILES if (path / name).is_file()]
         if not files:
-            raise DataError(
-                f"{path} holds no inference.pdmodel, .json or .onnx", hint=Command("export", "--out", "inference/")
-            )
+            raise DataError(f"{path} holds no inference.pdmodel, .json or .onnx", hint=EXPORT_AGAIN)
         request = _Request(threads, precision, batch_size, images, gpu)
         if (files[0].parent / MANIFEST).is_file():
             return _exported(files, request)
@@ -79,7 +86,10 @@ def load_engine(
             )
         return _foreign(files, ops, request)
     if config is None:
-        raise UsageError(f"{path}: neither an exported model nor a checkpoint of this workspace")
+        raise UsageError(
+            f"{path}: neither an exported model nor a checkpoint of this workspace",
+            hint="name an exported directory, an .onnx file, or a checkpoint such as output/best_model",
+        )
     if "paddle" not in sys.modules:
         # Before anything else imports Paddle: it is quiet then.
         setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", threads)
@@ -90,8 +100,7 @@ def load_engine(
 def without_manifest(path: Path) -> Message | None:
     """Return the warning that a model without manifest gets its preprocessing from a config; None for other models."""
     folder = path if path.is_dir() else path.parent
-    exported = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
-    if not exported or (folder / MANIFEST).is_file():
+    if not is_exported(path) or (folder / MANIFEST).is_file():
         return None
     if (folder / NAME).is_file():
         return f"{folder} has no {MANIFEST}: its images are prepared as its {NAME} says, which was never verified"
@@ -248,11 +257,9 @@ def _check_hashes(file: Path, manifest: Manifest) -> None:
     for name in (file.name, *(() if file.suffix == ".onnx" else (file.with_suffix(".pdiparams").name,))):
         expected = manifest.files.get(name)
         if not (file.parent / name).is_file():
-            raise DataError(
-                f"{file.parent / name} is missing", hint=["export again: ", Command("export", "--out", "inference/")]
-            )
+            raise DataError(f"{file.parent / name} is missing", hint=EXPORT_AGAIN)
         if expected is not None and sha256_of(file.parent / name) != expected:
             raise DataError(
                 f"{file.parent / name} is not the file that was exported (its hash differs from {MANIFEST})",
-                hint=["export again: ", Command("export", "--out", "inference/")],
+                hint=EXPORT_AGAIN,
             )

@@ -29,7 +29,10 @@ def read_faiss(path: Path) -> Any:
             return (faiss.read_index_binary if binary else faiss.read_index)(source)
         except MemoryError:
             size = path.stat().st_size / 2**30
-            raise EnvironmentProblem(f"not enough memory to read {path} ({size:.1f} GiB)") from None
+            raise EnvironmentProblem(
+                f"not enough memory to read {path} ({size:.1f} GiB)",
+                hint="close other programs, or use a machine with more memory",
+            ) from None
         except RuntimeError as error:
             raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}", hint=AGAIN) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.features.detection.areas import features_of_areas
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput, Images, listed
+from shitu_cli.files import file_state
 from shitu_cli.index import MILVUS, open_store
 from shitu_cli.index.files import VECTORS, load_index
 from shitu_cli.index.objects import combined
@@ -131,7 +131,7 @@ class Searcher:
         self.index.refresh()
 
     def _check_model(self, manifest: IndexManifest) -> None:
-        if manifest.model not in ("", self.extractor.fingerprint):
+        if not manifest.fits(self.extractor.fingerprint):
             raise DataError(
                 f"{self.place} was built with another model than {self.extractor.path}",
                 hint=["build it again with this one: ", Command("index build")],
@@ -165,7 +165,7 @@ class FollowedIndex:
         The first thread that notices a change reads the new one; until it is read, others get the previous one.
         """
         newest = self._newest
-        if newest is not None and (newest[1] == self._state() or self._reading.locked()):
+        if newest is not None and (newest[1] == file_state(self.folder / VECTORS) or self._reading.locked()):
             return newest[0]
         self.refresh()
         assert self._newest is not None
@@ -174,7 +174,7 @@ class FollowedIndex:
     def refresh(self) -> None:
         """Read the index if it has changed; afterwards every thread gets this generation or a newer one."""
         with self._reading:
-            state = self._state()
+            state = file_state(self.folder / VECTORS)  # each change writes a new file
             if self._newest is None or state != self._newest[1]:
                 self._newest = load_index(self.folder), state
 
@@ -186,14 +186,6 @@ class FollowedIndex:
         """Return the best `top` matches of each vector [N, D] in the newest generation, and its manifest."""
         index = self.current()
         return index.search(features, top), index.manifest
-
-    def _state(self) -> tuple[int, ...]:
-        """Return what differs between generations: each change writes new files."""
-        try:
-            state = os.stat(self.folder / VECTORS)
-        except (OSError, ValueError):
-            return ()
-        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 class _OneAtATime:

@@ -55,6 +55,13 @@ class IndexManifest:
     wanted_recall: float = 0.99
     measured: dict[str, Any] | None = None
 
+    def fits(self, model: str) -> bool:
+        """Return whether features of the model with this fingerprint may be compared with those of the index.
+
+        Indexes of other programs do not say which model they belong to.
+        """
+        return self.model in ("", model)
+
 
 @dataclass(frozen=True)
 class BuildOptions:
@@ -156,7 +163,10 @@ def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
     sizes = lengths(vectors)
     finite = np.isfinite(sizes)
     if not finite.all():
-        raise DataError(f"vector {first + int(np.argmin(finite)) + 1} is not finite")
+        raise DataError(
+            f"vector {first + int(np.argmin(finite)) + 1} is not finite",
+            hint="compute the features again; a network gives such values after training at too high a learning rate",
+        )
     # Rows that already have unit length keep their bits, so that scores equal those of evaluation.
     other = np.abs(sizes - 1) >= 1e-6
     if other.any():

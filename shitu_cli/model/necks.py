@@ -30,6 +30,8 @@ class FC(nn.Layer):
 class BNNeck(nn.Layer):
     """Batch norm on the feature (Luo et al. 2019, arXiv:1903.07071)."""
 
+    size_key = "num_features"  # the argument that says how many values the layer takes
+
     def __init__(self, part: parts.BNNeck) -> None:
         super().__init__()
         self.in_size = self.feature_size = part.num_features
@@ -45,6 +47,8 @@ class BNNeck(nn.Layer):
 
 class VehicleNeck(nn.Layer):
     """A 1x1 convolution on the pooled map, flattened."""
+
+    size_key = "in_channels"
 
     def __init__(self, part: parts.VehicleNeck) -> None:
         super().__init__()

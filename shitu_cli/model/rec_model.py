@@ -102,5 +102,4 @@ def _build_backbone(arch: ArchConfig) -> Backbone:
 
 def _check_input(key: str, layer: nn.Layer, got: int) -> None:
     if hasattr(layer, "in_size"):
-        argument = {"BNNeck": "num_features", "VehicleNeck": "in_channels"}.get(type(layer).__name__, "embedding_size")
-        check_size(f"{key}.{argument}", layer.in_size, got)
+        check_size(f"{key}.{getattr(layer, 'size_key', 'embedding_size')}", layer.in_size, got)

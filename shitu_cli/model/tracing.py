@@ -24,8 +24,6 @@ from shitu_cli.model import build_rec_model
 from shitu_cli.model.rec_model import RecModel, embed
 from shitu_cli.model.weights import load_weights
 
-FORMATS = ("pdmodel", "pir")
-
 
 class _FeatureNet(nn.Layer):
     """Images → features: backbone and neck without the head, which only training needs."""

@@ -10,6 +10,7 @@ from paddle import nn
 
 from shitu_cli.errors import DataError
 from shitu_cli.model.backbones.base import Backbone
+from shitu_cli.reporting import shortened
 from shitu_cli.weights.files import read_state, read_weights
 from shitu_cli.weights.names import from_torch, renamed
 
@@ -101,10 +102,11 @@ def set_state(
     problems += [f"not in the network: {name} {list(state[name].shape)}" for name in extra]
     if problems:
         cause, hint = _likely_cause(parameters, state, fitting)
-        details = problems[:MAX_PROBLEMS]
-        if len(problems) > len(details):
-            details.append(f"... and {len(problems) - len(details)} more")
-        raise DataError(f"the weights in {source} do not fit the network: {cause}", details=details, hint=hint)
+        raise DataError(
+            f"the weights in {source} do not fit the network: {cause}",
+            details=shortened(problems, MAX_PROBLEMS),
+            hint=hint,
+        )
     for name, value in fitting.items():
         parameters[name].set_value(value.astype("float32") if value.dtype == np.float64 else value)
     return unset

@@ -192,7 +192,9 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, show_line: Ca
             failure = _wait(running, machines, stop)
             codes = [process.poll() for process in running]
     except OSError as error:
-        raise EnvironmentProblem(f"cannot start the processes: {error}") from error
+        raise EnvironmentProblem(
+            f"cannot start the processes: {error}", hint="close other programs, or start fewer processes"
+        ) from error
     finally:
         _end(running)
         for number, handler in former.items():

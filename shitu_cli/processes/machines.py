@@ -137,7 +137,10 @@ def _receive(
                     raise UsageError(problem)
                 hellos[other["machine"]], links[other["machine"]] = other, link
     except OSError as error:
-        raise EnvironmentProblem(f"--master: cannot listen at port {port}: {error.strerror}") from None
+        raise EnvironmentProblem(
+            f"--master: cannot listen at port {port}: {error.strerror}",
+            hint="another program may use this port: choose another one on all machines",
+        ) from None
     first, world = 0, sum(each["processes"] for each in hellos.values())
     places = {}
     for machine in range(hello["nnodes"]):

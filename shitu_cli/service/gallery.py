@@ -6,7 +6,6 @@ hundred clients who add photos at once cost a few writes of the index instead of
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from shitu_cli.errors import ShituError
+from shitu_cli.files import file_state
 from shitu_cli.index import is_index
 from shitu_cli.index.files import MANIFEST, PATIENCE, VECTORS, FileStore, load_index, save_index
-from shitu_cli.index.store import BuildOptions, FeatureTable, Item
+from shitu_cli.index.store import BuildOptions, FeatureTable, IndexManifest, Item
 from shitu_cli.index.vectors import VectorIndex
 from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, TOO_MANY, UNAVAILABLE, Refusal
 from shitu_cli.service.views import FileView, View
@@ -153,14 +153,7 @@ class FileGallery:
 
     def _files(self) -> tuple[int, ...]:
         """Return what differs between generations: each change writes new files, an evaluation a new manifest."""
-        values: list[int] = []
-        for name in (VECTORS, MANIFEST):
-            try:
-                state = os.stat(self.folder / name)
-            except (OSError, ValueError):
-                continue
-            values += [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns]
-        return tuple(values)
+        return file_state(self.folder / VECTORS) + file_state(self.folder / MANIFEST)
 
 
 def _changed(index: VectorIndex | None, change: Addition | Removal, place: str) -> tuple[VectorIndex | None, Changed]:
@@ -178,7 +171,7 @@ def _changed(index: VectorIndex | None, change: Addition | Removal, place: str) 
     if index is None:
         index, replaced = VectorIndex.build(table, _options(change)), 0
     else:
-        check_model(index.manifest.model, change.model, place)
+        check_model(index.manifest, change.model, place)
         replaced = index.add(table)
     first = (index.manifest.next_id or 0) - len(table.labels)
     removed = _items_of(index, Removal(change.instead_of))
@@ -218,9 +211,9 @@ def _options(change: Addition) -> BuildOptions:
     return BuildOptions(model=change.model, model_path=change.model_path)
 
 
-def check_model(indexed: str, model: str, place: str) -> None:
+def check_model(manifest: IndexManifest, model: str, place: str) -> None:
     """Raise a Refusal if features of this model cannot be compared with those of the index."""
-    if indexed and indexed != model:
+    if not manifest.fits(model):
         raise Refusal(
             UNAVAILABLE,
             f"{place} has just been built with another model than the one that serves",

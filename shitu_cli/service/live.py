@@ -7,7 +7,6 @@ previous pair keeps answering. No request waits for either.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from shitu_cli.errors import Command, DataError, ShituError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.manifest import MANIFEST
+from shitu_cli.files import file_state
 from shitu_cli.index.store import Match
 from shitu_cli.index.verdict import VOTERS, Answer, judge
 from shitu_cli.service.gallery import Gallery
@@ -154,18 +154,11 @@ class Live:
 
 def fits(view: View, extractor: Extractor) -> bool:
     """Return whether features of this model may be compared with those of the index."""
-    manifest = view.manifest
-    return manifest is None or manifest.model in ("", extractor.fingerprint)
+    return view.manifest is None or view.manifest.fits(extractor.fingerprint)
 
 
 def _files_of(model: Path) -> tuple[tuple[int, ...], ...]:
     """Return what differs between two exports of a model, or between two checkpoints."""
     folder = model if model.is_dir() else model.parent
-    states = []
-    for file in (folder / MANIFEST, model, model.with_name(f"{model.name}.pdparams")):
-        try:
-            state = os.stat(file)
-        except (OSError, ValueError):
-            continue
-        states.append((state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
-    return tuple(states)
+    files = (folder / MANIFEST, model, model.with_name(f"{model.name}.pdparams"))
+    return tuple(map(file_state, files))

@@ -78,7 +78,7 @@ class SharedGallery:
 
     def _add(self, change: Addition) -> Changed:
         table = change.table.distinct()
-        check_model(self.store.manifest().model, change.model, self.place)
+        check_model(self.store.manifest(), change.model, self.place)
         replaced = self.store.add(table, SilentReporter())
         removed = self.store.find((), (), change.instead_of) if change.instead_of else []
         if removed:

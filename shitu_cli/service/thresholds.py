@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from shitu_cli.features.extractor import Extractor
+from shitu_cli.files import file_state
 from shitu_cli.index.store import IndexManifest
 from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS
 from shitu_cli.service.live import Threshold
@@ -26,7 +26,8 @@ class MeasuredThreshold:
     def __call__(self, extractor: Extractor, view: View) -> Threshold:
         """Return what was measured for exactly this model; none for a binary index, whose scores are not cosines."""
         manifest, labels = view.manifest, view.label_count()
-        seen = (extractor.fingerprint, manifest, labels, *map(self._state, (PLAIN, WITH_OPTIONS)))
+        reports = (self._reports / f"{name}.json" for name in (PLAIN, WITH_OPTIONS))
+        seen = (extractor.fingerprint, manifest, labels, *map(file_state, reports))
         if seen != self._seen:
             self._threshold, self._seen = self._look_up(extractor.fingerprint, manifest, labels), seen
         return self._threshold
@@ -36,10 +37,3 @@ class MeasuredThreshold:
             return NONE
         measured = measured_threshold(self._reports, fingerprint, manifest, labels)
         return NONE if measured is None else Threshold(measured.value, "measured", measured.meaning)
-
-    def _state(self, name: str) -> tuple[int, int] | None:
-        try:
-            state = os.stat(self._reports / f"{name}.json")
-        except OSError:
-            return None
-        return state.st_ino, state.st_mtime_ns

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 from shitu_cli.errors import DataError
+from shitu_cli.files import file_state
 from shitu_cli.inputs import MIB
 from shitu_cli.stores.index import Index, Member
 from shitu_cli.stores.locations import MEMBER, address_of
@@ -80,7 +80,7 @@ def open_archive(place: str) -> Archive:
 
     A local archive that was replaced is opened again. Raises DataError for one that is damaged or missing.
     """
-    state = _state(place)
+    state = file_state(place)  # () for an address, whose content is taken to stay
     opened = _archives.get(place)
     if opened is None or opened.state != state:
         with _lock:
@@ -93,15 +93,6 @@ def open_archive(place: str) -> Archive:
         problem = opened.archive
         raise type(problem)(problem.message, hint=problem.advice, details=problem.details)
     return opened.archive
-
-
-def _state(place: str) -> tuple[int, ...]:
-    """Return what changes with a file of this machine; of an address, what was there first is taken to stay."""
-    try:
-        status = os.stat(place)
-    except (OSError, ValueError):
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _archive(place: str) -> Archive | DataError:

@@ -51,7 +51,7 @@ def read_footer(file: Ranged) -> tuple[list[Column], list[Group]]:
         raise damaged(file.name)
     tail = file.read_at(file.size - 8, 8)
     if tail[4:] == _ENCRYPTED:
-        raise DataError(f"{file.name}: an encrypted Parquet file cannot be read")
+        raise DataError(f"{file.name}: an encrypted Parquet file cannot be read", hint="write it without encryption")
     length = int.from_bytes(tail[:4], "little")
     if tail[4:] != _MARK or file.read_at(0, 4) != _MARK or length > min(MAX_FOOTER, file.size - 12):
         raise damaged(file.name)

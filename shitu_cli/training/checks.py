@@ -20,7 +20,7 @@ from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.reader_classes import READERS
 from shitu_cli.data.samplers import Feed, Sampler, build_sampler
 from shitu_cli.errors import Command, ConfigError, DataError, ErrorCollector, UsageError
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, shortened
 from shitu_cli.weights.files import find_weights
 from shitu_cli.weights.store import find_start, looks_like_a_file
 
@@ -178,12 +178,10 @@ def check_labels(
     Returns remarks on classes without images, which lists of `prepare` never have. Raises ConfigError for other counts.
     """
     if labels.min() < 0:
-        negative = np.flatnonzero(labels < 0)
-        lines = [f"{images.place(index)}: label {labels[index]}" for index in negative[:MAX_SHOWN]]
-        more = [f"... and {len(negative) - len(lines)} more"] if len(negative) > len(lines) else []
+        negative = [f"{images.place(index)}: label {labels[index]}" for index in np.flatnonzero(labels < 0).tolist()]
         raise DataError(
             f"{counted(len(negative), 'image')} of the training list with a label below 0; labels start at 0",
-            details=lines + more,
+            details=shortened(negative, MAX_SHOWN),
             hint="label -1 marks images without a class, which belong in the gallery only: remove these lines",
         )
     needed = int(labels.max()) + 1

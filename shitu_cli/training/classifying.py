@@ -13,6 +13,7 @@ from paddle import nn
 
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import ConfigError, DataError
+from shitu_cli.evaluation.evaluate import topk_of
 from shitu_cli.features.cache import Features
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, Processes, extract_list
@@ -62,7 +63,7 @@ def measure_head(
             hint=f"-o Arch.Head.shard=False; {WAY_OUT}",
         )
     part = extract_list(engine, split, reporter, "evaluation", cache=cache, processes=processes, normalize=False)
-    return None if part is None else _accuracies(head, part, _topk(config))
+    return None if part is None else _accuracies(head, part, topk_of(config, 1))
 
 
 @paddle.no_grad()
@@ -89,11 +90,3 @@ def _accuracies(head: nn.Layer, part: ListFeatures, topk: Sequence[int]) -> Head
         ranks[start : start + BLOCK] = (logits > target).sum(1) + ties.sum(1)
     metrics = {f"top{k}": float((ranks < k).mean()) for k in topk}
     return HeadAccuracy(metrics, len(rows), sorted(part.skipped.values()))
-
-
-def _topk(config: Config) -> list[int]:
-    ks = {1}
-    for metric in config.Metric:
-        topk = getattr(metric, "topk", ())
-        ks.update([topk] if isinstance(topk, int) else topk)
-    return sorted(ks)

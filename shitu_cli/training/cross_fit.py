@@ -18,7 +18,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.features.cache import Features
 from shitu_cli.features.engine import engine_from_model
-from shitu_cli.features.list_features import Alone, extract_list
+from shitu_cli.features.list_features import extract_list
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.model.tracing import trained_arch
 from shitu_cli.reporting import Reporter
@@ -69,12 +69,11 @@ def cross_fitted(
     ]
     # Their mean, where two were added: the projection is not only linear, it also has a bias.
     bare = [part.features / (2 if flip else 1) for part in parts if part is not None]
-    split = training_split(config)
-    classes = np.unique(RecDataset(split.dataset).labels)
+    classes = np.unique(RecDataset(training_split(config).dataset).labels)
     fold_of = np.zeros(int(classes.max()) + 1, np.int64)
     fold_of[classes] = np.arange(len(classes)) % FOLDS
     folds = [Scatter(engine.feature_size, len(fold_of)) for _ in range(min(FOLDS, len(classes)))]
-    for features, labels in training_blocks(engine, split, reporter, cache, Alone(), views, config):
+    for features, labels in training_blocks(engine, config, reporter, views=views, cache=cache):
         for number, scatter in enumerate(folds):
             rows = fold_of[labels] == number
             scatter.add(features[rows], labels[rows])

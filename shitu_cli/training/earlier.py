@@ -12,12 +12,13 @@ from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.files import bytes_in, sync_directory
+from shitu_cli.reporting import byte_size
 from shitu_cli.training.checkpoint import BEST, CONFIG, GENERATIONS, LATEST, is_whole, saves_in
-from shitu_cli.training.log import format_bytes
 from shitu_cli.training.save_files import files_of_save
 from shitu_cli.workspace import EARLIER, earlier_models
 
 MOVING = ".moving"  # suffix of a directory that does not hold the complete earlier run yet
+_CHECK = "check permissions and free space there, then run the command again"
 
 
 def set_aside(output: Path, new: Path | None = None) -> Path | None:
@@ -39,7 +40,7 @@ def set_aside(output: Path, new: Path | None = None) -> Path | None:
     except OSError as error:
         with contextlib.suppress(OSError):
             _move_back(moving, output)
-        raise EnvironmentProblem(f"cannot move the earlier run to {folder}: {error.strerror}") from None
+        raise EnvironmentProblem(f"cannot move the earlier run to {folder}: {error.strerror}", hint=_CHECK) from None
     return folder
 
 
@@ -58,7 +59,9 @@ def settle(output: Path) -> None:
             else:
                 _move_back(moving, output)
         except OSError as error:
-            raise EnvironmentProblem(f"cannot move the earlier run to {moving}: {error.strerror}") from None
+            raise EnvironmentProblem(
+                f"cannot move the earlier run to {moving}: {error.strerror}", hint=_CHECK
+            ) from None
 
 
 def _visible(output: Path) -> list[Path]:
@@ -94,13 +97,13 @@ def tidy(folder: Path, output: Path, keep: int | None) -> list[str]:
         drop_copies(folder)
         removed = [] if keep is None else drop_models(output, keep)
     except OSError as error:
-        raise EnvironmentProblem(f"cannot tidy {folder.parent}: {error.strerror}") from None
+        raise EnvironmentProblem(f"cannot remove files in {folder.parent}: {error.strerror}", hint=_CHECK) from None
     models = earlier_models(output)
     lines = [f"the model of the previous run was moved to {folder}"] if folder in models else []
     if removed:
         lines.append(f"removed because of --keep-earlier {keep}: {', '.join(map(str, removed))}")
     if keep is None and len(models) > 1:
-        size = format_bytes(sum(map(bytes_in, models)))
+        size = byte_size(sum(map(bytes_in, models)))
         lines.append(f"{len(models)} earlier models take {size}; --keep-earlier 1 would keep only the newest one")
     return lines
 

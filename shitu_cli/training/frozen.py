@@ -104,8 +104,7 @@ def train_frozen(
         closed = is_closed(dataset.labels, config)
         before = None if evaluation is None else evaluation.evaluate(None, config).metrics
         for line in _introduction(config, dataset, before, closed, views):
-            log.line(line)
-            reporter.info(line)
+            log.tell(reporter, line)
         scatter = scatter_of_training(engine, config, reporter, views=views, classes=dataset.class_num, cache=cache)
         assert scatter is not None  # this process is alone
         projection, result_after = project(scatter, evaluation, config, closed=closed)
@@ -121,7 +120,10 @@ def train_frozen(
             views=views,
             start=str(start_of(config, init_from) or ""),
         )
-        _save(config, network, projection, result, output, dataset, options, log, reporter)
+        for line in _save(config, network, projection, result, dataset, options):
+            log.tell(reporter, line)
+        if after is not None:
+            log.record("eval", epoch=0, **after)
     finally:
         log.close()
     return result
@@ -173,15 +175,12 @@ def _save(
     network: nn.Layer,
     projection: Projection,
     result: FrozenResult,
-    output: Path,
     dataset: RecDataset,
     options: TrainOptions,
-    log: RunLog,
-    reporter: Reporter,
-) -> None:
-    """Save the projected network as latest, and the better of the two as best_model."""
-
-    # evaluation/unknown.py measures on what the backbone has not been trained on, and learns the projection again.
+) -> list[str]:
+    """Save the projected network as latest, and the better of the two as best_model; return lines for the user."""
+    output = Path(config.Global.output_dir)
+    # To measure thresholds, the projection is learned again without some classes (training/cross_fit.py).
     origin = {"frozen": True, "views": result.views, "start": result.start}
 
     def checkpoint(projection: Projection | None, metrics: dict[str, float] | None) -> tuple[Checkpoint, Config]:
@@ -204,9 +203,6 @@ def _save(
         save_checkpoint(output, [BEST], bare, keep=options.keep or 1)
     if result.after is not None:
         lines.append(f"after: {METRIC} {result.after[METRIC]:.4f}, with features of {result.size} values")
-        log.record("eval", epoch=0, **result.after)
     if not result.projected:
         lines.append("the bare features are better on these lists: best_model is the network without the projection")
-    for line in lines:
-        log.line(line)
-        reporter.info(line)
+    return lines

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shitu_cli.errors import Command, EnvironmentProblem, pip_install
-from shitu_cli.reporting import visible
+from shitu_cli.reporting import Reporter, visible
 
 
 class RunLog:
@@ -31,6 +31,11 @@ class RunLog:
     def line(self, text: str) -> None:
         """Write a line with the time to train.log; file names in it need not be valid text."""
         self._write(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {visible(text)}\n")
+
+    def tell(self, reporter: Reporter, text: str, *, warning: bool = False) -> None:
+        """Write a line to train.log and show it to the user."""
+        self.line(text)
+        (reporter.warn if warning else reporter.info)(text)
 
     def record(self, kind: str, **values: Any) -> None:
         """Write a JSON object to metrics.jsonl: {"kind": "train"|"epoch"|"eval"|"save"|"resume", ...}."""
@@ -89,7 +94,3 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def format_bytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

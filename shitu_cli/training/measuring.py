@@ -1,7 +1,7 @@
-"""What the features of a network reach on the evaluation lists: as they are, and with a projection in closed form.
+"""Learn a projection (training/projection.py) of a network's features, and measure both on the evaluation lists.
 
-The projection (training/projection.py) is learned from the features of the training images, seen as evaluation sees
-them and in a few changed views.
+The projection is learned from the features of the training images: with the preprocessing of evaluation, and in a few
+random views.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from shitu_cli.features.list_features import Alone, ListFeatures, Processes, ext
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.training.projection import LARGEST, SHRINKAGE, Projection, Scatter, discriminant, whitening
 
-KEPT_BYTES = 1 << 30  # features of one view up to here are kept in the cache; of more images they are only summed
-BLOCK = 1 << 15  # images whose features are in memory at once then
+KEPT_BYTES = 1 << 30  # the features of one view are cached up to this size; of more images they are only summed
+BLOCK = 1 << 15  # images whose features are in memory at once if they are not cached
 METRIC = "recall@1"
 
 
@@ -71,7 +71,7 @@ def evaluation_features(
 
 
 def training_split(config: Config) -> SplitConfig:
-    """Return the training images as evaluation looks at images; raises ConfigError where the config has none."""
+    """Return the training images with the preprocessing of evaluation; ConfigError if the config has none."""
     train, seen = config.DataLoader.train, config.DataLoader.gallery or config.DataLoader.query
     if train is None:
         raise ConfigError("DataLoader.Train is missing", hint=["prepare writes it: ", Command("prepare", "./data")])
@@ -91,12 +91,13 @@ def scatter_of_training(
     cache: Features | None = None,
     processes: Processes = Alone(),
 ) -> Scatter | None:
-    """Return the sums over the features of all training images in so many views; None on other processes.
+    """Return the sums over the features of all training images in `views` views; None on other processes.
 
-    Every view after the first shows a random part of each image, mirrored every second time.
+    Every view after the first shows a random part of each image, mirrored half of the time.
     """
     scatter = Scatter(engine.feature_size, classes)
-    for features, labels in training_blocks(engine, training_split(config), reporter, cache, processes, views, config):
+    blocks = training_blocks(engine, config, reporter, views=views, cache=cache, processes=processes)
+    for features, labels in blocks:
         scatter.add(features, labels)
     return scatter if processes.rank == 0 else None
 
@@ -106,9 +107,9 @@ def project(
 ) -> tuple[Projection, EvalResult | None]:
     """Return the projection, and what the evaluation features reach with it (None without any).
 
-    Where the classes to be searched are the trained ones (`closed`), that is linear discriminant analysis. For new ones
-    it depends on the images how much of what tells the trained classes apart tells others apart too: without evaluation
-    lists features are whitened, with them the best of three ways is taken, from whitening all values to that analysis.
+    If the gallery holds the trained classes (`closed`), that is linear discriminant analysis. For new classes, how much
+    of what distinguishes the trained classes also distinguishes others depends on the images: without evaluation lists,
+    features are whitened; with them, the best of two whitenings and that analysis is taken.
     """
     ways = [discriminant(scatter)] if closed else [whitening(scatter, shrinkage=SHRINKAGE, largest=LARGEST)]
     if features is None:
@@ -120,7 +121,7 @@ def project(
 
 
 def is_closed(labels: np.ndarray, config: Config) -> bool:
-    """Return whether the classes to search are those of training; without a list that says so, new ones may come."""
+    """Return whether the gallery holds the trained classes; without a gallery list, new classes are assumed."""
     gallery = config.DataLoader.gallery
     if gallery is None or not Path(gallery.dataset.cls_label_path).is_file():
         return False
@@ -136,14 +137,15 @@ def on_backbone(config: Config) -> Config:
 
 def training_blocks(
     engine: Engine,
-    split: SplitConfig,
-    reporter: Reporter,
-    cache: Features | None,
-    processes: Processes,
-    views: int,
     config: Config,
+    reporter: Reporter,
+    *,
+    views: int,
+    cache: Features | None = None,
+    processes: Processes = Alone(),
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield features [n, D] and labels [n] of all training images in all views, without those that cannot be read."""
+    split = training_split(config)
     for view in range(views):
         seen = split if view == 0 else _changed(split)
         random = None if view == 0 else (config.Global.seed or 0, view)
@@ -171,7 +173,7 @@ def _readable(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _changed(split: SplitConfig) -> SplitConfig:
-    """Return the split with a random part of each image, at least half its area, mirrored every second time."""
+    """Return the split with a random part of each image, at least half its area, mirrored half of the time."""
     height, width = _side(split)
     changes = (RandCropImage(size=(width, height), scale=(0.5, 1.0)), RandFlipImage(flip_code=1))
     kept = [op for op in split.dataset.transform_ops if isinstance(op, (DecodeImage, NormalizeImage, ToCHWImage))]

@@ -21,11 +21,13 @@ from paddle.regularizer import L1Decay, L2Decay
 
 from shitu_cli.config.parts import optimizers as parts
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import Command, ConfigError, DataError
+from shitu_cli.errors import Command, ConfigError, DataError, Message
 from shitu_cli.processes.collectives import Ranks
+from shitu_cli.reporting import shortened
 from shitu_cli.training.schedules import PlateauSchedule, Schedule, build_schedule
 
 NamedParameters = list[tuple[str, paddle.Tensor]]
+_NEW_RUN: Message = ["start a new run from the weights alone: ", Command("train", "--init-from", "output/latest")]
 
 
 def trainable_parameters(*layers: tuple[str, nn.Layer]) -> NamedParameters:
@@ -98,8 +100,8 @@ class OptimizerStep:
         if foreign:
             raise DataError(
                 "the state of the optimiser belongs to another network",
-                details=[f"{name}: no such parameter here" for name in foreign[:20]],
-                hint=["start a new run from the weights alone: ", Command("train", "--init-from", "output/latest")],
+                details=shortened([f"{name}: no such parameter here" for name in foreign], 20),
+                hint=_NEW_RUN,
             )
         # An accumulator is named after its parameter, whose name may begin with that of another parameter.
         owners = {name: max(filter(name.startswith, names), key=len) for name in wanted}
@@ -110,7 +112,9 @@ class OptimizerStep:
             if not _fits(name, state[name], list(shapes[owners[name]]))
         ]
         if wrong:
-            raise DataError("the state of the optimiser does not fit the network", details=wrong[:20])
+            raise DataError(
+                "the state of the optimiser does not fit the network", details=shortened(wrong, 20), hint=_NEW_RUN
+            )
         for scope in self.scopes:
             own = {parameter.name for _, parameter in scope.parameters}
             scope.optimizer.set_state_dict(
@@ -197,7 +201,10 @@ def build_optimizers(
         own = [named for named in left if is_in_scope(part.scope, named[0], losses)]
         if not own:
             kind = "loss" if part.scope in losses else "scope"
-            raise ConfigError(f"Optimizer: the {kind} {part.scope} has no parameters to train")
+            raise ConfigError(
+                f"Optimizer: the {kind} {part.scope} has no parameters to train",
+                hint="remove this optimiser from the config, or correct its scope",
+            )
         if part.lr.name == "ReduceOnPlateau" and part is not main:
             raise ConfigError(
                 f"Optimizer: ReduceOnPlateau works only for the optimiser of the network, not of {part.scope}"

@@ -74,11 +74,9 @@ def run_training(
             evaluate = online if _is_evaluated(config) else None
             trainer = Trainer(training, log, reporter, evaluate=evaluate, start=start, options=options)
             for line in _header(training, f"{name}:{reason}"):
-                log.line(line)
-                reporter.info(line)
+                log.tell(reporter, line)
             for text in (*precision_remarks(config, name), *training.remarks):
-                reporter.warn(text)
-                log.line(text)
+                log.tell(reporter, text, warning=True)
             if resume:
                 _resume(trainer, latest, log, reporter)
                 if options.keep_earlier is not None:
@@ -119,8 +117,7 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
     if is_of_paddleclas(prefix):
         saved = read_checkpoint(prefix, trainer.training)
         for note in saved.notes:
-            reporter.warn(note)
-            log.line(note)
+            log.tell(reporter, note, warning=True)
         trainer.resume(saved, elsewhere=True)
         return
     saved = load_checkpoint(prefix)
@@ -139,15 +136,12 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
     )
     refuse(comparison, prefix)
     for note in (*saved.notes, *(f"changed since: {text}" for text in comparison.listed)):
-        reporter.warn(note)
-        log.line(note)
+        log.tell(reporter, note, warning=True)
     trainer.resume(saved, elsewhere=prefix.resolve() != (training.output / LATEST).resolve())
     state = trainer.state
     exact = "" if comparison.listed else ", to the same bits as without the interruption"
-    text = f"continuing at epoch {state.epoch + 1}, batch {state.step_in_epoch + 1}{exact}"
-    log.line(text)
+    log.tell(reporter, f"continuing at epoch {state.epoch + 1}, batch {state.step_in_epoch + 1}{exact}")
     log.record("resume", epoch=state.epoch, step=state.global_step, changes=comparison.listed)
-    reporter.info(text)
 
 
 def _nothing_to_do(epochs: int, config: Config) -> str:

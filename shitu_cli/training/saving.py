@@ -13,12 +13,13 @@ import paddle
 
 from shitu_cli.config.dump import dump_config
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem
 from shitu_cli.files import atomic_write_text
-from shitu_cli.reporting import Reporter
+from shitu_cli.reporting import Reporter, shortened
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, CONFIG, LATEST, Checkpoint, has_checkpoint, save_checkpoint
 from shitu_cli.training.earlier import set_aside, tidy
+from shitu_cli.training.finite import require_finite_weights
 from shitu_cli.training.log import RunLog, format_seconds
 from shitu_cli.training.loop_state import LoopState, capture_rng, restore_rng
 from shitu_cli.training.options import TrainOptions
@@ -63,7 +64,8 @@ class Saver:
             state.scaler = {key: float(np.asarray(value).reshape(-1)[0]) for key, value in values.items()}
         checkpoint = self._checkpoint(state)
         if training.ranks.is_main:
-            _require_finite(checkpoint)
+            tensors = {**checkpoint.weights, **_under(LOSS, checkpoint.training)}
+            require_finite_weights(tensors, epoch=state.epoch, step=state.global_step)
             if self._new_run:
                 self._save_first(names, checkpoint)
             elif projection is not None and BEST in names:
@@ -91,12 +93,12 @@ class Saver:
             training.ema.load(training.shards.own(saved.weights))
         training.optimizer.load_state_dict(training.shards.own(saved.optimizer), saved.state.schedule)
         if self._scaler is not None and saved.state.scaler:
-            self._scaler.load_state_dict(like(self._scaler.state_dict(), saved.state.scaler))
+            self._scaler.load_state_dict(in_types_of(self._scaler.state_dict(), saved.state.scaler))
         self._new_run = elsewhere
         if training.ranks.is_main and not elsewhere:
             write_config(training.output, training.config)
         before = {name: value for name, value in saved.run.get("saving", {}).items() if name in SAVING}
-        self._options = dataclasses.replace(self._options, **{**before, **self._wishes()})
+        self._options = dataclasses.replace(self._options, **{**before, **self._given_options()})
         generators = saved.state.rng
         if training.ranks.rank < len(generators):
             restore_rng(generators[training.ranks.rank])
@@ -117,7 +119,7 @@ class Saver:
                 "LR_Scheduler": training.optimizer.scheduler_state(state.global_step),
             },
             state=state,
-            run={**training.run, "steps_per_epoch": training.steps_per_epoch, "saving": self._wishes()},
+            run={**training.run, "steps_per_epoch": training.steps_per_epoch, "saving": self._given_options()},
             training=extra,
             metrics=state.evaluations[-1] if state.evaluations else {},
         )
@@ -125,7 +127,7 @@ class Saver:
     def _write(self, names: list[str], checkpoint: Checkpoint) -> None:
         save_checkpoint(self._training.output, names, checkpoint, keep=self._options.keep or 1)
 
-    def _wishes(self) -> dict[str, int]:
+    def _given_options(self) -> dict[str, int]:
         """Return the options about saving that the user gave."""
         options = {name: getattr(self._options, name) for name in SAVING}
         return {name: value for name, value in options.items() if value is not None}
@@ -133,8 +135,7 @@ class Saver:
     def _save_first(self, names: list[str], checkpoint: Checkpoint) -> None:
         config, output = self._training.config, self._training.output
         for line in save_new_run(output, names, checkpoint, config, self._options):
-            self._log.line(line)
-            self._reporter.info(line)
+            self._log.tell(self._reporter, line)
         self._new_run = False
 
 
@@ -184,14 +185,14 @@ def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: 
     if different:
         raise DataError(
             f"the checkpoint does not fit {what}",
-            details=different[:20],
+            details=shortened(different, 20),
             hint=["start a new run from its weights: ", Command("train", "--init-from", "output/latest")],
         )
     for name, tensor in own.items():
         tensor.set_value(np.asarray(arrays[name]))
 
 
-def like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:
+def in_types_of(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, Any]:
     """Return saved numbers in the types of `current`: arrays, integers, booleans."""
     return {
         key: np.full_like(value, saved[key]) if isinstance(value, np.ndarray) else type(value)(saved[key])
@@ -202,17 +203,3 @@ def like(current: Mapping[str, Any], saved: Mapping[str, float]) -> dict[str, An
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def _require_finite(checkpoint: Checkpoint) -> None:
-    """Raise TrainingError instead of saving weights that are not finite, which the loss shows only one step later."""
-    parts = {**checkpoint.weights, **_under(LOSS, checkpoint.training)}
-    # A sum is finite unless a value is not, or values are near the limit of float32: only then look at each value.
-    lost = [name for name, value in parts.items() if not np.isfinite(np.sum(value)) and not np.isfinite(value).all()]
-    if lost:
-        raise TrainingError(
-            f"{len(lost)} of {len(parts)} tensors are no longer finite after epoch {checkpoint.state.epoch}, step "
-            f"{checkpoint.state.global_step} ({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''})",
-            hint="they were not saved and earlier saves are unchanged; try a lower learning rate with --lr, or "
-            "-o Optimizer.clip_global_norm=5",
-        )

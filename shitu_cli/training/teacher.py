@@ -19,6 +19,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.deployment.pretrained import export_pretrained
 from shitu_cli.errors import ConfigError
+from shitu_cli.features.backends import is_exported
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.list_features import extract_list
@@ -96,7 +97,6 @@ def centred(features: np.ndarray) -> np.ndarray:
 def _exported(what: str, reporter: Reporter) -> Path:
     """Return what an extractor can open: an exported model, a checkpoint, or published weights after exporting them."""
     path = Path(what)
-    is_model = path.is_dir() or path.suffix in (".onnx", ".pdmodel", ".json")
-    if is_model or path.with_name(f"{path.name.removesuffix('.pdparams')}.pdstates").is_file():
+    if is_exported(path) or path.with_name(f"{path.name.removesuffix('.pdparams')}.pdstates").is_file():
         return path
     return export_pretrained(what, reporter)

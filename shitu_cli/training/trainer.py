@@ -13,12 +13,12 @@ import paddle
 
 from shitu_cli.data.batch import Batch, to_input
 from shitu_cli.errors import Command, DataError
-from shitu_cli.reporting import Bar, Reporter, counted
+from shitu_cli.reporting import Bar, Reporter, byte_size, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
-from shitu_cli.training.finite import require_finite
-from shitu_cli.training.log import RunLog, format_bytes
+from shitu_cli.training.finite import require_finite_losses
+from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
 from shitu_cli.training.online import Evaluate, evaluations_after, foretold, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult
@@ -149,12 +149,11 @@ class Trainer:
     def _tell_early_end(self) -> None:
         state = self.state
         if state.epoch < self._config.epochs and self._has_stagnated:
-            text = (
+            self._log.tell(
+                self._reporter,
                 f"training ends after epoch {state.epoch} of {self._config.epochs}: "
-                f"the last {self._config.early_stop} evaluations did not improve (Global.early_stop)"
+                f"the last {self._config.early_stop} evaluations did not improve (Global.early_stop)",
             )
-            self._log.line(text)
-            self._reporter.info(text)
 
     def rehearse(self, seconds: float, least: int = 4, most: int = 40) -> list[float]:
         """Train some steps for about `seconds` without saving anything; return how long each took.
@@ -234,7 +233,7 @@ class Trainer:
         summed = training.ranks.sum_vector([own, *(float(losses[name].item()) * own for name in names)])
         parts = {name: value / summed[0] for name, value in zip(names, summed[1:], strict=True)}
         rate = training.optimizer.lr(self.state.global_step)
-        require_finite(parts, epoch=self.state.epoch + 1, step=self.state.step_in_epoch + 1, rate=rate)
+        require_finite_losses(parts, epoch=self.state.epoch + 1, step=self.state.step_in_epoch + 1, rate=rate)
         total = losses["loss"]
         # Over all processes and micro-batches, the gradient is that of the mean over all images.
         share = own / summed[0] / in_group
@@ -262,7 +261,7 @@ class Trainer:
         averages = progress.averages()
         epoch = f"{state.epoch + 1}/{self._config.epochs}"
         memory = peak_memory_bytes()
-        shown = {"memory": format_bytes(memory)} if memory is not None else {}
+        shown = {"memory": byte_size(memory)} if memory is not None else {}
         bar.advance(samples, epoch=epoch, loss=f"{averages['loss']:.4f}", lr=f"{rate:.3g}", **shown)
         steps = self.training.steps_per_epoch
         if state.step_in_epoch % max(1, self._config.print_batch_step) == 0 or state.step_in_epoch == steps:
@@ -305,8 +304,7 @@ class Trainer:
         if reasons:
             self._skipped += len(reasons)
             text = f"training without {counted(len(reasons), 'image')} that could not be read, such as {reasons[0]}"
-            self._log.line(text)
-            self._reporter.warn(text)
+            self._log.tell(self._reporter, text, warning=True)
 
     def _evaluate_and_save(self) -> None:
         """Evaluate, then save whatever the score, so that a resumed run does not evaluate this epoch again."""
@@ -327,9 +325,8 @@ class Trainer:
         schedule = training.optimizer.schedule
         metrics = training.ranks.gather(evaluation.metrics)[0]  # all need the score, only the first has measured it
         better, text = take_score(state, metrics, self._options.score, schedule)
-        self._log.line(text)
+        self._log.tell(self._reporter, text)
         self._log.record("eval", epoch=state.epoch, **metrics)
-        self._reporter.info(text)
         self._save([LATEST, BEST] if better else [LATEST], evaluation.projection)
 
     def _unmeasured(self) -> list[str]:

@@ -121,8 +121,11 @@ def _table(values: dict[Any, Any], file: Path) -> tuple[dict[str, np.ndarray], l
     if names and (len(tables) == 1 or names[0] in _TABLES):
         return tables[names[0]], [f"took the weights under {names[0]!r} of {file.name}"]
     if tables:
-        raise DataError(f"{file} holds several tables of weights: {', '.join(names)[:200]}")
-    raise DataError(f"{file} holds no weights")
+        raise DataError(
+            f"{file} holds several tables of weights: {', '.join(names)[:200]}",
+            hint="save one of them to a file of its own",
+        )
+    raise DataError(f"{file} holds no weights", hint="name a file with the arrays of a network by their names")
 
 
 def _arrays(values: Mapping[Any, Any]) -> dict[str, np.ndarray]:

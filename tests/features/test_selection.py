@@ -139,7 +139,7 @@ def test_a_damaged_manifest(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest.json is damaged") as caught:
         load_engine(folder)
-    assert caught.value.hint == "export again: shitu export --out inference/"
+    assert caught.value.hint == "export it again: shitu export --out inference/"
 
 
 def test_a_manifest_of_another_version(folder: Path) -> None:

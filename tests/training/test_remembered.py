@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.training.loop_state import LoopState
-from shitu_cli.training.saving import like
+from shitu_cli.training.saving import in_types_of
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, shitu
 
@@ -75,6 +75,6 @@ def test_the_scaler_comes_back_in_its_own_types() -> None:
     saved = {"scale": np.array([2048.0], np.float32), "incr_count": 7, "decr_ratio": 0.5, "use_dynamic": True}
     state = LoopState(scaler={key: float(np.asarray(value).reshape(-1)[0]) for key, value in saved.items()})
     fresh = {"scale": np.array([1024.0], np.float32), "incr_count": 0, "decr_ratio": 0.5, "use_dynamic": True}
-    loaded = like(fresh, LoopState.from_json(json.loads(json.dumps(state.to_json()))).scaler)
+    loaded = in_types_of(fresh, LoopState.from_json(json.loads(json.dumps(state.to_json()))).scaler)
     assert loaded == saved and {key: type(v) for key, v in loaded.items()} == {k: type(v) for k, v in saved.items()}
     assert loaded["scale"].dtype == np.float32

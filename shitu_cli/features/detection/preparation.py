@@ -161,7 +161,11 @@ def read_preparation(file: Path) -> Preparation:
     if "Resize" not in steps:
         reader.problem("Preprocess", "no Resize, so that the size of the input is not known")
     if reader.problems:
-        raise DataError(f"{file} cannot be followed", details=reader.problems)
+        raise DataError(
+            f"{file}: images cannot be prepared as it says",
+            details=reader.problems,
+            hint="export the detector again, or name another one",
+        )
     return _preparation(steps)
 
 

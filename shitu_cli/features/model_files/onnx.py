@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
+from shitu_cli.features.model_files.messages import nested, text_of, whole_numbers
 from shitu_cli.features.model_files.program import ModelProblem, Operator, Program
-from shitu_cli.inputs.protobuf import BYTES, VARINT, fields, packed_varints, signed
+from shitu_cli.inputs.protobuf import fields
 
 # Numbers of fields.
 _GRAPH, _OPSETS, _TRAINING, _FUNCTIONS = 7, 8, 20, 25
@@ -28,52 +28,44 @@ def read_onnx(data: bytes) -> Program:
     ProtobufProblem if it is damaged.
     """
     graphs = []
-    for number, part in _messages(memoryview(data)):
+    for number, part in nested(memoryview(data)):
         if number == _GRAPH:
             graphs.append(part)
         elif number in (_TRAINING, _FUNCTIONS):
             raise ModelProblem("it holds functions or a training")
         elif number == _OPSETS:
-            domain = next((_text(value) for inner, value in _messages(part) if inner == 1), "")
+            domain = next((text_of(value) for inner, value in nested(part) if inner == 1), "")
             if domain not in _DECLARED:
                 raise ModelProblem(f"it needs operators of the domain {domain[:40]!r}")
     if len(graphs) != 1:
         raise ModelProblem(f"it has {len(graphs)} graphs")
     operators, weights, given = [], {}, []
-    for number, part in _messages(graphs[0]):
+    for number, part in nested(graphs[0]):
         if number == _NODES:
             operators.append(_node(part))
         elif number == _INITIALIZERS:
             name, shape = _tensor(part)
             weights[name] = shape
         elif number == _INPUTS:
-            given += [_text(value) for inner, value in _messages(part) if inner == 1]
+            given += [text_of(value) for inner, value in nested(part) if inner == 1]
         elif number == _SPARSE:
             raise ModelProblem("it holds sparse weights")
     return Program(operators, weights, given=frozenset(given))
-
-
-def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    return ((number, value) for number, _, value in fields(message) if isinstance(value, memoryview))
-
-
-def _text(value: memoryview) -> str:
-    return bytes(value).decode("utf-8", "backslashreplace")
 
 
 def _node(message: memoryview) -> Operator:
     name, domain, numbers = "", "", {}
     inputs: list[str] = []
     outputs: list[str] = []
-    for number, part in _messages(message):
+    for number, part in nested(message):
         if number == _NODE_INPUTS:
-            inputs.append(_text(part))
+            inputs.append(text_of(part))
         elif number == _NODE_OUTPUTS:
-            outputs.append(_text(part))
+            outputs.append(text_of(part))
         elif number == _NODE_TYPE:
-            name = _text(part)
+            name = text_of(part)
         elif number == _NODE_DOMAIN:
-            domain = _text(part)
+            domain = text_of(part)
         elif number == _NODE_ATTRIBUTES:
             attribute, values = _attribute(part)
             numbers[attribute] = values
@@ -84,36 +76,31 @@ def _node(message: memoryview) -> Operator:
 
 
 def _attribute(message: memoryview) -> tuple[str, list[int]]:
-    name, values = "", []
+    name, values = "", list[int]()
     for number, kind, value in fields(message):
         if number in _GRAPHS:
             raise ModelProblem("one of its steps holds a graph of its own")
         if number == _ATTRIBUTE_NAME and isinstance(value, memoryview):
-            name = _text(value)
+            name = text_of(value)
         elif number in (_TENSOR, _TENSORS) and isinstance(value, memoryview):
             _tensor(value)
         elif number in (_WHOLE, _WHOLES):
-            if kind == VARINT and isinstance(value, int):
-                values.append(signed(value))
-            elif kind == BYTES and isinstance(value, memoryview):
-                values.extend(packed_varints(value))
+            values.extend(whole_numbers(kind, value))
     return name, values
 
 
 def _tensor(message: memoryview) -> tuple[str, list[int]]:
     """Return name and shape of weights; raises ModelProblem if they are elsewhere or have another size."""
-    name, shape, raw, width = "", [], None, None
+    name, shape, raw, width = "", list[int](), None, None
     for number, kind, value in fields(message):
         if number == _EXTERNAL or (number == _LOCATION and value):
             raise ModelProblem("its weights are in another file")
-        if number == _DIMS and kind == VARINT and isinstance(value, int):
-            shape.append(signed(value))
-        elif number == _DIMS and isinstance(value, memoryview):
-            shape.extend(packed_varints(value))
+        if number == _DIMS:
+            shape.extend(whole_numbers(kind, value))
         elif number == _TYPE and isinstance(value, int):
             width = _WIDTHS.get(value)
         elif number == _NAME and isinstance(value, memoryview):
-            name = _text(value)
+            name = text_of(value)
         elif number == _RAW and isinstance(value, memoryview):
             raw = len(value)
     if width is None or not all(0 <= size < 1 << 40 for size in shape):

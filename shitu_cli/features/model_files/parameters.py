@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import BinaryIO
 
+from shitu_cli.features.model_files.messages import whole_numbers
 from shitu_cli.features.model_files.program import ModelProblem
-from shitu_cli.inputs.protobuf import BYTES, VARINT, ProtobufProblem, fields, packed_varints, signed
+from shitu_cli.inputs.protobuf import ProtobufProblem, fields
 
 # Bytes of an element by Paddle's number of its type.
 _WIDTHS = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, 5: 4, 6: 8, 20: 1, 21: 1, 22: 2}
@@ -35,15 +36,13 @@ def shapes_in(stream: BinaryIO, size: int) -> list[tuple[int, ...]]:
 
 
 def _description(message: bytes) -> tuple[int, tuple[int, ...]]:
-    width, shape = None, []
+    width, shape = None, list[int]()
     try:
         for number, kind, value in fields(memoryview(message)):
             if number == 1 and isinstance(value, int):
                 width = _WIDTHS.get(value)
-            elif number == 2 and kind == VARINT and isinstance(value, int):
-                shape.append(signed(value))
-            elif number == 2 and kind == BYTES and isinstance(value, memoryview):
-                shape.extend(packed_varints(value))
+            elif number == 2:
+                shape.extend(whole_numbers(kind, value))
     except ProtobufProblem as problem:
         raise ModelProblem(f"it is damaged: {problem}") from None
     if width is None or not all(0 <= size < 1 << 40 for size in shape) or len(shape) > 16:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from shitu_cli.features.model_files.messages import nested, text_of, whole_numbers
 from shitu_cli.features.model_files.program import ModelProblem, Operator, Program
-from shitu_cli.inputs.protobuf import BYTES, VARINT, fields, packed_varints, signed
+from shitu_cli.inputs.protobuf import fields
 
 # Numbers of fields.
 _BLOCKS = 1
@@ -49,11 +50,11 @@ def read_pdmodel(data: bytes) -> Program:
 
     Raises ModelProblem for one with loops or conditions, ProtobufProblem if the bytes are damaged.
     """
-    blocks = [part for number, part in _messages(memoryview(data)) if number == _BLOCKS]
+    blocks = [part for number, part in nested(memoryview(data)) if number == _BLOCKS]
     if len(blocks) != 1:
         raise ModelProblem(f"it has {len(blocks)} blocks of steps: loops and conditions are not run")
     operators, parameters, shapes, given, declared = [], {}, [], [], set()
-    for number, part in _messages(blocks[0]):
+    for number, part in nested(blocks[0]):
         if number == _OPERATORS:
             operators.append(_operator(part))
         elif number == _VARIABLES:
@@ -79,45 +80,34 @@ def read_pdmodel(data: bytes) -> Program:
     return Program(operators, ordered, shapes, frozenset(given))
 
 
-def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    return ((number, value) for number, _, value in fields(message) if isinstance(value, memoryview))
-
-
-def _text(value: memoryview) -> str:
-    return bytes(value).decode("utf-8", "backslashreplace")
-
-
 def _operator(message: memoryview) -> Operator:
     name, numbers = "", {}
     inputs: list[str] = []
     outputs: list[str] = []
     slots: set[str] = set()
-    for number, part in _messages(message):
+    for number, part in nested(message):
         if number == _TYPE:
-            name = _text(part)
+            name = text_of(part)
         elif number == _ATTRIBUTES:
             attribute, values = _attribute(part)
             numbers[attribute] = values
         elif number in (_INPUTS, _OUTPUTS):
-            names = [_text(value) for inner, value in _messages(part) if inner == 2]
+            names = [text_of(value) for inner, value in nested(part) if inner == 2]
             (inputs if number == _INPUTS else outputs).extend(names)
             if number == _INPUTS and names:
-                slots.update(_text(value) for inner, value in _messages(part) if inner == 1)
+                slots.update(text_of(value) for inner, value in nested(part) if inner == 1)
     return Operator(name, numbers, inputs, outputs, frozenset(slots))
 
 
 def _attribute(message: memoryview) -> tuple[str, list[int]]:
-    name, values = "", []
+    name, values = "", list[int]()
     for number, kind, value in fields(message):
         if number in _INNER_BLOCKS:
             raise ModelProblem("one of its steps holds a program of its own")
         if number == _NAME and isinstance(value, memoryview):
-            name = _text(value)
+            name = text_of(value)
         elif number in (_WHOLE, _WHOLES, _LONG, _LONGS):
-            if kind == VARINT and isinstance(value, int):
-                values.append(signed(value))
-            elif kind == BYTES and isinstance(value, memoryview):
-                values.extend(packed_varints(value))
+            values.extend(whole_numbers(kind, value))
     return name, values
 
 
@@ -125,7 +115,7 @@ def _variable(message: memoryview) -> tuple[str, int, bool, list[int]]:
     name, kind, persistable, shape = "", _DENSE_TENSOR, False, []
     for number, _, value in fields(message):
         if number == _NAME and isinstance(value, memoryview):
-            name = _text(value)
+            name = text_of(value)
         elif number == _PERSISTABLE and isinstance(value, int):
             persistable = bool(value)
         elif number == _VARIABLE_TYPE and isinstance(value, memoryview):
@@ -134,14 +124,12 @@ def _variable(message: memoryview) -> tuple[str, int, bool, list[int]]:
                     kind = part
                 elif inner == _DENSE and isinstance(part, memoryview):
                     shape = [
-                        size for tensor_field, tensor in _messages(part) if tensor_field == 1 for size in _dims(tensor)
+                        size for tensor_field, tensor in nested(part) if tensor_field == 1 for size in _dims(tensor)
                     ]
     return name, kind, persistable, shape
 
 
 def _dims(message: memoryview) -> Iterator[int]:
     for number, kind, value in fields(message):
-        if number == 2 and kind == VARINT and isinstance(value, int):
-            yield signed(value)
-        elif number == 2 and isinstance(value, memoryview):
-            yield from packed_varints(value)
+        if number == 2:
+            yield from whole_numbers(kind, value)

@@ -59,6 +59,10 @@ class Backbone(nn.Layer):
         """Return the channels after each step at which a recognition model may stop."""
         raise NotImplementedError
 
+    def steps_of(self, *names: str) -> list[Step]:
+        """Return the layers with these names that exist: some have no classifier, and `stop_after` removes others."""
+        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+
     def stop_after(self, name: str) -> None:
         """Make step `name` the last one; raises ConfigError when it does not exist or gives no feature."""
         sizes = self.sizes()

@@ -98,8 +98,7 @@ class EfficientNetLite(Backbone):
             self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
-        names = ["conv_stem", "bn1", "blocks", "conv_head", "bn2", "avg_pool", "flatten", "classifier"]
-        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        return self.steps_of("conv_stem", "bn1", "blocks", "conv_head", "bn2", "avg_pool", "flatten", "classifier")
 
     def sizes(self) -> dict[str, int]:
         return {"blocks": self.map_channels, **dict.fromkeys(["conv_head", "bn2", "avg_pool", "flatten"], FEATURES)}

@@ -52,8 +52,7 @@ class MobileNetV1(Backbone):
         self.channels, self.feature_size = channels, part.class_num
 
     def steps(self) -> list[Step]:
-        names = ["conv", "blocks", "avg_pool", "flatten", "fc"]
-        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        return self.steps_of("conv", "blocks", "avg_pool", "flatten", "fc")
 
     def sizes(self) -> dict[str, int]:
         return dict.fromkeys(["blocks", "avg_pool", "flatten"], self.channels)

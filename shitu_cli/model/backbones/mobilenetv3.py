@@ -95,8 +95,8 @@ class MobileNetV3(Backbone):
         self.map_channels, self.flat_channels, self.feature_size = squeezed, class_expand, part.class_num
 
     def steps(self) -> list[Step]:
-        names = ["conv", "blocks", "last_second_conv", "avg_pool", "last_conv", "hardswish", "dropout", "flatten", "fc"]
-        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        last = ("last_second_conv", "avg_pool", "last_conv", "hardswish", "dropout", "flatten", "fc")
+        return self.steps_of("conv", "blocks", *last)
 
     def sizes(self) -> dict[str, int]:
         flat = dict.fromkeys(["last_conv", "hardswish", "dropout", "flatten"], self.flat_channels)

@@ -181,8 +181,8 @@ class MobileNetV4(Backbone):
             self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
-        names = ["conv_stem", "bn1", "blocks", "avg_pool", "conv_head", "norm_head", "flatten", "classifier"]
-        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        last = ("avg_pool", "conv_head", "norm_head", "flatten", "classifier")
+        return self.steps_of("conv_stem", "bn1", "blocks", *last)
 
     def sizes(self) -> dict[str, int]:
         pooled = dict.fromkeys(["conv_head", "norm_head", "flatten"], FEATURES)

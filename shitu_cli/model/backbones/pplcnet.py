@@ -79,10 +79,8 @@ class PPLCNet(Backbone):
         self.binary = part.tanh
 
     def steps(self) -> list[Step]:
-        names = ["conv1", *STAGES, "avg_pool"]
-        names += ["last_conv", "hardswish", "dropout"] if self.use_last_conv else []
-        names += ["flatten", "fc"]
-        steps: list[Step] = [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        last = ("last_conv", "hardswish", "dropout", "flatten", "fc")
+        steps = self.steps_of("conv1", *STAGES, "avg_pool", *last)
         return [*steps, ("tanh", tanh)] if self.binary and "fc" in self._sub_layers else steps
 
     def sizes(self) -> dict[str, int]:

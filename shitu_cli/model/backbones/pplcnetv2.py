@@ -143,8 +143,7 @@ class PPLCNetV2(Backbone):
         self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
-        names = ["stem", "stages", "avg_pool", "last_conv", "act", "dropout", "flatten", "fc"]
-        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        return self.steps_of("stem", "stages", "avg_pool", "last_conv", "act", "dropout", "flatten", "fc")
 
     def sizes(self) -> dict[str, int]:
         flat = dict.fromkeys(["last_conv", "act", "dropout", "flatten"], self.flat_channels)

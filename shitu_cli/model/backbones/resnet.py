@@ -101,8 +101,7 @@ class ResNet(Backbone):
             self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:
-        names = ["stem", "max_pool", "blocks", "avg_pool", "flatten", "fc"]
-        return [(name, self._sub_layers[name]) for name in names if name in self._sub_layers]
+        return self.steps_of("stem", "max_pool", "blocks", "avg_pool", "flatten", "fc")
 
     def sizes(self) -> dict[str, int]:
         return dict.fromkeys(["blocks", "avg_pool", "flatten"], self.channels)

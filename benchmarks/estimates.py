@@ -4,7 +4,7 @@
     python benchmarks/estimates.py train --epochs 3
 
 Runs `shitu` with these arguments in this process and prints, for each of its progress lines, how far the end that it
-foretold lay from the real one, as a share of the whole time. Time is that of the processor, in all threads: what else
+estimated was from the real one, as a share of the whole time. Time is that of the processor, in all threads: what else
 runs on the machine does not count. `SHITU_CLOCK=wall` takes the clock on the wall instead, for a quiet machine.
 """
 

@@ -78,7 +78,7 @@ def measure(case: Case, variant: str, steps: int, start: str) -> dict[str, float
 
     from shitu_cli.config.load import parse_arch
     from shitu_cli.model import build_rec_model
-    from shitu_cli.training.trunk import set_training
+    from shitu_cli.training.layer_rates import set_layer_rates
 
     paddle.seed(1)
     arch = parse_arch(architecture(case))
@@ -90,7 +90,7 @@ def measure(case: Case, variant: str, steps: int, start: str) -> dict[str, float
     images, labels = paddle.to_tensor(pictures), paddle.to_tensor(classes)
     if case.tuned:
         set_statistics(model, images[:8])
-        set_training(model.backbone, arch.backbone)
+        set_layer_rates(model.backbone, arch.backbone)
     trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
     optimizer = paddle.optimizer.Momentum(0.001 if case.tuned else 0.01, parameters=trained, weight_decay=1e-5)
     if not Path(start).exists():

@@ -21,8 +21,9 @@ from shitu_cli.evaluation.rerank import expand_queries, reranked
 from shitu_cli.evaluation.similarity import Block, equal_bits
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine
-from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_list
+from shitu_cli.features.list_features import ListFeatures, extract_list
 from shitu_cli.features.unit_length import normalized
+from shitu_cli.processes.sharing import Alone, Processes
 from shitu_cli.reporting import Reporter
 from shitu_cli.stores import join, real
 

@@ -16,7 +16,7 @@ LIMIT = 4_000_000_000  # bytes; files in use stay even if they exceed it
 LEFT_BEHIND = 24 * 3600  # seconds after which a half-written file belongs to a process that was killed
 
 
-class Features(Protocol):
+class Cache(Protocol):
     """Keeps features under the fingerprint of all that they depend on."""
 
     def read(self, key: str, shape: tuple[int, int]) -> np.ndarray | None: ...

@@ -17,8 +17,7 @@ import numpy as np
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.detection.bodies import report_whole
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.features.feature_file import Written, name_of, part_of, working
-from shitu_cli.features.resumable import Work
+from shitu_cli.features.feature_file import Written, disk_errors_of, name_of, open_work, work_folder
 from shitu_cli.features.shard_file import Job, Part, Shard, Share, read_shard, write_shard
 from shitu_cli.features.shards import check_shards, find_shards, stretches
 from shitu_cli.features.writing import PIECE, Name, check_out, write_features
@@ -56,7 +55,7 @@ def extract_shard(
     settings: dict[str, Any] = {"batch_size": extractor.batch_size, "unit length": normalize}
     if detector is not None:
         settings["detector"] = detector.fingerprint
-    with working(file), Work(part_of(file), extractor, own, normalize=normalize, detector=detector) as work:
+    with open_work(file, extractor, own, normalize=normalize, detector=detector) as work:
         work.compute(reporter)
         own, unreadable = work.result()
         reasons = {n: (own.name(n), why.removeprefix(f"{own.files[n]}: ")) for n, why in unreadable.items()}
@@ -73,7 +72,7 @@ def extract_shard(
         rows = (work.read(start, min(start + PIECE, len(own))) for start in range(0, len(own), PIECE))
         names = (name_of(own, n) for n in range(len(own)))
         write_shard(file, share, job, [(part, rows, names)])
-    shutil.rmtree(part_of(file), ignore_errors=True)
+    shutil.rmtree(work_folder(file), ignore_errors=True)
     if detector is not None:
         report_whole(own, unreadable, reporter)
     return Written([file], len(own) - len(reasons), dict(reasons.values()))
@@ -112,7 +111,7 @@ def merge_shards(sources: Sequence[str], out: Path | None, reporter: Reporter) -
         raise DataError(
             "none of the images could be read", details=[f"{name}: {why}" for name, why in skipped.values()][:10]
         )
-    with working(target):
+    with disk_errors_of(target):
         files = write_features(target, rows)
     return Written(files, rows.shape[0], dict(value for _, value in sorted(skipped.items())))
 

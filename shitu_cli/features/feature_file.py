@@ -15,7 +15,7 @@ from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem
 from shitu_cli.features.detection.bodies import report_whole
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.features.resumable import Work
+from shitu_cli.features.resumable import ResumableFeatures
 from shitu_cli.features.writing import PIECE, Name, check_out, one_line, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
@@ -48,15 +48,14 @@ def extract_to_file(
     unknown suffix, EnvironmentProblem when the disk refuses.
     """
     check_out(out)
-    part = part_of(out)
-    with working(out), Work(part, extractor, images, normalize=normalize, detector=detector) as work:
+    with open_work(out, extractor, images, normalize=normalize, detector=detector) as work:
         work.compute(reporter)
         images, skipped = work.result()
         if len(skipped) == len(images):
             first = [*skipped.values()][:10]
             raise DataError(f"none of the images could be read ({len(images):,} tried)", details=first)
         files = write_features(out, _Rows(work, images, skipped))
-    shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(work_folder(out), ignore_errors=True)
     if detector is not None:
         report_whole(images, skipped, reporter)
     reasons = {images.name(n): why.removeprefix(f"{images.files[n]}: ") for n, why in skipped.items()}
@@ -75,7 +74,7 @@ def compute_share(
     world: int,
 ) -> None:
     """Compute the share of one of several processes; `extract_to_file` then finds it done."""
-    with working(out), Work(part_of(out), extractor, images, normalize=normalize, detector=detector) as work:
+    with open_work(out, extractor, images, normalize=normalize, detector=detector) as work:
         work.compute(reporter, rank=rank, world=world)
 
 
@@ -94,8 +93,7 @@ def wait_for_others(
     """
     waiting = "waiting for the other processes"
     with (
-        working(out),
-        Work(part_of(out), extractor, images, normalize=normalize, detector=detector) as work,
+        open_work(out, extractor, images, normalize=normalize, detector=detector) as work,
         reporter.progress(waiting, work.blocks, "blocks") as bar,
     ):
         before, changed = 0, time.monotonic()
@@ -113,7 +111,20 @@ def wait_for_others(
 
 
 @contextmanager
-def working(out: Path) -> Iterator[None]:
+def open_work(
+    out: Path, extractor: Extractor, images: ImageFiles, *, normalize: bool, detector: Detector | None
+) -> Iterator[ResumableFeatures]:
+    """Open the unfinished features of `out`, new or of an earlier call, with errors as in `disk_errors_of`."""
+    folder = work_folder(out)
+    with (
+        disk_errors_of(out),
+        ResumableFeatures(folder, extractor, images, normalize=normalize, detector=detector) as work,
+    ):
+        yield work
+
+
+@contextmanager
+def disk_errors_of(out: Path) -> Iterator[None]:
     """Turn the system's errors inside the context into one that names the file and says how to continue."""
     try:
         yield
@@ -127,7 +138,7 @@ def _way_on(error: OSError) -> str:
     return f"{todo}; the same command continues from there"
 
 
-def part_of(out: Path) -> Path:
+def work_folder(out: Path) -> Path:
     """Return the folder of unfinished work, next to the file that it will become."""
     return out.with_name(f".{out.name}.part")
 
@@ -136,7 +147,7 @@ def part_of(out: Path) -> Path:
 class _Rows:
     """The finished features without those of `skipped` images."""
 
-    work: Work
+    work: ResumableFeatures
     images: ImageFiles
     skipped: dict[int, str]
 

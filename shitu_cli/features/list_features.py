@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +13,11 @@ import shitu_cli
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.loader import ImageSource, SequentialLoader
 from shitu_cli.errors import DataError, EnvironmentProblem
-from shitu_cli.features.cache import Features
+from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
+from shitu_cli.processes.sharing import Alone, Processes
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.stores import state_of
 
@@ -39,41 +39,13 @@ class ListFeatures:
     skipped: dict[int, str]
 
 
-class Processes(Protocol):
-    """The processes that share the work (processes/collectives.py); the first of them gets whole what they gather."""
-
-    @property
-    def rank(self) -> int: ...
-
-    @property
-    def world(self) -> int: ...
-
-    def gather(self, value: Any) -> list[Any]: ...
-
-    def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None: ...
-
-
-@dataclass(frozen=True)
-class Alone:
-    """One process."""
-
-    rank: int = 0
-    world: int = 1
-
-    def gather(self, value: Any) -> list[Any]:
-        return [value]
-
-    def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
-        return rows
-
-
 def extract_list(
     engine: Engine,
     split: SplitConfig,
     reporter: Reporter,
     what: str,
     *,
-    cache: Features | None = None,
+    cache: Cache | None = None,
     processes: Processes = Alone(),
     normalize: bool = True,
     flip: bool = False,

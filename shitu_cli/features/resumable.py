@@ -44,7 +44,7 @@ class Block(NamedTuple):
         return cls({int(n): str(why) for n, why in values["skipped"].items()}, boxes)  # type: ignore[arg-type]
 
 
-class Work:
+class ResumableFeatures:
     """float32 [len(images), feature_size] in the making, below the directory `part`.
 
     Raises OSError when the disk refuses.
@@ -67,7 +67,7 @@ class Work:
         self._row = extractor.feature_size * 4  # bytes
         self._file = os.open(self.folder / "features.f32", os.O_RDWR | os.O_CREAT, 0o666)
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> ResumableFeatures:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

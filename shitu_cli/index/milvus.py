@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
-from shitu_cli.index.collection import KINDS, PAGE, VectorCollection, drop_others
 from shitu_cli.index.measured import noted
+from shitu_cli.index.milvus_collection import KINDS, PAGE, VectorCollection, drop_others
 from shitu_cli.index.store import (
     BuildOptions,
     FeatureTable,

@@ -104,7 +104,7 @@ class VectorIndex:
         else:
             self._forget(old_ids)
             self._insert(features, ids, reporter)
-        self._name(old_ids, ids, labels, paths)
+        self._complete(old_ids, ids, labels, paths)
         return len(old_ids)
 
     def remove(self, ids: Collection[int], reporter: Reporter | None = None) -> None:
@@ -123,10 +123,10 @@ class VectorIndex:
             self._rebuild(self.vectors(other_ids), other_ids, reporter or SilentReporter())
         else:
             self._forget(old_ids)
-        self._name(old_ids, other_ids[:0], (), ())
+        self._complete(old_ids, other_ids[:0], (), ())
 
-    def _name(self, old_ids: Sequence[int], ids: np.ndarray, labels: Sequence[str], paths: Sequence[str]) -> None:
-        """Update labels and paths after the vectors have changed, and tune the index to its new contents."""
+    def _complete(self, old_ids: Sequence[int], ids: np.ndarray, labels: Sequence[str], paths: Sequence[str]) -> None:
+        """Update labels, paths and manifest after the vectors have changed, and tune the search to the new contents."""
         for n in old_ids:
             del self.labels[n], self.paths[n]
         self.labels.update(zip(ids.tolist(), labels, strict=True))

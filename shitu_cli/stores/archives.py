@@ -9,14 +9,14 @@ from typing import NamedTuple
 from shitu_cli.errors import DataError
 from shitu_cli.files import file_state
 from shitu_cli.inputs import MIB
-from shitu_cli.stores.index import Index, Member
 from shitu_cli.stores.locations import MEMBER, address_of
+from shitu_cli.stores.member_index import Member, MemberIndex
 from shitu_cli.stores.parquet import index_parquet, read_value
 from shitu_cli.stores.ranges import LocalFile, Ranged, forget
 from shitu_cli.stores.tar import index_tar
 from shitu_cli.stores.zip import index_zip, read_zip_member
 
-_INDEXERS: dict[str, Callable[[Ranged], Index]] = {"tar": index_tar, "zip": index_zip, "parquet": index_parquet}
+_INDEXERS: dict[str, Callable[[Ranged], MemberIndex]] = {"tar": index_tar, "zip": index_zip, "parquet": index_parquet}
 
 
 class Archive:
@@ -25,7 +25,7 @@ class Archive:
     def __init__(self, place: str) -> None:
         self.place, self.kind = place, place.rpartition(".")[2].lower()
         self.file = _ranged(place)
-        index = Index.load(place, self.file.state) if self.file.is_versioned else None
+        index = MemberIndex.load(place, self.file.state) if self.file.is_versioned else None
         if index is None:
             index = _INDEXERS[self.kind](self.file)
             if self.file.is_versioned:

@@ -17,7 +17,7 @@ import numpy as np
 from shitu_cli.errors import DataError, EnvironmentProblem, pip_install
 from shitu_cli.inputs import MIB
 from shitu_cli.stores.footer import Chunk, read_footer
-from shitu_cli.stores.index import Index, Member
+from shitu_cli.stores.member_index import Member, MemberIndex
 from shitu_cli.stores.ranges import WHOLE, Ranged, Stream
 from shitu_cli.stores.thrift import Fields, Reader, damaged, fields_in, number_in, read_runs
 
@@ -27,7 +27,7 @@ CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}  # by th
 KEPT = 512 * MIB  # bytes of unpacked pages in memory
 MAX_MEMBERS = 50_000_000  # of a file, each about a hundred bytes of memory
 MAX_VALUES = 10_000_000  # in a page; the usual ones of a megabyte have at most that many
-_DATA, _DICTIONARY, _DATA_2 = 0, 2, 3  # kinds of pages
+_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3  # kinds of pages
 _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
 _KINDS = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"GIF8", "gif"), (b"BM", "bmp"))
 
@@ -57,7 +57,7 @@ def _pyarrow(name: str) -> Any:
     return pyarrow
 
 
-def index_parquet(file: Ranged) -> Index:
+def index_parquet(file: Ranged) -> MemberIndex:
     """Return the index of a Parquet file: a member `column/row.suffix` for each value of its columns of bytes."""
     members: dict[str, Member] = {}
     columns, groups = read_footer(file)
@@ -69,7 +69,7 @@ def index_parquet(file: Ranged) -> Index:
                 if len(members) > MAX_MEMBERS:
                     raise damaged(file.name)
         first += group.rows
-    return Index.of(members, {})
+    return MemberIndex.of(members, {})
 
 
 class _Page(NamedTuple):
@@ -116,38 +116,38 @@ class _Values:
                 if count > MAX_VALUES:
                     raise damaged(self.file.name)
                 self.dictionary = list(self._values(page, 0, count))
-            elif kind in (_DATA, _DATA_2):
+            elif kind in (_DATA, _DATA_V2):
                 block = fields_in(head, 5 if kind == _DATA else 8)
                 count = number_in(block, 1)
                 if not 0 < count <= min(MAX_VALUES, self.chunk.values - row):
                     raise damaged(self.file.name)
-                read = self._first_kind if kind == _DATA else self._second_kind
-                here, page, first = read(block, start, packed, size)
-                rows = (np.flatnonzero(here) + row).tolist()
+                read = self._data_page if kind == _DATA else self._data_page_v2
+                is_present, page, first = read(block, start, packed, size)
+                rows = (np.flatnonzero(is_present) + row).tolist()
                 encoding = number_in(block, 2 if kind == _DATA else 4)
                 values = self._decoded(page, first, len(rows), encoding)
                 yield from ((n, *value) for n, value in zip(rows, values, strict=True))
                 row += count
 
-    def _first_kind(self, block: Fields, start: int, packed: int, size: int) -> tuple[np.ndarray, _Page, int]:
-        """Return which values of a page are there, its content, and where the values begin in it."""
+    def _data_page(self, block: Fields, start: int, packed: int, size: int) -> tuple[np.ndarray, _Page, int]:
+        """Return which values of a page are present (bool [rows]), its content, and where the values begin in it."""
         page = self._page(start, packed, size, True)
         if not self.level:
             return np.ones(number_in(block, 1), bool), page, 0
         first = 4 + int.from_bytes(page.content[:4], "little")
-        return self._here(page.content[4:first], block), page, first
+        return self._presence(page.content[4:first], block), page, first
 
-    def _second_kind(self, block: Fields, start: int, packed: int, size: int) -> tuple[np.ndarray, _Page, int]:
-        """Return the same for a page of the second kind, whose levels precede the compressed part."""
+    def _data_page_v2(self, block: Fields, start: int, packed: int, size: int) -> tuple[np.ndarray, _Page, int]:
+        """Return the same for a page of version 2, whose levels precede the compressed part."""
         before, length = number_in(block, 6), number_in(block, 5)
         skipped = before + length
         if not skipped <= min(packed, size):
             raise damaged(self.file.name)
         levels = self.file.read_at(start + before, length)
         page = self._page(start + skipped, packed - skipped, size - skipped, block.get(7) != 0)
-        return self._here(levels, block), page, 0
+        return self._presence(levels, block), page, 0
 
-    def _here(self, levels: bytes, block: Fields) -> np.ndarray:
+    def _presence(self, levels: bytes, block: Fields) -> np.ndarray:
         count = number_in(block, 1)
         if not self.level:
             return np.ones(count, bool)

@@ -6,7 +6,7 @@ import tarfile
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB
-from shitu_cli.stores.index import Index, Member
+from shitu_cli.stores.member_index import Member, MemberIndex
 from shitu_cli.stores.ranges import WHOLE, Ranged, Stream, too_early
 
 LABELS = (".cls", ".txt", ".json")  # suffixes of members with the label of the image beside them
@@ -15,7 +15,7 @@ MAX_HEADER = MIB
 _GZIP, _BZIP, _XZ, _ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"
 
 
-def index_tar(file: Ranged) -> Index:
+def index_tar(file: Ranged) -> MemberIndex:
     """Return the index of a tar archive: its regular files, the last one of each name as with tar itself.
 
     Links within the archive lead to their target; other links, devices and sparse files are left out. Raises DataError
@@ -53,7 +53,7 @@ def index_tar(file: Ranged) -> Index:
         raise too_early(file.name)
     if any(file.read_at(end, tarfile.BLOCKSIZE)):
         raise DataError(f"{file.name}: the tar archive is damaged at byte {end:,}", hint=WHOLE)
-    return Index.of(members, texts)
+    return MemberIndex.of(members, texts)
 
 
 def _refuse_compressed(file: Ranged) -> None:

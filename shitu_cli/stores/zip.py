@@ -10,7 +10,7 @@ import numpy as np
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB
-from shitu_cli.stores.index import Index, Member
+from shitu_cli.stores.member_index import Member, MemberIndex
 from shitu_cli.stores.ranges import WHOLE, Ranged, Stream, too_early
 
 MAX_TABLE = 1024 * MIB  # bytes of a table of contents: some ten million members
@@ -20,7 +20,7 @@ _ENCRYPTED = 1
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, OSError, struct.error)
 
 
-def index_zip(file: Ranged) -> Index:
+def index_zip(file: Ranged) -> MemberIndex:
     """Return the index of a zip archive.
 
     Raises DataError for one that is damaged, or whose members overlap, as in archives that are made to unpack to
@@ -39,7 +39,7 @@ def index_zip(file: Ranged) -> Index:
         name = info.filename.removeprefix("./")
         members[name] = Member(info.header_offset, info.file_size, info.compress_size, method, info.CRC)
     _refuse_overlaps(file, members)
-    return Index.of(members, {})
+    return MemberIndex.of(members, {})
 
 
 def _refuse_overlaps(file: Ranged, members: dict[str, Member]) -> None:

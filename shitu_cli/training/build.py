@@ -21,13 +21,13 @@ from shitu_cli.reporting import Reporter, counted
 from shitu_cli.training.checks import check_run
 from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
+from shitu_cli.training.layer_rates import set_layer_rates
 from shitu_cli.training.loop_state import seed_everything
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, trainable_parameters
 from shitu_cli.training.peers import prepare_peers
 from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
 from shitu_cli.training.teacher import Teacher, open_teacher
-from shitu_cli.training.trunk import set_training
 from shitu_cli.weights.store import obtain
 
 
@@ -141,7 +141,7 @@ def _build_network(
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
         loss = build_loss(config.Loss, config.Distillation)
-    set_training(model.backbone, config.Arch.backbone)
+    set_layer_rates(model.backbone, config.Arch.backbone)
     if not resuming:  # the checkpoint contains all weights
         remarks += _load_start(config, model, init_from)
     prepare_peers(config, model, loss, ranks, device, resuming=resuming)

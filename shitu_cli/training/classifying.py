@@ -14,9 +14,10 @@ from paddle import nn
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.evaluation.evaluate import topk_of
-from shitu_cli.features.cache import Features
+from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
-from shitu_cli.features.list_features import ListFeatures, Processes, extract_list
+from shitu_cli.features.list_features import ListFeatures, extract_list
+from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter
 
 TOP = "top1"
@@ -46,7 +47,7 @@ def measure_head(
     reporter: Reporter,
     processes: Processes,
     *,
-    cache: Features | None = None,
+    cache: Cache | None = None,
 ) -> HeadAccuracy | None:
     """Return `top1`, `top5` and so on over DataLoader.Eval; None on all processes but the first.
 

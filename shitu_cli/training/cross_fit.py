@@ -16,15 +16,15 @@ import numpy as np
 
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.features.cache import Features
+from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import engine_from_model
 from shitu_cli.features.list_features import extract_list
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.model.tracing import trained_arch
 from shitu_cli.reporting import Reporter
 from shitu_cli.training.frozen import VIEWS, bare_network
-from shitu_cli.training.measuring import on_backbone, training_blocks, training_split
 from shitu_cli.training.projection import Scatter, discriminant
+from shitu_cli.training.projection_fit import on_backbone, training_blocks, training_split
 
 FOLDS = 8
 
@@ -44,7 +44,7 @@ def cross_fitted(
     *,
     views: int = VIEWS,
     flip: bool = False,
-    cache: Features | None,
+    cache: Cache | None,
     reporter: Reporter,
 ) -> Iterator[Fold]:
     """Yield the features of query and gallery by projections learnt without some of the trained classes.

@@ -31,7 +31,9 @@ from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import describe_run
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, seed_everything
-from shitu_cli.training.measuring import (
+from shitu_cli.training.options import TrainOptions
+from shitu_cli.training.projection import Projection
+from shitu_cli.training.projection_fit import (
     METRIC,
     evaluation_features,
     is_closed,
@@ -40,9 +42,7 @@ from shitu_cli.training.measuring import (
     scatter_of_training,
     training_split,
 )
-from shitu_cli.training.options import TrainOptions
-from shitu_cli.training.projected import neck_weights, projected_arch
-from shitu_cli.training.projection import Projection
+from shitu_cli.training.projection_neck import neck_weights, projected_arch
 from shitu_cli.training.saving import save_new_run
 from shitu_cli.weights.store import obtain
 

@@ -16,12 +16,16 @@ from shitu_cli.errors import ShituError
 from shitu_cli.evaluation.evaluate import distinct_splits, evaluate_model, splits_of
 from shitu_cli.features.cache import FeatureMemory
 from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
-from shitu_cli.features.list_features import Processes, extract_dataset
+from shitu_cli.features.list_features import extract_dataset
 from shitu_cli.processes.collectives import Ranks
+from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Bar, Reporter, SilentReporter
 from shitu_cli.training.classifying import as_classified, measure_head
 from shitu_cli.training.loop_state import capture_rng, restore_rng
-from shitu_cli.training.measuring import (
+from shitu_cli.training.options import UNDECIDED
+from shitu_cli.training.per_process import evaluating
+from shitu_cli.training.projection import Projection, Scatter
+from shitu_cli.training.projection_fit import (
     KEPT_BYTES,
     METRIC,
     evaluation_features,
@@ -30,9 +34,6 @@ from shitu_cli.training.measuring import (
     project,
     scatter_of_training,
 )
-from shitu_cli.training.options import UNDECIDED
-from shitu_cli.training.own_state import evaluating
-from shitu_cli.training.projection import Projection, Scatter
 
 if TYPE_CHECKING:
     from shitu_cli.model.tracing import TracedNetwork
@@ -43,20 +44,20 @@ BARE = f"bare {METRIC}"  # metric: what the features reach without the projectio
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class OnlineResult:
     """Metrics of the features or, where it is better, of their `projection`, which best_model then has as its neck."""
 
     metrics: dict[str, float]
     projection: Projection | None = None
 
 
-class Evaluate(Protocol):
+class OnlineEvaluator(Protocol):
     """Measures a network in training."""
 
-    def __call__(self, model: nn.Layer, processes: Processes) -> Evaluated:
+    def __call__(self, model: nn.Layer, processes: Processes) -> OnlineResult:
         """Return the metrics, empty on all processes but the first."""
 
-    def foretell(self, model: nn.Layer) -> float:
+    def estimate_seconds(self, model: nn.Layer) -> float:
         """Return about how many seconds that will take in one process; 0 if unknown."""
 
 
@@ -100,14 +101,14 @@ class _Watch(SilentReporter):
         return (self._moments[-1][1] - self._moments[0][1]) / later if later else 0.0
 
 
-def foretold(evaluate: Evaluate, model: nn.Layer, ranks: Ranks) -> float:
+def estimate_evaluation(evaluate: OnlineEvaluator, model: nn.Layer, ranks: Ranks) -> float:
     """Return about how many seconds an evaluation will take; 0 if unknown, as with several processes."""
     if ranks.world > 1:
         return 0.0
     generators = capture_rng()
     try:
         with evaluating(model, ranks):
-            return evaluate.foretell(model)
+            return evaluate.estimate_seconds(model)
     except ShituError:  # the evaluation itself names what it cannot read, once the epoch before it is saved
         return 0.0
     finally:
@@ -128,7 +129,7 @@ class OnlineEvaluation:
         self._scatter: tuple[str, Scatter | None] = ("", None)  # of the training images, and of which weights
         self._memory = FeatureMemory(limit=KEPT_BYTES)
 
-    def __call__(self, model: nn.Layer, processes: Processes) -> Evaluated:
+    def __call__(self, model: nn.Layer, processes: Processes) -> OnlineResult:
         """Return the metrics, empty on all processes but the first."""
         run = self._with_projection if self._config.Global.projection else self._without
         if self._config.classifies:
@@ -137,7 +138,7 @@ class OnlineEvaluation:
         self._reporter = SilentReporter()
         return evaluation
 
-    def foretell(self, model: nn.Layer) -> float:
+    def estimate_seconds(self, model: nn.Layer) -> float:
         """Return about how many seconds an evaluation will take in this process alone, from a few batches of it."""
         if self._config.classifies:
             return 0.0
@@ -153,32 +154,32 @@ class OnlineEvaluation:
         scatter = self._training_scatter(model, self.engine(model), processes)
         return None if scatter is None else scatter.class_means
 
-    def _of_head(self, model: nn.Layer, processes: Processes) -> Evaluated:
+    def _of_head(self, model: nn.Layer, processes: Processes) -> OnlineResult:
         engine = self.engine(model)
         accuracy = measure_head(model.head, engine, self._config, self._reporter, processes)
-        return Evaluated({} if accuracy is None else dict(accuracy.metrics))
+        return OnlineResult({} if accuracy is None else dict(accuracy.metrics))
 
-    def _without(self, model: nn.Layer, processes: Processes) -> Evaluated:
+    def _without(self, model: nn.Layer, processes: Processes) -> OnlineResult:
         result = evaluate_model(self.engine(model), self._config, self._reporter, processes=processes)
         if result is None:
-            return Evaluated({})
-        return Evaluated({**result.metrics, UNDECIDED: result.ranking.undecided_share})
+            return OnlineResult({})
+        return OnlineResult({**result.metrics, UNDECIDED: result.ranking.undecided_share})
 
-    def _with_projection(self, model: nn.Layer, processes: Processes) -> Evaluated:
+    def _with_projection(self, model: nn.Layer, processes: Processes) -> OnlineResult:
         engine = self.engine(model)
         features = evaluation_features(engine, self._config, self._reporter, self._memory, processes)
         scatter = self._training_scatter(model, engine, processes)
         self._memory = FeatureMemory(limit=KEPT_BYTES)  # the next evaluation is of other weights
         if features is None or scatter is None:
-            return Evaluated({})
+            return OnlineResult({})
         bare = features.evaluate(None, self._config)
         score = {BARE: bare.metrics[METRIC]}
         closed = is_closed(self._labels, self._config)
         projection, projected = project(scatter, features, self._config, closed=closed)
         assert projected is not None
         if projected.metrics[METRIC] > bare.metrics[METRIC]:
-            return Evaluated({**projected.metrics, **score}, projection)
-        return Evaluated({**bare.metrics, **score, UNDECIDED: bare.ranking.undecided_share})
+            return OnlineResult({**projected.metrics, **score}, projection)
+        return OnlineResult({**bare.metrics, **score, UNDECIDED: bare.ranking.undecided_share})
 
     def _training_scatter(self, model: nn.Layer, engine: Engine, processes: Processes) -> Scatter | None:
         weights = weights_fingerprint(model.backbone)

@@ -20,7 +20,7 @@ from shitu_cli.inputs import whole_number
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import Checkpoint, read_header
 from shitu_cli.training.loop_state import LoopState
-from shitu_cli.training.own_state import LOSS, MODEL
+from shitu_cli.training.per_process import LOSS, MODEL
 from shitu_cli.weights.files import INNER, LOSSES, read_part, read_state
 from shitu_cli.weights.paddle_files import read_paddle, read_paddle_tables, read_parameter_names
 

@@ -11,8 +11,8 @@ from shitu_cli.model.heads import MarginHead
 from shitu_cli.model.losses import CombinedLoss
 from shitu_cli.model.weights import load_weights, set_state
 from shitu_cli.processes.collectives import Ranks
+from shitu_cli.training.layer_rates import set_layer_rates
 from shitu_cli.training.sync_norm import synchronize_norms
-from shitu_cli.training.trunk import set_training
 from shitu_cli.weights.files import read_part
 from shitu_cli.weights.store import obtain
 
@@ -28,7 +28,7 @@ def prepare_peers(
         return
     networks = loss.peers.networks
     for peer in config.Distillation.peers:
-        set_training(networks[peer.name].backbone, peer.arch.backbone)
+        set_layer_rates(networks[peer.name].backbone, peer.arch.backbone)
         if not resuming:
             _load(networks[peer.name], peer, config)
         if peer.arch.use_sync_bn and not peer.frozen:

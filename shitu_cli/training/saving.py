@@ -23,9 +23,9 @@ from shitu_cli.training.finite import require_finite_weights
 from shitu_cli.training.log import RunLog, format_seconds
 from shitu_cli.training.loop_state import LoopState, capture_rng, restore_rng
 from shitu_cli.training.options import TrainOptions
-from shitu_cli.training.own_state import LOSS, MODEL, gather_own, own_arrays
-from shitu_cli.training.projected import projected
+from shitu_cli.training.per_process import LOSS, MODEL, gather_own, own_arrays
 from shitu_cli.training.projection import Projection
+from shitu_cli.training.projection_neck import projected
 
 SAVING = ("save_every_steps", "keep")  # options that a resumed run keeps
 

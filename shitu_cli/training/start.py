@@ -6,10 +6,10 @@ import numpy as np
 
 from shitu_cli.config.parts.heads import Sampled
 from shitu_cli.errors import ConfigError
-from shitu_cli.features.list_features import Processes
+from shitu_cli.processes.sharing import Processes
 from shitu_cli.training.build import Training
 from shitu_cli.training.online import OnlineEvaluation
-from shitu_cli.training.own_state import evaluating
+from shitu_cli.training.per_process import evaluating
 
 
 class Start:

@@ -7,16 +7,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from shitu_cli.errors import Command
 from shitu_cli.processes.collectives import Ranks
+from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter
-
-if TYPE_CHECKING:
-    from shitu_cli.features.list_features import Processes
 
 
 class StopNow(Exception):

@@ -28,7 +28,7 @@ from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.arithmetic import kept_arithmetic
 from shitu_cli.training.loop_state import capture_rng, restore_rng
-from shitu_cli.training.measuring import training_split
+from shitu_cli.training.projection_fit import training_split
 
 
 class Teacher:

@@ -20,9 +20,9 @@ from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.finite import require_finite_losses
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
-from shitu_cli.training.online import Evaluate, evaluations_after, foretold, is_evaluated
+from shitu_cli.training.online import OnlineEvaluator, estimate_evaluation, evaluations_after, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult
-from shitu_cli.training.own_state import evaluating
+from shitu_cli.training.per_process import evaluating
 from shitu_cli.training.precision import in_float32, mixed_precision
 from shitu_cli.training.projection import Projection
 from shitu_cli.training.saving import Saver
@@ -40,7 +40,7 @@ class Trainer:
         log: RunLog,
         reporter: Reporter,
         *,
-        evaluate: Evaluate | None = None,
+        evaluate: OnlineEvaluator | None = None,
         start: Start | None = None,
         options: TrainOptions | None = None,
     ) -> None:
@@ -49,7 +49,7 @@ class Trainer:
         self._config = training.config.Global
         self._log, self._reporter = log, reporter
         self._evaluate, self._start = evaluate, start
-        self._evaluation_seconds: float | None = None  # of the newest one, with its saves, or as foretold
+        self._evaluation_seconds: float | None = None  # of the newest one, with its saves, or as estimated
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
@@ -143,7 +143,7 @@ class Trainer:
             bar.expect(0.0)
             return
         if self._evaluation_seconds is None:
-            self._evaluation_seconds = foretold(self._evaluate, training.model, training.ranks)
+            self._evaluation_seconds = estimate_evaluation(self._evaluate, training.model, training.ranks)
         bar.expect(left * self._evaluation_seconds)
 
     def _tell_early_end(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from shitu_cli import Searcher
 from shitu_cli.errors import DataError
-from shitu_cli.features.resumable import Work
+from shitu_cli.features.resumable import ResumableFeatures
 from shitu_cli.processes import this_process
 from tests.command import shitu
 from tests.features import detectors
@@ -130,13 +130,13 @@ def test_processes_share_what_is_cut_out(shop: Path, tmp_path: Path, monkeypatch
     words = ("extract", "photos", *MODEL, *DETECTOR, "--out")
     shitu(*words, str(tmp_path / "one.npy"), cwd=shop)
     missing: list[int] = []
-    compute = Work.compute
+    compute = ResumableFeatures.compute
 
-    def counted(work: Work, *args: object, **named: int) -> None:
+    def counted(work: ResumableFeatures, *args: object, **named: int) -> None:
         missing.append(work.blocks - len(work.done()))
         compute(work, *args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Work, "compute", counted)
+    monkeypatch.setattr(ResumableFeatures, "compute", counted)
     for rank in ("1", "0"):
         ranks = {this_process.RANK: rank, this_process.WORLD: "2", this_process.DEVICE: "cpu"}
         shitu(*words, str(tmp_path / "two.npy"), cwd=shop, env=ranks)

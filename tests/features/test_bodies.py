@@ -95,12 +95,12 @@ def test_an_interrupted_call_goes_on_without_looking_again(
 ) -> None:
     extractor, detector = tools
     extract_to_file(extractor, images, tmp_path / "whole.npy", SilentReporter(), detector=detector)
-    work = resumable.Work
+    work = resumable.ResumableFeatures
     with monkeypatch.context() as patch:  # as if the process were killed after its third block
         marks = iter(range(3))
         mark = work._mark
 
-        def stopping(self: resumable.Work, number: int, block: resumable.Block) -> None:
+        def stopping(self: resumable.ResumableFeatures, number: int, block: resumable.Block) -> None:
             if next(marks, None) is None:
                 raise KeyboardInterrupt
             mark(self, number, block)

@@ -19,7 +19,7 @@ from shitu_cli import Extractor
 from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.features import extract_shards, feature_file, writing
 from shitu_cli.features.extract_shards import extract_shard, merge_shards
-from shitu_cli.features.feature_file import extract_to_file, part_of
+from shitu_cli.features.feature_file import extract_to_file, work_folder
 from shitu_cli.features.shard_file import Share, read_shard
 from shitu_cli.index import open_store
 from shitu_cli.preparation.sources import ImageFiles
@@ -130,9 +130,9 @@ def test_an_interrupted_shard_goes_on(extractor: Extractor, images: ImageFiles, 
     share, out = Share(2, 2), tmp_path / "f.npy"
     with pytest.raises(KeyboardInterrupt):
         extract_shard(stopped, images, out, share, QUIET)
-    assert part_of(share.file(out)).is_dir() and not share.file(out).exists()
+    assert work_folder(share.file(out)).is_dir() and not share.file(out).exists()
     extract_shard(extractor, images, out, share, QUIET)
-    assert share.file(out).is_file() and not part_of(share.file(out)).exists()
+    assert share.file(out).is_file() and not work_folder(share.file(out)).exists()
 
 
 def broken_copies(shards: Path, folder: Path) -> Path:

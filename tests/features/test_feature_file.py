@@ -20,7 +20,7 @@ import pytest
 from shitu_cli import Extractor
 from shitu_cli.errors import DataError
 from shitu_cli.features import resumable
-from shitu_cli.features.feature_file import compute_share, extract_to_file, part_of
+from shitu_cli.features.feature_file import compute_share, extract_to_file, work_folder
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.command import shitu, shitu_process
@@ -64,7 +64,7 @@ def test_an_interrupted_call_goes_on_and_gives_the_same_bytes(
     extractor: Extractor, found: ImageFiles, tmp_path: Path
 ) -> None:
     whole = extract_to_file(extractor, found, tmp_path / "a.npy", QUIET)
-    assert whole.count == 30 and not whole.skipped and not part_of(tmp_path / "a.npy").exists()
+    assert whole.count == 30 and not whole.skipped and not work_folder(tmp_path / "a.npy").exists()
     stopped, _ = _counted(extractor, stop_after=15)
     with pytest.raises(KeyboardInterrupt):
         extract_to_file(stopped, found, tmp_path / "b.npy", QUIET)
@@ -85,7 +85,7 @@ def test_what_is_done_counts_only_where_it_is_whole_and_the_same(
 ) -> None:
     out = tmp_path / "f.npy"
     compute_share(extractor, found, out, QUIET, normalize=True, detector=None, rank=0, world=1)
-    (folder,) = part_of(out).iterdir()
+    (folder,) = work_folder(out).iterdir()
     normalize, expected = True, 30
     if change == "marks":
         (folder / "block-00000001.json").write_text("{damaged")
@@ -205,7 +205,7 @@ def test_after_a_kill_the_same_command_goes_on(exported: Path, listed: Path, tmp
     devices = [] if victim == "the only one" else ["--devices", "cpu:2"]
     argv = [sys.executable, "-m", "shitu_cli", "extract", str(slow), "--model", str(exported), "--out", str(out)]
     process = subprocess.Popen([*argv, *devices], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    part = part_of(out)
+    part = work_folder(out)
     _until(lambda: len(list(part.glob("*/block-*.json"))) >= 2, process)
     started = _children(process.pid)
     os.kill(started[1] if victim == "a process of two" else process.pid, signal.SIGKILL)

@@ -14,8 +14,8 @@ import pytest
 
 from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.index import open_store
-from shitu_cli.index.collection import VectorCollection
 from shitu_cli.index.milvus import MilvusStore
+from shitu_cli.index.milvus_collection import VectorCollection
 from shitu_cli.index.store import BuildOptions, FeatureTable, Store
 from shitu_cli.reporting import SilentReporter
 from tests.index.made import gallery, vectors

@@ -14,8 +14,8 @@ import pytest
 from shitu_cli.errors import DataError
 from shitu_cli.stores import absolute, join, open_archive, read_image, split_location, state_of
 from shitu_cli.stores import ranges as ranges_module
-from shitu_cli.stores.index import Index
 from shitu_cli.stores.locations import address_of, is_stored, real
+from shitu_cli.stores.member_index import MemberIndex
 from tests.stores.samples import images, parquet_bytes, tar_bytes, zip_bytes
 
 WRITERS: dict[str, Callable[[dict[str, bytes]], bytes]] = {"tar": tar_bytes, "zip": zip_bytes, "parquet": parquet_bytes}
@@ -75,14 +75,14 @@ def test_an_index_is_made_once_and_again_when_the_archive_changes(
     path = tmp_path / "a.tar"
     path.write_bytes(tar_bytes({"a.jpg": b"1" * 600, "a.cls": b"7"}))
     first = open_archive(path)
-    again = Index.load(str(path), first.file.state)
+    again = MemberIndex.load(str(path), first.file.state)
     assert again is not None and again.names() == ["a.jpg", "a.cls"]
     assert again.find("a.jpg") == first.index.find("a.jpg") and again.text("a.cls") == b"7"
     assert again.find("b.jpg") is None and again.text("a.jpg") is None
     before = state_of(f"{path}::a.jpg")
     path.write_bytes(tar_bytes({"b.jpg": b"2", "a.jpg": b"3" * 600}))
     assert read_image(f"{path}::a.jpg") == b"3" * 600 and state_of(f"{path}::a.jpg") != before
-    assert Index.load(str(path), "another state") is None
+    assert MemberIndex.load(str(path), "another state") is None
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a.tar"], "nothing is written beside the user's data"
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
     state = open_archive(path).file.state
     for kept in Path(os.environ["SHITU_CACHE"]).rglob("*.npz"):
         kept.write_bytes(kept.read_bytes()[:60])
-    assert Index.load(str(path), state) is None
+    assert MemberIndex.load(str(path), state) is None
 
 
 def test_the_last_member_of_a_name_counts_and_hard_links_lead_to_theirs(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
 from shitu_cli.training import run
 from shitu_cli.training.checkpoint import load_checkpoint
 from shitu_cli.training.history import read_histories
-from shitu_cli.training.online import Evaluated, evaluations_after, images_per_evaluation
+from shitu_cli.training.online import OnlineResult, evaluations_after, images_per_evaluation
 from shitu_cli.training.options import UNDECIDED
 from tests.command import shitu
 
@@ -39,13 +39,13 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
         left, shares = list(values), list(undecided)
 
         class Written:
-            def __call__(self, model: object, processes: object) -> Evaluated:
+            def __call__(self, model: object, processes: object) -> OnlineResult:
                 value = left.pop(0)
                 if value is None:
                     raise Killed
-                return Evaluated({"recall@1": value, **({UNDECIDED: shares.pop(0)} if shares else {})})
+                return OnlineResult({"recall@1": value, **({UNDECIDED: shares.pop(0)} if shares else {})})
 
-            def foretell(self, model: object) -> float:
+            def estimate_seconds(self, model: object) -> float:
                 return 100.0
 
         monkeypatch.setattr(run, "_evaluation", lambda training, reporter: Written())
@@ -60,10 +60,10 @@ def test_how_long_an_evaluation_takes_is_asked_once_and_nobody_has_to_know(
     asked = []
 
     class Fickle:
-        def __call__(self, model: object, processes: object) -> Evaluated:
-            return Evaluated({"recall@1": 0.5})
+        def __call__(self, model: object, processes: object) -> OnlineResult:
+            return OnlineResult({"recall@1": 0.5})
 
-        def foretell(self, model: object) -> float:
+        def estimate_seconds(self, model: object) -> float:
             asked.append(model)
             raise DataError("an image of the query list cannot be read")
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shitu_cli.features.list_features import Processes
 from shitu_cli.processes.collectives import Ranks
+from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.training.stopping import StopNow, Stopping
 

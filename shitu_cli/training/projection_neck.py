@@ -1,4 +1,4 @@
-"""Networks with a projection in closed form as their neck, as configs and checkpoints."""
+"""Put a projection into a network as its neck: in its config, and in its checkpoint."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What every process of a run keeps for itself, and how a checkpoint holds it for all of them.
+"""The tensors that differ between the processes of a run, and how a checkpoint stores them.
 
-The optimiser keeps parameters equal on all processes. Tensors that training writes without it are not: the ring of
-a cross-batch memory, a head's running figures and the statistics of batch norm follow the images that each process
-has seen. A checkpoint has those of the first process under their own names, as it has everything else; those of
-process N lie beside them, as `rankN.model.NAME` and `rankN.loss.NAME`.
+The optimiser keeps parameters equal on all processes. Tensors that training writes without it differ: the ring of a
+cross-batch memory, a head's running figures and the statistics of batch norm follow the images that each process has
+seen. A checkpoint stores those of the first process under their names, like everything else, and those of process N as
+`rankN.model.NAME` and `rankN.loss.NAME`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def own_tensors(layer: nn.Layer) -> dict[str, paddle.Tensor]:
 
 
 def gather_own(model: nn.Layer, loss: nn.Layer, ranks: Ranks) -> dict[str, np.ndarray]:
-    """Return what processes 1, 2, … keep for themselves, on process 0; nothing on the others. All of them call it."""
+    """Return the own tensors of processes 1, 2, … on process 0, {} on the others; all processes call it."""
     arrays: dict[str, np.ndarray] = {}
     if ranks.world == 1:
         return arrays
@@ -51,9 +51,9 @@ def gather_own(model: nn.Layer, loss: nn.Layer, ranks: Ranks) -> dict[str, np.nd
 
 
 def own_arrays(saved: Mapping[str, np.ndarray], prefix: str, ranks: Ranks) -> dict[str, np.ndarray]:
-    """Return what this process kept of the network (MODEL) or the loss (LOSS); {} for the first, whose own has no mark.
+    """Return this process's tensors of the network (MODEL) or the loss (LOSS); {} for the first, which needs no prefix.
 
-    {} too for a process that the saved run did not have: it goes on with what the first had.
+    {} too for a process that the saved run did not have: it continues with those of the first.
     """
     mark = f"rank{ranks.rank}.{prefix}"
     return {name.removeprefix(mark): array for name, array in saved.items() if name.startswith(mark)}
@@ -61,10 +61,10 @@ def own_arrays(saved: Mapping[str, np.ndarray], prefix: str, ranks: Ranks) -> di
 
 @contextmanager
 def evaluating(model: nn.Layer, ranks: Ranks) -> Iterator[None]:
-    """Inside, the model is in evaluation mode, with the first process's statistics of batch norm on all processes.
+    """Set the model to evaluation mode inside the context, with the first process's batch norm statistics everywhere.
 
-    Those are the ones that a checkpoint holds. Afterwards everything is as it was before, to the bit: modes of layers,
-    each process's own statistics, and on how many threads the process computes.
+    Those are what a checkpoint holds. Afterwards everything is restored to the bit: the modes of layers, each process's
+    own statistics, and the number of threads that the process computes on.
     """
     modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     shared = list(norm_statistics(model).values()) if ranks.world > 1 else []

@@ -32,7 +32,7 @@ class Member(NamedTuple):
     inside: int = 0
 
 
-class Index:
+class MemberIndex:
     """Members by name, about 80 bytes each: five million images fit into half a gigabyte.
 
     `texts` hold the content of small members with labels, by the number of the member.
@@ -45,7 +45,7 @@ class Index:
         self._hashes = hashes[self._order]
 
     @classmethod
-    def of(cls, members: Mapping[str, Member], texts: Mapping[str, bytes]) -> Index:
+    def of(cls, members: Mapping[str, Member], texts: Mapping[str, bytes]) -> MemberIndex:
         """Return the index of these members."""
         encoded = [name.encode("utf-8", "surrogateescape") for name in members]
         numbers = {name: number for number, name in enumerate(members)}
@@ -100,7 +100,7 @@ class Index:
             )
 
     @classmethod
-    def load(cls, address: str, state: str) -> Index | None:
+    def load(cls, address: str, state: str) -> MemberIndex | None:
         """Return the index that was kept for this state of an archive, None where there is none or it is damaged."""
         path = cache_folder() / "indexes" / f"{key_of(address)}.npz"
         try:

@@ -20,7 +20,7 @@ from shitu_cli.config.reader import make_part
 from shitu_cli.model.losses import build_loss
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.runtime.threads import THREADS
-from shitu_cli.training.own_state import evaluating, gather_own, own_arrays, own_tensors
+from shitu_cli.training.per_process import evaluating, gather_own, own_arrays, own_tensors
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu_process as shitu
 from tests.parts import loss_arguments, loss_item

@@ -19,9 +19,11 @@ from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, ConfigError
 from shitu_cli.evaluation.evaluate import EvalResult, evaluate_lists
-from shitu_cli.features.cache import Features
+from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
-from shitu_cli.features.list_features import Alone, ListFeatures, Processes, extract_dataset, extract_list, normalized
+from shitu_cli.features.list_features import ListFeatures, extract_dataset, extract_list
+from shitu_cli.features.unit_length import normalized
+from shitu_cli.processes.sharing import Alone, Processes
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.training.projection import LARGEST, SHRINKAGE, Projection, Scatter, discriminant, whitening
 
@@ -54,7 +56,7 @@ def evaluation_features(
     engine: Engine,
     config: Config,
     reporter: Reporter,
-    cache: Features | None = None,
+    cache: Cache | None = None,
     processes: Processes = Alone(),
 ) -> EvaluationFeatures | None:
     """Return the features of query and gallery; None where the config evaluates nothing, and on other processes."""
@@ -88,7 +90,7 @@ def scatter_of_training(
     *,
     views: int,
     classes: int,
-    cache: Features | None = None,
+    cache: Cache | None = None,
     processes: Processes = Alone(),
 ) -> Scatter | None:
     """Return the sums over the features of all training images in `views` views; None on other processes.
@@ -141,7 +143,7 @@ def training_blocks(
     reporter: Reporter,
     *,
     views: int,
-    cache: Features | None = None,
+    cache: Cache | None = None,
     processes: Processes = Alone(),
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield features [n, D] and labels [n] of all training images in all views, without those that cannot be read."""

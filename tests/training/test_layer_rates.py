@@ -10,7 +10,7 @@ import pytest
 
 from shitu_cli.errors import ConfigError
 from shitu_cli.model import build_rec_model
-from shitu_cli.training.trunk import parameter_groups, set_training
+from shitu_cli.training.layer_rates import parameter_groups, set_layer_rates
 
 NETWORKS = ["tf_efficientnet_lite0", "PPLCNet_x0_25", "PPLCNetV2_small", "resnet18", "mobilenetv4_conv_small",
             "MobileNetV3_small_x0_35", "vit_tiny_patch16_224"]  # fmt: skip
@@ -22,7 +22,7 @@ def network(name: str = "PPLCNet_x0_25", **keys: Any) -> Any:
     stop = {"BackboneStopLayer": {"name": "flatten"}} if name[0].isupper() else {}
     arch = parse_arch({"Backbone": {"name": name, **keys}, **stop})
     model = build_rec_model(arch)
-    set_training(model.backbone, arch.backbone)
+    set_layer_rates(model.backbone, arch.backbone)
     model.train()
     return model
 

@@ -1,7 +1,7 @@
-"""How much of a backbone a run trains, and how fast: all of it alike, or the later layers more than the first.
+"""Freeze the first layers of a backbone, and set the learning rates of the others.
 
-Trained weights know edges, colours and textures; what new images need is in the later layers. Layers that are not
-trained cost no backward pass, as nothing before them is trained either.
+Trained weights already detect edges, colours and textures; what new images need is in the later layers. Frozen layers
+need no backward pass, as nothing before them is trained either.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from shitu_cli.model.backbones import Backbone
 _NORMS = nn.layer.norm._BatchNormBase
 
 
-def set_training(backbone: Backbone, part: parts.Backbone) -> None:
-    """Fix statistics and layers of a backbone and set the rates of the others, as its part says.
+def set_layer_rates(backbone: Backbone, part: parts.Backbone) -> None:
+    """Freeze norms and layers of a backbone and set the learning rates of the others, as its part says.
 
-    Raises ConfigError when all layers would be fixed.
+    Raises ConfigError if all layers would be frozen.
     """
     if part.freeze_norm:
         for layer in backbone.sublayers():
@@ -66,7 +66,7 @@ def parameter_groups(backbone: Backbone) -> list[list[paddle.Tensor]]:
 
 
 def _fix_statistics(backbone: Backbone, fixed: list[list[paddle.Tensor]]) -> None:
-    """Let the norms of layers that are not trained keep their statistics, too."""
+    """Freeze the statistics of norms in frozen layers, too."""
     untrained = {id(parameter) for group in fixed for parameter in group}
     for layer in backbone.sublayers():
         if isinstance(layer, _NORMS) and id(layer.weight) in untrained:

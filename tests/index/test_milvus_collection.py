@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.index.collection import MANIFEST, VectorCollection
+from shitu_cli.index.milvus_collection import MANIFEST, VectorCollection
 
 VALID = {"kind": "flat", "size": 24, "model": "m", "count": 3, "next_id": None, "search": {}, "recall": None}
 

@@ -1,17 +1,16 @@
-"""One arithmetic: the features of an image are those that it has alone, on one thread.
+"""Compute the same features for an image whether it is alone or in a batch, whatever the number of threads.
 
-The programs that run networks divide a sum among threads, and choose other instructions for a batch than for one
-image, wherever that is faster; each order of adding rounds otherwise. So the definition here is one image in one call
-on one thread, and nothing that runs beside it can change a bit of it:
+The programs that run networks divide a sum among threads, and choose other instructions for a batch than for a single
+image if that is faster; each order of adding rounds differently. So the features of an image are defined as those that
+one call for this image alone computes on one thread:
 
-- ONNX Runtime and OpenVINO compute exactly that, in as many threads side by side as the process has: none waits for
-  the others. What that costs against all threads on one batch, benchmarks/inference.py shows for a machine; single
-  images, which one thread computes, lose most.
-- Paddle Inference holds the interpreter's lock while it computes, so that calls cannot run side by side, and each call
-  costs it two milliseconds besides. It computes groups of images on all threads, but only after it has given, on this
-  machine and for this network and size of image, the very bits of single images for a group of noise: noise, because
-  sums of it come out differently for any other order. Where the bits differ, it falls back to one thread, then to one
-  image.
+- ONNX Runtime and OpenVINO compute exactly that, for as many images at a time as the process has threads, none of which
+  waits for another. benchmarks/inference.py shows the cost compared with all threads on one batch; a single image,
+  which one thread computes, loses most.
+- Paddle Inference holds the interpreter's lock while it computes, so that calls cannot overlap, and each call takes two
+  milliseconds more. It therefore computes groups of images on all threads, but only after a group of noise has given
+  the same bits as its single images, on this machine and for this network and size of image (noise, because its sums
+  differ for any other order). If the bits differ, it falls back to one thread, then to single images.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ def side_by_side(single: Run, threads: int) -> Run:
     return run
 
 
-def in_groups(opened: Callable[[int], Run], threads: int) -> Run:
-    """Return a run over groups of images where they give the bits of single ones; `opened(n)` computes on n threads."""
-    single = opened(1)
-    many = single if threads == 1 else opened(threads)  # at once: the files may be gone later
+def in_groups(open_run: Callable[[int], Run], threads: int) -> Run:
+    """Return a run over groups of images if they give the bits of single ones; `open_run(n)` opens one on n threads."""
+    single = open_run(1)
+    many = single if threads == 1 else open_run(threads)  # now, as the files may be gone later
     groups: dict[tuple[int, ...], Run | None] = {}  # by an image's shape; None: single images only
 
     def run(images: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from typing import NoReturn
 from shitu_cli.errors import EnvironmentProblem, ShituError, UsageError
 from shitu_cli.processes import this_process
 from shitu_cli.processes.failures import INTERRUPT_CODE, ProcessGone, log_file, raise_elsewhere, raise_failure
-from shitu_cli.processes.launchers import adopt
+from shitu_cli.processes.launchers import take_placement
 from shitu_cli.processes.machines import Machines, alone, interface_of, meet, patience, split_address
 from shitu_cli.processes.secret import VARIABLE, find_secret
 from shitu_cli.processes.this_process import DEVICE, PARENT, RANK, WORLD
@@ -105,7 +105,7 @@ def launch(
         this_process.exit_with_parent()
         return False
     nnodes = 1 if meeting is None else meeting.nnodes
-    if adopt(device, devices, nnodes) is not None:
+    if take_placement(device, devices, nnodes) is not None:
         return False
     if devices is None:
         if nnodes > 1:

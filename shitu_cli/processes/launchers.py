@@ -1,7 +1,7 @@
 """Runs that another launcher has started: Paddle's own, Slurm's srun, and PaddleJobs of Kubernetes.
 
-Each of them starts the same command many times and says in the environment which of them a process is. That is
-translated here into what `launch` would have said, so that the rest of the program knows one way only.
+Each of them starts the same command many times and tells every process its rank in the environment. That is translated
+here into the variables that `launch` would have set, so that the rest of the program only knows those.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Environment = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Seat:
+class Placement:
     """The place of this process in a run: its rank, and where the first one listens (host:port)."""
 
     launcher: str
@@ -52,42 +52,43 @@ class Seat:
         return {**values, "FLAGS_selected_gpus": self.device.partition(":")[2] or "0"}
 
 
-def adopt(wish: str = "auto", devices: str | None = None, nnodes: int = 1) -> Seat | None:
+def take_placement(requested: str = "auto", devices: str | None = None, nnodes: int = 1) -> Placement | None:
     """Take the place that another launcher has given this process; None if there is no such launcher.
 
     Args:
-        wish: The device that the user asks for.
+        requested: The device that the user requests.
         devices: The user's --devices, which start processes too.
         nnodes: The user's --nnodes; with it, Slurm only starts the machines.
 
     The environment of this process is changed. Raises EnvironmentProblem that lists what is wrong with the variables of
     the launcher, UsageError for options that contradict it.
     """
-    seat = find_seat(os.environ, wish)
-    if seat is None or (nnodes > 1 and seat.launcher == SLURM):
+    placement = find_placement(os.environ, requested)
+    if placement is None or (nnodes > 1 and placement.launcher == SLURM):
         return None
     if devices is not None or nnodes > 1:
         raise UsageError(
-            f"{seat.launcher} has started {seat.world} processes already; --devices and --nnodes would start others",
+            f"{placement.launcher} has started {placement.world} processes already; --devices and --nnodes would "
+            "start others",
             hint="leave these options out, or start the command without that launcher",
         )
-    os.environ.update(seat.environment())
-    threads = str(_threads(seat, os.environ))
+    os.environ.update(placement.environment())
+    threads = str(_threads(placement, os.environ))
     for name in (THREADS, "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, threads)
-    if seat.device == "cpu" and "GLOO_SOCKET_IFNAME" not in os.environ:
-        interface = _interface_towards(seat.master)
+    if placement.device == "cpu" and "GLOO_SOCKET_IFNAME" not in os.environ:
+        interface = _interface_towards(placement.master)
         if interface is not None:  # otherwise gloo resolves the host name, often to the loopback
             os.environ["GLOO_SOCKET_IFNAME"] = interface
-    return seat
+    return placement
 
 
-def find_seat(environment: Environment, wish: str = "auto") -> Seat | None:
+def find_placement(environment: Environment, requested: str = "auto") -> Placement | None:
     """Return the place of a process with this environment; None for one that runs alone."""
-    return _paddle_seat(environment, wish) or _slurm_seat(environment, wish)
+    return _paddle_placement(environment, requested) or _slurm_placement(environment, requested)
 
 
-def _paddle_seat(environment: Environment, wish: str) -> Seat | None:
+def _paddle_placement(environment: Environment, requested: str) -> Placement | None:
     """Read what paddle.distributed.launch and the operators of PaddleJobs say."""
     if environment.get(WORLD, "1") == "1":
         return None
@@ -101,12 +102,12 @@ def _paddle_seat(environment: Environment, wish: str) -> Seat | None:
     reader.check_address("PADDLE_MASTER or PADDLE_TRAINER_ENDPOINTS", master)
     local = reader.number("PADDLE_LOCAL_SIZE", low=1, default=1)
     selected = environment.get("FLAGS_selected_gpus", "").split(",")[0]
-    device = _device(wish, f"gpu:{selected}" if selected else "cpu")
+    device = _device(requested, f"gpu:{selected}" if selected else "cpu")
     reader.raise_all()
-    return Seat(PADDLE, rank, world, master, device, local)
+    return Placement(PADDLE, rank, world, master, device, local)
 
 
-def _slurm_seat(environment: Environment, wish: str) -> Seat | None:
+def _slurm_placement(environment: Environment, requested: str) -> Placement | None:
     """Read what srun says. A batch script runs alone, though it has most of the variables of its job."""
     by_srun = any(name in environment for name in ("SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS"))
     if "SLURM_PROCID" not in environment or (environment.get("ENVIRONMENT") == "BATCH" and not by_srun):
@@ -124,17 +125,17 @@ def _slurm_seat(environment: Environment, wish: str) -> Seat | None:
     local = reader.tasks_here(world)
     visible = [text for text in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if text]
     card = f"gpu:{local_rank % len(visible)}" if visible else f"gpu:{local_rank}"
-    device = _device(wish, card if visible else "cpu", card)
+    device = _device(requested, card if visible else "cpu", card)
     reader.check_address("MASTER_ADDR or SLURM_STEP_NODELIST", f"{host}:{port}")
     reader.raise_all()
-    return Seat(SLURM, rank, world, f"{host}:{port}", device, local)
+    return Placement(SLURM, rank, world, f"{host}:{port}", device, local)
 
 
-def _device(wish: str, usual: str, card: str = "gpu:0") -> str:
+def _device(requested: str, usual: str, card: str = "gpu:0") -> str:
     """Return the device of a process: what the user asks for, else what the launcher gave it."""
-    if wish == "auto":
+    if requested == "auto":
         return usual
-    return (usual if usual != "cpu" else card) if wish == "gpu" else wish
+    return (usual if usual != "cpu" else card) if requested == "gpu" else requested
 
 
 class _Reader:
@@ -237,14 +238,14 @@ def _numbers(text: str) -> list[str]:
     return numbers
 
 
-def _threads(seat: Seat, environment: Environment) -> int:
+def _threads(placement: Placement, environment: Environment) -> int:
     """Return the compute threads of this process: its part of the cores, unless it is bound to cores of its own."""
     cores = available_cores()
     own = whole_number(environment.get("SLURM_CPUS_PER_TASK", ""), digits=5)
     if own:
         return min(own, cores)
-    is_alone = seat.launcher == SLURM and is_bound()
-    return cores if is_alone else max(1, cores // seat.local_world)
+    is_alone = placement.launcher == SLURM and is_bound()
+    return cores if is_alone else max(1, cores // placement.local_world)
 
 
 def _interface_towards(master: str) -> str | None:

@@ -21,7 +21,7 @@ from typing import Any
 import shitu_cli
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.inputs import whole_number
-from shitu_cli.processes.door import Door
+from shitu_cli.processes.listener import Listener
 from shitu_cli.processes.messages import ANSWER_SECONDS, REFUSAL, Challenge, Link, keep_alive, read_line
 
 WAIT = "SHITU_MACHINES_SECONDS"  # how long machines wait for each other, for those that start slowly
@@ -123,12 +123,12 @@ def _receive(
     links: dict[int, Link] = {}
     hellos = {0: hello}
     try:
-        with Door(port, secret, show_line) as door:
+        with Listener(port, secret, show_line) as listener:
             while len(hellos) < hello["nnodes"]:
-                guest = door.next_guest(deadline)
-                if guest is None:
-                    raise _incomplete(host, port, hello["nnodes"], hellos, door.strangers)
-                link, other = guest
+                arrival = listener.next_machine(deadline)
+                if arrival is None:
+                    raise _incomplete(host, port, hello["nnodes"], hellos, listener.refused_hosts)
+                link, other = arrival
                 _forget_those_that_left(links, hellos)
                 problem = _misfit(hello, other, hellos)
                 if problem:
@@ -152,10 +152,10 @@ def _receive(
 
 
 def _incomplete(
-    host: str, port: int, nnodes: int, hellos: dict[int, dict[str, Any]], strangers: list[str]
+    host: str, port: int, nnodes: int, hellos: dict[int, dict[str, Any]], refused_hosts: list[str]
 ) -> EnvironmentProblem:
     missing = sorted(set(range(nnodes)) - set(hellos))
-    refused = [f"refused, because it does not know the secret of the run: {stranger}" for stranger in strangers]
+    refused = [f"refused, because it does not know the secret of the run: {each}" for each in refused_hosts]
     return EnvironmentProblem(
         f"machine {', '.join(map(str, missing))} of {nnodes} did not connect to {host}:{port} in time",
         details=refused,

@@ -49,7 +49,7 @@ class Trainer:
         self._config = training.config.Global
         self._log, self._reporter = log, reporter
         self._evaluate, self._start = evaluate, start
-        self._evaluation_seconds: float | None = None  # of the newest one, with its saves, or as estimated
+        self._evaluation_seconds: float | None = None  # of the last evaluation; estimated before the first one
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.processes import launchers, this_process
-from shitu_cli.processes.launchers import PADDLE, SLURM, adopt, find_seat, nodes_of
+from shitu_cli.processes.launchers import PADDLE, SLURM, find_placement, nodes_of, take_placement
 from shitu_cli.runtime.threads import THREADS
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, shitu
@@ -43,45 +43,51 @@ SLURM_RUN = {
 }
 
 
-def test_a_process_alone_has_no_seat() -> None:
-    assert find_seat({}) is None
-    assert find_seat({"PADDLE_TRAINERS_NUM": "1", "PADDLE_TRAINER_ID": "0"}) is None
-    assert find_seat({**SLURM_RUN, "SLURM_NTASKS": "1"}) is None
+def test_a_process_alone_has_no_placement() -> None:
+    assert find_placement({}) is None
+    assert find_placement({"PADDLE_TRAINERS_NUM": "1", "PADDLE_TRAINER_ID": "0"}) is None
+    assert find_placement({**SLURM_RUN, "SLURM_NTASKS": "1"}) is None
 
 
 def test_a_paddle_job() -> None:
-    seat = find_seat(PADDLE_RUN)
-    assert seat is not None
-    assert (seat.launcher, seat.rank, seat.world, seat.master, seat.device) == (PADDLE, 1, 2, "10.0.0.1:6170", "cpu")
-    seat = find_seat({**PADDLE_RUN, "PADDLE_MASTER": "10.0.0.1:7000", "FLAGS_selected_gpus": "3"})
-    assert seat is not None and (seat.master, seat.device) == ("10.0.0.1:7000", "gpu:3")
-    assert seat.environment()["FLAGS_selected_gpus"] == "3"
-    seat = find_seat({**PADDLE_RUN, "FLAGS_selected_gpus": "3"}, "cpu")
-    assert seat is not None and seat.device == "cpu" and seat.environment()["PADDLE_DISTRI_BACKEND"] == "gloo"
+    place = find_placement(PADDLE_RUN)
+    assert place is not None
+    assert (place.launcher, place.rank, place.world, place.master, place.device) == (
+        PADDLE,
+        1,
+        2,
+        "10.0.0.1:6170",
+        "cpu",
+    )
+    place = find_placement({**PADDLE_RUN, "PADDLE_MASTER": "10.0.0.1:7000", "FLAGS_selected_gpus": "3"})
+    assert place is not None and (place.master, place.device) == ("10.0.0.1:7000", "gpu:3")
+    assert place.environment()["FLAGS_selected_gpus"] == "3"
+    place = find_placement({**PADDLE_RUN, "FLAGS_selected_gpus": "3"}, "cpu")
+    assert place is not None and place.device == "cpu" and place.environment()["PADDLE_DISTRI_BACKEND"] == "gloo"
 
 
 def test_a_slurm_step() -> None:
-    seat = find_seat(SLURM_RUN)
-    assert seat is not None
+    place = find_placement(SLURM_RUN)
+    assert place is not None
     port = 20000 + 123456 % 20000
-    assert (seat.launcher, seat.rank, seat.world, seat.master) == (SLURM, 5, 8, f"gpu07:{port}")
-    assert (seat.device, seat.local_world) == ("cpu", 2)
-    named = find_seat({**SLURM_RUN, "MASTER_ADDR": "head", "MASTER_PORT": "9000", "CUDA_VISIBLE_DEVICES": "0,1"})
+    assert (place.launcher, place.rank, place.world, place.master) == (SLURM, 5, 8, f"gpu07:{port}")
+    assert (place.device, place.local_world) == ("cpu", 2)
+    named = find_placement({**SLURM_RUN, "MASTER_ADDR": "head", "MASTER_PORT": "9000", "CUDA_VISIBLE_DEVICES": "0,1"})
     assert named is not None and (named.master, named.device) == ("head:9000", "gpu:1")
-    bound = find_seat({**SLURM_RUN, "CUDA_VISIBLE_DEVICES": "2"})  # a card of its own
+    bound = find_placement({**SLURM_RUN, "CUDA_VISIBLE_DEVICES": "2"})  # a card of its own
     assert bound is not None and bound.device == "gpu:0"
 
 
 def test_few_variables_of_slurm_are_enough() -> None:
-    seat = find_seat({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_NODELIST": "a1,b2"})
-    assert seat is not None and (seat.rank, seat.world, seat.master) == (0, 2, "a1:20000")
+    place = find_placement({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_NODELIST": "a1,b2"})
+    assert place is not None and (place.rank, place.world, place.master) == (0, 2, "a1:20000")
 
 
 def test_a_batch_script_of_slurm_runs_alone() -> None:
     batch = {name: value for name, value in SLURM_RUN.items() if not name.startswith("SLURM_STEP")}
-    assert find_seat({**batch, "SLURM_JOB_NODELIST": "gpu[07-10]", "ENVIRONMENT": "BATCH"}) is None
-    assert find_seat({**SLURM_RUN, "ENVIRONMENT": "BATCH"}) is not None
-    assert find_seat({**SLURM_RUN, "SLURM_STEP_NUM_TASKS": "1"}) is None  # srun -n 1 in a job of 8
+    assert find_placement({**batch, "SLURM_JOB_NODELIST": "gpu[07-10]", "ENVIRONMENT": "BATCH"}) is None
+    assert find_placement({**SLURM_RUN, "ENVIRONMENT": "BATCH"}) is not None
+    assert find_placement({**SLURM_RUN, "SLURM_STEP_NUM_TASKS": "1"}) is None  # srun -n 1 in a job of 8
 
 
 @pytest.mark.parametrize(
@@ -97,14 +103,14 @@ def test_a_batch_script_of_slurm_runs_alone() -> None:
 )
 def test_what_is_wrong_is_named(changes: dict[str, str], expected: str) -> None:
     with pytest.raises(EnvironmentProblem, match="variables cannot be used") as caught:
-        find_seat({**PADDLE_RUN, **changes})
+        find_placement({**PADDLE_RUN, **changes})
     assert any(expected in line for line in caught.value.details)
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
     wrong = {"SLURM_PROCID": "9", "SLURM_STEP_NODELIST": "gpu[", "MASTER_PORT": "x"}
     with pytest.raises(EnvironmentProblem) as caught:
-        find_seat({**SLURM_RUN, **wrong})
+        find_placement({**SLURM_RUN, **wrong})
     assert len(caught.value.details) == 3
 
 
@@ -113,11 +119,11 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
 def test_any_environment_gives_a_seat_or_says_what_is_wrong(changes: dict[str, str]) -> None:
     for base in (PADDLE_RUN, SLURM_RUN, {}):
         try:
-            seat = find_seat({**base, **changes})
+            place = find_placement({**base, **changes})
         except EnvironmentProblem as problem:
             assert problem.details
         else:
-            assert seat is None or (0 <= seat.rank < seat.world and seat.local_world >= 1 and seat.environment())
+            assert place is None or (0 <= place.rank < place.world and place.local_world >= 1 and place.environment())
 
 
 @pytest.mark.parametrize(
@@ -169,10 +175,10 @@ def test_any_text_is_a_list_of_nodes_or_not(text: str) -> None:
         assert all("[" not in node and node for node in nodes_of(text))
 
 
-def test_a_process_takes_its_seat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_takes_its_placement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {**PADDLE_RUN, "PADDLE_LOCAL_SIZE": "2"})
     monkeypatch.setattr(launchers, "available_cores", lambda: 8)
-    assert adopt() is not None
+    assert take_placement() is not None
     assert (this_process.rank(), this_process.world(), this_process.is_main()) == (1, 2, False)
     assert this_process.own_device("x") == "cpu" and not this_process.has_parent()
     assert os.environ["SHITU_RANK_THREADS"] == "4"
@@ -181,11 +187,11 @@ def test_a_process_takes_its_seat(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_options_that_start_processes_contradict_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", dict(PADDLE_RUN))
     with pytest.raises(UsageError, match=f"{PADDLE} has started 2 processes already"):
-        adopt(devices="cpu:2")
+        take_placement(devices="cpu:2")
     monkeypatch.setattr(os, "environ", dict(SLURM_RUN))
     with pytest.raises(UsageError, match="Slurm has started 8 processes already"):
-        adopt(devices="0,1")
-    assert adopt(devices="0,1", nnodes=4) is None  # srun starts our own launcher on each machine
+        take_placement(devices="0,1")
+    assert take_placement(devices="0,1", nnodes=4) is None  # srun starts our own launcher on each machine
 
 
 TRAIN = ["train", *SMALL, "-o", "Arch.Backbone.dropout_prob=0.0", "--seed", "1", "--lr", "0.01", "--batch-size", "4"]

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
-from shitu_cli.processes import door
+from shitu_cli.processes import listener
 from shitu_cli.processes.machines import WAIT, Machines, meet
 from shitu_cli.processes.messages import LONGEST_HELLO, REFUSAL, Challenge, Link, read_line
 from tests.processes.test_machines import free_port
@@ -122,14 +122,14 @@ def test_machines_meet_past_garbage_at_the_port(meeting: Meeting) -> None:
 
 
 def test_machines_meet_past_more_open_connections_than_are_kept(meeting: Meeting) -> None:
-    strangers = [meeting.visit() for _ in range(door.MOST_VISITORS + 20)]
+    strangers = [meeting.visit() for _ in range(listener.MOST_CANDIDATES + 20)]
     meeting.complete()
     for connection in strangers:
         connection.close()
 
 
 def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(listener, "ANSWER_SECONDS", 0.3)
     monkeypatch.setenv(WAIT, "20")
     waiting = Meeting(nnodes=2)
     stranger = waiting.visit(b'{"slow')

@@ -1,4 +1,4 @@
-"""The areas of an image that are looked at: what a detector finds, and the whole image beside it."""
+"""The areas of an image that are recognised: what a detector finds, and the whole image."""
 
 from __future__ import annotations
 

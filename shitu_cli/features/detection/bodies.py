@@ -1,4 +1,4 @@
-"""Images of which the surest thing counts: it is found while an image is read, so that each is decoded once."""
+"""Images of which only the surest object counts: it is detected while the image is read, to decode each image once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _DetectorFails(ShituError):
 
 
 class Body(Part):
-    """An image in a file that counts as what is inside of its surest box, or whole where nothing is found.
+    """An image in a file, cropped to its surest box, or whole if nothing is found.
 
     `box` is known once it has been read: None for the whole image.
     """

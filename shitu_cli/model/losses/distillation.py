@@ -6,17 +6,13 @@ means over the images, as PaddleClas's recipes weigh them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
 from shitu_cli.config.parts import losses as parts
-from shitu_cli.model.losses.classification import CELoss
+from shitu_cli.model.losses.classification import CELoss, Outputs
 
-Outputs = Mapping[str, Any]
 TINY = 1e-12  # added to probabilities before a logarithm
 FAR = 1000.0  # takes a class out of a softmax when it is subtracted from its logit
 

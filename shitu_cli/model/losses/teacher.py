@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
 from shitu_cli.config.parts import losses as parts
-from shitu_cli.model.losses.pairs import FAR, unit
-
-Outputs = Mapping[str, Any]
+from shitu_cli.model.losses.pairs import FAR, Outputs, unit
 
 
 class TeacherLoss(nn.Layer):

@@ -39,6 +39,11 @@ def shortened(lines: Sequence[str], most: int) -> list[str]:
     return [*lines[:most], f"... and {rest:,} more"] if rest > 0 else list(lines)
 
 
+def unreadable(images: Sequence[str]) -> str:
+    """Return a warning about images that could not be read, which are given by their messages."""
+    return f"left out as unreadable: {counted(len(images), 'image')}, such as {images[0]}"
+
+
 def byte_size(count: int) -> str:
     """Return a number of bytes for people: 932 B, 12.2 kB, 33.7 MB."""
     value, unit = float(count), "B"

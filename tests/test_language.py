@@ -20,6 +20,11 @@ NO_VERBS = re.compile(
     r"weights|width)\b|[^a-z]"
 )
 PARTICIPLES = frozenset(["asked", "found", "made", "told"])
+# What other languages say so, and English does not.
+TRANSLATED = re.compile(
+    r"\b(as by|held against|hangs? together|passed over|lies? (below|beside|among)|(that|which) is none|for what is no|"
+    r"shall|of elsewhere|no numbers? any more)\b"
+)
 
 
 def pictures(tree: ast.Module, source: str) -> Iterator[str]:
@@ -52,7 +57,14 @@ def participles(tree: ast.Module, source: str) -> Iterator[str]:
             yield f"{node.lineno}: {name}"
 
 
-RULES = (pictures, docstrings, participles)
+def translations(tree: ast.Module, source: str) -> Iterator[str]:
+    """Yield the lines with a phrase that was translated word by word."""
+    for number, line in enumerate(source.splitlines(), 1):
+        if TRANSLATED.search(line):
+            yield f"{number}: {line.strip()}"
+
+
+RULES = (pictures, docstrings, participles, translations)
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +88,7 @@ def test_the_rules_find_what_they_forbid() -> None:
     assert len(list(pictures(tree, source))) == 1
     assert [place.partition(":")[0] for place in docstrings(tree, source)] == ["1"]
     assert sorted(participles(tree, source)) == ["1: found", "3: made"]
+    assert list(translations(tree, "a file that is none\nimages that lie beside it\nwhich is nonetheless")) == [
+        "1: a file that is none",
+        "2: images that lie beside it",
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.errors import Command, UsageError
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, unreadable
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
@@ -33,8 +33,7 @@ def show_classifier(console: Console, settings: Config, model: Path | None, *, c
     if evaluation is None:
         return
     if evaluation.skipped:
-        count = counted(len(evaluation.skipped), "image")
-        console.warn(f"left out as unreadable: {count}, such as {evaluation.skipped[0]}")
+        console.warn(unreadable(evaluation.skipped))
     if as_json:
         console.json(evaluation.values)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shitu_cli.cli.console import Console
 from shitu_cli.errors import Command
 from shitu_cli.report.evaluation import effects_of, is_worth_deploying, options_of, right_first
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, unreadable
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult
@@ -37,8 +37,7 @@ def show_figures(console: Console, result: EvalResult, values: dict[str, Any], s
         count = counted(result.unanswerable, "query", "queries")
         console.warn(f"{count} without an image of the same label in the gallery: not in the means")
     if result.skipped:
-        count = counted(len(result.skipped), "image")
-        console.warn(f"left out as unreadable: {count}, such as {result.skipped[0]}")
+        console.warn(unreadable(result.skipped))
     if coincidence is not None:  # neither thresholds nor confusions mean anything then
         return
     if result.collapsed:

@@ -26,7 +26,7 @@ OVERFLOW = 1e38  # float32 ends at 3.4e38
 class FeatureSet:
     """Features of one list.
 
-    `features` float32 [N, D], of unit length where the similarity shall be the cosine; `labels` int64 [N], negative:
+    `features` float32 [N, D], of unit length if the similarity is to be the cosine; `labels` int64 [N], negative:
     of no class; `ids` int64 [N] or None (camera, sequence); `identity` int64 [N] or None: equal numbers in query and
     gallery are the same image.
     """

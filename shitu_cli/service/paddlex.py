@@ -143,7 +143,7 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
 
     @app.post(REMOVE, operation_id="removeImagesFromIndex", tags=TAGS)
     async def remove(given: RemoveRequest) -> JSONResponse:
-        """Remove images by id; ids that are not there are passed over, as in PaddleX."""
+        """Remove images by id; unknown ids are skipped, as in PaddleX."""
         possible = [id for id in given.ids if 0 <= id < 1 << 63]
         view, _ = await desk.remove(Removal(possible, missing_ok=True), indexes.get(given.indexKey))
         return _answer({"imageCount": _count(view)})

@@ -30,7 +30,7 @@ from shitu_cli.evaluation.unknown import (
 )
 from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.files import sha256_of
-from shitu_cli.reporting import Reporter, counted
+from shitu_cli.reporting import Reporter, counted, unreadable
 from shitu_cli.stores import real
 
 if TYPE_CHECKING:
@@ -77,29 +77,31 @@ def measure(setting: Setting, *, unknown: Sequence[str], wanted: Sequence[float]
     known = ask_known(query, gallery, result.ranking.answerable)
     if unknown:
         photos, how = foreign_photos(setting, unknown)
-        foreign = ask(sampled(photos, np.arange(len(photos))), gallery)
-        return thresholds(known, foreign, how=how, labels=indexed, indexed=indexed, wanted=wanted)
+        foreign, labels = ask(sampled(photos, np.arange(len(photos))), gallery), indexed
+    else:
+        foreign, labels, how = _ask_own_classes(setting)
+    return thresholds(known, foreign, how=how, labels=labels, indexed=indexed, wanted=wanted)
+
+
+def _ask_own_classes(setting: Setting) -> tuple[Outcomes, int, str]:
+    """Return the outcomes of photos of classes that were not trained, the labels they met, and a description."""
+    query, gallery = setting.result.sets
     classes = np.unique(np.concatenate([query.labels, gallery.labels]))
     classes = classes[classes >= 0]
     training = _training_of(setting)
     untrained = classes[~np.isin(classes, training.labels)]
+    photos = f"photos of {len(classes)} classes, each left out of"
     if len(untrained) < LEAST_CLASSES <= len(classes) and training.projection is not None:
-        foreign, held = _ask_cross_fitted(setting, training)
-        how = f"photos of {len(classes)} classes, each left out of training and of the index in turn"
-        return thresholds(known, foreign, how=how, labels=held, indexed=indexed, wanted=wanted)
+        return *_ask_cross_fitted(setting, training), f"{photos} training and of the index in turn"
     if len(untrained) < LEAST_CLASSES <= len(classes) and setting.cross_fit:
-        foreign, held = _ask_cross_trained(setting)
-        how = (
-            f"photos of {len(classes)} classes, each left out of one of {setting.cross_fit} trainings and of the index"
-        )
-        return thresholds(known, foreign, how=how, labels=held, indexed=indexed, wanted=wanted)
+        return *_ask_cross_trained(setting), f"{photos} one of {setting.cross_fit} trainings and of the index"
     if setting.cross_fit:
         enough = f"is not needed: {counted(len(untrained), 'class', 'classes')} of {len(classes)} were not trained"
         few = f"needs {LEAST_CLASSES} classes at least, there are {len(classes)}"
         setting.reporter.warn(f"--cross-fit {enough if len(untrained) >= LEAST_CLASSES else few}")
     foreign = ask_left_out(query, gallery, untrained.tolist())
     how = f"photos of {counted(len(untrained), 'class', 'classes')} that were not trained, each left out in turn"
-    return thresholds(known, foreign, how=how, labels=max(1, indexed - 1), indexed=indexed, wanted=wanted)
+    return foreign, max(1, len(np.unique(gallery.labels[gallery.labels >= 0])) - 1), how
 
 
 @dataclass(frozen=True)
@@ -243,9 +245,7 @@ def foreign_photos(setting: Setting, sources: Sequence[str]) -> tuple[FeatureSet
     dataset = InputDataset(inputs_of(images), query.transform)
     features, skipped = extract_images(setting.engine, dataset, setting.reporter, "unknown", flip=setting.flip)
     if skipped:
-        setting.reporter.warn(
-            f"left out as unreadable: {counted(len(skipped), 'image')}, such as {min(skipped.values())}"
-        )
+        setting.reporter.warn(unreadable(sorted(skipped.values())))
     rows = np.asarray([n for n in range(len(images)) if n not in skipped], np.int64)
     if not len(rows):
         raise DataError(f"--unknown {' '.join(sources)}: none of the images could be read")

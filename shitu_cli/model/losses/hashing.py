@@ -21,7 +21,7 @@ def _same(labels: paddle.Tensor) -> paddle.Tensor:
 class DSHSDLoss(PairLoss):
     """Stable distribution hashing (Wu et al. 2019, doi:10.1109/ACCESS.2019.2900489): cross entropy and distances.
 
-    Two images of different classes shall be as far apart as two random codes of D bits, 2·D as a squared distance.
+    Two images of different classes should be as far apart as two random codes of D bits, 2·D as a squared distance.
     """
 
     def __init__(self, part: parts.DSHSDLoss) -> None:

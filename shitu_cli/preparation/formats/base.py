@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
 _OTHER_IMAGES = {".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
 _SKIPPED_DIRS = {"__MACOSX", "@eaDir"}
-# Suffixes whose files need not be opened to know that they are no images.
+# Suffixes whose files need not be opened to know that they are not images.
 _NO_IMAGES = re.compile(
     r"\.(?:txt|csv|tsv|lst|jsonl?|ndjson|xml|ya?ml|md|html?|py|ipynb|log|ini|mp4|mov|avi|mkv|zip|tar|gz|tgz|7z|rar|xlsx?|"
     r"npy|npz|mat|pkl|bin|db)"

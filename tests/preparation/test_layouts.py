@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from shitu_cli.errors import ShituError
@@ -28,6 +30,11 @@ def many(root: Path, pattern: str, each: int | Iterable[int] = 4, names: Iterabl
             draw(root / path, (40, 36))
             found[path] = name
     return found
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
 
 
 def table(path: Path, *rows: Iterable[object], sep: str = ",") -> None:
@@ -175,6 +182,22 @@ def masks_beside(root: Path) -> Labels:
     return right
 
 
+def masks_of_the_images_beside(root: Path) -> Labels:
+    """Painted ones, named and numbered like the images, are no class; with two kinds of them."""
+    right = many(root, "{name}/{name}_{i}.png")
+    for number, path in enumerate(right):
+        painted = np.full((36, 40, 3), (200, 30 * (number % 4), 10), np.uint8)
+        painted[8:20, 10:30] = (0, 255, 255)
+        write_image(root / "masks" / path.rpartition("/")[2], painted)
+        write_image(root / "depth" / path.rpartition("/")[2], np.tile(np.arange(40, dtype=np.uint8) * 6, (36, 1)))
+    return right
+
+
+def classes_called_as_masks_are(root: Path) -> Labels:
+    """Faces with and without a mask, numbered from 0 in each folder; so are alpha and labels."""
+    return many(root, "{name}/{i}.jpg", names=("mask", "no_mask", "alpha", "beta", "labels"))
+
+
 def names_of_hashes(root: Path) -> Labels:
     found = many(root, "{name}/{k}{i}ff.jpg")
     for path in list(found):
@@ -188,6 +211,7 @@ READ: list[tuple[Callable[[Path], Labels], str]] = [
         table_in_a_folder_of_its_own, ids_without_suffix, a_table_without_header_label_last, label_first_list, pipes,
         blanks_in_paths, two_suffixes_in_a_name, other_case, a_windows_share, addresses_with_escapes, batches_by_date,
         products_in_brands, an_archive_in_an_archive, letters_that_are_classes, masks_beside, names_of_hashes,
+        masks_of_the_images_beside, classes_called_as_masks_are,
     )),
 ]  # fmt: skip
 
@@ -399,3 +423,19 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         check_source(tmp_path / "t.csv")
     with pytest.raises(ShituError, match="it is a device"):
         check_source(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(("column", "yes", "no"), [("is_valid", "True", "False"), ("is_train", "0", "1")])
+def test_a_column_that_is_true_for_one_split_is_the_split(column: str, yes: str, no: str, tmp_path: Path) -> None:
+    """As fastai writes it; images of validation were trained on without a word."""
+    right = many(tmp_path, "{name}{i}.jpg")
+    rows = [(path, name, yes if "3." in path else no) for path, name in right.items()]
+    table(tmp_path / "items.csv", ("image", "breed", column), *rows)
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right and queries(made, tmp_path) == {f"{name}3.jpg" for name in NAMES}
+
+
+def test_a_split_of_no_known_words_is_told_to_be_ignored(tmp_path: Path) -> None:
+    right = many(tmp_path, "{name}{i}.jpg")
+    table(tmp_path / "items.csv", ("image", "label", "fold"), *((path, name, path[-5]) for path, name in right.items()))
+    assert any("fold says no split such as train or val: not used" in line for line in read(tmp_path).rows.readings)

@@ -15,7 +15,7 @@ from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import CONVENTIONS, Convention, box_columns, plain_name
 from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
-from shitu_cli.preparation.formats.splits import WORDS
+from shitu_cli.preparation.formats.splits import FLAGS, SPLIT_NAMES, WORDS, splits_of_values
 
 
 def name_set(text: str) -> frozenset[str]:
@@ -36,7 +36,6 @@ IMAGE_NAMES = name_set(
     "image path file filename filepath imagepath img imgpath name imagename imageid imgname imgid photo picture url "
     "imageurl src imagefile uri link"
 )
-SPLIT_NAMES = name_set("split partition subset set evaluationstatus phase usage fold datasplit mlsplit")
 CAMERA_NAMES = frozenset(["camera", "cameraid", "camid", "cam"])
 ID_NAMES = frozenset(("id", "sequence", "sequenceid", "seq", "seqid", "track", "trackid", "tracklet"))
 # Columns that are measures, dates and notes by their names: the label only where the user says so.
@@ -47,7 +46,7 @@ _MEASURES = name_set(
     "sha1 sha256 hash phash imagephash filesize depth channels iscrowd crowd occluded truncated difficult"
 )
 _BOX_NAMES = frozenset(("box", "bbox", "boundingbox", "roi", "rect", "rectangle", "bndbox"))
-_NO_LABELS = _MEASURES | CAMERA_NAMES | SPLIT_NAMES
+_NO_LABELS = _MEASURES | CAMERA_NAMES | SPLIT_NAMES | FLAGS.keys()
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].{0,30})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .{0,20})?")
 _NUMBER = re.compile(r"[+-]?(\d{1,20}([.,]\d{0,20})?|[.,]\d{1,20})([eE][+-]?\d{1,3})?")
 MOSTLY_UNIQUE = 0.8  # share of different values from which a column is not a label
@@ -68,6 +67,7 @@ class Columns:
     label: int | None = None
     display: int | None = None
     split: int | None = None
+    splits: Mapping[str, str] = field(default_factory=lambda: WORDS)  # by value of that column
     id: int | None = None
     box: list[int] = field(default_factory=list)
     convention: Convention | None = None
@@ -199,7 +199,7 @@ class _Decision:
         self._take(image)
         columns.box, columns.convention = self._box()
         self._take(*columns.box)
-        columns.split = self.chosen["split"] if "split" in self.chosen else self._split()
+        self._decide_split(columns)
         self._take(columns.split)
         columns.label = self.chosen.get("label")
         if columns.label is None:
@@ -263,12 +263,14 @@ class _Decision:
         names = ", ".join(f"{c.name} ({c.text})" for c in CONVENTIONS)
         raise UsageError(f"{self.place}: --columns box=...:{meaning}: expected one of {names}")
 
-    def _split(self) -> int | None:
-        for n in self.free:
-            values = {value.lower() for value in self.sample.values(n)}
-            if self.plain[n] in SPLIT_NAMES and values and len(values & WORDS.keys()) * 2 > len(values):
-                return n
-        return None
+    def _decide_split(self, columns: Columns) -> None:
+        for n in [self.chosen["split"]] if "split" in self.chosen else self.free:
+            splits = splits_of_values(self.plain[n], self.sample.values(n))
+            if splits or "split" in self.chosen:
+                columns.split, columns.splits = n, splits or WORDS
+                return
+            if self.plain[n] in SPLIT_NAMES:
+                columns.remarks.append(f"{self.names[n]} says no split such as train or val: not used")
 
     def _decide_label(self, columns: Columns) -> None:
         """Set the label and its names, or the columns of zeros and a one; UsageError if several could be it."""

@@ -12,6 +12,16 @@ WORDS = {
     **dict.fromkeys(("query", "queries", "probe"), "query"),
     "gallery": "gallery",
 }
+# Columns of tables by their names without case and signs; FLAGS are true for images of one split, as fastai's is_valid.
+SPLIT_NAMES = frozenset(
+    ("split", "partition", "subset", "set", "evaluationstatus", "phase", "usage", "fold", "datasplit", "mlsplit")
+)
+FLAGS = {
+    **dict.fromkeys(("isvalid", "isval", "isvalidation"), "val"),
+    **dict.fromkeys(("istrain", "istraining"), "train"),
+    "istest": "test",
+}
+_YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 # Words that say nothing else beside a split: training_set, train_images, seg_train, 01-train, train2017.
 _NEUTRAL_TEXT = (
     "set sets data dataset datasets image images img imgs picture pictures photo photos pic pics split splits "
@@ -29,6 +39,17 @@ def _splits_in(text: str) -> set[str]:
 def split_of(path: str) -> str:
     """Return the split that a path names: the word nearest to its end, "" for none; `train2017` is train."""
     return next((splits.pop() for part in reversed(path.split("/")) if len(splits := _splits_in(part)) == 1), "")
+
+
+def splits_of_values(name: str, values: Iterable[str]) -> dict[str, str]:
+    """Return the split that each value of a column means, by the column's name; {} where it says no splits."""
+    different = {value.lower() for value in values}
+    if name in SPLIT_NAMES and len(different & WORDS.keys()) * 2 > len(different):
+        return WORDS
+    if name in FLAGS and different and different <= {*_YES, *_NO}:
+        other = "val" if FLAGS[name] == "train" else "train"
+        return {**dict.fromkeys(_YES, FLAGS[name]), **dict.fromkeys(_NO, other)}
+    return {}
 
 
 def split_words(name: str) -> tuple[str, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from array import array
 from collections.abc import Sequence
 from sys import intern
@@ -10,11 +11,12 @@ from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxcells import CellBox, cell_box
 from shitu_cli.preparation.formats.columns import Columns
 from shitu_cli.preparation.formats.sheets import Labels
-from shitu_cli.preparation.formats.splits import WORDS
+from shitu_cli.preparation.formats.values import label_text
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
 TRUE = {"true", "1", "1.0", "yes"}
+LONGEST_LIST = 2000  # characters of a cell that is read as a list of names
 
 
 class Lines:
@@ -59,11 +61,12 @@ def read_lines(labels: Labels, problems: Problems) -> Lines:
         label = _one_hot(cells, columns, sheet.where(line), problems) if columns.one_hot else cells[columns.label or 0]
         if label is None:
             continue
+        label = class_name(label)
         if not image or not label:
             problems.add("malformed", sheet.where(line), "image or label is empty")
             continue
         split = cells[columns.split].lower() if columns.split is not None and columns.split < len(cells) else ""
-        if split and split not in WORDS:
+        if split and split not in columns.splits:
             problems.add("malformed", sheet.where(line), f"split {split!r}, expected train, val, query, ...")
             continue
         try:
@@ -71,8 +74,7 @@ def read_lines(labels: Labels, problems: Problems) -> Lines:
         except ValueError as error:
             problems.add("malformed", sheet.where(line), str(error))
             continue
-        label = whole_label(label)
-        for part in _parts(WORDS.get(split) or role, cells, flags):
+        for part in _parts(columns.splits.get(split) or role, cells, flags):
             number = len(content.images)
             content.images.append(image)
             content.labels.append(label)
@@ -100,14 +102,32 @@ def _read_plain(content: Lines, problems: Problems) -> None:
     last = max(image_at, label_at)
     names: dict[str, str] = {}  # one object for each label
     for line, cells in content.sheet.rows(problems):
-        if len(cells) > last and (image := cells[image_at]) and (label := cells[label_at]):
+        cell = cells[label_at] if len(cells) > last else ""
+        label = names.get(cell)
+        if label is None:
+            label = names[cell] = intern(class_name(cell))
+        if label and (image := cells[image_at]):
             images.append(image)
-            labels.append(names.get(label) or names.setdefault(label, intern(whole_label(label))))
+            labels.append(label)
             lines.append(line)
         else:
             problems.add("malformed", content.sheet.where(line), "image or label is empty")
     content.splits = [content.role] * len(images)
     content.sheet.text = ""  # a long list is held once
+
+
+def class_name(cell: str) -> str:
+    """Return the class that a cell names: 7 for 7.0, and what a list holds, such as ['cat']; "" for an empty one.
+
+    Several names in one cell are a class together, like those that blanks separate.
+    """
+    if cell[:1] != "[" or cell.count("[") > 1 or len(cell) > LONGEST_LIST:
+        return whole_label(cell)
+    try:
+        items = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError):
+        return cell
+    return ", ".join(label_text(item) for item in items) if isinstance(items, list) else cell
 
 
 def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Problems) -> str | None:

@@ -10,22 +10,16 @@ from dataclasses import dataclass, field
 
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
-from shitu_cli.preparation.formats.source import Source, fold, without_suffix
+from shitu_cli.preparation.formats.masks import holds_masks
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_words
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted, short_list
 
-_MASKS = re.compile(
-    r"masks?|.*_masks?|trimaps?|ground[_-]?truths?|gt|segmentation.*|seg_?maps?|annotations?|labels?|depth|mattes?|alpha|"
-    r"saliency|contours?",
-    re.I,
-)
-_MASK_END = re.compile(r"[_-](?:mask|seg|gt|label|trimap|matte|alpha|segmentation|contour)\d{0,3}$", re.I)
 _DATE = re.compile(
     r"(?:19|20)\d{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-3]\d)?|(?:19|20)\d{2}|[0-3]?\d[-_.][01]?\d[-_.](?:19|20)?\d{2}"
 )
 REPEATED = 0.5  # share of inner folder names that repeat below several outer folders, from which they are not classes
-MASKED = 0.5  # share of a folder's images that must be masks of others
 
 
 @dataclass
@@ -89,19 +83,9 @@ class Layout:
     def _drop_masks(self, places: list[_Place]) -> None:
         for place in places:
             for name, folder in list(place.folder.below.items()):
-                if _MASKS.fullmatch(name[:100]) and self._masks_others(folder):
+                if holds_masks(self.source, folder.path, is_leaf=not folder.below):
                     del place.folder.below[name]
                     self.beside[folder.path] = f"masks of other images ({folder.total():,})"
-
-    def _masks_others(self, folder: _Folder) -> bool:
-        """Return whether its images are named as others elsewhere are."""
-        images = [path for path in self.source.tree.images if path.startswith(f"{folder.path}/")]
-        count = 0
-        for path in images[:400]:
-            stem = _MASK_END.sub("", without_suffix(path.rpartition("/")[2])[:300])
-            others = self.source.tree.stems.get(fold(stem), ())
-            count += any(not other.startswith(f"{folder.path}/") for other in others)
-        return bool(images) and count >= MASKED * len(images[:400])
 
     def _splits(self, places: list[_Place]) -> dict[str, str]:
         """Return the split of each name of the folders below; {} if these are not splits."""

@@ -31,7 +31,9 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "truncated": Kind("error", "the image ends too early", "copy it again; or --fix leaves it out"),
     "unreadable": Kind("error", "cannot be decoded", "convert it to JPEG or PNG; or --fix leaves it out"),
     "too-large": Kind("error", "more than 178 million pixels", "make it smaller; or --fix leaves it out"),
-    "malformed": Kind("error", "the line cannot be read", "write path<TAB>label; or --fix leaves it out"),
+    "malformed": Kind(
+        "error", "a line without image or label, or that cannot be read", "complete it; or --fix leaves it out"
+    ),
     "label-conflict": Kind(
         "error",
         "one image with two labels",
@@ -87,11 +89,21 @@ PROBLEM_KINDS: dict[str, Kind] = {
     ),
     "near-duplicate": Kind("warning", "nearly the same image within a class", "nothing, unless there are many"),
     "animated": Kind("warning", "an animated image", "nothing: its first frame is used"),
+    "plain": Kind(
+        "warning",
+        "of one colour as it is read, so that nothing shows",
+        "look at it: what only transparency or the lowest of 16 bits show is lost; save it as an 8-bit JPEG or PNG",
+    ),
     "tiny": Kind("warning", "smaller than 32 pixels", "replace it by a larger one"),
     "extreme-aspect": Kind("warning", "more than 5 times as long as wide", "crop it to the object"),
     "singleton": Kind("warning", "a class with one image to train on", "add images: one alone teaches little"),
     "few-for-sampler": Kind(
         "warning", "a class with fewer images than the sampler draws", "nothing: the sampler repeats them"
+    ),
+    "no-query": Kind(
+        "warning",
+        "a class of which nothing can be kept for evaluation, as its images are alike or shared with others",
+        "add other images of it to measure it too",
     ),
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
     "similar-labels": Kind(
@@ -99,6 +111,10 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "names that differ only by case, spaces or the way letters are encoded",
         "if they are one class, rename one of them",
     ),
+    "same-name": Kind(
+        "warning", "several numbers with one name", "one class? give them one number: now each is a class of its own"
+    ),
+    "broken-name": Kind("warning", "a line break in the name of a class", "nothing: it is read as a blank"),
     "leading-zeros": Kind(
         "warning", "labels that differ only by leading zeros, such as 7 and 007", "write them all in one way"
     ),

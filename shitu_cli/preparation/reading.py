@@ -127,10 +127,7 @@ def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
     merged = Rows(root)
     for origin, (name, part) in enumerate(zip(names, parts, strict=True)):
         rows, prefix = part.rows, os.path.relpath(part.rows.root.resolve(), root)
-        own = {
-            label: f"{name}/{label}" if apart and not is_distractor(label) else label
-            for label in {*rows.labels, *rows.display, *rows.display.values()}
-        }
+        own = {label: _name_in(rows, label, name if apart else "") for label in set(rows.labels)}
         for number in range(len(rows)):
             path, label = join(prefix, rows.paths[number]), own[rows.labels[number]]
             merged.add_row(rows, number, path=path, label=label, origin=origin)
@@ -138,10 +135,16 @@ def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
         merged.label_files += [f"{name}/{file}" for file in rows.label_files]
         merged.unused |= {f"{name}/{file}": why for file, why in rows.unused.items()}
         merged.units |= rows.units
-        merged.display |= {own[label]: own[shown] for label, shown in rows.display.items()}
     how = "kept apart by source" if apart else "one class where the sources have the same name (--keep-apart: two)"
     merged.readings.append(f"classes: {how}")
     return merged
+
+
+def _name_in(rows: Rows, label: str, source: str) -> str:
+    """Return what a class is called among those of several sources: by its name, as a number is one of its source."""
+    if is_distractor(label):
+        return label
+    return f"{source}/{rows.shown(label)}" if source else rows.shown(label)
 
 
 def _is_numbered(part: _Part) -> bool:

@@ -30,6 +30,7 @@ from shitu_cli.preparation.formats.huggingface import HUGGING_FACE
 from shitu_cli.preparation.formats.icartoon import ICARTOON
 from shitu_cli.preparation.formats.inshop import INSHOP
 from shitu_cli.preparation.formats.labelme import LABELME
+from shitu_cli.preparation.formats.labelnames import tidy_names
 from shitu_cli.preparation.formats.labelstudio import LABEL_STUDIO
 from shitu_cli.preparation.formats.logodet import LOGODET
 from shitu_cli.preparation.formats.pets import PETS
@@ -109,7 +110,9 @@ def read_source(
     try:
         chosen = find_format(source, name)
         check(chosen)
-        return chosen, chosen.read(source, problems)
+        rows = chosen.read(source, problems)
+        tidy_names(rows, problems)
+        return chosen, rows
     except _DAMAGE as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         read_as = f" as {chosen.name}" if chosen is not None else ""

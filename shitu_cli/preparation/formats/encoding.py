@@ -162,11 +162,17 @@ def read_list_text(
         encoding: What the user says it is.
         exists: Whether a word of the text, between separators and slashes, is the name of a file or folder on disk.
 
-    Raises DataError when the file cannot be read or two encodings are about as likely, UsageError for an encoding that
-    is unknown or that the text is not in.
+    Lines that end as on old Macs, which Excel still offers, get the usual ends. Raises DataError when the file cannot
+    be read or two encodings are about as likely, UsageError for an encoding that is unknown or that the text is not in.
     """
     problems.reading = str(path)
-    data = read_bytes(path)
+    text = _decoded(read_bytes(path), path, problems, encoding, exists)
+    return text.replace("\r", "\n") if "\n" not in text else text
+
+
+def _decoded(
+    data: bytes, path: Path, problems: Problems, encoding: str | None, exists: Callable[[str], bool] | None
+) -> str:
     if encoding is not None:
         return _decode_as(data, path, encoding)
     for mark, codec in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):

@@ -87,3 +87,32 @@ def one_spelling(rows: Rows, problems: Problems) -> None:
             problems.add("leading-zeros", " and ".join(sorted(variants)), detail)
     if longest:
         rows.labels = [longest.get(label, label) for label in rows.labels]
+
+
+def tidy_names(rows: Rows, problems: Problems) -> None:
+    """Give every class a name of its own on one line, as the label map holds them; what is changed is reported.
+
+    A cell of a spreadsheet may hold line breaks, and a table may call two numbers by one name.
+    """
+    broken = {label: " ".join(label.split()) for label in set(rows.labels) if _has_break(label)}
+    for label, plain in sorted(broken.items()):
+        problems.add("broken-name", repr(label), plain)
+    if broken:
+        rows.labels = [broken.get(label, label) for label in rows.labels]
+    names = {
+        broken.get(label, label): " ".join(name.split()) if _has_break(name) else name
+        for label, name in rows.display.items()
+        if name.strip()
+    }
+    numbers: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(set(rows.labels)):
+        numbers[names.get(label, label)].append(label)
+    for name, several in numbers.items():
+        if len(several) > 1:
+            problems.add("same-name", name, " and ".join(several))
+            names |= {label: f"{name} ({label})" for label in several if label in names}
+    rows.display = names
+
+
+def _has_break(label: str) -> bool:
+    return "\n" in label or "\r" in label

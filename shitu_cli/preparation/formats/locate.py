@@ -109,7 +109,7 @@ class Locator:
         ways: Counter[str] = Counter()
         for number, path in enumerate(spelt):
             # A folder, a pipe or a path that leads out of the root is reported where images are looked at.
-            if not self._searchable or _is_there(root, path) or _clean(path).startswith("../"):
+            if _is_there(root, path) or _clean(path).startswith("../") or not self._searchable:
                 paths.append(_clean(path))
                 continue
             match = self.tree.find(path)

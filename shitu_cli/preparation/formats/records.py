@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,16 @@ def _records(value: Any) -> list[Record]:
     if all(_is_image(key) for key in value):
         if all(isinstance(item, dict) for item in value.values()):
             return [{"image": key, **item} for key, item in value.items()]
-        if all(isinstance(item, (str, int)) for item in value.values()):
+        if all(isinstance(item, (str, int)) or _are_names(item) for item in value.values()):
             return [{"image": key, "label": item} for key, item in value.items()]
     if all(isinstance(item, list) and all(map(_is_image, item)) for item in value.values()):
         return [{"image": image, "label": key} for key, images in value.items() for image in images]
     lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
     return _records(lists[0]) if len(lists) == 1 else []
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _is_image(value: Any) -> bool:
@@ -84,4 +89,6 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, list) and all(isinstance(item, (int, float)) for item in value):
         return ",".join(str(item) for item in value)
+    if _are_names(value):
+        return json.dumps(value, ensure_ascii=False)  # names, which may hold every other sign
     return " ".join(str(value).split())

@@ -53,13 +53,14 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     rows = _joined(source, sheets, parts, located, problems)
     rows.display |= class_names(source, chosen, rows.labels)
     one_spelling(rows, problems)
+    unnamed = {} if problems.count("error") else _images_without_a_line(source, rows)
     rows = _with_splits(source, sheets, rows, problems)
     for lines, place in zip(parts, located, strict=True):
         role = f" ({lines.role})" if lines.role and set(rows.splits) - {""} else ""
         remarks = "".join(f"; {remark}" for remark in place.remarks)
         rows.readings.append(f"{lines.sheet.name}{role}: {lines.columns.describe()}{remarks}")
         rows.label_files.append(lines.sheet.name)
-    rows.unused |= sheets.unused
+    rows.unused |= sheets.unused | unnamed
     return rows
 
 
@@ -126,6 +127,19 @@ def _joined(
     if source.options.image_root is None and (outside := relative_root(root, rows.paths)) is not None:
         rows.root, rows.paths = Path(outside[0]), outside[1]
     return rows
+
+
+def _images_without_a_line(source: Source, rows: Rows) -> dict[str, str]:
+    """Return the first image of a folder that no file labels, with how many: a list may be older than they are."""
+    below = os.path.relpath(rows.root, source.tree.root) if source.path.is_dir() else os.pardir
+    if below.startswith(os.pardir):
+        return {}
+    prefix = "" if below == os.curdir else f"{below}/"
+    rest = source.tree.image_set - {_below(prefix, path) for path in rows.paths}
+    if rest:
+        rest -= {os.path.normpath(_below(prefix, path)) for path in rows.paths}
+    more = f"one of {len(rest):,} images that no list names" if len(rest) > 1 else "an image that no list names"
+    return {min(rest): more} if rest else {}
 
 
 def _below(prefix: str, path: str) -> str:

@@ -18,7 +18,7 @@ from shitu_cli.preparation.formats.text_files import lines_of
 from shitu_cli.preparation.problems import Problems
 
 _BLANKS = re.compile(r"[ \t]+")
-_WORDS = re.compile(r"[^\W\d_]+")
+_WORDS = re.compile(r"[^\W\d]+")
 PROBED_LINES = 200
 CHUNK = 1 << 16  # characters of a list that are looked at together
 # Lines `path label` of ASCII without any other blank, quote or separator: nearly all lines of long lists.

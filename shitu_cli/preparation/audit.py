@@ -27,10 +27,11 @@ from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads
 from shitu_cli.stores import WAITING, State, address_of, are_remote, is_there, read_image, state_of
 
-CACHE_FORMAT = 5
+CACHE_FORMAT = 6
 SAVE_EVERY = 20_000  # images between two saves of the cache
 TASK = 16  # images looked at by a thread at a time
 TINY, ASPECT = 32, 5.0
+PLAIN = 16  # of 256 levels: an image that spans fewer shows nothing
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def look_at(path: str, *, decode: bool = True) -> Look:
     if header.width:
         width, height = header.upright
     notes = _notes(header, width, height)
+    if _is_plain(image):
+        notes = (*notes, "plain")
     return Look(width, height, notes=notes, digest=digest, outline=_outline(image), colours=_colours(image))
 
 
@@ -151,6 +154,11 @@ def _notes(header: Header, width: int, height: int) -> tuple[str, ...]:
         elif max(width, height) > ASPECT * min(width, height):
             notes.append("extreme-aspect")
     return tuple(notes)
+
+
+def _is_plain(image: np.ndarray) -> bool:
+    """Return whether an image [H, W, 3] is of one colour; a few of its pixels tell it of most that are not."""
+    return all(np.ptp(part, axis=(0, 1)).max() < PLAIN for part in (image[::16, ::16], image))
 
 
 def _outline(image: np.ndarray) -> bytes:

@@ -179,6 +179,13 @@ def check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: i
     searched = set(split.gallery)
     itself = {rows.labels[n] for n in split.query if n in searched}
     queries = Counter(rows.labels[n] for n in split.query)
-    for label in sorted(queries):
-        if in_gallery[label] - (1 if label in itself else 0) < 1:
-            problems.add("absent-in-gallery", rows.shown(label), counted(queries[label], "query", "queries"))
+    lonely = [label for label in sorted(queries) if in_gallery[label] - (1 if label in itself else 0) < 1]
+    if queries and len(lonely) == len(queries):
+        raise DataError(
+            f"nothing can be evaluated: none of {counted(len(split.query), 'query', 'queries')} has another image of "
+            "its class to find",
+            details=[f"{rows.place(split.query[0])} is {rows.shown(rows.labels[split.query[0]])!r}"],
+            hint="are the classes called the same in all parts? or name the folder or list of the training images only",
+        )
+    for label in lonely:
+        problems.add("absent-in-gallery", rows.shown(label), counted(queries[label], "query", "queries"))

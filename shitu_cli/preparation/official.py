@@ -9,6 +9,7 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.alike import Alike
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.numbering import is_distractor
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split, choose_kind, split_images
 from shitu_cli.reporting import counted
@@ -20,7 +21,10 @@ def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems)
     Raises UsageError if the user asks for a split although the source has one, DataError if nothing can be evaluated.
     """
     if set(rows.splits) <= {"", "train"}:
-        return _chosen(rows, alike, choices)
+        split = _chosen(rows, alike, choices)
+        if split.kind == "closed":
+            _note_without_query(rows, split, problems)
+        return split
     if choices.split != "auto":
         own = ", ".join(sorted(set(rows.splits) - {""}))
         raise UsageError(
@@ -62,11 +66,21 @@ def _chosen(rows: Rows, alike: Alike, choices: Choices) -> Split:
     if len(counts) < 2:
         return split  # reported where classes are counted
     why = "the classes share images so that none can be taken without leaving another class empty"
+    if not rows.boxes:
+        why = "the images of each class are nearly the same, and a query would only find itself again"
     if max(counts.values()) < 2:
         why = f"each of the {len(counts):,} classes has a single image, and a query needs another one to find"
     raise DataError(
         f"no image can be held out for evaluation: {why}", hint="add images; or train without evaluation: --split none"
     )
+
+
+def _note_without_query(rows: Rows, split: Split, problems: Problems) -> None:
+    """Report the classes of which no image could become a query: figures of an evaluation say nothing of them."""
+    with_query = {rows.labels[n] for n in split.query}
+    for label, count in sorted(Counter(rows.labels).items()):
+        if label not in with_query and count > 1 and not is_distractor(label):
+            problems.add("no-query", rows.shown(label), counted(count, "image"))
 
 
 def _official(rows: Rows, numbers: Sequence[int], problems: Problems) -> Split:

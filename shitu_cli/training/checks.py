@@ -168,6 +168,22 @@ def _check_evaluation_lists(config: Config) -> None:
             + ", which evaluation during training needs",
             hint=["train without evaluation: ", Command("train", "--eval-during-train", "false")],
         )
+    if {"query", "gallery"} <= lists.keys() and not config.classifies:
+        _check_answers(RecDataset(datasets["query"]), RecDataset(datasets["gallery"]))
+
+
+def _check_answers(query: RecDataset, gallery: RecDataset) -> None:
+    """Check that a query can find an image of its class: an evaluation would say so only when an epoch is over."""
+    is_one_list = query.list_path == gallery.list_path
+    labels, counts = np.unique(gallery.labels, return_counts=True)
+    if not np.isin(query.labels, labels[(labels >= 0) & (counts > is_one_list)]).any():
+        raise DataError(
+            f"none of the {len(query):,} queries has an image of its label in the gallery",
+            hint=[
+                f"do {query.list_path} and {gallery.list_path} use the same labels? or train without evaluation: ",
+                Command("train", "--eval-during-train", "false"),
+            ],
+        )
 
 
 def check_labels(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.data.header import read_header
+from shitu_cli.errors import DataError
 from shitu_cli.preparation.alike import find_alike
 from shitu_cli.preparation.audit import Look, LookCache, look_at, look_at_all
 from shitu_cli.preparation.prepare import Choices, read_and_split
@@ -94,6 +95,24 @@ def test_odd_pictures_are_noted_and_usable(name: str, tmp_path: Path) -> None:
     path.write_bytes(data)
     look = look_at(str(path))
     assert (look.problem, look.notes) == ("", (expected,))
+
+
+@pytest.mark.parametrize("name", ["a shape that only transparency shows", "twelve of sixteen bits", "one colour"])
+def test_images_in_which_nothing_shows_are_warned_of(name: str, tmp_path: Path) -> None:
+    """Black logos on nothing are black all over once transparency is dropped; values up to 4095 of 65535 as well."""
+    shape = np.zeros((60, 80, 4), np.uint8)
+    shape[20:40, 20:60, 3] = 255
+    depth = (picture(size=(80, 60)).astype(np.uint16) * 16)[..., 0]
+    image = {"a": shape, "t": depth, "o": np.full((60, 80, 3), (20, 90, 200), np.uint8)}[name[0]]
+    (tmp_path / "x.png").write_bytes(coded(image, ".png"))
+    assert "plain" in look_at(str(tmp_path / "x.png")).notes
+
+
+def test_little_on_one_colour_is_not_nothing(tmp_path: Path) -> None:
+    image = np.full((200, 300, 3), 255, np.uint8)
+    image[101:104, 103:106] = 0
+    (tmp_path / "x.png").write_bytes(coded(image, ".png"))
+    assert look_at(str(tmp_path / "x.png")).notes == ()
 
 
 def test_a_turned_picture_has_its_upright_size(tmp_path: Path) -> None:
@@ -252,3 +271,19 @@ def test_leaks_noise_and_duplicates_are_told_apart(
 
 def shutil_copy(source: Path, target: Path) -> None:
     target.write_bytes(source.read_bytes())
+
+
+def test_a_class_of_one_burst_of_photos_is_not_evaluated_in_silence(tmp_path: Path) -> None:
+    def burst(name: str, seed: int) -> None:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for n in range(4):
+            (tmp_path / "data" / name / f"{n}.jpg").write_bytes(coded(picture(seed), ".jpg", 1, 95 - n))
+
+    burst("burst", 0)
+    burst("another", 1)
+    with pytest.raises(DataError, match="the images of each class are nearly the same"):
+        prepare([tmp_path / "data"], Choices(), SilentReporter())
+    for n in range(6):
+        (tmp_path / "data" / "burst" / f"other{n}.jpg").write_bytes(coded(picture(10 + n)))
+    made = prepare([tmp_path / "data"], Choices(), SilentReporter())
+    assert made.problems.found["no-query"].examples == [("another", "4 images")]

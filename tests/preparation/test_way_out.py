@@ -129,3 +129,14 @@ def test_options_that_annotations_do_not_have_are_refused(tmp_path: Path) -> Non
     via(tmp_path / "data")
     refused = shitu("prepare", "data", "--format", "via", "--columns", "split=part", cwd=tmp_path, check=False)
     assert refused.returncode == 2 and "split" in refused.stderr
+
+
+def test_an_evaluation_in_which_nothing_can_be_found_is_refused(tmp_path: Path) -> None:
+    """Folders of train and val that call the classes differently, with one image of each in val."""
+    draw_all(tmp_path / "data/train", *(f"{name}/{n}.jpg" for name in BRANDS for n in range(3)))
+    draw_all(tmp_path / "data/val", *(f"{name.upper()}-x/0.jpg" for name in BRANDS))
+    refused = shitu("prepare", "data", "-w", "ws", cwd=tmp_path, check=False)
+    said = " ".join((refused.stdout + refused.stderr).split())
+    assert refused.returncode == 3 and "none of 2 queries has another image of its class to find" in said
+    assert "val/LADA-x/0.jpg is 'LADA-x'" in said and "training images only" in said
+    shitu("prepare", "data/train", "-w", "ws", "--split", "none", cwd=tmp_path)

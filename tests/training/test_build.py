@@ -48,6 +48,16 @@ def test_all_that_keeps_training_from_beginning_is_said_at_once(workspace: Path)
     assert not (workspace / "output/latest.pdparams").exists()
 
 
+def test_an_evaluation_without_any_answer_is_said_before_the_first_epoch(workspace: Path) -> None:
+    listed = workspace / "lists/query_list.txt"
+    lines = [f"{line.rpartition(chr(9))[0]}\t900" for line in listed.read_text().splitlines()]
+    listed.write_text("\n".join(lines) + "\n")
+    done = shitu("train", "--epochs", "1", "--eval-during-train", "true", cwd=workspace, check=False)
+    text = " ".join(done.stderr.split())
+    assert done.returncode == 3 and "queries has an image of its label in the gallery" in text
+    assert "--eval-during-train false" in text and not (workspace / "output/latest.pdparams").exists()
+
+
 def test_problems_of_the_config_and_of_its_data_are_said_together(workspace: Path) -> None:
     config = workspace / "shitu.yaml"
     config.write_text(config.read_text() + "Slim: {quant: {name: pact}}\nAMP: {levl: O1}\n")

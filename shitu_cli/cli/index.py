@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WHAT = "What is indexed"
 
 CLASSES_SHOWN = 100
+LABELS_SHOWN = 5  # of those that are new
 EMPTY = "is an empty part: it got no images, or none of them could be read"
 
 FeaturesOption = Annotated[
@@ -128,6 +129,7 @@ def add(
         workspace_of_index,
     )
     from shitu_cli.config.places import Places
+    from shitu_cli.index.new_labels import new_labels
     from shitu_cli.steps.gallery import GallerySource, collect_gallery
     from shitu_cli.steps.models import model_of_index
 
@@ -162,9 +164,11 @@ def add(
         table = collect_gallery(sources, features, source).table
         if not len(table.labels):
             console.info(f"{features} {EMPTY}")
+        fresh = new_labels(target, table.labels)
         replaced = target.add(table, console) if len(table.labels) else 0
         added = len(table.labels) - replaced
         console.info(f"added {added:,}" + (f", replaced {replaced:,}" if replaced else ""))
+        _show_new(console, fresh)
         _show(console, target, as_json, {"added": added, "replaced": replaced})
     console.next_step(Command("search", "photo.jpg"))
 
@@ -265,6 +269,16 @@ def _names_everything(
 ) -> bool:
     """Return whether no workspace is needed: options name the index, its content and its model."""
     return (index is not None or store is not None) and (features is not None or bool(sources and model))
+
+
+def _show_new(console: Console, labels: dict[str, str]) -> None:
+    """Say which labels are new in the index, and which of them may be another spelling of an older one."""
+    if labels:
+        more = f", and {len(labels) - LABELS_SHOWN:,} more" if len(labels) > LABELS_SHOWN else ""
+        console.info(f"new in the index: {', '.join([*labels][:LABELS_SHOWN])}{more}")
+    for label, near in [(label, near) for label, near in labels.items() if near][:LABELS_SHOWN]:
+        to_other = Command("index add", "--label", near)
+        console.warn([f"{label!r} is a new label beside {near!r}; if they are one: ", to_other])
 
 
 def _show_classes(console: Console, counts: Counter[str]) -> None:

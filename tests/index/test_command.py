@@ -40,6 +40,23 @@ def test_features_and_an_index_need_no_workspace(folder: Path) -> None:
     assert "removed 10" in shitu("index", "remove", "--label", "class 1", *index, cwd=folder).stdout
 
 
+def test_another_spelling_of_a_label_is_said(folder: Path) -> None:
+    """Else a class is split in two without a word: fruit/apple of the whole folder, apple of the one inside."""
+    index = ("--index", "i")
+    table = folder / "features.tsv"
+    table.write_text(table.read_text().replace("class 0", "Fruit/Red apple"))
+    shitu("index", "build", "--features", "features.npy", *index, cwd=folder)
+    done = shitu("index", "add", "--features", "features.npy", "--label", "red_apple", *index, cwd=folder)
+    text = " ".join((done.stdout + done.stderr).split())
+    assert "new in the index: red_apple" in text
+    assert "'red_apple' is a new label beside 'Fruit/Red apple'; if they are one: shitu index add" in text
+    assert "--label 'Fruit/Red apple'" in text
+    done = shitu("index", "add", "--features", "features.npy", "--label", "class 10", *index, cwd=folder)
+    assert "new in the index: class 10" in done.stdout and "beside" not in done.stderr
+    done = shitu("index", "add", "--features", "features.npy", "--label", "class 10", *index, cwd=folder)
+    assert "new in the index" not in done.stdout
+
+
 def test_a_place_that_no_index_can_have(folder: Path) -> None:
     for command in (["build", "--features", "features.npy"], ["show"], ["remove", "x.jpg"]):
         for place in ("x" * 300, f"{'x' * 200}/" * 30):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommands
-from shitu_cli.cli.options import MAX_SEED, argument, option
+from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
+from shitu_cli.config.arguments import SEED
 from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.workspace import Workspace
 
@@ -43,7 +44,7 @@ def demo(
             high=10_000,
         ),
     ] = None,
-    seed: Annotated[int, option(GENERAL, "Another seed draws other images.", low=0, high=MAX_SEED)] = 0,
+    seed: Annotated[int, option(GENERAL, "Another seed draws other images.", within=SEED)] = 0,
 ) -> None:
     """Draw a data set, then prepare, train, evaluate, export, index and search it."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

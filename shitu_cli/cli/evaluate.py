@@ -13,6 +13,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
+from shitu_cli.config.arguments import EXPANSION, FOLDS, PORTION
 from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, ShituError, UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def evaluate(
         bool, option(MEASURE, "Rank neighbours again by their own neighbours (k-reciprocal re-ranking).", "--rerank")
     ] = False,
     query_expansion: Annotated[
-        int, option(MEASURE, "Move each query towards this many of its nearest gallery images.", low=0, high=1000)
+        int, option(MEASURE, "Move each query towards this many of its nearest gallery images.", within=EXPANSION)
     ] = 0,
     far: Annotated[
         list[float] | None,
@@ -62,8 +63,7 @@ def evaluate(
             "Share of the photos of things that are not in the index that may get an answer; by default 0.05. search "
             "--threshold auto uses the threshold that keeps to it. May be repeated: the first is suggested, the others "
             "are reported.",
-            low=0.0,
-            high=1.0,
+            within=PORTION,
         ),
     ] = None,
     unknown: Annotated[
@@ -81,8 +81,7 @@ def evaluate(
             MEASURE,
             "Where every class was trained: measure the threshold with this many more trainings, each without some of "
             "the classes. Each takes as long as the first one; they are kept.",
-            low=2,
-            high=20,
+            within=FOLDS,
         ),
     ] = None,
     cache: Annotated[bool, option(options.PROCESSOR, "Keep features for the next evaluation.")] = True,

@@ -13,6 +13,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MODEL, OUTPUT, option
 from shitu_cli.cli.session import Session
+from shitu_cli.config.arguments import PORTION
 from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.reporting import byte_size, counted
@@ -47,7 +48,7 @@ def export(
         str, option(options.PROCESSOR, "Precision of extract, index and search: fp32, bf16, or auto for the faster.")
     ] = "fp32",
     max_recall_drop: Annotated[
-        float, option(options.PROCESSOR, "The largest loss of recall@1 at which bf16 is accepted.", low=0.0, high=1.0)
+        float, option(options.PROCESSOR, "The largest loss of recall@1 at which bf16 is accepted.", within=PORTION)
     ] = 0.005,
     paddlex_name: Annotated[
         str | None, option(OUTPUT, "Name of the model in inference.yml; by default PP-ShiTuV2_rec.")

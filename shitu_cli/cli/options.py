@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from shitu_cli.config.kinds import Number
+
 # Headings of the help.
 WORKSPACE = "Workspace and config"
 RUN = "The run"
@@ -16,18 +18,26 @@ DETECTION = "Things in an image"
 STORE = "Where the index is"
 OUTPUT = "Output"
 
-MAX_SEED = 2**32 - 1
 MANY = 1_000_000  # a bound that only keeps out mistakes; help does not mention it
 SOURCES = "Images, folders (an image's label is the name of its folder), archives, lists, patterns or addresses."
 
 
 def option(
-    group: str, help: str, *names: str, low: float | None = None, high: float | None = None, metavar: str | None = None
+    group: str,
+    help: str,
+    *names: str,
+    low: float | None = None,
+    high: float | None = None,
+    within: Number | None = None,
+    metavar: str | None = None,
 ) -> Any:
-    """Return an option that help lists under the heading `group`; a number must be between `low` and `high`.
+    """Return an option that help lists under the heading `group`.
 
+    A number must be between `low` and `high`, or `within` what the function for programs accepts.
     Without `names` it is called like the parameter. A truth value needs a name, or it gets an option --no-NAME too.
     """
+    if within is not None:
+        low, high = within.range.low, within.range.high
     return typer.Option(*names, help=help, rich_help_panel=group, min=low, max=high, metavar=metavar)
 
 

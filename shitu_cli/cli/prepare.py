@@ -11,6 +11,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
+from shitu_cli.config.arguments import DEPTH, SEED, SHARE
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.reporting import short_list
@@ -49,15 +50,14 @@ def prepare(
     ] = None,
     share: Annotated[
         float | None,
-        option(SPLIT, "Share to hold out for evaluation; by default as in the last run, or 0.2.", low=0.01, high=0.9),
+        option(SPLIT, "Share to hold out for evaluation; by default as in the last run, or 0.2.", within=SHARE),
     ] = None,
     seed: Annotated[
         int | None,
         option(
             SPLIT,
             "Another seed holds out other classes or images; by default as in the last run, or 0.",
-            low=0,
-            high=options.MAX_SEED,
+            within=SEED,
         ),
     ] = None,
     columns: Annotated[
@@ -79,7 +79,7 @@ def prepare(
     ] = None,
     depth: Annotated[
         int | None,
-        option(READING, "How many folder levels name a class: 1 for brand/, 2 for brand/model/.", low=1, high=20),
+        option(READING, "How many folder levels name a class: 1 for brand/, 2 for brand/model/.", within=DEPTH),
     ] = None,
     merge: Annotated[
         bool,

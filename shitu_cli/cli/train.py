@@ -11,6 +11,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MANY, option
 from shitu_cli.cli.session import Session
+from shitu_cli.config.arguments import SEED, VIEWS
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.reporting import counted
 
@@ -49,9 +50,7 @@ def train(
             "SHITU_MACHINES_SECRET, else .shitu/machines.secret in the workspace, which machine 0 writes.",
         ),
     ] = None,
-    seed: Annotated[
-        int | None, option(RUN, "The same seed gives the same training.", low=0, high=options.MAX_SEED)
-    ] = None,
+    seed: Annotated[int | None, option(RUN, "The same seed gives the same training.", within=SEED)] = None,
     num_workers: Annotated[
         int | None, option(options.PROCESSOR, "Threads that read and decode images.", low=0, high=1024)
     ] = None,
@@ -91,7 +90,7 @@ def train(
         option(RUN, "Leave trained weights as they are and only learn a projection: takes a minute.", "--frozen"),
     ] = False,
     views: Annotated[
-        int, option(RUN, "How many randomly changed copies of each image --frozen uses.", low=1, high=64)
+        int, option(RUN, "How many randomly changed copies of each image --frozen uses.", within=VIEWS)
     ] = 4,
     dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shitu_cli.config.arguments import several
 from shitu_cli.config.distillation import MODEL, check_networks, read_networks
 from shitu_cli.config.kinds import fields_of
 from shitu_cli.config.paddleclas import as_intended
@@ -203,7 +204,7 @@ class ConfigReader(Reader):
 
 def load_config(
     path: str | os.PathLike[str],
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     *,
     flags: Mapping[str, object] | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -222,7 +223,7 @@ def load_config(
     path = Path(path)
     source = ConfigSource(path)
     given = {source.ensure(key): value for key, value in (flags or {}).items() if value is not None}
-    for override in overrides:
+    for override in several(overrides):
         source.override(override)
     for key, value in given.items():
         source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")

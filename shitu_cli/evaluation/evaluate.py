@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,13 @@ class EvalResult:
     gallery: int
     unanswerable: int
     skipped: list[str]
-    ranking: Ranking
-    query: ListFeatures
-    gallery_features: ListFeatures
-    names: dict[int, str]
-    sets: tuple[FeatureSet, FeatureSet]
+    ranking: Ranking = field(repr=False)
+    query: ListFeatures = field(repr=False)
+    gallery_features: ListFeatures = field(repr=False)
+    names: dict[int, str] = field(repr=False)
+    sets: tuple[FeatureSet, FeatureSet] = field(repr=False)
     plain: bool
-    block: Block | None = None
+    block: Block | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures as plain values, in a fixed order."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from shitu_cli.config.arguments import COUNT, require
 from shitu_cli.config.parts import transforms as parts
-from shitu_cli.data.images import Box, decode_image
+from shitu_cli.data.images import Box, decode_image, turn_upright
 from shitu_cli.data.loader import NO_RANDOMNESS, SequentialLoader
 from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import DataError
@@ -25,6 +26,8 @@ from shitu_cli.stores import are_remote
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
+
+ORIENTATION = 0x0112  # EXIF's tag
 
 
 class Part(ABC):
@@ -105,6 +108,7 @@ class Extractor:
         images: int | None = None,
         gpu: int | None = None,
     ) -> None:
+        require(COUNT, threads=threads, batch_size=batch_size)
         self.path = path = Path(model)
         self.batch_size = batch_size
         self.engine: Engine = load_engine(
@@ -211,7 +215,7 @@ def transformed(source: ImageInput, pixels: np.ndarray, transform: Transform, rn
 def rgb(image: np.ndarray | PillowImage) -> np.ndarray:
     """Return an array or a Pillow image as uint8 [H, W, 3], converted as a file of its kind is."""
     if hasattr(image, "convert"):
-        return np.asarray(image.convert("RGB"))
+        return _of_pillow(image)
     if not isinstance(image, np.ndarray):
         raise DataError(
             f"a value of type {type(image).__name__} cannot be used as an image: "
@@ -222,6 +226,25 @@ def rgb(image: np.ndarray | PillowImage) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4) or not image.size:
         raise DataError(f"an array of {image.dtype} {image.shape}: expected uint8 RGB [height, width, 3]")
     return np.ascontiguousarray(image[:, :, :3])
+
+
+def _of_pillow(image: PillowImage) -> np.ndarray:
+    """Return a Pillow image upright; its own conversion would cut 16 bits off at 255 and leave photos lying."""
+    mode = str(getattr(image, "mode", ""))
+    if mode in ("I", "F"):
+        raise DataError(
+            f"a Pillow image of mode {mode}, whose values have no range that is known",
+            hint="scale them to 0 to 255 first, or give the path of the file",
+        )
+    try:
+        if mode.startswith("I;16"):
+            pixels = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        else:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError) as error:  # Pillow reads a file only now: it may be cut off, or closed
+        raise DataError(f"a Pillow image that cannot be read: {error}") from None
+    turned = image.getexif().get(ORIENTATION, 1) if hasattr(image, "getexif") else 1
+    return turn_upright(pixels, turned) if turned in range(2, 9) else pixels
 
 
 def _transform_ops(path: Path, config: Config | None) -> tuple[parts.Transform, ...]:

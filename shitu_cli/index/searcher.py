@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ class Searcher:
         if str(index).startswith(MILVUS):
             self.index = _OneAtATime(open_store(Path("."), str(index), collection))
         else:
-            self.index = FollowedIndex(Path(index))
+            self.index = FollowedIndex(Path(os.path.abspath(index)))  # a notebook may change its directory
         self.extractor = model if isinstance(model, Extractor) else Extractor(model, config=config, threads=threads)
         self._check_model(self.index.manifest())
         self.detector = Detector(detector) if isinstance(detector, (str, Path)) else detector

@@ -85,13 +85,22 @@ class FeatureTable(NamedTuple):
     paths: Sequence[str]
 
     def validate(self, source: Path | None = None) -> FeatureTable:
-        """Return the table itself; DataError naming `source` if it is empty or its columns differ in length."""
+        """Return the table itself.
+
+        Raises DataError naming `source` if it is empty, or its columns differ in length or are of other types.
+        """
         where = "" if source is None else f"{source}: "
+        if not isinstance(self.features, np.ndarray) or self.features.ndim != 2:
+            raise DataError(f"{where}expected vectors as rows of an array [N, D]")
         count = len(self.features)
         if not count == len(self.labels) == len(self.paths):
             raise DataError(f"{where}{count} vectors, but {len(self.labels)} labels, {len(self.paths)} paths")
         if count == 0:
             raise DataError(f"{where}there are no vectors to index")
+        for name, values in (("labels", self.labels), ("paths", self.paths)):
+            other = next((value for value in values if not isinstance(value, str)), "")
+            if not isinstance(other, str):
+                raise DataError(f"{where}{name} must be text, got {other!r}", hint="convert them with str()")
         return self
 
     def distinct(self) -> FeatureTable:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from shitu_cli.config.arguments import DEPTH, SEED, SHARE, require
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.inputs import read_json_object
 from shitu_cli.preparation.choices import Choices
@@ -44,9 +45,12 @@ class PrepareOptions:
     corrections: str | None = None
 
     def choices(self, *, fix: bool, quick: bool) -> Choices:
-        """Return them with the defaults of Choices; UsageError for a split or columns that do not exist."""
+        """Return them with the defaults of Choices; UsageError for values that cannot be."""
         if self.split not in (None, *SPLITS):
             raise UsageError(f"--split {self.split}: expected auto, open, closed or none")
+        require(SHARE, share=self.share)
+        require(SEED, seed=self.seed)
+        require(DEPTH, depth=self.depth)
         root = None if self.image_root is None else Path(self.image_root)
         given = {
             key: value for key in ("format", "split", "share", "seed") if (value := getattr(self, key)) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +40,16 @@ class Prepared:
     train: ImageList
     query: ImageList | None
     gallery: ImageList | None
-    names: dict[str, int]
+    names: dict[str, int] = field(repr=False)
     class_num: int
     split: str
-    problems: Problems
+    problems: Problems = field(repr=False)
     left_out: int
-    rows: Rows
-    looks: list[Look]
-    alike: Alike
-    corrections: Applied | None = None
-    comparison: Comparison | None = None
+    rows: Rows = field(repr=False)
+    looks: list[Look] = field(repr=False)
+    alike: Alike = field(repr=False)
+    corrections: Applied | None = field(default=None, repr=False)
+    comparison: Comparison | None = field(default=None, repr=False)
 
     @property
     def classes(self) -> int:

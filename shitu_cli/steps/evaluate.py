@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shitu_cli.config.arguments import EXPANSION, FOLDS, require, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from shitu_cli.features.shard_file import Share
     from shitu_cli.processes.collectives import Ranks
 
+PathLike = str | os.PathLike[str]
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -33,9 +36,9 @@ class Evaluation:
     `thresholds` is None if the ranking is not by the cosines that search gives.
     """
 
-    config: Config
+    config: Config = field(repr=False)
     result: EvalResult
-    values: dict[str, Any]
+    values: dict[str, Any] = field(repr=False)
     thresholds: Thresholds | None
 
     @property
@@ -71,11 +74,11 @@ def evaluate(
     precision: str | None = None,
     flip: bool = False,
     query_expansion: int = 0,
-    unknown: Sequence[str | os.PathLike[str]] = (),
-    false_answers: Sequence[float] = (),
+    unknown: PathLike | Sequence[PathLike] = (),
+    false_answers: float | Sequence[float] = (),
     cross_fit: int = 0,
     cache: bool = True,
-    shards: Sequence[str] = (),
+    shards: PathLike | Sequence[PathLike] = (),
     other_options: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Evaluation | None:
@@ -101,9 +104,12 @@ def evaluate(
     Returns None in all but the first process where the command line has started several. Raises DataError for lists and
     images that cannot be read, UsageError without trained weights.
     """
-    invalid = [share for share in false_answers if not 0 < share < 1]
+    shares = [false_answers] if isinstance(false_answers, (int, float)) else list(false_answers)
+    invalid = [share for share in shares if not 0 < share < 1]
     if invalid:
         raise UsageError(f"--far {invalid[0]:g}: expected a share of photos between 0 and 1, such as 0.05")
+    require(EXPANSION, query_expansion=query_expansion)
+    require(FOLDS, cross_fit=cross_fit or None)
     config = with_lists(config, ("query", "gallery"))
     places, model_path = Places.of(config), None if model is None else Path(model)
     output = this_process.reporter_of(reporter)
@@ -111,7 +117,7 @@ def evaluate(
     if shards:
         from shitu_cli.evaluation.shards import JoinedLists
 
-        joined = JoinedLists(shards).extract
+        joined = JoinedLists(several(shards)).extract
     engine, processes = _open(config, places, model_path, precision, output)
     from shitu_cli.evaluation.evaluate import evaluate_model
     from shitu_cli.features.cache import FeatureCache
@@ -132,7 +138,7 @@ def evaluate(
     if result is None:
         return None
     setting = Setting(config, result, engine, model_path, flip, kept, output, cross_fit)
-    thresholds = measure(setting, unknown=[os.fspath(source) for source in unknown], wanted=false_answers)
+    thresholds = measure(setting, unknown=several(unknown), wanted=shares)
     features = features_fingerprint(engine.fingerprint, result.query.dataset.config.transform_ops)
     words = [*_options(config, model_path, precision, flip=flip, expansion=query_expansion), *other_options]
     measured = {

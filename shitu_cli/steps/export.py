@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shitu_cli.config.arguments import PORTION, require, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
@@ -24,7 +25,7 @@ def export(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     pretrained: str | None = None,
-    formats: Sequence[str] = (),
+    formats: str | Sequence[str] = (),
     normalize: bool = False,
     size: tuple[int, int] | None = None,
     precision: str = "fp32",
@@ -57,8 +58,9 @@ def export(
     from shitu_cli.deployment.run import ExportOptions
     from shitu_cli.deployment.run import export as run
 
+    require(PORTION, max_recall_drop=max_recall_drop)
     options = ExportOptions(
-        formats=tuple(formats or ("pdmodel", "onnx")),
+        formats=tuple(several(formats or ("pdmodel", "onnx"))),
         optional=() if formats else ("onnx",),
         normalize=normalize,
         size=size,

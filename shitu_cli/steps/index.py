@@ -16,4 +16,5 @@ def open_index(place: str | os.PathLike[str] = "index", *, collection: str = "sh
     its name in Milvus. Raises UsageError for an address of any other form.
     """
     text = os.fspath(place)
-    return open_store(Path(text), text if text.startswith(MILVUS) else None, collection)
+    # What is read later must not depend on the current directory of then.
+    return open_store(Path(os.path.abspath(text)), text if text.startswith(MILVUS) else None, collection)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shitu_cli.config.arguments import COUNT, NATURAL, require, several
 from shitu_cli.config.patch import Change, patch_yaml
 from shitu_cli.config.source import MAX_BYTES
 from shitu_cli.data.lists import read_label_map
@@ -114,7 +115,9 @@ def prepare(
     must be fixed first, UsageError if the workspace would be inside the images or would replace lists that shitu did
     not write.
     """
-    paths = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
+    paths = [Path(source) for source in several(sources)]
+    require(NATURAL, compare=compare)
+    require(COUNT, pack_mib=pack_mib)
     root = None if image_root is None else str(image_root)
     corrections = None if corrections is None else str(corrections)
     options = PrepareOptions(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shitu_cli.config.arguments import COUNT, NATURAL, VIEWS, require
 from shitu_cli.config.load import InvalidConfig
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
@@ -81,6 +82,8 @@ def train(
     has started several. Ctrl-C saves and returns a result with `interrupted` set. Raises ConfigError, DataError or
     UsageError before the first step if training is impossible, TrainingError if the loss is no longer finite.
     """
+    require(COUNT, save_every_steps=save_every_steps, keep=keep)
+    require(NATURAL, keep_earlier=keep_earlier)
     from shitu_cli.processes import this_process
     from shitu_cli.runtime.setup import setup_paddle
 
@@ -127,6 +130,9 @@ def train_frozen(
     Returns the metrics before and after. Raises UsageError if no trained weights are named, DataError when lists,
     images or weights do not fit.
     """
+    require(VIEWS, views=views)
+    require(COUNT, keep=keep)
+    require(NATURAL, keep_earlier=keep_earlier)
     from shitu_cli.runtime.setup import setup_paddle
 
     config, places = with_lists(config, ("train", "query", "gallery")), Places.of(config)

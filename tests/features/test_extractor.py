@@ -65,6 +65,27 @@ def test_arrays_are_converted_as_files_are(extractor: Extractor, pictures: list[
     assert np.array_equal(extractor.extract([Opened()]), extractor.extract([picture[..., ::-1]]))
 
 
+def test_what_pillow_has_opened_is_as_the_file(extractor: Extractor, pictures: list[Path], tmp_path: Path) -> None:
+    """Photos lie on their side until their EXIF data are heeded, and 16 bits must not be cut off at 255."""
+    from PIL import Image
+
+    turned, deep = tmp_path / "turned.jpg", tmp_path / "deep.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(pictures[0]).save(turned, exif=exif, quality=95)
+    cv2.imwrite(str(deep), cv2.imread(str(pictures[0]), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 257)
+    lying = extractor.extract(Image.open(pictures[0]))
+    for path in (turned, deep):
+        opened, expected = extractor.extract(Image.open(path)), extractor.extract(path)
+        assert np.allclose(opened, expected, atol=1e-3), path
+    assert not np.allclose(extractor.extract(Image.open(turned)), lying, atol=1e-3)
+    with pytest.raises(DataError, match="of mode F, whose values have no range"):
+        extractor.extract(Image.fromarray(np.ones((4, 4), np.float32)))
+    turned.write_bytes(turned.read_bytes()[:-100])
+    with pytest.raises(DataError, match="image 1 of 1: a Pillow image that cannot be read"):
+        extractor.extract(Image.open(turned))
+
+
 def test_a_single_image_of_any_kind_is_one(extractor: Extractor, pictures: list[Path]) -> None:
     """An array must not become as many grey images as it has rows."""
     picture = np.ascontiguousarray(cv2.imread(str(pictures[0]))[..., ::-1])

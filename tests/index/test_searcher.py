@@ -104,6 +104,15 @@ def test_a_changed_index_is_followed(searcher: Searcher, tmp_path: Path) -> None
     assert searcher.search(["3"])[0].label == "3 of 3"
 
 
+def test_a_change_of_the_directory_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "i", 0)
+    monkeypatch.chdir(tmp_path)
+    searcher = Searcher(Network(), "i")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert searcher.search(["7"])[0].label == "7 of 0"
+
+
 def test_an_unchanged_index_is_read_once(tmp_path: Path) -> None:
     save(tmp_path / "i", 0)
     followed = FollowedIndex(tmp_path / "i")

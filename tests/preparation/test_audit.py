@@ -282,8 +282,8 @@ def test_a_class_of_one_burst_of_photos_is_not_evaluated_in_silence(tmp_path: Pa
     burst("burst", 0)
     burst("another", 1)
     with pytest.raises(DataError, match="the images of each class are nearly the same"):
-        prepare([tmp_path / "data"], Choices(), SilentReporter())
+        read_and_split([tmp_path / "data"], Choices(), SilentReporter())
     for n in range(6):
         (tmp_path / "data" / "burst" / f"other{n}.jpg").write_bytes(coded(picture(10 + n)))
-    made = prepare([tmp_path / "data"], Choices(), SilentReporter())
-    assert made.problems.found["no-query"].examples == [("another", "4 images")]
+    made = read_and_split([tmp_path / "data"], Choices(), SilentReporter())
+    assert made.problems.cases["no-query"].examples == [("another", "4 images")]

@@ -12,7 +12,7 @@ from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.labelnames import tidy_names
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.prepare import Choices, prepare
+from shitu_cli.preparation.prepare import Choices, read_and_split
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import SilentReporter
 from tests.command import shitu
@@ -35,11 +35,11 @@ def test_numbers_of_two_tables_mean_what_each_calls_them(tmp_path: Path) -> None
         numbered(tmp_path / "a", ("1", "Kiwi"), ("2", "Leek")),
         numbered(tmp_path / "b", ("1", "Leek"), ("2", "Plum")),
     ]
-    made = prepare(sources, Choices(split="none", quick=True), SilentReporter())
+    made = read_and_split(sources, Choices(split="none", quick=True), SilentReporter())
     assert made.names == {"Kiwi": 0, "Leek": 1, "Plum": 2}
     label_of = dict(zip(made.train.paths(), made.train.labels.tolist(), strict=True))
     assert label_of["a/1_0.jpg"] == 0 and label_of["a/2_0.jpg"] == label_of["b/1_0.jpg"] == 1
-    apart = prepare(sources, Choices(split="none", quick=True, keep_apart=True), SilentReporter())
+    apart = read_and_split(sources, Choices(split="none", quick=True, keep_apart=True), SilentReporter())
     assert sorted(apart.names) == ["a/Kiwi", "a/Leek", "b/Leek", "b/Plum"]
 
 
@@ -50,7 +50,7 @@ def test_two_numbers_of_one_name_stay_two_classes() -> None:
     rows.display = {"1": "other", "2": "pear", "3": "other"}
     tidy_names(rows, problems)
     assert [rows.shown(label) for label in rows.labels] == ["other (1)", "pear", "other (3)", "other"]
-    assert problems.found["same-name"].examples == [("other", "1 and 3 and other")]
+    assert problems.cases["same-name"].examples == [("other", "1 and 3 and other")]
 
 
 def test_line_breaks_in_cells_do_not_break_the_label_map(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_line_breaks_in_cells_do_not_break_the_label_map(tmp_path: Path) -> None
         draw(tmp_path / "data" / row.partition(",")[0])
     write(tmp_path / "data" / "items.csv", "image,label\n" + "\n".join(rows) + "\n")
     _, read = read_source(Source(tmp_path / "data"), problems := Problems())
-    assert set(read.labels) == {"red fruit", "green fruit"} and problems.found["broken-name"].count == 2
+    assert set(read.labels) == {"red fruit", "green fruit"} and problems.cases["broken-name"].count == 2
     done = shitu("prepare", "data", "-w", "work", cwd=tmp_path)
     assert "a line break in the name of a class" in " ".join(done.stdout.split())
     text = (tmp_path / "work/lists/label_map.txt").read_text()
@@ -93,4 +93,4 @@ def test_a_class_in_a_list_is_called_by_its_name(tmp_path: Path) -> None:
     write(tmp_path / "csv/a.csv", "image,labels\n" + "".join(f'{n}.jpg,"{labels[n]}"\n' for n in (0, 1, 3)))
     for name, right in (("json", ["cat", "cat, sleeping", "Moe's dog"]), ("csv", ["cat", "cat, sleeping"])):
         _, rows = read_source(Source(tmp_path / name), problems := Problems())
-        assert rows.labels == right and problems.found["malformed"].count == 1, name
+        assert rows.labels == right and problems.cases["malformed"].count == 1, name

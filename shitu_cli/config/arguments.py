@@ -1,0 +1,38 @@
+"""What numbers the options of commands and the arguments of functions accept, in one place for both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from shitu_cli.config.kinds import Misfit, Number, Range
+from shitu_cli.errors import UsageError
+
+SHARE = Number(False, Range(0.01, 0.9))  # of the images or classes, kept for evaluation
+DEPTH = Number(True, Range(1, 20))  # folders that name a class
+SEED = Number(True, Range(0, 2**32 - 1))
+FOLDS = Number(True, Range(2, 20))  # trainings, each without some of the classes
+EXPANSION = Number(True, Range(0, 1000))  # neighbours that a query is moved towards
+VIEWS = Number(True, Range(1, 64))  # of each image
+PORTION = Number(False, Range(0.0, 1.0))
+COUNT = Number(True, Range(1))
+NATURAL = Number(True, Range(0))
+
+
+def require(kind: Number, **arguments: object) -> None:
+    """Raise UsageError for an argument, given by its name, that is no number of this kind; None is one not given."""
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        plain = value.item() if hasattr(value, "item") else value  # of numpy
+        try:
+            if not kind.fits(plain):
+                raise Misfit
+            kind.convert(plain)
+        except Misfit:
+            raise UsageError(f"{name}={value!r}: expected {kind}") from None
+
+
+def several(values: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return texts or paths as a list; a single one counts as a list of one, and is not taken apart into letters."""
+    return [os.fspath(value) for value in ([values] if isinstance(values, (str, os.PathLike)) else values)]

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from shitu_cli.cli.plain_values import take_plain_values
 from shitu_cli.runtime.memory import IMAGE_MEMORY, require_memory
 
 GLOBAL_OPTIONS = ("quiet", "debug")  # options of the root that may also follow a command
@@ -27,7 +28,7 @@ class GroupedCommand(TyperCommand):
         """Return the command's own parameters and the global options, which may follow any command."""
         own = super().get_params(ctx)
         shared = [p for p in ctx.find_root().command.params if p.name in GLOBAL_OPTIONS]
-        return [*own[:-1], *shared, *own[-1:]]  # --help stays the last
+        return take_plain_values([*own[:-1], *shared, *own[-1:]])  # --help stays the last
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command in its session."""
@@ -43,6 +44,10 @@ class GroupedCommand(TyperCommand):
 
 class GroupedCommands(TyperGroup):
     """The root, or a command with commands below it, such as `shitu index`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, --help among them."""
+        return take_plain_values(super().get_params(ctx))
 
     def add(self, name: str, function: Callable[..., Any], heading: str = "", help: str | None = None) -> None:
         """Add the command of a function, whose signature says what it takes and whose docstring what it does.

@@ -19,7 +19,9 @@ from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
+    from shitu_cli.config.schema import Config
     from shitu_cli.data.images import Box
+    from shitu_cli.features.shard_file import Share
     from shitu_cli.index.verdict import Answer, Verdict
     from shitu_cli.report.page import Figure
     from shitu_cli.workspace import Workspace
@@ -83,15 +85,13 @@ def search(
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
-    from shitu_cli.features.shard_file import Share
     from shitu_cli.preparation.sources import find_images
-    from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import exported_model, model_of_index, open_extractor
     from shitu_cli.steps.search import answers_to, threshold_of
 
     session = Session.of(context)
     console = session.console
-    share = None if shard is None else Share.parse(shard)
+    share = None if shard is None else _share(shard)
     model = chosen_model(session, model, pretrained)
     finder = open_detector(session, detector, detector_threshold, max_boxes)
     space = workspace_of_index(session, optional=index is not None or store is not None)
@@ -103,7 +103,7 @@ def search(
             model = exported_model(places, console)
         # Most searches need an exported model only: the whole config is read where something else is asked for.
         config = functools.cache(lambda: config_or_none(session, model))
-        files = find_images(images, lambda path: own_image_root(config(), path), folder_labels=False)
+        files = find_images(images, lambda path: _image_root(config(), path), folder_labels=False)
         exported = model is not None and (model / MANIFEST).is_file()
         extractor = open_extractor(
             None if exported else config(),
@@ -138,6 +138,20 @@ def search(
         _show(console, results, limit, html)
     if unread and not results:
         raise UsageError("none of the images could be read", hint="the warnings above say why")
+
+
+def _image_root(config: Config | None, path: Path) -> str | None:
+    """Return where the paths of a list of the workspace count from."""
+    from shitu_cli.steps.gallery import own_image_root
+
+    return own_image_root(config, path)
+
+
+def _share(text: str) -> Share:
+    """Return the part of the images that --shard names; only then is loaded what reads shards."""
+    from shitu_cli.features.shard_file import Share
+
+    return Share.parse(text)
 
 
 def _show(console: Console, results: list[Result], limit: float | None, html: Path | None) -> None:

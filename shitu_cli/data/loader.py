@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from threading import Lock
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -21,7 +22,21 @@ from shitu_cli.stores import WAITING
 
 AHEAD = 3  # batches being decoded while one is used
 CHUNK = 8  # images per task
-NO_RANDOMNESS = np.random.default_rng(0)
+
+
+class _Generator:
+    """Numpy's random numbers, loaded when one is drawn: the transforms of a search draw none."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_generator(), name)
+
+
+@lru_cache(maxsize=1)
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+NO_RANDOMNESS = cast("np.random.Generator", _Generator())
 
 
 class ImageSource(Protocol):

@@ -21,7 +21,7 @@ from shitu_cli.errors import DataError
 if TYPE_CHECKING:
     from shitu_cli.config.parts import augmentations
 
-Op = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Op = Callable[[np.ndarray, "np.random.Generator"], np.ndarray]
 INTERPOLATION = {
     "nearest": cv2.INTER_NEAREST,
     "bilinear": cv2.INTER_LINEAR,

@@ -34,7 +34,8 @@ class _Damage(ValueError):
 class FaissFile:
     """The contents of a file: `count` vectors of `size` values, a multiple of 8 for binary; `end` in bytes.
 
-    `ids` are int64 [count], None in a file without a map of ids.
+    `ids` are int64 [count], None in a file without a map of ids; `vectors` are float32 [count, size], mapped from the
+    file, None for kinds other than flat.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class FaissFile:
     count: int
     metric: int
     ids: np.ndarray | None
+    vectors: np.ndarray | None
     end: int
 
 
@@ -92,6 +94,11 @@ class _Cursor:
         kind = np.dtype(dtype)
         return self.take(count * kind.itemsize).view(kind)
 
+    def last(self, dtype: str, count: int) -> np.ndarray:
+        """Return elements that were taken just now."""
+        kind = np.dtype(dtype)
+        return self.data[self.at - count * kind.itemsize : self.at].view(kind)
+
 
 def _read_file(cursor: _Cursor) -> FaissFile:
     code = cursor.code()
@@ -103,10 +110,11 @@ def _read_file(cursor: _Cursor) -> FaissFile:
     kind, inner = _read_index(cursor, code)
     if outer not in (None, inner):
         raise _Damage("its map of ids and its vectors contradict each other")
+    vectors = cursor.last("<f4", inner.count * inner.size).reshape(inner.count, inner.size) if kind == "flat" else None
     ids = cursor.vector("<i8", inner.count).astype(np.int64) if has_ids else None
     if ids is not None and len(ids) and (ids.min() < 0 or not _are_distinct(ids)):
         raise _Damage("its ids are not all different")
-    return FaissFile(kind, inner.size, inner.count, inner.metric, ids, cursor.at)
+    return FaissFile(kind, inner.size, inner.count, inner.metric, ids, vectors, cursor.at)
 
 
 def _are_distinct(numbers: np.ndarray) -> bool:

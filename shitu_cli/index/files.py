@@ -25,6 +25,7 @@ import yaml
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.files import atomic_dir, atomic_write
 from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
+from shitu_cli.index.flat import MOST_VALUES, FlatVectors
 from shitu_cli.index.foreign import foreign_items, foreign_manifest, read_faiss
 from shitu_cli.index.items_file import read_items, write_items
 from shitu_cli.index.manifest_file import Tie, read_manifest, write_manifest
@@ -204,6 +205,8 @@ def _load(folder: Path) -> VectorIndex:
     expected = (manifest.kind, bits, manifest.count, content.metric if manifest.kind == "binary" else INNER_PRODUCT)
     if expected != (content.kind, content.size, content.count, content.metric) or (manifest.next_id or 0) < after:
         raise DataError(f"{folder}: {MANIFEST} and {VECTORS} contradict each other", hint=AGAIN)
+    if content.vectors is not None and content.vectors.size <= MOST_VALUES:
+        return VectorIndex(manifest, FlatVectors(np.array(content.vectors), content.ids), labels, paths)
     return VectorIndex(manifest, read_faiss(file), labels, paths)
 
 

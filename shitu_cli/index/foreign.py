@@ -8,8 +8,7 @@ from typing import Any
 from shitu_cli.errors import Command, DataError, EnvironmentProblem
 from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
 from shitu_cli.index.store import AGAIN, FeatureTable, IndexManifest
-from shitu_cli.inputs import MIB, is_input, open_input
-from shitu_cli.inputs.pickles import PickleProblem, StandIn, Unfinished, read_pickle_stream
+from shitu_cli.inputs import MIB, is_input
 from shitu_cli.inputs.yaml_files import read_yaml
 
 MAX_MAP = 256 * MIB
@@ -56,7 +55,9 @@ def foreign_items(folder: Path) -> tuple[dict[int, str], dict[int, str]]:
     if is_input(folder / "id_map.yaml"):
         return _read_yaml(folder / "id_map.yaml")
     if is_input(folder / "id_map.pkl"):
-        return _read_pickle(folder / "id_map.pkl")
+        from shitu_cli.index.foreign_pickle import read_pickle_map
+
+        return read_pickle_map(folder / "id_map.pkl")
     raise DataError(
         f"{folder}: the labels of its vectors are missing: there is no items.tsv, id_map.yaml or id_map.pkl", hint=AGAIN
     )
@@ -92,13 +93,13 @@ def _read_yaml(file: Path) -> tuple[dict[int, str], dict[int, str]]:
     names = values.get("id_map") if isinstance(values, dict) else None
     if not isinstance(names, dict):
         raise DataError(f"{file} is damaged: it has no id_map", hint=AGAIN)
-    labels = {_id(key, file): _text(label, file) for key, label in names.items()}
+    labels = {map_id(key, file): map_text(label, file) for key, label in names.items()}
     if len(labels) != len(names):
         raise DataError(f"{file} is damaged: it names an id twice", hint=AGAIN)
     return labels, dict.fromkeys(labels, "")
 
 
-def _id(key: Any, file: Path) -> int:
+def map_id(key: Any, file: Path) -> int:
     """Return an id of a map: a whole number, which some programs write as text."""
     text = str(key) if type(key) in (int, str) else ""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
@@ -106,51 +107,8 @@ def _id(key: Any, file: Path) -> int:
     return int(text)
 
 
-def _text(value: Any, file: Path) -> str:
+def map_text(value: Any, file: Path) -> str:
     """Return a label of a map: text, or what YAML reads as something else (a number, a date, yes)."""
     if isinstance(value, (dict, list, tuple, set, bytes)):
         raise DataError(f"{file} is damaged: a {type(value).__name__} is not a label", hint=AGAIN)
     return str(value)
-
-
-def _read_pickle(file: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """Read PaddleClas's map: id → the line `path label` of its list, split where its own code splits it."""
-    with open_input(file, limit=MAX_MAP, hint=AGAIN) as stream:
-        try:
-            values = read_pickle_stream(stream, _STAND_INS)
-        except PickleProblem as problem:
-            raise DataError(f"{file} is not a plain map from numbers to text: {problem}", hint=AGAIN) from None
-    if not isinstance(values, dict):
-        raise DataError(f"{file} is not a plain map from numbers to text", hint=AGAIN)
-    lines = {_id(key, file): _text(line, file).split() for key, line in values.items()}
-    short = next((number for number, words in lines.items() if len(words) < 2), None)
-    if short is not None:
-        raise DataError(f"{file} is damaged: item {short} has no path and label", hint=AGAIN)
-    return {n: words[1] for n, words in lines.items()}, {n: words[0] for n, words in lines.items()}
-
-
-def _int64(name: object = None, *options: object) -> Unfinished:
-    """Replace numpy's type of a key; its byte order comes in a second step."""
-    if name != "i8":
-        raise PickleProblem(f"its numbers are of type {name!r}, expected 'i8'")
-
-    def finish(state: Any) -> str:
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] != "<":
-            raise PickleProblem("its numbers have another byte order")
-        return "<i8"
-
-    return Unfinished(finish)
-
-
-def _scalar(kind: object = None, raw: object = None, *more: object) -> int:
-    if kind != "<i8" or not isinstance(raw, bytes) or len(raw) != 8 or more:
-        raise PickleProblem("its numbers are damaged")
-    return int.from_bytes(raw, "little", signed=True)
-
-
-# PaddleClas's keys are numpy's int64, whose pickles name two things of numpy.
-_STAND_INS = {
-    ("numpy", "dtype"): StandIn("numpy.dtype", _int64),
-    ("numpy.core.multiarray", "scalar"): StandIn("numpy scalar", _scalar),
-    ("numpy._core.multiarray", "scalar"): StandIn("numpy scalar", _scalar),
-}

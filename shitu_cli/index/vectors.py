@@ -1,4 +1,4 @@
-"""An index in memory: faiss, with the label and path of each vector."""
+"""An index in memory: faiss, or numpy for a small flat one, with the label and path of each vector."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import Command, UsageError
+from shitu_cli.index.flat import MOST_VALUES, FlatVectors
 from shitu_cli.index.measured import noted
 from shitu_cli.index.store import (
     BuildOptions,
@@ -38,7 +39,10 @@ class VectorIndex:
     """Vectors with ids, labels and paths. Features are float32 [N, D]; they are normalised here."""
 
     def __init__(self, manifest: IndexManifest, index: Any, labels: dict[int, str], paths: dict[int, str]) -> None:
-        self.manifest, self.faiss = manifest, index
+        self.manifest = manifest
+        # `index` is that of faiss, which maps ids, or FlatVectors, of which faiss makes one where it is needed.
+        self._flat = index if isinstance(index, FlatVectors) else None
+        self._faiss = index if self._flat is None else None
         self.labels, self.paths = labels, paths
         self._set_effort(manifest.search.get(EFFORT.get(manifest.kind, ""), 0))
 
@@ -47,6 +51,8 @@ class VectorIndex:
 
     def copy(self) -> VectorIndex:
         """Return an index of the same contents, to change while others search this one."""
+        if self._faiss is None:
+            return VectorIndex(self.manifest, self._flat, dict(self.labels), dict(self.paths))
         import faiss
 
         if self.manifest.kind == "binary":  # faiss clones none whose ids are mapped
@@ -127,6 +133,7 @@ class VectorIndex:
 
     def _complete(self, old_ids: Sequence[int], ids: np.ndarray, labels: Sequence[str], paths: Sequence[str]) -> None:
         """Update labels, paths and manifest after the vectors have changed, and tune the search to the new contents."""
+        self._flat = None
         for n in old_ids:
             del self.labels[n], self.paths[n]
         self.labels.update(zip(ids.tolist(), labels, strict=True))
@@ -149,10 +156,10 @@ class VectorIndex:
         why = "has outgrown its lists" if is_outgrown else "cannot replace or remove vectors"
         reporter.info(f"an {kind} index {why}: all {counted(len(ids), 'vector')} are indexed again")
         if kind == "ivf" and not is_outgrown:
-            self.faiss = _without_vectors(self.inner)
+            self._faiss = _without_vectors(self.inner)
         else:
-            self.faiss = None  # its memory is needed for the new one
-            self.faiss = _new_index(kind, features)
+            self._faiss = None  # its memory is needed for the new one
+            self._faiss = _new_index(kind, features)
         self._insert(features, ids, reporter)
 
     def _insert(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
@@ -200,6 +207,14 @@ class VectorIndex:
     # --------------------------------------------------------------------------------------------- asking
 
     @property
+    def faiss(self) -> Any:
+        """The index of faiss."""
+        if self._flat is not None and self._faiss is None:
+            self._faiss = _new_index("flat", self._flat.vectors)
+            self._faiss.add_with_ids(self._flat.vectors, self._flat.ids)
+        return self._faiss
+
+    @property
     def inner(self) -> Any:
         """The faiss index inside the one that maps the ids."""
         import faiss
@@ -223,23 +238,35 @@ class VectorIndex:
 
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
         """Return the best `top` matches of each vector [N, D], without those below `threshold`."""
-        import faiss
-
         check_size(features, self.manifest)
-        faiss.omp_set_num_threads(min(compute_threads(), 1 + self._comparisons(len(features)) // PER_THREAD))
-        vectors = unit_vectors(features)
-        if self.manifest.kind == "binary":
-            distances, ids = self.faiss.search(np.packbits(vectors >= 0, axis=1), min(top, len(self)))
-            scores = 1 - distances / self.manifest.size
-        else:
-            scores, ids = self.faiss.search(vectors, min(top, len(self)))
+        vectors, top = unit_vectors(features), min(top, len(self))
+        if not top:  # another program may have left an index empty
+            return [[] for _ in vectors]
+        flat = self._small()
+        scores, ids = flat.nearest(vectors, top) if flat is not None else self._ask_faiss(vectors, top)
         return [
-            # faiss pads with -1 where an approximate search found fewer.
             rank_matches(
                 [Match(n, self.labels[n], self.paths[n], s) for n, s in zip(*row, strict=True) if n >= 0], threshold
             )
             for row in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
+
+    def _small(self) -> FlatVectors | None:
+        """Return the vectors of an index that numpy compares, None for any other."""
+        if self.manifest.kind != "flat" or len(self) * self.manifest.size > MOST_VALUES:
+            return None
+        self._flat = self._flat or FlatVectors.of(self.faiss)
+        return self._flat if self._flat.is_finite else None
+
+    def _ask_faiss(self, vectors: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores [n, top] and ids [n, top] for unit vectors [n, D]; an id is -1 where fewer were found."""
+        import faiss
+
+        faiss.omp_set_num_threads(min(compute_threads(), 1 + self._comparisons(len(vectors)) // PER_THREAD))
+        if self.manifest.kind != "binary":
+            return self.faiss.search(vectors, top)
+        distances, ids = self.faiss.search(np.packbits(vectors >= 0, axis=1), top)
+        return 1 - distances / self.manifest.size, ids
 
     def _comparisons(self, queries: int) -> int:
         """Return about how many pairs of values a search compares."""

@@ -202,7 +202,7 @@ def test_small_searches_wait_for_no_other_thread(monkeypatch: pytest.MonkeyPatch
     chosen: list[int] = []
     monkeypatch.setattr(module, "compute_threads", lambda: 8)
     monkeypatch.setattr(faiss, "omp_set_num_threads", chosen.append)
-    index = make(300)
+    index = make(300, "binary")
     chosen.clear()
     index.search(vectors(2), 5)
     monkeypatch.setattr(module, "PER_THREAD", 2 * 300 * 24 // 3)

@@ -5,11 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from shitu_cli.features.model_files.onnx import read_onnx
 from shitu_cli.features.model_files.operators import FEATURES, Kind
-from shitu_cli.features.model_files.parameters import shapes_in
-from shitu_cli.features.model_files.pdmodel import read_pdmodel
-from shitu_cli.features.model_files.pir import read_pir
 from shitu_cli.features.model_files.program import HINT, ModelProblem, Program, check_program, refused
 from shitu_cli.inputs import MIB, open_input, read_bytes, read_json
 from shitu_cli.inputs.protobuf import ProtobufProblem
@@ -27,12 +23,18 @@ def check_model_files(file: Path, kind: Kind = FEATURES) -> None:
     """
     try:
         if file.suffix == ".onnx":
+            from shitu_cli.features.model_files.onnx import read_onnx
+
             check_program(read_onnx(read_bytes(file, limit=_MAX_ONNX, hint=HINT)), kind.onnx, kind.name)
             return
         if file.suffix == ".json":
+            from shitu_cli.features.model_files.pir import read_pir
+
             program = read_pir(read_json(file, limit=_MAX_PROGRAM, hint=HINT))
             check_program(program, kind.pir, kind.name)
         else:
+            from shitu_cli.features.model_files.pdmodel import read_pdmodel
+
             program = read_pdmodel(read_bytes(file, limit=_MAX_PROGRAM, hint=HINT))
             check_program(program, kind.pdmodel, kind.name)
     except (ModelProblem, ProtobufProblem) as problem:
@@ -41,6 +43,8 @@ def check_model_files(file: Path, kind: Kind = FEATURES) -> None:
 
 
 def _check_parameters(file: Path, program: Program) -> None:
+    from shitu_cli.features.model_files.parameters import shapes_in
+
     with open_input(file, limit=_MAX_PARAMETERS, hint=HINT) as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)

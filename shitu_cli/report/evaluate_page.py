@@ -1,16 +1,15 @@
-"""Write `reports/evaluate.html`: the figures of an evaluation as charts and tables, and the images behind them."""
+"""The page `reports/evaluate.html`: the figures of an evaluation as charts and tables, and the images behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shitu_cli.report.chart import curve
 from shitu_cli.report.evaluation import effects_of, model_of, options_of, right_first
-from shitu_cli.report.page import figure, write_page
+from shitu_cli.report.page import figure, whole_page
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.evaluate import EvalResult
@@ -20,8 +19,8 @@ QUERIES, NEIGHBOURS = 12, 6
 DEEPEST = 100  # largest k of the recall curve
 
 
-def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequence[RunHistory], path: Path) -> None:
-    """Write the page; `values` is the JSON of the evaluation, `runs` are all of the workspace, oldest first."""
+def evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequence[RunHistory]) -> str:
+    """Return the page; `values` is the JSON of the evaluation, `runs` are all of the workspace, oldest first."""
     coincidence = result.ranking.coincidence()
     shown = {
         "right_first": right_first(values),
@@ -41,7 +40,7 @@ def write_evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequen
         "classes": [[c["name"], c["queries"], f"{c['recall@1']:.3f}", f"{c['mAP']:.3f}"] for c in values["per_class"]],
         "training": _training(runs),
     }
-    write_page(path, "evaluate.html", "shitu evaluate", [f"model {model_of(values)}"], shown)
+    return whole_page("evaluate.html", "shitu evaluate", [f"model {model_of(values)}"], shown)
 
 
 def _counts(values: dict[str, Any]) -> str:

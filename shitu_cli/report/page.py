@@ -46,10 +46,20 @@ def write_page(
     values: Mapping[str, object],
     assets: Sequence[str] = (),
 ) -> None:
-    """Write a page; EnvironmentProblem if it cannot be written.
+    """Write the page that `whole_page` returns to a file; EnvironmentProblem if it cannot be written."""
+    atomic_write_text(path, whole_page(template, title, about, values, assets))
+
+
+def whole_page(
+    template: str,
+    title: str,
+    about: Sequence[str],
+    values: Mapping[str, object],
+    assets: Sequence[str] = (),
+) -> str:
+    """Return a page.
 
     Args:
-        path: The file.
         template: The name of a template in this room, which extends page.html.
         title: The heading; the date, what the page is `about` (model, sources) and this program's version follow.
         about: See `title`.
@@ -70,7 +80,7 @@ def write_page(
         "script": Markup(script),
         "about": [datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"), *about, f"shitu {__version__}"],
     }
-    atomic_write_text(path, render(template, {**values, **frame}))
+    return render(template, {**values, **frame})
 
 
 def render(template: str, values: Mapping[str, object]) -> Markup:

@@ -13,7 +13,7 @@ from shitu_cli.config.arguments import EXPANSION, FOLDS, require, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
-from shitu_cli.files import atomic_write_json, sha256_of
+from shitu_cli.files import atomic_write_texts, json_text, sha256_of
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter
 from shitu_cli.steps.models import readable
@@ -52,15 +52,15 @@ class Evaluation:
         Figures of an evaluation with options go to `evaluate-with-options.json`. Raises EnvironmentProblem if
         they cannot be written.
         """
-        from shitu_cli.report.evaluate_page import write_evaluate_page
+        from shitu_cli.report.evaluate_page import evaluate_page
         from shitu_cli.report.evaluation import options_of, report_file
         from shitu_cli.training.history import read_histories
 
         places = Places.of(self.config)
         file = report_file(places.workspace.reports_dir, options_of(self.values))
         try:
-            atomic_write_json(file, self.values)
-            write_evaluate_page(self.result, self.values, read_histories(places.output), file.with_suffix(".html"))
+            page = evaluate_page(self.result, self.values, read_histories(places.output))
+            atomic_write_texts({file: json_text(self.values), file.with_suffix(".html"): page})
         except EnvironmentProblem as problem:
             hint = problem.advice or "the figures are above; to save them elsewhere, add: --json > evaluate.json"
             raise EnvironmentProblem(problem.message, hint=hint) from None

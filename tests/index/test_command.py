@@ -113,7 +113,7 @@ def test_a_search_loads_what_it_needs(
     heavy |= {"shitu_cli.preparation.formats", "shitu_cli.evaluation.metrics", "shitu_cli.training.checkpoint"}
     heavy |= {"shitu_cli.config.schema", "shitu_cli.config.parts.augmentations", "numpy.ma", "numpy.random"}
     heavy |= {"faiss", "pydantic"}  # a small flat index, and options that need no conversion
-    heavy |= {"shitu_cli.features.detection.detector", "shitu_cli.features.extract_shards"}
+    heavy |= {"shitu_cli.features.detection.detector", "shitu_cli.features.shard_file"}
     assert sorted(heavy & loaded) == []
 
 

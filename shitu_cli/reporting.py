@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from shitu_cli.errors import Message
+from shitu_cli.pace import Pace
 
 # Characters that terminals obey or hide: control characters except line end and tab, DEL, C1, changes of the writing
 # direction, line separators, and bytes of file names that are not text.
@@ -55,16 +56,12 @@ def byte_size(count: int) -> str:
 
 
 class Bar(Protocol):
-    """One running progress line."""
+    """One running progress line; `pace` estimates its end, and is told of work between units."""
+
+    pace: Pace
 
     def advance(self, n: int = 1, **fields: object) -> None:
         """Count `n` more units done; `fields` (loss, lr, ...) replace those shown beside the bar."""
-
-    def aside(self) -> AbstractContextManager[None]:
-        """Return a context for work between units, whose time does not count in their rate."""
-
-    def expect(self, seconds: float) -> None:
-        """Announce how many seconds such work will still take, for the time that is left."""
 
 
 class Reporter(Protocol):
@@ -81,14 +78,11 @@ class Reporter(Protocol):
 
 
 class _SilentBar:
+    def __init__(self, total: int) -> None:
+        self.pace = Pace(total)
+
     def advance(self, n: int = 1, **fields: object) -> None:
-        pass
-
-    def aside(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def expect(self, seconds: float) -> None:
-        pass
+        self.pace.advance(n)
 
 
 class SilentReporter:
@@ -101,4 +95,4 @@ class SilentReporter:
         pass
 
     def progress(self, what: str, total: int, unit: str = "images") -> AbstractContextManager[Bar]:
-        return nullcontext(_SilentBar())
+        return nullcontext(_SilentBar(total))

@@ -8,11 +8,11 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from shitu_cli.cli.pace import Pace
 from shitu_cli.errors import Command, Message, ShituError, parts_of
+from shitu_cli.pace import Left, Pace
 from shitu_cli.reporting import HIDDEN, Bar, visible
 
 if TYPE_CHECKING:
@@ -108,11 +108,12 @@ class Console:
         """Show the progress of `total` units: as a live line on a terminal, as occasional lines in a log."""
         console = self._rich(stderr=True)
         if self.quiet or not console.is_terminal or os.environ.get("TERM") == "dumb":
-            yield _LoggedBar(self._log_line, what, total, unit, seconds=float("inf") if self.quiet else LOG_SECONDS)
+            seconds = float("inf") if self.quiet else LOG_SECONDS
+            yield _LoggedBar(self._log_line, what, Pace(total), unit, seconds)
             return
         from rich.progress import Progress
 
-        pace = Pace()
+        pace = Pace(total)
         with Progress(_live_column(console, unit, pace), console=console, transient=True) as progress:
             self._live = console
             try:
@@ -175,46 +176,32 @@ def _stream(stderr: bool) -> TextIO:
     return sys.stderr if stderr else sys.stdout
 
 
-class _Bar:
-    """The state of a progress line, however it is shown."""
-
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
-        self.fields: dict[str, object] = {}
-
-    def aside(self) -> AbstractContextManager[None]:
-        return self.pace.aside()
-
-    def expect(self, seconds: float) -> None:
-        self.pace.expected = seconds
-
-
-class _LoggedBar(_Bar):
+class _LoggedBar:
     """Writes a line now and then, for logs and pipes."""
 
-    def __init__(self, show: Callable[[str], None], what: str, total: int, unit: str, seconds: float) -> None:
-        super().__init__(Pace())
-        self.show, self.what, self.total, self.unit, self.seconds = show, what, total, unit, seconds
-        self.shown = time.monotonic()
+    def __init__(self, show: Callable[[str], None], what: str, pace: Pace, unit: str, seconds: float) -> None:
+        self.pace, self._fields = pace, dict[str, object]()
+        self._show, self._what, self._unit, self._seconds = show, what, unit, seconds
+        self._shown = time.monotonic()
 
     def advance(self, n: int = 1, **fields: object) -> None:
         self.pace.advance(n)
-        self.fields.update(fields)
+        self._fields.update(fields)
         now = time.monotonic()
-        if now - self.shown >= self.seconds:
-            self.shown = now
-            self.show(progress_line(10_000, self.what, self.total, self.unit, self.pace, self.fields))
+        if now - self._shown >= self._seconds:
+            self._shown = now
+            self._show(progress_line(10_000, self._what, self._unit, self.pace, self._fields))
 
 
-class _LiveBar(_Bar):
+class _LiveBar:
     def __init__(self, progress: Any, task: Any, pace: Pace) -> None:
-        super().__init__(pace)
-        self.progress, self.task = progress, task
+        self.pace, self._fields = pace, dict[str, object]()
+        self._progress, self._task = progress, task
 
     def advance(self, n: int = 1, **fields: object) -> None:
         self.pace.advance(n)
-        self.fields.update(fields)
-        self.progress.update(self.task, advance=n, fields=dict(self.fields))
+        self._fields.update(fields)
+        self._progress.update(self._task, advance=n, fields=dict(self._fields))
 
 
 def _live_column(console: Any, unit: str, pace: Pace) -> Any:
@@ -225,8 +212,7 @@ def _live_column(console: Any, unit: str, pace: Pace) -> Any:
         """Draws the whole progress line, as wide as the terminal."""
 
         def render(self, task: Task) -> Text:
-            total, fields = int(task.total or 0), task.fields["fields"]
-            return Text(progress_line(console.width - 1, task.description, total, unit, pace, fields, bar=True))
+            return Text(progress_line(console.width - 1, task.description, unit, pace, task.fields["fields"], bar=True))
 
     return Line()
 
@@ -234,7 +220,6 @@ def _live_column(console: Any, unit: str, pace: Pace) -> Any:
 def progress_line(
     width: int,
     what: str,
-    total: int,
     unit: str,
     pace: Pace,
     fields: Mapping[str, object],
@@ -245,10 +230,14 @@ def progress_line(
 
     Count and time left always stay; memory, rate and bar are dropped first, then the last of the `fields`.
     """
-    rate, left = pace.rate(), pace.left(total)
+    rate, total = pace.rate(), pace.total
     filled = round(24 * pace.done / max(total, 1))
     parts = {"bar": "━" * filled + "╌" * (24 - filled)} if bar else {}
-    parts |= {"count": f"{pace.done:,}/{total:,} {unit}", "left": f"{'-:--' if left is None else clock(left)} left"}
+    parts |= (
+        {"count": f"{pace.done:,}/{total:,} {unit}", "left": _left(pace.left())}
+        if total
+        else {"count": f"{pace.done:,} {unit}"}
+    )
     parts |= {name: f"{name} {value}" for name, value in fields.items()}
     if rate is not None:
         parts["rate"] = f"{rate:,.0f}/s"
@@ -258,6 +247,14 @@ def progress_line(
             break
         parts.pop(name, None)
     return "  ".join([what, *parts.values()])
+
+
+def _left(seconds: Left | None) -> str:
+    """Return `4:05 left`, or `3:00 to 5:00 left` where that is not sure."""
+    if seconds is None:
+        return "measuring the time"
+    least, most = clock(seconds.least), clock(seconds.most)
+    return f"{clock(seconds.middle)} left" if seconds.is_sure or least == most else f"{least} to {most} left"
 
 
 def clock(seconds: float) -> str:

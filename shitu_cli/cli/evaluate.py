@@ -125,8 +125,8 @@ def evaluate(
         others = {"--far": far, "--unknown": unknown, "--cross-fit": cross_fit, "--shard": shard, "--merge": merge}
         refuse_options({**ranking, **others, "--dry-run": dry_run})
     if dry_run:
-        if merge or unknown or devices is not None:
-            raise UsageError("--dry-run measures one process, on the lists: it takes no --merge, --unknown, --devices")
+        if devices is not None:
+            raise UsageError("--dry-run measures one process: it takes no --devices", hint="leave out --devices")
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.features.shard_file import Share
         from shitu_cli.steps.training_costs import cost_of_evaluate
@@ -139,6 +139,8 @@ def evaluate(
             query_expansion=query_expansion,
             cross_fit=cross_fit or 0,
             share=None if shard is None else Share.parse(shard),
+            merge=merge or (),
+            unknown=unknown or (),
             cache=cache,
         )
         show_cost(console, cost, as_json=as_json)

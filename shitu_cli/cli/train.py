@@ -119,7 +119,7 @@ def train(
     resumed = _config_of_run(session, space, config, override, flags) if resume else config
     settings = training_config(space, resumed, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
     if dry_run:
-        _show_cost(session, settings, keep, alone=not frozen and devices is None, as_json=as_json)
+        _show_cost(session, settings, init_from, keep, alone=not frozen and devices is None, as_json=as_json)
         return
     places = Places.of(settings)
     meeting = launch.Meeting(nnodes, node_rank, master, places.workspace.machines_secret, secret_file)
@@ -147,18 +147,15 @@ def train(
         _show_result(session, space, result, as_json)
 
 
-def _show_cost(session: Session, config: Config, keep: int | None, *, alone: bool, as_json: bool) -> None:
+def _show_cost(
+    session: Session, config: Config, init_from: Path | None, keep: int | None, *, alone: bool, as_json: bool
+) -> None:
     from shitu_cli.cli.dry_run import show_cost
     from shitu_cli.steps.training_costs import cost_of_train
 
     if not alone:
         raise UsageError("--dry-run measures training in one process: it takes no --devices and no --frozen")
-    if any(loss.name == "TeacherLoss" for loss in config.Loss):
-        raise UsageError(
-            "--dry-run does not measure a teacher, whose features of all images come before the first step",
-            hint="leave out --teacher",
-        )
-    show_cost(session.console, cost_of_train(config, keep=keep), as_json=as_json)
+    show_cost(session.console, cost_of_train(config, init_from=init_from, keep=keep), as_json=as_json)
 
 
 def _train_frozen(

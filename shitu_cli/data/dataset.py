@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,14 @@ from shitu_cli.stores import are_remote
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import DatasetConfig
+
+
+class Kept(NamedTuple):
+    """The number of images in memory, the processor seconds spent decoding them, and how many there will be at most."""
+
+    images: int
+    seconds: float
+    most: int
 
 
 class RecDataset:
@@ -43,8 +53,10 @@ class RecDataset:
             self.labels = _dense(self.labels)
         self.transform = build_transforms(config.transform_ops)
         self.normalization = self.transform.normalize
-        self._free_bytes = keep_bytes
+        self._keep_bytes = self._free_bytes = keep_bytes
         self._cache: dict[int, np.ndarray] = {}
+        self._decoding = 0.0  # processor seconds spent on the images in the cache
+        self._lock = Lock()
 
     @property
     def class_num(self) -> int:
@@ -77,17 +89,26 @@ class RecDataset:
             raise DataError(message, hint=error.advice) from None
 
     def _decode(self, index: int) -> np.ndarray:
-        file, box = self.location(index), self.images.box(index)
+        file, box, began = self.location(index), self.images.box(index), time.thread_time()
         try:
             image = decode_image(file, box=box, enough=self.transform.enough)
         except DataError as error:
             raise DataError(f"{error.message} ({self.images.place(index)})", hint=error.advice) from None
-        if image.nbytes <= self._free_bytes:  # threads may race here, and then keep a few images too many
+        with self._lock:
+            if image.nbytes > self._free_bytes or index in self._cache:
+                return image
             self._free_bytes -= image.nbytes
+            self._decoding += time.thread_time() - began
             image = image if box is None else image.copy()  # a copy, so that the image around the box is freed
             image.flags.writeable = False  # a change in place would reach every later epoch
             self._cache[index] = image
         return image
+
+    def kept(self) -> Kept:
+        """Return which images stay in memory, now and after all of them have been loaded."""
+        with self._lock:
+            images, used = len(self._cache), self._keep_bytes - self._free_bytes
+            return Kept(images, self._decoding, min(len(self), images * self._keep_bytes // used) if used else 0)
 
 
 def _dense(labels: np.ndarray) -> np.ndarray:

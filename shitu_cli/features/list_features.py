@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ import numpy as np
 
 import shitu_cli
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.data.loader import ImageSource, SequentialLoader
+from shitu_cli.data.loader import ImageSource, Remote, SequentialLoader
 from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
+from shitu_cli.pace import Pace
 from shitu_cli.processes.sharing import Alone, Processes
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.stores import state_of
@@ -168,8 +170,47 @@ def _compute(engine: Engine, loader: SequentialLoader, reporter: Reporter, what:
         for batch in loader:
             if len(batch.indices):
                 features[batch.indices - loader.start] = engine(batch.images)
-            bar.advance(min(loader.batch_size, count))
+            bar.advance(min(loader.batch_size, count - bar.pace.done))
     return features
+
+
+def pace_of(
+    engine: Engine,
+    images: ImageSource,
+    *,
+    batch_size: int,
+    num_workers: int | None = None,
+    count: int | None = None,
+    seconds: float,
+) -> Pace:
+    """Compute features of random images for about `seconds`; return the pace of `count` images, by default of all.
+
+    Nothing is kept and unreadable images are skipped: this serves only to find out what all of them cost.
+    """
+    loader = SequentialLoader(_Mixed(images), batch_size, num_workers=num_workers, on_error="skip")
+
+    def steps() -> Iterator[int]:
+        for number, batch in enumerate(loader):
+            if len(batch.indices):
+                engine(batch.images)
+            yield min(batch_size, len(images) - number * batch_size)
+
+    return Pace(len(images) if count is None else count).measure(steps(), seconds)
+
+
+class _Mixed:
+    """The images in random order: neighbours in a list are of one class, and often of one size."""
+
+    def __init__(self, images: ImageSource) -> None:
+        self._images, self._order = images, np.random.default_rng(0).permutation(len(images))
+        self.labels = images.labels[self._order]
+        self.is_remote = isinstance(images, Remote) and images.is_remote
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        return self._images.load(int(self._order[index]), rng)
 
 
 def _fingerprint(engine: Engine, dataset: RecDataset, how: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shitu_cli.errors import EnvironmentProblem, Message
+from shitu_cli.pace import Left
 from shitu_cli.reporting import byte_size, counted
 from shitu_cli.runtime.memory import available_memory
 from shitu_cli.stores import state_of
@@ -40,7 +40,10 @@ class Need:
 
 @dataclass(frozen=True)
 class Cost:
-    """`seconds` by what they are spent on, `total` of all; `basis` says what was measured for it."""
+    """`seconds` by what they are spent on, `total` of all; `basis` says what was measured for it.
+
+    `margin` is the relative error of the times.
+    """
 
     images: int
     bytes_to_read: int | None
@@ -48,6 +51,7 @@ class Cost:
     total: float
     basis: str
     needs: tuple[Need, ...]
+    margin: float = 0.0
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -62,6 +66,7 @@ class Cost:
             "seconds": {
                 **{name: round(value, 3) for name, value in self.seconds.items()},
                 "total": round(self.total, 3),
+                "margin": round(self.margin * self.total, 3),
             },
             "needs": [
                 {"what": need.what, "place": need.place, "needed": need.needed, "available": need.available}
@@ -120,23 +125,6 @@ def spread(count: int, most: int) -> Sequence[int]:
     return range(count) if count <= most else [n * count // most for n in range(most)]
 
 
-def per_image(run: Callable[[int], None], count: int, batch_size: int) -> float:
-    """Return the seconds per image, from the difference of two runs, so that their start-up does not count."""
-    if not count:
-        return 0.0
-    few = min(count, 2 * batch_size)
-    run(min(count, batch_size))  # warms up
-    started = time.perf_counter()
-    run(few)
-    first = time.perf_counter() - started
-    many = min(count, max(few, int(few * SECONDS / 2 / max(first, 1e-6))))
-    if many < 2 * few:
-        return first / max(1, few)
-    started = time.perf_counter()
-    run(many)
-    return max(0.0, time.perf_counter() - started - first) / (many - few)
-
-
 def size_text(count: int | None) -> str:
     """Return bytes for people; "?" where they are unknown."""
     return "?" if count is None else byte_size(count)
@@ -151,5 +139,11 @@ def summary(cost: Cost) -> list[list[str]]:
         name = f"{need.what} in {need.place}" if need.place else need.what
         rows.append([name, f"{byte_size(need.needed)} of {size_text(need.available)} available"])
     rows += [[f"time: {name}", format_seconds(value)] for name, value in cost.seconds.items()]
-    rows.append(["time in all", format_seconds(cost.total)])
+    about = Left.within(cost.total, cost.margin)
+    text = (
+        format_seconds(cost.total)
+        if about.is_sure
+        else f"{format_seconds(about.least)} to {format_seconds(about.most)}"
+    )
+    rows.append(["time in all", text])
     return rows

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from shitu_cli.errors import Command, Message
+from shitu_cli.pace import Pace
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.runtime.memory import peak_memory_bytes
-from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, per_image, size_text, spread, total_size
+from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.steps import costs
+from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, size_text, spread, total_size
 
 if TYPE_CHECKING:
     from shitu_cli.features.detection.detector import Detector
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from shitu_cli.preparation.sources import ImageFiles
 
 _NAME_BYTES = 400  # of memory for the path and the label of an image, as Python holds them
+_LOOKS = 64  # images for each thread in a step of the measurement
 _VALUE_BYTES = {".npy": 4.0, ".npz": 4.0, ".jsonl": 22.0, ".parquet": 4.1}  # of a value in a file of features
 
 
@@ -45,19 +51,19 @@ def _cost_of_features(
 ) -> Cost:
     """Return the cost of computing the features of all images, with what is needed to keep them."""
     from shitu_cli.features.detection.bodies import bodies_of
+    from shitu_cli.features.extractor import InputDataset
+    from shitu_cli.features.list_features import pace_of
 
-    chosen = bodies_of(images.take(spread(len(images), 4096)), detector)
-
-    def run(stop: int) -> None:
-        for _ in extractor.batches(chosen, stop=stop):
-            pass
-
+    some = InputDataset(bodies_of(images.take(spread(len(images), 4096)), detector), extractor.transform)
+    size, count = extractor.batch_size, len(images)
+    pace = pace_of(extractor.engine, some, batch_size=size, count=count, seconds=costs.SECONDS)
     how = "" if detector is None else f", cut out by {detector.path}"
     return Cost(
-        images=len(images),
-        bytes_to_read=total_size(len(images), lambda n: images.files[n]),
+        images=count,
+        bytes_to_read=total_size(count, lambda n: images.files[n]),
         seconds={},
-        total=per_image(run, len(chosen), extractor.batch_size) * len(images),
+        total=pace.whole(),
+        margin=pace.margin,
         basis=f"{extractor.engine.summary()} on images spread over all of them{how}",
         needs=needs,
         remarks=remarks,
@@ -106,11 +112,16 @@ def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, 
     reading = time.perf_counter() - started
     paths = [rows.location(number) for number in range(len(rows))]
 
-    def run(stop: int) -> None:
-        sample = [paths[n] for n in spread(len(paths), stop)]
-        look_at_all(sample, SilentReporter(), cache=LookCache(None), decode=not choices.quick)
+    mixed, step = np.random.default_rng(0).permutation(len(paths)), _LOOKS * compute_threads()
 
-    looking = per_image(run, len(paths), 64) * len(paths)
+    def looks() -> Iterator[int]:
+        for start in range(0, len(paths), step):
+            sample = [paths[n] for n in mixed[start : start + step]]
+            look_at_all(sample, SilentReporter(), cache=LookCache(None), decode=not choices.quick)
+            yield len(sample)
+
+    pace = Pace(len(paths)).measure(looks(), costs.SECONDS)
+    looking = pace.whole()
     lines = sum(len(path) + 8 for path in rows.paths)
     peak, size = peak_memory_bytes() or 0, total_size(len(paths), lambda n: paths[n])
     shards = [] if pack is None or size is None else [disk_need(pack, size, what="disk for shards")]
@@ -119,6 +130,7 @@ def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, 
         bytes_to_read=size,
         seconds={"reading names and labels": reading, "looking at the images": looking},
         total=2 * reading + looking,
+        margin=pace.margin,
         basis="headers of images spread over all of them" if choices.quick else "images spread over all of them",
         needs=(
             memory_need(peak + len(paths) * 2 * _NAME_BYTES, held=peak, fit="fewer images, or more memory"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,22 +13,25 @@ import numpy as np
 
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config, SplitConfig
-from shitu_cli.errors import Command
+from shitu_cli.errors import Command, Message
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.steps import costs
-from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, per_image, total_size
+from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, total_size
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.metrics import FeatureSet
     from shitu_cli.features.engine import Engine
     from shitu_cli.features.shard_file import Share
+    from shitu_cli.training.build import Training
 
 _SAVES = 6  # of a checkpoint on the disk while one is written (training/checkpoint.py)
 
 
-def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter | None = None) -> Cost:
+def cost_of_train(
+    config: Config, *, init_from: Path | None = None, keep: int | None = None, reporter: Reporter | None = None
+) -> Cost:
     """Return what `train` would cost: steps of the real network on the real images, and one of its evaluations.
 
     Raises what `train` raises before its first step.
@@ -40,56 +44,68 @@ def cost_of_train(config: Config, *, keep: int | None = None, reporter: Reporter
     from shitu_cli.runtime.arithmetic import current_threads
     from shitu_cli.training.build import build_training
     from shitu_cli.training.log import RunLog
-    from shitu_cli.training.online import OnlineEvaluation, evaluations_after, images_per_evaluation
+    from shitu_cli.training.online import evaluations_after
+    from shitu_cli.training.start import starts_trained
     from shitu_cli.training.trainer import Trainer
 
-    quiet = reporter or SilentReporter()
-    training = build_training(config, device=name, ranks=Ranks(), threads=current_threads(), reporter=quiet)
-    dataset, options = training.dataset, config.Global
-    trainer = Trainer(training, RunLog(Path(os.devnull), None), quiet)
-    times = trainer.rehearse(costs.SECONDS)
-    step, steps = float(np.mean(times)), training.steps_per_epoch
-    weights = sum(_bytes_of(tensor) for tensor in training.model.state_dict().values())
-    save = weights + sum(_bytes_of(tensor) for tensor in training.optimizer.tensors().values())
-    save += weights if training.ema is not None else 0
-    seconds = {"an epoch": step * steps}
-    count, evaluation = 0, EvaluationCost(0, 0, 0.0, 0.0)
-    if options.eval_during_train and config.DataLoader.query and config.DataLoader.gallery:
-        engine = OnlineEvaluation(config, name, dataset.labels, int(dataset.class_num), SilentReporter()).engine(
-            training.model
-        )
-        evaluation = _evaluation_of(config, engine)
-        seen = images_per_evaluation(config, len(dataset))
-        evaluation = replace(evaluation, images=seen, features=evaluation.features / evaluation.images * seen)
-        count = evaluations_after(0, options)
-        seconds["an evaluation"] = evaluation.features + evaluation.ranking
-    size = total_size(len(dataset), dataset.location)
+    quiet, threads = reporter or SilentReporter(), current_threads()
+    training = build_training(
+        config,
+        device=name,
+        ranks=Ranks(),
+        threads=threads,
+        reporter=quiet,
+        init_from=init_from,
+        teacher_seconds=costs.SECONDS,
+    )
+    pace = Trainer(training, RunLog(Path(os.devnull), None), quiet).rehearse(costs.SECONDS)
+    epochs, dataset, teacher = config.Global.epochs, training.dataset, training.teacher
+    later = pace.per_unit() * pace.total / epochs
+    seconds = {} if teacher is None or teacher.pace is None else {"features of the teacher": teacher.pace.whole()}
+    total = sum(seconds.values()) + pace.whole()
+    seconds["the first epoch"] = pace.whole() - later * (epochs - 1)  # with decoding what stays in memory
+    seconds |= {"a later epoch": later} if epochs > 1 else {}
+    evaluation = _evaluation_in_training(training, name)
+    count = evaluations_after(0, config.Global) + starts_trained(config, init_from) if evaluation.images else 0
+    seconds |= {"an evaluation": evaluation.seconds} if count else {}
     peak = peak_memory_bytes() or 0
-    smaller = max(1, training.batch_size // 2)
+    smaller = Command("train", "--batch-size", max(1, training.batch_size // 2))
     return Cost(
         images=len(dataset),
-        bytes_to_read=size,
+        bytes_to_read=total_size(len(dataset), dataset.location),
         seconds=seconds,
-        total=seconds["an epoch"] * options.epochs + seconds.get("an evaluation", 0.0) * count,
-        basis=f"{counted(len(times), 'step')} of {training.batch_size} images on {name}",
-        needs=(
-            memory_need(peak + evaluation.size, held=peak, fit=Command("train", "--batch-size", smaller)),
-            disk_need(
-                training.output,
-                save * (_SAVES + (keep or 1) - 1),
-                what="disk for checkpoints",
-                fit=[
-                    "free some space, or choose another disk: ",
-                    Command("train", "-o", "Global.output_dir=DIRECTORY"),
-                ],
-            ),
-        ),
+        total=total + evaluation.seconds * count,
+        margin=max(pace.margin, evaluation.margin),
+        basis=f"steps with {counted(pace.done, 'image')} on {name}",
+        needs=(memory_need(peak + evaluation.size, held=peak, fit=smaller), _checkpoints(training, keep or 1)),
         remarks=[
-            f"{counted(options.epochs, 'epoch')} of {counted(steps, 'step')}, {counted(count, 'evaluation')} of "
-            f"{counted(evaluation.images, 'image')}; from the second epoch on, images that stay in memory make it "
-            "faster"
+            f"{counted(epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, "
+            f"{counted(count, 'evaluation')} of {counted(evaluation.images, 'image')}; "
+            f"{counted(dataset.kept().most, 'image')} can stay in memory and need decoding only once"
         ],
     )
+
+
+def _evaluation_in_training(training: Training, device: str) -> EvaluationCost:
+    """Return the cost of one evaluation during training, without images if the run makes none."""
+    from shitu_cli.training.online import OnlineEvaluation, images_per_evaluation
+
+    config, dataset = training.config, training.dataset
+    if not (config.Global.eval_during_train and config.DataLoader.query and config.DataLoader.gallery):
+        return EvaluationCost(0, 0, 0.0, 0.0)
+    online = OnlineEvaluation(config, device, dataset.labels, int(dataset.class_num), SilentReporter())
+    evaluation = _evaluation_of(config, online.engine(training.model))
+    images = images_per_evaluation(config, len(dataset))
+    return replace(evaluation, images=images, features=evaluation.features / evaluation.images * images)
+
+
+def _checkpoints(training: Training, keep: int) -> Need:
+    """Return the disk for the checkpoints of a run."""
+    weights = sum(map(_bytes_of, training.model.state_dict().values()))
+    save = weights + sum(map(_bytes_of, training.optimizer.tensors().values()))
+    save += weights if training.ema is not None else 0
+    fit: Message = ["free some space, or choose another disk: ", Command("train", "-o", "Global.output_dir=DIRECTORY")]
+    return disk_need(training.output, save * (_SAVES + keep - 1), what="disk for checkpoints", fit=fit)
 
 
 def _bytes_of(tensor: object) -> int:
@@ -105,12 +121,15 @@ def cost_of_evaluate(
     query_expansion: int = 0,
     cross_fit: int = 0,
     share: Share | None = None,
+    merge: Sequence[str] = (),
+    unknown: Sequence[str] = (),
     cache: bool = True,
     reporter: Reporter | None = None,
 ) -> Cost:
     """Return what `evaluate` would cost: the features of both lists, and the ranking.
 
-    `share` limits it to a part of the features, `cross_fit` adds trainings, and `cache` adds disk for kept features.
+    `share` limits it to a part of the features, `merge` names shards that hold all of them, `unknown` adds photos,
+    `cross_fit` adds trainings, and `cache` adds disk for kept features.
     """
     from shitu_cli.runtime.setup import setup_paddle
 
@@ -118,27 +137,33 @@ def cost_of_evaluate(
     places = Places.of(config)
     setup_paddle(config.Global.device)
     from shitu_cli.evaluation.evaluate import distinct_splits
+    from shitu_cli.evaluation.shards import JoinedLists
     from shitu_cli.features.list_features import prepared_engine
     from shitu_cli.features.selection import load_engine
     from shitu_cli.steps.models import readable
 
+    if merge:
+        JoinedLists(merge)  # raises where they do not make a whole
     output = reporter or SilentReporter()
     prefix = readable(model or places.best, output)
     engine = load_engine(prefix, config, precision=precision)
     runner = prepared_engine(engine, flip=flip, normalize=True)
-    part = _evaluation_of(config, runner, query_expansion=query_expansion, share=share)
+    part = _evaluation_of(config, runner, query_expansion=query_expansion, share=share, computed=bool(merge))
     read = sum(_size_of(split) or 0 for split in distinct_splits(config))
-    seconds = {"features": part.features} | ({} if share is not None else {"ranking": part.ranking})
+    seconds = {} if merge else {"features": part.features}
+    seconds |= {} if share is not None else {"ranking": part.ranking}
+    seconds |= {"features of what is unknown": _features_of(unknown, config, runner)} if unknown else {}
     peak = peak_memory_bytes() or 0
     cost = Cost(
         images=part.images,
-        bytes_to_read=read // (1 if share is None else share.of),
+        bytes_to_read=part.size if merge else read // (1 if share is None else share.of),
         seconds=seconds,
         total=sum(seconds.values()),
+        margin=part.margin,
         basis=f"features of a few batches, and a ranking of random ones, by {engine.summary()}",
         needs=(
             memory_need(peak + part.size, held=peak, fit="fewer gallery images, or a machine with more memory"),
-            *([_kept_features(places, part.size)] if cache and share is None else []),
+            *([_kept_features(places, part.size)] if cache and share is None and not merge else []),
         ),
     )
     return _with_cross_fit(cost, config, prefix, cross_fit, part) if cross_fit else cost
@@ -155,7 +180,7 @@ def _with_cross_fit(cost: Cost, config: Config, prefix: Path, count: int, part: 
     return replace(
         cost,
         seconds=seconds,
-        total=cost.total + count * (seconds["a training"] + part.features + part.ranking),
+        total=cost.total + count * (seconds["a training"] + part.seconds),
         basis=f"{cost.basis}; {training.basis}",
         needs=(*cost.needs, *memory, *disk),
         remarks=[
@@ -163,6 +188,19 @@ def _with_cross_fit(cost: Cost, config: Config, prefix: Path, count: int, part: 
             "is less, where classes were left out of training already or only a projection was learnt"
         ],
     )
+
+
+def _features_of(sources: Sequence[str], config: Config, engine: Engine) -> float:
+    """Return the seconds for the features of images outside the lists, which are prepared like queries."""
+    from shitu_cli.data.dataset import RecDataset
+    from shitu_cli.evaluation.evaluate import splits_of
+    from shitu_cli.features.extractor import InputDataset, inputs_of
+    from shitu_cli.features.list_features import BATCH, pace_of
+    from shitu_cli.preparation.sources import find_images
+
+    transform = RecDataset(splits_of(config)[0].dataset).transform
+    images = InputDataset(inputs_of(find_images(sources)), transform)
+    return pace_of(engine, images, batch_size=BATCH, seconds=costs.SECONDS).whole()
 
 
 def _kept_features(places: Places, size: int) -> Need:
@@ -180,46 +218,52 @@ def _size_of(split: SplitConfig) -> int | None:
 
 @dataclass(frozen=True)
 class EvaluationCost:
-    """An evaluation, or a part of one: images, bytes of their features, seconds to compute those and to rank."""
+    """An evaluation, or a part of one: images, bytes of their features, seconds to compute those and to rank.
+
+    `margin` is the relative error of the seconds.
+    """
 
     images: int
     size: int
     features: float
     ranking: float
+    margin: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.features + self.ranking
 
 
 def _evaluation_of(
-    config: Config, engine: Engine, *, query_expansion: int = 0, share: Share | None = None
+    config: Config,
+    engine: Engine,
+    *,
+    query_expansion: int = 0,
+    share: Share | None = None,
+    computed: bool = False,
 ) -> EvaluationCost:
     from shitu_cli.data.dataset import RecDataset
     from shitu_cli.evaluation.evaluate import distinct_splits, splits_of
-    from shitu_cli.features.list_features import extract_dataset
+    from shitu_cli.features.list_features import pace_of
 
-    seconds, images = 0.0, 0
+    seconds, images, margin = 0.0, 0, 0.0
     for split in distinct_splits(config):
         dataset, batch_size = RecDataset(split.dataset), split.sampler.batch_size
         count = len(dataset) if share is None else len(share.range(len(dataset), batch_size))
-
-        def run(stop: int, dataset: RecDataset = dataset, split: SplitConfig = split) -> None:
-            extract_dataset(
-                engine,
-                dataset,
-                SilentReporter(),
-                "",
-                batch_size=split.sampler.batch_size,
-                num_workers=split.loader.num_workers,
-                stop=stop,
-            )
-
-        seconds += per_image(run, count, batch_size) * count
         images += count
+        if not computed:
+            workers = split.loader.num_workers
+            pace = pace_of(
+                engine, dataset, batch_size=batch_size, num_workers=workers, count=count, seconds=costs.SECONDS
+            )
+            seconds, margin = seconds + pace.whole(), max(margin, pace.margin)
     ranking = 0.0
     if share is None:
         query, gallery = (len(RecDataset(split.dataset)) for split in splits_of(config))
         ranking = _ranking_seconds(
             query, gallery, engine.feature_size, rerank=config.Global.re_ranking, query_expansion=query_expansion
         )
-    return EvaluationCost(images, images * engine.feature_size * 4, seconds, ranking)
+    return EvaluationCost(images, images * engine.feature_size * 4, seconds, ranking, margin)
 
 
 def _ranking_seconds(queries: int, gallery: int, size: int, *, rerank: bool, query_expansion: int) -> float:

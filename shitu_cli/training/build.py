@@ -70,8 +70,11 @@ def build_training(
     reporter: Reporter,
     init_from: Path | None = None,
     resuming: bool = False,
+    teacher_seconds: float | None = None,
 ) -> Training:
     """Build data, network, loss and optimiser of a run; `reporter` shows the progress of a teacher's features.
+
+    With `teacher_seconds`, computing them is only timed for about as long.
 
     Raises ConfigError if class counts and labels disagree, DataError if lists or weights do not fit.
     """
@@ -103,7 +106,7 @@ def build_training(
         threads=threads,
     )
     require_same_everywhere(run, ranks)
-    teacher = open_teacher(config, dataset, ranks, device, reporter)
+    teacher = open_teacher(config, dataset, ranks, device, reporter, seconds=teacher_seconds)
     if teacher is not None:
         run["teacher"] = teacher.fingerprint
     model, loss, shards = _build_network(config, ranks, init_from, resuming, device, remarks)

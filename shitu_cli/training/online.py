@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,10 +14,10 @@ from shitu_cli.errors import ShituError
 from shitu_cli.evaluation.evaluate import distinct_splits, evaluate_model, splits_of
 from shitu_cli.features.cache import FeatureMemory
 from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
-from shitu_cli.features.list_features import extract_dataset
+from shitu_cli.features.list_features import pace_of
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.processes.sharing import Processes
-from shitu_cli.reporting import Bar, Reporter, SilentReporter
+from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.training.classifying import as_classified, measure_head
 from shitu_cli.training.loop_state import capture_rng, restore_rng
 from shitu_cli.training.options import UNDECIDED
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from shitu_cli.model.tracing import TracedNetwork
 
 VIEWS = 2  # of each training image for the projection: once training has seen many, more are not worth their time
-BATCHES = 5  # that are timed to estimate how long an evaluation takes
+SECONDS = 2.0  # that are measured to estimate how long an evaluation takes
 BARE = f"bare {METRIC}"  # metric: what the features reach without the projection
 
 
@@ -75,30 +73,6 @@ def images_per_evaluation(config: Config, training_images: int) -> int:
     """Return how many images go through the network in an evaluation: for a projection, those of training as well."""
     listed = sum(len(RecDataset(split.dataset)) for split in distinct_splits(config))
     return listed + (VIEWS * training_images if config.Global.projection else 0)
-
-
-class _Watch(SilentReporter):
-    """Records when images are finished."""
-
-    def __init__(self) -> None:
-        self._moments: list[tuple[int, float]] = []  # how many images at once, and when
-
-    def progress(self, what: str, total: int, unit: str = "images") -> AbstractContextManager[Bar]:
-        return nullcontext(self)
-
-    def advance(self, n: int = 1, **fields: object) -> None:
-        self._moments.append((n, time.perf_counter()))
-
-    def aside(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def expect(self, seconds: float) -> None:
-        pass
-
-    def seconds_per_image(self) -> float:
-        """Return the pace after the first batch, which includes preparation; 0 if there was only one."""
-        later = sum(n for n, _ in self._moments[1:])
-        return (self._moments[-1][1] - self._moments[0][1]) / later if later else 0.0
 
 
 def estimate_evaluation(evaluate: OnlineEvaluator, model: nn.Layer, ranks: Ranks) -> float:
@@ -143,11 +117,14 @@ class OnlineEvaluation:
         if self._config.classifies:
             return 0.0
         split, _ = splits_of(self._config)
-        dataset, size, watch = RecDataset(split.dataset), split.sampler.batch_size, _Watch()
-        stop = min(len(dataset), BATCHES * size)
-        workers, engine = split.loader.num_workers, self.engine(model)
-        extract_dataset(engine, dataset, watch, "", batch_size=size, num_workers=workers, stop=stop)
-        return watch.seconds_per_image() * images_per_evaluation(self._config, len(self._labels))
+        pace = pace_of(
+            self.engine(model),
+            RecDataset(split.dataset),
+            batch_size=split.sampler.batch_size,
+            num_workers=split.loader.num_workers,
+            seconds=SECONDS,
+        )
+        return pace.per_unit() * images_per_evaluation(self._config, len(self._labels))
 
     def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:
         """Return the mean direction [C, D] of the features of each class; None on all processes but the first."""

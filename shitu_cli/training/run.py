@@ -23,7 +23,7 @@ from shitu_cli.training.optimizer import count_parameters
 from shitu_cli.training.options import TrainOptions, TrainResult
 from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas, read_checkpoint
 from shitu_cli.training.precision import precision_remarks
-from shitu_cli.training.start import Start
+from shitu_cli.training.start import Start, starts_trained
 from shitu_cli.training.trainer import Trainer
 
 Lock = Callable[[str], AbstractContextManager[None]]
@@ -68,9 +68,8 @@ def run_training(
         )
         log = _open_log(output, ranks, config)
         try:
-            start_trained = bool(init_from or config.Global.pretrained_model or config.Arch.backbone.pretrained)
             online = _evaluation(training, reporter)
-            start = None if resume else Start(training, online, is_trained=start_trained)
+            start = None if resume else Start(training, online, is_trained=starts_trained(config, init_from))
             evaluate = online if _is_evaluated(config) else None
             trainer = Trainer(training, log, reporter, evaluate=evaluate, start=start, options=options)
             for line in _header(training, f"{name}:{reason}"):

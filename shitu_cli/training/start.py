@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from shitu_cli.config.parts.heads import Sampled
+from shitu_cli.config.schema import Config
 from shitu_cli.errors import ConfigError
 from shitu_cli.processes.sharing import Processes
 from shitu_cli.training.build import Training
 from shitu_cli.training.online import OnlineEvaluation
 from shitu_cli.training.per_process import evaluating
+
+
+def starts_trained(config: Config, init_from: Path | None) -> bool:
+    """Return whether a new run starts from trained weights, which are evaluated before the first step."""
+    return bool(init_from or config.Global.pretrained_model or config.Arch.backbone.pretrained)
 
 
 class Start:

@@ -22,8 +22,9 @@ from shitu_cli.errors import ConfigError
 from shitu_cli.features.backends import is_exported
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.features.list_features import extract_list
+from shitu_cli.features.list_features import extract_list, pace_of, prepared_engine
 from shitu_cli.features.unit_length import normalized
+from shitu_cli.pace import Pace
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.arithmetic import kept_arithmetic
@@ -32,10 +33,13 @@ from shitu_cli.training.projection_fit import training_split
 
 
 class Teacher:
-    """Features [N, D] of the training images, of unit length around their mean; `fingerprint` says whose they are."""
+    """Features [N, D] of the training images, of unit length around their mean; `fingerprint` says whose they are.
 
-    def __init__(self, features: np.ndarray, fingerprint: str) -> None:
-        self.features, self.fingerprint = features, fingerprint
+    `pace` is set if computing them was only timed; they are noise then.
+    """
+
+    def __init__(self, features: np.ndarray, fingerprint: str, pace: Pace | None = None) -> None:
+        self.features, self.fingerprint, self.pace = features, fingerprint, pace
 
     def __call__(self, indices: np.ndarray) -> paddle.Tensor:
         """Return the features [n, D] of the images with these positions in the list."""
@@ -50,8 +54,12 @@ def find_teacher(config: Config) -> TeacherLoss | None:
     return losses[0] if losses else None
 
 
-def open_teacher(config: Config, dataset: RecDataset, ranks: Ranks, device: str, reporter: Reporter) -> Teacher | None:
+def open_teacher(
+    config: Config, dataset: RecDataset, ranks: Ranks, device: str, reporter: Reporter, *, seconds: float | None = None
+) -> Teacher | None:
     """Return the teacher that the losses name, with its features of the training images; None if they name none.
+
+    With `seconds`, computing the features is only timed for about as long.
 
     Raises UsageError for a teacher that does not exist, DataError for one that is damaged and for images that cannot
     be read.
@@ -62,12 +70,14 @@ def open_teacher(config: Config, dataset: RecDataset, ranks: Ranks, device: str,
     generators = capture_rng()
     try:
         with kept_arithmetic():
-            return _computed(loss.teacher, config, len(dataset), ranks, device, reporter)
+            return _computed(loss.teacher, config, len(dataset), ranks, device, reporter, seconds)
     finally:
         restore_rng(generators)
 
 
-def _computed(what: str, config: Config, count: int, ranks: Ranks, device: str, reporter: Reporter) -> Teacher:
+def _computed(
+    what: str, config: Config, count: int, ranks: Ranks, device: str, reporter: Reporter, seconds: float | None
+) -> Teacher:
     folder = _exported(what, reporter) if ranks.is_main else None
     ranks.gather(None)  # the first process writes what the others of its machine then find
     folder = folder or _exported(what, reporter)
@@ -78,6 +88,11 @@ def _computed(what: str, config: Config, count: int, ranks: Ranks, device: str, 
     split = dataclasses.replace(
         split, dataset=dataclasses.replace(split.dataset, transform_ops=extractor.transform_ops)
     )
+    if seconds is not None:
+        engine, seen = prepared_engine(extractor.engine, flip=True, normalize=True), RecDataset(split.dataset)
+        pace = pace_of(engine, seen, batch_size=split.sampler.batch_size, seconds=seconds)
+        noise = np.random.default_rng(0).standard_normal((count, extractor.feature_size), np.float32)
+        return Teacher(centred(noise), extractor.fingerprint, pace)
     cache = FeatureCache(Places.of(config).workspace.cache_dir / "features")
     name = f"the teacher {Path(what).name}"
     part = extract_list(extractor.engine, split, reporter, name, cache=cache, processes=ranks, flip=True)

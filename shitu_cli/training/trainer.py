@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 
 import numpy as np
@@ -13,6 +13,7 @@ import paddle
 
 from shitu_cli.data.batch import Batch, to_input
 from shitu_cli.errors import Command, DataError
+from shitu_cli.pace import Pace
 from shitu_cli.reporting import Bar, Reporter, byte_size, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.training.build import Training
@@ -20,8 +21,9 @@ from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.finite import require_finite_losses
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
-from shitu_cli.training.online import OnlineEvaluator, estimate_evaluation, evaluations_after, is_evaluated
+from shitu_cli.training.online import OnlineEvaluator, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.outlook import Outlook
 from shitu_cli.training.per_process import evaluating
 from shitu_cli.training.precision import in_float32, mixed_precision
 from shitu_cli.training.projection import Projection
@@ -49,7 +51,7 @@ class Trainer:
         self._config = training.config.Global
         self._log, self._reporter = log, reporter
         self._evaluate, self._start = evaluate, start
-        self._evaluation_seconds: float | None = None  # of the last evaluation; estimated before the first one
+        self._outlook = Outlook(training, evaluate)
         self._options = options or TrainOptions()
         self._group = max(1, self._config.update_freq)
         self._stopping = Stopping(training.ranks, reporter)
@@ -75,13 +77,14 @@ class Trainer:
                 if state.evaluation_due:
                     self._evaluate_and_save()
                 with self._reporter.progress("training", max(0, total - done)) as bar:
-                    with bar.aside():
-                        self._expect(bar)
+                    with bar.pace.aside():
+                        self._outlook.expect(bar.pace, state.epoch)
                     while not self.is_done:
                         self._train_epoch(bar)
-                        with bar.aside():
+                        with bar.pace.aside():
+                            began = time.perf_counter()
                             self._finish_epoch()
-                            self._expect(bar)
+                            self._outlook.after_epoch(bar.pace, state.epoch, time.perf_counter() - began)
                         self._tell_early_end()
             except StopNow:
                 interrupted = True
@@ -136,16 +139,6 @@ class Trainer:
         if self.state.evaluation_due:
             self._save([LATEST])
 
-    def _expect(self, bar: Bar) -> None:
-        """Add the coming evaluations to the time left; before the first one, a few batches are timed to estimate it."""
-        training, left = self.training, evaluations_after(self.state.epoch, self._config)
-        if self._evaluate is None or not left:
-            bar.expect(0.0)
-            return
-        if self._evaluation_seconds is None:
-            self._evaluation_seconds = estimate_evaluation(self._evaluate, training.model, training.ranks)
-        bar.expect(left * self._evaluation_seconds)
-
     def _tell_early_end(self) -> None:
         state = self.state
         if state.epoch < self._config.epochs and self._has_stagnated:
@@ -155,35 +148,41 @@ class Trainer:
                 f"the last {self._config.early_stop} evaluations did not improve (Global.early_stop)",
             )
 
-    def rehearse(self, seconds: float, least: int = 4, most: int = 40) -> list[float]:
-        """Train some steps for about `seconds` without saving anything; return how long each took.
+    def rehearse(self, seconds: float, most: int = 40) -> Pace:
+        """Train some steps for about `seconds` without saving anything; return the pace of the whole run.
 
-        This changes the weights and serves only to find out what a run costs. The first steps, which prepare what later
-        ones reuse, are left out.
+        This changes the weights and serves only to find out what a run costs.
         """
-        training, times = self.training, list[float]()
-        began = time.perf_counter()
-        batches = training.loader.epoch(0)
-        training.model.train()
-        try:
-            while len(times) < most and (len(times) < 2 * least or time.perf_counter() - began < seconds):
-                started = time.perf_counter()
-                batch = next(batches, None)
-                if batch is None:
-                    break
-                self._forward_backward(batch, self._group)
-                if (len(times) + 1) % self._group == 0:
-                    self._update()
-                times.append(time.perf_counter() - started)
-        finally:
-            batches.close()  # type: ignore[attr-defined]
-        return times[least:] or times[-1:]
+        training = self.training
+        pace = Pace(training.steps_per_epoch * self._config.epochs * training.batch_size)
+
+        def steps() -> Iterator[int]:
+            self._outlook.begin_epoch()
+            batches = training.loader.epoch(0)
+            training.model.train()
+            try:
+                for number in range(1, most + 1):
+                    started = time.perf_counter()
+                    batch = next(batches, None)
+                    if batch is None:
+                        break
+                    waited = time.perf_counter() - started
+                    _, samples = self._forward_backward(batch, self._group)
+                    if number % self._group == 0:
+                        self._update()
+                    self._outlook.after_step(pace, time.perf_counter() - started, waited)
+                    yield samples
+            finally:
+                batches.close()  # type: ignore[attr-defined]
+
+        return pace.measure(steps(), seconds)
 
     # ------------------------------------------------------------------------------------------ one epoch
 
     def _train_epoch(self, bar: Bar) -> None:
         training, state = self.training, self.state
         steps = training.steps_per_epoch
+        self._outlook.begin_epoch()
         batches = training.loader.epoch(state.epoch, start_step=state.step_in_epoch)
         training.model.train()
         try:
@@ -194,6 +193,7 @@ class Trainer:
                     raise DataError(
                         "the data ended before the epoch did: the training list has changed during training"
                     )
+                waited = time.perf_counter() - started
                 first = state.step_in_epoch - state.step_in_epoch % self._group
                 in_group = min(self._group, steps - first)  # the last group of an epoch may be smaller
                 parts, samples = self._forward_backward(batch, in_group)
@@ -201,7 +201,9 @@ class Trainer:
                 whole = state.step_in_epoch - first == in_group
                 if whole:
                     self._update()
-                self._after_step(bar, parts, samples, time.perf_counter() - started)
+                took = time.perf_counter() - started
+                self._outlook.after_step(bar.pace, took, waited)
+                self._after_step(bar, parts, samples, took)
                 if whole and state.step_in_epoch < steps:
                     self._stop_or_save()
         finally:
@@ -320,8 +322,7 @@ class Trainer:
                 evaluation = self._stopping.share(functools.partial(self._evaluate, training.model))
         finally:
             restore_rng(generators)
-        self._evaluation_seconds = time.perf_counter() - started
-        state.evaluation_seconds += self._evaluation_seconds
+        state.evaluation_seconds += time.perf_counter() - started
         schedule = training.optimizer.schedule
         metrics = training.ranks.gather(evaluation.metrics)[0]  # all need the score, only the first has measured it
         better, text = take_score(state, metrics, self._options.score, schedule)

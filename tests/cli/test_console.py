@@ -6,17 +6,16 @@ import io
 import json
 import os
 import pty
+import re
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shitu_cli.cli.console import Console, clock, progress_line
-from shitu_cli.cli.pace import Pace
 from shitu_cli.errors import Command, DataError
 from shitu_cli.reporting import visible
+from tests.test_pace import Clock
 
 NASTY = "a\x1b]0;owned\x07\x1b[2Jb\rc\x9b31m\u202ed\u2028e\udcff\x7f"
 
@@ -39,8 +38,6 @@ def terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 40) -> Terminal:
 
 
 def plain_lines(stream: Terminal) -> list[str]:
-    import re
-
     return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
 
 
@@ -86,31 +83,12 @@ def test_lines_stand_above_the_progress_line(monkeypatch: pytest.MonkeyPatch) ->
     assert stream.getvalue().count("epoch 1: loss 2.1\n") == 1
 
 
-@pytest.fixture
-def clock_of(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("shitu_cli.cli.pace.time.monotonic", lambda: clock.now)
-    return clock
-
-
-class Clock:
-    """A clock that is set by hand, and the pace of a task by it."""
-
-    def __init__(self) -> None:
-        self.now, self.pace = 0.0, Pace()
-
-    def work(self, units: int, seconds: float) -> None:
-        """Do so many units one by one, each in so many seconds."""
-        for _ in range(units):
-            self.now += seconds
-            self.pace.advance(1)
-
-
 @pytest.mark.parametrize("width", range(20, 140, 7))
-def test_a_progress_line_keeps_count_and_time(width: int, clock_of: Clock) -> None:
-    clock_of.work(128, 0.5)
+def test_a_progress_line_keeps_count_and_time(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 1280)
+    clock.work(128, 0.5)
     fields: dict[str, object] = {"epoch": 3, "loss": "2.3100", "lr": "0.04", "memory": "1.2 GB"}
-    line = progress_line(width, "train", 1280, "images", clock_of.pace, fields, bar=True)
+    line = progress_line(width, "train", "images", clock.pace, fields, bar=True)
     assert line.startswith("train  ") and "128/1,280 images" in line and "9:36 left" in line
     assert len(line) <= width or line == "train  128/1,280 images  9:36 left"
     # Memory, rate and bar are what goes first.
@@ -118,55 +96,27 @@ def test_a_progress_line_keeps_count_and_time(width: int, clock_of: Clock) -> No
     assert gone == sorted(gone, reverse=True)
 
 
-def test_the_time_left_does_not_count_what_is_spent_before_the_first_units(clock_of: Clock) -> None:
-    """50 s of loading, a few slow images, then one a second: after 1 % of 2,000 images 1,980 s are left, not 6,900."""
-    pace = clock_of.pace
-    clock_of.now = 50.0
-    assert pace.rate() is None and pace.left(2000) is None
-    assert "-:-- left" in progress_line(200, "extracting", 2000, "images", pace, {})
-    clock_of.work(1, 1.0)
-    assert pace.left(2000) is None, "the first one took the loading too"
-    clock_of.work(3, 3.0)
-    clock_of.work(16, 1.0)
-    assert "33:00 left" in progress_line(200, "extracting", 2000, "images", pace, {})
+def test_the_time_left_is_a_range_until_it_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 2000)
+    clock.work(6, 1.0)
+    assert (
+        progress_line(200, "extracting", "images", clock.pace, {}) == "extracting  6/2,000 images  measuring the time"
+    )
+    for seconds in (0.8, 0.8, 1.2, 1.2, 0.9, 0.9):
+        clock.work(1, seconds)
+    line = progress_line(200, "extracting", "images", clock.pace, {})
+    assert re.fullmatch(r"extracting  12/2,000 images  2\d:\d\d to 4\d:\d\d left  1/s", line), line
+    clock.work(100, 1.0)
+    assert "112/2,000 images  31:28 left" in progress_line(200, "extracting", "images", clock.pace, {})
 
 
-def test_what_is_done_between_units_is_expected_not_taken_for_their_pace(clock_of: Clock) -> None:
-    """10 epochs of 100 s, an evaluation of 30 s after each."""
-    pace = clock_of.pace
-    pace.expected = 300.0
-    clock_of.work(10, 1.0)
-    assert pace.left(1000) == pytest.approx(990 + 300)
-    clock_of.work(90, 1.0)
-    for epoch in range(1, 10):
-        with pace.aside():
-            clock_of.now += 30.0
-            assert pace.rate() == pytest.approx(1.0), "also while a live line is drawn during the evaluation"
-        pace.expected = 300.0 - 30.0 * epoch
-        assert pace.left(1000) == pytest.approx(130.0 * (10 - epoch))
-        clock_of.work(100, 1.0)
-    assert pace.left(1000) == 30.0
-
-
-def test_one_piece_of_work_has_no_pace(clock_of: Clock) -> None:
-    clock_of.now = 5.0
-    clock_of.pace.advance(40)
-    line = progress_line(200, "extracting", 40, "images", clock_of.pace, {})
-    assert line == "extracting  40/40 images  0:00 left"
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 50), st.floats(0.001, 100)), min_size=2, max_size=60))
-def test_the_time_left_lies_between_those_of_the_fastest_and_the_slowest_pace(steps: list[tuple[int, float]]) -> None:
-    clock = Clock()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shitu_cli.cli.pace.time.monotonic", lambda: clock.now)
-        for units, seconds in steps:
-            clock.now += seconds
-            clock.pace.advance(units)
-        paces = [units / seconds for units, seconds in steps[1:]]
-        left = clock.pace.left(clock.pace.done + 100)
-    assert left is not None and 0.999 * 100 / max(paces) <= left <= 1.001 * 100 / min(paces)
+def test_one_piece_of_work_has_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 40)
+    clock.work(40, 5.0, step=40)
+    assert progress_line(200, "extracting", "images", clock.pace, {}) == "extracting  40/40 images  0:00 left"
+    unknown = Clock(monkeypatch, 0)
+    unknown.work(3000, 1.0, step=1000)
+    assert progress_line(200, "b5.onnx", "bytes", unknown.pace, {}) == "b5.onnx  3,000 bytes  1,000/s"
 
 
 def test_times_for_people() -> None:

@@ -56,7 +56,8 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(workspace: Path, export
     for need in values["needs"]:
         assert need["needed"] > 0 and need["available"] > need["needed"]
     if name == "train":
-        assert values["seconds"]["total"] == pytest.approx(7 * values["seconds"]["an epoch"], abs=0.01)
+        seconds = values["seconds"]
+        assert seconds["total"] == pytest.approx(seconds["the first epoch"] + 6 * seconds["a later epoch"], abs=0.01)
 
 
 def test_what_does_not_fit_is_refused_with_what_would(
@@ -82,7 +83,7 @@ def test_contradictions_are_refused(workspace: Path) -> None:
     commands = (
         ["train", "--frozen"],
         ["train", "--devices", "cpu:2"],
-        ["train", "--teacher", "t.pth"],
+        ["evaluate", "--devices", "cpu:2"],
         ["index", "build", "--features", "x.npy"],
     )
     for words in commands:
@@ -101,16 +102,6 @@ def test_samples_are_spread_evenly(tmp_path: Path) -> None:
     assert need.available is not None and need.available > 5 and need.fits
 
 
-def test_a_shard_without_images_costs_no_time() -> None:
-    assert costs.per_image(lambda stop: None, 0, 32) == 0.0
-
-
-def test_what_a_dry_run_does_not_measure_is_refused(workspace: Path) -> None:
-    for words in (("evaluate", "--unknown", "data"), ("evaluate", "--devices", "cpu:2"), ("train", "--teacher", "x")):
-        done = shitu(*words, "--dry-run", cwd=workspace, check=False)
-        assert done.returncode == 2 and "--dry-run" in done.stderr, words
-
-
 def cost_of(workspace: Path, *words: str) -> dict[str, Any]:
     return dict(json.loads(shitu(*words, "--dry-run", "--json", cwd=workspace).stdout))
 
@@ -122,8 +113,8 @@ def test_options_of_evaluate_count(workspace: Path, exported: Path) -> None:
         workspace, "evaluate", *model, "--shard", "2/2", "--flip", "-o", "DataLoader.Eval.Query.sampler.batch_size=4"
     )
     whole = cost_of(workspace, "evaluate", *model, "--query-expansion", "2", "--rerank")
-    assert 0 < part["images"] < whole["images"] and set(part["seconds"]) == {"features", "total"}
-    assert set(whole["seconds"]) == {"features", "ranking", "total"}
+    assert 0 < part["images"] < whole["images"] and set(part["seconds"]) == {"features", "total", "margin"}
+    assert set(whole["seconds"]) == {"features", "ranking", "total", "margin"}
     assert [need["what"] for need in part["needs"]] == ["memory"], "a shard keeps no features for later"
 
 
@@ -160,3 +151,24 @@ def test_a_detector_and_a_server_are_measured(workspace: Path, exported: Path) -
         assert "cut out by mainbody" in cost["measured"] and cost["images"] == (32 if "--shard" in argv else 48)
     cost = cost_of(workspace, "index", "build", *words[:3], "--store", "milvus:http://localhost:1")
     assert [need["what"] for need in cost["needs"]] == ["memory"] and "to the server" in cost["remarks"][0]
+
+
+def test_a_teacher_costs_its_features_once(workspace: Path, exported: Path) -> None:
+    before = everything_in(workspace)
+    cost = cost_of(workspace, *COMMANDS["train"], "--teacher", str(exported))
+    seconds = cost["seconds"]
+    assert 0 < seconds["features of the teacher"] < seconds["total"]
+    assert everything_in(workspace) == before
+
+
+def test_photos_of_unknown_things_and_shards_count(workspace: Path, exported: Path) -> None:
+    model = ("--model", str(exported))
+    cost = cost_of(workspace, "evaluate", *model, "--unknown", "data")
+    assert set(cost["seconds"]) == {"features", "ranking", "features of what is unknown", "total", "margin"}
+    for part in ("1/2", "2/2"):
+        shitu("evaluate", *model, "--shard", part, cwd=workspace)
+    cost = cost_of(workspace, "evaluate", *model, "--merge", "reports/shards")
+    assert set(cost["seconds"]) == {"ranking", "total", "margin"}
+    (workspace / "reports/shards/evaluate.1-of-2.shard").unlink()
+    done = shitu("evaluate", *model, "--merge", "reports/shards", "--dry-run", cwd=workspace, check=False)
+    assert done.returncode == 3, "what evaluate refuses"

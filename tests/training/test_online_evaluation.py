@@ -14,11 +14,13 @@ from shitu_cli.config.schema import GlobalConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
 from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
+from shitu_cli.pace import Pace
 from shitu_cli.training import run
 from shitu_cli.training.checkpoint import load_checkpoint
 from shitu_cli.training.history import read_histories
 from shitu_cli.training.online import OnlineResult, evaluations_after, images_per_evaluation
 from shitu_cli.training.options import UNDECIDED
+from shitu_cli.training.outlook import Outlook
 from tests.command import shitu
 
 RUN = ["train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "--batch-size", "8", "--seed", "5", "--epochs", "2"]
@@ -153,15 +155,20 @@ def test_evaluations_to_come_are_in_the_time_that_is_left(
     workspace: Path, scores: Callable[..., list[float | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as a few batches say, then as long as they took; a resumed run knows how many are left."""
-    expected = list[float]()
-    monkeypatch.setattr("shitu_cli.cli.console._Bar.expect", lambda bar, seconds: expected.append(seconds))
+    expected, expect = list[float](), Outlook.expect
+
+    def noted(outlook: Outlook, pace: Pace, epoch: int) -> None:
+        expect(outlook, pace, epoch)
+        expected.append(pace.expected)
+
+    monkeypatch.setattr(Outlook, "expect", noted)
     scores(0.1, None)
     three = [*RUN[:-1], "3", "-o", "Global.eval_interval=1"]
     shitu(*three, cwd=workspace, check=False)
     assert expected[0] == 3 * 100.0 and 0 < expected[1] < 2 * 100.0 and len(expected) == 2
     scores(0.1, 0.1)  # the one that was killed, and that of the last epoch
     shitu(*three, "--resume", cwd=workspace)
-    assert 0 < expected[2] < 100.0 and expected[3:] == [0.0]
+    assert expected[2:] == [100.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from typing import Any
 from shitu_cli.errors import Command, DataError, Message, UsageError
 from shitu_cli.inputs import MIB, read_text
 from shitu_cli.preparation.formats.base import Rows
-from shitu_cli.reporting import counted, short_list
+from shitu_cli.reporting import counted, short_list, shortened
 
 COLUMNS = ("path", "label")
 NONE = "none"  # the value of --corrections that forgets those of the last run
@@ -96,10 +96,9 @@ def apply_corrections(rows: Rows, file: Path, sources: Sequence[Path]) -> tuple[
     numbers = _find(rows, lines, file, sources, problems)
     labels = _decide(rows, lines, numbers, file, problems)
     if problems:
-        more = [f"... and {len(problems) - NAMED:,} more"] if len(problems) > NAMED else []
         raise DataError(
             f"{file}: {counted(len(problems), 'problem')}; no correction was applied",
-            details=[*problems[:NAMED], *more],
+            details=shortened(problems, NAMED),
             hint=["correct these lines, or continue without: ", Command("prepare", "--corrections", NONE)],
         )
     return _apply(rows, labels, file)

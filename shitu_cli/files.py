@@ -16,12 +16,13 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem
+from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, UsageError
 from shitu_cli.inputs import open_input
+from shitu_cli.reporting import short_list
 
 AT_REST_NS = 2_000_000_000  # the hash of a file that changed more recently is not remembered
 
@@ -230,6 +231,15 @@ def sha256_of(path: Path) -> str:
             _hashes.clear()
         _hashes[after] = digest.hexdigest()
     return digest.hexdigest()
+
+
+def require_own_folder(folder: Path, own: Collection[str], hint: str) -> None:
+    """Raise UsageError if `folder` is a file or holds other files than `own`, which replacing it would remove."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", hint=hint)
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in own) if folder.is_dir() else []
+    if foreign:
+        raise UsageError(f"{folder} holds other files ({short_list(foreign)})", hint=hint)
 
 
 def file_state(file: IO[bytes] | str | os.PathLike[str]) -> tuple[int, ...]:

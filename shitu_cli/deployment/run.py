@@ -27,7 +27,7 @@ from shitu_cli.features.backends import BF16, FP32, PADDLE, Way
 from shitu_cli.features.engine import eval_normalization
 from shitu_cli.features.manifest import MANIFEST, Manifest
 from shitu_cli.features.selection import fastest
-from shitu_cli.files import atomic_dir, atomic_write_json, atomic_write_text, sha256_of
+from shitu_cli.files import atomic_dir, atomic_write_json, atomic_write_text, require_own_folder, sha256_of
 from shitu_cli.inputs import read_json
 from shitu_cli.model.tracing import load_trained, trained_arch, write_paddle_model
 
@@ -147,7 +147,7 @@ def _check(options: ExportOptions, out: Path) -> None:
     unknown = [name for name in options.formats if name not in FORMATS]
     if unknown:
         raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
-    _refuse_foreign(out)
+    require_own_folder(out, OURS, "export into a directory of its own: --out inference/")
 
 
 def _with_bf16(options: ExportOptions) -> ExportOptions:
@@ -217,18 +217,6 @@ def _has_pairs(labels: np.ndarray) -> bool:
     return len(np.unique(labelled)) < len(labelled)
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Raise UsageError if `out` is a file or holds files that an export does not write."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file", hint="name a directory: --out inference/")
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in OURS) if out.is_dir() else []
-    if foreign:
-        raise UsageError(
-            f"{out} holds other files ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''})",
-            hint="export into a directory of its own: --out inference/",
-        )
-
-
 def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list[str]:
     """Write the formats; return remarks about optional ones that failed."""
     prefix = folder / "inference"
@@ -282,7 +270,7 @@ def _real_images(
     if size is not None and images.shape[2:] != size:
         raise UsageError(
             f"--size {size[0]}x{size[1]}: the evaluation images are {images.shape[2]}x{images.shape[3]}",
-            hint="the size must be that which the config's transform_ops produce",
+            hint="give the size that the config's transform_ops produce",
         )
     return images, np.asarray(labels)
 

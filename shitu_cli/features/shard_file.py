@@ -183,7 +183,7 @@ def _lines(entry: IO[bytes], path: Path) -> Iterator[str]:
 
 def damaged(path: Path, why: str) -> DataError:
     """Return the error to raise for a shard that cannot be used."""
-    return DataError(f"{path}: not a whole shard: {why}", hint="compute that shard again, or copy it again")
+    return DataError(f"{path}: not a complete shard: {why}", hint="compute that shard again, or copy it again")
 
 
 def write_shard(

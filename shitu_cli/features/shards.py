@@ -53,7 +53,7 @@ def check_shards(paths: Sequence[Path], kind: str) -> list[Shard]:
         problems = _gaps(sorted(shards, key=lambda shard: shard.number))
     if problems:
         raise DataError(
-            "the shards do not make a whole",
+            "the shards do not fit together",
             details=problems,
             hint="nothing was written; compute what is missing or different again, with the same model and images",
         )

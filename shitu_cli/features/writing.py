@@ -54,7 +54,7 @@ def check_out(out: Path) -> None:
         return
     with table.open("rb") as file:
         if file.readline() != TABLE_HEADER.encode():
-            raise UsageError(f"{table} is there already and not from this command", hint="--out another.npy")
+            raise UsageError(f"{table} exists and was not written by this command", hint="--out another.npy")
 
 
 def write_features(out: Path, rows: Rows) -> list[Path]:

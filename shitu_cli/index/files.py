@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError, UsageError
-from shitu_cli.files import atomic_dir, atomic_write
+from shitu_cli.files import atomic_dir, atomic_write, require_own_folder
 from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
 from shitu_cli.index.flat import MOST_VALUES, FlatVectors
 from shitu_cli.index.foreign import foreign_items, foreign_manifest, read_faiss
@@ -257,13 +257,7 @@ def export_index(index: VectorIndex, folder: Path) -> list[str]:
 def refuse_foreign(folder: Path) -> None:
     """Raise UsageError if `folder` is a file or holds files that do not belong to an index."""
     check_place(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", hint="name a directory: --index index/")
-    foreign = sorted(p.name for p in folder.iterdir() if p.name not in OURS) if folder.is_dir() else []
-    if foreign:
-        raise UsageError(
-            f"{folder} holds other files ({', '.join(foreign[:3])})", hint="give the index a directory of its own"
-        )
+    require_own_folder(folder, OURS, "give the index a directory of its own: --index index/")
 
 
 def _write_files(index: VectorIndex, folder: Path, labels: dict[int, str]) -> None:

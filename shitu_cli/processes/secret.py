@@ -48,7 +48,7 @@ def find_secret(
     if creates:
         _create(shared)
     elif not shared.is_file():
-        show_line(f"waiting for {shared}, which machine 0 writes; where it is on another disk, copy it from there")
+        show_line(f"waiting for {shared}, which machine 0 writes; without a shared disk, copy it from there")
     while not _is_complete(shared):
         if time.monotonic() > deadline:
             raise EnvironmentProblem(

@@ -167,7 +167,7 @@ def _add_contents(app: FastAPI, desk: Desk) -> None:
         """Return the index in two dimensions (its principal plane), and which labels are confused."""
         drawn = await desk.map()
         if drawn is None:
-            raise Refusal(CONFLICT, "there is nothing to draw: this index gives no vectors back, or is empty")
+            raise Refusal(CONFLICT, "there is nothing to draw: this index is empty, or does not return its vectors")
         points = [
             {"id": item.id, "label": item.label, "x": round(x, 5), "y": round(y, 5)}
             for item, (x, y) in zip(drawn.items, drawn.places.tolist(), strict=True)

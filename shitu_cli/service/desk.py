@@ -186,7 +186,7 @@ class Desk:
         def read() -> bytes:
             item = self.state.view.item(id)
             if item is None or not item.path:
-                raise Refusal(NOT_FOUND, f"no image of an item {id}")
+                raise Refusal(NOT_FOUND, f"there is no item {id} with an image")
             try:
                 return thumbnail(self.settings.root / item.path, size, self.settings.limits.pixels)
             except DataError:

@@ -123,19 +123,19 @@ class _Exchange:
         if key:
             if self.scope["path"] not in OPEN and not hmac.compare_digest(self._given_key(), key.encode()):
                 self.guard.metrics.refused("key")
-                raise Refusal(UNAUTHORISED, "this server wants its API key", hint="Authorization: Bearer KEY")
+                raise Refusal(UNAUTHORISED, "this server requires its API key", hint="Authorization: Bearer KEY")
             return
         host = self._header(b"host")
         name = _name_of(host)
         if name not in LOOPBACK_NAMES:
             raise Refusal(
                 FORBIDDEN,
-                f"without an API key only this machine is answered, by the name localhost, not {name[:80]}",
+                f"without an API key, only requests to localhost on this machine are answered, not to {name[:80]}",
                 hint="start the server with a key",
             )
         origin = self._header(b"origin")
         if origin and urlsplit(origin).netloc != host:
-            raise Refusal(FORBIDDEN, "another site's page may not ask here without an API key")
+            raise Refusal(FORBIDDEN, "without an API key, requests from the pages of other sites are refused")
 
     def _given_key(self) -> bytes:
         scheme, _, key = self._headers.get(b"authorization", b"").partition(b" ")

@@ -121,7 +121,8 @@ def list_files(address: str) -> Iterator[str]:
     """
     if address.startswith(("http://", "https://")):
         raise DataError(
-            f"{address}: a web server lists no files", hint="make a list of path and label, with whole addresses"
+            f"{address}: a web server cannot list its files",
+            hint="write a list with path<TAB>label on each line, where each path is a complete address",
         )
     system = system_of(address)
     with _problems(address):

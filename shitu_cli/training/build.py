@@ -12,13 +12,13 @@ from paddle import nn
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.loader import BatchLoader
-from shitu_cli.errors import Command, ConfigError, ErrorCollector
+from shitu_cli.errors import ErrorCollector
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
 from shitu_cli.model.weights import load_start
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
-from shitu_cli.training.checks import check_run
+from shitu_cli.training.checks import check_run, training_part
 from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
 from shitu_cli.training.layer_rates import set_layer_rates
@@ -78,9 +78,7 @@ def build_training(
 
     Raises ConfigError if class counts and labels disagree, DataError if lists or weights do not fit.
     """
-    split = config.DataLoader.train
-    if split is None:
-        raise ConfigError("DataLoader.Train is missing", hint=["prepare writes it: ", Command("prepare", "./data")])
+    split = training_part(config)
     seed = config.Global.seed or 0
     seed_everything(seed)
     problems = ErrorCollector()

@@ -69,6 +69,13 @@ def check_run(
     return data if len(problems.errors) == before else None
 
 
+def training_part(config: Config) -> SplitConfig:
+    """Return DataLoader.Train; raise ConfigError if the config has none."""
+    if config.DataLoader.train is None:
+        raise ConfigError("DataLoader.Train is missing", hint=["prepare writes it: ", Command("prepare", "./data")])
+    return config.DataLoader.train
+
+
 def as_frozen(config: Config) -> Config:
     """Return the part of a config that `--frozen` uses: it replaces neck and head, and needs no losses or batches."""
     arch, loaders = dataclasses.replace(config.Arch, neck=None, head=None), config.DataLoader
@@ -106,7 +113,8 @@ def _training_data(
         sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, config.Global.seed or 0, rank, world))
         if not len(sampler):
             raise ConfigError(
-                f"{len(dataset)} training images do not fill one batch of {split.sampler.batch_size} with drop_last",
+                f"{len(dataset)} training images are fewer than one batch of {split.sampler.batch_size}, and drop_last "
+                "leaves incomplete batches out",
                 hint=Command("train", "--batch-size", max(1, len(dataset) // 2)),
             )
     return None if sampler is None else TrainingData(dataset, sampler, remarks)
@@ -115,7 +123,7 @@ def _training_data(
 def _check_projection(config: Config) -> None:
     if config.Global.projection and config.Arch.neck is not None:
         raise ConfigError(
-            "Global.projection: takes the neck's place, but there is one",
+            "Global.projection: it replaces the neck, but the config has one",
             hint="leave out Arch.Neck, or set Global.projection to false",
         )
 

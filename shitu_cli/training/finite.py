@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from shitu_cli.errors import Command, TrainingError
+from shitu_cli.reporting import short_list
 
 _CLIP = ", or -o Optimizer.clip_global_norm=5"
 
@@ -32,6 +33,6 @@ def require_finite_weights(tensors: Mapping[str, np.ndarray], *, epoch: int, ste
     if lost:
         raise TrainingError(
             f"{len(lost)} of {len(tensors)} tensors are no longer finite after epoch {epoch}, step {step} "
-            f"({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''})",
+            f"({short_list(lost)})",
             hint=f"they were not saved and earlier saves are unchanged; try a lower learning rate with --lr{_CLIP}",
         )

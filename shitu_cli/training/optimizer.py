@@ -216,7 +216,7 @@ def build_optimizers(
         if not left:
             raise ConfigError(
                 "Optimizer: the scope RecModel has no parameters to train",
-                hint="leave it out, as the other scopes have them all",
+                hint="leave it out: the other scopes already train everything",
             )
         scopes.insert(0, (main, left))
     elif left:

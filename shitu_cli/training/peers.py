@@ -54,5 +54,5 @@ def _load(network: nn.Layer, peer: Peer, config: Config) -> None:
     if peer.frozen and not peer.arch.backbone.pretrained:
         raise ConfigError(
             f"Arch.freeze_params_list: {peer.name} is frozen, but has no trained weights to teach",
-            hint="name its file in Arch.pretrained_list, or let it learn too: False in its place",
+            hint="name its file in Arch.pretrained_list, or train it too: set its entry in this list to False",
         )

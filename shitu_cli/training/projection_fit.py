@@ -17,7 +17,6 @@ from shitu_cli.config.parts.augmentations import RandCropImage, RandFlipImage
 from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, ToCHWImage
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.errors import Command, ConfigError
 from shitu_cli.evaluation.evaluate import EvalResult, evaluate_lists
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
@@ -25,6 +24,7 @@ from shitu_cli.features.list_features import ListFeatures, extract_dataset, extr
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.processes.sharing import Alone, Processes
 from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.training.checks import training_part
 from shitu_cli.training.projection import LARGEST, SHRINKAGE, Projection, Scatter, discriminant, whitening
 
 KEPT_BYTES = 1 << 30  # the features of one view are cached up to this size; of more images they are only summed
@@ -74,9 +74,7 @@ def evaluation_features(
 
 def training_split(config: Config) -> SplitConfig:
     """Return the training images with the preprocessing of evaluation; ConfigError if the config has none."""
-    train, seen = config.DataLoader.train, config.DataLoader.gallery or config.DataLoader.query
-    if train is None:
-        raise ConfigError("DataLoader.Train is missing", hint=["prepare writes it: ", Command("prepare", "./data")])
+    train, seen = training_part(config), config.DataLoader.gallery or config.DataLoader.query
     if seen is None:
         return train
     dataset = dataclasses.replace(train.dataset, transform_ops=seen.dataset.transform_ops)

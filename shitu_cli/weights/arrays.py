@@ -122,7 +122,7 @@ def _encoder(budget: Budget) -> Callable[..., bytes]:
         if isinstance(text, bytes):
             return text
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise PickleProblem("it encodes something else than bytes")
+            raise PickleProblem("it encodes something other than bytes")
         return _latin(text)
 
     return encode

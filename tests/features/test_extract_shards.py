@@ -140,7 +140,7 @@ def broken_copies(shards: Path, folder: Path) -> Path:
 
 
 def refused(folder: Path, *sources: str) -> list[str]:
-    with pytest.raises(DataError, match="the shards do not make a whole") as caught:
+    with pytest.raises(DataError, match="the shards do not fit together") as caught:
         merge_shards(list(sources) or [str(folder)], folder / "features.npy", QUIET)
     assert not (folder / "features.npy").exists()
     return caught.value.details
@@ -165,7 +165,7 @@ def test_missing_double_and_foreign_shards_are_named_all_at_once(
         "other.npy.2-of-3.shard: another parts in all: 3, most have 5",
         "features.npy.5-of-5.shard: another images or their order",
         "features.npy.3-of-5.shard: another options",
-        "torn.shard: not a whole shard",
+        "torn.shard: not a complete shard",
     ):
         assert expected in details
 
@@ -221,7 +221,7 @@ def test_compressed_and_other_zips_are_no_shards(tmp_path: Path) -> None:
     for header in ("{}", "[]", "1", '{"format": 2}', '{"format": 1, "job": {}, "parts": [], "number": 1}'):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("shard.json", header)
-        with pytest.raises(DataError, match="not a whole shard"):
+        with pytest.raises(DataError, match="not a complete shard"):
             read_shard(path)
 
 
@@ -238,7 +238,7 @@ def test_the_commands_of_a_job(exported: Path, pictures: list[Path], tmp_path: P
         assert (tmp_path / f"f{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
     for args, code, text in (
         (["merge", "nothing.shard"], 2, "no shards: nothing.shard"),
-        (["merge", "whole.npy"], 3, "not a whole shard"),
+        (["merge", "whole.npy"], 3, "not a complete shard"),
         (["merge", "f.npy.1-of-2.shard"], 3, "missing: 2/2"),
         (["extract", place, *model, "--shard", "3/2"], 2, "parts are numbered 1 to 2"),
     ):
@@ -272,4 +272,4 @@ def test_shards_are_indexed_one_by_one(
     in_parts = [shitu(*ask, "--shard", f"{number}/3", cwd=tmp_path).stdout for number in (1, 2, 3)]
     assert [row for part in in_parts for row in json.loads(part)["results"]] == answers
     done = shitu("index", "add", "--features", "torn.shard", "--index", "parts", cwd=tmp_path, check=False)
-    assert done.returncode == 3 and "torn.shard: not a whole shard" in done.stderr
+    assert done.returncode == 3 and "torn.shard: not a complete shard" in done.stderr

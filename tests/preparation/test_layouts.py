@@ -326,7 +326,7 @@ ASKED: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (several_classes_in_a_row, ("_classes.csv", "apple")),
     (folders_that_sort_by_name, ("only sort the images", "--depth 1")),
     (one_image_of_each_class, ("no image can be held out for evaluation", "single image", "--split none")),
-    (none_is_there, ("t.csv", "none of its 9 images", "--image-root")),
+    (none_is_there, ("t.csv names 9 images, none of which is below", "--image-root", "--format class-tree")),
     (scores_and_two_names, ("train_list.txt", "2 or 3", "--columns image=1,label=2")),
 ]
 

@@ -181,11 +181,11 @@ class Locator:
         examples = [
             f"{where}: {detail}" if detail else where for f in missing.cases.values() for where, detail in f.examples
         ]
-        return DataError(
-            f"{listed}: none of its {counted(len(spelt), 'image')} is below {self.tree.root}",
-            details=examples[:3],
-            hint="name the folder that holds them: --image-root FOLDER",
-        )
+        hint = "name the folder that holds them: --image-root FOLDER"
+        if self.source.path.is_dir():
+            hint += "; or, if the folders are the classes: --format class-tree"
+        names = f"names {counted(len(spelt), 'image')}, none of which is below {self.tree.root}"
+        return DataError(f"{listed} {names}", details=examples[:3], hint=hint)
 
 
 def _is_file(root: Path, path: str) -> bool:

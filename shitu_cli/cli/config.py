@@ -31,7 +31,7 @@ def config_command(
     """Show every value of the config and where it comes from, or what is wrong with it."""
     import yaml
 
-    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.cli.opening import open_workspace
     from shitu_cli.config.dump import dump_config
     from shitu_cli.config.kinds import shown
     from shitu_cli.steps.settings import workspace_config

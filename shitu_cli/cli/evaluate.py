@@ -102,7 +102,7 @@ def evaluate(
     Figures of another model, of --flip, --rerank, --query-expansion or of other config values go to
     reports/evaluate-with-options.json and .html instead. The page shows all metrics, all classes, and the images.
     """
-    from shitu_cli.cli.common import chosen_model, open_workspace, weights_override
+    from shitu_cli.cli.opening import chosen_model, open_workspace, weights_override
     from shitu_cli.processes import launch, this_process
     from shitu_cli.steps.evaluate import evaluate as run
     from shitu_cli.steps.settings import with_lists, workspace_config
@@ -245,8 +245,7 @@ def _other_options(space: Workspace, settings: Config, config: Path | None, over
     from shitu_cli.steps.settings import with_lists, workspace_config
 
     words = []
-    own = config is None or not space.config_path.is_file() or config.resolve() == space.config_path
-    if not own:
+    if config is not None and space.config_path.is_file() and config.resolve() != space.config_path:
         words.append(f"-c {shlex.quote(str(config))}")
     try:
         plain = _decisive(with_lists(workspace_config(space, config)))

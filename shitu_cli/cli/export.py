@@ -59,7 +59,7 @@ def export(
     as_json: options.JsonOption = False,
 ) -> None:
     """Write inference.pdmodel and its parameters (or ONNX), run them on real images, and compare with the network."""
-    from shitu_cli.cli.common import open_workspace, weights_override
+    from shitu_cli.cli.opening import open_workspace, weights_override
     from shitu_cli.steps.export import export as run
     from shitu_cli.steps.settings import workspace_config
 

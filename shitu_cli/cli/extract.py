@@ -57,7 +57,7 @@ def extract(
 
     With --shard 3/16, several machines that do not talk to each other compute a part each; shitu merge joins them.
     """
-    from shitu_cli.cli.common import chosen_model, config_or_none, open_detector
+    from shitu_cli.cli.opening import chosen_model, config_or_none, open_detector
     from shitu_cli.features.extract_shards import extract_shard, own_images
     from shitu_cli.features.feature_file import extract_to_file, wait_for_others
     from shitu_cli.features.shard_file import Share
@@ -82,22 +82,22 @@ def extract(
         )
     finder = open_detector(session, detector, detector_threshold)
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
-    own, target = own_images(images, share, batch_size), out if share is None else share.file(out)
+    part, target = own_images(images, share, batch_size), out if share is None else share.file(out)
     launched = not dry_run and _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.steps.image_costs import cost_of_extract
 
-        show_cost(console, cost_of_extract(extractor, own, target, finder), as_json=as_json)
+        show_cost(console, cost_of_extract(extractor, part, target, finder), as_json=as_json)
         return
     if this_process.is_child() and this_process.world() > 1:
-        _compute_share(session, extractor, own, target, normalize=not raw, detector=finder)
+        _compute_share(session, extractor, part, target, normalize=not raw, detector=finder)
         if this_process.has_parent() or not this_process.is_main():
             return
-        wait_for_others(extractor, own, target, console, normalize=not raw, detector=finder)
+        wait_for_others(extractor, part, target, console, normalize=not raw, detector=finder)
     elif not launched:
-        console.info(_summary(extractor, own))
+        console.info(_summary(extractor, part))
     if share is None:
         written = extract_to_file(extractor, images, out, console, normalize=not raw, detector=finder)
     else:

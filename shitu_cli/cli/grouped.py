@@ -26,9 +26,9 @@ class GroupedCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the command's own parameters and the global options, which may follow any command."""
-        own = super().get_params(ctx)
+        params = super().get_params(ctx)
         shared = [p for p in ctx.find_root().command.params if p.name in GLOBAL_OPTIONS]
-        return take_plain_values([*own[:-1], *shared, *own[-1:]])  # --help stays the last
+        return take_plain_values([*params[:-1], *shared, *params[-1:]])  # --help stays the last
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command in its session."""

@@ -59,7 +59,7 @@ def build(
     as_json: options.JsonOption = False,
 ) -> None:
     """Index the gallery list, or the images that are named; replaces an existing index."""
-    from shitu_cli.cli.common import chosen_index, chosen_model, config_or_none, open_detector, open_workspace
+    from shitu_cli.cli.opening import chosen_index, chosen_model, config_or_none, open_detector, open_workspace
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import GallerySource, collect_gallery
     from shitu_cli.steps.measured import block_for_index
@@ -120,7 +120,7 @@ def add(
     as_json: options.JsonOption = False,
 ) -> None:
     """Add images to the index; images that it already holds are replaced."""
-    from shitu_cli.cli.common import (
+    from shitu_cli.cli.opening import (
         check_model,
         chosen_index,
         chosen_model,
@@ -185,7 +185,7 @@ def remove(
     as_json: options.JsonOption = False,
 ) -> None:
     """Remove images from the index, by path, label or id."""
-    from shitu_cli.cli.common import chosen_index, workspace_of_index
+    from shitu_cli.cli.opening import chosen_index, workspace_of_index
     from shitu_cli.steps.gallery import stored_path
 
     session = Session.of(context)
@@ -218,7 +218,7 @@ def show(
     """Show what the index holds, class by class; with --json every item."""
     from dataclasses import asdict
 
-    from shitu_cli.cli.common import chosen_index, workspace_of_index
+    from shitu_cli.cli.opening import chosen_index, workspace_of_index
 
     session = Session.of(context)
     console = session.console
@@ -243,7 +243,7 @@ def export(
     workspace: options.WorkspaceOption = None,
 ) -> None:
     """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
-    from shitu_cli.cli.common import workspace_of_index
+    from shitu_cli.cli.opening import workspace_of_index
     from shitu_cli.index.files import export_index, load_index
 
     session = Session.of(context)

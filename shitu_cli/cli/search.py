@@ -73,7 +73,7 @@ def search(
     With --shard 3/16, several machines search for a part of the images each; the results of all parts, in their order,
     are those of one process.
     """
-    from shitu_cli.cli.common import (
+    from shitu_cli.cli.opening import (
         check_model,
         chosen_index,
         chosen_model,

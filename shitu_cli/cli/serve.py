@@ -83,7 +83,7 @@ def serve(
     The page is at /, the description of all addresses at /openapi.json, and docs/serve.md explains both.
     """
     require_packages()
-    from shitu_cli.cli.common import chosen_model, open_detector, open_workspace
+    from shitu_cli.cli.opening import chosen_model, open_detector, open_workspace
     from shitu_cli.service.app import create_app
     from shitu_cli.service.desk import Desk
     from shitu_cli.service.metrics import Metrics
@@ -167,7 +167,7 @@ def _open_gallery(
     space: Workspace, folder: Path | None, store: str | None, collection: str | None, new: bool, limits: Limits
 ) -> Gallery:
     """Return the gallery that the options name; the workspace's own directory when they name none."""
-    from shitu_cli.cli.common import chosen_index
+    from shitu_cli.cli.opening import chosen_index
     from shitu_cli.service.gallery import FileGallery
     from shitu_cli.service.shared_gallery import SharedGallery
 
@@ -187,7 +187,7 @@ def _open_live(
     must_be_measured: bool,
 ) -> Live:
     """Return the model and the index, opened; the index says with which model it was built."""
-    from shitu_cli.cli.common import config_or_none
+    from shitu_cli.cli.opening import config_or_none
     from shitu_cli.config.places import Places
     from shitu_cli.service.live import Live
     from shitu_cli.steps.models import model_of_index, open_extractor

@@ -76,22 +76,22 @@ class Session:
         target = _find(self._context.find_root(), command.name)
         if target is None:
             return str(command)
-        own = _split(target, command.words)
-        words = list(own.arguments)
+        proposal = _split(target, command.words)
+        words = list(proposal.arguments)
         if command.name == self.command and not words:
             words = list(self._arguments())
-        keep = [option for option in self._options() if self._needed(option, command, target, own)]
-        return " ".join(["shitu", command.name, *map(shlex.quote, [*words, *own.options, *_flat(keep)])])
+        keep = [option for option in self._options() if self._needed(option, command, target, proposal)]
+        return " ".join(["shitu", command.name, *map(shlex.quote, [*words, *proposal.options, *_flat(keep)])])
 
-    def _needed(self, option: list[str], command: errors.Command, target: Any, own: _Words) -> bool:
+    def _needed(self, option: list[str], command: errors.Command, target: Any, proposal: _Words) -> bool:
         name = option[0]
         if name in command.without or name not in _options_of(target):
             return False
         if name == "--override":
-            if any(option[1].partition("=")[0] == value.partition("=")[0] for value in own.overrides):
+            if any(option[1].partition("=")[0] == value.partition("=")[0] for value in proposal.overrides):
                 return False
             return command.name == self.command or option[1].startswith(LASTING_VALUES)
-        if name in own.names or EXCLUSIVE.get(name) in own.names:
+        if name in proposal.names or EXCLUSIVE.get(name) in proposal.names:
             return False
         if command.name == self.command:
             return True

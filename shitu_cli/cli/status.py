@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shitu_cli.cli.common import open_workspace
+from shitu_cli.cli.opening import open_workspace
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.steps.status import status

@@ -96,7 +96,7 @@ def train(
     as_json: options.JsonOption = False,
 ) -> None:
     """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
-    from shitu_cli.cli.common import open_workspace
+    from shitu_cli.cli.opening import open_workspace
     from shitu_cli.config.places import Places, as_given
     from shitu_cli.processes import launch
     from shitu_cli.steps.train import train as run

@@ -48,15 +48,15 @@ def read_networks(
             f"{guess(student, names)}",
         )
     archs = {name: network(key, {**shared, **values}) for key, name, values in entries}
-    own = names.index(student) if student in names else None
-    if own is not None and frozen[own]:
-        reader.problem(f"Arch.freeze_params_list.{own}", f"{student} is the network that learns: it cannot be frozen")
+    place = names.index(student) if student in names else None
+    if place is not None and frozen[place]:
+        reader.problem(f"Arch.freeze_params_list.{place}", f"{student} is the network that learns: it cannot be frozen")
     peers = tuple(
         Peer(name, arch, bool(frozen[number]), weights[number])
         for number, name in enumerate(names)
         if name != student and (arch := archs[name]) is not None
     )
-    distillation = DistillationConfig(str(student), peers, None if own is None else weights[own])
+    distillation = DistillationConfig(str(student), peers, None if place is None else weights[place])
     return archs.get(student), distillation
 
 

@@ -206,8 +206,8 @@ class _Finder:
             return formats[0], rows, corrected
         assert self.workspace is not None
         origin = [name_in(self.workspace, source) for source in sources].index(name_in(self.workspace, path))
-        own = [part.take([n for n in range(len(part)) if part.origins[n] == origin]) for part in (rows, corrected)]
-        return formats[origin], own[0], own[1]
+        parts = [part.take([n for n in range(len(part)) if part.origins[n] == origin]) for part in (rows, corrected)]
+        return formats[origin], parts[0], parts[1]
 
     def _add_archives(self, path: Path) -> None:
         """Add all images of an archive, of a folder of such, or of an address, with the labels that `prepare` reads."""

@@ -25,12 +25,12 @@ def measured_threshold(
     from shitu_cli.index.measured import change_since
     from shitu_cli.report.evaluation import effects_of, newest_thresholds, suggestion_for
 
-    own = manifest.measured if manifest is not None and manifest.model == features else None
-    unknown = newest_thresholds(reports, features) or own
+    recorded = manifest.measured if manifest is not None and manifest.model == features else None
+    unknown = newest_thresholds(reports, features) or recorded
     if unknown is None:
         return None
     suggestion = suggestion_for(unknown, labels or 0)
-    change = change_since(manifest) if manifest is not None and own is not None else None
+    change = change_since(manifest) if manifest is not None and recorded is not None else None
     return Measured(float(suggestion["threshold"]), (*effects_of(suggestion), *([change] if change else [])))
 
 

@@ -46,9 +46,9 @@ class PartKind:
 
     def find(self, name: str) -> type[Part] | None:
         """Return the part called `name`, also from installed packages; raise ConfigError if theirs does not fit."""
-        own = _parts_of(self, self.plural).get(name) or self.parts.get(name)
-        if own is not None:
-            return own
+        builtin = _parts_of(self, self.plural).get(name) or self.parts.get(name)
+        if builtin is not None:
+            return builtin
         part = load_extension(self.group, name, type)
         if part is not None and not (issubclass(part, self.base) and part.built_by):
             raise ConfigError(

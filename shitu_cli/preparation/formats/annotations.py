@@ -115,17 +115,17 @@ class Annotations:
 
         Report no image, or two different ones, and return None.
         """
-        own = self.pair(file)
+        match = self.pair(file)
         plain = plain_path(spelt)
-        if plain and (own.path is None or stem_of(plain) != stem_of(own.path)):
+        if plain and (match.path is None or stem_of(plain) != stem_of(match.path)):
             other = self.tree.find(posixpath.basename(plain), self.near(file))
-            if own.path is not None and other.path is not None and other.path != own.path:
-                detail = f"it is beside {own.path} but names {other.path}: which image is meant?"
+            if match.path is not None and other.path is not None and other.path != match.path:
+                detail = f"it is beside {match.path} but names {other.path}: which image is meant?"
                 self.problems.add("bad-annotation", str(self.path(file)), detail)
                 return None
-            if own.path is None and other.path is not None:
-                own = other
-        return self.settle(own, plain or posixpath.basename(file), file, 0)
+            if match.path is None and other.path is not None:
+                match = other
+        return self.settle(match, plain or posixpath.basename(file), file, 0)
 
     def settle(self, match: Match, name: str, file: str, entry: int) -> str | None:
         """Return the path of the image; report one that is not there."""

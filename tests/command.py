@@ -18,6 +18,7 @@ from pathlib import Path
 
 # A small network without online evaluation: for tests of what happens around training.
 SMALL = ["-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "Global.eval_during_train=False"]
+COMMAND = (sys.executable, "-m", "shitu_cli")
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGPIPE") if hasattr(signal, name)]
 
 Result = subprocess.CompletedProcess
@@ -43,8 +44,22 @@ def shitu(*args: str, cwd: Path, check: bool = True, env: dict[str, str] | None 
 def shitu_process(*args: str, cwd: Path, check: bool = True, env: dict[str, str] | None = None) -> Result[str]:
     """Run the real entry point in a process of its own, on one compute thread: tests do not disturb each other."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **(env or {})}
-    argv = [sys.executable, "-m", "shitu_cli", *_typed(args, cwd)]
+    argv = [*COMMAND, *_typed(args, cwd)]
     return _checked(subprocess.run(argv, cwd=cwd, env=environment, capture_output=True, text=True), check)
+
+
+def shitu_started(
+    *args: str, cwd: Path, env: dict[str, str] | None = None, own_group: bool = False
+) -> subprocess.Popen[str]:
+    """Start the real entry point in a process of its own, which goes on; what it prints and reports is one stream.
+
+    Processes of `own_group` get signals together, as from a terminal.
+    """
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    return subprocess.Popen(
+        [*COMMAND, *args], cwd=cwd, env=environment, text=True, start_new_session=own_group, **streams
+    )
 
 
 def _typed(args: tuple[str, ...], cwd: Path) -> list[str]:

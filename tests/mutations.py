@@ -1,4 +1,4 @@
-"""Damaged versions of a file's bytes: the same ones each time, more with the environment variable SHITU_FUZZ=N."""
+"""Generated cases: how many of them (SHITU_FUZZ=N: so many times the usual), and damaged versions of a file's bytes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import os
 import random
 from collections.abc import Iterator
 
+from hypothesis import settings
+
 # How many times as many cases as usual.
 CASES = int(os.environ.get("SHITU_FUZZ", "1"))
 _SIGNIFICANT = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
+
+
+def cases(count: int) -> settings:
+    """Return the decorator of a property test that tries so many cases (times SHITU_FUZZ); without it there are 100."""
+    return settings(max_examples=count * CASES)
 
 
 def mutations(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:

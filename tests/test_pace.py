@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.pace import Left, Pace
+from tests.mutations import cases
 
 
 class Clock:
@@ -128,7 +129,7 @@ def test_the_time_left_passes_between_steps(monkeypatch: pytest.MonkeyPatch) -> 
     assert clock.left() == pytest.approx(490.0)
 
 
-@settings(max_examples=300, deadline=None)
+@cases(300)
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0.001, 100)), min_size=2, max_size=60))
 def test_the_time_left_lies_between_those_of_the_fastest_and_the_slowest_pace(steps: list[tuple[int, float]]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "shitu_cli"
+from tests.sources import PACKAGE, ROOT, Source, sources
+
 DRAWING = ROOT / "docs" / "architecture.md"
 
 
@@ -29,9 +28,9 @@ def rooms() -> list[str]:
     return sorted(path.stem for path in inside if not path.stem.startswith("__"))
 
 
-def imports_of(file: Path) -> Iterator[tuple[int, str]]:
+def imports_of(source: Source) -> Iterator[tuple[int, str]]:
     """(line, room) of each import from the package, those inside functions included."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in source.nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module] if node.module != "shitu_cli" else [f"shitu_cli.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
@@ -43,10 +42,6 @@ def imports_of(file: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name.split(".")[1]
 
 
-def files_of(room: str) -> list[Path]:
-    return [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).rglob("*.py"))
-
-
 def test_every_room_has_a_floor() -> None:
     assert set(rooms()) - FLOOR_OF.keys() == set()
 
@@ -54,9 +49,10 @@ def test_every_room_has_a_floor() -> None:
 @pytest.mark.parametrize("room", rooms())
 def test_arrows_point_down(room: str) -> None:
     upward = [
-        f"{file.relative_to(ROOT)}:{line} imports from {target}"
-        for file in files_of(room)
-        for line, target in imports_of(file)
+        f"{file}:{line} imports from {target}"
+        for file, source in sources().items()
+        if file == f"{room}.py" or file.startswith(f"{room}/")
+        for line, target in imports_of(source)
         if FLOOR_OF.get(target, 0) > FLOOR_OF[room]
     ]
     assert upward == []

@@ -39,36 +39,30 @@ def test_output_goes_into_the_workspace_wherever_the_command_is_given(tmp_path: 
     assert (tmp_path / "work/output/best_model.pdparams").is_file()
 
 
-def test_extract_never_writes_over_a_list(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", cwd=tmp_path)
-    shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
+def test_extract_never_writes_over_a_list(trained_workspace: Path) -> None:
     mine = "data/class_000/000.jpg\tx\n"
-    (tmp_path / "mine.tsv").write_text(mine)
-    fails("extract", "mine.tsv", "--out", "mine.npy", cwd=tmp_path, code=2, says=("not from this command",))
-    assert (tmp_path / "mine.tsv").read_text() == mine
-    shitu("extract", "lists/train_list.txt", "--out", "f.npy", cwd=tmp_path)
-    count = len((tmp_path / "lists/train_list.txt").read_text().splitlines())
-    assert np.load(tmp_path / "f.npy").shape[0] == count
-    (tmp_path / "bad.jpg").write_bytes(b"x")
+    (trained_workspace / "mine.tsv").write_text(mine)
+    fails("extract", "mine.tsv", "--out", "mine.npy", cwd=trained_workspace, code=2, says=("not from this command",))
+    assert (trained_workspace / "mine.tsv").read_text() == mine
+    shitu("extract", "lists/train_list.txt", "--out", "f.npy", cwd=trained_workspace)
+    count = len((trained_workspace / "lists/train_list.txt").read_text().splitlines())
+    assert np.load(trained_workspace / "f.npy").shape[0] == count
+    (trained_workspace / "bad.jpg").write_bytes(b"x")
     fails(
         "extract",
         "bad.jpg",
         "--out",
         "g.npy",
-        cwd=tmp_path,
+        cwd=trained_workspace,
         code=3,
         says=("none of the images could be read (1 tried)",),
     )
-    assert not (tmp_path / "g.npy").exists()
+    assert not (trained_workspace / "g.npy").exists()
 
 
-def test_a_refused_resume_leaves_the_finished_model_usable(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", cwd=tmp_path)
-    shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
-    fails("train", "--resume", "-o", "Arch.Backbone.name=PPLCNet_x0_35", cwd=tmp_path, code=2, says=("Arch",))
-    shitu("evaluate", cwd=tmp_path)
+def test_a_refused_resume_leaves_the_finished_model_usable(trained_workspace: Path) -> None:
+    fails("train", "--resume", "-o", "Arch.Backbone.name=PPLCNet_x0_35", cwd=trained_workspace, code=2, says=("Arch",))
+    shitu("evaluate", cwd=trained_workspace)
 
 
 def test_an_evaluation_that_fails_does_not_cost_the_training(tmp_path: Path, make_images: MakeImages) -> None:
@@ -151,35 +145,32 @@ def test_links_are_followed_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "file").is_symlink() and (tmp_path / "real/new").read_text() == "z"
 
 
-def test_a_new_run_keeps_the_model_of_the_one_before(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", cwd=tmp_path)
-    shitu("train", *SMALL, "--epochs", "2", cwd=tmp_path)
-    before = (tmp_path / "output/best_model.pdparams").read_bytes()
-    done = shitu("train", *SMALL, "--epochs", "1", "--seed", "4", cwd=tmp_path)
+def test_a_new_run_keeps_the_model_of_the_one_before(trained_workspace: Path) -> None:
+    before = (trained_workspace / "output/best_model.pdparams").read_bytes()
+    done = shitu("train", *SMALL, "--epochs", "1", "--seed", "4", cwd=trained_workspace)
     assert "the model of the previous run was moved to" in done.stdout
-    assert (tmp_path / "output/earlier/001/best_model.pdparams").read_bytes() == before
-    assert (tmp_path / "output/best_model.pdparams").read_bytes() != before
-    values = json.loads(shitu("evaluate", "--model", "output/earlier/001/best_model", "--json", cwd=tmp_path).stdout)
+    assert (trained_workspace / "output/earlier/001/best_model.pdparams").read_bytes() == before
+    assert (trained_workspace / "output/best_model.pdparams").read_bytes() != before
+    values = json.loads(
+        shitu("evaluate", "--model", "output/earlier/001/best_model", "--json", cwd=trained_workspace).stdout
+    )
     assert values["metrics"]["recall@1"] >= 0
-    assert "1 earlier model in output/earlier (" in shitu(cwd=tmp_path).stdout
-    done = shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
+    assert "1 earlier model in output/earlier (" in shitu(cwd=trained_workspace).stdout
+    done = shitu("train", *SMALL, "--epochs", "1", cwd=trained_workspace)
     assert "2 earlier models take" in done.stdout and "trained 1 epoch in" in done.stdout
-    done = shitu("train", *SMALL, "--epochs", "1", "--keep-earlier", "1", cwd=tmp_path)
-    gone = ", ".join(str(tmp_path / "output/earlier" / name) for name in ("001", "002"))
+    done = shitu("train", *SMALL, "--epochs", "1", "--keep-earlier", "1", cwd=trained_workspace)
+    gone = ", ".join(str(trained_workspace / "output/earlier" / name) for name in ("001", "002"))
     assert f"removed because of --keep-earlier 1: {gone}" in done.stdout
-    assert [path.name for path in (tmp_path / "output/earlier").iterdir()] == ["003"]
+    assert [path.name for path in (trained_workspace / "output/earlier").iterdir()] == ["003"]
 
 
-def test_a_resume_with_other_classes_says_the_way_out(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", cwd=tmp_path)
-    shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    says = ("the run to resume has 3 classes, train_list.txt has 4 now", f"--init-from {tmp_path}/output/latest")
-    fails("train", "--resume", "--epochs", "2", cwd=tmp_path, code=2, says=says)
-    shitu("train", *SMALL, "--epochs", "1", "--init-from", "output/latest", cwd=tmp_path)
+def test_a_resume_with_other_classes_says_the_way_out(trained_workspace: Path, make_images: MakeImages) -> None:
+    make_images(trained_workspace / "data", classes=7)
+    shitu("prepare", "data", cwd=trained_workspace)
+    start = f"--init-from {trained_workspace}/output/latest"
+    says = ("the run to resume has 6 classes, train_list.txt has 7 now", start)
+    fails("train", "--resume", "--epochs", "2", cwd=trained_workspace, code=2, says=says)
+    shitu("train", *SMALL, "--epochs", "1", "--init-from", "output/latest", cwd=trained_workspace)
 
 
 def test_pictures_left_out_of_training_are_told(tmp_path: Path, make_images: MakeImages) -> None:
@@ -192,30 +183,26 @@ def test_pictures_left_out_of_training_are_told(tmp_path: Path, make_images: Mak
     assert "class_001/002.jpg: the file is empty" in done.stderr
 
 
-def test_resume_keeps_the_options_of_the_run(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", cwd=tmp_path)
-    shitu("train", *SMALL, "--epochs", "2", "--batch-size", "4", "--lr", "0.01", cwd=tmp_path)
-    done = shitu("train", "--resume", "--epochs", "3", cwd=tmp_path)
-    assert "PPLCNet_x0_25" in done.stdout and "batches of 4" in done.stdout
+def test_resume_keeps_the_options_of_the_run(workspace: Path) -> None:
+    shitu("train", *SMALL, "--epochs", "1", "--batch-size", "12", "--lr", "0.01", cwd=workspace)
+    done = shitu("train", "--resume", "--epochs", "2", cwd=workspace)
+    assert "PPLCNet_x0_25" in done.stdout and "batches of 12" in done.stdout
     assert [line for line in done.stderr.splitlines() if "changed since" in line] == [
-        "warning: changed since: Global.epochs: 2 then, 3 now"
+        "warning: changed since: Global.epochs: 1 then, 2 now"
     ]
     options = ("--lr", "0.02", "-o", "Loss.Train.CELoss.epsilon=0.1", "-o", "DataLoader.Train.sampler.shuffle=False")
     says = ("changed since: Optimizer.lr.learning_rate: 0.01 then, 0.02 now", "DataLoader.Train.sampler.shuffle: True")
-    done = shitu("train", "--resume", "--epochs", "4", *options, cwd=tmp_path)
+    done = shitu("train", "--resume", "--epochs", "3", *options, cwd=workspace)
     assert all(text in done.stderr for text in says), done.stderr
-    again = shitu("train", "--resume", cwd=tmp_path)
-    assert "nothing to do: 4 epochs are done, 4 wanted" in again.stderr
+    again = shitu("train", "--resume", cwd=workspace)
+    assert "nothing to do: 3 epochs are done of 3" in again.stderr
 
 
-def test_another_data_set_is_numbered_anew(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", cwd=tmp_path)
-    make_images(tmp_path / "other" / "x", classes=2, seed=5)
-    make_images(tmp_path / "other" / "y", classes=2, seed=6)
-    done = shitu("prepare", "other", "--depth", "2", cwd=tmp_path)
-    assert "classes are numbered anew" in done.stdout and "class_num: 3 → 4" in done.stdout
+def test_another_data_set_is_numbered_anew(workspace: Path, make_images: MakeImages) -> None:
+    make_images(workspace / "other" / "x", classes=2, seed=5)
+    make_images(workspace / "other" / "y", classes=2, seed=6)
+    done = shitu("prepare", "other", "--depth", "2", cwd=workspace)
+    assert "classes are numbered anew" in done.stdout and "class_num: 6 → 4" in done.stdout
 
 
 def test_pictures_of_many_kinds(tmp_path: Path, make_images: MakeImages) -> None:
@@ -233,21 +220,18 @@ def test_pictures_of_many_kinds(tmp_path: Path, make_images: MakeImages) -> None
 
 
 @pytest.mark.slow
-def test_wrong_models_and_vectors_of_unknown_origin(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", cwd=tmp_path)
-    shitu("train", *SMALL, "--epochs", "1", cwd=tmp_path)
-    fails("evaluate", "--model", "nope", cwd=tmp_path, code=2, says=("no such model: nope",))
-    shitu("extract", "data", "--out", "f.npz", cwd=tmp_path)
-    (tmp_path / "f.npz.model.json").unlink()
-    done = shitu("index", "build", "--features", "f.npz", cwd=tmp_path)
+def test_wrong_models_and_vectors_of_unknown_origin(trained_workspace: Path) -> None:
+    fails("evaluate", "--model", "nope", cwd=trained_workspace, code=2, says=("no such model: nope",))
+    shitu("extract", "data", "--out", "f.npz", cwd=trained_workspace)
+    (trained_workspace / "f.npz.model.json").unlink()
+    done = shitu("index", "build", "--features", "f.npz", cwd=trained_workspace)
     assert "the model that computed these vectors is unknown" in done.stderr
-    shitu("index", "build", "--features", "f.npz", "--model", "output/best_model", cwd=tmp_path)
-    shitu("train", *SMALL, "--epochs", "1", "--seed", "9", cwd=tmp_path)
+    shitu("index", "build", "--features", "f.npz", "--model", "output/best_model", cwd=trained_workspace)
+    shitu("train", *SMALL, "--epochs", "1", "--seed", "9", cwd=trained_workspace)
     says = ("another model",)
-    fails("search", "data/class_000/000.jpg", "--model", "output/best_model", cwd=tmp_path, code=3, says=says)
-    done = shitu("index", "add", "data/class_000", "--model", "output/earlier/001/best_model", cwd=tmp_path)
-    assert "class_000" in shitu("index", "show", "--json", cwd=tmp_path).stdout
+    fails("search", "data/class_000/000.jpg", "--model", "output/best_model", cwd=trained_workspace, code=3, says=says)
+    done = shitu("index", "add", "data/class_000", "--model", "output/earlier/001/best_model", cwd=trained_workspace)
+    assert "class_000" in shitu("index", "show", "--json", cwd=trained_workspace).stdout
 
 
 @pytest.mark.slow
@@ -262,9 +246,7 @@ def test_without_an_evaluation_split_the_rest_works(tmp_path: Path, make_images:
     assert "class_000" in shitu("search", "data/class_000/000.jpg", cwd=tmp_path).stdout
 
 
-def test_problems_of_the_command_line_blame_it(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=3)
-    shitu("prepare", "data", cwd=tmp_path)
-    fails("train", "-o", "Foo.bar=3", cwd=tmp_path, code=4, says=("-o Foo.bar",))
-    fails("train", "-o", "Arch.Backbone.name=Foo", cwd=tmp_path, code=4, says=("-o Arch.Backbone.name",))
-    fails("train", "--lr", "-1", cwd=tmp_path, code=2, says=("--lr",))
+def test_problems_of_the_command_line_blame_it(workspace: Path) -> None:
+    fails("train", "-o", "Foo.bar=3", cwd=workspace, code=4, says=("-o Foo.bar",))
+    fails("train", "-o", "Arch.Backbone.name=Foo", cwd=workspace, code=4, says=("-o Arch.Backbone.name",))
+    fails("train", "--lr", "-1", cwd=workspace, code=2, says=("--lr",))

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,7 @@ from shitu_cli.steps.evaluate import _options
 from shitu_cli.steps.settings import workspace_config
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, shitu
+from tests.command import SMALL, shitu, shitu_started
 
 PICTURE = "data/class_001/000.jpg"
 FOREIGN = ("--unknown", "not-ours")
@@ -215,13 +213,12 @@ def test_a_model_without_its_manifest_is_noticed(space: Path) -> None:
 def test_what_a_killed_export_leaves_goes_with_the_next(space: Path, tmp_path: Path) -> None:
     (tmp_path / ".out.mine.tmp").mkdir()  # not of this program
     words = ("export", "--out", str(tmp_path / "out"), "--format", "onnx")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "shitu_cli", *words], cwd=space, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = shitu_started(*words, cwd=space)
     while process.poll() is None and not list(tmp_path.glob(".out.????????.tmp/*")):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was done before the kill"
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"it was done before the kill: {output}"
     assert list(tmp_path.glob(".out.????????.tmp"))
     text = says(*words, cwd=space)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mine.tmp", "out"]

@@ -20,7 +20,7 @@ from shitu_cli.index.store import BuildOptions
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, shitu
+from tests.command import SMALL, shitu, shitu_started
 from tests.index.made import gallery
 
 PICTURE = "data/class_001/000.jpg"
@@ -175,12 +175,12 @@ def test_a_kill_in_the_middle_costs_nothing(space: Path, tmp_path: Path) -> None
     shitu("index", "build", "--features", "features.npy", *index, cwd=space)
     before = snapshot(tmp_path / "i")
     write(space / "many.npy", np.random.default_rng(0).standard_normal((60_000, 64)).astype(np.float32))
-    command = [sys.executable, "-m", "shitu_cli", "index", "build", "--features", "many.npy", *index]
-    process = subprocess.Popen(command, cwd=space, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = shitu_started("index", "build", "--features", "many.npy", *index, cwd=space)
     while process.poll() is None and not list(tmp_path.glob(".i.*.tmp/*")):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was done before the kill"
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"it was done before the kill: {output}"
     assert snapshot(tmp_path / "i") == before
     assert list(tmp_path.glob(".i.*.tmp"))
     shitu("index", "build", "--features", "many.npy", *index, cwd=space)

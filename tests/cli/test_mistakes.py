@@ -137,101 +137,77 @@ def test_labels_are_kept_when_classes_are_added(tmp_path: Path, make_images: Mak
     assert "Arch.Head.class_num: 3 → 4" in done.stdout
 
 
-def test_the_config_keeps_its_comments_and_the_users_changes(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    config = tmp_path / "shitu.yaml"
-    text = config.read_text().replace("epochs: 180", "epochs: 7 # mine").replace("class_num: 4", "class_num: 9")
+def test_the_config_keeps_its_comments_and_the_users_changes(workspace: Path) -> None:
+    config = workspace / "shitu.yaml"
+    text = config.read_text().replace("epochs: 180", "epochs: 7 # mine").replace("class_num: 6", "class_num: 9")
     config.write_text(text)
-    shitu("prepare", "data", cwd=tmp_path)
-    assert config.read_text() == text.replace("class_num: 9", "class_num: 4")
+    shitu("prepare", "data", cwd=workspace)
+    assert config.read_text() == text.replace("class_num: 9", "class_num: 6")
 
 
-def test_steps_in_the_wrong_order(tmp_path: Path, make_images: MakeImages) -> None:
+def test_a_step_without_a_workspace(tmp_path: Path) -> None:
     fails("train", cwd=tmp_path, code=2, says=("no workspace", "shitu prepare ./data"))
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    fails("export", "--out", "inference/", cwd=tmp_path, code=2, says=("no trained weights", "shitu train"))
-    fails("evaluate", cwd=tmp_path, code=2, says=("no trained weights", "shitu train"))
-    fails("search", "data/class_000/000.jpg", cwd=tmp_path, code=2, says=("no index", "shitu index build"))
-    fails("extract", "data", cwd=tmp_path, code=2, says=("neither an exported model nor a checkpoint",))
-    assert not (tmp_path / "inference").exists()
 
 
-def test_misspelt_config_keys(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    config = tmp_path / "shitu.yaml"
+def test_steps_in_the_wrong_order(workspace: Path) -> None:
+    fails("export", "--out", "inference/", cwd=workspace, code=2, says=("no trained weights", "shitu train"))
+    fails("evaluate", cwd=workspace, code=2, says=("no trained weights", "shitu train"))
+    fails("search", "data/class_000/000.jpg", cwd=workspace, code=2, says=("no index", "shitu index build"))
+    fails("extract", "data", cwd=workspace, code=2, says=("neither an exported model nor a checkpoint",))
+    assert not (workspace / "inference").exists()
+
+
+def test_misspelt_config_keys(workspace: Path) -> None:
+    config = workspace / "shitu.yaml"
     config.write_text(config.read_text().replace("  epochs:", "  epoch:").replace("momentum: 0.9", "momentun: 0.9"))
     line = 1 + config.read_text().splitlines().index(next(x for x in config.read_text().splitlines() if "epoch:" in x))
     says = (f"shitu.yaml:{line}", "did you mean epochs?", "did you mean momentum?", "2 problems")
-    fails("train", cwd=tmp_path, code=4, says=says)
+    fails("train", cwd=workspace, code=4, says=says)
 
 
-def test_a_class_count_edited_to_the_wrong_number(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    config = tmp_path / "shitu.yaml"
-    config.write_text(config.read_text().replace("class_num: 4", "class_num: 5"))
-    fails("train", cwd=tmp_path, code=4, says=("has 4 classes", "got 5, expected 4", "-o Arch.Head.class_num=4"))
+def test_a_class_count_edited_to_the_wrong_number(workspace: Path) -> None:
+    config = workspace / "shitu.yaml"
+    config.write_text(config.read_text().replace("class_num: 6", "class_num: 5"))
+    fails("train", cwd=workspace, code=4, says=("has 6 classes", "got 5, expected 6", "-o Arch.Head.class_num=6"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="needs a way to fail writing")
-def test_an_output_directory_that_cannot_be_written(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    (tmp_path / "file").write_text("in the way")
-    fails("train", *SMALL, "-o", "Global.output_dir=file/out", cwd=tmp_path, code=5, says=("cannot write", "file"))
+def test_an_output_directory_that_cannot_be_written(workspace: Path) -> None:
+    (workspace / "file").write_text("in the way")
+    fails("train", *SMALL, "-o", "Global.output_dir=file/out", cwd=workspace, code=5, says=("cannot write", "file"))
 
 
-def test_a_paddleclas_feature_that_is_not_here_is_named(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
+def test_a_paddleclas_feature_that_is_not_here_is_named(workspace: Path) -> None:
     says = ("this backbone exists in PaddleClas, but not here",)
-    fails("train", "-o", "Arch.Backbone.name=HRNet_W18_C", cwd=tmp_path, code=4, says=says)
+    fails("train", "-o", "Arch.Backbone.name=HRNet_W18_C", cwd=workspace, code=4, says=says)
 
 
-def test_the_short_form_of_overrides(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    done = shitu("config", "-o", "eval_during_train=False", "-o", "epochs=3", cwd=tmp_path)
+def test_the_short_form_of_overrides(workspace: Path) -> None:
+    done = shitu("config", "-o", "eval_during_train=False", "-o", "epochs=3", cwd=workspace)
     assert "-o Global.eval_during_train" in done.stdout
 
 
-def test_true_and_false_are_values(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    fails("train", "--eval-during-train", "maybe", cwd=tmp_path, code=2, says=("expected true or false",))
+def test_true_and_false_are_values(workspace: Path) -> None:
+    fails("train", "--eval-during-train", "maybe", cwd=workspace, code=2, says=("expected true or false",))
 
 
-def test_a_picture_that_breaks_after_prepare(tmp_path: Path, make_images: MakeImages) -> None:
-    made = make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", "--split", "none", cwd=tmp_path)
-    made["class_002"][1].write_bytes(b"broken")
-    fails("train", *SMALL, "--epochs", "1", cwd=tmp_path, code=3, says=("class_002/001.jpg", "train_list.txt"))
-
-
-def test_weights_that_run_code_are_not_opened(tmp_path: Path, make_images: MakeImages) -> None:
+def test_weights_that_run_code_are_not_opened(workspace: Path) -> None:
     import pickle
 
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
-            return os.system, (f"touch {tmp_path / 'pwned'}",)
+            return os.system, (f"touch {workspace / 'pwned'}",)
 
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    (tmp_path / "evil.pdparams").write_bytes(pickle.dumps({"w": Evil()}))
-    fails("train", "--init-from", "evil.pdparams", cwd=tmp_path, code=3, says=("cannot be read as weights",))
-    assert not (tmp_path / "pwned").exists()
+    (workspace / "evil.pdparams").write_bytes(pickle.dumps({"w": Evil()}))
+    fails("train", "--init-from", "evil.pdparams", cwd=workspace, code=3, says=("cannot be read as weights",))
+    assert not (workspace / "pwned").exists()
 
 
-def test_two_prepares_at_once(tmp_path: Path, make_images: MakeImages) -> None:
+def test_two_prepares_at_once(workspace: Path) -> None:
     from shitu_cli.workspace import Workspace
 
-    make_images(tmp_path / "data", classes=4)
-    shitu("prepare", "data", cwd=tmp_path)
-    with Workspace(tmp_path).lock("prepare"):
-        fails("prepare", "data", cwd=tmp_path, code=5, says=("another `shitu prepare`", str(os.getpid())))
+    with Workspace(workspace).lock("prepare"):
+        fails("prepare", "data", cwd=workspace, code=5, says=("another `shitu prepare`", str(os.getpid())))
 
 
 def test_a_workspace_elsewhere_is_named_in_the_next_command(tmp_path: Path, make_images: MakeImages) -> None:

@@ -112,7 +112,7 @@ def test_extract_to_other_files(trained: Path, tmp_path: Path, suffix: str) -> N
 
 def test_unreadable_pictures_are_listed_and_left_out(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
-    good = next((trained / "bilder 图/class_001").iterdir())
+    good = min((trained / "bilder 图/class_001").iterdir())
     (tmp_path / "p/a.jpg").write_bytes(good.read_bytes())
     (tmp_path / "p/b.jpg").write_bytes(b"no picture")
     done = shitu("extract", str(tmp_path / "p"), "--out", str(tmp_path / "f.npy"), cwd=trained)

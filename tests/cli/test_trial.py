@@ -7,8 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +26,7 @@ from shitu_cli.training.save_files import write_arrays
 from shitu_cli.weights.paddle_files import read_paddle
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
-from tests.command import SMALL, all_end, children_of, shitu, shitu_process
+from tests.command import SMALL, all_end, children_of, shitu, shitu_process, shitu_started
 
 MakeImages = Callable[..., dict[str, list[Path]]]
 
@@ -265,9 +263,8 @@ def test_processes_that_extract_without_paddle_stop_when_told(space: Path) -> No
     """What Paddle would have let through, had it been loaded."""
     names = "".join(f"data/class_000/000.jpg\t{n}\n" for n in range(60_000))
     (space / "many.txt").write_text(names)
-    command = [sys.executable, "-m", "shitu_cli", "extract", "many.txt", "--out", "m.npy", "--devices", "cpu:2"]
-    command += ["--model", "inference/inference.onnx"]
-    run = subprocess.Popen(command, cwd=space, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    model = ("--model", "inference/inference.onnx")
+    run = shitu_started("extract", "many.txt", "--out", "m.npy", "--devices", "cpu:2", *model, cwd=space)
     while not list(space.glob(".m.npy.part/*/block-*.json")):
         assert run.poll() is None
         time.sleep(0.1)

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.config.dump import dump_config
@@ -16,7 +16,7 @@ from shitu_cli.config.patch import patch_yaml
 from shitu_cli.errors import ConfigError
 from shitu_cli.preparation.adapt import DataFacts, adapt_values
 from shitu_cli.templates import list_templates, read_template
-from tests.mutations import CASES
+from tests.mutations import cases
 
 TEMPLATES = {template.name: read_template(template.name) for template in list_templates()}
 FRAGMENTS = [
@@ -124,7 +124,7 @@ def settle(path: Path, overrides: list[str]) -> None:
     assert dataclasses.replace(load_config(again), origins={}) == dataclasses.replace(config, origins={})
 
 
-@settings(max_examples=2000 * CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@cases(2000)
 @given(st.sampled_from(sorted(TEMPLATES)), mutations)
 def test_any_mutation_of_a_template(tmp_path_factory: pytest.TempPathFactory, name: str, changes: list) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.yaml"
@@ -135,7 +135,7 @@ def test_any_mutation_of_a_template(tmp_path_factory: pytest.TempPathFactory, na
         patch_yaml(text, adapt_values(text, DataFacts(3, 100, "."), template=None))
 
 
-@settings(max_examples=800 * CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@cases(800)
 @given(st.data())
 def test_any_option(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "whole.yaml"
@@ -145,7 +145,7 @@ def test_any_option(tmp_path_factory: pytest.TempPathFactory, data: st.DataObjec
     settle(path, data.draw(st.lists(option, min_size=1, max_size=4)))
 
 
-@settings(max_examples=200 * CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@cases(200)
 @given(st.binary(max_size=60), st.integers(0, 3000))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes.yaml"

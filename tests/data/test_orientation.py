@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.data.header import read_header
 from shitu_cli.data.images import decode_image
 from shitu_cli.preparation.formats.base import upright_size
+from tests.mutations import cases
 
 pytest.importorskip("pillow_heif").register_heif_opener()
 Image = pytest.importorskip("PIL.Image")
@@ -54,7 +55,7 @@ def test_upright(kind: str, orientation: int, tmp_path: Path) -> None:
     assert upright_size(tmp_path / "image") == right.shape[1::-1]
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@cases(1500)
 @given(data=st.data())
 def test_damaged_headers_end_in_no_exception(data: st.DataObject) -> None:
     whole = _SAMPLES[data.draw(st.sampled_from(sorted(_SAMPLES)))]

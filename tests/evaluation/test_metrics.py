@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.errors import DataError
@@ -15,6 +15,7 @@ from shitu_cli.evaluation import metrics
 from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, nearest, rank
 from shitu_cli.evaluation.ranking_loops import BINS
 from shitu_cli.evaluation.similarity import Similarities
+from tests.mutations import cases
 
 KS = (1, 3, 10)
 
@@ -63,7 +64,7 @@ def check(query: FeatureSet, gallery: FeatureSet) -> Ranking:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@cases(150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     queries=st.integers(1, 12),

@@ -23,7 +23,7 @@ from shitu_cli.features import resumable
 from shitu_cli.features.feature_file import compute_share, extract_to_file, work_folder
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
-from tests.command import shitu, shitu_process
+from tests.command import all_end, children_of, shitu, shitu_process
 
 QUIET = SilentReporter()
 
@@ -187,10 +187,6 @@ def _until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes through /proc")
 @pytest.mark.parametrize(
@@ -207,16 +203,13 @@ def test_after_a_kill_the_same_command_goes_on(exported: Path, listed: Path, tmp
     process = subprocess.Popen([*argv, *devices], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     part = work_folder(out)
     _until(lambda: len(list(part.glob("*/block-*.json"))) >= 2, process)
-    started = _children(process.pid)
+    started = children_of(process.pid)
     os.kill(started[1] if victim == "a process of two" else process.pid, signal.SIGKILL)
     code, told = process.wait(timeout=60), process.stderr.read() if process.stderr else ""
     if victim == "a process of two":
         assert code == 5 and "process 1 of the run ended with signal SIGKILL" in told
         assert "the same command continues from there" in told
-    end = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").is_dir() and _state(pid) != "Z" for pid in started):  # nothing is left running
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    assert all_end(started, 30)
     assert not out.exists()
     (tmp_path / "slow.jpg").unlink()
     (tmp_path / "slow.jpg").write_bytes(Path(listed.read_text().split("\t")[0]).read_bytes())
@@ -226,13 +219,6 @@ def test_after_a_kill_the_same_command_goes_on(exported: Path, listed: Path, tmp
     fresh = Extractor(exported).extract([line.split("\t")[0] for line in slow.read_text().splitlines()])
     assert np.array_equal(np.load(out), fresh)
     assert not part.exists()
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
 
 
 @pytest.mark.slow

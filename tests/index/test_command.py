@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.command import shitu
-from tests.features.conftest import exported  # noqa: F401
 from tests.index.made import vectors
 
 
@@ -94,7 +93,7 @@ def test_a_table_of_other_vectors_is_said(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_search_loads_what_it_needs(
-    exported: Path,  # noqa: F811
+    exported: Path,
     make_images: Callable[..., object],
     tmp_path: Path,
 ) -> None:
@@ -118,7 +117,7 @@ def test_a_search_loads_what_it_needs(
 
 
 def test_search_says_what_an_image_shows(
-    exported: Path,  # noqa: F811
+    exported: Path,
     make_images: Callable[..., object],
     tmp_path: Path,
 ) -> None:

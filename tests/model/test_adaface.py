@@ -20,8 +20,6 @@ from shitu_cli.model.backbones.adaface import ResidualBlock  # noqa: E402
 from shitu_cli.model.weights import load_backbone  # noqa: E402
 from tests.engines import assert_every_engine_agrees  # noqa: E402
 
-RNG = np.random.default_rng(2)
-
 
 @pytest.fixture(scope="module")
 def model() -> paddle.nn.Layer:
@@ -70,12 +68,12 @@ def convolve(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("out", "stride"), [(3, 2), (3, 1), (5, 2)])
 def test_a_block_is_what_its_formula_says(out: int, stride: int) -> None:
-    block = ResidualBlock(3, out, stride)
+    rng, block = np.random.default_rng(2), ResidualBlock(3, out, stride)
     for tensor in block.state_dict().values():
-        tensor.set_value(RNG.uniform(0.2, 1.0, tensor.shape).astype("float32"))
+        tensor.set_value(rng.uniform(0.2, 1.0, tensor.shape).astype("float32"))
     block.eval()
     state = {name: tensor.numpy().astype(float) for name, tensor in block.state_dict().items()}
-    image = RNG.standard_normal((3, 6, 6))
+    image = rng.standard_normal((3, 6, 6))
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
         weight, bias, mean, variance = (
@@ -103,5 +101,5 @@ def test_images_of_another_size_are_refused_by_the_config_and_by_the_network(mod
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["pdmodel", "pir"])
 def test_the_exported_program_gives_its_features(model: paddle.nn.Layer, form: str, tmp_path: Path) -> None:
-    images = RNG.standard_normal((2, 3, 112, 112)).astype("float32")
+    images = np.random.default_rng(3).standard_normal((2, 3, 112, 112)).astype("float32")
     assert_every_engine_agrees(model, images, tmp_path, form)

@@ -1,7 +1,6 @@
 """Losses against the published values and against naive numpy twins."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ setup_paddle("cpu", threads=1)
 
 import paddle  # noqa: E402
 
-from shitu_cli.config.parts import KINDS  # noqa: E402
 from shitu_cli.model.losses import build_loss  # noqa: E402
 from tests.parts import loss_item  # noqa: E402
 
@@ -34,25 +32,34 @@ def run(items, features, logits, labels):
     return parts, features.grad, logits.grad
 
 
-def test_published_values_and_gradients(golden_dir):
-    cases = json.loads((golden_dir / "losses.json").read_text())["losses"]
-    seen = 0
-    for name, case in cases.items():
-        (loss, args), *_ = case["config"].items()
-        if KINDS["loss"].find(loss) is None or "loss" not in case:
-            continue
-        args = dict(args)
-        item = loss_item(loss, args.pop("weight"), args)
-        if loss == "ContrastiveLoss":
-            continue  # published value: see test_the_published_contrastive_value_comes_from_a_broadcast_mask
-        parts, feature_grad, logit_grad = run([item], *golden_inputs())
-        if name != "TripletAngularMarginLoss_V2":  # its published value counts 1 for every satisfied anchor
-            assert parts["loss"].item() == pytest.approx(case["loss"], rel=1e-4), name
-        for grad, key in ((feature_grad, "grad_features_norm"), (logit_grad, "grad_logits_norm")):
-            if case[key] is not None:
-                assert float(paddle.norm(grad)) == pytest.approx(case[key], rel=1e-3), (name, key)
-        seen += 1
-    assert seen == 11
+# (loss, its arguments, value, gradient norms of features and of logits) for `golden_inputs`, as PaddleClas has them.
+# Of the second one the value is left out: there it counts 1 for every satisfied anchor.
+ABSOLUTE = {"add_absolute": True, "absolute_loss_weight": 0.1, "ap_value": 0.8, "an_value": 0.4}
+SUPCON = {"views": 4, "temperature": 0.07, "contrast_mode": "all", "base_temperature": 0.07, "normalize_feature": True}
+BATCH = {"batch_size": 32, "samples_each_class": 4}
+PUBLISHED = [
+    ("CELoss", {}, 4.445622444152832, None, 0.20099063217639923),
+    ("CELoss", {"epsilon": 0.1}, 4.463052749633789, None, 0.1879892647266388),
+    ("TripletAngularMarginLoss", {"margin": 0.5, **ABSOLUTE}, None, 0.05678731948137283, None),
+    ("TripletAngularMarginLoss", {"margin": 0.5}, 0.8420151472091675, 0.05388684198260307, None),
+    ("TripletLossV2", {"margin": 0.5}, 0.7516897320747375, 0.04020538553595543, None),
+    ("TripletLoss", {"margin": 1}, 3.2454514503479004, 0.3621842563152313, None),
+    ("SupConLoss", SUPCON, 4.674654960632324, 0.3968375325202942, None),
+    ("EmlLoss", BATCH, 4.883338928222656, 0.6817184090614319, None),
+    ("MSMLoss", {"margin": 0.1, **BATCH}, 1.2965565919876099, 0.48743146657943726, None),
+    ("NpairsLoss", {}, 12.168919563293457, 3.740528106689453, None),
+    ("PairwiseCosface", {"margin": 0.35, "gamma": 64}, 44.55507278442383, 3.2468631267547607, None),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "value", "feature_norm", "logit_norm"), PUBLISHED)
+def test_published_values_and_gradients(name, args, value, feature_norm, logit_norm):
+    parts, feature_grad, logit_grad = run([loss_item(name, 1.0, args)], *golden_inputs())
+    if value is not None:
+        assert parts["loss"].item() == pytest.approx(value, rel=1e-4)
+    for grad, norm in ((feature_grad, feature_norm), (logit_grad, logit_norm)):
+        if norm is not None:
+            assert float(paddle.norm(grad)) == pytest.approx(norm, rel=1e-3)
 
 
 def test_weights_and_names_of_a_sum():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.errors import ShituError
@@ -13,11 +13,9 @@ from shitu_cli.preparation.formats import FORMATS, find_format
 from shitu_cli.preparation.formats.base import ANNOTATIONS
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
-from tests.mutations import CASES
+from tests.mutations import cases
 from tests.preparation.annotation_samples import PIXELS, SAMPLES
 from tests.preparation.annotation_trees import draw, kinds, read
-
-EXAMPLES = 20 * CASES
 
 
 def test_every_format_of_annotations_has_a_sample() -> None:
@@ -105,7 +103,7 @@ def spoilt(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@cases(20)
 @given(edits=EDITS, which=st.integers(0, 9))
 def test_any_bytes_end_in_rows_or_in_an_error_of_ours(
     name: str, edits: list[tuple[int, int, bytes]], which: int, tmp_path_factory: pytest.TempPathFactory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.data.lists import read_label_map, read_list, write_label_map, write_list
@@ -16,7 +16,7 @@ from shitu_cli.preparation.formats.table import TABLE, TEXT_LIST
 from shitu_cli.preparation.numbering import image_list, number_classes
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split
-from tests.mutations import CASES
+from tests.mutations import cases
 
 WORDS = st.sampled_from(
     [
@@ -29,7 +29,7 @@ TEXTS = st.one_of(st.binary(max_size=200), st.lists(WORDS, max_size=30).map(b"".
 
 
 @pytest.mark.parametrize("reader", [TEXT_LIST, TABLE], ids=lambda f: f.name)
-@settings(max_examples=60 * CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@cases(60)
 @given(text=TEXTS)
 def test_any_list(reader: object, text: bytes, tmp_path: Path) -> None:
     folder = tmp_path / "data"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.errors import ShituError
@@ -15,11 +15,9 @@ from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import ReadOptions
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
-from tests.mutations import CASES
+from tests.mutations import cases
 from tests.preparation.test_annotations import spoilt
 from tests.preparation.test_formats import draw, write
-
-EXAMPLES = 25 * CASES
 
 
 def _images(root: Path, *names: str) -> None:
@@ -148,7 +146,7 @@ def test_the_samples_are_read(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@cases(25)
 @given(
     edits=st.lists(
         st.tuples(st.integers(0, 3000), st.integers(0, 30), st.one_of(st.binary(max_size=8), st.sampled_from(

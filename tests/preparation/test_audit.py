@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -67,7 +66,7 @@ DAMAGE: dict[str, tuple[bytes, str]] = {
     "half a WebP": (coded(picture(), ".webp")[:200], "truncated"),
     "half a BMP": (coded(picture(), ".bmp")[:5000], "truncated"),
     "a bomb": (bomb(), "too-large"),
-    "a PNG of noise": (PNG[:60] + os.urandom(300) + PNG[-12:], "unreadable"),
+    "a PNG of noise": (PNG[:60] + np.random.default_rng(0).bytes(300) + PNG[-12:], "unreadable"),
 }
 
 ODD: dict[str, tuple[bytes, str]] = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
-from tests.mutations import CASES
+from tests.mutations import cases
 
 TEXTS = [
     ("cp932", "りんご みかん ぶどう もも 緑茶"),
@@ -88,7 +88,7 @@ def test_a_wrong_name_of_an_encoding(tmp_path: Path) -> None:
         read_list_text(path, Problems(), "utf-8")
 
 
-@settings(max_examples=800 * CASES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@cases(800)
 @given(data=st.binary(max_size=60))
 def test_any_bytes(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"

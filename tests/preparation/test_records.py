@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.preparation.formats import find_format
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
-from tests.mutations import CASES
+from tests.mutations import cases
 from tests.preparation.annotation_trees import boxes, draw_all, kinds, labels, read, splits, write, write_json
 
 PAIRS = {f"{n}.jpg": ("cat", "dog")[n % 2] for n in range(6)}
@@ -110,12 +110,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(
-    max_examples=25 * CASES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
+@cases(25)
 @given(value=VALUES)
 def test_any_json_ends_in_rows_or_in_an_error_of_ours(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.getbasetemp() / "records"

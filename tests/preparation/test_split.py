@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.preparation import split as splitting
 from shitu_cli.preparation.split import choose_kind, split_images
+from tests.mutations import cases
 
 
 def data(classes: int, per_class: int) -> tuple[list[str], list[str]]:
@@ -74,7 +75,7 @@ def test_known_choice_is_the_same_on_every_machine() -> None:
     assert sorted({labels[n] for n in split.query}) == ["c001", "c003"]
 
 
-@settings(max_examples=60, deadline=None)
+@cases(60)
 @given(
     counts=st.lists(st.integers(1, 6), min_size=4, max_size=12),
     kind=st.sampled_from(["open", "closed", "none"]),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
@@ -22,7 +22,8 @@ from shitu_cli.processes import launchers, this_process
 from shitu_cli.processes.launchers import PADDLE, SLURM, find_placement, nodes_of, take_placement
 from shitu_cli.runtime.threads import THREADS
 from shitu_cli.weights.paddle_files import read_paddle
-from tests.command import SMALL, shitu
+from tests.command import SMALL, shitu, shitu_started
+from tests.mutations import cases
 from tests.processes.test_machines import free_port
 
 PADDLE_RUN = {
@@ -114,7 +115,7 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
     assert len(caught.value.details) == 3
 
 
-@settings(max_examples=300 * int(os.environ.get("SHITU_FUZZ", "1")), deadline=None)
+@cases(300)
 @given(st.dictionaries(st.sampled_from([*PADDLE_RUN, *SLURM_RUN, "MASTER_ADDR", "MASTER_PORT"]), st.text(max_size=12)))
 def test_any_environment_gives_a_seat_or_says_what_is_wrong(changes: dict[str, str]) -> None:
     for base in (PADDLE_RUN, SLURM_RUN, {}):
@@ -150,7 +151,7 @@ words = st.from_regex(r"[a-z][a-z0-9.-]{0,6}", fullmatch=True)
 spans = st.tuples(st.integers(0, 120), st.integers(0, 9), st.integers(1, 4))
 
 
-@settings(max_examples=300 * int(os.environ.get("SHITU_FUZZ", "1")), deadline=None)
+@cases(300)
 @given(st.lists(st.tuples(words, st.lists(spans, max_size=3)), min_size=1, max_size=4))
 def test_a_list_of_nodes_is_read_as_it_is_written(items: list[tuple[str, list[tuple[int, int, int]]]]) -> None:
     texts, nodes = [], []
@@ -168,7 +169,7 @@ def test_a_list_of_nodes_is_read_as_it_is_written(items: list[tuple[str, list[tu
     assert nodes_of(",".join(texts)) == nodes
 
 
-@settings(max_examples=300 * int(os.environ.get("SHITU_FUZZ", "1")), deadline=None)
+@cases(300)
 @given(st.text(alphabet="ab[]0123456789,- ", max_size=30))
 def test_any_text_is_a_list_of_nodes_or_not(text: str) -> None:
     with contextlib.suppress(ValueError):
@@ -205,17 +206,7 @@ def by_hand(workspace: Path, args: list[str], port: int, kind: str) -> list[subp
         slurm |= {"SLURM_STEP_NODELIST": "127.0.0.[1-2]", "MASTER_PORT": str(port), "SLURM_CPUS_PER_TASK": "1"}
         job = {"PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": "2", "PADDLE_LOCAL_SIZE": "2"}
         job |= {"PADDLE_TRAINER_ENDPOINTS": f"127.0.0.1:{port},127.0.0.2:{port}"}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(slurm if kind == "slurm" else job)}
-        runs.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "shitu_cli", *args],
-                cwd=workspace,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
+        runs.append(shitu_started(*args, cwd=workspace, env=slurm if kind == "slurm" else job))
     return runs[::-1]
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import shitu_cli
 from shitu_cli.runtime.arithmetic import current_threads, kept_arithmetic, kept_threads, set_threads
 from shitu_cli.runtime.setup import setup_paddle
-
-PACKAGE = Path(shitu_cli.__file__).parent
+from tests.sources import sources
 
 
 @pytest.fixture
@@ -68,10 +65,10 @@ def test_paddle_gets_its_threads_back(three_threads: None) -> None:
 
 def test_nobody_else_sets_the_threads_of_paddle() -> None:
     elsewhere = [
-        f"{file.relative_to(PACKAGE)}:{node.lineno}"
-        for file in sorted(PACKAGE.rglob("*.py"))
-        if file.parent.name != "runtime"
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        f"{name}:{node.lineno}"
+        for name, source in sources().items()
+        if not name.startswith("runtime/")
+        for node in source.nodes
         if isinstance(node, ast.Attribute) and node.attr in {"set_num_threads", "get_num_threads"}
     ]
     assert elsewhere == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,7 @@ import pytest
 from shitu_cli.processes.launch import rank_environments
 from shitu_cli.processes.machines import alone
 from shitu_cli.runtime import threads
-
-PACKAGE = Path(threads.__file__).parents[1]
+from tests.sources import sources
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
@@ -38,10 +36,10 @@ def test_nobody_else_counts_cores():
     """One owner: elsewhere the count would miss the quota, the affinity or the other processes."""
     counters = {"cpu_count", "sched_getaffinity", "process_cpu_count"}
     elsewhere = [
-        f"{file.relative_to(PACKAGE)}:{node.lineno}"
-        for file in sorted(PACKAGE.rglob("*.py"))
-        if file.name != "threads.py"
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        f"{name}:{node.lineno}"
+        for name, source in sources().items()
+        if name != "runtime/threads.py"
+        for node in source.nodes
         if isinstance(node, ast.Attribute) and node.attr in counters
     ]
     assert elsewhere == []

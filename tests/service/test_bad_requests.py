@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.mutations import CASES, mutations
+from tests.mutations import cases, mutations
 from tests.service.conftest import Server, png, start_server
 
 POSTS = ("/search", "/features", "/add", "/remove")
@@ -282,13 +282,7 @@ def test_each_limit_has_its_status(server: Server, name: str, limit: str, status
     assert server.client.post("/search", **arguments).status_code == status
 
 
-@settings(
-    max_examples=60 * CASES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@cases(60)
 @given(
     address=st.sampled_from((*POSTS, *PADDLEX)),
     kind=st.sampled_from(["", "image/png", "application/json", "multipart/form-data; boundary=x", "text/plain"]),

@@ -1,7 +1,7 @@
 """The page in a real browser: what a shop assistant does with it, by mouse and by keyboard.
 
 Needs playwright and a Chromium (Debian's package `chromium`); without them the tests skip. SHITU_SCREENSHOTS=DIR keeps
-pictures of the page, to be looked at.
+images of the page, to be looked at.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests.service.conftest import KEY, Server, png
 from tests.service.test_detector import Boxes, pair
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 # A camera that shows a test pattern; a sandbox needs rights that a container lacks.
@@ -35,6 +36,7 @@ EVIL = '<img src=x onerror="document.title=1">&amp;"\'</script>'
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 SCREENSHOTS = os.environ.get("SHITU_SCREENSHOTS")
 LOOKS = [(PHONE, "light"), (DESK, "dark"), *([(PHONE, "dark"), (DESK, "light")] if SCREENSHOTS else [])]
+Visit = Callable[..., "Visitor"]
 
 
 @pytest.fixture(scope="module")
@@ -45,32 +47,11 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def serve_it(make_server: Callable[..., Server]) -> Iterator[Callable[..., tuple[Server, str]]]:
-    """`serve_it(**options)` returns a server and the address at which a browser finds it."""
-    import uvicorn
-
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def serve(**options: Any) -> tuple[Server, str]:
-        server = make_server(**options)
-        listening = socket.create_server(("127.0.0.1", 0))
-        web = uvicorn.Server(uvicorn.Config(server.client.app, lifespan="off", log_level="error"))
-        thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]})
-        thread.start()
-        running.append((web, thread))
-        return server, f"http://127.0.0.1:{listening.getsockname()[1]}/"
-
-    yield serve
-    for web, thread in running:
-        web.should_exit = True
-        thread.join()
-
-
 class Visitor:
-    """A browser window at the page; everything that a browser complains about is collected."""
+    """A browser window at the page of a server; everything that a browser complains about is collected."""
 
-    def __init__(self, browser: Any, address: str, size: dict[str, int], scheme: str) -> None:
+    def __init__(self, browser: Any, server: Server, address: str, size: dict[str, int], scheme: str) -> None:
+        self.server = server
         self.context = browser.new_context(viewport=size, color_scheme=scheme)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
@@ -102,18 +83,39 @@ class Visitor:
             self.page.wait_for_timeout(300)
             self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
 
-    def leave(self) -> None:
-        self.context.close()
-        assert self.complaints == [] and self.foreign == []
+
+@pytest.fixture
+def visit(browser: Any, make_server: Callable[..., Server]) -> Iterator[Visit]:
+    """`visit(size=PHONE, scheme="light", **options)` opens the page of a server with these options."""
+    import uvicorn
+
+    visitors: list[Visitor] = []
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def open_page(size: dict[str, int] = PHONE, scheme: str = "light", **options: Any) -> Visitor:
+        server = make_server(**options)
+        listening = socket.create_server(("127.0.0.1", 0))
+        web = uvicorn.Server(uvicorn.Config(server.client.app, lifespan="off", log_level="error"))
+        thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]})
+        thread.start()
+        running.append((web, thread))
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        visitors.append(Visitor(browser, server, address, size, scheme))
+        return visitors[-1]
+
+    yield open_page
+    for visitor in visitors:
+        visitor.context.close()
+    for web, thread in running:
+        web.should_exit = True
+        thread.join()
+    assert all(visitor.complaints == visitor.foreign == [] for visitor in visitors)
 
 
 @needs_browser
-def test_a_photo_that_cannot_be_read_does_not_stand_under_the_verdict_of_the_one_before(
-    browser: Any, serve_it: Callable[..., tuple[Server, str]]
-) -> None:
-    _, address = serve_it()
-    visitor = Visitor(browser, address, PHONE, "light")
-    page, expect = visitor.page, playwright.expect
+def test_a_photo_that_cannot_be_read_does_not_stand_under_the_verdict_of_the_one_before(visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.page
     visitor.drop("#file", png(2, 40, side=200))
     expect(page.locator("#name")).to_have_text("thing 2")
     visitor.drop("#file", b"no image")
@@ -121,17 +123,13 @@ def test_a_photo_that_cannot_be_read_does_not_stand_under_the_verdict_of_the_one
     expect(page.locator("#answer")).to_be_hidden()
     visitor.drop("#file", png(3, 40, side=200))
     expect(page.locator("#name")).to_have_text("thing 3")
-    visitor.leave()
 
 
 @needs_browser
 @pytest.mark.parametrize("size, scheme", LOOKS)
-def test_a_day_in_a_shop(
-    browser: Any, serve_it: Callable[..., tuple[Server, str]], size: dict[str, int], scheme: str
-) -> None:
-    server, address = serve_it()
-    visitor = Visitor(browser, address, size, scheme)
-    page, expect = visitor.page, playwright.expect
+def test_a_day_in_a_shop(visit: Visit, size: dict[str, int], scheme: str) -> None:
+    visitor = visit(size, scheme)
+    page = visitor.page
     name = f"{size['width']}-{scheme}"
     visitor.keep(f"{name}-start")
 
@@ -149,10 +147,10 @@ def test_a_day_in_a_shop(
     page.click("#correct button")
     expect(page.locator("#name")).to_have_text(EVIL)
     expect(page.locator("#status-text")).to_contain_text("Saved 1 photo")
-    assert server.desk.count() == 16 and visitor.fits()
+    assert visitor.server.desk.count() == 16 and visitor.fits()
     page.click("#undo")
     expect(page.locator("#status-text")).to_contain_text("Removed 1 image")
-    assert server.desk.count() == 15
+    assert visitor.server.desk.count() == 15
 
     page.click("#tab-gallery")  # a new product with several photos
     visitor.drop("#product-files", *[png(600, n, side=200) for n in range(3)])
@@ -162,7 +160,7 @@ def test_a_day_in_a_shop(
     visitor.keep(f"{name}-product")
     page.click("#product-save")
     expect(page.locator("#shelf-count")).to_have_text("6 products")
-    assert server.desk.count() == 17 and visitor.fits()
+    assert visitor.server.desk.count() == 17 and visitor.fits()
     visitor.keep(f"{name}-shelf")
 
     page.fill("#filter", "onerror")
@@ -179,20 +177,18 @@ def test_a_day_in_a_shop(
     page.click("#remove-label")  # then all of it
     page.click("#asking button[value=yes]")
     expect(page.locator("#shelf")).to_be_visible()
-    assert server.desk.count() == 15
+    assert visitor.server.desk.count() == 15
 
     page.click("#tab-map")
     expect(page.locator("#points circle")).to_have_count(15)
     assert visitor.fits() and page.title() == "shitu: what is this?"
     visitor.keep(f"{name}-map")
-    visitor.leave()
 
 
 @needs_browser
-def test_by_keyboard_alone(browser: Any, serve_it: Callable[..., tuple[Server, str]]) -> None:
-    _, address = serve_it(key=KEY)
-    visitor = Visitor(browser, address, PHONE, "light")
-    page, expect = visitor.page, playwright.expect
+def test_by_keyboard_alone(visit: Visit) -> None:
+    visitor = visit(key=KEY)
+    page = visitor.page
     expect(page.locator("#unlock")).to_be_visible()
     page.keyboard.type("wrong key, and long enough")
     page.keyboard.press("Enter")
@@ -224,16 +220,12 @@ def test_by_keyboard_alone(browser: Any, serve_it: Callable[..., tuple[Server, s
     expect(page.locator("#map-here")).to_contain_text("thing")
     page.keyboard.press("Enter")
     expect(page.locator("#large")).to_be_visible()
-    visitor.leave()
 
 
 @needs_browser
-def test_a_photo_from_the_camera_and_one_that_is_dropped(
-    browser: Any, serve_it: Callable[..., tuple[Server, str]]
-) -> None:
-    _, address = serve_it()
-    visitor = Visitor(browser, address, PHONE, "light")
-    page, expect = visitor.page, playwright.expect
+def test_a_photo_from_the_camera_and_one_that_is_dropped(visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.page
     page.click("#camera")
     expect(page.locator("#video")).not_to_have_js_property("videoWidth", 0)
     page.click("#shoot")
@@ -241,26 +233,22 @@ def test_a_photo_from_the_camera_and_one_that_is_dropped(
     expect(page.locator("#neighbours li")).to_have_count(12)
     page.evaluate(DROP, list(png(4, 7)))
     expect(page.locator("#name")).to_have_text("thing 4")
-    visitor.leave()
 
 
 @needs_browser
-def test_a_page_that_only_reads(browser: Any, serve_it: Callable[..., tuple[Server, str]]) -> None:
-    _, address = serve_it(read_only=True, threshold=None)
-    visitor = Visitor(browser, address, DESK, "light")
+def test_a_page_that_only_reads(visit: Visit) -> None:
+    visitor = visit(DESK, read_only=True, threshold=None)
     visitor.drop("#file", png(2, 40))
-    playwright.expect(visitor.page.locator("#lead")).to_have_text("This looks most like")
-    playwright.expect(visitor.page.locator("#correct")).to_be_hidden()
+    expect(visitor.page.locator("#lead")).to_have_text("This looks most like")
+    expect(visitor.page.locator("#correct")).to_be_hidden()
     visitor.drop("#file", b"no image")
-    playwright.expect(visitor.page.locator("#status-text")).to_contain_text("not an image")
-    visitor.leave()
+    expect(visitor.page.locator("#status-text")).to_contain_text("not an image")
 
 
 @needs_browser
-def test_each_thing_in_a_photo_is_chosen_and_named(browser: Any, serve_it: Callable[..., tuple[Server, str]]) -> None:
-    server, address = serve_it(detector=Boxes())
-    visitor = Visitor(browser, address, PHONE, "light")
-    page, expect = visitor.page, playwright.expect
+def test_each_thing_in_a_photo_is_chosen_and_named(visit: Visit) -> None:
+    visitor = visit(detector=Boxes())
+    page = visitor.page
     visitor.drop("#file", pair(1, 500, side=200))
     expect(page.locator("#things button")).to_have_text(["thing 1", "unknown"])
     expect(page.locator("#name")).to_have_text("thing 1")
@@ -275,22 +263,19 @@ def test_each_thing_in_a_photo_is_chosen_and_named(browser: Any, serve_it: Calla
     page.click("#correct button")
     expect(page.locator("#things button")).to_have_count(2)
     expect(page.locator("#things")).to_contain_text(EVIL)
-    assert server.client.get("/items", params={"label": EVIL}).json()["items"][0]["path"].endswith("#200,0,400,200")
-    visitor.leave()
+    (item,) = visitor.server.client.get("/items", params={"label": EVIL}).json()["items"]
+    assert item["path"].endswith("#200,0,400,200")
 
 
 @needs_browser
-def test_a_wrong_label_in_the_index_is_corrected_and_put_back(
-    browser: Any, serve_it: Callable[..., tuple[Server, str]]
-) -> None:
-    server, address = serve_it()
-    visitor = Visitor(browser, address, DESK, "light")
-    page, expect = visitor.page, playwright.expect
+def test_a_wrong_label_in_the_index_is_corrected_and_put_back(visit: Visit) -> None:
+    visitor = visit(DESK)
+    page = visitor.page
 
     def count(label: str) -> int:
-        return int(server.client.get("/items", params={"label": label}).json()["count"])
+        return int(visitor.server.client.get("/items", params={"label": label}).json()["count"])
 
-    visitor.drop("#file", (server.folder / "gallery" / "1-2.png").read_bytes())
+    visitor.drop("#file", (visitor.server.folder / "gallery" / "1-2.png").read_bytes())
     expect(page.locator("#name")).to_have_text("thing 1")
     page.fill("#right-label", "thing 9")
     page.click("#correct button")
@@ -300,7 +285,6 @@ def test_a_wrong_label_in_the_index_is_corrected_and_put_back(
     page.click("#undo")
     expect(page.locator("#status-text")).to_contain_text("as “thing 1”")
     assert (count("thing 1"), count("thing 9")) == (3, 0)
-    visitor.leave()
 
 
 def test_the_page_loads_nothing_and_runs_only_itself(server: Server) -> None:

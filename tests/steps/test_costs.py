@@ -14,10 +14,7 @@ from shitu_cli.steps import costs, training_costs
 from shitu_cli.steps.costs import disk_need, spread, total_size
 from tests.command import SMALL, shitu
 from tests.features import detectors
-from tests.features.conftest import exported
-from tests.training.conftest import prepared, workspace
 
-__all__ = ["exported", "prepared", "workspace"]
 Usage = namedtuple("Usage", "total used free")
 TRACES = ("prepare.lock", "train.lock")  # locks that prepare has left
 

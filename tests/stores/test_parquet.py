@@ -7,12 +7,12 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.errors import DataError, ShituError
 from shitu_cli.stores import open_archive, parquet, read_image
-from tests.mutations import mutations
+from tests.mutations import cases, mutations
 from tests.stores.samples import images, parquet_bytes
 
 pa = pytest.importorskip("pyarrow")
@@ -68,7 +68,7 @@ def test_every_value_is_where_pyarrow_finds_it(writing: tuple[str, str, bool, in
     assert values_of(tmp_path / "a.parquet") == {n: value for n, value in enumerate(values) if value is not None}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True, max_examples=60)
+@cases(60)
 @given(
     values=st.lists(st.none() | st.binary(max_size=40) | st.sampled_from([b"x" * 300, b"y"]), min_size=1, max_size=40),
     writing=st.sampled_from(WRITINGS),

@@ -26,7 +26,7 @@ def test_an_image_that_cannot_be_read_is_named_by_its_line(workspace: Path) -> N
     (workspace / "data" / name).write_bytes(b"no image")
     done = shitu("train", *SMALL, "--epochs", "1", "--num-workers", "0", cwd=workspace, check=False)
     assert done.returncode == 3
-    assert "train_list.txt:4)" in done.stderr
+    assert "train_list.txt:4)" in done.stderr and name in done.stderr
 
 
 def test_all_that_keeps_training_from_beginning_is_said_at_once(workspace: Path) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import pytest
 
 from shitu_cli.training.checkpoint import load_checkpoint
 from shitu_cli.weights.paddle_files import read_paddle
-from tests.command import SMALL, shitu, shitu_process
+from tests.command import SMALL, shitu, shitu_process, shitu_started
 
 RUN = ["train", *SMALL, "--epochs", "3", "--batch-size", "4", "--seed", "5", "--save-every-steps", "1"]
 
@@ -37,40 +34,34 @@ def uninterrupted(workspace: Path) -> dict[str, np.ndarray]:
     return done
 
 
+def saves(workspace: Path) -> int:
+    """How often the runs of a workspace have saved."""
+    log = workspace / "output/train.log"
+    return log.read_text().count(" saved ") if log.is_file() else 0
+
+
 def killed_run(workspace: Path, rng: random.Random, number: int, *, signal_number: int, workers: str) -> int:
-    """Train, killed some time after the first step was saved, and resumed until it ends; how often it was killed."""
+    """Train, killed after one of the first steps was saved, and resumed until it ends; how often it was killed."""
     kills = 0
     resume: list[str] = []
     while True:
-        command = [sys.executable, "-m", "shitu_cli", *RUN, "--num-workers", workers, *resume]
-        process = subprocess.Popen(
-            command,
-            cwd=workspace,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        deadline = time.monotonic() + rng.uniform(0.0, 1.2)
-        started = False
+        process = shitu_started(*RUN, "--num-workers", workers, *resume, cwd=workspace)
+        last = saves(workspace) + rng.randint(1, 5)
         while process.poll() is None and kills < number:
-            log = workspace / "output" / "train.log"
-            if not started and log.is_file() and "saved" in log.read_text().rpartition("images of")[2]:
-                started, deadline = True, time.monotonic() + rng.uniform(0.0, 0.6)
-            if started and time.monotonic() > deadline:
+            if saves(workspace) >= last:
                 process.send_signal(signal_number)
                 kills += 1
                 break
-            time.sleep(0.005)
-        _, err = process.communicate()
+            time.sleep(rng.uniform(0.001, 0.01))
+        output, _ = process.communicate()
         if process.returncode == 0:
             return kills
-        assert process.returncode in (-signal_number, 130), err.decode()
+        assert process.returncode in (-signal_number, 130), output
         resume = ["--resume"]
 
 
-@pytest.mark.parametrize(
-    ("signal_number", "workers"), [(signal.SIGKILL, "2"), pytest.param(signal.SIGTERM, "0", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("signal_number", "workers"), [(signal.SIGKILL, "2"), (signal.SIGTERM, "0")])
 def test_killed_and_resumed_is_the_same_to_the_bit(
     workspace: Path, uninterrupted: dict[str, np.ndarray], signal_number: int, workers: str
 ) -> None:

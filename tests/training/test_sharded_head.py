@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -25,50 +24,52 @@ from shitu_cli.processes.machines import alone
 from shitu_cli.training.sharded_head import shard_head
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu, shitu_process
+from tests.training.head_rank import train
 
 ROOT = Path(__file__).resolve().parents[2]
+LARGE = {"epsilon": 0.1, "class_num": 4097, "scale": 30}
+SAMPLED = {"shard": True, "class_num": 101, "sample_ratio": 0.2}
 
 
-def head_trained(folder: Path, shard: bool, processes: int, epsilon: float = 0.0, **head: Any) -> dict[str, np.ndarray]:
-    """What tests/training/head_rank.py writes, run in so many processes."""
-    output = folder / f"{'shard' if shard else 'whole'}{processes}.npz"
-    arguments = {"embedding_size": 6, "class_num": 11, "margin": 0.2, "scale": 16, **head}
-    words = ["shard" if shard else "whole", str(output), json.dumps(arguments), str(epsilon)]
-    command = [sys.executable, "-m", "tests.training.head_rank", *words]
-    environments = [dict(os.environ)] if processes == 1 else rank_environments(["cpu"] * processes, alone(processes))
+def trained_by(processes: int, folder: Path, **jobs: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """What tests/training/head_rank.py writes for each job; the processes are started once for all of them."""
+    command = [sys.executable, "-m", "tests.training.head_rank", str(folder), json.dumps(jobs)]
     running = []
-    for environment in environments:
+    for environment in rank_environments(["cpu"] * processes, alone(processes)):
         running.append(subprocess.Popen(command, cwd=ROOT, env={**environment, "OMP_NUM_THREADS": "1"}))
         time.sleep(0.3)  # the first listens; a process that comes before it tries again after 3 s
     assert [process.wait(timeout=120) for process in running] == [0] * processes
-    return dict(np.load(output))
+    return {name: dict(np.load(folder / f"{name}.npz")) for name in jobs}
 
 
-@pytest.mark.parametrize(
-    ("processes", "epsilon", "head"),
-    [(2, 0.0, {}), (3, 0.1, {"class_num": 4097, "scale": 30})],
-)
-def test_divided_centres_train_what_whole_ones_train(
-    tmp_path: Path, processes: int, epsilon: float, head: dict[str, Any]
-) -> None:
-    """Losses, gradients of features, centres and velocity after steps over batches that divide unevenly."""
-    whole = head_trained(tmp_path, False, 1, epsilon, **head)
-    divided = head_trained(tmp_path, True, processes, epsilon, **head)
-    assert whole.keys() == divided.keys() and any("velocity" in name for name in whole)
-    for name in whole:
-        assert np.abs(whole[name] - divided[name]).max() <= 1e-5 * np.abs(whole[name]).max(), name
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    """Centres trained by two processes: divided, whole, and divided with some of the classes at a time."""
+    jobs = {"divided": {"shard": True}, "whole": {}, "sampled": SAMPLED}
+    return trained_by(2, tmp_path_factory.mktemp("two"), **jobs)
 
 
-def test_whole_centres_on_two_processes_train_the_same(tmp_path: Path) -> None:
-    one, two = head_trained(tmp_path, False, 1), head_trained(tmp_path, False, 2)
+def assert_same(several: dict[str, np.ndarray], one: dict[str, np.ndarray]) -> None:
+    assert one.keys() == several.keys() and any("velocity" in name for name in one)
     for name in one:
-        assert np.abs(one[name] - two[name]).max() <= 1e-5 * np.abs(one[name]).max(), name
+        assert np.abs(one[name] - several[name]).max() <= 1e-5 * np.abs(one[name]).max(), name
 
 
-def test_every_process_samples_of_its_own_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("centres", ["divided", "whole"])
+def test_two_processes_train_what_one_trains(two: dict[str, dict[str, np.ndarray]], centres: str) -> None:
+    """Losses, gradients of features, centres and velocity after steps over batches that divide unevenly."""
+    assert_same(two[centres], train(Ranks()))
+
+
+@pytest.mark.slow
+def test_three_processes_train_what_one_trains(tmp_path: Path) -> None:
+    three = trained_by(3, tmp_path, divided={"shard": True, **LARGE})
+    assert_same(three["divided"], train(Ranks(), **LARGE))
+
+
+def test_every_process_samples_of_its_own_classes(two: dict[str, dict[str, np.ndarray]]) -> None:
     """7 + 4 + 6 labels, and a fifth of 51 and 50 classes in each of three steps: the others do not move."""
-    start = head_trained(tmp_path, True, 2, class_num=101, sample_ratio=0.2)
-    moved = np.flatnonzero(np.abs(start["head.weight"] - untouched(101)).sum(0))
+    moved = np.flatnonzero(np.abs(two["sampled"]["head.weight"] - untouched(101)).sum(0))
     assert 21 <= len(moved) <= 3 * 21
     assert (moved < 51).any() and (moved >= 51).any()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,22 @@ TUNE = ["-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "Arch.Neck=null", "-o", 
         "-o", "Global.eval_interval=1", "--batch-size", "8", "--seed", "3"]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Path:
+    """A workspace whose network, which has no neck, has been trained a little; to be copied, not changed."""
+    root = shutil.copytree(prepared, tmp_path_factory.mktemp("bare"), dirs_exist_ok=True)
+    shitu("train", *SMALL, "-o", "Arch.Neck=null", "--epochs", "1", "--batch-size", "8", "--seed", "3", cwd=root)
+    return root
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, bare: Path) -> Path:
+    return shutil.copytree(bare, tmp_path, dirs_exist_ok=True)
+
+
 @pytest.fixture
 def start(workspace: Path) -> list[str]:
-    """A workspace whose network has been trained a little, and the options that tune it."""
-    shitu("train", *SMALL, "-o", "Arch.Neck=null", "--epochs", "1", "--batch-size", "8", "--seed", "3", cwd=workspace)
+    """The options that tune that network."""
     return ["train", *TUNE, "--init-from", str(workspace / "output/latest")]
 
 

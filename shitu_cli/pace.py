@@ -38,7 +38,7 @@ class Left(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """Units done after so many `seconds`, of which `once` were work that later units do not repeat."""
+    """The `units` done after `seconds`, of which `once` went into work that later units do not repeat."""
 
     units: int
     seconds: float

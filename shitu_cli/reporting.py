@@ -41,7 +41,7 @@ def shortened(lines: Sequence[str], most: int) -> list[str]:
 
 
 def unreadable(images: Sequence[str]) -> str:
-    """Return a warning about images that could not be read, which are given by their messages."""
+    """Return a warning about unreadable `images`, given by the messages of their errors."""
     return f"left out as unreadable: {counted(len(images), 'image')}, such as {images[0]}"
 
 
@@ -55,8 +55,18 @@ def byte_size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration such as `45 s`, `3 min 20 s` or `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 class Bar(Protocol):
-    """One running progress line; `pace` estimates its end, and is told of work between units."""
+    """One running progress line; `pace` estimates when it ends, and learns of work between units."""
 
     pace: Pace
 

@@ -13,7 +13,7 @@ from shitu_cli.cli.options import MANY, option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import SEED, VIEWS
 from shitu_cli.errors import Command, UsageError
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, duration
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -171,14 +171,13 @@ def _train_frozen(
     import dataclasses
 
     from shitu_cli.steps.train import train_frozen
-    from shitu_cli.training.log import format_seconds
 
     result = train_frozen(
         config, init_from=init_from, keep=keep, keep_earlier=keep_earlier, views=views, reporter=session.console
     )
     if as_json:
         session.console.json(dataclasses.asdict(result))
-    session.console.info(f"done in {format_seconds(result.seconds)}")
+    session.console.info(f"done in {duration(result.seconds)}")
     session.console.next_step(Command("evaluate") if result.after else Command("export"))
 
 
@@ -215,7 +214,6 @@ def _show_result(session: Session, space: Workspace, result: TrainResult, as_jso
     import dataclasses
 
     from shitu_cli.steps.status import export_command
-    from shitu_cli.training.log import format_seconds
 
     console = session.console
     if as_json:
@@ -224,9 +222,9 @@ def _show_result(session: Session, space: Workspace, result: TrainResult, as_jso
         console.info(f"stopped in epoch {result.epochs_done + 1}; everything is saved")
         console.next_step(Command("train", "--resume", without=("--init-from",)))
         raise typer.Exit(130)
-    text = f"trained {counted(result.epochs_done, 'epoch')} in {format_seconds(result.elapsed_seconds)}"
+    text = f"trained {counted(result.epochs_done, 'epoch')} in {duration(result.elapsed_seconds)}"
     if result.evaluation_seconds >= 0.05 * result.elapsed_seconds:
-        parts = f"{format_seconds(result.seconds)} of training, {format_seconds(result.evaluation_seconds)}"
+        parts = f"{duration(result.seconds)} of training, {duration(result.evaluation_seconds)}"
         text += f" ({parts} of evaluation)"
     if result.epoch_losses:
         text += f", loss {result.epoch_losses[0]:.3f} → {result.epoch_losses[-1]:.3f}"

@@ -105,7 +105,7 @@ class RecDataset:
         return image
 
     def kept(self) -> Kept:
-        """Return which images stay in memory, now and after all of them have been loaded."""
+        """Return how many images are in memory, now and at most after all were loaded, and what decoding them cost."""
         with self._lock:
             images, used = len(self._cache), self._keep_bytes - self._free_bytes
             return Kept(images, self._decoding, min(len(self), images * self._keep_bytes // used) if used else 0)

@@ -229,12 +229,12 @@ def rgb(image: np.ndarray | PillowImage) -> np.ndarray:
 
 
 def _of_pillow(image: PillowImage) -> np.ndarray:
-    """Return a Pillow image upright; its own conversion would cut 16 bits off at 255 and leave photos lying."""
+    """Return a Pillow image upright; its own conversion clips 16 bits at 255 and ignores the orientation in EXIF."""
     mode = str(getattr(image, "mode", ""))
     if mode in ("I", "F"):
         raise DataError(
-            f"a Pillow image of mode {mode}, whose values have no range that is known",
-            hint="scale them to 0 to 255 first, or give the path of the file",
+            f"a Pillow image of mode {mode}, whose range of values is unknown",
+            hint="scale the values to 0–255 first, or pass the path of the file",
         )
     try:
         if mode.startswith("I;16"):

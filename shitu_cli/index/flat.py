@@ -1,8 +1,8 @@
-"""Exact search of a flat index that is small enough for numpy: a search for one image waits for no other library.
+"""Exact search of a flat index small enough for numpy, so that a search for one image loads no other library.
 
-A product of matrices finds what could be near. Its rounding depends on what is computed beside it, so all that could
-be among the nearest, however it was rounded, is compared again in float64, each row in one fixed order. The bits of a
-score follow from its two vectors alone: equal vectors tie, in whatever company, thread or process.
+A matrix product finds candidates. Its rounding depends on the other rows and on the threads, so every vector that
+rounding might have kept from the nearest is a candidate too, and all candidates are compared again in float64, each
+in one fixed order. A score thus depends on its two vectors alone, and equal vectors tie in every process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from shitu_cli.features.unit_length import lengths
 
-MOST_VALUES = 1 << 24  # of all vectors; more are compared on several threads by faiss
+MOST_VALUES = 1 << 24  # of all vectors; faiss compares more of them, on several threads
 LONGEST = 1e30  # length of a vector up to which no product overflows
 _BLOCK = 1 << 24  # rough similarities that are computed at once
 
@@ -58,16 +58,16 @@ class FlatVectors:
         return scores, ids
 
     def _best(self, query: np.ndarray, rough: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores and ids of the best; `rough` float32 [N] are the similarities before rounding is settled."""
-        near = np.flatnonzero(rough >= np.partition(rough, -top)[-top] - self._doubt)
+        """Return scores and ids of the best; `rough` float32 [N] are the similarities of the matrix product."""
+        near = np.flatnonzero(rough >= np.partition(rough, -top)[-top] - self._error_bound)
         products = np.multiply(self.vectors[near], query, dtype=np.float64)
         scores = products.sum(axis=1).astype(np.float32)
         best = np.lexsort((self.ids[near], -scores))[:top]
         return scores[best], self.ids[near[best]]
 
     @cached_property
-    def _doubt(self) -> np.float32:
-        """By how much two rough similarities may be in the wrong order.
+    def _error_bound(self) -> np.float32:
+        """The largest difference of two rough similarities that may be in the wrong order.
 
         A sum of D products in float32 is off by at most D · 2^-24 of the vectors' lengths in any order of adding
         (Higham 2002, section 3.1), each of the two in either direction; a little more covers what is rounded after it.

@@ -1,4 +1,4 @@
-"""Labels that are new to an index: often another spelling of one that it has, which would split a class in two."""
+"""Find labels that are new to an index; one that is misspelt would split a class in two."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _BETWEEN = re.compile(r"[\s_-]+")
 
 
 def new_labels(store: Store, labels: Iterable[str]) -> dict[str, str]:
-    """Return the labels that an index has not, each with the one of it that may be meant, "" for none.
+    """Return the labels that an index does not have, each with the label there that may be meant, "" for none.
 
-    That one differs only by case, blanks and the like, or by the folders above: apple and fruit/apple. Nothing is
-    returned for an index on a server, where reading all labels takes long.
+    The two differ only in case, blanks, hyphens and underscores, or in the folders above, such as apple and
+    fruit/apple. Empty for an index on a server, where reading all labels would take long.
     """
     if store.label_count() is None:
         return {}

@@ -243,7 +243,7 @@ class VectorIndex:
         if not top:  # another program may have left an index empty
             return [[] for _ in vectors]
         flat = self._small()
-        scores, ids = flat.nearest(vectors, top) if flat is not None else self._ask_faiss(vectors, top)
+        scores, ids = flat.nearest(vectors, top) if flat is not None else self._search_faiss(vectors, top)
         return [
             rank_matches(
                 [Match(n, self.labels[n], self.paths[n], s) for n, s in zip(*row, strict=True) if n >= 0], threshold
@@ -258,7 +258,7 @@ class VectorIndex:
         self._flat = self._flat or FlatVectors.of(self.faiss)
         return self._flat if self._flat.is_finite else None
 
-    def _ask_faiss(self, vectors: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    def _search_faiss(self, vectors: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scores [n, top] and ids [n, top] for unit vectors [n, D]; an id is -1 where fewer were found."""
         import faiss
 

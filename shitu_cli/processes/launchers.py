@@ -203,7 +203,7 @@ class _Reader:
 def nodes_of(text: str) -> list[str]:
     """Return the nodes that a Slurm list names: `gpu[01-03,7],login-[1-2]x` are gpu01, gpu02, gpu03, gpu7, login-1x, …
 
-    Raises ValueError for text that is no such list, or names more than 100,000 nodes.
+    Raises ValueError for text that is not such a list, or names more than 100,000 nodes.
     """
     nodes: list[str] = []
     for item in _items(text):

@@ -84,7 +84,7 @@ class Listener:
             connection.sendall(candidate.challenge.line())
 
     def _read(self, candidate: _Candidate) -> tuple[Link, dict[str, Any]] | None:
-        """Read what a candidate has sent; return its link if that proves it, close it if it is no proof."""
+        """Read what a candidate has sent; return its link if that proves it, close it if it does not."""
         try:
             data = candidate.connection.recv(LONGEST_HELLO)
         except BlockingIOError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from shitu_cli.errors import EnvironmentProblem, Message
 from shitu_cli.pace import Left
-from shitu_cli.reporting import byte_size, counted
+from shitu_cli.reporting import byte_size, counted, duration
 from shitu_cli.runtime.memory import available_memory
 from shitu_cli.stores import state_of
 
@@ -132,18 +132,12 @@ def size_text(count: int | None) -> str:
 
 def summary(cost: Cost) -> list[list[str]]:
     """Return the rows of a table that shows a cost."""
-    from shitu_cli.training.log import format_seconds
-
     rows = [["images", counted(cost.images, "image")], ["to read", size_text(cost.bytes_to_read)]]
     for need in cost.needs:
         name = f"{need.what} in {need.place}" if need.place else need.what
         rows.append([name, f"{byte_size(need.needed)} of {size_text(need.available)} available"])
-    rows += [[f"time: {name}", format_seconds(value)] for name, value in cost.seconds.items()]
+    rows += [[f"time: {name}", duration(value)] for name, value in cost.seconds.items()]
     about = Left.within(cost.total, cost.margin)
-    text = (
-        format_seconds(cost.total)
-        if about.is_sure
-        else f"{format_seconds(about.least)} to {format_seconds(about.most)}"
-    )
+    text = duration(cost.total) if about.is_sure else f"{duration(about.least)} to {duration(about.most)}"
     rows.append(["time in all", text])
     return rows

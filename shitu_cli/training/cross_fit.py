@@ -24,7 +24,7 @@ from shitu_cli.model.tracing import trained_arch
 from shitu_cli.reporting import Reporter
 from shitu_cli.training.frozen import VIEWS, bare_network
 from shitu_cli.training.projection import Scatter, discriminant
-from shitu_cli.training.projection_fit import on_backbone, training_blocks, training_split
+from shitu_cli.training.projection_fit import on_backbone, training_blocks, unaugmented_training
 
 FOLDS = 8
 
@@ -69,7 +69,7 @@ def cross_fitted(
     ]
     # Their mean, where two were added: the projection is not only linear, it also has a bias.
     bare = [part.features / (2 if flip else 1) for part in parts if part is not None]
-    classes = np.unique(RecDataset(training_split(config).dataset).labels)
+    classes = np.unique(RecDataset(unaugmented_training(config).dataset).labels)
     fold_of = np.zeros(int(classes.max()) + 1, np.int64)
     fold_of[classes] = np.arange(len(classes)) % FOLDS
     folds = [Scatter(engine.feature_size, len(fold_of)) for _ in range(min(FOLDS, len(classes)))]

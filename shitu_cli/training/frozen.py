@@ -40,7 +40,7 @@ from shitu_cli.training.projection_fit import (
     on_backbone,
     project,
     scatter_of_training,
-    training_split,
+    unaugmented_training,
 )
 from shitu_cli.training.projection_neck import neck_weights, projected_arch
 from shitu_cli.training.saving import save_new_run
@@ -90,7 +90,7 @@ def train_frozen(
     Raises UsageError when no trained weights are named, DataError when lists, images or weights do not fit.
     """
     started = time.monotonic()
-    split, options = training_split(config), options or TrainOptions()
+    split, options = unaugmented_training(config), options or TrainOptions()
     output = Path(config.Global.output_dir)
     settle(output)
     seed_everything(config.Global.seed or 0)

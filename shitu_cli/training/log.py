@@ -84,13 +84,3 @@ def _visualdl_writer(folder: Path) -> Any:
             hint=f"{pip_install('visualdl')}, or -o Global.use_visualdl=False",
         ) from None
     return LogWriter(logdir=str(folder))
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration such as `45 s`, `3 min 20 s` or `2 h 05 min`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 import paddle
 
-from shitu_cli.errors import Command, DataError
+from shitu_cli.errors import DataError
 
 
 @dataclass
@@ -114,10 +114,7 @@ def restore_rng(state: Any) -> None:
     try:
         _restore_rng(state)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as problem:
-        raise DataError(
-            f"the random generators of the checkpoint cannot be restored: {problem}",
-            hint=["start a new run from its weights: ", Command("train", "--init-from", "output/latest")],
-        ) from None
+        raise DataError(f"its random generators cannot be restored: {problem}") from None
 
 
 def _restore_rng(state: dict[str, Any]) -> None:

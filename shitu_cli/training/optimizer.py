@@ -21,13 +21,12 @@ from paddle.regularizer import L1Decay, L2Decay
 
 from shitu_cli.config.parts import optimizers as parts
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import Command, ConfigError, DataError, Message
+from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import shortened
 from shitu_cli.training.schedules import PlateauSchedule, Schedule, build_schedule
 
 NamedParameters = list[tuple[str, paddle.Tensor]]
-_NEW_RUN: Message = ["start a new run from the weights alone: ", Command("train", "--init-from", "output/latest")]
 
 
 def trainable_parameters(*layers: tuple[str, nn.Layer]) -> NamedParameters:
@@ -99,9 +98,8 @@ class OptimizerStep:
         foreign = sorted(name for name in wanted if not name.startswith(tuple(names)))
         if foreign:
             raise DataError(
-                "the state of the optimiser belongs to another network",
+                "the state of its optimiser belongs to another network",
                 details=shortened([f"{name}: no such parameter here" for name in foreign], 20),
-                hint=_NEW_RUN,
             )
         # An accumulator is named after its parameter, whose name may begin with that of another parameter.
         owners = {name: max(filter(name.startswith, names), key=len) for name in wanted}
@@ -112,9 +110,7 @@ class OptimizerStep:
             if not _fits(name, state[name], list(shapes[owners[name]]))
         ]
         if wrong:
-            raise DataError(
-                "the state of the optimiser does not fit the network", details=shortened(wrong, 20), hint=_NEW_RUN
-            )
+            raise DataError("the state of its optimiser does not fit the network", details=shortened(wrong, 20))
         for scope in self.scopes:
             own = {parameter.name for _, parameter in scope.parameters}
             scope.optimizer.set_state_dict(

@@ -1,4 +1,4 @@
-"""Estimates the rest of a training run: steps, evaluations and saves, and images that are decoded only once."""
+"""Estimate the rest of a training run: its steps, evaluations and saves, and images that are decoded only once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shitu_cli.training.online import OnlineEvaluator, estimate_evaluation, is_e
 
 
 class Outlook:
-    """Tells the pace of a run what its steps do not show; `evaluate` measures the network, if the run evaluates.
+    """Adds to the pace of a run what its steps do not show; `evaluate` measures the network, if the run evaluates.
 
     Only the first epoch decodes images that then stay in memory. The end of an epoch is expected to take as long as
     the newest one of its kind; before the first evaluation, a few batches are timed to estimate it.
@@ -27,7 +27,7 @@ class Outlook:
         self._processor, self._decoding = time.process_time(), self._training.dataset.kept().seconds
 
     def after_step(self, pace: Pace, took: float, waited: float) -> None:
-        """Tell the pace how much of a step was decoding; it `took` and `waited` for images so many seconds."""
+        """Tell the pace how much of a step was decoding; it took `took` seconds, `waited` of them for images."""
         processor, kept = time.process_time(), self._training.dataset.kept()
         decoding = took * min(1.0, (kept.seconds - self._decoding) / max(processor - self._processor, 1e-9))
         # A GPU computes while images are decoded: only the time it waits for them is lost.

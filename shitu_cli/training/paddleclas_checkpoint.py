@@ -44,7 +44,7 @@ def read_checkpoint(prefix: Path, training: Training) -> Checkpoint:
     )
     epoch = whole_number(str(read_paddle(states).get("epoch")))
     if epoch is None:
-        raise DataError(f"{states} does not say which epoch was done", hint=_new_run_from(prefix))
+        raise DataError(f"{states} does not say which epoch was done", hint=new_run_from(prefix))
     source = raw if raw.is_file() else weights  # training continues from these; `weights` may be only an average
     network, beside = _networks(source, prefix, training), _beside(source)
     kept = network if source == weights else _networks(weights, prefix, training)
@@ -85,7 +85,7 @@ def _networks(file: Path, prefix: Path, training: Training) -> dict[str, np.ndar
         raise DataError(
             f"{file} holds no weights of {' and '.join(missing)}: it was not saved by a run of these networks "
             f"({', '.join(names)}), with which the names of their weights begin",
-            hint=_new_run_from(prefix),
+            hint=new_run_from(prefix),
         )
     return {_ours(f"{part}.{name}", training): array for part in names for name, array in parts[part].items()}
 
@@ -106,7 +106,8 @@ def _ours(name: str, training: Training) -> str:
     return rest if first == distillation.student else f"{_PEERS}{first}.{rest}"
 
 
-def _new_run_from(prefix: Path) -> Message:
+def new_run_from(prefix: Path) -> Message:
+    """Return the way out for a checkpoint of PaddleClas whose weights alone can be used."""
     words = ("-o", "Global.checkpoints=null", "-o", f"Global.pretrained_model={prefix}")
     return ["to start a new run from its weights: ", Command("train", *words, without=("--resume",))]
 

@@ -72,7 +72,7 @@ def evaluation_features(
     return None if first is None or last is None else EvaluationFeatures(first, last)
 
 
-def training_split(config: Config) -> SplitConfig:
+def unaugmented_training(config: Config) -> SplitConfig:
     """Return the training images with the preprocessing of evaluation; ConfigError if the config has none."""
     train, seen = training_part(config), config.DataLoader.gallery or config.DataLoader.query
     if seen is None:
@@ -145,7 +145,7 @@ def training_blocks(
     processes: Processes = Alone(),
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield features [n, D] and labels [n] of all training images in all views, without those that cannot be read."""
-    split = training_split(config)
+    split = unaugmented_training(config)
     for view in range(views):
         seen = split if view == 0 else _changed(split)
         random = None if view == 0 else (config.Global.seed or 0, view)

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from shitu_cli.config.schema import Config, DistillationConfig
-from shitu_cli.errors import Command, UsageError
+from shitu_cli.errors import Command, DataError, Message, UsageError
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.build import Training, build_training
-from shitu_cli.training.checkpoint import LATEST, has_checkpoint, load_checkpoint
+from shitu_cli.training.checkpoint import LATEST, Checkpoint, has_checkpoint, load_checkpoint
 from shitu_cli.training.classifying import TOP
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import compare_runs, keys_at_default, refuse
@@ -21,7 +21,7 @@ from shitu_cli.training.log import RunLog
 from shitu_cli.training.online import OnlineEvaluation
 from shitu_cli.training.optimizer import count_parameters
 from shitu_cli.training.options import TrainOptions, TrainResult
-from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas, read_checkpoint
+from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas, new_run_from, read_checkpoint
 from shitu_cli.training.precision import precision_remarks
 from shitu_cli.training.start import Start, starts_trained
 from shitu_cli.training.trainer import Trainer
@@ -117,7 +117,7 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
         saved = read_checkpoint(prefix, trainer.training)
         for note in saved.notes:
             log.tell(reporter, note, warning=True)
-        trainer.resume(saved, elsewhere=True)
+        _restore(trainer, saved, prefix, elsewhere=True, hint=new_run_from(prefix))
         return
     saved = load_checkpoint(prefix)
     if saved.run.get("frozen"):
@@ -136,11 +136,22 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
     refuse(comparison, prefix)
     for note in (*saved.notes, *(f"changed since: {text}" for text in comparison.listed)):
         log.tell(reporter, note, warning=True)
-    trainer.resume(saved, elsewhere=prefix.resolve() != (training.output / LATEST).resolve())
+    elsewhere = prefix.resolve() != (training.output / LATEST).resolve()
+    hint: Message = ["start a new run from its weights: ", Command("train", "--init-from", prefix)]
+    _restore(trainer, saved, prefix, elsewhere=elsewhere, hint=hint)
     state = trainer.state
     exact = "" if comparison.listed else ", to the same bits as without the interruption"
     log.tell(reporter, f"continuing at epoch {state.epoch + 1}, batch {state.step_in_epoch + 1}{exact}")
     log.record("resume", epoch=state.epoch, step=state.global_step, changes=comparison.listed)
+
+
+def _restore(trainer: Trainer, saved: Checkpoint, prefix: Path, *, elsewhere: bool, hint: Message) -> None:
+    """Set a run to the state of the checkpoint at `prefix`; DataError with this hint if it does not fit."""
+    try:
+        trainer.resume(saved, elsewhere=elsewhere)
+    except DataError as problem:
+        text = f"training cannot continue from {prefix}: {problem.message}"
+        raise DataError(text, details=problem.details, hint=hint) from None
 
 
 def _nothing_to_do(epochs: int, config: Config) -> str:

@@ -13,14 +13,14 @@ import paddle
 
 from shitu_cli.config.dump import dump_config
 from shitu_cli.config.schema import Config
-from shitu_cli.errors import Command, DataError, EnvironmentProblem
+from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.files import atomic_write_text
-from shitu_cli.reporting import Reporter, shortened
+from shitu_cli.reporting import Reporter, duration, shortened
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, CONFIG, LATEST, Checkpoint, has_checkpoint, save_checkpoint
 from shitu_cli.training.earlier import set_aside, tidy
 from shitu_cli.training.finite import require_finite_weights
-from shitu_cli.training.log import RunLog, format_seconds
+from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, capture_rng, restore_rng
 from shitu_cli.training.options import TrainOptions
 from shitu_cli.training.per_process import LOSS, MODEL, gather_own, own_arrays
@@ -74,7 +74,7 @@ class Saver:
                 self._write([name for name in names if name != BEST], checkpoint)
             else:
                 self._write(names, checkpoint)
-            took = format_seconds(time.perf_counter() - started)
+            took = duration(time.perf_counter() - started)
             self._log.record("save", epoch=state.epoch, step=state.global_step, names=names)
             self._log.line(f"saved {' and '.join(names)} at epoch {state.epoch}, step {state.global_step} ({took})")
         self._saved_at = state.global_step
@@ -183,11 +183,7 @@ def set_tensors(layer: paddle.nn.Layer, arrays: Mapping[str, np.ndarray], what: 
         if list(array.shape) != expected.shape or str(array.dtype) != str(expected.numpy().dtype):
             different.append(f"{name}: {array.dtype} {list(array.shape)}, expected {expected.dtype} {expected.shape}")
     if different:
-        raise DataError(
-            f"the checkpoint does not fit {what}",
-            details=shortened(different, 20),
-            hint=["start a new run from its weights: ", Command("train", "--init-from", "output/latest")],
-        )
+        raise DataError(f"it does not fit {what}", details=shortened(different, 20))
     for name, tensor in own.items():
         tensor.set_value(np.asarray(arrays[name]))
 

@@ -29,7 +29,7 @@ from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.arithmetic import kept_arithmetic
 from shitu_cli.training.loop_state import capture_rng, restore_rng
-from shitu_cli.training.projection_fit import training_split
+from shitu_cli.training.projection_fit import unaugmented_training
 
 
 class Teacher:
@@ -84,7 +84,7 @@ def _computed(
     gpu = None if device == "cpu" else int(paddle.get_device().rpartition(":")[2])
     # A checkpoint is built as it was trained, whatever network the options of this run name.
     extractor = Extractor(folder, config=dataclasses.replace(config, origins={}), gpu=gpu)
-    split = training_split(config)
+    split = unaugmented_training(config)
     split = dataclasses.replace(
         split, dataset=dataclasses.replace(split.dataset, transform_ops=extractor.transform_ops)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
 import signal
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.training.checkpoint import load_checkpoint
+from shitu_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from shitu_cli.weights.paddle_files import read_paddle
+from tests.cli.test_mistakes import fails
 from tests.command import SMALL, shitu, shitu_process, shitu_started
 
 RUN = ["train", *SMALL, "--epochs", "3", "--batch-size", "4", "--seed", "5", "--save-every-steps", "1"]
@@ -95,6 +97,22 @@ def test_another_network_is_refused(workspace: Path) -> None:
     )
     assert done.returncode == 2
     assert "Arch" in done.stderr
+
+
+def test_a_checkpoint_that_does_not_fit_is_named_with_the_way_out(trained_workspace: Path) -> None:
+    prefix = trained_workspace / "output/latest"
+    saved = load_checkpoint(prefix)
+    name, *others = saved.weights
+    save_checkpoint(
+        prefix.parent, ["latest"], dataclasses.replace(saved, weights={key: saved.weights[key] for key in others})
+    )
+    says = (
+        f"training cannot continue from {prefix}: it does not fit the network",
+        f"{name}: only in the network",
+        f"--init-from {prefix}",
+    )
+    run = ["train", *SMALL, "--epochs", "2", "--batch-size", "8", "--seed", "3", "--resume"]
+    fails(*run, cwd=trained_workspace, code=3, says=says)
 
 
 def test_a_damaged_latest_falls_back_to_the_whole_generation(workspace: Path) -> None:

@@ -124,9 +124,8 @@ def evaluate(
         ranking = {"--flip": flip, "--rerank": rerank, "--query-expansion": query_expansion, "--precision": precision}
         others = {"--far": far, "--unknown": unknown, "--cross-fit": cross_fit, "--shard": shard, "--merge": merge}
         refuse_options({**ranking, **others, "--dry-run": dry_run})
+    _refuse_conflicts(dry_run, devices, shard, merge, cross_fit, unknown)
     if dry_run:
-        if devices is not None:
-            raise UsageError("--dry-run measures one process: it takes no --devices", hint="leave out --devices")
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.features.shard_file import Share
         from shitu_cli.steps.training_costs import cost_of_evaluate
@@ -146,12 +145,8 @@ def evaluate(
         show_cost(console, cost, as_json=as_json)
         return
     if shard is not None:
-        if merge:
-            raise UsageError("--shard computes a part, --merge evaluates all of them", hint="give one of them")
-        _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip, alone=devices is None)
+        _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip)
         return
-    if cross_fit is not None and (devices is not None or unknown):
-        raise UsageError("--cross-fit cannot be combined with --devices or --unknown", hint="leave out one of them")
     if launch.launch(devices, output=space.cache_dir / "processes", device=settings.Global.device):
         return
     if cross_fit is not None and this_process.world() > 1:
@@ -177,6 +172,25 @@ def evaluate(
         _finish(console, space, evaluation, far or [], as_json=as_json)
 
 
+def _refuse_conflicts(
+    dry_run: bool,
+    devices: str | None,
+    shard: str | None,
+    merge: list[str] | None,
+    cross_fit: int | None,
+    unknown: list[str] | None,
+) -> None:
+    """Raise UsageError for options that exclude each other."""
+    if dry_run and devices is not None:
+        raise UsageError("--dry-run measures one process: it takes no --devices", hint="leave out --devices")
+    if shard is not None and merge:
+        raise UsageError("--shard computes a part, --merge evaluates all of them", hint="give one of them")
+    if shard is not None and devices is not None:
+        raise UsageError("--shard is for one process: it takes no --devices", hint="start a process for each part")
+    if cross_fit is not None and (devices is not None or unknown):
+        raise UsageError("--cross-fit cannot be combined with --devices or --unknown", hint="leave out one of them")
+
+
 def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: list[float], *, as_json: bool) -> None:
     """Write the reports, show the figures, and say what to do next."""
     from shitu_cli.cli.figures import show_figures
@@ -200,21 +214,12 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
 
 
 def _evaluate_share(
-    session: Session,
-    settings: Config,
-    shard: str,
-    *,
-    model: Path | None,
-    precision: str | None,
-    flip: bool,
-    alone: bool,
+    session: Session, settings: Config, shard: str, *, model: Path | None, precision: str | None, flip: bool
 ) -> None:
     """Compute a part of the features, and propose the command that evaluates all parts."""
     from shitu_cli.features.shard_file import Share
     from shitu_cli.steps.evaluate import evaluate_share
 
-    if not alone:
-        raise UsageError("--shard is for one process: it takes no --devices", hint="start a process for each part")
     share = Share.parse(shard)
     file = evaluate_share(settings, share, model=model, precision=precision, flip=flip, reporter=session.console)
     session.console.info(f"part {share.number} of {share.of}: {file}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from shitu_cli.cli.console import Console
 from shitu_cli.errors import Command
-from shitu_cli.report.evaluation import effects_of, is_worth_deploying, options_of, right_first
+from shitu_cli.report.evaluation import effects_of, is_worth_deploying, options_of, right_first, ways_to_threshold
 from shitu_cli.reporting import counted, unreadable
 
 if TYPE_CHECKING:
@@ -66,12 +66,7 @@ def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: l
         return
     suggested = unknown["suggested"]
     if suggested is None:
-        advice: list[str | Command] = [
-            *("to measure one, train without some of the classes: ", Command("evaluate", "--cross-fit", "4"), "; or "),
-            "use photos of things that you do not index: ",
-        ]
-        advice.append(Command("evaluate", "--unknown", "./not-ours"))
-        console.info([f"no threshold for search is suggested: {unknown['problem']}; ", *advice])
+        console.info([f"no threshold for search is suggested: {unknown['problem']}; ", *ways_to_threshold(unknown)])
         return
     console.info(
         f"threshold {suggested['threshold']:.3f} (search --threshold auto), measured on {unknown['how']}, "

@@ -6,17 +6,18 @@ uses. Options lead to figures that cannot be compared with it, so they never rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.errors import ShituError
+from shitu_cli.errors import Command, ShituError
 from shitu_cli.inputs import read_json
 from shitu_cli.reporting import counted
 
 PLAIN, WITH_OPTIONS = "evaluate", "evaluate-with-options"  # names of files in reports/, without suffix
 WORTH_DEPLOYING = 0.5  # of recall@1: below, an answer is wrong more often than right
 UNDECIDED_SHARE = 0.1  # of the queries, as in evaluation/metrics.py
+LEAST_CLASSES = 8  # of foreign things, as in evaluation/unknown.py
 
 
 def report_file(reports: Path, options: list[str]) -> Path:
@@ -117,3 +118,13 @@ def effects_of(promise: dict[str, Any]) -> list[str]:
 
 def _of_100(interval: Sequence[float]) -> str:
     return f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f}"
+
+
+def ways_to_threshold(unknown: Mapping[str, Any]) -> list[str | Command]:
+    """Return what to do where an evaluation, whose values these are, suggests no threshold."""
+    photos = Command("evaluate", "--unknown", "./not-ours", without=("--cross-fit",))
+    ways: list[str | Command] = ["to measure one, use photos of things that you do not index: ", photos]
+    if unknown.get("labels", LEAST_CLASSES) >= LEAST_CLASSES:  # trainings without some classes need as many
+        trainings = Command("evaluate", "--cross-fit", "4", without=("--unknown",))
+        ways += ["; or train without some of the classes: ", trainings]
+    return ways

@@ -101,7 +101,7 @@ def own_threshold(text: str, kind: str, words: str = "auto") -> Threshold:
 
 def _nothing_suggested(reports: Path, extractor: Extractor) -> UsageError:
     """Return the error that says what is missing: an evaluation of this model, or one that could suggest something."""
-    from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, read_report
+    from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS, features_of, read_report, ways_to_threshold
 
     values = [read_report(reports / f"{name}.json") for name in (PLAIN, WITH_OPTIONS)]
     unknown = [
@@ -112,10 +112,7 @@ def _nothing_suggested(reports: Path, extractor: Extractor) -> UsageError:
     if unknown:
         return UsageError(
             f"--threshold auto: the evaluation suggests none: {unknown[0].get('problem')}",
-            hint=[
-                *("use photos of things that you do not index: ", Command("evaluate", "--unknown", "./not-ours")),
-                *("; or train without some of the classes: ", Command("evaluate", "--cross-fit", "4")),
-            ],
+            hint=ways_to_threshold(unknown[0]),
         )
     has_other = values[0] is not None  # of another model, so the command names this one
     return UsageError(

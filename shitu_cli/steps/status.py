@@ -8,6 +8,7 @@ from typing import Any
 
 from shitu_cli.config.load import load_config
 from shitu_cli.config.places import Places
+from shitu_cli.config.schema import GlobalConfig
 from shitu_cli.errors import Command, ShituError
 from shitu_cli.files import bytes_in, sha256_of
 from shitu_cli.inputs import read_json
@@ -43,6 +44,12 @@ class _Facts:
     lists: str | None
     weights: str | None
     problem: ShituError | None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the last training left the network unchanged (`train --frozen`)."""
+        run = self.header.get("run")
+        return isinstance(run, dict) and bool(run.get("frozen"))
 
     @property
     def trained_on_others(self) -> bool:
@@ -110,6 +117,8 @@ def _train_state(facts: _Facts) -> StepState:
     state = facts.header.get("state")
     state = state if isinstance(state, dict) else {}
     epoch, best = state.get("epoch"), state.get("best_score")
+    if facts.is_frozen:
+        return _frozen_state(facts, best)
     text = counted(epoch, "epoch") if isinstance(epoch, int) else "? epochs"
     if isinstance(best, float):
         evaluations = state.get("evaluations") or [{}]
@@ -118,10 +127,34 @@ def _train_state(facts: _Facts) -> StepState:
     text += _earlier_models(facts.places)
     if facts.trained_on_others:
         return StepState("train", f"{text}; the training list has changed since", Command("train"))
-    target = _epochs(facts.places)
-    if target is not None and isinstance(epoch, int) and epoch < target:
-        return StepState("train", f"{text}, of {target}", Command("train", "--resume"))
+    settings = _run_settings(facts.places)
+    if settings is not None and isinstance(epoch, int) and epoch < settings.epochs:
+        text += f", of {settings.epochs}"
+        if not _has_stopped(state, settings):
+            return StepState("train", text, Command("train", "--resume"))
     return StepState("train", text)
+
+
+def _frozen_state(facts: _Facts, best: object) -> StepState:
+    """Return the state after `train --frozen`, which trains no epochs and cannot be resumed."""
+    text = "a projection of the features of trained weights"
+    text += f", recall@1 {best:.4f}" if isinstance(best, float) else ""
+    text += _earlier_models(facts.places)
+    if facts.trained_on_others:
+        return StepState("train", f"{text}; the training list has changed since", Command("train", "--frozen"))
+    return StepState("train", text)
+
+
+def _has_stopped(state: dict[str, Any], settings: GlobalConfig) -> bool:
+    """Return whether the run ended early, as its last evaluations were no better than those before."""
+    from shitu_cli.training.options import has_stagnated
+
+    evaluations = state.get("evaluations") or []
+    try:
+        score = "top1" if "top1" in evaluations[-1] else "recall@1"
+        return has_stagnated(evaluations, score, settings.early_stop)
+    except (LookupError, TypeError):  # none, or a damaged file
+        return False
 
 
 def _earlier_models(places: Places) -> str:
@@ -130,11 +163,11 @@ def _earlier_models(places: Places) -> str:
     return f"; {counted(len(models), 'earlier model')} in {places.output.name}/{EARLIER} ({size})" if models else ""
 
 
-def _epochs(places: Places) -> int | None:
-    """Return the number of epochs that the last run was started for."""
+def _run_settings(places: Places) -> GlobalConfig | None:
+    """Return the settings that the last run was started with."""
     for path in (places.output / "config.yaml", places.workspace.config_path):
         try:
-            return load_config(path).Global.epochs
+            return load_config(path).Global
         except ShituError:
             continue
     return None

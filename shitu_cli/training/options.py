@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
@@ -50,3 +50,14 @@ class TrainResult:
 def is_meaningful(metrics: Mapping[str, float]) -> bool:
     """Return whether an evaluation's recall says something about the network, not only about how sums were rounded."""
     return metrics.get(UNDECIDED, 0.0) <= UNDECIDED_SHARE
+
+
+def has_stagnated(evaluations: Sequence[Mapping[str, float]], score: str, patience: int | None) -> bool:
+    """Return whether none of the last `patience` meaningful evaluations beat the best before them (None: never).
+
+    Evaluations before the first epoch do not count.
+    """
+    scores = [item[score] for item in evaluations if item["epoch"] > 0 and score in item and is_meaningful(item)]
+    if patience is None or len(scores) <= patience:
+        return False
+    return max(scores[-patience:]) <= max(scores[:-patience])

@@ -1,4 +1,4 @@
-"""The scores of online evaluations: which weights are best, how they are reported, and when they have stagnated."""
+"""The scores of online evaluations: which weights are best, and how they are reported."""
 
 from __future__ import annotations
 
@@ -44,19 +44,6 @@ def _line(state: LoopState, shown: str) -> str:
     if state.epoch == 0:
         return f"before training: {shown}"
     return f"epoch {state.epoch}: loss {state.epoch_losses[-1]:.4f}  {shown}"
-
-
-def training_scores(state: LoopState, score: str) -> list[float]:
-    """Return the meaningful scores of all evaluations after the start, in order."""
-    return [item[score] for item in state.evaluations if item["epoch"] > 0 and score in item and is_meaningful(item)]
-
-
-def has_stagnated(state: LoopState, score: str, patience: int | None) -> bool:
-    """Return whether none of the last `patience` evaluations beat the best before them (None: never)."""
-    scores = training_scores(state, score)
-    if patience is None or len(scores) <= patience:
-        return False
-    return max(scores[-patience:]) <= max(scores[:-patience])
 
 
 def score_before(state: LoopState, score: str) -> float | None:

@@ -22,13 +22,13 @@ from shitu_cli.training.finite import require_finite_losses
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
 from shitu_cli.training.online import OnlineEvaluator, is_evaluated
-from shitu_cli.training.options import TrainOptions, TrainResult
+from shitu_cli.training.options import TrainOptions, TrainResult, has_stagnated
 from shitu_cli.training.outlook import Outlook
 from shitu_cli.training.per_process import evaluating
 from shitu_cli.training.precision import in_float32, mixed_precision
 from shitu_cli.training.projection import Projection
 from shitu_cli.training.saving import Saver
-from shitu_cli.training.scores import has_stagnated, score_before, take_score
+from shitu_cli.training.scores import score_before, take_score
 from shitu_cli.training.start import Start
 from shitu_cli.training.stopping import StopNow, Stopping
 
@@ -111,7 +111,7 @@ class Trainer:
 
     @property
     def _has_stagnated(self) -> bool:
-        return has_stagnated(self.state, self._options.score, self._config.early_stop)
+        return has_stagnated(self.state.evaluations, self._options.score, self._config.early_stop)
 
     def resume(self, saved: Checkpoint, *, elsewhere: bool = False) -> None:
         """Continue from a checkpoint in this run's output directory or from `elsewhere`."""

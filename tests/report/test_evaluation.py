@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from shitu_cli.report.evaluation import effects_of, newest_thresholds, right_first, suggestion_for
+from shitu_cli.errors import Command
+from shitu_cli.report.evaluation import effects_of, newest_thresholds, right_first, suggestion_for, ways_to_threshold
 
 
 def promise(wanted: float, threshold: float, right: float) -> dict[str, object]:
@@ -76,3 +77,14 @@ def test_in_words() -> None:
     assert "not in the index, fewer than 1 gets an answer" in effects_of(promise(0.001, 0.6, 0.8))[0]
     values = {"queries": 40, "unanswerable": 4, "right_first": 35}
     assert right_first(values) == "35 of 36 photos found the right product first"
+
+
+def test_only_ways_to_a_threshold_that_work_are_proposed() -> None:
+    """Trainings without some of the classes need eight of them, and do not go with photos of other things."""
+    ways = [str(way) for way in ways_to_threshold({"labels": 8})]
+    assert "shitu evaluate --unknown ./not-ours" in ways and "shitu evaluate --cross-fit 4" in ways
+    assert [way.without for way in ways_to_threshold({"labels": 8}) if isinstance(way, Command)] == [
+        ("--cross-fit",),
+        ("--unknown",),
+    ]
+    assert not any("--cross-fit" in str(way) for way in ways_to_threshold({"labels": 7}))

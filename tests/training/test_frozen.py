@@ -62,7 +62,7 @@ def test_new_classes_are_whitened(workspace: Path, start: list[str]) -> None:
     done = shitu("train", "--frozen", *start, "--views", "1", "--json", cwd=workspace)
     result = json.loads(done.stdout)
     assert not result["closed"] and result["size"] in (512, 1280, 2)  # the best of three on the evaluation lists
-    assert "whitening within classes" in done.stderr
+    assert "the gallery holds new classes: a whitening" in done.stderr
 
 
 def test_without_trained_weights_it_says_what_is_missing(workspace: Path) -> None:
@@ -75,3 +75,6 @@ def test_it_is_not_resumed(workspace: Path, start: list[str]) -> None:
     shitu("train", "--frozen", *start, "--views", "1", cwd=workspace)
     done = shitu("train", "--resume", cwd=workspace, check=False)
     assert done.returncode == 2 and "nothing to continue" in done.stderr and "--init-from" in done.stderr
+    state = json.loads(shitu("--json", cwd=workspace).stdout)
+    assert state["next"].startswith("shitu evaluate") and state["steps"][1]["is_done"]
+    assert state["steps"][1]["state"].startswith("a projection of the features of trained weights, recall@1 ")

@@ -30,7 +30,7 @@ def is_readable() -> bool:
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """Return a HEIC image as it is shown, uint8 [H, W, 3] RGB; None where it cannot be decoded."""
+    """Return a HEIC image as it is shown, uint8 [H, W, 3] RGB; None if it cannot be decoded."""
     import pillow_heif
 
     try:

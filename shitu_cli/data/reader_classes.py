@@ -1,4 +1,4 @@
-"""Convert datasets for which PaddleClas has a reader class of its own to plain lists.
+"""Convert datasets for which PaddleClas has its own reader class to plain lists.
 
 The formats are those of PaddleClas's ppcls/data/dataloader: logo_dataset.py, person_dataset.py, vehicle_dataset.py.
 """

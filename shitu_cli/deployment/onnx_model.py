@@ -22,7 +22,7 @@ def write_onnx_model(pdmodel: Path, out: Path) -> None:
         raise EnvironmentProblem("the package onnx is not installed", hint="pip install paddle2onnx onnx")
     import onnx
 
-    # In a process of its own: the converter prints to descriptor 1 and may abort its process.
+    # In its own process: the converter prints to descriptor 1 and may abort its process.
     files = ["--model_filename", pdmodel.name, "--params_filename", pdmodel.with_suffix(".pdiparams").name]
     target = ["--save_file", str(out), "--opset_version", str(OPSET)]
     done = run_module("paddle2onnx.command", "--model_dir", str(pdmodel.parent), *files, *target)

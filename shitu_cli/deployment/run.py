@@ -147,7 +147,7 @@ def _check(options: ExportOptions, out: Path) -> None:
     unknown = [name for name in options.formats if name not in FORMATS]
     if unknown:
         raise UsageError(f"--format {unknown[0]}: expected {', '.join(FORMATS)}")
-    require_own_folder(out, OURS, "export into a directory of its own: --out inference/")
+    require_own_folder(out, OURS, "export into a separate directory: --out inference/")
 
 
 def _with_bf16(options: ExportOptions) -> ExportOptions:

@@ -92,7 +92,7 @@ class EvalResult:
     def neighbours(self, number: int, count: int) -> list[tuple[int, float]]:
         """Return the first `count` gallery images of query `number` in the ranking's order, with their products.
 
-        Re-ranking orders by distances of its own; what is shown beside an image is always its plain similarity.
+        Re-ranking orders by its own distances; the number shown with an image is always its plain similarity.
         """
         query, gallery = self.sets
         places = nearest(query, gallery, number, count, block=self.block)

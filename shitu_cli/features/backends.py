@@ -119,7 +119,7 @@ def ways_of(file: Path) -> list[Way]:
 def ways_in(folder: Path) -> list[Way]:
     """Return the ways to run the model of a directory on this machine.
 
-    OpenVINO reads ONNX where there is one: it computes the same from inference.pdmodel, at the same speed.
+    OpenVINO reads ONNX if there is one: it computes the same from inference.pdmodel, at the same speed.
     """
     there = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
     both = {".pdmodel", ".onnx"} <= {file.suffix for file in there}
@@ -248,7 +248,7 @@ def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) ->
 
     check_model_files(model_file)
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",  # left alone, it takes bfloat16 where the CPU has it
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",  # left alone, it takes bfloat16 if the CPU has it
         "INFERENCE_NUM_THREADS": streams,
         "NUM_STREAMS": streams,
         # Pinned threads of several processes would share one core.
@@ -283,7 +283,7 @@ def _checking(run: Run, file: Path) -> Run:
     def checked(images: np.ndarray) -> np.ndarray:
         try:
             features = run(images)
-        except Exception as error:  # each library raises classes of its own
+        except Exception as error:  # each library raises its own classes
             raise damaged(file, error, "cannot be run") from None
         if features.ndim != 2 or len(features) != len(images):
             shape = "x".join(map(str, features.shape))

@@ -37,7 +37,7 @@ class FeatureMemory:
         return features if features is not None and features.shape == shape else None
 
     def write(self, key: str, features: np.ndarray) -> None:
-        """Keep `features` where there is room."""
+        """Keep `features` if there is room."""
         if features.nbytes <= self._left:
             self._arrays[key] = features
             self._left -= features.nbytes

@@ -71,7 +71,7 @@ def engine_from_model(
 ) -> Engine:
     """Return the engine of a network in memory (a RecModel), which stays as it is; on a GPU its layers run directly.
 
-    `weights` identifies them where that is known already (the hash of their file); `traced` is what `trace_for_engine`
+    `weights` identifies them if that is known already (the hash of their file); `traced` is what `trace_for_engine`
     gave for this network, which saves the tracing. Raises EnvironmentProblem when the machine does not compute in
     `precision`.
     """

@@ -123,7 +123,7 @@ class Extractor:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies weights and preprocessing: features compare only where it is the same."""
+        """Identifies weights and preprocessing: features compare only if it is the same."""
         return features_fingerprint(self.engine.fingerprint, self.transform_ops)
 
     def extract(self, images: Images, *, normalize: bool = True) -> np.ndarray:
@@ -199,7 +199,7 @@ def _prepared(image: ImageInput, transform: Transform, rng: np.random.Generator)
 
 
 def transformed(source: ImageInput, pixels: np.ndarray, transform: Transform, rng: np.random.Generator) -> np.ndarray:
-    """Return the transformed pixels of an image. Raises DataError where they would be too many.
+    """Return the transformed pixels of an image. Raises DataError if they would be too many.
 
     The error names a file, and encoded bytes as `decode_image` does; who gives an array knows which one it is.
     """

@@ -26,7 +26,7 @@ from shitu_cli.stores import state_of
 if TYPE_CHECKING:
     from shitu_cli.config.schema import SplitConfig
 
-BATCH = 32  # images at once where no list says it
+BATCH = 32  # images at once if no list says it
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Origin:
-    """The fingerprint of a model, and the SHA-256 of the file that it made and of its table ("" where it has none)."""
+    """The fingerprint of a model, and the SHA-256 of the file that it made and of its table ("" if it has none)."""
 
     model: str
     sha256: str
@@ -36,7 +36,7 @@ def note_origin(features: Path, origin: Origin) -> None:
 
 
 def noted_origins(features: Path) -> list[Origin]:
-    """Return the origins that the note names, newest first; none where no note can be read."""
+    """Return the origins that the note names, newest first; none if no note can be read."""
     try:
         note = read_json_object(_note(features))
     except ShituError:  # it only ever adds to what the file itself says

@@ -196,7 +196,7 @@ def _measured_way(files: Sequence[Path], manifest: Manifest, request: _Request) 
 def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH, images: int | None = None) -> tuple[Way, str]:
     """Return the way with the least time per image on all threads among a proof's rows, and the reason.
 
-    For a number of images in all, the time in which a way opens counts too: for one image it is nearly everything.
+    If the number of `images` is known, the time to open a way counts too: for one image it is nearly everything.
     """
     measured = 1 if batch_size <= SMALL_BATCH else BATCH
 

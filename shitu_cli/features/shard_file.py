@@ -1,8 +1,8 @@
 """The file of a shard: a part of the features of a job that several machines share without talking to each other.
 
 Shard k of n holds whole batches, the same as one process computes, so that the features are the same bits. It is a zip
-file: `shard.json` says what it is a part of, by which model, of which images in which order, and where it begins; each
-part has an entry of raw float32 rows (NaN for images that cannot be read) and, where the job has no list, of names.
+file: `shard.json` describes the job, its model, its images in their order, and where the shard begins; each part has an
+entry of raw float32 rows (NaN for images that cannot be read) and, if the job has no list, one of names.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Shard:
     parts: tuple[Part, ...]
 
     def part(self, name: str) -> Part:
-        """Return the part of this name. Raises DataError where there is none."""
+        """Return the part of this name. Raises DataError if there is none."""
         for part in self.parts:
             if part.name == name:
                 return part

@@ -257,7 +257,7 @@ def export_index(index: VectorIndex, folder: Path) -> list[str]:
 def refuse_foreign(folder: Path) -> None:
     """Raise UsageError if `folder` is a file or holds files that do not belong to an index."""
     check_place(folder)
-    require_own_folder(folder, OURS, "give the index a directory of its own: --index index/")
+    require_own_folder(folder, OURS, "give the index a separate directory: --index index/")
 
 
 def _write_files(index: VectorIndex, folder: Path, labels: dict[int, str]) -> None:

@@ -19,7 +19,7 @@ _INTERVALS = ("false_answers_95", "right_95")
 
 
 def block_of(unknown: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return what an index keeps of an evaluation's `unknown`; None where that suggests nothing."""
+    """Return what an index keeps of an evaluation's `unknown`; None if that suggests nothing."""
     if not unknown or not unknown.get("suggested"):
         return None
     block = {key: unknown[key] for key in ("suggested", "promises", "labels")}

@@ -35,7 +35,7 @@ class Searcher:
         answer = searcher.search("photo.jpg")[0]
         print(answer.label or "unknown", answer.verdict.confidence, answer.neighbours[0].path)
 
-    Threads may share it: they read images side by side, and take turns only where an engine needs it. When another
+    Threads may share it: they read images side by side, and take turns only if an engine needs it. When another
     process changes the index, the next call uses the new one; each call answers from one complete generation.
 
     Args:
@@ -44,7 +44,7 @@ class Searcher:
         threshold: The lowest score (cosine) at which a neighbour counts; below it an image is unknown. None: never.
         voters: How many of the nearest neighbours vote for the label.
         detector: What finds the things in an image: an exported directory, a file, or a detector that is open already.
-            Each of them is searched for like an image of its own. None: the whole image is the one thing.
+            Each of them is searched for like a separate image. None: the whole image is the one thing.
         collection: The name of an index in Milvus.
         config: The config of a checkpoint, or of a model exported by another program.
         threads: Compute threads of the model.

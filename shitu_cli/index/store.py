@@ -40,8 +40,8 @@ class IndexManifest:
     """The properties of an index.
 
     `model` is the fingerprint of the model that computed the features, `search` the parameters chosen to reach
-    `wanted_recall`, `recall` what they reached. `next_id` is None where a server numbers the items. `measured` is what
-    an evaluation of the model says of thresholds (index/measured.py), None where nothing is known.
+    `wanted_recall`, `recall` what they reached. `next_id` is None if a server numbers the items. `measured` is what
+    an evaluation of the model says of thresholds (index/measured.py), None if nothing is known.
     """
 
     kind: str
@@ -116,7 +116,7 @@ class FeatureTable(NamedTuple):
 class Store(Protocol):
     """One index.
 
-    A concurrent search sees each change whole or not at all, except where a store says otherwise. Methods raise
+    A concurrent search sees each change whole or not at all, except if a store says otherwise. Methods raise
     UsageError if there is no index, DataError if it is damaged or the vectors have another size, EnvironmentProblem
     if a disk, a server or another writer prevents the operation.
     """
@@ -148,7 +148,7 @@ class Store(Protocol):
         """Yield all items in order of id."""
 
     def label_count(self) -> int | None:
-        """Return how many different labels there are; None where counting would read the whole index."""
+        """Return how many different labels there are; None if counting would read the whole index."""
 
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
         """Return the best `top` matches of each vector [N, D], equal scores by id, without those below `threshold`."""

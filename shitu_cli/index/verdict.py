@@ -22,10 +22,10 @@ DIGITS = 6  # of scores in JSON
 class Verdict:
     """The answer for one image.
 
-    `label` is None where the image is unknown: nothing with a label is near enough; `nearest` is the label that wins
-    the votes even then (None where no neighbour has a label), and `score` the best cosine of its images. `confidence`
+    `label` is None if the image is unknown: nothing with a label is near enough; `nearest` is the label that wins
+    the votes even then (None if no neighbour has a label), and `score` the best cosine of its images. `confidence`
     is its share of the votes (0 to 1), `margin` how much nearer its best neighbour is than the best of any other label
-    (its score itself where no other label is among the neighbours), `agreeing` how many of the `voters` have it.
+    (its score itself if no other label is among the neighbours), `agreeing` how many of the `voters` have it.
     """
 
     label: str | None
@@ -70,7 +70,7 @@ class Answer:
 
     @property
     def label(self) -> str | None:
-        """The label, None where the image is unknown."""
+        """The label, None if the image is unknown."""
         return self.verdict.label
 
     @property
@@ -79,7 +79,7 @@ class Answer:
         return self.verdict.is_unknown
 
     def to_json(self) -> dict[str, Any]:
-        """Return verdict and neighbours for programs, as `search --json` prints them; areas where there are any."""
+        """Return verdict and neighbours for programs, as `search --json` prints them; areas if there are any."""
         matches = [
             {"id": m.id, "label": m.label, "score": round(m.score, DIGITS), "path": m.path} for m in self.neighbours
         ]

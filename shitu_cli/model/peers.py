@@ -27,7 +27,7 @@ class Peers(nn.Layer):
         self.student, self.frozen = part.student, {peer.name for peer in part.peers if peer.frozen}
         self.networks = nn.LayerDict()
         for peer in part.peers:
-            # Names of their own, by which the state of the optimiser is kept.
+            # Distinct names: they are the keys of the optimiser state.
             with paddle.utils.unique_name.guard(f"peer_{peer.name}_"):
                 self.networks[peer.name] = RecModel(peer.arch)
         for name in self.frozen:

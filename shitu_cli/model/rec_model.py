@@ -63,7 +63,7 @@ class RecModel(nn.Layer):
         return outputs
 
     def reparameterize(self) -> None:
-        """Merge parallel training branches into one convolution, where the backbone has them; for export only."""
+        """Merge parallel training branches into one convolution, if the backbone has them; for export only."""
         merge = getattr(self.backbone, "reparameterize", None)
         if merge is not None:
             merge()

@@ -1,4 +1,4 @@
-"""Run a Python module in a process of its own that ends with this one, however this one ends."""
+"""Run a Python module in its own process that ends with this one, however this one ends."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from shitu_cli.runtime.threads import THREADS, available_cores, is_bound
 
 PADDLE, SLURM = "paddle.distributed.launch", "Slurm"
 MOST_NODES = 100_000
-_SLURM_PORTS = 20_000  # first port, and how many there are, from which the number of a job chooses one
+_SLURM_PORTS = 20_000  # the first port, and how many follow: the number of a job chooses one of them
 Environment = Mapping[str, str]
 
 
@@ -239,7 +239,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _threads(placement: Placement, environment: Environment) -> int:
-    """Return the compute threads of this process: its part of the cores, unless it is bound to cores of its own."""
+    """Return the compute threads of this process: its part of the cores, unless it is bound to its own cores."""
     cores = available_cores()
     own = whole_number(environment.get("SLURM_CPUS_PER_TASK", ""), digits=5)
     if own:

@@ -71,7 +71,7 @@ def _unescaped(text: str) -> str:
 
 
 def _below(path: str, top: str) -> tuple[str, ...]:
-    """Return the names that lead from the group `top` down to `path`; none where only the top can be seen."""
+    """Return the names that lead from the group `top` down to `path`; none if only the top can be seen."""
     names, above = (tuple(name for name in text.split("/") if name) for text in (path, top))
     return names[len(above) :] if names[: len(above)] == above and ".." not in names else ()
 
@@ -108,7 +108,7 @@ def _free(folder: Path, limits: tuple[str, ...], usage: str, prefix: str) -> int
 
 
 def _text(file: Path) -> str:
-    """Return a file of the system, "" where there is none: another version, or not Linux."""
+    """Return a file of the system, "" if there is none: another version, or not Linux."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:

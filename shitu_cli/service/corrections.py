@@ -28,7 +28,7 @@ def contradicting(
     """Return the ids of items that are one of these images, or that area of it, under another label than its new one.
 
     It is the same image if its features are, or if its file holds the same bytes. A binary index has no features to
-    compare, so that there the bytes decide alone.
+    compare, so there only the bytes decide.
     """
     if view.manifest is None:
         return []

@@ -145,7 +145,7 @@ class Desk:
         return view, changed
 
     def check_writable(self) -> None:
-        """Raise a Refusal where this server changes nothing."""
+        """Raise a Refusal if this server changes nothing."""
         if self.settings.read_only:
             raise Refusal(FORBIDDEN, "this server only reads its index (--read-only)")
 
@@ -181,7 +181,7 @@ class Desk:
         return await self.read(read)
 
     async def image(self, id: int, size: int) -> bytes:
-        """Return the image of an item as a JPEG of at most `size` pixels a side; Refusal where there is none."""
+        """Return the image of an item as a JPEG of at most `size` pixels a side; Refusal if there is none."""
 
         def read() -> bytes:
             item = self.state.view.item(id)
@@ -233,7 +233,7 @@ class Desk:
                     self._keep(image)
 
     def _keep(self, image: Image, area: Detection | None = None) -> str:
-        """Write a photo; return the path of it, or of the part of it, as the index stores it."""
+        """Write a photo; return its path, or that of an area of it, as the index stores it."""
         path = visible(self._stored(str(self.photos.keep(image.data))))
         return path if area is None or area.is_whole else f"{path}#{','.join(f'{side:g}' for side in area.box)}"
 

@@ -130,7 +130,7 @@ class Live:
                 log.info("now with the new model of %s", extractor.path)
 
     def _newest_model(self) -> Extractor:
-        """Return the model as its files are now; opened again where they have changed."""
+        """Return the model as its files are now; opened again if they have changed."""
         state = _files_of(self._opened.path)
         if state != self._model_state:
             self._opened = self._open_model()

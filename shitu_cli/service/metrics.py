@@ -66,5 +66,5 @@ class Metrics:
         self._refusals.labels(limit).inc()
 
     def text(self) -> bytes:
-        """Return all of it as Prometheus reads it."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

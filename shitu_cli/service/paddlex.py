@@ -1,8 +1,8 @@
 """The addresses of PaddleX's PP-ShiTuV2 serving, answered in its format, so that its clients work unchanged.
 
-`/shitu-index-build` makes an index of its own under a new key; without a key, or with the key `default`, the requests
-mean the index that this server was started with. Every box of the detector is an object; without one, or where it
-finds nothing, the whole image is. Addresses of images are refused, as a server that fetches them can be sent anywhere.
+`/shitu-index-build` makes its own index under a new key; without a key, or with the key `default`, the requests
+mean the index that this server was started with. Every box of the detector is an object; without one, or if it
+finds nothing, the whole image is. Addresses of images are refused: a server that fetches them can be sent anywhere.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def _threshold(state: State) -> float:
 
 
 def _size(data: bytes) -> tuple[int, int]:
-    """Return width and height of an upright image; it is decoded only where its header does not say them."""
+    """Return width and height of an upright image; it is decoded only if its header does not say them."""
     width, height = read_header(data).upright
     if width and height:
         return width, height

@@ -30,7 +30,7 @@ class GalleryMap(NamedTuple):
 
 
 def gallery_map(view: View) -> GalleryMap | None:
-    """Return the map of at most 2,000 items, the same ones each time; None where the index gives no vectors back."""
+    """Return the map of at most 2,000 items, the same ones each time; None if the index gives no vectors back."""
     items = list(view.items())
     total = len(items)
     if total > MOST_POINTS:

@@ -133,7 +133,7 @@ class SearchReply(BaseModel):
 
 
 class FeaturesReply(BaseModel):
-    model: Annotated[str, Field(description="Features compare only where this is the same.")]
+    model: Annotated[str, Field(description="Features compare only if this is the same.")]
     features: Annotated[list[list[float]], Field(description="Unit vectors, one for each image.")]
 
 

@@ -16,7 +16,7 @@ NONE = Threshold(None, "none")
 
 
 class MeasuredThreshold:
-    """Looks the threshold up in the reports of a workspace, else in the index; again only where either has changed."""
+    """Looks the threshold up in the reports of a workspace, else in the index; again only if either has changed."""
 
     def __init__(self, reports: Path) -> None:
         self._reports = reports

@@ -38,10 +38,10 @@ class View(Protocol):
         """Return how many items each label has."""
 
     def label_count(self) -> int | None:
-        """Return how many different labels there are; None where counting would read the whole index."""
+        """Return how many different labels there are; None if counting would read the whole index."""
 
     def vectors(self, ids: np.ndarray) -> np.ndarray | None:
-        """Return the vectors float32 [N, D] of ids int64 [N]; None where the index does not give them back."""
+        """Return the vectors float32 [N, D] of ids int64 [N]; None if the index does not give them back."""
 
 
 class FileView:

@@ -94,7 +94,7 @@ def is_there(location: str) -> bool:
 
 
 def open_archive(place: StrPath) -> Archive:
-    """Return the archive at a path or an address; DataError where it cannot be read."""
+    """Return the archive at a path or an address; DataError if it cannot be read."""
     from shitu_cli.stores.archives import open_archive as opened
 
     return opened(address_of(place) or os.fspath(place))

@@ -55,7 +55,7 @@ class Pieces:
         self._lock = threading.Lock()
 
     def read(self, key: str) -> bytes | None:
-        """Return a piece, None where it is not kept."""
+        """Return a piece, None if it is not kept."""
         path = self._path(key)
         try:
             data = path.read_bytes()
@@ -65,7 +65,7 @@ class Pieces:
         return data
 
     def write(self, key: str, data: bytes) -> None:
-        """Keep a piece where it fits; a disk that refuses only means that nothing is kept."""
+        """Keep a piece if it fits; a disk that refuses only means that nothing is kept."""
         if len(data) > self._limit * FREED:
             return
         with self._lock:

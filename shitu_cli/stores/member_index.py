@@ -101,7 +101,7 @@ class MemberIndex:
 
     @classmethod
     def load(cls, address: str, state: str) -> MemberIndex | None:
-        """Return the index that was kept for this state of an archive, None where there is none or it is damaged."""
+        """Return the index that was kept for this state of an archive, None if there is none or it is damaged."""
         path = cache_folder() / "indexes" / f"{key_of(address)}.npz"
         try:
             with np.load(path, allow_pickle=False) as values:

@@ -1,4 +1,4 @@
-"""Parquet files with encoded images in a column, the Hugging Face way, read at any place.
+"""Parquet files with encoded images in a column, the Hugging Face way, read at random.
 
 Libraries read whole row groups of hundreds of images at a time. Here the place of each image within its page is looked
 up once: an image of an uncompressed page is then read alone, another one with its page of about a megabyte.
@@ -22,7 +22,7 @@ from shitu_cli.stores.ranges import WHOLE, Ranged, Stream
 from shitu_cli.stores.thrift import Fields, Reader, damaged, fields_in, number_in, read_runs
 
 MAX_PAGE = 512 * MIB
-HEADER = 1 << 16  # bytes in which the header of a page fits, statistics included
+HEADER = 1 << 16  # bytes; no header of a page is longer, statistics included
 CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}  # by the numbers of Parquet
 KEPT = 512 * MIB  # bytes of unpacked pages in memory
 MAX_MEMBERS = 50_000_000  # of a file, each about a hundred bytes of memory
@@ -233,7 +233,7 @@ _pages = _Pages(KEPT)
 
 
 def read_value(file: Ranged, member: Member) -> bytes:
-    """Return the bytes of a value; DataError where the file is damaged."""
+    """Return the bytes of a value; DataError if the file is damaged."""
     if member.method == 0:
         return file.read_at(member.start, member.size)
     if member.method not in CODECS or not 0 <= member.check <= MAX_PAGE:

@@ -60,7 +60,7 @@ class LocalFile:
         self.size, self.state = opened.size, opened.state
 
     def read_at(self, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start` on; DataError where the file ends before, or cannot be read."""
+        """Return `length` bytes from `start` on; DataError if the file ends before, or cannot be read."""
         opened = self._descriptor()
         try:
             data = os.pread(opened.number, length, start)

@@ -12,8 +12,8 @@ from shitu_cli.stores.cache import Pieces, cache_folder, cache_limit, key_of
 from shitu_cli.stores.ranges import REMOTE_BLOCK, too_early
 
 _EXTRAS = {"gs": "gcs", "hdfs": "hdfs"}  # what to install; s3fs of the others brings HTTP too
-PIECE = 32 << 20  # bytes up to which what was read is kept: images, not the blocks in which an index is read
-# Which of the entries of a file tells that its content has changed; the services name it differently.
+PIECE = 32 << 20  # bytes; longer reads are not kept: they are no images
+# Entries that change with the content of a file; each service has its own name for them.
 _VERSIONS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "Digest"),
     *("mtime", "LastModified", "Last-Modified", "last_modified", "modification_time"),
@@ -54,7 +54,7 @@ def system_of(address: str) -> Any:
 
 
 class RemoteFile:
-    """A file at an address; threads may share it. Raises DataError where there is none."""
+    """A file at an address; threads may share it. Raises DataError if there is none."""
 
     block = REMOTE_BLOCK
 
@@ -72,10 +72,10 @@ class RemoteFile:
         return _remember(self.name, info)
 
     def read_at(self, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start` on, from this machine where they were read before."""
+        """Return `length` bytes from `start` on, from this machine if they were read before."""
         if not length:
             return b""
-        # The blocks in which the index of an archive is read come once only; what has no version may change unseen.
+        # Blocks are read only once, for the index of an archive. Without a version, a change would go unnoticed.
         is_kept = self._version and length <= PIECE and length != self.block
         key = key_of(self.name, self.state, start, length) if is_kept else ""
         data = _pieces().read(key) if key else None
@@ -104,10 +104,10 @@ def _digest(address: str) -> bytes:
 
 
 def _remember(address: str, info: Mapping[str, Any]) -> str:
-    """Return the state of a file by what its service tells of it, and remember it while there is room."""
+    """Return the state of a file from what its service says of it, and remember it while there is room."""
     size = info.get("size")
     version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
-    state = f"{-1 if size is None else int(size)} {version}"  # some servers of HTTP tell no size
+    state = f"{-1 if size is None else int(size)} {version}"  # some HTTP servers give no size
     key = _digest(address)
     if len(_states) < ADDRESSES or key in _states:
         _states[key] = state
@@ -115,7 +115,7 @@ def _remember(address: str, info: Mapping[str, Any]) -> str:
 
 
 def list_files(address: str) -> Iterator[str]:
-    """Yield the files below an address, relative to it, in order; DataError where there is nothing.
+    """Yield the files below an address, relative to it, in order; DataError if there is nothing.
 
     Their states come with the list and are remembered: one request for a thousand files instead of one for each.
     """
@@ -159,7 +159,7 @@ class _problems:
         unreachable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
         if isinstance(problem, FileNotFoundError) and not unreachable:
             raise DataError(f"cannot read {self.address}: there is no such file") from None
-        # Each service has exceptions of its own, of which fsspec translates a part.
+        # Each service has its own exceptions; fsspec translates some of them.
         what = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
         raise EnvironmentProblem(
             f"cannot read {self.address}: {what}",

@@ -41,7 +41,7 @@ def index_tar(file: Ranged) -> MemberIndex:
                 members[name] = Member(info.offset_data, info.size, info.size)
                 texts.pop(name, None)
                 if info.size <= SMALL and name.lower().endswith(LABELS):
-                    stream.seek(info.offset_data)  # read with what is around it, not by a request of its own
+                    stream.seek(info.offset_data)  # read with what is around it, not by a separate request
                     texts[name] = stream.read(info.size)
             end = archive.offset
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, IndexError, EOFError, OSError) as problem:

@@ -19,7 +19,7 @@ Fields = dict[int, Any]  # numbers, bytes, lists and such structures themselves,
 
 
 class Reader:
-    """Reads values from the front of some bytes; DataError where they end or make no sense."""
+    """Reads values from the front of some bytes; DataError if they end or make no sense."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data, self.at, self._name = data, 0, name
@@ -87,19 +87,19 @@ def damaged(name: str) -> DataError:
 
 
 def number_in(fields: object, key: int, missing: int = 0) -> int:
-    """Return a number within a structure that is not negative; `missing` where there is none."""
+    """Return a number within a structure that is not negative; `missing` if there is none."""
     value = fields.get(key) if isinstance(fields, dict) else None
     return value if isinstance(value, int) and value >= 0 else missing
 
 
 def fields_in(fields: object, key: int) -> Fields:
-    """Return a structure within another one, empty where there is none."""
+    """Return a structure within another one, empty if there is none."""
     value = fields.get(key) if isinstance(fields, dict) else None
     return value if isinstance(value, dict) else {}
 
 
 def list_in(fields: object, key: int) -> list[Any]:
-    """Return a list within a structure, empty where there is none."""
+    """Return a list within a structure, empty if there is none."""
     value = fields.get(key) if isinstance(fields, dict) else None
     return value if isinstance(value, list) else []
 

@@ -15,7 +15,7 @@ from shitu_cli.stores.ranges import WHOLE, Ranged, Stream, too_early
 
 MAX_TABLE = 1024 * MIB  # bytes of a table of contents: some ten million members
 _LOCAL = struct.Struct("<4s5HIIIHH")  # the header before each member
-_EXTRA = 512  # bytes behind it in which name and extra fields mostly fit
+_EXTRA = 512  # bytes after it: usually enough for the name and the extra fields
 _ENCRYPTED = 1
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, OSError, struct.error)
 
@@ -54,7 +54,7 @@ def _refuse_overlaps(file: Ranged, members: dict[str, Member]) -> None:
 
 
 def read_zip_member(file: Ranged, name: str, member: Member) -> bytes:
-    """Return the content of a member; DataError where it is damaged, encrypted, or not what the table says."""
+    """Return the content of a member; DataError if it is damaged, encrypted, or not what the table says."""
     if member.method == -1:
         raise DataError(f"{name}: encrypted, which cannot be read", hint="unpack the archive with its password")
     if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

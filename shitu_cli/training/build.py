@@ -135,7 +135,7 @@ def build_training(
 def _build_network(
     config: Config, ranks: Ranks, init_from: Path | None, resuming: bool, device: str, remarks: list[str]
 ) -> tuple[nn.Layer, CombinedLoss, Shards]:
-    """Build network and loss with stable parameter names, by which the state of the optimiser is keyed.
+    """Build network and loss with stable parameter names, the keys of the optimiser state.
 
     Adds to `remarks` which of the initial weights were left out or missing.
     """
@@ -158,7 +158,7 @@ def _build_network(
 
 
 def _load_start(config: Config, model: nn.Layer, init_from: Path | None) -> list[str]:
-    """Load the weights of the whole network that a new run starts from, where there are any; return remarks."""
+    """Load the weights of the whole network that a new run starts from, if there are any; return remarks."""
     start = config.Global.pretrained_model or (config.Distillation.weights if config.Distillation is not None else None)
     if init_from is not None:
         # A projection that was learned in closed form is learned again.

@@ -1,8 +1,8 @@
-"""Cross-fitting of a frozen network's projection: what it gives for classes that it has not been learnt from.
+"""Cross-fitting of a frozen network's projection: how well it works on classes that it was not learnt from.
 
-In a closed split every class is trained, so none of them shows how similar a foreign product would come. A projection
-in closed form is cheap: it is learnt again without some of the classes, which are foreign to it then, and so on until
-each class has been left out once (Stone 1974).
+In a closed split every class is trained, so none of them shows how similar an unknown product would be. A projection
+in closed form is cheap: it is learnt again without some of the classes, which are then unknown to it, until each class
+has been left out once (Stone 1974).
 """
 
 from __future__ import annotations

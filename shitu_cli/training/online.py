@@ -43,7 +43,7 @@ BARE = f"bare {METRIC}"  # metric: what the features reach without the projectio
 
 @dataclass(frozen=True)
 class OnlineResult:
-    """Metrics of the features or, where it is better, of their `projection`, which best_model then has as its neck."""
+    """Metrics of the features or, if it is better, of their `projection`, which best_model then has as its neck."""
 
     metrics: dict[str, float]
     projection: Projection | None = None

@@ -121,7 +121,7 @@ class OptimizerStep:
 
 
 def _fits(name: str, value: object, shape: list[int]) -> bool:
-    """Return whether an accumulator has the form that Paddle gives it, which only warns, or ends, where it has not."""
+    """Return whether an accumulator has the form that Paddle gives it; Paddle only warns of others, or crashes."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fu":  # bfloat16 is stored as uint16
         return False
     # Adam keeps the powers of beta as one number for a parameter.

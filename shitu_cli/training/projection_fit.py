@@ -34,7 +34,7 @@ METRIC = "recall@1"
 
 @dataclass(frozen=True)
 class EvaluationFeatures:
-    """Features of query and gallery as the network gives them; the same object twice where the lists are one."""
+    """Features of query and gallery as the network gives them; the same object twice if the lists are one."""
 
     query: ListFeatures
     gallery: ListFeatures
@@ -59,7 +59,7 @@ def evaluation_features(
     cache: Cache | None = None,
     processes: Processes = Alone(),
 ) -> EvaluationFeatures | None:
-    """Return the features of query and gallery; None where the config evaluates nothing, and on other processes."""
+    """Return the features of query and gallery; None if the config evaluates nothing, and on other processes."""
     query, gallery = config.DataLoader.query, config.DataLoader.gallery
     if not config.Global.eval_during_train or query is None or gallery is None:
         return None

@@ -31,7 +31,7 @@ SAVING = ("save_every_steps", "keep")  # options that a resumed run keeps
 
 
 class Saver:
-    """Writes the checkpoints of one run; `scaler` is the loss scaler of mixed precision, where there is one."""
+    """Writes the checkpoints of one run; `scaler` is the loss scaler of mixed precision, if there is one."""
 
     def __init__(
         self, training: Training, log: RunLog, reporter: Reporter, options: TrainOptions, scaler: Any = None

@@ -47,7 +47,7 @@ class Teacher:
 
 
 def find_teacher(config: Config) -> TeacherLoss | None:
-    """Return the loss that names a teacher; raise ConfigError where two do."""
+    """Return the loss that names a teacher; raise ConfigError if two do."""
     losses = [loss for loss in config.Loss if isinstance(loss, TeacherLoss)]
     if len({loss.teacher for loss in losses}) > 1:
         raise ConfigError("Loss.Train: two losses name different teachers", hint="leave one TeacherLoss")

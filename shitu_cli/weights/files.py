@@ -47,7 +47,7 @@ def find_weights(path: str | Path) -> Path:
         if is_input(candidate):
             return candidate
     if path.exists():
-        open_input(path)  # says what it is instead
+        open_input(path)  # its error says what it is, such as a directory
     raise DataError(f"no weights file {path} (nor {candidates[1].name})")
 
 
@@ -123,7 +123,7 @@ def _table(values: dict[Any, Any], file: Path) -> tuple[dict[str, np.ndarray], l
     if tables:
         raise DataError(
             f"{file} holds several tables of weights: {', '.join(names)[:200]}",
-            hint="save one of them to a file of its own",
+            hint="save one of them to a separate file",
         )
     raise DataError(f"{file} holds no weights", hint="name a file with the arrays of a network by their names")
 

@@ -60,7 +60,7 @@ def looks_like_a_file(text: str) -> bool:
 def find_start(part: Backbone) -> str | None:
     """Return the file, the address or the name in the catalogue that `pretrained` means; None: random weights.
 
-    Raises ConfigError where nothing is published for the network.
+    Raises ConfigError if nothing is published for the network.
     """
     if part.pretrained is not True:
         return part.pretrained or None

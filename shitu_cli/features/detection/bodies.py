@@ -34,7 +34,7 @@ class Body(Part):
     def pixels(self, enough: int | None = None) -> np.ndarray:
         """Return what `decode_image` returns for the path and the box.
 
-        Raises DataError for an image that cannot be read, another ShituError where the detector fails.
+        Raises DataError for an image that cannot be read, another ShituError if the detector fails.
         """
         image = decode_image(self.path)
         try:
@@ -48,7 +48,7 @@ class Body(Part):
 
 
 def bodies_of(images: ImageFiles, detector: Detector | None) -> list[ImageInput]:
-    """Return inputs of the extractor; those without a box are searched for one where there is a detector."""
+    """Return inputs of the extractor; those without a box are searched for one if there is a detector."""
     inputs = inputs_of(images)
     return inputs if detector is None else [Body(one, detector) if isinstance(one, str) else one for one in inputs]
 

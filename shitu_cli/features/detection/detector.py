@@ -108,7 +108,7 @@ class Detector:
             inputs["im_shape"] = np.asarray([prepared.resized], np.float32)
         try:
             outputs = self._network.run(inputs)
-        except Exception as error:  # each library raises classes of its own
+        except Exception as error:  # each library raises its own classes
             raise damaged(self.file, error, "cannot be run", _AGAIN) from None
         size = (prepared.pixels.shape[1], prepared.pixels.shape[2])
         try:
@@ -203,7 +203,7 @@ def _onnx_network(file: Path) -> _Network:
 
 
 def _sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:
-    """Return the sizes that a file fixes; None where it takes any."""
+    """Return the sizes that a file fixes; None if it takes any."""
     return tuple(side if type(side) is int and side > 0 else None for side in shape)
 
 
@@ -222,7 +222,7 @@ def _name_of_image(file: Path, inputs: Mapping[str, tuple[int | None, ...]]) -> 
 
 
 def _yolo_size(metadata: Mapping[str, str]) -> tuple[int, int]:
-    """Return the size (height, width) that Ultralytics notes in its files; its default where there is none."""
+    """Return the size (height, width) that Ultralytics notes in its files; its default if there is none."""
     try:
         size = json.loads(metadata.get("imgsz", ""))
     except ValueError:

@@ -41,7 +41,7 @@ class UnknownForm(Exception):
 def read_boxes(outputs: Sequence[np.ndarray], size: tuple[int, int], *, in_image: bool) -> Boxes:
     """Return the boxes in what a network gives for one image, with an input of this (height, width).
 
-    `in_image`: the network was told the scale, and answers in pixels of the image where its form allows that. Raises
+    `in_image`: the network was told the scale, and answers in pixels of the image if its form allows that. Raises
     UnknownForm.
     """
     outputs = decisive(outputs)

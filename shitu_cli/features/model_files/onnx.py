@@ -39,7 +39,7 @@ def read_onnx(data: bytes) -> Program:
                 raise ModelProblem(f"it needs operators of the domain {domain[:40]!r}")
     if len(graphs) != 1:
         raise ModelProblem(f"it has {len(graphs)} graphs")
-    operators, weights, given = [], {}, []
+    operators, weights, inputs = [], {}, []
     for number, part in nested(graphs[0]):
         if number == _NODES:
             operators.append(_node(part))
@@ -47,10 +47,10 @@ def read_onnx(data: bytes) -> Program:
             name, shape = _tensor(part)
             weights[name] = shape
         elif number == _INPUTS:
-            given += [text_of(value) for inner, value in nested(part) if inner == 1]
+            inputs += [text_of(value) for inner, value in nested(part) if inner == 1]
         elif number == _SPARSE:
             raise ModelProblem("it holds sparse weights")
-    return Program(operators, weights, given=frozenset(given))
+    return Program(operators, weights, inputs=frozenset(inputs))
 
 
 def _node(message: memoryview) -> Operator:
@@ -79,7 +79,7 @@ def _attribute(message: memoryview) -> tuple[str, list[int]]:
     name, values = "", list[int]()
     for number, kind, value in fields(message):
         if number in _GRAPHS:
-            raise ModelProblem("one of its steps holds a graph of its own")
+            raise ModelProblem("one of its steps contains a graph (a loop or a branch)")
         if number == _ATTRIBUTE_NAME and isinstance(value, memoryview):
             name = text_of(value)
         elif number in (_TENSOR, _TENSORS) and isinstance(value, memoryview):

@@ -1,6 +1,6 @@
 """The operators that networks for features and for detection are made of, under each format's names.
 
-None of them reads or writes files, runs other code, draws random numbers, or holds a program of its own (as loops and
+None of them reads or writes files, runs other code, draws random numbers, or contains a program (as loops and
 conditions do). Adding one: it must do none of that either.
 """
 

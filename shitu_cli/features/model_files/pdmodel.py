@@ -53,14 +53,14 @@ def read_pdmodel(data: bytes) -> Program:
     blocks = [part for number, part in nested(memoryview(data)) if number == _BLOCKS]
     if len(blocks) != 1:
         raise ModelProblem(f"it has {len(blocks)} blocks of steps: loops and conditions are not run")
-    operators, parameters, shapes, given, declared = [], {}, [], [], set()
+    operators, parameters, shapes, inputs, declared = [], {}, [], [], set()
     for number, part in nested(blocks[0]):
         if number == _OPERATORS:
             operators.append(_operator(part))
         elif number == _VARIABLES:
             name, kind, persistable, shape = _variable(part)
             if kind in (_FEED, _FETCH, _RAW):
-                given.append(name)
+                inputs.append(name)
             elif kind != _DENSE_TENSOR:
                 raise ModelProblem(f"it holds a variable of another kind than tensors ({kind})")
             elif persistable:
@@ -77,7 +77,7 @@ def read_pdmodel(data: bytes) -> Program:
             raise ModelProblem(f"a step {operator.name} lacks its {', '.join(sorted(absent))}")
     # Paddle reads the weights in the order of their names.
     ordered = dict(sorted(parameters.items(), key=lambda item: item[0].encode()))
-    return Program(operators, ordered, shapes, frozenset(given))
+    return Program(operators, ordered, shapes, frozenset(inputs))
 
 
 def _operator(message: memoryview) -> Operator:
@@ -103,7 +103,7 @@ def _attribute(message: memoryview) -> tuple[str, list[int]]:
     name, values = "", list[int]()
     for number, kind, value in fields(message):
         if number in _INNER_BLOCKS:
-            raise ModelProblem("one of its steps holds a program of its own")
+            raise ModelProblem("one of its steps contains a program (a loop or a branch)")
         if number == _NAME and isinstance(value, memoryview):
             name = text_of(value)
         elif number in (_WHOLE, _WHOLES, _LONG, _LONGS):

@@ -10,7 +10,7 @@ _PARAMETER = "p"
 
 
 def read_pir(values: Any) -> Program:
-    """Return the program of a parsed inference.json; raises ModelProblem where it is not built as Paddle builds one."""
+    """Return the program of a parsed inference.json; raises ModelProblem if it is not built as Paddle builds one."""
     block = _only(_only(_member(values, "program", dict).get("regions")).get("blocks"))
     if _member(values, "base_code", dict).get("magic") != "pir":
         raise ModelProblem("it is not a program of Paddle")
@@ -34,7 +34,7 @@ def _operator(step: Any) -> tuple[Operator, list[list[int]]]:
     """Return a step and the shapes of what it gives."""
     name = _member(step, "#", str)
     if "regions" in step:
-        raise ModelProblem(f"its step {name[:40]!r} holds a program of its own")
+        raise ModelProblem(f"its step {name[:40]!r} contains a program (a loop or a branch)")
     outputs = step.get("O", [])
     outputs = [outputs] if isinstance(outputs, dict) else outputs
     inputs = _list(step.get("I", []))

@@ -50,14 +50,14 @@ class Operator:
 class Program:
     """A network as its file describes it.
 
-    `parameters` are the shapes of the weights by name, in the order in which their file holds them; `shapes` those of
-    all other values that are declared; `given` the names of what is there before the first step.
+    `parameters` are the shapes of the weights by name, in the order of their file; `shapes` those of
+    all other values that are declared; `inputs` the names of what is there before the first step.
     """
 
     operators: Sequence[Operator]
     parameters: Mapping[str, Sequence[int]]
     shapes: Iterable[Sequence[int]] = ()
-    given: frozenset[str] = frozenset()
+    inputs: frozenset[str] = frozenset()
 
 
 class ModelProblem(Exception):
@@ -77,7 +77,7 @@ def check_program(program: Program, allowed: frozenset[str], purpose: str) -> No
     for shape in (*program.parameters.values(), *program.shapes):
         if not all(-1 <= size < _MAX_ELEMENTS for size in shape) or math.prod(map(abs, shape)) > _MAX_ELEMENTS:
             raise ModelProblem(f"it declares a value of the shape {list(shape)[:8]}")
-    present = {*program.given, *program.parameters}
+    present = {*program.inputs, *program.parameters}
     for operator in program.operators:
         missing = next((name for name in operator.inputs if name not in present), None)
         if missing is not None:

@@ -33,7 +33,7 @@ class PReLU(nn.PReLU):
 
 
 class ResidualBlock(nn.Layer):
-    """Norm, 3x3, norm, PReLU, 3x3 with the stride, norm; added to the input, which a 1x1 widens where it must."""
+    """Norm, 3x3, norm, PReLU, 3x3 with the stride, norm; added to the input, which a 1x1 widens if it must."""
 
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()

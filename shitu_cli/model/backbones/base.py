@@ -47,7 +47,7 @@ class Backbone(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
         self.last_step: str | None = None
-        self.input_size: int | None = None  # side of the images, where the network is made for one size only
+        self.input_size: int | None = None  # side of the images, if the network is made for one size only
         self.dropped: tuple[str, ...] = ()
         self.left_new: list[str] = []  # layers that loaded weights did not have
 

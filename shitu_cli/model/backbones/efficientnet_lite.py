@@ -26,7 +26,7 @@ _norm = partial(BatchNormAct, epsilon=1e-3)
 
 
 class DepthwiseSeparable(nn.Layer):
-    """Depthwise, then pointwise convolution; with a shortcut where the shape stays."""
+    """Depthwise, then pointwise convolution; with a shortcut if the shape stays."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class DepthwiseSeparable(nn.Layer):
 
 
 class InvertedResidual(nn.Layer):
-    """Expand, depthwise, project; with a shortcut where the shape stays."""
+    """Expand, depthwise, project; with a shortcut if the shape stays."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class InvertedResidual(nn.Layer):
 
 
 class EfficientNetLite(Backbone):
-    """EfficientNet-Lite of one width and depth; a classifier only where `class_num` is above 0."""
+    """EfficientNet-Lite of one width and depth; a classifier only if `class_num` is above 0."""
 
     classifiers = ("classifier.",)
 

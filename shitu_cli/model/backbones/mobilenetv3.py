@@ -45,7 +45,7 @@ TABLES = {"large": (LARGE, 960), "small": (SMALL, 576)}  # and channels before t
 
 
 class InvertedResidual(nn.Layer):
-    """Expand, depthwise, squeeze-excite, project; with a shortcut where the shape stays."""
+    """Expand, depthwise, squeeze-excite, project; with a shortcut if the shape stays."""
 
     def __init__(self, channels: int, middle: int, out: int, kernel: int, stride: int, use_se: bool, act: str) -> None:
         super().__init__()

@@ -152,7 +152,7 @@ def _layer(channels: int, block: Block) -> nn.Layer:
 
 
 class MobileNetV4(Backbone):
-    """MobileNetV4 of one table; a classifier only where `class_num` is above 0."""
+    """MobileNetV4 of one table; a classifier only if `class_num` is above 0."""
 
     classifiers = ("classifier.",)
 

@@ -131,7 +131,7 @@ class PatchEmbed(nn.Layer):
 
 
 class VisionTransformer(Backbone):
-    """A plain transformer for images of `img_size` pixels; a classifier only where `class_num` is above 0."""
+    """A plain transformer for images of `img_size` pixels; a classifier only if `class_num` is above 0."""
 
     # OpenCLIP's projection into the space that text shares is not part of the pooled feature.
     classifiers = ("head.", "visual.proj", "transformer.", "token_embedding.", "positional_embedding", "ln_final.",

@@ -68,7 +68,7 @@ class DCHLoss(PairLoss):
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         same = _same(labels)
         share = same.mean()
-        # Each kind of pair counts half; where a batch has one kind only, each pair counts once.
+        # Each kind of pair counts half; if a batch has one kind only, each pair counts once.
         weight = same / share + (1 - same) / (1 - share) if 0 < float(share) < 1 else paddle.ones_like(same)
         distance = self._distance(paddle.matmul(unit(x), unit(x), transpose_y=True), x.shape[1])
         pairs = weight * (same * paddle.log(distance / self.gamma) + paddle.log1p(self.gamma / distance))

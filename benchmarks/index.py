@@ -26,7 +26,7 @@ import numpy as np
 
 from shitu_cli.index.files import load_index, save_index
 from shitu_cli.index.store import BuildOptions, FeatureTable, unit_vectors
-from shitu_cli.index.tune import BLOCK, found_share, true_neighbours
+from shitu_cli.index.tune import BLOCK, recall_of, true_neighbours
 from shitu_cli.index.vectors import VectorIndex
 
 QUERIES = 1000
@@ -110,7 +110,7 @@ def measure(kind: str, folder: Path, recall: float) -> None:
         beside.write_text(str(rate))
     ratio = f"{rate / float(beside.read_text()):.1f}" if beside.is_file() else ""
     figures = (f"{built:.1f}", f"{peak:.0f}", f"{held:.0f}", f"{disk:.0f}", f"{loaded:.1f}")
-    found = f"{found_share(ids, truth):.4f}"
+    found = f"{recall_of(ids, truth):.4f}"
     print(COLUMNS.format(kind, *figures, found, at_build, f"{rate:.0f}", ratio, f"{alone:.2f}"), flush=True)
     for file in (folder / kind).iterdir():
         file.unlink()

@@ -66,6 +66,8 @@ def listed(images: Images) -> list[ImageInput]:
 
     An array of paths, such as a column of a table, is a list.
     """
+    if isinstance(images, (bytearray, memoryview)):
+        return [bytes(images)]
     is_array = isinstance(images, np.ndarray) and images.ndim <= 3
     are_paths = isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OSU"
     if (is_array and not are_paths) or isinstance(images, (str, bytes, Path, Part)) or hasattr(images, "convert"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,7 +66,8 @@ class Searcher:
         config: Config | None = None,
         threads: int | None = None,
     ) -> None:
-        if voters < 1 or (threshold is not None and not -1 <= threshold <= 1):
+        are_numbers = isinstance(voters, Integral) and isinstance(threshold, Real | None)
+        if not are_numbers or voters < 1 or (threshold is not None and not -1 <= threshold <= 1):
             raise UsageError("a threshold is a cosine from -1 to 1, and at least one neighbour votes")
         self.place, self.threshold, self.voters = str(index), threshold, voters
         self.index: Index
@@ -107,7 +109,7 @@ class Searcher:
 
     def search_features(self, features: np.ndarray, top: int = 5) -> list[Answer]:
         """Return an answer for each row of the features float32 [N, D] of this model; all from one generation."""
-        if top < 0:
+        if not isinstance(top, Integral) or top < 0:
             raise UsageError(f"{top} neighbours cannot be returned")
         neighbours, manifest = self.index.search(features, max(top, self.voters))
         self._check_model(manifest)

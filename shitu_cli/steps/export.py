@@ -13,7 +13,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.models import readable
-from shitu_cli.steps.settings import with_lists
+from shitu_cli.steps.settings import require_config, with_lists
 
 if TYPE_CHECKING:
     from shitu_cli.deployment.run import Exported
@@ -59,6 +59,10 @@ def export(
     from shitu_cli.deployment.run import export as run
 
     require(PORTION, max_recall_drop=max_recall_drop)
+    if isinstance(size, str):
+        raise UsageError(f"size={size!r}: expected (height, width), such as (224, 224)")
+    if config is not None:
+        require_config(config)
     options = ExportOptions(
         formats=tuple(several(formats or ("pdmodel", "onnx"))),
         optional=() if formats else ("onnx",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def prepare(
     workspace: PathLike | None = None,
     *,
     format: str | None = None,
-    columns: str | None = None,
+    columns: str | Mapping[str, str] | None = None,
     protocol: str | None = None,
     image_root: PathLike | None = None,
     split: str | None = None,
@@ -89,7 +89,8 @@ def prepare(
         workspace: The directory to write to; by default $SHITU_WORKSPACE, else the workspace that contains the current
             directory, else the current directory.
         format: Layout of the source (`shitu prepare --formats`); by default it is detected.
-        columns: Columns of tables by name, of lists by number: `image=file,label=sku,split=part,box=bbox:xywh`.
+        columns: Columns of tables by name, of lists by number: `image=file,label=sku,split=part,box=bbox:xywh`, or
+            a dictionary.
         protocol: One of several official splits, such as `dml`.
         image_root: The folder to which paths in lists are relative.
         split: `auto`, `open` (unseen classes for evaluation), `closed` or `none`.
@@ -120,6 +121,8 @@ def prepare(
     require(COUNT, pack_mib=pack_mib)
     root = None if image_root is None else str(image_root)
     corrections = None if corrections is None else str(corrections)
+    if isinstance(columns, Mapping):
+        columns = ",".join(f"{role}={name}" for role, name in columns.items())
     options = PrepareOptions(
         format, columns, protocol, root, split, share, seed, encoding, depth, keep_apart or None, corrections
     )

@@ -31,8 +31,17 @@ def workspace_config(
 def with_lists(config: Config, required: Collection[str] = ()) -> Config:
     """Return the config with plain lists for datasets that PaddleClas reads with a class of its own.
 
-    Raises DataError if the data of a `required` split (train, query, gallery) are missing or damaged.
+    Raises DataError if the data of a `required` split (train, query, gallery) are missing or damaged, UsageError for
+    what is not a config.
     """
+    require_config(config)
     from shitu_cli.data.reader_classes import as_lists
 
     return as_lists(config, Places.of(config).workspace.cache_dir / "lists", required)
+
+
+def require_config(config: object) -> None:
+    """Raise UsageError for what is not a config, such as the path of its file."""
+    if not isinstance(config, Config):
+        shown = repr(config)[:60]
+        raise UsageError(f"expected a config, got {shown}", hint="read it: load_config('work/shitu.yaml')")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli import load_config, open_index, prepare, train
+from shitu_cli import evaluate, export, load_config, open_index, prepare, train
 from shitu_cli.config.arguments import COUNT, SHARE, require, several
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.index.store import BuildOptions, FeatureTable
@@ -15,6 +15,7 @@ from shitu_cli.reporting import SilentReporter
 from shitu_cli.steps.train import train_frozen
 from shitu_cli.templates import read_template
 from tests.index.made import vectors
+from tests.preparation.test_formats import draw, write
 
 
 def test_numbers_are_held_to_their_range() -> None:
@@ -75,3 +76,22 @@ def test_an_index_takes_labels_and_paths_as_text(
     with pytest.raises(DataError, match=says):
         index.build(FeatureTable(vectors(2), labels, paths), BuildOptions(), SilentReporter())
     assert not (tmp_path / "index").exists()
+
+
+def test_what_a_notebook_gives_instead_of_a_config(tmp_path: Path) -> None:
+    (tmp_path / "shitu.yaml").write_text(read_template("quick"))
+    for step in (train, evaluate, export):
+        with pytest.raises(UsageError, match=r"expected a config, got 'work/shitu.yaml'$") as error:
+            step("work/shitu.yaml")  # type: ignore[operator]
+        assert "load_config" in str(error.value.hint)
+    with pytest.raises(UsageError, match=r"size='64x64': expected \(height, width\)"):
+        export(load_config(tmp_path / "shitu.yaml"), size="64x64")  # type: ignore[arg-type]
+
+
+def test_columns_may_be_a_dictionary(tmp_path: Path) -> None:
+    rows = [f"{n}.jpg,{n % 2},{n % 3}" for n in range(6)]
+    for n in range(6):
+        draw(tmp_path / "data" / f"{n}.jpg")
+    write(tmp_path / "data/items.csv", "\n".join(["file,brand,colour", *rows]))
+    made = prepare(tmp_path / "data", tmp_path / "work", columns={"image": "file", "label": "colour"}, split="none")
+    assert sorted(made.prepared.names) == ["0", "1", "2"]

@@ -65,11 +65,13 @@ def test_answers(searcher: Searcher) -> None:
 
 
 def test_impossible_values_are_refused(searcher: Searcher, tmp_path: Path) -> None:
-    for options in ({"threshold": 5.0}, {"threshold": float("nan")}, {"voters": 0}):
+    for options in ({"threshold": 5.0}, {"threshold": float("nan")}, {"voters": 0}, {"threshold": "0.5"}):
         with pytest.raises(UsageError, match="a threshold is a cosine from -1 to 1"):
             Searcher(Network(), tmp_path / "i", **options)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="-1 neighbours"):
         searcher.search(["3"], top=-1)
+    with pytest.raises(UsageError, match="3 neighbours"):
+        searcher.search(["3"], top="3")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"expected vectors as rows of an array \[N, "):
         searcher.search_features(vectors(1)[0])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import lru_cache
 from threading import Lock
 from typing import Any, Protocol, cast, runtime_checkable
@@ -17,7 +17,7 @@ import numpy as np
 
 from shitu_cli.data.batch import Batch
 from shitu_cli.errors import DataError
-from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.runtime.threads import compute_threads, image_threads
 from shitu_cli.stores import WAITING
 
 AHEAD = 3  # batches being decoded while one is used
@@ -83,7 +83,7 @@ class _Reader:
                 self._load(_with_repeats(group), 0, stack, seed)
                 yield self._assemble(group, stack)
             return
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="shitu-loader")
+        pool = image_threads(self.workers, "loader")
         waiting: deque[tuple[Sequence[int], _Stack, list[Future[None]]]] = deque()
         try:
             for group in groups:

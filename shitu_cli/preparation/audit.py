@@ -24,7 +24,7 @@ from shitu_cli.errors import EnvironmentProblem, ShituError, pip_install
 from shitu_cli.files import atomic_write, cannot_write
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
-from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.runtime.threads import compute_threads, image_threads
 from shitu_cli.stores import WAITING, State, address_of, are_remote, is_there, read_image, state_of
 
 CACHE_FORMAT = 6
@@ -250,7 +250,7 @@ def look_at_all(
     try:
         with (
             reporter.progress("checking", len(todo)) as bar,
-            ThreadPoolExecutor(workers or _threads(paths), thread_name_prefix="shitu-check") as pool,
+            image_threads(workers or _threads(paths), "check") as pool,
         ):
             # Tasks of several images: one each would spend a tenth of the time on handing over.
             tasks = [todo[start : start + TASK] for start in range(0, len(todo), TASK)]

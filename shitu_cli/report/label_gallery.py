@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.prepare import Prepared
 from shitu_cli.report.page import thumbnail
 from shitu_cli.reporting import visible
-from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.runtime.threads import compute_threads, image_threads
 from shitu_cli.stores import absolute, is_stored
 
 MOST = 600  # images on the page
@@ -52,7 +51,7 @@ def label_gallery(prepared: Prepared, command: str) -> LabelGallery:
         suspicion = {"rank": ranks.get(number, UNSUSPECTED), "why": reasons.get(number, []), "rather": rather}
         return {**_image(prepared, number), **suspicion, "unlike": round(float(comparison.scores[number]), 3)}
 
-    with ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-page") as pool:
+    with image_threads(compute_threads(), "page") as pool:
         images = list(pool.map(image, numbers))
     names = [tuple(spelling(rows, number) for number in pair[:2]) for pair in pairs[:MOST]]
     applied = prepared.corrections

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,18 @@ def available_cores() -> int:
 def is_bound() -> bool:
     """Return whether this process may not use all cores of the machine, as a launcher or a container has decided."""
     return available_cores() < (os.cpu_count() or 1)
+
+
+def image_threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Return `count` threads that decode and resize images, each image on one of them.
+
+    OpenCV would divide each image among threads of its own, which spin beside these and keep them waiting. From now on
+    it computes on the thread that calls it, in the whole process, which changes no pixel.
+    """
+    import cv2
+
+    cv2.setNumThreads(1)
+    return ThreadPoolExecutor(count, thread_name_prefix=f"shitu-{name}")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from shitu_cli.features.detection.boxes import Detection
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.index.store import FeatureTable, Item
 from shitu_cli.reporting import visible
+from shitu_cli.runtime.threads import image_threads
 from shitu_cli.service.batching import Batcher, Image, Look, Reply
 from shitu_cli.service.corrections import contradicting
 from shitu_cli.service.gallery import Addition, Changed, Gallery, Removal
@@ -55,7 +56,7 @@ class Desk:
         self.batcher = Batcher(live, metrics, most_waiting=settings.limits.waiting, detector=detector)
         # Threads that may block: changes wait for the disk, thumbnails for a file.
         self._changing = ThreadPoolExecutor(settings.limits.changes + 2, thread_name_prefix="shitu-change")
-        self._reading = ThreadPoolExecutor(2, thread_name_prefix="shitu-read")
+        self._reading = image_threads(2, "read")
         self._filing = threading.Lock()  # of photos that are added and removed at the same time
         self._map: tuple[View, GalleryMap | None] | None = None
         metrics.gauge("shitu_index_items", "Items in the index.", lambda: float(self.count()))

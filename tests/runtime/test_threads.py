@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 
+import cv2
 import numpy as np
 import pytest
 
@@ -43,6 +44,13 @@ def test_nobody_else_counts_cores():
         if isinstance(node, ast.Attribute) and node.attr in counters
     ]
     assert elsewhere == []
+
+
+def test_images_stay_on_the_thread_that_decodes_them():
+    """OpenCV's own threads would spin beside ours, and a busy machine lets us wait for them."""
+    cv2.setNumThreads(2)
+    with threads.image_threads(2, "test") as pool:
+        assert set(pool.map(lambda _: cv2.getNumThreads(), range(4))) == {1}
 
 
 def test_products_stay_on_the_thread_that_asks():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.features.detection.boxes import Detection, whole
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput, Part, rgb, transformed
-from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.runtime.threads import compute_threads, image_threads
 
 
 class Cut(Enum):
@@ -86,7 +85,7 @@ def features_of_areas(
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-detect") as pool:
+    with image_threads(compute_threads(), "detect") as pool:
         for start in range(0, len(images), extractor.batch_size):
             group = list(pool.map(read, images[start : start + extractor.batch_size]))
             inputs = [one for part in group if isinstance(part, Areas) for one in part.inputs]

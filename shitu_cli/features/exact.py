@@ -15,6 +15,7 @@ one call for this image alone computes on one thread:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,14 +27,22 @@ GROUP = 8  # images in a call of Paddle Inference; more save hardly anything
 
 
 def side_by_side(single: Run, threads: int) -> Run:
-    """Return `single` called for one image at a time, by `threads` threads at once; it must be safe for that."""
+    """Return `single` called for one image at a time, by `threads` threads at once; it must be safe for that.
+
+    Whoever calls it while so many compute waits: images that take turns would all be late.
+    """
+    turns = threading.Semaphore(threads)
+
+    def one(image: np.ndarray) -> np.ndarray:
+        with turns:
+            return single(image)
 
     def run(images: np.ndarray) -> np.ndarray:
         parts = [images[n : n + 1] for n in range(len(images))]
         if threads == 1 or len(parts) < 2:
-            return _joined([single(part) for part in parts])
+            return _joined([one(part) for part in parts])
         with ThreadPoolExecutor(min(threads, len(parts)), thread_name_prefix="shitu-engine") as pool:
-            return _joined(list(pool.map(single, parts)))
+            return _joined(list(pool.map(one, parts)))
 
     return run
 

@@ -1,7 +1,7 @@
 """Images of many requests through one network, without waiting for each other.
 
-Engines that compute images side by side get each one from the thread that has decoded it: as many threads as the
-process may use take an image from its bytes to its answer, so that none waits until a batch is over. Other engines get
+Engines that compute images side by side get each one from the thread that has decoded it: such threads take an image
+from its bytes to its answer, so that none waits until a batch is over. Other engines get
 what is decoded when they are free, in one batch, and so does an index in which one search for many vectors is faster
 than many searches. A single request on an idle server is answered at once either way.
 """
@@ -14,7 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Cropped
 from shitu_cli.index.objects import combined
 from shitu_cli.index.verdict import Answer
-from shitu_cli.runtime.threads import compute_threads
+from shitu_cli.runtime.threads import compute_threads, image_threads
 from shitu_cli.service.live import Live, State, needed
 from shitu_cli.service.metrics import Metrics
 from shitu_cli.service.refusals import TOO_MANY, UNAVAILABLE, Refusal, refusal_of, unusable
@@ -117,7 +117,7 @@ class Batcher:
         self._lock = threading.Lock()  # of `waiting` and of what requests gather
         self.waiting = 0
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()  # for the thread that computes batches
-        self._workers = ThreadPoolExecutor(compute_threads(), thread_name_prefix="shitu-image")
+        self._workers = image_threads(count_workers(), "image")
         self._thread = threading.Thread(target=self._run, name="shitu-network", daemon=True)
         self._thread.start()
 
@@ -277,6 +277,15 @@ def _reply(request: _Request) -> None:
 def _combined(areas: Sequence[Area]) -> Answer:
     answers = [area.answer for area in areas if area.answer is not None]
     return combined(answers, [area.detection for area in areas if area.answer is not None])
+
+
+def count_workers() -> int:
+    """Return how many images are between their bytes and their answers at once: three for each core.
+
+    One is computed, one is ready behind it, and one is decoded or answered meanwhile. With fewer, engines that compute
+    on threads of their own wait for the next image.
+    """
+    return 3 * compute_threads()
 
 
 def _of_one_model(batch: list[_Work]) -> list[list[_Work]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +98,22 @@ def test_callers_side_by_side_keep_the_order() -> None:
     images = np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1)
     assert np.array_equal(run(images)[:, 0], np.arange(40) * 2)
     assert run(images[:1]).shape == (1, 1)
+
+
+def test_more_callers_than_threads_take_turns() -> None:
+    together, most, lock = 0, 0, threading.Lock()
+
+    def single(part: np.ndarray) -> np.ndarray:
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        time.sleep(0.005)
+        with lock:
+            together -= 1
+        return part.reshape(1, -1)
+
+    run = side_by_side(single, 2)
+    with ThreadPoolExecutor(8) as callers:
+        results = list(callers.map(run, [np.full((1, 3), n, np.float32) for n in range(16)]))
+    assert most == 2 and [int(result[0, 0]) for result in results] == list(range(16))

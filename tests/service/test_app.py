@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.index.files import load_index
-from shitu_cli.runtime.threads import compute_threads
-from shitu_cli.service.batching import Image
+from shitu_cli.service.batching import Image, count_workers
 from tests.service.conftest import KEY, Network, Server, png, write_index
 
 Maker = Callable[..., Server]
@@ -256,7 +255,7 @@ def test_images_that_nobody_waits_for_any_more_are_not_looked_at(
     assert looked.acquire(timeout=10) and reply.cancel()  # as when the client's time is over
     go_on.set()
     batcher.close()
-    assert len(reads) <= compute_threads() and batcher.waiting == 0
+    assert len(reads) <= count_workers() and batcher.waiting == 0
 
 
 def test_another_process_changes_the_index(server: Server) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from shitu_cli import __version__
@@ -32,6 +31,7 @@ from shitu_cli.service.refusals import (
     malformed,
     refusal_of,
 )
+from shitu_cli.service.schemas import JSONReply
 from shitu_cli.service.uploads import read_images
 from shitu_cli.service.views import View
 
@@ -73,20 +73,20 @@ def _handle_errors(app: FastAPI) -> None:
     """Let every error leave in the same form."""
 
     @app.exception_handler(Refusal)
-    async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+    async def refused(request: Request, refusal: Refusal) -> JSONReply:
         return _refused(request, refusal)
 
     @app.exception_handler(ShituError)
-    async def failed(request: Request, error: ShituError) -> JSONResponse:
+    async def failed(request: Request, error: ShituError) -> JSONReply:
         return _refused(request, refusal_of(error))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONReply:
         problems = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]  # "body" or "query" is first
         return _refused(request, malformed(problems))
 
     @app.exception_handler(HTTPException)
-    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+    async def unknown(request: Request, error: HTTPException) -> JSONReply:
         path, allowed = request.url.path[:80], (error.headers or {}).get("Allow")
         message, hint = str(error.detail), None
         if error.status_code in (NOT_FOUND, NOT_ALLOWED):
@@ -95,9 +95,9 @@ def _handle_errors(app: FastAPI) -> None:
         return _refused(request, Refusal(error.status_code, message, hint=hint), error.headers)
 
 
-def _refused(request: Request, refusal: Refusal, headers: Any = None) -> JSONResponse:
+def _refused(request: Request, refusal: Refusal, headers: Any = None) -> JSONReply:
     body = _body_of(request.url.path, refusal)
-    return JSONResponse(body, refusal.status, headers={**(headers or {}), **refusal.headers})
+    return JSONReply(body, refusal.status, headers={**(headers or {}), **refusal.headers})
 
 
 def _body_of(path: str, refusal: Refusal) -> dict[str, Any]:
@@ -108,46 +108,46 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
     limits = desk.settings.limits
 
     @app.post("/search", **documents.search)
-    async def search(request: Request) -> JSONResponse:
+    async def search(request: Request) -> JSONReply:
         """Say what each image shows, or that it is unknown, with the nearest images of the index."""
         images, options = await read_images(request, schemas.SearchOptions, limits)
         reply = await desk.reply(images, options.top)
         results = [answer.to_json() for answer in reply.answers]
-        return JSONResponse({"threshold": reply.state.threshold.value, "results": results})
+        return JSONReply({"threshold": reply.state.threshold.value, "results": results})
 
     @app.post("/features", **documents.features)
-    async def features(request: Request) -> JSONResponse:
+    async def features(request: Request) -> JSONReply:
         """Return the feature of each image, or of the surest thing in it: a vector of length one."""
         images, _ = await read_images(request, schemas.NoOptions, limits)
         reply = await desk.reply(images, look=Look(Cut.BODY))
-        return JSONResponse({"model": reply.state.extractor.fingerprint, "features": reply.features.tolist()})
+        return JSONReply({"model": reply.state.extractor.fingerprint, "features": reply.features.tolist()})
 
     @app.post("/add", **documents.add)
-    async def add(request: Request) -> JSONResponse:
+    async def add(request: Request) -> JSONReply:
         """Add images to the index under a label; a photo that is there already gets the new label."""
         desk.check_writable()
         images, options = await read_images(request, schemas.AddOptions, limits)
         look = Look(Cut.BODY, box=None if options.box is None else tuple(options.box))  # type: ignore[arg-type]
         view, changed = await desk.add(images, labels_for(options, len(images)), look=look, correct=options.correct)
         reply = {"added": _plain(changed.items), "replaced": changed.replaced, "removed": _plain(changed.removed)}
-        return JSONResponse({**reply, "count": _count(view)})
+        return JSONReply({**reply, "count": _count(view)})
 
     @app.post("/remove", response_model=schemas.RemoveReply)
-    async def remove(given: schemas.RemoveRequest) -> JSONResponse:
+    async def remove(given: schemas.RemoveRequest) -> JSONReply:
         """Remove items by id or label: all of them, or none if one is not there."""
         desk.check_writable()
         if not given.ids and not given.labels:
             raise Refusal(UNPROCESSABLE, "nothing was named", hint='{"ids": [12]} or {"labels": ["oat milk"]}')
         view, changed = await desk.remove(Removal(given.ids, given.labels))
-        return JSONResponse({"removed": _plain(changed.items), "count": _count(view)})
+        return JSONReply({"removed": _plain(changed.items), "count": _count(view)})
 
 
 def _add_contents(app: FastAPI, desk: Desk) -> None:
     @app.get("/items", response_model=schemas.ItemsReply)
-    async def items(label: Text | None = None, text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONResponse:
+    async def items(label: Text | None = None, text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONReply:
         """List the items of the index, of one label or whose label or path contains a text."""
         matching = await desk.items(label, text, offset, limit)
-        return JSONResponse({"count": matching.total, "items": [asdict(item) for item in matching.rows]})
+        return JSONReply({"count": matching.total, "items": [asdict(item) for item in matching.rows]})
 
     @app.get("/items/{id}/image", responses={200: {"content": {"image/jpeg": {}}}}, response_class=Response)
     async def image(id: int, size: Size = THUMBNAIL) -> Response:
@@ -156,14 +156,14 @@ def _add_contents(app: FastAPI, desk: Desk) -> None:
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
     @app.get("/labels", response_model=schemas.LabelsReply)
-    async def labels(text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONResponse:
+    async def labels(text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONReply:
         """List the labels of the index with their number of items."""
         matching = await desk.labels(text, offset, limit)
         rows = [{"label": label, "count": count} for label, count in matching.rows]
-        return JSONResponse({"count": matching.total, "labels": rows})
+        return JSONReply({"count": matching.total, "labels": rows})
 
     @app.get("/map", response_model=schemas.MapReply)
-    async def map_of_gallery() -> JSONResponse:
+    async def map_of_gallery() -> JSONReply:
         """Return the index in two dimensions (its principal plane), and which labels are confused."""
         drawn = await desk.map()
         if drawn is None:
@@ -173,19 +173,19 @@ def _add_contents(app: FastAPI, desk: Desk) -> None:
             for item, (x, y) in zip(drawn.items, drawn.places.tolist(), strict=True)
         ]
         pairs = [{"label": label, "other": other, "count": count} for (label, other), count in drawn.confusions]
-        return JSONResponse(
+        return JSONReply(
             {"points": points, "explained": round(drawn.explained, 4), "confusions": pairs, "total": drawn.total}
         )
 
 
 def _add_operation(app: FastAPI, desk: Desk) -> None:
     @app.get("/stats", response_model=schemas.StatsReply)
-    async def stats() -> JSONResponse:
+    async def stats() -> JSONReply:
         """Say what serves: model, index, threshold."""
         state = desk.state
         labels = await desk.labels("", 0, 1)
         manifest = state.view.manifest
-        return JSONResponse(
+        return JSONReply(
             {
                 "version": __version__,
                 "items": desk.count(),
@@ -205,16 +205,16 @@ def _add_operation(app: FastAPI, desk: Desk) -> None:
         )
 
     @app.get("/health", response_model=schemas.Health)
-    async def health() -> JSONResponse:
+    async def health() -> JSONReply:
         """Say that the server runs (also in the words of PaddleX's serving)."""
-        return JSONResponse({"status": "ok", **paddlex.healthy()})
+        return JSONReply({"status": "ok", **paddlex.healthy()})
 
     @app.get("/ready", response_model=schemas.Health)
-    async def ready() -> JSONResponse:
+    async def ready() -> JSONReply:
         """Say whether another image would be taken now."""
         if desk.batcher.waiting >= desk.settings.limits.waiting:
             raise Refusal(UNAVAILABLE, "too many images wait", retry_after=1)
-        return JSONResponse({"status": "ready"})
+        return JSONReply({"status": "ready"})
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def prometheus() -> Response:

@@ -21,7 +21,6 @@ from typing import Any
 import cv2
 import numpy as np
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from shitu_cli.data.header import read_header
@@ -33,7 +32,7 @@ from shitu_cli.service.desk import Desk
 from shitu_cli.service.gallery import FileGallery, Gallery, Removal
 from shitu_cli.service.live import State, fits, needed
 from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, TOO_MANY, Refusal
-from shitu_cli.service.schemas import MOST, Label
+from shitu_cli.service.schemas import MOST, JSONReply, Label
 from shitu_cli.service.uploads import check_images, decode_base64
 
 BUILD, ADD, REMOVE, INFER = "/shitu-index-build", "/shitu-index-add", "/shitu-index-remove", "/shitu-infer"
@@ -122,7 +121,7 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
     indexes = Indexes(desk.settings.indexes, desk)
 
     @app.post(BUILD, operation_id="buildIndex", tags=TAGS)
-    async def build(given: BuildRequest) -> JSONResponse:
+    async def build(given: BuildRequest) -> JSONReply:
         """Build an index of these images under a new key."""
         desk.check_writable()
         images, labels = _pairs(given, desk)
@@ -135,21 +134,21 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
         return _answer({"indexKey": key, "imageCount": _count(view)})
 
     @app.post(ADD, operation_id="addImagesToIndex", tags=TAGS)
-    async def add(given: AddRequest) -> JSONResponse:
+    async def add(given: AddRequest) -> JSONReply:
         """Add images to the index of a key."""
         images, labels = _pairs(given, desk)
         view, _ = await desk.add(images, labels, indexes.get(given.indexKey), look=WHOLE)
         return _answer({"imageCount": _count(view)})
 
     @app.post(REMOVE, operation_id="removeImagesFromIndex", tags=TAGS)
-    async def remove(given: RemoveRequest) -> JSONResponse:
+    async def remove(given: RemoveRequest) -> JSONReply:
         """Remove images by id; unknown ids are skipped, as in PaddleX."""
         possible = [id for id in given.ids if 0 <= id < 1 << 63]
         view, _ = await desk.remove(Removal(possible, missing_ok=True), indexes.get(given.indexKey))
         return _answer({"imageCount": _count(view)})
 
     @app.post(INFER, operation_id="infer", tags=TAGS)
-    async def infer(given: InferRequest) -> JSONResponse:
+    async def infer(given: InferRequest) -> JSONReply:
         """Say what an image shows: labels and scores of its nearest neighbours, none if they are too far."""
         image = Image(decode_base64(given.image, "image"), "image")
         check_images([image], desk.settings.limits)
@@ -181,8 +180,8 @@ def refusal_body(refusal: Refusal) -> dict[str, Any]:
     return {"logId": str(uuid.uuid4()), "errorCode": refusal.status, "errorMsg": text}
 
 
-def _answer(result: dict[str, Any]) -> JSONResponse:
-    return JSONResponse({"logId": str(uuid.uuid4()), "errorCode": 0, "errorMsg": "Success", "result": result})
+def _answer(result: dict[str, Any]) -> JSONReply:
+    return JSONReply({"logId": str(uuid.uuid4()), "errorCode": 0, "errorMsg": "Success", "result": result})
 
 
 def _pairs(given: BuildRequest, desk: Desk) -> tuple[list[Image], list[str]]:

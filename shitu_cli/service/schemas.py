@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import to_json
 
 from shitu_cli.reporting import HIDDEN
 
@@ -27,6 +29,13 @@ Box = Annotated[
 ]
 Label = Annotated[str, Field(max_length=LABEL_CHARACTERS), AfterValidator(_plain_label)]
 Id = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class JSONReply(JSONResponse):
+    """An answer in JSON; pydantic writes it several times as fast as Python's own encoder does."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content, inf_nan_mode="null")
 
 
 class Options(BaseModel):

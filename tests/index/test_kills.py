@@ -1,13 +1,10 @@
 """Real kills of real processes at random moments of changes: what is there afterwards is the old or the new, whole.
 
-The processes are forked from a server that has the modules loaded, so that hundreds of kills take seconds.
-`SHITU_KILLS=N` sets how many there are of each kind.
+The processes are forks of one that has the modules loaded, so that hundreds of kills take seconds.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import shutil
 import threading
@@ -29,9 +26,10 @@ from shitu_cli.index.store import BuildOptions, FeatureTable
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.index.made import vectors
+from tests.kills import Fork, Warm, kills
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-KILLS = int(os.environ.get("SHITU_KILLS", "25"))
+KILLS = kills(25)
 COUNT, SIZE = 2000, 32
 SILENT = SilentReporter()
 
@@ -41,21 +39,21 @@ def table(generation: int, count: int = COUNT) -> FeatureTable:
     return FeatureTable(vectors(count, SIZE, seed=generation), labels, [f"{n}.jpg" for n in range(count)])
 
 
-def build(folder: Path, kind: str = "flat", generation: int = 1) -> None:
-    store = FileStore(folder)
+def build(folder: Path | str, kind: str = "flat", generation: int = 1) -> None:
+    store = FileStore(Path(folder))
     with store.writing():
         store.build(table(generation), BuildOptions(kind), SILENT)
 
 
-def add(folder: Path) -> None:
+def add(folder: Path | str) -> None:
     """Replace every item: what is there is of one generation only."""
-    store = FileStore(folder)
+    store = FileStore(Path(folder))
     with store.writing():
         store.add(table(1), SILENT)
 
 
-def remove(folder: Path) -> None:
-    store = FileStore(folder)
+def remove(folder: Path | str) -> None:
+    store = FileStore(Path(folder))
     with store.writing():
         store.remove(range(COUNT // 2), SILENT)
 
@@ -78,9 +76,9 @@ class Network:
             yield np.arange(first, last), self.features[first:last], {}
 
 
-def extract(out: Path, generation: int = 1) -> None:
+def extract(out: Path | str, generation: int = 1) -> None:
     files = ImageFiles([f"{n}.jpg" for n in range(COUNT)], [f"model {generation}"] * COUNT, [None] * COUNT)
-    extract_to_file(Network(generation), files, out, SILENT)  # type: ignore[arg-type]
+    extract_to_file(Network(generation), files, Path(out), SILENT)  # type: ignore[arg-type]
 
 
 def index_generation(folder: Path) -> str:
@@ -137,35 +135,46 @@ def writes(target: Path) -> bool:
     return any(path.suffix == ".tmp" and path.name[1:-13] in names for path in target.parent.iterdir())
 
 
-def run(process: Any, target: Path) -> tuple[float, float]:
+def run(start_change: Callable[[], Fork], target: Path) -> tuple[float, float]:
     """Let a change end; how long it took, and how long of that it wrote."""
     start = begin = time.monotonic()
-    process.start()
-    while not writes(target) and process.is_alive():
+    process = start_change()
+    while not writes(target) and not process.ends():
         begin = time.monotonic()
-    process.join()
-    assert process.exitcode == 0
+    process.succeeds()
     return time.monotonic() - start, time.monotonic() - begin
 
 
-def kill_at_random(change: Callable[[Path], None], target: Path, before: Path, read: Callable[[Path], str]) -> None:
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """A process that has this module loaded."""
+    process = Warm(tmp_path_factory.mktemp("warm") / "log.txt", __name__)
+    yield process
+    process.close()
+
+
+def kill_at_random(
+    change: Callable[[Path], None], target: Path, before: Path, read: Callable[[Path], str], warm: Warm
+) -> None:
     """Kill `change(target)` at random moments, each time beginning at a copy of what is in `before`.
 
     Half of the kills come at any time, half while the new version is written.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["faiss", __name__])
+    call = f"{__name__}:{change.__name__}"
 
     def restore() -> None:
         shutil.rmtree(target.parent, ignore_errors=True)
         shutil.copytree(before, target.parent)
+
+    def start() -> Fork:
+        return warm.start(call, str(target), folder=before)
 
     restore()
     old, whole, writing = read(target), 0.0, 0.0
     for _ in range(2):  # the first one starts the server
         restore()
         with Reader(lambda: read(target)):
-            whole, writing = run(context.Process(target=change, args=(target,)), target)
+            whole, writing = run(start, target)
     new = read(target)
     assert old != new
     rng, outcomes, killed = random.Random(0), Counter[str](), 0
@@ -174,19 +183,18 @@ def kill_at_random(change: Callable[[Path], None], target: Path, before: Path, r
             break  # on a machine that was slow when it was measured, many come too late
         restore()
         with Reader(lambda: read(target)) as reader:
-            process = context.Process(target=change, args=(target,))
-            process.start()
+            process = start()
             if number % 2:
-                while not writes(target) and process.is_alive():
+                while not writes(target) and not process.ends():
                     pass
                 time.sleep(rng.uniform(0, 0.7) * writing)
             else:
                 time.sleep(rng.uniform(0, 0.7) * whole)
-            process.kill()
-            process.join()
+            if not process.ends():
+                process.kill()
         assert not reader.errors, reader.errors[0]
         assert set(reader.seen) <= {old, new, "no pair"}
-        killed += process.exitcode != 0
+        killed += process.code != 0
         state = read(target)
         assert state in (old, new, "no pair"), f"kill {number}"
         outcomes[state] += 1
@@ -198,12 +206,12 @@ def kill_at_random(change: Callable[[Path], None], target: Path, before: Path, r
 
 
 @pytest.mark.parametrize("change", [build, add, remove], ids=["build", "add", "remove"])
-def test_kills_of_an_index(change: Callable[[Path], None], tmp_path: Path) -> None:
+def test_kills_of_an_index(change: Callable[[Path], None], tmp_path: Path, warm: Warm) -> None:
     build(tmp_path / "before/index", generation=0)
-    kill_at_random(change, tmp_path / "now/index", tmp_path / "before", index_generation)
+    kill_at_random(change, tmp_path / "now/index", tmp_path / "before", index_generation, warm)
 
 
-def test_kills_of_extract(tmp_path: Path) -> None:
+def test_kills_of_extract(tmp_path: Path, warm: Warm) -> None:
     (tmp_path / "before").mkdir()
     extract(tmp_path / "before/f.npy", 0)
-    kill_at_random(extract, tmp_path / "now/f.npy", tmp_path / "before", file_generation)
+    kill_at_random(extract, tmp_path / "now/f.npy", tmp_path / "before", file_generation, warm)

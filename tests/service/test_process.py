@@ -24,11 +24,12 @@ from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.manifest import MANIFEST, Manifest
 from shitu_cli.files import atomic_write_json, sha256_of
 from tests.command import shitu
+from tests.kills import kills
 from tests.parts import operation
 from tests.service.conftest import png
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-KILLS = int(os.environ.get("SHITU_KILLS", "2"))
+KILLS = kills(2)
 
 
 def write_model(folder: Path) -> None:

@@ -1,33 +1,26 @@
-"""`train` killed with SIGKILL at random moments, on one process and on two: nothing is lost, and the bits are the same.
-
-`SHITU_KILLS=N` sets how many kills each test does at least.
-"""
+"""`train`, `evaluate` and `export` killed at random moments, on one process and on two: the old or the new, whole."""
 
 from __future__ import annotations
 
-import os
 import random
+import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shitu_cli.files import sha256_of
+from shitu_cli.inputs import read_json
 from shitu_cli.training.checkpoint import BEST, LATEST, has_checkpoint, load_checkpoint
-from shitu_cli.training.save_files import files_of_save
-from tests.command import all_end, children_of
-from tests.command import shitu_process as shitu
+from tests.kills import Warm, kill_at_random, kills, seconds_of, warm  # noqa: F401
 
-KILLS = int(os.environ.get("SHITU_KILLS", "5"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 XBM = "{weight: 0.5, start_iter: 2, xbm_size: 24, xbm_weight: 1.0, embedding_size: 1280}"
+NETWORK = ["-o", "Arch.Backbone.name=PPLCNet_x0_25", "--batch-size", "5"]
 RUN = [
-    *("train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "-o", "EMA.decay=0.9", "-o", "Global.eval_interval=1"),
+    *("train", *NETWORK, "-o", "EMA.decay=0.9", "-o", "Global.eval_interval=1", "--save-every-steps", "2"),
     *("-o", f"Loss.Train=[{{CELoss: {{weight: 1.0}}}}, {{ContrastiveLoss_XBM: {XBM}}}]"),
-    *("--batch-size", "5", "--save-every-steps", "2"),
 ]
 PROCESSES = {1: [], 2: ["--devices", "cpu:2"]}
 
@@ -44,54 +37,36 @@ def contents(prefix: Path) -> dict[str, bytes]:
     return {**found, "evaluations": repr(saved.state.evaluations).encode()}
 
 
-def kill_somewhere(command: list[str], cwd: Path, rng: random.Random, longest: float) -> tuple[int | None, float]:
-    """Run, and kill the command or one of its processes after a random time; its exit code if it ended before."""
-    started = time.monotonic()
-    words = [sys.executable, "-m", "shitu_cli", *command]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
-    moment = started + rng.uniform(0, longest)
-    while run.poll() is None and time.monotonic() < moment:
-        time.sleep(0.01)
-    if run.poll() is not None:
-        assert run.returncode == 0, run.communicate()[1].decode()
-        return 0, time.monotonic() - started
-    children = children_of(run.pid)
-    victim = rng.choice([run.pid, *children])
-    os.kill(victim, signal.SIGKILL)
-    run.communicate(timeout=60)
-    assert all_end(children, 30)
-    return None, time.monotonic() - started
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("processes", PROCESSES)
-def test_train_killed_at_random_moments_loses_nothing(workspace: Path, processes: int) -> None:
-    output, rng, options = workspace / "output", random.Random(processes), PROCESSES[processes]
-    shitu(*RUN, *options, "--epochs", "1", "--seed", "1", cwd=workspace)
+def test_train_loses_nothing(workspace: Path, processes: int, warm: Warm) -> None:  # noqa: F811
+    """Resumed after each kill, a run comes to the same bits as without; the run before it stays whole."""
+    output, rng, trials = workspace / "output", random.Random(processes), kills(5)
+    run = [*RUN, *PROCESSES[processes]]
+    warm.shitu(*run, "--epochs", "1", "--seed", "1", folder=workspace).succeeds()
     earlier = {name: contents(output / name) for name in (LATEST, BEST)}
     shutil.copytree(output, workspace / "before")
-    new = [*RUN, *options, "--epochs", "3", "--seed", "5"]
-    started = time.monotonic()
-    shitu(*new, cwd=workspace)
-    longest = 1.1 * (time.monotonic() - started)
+    new = [*run, "--epochs", "3", "--seed", "5"]
+    longest = 1.1 * seconds_of(lambda: warm.shitu(*new, folder=workspace))
     wanted = {name: contents(output / name) for name in (LATEST, BEST)}
-    kills = rounds = 0
-    while kills < KILLS:
+    killed = rounds = 0
+    while killed < trials:
         shutil.rmtree(output)
         shutil.copytree(workspace / "before", output)
         rounds += 1
         for _ in range(100):
             begun = bool(list((output / "earlier").glob("001*")))
-            code, _took = kill_somewhere([*new, "--resume"] if begun else new, workspace, rng, longest)
-            if code == 0:
+            running = warm.shitu(*new, *(["--resume"] if begun else []), folder=workspace)
+            if running.ends(rng.uniform(0, longest)):
+                running.succeeds()
                 break
-            kills += 1
+            running.kill(rng)
+            killed += 1
             assert_nothing_lost(output, earlier)
         assert {name: contents(output / name) for name in (LATEST, BEST)} == wanted
         assert {name: contents(output / "earlier/001" / name) for name in (LATEST, BEST)} == earlier
-    print(f"{processes} processes: {kills} kills in {rounds} runs, all of them to the same bits")
+    print(
+        f"\ntrain on {processes} processes: {killed} kills in {rounds} runs of {longest / 1.1:.2f} s to the same bits"
+    )
 
 
 def assert_nothing_lost(output: Path, earlier: dict[str, dict[str, bytes]]) -> None:
@@ -105,44 +80,66 @@ def assert_nothing_lost(output: Path, earlier: dict[str, dict[str, bytes]]) -> N
         assert contents(old / name) == values
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-@pytest.mark.parametrize("command", ["evaluate", "export"])
-def test_evaluate_and_export_killed_at_random_moments(workspace: Path, command: str) -> None:
-    """The report and the exported model are those of before or the new ones, and the next run gives the same bytes."""
-    rng = random.Random(command)
-    shitu(*RUN, "--epochs", "1", cwd=workspace)
-    words = ["evaluate"] if command == "evaluate" else ["export", "--out", "inference/"]
-    started = time.monotonic()
-    shitu(*words, cwd=workspace)
-    longest = time.monotonic() - started
-    wanted = results(workspace)
-    ended = 0
-    for number in range(KILLS):
-        fresh = number % 3 == 0
-        if fresh:
-            for folder in ("reports/evaluate.html", "inference", ".shitu/cache"):
-                remove(workspace / folder)
-        code, _took = kill_somewhere(words, workspace, rng, longest)
-        ended += code == 0
-        found = results(workspace)
-        assert found.items() <= wanted.items()  # whole, or not there yet
-        assert fresh or found == wanted
-        assert all(files_of_save(workspace / "output" / name) for name in (LATEST, BEST))
-        if fresh:
-            shitu(*words, cwd=workspace)
-            assert results(workspace) == wanted
-    left = [path.name for path in workspace.iterdir() if path.name.startswith(".inference")]
-    shitu(*words, cwd=workspace)
-    assert not [path.name for path in workspace.iterdir() if path.name.startswith(".inference")], left
-    print(f"{command}: {KILLS - ended} kills of {KILLS} trials")
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory: pytest.TempPathFactory, prepared: Path, warm: Warm) -> Path:  # noqa: F811
+    """A workspace with a second model, and with the report and the export of the first one; to be copied."""
+    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("two"), dirs_exist_ok=True)
+    for words in (
+        ("train", *NETWORK, "--epochs", "1", "--seed", "1"),
+        ("evaluate",),
+        ("export", "--out", "inference/"),
+        ("train", *NETWORK, "--epochs", "1", "--seed", "2"),
+    ):
+        warm.shitu(*words, folder=folder).succeeds()
+    return folder
 
 
-def results(workspace: Path) -> dict[str, bytes]:
-    """What the two commands leave for people and programs, as far as it does not hold the time."""
-    files = [*(workspace / "inference").glob("inference.*"), *(workspace / "reports").glob("evaluate*.json")]
-    return {path.name: path.read_bytes() for path in files if path.suffix != ".yml"}
+def report(workspace: Path) -> tuple[bytes, bytes]:
+    """The last evaluation for programs and for people, without the time on the page."""
+    page = (workspace / "reports/evaluate.html").read_bytes()
+    return (workspace / "reports/evaluate.json").read_bytes(), re.sub(
+        rb'<p class="note" id="about-page">.*?</p>', b"", page
+    )
 
 
-def remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+@pytest.mark.parametrize("processes", PROCESSES)
+def test_evaluate(two_models: Path, tmp_path: Path, processes: int, warm: Warm) -> None:  # noqa: F811
+    workspace = shutil.copytree(two_models, tmp_path / "ws")
+    words, old = ["evaluate", *PROCESSES[processes]], report(workspace)
+    warm.shitu(*words, folder=workspace).succeeds()
+    new = report(workspace)
+    assert old[0] != new[0] and old[1] != new[1]
+
+    def restore() -> None:
+        for name in ("reports", ".shitu"):
+            shutil.rmtree(workspace / name)
+            shutil.copytree(two_models / name, workspace / name)
+
+    def state() -> str:
+        now = report(workspace)
+        assert now in (old, new), "a mixture"
+        return "old" if now == old else "new"
+
+    name = f"evaluate on {processes} processes"
+    kill_at_random(name, lambda: warm.shitu(*words, folder=workspace), restore, state, trials=kills(8))
+
+
+def test_export(two_models: Path, tmp_path: Path, warm: Warm) -> None:  # noqa: F811
+    workspace = shutil.copytree(two_models, tmp_path / "ws")
+    out, best = workspace / "inference", sha256_of(workspace / "output/best_model.pdparams")
+
+    def restore() -> None:
+        shutil.rmtree(out)
+        shutil.copytree(two_models / "inference", out)
+
+    def state() -> str:
+        manifest = read_json(out / "manifest.json")
+        assert {file.name for file in out.iterdir()} == {*manifest["files"], "manifest.json"}
+        assert all(sha256_of(out / name) == digest for name, digest in manifest["files"].items())
+        return "new" if manifest["source"]["sha256"] == best else "old"
+
+    kill_at_random(
+        "export", lambda: warm.shitu("export", "--out", "inference/", folder=workspace), restore, state, trials=kills(4)
+    )
+    warm.shitu("export", "--out", "inference/", folder=workspace).succeeds()
+    assert not [path.name for path in workspace.iterdir() if path.name.startswith(".inference")]

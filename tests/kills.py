@@ -1,0 +1,151 @@
+"""Commands and functions in forks of a warm process that end by SIGKILL at random moments.
+
+`SHITU_KILLS=N` sets how many kills there are of each kind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.command import all_end, children_of
+
+ROOT = Path(__file__).parents[1]
+_ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "SHITU_RANK_THREADS": "1"}
+
+
+def kills(usual: int) -> int:
+    """How many kills a test does; `usual` says how many where nobody asks for more."""
+    return int(os.environ.get("SHITU_KILLS", usual))
+
+
+class Fork:
+    """A command or a function that runs; its `code` is None until it has ended."""
+
+    def __init__(self, pid: int, answers: IO[bytes], log: Path) -> None:
+        self.pid, self._answers, self._log = pid, answers, log
+        self.code: int | None = None
+
+    def ends(self, seconds: float = 0.0) -> bool:
+        """Whether it has ended, or ends within so many seconds."""
+        if self.code is None and select.select([self._answers], [], [], max(0.0, seconds))[0]:
+            self.code = int(self._answers.readline())
+        return self.code is not None
+
+    def kill(self, rng: random.Random | None = None) -> None:
+        """Kill it with all that it has started; with `rng`, maybe only one of these processes. All of them end."""
+        family = [self.pid, *children_of(self.pid)]
+        if rng is None or rng.random() < 0.5:
+            os.killpg(self.pid, signal.SIGKILL)
+        else:
+            os.kill(rng.choice(family), signal.SIGKILL)
+        assert self.ends(60) and all_end(family, 30)
+
+    def succeeds(self, seconds: float = 300) -> None:
+        """Wait for its end, which must be one without an error."""
+        assert self.ends(seconds) and self.code == 0, self._log.read_text()
+
+
+class Warm:
+    """Starts commands and functions, one after the other; `modules` are loaded once for all of them."""
+
+    def __init__(self, log: Path, *modules: str) -> None:
+        self._log = log
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm", *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            cwd=ROOT,
+            env={**os.environ, **_ALONE},
+        )
+        self._now: Fork | None = None
+
+    def start(self, call: str, *arguments: str, folder: Path) -> Fork:
+        """Start `module:function` with arguments in a folder."""
+        assert self._server.stdin is not None and self._server.stdout is not None
+        if self._now is not None:
+            assert self._now.ends(60)
+            self._server.stdin.write(b"\n")
+        order = {"call": call, "arguments": arguments, "folder": str(folder), "log": str(self._log)}
+        self._server.stdin.write(json.dumps(order).encode() + b"\n")
+        self._now = Fork(int(self._server.stdout.readline()), self._server.stdout, self._log)
+        return self._now
+
+    def shitu(self, *words: str, folder: Path) -> Fork:
+        """Start a command."""
+        return self.start("tests.warm:run_command", *words, folder=folder)
+
+    def close(self) -> None:
+        if self._now is not None and not self._now.ends():
+            self._now.kill()
+        self._server.kill()
+        self._server.wait()
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """A warm process of the module's own."""
+    process = Warm(tmp_path_factory.mktemp("warm") / "log.txt")
+    yield process
+    process.close()
+
+
+def seconds_of(start: Callable[[], Fork]) -> float:
+    """How long a command takes that nobody kills."""
+    began = time.monotonic()
+    start().succeeds()
+    return time.monotonic() - began
+
+
+def kill_at_random(
+    name: str, start: Callable[[], Fork], restore: Callable[[], None], state: Callable[[], str], *, trials: int
+) -> None:
+    """Kill a command at random moments; what it leaves is "old" or "new", and the next run makes it "new".
+
+    Args:
+        name: What to print the counts under.
+        start: Starts the command.
+        restore: Puts back what was there before the command.
+        state: Says what is there; it fails where that is neither of the two.
+        trials: How often.
+    """
+    restore()
+    assert state() == "old"
+    seconds_of(start)
+    restore()
+    whole = seconds_of(start)
+    assert state() == "new"
+    rng, left, killed, again = random.Random(name), Counter[str](), 0, 0
+    for number in range(trials):
+        restore()
+        began, running = time.monotonic(), start()
+        # Half of them in the last part, in which the files are written.
+        moment = rng.uniform(0, whole) if number % 2 else rng.uniform(0.6, 1.05) * whole
+        if running.ends(began + moment - time.monotonic()):
+            assert running.code == 0
+        else:
+            running.kill(rng)
+            killed += running.code != 0
+        now = state()
+        left[now] += 1
+        if number % 4 == 0:
+            start().succeeds()
+            assert state() == "new", f"{name}: after kill {number}"
+            again += 1
+    print(
+        f"\n{name}: {trials} trials of {whole:.2f} s, {killed} ended by the kill; {dict(left)}; {again} next runs good"
+    )
+    assert killed > trials // 4

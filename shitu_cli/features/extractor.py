@@ -62,9 +62,9 @@ Images = Iterable[ImageInput] | ImageInput  # several, or a single one
 
 
 def listed(images: Images) -> list[ImageInput]:
-    """Return images as a list; a single one would be taken apart, an array into rows that pass for grey images.
+    """Return images as a list, a single one as a list of one.
 
-    An array of paths, such as a column of a table, is a list.
+    An array of paths, such as a column of a table, is several; any other array of up to three dimensions is one image.
     """
     if isinstance(images, (bytearray, memoryview)):
         return [bytes(images)]
@@ -85,7 +85,7 @@ def inputs_of(files: ImageFiles) -> list[ImageInput]:
 class Extractor:
     """Computes features of images with an exported model (directory or file), prepared as it was trained.
 
-    Threads may share it. A feature depends on its image alone, not on what is computed beside it.
+    Threads may share it. A feature depends on its image alone, not on the others.
 
     Args:
         model: An exported directory or file, or a checkpoint with its `config`.
@@ -96,7 +96,7 @@ class Extractor:
         images: How many images there will be in all, if they are few: then an engine that opens quickly is used.
         gpu: The number of the card to run on; by default the CPU.
 
-    Raises DataError for a damaged model, EnvironmentProblem if the machine cannot run it so.
+    Raises DataError for a damaged model, EnvironmentProblem if this machine cannot run it that way.
     """
 
     def __init__(
@@ -133,8 +133,8 @@ class Extractor:
 
         A single one counts as a list of one. They are of unit length unless `normalize` is false.
 
-        Arrays are RGB or RGBA [H, W, 3 or 4] or grey [H, W]. Raises DataError naming the first image that cannot be
-        read by its file or its place.
+        Arrays are RGB or RGBA [H, W, 3 or 4] or grey [H, W]. Raises DataError for the first image that cannot be read,
+        named by its file or its position.
         """
         items = listed(images)
         features = np.empty((len(items), self.feature_size), np.float32)
@@ -203,7 +203,7 @@ def _prepared(image: ImageInput, transform: Transform, rng: np.random.Generator)
 def transformed(source: ImageInput, pixels: np.ndarray, transform: Transform, rng: np.random.Generator) -> np.ndarray:
     """Return the transformed pixels of an image. Raises DataError if they would be too many.
 
-    The error names a file, and encoded bytes as `decode_image` does; who gives an array knows which one it is.
+    The error names a file, and encoded bytes as `decode_image` does; whoever passes an array knows which one it is.
     """
     try:
         return transform(pixels, rng)

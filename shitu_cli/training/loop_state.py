@@ -9,12 +9,20 @@ from __future__ import annotations
 import random
 from dataclasses import asdict, dataclass, field
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 import paddle
 
 from shitu_cli.errors import DataError
+
+
+class Step(NamedTuple):
+    """The `losses` of one batch, and its number of samples, over all processes; and the seconds that it took."""
+
+    losses: dict[str, float]
+    samples: int
+    seconds: float
 
 
 @dataclass
@@ -25,10 +33,11 @@ class Progress:
     loss_sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def add(self, parts: dict[str, float], samples: int) -> None:
-        self.samples += samples
-        for name, value in parts.items():
-            self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value * samples
+    def add(self, step: Step) -> None:
+        self.samples += step.samples
+        self.seconds += step.seconds
+        for name, value in step.losses.items():
+            self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value * step.samples
 
     def averages(self) -> dict[str, float]:
         return {name: total / max(1, self.samples) for name, total in self.loss_sums.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import numpy as np
@@ -20,7 +20,7 @@ from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.finite import require_finite_losses
 from shitu_cli.training.log import RunLog
-from shitu_cli.training.loop_state import LoopState, Progress, capture_rng, restore_rng
+from shitu_cli.training.loop_state import LoopState, Progress, Step, capture_rng, restore_rng
 from shitu_cli.training.online import OnlineEvaluator, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult, has_stagnated
 from shitu_cli.training.outlook import Outlook
@@ -162,16 +162,10 @@ class Trainer:
             training.model.train()
             try:
                 for number in range(1, most + 1):
-                    started = time.perf_counter()
-                    batch = next(batches, None)
-                    if batch is None:
+                    step = self._step(batches, pace, self._group, is_last=number % self._group == 0)
+                    if step is None:
                         break
-                    waited = time.perf_counter() - started
-                    _, samples = self._forward_backward(batch, self._group)
-                    if number % self._group == 0:
-                        self._update()
-                    self._outlook.after_step(pace, time.perf_counter() - started, waited)
-                    yield samples
+                    yield step.samples
             finally:
                 batches.close()  # type: ignore[attr-defined]
 
@@ -187,27 +181,34 @@ class Trainer:
         training.model.train()
         try:
             while state.step_in_epoch < steps:
-                started = time.perf_counter()
-                batch = next(batches, None)
-                if batch is None:
+                first = state.step_in_epoch - state.step_in_epoch % self._group
+                in_group = min(self._group, steps - first)  # the last group of an epoch may be smaller
+                is_last = state.step_in_epoch + 1 - first == in_group
+                step = self._step(batches, bar.pace, in_group, is_last=is_last)
+                if step is None:
                     raise DataError(
                         "the data ended before the epoch did: the training list has changed during training"
                     )
-                waited = time.perf_counter() - started
-                first = state.step_in_epoch - state.step_in_epoch % self._group
-                in_group = min(self._group, steps - first)  # the last group of an epoch may be smaller
-                parts, samples = self._forward_backward(batch, in_group)
                 state.step_in_epoch += 1
-                whole = state.step_in_epoch - first == in_group
-                if whole:
-                    self._update()
-                took = time.perf_counter() - started
-                self._outlook.after_step(bar.pace, took, waited)
-                self._after_step(bar, parts, samples, took)
-                if whole and state.step_in_epoch < steps:
+                self._after_step(bar, step)
+                if is_last and state.step_in_epoch < steps:
                     self._stop_or_save()
         finally:
             batches.close()  # type: ignore[attr-defined]
+
+    def _step(self, batches: Iterator[Batch], pace: Pace, in_group: int, *, is_last: bool) -> Step | None:
+        """Train on the next batch, and update the weights if it is the last of its group; None after the last batch."""
+        started = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return None
+        waited = time.perf_counter() - started
+        parts, samples = self._forward_backward(batch, in_group)
+        if is_last:
+            self._update()
+        seconds = time.perf_counter() - started
+        self._outlook.after_step(pace, seconds, waited)
+        return Step(parts, samples, seconds)
 
     def _forward_backward(self, batch: Batch, in_group: int) -> tuple[dict[str, float], int]:
         """Add the gradients of this batch; return the loss parts and the number of samples over all ranks."""
@@ -253,18 +254,17 @@ class Trainer:
             state.ema_updates += 1
         state.global_step += 1
 
-    def _after_step(self, bar: Bar, parts: Mapping[str, float], samples: int, took: float) -> None:
+    def _after_step(self, bar: Bar, step: Step) -> None:
         state, progress = self.state, self.state.progress
-        progress.add(dict(parts), samples)
-        progress.seconds += took
-        state.samples_seen += samples
-        state.seconds += took
+        progress.add(step)
+        state.samples_seen += step.samples
+        state.seconds += step.seconds
         rate = self.training.optimizer.lr(max(0, state.global_step - 1))
         averages = progress.averages()
         epoch = f"{state.epoch + 1}/{self._config.epochs}"
         memory = peak_memory_bytes()
         shown = {"memory": byte_size(memory)} if memory is not None else {}
-        bar.advance(samples, epoch=epoch, loss=f"{averages['loss']:.4f}", lr=f"{rate:.3g}", **shown)
+        bar.advance(step.samples, epoch=epoch, loss=f"{averages['loss']:.4f}", lr=f"{rate:.3g}", **shown)
         steps = self.training.steps_per_epoch
         if state.step_in_epoch % max(1, self._config.print_batch_step) == 0 or state.step_in_epoch == steps:
             losses = ", ".join(f"{name} {value:.5f}" for name, value in averages.items())
@@ -272,7 +272,7 @@ class Trainer:
             self._log.line(
                 f"epoch {epoch} batch {state.step_in_epoch}/{steps}: {losses}, lr {rate:.6g}, {speed:.1f} images/s"
             )
-            self._log.record("train", epoch=state.epoch + 1, step=state.global_step, lr=rate, **parts)
+            self._log.record("train", epoch=state.epoch + 1, step=state.global_step, lr=rate, **step.losses)
 
     def _stop_or_save(self) -> None:
         """Stop after a signal, and save if `save_every_steps` is due; called between the steps of an epoch."""

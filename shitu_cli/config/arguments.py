@@ -20,7 +20,7 @@ NATURAL = Number(True, Range(0))
 
 
 def require(kind: Number, **arguments: object) -> None:
-    """Raise UsageError for an argument, given by its name, that is no number of this kind; None is one not given."""
+    """Raise UsageError for an argument, passed by its name, that is not a number of this kind; None is skipped."""
     for name, value in arguments.items():
         if value is None:
             continue

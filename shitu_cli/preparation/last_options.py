@@ -45,7 +45,7 @@ class PrepareOptions:
     corrections: str | None = None
 
     def choices(self, *, fix: bool, quick: bool) -> Choices:
-        """Return them with the defaults of Choices; UsageError for values that cannot be."""
+        """Return them with the defaults of Choices filled in. Raises UsageError for an invalid value."""
         if self.split not in (None, *SPLITS):
             raise UsageError(f"--split {self.split}: expected auto, open, closed or none")
         require(SHARE, share=self.share)

@@ -76,7 +76,7 @@ def _chosen(rows: Rows, alike: Alike, choices: Choices) -> Split:
 
 
 def _note_without_query(rows: Rows, split: Split, problems: Problems) -> None:
-    """Report the classes of which no image could become a query: figures of an evaluation say nothing of them."""
+    """Report the classes of which no image could become a query: an evaluation says nothing about them."""
     with_query = {rows.labels[n] for n in split.query}
     for label, count in sorted(Counter(rows.labels).items()):
         if label not in with_query and count > 1 and not is_distractor(label):

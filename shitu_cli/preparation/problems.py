@@ -112,9 +112,11 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "if they are one class, rename one of them",
     ),
     "same-name": Kind(
-        "warning", "several numbers with one name", "one class? give them one number: now each is a class of its own"
+        "warning",
+        "several numbers with one name",
+        "each number is now a class of its own: if they are one class, give them the same number",
     ),
-    "broken-name": Kind("warning", "a line break in the name of a class", "nothing: it is read as a blank"),
+    "broken-name": Kind("warning", "a line break in the name of a class", "nothing: it is read as a space"),
     "leading-zeros": Kind(
         "warning", "labels that differ only by leading zeros, such as 7 and 007", "write them all in one way"
     ),

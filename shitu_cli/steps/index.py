@@ -16,5 +16,5 @@ def open_index(place: str | os.PathLike[str] = "index", *, collection: str = "sh
     its name in Milvus. Raises UsageError for an address of any other form.
     """
     text = os.fspath(place)
-    # What is read later must not depend on the current directory of then.
+    # Made absolute, as the current directory may have changed by the time the index is read.
     return open_store(Path(os.path.abspath(text)), text if text.startswith(MILVUS) else None, collection)

@@ -438,4 +438,6 @@ def test_a_column_that_is_true_for_one_split_is_the_split(column: str, yes: str,
 def test_a_split_of_no_known_words_is_told_to_be_ignored(tmp_path: Path) -> None:
     right = many(tmp_path, "{name}{i}.jpg")
     table(tmp_path / "items.csv", ("image", "label", "fold"), *((path, name, path[-5]) for path, name in right.items()))
-    assert any("fold says no split such as train or val: not used" in line for line in read(tmp_path).rows.readings)
+    assert any(
+        "fold does not hold splits such as train or val: not used" in line for line in read(tmp_path).rows.readings
+    )

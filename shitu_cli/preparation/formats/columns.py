@@ -270,7 +270,7 @@ class _Decision:
                 columns.split, columns.splits = n, splits or WORDS
                 return
             if self.plain[n] in SPLIT_NAMES:
-                columns.remarks.append(f"{self.names[n]} says no split such as train or val: not used")
+                columns.remarks.append(f"{self.names[n]} does not hold splits such as train or val: not used")
 
     def _decide_label(self, columns: Columns) -> None:
         """Set the label and its names, or the columns of zeros and a one; UsageError if several could be it."""

@@ -1,4 +1,4 @@
-"""Folders of masks: painted images that belong to photos of the same names, and are no class."""
+"""Folders of masks: painted images that belong to photos of the same names, so they are not a class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _END = re.compile(r"[_-](?:mask|seg|gt|label|trimap|matte|alpha|segmentation|con
 MASKED = 0.5  # share of a folder's images that must be masks of others
 SAMPLE = 400
 LOOKED_AT = 5  # images that are decoded
-COLOURED = 4.0  # mean difference of the channels from which an image is no grey one
+COLOURED = 4.0  # mean difference between the channels above which an image counts as coloured
 PAINTED = 0.95  # share of the pixels that have one of the eight commonest of 4,096 colours, from which it is painted
 
 
@@ -59,7 +59,7 @@ def _are_photos(source: Source, images: Sequence[str]) -> bool:
 def _is_photo(path: str) -> bool:
     try:
         pixels = decode_image(path, enough=64)
-    except ShituError:  # a member of an archive: to be asked about a class too many is better than to lose one
+    except ShituError:  # a member of an archive: better a class too many than one lost
         return True
     channels = pixels.astype(np.int16)
     is_coloured = np.abs(np.diff(channels, axis=2)).mean() > COLOURED

@@ -42,7 +42,7 @@ def split_of(path: str) -> str:
 
 
 def splits_of_values(name: str, values: Iterable[str]) -> dict[str, str]:
-    """Return the split that each value of a column means, by the column's name; {} where it says no splits."""
+    """Return the split that each value of a column means, by the column's name; {} if it holds no splits."""
     different = {value.lower() for value in values}
     if name in SPLIT_NAMES and len(different & WORDS.keys()) * 2 > len(different):
         return WORDS

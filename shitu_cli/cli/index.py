@@ -200,7 +200,11 @@ def remove(
         absent += [name for name in label or () if name not in {item.label for item in items}]
         absent += [path for path, spellings in names.items() if not spellings & {item.path for item in items}]
         if absent:
-            raise UsageError(f"not in the index: {', '.join(absent)}", hint=Command("index show", "--json"))
+            from shitu_cli.index.new_labels import new_labels
+
+            near = [other for other in new_labels(target, label or ()).values() if other]
+            hint = Command("index remove", "--label", near[0]) if near else Command("index show", "--json")
+            raise UsageError(f"not in the index: {', '.join(absent)}", hint=hint)
         target.remove([item.id for item in items], console)
         console.info(f"removed {len(items):,}")
         _show(console, target, as_json, {"removed": len(items)})

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shitu_cli.config.distillation import head_keys
+from shitu_cli.config.parts.necks import FCBN, BNNeck, VehicleNeck
 from shitu_cli.config.parts.samplers import DistributedBatchSampler
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
@@ -109,13 +110,18 @@ def _training_data(
     remarks, sampler = list[str](), None
     with problems:
         remarks = check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
+    if split.sampler.batch_size == 1 and isinstance(config.Arch.neck, (BNNeck, FCBN, VehicleNeck)):
+        remarks.append(
+            f"batches of one image: the batch norm of {config.Arch.neck.name} makes every feature the same, so that "
+            "nothing is learnt (--batch-size 2 or more)"
+        )
     with problems:
         sampler = build_sampler(split.sampler, Feed(dataset.labels, dataset.ids, config.Global.seed or 0, rank, world))
         if not len(sampler):
             raise ConfigError(
                 f"{len(dataset)} training images are fewer than one batch of {split.sampler.batch_size}, and drop_last "
                 "leaves incomplete batches out",
-                hint=Command("train", "--batch-size", max(1, len(dataset) // 2)),
+                hint=Command("train", "--batch-size", min(len(dataset), max(2, len(dataset) // 2))),
             )
     return None if sampler is None else TrainingData(dataset, sampler, remarks)
 

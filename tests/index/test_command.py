@@ -54,6 +54,8 @@ def test_another_spelling_of_a_label_is_said(folder: Path) -> None:
     assert "new in the index: class 10" in done.stdout and "beside" not in done.stderr
     done = shitu("index", "add", "--features", "features.npy", "--label", "class 10", *index, cwd=folder)
     assert "new in the index" not in done.stdout
+    done = shitu("index", "remove", "--label", "Class_10", *index, cwd=folder, check=False)
+    assert done.returncode == 2 and "shitu index remove --label 'class 10'" in " ".join(done.stderr.split())
 
 
 def test_a_place_that_no_index_can_have(folder: Path) -> None:

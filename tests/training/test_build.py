@@ -111,3 +111,16 @@ def test_folders_that_cannot_be_read_are_said_with_the_rest(workspace: Path) -> 
     done = shitu("train", *(word for option in options for word in ("-o", option)), cwd=workspace, check=False)
     shown = " ".join(done.stderr.split())
     assert "no folder" in shown and "no weights file" in shown and "no training list" not in shown
+
+
+def test_batches_of_one_image_are_warned_of_where_they_teach_nothing(workspace: Path) -> None:
+    from shitu_cli.config.load import load_config
+    from shitu_cli.errors import ErrorCollector
+    from shitu_cli.training.checks import check_run
+
+    for size, count in ((1, 1), (2, 0)):
+        config = load_config(workspace / "shitu.yaml", [f"DataLoader.Train.sampler.batch_size={size}"])
+        data = check_run(config, ErrorCollector())
+        assert data is not None
+        remarks = [text for text in data.remarks if "the batch norm of BNNeck makes every feature the same" in text]
+        assert len(remarks) == count

@@ -4,7 +4,7 @@
 
 Seconds are the processor's (user and system), which other work on the machine changes less than the clock; the median
 of the runs, after one that warms the disk cache. Imports are those of one run with -X importtime, each package with
-the modules that it loads itself. Without PYTHONDONTWRITEBYTECODE, which lets every run compile this program anew.
+the modules that it loads itself. Run it without PYTHONDONTWRITEBYTECODE, with which every run compiles this program.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ def main() -> None:
         word for name in ("model", "index") if (value := getattr(options, name)) for word in (f"--{name}", value)
     ]
     bare = ["-c", "import numpy, cv2, faiss, onnxruntime"]
+    imported = 0.0
     for name, words in (("bare imports", bare), ("search", search)):
         clock, processor = timed(words, options.runs)
-        print(f"{name:14} {processor:6.3f} s of the processor  {clock:6.3f} s on the clock")
+        imported = imported or processor
+        ratio = f"{processor / imported:.2f} of bare imports"
+        print(f"{name:14} {processor:6.3f} s of the processor  {clock:6.3f} s on the clock  {ratio}")
     print("\nms   imported by a search")
     for package, microseconds in imports(search).most_common(SHOWN):
         print(f"{microseconds / 1000:4.0f} {package}")

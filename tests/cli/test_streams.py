@@ -45,6 +45,14 @@ def test_exit_codes_do_not_depend_on_who_listens(tmp_path: Path, command: str, c
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
+def test_the_program_ends_at_once_but_for_what_others_have_left_to_do(tmp_path: Path) -> None:
+    code = "import atexit, sys; atexit.register(print, 'left to do'); sys.argv = ['shitu', *sys.argv[1:]]\n"
+    code += "from shitu_cli.__main__ import program; program()"
+    for words, ends in ((["--version"], 0), (["nothing"], 2)):
+        done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == ends and done.stdout.endswith("left to do\n")
+
+
 def test_a_reader_that_leaves_is_no_error_of_ours(tmp_path: Path) -> None:
     script = f"{SHITU} templates product | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)

@@ -40,7 +40,7 @@ def test_classes_that_share_images_are_looked_at_once() -> None:
     alike = [[2 * n for n in range(first, first + 100)] for first in range(0, 400, 100)]
     images = splitting._Data(labels, paths, alike, [])
     images.by_label = Counted(images.by_label)
-    train, query, gallery = splitting._open(images, 0.3, 0)
+    train, query, gallery = splitting._open_split(images, 0.3, 0)
     held = {labels[n] for n in query}
     assert held == {f"c{k:03d}" for k in range(int(min(held)[1:]), int(min(held)[1:]) + 100)}, "a family as a whole"
     assert len(train) == 600 and gallery == query

@@ -51,7 +51,7 @@ def test_the_others_wait_for_it(tmp_path: Path) -> None:
     secret = find_secret(None, shared, creates=False, deadline=time.monotonic() + 10, show_line=lines.append)
     late.join()
     assert secret == find(shared) and lines == [
-        f"waiting for {shared}, which machine 0 writes; where it is on another disk, copy it from there"
+        f"waiting for {shared}, which machine 0 writes; without a shared disk, copy it from there"
     ]
 
 

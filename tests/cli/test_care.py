@@ -42,7 +42,15 @@ def test_output_goes_into_the_workspace_wherever_the_command_is_given(tmp_path: 
 def test_extract_never_writes_over_a_list(trained_workspace: Path) -> None:
     mine = "data/class_000/000.jpg\tx\n"
     (trained_workspace / "mine.tsv").write_text(mine)
-    fails("extract", "mine.tsv", "--out", "mine.npy", cwd=trained_workspace, code=2, says=("was not written by this command",))
+    fails(
+        "extract",
+        "mine.tsv",
+        "--out",
+        "mine.npy",
+        cwd=trained_workspace,
+        code=2,
+        says=("was not written by this command",),
+    )
     assert (trained_workspace / "mine.tsv").read_text() == mine
     shitu("extract", "lists/train_list.txt", "--out", "f.npy", cwd=trained_workspace)
     count = len((trained_workspace / "lists/train_list.txt").read_text().splitlines())

@@ -275,7 +275,12 @@ def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) ->
             idle.put(request)
 
     def infer(request: Any, images: np.ndarray) -> np.ndarray:
-        return np.array(request.infer([np.ascontiguousarray(images)], share_inputs=True)[0], np.float32)
+        # By single calls, as `request.infer(images)` takes twice the time in Python.
+        inputs = np.ascontiguousarray(images)
+        request.set_input_tensor(openvino.Tensor(inputs, shared_memory=True))
+        request.start_async()
+        request.wait()
+        return np.array(request.get_output_tensor(0).data, np.float32)
 
     return run
 

@@ -246,9 +246,22 @@ def check_labels(
             details=[f"{key}: got {count}, expected {needed}" for key, count in wrong],
             hint=[Command("train", *fix), "   (or let prepare count and write it: ", Command("prepare", "./data"), ")"],
         )
-    return [
+    gaps = [] if list_path.with_name("label_map.txt").is_file() else _gaps(labels, needed, list_path)
+    return gaps + [
         f"{key} is {count}, but {list_path.name} has {needed} classes (labels 0 to {needed - 1}): "
         f"{counted(count - needed, 'class has', 'classes have')} no images (-o {key}={needed} leaves them out)"
         for key, count in counts
         if count is not None and count > needed
+    ]
+
+
+def _gaps(labels: np.ndarray, needed: int, list_path: Path) -> list[str]:
+    """Return a remark on labels that no image of a list has: often numbers from 1, or those of a larger list."""
+    present = np.unique(labels)
+    if len(present) == needed:
+        return []
+    first = int(np.argmax(present != np.arange(len(present))))
+    return [
+        f"{needed - len(present):,} of the labels 0 to {needed - 1} of {list_path.name} have no images, such as {first}"
+        ": each is a class for the head (-o DataLoader.Train.dataset.relabel=True numbers those with images from 0)"
     ]

@@ -124,3 +124,18 @@ def test_batches_of_one_image_are_warned_of_where_they_teach_nothing(workspace: 
         assert data is not None
         remarks = [text for text in data.remarks if "the batch norm of BNNeck makes every feature the same" in text]
         assert len(remarks) == count
+
+
+def test_labels_without_images_in_a_list_of_ones_own_are_told(workspace: Path) -> None:
+    from shitu_cli.config.load import load_config
+    from shitu_cli.errors import ErrorCollector
+    from shitu_cli.training.checks import check_run
+
+    lines = [line.split("\t") for line in (workspace / "lists/train_list.txt").read_text().splitlines()]
+    (workspace / "own.txt").write_text("".join(f"{path} {int(label) + 1}\n" for path, label in lines))
+    options = ["DataLoader.Train.dataset.cls_label_path=own.txt", "Arch.Head.class_num=7"]
+    for relabel, says in ((False, ["1 of the labels 0 to 6 of own.txt have no images, such as 0"]), (True, [])):
+        chosen = [*options, f"DataLoader.Train.dataset.relabel={relabel}"]
+        data = check_run(load_config(workspace / "shitu.yaml", chosen), ErrorCollector())
+        assert data is not None
+        assert [text.partition(":")[0] for text in data.remarks if "of the labels" in text] == says

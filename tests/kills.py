@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -48,7 +49,9 @@ class Fork:
         """Kill it with all that it has started; with `rng`, maybe only one of these processes. All of them end."""
         family = [self.pid, *children_of(self.pid)]
         if rng is None or rng.random() < 0.5:
-            os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has no group of its own yet
+                os.killpg(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
         else:
             os.kill(rng.choice(family), signal.SIGKILL)
         assert self.ends(60) and all_end(family, 30)

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from shitu_cli.runtime.threads import THREADS
 from tests.command import SMALL, shitu
 from tests.mutations import CASES
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 MakeImages = Callable[..., dict[str, list[Path]]]
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes of a run share the cores already
+# The processes of a run of tests share the cores already; and so the bits are those of any other machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault(THREADS, "1")
 # Tests start a hundred processes: with bytecode on disk they need not compile the package each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -64,6 +67,12 @@ def _no_outer_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
     """A workspace named in the developer's environment must not leak into a test, and no test fills their cache."""
     monkeypatch.delenv("SHITU_WORKSPACE", raising=False)
     monkeypatch.setenv("SHITU_CACHE", str(tmp_path_factory.getbasetemp() / "stores"))
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power is lost between the steps of a test: what was written is there without being forced to the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)

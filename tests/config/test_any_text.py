@@ -124,7 +124,7 @@ def settle(path: Path, overrides: list[str]) -> None:
     assert dataclasses.replace(load_config(again), origins={}) == dataclasses.replace(config, origins={})
 
 
-@cases(2000)
+@cases(1200)
 @given(st.sampled_from(sorted(TEMPLATES)), mutations)
 def test_any_mutation_of_a_template(tmp_path_factory: pytest.TempPathFactory, name: str, changes: list) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.yaml"
@@ -135,7 +135,7 @@ def test_any_mutation_of_a_template(tmp_path_factory: pytest.TempPathFactory, na
         patch_yaml(text, adapt_values(text, DataFacts(3, 100, "."), template=None))
 
 
-@cases(800)
+@cases(500)
 @given(st.data())
 def test_any_option(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "whole.yaml"

@@ -117,10 +117,10 @@ class Pace:
     def left(self) -> Left | None:
         """Return the seconds until all units and all expected other work are done, None while that is unknown."""
         stopped = self._stopped  # read once: rich draws in a thread of its own
-        beside = self.expected + self._once_left
-        beside -= 0.0 if stopped is None else min(self.expected, time.monotonic() - stopped)
+        beside = self.expected - (0.0 if stopped is None else min(self.expected, time.monotonic() - stopped))
         if self.done >= self.total:
             return Left(beside, beside)
+        beside += self._once_left
         margin = self.margin
         if margin > _UNSURE:
             return None

@@ -33,7 +33,8 @@ class Outlook:
         # A GPU computes while images are decoded: only the time it waits for them is lost.
         self._once += decoding if self._training.device == "cpu" else min(decoding, waited)
         self._processor, self._decoding = processor, kept.seconds
-        pace.once(self._once, self._once * max(0.0, kept.most / max(1, kept.images) - 1))
+        most = min(kept.most, kept.images + pace.total - pace.done)  # a short run does not see all images
+        pace.once(self._once, self._once * max(0.0, most / max(1, kept.images) - 1))
 
     def after_epoch(self, pace: Pace, epoch: int, took: float) -> None:
         """Record how many seconds the end of this epoch, counted from 1, took, and update what is still expected."""

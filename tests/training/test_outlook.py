@@ -45,7 +45,7 @@ class Run:
         for epoch in range(1, 17):
             self.outlook.begin_epoch()
             for _ in range(STEPS):
-                fresh = BATCH * self.most // IMAGES if epoch == 1 else 0
+                fresh = BATCH * min(self.most, IMAGES) // IMAGES if self.decoded < self.most else 0
                 self.decoded += fresh
                 beside = 0.05 * fresh / self.cores if self.device == "cpu" else 0.0
                 self.now += 1.0 + beside
@@ -62,10 +62,10 @@ class Run:
 
 
 @pytest.mark.parametrize(
-    ("most", "device"), [(IMAGES, "cpu"), (IMAGES // 2, "cpu"), (0, "cpu"), (IMAGES, "gpu")], ids=str
+    ("most", "device"), [(IMAGES, "cpu"), (IMAGES // 2, "cpu"), (0, "cpu"), (10**6, "cpu"), (IMAGES, "gpu")], ids=str
 )
 def test_the_end_is_known_in_the_first_epoch(most: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all images stay in memory, half of them or none, and where a GPU does not wait for them."""
+    """Where all images stay in memory, half of them or none, or none comes twice, and where a GPU does not wait."""
     run = Run(monkeypatch, most=most, device=device)
     end = run.train()
     saves = 12 * 3.0  # unknown before the first one

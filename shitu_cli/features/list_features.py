@@ -187,6 +187,7 @@ def pace_of(
 
     Nothing is kept and unreadable images are skipped: this serves only to find out what all of them cost.
     """
+    batch_size = min(batch_size, max(8, len(images) // 12))  # of few images, enough steps to see how fast they are
     loader = SequentialLoader(_Mixed(images), batch_size, num_workers=num_workers, on_error="skip")
 
     def steps() -> Iterator[int]:

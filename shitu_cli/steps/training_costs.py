@@ -94,9 +94,12 @@ def _evaluation_in_training(training: Training, device: str) -> EvaluationCost:
     if not (config.Global.eval_during_train and config.DataLoader.query and config.DataLoader.gallery):
         return EvaluationCost(0, 0, 0.0, 0.0)
     online = OnlineEvaluation(config, device, dataset.labels, int(dataset.class_num), SilentReporter())
-    evaluation = _evaluation_of(config, online.engine(training.model))
+    engine = online.engine(training.model)
+    evaluation = _evaluation_of(config, engine)
+    ranking = evaluation.ranking + online.fitting_seconds(engine.feature_size)
     images = images_per_evaluation(config, len(dataset))
-    return replace(evaluation, images=images, features=evaluation.features / evaluation.images * images)
+    features = evaluation.features / evaluation.images * images
+    return replace(evaluation, images=images, features=features, ranking=ranking)
 
 
 def _checkpoints(training: Training, keep: int) -> Need:

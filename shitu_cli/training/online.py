@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from paddle import nn
 
-from shitu_cli.config.schema import Config, GlobalConfig
+from shitu_cli.config.schema import Config, GlobalConfig, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import ShituError
-from shitu_cli.evaluation.evaluate import distinct_splits, evaluate_model, splits_of
+from shitu_cli.evaluation.evaluate import distinct_splits, evaluate_model
 from shitu_cli.features.cache import FeatureMemory
 from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engine, weights_fingerprint
 from shitu_cli.features.list_features import pace_of
@@ -26,11 +27,13 @@ from shitu_cli.training.projection import Projection, Scatter
 from shitu_cli.training.projection_fit import (
     KEPT_BYTES,
     METRIC,
+    estimate_fit,
     evaluation_features,
     is_closed,
     on_backbone,
     project,
     scatter_of_training,
+    unaugmented_training,
 )
 
 if TYPE_CHECKING:
@@ -102,6 +105,7 @@ class OnlineEvaluation:
         self._traced: TracedNetwork | None = None  # the network's graph, from the first evaluation on
         self._scatter: tuple[str, Scatter | None] = ("", None)  # of the training images, and of which weights
         self._memory = FeatureMemory(limit=KEPT_BYTES)
+        self._fitting: float | None = None  # the seconds of the newest fit of a projection
 
     def __call__(self, model: nn.Layer, processes: Processes) -> OnlineResult:
         """Return the metrics, empty on all processes but the first."""
@@ -116,15 +120,32 @@ class OnlineEvaluation:
         """Return about how many seconds an evaluation will take in this process alone, from a few batches of it."""
         if self._config.classifies:
             return 0.0
-        split, _ = splits_of(self._config)
+        split = self._largest_split()
+        engine = self.engine(model)
         pace = pace_of(
-            self.engine(model),
+            engine,
             RecDataset(split.dataset),
             batch_size=split.sampler.batch_size,
             num_workers=split.loader.num_workers,
             seconds=SECONDS,
         )
-        return pace.per_unit() * images_per_evaluation(self._config, len(self._labels))
+        features = pace.per_unit() * images_per_evaluation(self._config, len(self._labels))
+        return features + self.fitting_seconds(engine.feature_size)
+
+    def fitting_seconds(self, size: int) -> float:
+        """Return about how many seconds an evaluation spends on the projection of features of this size."""
+        if not self._config.Global.projection:
+            return 0.0
+        if self._fitting is None:
+            closed = is_closed(self._labels, self._config)
+            self._fitting = estimate_fit(size, self._class_num, closed=closed)
+        return self._fitting
+
+    def _largest_split(self) -> SplitConfig:
+        """Return the split of most of the images that an evaluation looks at."""
+        if self._config.Global.projection:
+            return unaugmented_training(self._config)
+        return max(distinct_splits(self._config), key=lambda split: len(RecDataset(split.dataset)))
 
     def class_means(self, model: nn.Layer, processes: Processes) -> np.ndarray | None:
         """Return the mean direction [C, D] of the features of each class; None on all processes but the first."""
@@ -149,11 +170,13 @@ class OnlineEvaluation:
         self._memory = FeatureMemory(limit=KEPT_BYTES)  # the next evaluation is of other weights
         if features is None or scatter is None:
             return OnlineResult({})
+        began = time.perf_counter()
         bare = features.evaluate(None, self._config)
         score = {BARE: bare.metrics[METRIC]}
         closed = is_closed(self._labels, self._config)
         projection, projected = project(scatter, features, self._config, closed=closed)
         assert projected is not None
+        self._fitting = time.perf_counter() - began
         if projected.metrics[METRIC] > bare.metrics[METRIC]:
             return OnlineResult({**projected.metrics, **score}, projection)
         return OnlineResult({**bare.metrics, **score, UNDECIDED: bare.ranking.undecided_share})

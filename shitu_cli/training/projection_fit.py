@@ -7,6 +7,7 @@ random views.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,13 +112,34 @@ def project(
     of what distinguishes the trained classes also distinguishes others depends on the images: without evaluation lists,
     features are whitened; with them, the best of two whitenings and that analysis is taken.
     """
-    ways = [discriminant(scatter)] if closed else [whitening(scatter, shrinkage=SHRINKAGE, largest=LARGEST)]
     if features is None:
-        return ways[0], None
-    if not closed:
-        ways += [whitening(scatter), discriminant(scatter)]
-    results = [(way, features.evaluate(way, config)) for way in ways]
+        return next(_ways(scatter, closed=closed)), None
+    results = [(way, features.evaluate(way, config)) for way in _ways(scatter, closed=closed)]
     return max(results, key=lambda result: result[1].metrics[METRIC])
+
+
+def _ways(scatter: Scatter, *, closed: bool) -> Iterator[Projection]:
+    """Yield the projections to choose from; the first one is for runs that evaluate nothing."""
+    if not closed:
+        yield whitening(scatter, shrinkage=SHRINKAGE, largest=LARGEST)
+        yield whitening(scatter)
+    yield discriminant(scatter)
+
+
+def estimate_fit(size: int, classes: int, *, closed: bool) -> float:
+    """Return about how many seconds `project` takes, from features of half this size: time grows cubically."""
+    small = max(1, size // 2)
+    labels = np.arange(max(8, 2 * small)) % max(2, min(classes, small))  # several images of each class
+    scatter = Scatter(small, int(labels.max()) + 1)
+    scatter.add(np.random.default_rng(0).standard_normal((len(labels), small)), labels)
+
+    def run() -> float:
+        began = time.perf_counter()
+        for _ in _ways(scatter, closed=closed):
+            pass
+        return time.perf_counter() - began
+
+    return min(run(), run()) * (size / small) ** 3  # twice: the first one may load libraries
 
 
 def is_closed(labels: np.ndarray, config: Config) -> bool:

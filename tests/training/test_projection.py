@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from shitu_cli.training.projection import Scatter, discriminant, whitening
+from shitu_cli.training.projection_fit import estimate_fit
 
 
 def drawn(classes: int = 5, per_class: int = 40, size: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -126,3 +129,11 @@ def test_more_classes_than_values() -> None:
     assert np.allclose(projection.weight.T @ within @ projection.weight, np.eye(8), atol=1e-4)
     ratios = np.diag(projection.weight.T @ between @ projection.weight)
     assert np.all(np.diff(ratios) <= 1e-5)
+
+
+def test_the_time_of_a_fit_is_estimated_from_smaller_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit of half of the values takes a second by this clock, that of all of them eight."""
+    seconds = itertools.count()
+    monkeypatch.setattr("shitu_cli.training.projection_fit.time.perf_counter", lambda: float(next(seconds)))
+    assert [estimate_fit(64, 5, closed=closed) for closed in (True, False)] == [8.0, 8.0]
+    assert estimate_fit(2, 10**6, closed=False) == 8.0

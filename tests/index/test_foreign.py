@@ -80,7 +80,7 @@ def test_a_pickle_never_runs_anything(tmp_path: Path) -> None:
 def test_what_cannot_be_asked_says_how_to_take_its_vectors(tmp_path: Path) -> None:
     x = write_theirs(tmp_path, metric=faiss.METRIC_L2)
     write_yaml(tmp_path, dict.fromkeys(range(10, 90), "a"))
-    with pytest.raises(DataError, match="distances, not with similarities") as caught:
+    with pytest.raises(DataError, match="compares by distance, not by similarity") as caught:
         load_index(tmp_path)
     assert caught.value.hint and "shitu index build --features" in caught.value.hint
     table = read_features(tmp_path / "vector.index").table

@@ -31,12 +31,12 @@ OPEN = ("/", "/health", "/ready")  # without a key: the page asks for it, probes
 SILENCE = 20.0  # seconds in which a client must send something
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # counted by name
 CLIENT_GONE = 499  # only in the log: the client has disconnected
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
 log = logging.getLogger("shitu.serve")
 access = logging.getLogger("shitu.access")
 
@@ -113,8 +113,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             present = {name.lower() for name, _ in message["headers"]}
-            more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-            message["headers"] = [*message["headers"], *((n, v) for n, v in more if n.lower() not in present)]
+            message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in present)]
         await self._send(message)
 
     def _check_client(self) -> None:

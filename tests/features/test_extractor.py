@@ -79,7 +79,7 @@ def test_what_pillow_has_opened_is_as_the_file(extractor: Extractor, pictures: l
         opened, expected = extractor.extract(Image.open(path)), extractor.extract(path)
         assert np.allclose(opened, expected, atol=1e-3), path
     assert not np.allclose(extractor.extract(Image.open(turned)), lying, atol=1e-3)
-    with pytest.raises(DataError, match="of mode F, whose values have no range"):
+    with pytest.raises(DataError, match="of mode F, whose range of values is unknown"):
         extractor.extract(Image.fromarray(np.ones((4, 4), np.float32)))
     turned.write_bytes(turned.read_bytes()[:-100])
     with pytest.raises(DataError, match="image 1 of 1: a Pillow image that cannot be read"):

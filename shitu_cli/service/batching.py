@@ -117,7 +117,7 @@ class Batcher:
         self._lock = threading.Lock()  # of `waiting` and of what requests gather
         self.waiting = 0
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()  # for the thread that computes batches
-        self._workers = image_threads(count_workers(), "image")
+        self._workers = image_threads(count_workers(live.state.extractor.engine.side_by_side), "image")
         self._thread = threading.Thread(target=self._run, name="shitu-network", daemon=True)
         self._thread.start()
 
@@ -279,13 +279,13 @@ def _combined(areas: Sequence[Area]) -> Answer:
     return combined(answers, [area.detection for area in areas if area.answer is not None])
 
 
-def count_workers() -> int:
-    """Return how many images are between their bytes and their answers at once: three for each core.
+def count_workers(side_by_side: bool) -> int:
+    """Return how many threads take images from their bytes on; three for each core if the engine computes side by side.
 
-    One is computed, one is ready behind it, and one is decoded or answered meanwhile. With fewer, engines that compute
-    on threads of their own wait for the next image.
+    One image is computed, one is ready behind it, and one is decoded or answered meanwhile. With fewer, engines that
+    compute on threads of their own wait for the next image. For other engines, these threads only decode.
     """
-    return 3 * compute_threads()
+    return compute_threads() * (3 if side_by_side else 1)
 
 
 def _of_one_model(batch: list[_Work]) -> list[list[_Work]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def test_every_way_gives_the_same_features(exported: Path, images: np.ndarray, w
     # Lengths too: a lost factor (0.8 of dropout) is invisible in cosines.
     assert cosines.min() > (0.99999 if way.precision == FP32 else 0.995)
     assert np.abs(lengths - 1).max() < (1e-4 if way.precision == FP32 else 0.15)
-    # A picture's features do not depend on its batch, and results are not overwritten by the next call.
+    # An image's features do not depend on its batch, and results are not overwritten by the next call.
     assert np.array_equal(np.concatenate([run(images[n : n + 1]) for n in range(5)]), got)
 
 
@@ -131,3 +133,29 @@ def test_damaged_files(exported: Path, tmp_path: Path, way: Way, victim: str, st
     with pytest.raises(DataError, match=rf"{victim}: No such file" if state == "missing" else victim) as caught:
         way.open(folder)
     assert "Exception from" not in caught.value.message and "shitu export" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("program", "together"), [(ONNX_RUNTIME, 2), (OPENVINO, 4)])
+def test_an_engine_with_threads_of_its_own_holds_the_next_images(
+    monkeypatch: pytest.MonkeyPatch, program: str, together: int
+) -> None:
+    """OpenVINO's threads would wait for each image; ONNX Runtime computes on ours, where more would only take turns."""
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def single(image: np.ndarray) -> np.ndarray:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.01)
+        with lock:
+            inside -= 1
+        return image.reshape(1, -1)
+
+    monkeypatch.setattr(Way, "missing", lambda way: None)
+    monkeypatch.setattr(backends, "openvino_model", lambda file, **settings: single)
+    monkeypatch.setattr(backends, "onnx_session", lambda file: single)
+    run = Way("inference.onnx", program).open(Path(), threads=2)
+    with ThreadPoolExecutor(8) as callers:
+        assert len(list(callers.map(run, [np.zeros((1, 3), np.float32)] * 16))) == 16
+    assert most == together

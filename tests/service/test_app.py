@@ -255,7 +255,7 @@ def test_images_that_nobody_waits_for_any_more_are_not_looked_at(
     assert looked.acquire(timeout=10) and reply.cancel()  # as when the client's time is over
     go_on.set()
     batcher.close()
-    assert len(reads) <= count_workers() and batcher.waiting == 0
+    assert len(reads) <= count_workers(side_by_side=False) and batcher.waiting == 0
 
 
 def test_another_process_changes_the_index(server: Server) -> None:

@@ -133,7 +133,8 @@ class VectorIndex:
 
     def _complete(self, old_ids: Sequence[int], ids: np.ndarray, labels: Sequence[str], paths: Sequence[str]) -> None:
         """Update labels, paths and manifest after the vectors have changed, and tune the search to the new contents."""
-        self._flat = None
+        if len(old_ids) or len(ids):
+            self._flat = None
         for n in old_ids:
             del self.labels[n], self.paths[n]
         self.labels.update(zip(ids.tolist(), labels, strict=True))
@@ -210,8 +211,9 @@ class VectorIndex:
     def faiss(self) -> Any:
         """The index of faiss."""
         if self._flat is not None and self._faiss is None:
-            self._faiss = _new_index("flat", self._flat.vectors)
-            self._faiss.add_with_ids(self._flat.vectors, self._flat.ids)
+            index = _new_index("flat", self._flat.vectors)
+            index.add_with_ids(self._flat.vectors, self._flat.ids)
+            self._faiss = index  # only now: another thread may copy or search it
         return self._faiss
 
     @property

@@ -77,3 +77,28 @@ def test_what_is_not_finite_is_left_to_faiss() -> None:
     names = {n: str(n) for n in range(9)}
     manifest = make(9).manifest
     assert VectorIndex(manifest, index, names, names).search(vectors(9)[2:3], 3)[0][0].id == 2
+
+
+def test_removing_what_is_not_there_leaves_an_index_that_was_read(tmp_path: Path) -> None:
+    save_index(make(50), tmp_path / "i")
+    index = load_index(tmp_path / "i")
+    index.remove([99])
+    assert len(index.search(vectors(1), 60)[0]) == 50
+    save_index(index, tmp_path / "again")
+    assert len(load_index(tmp_path / "again")) == 50
+
+
+def test_another_thread_never_sees_the_index_of_faiss_half_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy made meanwhile, to add an image to it, would be written to the disk without the rest."""
+    save_index(make(50), tmp_path / "i")
+    index, seen = load_index(tmp_path / "i"), []
+    add = faiss.IndexIDMap2.add_with_ids
+
+    def watched(self: faiss.IndexIDMap2, rows: np.ndarray, ids: np.ndarray) -> None:
+        seen.append(index._faiss)
+        add(self, rows, ids)
+
+    monkeypatch.setattr(faiss.IndexIDMap2, "add_with_ids", watched)
+    assert (index.faiss.ntotal, seen) == (50, [None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.labelnames import tidy_names
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.table_lines import class_name
 from shitu_cli.preparation.prepare import Choices, read_and_split
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import SilentReporter
@@ -94,3 +96,14 @@ def test_a_class_in_a_list_is_called_by_its_name(tmp_path: Path) -> None:
     for name, right in (("json", ["cat", "cat, sleeping", "Moe's dog"]), ("csv", ["cat", "cat, sleeping"])):
         _, rows = read_source(Source(tmp_path / name), problems := Problems())
         assert rows.labels == right and problems.cases["malformed"].count == 1, name
+
+
+@pytest.mark.parametrize("cell", ["[{{}}]", "[{{name}}]", "['a", "[" + "-" * 1900 + "1]"])
+def test_a_cell_that_only_looks_like_a_list_is_the_name_of_a_class(cell: str) -> None:
+    assert class_name(cell) == cell
+
+
+def test_a_backslash_in_a_list_of_names_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert class_name(r"['red\wine']") == r"red\wine"

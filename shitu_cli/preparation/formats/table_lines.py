@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from array import array
 from collections.abc import Sequence
 from sys import intern
@@ -124,8 +125,10 @@ def class_name(cell: str) -> str:
     if cell[:1] != "[" or cell.count("[") > 1 or len(cell) > LONGEST_LIST:
         return whole_label(cell)
     try:
-        items = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's about backslashes in the name
+            items = ast.literal_eval(cell)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return cell
     return ", ".join(label_text(item) for item in items) if isinstance(items, list) else cell
 

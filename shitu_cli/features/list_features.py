@@ -167,10 +167,10 @@ def _compute(engine: Engine, loader: SequentialLoader, reporter: Reporter, what:
     count = loader.stop - loader.start
     features = np.full((count, engine.feature_size), np.nan, np.float32)
     with reporter.progress(what, count) as bar:
-        for batch in loader:
+        for number, batch in enumerate(loader):
             if len(batch.indices):
                 features[batch.indices - loader.start] = engine(batch.images)
-            bar.advance(min(loader.batch_size, count - bar.pace.done))
+            bar.advance(min(loader.batch_size, count - number * loader.batch_size))
     return features
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,18 @@ def test_the_parts_of_all_processes_are_what_one_gives(split: SplitConfig, tmp_p
 def test_a_list_that_differs_between_machines_is_an_error(split: SplitConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"list\.txt is not the same on all machines"):
         extract_list(ENGINE, split, SilentReporter(), "query", processes=One(0, 2, [False, "another digest"]))
+
+
+def test_a_reporter_of_ones_own_needs_no_more_than_counting(split: SplitConfig) -> None:
+    counts: list[int] = []
+
+    class Bar:
+        def advance(self, n: int = 1, **fields: object) -> None:
+            counts.append(n)
+
+    class Counting(SilentReporter):
+        def progress(self, what: str, total: int, unit: str = "images") -> Any:
+            return nullcontext(Bar())
+
+    extract_list(ENGINE, split, Counting(), "query")
+    assert counts == [4, 4, 4, 1]

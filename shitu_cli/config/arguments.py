@@ -26,7 +26,7 @@ def require(kind: Number, **arguments: object) -> None:
             continue
         plain = value.item() if hasattr(value, "item") else value  # of numpy
         try:
-            if not kind.fits(plain):
+            if not kind.fits(plain) or (kind.whole and not isinstance(plain, int)):  # range(4.0) is an error
                 raise Misfit
             kind.convert(plain)
         except Misfit:

@@ -36,6 +36,14 @@ class FlatVectors:
         vectors = faiss.downcast_index(index.index).reconstruct_n(0, index.ntotal)
         return cls(vectors, faiss.vector_to_array(index.id_map))
 
+    def in_faiss(self) -> Any:
+        """Return an index of faiss that holds them under their ids."""
+        import faiss
+
+        index = faiss.IndexIDMap2(faiss.IndexFlatIP(self.vectors.shape[1]))
+        index.add_with_ids(self.vectors, self.ids)
+        return index
+
     @property
     def is_finite(self) -> bool:
         """Whether all values are finite, and small enough to be multiplied."""

@@ -211,9 +211,7 @@ class VectorIndex:
     def faiss(self) -> Any:
         """The index of faiss."""
         if self._flat is not None and self._faiss is None:
-            index = _new_index("flat", self._flat.vectors)
-            index.add_with_ids(self._flat.vectors, self._flat.ids)
-            self._faiss = index  # only now: another thread may copy or search it
+            self._faiss = self._flat.in_faiss()  # complete: another thread may copy or search it
         return self._faiss
 
     @property

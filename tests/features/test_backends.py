@@ -22,7 +22,10 @@ ALL_WAYS = [way for name in MODEL_FILES for way in ways_of(Path(name))]
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((5, 3, 96, 96)).astype(np.float32)
+    """Read-only, as arrays of a mapped file are."""
+    images = np.random.default_rng(0).standard_normal((5, 3, 96, 96)).astype(np.float32)
+    images.flags.writeable = False
+    return images
 
 
 @pytest.mark.parametrize("way", ALL_WAYS, ids=lambda way: f"{way.program}-{way.file}-{way.precision}")

@@ -168,7 +168,7 @@ def add(
         replaced = target.add(table, console) if len(table.labels) else 0
         added = len(table.labels) - replaced
         console.info(f"added {added:,}" + (f", replaced {replaced:,}" if replaced else ""))
-        _show_new(console, fresh)
+        _show_new(console, fresh, len({*table.labels}))
         _show(console, target, as_json, {"added": added, "replaced": replaced})
     console.next_step(Command("search", "photo.jpg"))
 
@@ -275,14 +275,16 @@ def _names_everything(
     return (index is not None or store is not None) and (features is not None or bool(sources and model))
 
 
-def _show_new(console: Console, labels: dict[str, str]) -> None:
-    """Say which labels are new in the index, and which of them may be another spelling of an older one."""
+def _show_new(console: Console, labels: dict[str, str], added: int) -> None:
+    """Say which labels are new in the index, of `added` ones, and which may be another spelling of an older one."""
     if labels:
         more = f", and {len(labels) - LABELS_SHOWN:,} more" if len(labels) > LABELS_SHOWN else ""
         console.info(f"new in the index: {', '.join([*labels][:LABELS_SHOWN])}{more}")
     for label, near in [(label, near) for label, near in labels.items() if near][:LABELS_SHOWN]:
-        to_other = Command("index add", "--label", near)
-        console.warn([f"{label!r} is a new label beside {near!r}; if they are one: ", to_other])
+        way: list[str | Command] = [Command("index add", "--label", near)]
+        if added > 1:  # --label would give all images this one
+            way = [Command("index remove", "--label", label), f", then add its images alone with --label {near!r}"]
+        console.warn([f"{label!r} is a new label beside {near!r}; if they are one: ", *way])
 
 
 def _show_classes(console: Console, counts: Counter[str]) -> None:

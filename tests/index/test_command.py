@@ -50,6 +50,10 @@ def test_another_spelling_of_a_label_is_said(folder: Path) -> None:
     assert "new in the index: red_apple" in text
     assert "'red_apple' is a new label beside 'Fruit/Red apple'; if they are one: shitu index add" in text
     assert "--label 'Fruit/Red apple'" in text
+    table.write_text(table.read_text().replace("Fruit/Red apple", "red-Apple"))
+    done = shitu("index", "add", "--features", "features.npy", *index, cwd=folder)  # --label would be for both classes
+    text = " ".join((done.stdout + done.stderr).split())
+    assert "if they are one: shitu index remove --label red-Apple --index i, then add its images alone with" in text
     done = shitu("index", "add", "--features", "features.npy", "--label", "class 10", *index, cwd=folder)
     assert "new in the index: class 10" in done.stdout and "beside" not in done.stderr
     done = shitu("index", "add", "--features", "features.npy", "--label", "class 10", *index, cwd=folder)

@@ -276,7 +276,7 @@ def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) ->
 
     def infer(request: Any, images: np.ndarray) -> np.ndarray:
         # By single calls, as `request.infer(images)` takes twice the time in Python.
-        inputs = np.require(images, np.float32, "CW")  # a tensor on memory that may only be read is refused
+        inputs = np.require(images, np.float32, ["C", "W"])  # read-only memory is refused
         request.set_input_tensor(openvino.Tensor(inputs, shared_memory=True))
         request.start_async()
         request.wait()

@@ -67,14 +67,14 @@ def listed(images: Images) -> list[ImageInput]:
     An array of paths, such as a column of a table, is several; any other array of up to three dimensions is one image.
     """
     if isinstance(images, (bytearray, memoryview)):
-        return [bytes(images)]
+        images = bytes(images)
     is_array = isinstance(images, np.ndarray) and images.ndim <= 3
     are_paths = isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OSU"
     if (is_array and not are_paths) or isinstance(images, (str, bytes, Path, Part)) or hasattr(images, "convert"):
         return [images]  # type: ignore[list-item]
     if not isinstance(images, Iterable):
         raise DataError(f"a value of type {type(images).__name__} cannot be used as an image or as several")
-    return list(images)
+    return [bytes(image) if isinstance(image, (bytearray, memoryview)) else image for image in images]
 
 
 def inputs_of(files: ImageFiles) -> list[ImageInput]:

@@ -14,7 +14,7 @@ import pytest
 from shitu_cli import Extractor
 from shitu_cli.data.loader import NO_RANDOMNESS
 from shitu_cli.errors import DataError
-from shitu_cli.features.extractor import Cropped
+from shitu_cli.features.extractor import Cropped, listed
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +182,10 @@ def test_a_picture_larger_than_the_decoder_allows(exported: Path, tmp_path: Path
     environment = {**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "10000"}
     done = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
     assert "large.png: " in done.stdout and "cannot be decoded" in done.stdout
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_bytes_that_may_change_are_bytes(kind: type) -> None:
+    """Uploads come as these; alone and among others."""
+    assert listed(kind(b"ab")) == [b"ab"]
+    assert listed([kind(b"ab"), "a.jpg"]) == [b"ab", "a.jpg"]

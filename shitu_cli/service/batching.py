@@ -117,6 +117,8 @@ class Batcher:
         self._lock = threading.Lock()  # of `waiting` and of what requests gather
         self.waiting = 0
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()  # for the thread that computes batches
+        # There are more workers than cores; of what they decode, large photos would fill the memory.
+        self._decoding = threading.Semaphore(compute_threads())
         self._workers = image_threads(count_workers(live.state.extractor.engine.side_by_side), "image")
         self._thread = threading.Thread(target=self._run, name="shitu-network", daemon=True)
         self._thread.start()
@@ -148,7 +150,9 @@ class Batcher:
             self._settle(request, number, "not looked at")
             return
         try:
-            work = _Work(request, number, self._read(request, number))
+            with self._decoding:
+                areas = self._read(request, number)
+            work = _Work(request, number, areas)
         except DataError as error:
             self._settle(request, number, error.message.removeprefix("image bytes: "))
             return

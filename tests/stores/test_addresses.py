@@ -142,11 +142,15 @@ def test_prepare_from_a_bucket(bucket: Any, tmp_path: Path) -> None:
 
 def test_a_list_of_addresses(bucket: Any, tmp_path: Path) -> None:
     lines = "".join(f"s3://shop/files/{name}\t{name.partition('/')[0]}\n" for name in CONTENT)
-    (tmp_path / "list.txt").write_text(lines)
-    shitu("-w", "ws", "prepare", "list.txt", "--split", "none", cwd=tmp_path)
-    assert read_list(tmp_path / "ws/lists/train_list.txt").path(0) == "s3://shop/files/kiwi/0.jpg"
-    (tmp_path / "list.txt").write_text(lines + "s3://shop/files/nobody.jpg\tkiwi\n")
-    done = shitu("-w", "ws2", "prepare", "list.txt", cwd=tmp_path, check=False)
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "list.txt").write_text(lines)
+    (tmp_path / "other").mkdir()  # an image beside the list's folder that is called like one of the list
+    (tmp_path / "other/0.jpg").write_bytes(CONTENT["kiwi/0.jpg"])
+    shitu("-w", "ws", "prepare", "list.txt", "--split", "none", cwd=folder)
+    assert read_list(folder / "ws/lists/train_list.txt").path(0) == "s3://shop/files/kiwi/0.jpg"
+    (folder / "list.txt").write_text(lines + "s3://shop/files/nobody.jpg\tkiwi\n")
+    done = shitu("-w", "ws2", "prepare", "list.txt", cwd=folder, check=False)
     assert done.returncode == 3 and "nobody.jpg" in done.stdout
 
 

@@ -117,7 +117,7 @@ def test_members_over_each_other_are_refused(tmp_path: Path) -> None:
             archive.filelist.append(twin)
             archive.NameToInfo[twin.filename] = twin
     (tmp_path / "a.zip").write_bytes(out.getvalue())
-    with pytest.raises(DataError, match="over each other"):
+    with pytest.raises(DataError, match="overlap"):
         open_archive(tmp_path / "a.zip")
 
 

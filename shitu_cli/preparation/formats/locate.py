@@ -81,6 +81,8 @@ class Locator:
         Raises UsageError when two folders hold all of them, DataError when none of them is there.
         """
         sample = list(spelt[:: max(1, len(spelt) // SAMPLE)])
+        if self._are_only_addresses(sample):
+            return LocatedImages(self.source.base, [_clean(path) for path in spelt], ["read from these addresses"])
         roots = self._roots(folder)
         hits = {root: sum(_is_file(root, path) for path in sample) for root in roots}
         root = max(roots, key=lambda candidate: hits[candidate])
@@ -89,6 +91,16 @@ class Locator:
         homes = self.tree.home(sample, self._near(folder)) if self.tree.images else []
         home = self._one_home(homes, spelt, role, listed)
         return self._by_search(home, spelt, places, folder, problems, listed)
+
+    def _are_only_addresses(self, sample: Sequence[str]) -> bool:
+        """Return whether paths are addresses, and most of them have no copy below the list or the named folder.
+
+        Elsewhere on this machine, images of these names are other images.
+        """
+        if not sample or not all(address_of(_clean(path)) for path in sample):
+            return False
+        tree = self.source.tree if self.named_root is None else self.tree
+        return 2 * sum(tree.find(path).path is not None for path in sample) < len(sample)
 
     def _roots(self, folder: str) -> list[Path]:
         if self.named_root is not None:
@@ -163,8 +175,6 @@ class Locator:
             if match.path is not None:
                 ways[match.how] += 1
         if spelt and not any(path is not None for path in paths):
-            if all(address_of(_clean(path)) for path in spelt):
-                return LocatedImages(self.source.base, [_clean(path) for path in spelt], ["read from these addresses"])
             raise self._nothing_there(spelt, listed, missing)
         problems.take(missing)
         remarks = [f"images are in {home}/"] if home else []

@@ -40,7 +40,7 @@ def contents(prefix: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("processes", PROCESSES)
 def test_train_loses_nothing(workspace: Path, processes: int, warm: Warm) -> None:  # noqa: F811
     """Resumed after each kill, a run comes to the same bits as without; the run before it stays whole."""
-    output, rng, trials = workspace / "output", random.Random(processes), kills(5)
+    output, rng, trials = workspace / "output", random.Random(processes), kills(8)
     run = [*RUN, *PROCESSES[processes]]
     warm.shitu(*run, "--epochs", "1", "--seed", "1", folder=workspace).succeeds()
     earlier = {name: contents(output / name) for name in (LATEST, BEST)}

@@ -72,18 +72,6 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert same(weights(workspace), uninterrupted)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_fifty_kills_lose_nothing(workspace: Path, uninterrupted: dict[str, np.ndarray]) -> None:
-    rng, kills, runs = random.Random(2), 0, 0
-    while kills < 50:
-        shutil.rmtree(workspace / "output", ignore_errors=True)
-        kills += killed_run(workspace, rng, 10, signal_number=signal.SIGKILL, workers="2")
-        runs += 1
-        assert same(weights(workspace), uninterrupted)
-        assert runs < 60
-
-
 def test_resume_without_a_checkpoint_says_what_to_do(workspace: Path) -> None:
     done = shitu("train", "--resume", cwd=workspace, check=False)
     assert done.returncode == 2

@@ -4,7 +4,7 @@ A sum of float32 products is rounded by the order in which its terms are added. 
 of the matrices, by its number of threads and by the place in the matrix: one vector comes out differently alone and
 among 512, and two copies of an image are not equally similar. Where features nearly coincide, that decides rankings.
 Here every sum runs from the first term to the last, so that its bits follow from the two vectors alone: equal images
-tie, and any block size, thread or process gives the same. It takes about 1.6 times as long as a BLAS
+tie, and any block size, thread or process gives the same. It takes about 1.3 times as long as a BLAS
 (benchmarks/evaluate.py --ways products "BLAS products"), which is little beside computing the features.
 """
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.features import backends
 from shitu_cli.features.backends import BF16, FP32, MODEL_FILES, ONNX_RUNTIME, OPENVINO, PADDLE, Way, ways_in, ways_of
+from tests.features.networks import CountedNetwork
 
 ALL_WAYS = [way for name in MODEL_FILES for way in ways_of(Path(name))]
 
@@ -143,22 +142,11 @@ def test_an_engine_with_threads_of_its_own_holds_the_next_images(
     monkeypatch: pytest.MonkeyPatch, program: str, together: int
 ) -> None:
     """OpenVINO's threads would wait for each image; ONNX Runtime computes on ours, where more would only take turns."""
-    inside, most, lock = 0, 0, threading.Lock()
-
-    def single(image: np.ndarray) -> np.ndarray:
-        nonlocal inside, most
-        with lock:
-            inside += 1
-            most = max(most, inside)
-        time.sleep(0.01)
-        with lock:
-            inside -= 1
-        return image.reshape(1, -1)
-
+    network = CountedNetwork()
     monkeypatch.setattr(Way, "missing", lambda way: None)
-    monkeypatch.setattr(backends, "openvino_model", lambda file, **settings: single)
-    monkeypatch.setattr(backends, "onnx_session", lambda file: single)
+    monkeypatch.setattr(backends, "openvino_model", lambda file, **settings: network)
+    monkeypatch.setattr(backends, "onnx_session", lambda file: network)
     run = Way("inference.onnx", program).open(Path(), threads=2)
     with ThreadPoolExecutor(8) as callers:
         assert len(list(callers.map(run, [np.zeros((1, 3), np.float32)] * 16))) == 16
-    assert most == together
+    assert network.most == together

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from shitu_cli.features.backends import MODEL_FILES, Way, ways_of
 from shitu_cli.features.exact import GROUP, Run, in_groups, side_by_side
 from shitu_cli.runtime.arithmetic import kept_arithmetic, set_threads
 from shitu_cli.runtime.setup import setup_paddle
+from tests.features.networks import CountedNetwork
 
 ALL_WAYS = [way for name in MODEL_FILES for way in ways_of(Path(name))]
 
@@ -101,19 +100,8 @@ def test_callers_side_by_side_keep_the_order() -> None:
 
 
 def test_more_callers_than_threads_take_turns() -> None:
-    together, most, lock = 0, 0, threading.Lock()
-
-    def single(part: np.ndarray) -> np.ndarray:
-        nonlocal together, most
-        with lock:
-            together += 1
-            most = max(most, together)
-        time.sleep(0.005)
-        with lock:
-            together -= 1
-        return part.reshape(1, -1)
-
-    run = side_by_side(single, 2)
+    network = CountedNetwork()
+    run = side_by_side(network, 2)
     with ThreadPoolExecutor(8) as callers:
         results = list(callers.map(run, [np.full((1, 3), n, np.float32) for n in range(16)]))
-    assert most == 2 and [int(result[0, 0]) for result in results] == list(range(16))
+    assert network.most == 2 and [int(result[0, 0]) for result in results] == list(range(16))

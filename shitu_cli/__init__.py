@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from shitu_cli.errors import ShituError
     from shitu_cli.features.detection.detector import Detector
     from shitu_cli.features.extractor import Extractor
+    from shitu_cli.index import open_index
     from shitu_cli.index.searcher import Searcher
     from shitu_cli.steps.classifier import evaluate_classifier
     from shitu_cli.steps.evaluate import evaluate
     from shitu_cli.steps.export import export
-    from shitu_cli.steps.index import open_index
     from shitu_cli.steps.prepare import prepare
     from shitu_cli.steps.train import train
 
@@ -55,7 +55,7 @@ _MODULE_OF = {
     "evaluate_classifier": "steps.classifier",
     "export": "steps.export",
     "load_config": "config.load",
-    "open_index": "steps.index",
+    "open_index": "index",
     "prepare": "steps.prepare",
     "train": "steps.train",
 }

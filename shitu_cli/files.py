@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import functools
 import hashlib
 import json
 import os
@@ -16,15 +15,17 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, UsageError
-from shitu_cli.inputs import open_input
+from shitu_cli.inputs import StrPath, open_input
 from shitu_cli.reporting import short_list
 
 AT_REST_NS = 2_000_000_000  # the hash of a file that changed more recently is not remembered
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+T = TypeVar("T")
 
 
 def try_lock(handle: IO[bytes]) -> bool:
@@ -64,14 +65,14 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises EnvironmentProblem if the system refuses.
     """
     path = Path(os.path.realpath(path))  # replaces the target of a link, not the link
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = _new_file(path)
+        temporary, descriptor = _new(path, lambda name: os.open(name, _NEW_FILE, 0o666))
         # File names may not be valid text: such bytes are written as escapes.
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
         with os.fdopen(descriptor, mode, **text) as file:
-            _hold(descriptor)
+            _hold(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -80,29 +81,31 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
-def _hold(descriptor: int) -> None:
+def _hold(file: IO[Any]) -> None:
     """Lock a temporary file while it is written, so that `remove_leftovers` does not remove it."""
     if os.name != "nt":
-        import fcntl
-
         with contextlib.suppress(OSError):  # some network file systems
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(file)
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files beside `path` that killed processes left: those that nobody has locked."""
     path = Path(os.path.realpath(path))
-    if os.name == "nt" or not path.parent.is_dir():
-        return
-    for left in path.parent.iterdir():
-        if re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp", left.name) and left.is_file():
+    if os.name != "nt" and path.parent.is_dir():
+        for left in filter(Path.is_file, _leftovers(path)):
             with contextlib.suppress(OSError), left.open("rb") as file:
                 if try_lock(file):
                     left.unlink()
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """Return the temporary files and directories beside `path`, as `_new` names them."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")
+    return [left for left in path.parent.iterdir() if pattern.fullmatch(left.name)]
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -169,9 +172,8 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
     Unlocked directories of that name belong to dead processes and are removed. The parent is locked meanwhile, so that
     a directory that was made but not locked yet is not taken for one. Without locks nothing is removed.
     """
-    create = functools.partial(_new_directory, path)
     if os.name == "nt":
-        return create(), None
+        return _new_directory(path), None
     import fcntl
 
     parent = os.open(path.parent, os.O_RDONLY)
@@ -179,11 +181,10 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
         try:
             fcntl.flock(parent, fcntl.LOCK_EX)
         except OSError:  # some network file systems
-            return create(), None
-        for left in path.parent.iterdir():
-            if re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp", left.name) and left.is_dir():
-                _remove_unheld(left)
-        temporary = create()
+            return _new_directory(path), None
+        for left in filter(Path.is_dir, _leftovers(path)):
+            _remove_unheld(left)
+        temporary = _new_directory(path)
         held = os.open(temporary, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_EX)
         return temporary, held
@@ -194,17 +195,17 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
 def _remove_unheld(folder: Path) -> None:
     import fcntl
 
-    try:
+    with contextlib.suppress(OSError):  # its process is at work or has just ended, or it belongs to another user
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # its process has just ended, or it belongs to another user
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        pass  # locked: its process is at work
-    finally:
-        os.close(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def _new_directory(path: Path) -> Path:
+    return _new(path, Path.mkdir, stat.S_IRWXU)[0]
 
 
 def bytes_in(folder: Path) -> int:
@@ -242,7 +243,7 @@ def require_own_folder(folder: Path, own: Collection[str], hint: str) -> None:
         raise UsageError(f"{folder} holds other files ({short_list(foreign)})", hint=hint)
 
 
-def file_state(file: IO[bytes] | str | os.PathLike[str]) -> tuple[int, ...]:
+def file_state(file: IO[bytes] | StrPath) -> tuple[int, ...]:
     """Return numbers that differ whenever a file or its content does; () for a path that cannot be looked up.
 
     The last one, the time of its status, cannot be set back.
@@ -266,28 +267,19 @@ def _exchange(first: Path, second: Path) -> bool:
     return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0)
 
 
-def _new_file(path: Path) -> tuple[int, str]:
-    """Create a file beside `path`, open for writing, with its permissions, or those that the system gives new files."""
+def _new(path: Path, create: Callable[[Path], T], mode: int = 0) -> tuple[Path, T]:
+    """Create a file or directory beside `path` under a new name; return that and what `create` returns.
+
+    It gets the permissions of `path` and those in `mode`, or those that the system gives new ones.
+    """
     while True:
         name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         with contextlib.suppress(FileExistsError):
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            result = create(name)
             break
     with contextlib.suppress(OSError):  # there is none yet, or it belongs to another user
-        os.chmod(name, stat.S_IMODE(os.stat(path).st_mode))
-    return descriptor, os.fspath(name)
-
-
-def _new_directory(path: Path) -> Path:
-    """Create a directory beside `path`, with its permissions, or those that the system gives new directories."""
-    while True:
-        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        with contextlib.suppress(FileExistsError):
-            name.mkdir()
-            break
-    with contextlib.suppress(OSError):
-        os.chmod(name, stat.S_IMODE(os.stat(path).st_mode) | stat.S_IRWXU)
-    return name
+        os.chmod(name, stat.S_IMODE(os.stat(path).st_mode) | mode)
+    return name, result
 
 
 def sync_directory(directory: Path) -> None:

@@ -54,16 +54,16 @@ class Workspace:
 
         Raises UsageError if there is none.
         """
-        named = start or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
+        named = named_root(start)
         if named is not None:
             if (named / CONFIG_NAME).is_file():
                 return cls(named)
             raise UsageError(f"{named} is not a workspace: no {CONFIG_NAME} in it", hint=Command("prepare", "./data"))
-        current = Path.cwd()
-        for directory in (current, *current.parents):
-            if (directory / CONFIG_NAME).is_file():
-                return cls(directory)
-        raise UsageError(f"no workspace: no {CONFIG_NAME} in {current} or above it", hint=Command("prepare", "./data"))
+        if (around := enclosing_root()) is not None:
+            return cls(around)
+        raise UsageError(
+            f"no workspace: no {CONFIG_NAME} in {Path.cwd()} or above it", hint=Command("prepare", "./data")
+        )
 
     @classmethod
     def create(cls, root: Path) -> Workspace:
@@ -114,6 +114,17 @@ class Workspace:
                 yield
             finally:
                 handle.truncate(0)
+
+
+def named_root(start: Path | None = None) -> Path | None:
+    """Return the directory that the user names as the workspace: `start`, else that in SHITU_WORKSPACE."""
+    return start or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
+
+
+def enclosing_root() -> Path | None:
+    """Return the workspace that contains the current directory."""
+    current = Path.cwd()
+    return next((folder for folder in (current, *current.parents) if (folder / CONFIG_NAME).is_file()), None)
 
 
 def earlier_models(output: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shitu_cli.cli import options
+from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import MORE, GroupedCommands
 from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
@@ -31,14 +31,13 @@ def config_command(
     """Show every value of the config and where it comes from, or what is wrong with it."""
     import yaml
 
-    from shitu_cli.cli.opening import open_workspace
     from shitu_cli.config.dump import dump_config
     from shitu_cli.config.kinds import shown
     from shitu_cli.steps.settings import workspace_config
 
     session = Session.of(context)
     console = session.console
-    space = open_workspace(session, config)
+    space = opening.open_workspace(session, config)
     settings = workspace_config(space, config, override or ())
     text = dump_config(settings)
     if as_yaml:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shitu_cli.cli import options
+from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
@@ -102,17 +102,16 @@ def evaluate(
     Figures of another model, of --flip, --rerank, --query-expansion or of other config values go to
     reports/evaluate-with-options.json and .html instead. The page shows all metrics, all classes, and the images.
     """
-    from shitu_cli.cli.opening import chosen_model, open_workspace, weights_override
     from shitu_cli.processes import launch, this_process
     from shitu_cli.steps.evaluate import evaluate as run
     from shitu_cli.steps.settings import with_lists, workspace_config
 
     session = Session.of(context)
     console = session.console
-    space = open_workspace(session, config)
+    space = opening.open_workspace(session, config)
     flags = {"Global.device": device, "Global.re_ranking": rerank or None}
     settings = with_lists(workspace_config(space, config, override or (), flags), ("query", "gallery"))
-    model = chosen_model(session, model, pretrained) or weights_override(settings)
+    model = opening.chosen_model(session, model, pretrained) or opening.weights_override(settings)
     if pretrained is not None and model is not None:
         from shitu_cli.deployment.pretrained import with_preprocessing
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shitu_cli.cli import options
+from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MODEL, OUTPUT, option
 from shitu_cli.cli.session import Session
@@ -59,7 +59,6 @@ def export(
     as_json: options.JsonOption = False,
 ) -> None:
     """Write inference.pdmodel and its parameters (or ONNX), run them on real images, and compare with the network."""
-    from shitu_cli.cli.opening import open_workspace, weights_override
     from shitu_cli.steps.export import export as run
     from shitu_cli.steps.settings import workspace_config
 
@@ -67,12 +66,12 @@ def export(
     console = session.console
     if pretrained is not None and checkpoint is not None:
         raise UsageError("--checkpoint and --pretrained both choose the weights", hint="give one of them")
-    space = open_workspace(session, config, optional=pretrained is not None)
+    space = opening.open_workspace(session, config, optional=pretrained is not None)
     settings = None if pretrained is not None else workspace_config(space, config, override or ())
     exported = run(
         settings,
         out,
-        checkpoint=checkpoint or (None if settings is None else weights_override(settings)),
+        checkpoint=checkpoint or (None if settings is None else opening.weights_override(settings)),
         pretrained=pretrained,
         formats=tuple(dict.fromkeys(part for item in format or () for part in item.split(","))),
         normalize=normalize,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shitu_cli.cli import options
+from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
@@ -17,10 +18,8 @@ from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
-    from shitu_cli.features.detection.detector import Detector
-    from shitu_cli.features.extractor import Extractor
     from shitu_cli.features.feature_file import Written
-    from shitu_cli.preparation.sources import ImageFiles
+    from shitu_cli.features.resumable import Extraction
 
 BATCH = 32
 
@@ -57,9 +56,9 @@ def extract(
 
     With --shard 3/16, several machines that do not talk to each other compute a part each; shitu merge joins them.
     """
-    from shitu_cli.cli.opening import chosen_model, config_or_none, open_detector
     from shitu_cli.features.extract_shards import extract_shard, own_images
     from shitu_cli.features.feature_file import extract_to_file, wait_for_others
+    from shitu_cli.features.resumable import Extraction
     from shitu_cli.features.shard_file import Share
     from shitu_cli.features.writing import check_out
     from shitu_cli.preparation.sources import find_images
@@ -73,14 +72,14 @@ def extract(
         raise UsageError(f"{out} is one of the sources", hint="--out features.npy")
     check_out(out)
     share = None if shard is None else Share.parse(shard)
-    model = chosen_model(session, model, pretrained)
-    config = config_or_none(session, model)
+    model = opening.chosen_model(session, model, pretrained)
+    config = opening.config_or_none(session, model)
     if detector is not None and devices is not None:
         raise UsageError(
             "--detector works in one process only",
             hint=["leave out --devices; several processes compute a part each: ", Command("extract", "--shard", "1/2")],
         )
-    finder = open_detector(session, detector, detector_threshold)
+    finder = opening.open_detector(session, detector, detector_threshold)
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
     part, target = own_images(images, share, batch_size), out if share is None else share.file(out)
     launched = not dry_run and _launch(devices)
@@ -91,28 +90,29 @@ def extract(
 
         show_cost(console, cost_of_extract(extractor, part, target, finder), as_json=as_json)
         return
+    own = Extraction(extractor, part, normalize=not raw, detector=finder)
     if this_process.is_child() and this_process.world() > 1:
-        _compute_share(session, extractor, part, target, normalize=not raw, detector=finder)
+        _compute_share(session, own, target)
         if this_process.has_parent() or not this_process.is_main():
             return
-        wait_for_others(extractor, part, target, console, normalize=not raw, detector=finder)
+        wait_for_others(own, target, console)
     elif not launched:
-        console.info(_summary(extractor, part))
+        console.info(_summary(own))
     if share is None:
-        written = extract_to_file(extractor, images, out, console, normalize=not raw, detector=finder)
+        written = extract_to_file(own, out, console)
     else:
-        written = extract_shard(extractor, images, out, share, console, normalize=not raw, detector=finder)
-    if as_json:
-        console.json({"out": [str(f) for f in written.files], "images": written.count, "skipped": written.skipped})
-    show_written(console, written, target, strict=strict)
+        written = extract_shard(replace(own, images=images), out, share, console)
+    show_written(console, written, target, strict=strict, as_json=as_json)
     if share is None:
         console.next_step(Command("index build", "--features", out, without=("--detector", "--detector-threshold")))
     else:
         console.next_step(["when all parts are there: ", Command("merge", f"{out}.*-of-{share.of}.shard")])
 
 
-def show_written(console: Console, written: Written, out: Path, *, strict: bool) -> None:
+def show_written(console: Console, written: Written, out: Path, *, strict: bool, as_json: bool) -> None:
     """Show what was written and what was left out; with `strict`, raise DataError for the latter."""
+    if as_json:
+        console.json({"out": [str(f) for f in written.files], "images": written.count, "skipped": written.skipped})
     if written.skipped:
         lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]
         total = written.count + len(written.skipped)
@@ -123,8 +123,10 @@ def show_written(console: Console, written: Written, out: Path, *, strict: bool)
     console.info(f"{counted(written.count, 'vector')} in {', '.join(str(f) for f in written.files)}")
 
 
-def _summary(extractor: Extractor, images: ImageFiles) -> str:
-    return f"{images.described()}; {extractor.feature_size} values each, by {extractor.engine.summary()}"
+def _summary(extraction: Extraction) -> str:
+    extractor = extraction.extractor
+    described = extraction.images.described()
+    return f"{described}; {extractor.feature_size} values each, by {extractor.engine.summary()}"
 
 
 def _launch(devices: str | None) -> bool:
@@ -142,24 +144,16 @@ def _launch(devices: str | None) -> bool:
         ) from None
 
 
-def _compute_share(
-    session: Session,
-    extractor: Extractor,
-    images: ImageFiles,
-    out: Path,
-    *,
-    normalize: bool,
-    detector: Detector | None,
-) -> None:
+def _compute_share(session: Session, extraction: Extraction, out: Path) -> None:
     """Compute the features of this process's share; only the first process shows progress."""
     import signal
 
-    from shitu_cli.features.feature_file import compute_share
+    from shitu_cli.features.feature_file import open_work
     from shitu_cli.processes import this_process
     from shitu_cli.runtime.setup import let_through
 
     let_through(signal.SIGTERM)
     reporter = this_process.reporter_of(session.console)
-    reporter.info(_summary(extractor, images))
-    rank, world = this_process.rank(), this_process.world()
-    compute_share(extractor, images, out, reporter, normalize=normalize, detector=detector, rank=rank, world=world)
+    reporter.info(_summary(extraction))
+    with open_work(out, extraction) as work:
+        work.compute(reporter, rank=this_process.rank(), world=this_process.world())

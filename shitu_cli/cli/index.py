@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shitu_cli.cli import options
+from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
@@ -59,7 +59,6 @@ def build(
     as_json: options.JsonOption = False,
 ) -> None:
     """Index the gallery list, or the images that are named; replaces an existing index."""
-    from shitu_cli.cli.opening import chosen_index, chosen_model, config_or_none, open_detector, open_workspace
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import GallerySource, collect_gallery
     from shitu_cli.steps.measured import block_for_index
@@ -67,21 +66,21 @@ def build(
     session = Session.of(context)
     console = session.console
     _refuse_conflicts(sources, features, detector)
-    model = chosen_model(session, model, pretrained)
+    model = opening.chosen_model(session, model, pretrained)
     optional = pretrained is not None or _names_everything(index, store, sources, features, model)
-    space = open_workspace(session, optional=optional)
+    space = opening.open_workspace(session, optional=optional)
     if dry_run:
         if features is not None:
             raise UsageError("--dry-run measures how long features take; with --features they are computed already")
-        finder = open_detector(session, detector, detector_threshold)
-        source = GallerySource(space, config_or_none(session, model), model, detector=finder, reporter=console)
+        finder = opening.open_detector(session, detector, detector_threshold)
+        source = GallerySource(space, opening.config_or_none(session, model), model, detector=finder, reporter=console)
         place = None if store is not None else index or space.index_dir
         _show_cost(console, source, sources, place, kind, as_json=as_json)
         return
-    with closing(chosen_index(space, index, store, collection)) as target, target.writing():
+    with closing(opening.chosen_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
-        config = config_or_none(session, model or features)
-        finder = open_detector(session, detector, detector_threshold)
+        config = opening.config_or_none(session, model or features)
+        finder = opening.open_detector(session, detector, detector_threshold)
         content = collect_gallery(
             sources, features, GallerySource(space, config, model, detector=finder, reporter=console)
         )
@@ -120,14 +119,6 @@ def add(
     as_json: options.JsonOption = False,
 ) -> None:
     """Add images to the index; images that it already holds are replaced."""
-    from shitu_cli.cli.opening import (
-        check_model,
-        chosen_index,
-        chosen_model,
-        config_or_none,
-        open_detector,
-        workspace_of_index,
-    )
     from shitu_cli.config.places import Places
     from shitu_cli.index.new_labels import new_labels
     from shitu_cli.steps.gallery import GallerySource, collect_gallery
@@ -140,12 +131,12 @@ def add(
         raise UsageError(
             "no images were named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
         )
-    model = chosen_model(session, model, pretrained)
-    space = workspace_of_index(session, optional=_names_everything(index, store, sources, features, model))
-    with closing(chosen_index(space, index, store, collection)) as target, target.writing():
+    model = opening.chosen_model(session, model, pretrained)
+    space = opening.workspace_of_index(session, optional=_names_everything(index, store, sources, features, model))
+    with closing(opening.chosen_index(space, index, store, collection)) as target, target.writing():
         manifest = target.manifest()
         recorded = Path(manifest.model_path) if manifest.model_path else None
-        config = config_or_none(session, model or features or recorded)
+        config = opening.config_or_none(session, model or features or recorded)
         model = (
             model_of_index(Places.of(config) if config else None, model, manifest.model_path)
             if features is None
@@ -157,8 +148,8 @@ def add(
             model,
             label,
             requires_labels=True,
-            detector=open_detector(session, detector, detector_threshold),
-            check=lambda fingerprint: check_model(manifest, fingerprint, target.place),
+            detector=opening.open_detector(session, detector, detector_threshold),
+            check=lambda fingerprint: opening.check_model(manifest, fingerprint, target.place),
             reporter=console,
         )
         table = collect_gallery(sources, features, source).table
@@ -185,16 +176,15 @@ def remove(
     as_json: options.JsonOption = False,
 ) -> None:
     """Remove images from the index, by path, label or id."""
-    from shitu_cli.cli.opening import chosen_index, workspace_of_index
     from shitu_cli.steps.gallery import stored_path
 
     session = Session.of(context)
     console = session.console
-    space = workspace_of_index(session, optional=index is not None or store is not None)
+    space = opening.workspace_of_index(session, optional=index is not None or store is not None)
     if not (paths or label or id):
         raise UsageError("no images were named", hint="give paths, --label NAME or --id N")
     names = {path: {path, stored_path(space, path)} for path in paths or ()}
-    with closing(chosen_index(space, index, store, collection)) as target, target.writing():
+    with closing(opening.chosen_index(space, index, store, collection)) as target, target.writing():
         items = target.find([name for spellings in names.values() for name in spellings], label or (), id or ())
         absent = [str(n) for n in id or () if n not in {item.id for item in items}]
         absent += [name for name in label or () if name not in {item.label for item in items}]
@@ -222,12 +212,10 @@ def show(
     """Show what the index holds, class by class; with --json every item."""
     from dataclasses import asdict
 
-    from shitu_cli.cli.opening import chosen_index, workspace_of_index
-
     session = Session.of(context)
     console = session.console
-    space = workspace_of_index(session) if index is None and store is None else None
-    with closing(chosen_index(space, index, store, collection)) as target:
+    space = opening.workspace_of_index(session) if index is None and store is None else None
+    with closing(opening.chosen_index(space, index, store, collection)) as target:
         target.manifest()  # is there one?
         items = list(target.items())
         counts = Counter(item.label for item in items)
@@ -247,12 +235,11 @@ def export(
     workspace: options.WorkspaceOption = None,
 ) -> None:
     """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
-    from shitu_cli.cli.opening import workspace_of_index
     from shitu_cli.index.files import export_index, load_index
 
     session = Session.of(context)
     console = session.console
-    changed = export_index(load_index(index or workspace_of_index(session).index_dir), out)
+    changed = export_index(load_index(index or opening.workspace_of_index(session).index_dir), out)
     if changed:
         console.warn(f"{counted(len(changed), 'label')} with spaces got underscores instead, such as {changed[0]!r}")
     console.info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")

@@ -37,7 +37,5 @@ def merge(
 
     console = Session.of(context).console
     written = merge_shards(shards, out, console)
-    if as_json:
-        console.json({"out": [str(f) for f in written.files], "images": written.count, "skipped": written.skipped})
-    show_written(console, written, written.files[0], strict=strict)
+    show_written(console, written, written.files[0], strict=strict, as_json=as_json)
     console.next_step(Command("index build", "--features", written.files[0]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from shitu_cli.cli import options
+from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
@@ -19,9 +19,7 @@ from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
-    from shitu_cli.config.schema import Config
     from shitu_cli.data.images import Box
-    from shitu_cli.features.shard_file import Share
     from shitu_cli.index.verdict import Answer, Verdict
     from shitu_cli.report.page import Figure
     from shitu_cli.workspace import Workspace
@@ -73,37 +71,34 @@ def search(
     With --shard 3/16, several machines search for a part of the images each; the results of all parts, in their order,
     are those of one process.
     """
-    from shitu_cli.cli.opening import (
-        check_model,
-        chosen_index,
-        chosen_model,
-        config_or_none,
-        open_detector,
-        workspace_of_index,
-    )
     from shitu_cli.config.places import Places
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
     from shitu_cli.preparation.sources import find_images
+    from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import exported_model, model_of_index, open_extractor
     from shitu_cli.steps.search import answers_to, threshold_of
 
     session = Session.of(context)
     console = session.console
-    share = None if shard is None else _share(shard)
-    model = chosen_model(session, model, pretrained)
-    finder = open_detector(session, detector, detector_threshold, max_boxes)
-    space = workspace_of_index(session, optional=index is not None or store is not None)
-    with closing(chosen_index(space, index, store, collection)) as target:
+    share = None
+    if shard is not None:
+        from shitu_cli.features.shard_file import Share
+
+        share = Share.parse(shard)
+    model = opening.chosen_model(session, model, pretrained)
+    finder = opening.open_detector(session, detector, detector_threshold, max_boxes)
+    space = opening.workspace_of_index(session, optional=index is not None or store is not None)
+    with closing(opening.chosen_index(space, index, store, collection)) as target:
         manifest = target.manifest()
         places = Places.read(space)
         model = model_of_index(places, model, manifest.model_path)
         if model is None and places is not None:
             model = exported_model(places, console)
         # Most searches need an exported model only: the whole config is read where something else is asked for.
-        config = functools.cache(lambda: config_or_none(session, model))
-        files = find_images(images, lambda path: _image_root(config(), path), folder_labels=False)
+        config = functools.cache(lambda: opening.config_or_none(session, model))
+        files = find_images(images, lambda path: own_image_root(config(), path), folder_labels=False)
         exported = model is not None and (model / MANIFEST).is_file()
         extractor = open_extractor(
             None if exported else config(),
@@ -113,10 +108,11 @@ def search(
             reporter=console,
         )
         files = files if share is None else files.take(share.range(len(files), BATCH))
-        check_model(manifest, extractor.fingerprint, target.place)
-        limit, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
-        if meaning is not None:
-            console.info(meaning)
+        opening.check_model(manifest, extractor.fingerprint, target.place)
+        limit, _, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
+        if limit is not None:
+            effect = f": {'; '.join(meaning)}" if meaning else ", and matches are left out"
+            console.info(f"below {limit:g} an image is unknown{effect}")
         results: list[Result] = []
         unread: list[str] = []
         outcomes = answers_to(
@@ -140,29 +136,12 @@ def search(
         raise UsageError("none of the images could be read", hint="the warnings above say why")
 
 
-def _image_root(config: Config | None, path: Path) -> str | None:
-    """Return where the paths of a list of the workspace count from."""
-    from shitu_cli.steps.gallery import own_image_root
-
-    return own_image_root(config, path)
-
-
-def _share(text: str) -> Share:
-    """Return the part of the images that --shard names; only then is loaded what reads shards."""
-    from shitu_cli.features.shard_file import Share
-
-    return Share.parse(text)
-
-
 def _show(console: Console, results: list[Result], limit: float | None, html: Path | None) -> None:
     for query, _, answer in results:
         for part in answer.objects or (answer,):
             words = f"{query}{_place(part)}: {_in_words(part.verdict, limit)}"
             rows = [[match.label, f"{match.score:.4f}", match.path] for match in part.neighbours]
-            if rows:
-                console.table(words, ["label", "score", "path"], rows)
-            else:
-                console.table(words, [], [])
+            console.table(words, ["label", "score", "path"] if rows else [], rows)
     if html is not None:
         console.info(f"page: {html}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shitu_cli.cli import options
+from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.service.desk import Desk
     from shitu_cli.service.gallery import Gallery
-    from shitu_cli.service.live import Live, Threshold
+    from shitu_cli.service.live import Live
     from shitu_cli.service.settings import Limits
     from shitu_cli.service.views import View
+    from shitu_cli.steps.measured import Threshold
     from shitu_cli.workspace import Workspace
 
 NETWORK, ANSWER, LIMITS = "Network", "Answers and changes", "Limits"
@@ -83,7 +84,6 @@ def serve(
     The page is at /, the description of all addresses at /openapi.json, and docs/serve.md explains both.
     """
     require_packages()
-    from shitu_cli.cli.opening import chosen_model, open_detector, open_workspace
     from shitu_cli.service.app import create_app
     from shitu_cli.service.desk import Desk
     from shitu_cli.service.metrics import Metrics
@@ -93,7 +93,7 @@ def serve(
 
     session = Session.of(context)
     console = session.console
-    chosen = chosen_model(session, _either(model_dir, model, "MODEL_DIR", "--model"), pretrained)
+    chosen = opening.chosen_model(session, _either(model_dir, model, "MODEL_DIR", "--model"), pretrained)
     folder = _either(index_dir, index, "INDEX_DIR", "--index")
     limits = Limits(max_request_mb << 20, max_pixels, max_images, max(max_queue, max_images))
     with open_socket(host, port) as listening:
@@ -103,8 +103,8 @@ def serve(
                 f"--host {host}: whoever reaches this machine could change the index, so an API key is needed",
                 hint="openssl rand -hex 24 > key.txt, then add --api-key-file key.txt",
             )
-        finder = open_detector(session, detector, detector_threshold, max_boxes)
-        space = open_workspace(session, optional=True)
+        finder = opening.open_detector(session, detector, detector_threshold, max_boxes)
+        space = opening.open_workspace(session, optional=True)
         gallery = _open_gallery(space, folder, store, collection, new, limits)
         live = _open_live(
             *(session, space, gallery, chosen, _threshold(threshold, space, gallery)),
@@ -167,11 +167,10 @@ def _open_gallery(
     space: Workspace, folder: Path | None, store: str | None, collection: str | None, new: bool, limits: Limits
 ) -> Gallery:
     """Return the gallery that the options name; the workspace's own directory when they name none."""
-    from shitu_cli.cli.opening import chosen_index
     from shitu_cli.service.gallery import FileGallery
     from shitu_cli.service.shared_gallery import SharedGallery
 
-    target = chosen_index(space, folder, store, collection)
+    target = opening.chosen_index(space, folder, store, collection)
     if store is not None:
         return SharedGallery(target)
     return FileGallery(folder or space.index_dir, create=new, most_waiting=limits.changes)
@@ -187,7 +186,6 @@ def _open_live(
     must_be_measured: bool,
 ) -> Live:
     """Return the model and the index, opened; the index says with which model it was built."""
-    from shitu_cli.cli.opening import config_or_none
     from shitu_cli.config.places import Places
     from shitu_cli.service.live import Live
     from shitu_cli.steps.models import model_of_index, open_extractor
@@ -199,7 +197,7 @@ def _open_live(
             hint="name one: --model inference, or --pretrained efficientnet-lite0",
         )
     recorded = manifest.model_path if manifest is not None else ""
-    config = config_or_none(session, chosen or (Path(recorded) if recorded else None))
+    config = opening.config_or_none(session, chosen or (Path(recorded) if recorded else None))
     model = model_of_index(Places.of(config) if config else None, chosen, recorded)
     live = Live(lambda: open_extractor(config, model, reporter=session.console), gallery, threshold_of)
     if must_be_measured and live.state.threshold.value is None:
@@ -209,7 +207,6 @@ def _open_live(
 
 def _threshold(text: str | None, space: Workspace, gallery: Gallery) -> Callable[[Extractor, View], Threshold]:
     """Return the function that yields the threshold of a model: the one given, or the one measured."""
-    from shitu_cli.service.live import Threshold
     from shitu_cli.service.thresholds import NONE, MeasuredThreshold
     from shitu_cli.steps.search import AUTO, own_threshold
 
@@ -218,6 +215,5 @@ def _threshold(text: str | None, space: Workspace, gallery: Gallery) -> Callable
     if text == "none":
         return lambda extractor, view: NONE
     manifest = gallery.latest().manifest
-    score = own_threshold(text, "flat" if manifest is None else manifest.kind, "auto or none")
-    given = Threshold(score.value, "given")
+    given = own_threshold(text, "flat" if manifest is None else manifest.kind, "auto or none")
     return lambda extractor, view: given

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shitu_cli.cli import options
+from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MANY, option
 from shitu_cli.cli.session import Session
@@ -96,7 +96,6 @@ def train(
     as_json: options.JsonOption = False,
 ) -> None:
     """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
-    from shitu_cli.cli.opening import open_workspace
     from shitu_cli.config.places import Places, as_given
     from shitu_cli.processes import launch
     from shitu_cli.steps.train import train as run
@@ -115,7 +114,7 @@ def train(
         "Arch.Backbone.pretrained": pretrained,
         "Loss.Train.+TeacherLoss.teacher": None if teacher is None else as_given(teacher),
     }
-    space = open_workspace(session, config)
+    space = opening.open_workspace(session, config)
     resumed = _config_of_run(session, space, config, override, flags) if resume else config
     settings = training_config(space, resumed, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
     if dry_run:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from shitu_cli.config.kinds import Misfit, Number, Range
 from shitu_cli.errors import UsageError
+from shitu_cli.inputs import StrPath
 
 SHARE = Number(False, Range(0.01, 0.9))  # of the images or classes, kept for evaluation
 DEPTH = Number(True, Range(1, 20))  # folders that name a class
@@ -33,6 +34,6 @@ def require(kind: Number, **arguments: object) -> None:
             raise UsageError(f"{name}={value!r}: expected {kind}") from None
 
 
-def several(values: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+def several(values: StrPath | Sequence[StrPath]) -> list[str]:
     """Return texts or paths as a list; a single one counts as a list of one, and is not taken apart into letters."""
     return [os.fspath(value) for value in ([values] if isinstance(values, (str, os.PathLike)) else values)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from shitu_cli.config.schema import (
 from shitu_cli.config.source import BLOCKS, ConfigSource
 from shitu_cli.config.unsupported import READERS_ELSEWHERE, left_out
 from shitu_cli.errors import Command, ConfigError, Message
+from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import counted
 
 NETWORK = "RecModel"  # the scope of the optimiser that trains the network
@@ -203,11 +203,11 @@ class ConfigReader(Reader):
 
 
 def load_config(
-    path: str | os.PathLike[str],
+    path: StrPath,
     overrides: str | Sequence[str] = (),
     *,
     flags: Mapping[str, object] | None = None,
-    root: str | os.PathLike[str] | None = None,
+    root: StrPath | None = None,
 ) -> Config:
     """Read a config file and return it typed, with absolute paths.
 

@@ -29,23 +29,18 @@ def as_intended(config: Config, values: Mapping[str, Any], ignored: Collection[s
     if not any(marks) and not any(name in values for name in _BLOCKS):
         return dataclasses.replace(config, notes=tuple(notes))
     notes += _if_theirs(config)
-    loaders = config.DataLoader
-    splits = {
-        name: dataclasses.replace(split, dataset=dataclasses.replace(split.dataset, ids=False))
-        for name in ("train", "query", "gallery")
-        if (split := getattr(loaders, name)) is not None and _has_two_columns(split.dataset)
-    }
     return dataclasses.replace(
         config,
         Global=dataclasses.replace(config.Global, spare_classes=True),
-        DataLoader=dataclasses.replace(loaders, **splits),
+        DataLoader=config.DataLoader.with_datasets(_with_its_columns),
         notes=tuple(notes),
     )
 
 
-def _has_two_columns(dataset: DatasetConfig) -> bool:
-    prepared = Path(dataset.cls_label_path).with_name("label_map.txt").is_file()
-    return dataset.name == "ImageNetDataset" and not prepared
+def _with_its_columns(dataset: DatasetConfig) -> DatasetConfig:
+    is_prepared = Path(dataset.cls_label_path).with_name("label_map.txt").is_file()
+    has_two = dataset.name == "ImageNetDataset" and not is_prepared
+    return dataclasses.replace(dataset, ids=False) if has_two else dataset
 
 
 def _always(config: Config, values: Mapping[str, Any]) -> Iterator[str]:

@@ -15,11 +15,11 @@ from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
     from shitu_cli.config.parts.losses import Loss
-    from shitu_cli.config.schema import ArchConfig, Config, DatasetConfig, DistillationConfig, GlobalConfig, SplitConfig
+    from shitu_cli.config.schema import ArchConfig, Config, DatasetConfig, DistillationConfig, GlobalConfig
 
 # PaddleClas's readers whose cls_label_path names a folder inside image_root.
 FOLDER_READERS = ("Market1501", "MSMT17", "DukeMTMC")
-_WEIGHTS = (".pdparams", ".safetensors", ".pth", ".pt", ".npz")  # endings of weights files, which a path may omit
+WEIGHTS = (".pdparams", ".safetensors", ".pth", ".pt", ".npz")  # endings that the path of weights may omit
 
 
 def absolute(config: Config, root: Path) -> Config:
@@ -52,19 +52,13 @@ def relative(config: Config) -> Config:
 
 
 def _changed(config: Config, change: Callable[[str], str]) -> Config:
-    loaders = config.DataLoader
-    splits = {
-        name: _split(part, change)
-        for name in ("train", "query", "gallery")
-        if (part := getattr(loaders, name)) is not None
-    }
     return dataclasses.replace(
         config,
         Global=_globals(config.Global, change),
         Arch=_arch(config.Arch, change),
         Loss=tuple(_loss(part, change) for part in config.Loss),
         Distillation=None if config.Distillation is None else _networks(config.Distillation, change),
-        DataLoader=dataclasses.replace(loaders, **splits),
+        DataLoader=config.DataLoader.with_datasets(lambda part: _dataset(part, change)),
         written={name: _dataset(part, change) for name, part in config.written.items()},
     )
 
@@ -72,7 +66,7 @@ def _changed(config: Config, change: Callable[[str], str]) -> Config:
 def _globals(block: GlobalConfig, change: Callable[[str], str]) -> GlobalConfig:
     names = ("output_dir", "save_inference_dir", "pretrained_model", "checkpoints")
     paths: dict[str, Any] = {
-        name: change(value) for name in names if (value := getattr(block, name)) and not _is_address(value)
+        name: change(value) for name in names if (value := getattr(block, name)) and not is_address(value)
     }
     return dataclasses.replace(block, **paths)
 
@@ -124,10 +118,6 @@ def _weights(text: str, change: Callable[[str], str]) -> str:
     return text if _is_published(text, change) else change(text)
 
 
-def _split(part: SplitConfig, change: Callable[[str], str]) -> SplitConfig:
-    return dataclasses.replace(part, dataset=_dataset(part.dataset, change))
-
-
 def _dataset(part: DatasetConfig, change: Callable[[str], str]) -> DatasetConfig:
     label_path = part.cls_label_path if part.name in FOLDER_READERS else change(part.cls_label_path)
     label_root = None if part.label_root is None else change(part.label_root)
@@ -138,14 +128,15 @@ def _dataset(part: DatasetConfig, change: Callable[[str], str]) -> DatasetConfig
 
 def _is_published(text: str, change: Callable[[str], str]) -> bool:
     """Return whether weights are given by an address or a published name rather than by a file."""
-    if _is_address(text):
+    if is_address(text):
         return True
     path = Path(change(text))
-    is_name = not {"/", os.sep} & set(text) and path.suffix not in _WEIGHTS
-    return is_name and not any(Path(f"{path}{suffix}").exists() for suffix in ("", *_WEIGHTS))
+    is_name = not {"/", os.sep} & set(text) and path.suffix not in WEIGHTS
+    return is_name and not any(Path(f"{path}{suffix}").exists() for suffix in ("", *WEIGHTS))
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Return whether a text is an address to download weights from."""
     return text.startswith(("http://", "https://"))
 
 

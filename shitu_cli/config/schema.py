@@ -5,8 +5,8 @@ Plain dataclasses without Paddle. `config/load.py` reads YAML into them and repo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -17,6 +17,8 @@ from shitu_cli.config.parts.heads import Head
 from shitu_cli.config.parts.necks import Neck
 from shitu_cli.config.parts.samplers import DistributedBatchSampler, Sampler
 from shitu_cli.config.parts.transforms import Transform
+
+SPLITS = ("train", "query", "gallery")
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,18 @@ class DataLoaderConfig:
     train: SplitConfig | None
     query: SplitConfig | None
     gallery: SplitConfig | None
+
+    @property
+    def splits(self) -> dict[str, SplitConfig]:
+        """The splits that there are, by their names."""
+        return {name: split for name in SPLITS if (split := getattr(self, name)) is not None}
+
+    def with_datasets(
+        self, change: Callable[[DatasetConfig], DatasetConfig], names: Collection[str] = SPLITS
+    ) -> DataLoaderConfig:
+        """Return the loaders with the dataset that `change` returns for that of each split in `names`."""
+        splits = {name: split for name, split in self.splits.items() if name in names}
+        return replace(self, **{name: replace(split, dataset=change(split.dataset)) for name, split in splits.items()})
 
     @property
     def as_deployed(self) -> SplitConfig | None:

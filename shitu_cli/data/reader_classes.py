@@ -21,7 +21,6 @@ from shitu_cli.errors import DataError
 from shitu_cli.inputs import read_text, whole_number
 from shitu_cli.reporting import shortened
 
-SPLITS = ("train", "query", "gallery")
 _PERSON = re.compile(r"(?P<label>-?\d{1,9})_c(?P<camera>\d{1,9})")
 _FOLDERS = {
     "Market1501": "market1501/Market-1501-v15.09.15",
@@ -38,14 +37,13 @@ def as_lists(config: Config, folder: Path, required: Collection[str] = ()) -> Co
     """
     loaders = config.DataLoader
     splits: dict[str, SplitConfig] = {}
-    for name in SPLITS:
-        split: SplitConfig | None = getattr(loaders, name)
-        if split is not None and split.dataset.name in READERS:
+    for name, split in loaders.splits.items():
+        if split.dataset.name in READERS:
             with contextlib.nullcontext() if name in required else contextlib.suppress(DataError):
                 splits[name] = _as_list(split, folder)
     if not splits:
         return config
-    written = {name: getattr(loaders, name).dataset for name in splits}
+    written = {name: loaders.splits[name].dataset for name in splits}
     return dataclasses.replace(config, DataLoader=dataclasses.replace(loaders, **splits), written=written)
 
 

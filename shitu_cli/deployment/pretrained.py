@@ -42,9 +42,7 @@ def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
     unknown names, DataError for weights that do not fit, EnvironmentProblem if they cannot be downloaded or written.
     """
     reporter = reporter or SilentReporter()
-    network, _, source = what.rpartition("=") if is_pair(what) else ("", "", what)
-    located = obtain(source, reporter)
-    entry = _entry(located, network, what)
+    entry, located = _find(what, reporter)
     key = hashlib.sha256(f"{__version__} {entry.network} {entry.image_size} {sha256_of(located.path)}".encode())
     folder = cache_dir() / "exported" / f"{entry.name}-{entry.image_size}-{key.hexdigest()[:12]}"
     if (folder / MANIFEST).is_file():
@@ -66,10 +64,9 @@ def write_pretrained(what: str, out: Path, options: ExportOptions, reporter: Rep
     Raises the errors of export_pretrained and those of an export.
     """
     reporter = reporter or SilentReporter()
-    network, _, source = what.rpartition("=") if is_pair(what) else ("", "", what)
-    located = obtain(source, reporter)
+    entry, located = _find(what, reporter)
     setup_paddle("cpu")
-    return _write(_entry(located, network, what), located, out, options, reporter)
+    return _write(entry, located, out, options, reporter)
 
 
 def _write(entry: Published, located: Located, out: Path, options: ExportOptions, reporter: Reporter) -> Exported:
@@ -86,13 +83,15 @@ def _write(entry: Published, located: Located, out: Path, options: ExportOptions
 def with_preprocessing(config: Config, exported: Path) -> Config:
     """Return the config with query and gallery images prepared in the way that an exported model expects."""
     ops = read_manifest(exported).transform_ops
-    splits = {"query": config.DataLoader.query, "gallery": config.DataLoader.gallery}
-    prepared = {
-        name: replace(split, dataset=replace(split.dataset, transform_ops=ops))
-        for name, split in splits.items()
-        if split is not None
-    }
-    return replace(config, DataLoader=replace(config.DataLoader, **prepared))
+    loaders = config.DataLoader.with_datasets(lambda part: replace(part, transform_ops=ops), ("query", "gallery"))
+    return replace(config, DataLoader=loaders)
+
+
+def _find(what: str, reporter: Reporter) -> tuple[Published, Located]:
+    """Return the weights that `what` means and their entry in the catalogue, or a new entry for weights of others."""
+    network, _, source = what.rpartition("=") if is_pair(what) else ("", "", what)
+    located = obtain(source, reporter)
+    return _entry(located, network, what), located
 
 
 def _entry(located: Located, network: str, what: str) -> Published:

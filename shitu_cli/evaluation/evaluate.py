@@ -23,7 +23,7 @@ from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_list
 from shitu_cli.features.unit_length import normalized
-from shitu_cli.processes.sharing import Alone, Processes
+from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter
 from shitu_cli.stores import join, real
 
@@ -138,7 +138,7 @@ def evaluate_model(
     reporter: Reporter,
     *,
     cache: FeatureCache | None = None,
-    processes: Processes = Alone(),
+    processes: Processes = Processes(),
     flip: bool = False,
     expansion: int = 0,
     extract: Extract | None = None,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,14 @@ class Outcomes:
     def class_count(self) -> int:
         """The number of classes that the photos show."""
         return len(np.unique(self.classes))
+
+
+class Fold(NamedTuple):
+    """Unit features float32 [Q, D] of the query and [G, D] of the gallery, by a network not trained on `classes`."""
+
+    classes: np.ndarray
+    query: np.ndarray
+    gallery: np.ndarray
 
 
 def ask(photos: FeatureSet, gallery: FeatureSet, *, without_own_class: bool = False) -> Outcomes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -10,22 +11,19 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.detection.bodies import report_whole
-from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.feature_file import Written, disk_errors_of, name_of, open_work, work_folder
+from shitu_cli.features.resumable import Extraction
 from shitu_cli.features.shard_file import Job, Part, Shard, Share, read_shard, write_shard
 from shitu_cli.features.shards import check_shards, find_shards, stretches
 from shitu_cli.features.writing import PIECE, Name, check_out, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
-
-if TYPE_CHECKING:
-    from shitu_cli.features.detection.detector import Detector
 
 KIND = "extract"
 _PART = "images"
@@ -36,26 +34,18 @@ def own_images(images: ImageFiles, share: Share | None, batch_size: int) -> Imag
     return images if share is None else images.take(share.range(len(images), batch_size))
 
 
-def extract_shard(
-    extractor: Extractor,
-    images: ImageFiles,
-    out: Path,
-    share: Share,
-    reporter: Reporter,
-    *,
-    normalize: bool = True,
-    detector: Detector | None = None,
-) -> Written:
-    """Compute a share of all `images` and write it beside `out`; what an interrupted call has done is taken over.
+def extract_shard(extraction: Extraction, out: Path, share: Share, reporter: Reporter) -> Written:
+    """Compute a share of the images and write it beside `out`; what an interrupted call has done is taken over.
 
-    A `detector` cuts the surest thing out of each image of the share. Raises EnvironmentProblem when the disk refuses.
+    Raises EnvironmentProblem when the disk refuses.
     """
+    extractor, images = extraction.extractor, extraction.images
     file, stretch = share.file(out), share.range(len(images), extractor.batch_size)
     own = images.take(stretch)
-    settings: dict[str, Any] = {"batch_size": extractor.batch_size, "unit length": normalize}
-    if detector is not None:
-        settings["detector"] = detector.fingerprint
-    with open_work(file, extractor, own, normalize=normalize, detector=detector) as work:
+    settings: dict[str, Any] = {"batch_size": extractor.batch_size, "unit length": extraction.normalize}
+    if extraction.detector is not None:
+        settings["detector"] = extraction.detector.fingerprint
+    with open_work(file, dataclasses.replace(extraction, images=own)) as work:
         work.compute(reporter)
         own, unreadable = work.result()
         reasons = {n: (own.name(n), why.removeprefix(f"{own.files[n]}: ")) for n, why in unreadable.items()}
@@ -73,7 +63,7 @@ def extract_shard(
         names = (name_of(own, n) for n in range(len(own)))
         write_shard(file, share, job, [(part, rows, names)])
     shutil.rmtree(work_folder(file), ignore_errors=True)
-    if detector is not None:
+    if extraction.detector is not None:
         report_whole(own, unreadable, reporter)
     return Written([file], len(own) - len(reasons), dict(reasons.values()))
 

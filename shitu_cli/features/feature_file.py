@@ -13,9 +13,7 @@ import numpy as np
 
 from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem
 from shitu_cli.features.detection.bodies import report_whole
-from shitu_cli.features.detection.detector import Detector
-from shitu_cli.features.extractor import Extractor
-from shitu_cli.features.resumable import ResumableFeatures
+from shitu_cli.features.resumable import Extraction, ResumableFeatures
 from shitu_cli.features.writing import PIECE, Name, check_out, one_line, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
@@ -33,22 +31,13 @@ class Written:
     skipped: dict[str, str]
 
 
-def extract_to_file(
-    extractor: Extractor,
-    images: ImageFiles,
-    out: Path,
-    reporter: Reporter,
-    *,
-    normalize: bool = True,
-    detector: Detector | None = None,
-) -> Written:
+def extract_to_file(extraction: Extraction, out: Path, reporter: Reporter) -> Written:
     """Compute and write features; results of an interrupted call or of other processes are reused.
 
-    With a detector, an image without a box is cropped to the surest box that is found in it. Raises UsageError for an
-    unknown suffix, EnvironmentProblem when the disk refuses.
+    Raises UsageError for an unknown suffix, EnvironmentProblem when the disk refuses.
     """
     check_out(out)
-    with open_work(out, extractor, images, normalize=normalize, detector=detector) as work:
+    with open_work(out, extraction) as work:
         work.compute(reporter)
         images, skipped = work.result()
         if len(skipped) == len(images):
@@ -56,46 +45,19 @@ def extract_to_file(
             raise DataError(f"none of the images could be read ({len(images):,} tried)", details=first)
         files = write_features(out, _Rows(work, images, skipped))
     shutil.rmtree(work_folder(out), ignore_errors=True)
-    if detector is not None:
+    if extraction.detector is not None:
         report_whole(images, skipped, reporter)
     reasons = {images.name(n): why.removeprefix(f"{images.files[n]}: ") for n, why in skipped.items()}
     return Written(files, len(images) - len(skipped), reasons)
 
 
-def compute_share(
-    extractor: Extractor,
-    images: ImageFiles,
-    out: Path,
-    reporter: Reporter,
-    *,
-    normalize: bool,
-    detector: Detector | None,
-    rank: int,
-    world: int,
-) -> None:
-    """Compute the share of one of several processes; `extract_to_file` then finds it done."""
-    with open_work(out, extractor, images, normalize=normalize, detector=detector) as work:
-        work.compute(reporter, rank=rank, world=world)
-
-
-def wait_for_others(
-    extractor: Extractor,
-    images: ImageFiles,
-    out: Path,
-    reporter: Reporter,
-    *,
-    normalize: bool,
-    detector: Detector | None,
-) -> None:
+def wait_for_others(extraction: Extraction, out: Path, reporter: Reporter) -> None:
     """Wait until the other processes of the run have done their shares in the same folder.
 
     Raises EnvironmentProblem when they have not done anything for as long as `PATIENCE`.
     """
     waiting = "waiting for the other processes"
-    with (
-        open_work(out, extractor, images, normalize=normalize, detector=detector) as work,
-        reporter.progress(waiting, work.blocks, "blocks") as bar,
-    ):
+    with open_work(out, extraction) as work, reporter.progress(waiting, work.blocks, "blocks") as bar:
         before, changed = 0, time.monotonic()
         while (done := len(work.done())) < work.blocks:
             if done != before:
@@ -111,15 +73,9 @@ def wait_for_others(
 
 
 @contextmanager
-def open_work(
-    out: Path, extractor: Extractor, images: ImageFiles, *, normalize: bool, detector: Detector | None
-) -> Iterator[ResumableFeatures]:
+def open_work(out: Path, extraction: Extraction) -> Iterator[ResumableFeatures]:
     """Open the unfinished features of `out`, new or of an earlier call, with errors as in `disk_errors_of`."""
-    folder = work_folder(out)
-    with (
-        disk_errors_of(out),
-        ResumableFeatures(folder, extractor, images, normalize=normalize, detector=detector) as work,
-    ):
+    with disk_errors_of(out), ResumableFeatures(work_folder(out), extraction) as work:
         yield work
 
 
@@ -153,11 +109,11 @@ class _Rows:
 
     @property
     def model(self) -> str:
-        return self.work.extractor.fingerprint
+        return self.work.extraction.extractor.fingerprint
 
     @property
     def shape(self) -> tuple[int, int]:
-        return len(self.images) - len(self.skipped), self.work.extractor.feature_size
+        return len(self.images) - len(self.skipped), self.work.extraction.extractor.feature_size
 
     def names(self) -> Iterator[Name]:
         return (name_of(self.images, n) for n in range(len(self.images)) if n not in self.skipped)

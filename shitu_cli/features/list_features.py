@@ -19,7 +19,7 @@ from shitu_cli.features.engine import Engine
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
 from shitu_cli.pace import Pace
-from shitu_cli.processes.sharing import Alone, Processes
+from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.stores import state_of
 
@@ -48,7 +48,7 @@ def extract_list(
     what: str,
     *,
     cache: Cache | None = None,
-    processes: Processes = Alone(),
+    processes: Processes = Processes(),
     normalize: bool = True,
     flip: bool = False,
     seed: tuple[int, ...] | None = None,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -31,6 +32,32 @@ from shitu_cli.stores import state_of
 BLOCK_IMAGES = 512  # at most this many are computed again per process after an interruption
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """The features to compute: those of `images` by an `extractor`, of unit length if they are to `normalize`.
+
+    A `detector` crops each image without a box to the surest box that it finds there.
+    """
+
+    extractor: Extractor
+    images: ImageFiles
+    normalize: bool = True
+    detector: Detector | None = None
+
+    def key(self) -> str:
+        """Return a hash of everything that decides the features."""
+        extractor, count = self.extractor, len(self.images)
+        what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, self.normalize, count)
+        digest = hashlib.sha256(repr(what).encode())
+        if self.detector is not None:
+            digest.update(self.detector.fingerprint.encode())
+        for number in range(count):
+            state = state_of(self.images.files[number])
+            seen = "missing" if state is None else f"{state.size} {state.version}"
+            digest.update(f"{self.images.name(number)}\t{seen}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
 class Block(NamedTuple):
     """The results of some neighbouring images by number: why some cannot be read, and the boxes found in others."""
 
@@ -45,24 +72,16 @@ class Block(NamedTuple):
 
 
 class ResumableFeatures:
-    """float32 [len(images), feature_size] in the making, below the directory `part`.
+    """The features float32 [len(images), feature_size] of an extraction in the making, below the directory `part`.
 
     Raises OSError when the disk refuses.
     """
 
-    def __init__(
-        self,
-        part: Path,
-        extractor: Extractor,
-        images: ImageFiles,
-        *,
-        normalize: bool,
-        detector: Detector | None,
-    ) -> None:
-        self.extractor, self.images, self.normalize, self._detector = extractor, images, normalize, detector
+    def __init__(self, part: Path, extraction: Extraction) -> None:
+        self.extraction, self.images, extractor = extraction, extraction.images, extraction.extractor
         # Whole batches, so that each holds the same images with any number of processes and interruptions.
         self.block = -(-BLOCK_IMAGES // extractor.batch_size) * extractor.batch_size
-        self.folder = part / _key(extractor, images, normalize, detector)[:24]
+        self.folder = part / extraction.key()[:24]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._row = extractor.feature_size * 4  # bytes
         self._file = os.open(self.folder / "features.f32", os.O_RDWR | os.O_CREAT, 0o666)
@@ -83,7 +102,7 @@ class ResumableFeatures:
         share = range(self.blocks * rank // world, self.blocks * (rank + 1) // world)
         done = self.done()
         missing = [number for number in share if number not in done]
-        inputs = bodies_of(self.images, self._detector)
+        inputs = bodies_of(self.images, self.extraction.detector)
         what = "extracting" if world == 1 else f"extracting (process {rank + 1} of {world})"
         with reporter.progress(what, sum(len(self._block_range(number)) for number in missing)) as bar:
             for first, last in _runs(missing):
@@ -91,9 +110,10 @@ class ResumableFeatures:
                 skipped: dict[int, str] = {}
                 at = start
                 # One loader over neighbouring blocks: it reads ahead across their borders.
-                for indices, values, unread in self.extractor.batches(
-                    inputs, start=start, stop=stop, normalize=self.normalize
-                ):
+                batches = self.extraction.extractor.batches(
+                    inputs, start=start, stop=stop, normalize=self.extraction.normalize
+                )
+                for indices, values, unread in batches:
                     rows = np.full((len(indices) + len(unread), values.shape[1]), np.nan, np.float32)
                     rows[indices - at] = values
                     self._write(at, rows)
@@ -159,15 +179,3 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
         if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
             yield numbers[first], numbers[at - 1]
             first = at
-
-
-def _key(extractor: Extractor, images: ImageFiles, normalize: bool, detector: Detector | None) -> str:
-    what = (extractor.fingerprint, extractor.engine.description, extractor.batch_size, normalize, len(images))
-    digest = hashlib.sha256(repr(what).encode())
-    if detector is not None:
-        digest.update(detector.fingerprint.encode())
-    for number in range(len(images)):
-        state = state_of(images.files[number])
-        seen = "missing" if state is None else f"{state.size} {state.version}"
-        digest.update(f"{images.name(number)}\t{seen}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -118,25 +119,25 @@ class Shard:
         Raises DataError for a damaged file.
         """
         part, row = self.part(name), self.job.feature_size * 4
-        with _Entry(self.path, f"{name}.f32") as entry:
+        with _entry(self.path, f"{name}.f32") as entry:
             left = part.stop - part.start
             while left:
                 count = min(left, next(sizes))
-                data = _read(entry, count * row, self.path)
+                data = entry.read(count * row)
                 if len(data) != count * row:
                     raise damaged(self.path, "its features are cut off")
                 left -= count
                 yield np.frombuffer(data, "<f4").reshape(count, -1)
-            if _read(entry, 1, self.path):  # reading to the end compares the checksum too
+            if entry.read(1):  # reading to the end compares the checksum too
                 raise damaged(self.path, "more features than images")
 
     def names(self, name: str) -> Iterator[Name]:
         """Yield path and label of each image of a part. Raises DataError for a damaged file."""
         part = self.part(name)
         count = 0
-        with _Entry(self.path, f"{name}.tsv") as entry:
-            for line in _lines(entry, self.path):
-                path, tab, label = line.partition("\t")
+        with _entry(self.path, f"{name}.tsv") as entry:
+            for line in io.TextIOWrapper(entry, encoding="utf-8", errors="replace", newline="\n"):
+                path, tab, label = line.removesuffix("\n").partition("\t")
                 count += 1
                 if not tab or "\t" in label or count > part.stop - part.start:
                     raise damaged(self.path, f"line {count} of its names")
@@ -145,39 +146,16 @@ class Shard:
             raise damaged(self.path, f"{count:,} names, expected {part.stop - part.start:,}")
 
 
-class _Entry:
-    """An entry of a shard, opened for reading inside the context."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-
-    def __enter__(self) -> IO[bytes]:
-        self._file = open_input(self._path)
-        try:
-            self._archive = zipfile.ZipFile(self._file)
-            if self._archive.getinfo(self._name).compress_type != zipfile.ZIP_STORED:
-                raise damaged(self._path, f"{self._name} is compressed")
-            return self._archive.open(self._name)
-        except (zipfile.BadZipFile, KeyError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-            self._file.close()
-            raise damaged(self._path, str(error)) from None
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-
-def _read(entry: IO[bytes], size: int, path: Path) -> bytes:
+@contextmanager
+def _entry(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """Open an entry of a shard for reading; what the bytes cause inside the context becomes a DataError."""
     try:
-        return entry.read(size)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise damaged(path, str(error)) from None
-
-
-def _lines(entry: IO[bytes], path: Path) -> Iterator[str]:
-    try:
-        for line in io.TextIOWrapper(entry, encoding="utf-8", errors="replace", newline="\n"):
-            yield line.removesuffix("\n")
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        with open_input(path) as file, zipfile.ZipFile(file) as archive:
+            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+                raise damaged(path, f"{name} is compressed")
+            with archive.open(name) as entry:
+                yield entry
+    except (zipfile.BadZipFile, KeyError, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise damaged(path, str(error)) from None
 
 
@@ -214,8 +192,8 @@ def write_shard(
 
 def read_shard(path: Path) -> Shard:
     """Return a shard with its header checked. Raises DataError for any other file."""
-    with _Entry(path, _HEADER) as entry:
-        data = _read(entry, _HEADER_LIMIT + 1, path)
+    with _entry(path, _HEADER) as entry:
+        data = entry.read(_HEADER_LIMIT + 1)
     if len(data) > _HEADER_LIMIT:
         raise damaged(path, "its header is too large")
     header = parse_json(data, f"{path}: {_HEADER}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from shitu_cli.errors import UsageError
 from shitu_cli.index.store import Store
+from shitu_cli.inputs import StrPath
 
 MILVUS = "milvus:"
 
@@ -28,6 +30,17 @@ def open_store(folder: Path, address: str | None = None, collection: str = "shit
     from shitu_cli.index.milvus import MilvusStore
 
     return MilvusStore(address.removeprefix(MILVUS), collection)
+
+
+def open_index(place: StrPath = "index", *, collection: str = "shitu") -> Store:
+    """Return the index at `place`: a directory, or `milvus:http://host:19530`, or a local file `milvus:gallery.db`.
+
+    Nothing is read or created yet: `build`, `add`, `remove`, `search`, `items` and `manifest` do that. `collection` is
+    its name in Milvus. Raises UsageError for an address of any other form.
+    """
+    text = os.fspath(place)
+    # Made absolute, as the current directory may have changed by the time the index is read.
+    return open_store(Path(os.path.abspath(text)), text if text.startswith(MILVUS) else None, collection)
 
 
 def is_index(folder: Path) -> bool:

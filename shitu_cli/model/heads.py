@@ -20,7 +20,7 @@ from shitu_cli.config.parts import heads as parts
 from shitu_cli.model.cosine import cosine_logits, replace_and_scale, sample_centers
 from shitu_cli.model.layers import Linear, parameter_attr
 from shitu_cli.model.margin_softmax import SoftmaxSums, Targets, softmax_sums
-from shitu_cli.processes.group import Group
+from shitu_cli.processes.collectives import Ranks
 from shitu_cli.runtime.setup import return_large_blocks
 
 LARGE_BYTES = 128 << 20  # class centres from this size on decide how memory is managed
@@ -56,7 +56,7 @@ class MarginHead(nn.Layer):
         self.margin_warmup: float = getattr(part, "margin_warmup", 0.0)
         self.shard: bool | str = getattr(part, "shard", False)
         self.large = embedding_size * class_num * centers * 4 >= LARGE_BYTES
-        self.group, self.first_class = Group(), 0
+        self.group, self.first_class = Ranks(), 0
         self.whole = False  # whether losses need all logits, so that they cannot be fused or divided
         self.progress = 1.0
         self.sampled_labels: paddle.Tensor | None = None
@@ -110,7 +110,7 @@ class MarginHead(nn.Layer):
         """Whether training calls `softmax` instead of computing logits."""
         return self.target_only and not self.whole and (self.large or self.group.world > 1)
 
-    def keep_classes(self, first: int, count: int, group: Group) -> None:
+    def keep_classes(self, first: int, count: int, group: Ranks) -> None:
         """Keep only the centres of `count` classes from `first` on; the other processes of `group` hold the rest."""
         all_centers = self.weight
         part = self.create_parameter([self.in_size, count], default_initializer=nn.initializer.Constant())

@@ -5,7 +5,7 @@ the logarithm of their sum of exponentials and the sum of their logits; the targ
 loss itself, are small arrays left to ordinary differentiation. The backward pass turns the stored cosines into their
 gradients in place.
 
-The classes may be divided over the processes of a `Group` (An et al. 2022, arXiv:2203.15565): each process then
+The classes may be divided over the processes of a run (An et al. 2022, arXiv:2203.15565): each process then
 compares the images of all processes with its own classes.
 """
 
@@ -30,7 +30,7 @@ from shitu_cli.model.cosine import (
     subtract_scaled,
     take_columns,
 )
-from shitu_cli.processes.group import Group
+from shitu_cli.processes.collectives import Ranks
 
 NONE = -1e30  # the logit of an excluded class
 
@@ -64,7 +64,7 @@ def softmax_sums(
     targets: Targets,
     margin: Callable[[paddle.Tensor], paddle.Tensor],
     scale: float,
-    group: Group,
+    group: Ranks,
 ) -> SoftmaxSums:
     """Return the sums over scale * cos(x_i, w_j) [n, C] for the n images of this process.
 
@@ -83,7 +83,7 @@ class _CosineSums(PyLayer):
 
     @staticmethod
     def forward(
-        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, targets: Targets, scale: float, group: Group
+        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, targets: Targets, scale: float, group: Ranks
     ) -> tuple[paddle.Tensor, ...]:
         every = group.gather_rows(x, targets.counts)
         length = lengths(every, 1)

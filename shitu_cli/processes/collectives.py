@@ -16,17 +16,21 @@ import paddle
 from paddle import nn
 
 from shitu_cli.processes.failures import ProcessGone
-from shitu_cli.processes.group import Group
+from shitu_cli.processes.sharing import Processes
 
 # What Paddle raises when gloo or NCCL loses a connection; which one depends on timing (its External is an OSError).
 CONNECTION_ERRORS = (RuntimeError, OSError, SystemError)
 BLOCK_BYTES = 64 << 20  # of a matrix sent at once; gradients from this size on are summed in place
 
 
-class Ranks(Group):
+class Ranks(Processes):
     """A single process; every collective is the identity. `loss` is set once another process has been lost."""
 
     loss: ProcessGone | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:
+        """Return the ranks themselves: a copied network belongs to the same processes."""
+        return self
 
     @property
     def is_main(self) -> bool:
@@ -56,13 +60,21 @@ class Ranks(Group):
         """Return the columns [D, widths[r]] of all ranks r side by side on rank 0, None on the others."""
         return tensor.numpy()
 
-    def gather_array(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
-        """Return the rows [counts[r], D] of all ranks r one below the other on rank 0, None on the others."""
-        return rows
+    def sum_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
+        """Return the sum of a tensor over all ranks."""
+        return value
 
-    def gather(self, value: Any) -> list[Any]:
-        """Return `value` of every rank, in rank order; JSON-like values only."""
-        return [value]
+    def max_tensor(self, value: paddle.Tensor) -> paddle.Tensor:
+        """Return the element-wise maximum of a tensor over all ranks."""
+        return value
+
+    def row_counts(self, count: int) -> list[int]:
+        """Return `count` of every rank, in order."""
+        return [count]
+
+    def gather_rows(self, rows: paddle.Tensor, counts: Sequence[int]) -> paddle.Tensor:
+        """Return the rows [counts[r], ...] of all ranks r, one below the other."""
+        return rows
 
     def broadcast_state(self, *layers: nn.Layer) -> None:
         """Copy the parameters and buffers of rank 0 to all ranks."""

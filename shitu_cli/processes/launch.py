@@ -24,7 +24,7 @@ from shitu_cli.processes.failures import INTERRUPT_CODE, ProcessGone, log_file, 
 from shitu_cli.processes.launchers import take_placement
 from shitu_cli.processes.machines import Machines, alone, interface_of, meet, patience, split_address
 from shitu_cli.processes.secret import VARIABLE, find_secret
-from shitu_cli.processes.this_process import DEVICE, PARENT, RANK, WORLD
+from shitu_cli.processes.this_process import DEVICE, PARENT
 from shitu_cli.runtime.setup import hold_back, let_through
 from shitu_cli.runtime.threads import THREADS, available_cores
 
@@ -144,27 +144,16 @@ def rank_environments(devices: Sequence[str], machines: Machines) -> list[dict[s
 
 
 def _environment(device: str, rank: int, machines: Machines, local_world: int) -> dict[str, str]:
-    host, _, port = machines.address.rpartition(":")
-    endpoints = [f"{host}:{int(port) + n}" for n in range(machines.world)]  # only the first one is ever used
     environment = {
         **{name: value for name, value in os.environ.items() if name != VARIABLE},  # only the launcher needs the secret
-        RANK: str(rank),
-        WORLD: str(machines.world),
-        "PADDLE_MASTER": machines.address,
-        "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
-        "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
-        DEVICE: device,
+        **this_process.place_variables(rank, machines.world, machines.address, device),
         PARENT: str(os.getpid()),
     }
     threads = str(max(1, available_cores() // local_world))
     environment |= {THREADS: threads, "OPENBLAS_NUM_THREADS": threads}  # the latter is for numpy's products
-    if device == "cpu":
-        environment["PADDLE_DISTRI_BACKEND"] = "gloo"
-        interface = interface_of(machines.own_host)
-        if interface:  # otherwise gloo resolves the host name, often to the loopback
-            environment.setdefault("GLOO_SOCKET_IFNAME", interface)
-    else:
-        environment["FLAGS_selected_gpus"] = device.partition(":")[2]
+    if device == "cpu" and (interface := interface_of(machines.own_host)):
+        # Otherwise gloo resolves the host name, often to the loopback.
+        environment.setdefault("GLOO_SOCKET_IFNAME", interface)
     return environment
 
 

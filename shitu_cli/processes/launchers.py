@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.processes.machines import interface_of
-from shitu_cli.processes.this_process import DEVICE, RANK, WORLD
+from shitu_cli.processes.this_process import RANK, WORLD, place_variables
 from shitu_cli.runtime.threads import THREADS, available_cores, is_bound
 
 PADDLE, SLURM = "paddle.distributed.launch", "Slurm"
@@ -37,19 +37,7 @@ class Placement:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that `launch` gives the processes that it starts itself."""
-        host, _, port = self.master.rpartition(":")
-        endpoints = [f"{host}:{int(port) + n}" for n in range(self.world)]  # only the first one is ever used
-        values = {
-            RANK: str(self.rank),
-            WORLD: str(self.world),
-            "PADDLE_MASTER": self.master,
-            "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
-            "PADDLE_CURRENT_ENDPOINT": endpoints[self.rank],
-            DEVICE: self.device,
-        }
-        if self.device == "cpu":
-            return {**values, "PADDLE_DISTRI_BACKEND": "gloo"}
-        return {**values, "FLAGS_selected_gpus": self.device.partition(":")[2] or "0"}
+        return place_variables(self.rank, self.world, self.master, self.device)
 
 
 def take_placement(requested: str = "auto", devices: str | None = None, nnodes: int = 1) -> Placement | None:

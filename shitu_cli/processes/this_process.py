@@ -50,6 +50,23 @@ def own_device(default: str) -> str:
     return os.environ.get(DEVICE, default)
 
 
+def place_variables(rank: int, world: int, address: str, device: str) -> dict[str, str]:
+    """Return the variables by which a process knows its place; the first one listens at `address` (host:port)."""
+    host, _, port = address.rpartition(":")
+    endpoints = [f"{host}:{int(port) + n}" for n in range(world)]  # only the first one is ever used
+    variables = {
+        RANK: str(rank),
+        WORLD: str(world),
+        DEVICE: device,
+        "PADDLE_MASTER": address,
+        "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+        "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
+    }
+    if device == "cpu":
+        return {**variables, "PADDLE_DISTRI_BACKEND": "gloo"}
+    return {**variables, "FLAGS_selected_gpus": device.partition(":")[2] or "0"}
+
+
 def exit_with_parent() -> None:
     """End this process when its parent has ended, even if that happened before this call.
 

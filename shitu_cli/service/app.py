@@ -33,7 +33,7 @@ from shitu_cli.service.refusals import (
 )
 from shitu_cli.service.schemas import JSONReply
 from shitu_cli.service.uploads import read_images
-from shitu_cli.service.views import View
+from shitu_cli.service.views import count_of
 
 Text = Annotated[str, Query(max_length=schemas.LABEL_CHARACTERS)]
 Offset = Annotated[int, Query(ge=0, lt=1 << 40)]
@@ -130,7 +130,7 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
         look = Look(Cut.BODY, box=None if options.box is None else tuple(options.box))  # type: ignore[arg-type]
         view, changed = await desk.add(images, labels_for(options, len(images)), look=look, correct=options.correct)
         reply = {"added": _plain(changed.items), "replaced": changed.replaced, "removed": _plain(changed.removed)}
-        return JSONReply({**reply, "count": _count(view)})
+        return JSONReply({**reply, "count": count_of(view)})
 
     @app.post("/remove", response_model=schemas.RemoveReply)
     async def remove(given: schemas.RemoveRequest) -> JSONReply:
@@ -139,7 +139,7 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
         if not given.ids and not given.labels:
             raise Refusal(UNPROCESSABLE, "nothing was named", hint='{"ids": [12]} or {"labels": ["oat milk"]}')
         view, changed = await desk.remove(Removal(given.ids, given.labels))
-        return JSONReply({"removed": _plain(changed.items), "count": _count(view)})
+        return JSONReply({"removed": _plain(changed.items), "count": count_of(view)})
 
 
 def _add_contents(app: FastAPI, desk: Desk) -> None:
@@ -242,7 +242,3 @@ def checked_id(id: int) -> int:
 
 def _plain(items: Sequence[Item]) -> list[dict[str, Any]]:
     return [asdict(item) for item in items]
-
-
-def _count(view: View) -> int:
-    return 0 if view.manifest is None else view.manifest.count

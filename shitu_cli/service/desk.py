@@ -27,7 +27,7 @@ from shitu_cli.service.photos import Photos, file_of, thumbnail
 from shitu_cli.service.projection import GalleryMap, gallery_map
 from shitu_cli.service.refusals import FORBIDDEN, NOT_FOUND, UNAVAILABLE, Refusal
 from shitu_cli.service.settings import Settings
-from shitu_cli.service.views import View
+from shitu_cli.service.views import View, count_of
 
 T = TypeVar("T")
 
@@ -152,8 +152,7 @@ class Desk:
 
     def count(self) -> int:
         """Return how many items the index has, as it was last seen."""
-        manifest = self.state.view.manifest
-        return 0 if manifest is None else manifest.count
+        return count_of(self.state.view)
 
     async def items(self, label: str | None, text: str, offset: int, limit: int) -> Page[Item]:
         """Return the items of a label, or whose label or path contains a text, in order of id."""

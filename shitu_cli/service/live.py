@@ -20,21 +20,10 @@ from shitu_cli.index.store import Match
 from shitu_cli.index.verdict import VOTERS, Answer, judge
 from shitu_cli.service.gallery import Gallery
 from shitu_cli.service.views import View
+from shitu_cli.steps.measured import Threshold
 
 INTERVAL = 1.0  # seconds between two looks at the files
 log = logging.getLogger("shitu.serve")
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The lowest score at which a neighbour counts, None for any; `source` is measured, given or none.
-
-    `meaning` says in sentences what a measured one does to 100 photos of foreign and of known things.
-    """
-
-    value: float | None = None
-    source: str = "none"
-    meaning: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from shitu_cli.service.live import State, fits, needed
 from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, TOO_MANY, Refusal
 from shitu_cli.service.schemas import MOST, JSONReply, Label
 from shitu_cli.service.uploads import check_images, decode_base64
+from shitu_cli.service.views import count_of
 
 BUILD, ADD, REMOVE, INFER = "/shitu-index-build", "/shitu-index-add", "/shitu-index-remove", "/shitu-infer"
 ADDRESSES = (BUILD, ADD, REMOVE, INFER)
@@ -131,21 +132,21 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
         except BaseException:
             indexes.discard(key)
             raise
-        return _answer({"indexKey": key, "imageCount": _count(view)})
+        return _answer({"indexKey": key, "imageCount": count_of(view)})
 
     @app.post(ADD, operation_id="addImagesToIndex", tags=TAGS)
     async def add(given: AddRequest) -> JSONReply:
         """Add images to the index of a key."""
         images, labels = _pairs(given, desk)
         view, _ = await desk.add(images, labels, indexes.get(given.indexKey), look=WHOLE)
-        return _answer({"imageCount": _count(view)})
+        return _answer({"imageCount": count_of(view)})
 
     @app.post(REMOVE, operation_id="removeImagesFromIndex", tags=TAGS)
     async def remove(given: RemoveRequest) -> JSONReply:
         """Remove images by id; unknown ids are skipped, as in PaddleX."""
         possible = [id for id in given.ids if 0 <= id < 1 << 63]
         view, _ = await desk.remove(Removal(possible, missing_ok=True), indexes.get(given.indexKey))
-        return _answer({"imageCount": _count(view)})
+        return _answer({"imageCount": count_of(view)})
 
     @app.post(INFER, operation_id="infer", tags=TAGS)
     async def infer(given: InferRequest) -> JSONReply:
@@ -232,7 +233,3 @@ def _drawn(data: bytes, boxes: Sequence[Box]) -> str:
     """Return an image with boxes as a JPEG in base64."""
     canvas = draw_boxes(decode_image(data), boxes)[:, :, ::-1]
     return base64.b64encode(cv2.imencode(".jpg", np.ascontiguousarray(canvas))[1].tobytes()).decode()
-
-
-def _count(view: Any) -> int:
-    return 0 if view.manifest is None else view.manifest.count

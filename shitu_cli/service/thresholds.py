@@ -8,11 +8,10 @@ from shitu_cli.features.extractor import Extractor
 from shitu_cli.files import file_state
 from shitu_cli.index.store import IndexManifest
 from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS
-from shitu_cli.service.live import Threshold
 from shitu_cli.service.views import View
-from shitu_cli.steps.measured import measured_threshold
+from shitu_cli.steps.measured import Threshold, measured_threshold
 
-NONE = Threshold(None, "none")
+NONE = Threshold()
 
 
 class MeasuredThreshold:
@@ -35,5 +34,4 @@ class MeasuredThreshold:
     def _look_up(self, fingerprint: str, manifest: IndexManifest | None, labels: int | None) -> Threshold:
         if manifest is not None and manifest.kind == "binary":
             return NONE
-        measured = measured_threshold(self._reports, fingerprint, manifest, labels)
-        return NONE if measured is None else Threshold(measured.value, "measured", measured.meaning)
+        return measured_threshold(self._reports, fingerprint, manifest, labels) or NONE

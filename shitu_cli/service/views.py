@@ -44,6 +44,11 @@ class View(Protocol):
         """Return the vectors float32 [N, D] of ids int64 [N]; None if the index does not give them back."""
 
 
+def count_of(view: View) -> int:
+    """Return how many items an index has."""
+    return 0 if view.manifest is None else view.manifest.count
+
+
 class FileView:
     """An index in memory, None for one that does not exist yet."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.files import atomic_write_json, sha256_of
+from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.models import readable
@@ -54,7 +54,7 @@ class ClassifierEvaluation:
 def evaluate_classifier(
     config: Config,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: StrPath | None = None,
     cache: bool = True,
     reporter: Reporter | None = None,
 ) -> ClassifierEvaluation | None:

@@ -12,7 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.lists import read_list, write_list
 from shitu_cli.errors import Command, TrainingError, UsageError
+from shitu_cli.evaluation.unknown import Fold
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import engine_from_checkpoint
 from shitu_cli.features.list_features import extract_list
@@ -32,14 +33,6 @@ from shitu_cli.training.checkpoint import CONFIG
 from shitu_cli.weights.files import find_weights
 
 DONE = "done"  # a file that marks a finished training
-
-
-class Fold(NamedTuple):
-    """Unit features float32 [Q, D] of the query and [G, D] of the gallery, by a network that never saw `classes`."""
-
-    classes: np.ndarray
-    query: np.ndarray
-    gallery: np.ndarray
 
 
 def cross_trained(

@@ -14,6 +14,7 @@ from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
 from shitu_cli.files import atomic_write_texts, json_text, sha256_of
+from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter
 from shitu_cli.steps.models import readable
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from shitu_cli.features.engine import Engine
     from shitu_cli.features.shard_file import Share
     from shitu_cli.processes.collectives import Ranks
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,15 @@ class Evaluation:
 def evaluate(
     config: Config,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: StrPath | None = None,
     precision: str | None = None,
     flip: bool = False,
     query_expansion: int = 0,
-    unknown: PathLike | Sequence[PathLike] = (),
+    unknown: StrPath | Sequence[StrPath] = (),
     false_answers: float | Sequence[float] = (),
     cross_fit: int = 0,
     cache: bool = True,
-    shards: PathLike | Sequence[PathLike] = (),
+    shards: StrPath | Sequence[StrPath] = (),
     other_options: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Evaluation | None:
@@ -158,7 +157,7 @@ def evaluate_share(
     config: Config,
     share: Share,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: StrPath | None = None,
     precision: str | None = None,
     flip: bool = False,
     reporter: Reporter | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from shitu_cli.config.arguments import PORTION, require, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
+from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.models import readable
 from shitu_cli.steps.settings import require_config, with_lists
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 def export(
     config: Config | None,
-    out: str | os.PathLike[str] | None = None,
+    out: StrPath | None = None,
     *,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: StrPath | None = None,
     pretrained: str | None = None,
     formats: str | Sequence[str] = (),
     normalize: bool = False,

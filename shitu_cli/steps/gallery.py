@@ -164,9 +164,8 @@ def own_image_root(config: Config | None, list_path: Path) -> str | None:
     """Return the folder to which the paths in one of the config's lists are relative; None for other lists."""
     if config is None:
         return None
-    loaders = config.DataLoader
-    for split in (loaders.train, loaders.query, loaders.gallery):
-        if split is not None and Path(split.dataset.cls_label_path).resolve() == list_path.resolve():
+    for split in config.DataLoader.splits.values():
+        if Path(split.dataset.cls_label_path).resolve() == list_path.resolve():
             return split.dataset.image_root
     return None
 

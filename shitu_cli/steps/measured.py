@@ -8,16 +8,21 @@ from typing import Any, NamedTuple
 from shitu_cli.index.store import IndexManifest
 
 
-class Measured(NamedTuple):
-    """A threshold (a cosine), and in sentences what it does and whether the index has changed since."""
+class Threshold(NamedTuple):
+    """The lowest score (cosine) at which a neighbour counts, None for any; `source` is measured, given or none.
 
-    value: float
-    meaning: tuple[str, ...]
+    `meaning` says in sentences what a measured one does to 100 photos of foreign and of known things, and whether the
+    index has changed since.
+    """
+
+    value: float | None = None
+    source: str = "none"
+    meaning: tuple[str, ...] = ()
 
 
 def measured_threshold(
     reports: Path, features: str, manifest: IndexManifest | None, labels: int | None
-) -> Measured | None:
+) -> Threshold | None:
     """Return the threshold for an index of this many labels, None if no evaluation of these features suggests one.
 
     The newest evaluation of this model in the workspace decides; without one, what the index has recorded.
@@ -31,7 +36,8 @@ def measured_threshold(
         return None
     suggestion = suggestion_for(unknown, labels or 0)
     change = change_since(manifest) if manifest is not None and recorded is not None else None
-    return Measured(float(suggestion["threshold"]), (*effects_of(suggestion), *([change] if change else [])))
+    sentences = (*effects_of(suggestion), *([change] if change else []))
+    return Threshold(float(suggestion["threshold"]), "measured", sentences)
 
 
 def block_for_index(reports: Path, features: str) -> dict[str, Any] | None:

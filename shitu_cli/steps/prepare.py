@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from shitu_cli.config.source import MAX_BYTES
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import Command, ConfigError, DataError, Message, UsageError
 from shitu_cli.files import atomic_write_json
-from shitu_cli.inputs import MIB, decode_text, read_bytes
+from shitu_cli.inputs import MIB, StrPath, decode_text, read_bytes
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.journal import apply_committed
 from shitu_cli.preparation.audit import LookCache
@@ -31,9 +30,7 @@ from shitu_cli.report.prepare_page import write_prepare_page
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.steps.comparison import compare_labels
 from shitu_cli.templates import read_template
-from shitu_cli.workspace import CONFIG_NAME, Workspace
-
-PathLike = str | os.PathLike[str]
+from shitu_cli.workspace import CONFIG_NAME, Workspace, enclosing_root, named_root
 
 
 @dataclass(frozen=True)
@@ -57,27 +54,27 @@ class Preparation:
 
 
 def prepare(
-    sources: PathLike | Sequence[PathLike],
-    workspace: PathLike | None = None,
+    sources: StrPath | Sequence[StrPath],
+    workspace: StrPath | None = None,
     *,
     format: str | None = None,
     columns: str | Mapping[str, str] | None = None,
     protocol: str | None = None,
-    image_root: PathLike | None = None,
+    image_root: StrPath | None = None,
     split: str | None = None,
     share: float | None = None,
     seed: int | None = None,
     encoding: str | None = None,
     depth: int | None = None,
     keep_apart: bool = False,
-    corrections: PathLike | None = None,
+    corrections: StrPath | None = None,
     template: str | None = None,
     new_labels: bool = False,
     fix: bool = False,
     strict: bool = False,
     quick: bool = False,
     compare: int | None = None,
-    pack: PathLike | None = None,
+    pack: StrPath | None = None,
     pack_mib: int = USUAL_MIB,
     reporter: Reporter | None = None,
     on_checked: Callable[[Prepared], None] = lambda prepared: None,
@@ -239,10 +236,7 @@ def _to_fix(space: Workspace, count: int, *, strict: bool) -> DataError:
 
 def _workspace(path: Path | None, sources: list[Path]) -> Workspace:
     """Return the workspace: `path`, the one around the current directory, or here; never inside the user's images."""
-    root = path or (Path(os.environ["SHITU_WORKSPACE"]) if os.environ.get("SHITU_WORKSPACE") else None)
-    if root is None:
-        current = Path.cwd()
-        root = next((d for d in (current, *current.parents) if (d / CONFIG_NAME).is_file()), current)
+    root = named_root(path) or enclosing_root() or Path.cwd()
     for source in sources:
         folder = source if source.is_dir() else source.parent
         if folder.exists() and root.resolve().is_relative_to(folder.resolve()) and source.is_dir():

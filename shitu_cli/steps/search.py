@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError, Message, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.features.extractor import Extractor, ImageInput
 from shitu_cli.index.objects import combined
 from shitu_cli.index.store import Store
 from shitu_cli.index.verdict import VOTERS, Answer, judge
-from shitu_cli.steps.measured import measured_threshold
+from shitu_cli.steps.measured import Threshold, measured_threshold
 
 if TYPE_CHECKING:
     from shitu_cli.features.detection.detector import Detector
@@ -55,20 +55,13 @@ def answers_to(
             yield number, combined(answers(part.features), part.detections)
 
 
-class Threshold(NamedTuple):
-    """The lowest score at which a neighbour counts, None for any; and what that does, in words for the user."""
-
-    value: float | None
-    meaning: Message | None = None
-
-
 def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store: Store) -> Threshold:
     """Return the threshold that `text` names: a number, `auto`, or None for no threshold.
 
     Raises UsageError for anything else, and for `auto` if no evaluation of this model suggests one.
     """
     if text is None:
-        return Threshold(None)
+        return Threshold()
     kind = store.manifest().kind
     if text != AUTO:
         return own_threshold(text, kind)
@@ -80,8 +73,7 @@ def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store
     measured = measured_threshold(reports, extractor.fingerprint, store.manifest(), store.label_count())
     if measured is None:
         raise _nothing_suggested(reports, extractor)
-    value, sentences = measured
-    return Threshold(value, f"below {value:g} an image is unknown: {'; '.join(sentences)}")
+    return measured
 
 
 def own_threshold(text: str, kind: str, words: str = "auto") -> Threshold:
@@ -96,7 +88,7 @@ def own_threshold(text: str, kind: str, words: str = "auto") -> Threshold:
         value = math.nan
     if not lowest <= value <= 1:
         raise UsageError(f"--threshold {text}: expected a number from {lowest:g} to 1, or {words}")
-    return Threshold(value, f"below {value:g} an image is unknown, and matches are left out")
+    return Threshold(value, "given")
 
 
 def _nothing_suggested(reports: Path, extractor: Extractor) -> UsageError:

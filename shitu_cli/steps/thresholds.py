@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.evaluation.metrics import FeatureSet
 from shitu_cli.evaluation.unknown import (
     LEAST_CLASSES,
+    Fold,
     Outcomes,
     Thresholds,
     all_photos,
@@ -190,20 +191,7 @@ def _ask_cross_trained(setting: Setting) -> tuple[Outcomes, int]:
     return _ask_folds(setting, trained)
 
 
-class _Fold(Protocol):
-    """Features of query and gallery by a network that was not trained on some of the classes."""
-
-    @property
-    def classes(self) -> np.ndarray: ...
-
-    @property
-    def query(self) -> np.ndarray: ...
-
-    @property
-    def gallery(self) -> np.ndarray: ...
-
-
-def _ask_folds(setting: Setting, folds: Iterable[_Fold]) -> tuple[Outcomes, int]:
+def _ask_folds(setting: Setting, folds: Iterable[Fold]) -> tuple[Outcomes, int]:
     query, gallery = setting.result.sets
     outcomes, held = [], []
     for fold in folds:

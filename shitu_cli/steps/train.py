@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING
 from shitu_cli.config.arguments import COUNT, NATURAL, VIEWS, require
 from shitu_cli.config.load import InvalidConfig
 from shitu_cli.config.places import Places
-from shitu_cli.config.schema import Config
-from shitu_cli.data.reader_classes import SPLITS
+from shitu_cli.config.schema import SPLITS, Config
 from shitu_cli.errors import ErrorCollector
+from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.settings import with_lists, workspace_config
 from shitu_cli.workspace import Workspace
@@ -61,7 +60,7 @@ def train(
     config: Config,
     *,
     resume: bool = False,
-    init_from: str | os.PathLike[str] | None = None,
+    init_from: StrPath | None = None,
     save_every_steps: int | None = None,
     keep: int | None = None,
     keep_earlier: int | None = None,
@@ -87,7 +86,7 @@ def train(
     from shitu_cli.processes import this_process
     from shitu_cli.runtime.setup import setup_paddle
 
-    config = with_lists(config, ("train", "query", "gallery"))
+    config = with_lists(config, SPLITS)
     output = this_process.reporter_of(reporter)
     for note in config.notes:
         output.info(note)
@@ -111,7 +110,7 @@ def train(
 def train_frozen(
     config: Config,
     *,
-    init_from: str | os.PathLike[str] | None = None,
+    init_from: StrPath | None = None,
     keep: int | None = None,
     keep_earlier: int | None = None,
     views: int = 4,
@@ -135,7 +134,7 @@ def train_frozen(
     require(NATURAL, keep_earlier=keep_earlier)
     from shitu_cli.runtime.setup import setup_paddle
 
-    config, places = with_lists(config, ("train", "query", "gallery")), Places.of(config)
+    config, places = with_lists(config, SPLITS), Places.of(config)
     setup_paddle(config.Global.device)
     from shitu_cli.features.cache import FeatureCache
     from shitu_cli.training.frozen import train_frozen as run

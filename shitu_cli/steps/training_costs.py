@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shitu_cli.config.places import Places
-from shitu_cli.config.schema import Config, SplitConfig
+from shitu_cli.config.schema import SPLITS, Config, SplitConfig
 from shitu_cli.errors import Command, Message
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
@@ -38,7 +38,7 @@ def cost_of_train(
     """
     from shitu_cli.runtime.setup import setup_paddle
 
-    config = with_lists(config, ("train", "query", "gallery"))
+    config = with_lists(config, SPLITS)
     name, _, _ = setup_paddle(config.Global.device).partition(":")
     from shitu_cli.processes.collectives import Ranks
     from shitu_cli.runtime.arithmetic import current_threads

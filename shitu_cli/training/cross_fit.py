@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
+from shitu_cli.evaluation.unknown import Fold
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import engine_from_model
 from shitu_cli.features.list_features import extract_list
@@ -27,15 +27,6 @@ from shitu_cli.training.projection import Scatter, discriminant
 from shitu_cli.training.projection_fit import on_backbone, training_blocks, unaugmented_training
 
 FOLDS = 8
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Unit features float32 [Q, k] of the query and [G, k] of the gallery, by a projection that lacks `classes`."""
-
-    classes: np.ndarray
-    query: np.ndarray
-    gallery: np.ndarray
 
 
 def cross_fitted(

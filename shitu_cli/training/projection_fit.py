@@ -23,7 +23,7 @@ from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_dataset, extract_list
 from shitu_cli.features.unit_length import normalized
-from shitu_cli.processes.sharing import Alone, Processes
+from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.training.checks import training_part
 from shitu_cli.training.projection import LARGEST, SHRINKAGE, Projection, Scatter, discriminant, whitening
@@ -58,7 +58,7 @@ def evaluation_features(
     config: Config,
     reporter: Reporter,
     cache: Cache | None = None,
-    processes: Processes = Alone(),
+    processes: Processes = Processes(),
 ) -> EvaluationFeatures | None:
     """Return the features of query and gallery; None if the config evaluates nothing, and on other processes."""
     query, gallery = config.DataLoader.query, config.DataLoader.gallery
@@ -90,7 +90,7 @@ def scatter_of_training(
     views: int,
     classes: int,
     cache: Cache | None = None,
-    processes: Processes = Alone(),
+    processes: Processes = Processes(),
 ) -> Scatter | None:
     """Return the sums over the features of all training images in `views` views; None on other processes.
 
@@ -164,7 +164,7 @@ def training_blocks(
     *,
     views: int,
     cache: Cache | None = None,
-    processes: Processes = Alone(),
+    processes: Processes = Processes(),
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield features [n, D] and labels [n] of all training images in all views, without those that cannot be read."""
     split = unaugmented_training(config)

@@ -106,19 +106,12 @@ class Stopping:
             raise _Interrupted
 
 
-class _Together:
+class _Together(Processes):
     """The processes of shared work: every collective first exchanges whether one of them should stop."""
 
     def __init__(self, ranks: Ranks, stopping: Stopping) -> None:
         self._ranks, self._stopping = ranks, stopping
-
-    @property
-    def rank(self) -> int:
-        return self._ranks.rank
-
-    @property
-    def world(self) -> int:
-        return self._ranks.world
+        self.rank, self.world = ranks.rank, ranks.world
 
     def gather(self, value: Any) -> list[Any]:
         with self._stopping.noting():

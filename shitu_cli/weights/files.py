@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from shitu_cli.config.places import WEIGHTS
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import is_input, open_input
 from shitu_cli.reporting import counted
@@ -17,8 +18,6 @@ from shitu_cli.weights.paddle_files import read_paddle
 from shitu_cli.weights.safetensors_files import read_safetensors
 from shitu_cli.weights.torch_files import read_torch
 
-# The endings that a path may omit, in the order in which they are tried.
-SUFFIXES = (".pdparams", ".safetensors", ".pth", ".pt", ".npz")
 _TORCH_STREAM = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that PyTorch's older files begin with
 # Keys under which training programs keep the weights of a checkpoint, the preferred first.
 _TABLES = ("state_dict", "model_state_dict", "model", "net", "params", "state_dict_ema", "model_ema", "ema", "net_dict")
@@ -42,7 +41,7 @@ class WeightsFile:
 def find_weights(path: str | Path) -> Path:
     """Return the weights file at `path`, which may omit its ending; raise DataError if there is none."""
     path = Path(path)
-    candidates = [path, *(Path(f"{path}{suffix}") for suffix in SUFFIXES)]
+    candidates = [path, *(Path(f"{path}{suffix}") for suffix in WEIGHTS)]
     for candidate in candidates:
         if is_input(candidate):
             return candidate

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shitu_cli.config.parts.backbones import Backbone
+from shitu_cli.config.places import WEIGHTS, is_address
 from shitu_cli.errors import Command, ConfigError, DataError, EnvironmentProblem, UsageError
 from shitu_cli.files import home, sha256_of, user_cache
 from shitu_cli.reporting import Reporter, SilentReporter
@@ -45,16 +46,11 @@ def cache_dir() -> Path:
     return user_cache() / "shitu" / "weights"
 
 
-def is_address(text: str) -> bool:
-    """Return whether a text is an address to download from."""
-    return text.startswith(("http://", "https://"))
-
-
 def looks_like_a_file(text: str) -> bool:
     """Return whether a text means a file rather than a name from the catalogue."""
     if is_address(text):
         return False
-    return os.sep in text or Path(text).suffix in (".pdparams", ".safetensors", ".pth", ".pt", ".npz")
+    return os.sep in text or Path(text).suffix in WEIGHTS
 
 
 def find_start(part: Backbone) -> str | None:

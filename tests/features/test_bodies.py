@@ -18,6 +18,7 @@ from shitu_cli.features.detection.bodies import Body
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Cropped
 from shitu_cli.features.feature_file import extract_to_file
+from shitu_cli.features.resumable import Extraction
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.features import detectors
@@ -70,7 +71,7 @@ def test_each_image_is_decoded_once_and_gives_the_features_of_its_box(
     tools: tuple[Extractor, Detector], images: ImageFiles, reads: Counter[str], tmp_path: Path
 ) -> None:
     extractor, detector = tools
-    written = extract_to_file(extractor, images, tmp_path / "f.npy", SilentReporter(), detector=detector)
+    written = extract_to_file(Extraction(extractor, images, detector=detector), tmp_path / "f.npy", SilentReporter())
     assert set(reads) == {f"{n}.png" for n in range(9) if n != 2} and set(reads.values()) == {1}
     assert boxes_in(tmp_path / "f.tsv") == [
         "0.png#0,0,32,32",
@@ -94,7 +95,7 @@ def test_an_interrupted_call_goes_on_without_looking_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     extractor, detector = tools
-    extract_to_file(extractor, images, tmp_path / "whole.npy", SilentReporter(), detector=detector)
+    extract_to_file(Extraction(extractor, images, detector=detector), tmp_path / "whole.npy", SilentReporter())
     work = resumable.ResumableFeatures
     with monkeypatch.context() as patch:  # as if the process were killed after its third block
         marks = iter(range(3))
@@ -107,9 +108,9 @@ def test_an_interrupted_call_goes_on_without_looking_again(
 
         patch.setattr(work, "_mark", stopping)
         with pytest.raises(KeyboardInterrupt):
-            extract_to_file(extractor, images, tmp_path / "f.npy", SilentReporter(), detector=detector)
+            extract_to_file(Extraction(extractor, images, detector=detector), tmp_path / "f.npy", SilentReporter())
     reads.clear()
-    written = extract_to_file(extractor, images, tmp_path / "f.npy", SilentReporter(), detector=detector)
+    written = extract_to_file(Extraction(extractor, images, detector=detector), tmp_path / "f.npy", SilentReporter())
     assert set(reads) == {"6.png", "7.png", "8.png"} and len(written.skipped) == 2
     for suffix in ("npy", "tsv"):
         assert (tmp_path / f"f.{suffix}").read_bytes() == (tmp_path / f"whole.{suffix}").read_bytes()
@@ -132,5 +133,5 @@ def test_a_detector_that_fails_ends_the_call_instead_of_leaving_images_out(
 
     monkeypatch.setattr(Detector, "detect", fail)
     with pytest.raises(ShituError, match="cannot be run") as problem:
-        extract_to_file(tools[0], images, tmp_path / "f.npy", SilentReporter(), detector=tools[1])
+        extract_to_file(Extraction(tools[0], images, detector=tools[1]), tmp_path / "f.npy", SilentReporter())
     assert problem.value.exit_code == DataError.exit_code and problem.value.hint == "export the detector again"

@@ -19,6 +19,7 @@ from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.features import extract_shards, feature_file, writing
 from shitu_cli.features.extract_shards import extract_shard, merge_shards
 from shitu_cli.features.feature_file import extract_to_file, work_folder
+from shitu_cli.features.resumable import Extraction
 from shitu_cli.features.shard_file import Share, read_shard
 from shitu_cli.index import open_store
 from shitu_cli.preparation.sources import ImageFiles
@@ -60,7 +61,7 @@ def shards(extractor: Extractor, images: ImageFiles, tmp_path_factory: pytest.Te
     """A folder of 5 shards; to be copied, not changed."""
     folder = tmp_path_factory.mktemp("shards")
     for number in (4, 1, 5, 3, 2):
-        extract_shard(extractor, images, folder / "features.npy", Share(number, 5), QUIET)
+        extract_shard(Extraction(extractor, images), folder / "features.npy", Share(number, 5), QUIET)
     assert sorted(path.name for path in folder.iterdir()) == [f"features.npy.{n}-of-5.shard" for n in range(1, 6)]
     return folder
 
@@ -87,7 +88,7 @@ def test_shards_give_the_bytes_of_one_process(
         pytest.importorskip("pyarrow")
     for module in (writing, extract_shards, feature_file):
         monkeypatch.setattr(module, "PIECE", 4)  # pieces that begin and end inside shards
-    whole = extract_to_file(extractor, images, tmp_path / f"whole{suffix}", QUIET)
+    whole = extract_to_file(Extraction(extractor, images), tmp_path / f"whole{suffix}", QUIET)
     both = merge_shards([str(shards)], tmp_path / f"joined{suffix}", QUIET)
     assert both.count == whole.count == 30 and both.skipped == whole.skipped and len(whole.skipped) == 1
     for one, other in zip(whole.files, both.files, strict=True):
@@ -99,9 +100,9 @@ def test_shards_give_the_bytes_of_one_process(
 def test_more_shards_than_batches_are_fine(extractor: Extractor, images: ImageFiles, tmp_path: Path) -> None:
     few = images.take(range(5))
     for number in range(1, 8):
-        extract_shard(extractor, few, tmp_path / "features.npy", Share(number, 7), QUIET)
+        extract_shard(Extraction(extractor, few), tmp_path / "features.npy", Share(number, 7), QUIET)
     merge_shards([str(tmp_path / "*.shard")], None, QUIET)
-    extract_to_file(extractor, few, tmp_path / "whole.npy", QUIET)
+    extract_to_file(Extraction(extractor, few), tmp_path / "whole.npy", QUIET)
     assert (tmp_path / "features.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
@@ -111,7 +112,7 @@ def test_an_empty_part_is_passed_over_by_add_and_not_taken_by_build(
     few = images.take(range(3))
     first, second = (Share(number, 2).file(tmp_path / "f.npy") for number in (1, 2))
     for number in (1, 2):
-        extract_shard(extractor, few, tmp_path / "f.npy", Share(number, 2), QUIET)
+        extract_shard(Extraction(extractor, few), tmp_path / "f.npy", Share(number, 2), QUIET)
     words = ("--index", "i", "--json")
     refused = shitu("index", "build", "--features", str(first), *words, cwd=tmp_path, check=False)
     assert refused.returncode == 3 and "is an empty part" in refused.stderr and "another part" in refused.stderr
@@ -129,9 +130,9 @@ def test_an_interrupted_shard_goes_on(extractor: Extractor, images: ImageFiles, 
     stopped.engine = dataclasses.replace(extractor.engine, run=stop)
     share, out = Share(2, 2), tmp_path / "f.npy"
     with pytest.raises(KeyboardInterrupt):
-        extract_shard(stopped, images, out, share, QUIET)
+        extract_shard(Extraction(stopped, images), out, share, QUIET)
     assert work_folder(share.file(out)).is_dir() and not share.file(out).exists()
-    extract_shard(extractor, images, out, share, QUIET)
+    extract_shard(Extraction(extractor, images), out, share, QUIET)
     assert share.file(out).is_file() and not work_folder(share.file(out)).exists()
 
 
@@ -152,11 +153,11 @@ def test_missing_double_and_foreign_shards_are_named_all_at_once(
     folder = broken_copies(shards, tmp_path)
     (folder / "features.npy.4-of-5.shard").unlink()
     shutil.copy(folder / "features.npy.1-of-5.shard", folder / "again.shard")
-    extract_shard(extractor, images, folder / "other.npy", Share(2, 3), QUIET)
+    extract_shard(Extraction(extractor, images), folder / "other.npy", Share(2, 3), QUIET)
     backwards = images.take(range(len(images) - 1, -1, -1))
-    extract_shard(extractor, backwards, folder / "features.npy", Share(5, 5), QUIET)
+    extract_shard(Extraction(extractor, backwards), folder / "features.npy", Share(5, 5), QUIET)
     raw = folder / "features.npy"
-    extract_shard(extractor, images, raw, Share(3, 5), QUIET, normalize=False)
+    extract_shard(Extraction(extractor, images, normalize=False), raw, Share(3, 5), QUIET)
     (folder / "torn.shard").write_bytes((folder / "again.shard").read_bytes()[:-100])
     details = "\n".join(refused(folder))
     for expected in (
@@ -176,7 +177,7 @@ def test_a_shard_of_another_model_is_refused(
     folder = broken_copies(shards, tmp_path)
     other = copy.copy(extractor)
     other.engine = dataclasses.replace(extractor.engine, fingerprint="f" * 64)
-    extract_shard(other, images, folder / "features.npy", Share(2, 5), QUIET)
+    extract_shard(Extraction(other, images), folder / "features.npy", Share(2, 5), QUIET)
     (line,) = refused(folder)
     assert "features.npy.2-of-5.shard: another model" in line
 
@@ -185,7 +186,7 @@ def test_another_engine_is_said(extractor: Extractor, images: ImageFiles, shards
     folder = broken_copies(shards, tmp_path)
     other = copy.copy(extractor)
     other.engine = dataclasses.replace(extractor.engine, description="another engine")
-    extract_shard(other, images, folder / "features.npy", Share(2, 5), QUIET)
+    extract_shard(Extraction(other, images), folder / "features.npy", Share(2, 5), QUIET)
     listener = Listener()
     merge_shards([str(folder)], None, listener)
     assert "agree to rounding, not to the bit" in listener.warnings[0]

@@ -20,7 +20,8 @@ import pytest
 from shitu_cli import Extractor
 from shitu_cli.errors import DataError
 from shitu_cli.features import resumable
-from shitu_cli.features.feature_file import compute_share, extract_to_file, work_folder
+from shitu_cli.features.feature_file import extract_to_file, open_work, work_folder
+from shitu_cli.features.resumable import Extraction
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.command import all_end, children_of, shitu, shitu_process
@@ -63,14 +64,14 @@ def _counted(extractor: Extractor, stop_after: int | None = None) -> tuple[Extra
 def test_an_interrupted_call_goes_on_and_gives_the_same_bytes(
     extractor: Extractor, found: ImageFiles, tmp_path: Path
 ) -> None:
-    whole = extract_to_file(extractor, found, tmp_path / "a.npy", QUIET)
+    whole = extract_to_file(Extraction(extractor, found), tmp_path / "a.npy", QUIET)
     assert whole.count == 30 and not whole.skipped and not work_folder(tmp_path / "a.npy").exists()
     stopped, _ = _counted(extractor, stop_after=15)
     with pytest.raises(KeyboardInterrupt):
-        extract_to_file(stopped, found, tmp_path / "b.npy", QUIET)
+        extract_to_file(Extraction(stopped, found), tmp_path / "b.npy", QUIET)
     assert not (tmp_path / "b.npy").exists()
     again, count = _counted(extractor)
-    extract_to_file(again, found, tmp_path / "b.npy", QUIET)
+    extract_to_file(Extraction(again, found), tmp_path / "b.npy", QUIET)
     assert count() == 30 - 12  # two blocks of 6 were done
     assert (tmp_path / "b.npy").read_bytes() == (tmp_path / "a.npy").read_bytes()
     assert (tmp_path / "b.tsv").read_bytes() == (tmp_path / "a.tsv").read_bytes()
@@ -84,7 +85,8 @@ def test_what_is_done_counts_only_where_it_is_whole_and_the_same(
     exported: Path, extractor: Extractor, found: ImageFiles, tmp_path: Path, change: str
 ) -> None:
     out = tmp_path / "f.npy"
-    compute_share(extractor, found, out, QUIET, normalize=True, detector=None, rank=0, world=1)
+    with open_work(out, Extraction(extractor, found)) as work:
+        work.compute(QUIET)
     (folder,) = work_folder(out).iterdir()
     normalize, expected = True, 30
     if change == "marks":
@@ -99,7 +101,7 @@ def test_what_is_done_counts_only_where_it_is_whole_and_the_same(
     else:
         normalize = False
     again, count = _counted(extractor)
-    extract_to_file(again, found, out, QUIET, normalize=normalize)
+    extract_to_file(Extraction(again, found, normalize=normalize), out, QUIET)
     assert count() == expected
     fresh = Extractor(exported, threads=1).extract(list(found.files), normalize=normalize)
     assert np.array_equal(np.load(out), fresh)
@@ -111,9 +113,10 @@ def test_the_shares_of_processes_make_the_whole(
 ) -> None:
     counted, count = _counted(extractor)
     for rank in reversed(range(world)):
-        compute_share(counted, found, tmp_path / "f.npy", QUIET, normalize=True, detector=None, rank=rank, world=world)
+        with open_work(tmp_path / "f.npy", Extraction(counted, found)) as work:
+            work.compute(QUIET, rank=rank, world=world)
     assert count() == 30
-    extract_to_file(counted, found, tmp_path / "f.npy", QUIET)
+    extract_to_file(Extraction(counted, found), tmp_path / "f.npy", QUIET)
     assert count() == 30
     assert np.array_equal(np.load(tmp_path / "f.npy"), extractor.extract(list(found.files)))
 
@@ -127,8 +130,8 @@ def test_unreadable_pictures_are_left_out_and_told_also_after_an_interruption(
         found.files[n] = str(tmp_path / f"{n}.jpg")
     stopped, _ = _counted(extractor, stop_after=20)
     with pytest.raises(KeyboardInterrupt):
-        extract_to_file(stopped, found, tmp_path / "f.npy", QUIET)
-    written = extract_to_file(extractor, found, tmp_path / "f.npy", QUIET)
+        extract_to_file(Extraction(stopped, found), tmp_path / "f.npy", QUIET)
+    written = extract_to_file(Extraction(extractor, found), tmp_path / "f.npy", QUIET)
     assert list(written.skipped) == [found.files[n] for n in bad] and written.count == 26
     assert "could not be read" in written.skipped[found.files[4]]
     kept = [file for n, file in enumerate(found.files) if n not in bad]
@@ -137,13 +140,13 @@ def test_unreadable_pictures_are_left_out_and_told_also_after_an_interruption(
     for n in range(30):
         found.files[n] = str(tmp_path / "4.jpg")
     with pytest.raises(DataError, match=r"none of the images could be read \(30 tried\)"):
-        extract_to_file(extractor, found, tmp_path / "none.npy", QUIET)
+        extract_to_file(Extraction(extractor, found), tmp_path / "none.npy", QUIET)
 
 
 def test_all_kinds_of_file_hold_the_same(extractor: Extractor, found: ImageFiles, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an optional package")
     for suffix in ("npy", "npz", "jsonl", "parquet"):
-        extract_to_file(extractor, found, tmp_path / f"f.{suffix}", QUIET)
+        extract_to_file(Extraction(extractor, found), tmp_path / f"f.{suffix}", QUIET)
     features = np.load(tmp_path / "f.npy")
     with np.load(tmp_path / "f.npz") as data:
         assert np.array_equal(data["features"], features) and list(data["paths"]) == found.files
@@ -258,9 +261,9 @@ def test_a_picture_that_was_replaced_begins_anew(extractor: Extractor, found: Im
         found.files[n] = str(copied)
     stopped, _ = _counted(extractor, stop_after=12)
     with pytest.raises(KeyboardInterrupt):
-        extract_to_file(stopped, found, tmp_path / "f.npy", QUIET)
+        extract_to_file(Extraction(stopped, found), tmp_path / "f.npy", QUIET)
     (tmp_path / "0.jpg").write_bytes(Path(found.files[-1]).read_bytes())
-    extract_to_file(extractor, found, tmp_path / "f.npy", QUIET)
+    extract_to_file(Extraction(extractor, found), tmp_path / "f.npy", QUIET)
     features = np.load(tmp_path / "f.npy")
     assert np.array_equal(features[0], features[-1])
     assert np.array_equal(features[:1], extractor.extract([tmp_path / "0.jpg"]))

@@ -20,6 +20,7 @@ import pytest
 
 from shitu_cli.errors import DataError, ShituError
 from shitu_cli.features.feature_file import extract_to_file
+from shitu_cli.features.resumable import Extraction
 from shitu_cli.index.files import FileStore, load_index
 from shitu_cli.index.sources import read_features
 from shitu_cli.index.store import BuildOptions, FeatureTable
@@ -78,7 +79,7 @@ class Network:
 
 def extract(out: Path | str, generation: int = 1) -> None:
     files = ImageFiles([f"{n}.jpg" for n in range(COUNT)], [f"model {generation}"] * COUNT, [None] * COUNT)
-    extract_to_file(Network(generation), files, Path(out), SILENT)  # type: ignore[arg-type]
+    extract_to_file(Extraction(Network(generation), files), Path(out), SILENT)  # type: ignore[arg-type]
 
 
 def index_generation(folder: Path) -> str:

@@ -27,9 +27,10 @@ from shitu_cli.index.vectors import VectorIndex
 from shitu_cli.service.app import create_app
 from shitu_cli.service.desk import Desk
 from shitu_cli.service.gallery import FileGallery
-from shitu_cli.service.live import Live, Threshold
+from shitu_cli.service.live import Live
 from shitu_cli.service.metrics import Metrics
 from shitu_cli.service.settings import Limits, Settings
+from shitu_cli.steps.measured import Threshold
 
 KEY = "a-key-of-the-tests"
 ADDRESS = "http://localhost:8000"

@@ -13,8 +13,9 @@ import pytest
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_json
 from shitu_cli.service.gallery import FileGallery
-from shitu_cli.service.live import Live, Threshold
+from shitu_cli.service.live import Live
 from shitu_cli.service.thresholds import MeasuredThreshold
+from shitu_cli.steps.measured import Threshold
 from tests.service.conftest import Network, write_index
 
 

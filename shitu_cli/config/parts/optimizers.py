@@ -61,22 +61,24 @@ class SGD(Optimizer, built_by=f"{_MAKERS}:sgd"):
 
 
 @dataclass(frozen=True)
-class Adam(Optimizer, built_by=f"{_MAKERS}:adam"):
-    """Adam (arXiv:1412.6980)."""
+class Moments(Optimizer):
+    """Steps by running means of the gradients and of their squares."""
 
     beta1: Annotated[BelowOne, "how long the mean of gradients remembers"] = 0.9
     beta2: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.999
     epsilon: Annotated[Positive, "number added to the divisor"] = 1e-8
+
+
+@dataclass(frozen=True)
+class Adam(Moments, built_by=f"{_MAKERS}:adam"):
+    """Adam (arXiv:1412.6980)."""
+
     lazy_mode: Annotated[bool, "whether sparse gradients change their own rows only"] = False
 
 
 @dataclass(frozen=True)
-class AdamW(Optimizer, built_by=f"{_MAKERS}:adamw"):
+class AdamW(Moments, built_by=f"{_MAKERS}:adamw"):
     """Adam with a weight decay that does not go through the gradients (arXiv:1711.05101)."""
-
-    beta1: Annotated[BelowOne, "how long the mean of gradients remembers"] = 0.9
-    beta2: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.999
-    epsilon: Annotated[Positive, "number added to the divisor"] = 1e-8
 
 
 @dataclass(frozen=True)

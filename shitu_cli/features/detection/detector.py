@@ -106,16 +106,19 @@ class Detector:
             inputs["scale_factor"] = np.asarray([prepared.scale[::-1]], np.float32)
         if "im_shape" in self._network.inputs:
             inputs["im_shape"] = np.asarray([prepared.resized], np.float32)
-        try:
-            outputs = self._network.run(inputs)
-        except Exception as error:  # each library raises its own classes
-            raise damaged(self.file, error, "cannot be run", _AGAIN) from None
+        outputs = self._run(inputs)
         size = (prepared.pixels.shape[1], prepared.pixels.shape[2])
         try:
             return read_boxes(outputs, size, in_image="scale_factor" in self._network.inputs)
         except UnknownForm as problem:
             hint = "what can be read: " + "; ".join(KNOWN_FORMS)
             raise DataError(f"{self.file} gives no boxes that can be read: {problem}", hint=hint) from None
+
+    def _run(self, inputs: Arrays) -> list[np.ndarray]:
+        try:
+            return self._network.run(inputs)
+        except Exception as error:  # each library raises its own classes
+            raise damaged(self.file, error, "cannot be run", _AGAIN) from None
 
     def _find_preparation(self) -> Preparation:
         """Return how to prepare images: as the description next to the model says, else as usual for its family."""
@@ -140,11 +143,7 @@ class Detector:
         if len(self._network.inputs) > 1:
             return False
         high, wide = size or _yolo_size(self._network.metadata)
-        try:
-            outputs = self._network.run({self._image: np.zeros((1, 3, high, wide), np.float32)})
-        except Exception as error:
-            raise damaged(self.file, error, "cannot be run", _AGAIN) from None
-        rows = decisive(outputs)
+        rows = decisive(self._run({self._image: np.zeros((1, 3, high, wide), np.float32)}))
         return len(rows) == 1 and rows[0].ndim in (2, 3)
 
 

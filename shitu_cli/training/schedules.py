@@ -129,12 +129,13 @@ def linear(part: parts.Linear, span: Span) -> Schedule:
 
 
 def step(part: parts.Step, span: Span) -> Schedule:
-    size = max(1, round(span.units(part, part.step_size)))
+    # A fraction of a step is cut off, as in PaddleClas; falls at given epochs come at the first step after them.
+    size = max(1, int(span.units(part, part.step_size)))
     return Schedule(part, span, lambda unit: part.learning_rate * part.gamma ** (unit // size))
 
 
 def multi_step(part: parts.MultiStepDecay, span: Span) -> Schedule:
-    limits = [round(span.units(part, milestone)) for milestone in part.milestones]
+    limits = [span.units(part, milestone) for milestone in part.milestones]
     return Schedule(part, span, lambda unit: part.learning_rate * part.gamma ** bisect_right(limits, unit))
 
 
@@ -146,7 +147,7 @@ def piecewise(part: parts.Piecewise, span: Span) -> Schedule:
     if part.learning_rate:
         epochs = tuple(range(TENTH_EVERY, span.epochs, TENTH_EVERY))
         values = tuple(part.learning_rate * 0.1**fall for fall in range(len(epochs) + 1))
-    limits = [round(span.units(part, epoch)) for epoch in epochs]
+    limits = [span.units(part, epoch) for epoch in epochs]
     return Schedule(part, span, lambda unit: values[bisect_right(limits, unit)])
 
 

@@ -190,8 +190,8 @@ def test_the_snapshot_reads_back(market: Path) -> None:
         ({"sgd": "{scope: RecModel, lr: {name: Constant, learning_rate: 1.0}}"}, "two optimisers have the same scope"),
         ({"adam": "{scope: CELoss, lr: {name: Constant, learning_rate: 1.0}}"}, "no optimiser has the scope"),
         (
-            {"adam": "{scope: RecModel, lr: {name: Piecewise, learning_rate: 0.1, decay_epochs: [1], values: [1, 0]}}"},
-            "Optimizer.0.Adam.lr.learning_rate: got 0.1, but Piecewise takes its rates from values",
+            {"adam": "{scope: RecModel, lr: {name: Piecewise, decay_epochs: [1], values: [1, 0, 0]}}"},
+            "Optimizer.0.Adam.lr.values: got 3, expected one more than the 1 decay_epochs",
         ),
     ],
 )

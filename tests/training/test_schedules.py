@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from paddle.optimizer import lr
 
@@ -11,6 +12,7 @@ from shitu_cli.config.reader import make_part
 from shitu_cli.training.schedules import Schedule, build_schedule
 
 EPOCHS, STEPS = 10, 5
+POWER = {"end_lr": 0.01, "power": 2.0}
 
 
 def schedule(name: str, *, epochs: int = EPOCHS, **args: object) -> Schedule:
@@ -40,6 +42,18 @@ def test_cyclic(mode: str, last_epoch: int) -> None:
     [
         ("Cosine", {}, lambda last: lr.CosineAnnealingDecay(0.1, T_max=35, last_epoch=last)),
         ("MultiStepDecay", {"milestones": [2, 4]}, lambda last: lr.MultiStepDecay(0.1, [10, 20], last_epoch=last)),
+        (
+            "MultiStepDecay",
+            {"milestones": [1.3, 4.06]},
+            lambda last: lr.MultiStepDecay(0.1, [6.5, 20.3], last_epoch=last),
+        ),
+        ("Step", {"step_size": 2.38, "gamma": 0.3}, lambda last: lr.StepDecay(0.1, 11, 0.3, last_epoch=last)),
+        ("Linear", POWER, lambda last: lr.PolynomialDecay(0.1, 35, 0.01, 2.0, last_epoch=last)),
+        (
+            "Linear",
+            {**POWER, "cycle": True},
+            lambda last: lr.PolynomialDecay(0.1, 35, 0.01, 2, True, last_epoch=last),
+        ),
     ],
 )
 @pytest.mark.parametrize("last_epoch", [-1, 0])
@@ -49,7 +63,22 @@ def test_where_a_schedule_begins(
     """last_epoch 0 skips the first rate, also of the warm-up."""
     ours = schedule(name, learning_rate=0.1, warmup_epoch=3, warmup_start_lr=0.01, last_epoch=last_epoch, **args)
     theirs = lr.LinearWarmup(after(last_epoch), 15, 0.01, 0.1, last_epoch=last_epoch)
-    assert [ours.lr(n) for n in range(49)] == pytest.approx(rates(theirs, 49), rel=1e-7)
+    assert [ours.lr(n) for n in range(60)] == pytest.approx(rates(theirs, 60), rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "after"),
+    [
+        ("Cosine", {}, lr.CosineAnnealingDecay(0.1, T_max=8)),
+        ("Step", {"step_size": 3}, lr.StepDecay(0.1, 3)),
+        ("Linear", POWER, lr.PolynomialDecay(0.1, 8, 0.01, 2.0)),
+        ("MultiStepDecay", {"milestones": [2, 4]}, lr.MultiStepDecay(0.1, [2, 4])),
+    ],
+)
+def test_schedules_by_epoch(name: str, args: dict[str, object], after: lr.LRScheduler) -> None:
+    ours = schedule(name, learning_rate=0.1, warmup_epoch=2, warmup_start_lr=0.01, by_epoch=True, **args)
+    theirs = rates(lr.LinearWarmup(after, 2, 0.01, 0.1), EPOCHS)
+    assert [ours.lr(n) for n in range(EPOCHS * STEPS)] == pytest.approx(np.repeat(theirs, STEPS), rel=1e-7)
 
 
 def test_one_epoch_ahead() -> None:
@@ -64,5 +93,7 @@ def test_a_learning_rate_overrides_the_lists_of_piecewise() -> None:
     epochs = [0, 29, 30, 59, 60, 69]
     assert [ours.lr(n * STEPS) for n in epochs] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     assert [schedule("Piecewise", epochs=20, learning_rate=0.1, **lists).lr(n * STEPS) for n in (0, 19)] == [0.1, 0.1]
+    lower = schedule("Piecewise", epochs=70, learning_rate=0.05, warmup_epoch=2, **lists)  # not the first of the list
+    assert [lower.lr(n * STEPS) for n in (1, 2, 32)] == pytest.approx([0.025, 0.05, 0.005])
     plain = schedule("Piecewise", epochs=70, **lists)
     assert [plain.lr(n * STEPS) for n in (0, 49, 50)] == [0.1, 0.1, 0.01]

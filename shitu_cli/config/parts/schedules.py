@@ -89,20 +89,18 @@ class Piecewise(Schedule, built_by=f"{_MAKERS}:piecewise"):
     values: Annotated[tuple[Rate, ...], "the rates, one more than decay_epochs"]
     learning_rate: Annotated[
         Rate | None,
-        "if given, it must be the first of values: the rate begins there and falls to a tenth every 30 epochs",
+        "if given, the rate begins there and falls to a tenth every 30 epochs, whatever the two lists say",
     ] = None
 
     @property
     def first(self) -> float:
-        return self.values[0]
+        return self.learning_rate or self.values[0]
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if len(self.values) != len(self.decay_epochs) + 1:
             yield "values", f"got {len(self.values)}, expected one more than the {len(self.decay_epochs)} decay_epochs"
         if list(self.decay_epochs) != sorted(self.decay_epochs):
             yield "decay_epochs", f"got {list(self.decay_epochs)}, expected rising epochs"
-        if self.values and self.learning_rate not in (None, self.values[0]):
-            yield "learning_rate", f"got {self.learning_rate}, but Piecewise takes its rates from values"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class GlobalConfig(Keys):
 
     ignored: ClassVar[tuple[str, ...]] = (
         *("to_static", "class_num", "vdl_dir", "infer_imgs", "save_dir", "rank", "log_ranks", "eval_batch_size"),
+        "sim_block_size",
     )
 
     checkpoints: Annotated[str | None, "checkpoint to resume from; `shitu train --resume` finds its own"] = None
@@ -41,7 +42,9 @@ class GlobalConfig(Keys):
     start_eval_epoch: Annotated[Natural, "epochs before the first evaluation"] = 0
     print_batch_step: Annotated[Count, "steps from one line of the log to the next"] = 10
     update_freq: Annotated[Count, "batches whose gradients are added up for one step"] = 1
-    iter_per_epoch: Annotated[Count | None, "batches of an epoch; null: all"] = None
+    iter_per_epoch: Annotated[
+        Count | None, "batches of an epoch, in several passes if the images make fewer; null: one pass"
+    ] = None
     early_stop: Annotated[Count | None, "evaluations without a better one after which training ends; null: none"] = None
     projection: Annotated[
         bool, "whether evaluations try a closed-form projection of the features, which best_model then has as its neck"

@@ -20,6 +20,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.runtime.threads import compute_threads, image_threads
 from shitu_cli.stores import WAITING
 
+Seed = tuple[int, ...] | None
 AHEAD = 3  # batches being decoded while one is used
 CHUNK = 8  # images per task
 
@@ -75,10 +76,10 @@ class _Reader:
         self.workers = _threads(dataset) if num_workers is None else num_workers
         self.skipped: dict[int, str] = {}
 
-    def batches(self, groups: Iterable[Sequence[int]], seed: tuple[int, ...] | None) -> Iterator[Batch]:
-        """Yield one batch per group; `seed` seeds the random numbers of each image, None if none are used."""
+    def batches(self, groups: Iterable[tuple[Sequence[int], Seed]]) -> Iterator[Batch]:
+        """Yield one batch per group; its seed seeds the random numbers of each image, None if none are used."""
         if self.workers == 0:
-            for group in groups:
+            for group, seed in groups:
                 stack = _Stack(len(group))
                 self._load(_with_repeats(group), 0, stack, seed)
                 yield self._assemble(group, stack)
@@ -86,7 +87,7 @@ class _Reader:
         pool = image_threads(self.workers, "loader")
         waiting: deque[tuple[Sequence[int], _Stack, list[Future[None]]]] = deque()
         try:
-            for group in groups:
+            for group, seed in groups:
                 entries, stack = _with_repeats(group), _Stack(len(group))
                 parts = [
                     pool.submit(self._load, entries[start : start + CHUNK], start, stack, seed)
@@ -105,7 +106,7 @@ class _Reader:
             part.result()
         return self._assemble(group, stack)
 
-    def _load(self, group: Sequence[tuple[int, int]], start: int, stack: _Stack, seed: tuple[int, ...] | None) -> None:
+    def _load(self, group: Sequence[tuple[int, int]], start: int, stack: _Stack, seed: Seed) -> None:
         """Load the images of `group` into the stack, from position `start` on."""
         for place, (index, repeat) in enumerate(group, start):
             rng = NO_RANDOMNESS if seed is None else np.random.default_rng((*seed, index, repeat))
@@ -169,7 +170,8 @@ def _with_repeats(group: Sequence[int]) -> list[tuple[int, int]]:
 
 
 class BatchLoader:
-    """Training batches: `for batch in loader.epoch(e)`. An image's random changes follow from (seed, epoch, index).
+    """Training batches: `for batch in loader.epoch(e)`. An image's random changes follow from
+    (seed, epoch, batch, index), so that one that comes twice in an epoch looks different.
 
     `num_workers` threads decode (None: one per core, 0: the calling thread). With `on_error` "skip", unreadable
     images are left out and noted in `skipped` (index → reason); "raise" raises a DataError that names the file.
@@ -194,8 +196,8 @@ class BatchLoader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch `epoch` (from 0), from batch `start_step` on."""
         self.sampler.set_epoch(epoch)
-        groups = (group for step, group in enumerate(self.sampler) if step >= start_step)
-        return self._reader.batches(groups, (self.seed, epoch))
+        steps = enumerate(self.sampler)
+        return self._reader.batches((group, (self.seed, epoch, step)) for step, group in steps if step >= start_step)
 
 
 class SequentialLoader:
@@ -221,8 +223,7 @@ class SequentialLoader:
         return -(-(self.stop - self.start) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        groups = (
-            range(first, min(first + self.batch_size, self.stop))
-            for first in range(self.start, self.stop, self.batch_size)
+        firsts = range(self.start, self.stop, self.batch_size)
+        return self._reader.batches(
+            (range(first, min(first + self.batch_size, self.stop)), self._seed) for first in firsts
         )
-        return self._reader.batches(groups, self._seed)

@@ -8,6 +8,7 @@ one process with batch N x B sees.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,26 @@ class Sampler:
             indices = order[step * per_step : (step + 1) * per_step]
             bounds = np.linspace(0, len(indices), self.world + 1).astype(int)
             yield indices[bounds[self.rank] : bounds[self.rank + 1]].tolist()
+
+
+class Repeated:
+    """Passes of a sampler one after the other, until an epoch has `steps` batches; each epoch begins a new pass."""
+
+    def __init__(self, sampler: Sampler, steps: int) -> None:
+        self.sampler, self.steps, self.epoch = sampler, steps, 0
+        self.passes = -(-steps // len(sampler))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (counted from 0) that iterating yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in range(self.passes):
+            self.sampler.set_epoch(self.epoch * self.passes + number)
+            yield from islice(self.sampler, self.steps - number * len(self.sampler))
 
 
 class DistributedBatchSampler(Sampler):

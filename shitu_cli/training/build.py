@@ -12,6 +12,7 @@ from paddle import nn
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.loader import BatchLoader
+from shitu_cli.data.samplers import Repeated
 from shitu_cli.errors import ErrorCollector
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
@@ -90,10 +91,11 @@ def build_training(
     assert data is not None
     dataset, sampler, remarks = data
     list_path = dataset.list_path
+    steps = config.Global.iter_per_epoch or len(sampler)
+    batches = Repeated(sampler, steps)
     loader = BatchLoader(
-        dataset, sampler, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
+        dataset, batches, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
     )
-    steps = min(len(sampler), config.Global.iter_per_epoch or len(sampler))
     run = describe_run(
         config,
         train_list=list_path,

@@ -21,6 +21,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.images import decode_image
 from shitu_cli.data.lists import ImageList, write_list
 from shitu_cli.data.loader import BatchLoader, SequentialLoader
+from shitu_cli.data.samplers import Repeated
 from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import ConfigError, DataError
 from tests.parts import operation, sampler_of
@@ -336,6 +337,22 @@ def test_random_identities_go_on_for_as_many_batches_as_asked() -> None:
         sampler_of(LABELS, "DistributedRandomIdentitySampler", batch_size=64, num_instances=4)
 
 
+def test_an_epoch_may_have_more_batches_than_a_pass() -> None:
+    """Global.iter_per_epoch counts batches whatever the list makes, as in PaddleClas; each epoch begins a new pass."""
+    sampler = sampler_of(LABELS, batch_size=20, shuffle=True)  # 55 images: three batches
+    passes = []
+    for number in range(6):
+        sampler.set_epoch(number)
+        passes.append(list(sampler))
+    epochs = Repeated(sampler, 7)
+    for epoch, (first, second, third) in enumerate((passes[:3], passes[3:])):
+        epochs.set_epoch(epoch)
+        assert list(epochs) == [*first, *second, third[0]] and len(epochs) == 7
+    short = Repeated(sampler, 2)
+    short.set_epoch(4)
+    assert list(short) == passes[4][:2]
+
+
 def test_pk_that_cannot_be_fed_names_numbers_that_can() -> None:
     with pytest.raises(DataError) as caught:
         sampler_of(LABELS, "PKSampler", batch_size=64, sample_per_id=4)
@@ -412,6 +429,15 @@ def test_repeated_pictures_of_a_batch_differ(dataset: RecDataset) -> None:
     batch = next(iter(loader.epoch(0)))
     looks = {(int(i), image.tobytes()) for i, image in zip(batch.indices, batch.images, strict=True)}
     assert len(set(batch.indices.tolist())) < len(looks) == 18
+
+
+def test_images_that_come_again_in_an_epoch_look_different(dataset: RecDataset) -> None:
+    batches = Repeated(sampler_of(dataset.labels, batch_size=7), 15)  # three passes over 35 images
+    looks: dict[int, set[bytes]] = {}
+    for batch in BatchLoader(dataset, batches, seed=0, num_workers=0).epoch(0):
+        for index, image in zip(batch.indices.tolist(), batch.images, strict=True):
+            looks.setdefault(index, set()).add(image.tobytes())
+    assert len(looks) == 35 and sum(len(images) for images in looks.values()) > 100
 
 
 def test_a_broken_picture_ends_or_is_skipped(dataset: RecDataset, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from shitu_cli.model.backbones.clip_vit import CLIPViT  # noqa: E402
     ("name", "parameters", "names"),
     [
         ("MobileNetV1", 4_231_976, ("conv.conv.weight", "blocks.12.pointwise_conv.bn._mean", "fc.bias")),
+        ("ResNet18", 11_693_736, ("blocks.0.short.conv.weight", "blocks.0.short.bn._mean", "fc.weight")),
         ("AlexNet", 61_100_840, ("_conv1._conv.weight", "_conv3.bias", "_fc8.weight")),
     ],
 )
@@ -32,6 +33,19 @@ def test_networks_have_the_published_size_and_names(name: str, parameters: int, 
     assert sum(int(p.size) for p in network.parameters() if not p.stop_gradient) == parameters
     assert set(names) <= network.state_dict().keys()
     assert network.feature_size == 1000
+
+
+def test_layers_begin_with_the_spread_that_paddleclas_gives_them() -> None:
+    resnet = build_backbone("ResNet18", class_num=100)
+    assert np.abs(resnet.fc.weight.numpy()).max() == pytest.approx(512**-0.5, rel=1e-3)  # uniform
+    convolution = resnet.blocks[0].short.conv.weight.numpy()  # normal, by the inputs of a value
+    assert convolution.std() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
+    sizes = {"embedding_size": 300, "class_num": 100}
+    for head in ("FC", "ArcMargin", "CosMargin", "CircleMargin"):
+        more = {"margin": 0.3, "scale": 30.0} if head == "CircleMargin" else {}
+        layer = make_part("head", head, **sizes, **more).build()
+        weights = max(layer.parameters(), key=lambda parameter: parameter.size).numpy()
+        assert weights.std() == pytest.approx((2 / 400) ** 0.5, rel=0.03), head  # Xavier, normal
 
 
 @pytest.mark.parametrize(("name", "side", "maps"), [("AlexNet", 192, "5x5"), ("VGG11", 64, "2x2")])

@@ -122,6 +122,7 @@ class ResNet(OfPaddleClas, built_by=f"{_FILES}.resnet", variants=_RESNETS):
     last_stride: int = field(init=False)
     max_pooled: bool = field(init=False, default=False)
     norm_decay: ClassVar[bool] = True  # PaddleClas decays the norms of these networks like all other weights
+    first_shortcut: ClassVar[bool] = True  # PaddleClas has a convolution there, where the shape stays the same
     lr_mult_list: Annotated[
         tuple[Rate, ...], Length(5), "factors on the learning rate of the stem and of the four stages"
     ] = (1.0, 1.0, 1.0, 1.0, 1.0)
@@ -186,6 +187,7 @@ class TimmResNet(OfTimm, ResNet, built_by=f"{_FILES}.resnet:ResNet", variants=_T
     """ResNet under timm's names."""
 
     norm_decay: ClassVar[bool] = False
+    first_shortcut: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)

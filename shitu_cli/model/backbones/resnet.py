@@ -36,6 +36,7 @@ class ResidualBlock(nn.Layer):
         pooled_shortcut: bool,
         lr_mult: float,
         norm_decay: bool,
+        shortcut_conv: bool,
     ) -> None:
         super().__init__()
         out = width * 4 if bottleneck else width
@@ -49,7 +50,7 @@ class ResidualBlock(nn.Layer):
             self.conv1 = conv(width, width, 3, act=None)
         self.bottleneck, self.out_channels = bottleneck, out
         self.short: nn.Layer | None = None
-        if channels != out or stride != 1:
+        if shortcut_conv or channels != out or stride != 1:
             pooled = pooled_shortcut and stride == 2
             maker = PooledShortcut if pooled else ConvBNAct
             shortcut = partial(maker, lr_mult=lr_mult, norm_decay=norm_decay)
@@ -89,7 +90,9 @@ class ResNet(Backbone):
         for stage, (count, width) in enumerate(zip(DEPTHS[depth], WIDTHS, strict=True)):
             for index in range(count):
                 stride = (1, 2, 2, part.last_stride)[stage] if index == 0 else 1
-                blocks.append(ResidualBlock(channels, width, stride, depth >= 50, vd, lr_mult_list[stage + 1], decay))
+                first = part.first_shortcut and index == 0
+                lr_mult = lr_mult_list[stage + 1]
+                blocks.append(ResidualBlock(channels, width, stride, depth >= 50, vd, lr_mult, decay, first))
                 channels, reach = blocks[-1].out_channels, reach * stride
             self.levels.append(Level(f"blocks.{len(blocks) - 1}", channels, reach))
         self.blocks = nn.Sequential(*blocks)
@@ -97,7 +100,9 @@ class ResNet(Backbone):
         self.flatten = nn.Flatten()
         self.channels = self.feature_size = channels
         if part.class_num:
-            self.fc = Linear(channels, part.class_num)
+            bound = channels**-0.5
+            uniform = paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound))
+            self.fc = Linear(channels, part.class_num, uniform)
             self.feature_size = part.class_num
 
     def steps(self) -> list[Step]:

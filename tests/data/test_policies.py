@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from shitu_cli.config.parts.augmentations import timm_settings
 from shitu_cli.data import policies
@@ -14,6 +16,7 @@ from tests.parts import operation
 
 SMOOTH = cv2.resize(np.random.default_rng(7).integers(0, 256, (6, 6, 3)).astype(np.uint8), (48, 40))
 IMAGE = Image.fromarray(SMOOTH)
+BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 
 
 class Always:
@@ -31,30 +34,67 @@ def mean_change(changed: Image.Image | np.ndarray) -> float:
 
 
 def test_augmix_is_weak_as_there() -> None:
-    """One change a chain, at 0.1 to 1 of 10: posterised to 4 bits, hardly turned, black beyond the edge."""
-    posterize, rotate, solarize = policies.MIX_CHANGES[2:5]
-    for level in (0.01, 0.1):
-        np.testing.assert_array_equal(posterize(IMAGE, level, Always()), SMOOTH & 0xF0)
-    turned = np.asarray(rotate(IMAGE, 0.1, Always()))
-    np.testing.assert_array_equal(turned, IMAGE.rotate(3, resample=Image.Resampling.BILINEAR))
-    assert (turned[0, -1] == 0).all()
-    np.testing.assert_array_equal(solarize(IMAGE, 0.1, Always()), ImageOps.solarize(IMAGE, 231))
-    moved = np.asarray(policies.MIX_CHANGES[7](IMAGE, 0.1, Always()))
-    np.testing.assert_array_equal(moved[:, :-1], SMOOTH[:, 1:])
-    assert (moved[:, -1] == 0).all()
+    """One change a chain, at 0.1 to 1 of 10; even the weakest posterises to 4 bits."""
+    np.testing.assert_array_equal(policies.MIX_CHANGES[2](IMAGE, 0.01, Always()), SMOOTH & 0xF0)
     augmix = build_transforms([operation("AugMix", {"prob": 1.0})])
     changes = [mean_change(augmix(SMOOTH, np.random.default_rng(seed))) for seed in range(100)]
     assert 1 < np.mean(changes) < 12
 
 
-def test_rand_augment_posterises_to_two_bits_at_half_strength() -> None:
-    change = policies.RAND_CHANGES[6]
-    np.testing.assert_array_equal(change(IMAGE, 0.5, (128, 128, 128), Always()), SMOOTH & 0xC0)
-    assert mean_change(change(IMAGE, 0.5, (128, 128, 128), Always())) > 20
-    turned = np.asarray(policies.RAND_CHANGES[4](IMAGE, 0.5, (0, 0, 0), Always()))
-    np.testing.assert_array_equal(turned, IMAGE.rotate(15, fillcolor=(128, 128, 128)))
-    moved = np.asarray(policies.RAND_CHANGES[2](IMAGE, 0.5, (1, 2, 3), Always()))
-    assert (moved[:, -1] == (1, 2, 3)).all()
+def changes_of(table: tuple[Callable[..., Image.Image], ...], *settings: object) -> list[np.ndarray]:
+    """The image after each change of a table, in the positive direction."""
+    return [np.asarray(change(IMAGE, *settings, Always())) for change in table]
+
+
+def moved(matrix: tuple[float, ...], fill: tuple[int, int, int], method: Image.Resampling) -> Image.Image:
+    return IMAGE.transform(IMAGE.size, Image.Transform.AFFINE, matrix, method, fillcolor=fill)
+
+
+def enhanced(factor: float) -> dict[str, Image.Image]:
+    names = ("Color", "Contrast", "Brightness", "Sharpness")
+    return {name: getattr(ImageEnhance, name)(IMAGE).enhance(factor) for name in names}
+
+
+def test_each_change_of_rand_augment_at_half_strength() -> None:
+    fill, by = (1, 2, 3), enhanced(1 + 0.45)
+    x, y = (150 / 331 * 0.5 * side for side in IMAGE.size)
+    expected = [
+        moved((1, 0.15, 0, 0, 1, 0), fill, BICUBIC),
+        moved((1, 0, 0, 0.15, 1, 0), fill, BICUBIC),
+        moved((1, 0, x, 0, 1, 0), fill, Image.Resampling.NEAREST),
+        moved((1, 0, 0, 0, 1, y), fill, Image.Resampling.NEAREST),
+        IMAGE.rotate(15, fillcolor=(128, 128, 128)),
+        *(by["Color"], ImageOps.posterize(IMAGE, 2), ImageOps.solarize(IMAGE, 128)),
+        *(by["Contrast"], by["Sharpness"], by["Brightness"]),
+        *(ImageOps.autocontrast(IMAGE), ImageOps.equalize(IMAGE), ImageOps.invert(IMAGE)),
+    ]
+    np.testing.assert_array_equal(changes_of(policies.RAND_CHANGES, 0.5, fill), expected)
+
+
+def test_each_change_of_augmix_at_a_tenth() -> None:
+    expected = [
+        *(ImageOps.autocontrast(IMAGE), ImageOps.equalize(IMAGE), ImageOps.posterize(IMAGE, 4)),
+        *(IMAGE.rotate(3, resample=BILINEAR), ImageOps.solarize(IMAGE, 231)),
+        moved((1, 0.03, 0, 0, 1, 0), (0, 0, 0), BILINEAR),
+        moved((1, 0, 0, 0.03, 1, 0), (0, 0, 0), BILINEAR),
+        moved((1, 0, 1, 0, 1, 0), (0, 0, 0), BILINEAR),
+        moved((1, 0, 0, 0, 1, 1), (0, 0, 0), BILINEAR),
+    ]
+    np.testing.assert_array_equal(changes_of(policies.MIX_CHANGES, 0.1), expected)
+
+
+def test_each_change_of_timm_at_seven_of_ten() -> None:
+    policy, fill, by = operation("TimmAutoAugment").build(), (124, 116, 104), enhanced(1 + 0.63)
+    brighter = np.where(SMOOTH < 128, np.minimum(SMOOTH + 77.0, 255), SMOOTH).astype(np.uint8)
+    x, y = (0.45 * 0.7 * side for side in IMAGE.size)
+    expected = [
+        *(ImageOps.autocontrast(IMAGE), ImageOps.equalize(IMAGE), ImageOps.invert(IMAGE)),
+        IMAGE.rotate(21, BICUBIC, fillcolor=fill),
+        *(ImageOps.posterize(IMAGE, 2), ImageOps.solarize(IMAGE, 77), brighter, *by.values()),
+        *(moved((1, 0.21, 0, 0, 1, 0), fill, BICUBIC), moved((1, 0, 0, 0.21, 1, 0), fill, BICUBIC)),
+        *(moved((1, 0, x, 0, 1, 0), fill, BICUBIC), moved((1, 0, 0, 0, 1, y), fill, BICUBIC)),
+    ]
+    np.testing.assert_array_equal(changes_of(policies.TIMM_CHANGES, 0.7, policy, BICUBIC), expected)
 
 
 def test_timm_strengths_grow_with_the_level_where_asked() -> None:
@@ -72,7 +112,7 @@ def test_timm_strengths_grow_with_the_level_where_asked() -> None:
 
 
 def test_timm_text_that_says_nothing_is_refused() -> None:
-    for text in ("augmix-m5", "v0", "rand-x3", "rand-m", "rand-n0"):
+    for text in ("augmix-m5", "v0", "rand-x3", "rand-m", "rand-n0", "rand-m9-inc0", "rand-m9-w0"):
         with pytest.raises(ValueError):
             timm_settings(text)
 

@@ -140,6 +140,8 @@ def timm_settings(text: str) -> dict[str, float]:
         settings[match[1]] = float(match[2])
     if settings["n"] < 1 or settings["n"] != int(settings["n"]):
         raise ValueError("n is a whole number of at least 1")
+    if "inc" in text and settings["inc"] != 1:
+        raise ValueError("inc is 1 or left out: PaddleClas takes any number after it for 1")
     return settings
 
 

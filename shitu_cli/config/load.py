@@ -157,7 +157,7 @@ class ConfigReader(Reader):
             if reader == CIFAR:
                 advice += f": -o {key}.dataset.image_root=FOLDER -o {key}.dataset.cls_label_path=LIST"
             self.problem(f"{key}.dataset.name", f"{reader}: this reader exists in PaddleClas, but not here: {advice}")
-            return None
+            listed = {"transform_ops": listed.get("transform_ops")}  # the problems of these are told all the same
         ops = self.listed(f"{key}.dataset.transform_ops", "transform", listed.pop("transform_ops", None) or [])
         named = {"name": "ImageNetDataset", **listed}
         dataset = self.block(f"{key}.dataset", named, DatasetConfig, transform_ops=tuple(ops)) if listed else None

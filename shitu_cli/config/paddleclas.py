@@ -67,6 +67,11 @@ def _if_theirs(config: Config) -> Iterator[str]:
     if len(config.Loss) == 1 and config.Loss[0].weight != 1:
         name, weight = config.Loss[0].name, config.Loss[0].weight
         yield f"Loss.Train.0.{name}.weight: {weight:g} counts here; PaddleClas ignores the weight of a single loss"
+    if config.EMA is not None:
+        yield (
+            f"EMA.decay: after n steps the mean keeps at most (1 + n) / (10 + n) of itself here, so that a short run "
+            f"forgets its start; PaddleClas keeps {config.EMA.decay:g} from the first step on"
+        )
     for optimizer in (config.Optimizer, *config.loss_optimizers):
         alone = optimizer.one_dim_param_no_weight_decay and not optimizer.no_weight_decay_name
         if isinstance(optimizer, Momentum) and alone:

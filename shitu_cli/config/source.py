@@ -79,7 +79,7 @@ class ConfigSource:
         if kind == "timestamp" or (kind in ("int", "float") and ":" in node.value):
             return node.value  # no value here is a date or a number to the base 60: `1:30` is text
         try:
-            return _number(scalar_value(node))
+            return _meant(scalar_value(node))
         except ValueError as error:
             self.problems.append(placed(origin(node), key, str(error)))
             return UNREADABLE
@@ -197,8 +197,10 @@ def _place(items: list[Any], part: str) -> int | None:
     return place if place is not None and place < len(items) else None
 
 
-def _number(value: Any) -> Any:
-    """Return the number that a text like `1e-5` means, which YAML 1.1 reads as text."""
+def _meant(value: Any) -> Any:
+    """Return the number that a text like `1e-5` means, which YAML 1.1 reads as text, and nothing for Python's None."""
+    if value == "None":
+        return None
     if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
         try:
             return float(value)

@@ -136,9 +136,17 @@ def test_habits_of_its_options_are_answered(option: str, says: str, tmp_path: Pa
 
 
 def test_their_readers_of_packed_data_are_named(tmp_path: Path) -> None:
-    text = config().replace("name: ImageNetDataset", "name: MultiLabelDataset")
-    (problem,) = refused(tmp_path, text).details
-    assert "MultiLabelDataset: this reader exists in PaddleClas" in problem
+    text = config(ops="        - Cutout: {n_holes: 1}").replace("name: ImageNetDataset", "name: MultiLabelDataset")
+    reader, transform = refused(tmp_path, text).details
+    assert "MultiLabelDataset: this reader exists in PaddleClas" in reader
+    assert "Cutout: this transform exists in PaddleClas" in transform  # told at the same time
+
+
+def test_none_is_nothing_as_in_python(tmp_path: Path) -> None:
+    text = config(more="AMP: None").replace("pretrained_model: null", "pretrained_model: None")
+    made = loaded(tmp_path, text, "Loss.Train.0.CELoss.epsilon=None", "EMA=None", "Global.checkpoints=None")
+    assert (made.Global.pretrained_model, made.Global.checkpoints, made.AMP, made.EMA) == (None,) * 4
+    assert made.Loss[0].epsilon is None
 
 
 def test_a_head_without_a_class_count_has_that_of_the_whole(tmp_path: Path) -> None:
@@ -177,6 +185,8 @@ def test_differences_are_told_once(tmp_path: Path) -> None:
     ):
         assert sum(text in note for note in notes) == 1, text
     assert len(notes) == 5
+    mean = loaded(tmp_path, config(more="EMA: {decay: 0.999}")).notes
+    assert len(mean) == 2 and "PaddleClas keeps 0.999 from the first step on" in mean[1]
     assert len(loaded(tmp_path, config(**VEHICLE)).notes) == 1
 
 

@@ -129,8 +129,8 @@ class ConfigSource:
         if not left:
             return []
         return [
-            f"{self.origins['Arch.Backbone.name']}: this is not the network of {self.path.name}, so the weights that "
-            f"that one starts from and their settings are left out ({', '.join(left)}); set them with -o for this one"
+            f"{self.origins['Arch.Backbone.name']}: {self.path.name} starts from weights of a different network, so "
+            f"some of its settings are left out ({', '.join(left)}); set them with -o if this network needs them"
         ]
 
     def ensure(self, key: str) -> str:

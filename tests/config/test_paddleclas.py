@@ -90,7 +90,7 @@ def test_what_an_option_puts_out_of_force_is_told(tmp_path: Path) -> None:
     address = "https://example.org/ResNet50.pdparams"
     text = config(backbone=f"{{name: ResNet50, pretrained: '{address}', freeze_norm: True, use_ssld: False}}")
     told = loaded(tmp_path, text, "Arch.Backbone.name=ResNet18", "Arch.Backbone.lr_mult=0.5").notes[0]
-    assert told.startswith("-o Arch.Backbone.name: this is not the network of theirs.yaml")
+    assert told.startswith("-o Arch.Backbone.name: theirs.yaml starts from weights of a different network")
     assert f"(Arch.Backbone.pretrained: {address}, Arch.Backbone.freeze_norm: True)" in told
     told = loaded(tmp_path, text, "Arch.Backbone.name=ResNet18", f"Arch.Backbone.pretrained={address}").notes[0]
     assert "(Arch.Backbone.freeze_norm: True)" in told  # what the user sets again is in force

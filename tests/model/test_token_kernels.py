@@ -10,10 +10,14 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
+from shitu_cli.config.parts.backbones import ViTShape
 from shitu_cli.model import build_rec_model, kernels
+from shitu_cli.model.backbones.vit import TransformerBlock
+from shitu_cli.model.kernels import branches
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="numba or writable DLPack is missing")
 Function = Callable[..., paddle.Tensor]
+EPSILON = 1e-6
 
 
 def draw(*shape: int, scale: float = 2.0) -> np.ndarray:
@@ -33,23 +37,56 @@ def assert_same(own: Function, paddles: Function, *arrays: np.ndarray) -> None:
         assert np.abs(got - want).max() <= 2e-5 * max(np.abs(want).max(), 1e-3), index
 
 
+def parameters(width: int, heads: int, *, scaled: bool) -> list[np.ndarray]:
+    """Slope, shift, two linear layers and perhaps the scale of a branch."""
+    hidden, inner = (3 * width, width) if heads else (4 * width, 4 * width)
+    arrays = [draw(width), draw(width), draw(width, hidden, scale=0.3), draw(hidden)]
+    arrays += [draw(inner, width, scale=0.3), draw(width)]
+    return [*arrays, draw(width)] if scaled else arrays
+
+
+def branch(heads: int, x: paddle.Tensor, *tensors: paddle.Tensor) -> paddle.Tensor:
+    norm, first, last = (SimpleNamespace(weight=tensors[n], bias=tensors[n + 1], _epsilon=EPSILON) for n in (0, 2, 4))
+    return kernels.branch(x, kernels.Branch(norm, first, last, tensors[6] if len(tensors) > 6 else None, heads))
+
+
+def paddles_branch(heads: int, x: paddle.Tensor, *tensors: paddle.Tensor) -> paddle.Tensor:
+    gamma, beta, first, first_bias, last, last_bias, *scale = tensors
+    hidden = F.layer_norm(x, [x.shape[2]], gamma, beta, EPSILON) @ first + first_bias
+    y = (attention(hidden, heads) if heads else F.gelu(hidden)) @ last + last_bias
+    return x + (y * scale[0] if scale else y)
+
+
 def attention(qkv: paddle.Tensor, heads: int) -> paddle.Tensor:
-    """Compute attention with Paddle's operators."""
     tokens, width = qkv.shape[1], qkv.shape[2] // 3
     q, k, v = qkv.reshape([0, tokens, 3, heads, width // heads]).transpose([2, 0, 3, 1, 4])
     weights = F.softmax(q @ k.transpose([0, 1, 3, 2]) * (width // heads) ** -0.5, axis=-1)
     return (weights @ v).transpose([0, 2, 1, 3]).reshape([0, tokens, width])
 
 
-@pytest.mark.parametrize(("count", "tokens", "width", "heads"), [(1, 1, 4, 1), (3, 7, 24, 3), (2, 50, 64, 2)])
-def test_attention_is_paddles(count: int, tokens: int, width: int, heads: int) -> None:
-    qkv = draw(count, tokens, 3 * width)
-    assert_same(lambda x: kernels.attention(x, heads), lambda x: attention(x, heads), qkv)
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(
+    ("count", "tokens", "width", "heads"), [(1, 1, 4, 1), (3, 7, 24, 3), (5, 50, 64, 2), (3, 9, 8, 0)]
+)
+def test_branch_is_paddles(
+    count: int, tokens: int, width: int, heads: int, scaled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branches, "ROWS", 2 * tokens)  # so that the last group is smaller than the others
+    arrays = draw(count, tokens, width) + 5, *parameters(width, heads, scaled=scaled)
+    assert_same(lambda *a: branch(heads, *a), lambda *a: paddles_branch(heads, *a), *arrays)
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
 def test_gelu_is_paddles(scale: float) -> None:
-    assert_same(kernels.gelu, F.gelu, draw(3, 5, 41, scale=scale))
+    x, d, gelu = draw(3, 5, 41, scale=scale), draw(3, 41, 5).reshape(3, 5, 41), branches.Gelu()
+    y, again, dx = (np.empty_like(x) for _ in range(3))
+    gelu.forward(x, y)
+    gelu.backward(x, d, dx, again)
+    tensor = paddle.to_tensor(x, stop_gradient=False)
+    wanted = F.gelu(tensor)
+    wanted.backward(paddle.to_tensor(d))
+    for got, want in ((y, wanted), (again, wanted), (dx, tensor.grad)):
+        assert np.abs(got - want.numpy()).max() <= 2e-5 * max(np.abs(want.numpy()).max(), 1e-3)
 
 
 def test_layer_norm_is_paddles() -> None:
@@ -60,16 +97,37 @@ def test_layer_norm_is_paddles() -> None:
     assert_same(own, lambda x, gamma, beta: F.layer_norm(x, [24], gamma, beta, 1e-6), *arrays)
 
 
-def test_linear_with_bias_and_scale_are_paddles() -> None:
+def test_linear_with_bias_is_paddles() -> None:
     assert_same(kernels.linear, lambda x, w, b: x @ w + b, draw(9, 5), draw(5, 12), draw(12))
-    assert_same(kernels.scale, lambda x, gamma: x * gamma, draw(2, 9, 5), draw(5))
 
 
-@pytest.mark.parametrize("function", [kernels.gelu, lambda x: kernels.attention(x, 1)])
-def test_not_a_number_comes_through(function: Function) -> None:
+@pytest.mark.parametrize("heads", [0, 1])
+def test_not_a_number_comes_through(heads: int) -> None:
     x = draw(1, 4, 12)
     x[0, 1, 2] = np.nan
-    assert np.isnan(function(paddle.to_tensor(x)).numpy()).any()
+    tensors = [paddle.to_tensor(array) for array in (x, *parameters(12, heads, scaled=False))]
+    assert np.isnan(branch(heads, *tensors).numpy()[0, 1]).all()
+
+
+def test_a_branch_without_gradients_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = [paddle.to_tensor(array) for array in (draw(2, 5, 12), *parameters(12, 3, scaled=True))]
+    wanted = paddles_branch(3, *tensors).numpy()
+    monkeypatch.delattr(branches._Half, "kept")
+    y = branch(3, *tensors)
+    assert y.stop_gradient
+    np.testing.assert_allclose(y.numpy(), wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_only_the_first_token_leaves_a_pooled_block(training: bool) -> None:
+    paddle.seed(1)
+    block = TransformerBlock(ViTShape(width=24, heads=3, depth=1, patch=4), pooled=True)
+    (block.train if training else block.eval)()
+    x = paddle.to_tensor(draw(3, 7, 24))
+    y = block(x)
+    block.pooled = False
+    assert y.shape == [3, 1, 24]
+    np.testing.assert_allclose(y.numpy(), block(x)[:, :1].numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_transformer_that_is_tuned_gets_paddles_gradients(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,11 +42,13 @@ class Attention(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         width, qkv = x.shape[2], self.qkv(x)
-        if kernels.usable(self, qkv):
-            return self.proj(kernels.attention(qkv, self.heads))
         parts = qkv.reshape([0, x.shape[1], 3, self.heads, width // self.heads]).transpose([2, 0, 3, 1, 4])
         y = _attention(parts[0], parts[1], parts[2])
         return self.proj(y.transpose([0, 2, 1, 3]).reshape([0, x.shape[1], width]))
+
+    def branch(self, norm: LayerNorm, scale: paddle.Tensor | None) -> kernels.Branch:
+        """Return the layer, after a norm and before a scale, as the kernels take it."""
+        return kernels.Branch(norm, self.qkv, self.proj, scale, self.heads)
 
 
 class Mlp(nn.Layer):
@@ -58,8 +60,11 @@ class Mlp(nn.Layer):
         self.fc2 = TokenLinear(4 * width, width)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = self.fc1(x)
-        return self.fc2(kernels.gelu(y) if kernels.usable(self, y) else gelu(y))
+        return self.fc2(gelu(self.fc1(x)))
+
+    def branch(self, norm: LayerNorm, scale: paddle.Tensor | None) -> kernels.Branch:
+        """Return the layer, after a norm and before a scale, as the kernels take it."""
+        return kernels.Branch(norm, self.fc1, self.fc2, scale)
 
 
 class LayerScale(nn.Layer):
@@ -70,27 +75,35 @@ class LayerScale(nn.Layer):
         self.gamma = self.create_parameter([width], default_initializer=_constant(1e-5))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return kernels.scale(x, self.gamma) if kernels.usable(self, x) else x * self.gamma
+        return x * self.gamma
 
 
 class TransformerBlock(nn.Layer):
-    """Attention and MLP, each after a layer norm and added to its input."""
+    """Attention and MLP, each after a layer norm and added to its input.
 
-    def __init__(self, shape: ViTShape) -> None:
+    Only the first token leaves a block that is `pooled`: where nothing reads the others, their MLP is spared.
+    """
+
+    def __init__(self, shape: ViTShape, pooled: bool = False) -> None:
         super().__init__()
+        self.pooled = pooled
         self.norm1 = LayerNorm(shape.width, epsilon=shape.epsilon)
         self.attn = Attention(shape.width, shape.heads)
         self.norm2 = LayerNorm(shape.width, epsilon=shape.epsilon)
         self.mlp = Mlp(shape.width)
-        if shape.layer_scale:
-            self.ls1, self.ls2 = LayerScale(shape.width), LayerScale(shape.width)
-        self.scaled = shape.layer_scale
+        self.ls1, self.ls2 = (LayerScale(shape.width) if shape.layer_scale else None for _ in range(2))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = self.attn(self.norm1(x))
-        x = x + (self.ls1(y) if self.scaled else y)
-        y = self.mlp(self.norm2(x))
-        return x + (self.ls2(y) if self.scaled else y)
+        x = self._add(x, self.norm1, self.attn, self.ls1)
+        return self._add(x[:, :1] if self.pooled else x, self.norm2, self.mlp, self.ls2)
+
+    def _add(
+        self, x: paddle.Tensor, norm: LayerNorm, layer: Attention | Mlp, scale: LayerScale | None
+    ) -> paddle.Tensor:
+        if kernels.usable(self, x):
+            return kernels.branch(x, layer.branch(norm, None if scale is None else scale.gamma))
+        y = layer(norm(x))
+        return x + (y if scale is None else scale(y))
 
 
 class AttentionPool(nn.Layer):
@@ -127,7 +140,14 @@ class PatchEmbed(nn.Layer):
         )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.proj(x).flatten(2).transpose([0, 2, 1])
+        return self._maps(x).flatten(2).transpose([0, 2, 1])
+
+    def _maps(self, x: paddle.Tensor) -> paddle.Tensor:
+        side = self.proj.weight.shape[2]
+        if x.shape[2] % side or x.shape[3] % side or not kernels.usable(self, x):
+            return self.proj(x)
+        y = kernels.conv(x, self.proj.weight, side, (side // 2, side // 2))  # the first window begins at the edge
+        return y if self.proj.bias is None else y + self.proj.bias.reshape([1, -1, 1, 1])
 
 
 class VisionTransformer(Backbone):
@@ -154,7 +174,9 @@ class VisionTransformer(Backbone):
         self.patch_embed = PatchEmbed(shape)
         if shape.pre_norm:
             self.norm_pre = LayerNorm(width, epsilon=shape.epsilon)
-        self.blocks = nn.Sequential(*[TransformerBlock(shape) for _ in range(shape.depth)])
+        self.blocks = nn.Sequential(
+            *[TransformerBlock(shape) for _ in range(shape.depth - 1)], TransformerBlock(shape, not shape.map_pool)
+        )
         self.norm = LayerNorm(width, epsilon=shape.epsilon)
         if shape.map_pool:
             self.attn_pool = AttentionPool(shape)

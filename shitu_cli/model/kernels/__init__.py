@@ -81,32 +81,33 @@ def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None =
     return _Linear.apply(x, weight, *(() if bias is None else (bias,)))
 
 
-def attention(qkv: paddle.Tensor, heads: int) -> paddle.Tensor:
-    """Return softmax(q kᵀ / sqrt(d)) v [N, T, W] of q, k and v side by side in [N, T, 3 * W], for each head."""
-    from shitu_cli.model.kernels import tokens
-
-    return tokens.Attention.apply(qkv, heads)
-
-
-def gelu(x: paddle.Tensor) -> paddle.Tensor:
-    """Return the exact GELU of x."""
-    from shitu_cli.model.kernels import tokens
-
-    return tokens.Gelu.apply(x)
-
-
-def scale(x: paddle.Tensor, gamma: paddle.Tensor) -> paddle.Tensor:
-    """Return x [..., W] * gamma [W]."""
-    from shitu_cli.model.kernels import tokens
-
-    return tokens.Scale.apply(x, gamma)
-
-
 def layer_norm(x: paddle.Tensor, norm: nn.LayerNorm) -> paddle.Tensor:
     """Return the layer norm of the last axis of x; its weight and bias may not be missing."""
     from shitu_cli.model.kernels import tokens
 
     return tokens.LayerNorm.apply(x, norm.weight, norm.bias, norm._epsilon)
+
+
+class Branch(NamedTuple):
+    """A half of a transformer's block: layer norm, a linear layer, attention or GELU, a linear layer, a scale."""
+
+    norm: Any  # blocks.LayerNorm
+    first: Any  # blocks.TokenLinear
+    last: Any
+    scale: paddle.Tensor | None
+    heads: int = 0  # of the attention; without it, GELU
+
+    def parameters(self) -> list[paddle.Tensor]:
+        """Return weight and bias of each layer, then the scale if there is one."""
+        pairs = [(layer.weight, layer.bias) for layer in (self.norm, self.first, self.last)]
+        return [tensor for pair in pairs for tensor in pair] + ([] if self.scale is None else [self.scale])
+
+
+def branch(x: paddle.Tensor, part: Branch) -> paddle.Tensor:
+    """Return x [N, T, W] plus the branch of x, as one operator."""
+    from shitu_cli.model.kernels import branches
+
+    return branches.branch(x, part)
 
 
 def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> paddle.Tensor:

@@ -1,7 +1,7 @@
-"""Layers of transformers for CPU training: attention without copies of its parts, GELU, and layer norm.
+"""The compiled loops of transformers for CPU training (`branches`), and their layer norm as an operator.
 
-Attention keeps no weights [T, T] for the backward pass: they are computed again, image by image, in the processor's
-cache. The exponential function is a polynomial that becomes vector instructions; it is exact to 2e-7.
+Arrays are float32, a token in each row. The exponential function is a polynomial that becomes vector instructions; it
+is exact to 2e-7.
 """
 
 # mypy: disable-error-code="override,no-untyped-call,assignment"
@@ -40,16 +40,13 @@ def _exp(x: float) -> np.float32:
 
 
 @compiled()
-def _softmax(s: np.ndarray) -> None:
-    """Replace each row of s by its softmax."""
+def softmax(s: np.ndarray, most: np.ndarray) -> None:
+    """Replace each row of s by its softmax; `most` are the largest of each row."""
     for r in range(s.shape[0]):
-        row = s[r]
-        most = row[0]
-        for i in range(row.size):
-            most = max(most, row[i])
+        row, largest = s[r], most[r]
         total = np.float32(0)
         for i in range(row.size):
-            row[i] = _exp(row[i] - most)
+            row[i] = _exp(row[i] - largest)
             total += row[i]
         factor = _ONE / total
         for i in range(row.size):
@@ -57,7 +54,7 @@ def _softmax(s: np.ndarray) -> None:
 
 
 @compiled()
-def _softmax_gradient(d: np.ndarray, p: np.ndarray) -> None:
+def softmax_backward(d: np.ndarray, p: np.ndarray) -> None:
     """d [T, T], the gradient of the softmax p, becomes that of its input."""
     for r in range(d.shape[0]):
         row, weights = d[r], p[r]
@@ -81,159 +78,77 @@ def _tail(x: float, density: float) -> np.float32:
 
 
 @compiled()
-def _gelu_forward(x: np.ndarray, y: np.ndarray) -> None:
+def gelu_forward(x: np.ndarray, y: np.ndarray) -> None:
+    """y = x Φ(x), with the exact distribution."""
     for i in range(x.size):
         tail = _tail(x[i], _exp(-_HALF * x[i] * x[i]))
         y[i] = x[i] * (tail if x[i] < 0 else _ONE - tail)
 
 
 @compiled()
-def _gelu_backward(x: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
+def gelu_backward(x: np.ndarray, dy: np.ndarray, dx: np.ndarray, y: np.ndarray) -> None:
+    """Fill dx, and y again."""
     for i in range(x.size):
         density = _exp(-_HALF * x[i] * x[i])
         tail = _tail(x[i], density)
-        dx[i] = dy[i] * ((tail if x[i] < 0 else _ONE - tail) + x[i] * _DENSITY * density)
+        below = tail if x[i] < 0 else _ONE - tail
+        y[i] = x[i] * below
+        dx[i] = dy[i] * (below + x[i] * _DENSITY * density)
 
 
 @compiled()
-def _scale_backward(x: np.ndarray, gamma: np.ndarray, dy: np.ndarray, dx: np.ndarray, dgamma: np.ndarray) -> None:
-    """Fill dx, and add to dgamma."""
-    for m in range(x.shape[0]):
-        row, d, out = x[m], dy[m], dx[m]
+def add_rows(y: np.ndarray, x: np.ndarray, bias: np.ndarray) -> None:
+    """y += x + bias, a number for each column."""
+    for r in range(y.shape[0]):
+        row, more = y[r], x[r]
         for i in range(row.size):
-            dgamma[i] += d[i] * row[i]
-            out[i] = d[i] * gamma[i]
+            row[i] += more[i] + bias[i]
 
 
 @compiled()
-def _norm_forward(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float, y: np.ndarray, mean: np.ndarray,
-    inverse: np.ndarray,
-) -> None:  # fmt: skip
+def _statistics(row: np.ndarray, epsilon: float) -> tuple[np.float32, np.float32]:
+    """Return the mean and 1 / sqrt(variance + epsilon)."""
+    total = np.float32(0)
+    for i in range(row.size):
+        total += row[i]
+    mean = total / np.float32(row.size)
+    total = np.float32(0)
+    for i in range(row.size):
+        total += (row[i] - mean) * (row[i] - mean)
+    return mean, np.float32(1 / np.sqrt(total / np.float32(row.size) + np.float32(epsilon)))
+
+
+@compiled()
+def norm_forward(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float, y: np.ndarray) -> None:
+    """y = layer norm of each row of x."""
     for m in range(x.shape[0]):
         row, out = x[m], y[m]
-        total = np.float32(0)
+        mean, inverse = _statistics(row, epsilon)
         for i in range(row.size):
-            total += row[i]
-        mu = total / np.float32(row.size)
-        total = np.float32(0)
-        for i in range(row.size):
-            total += (row[i] - mu) * (row[i] - mu)
-        inv = np.float32(1 / np.sqrt(total / np.float32(row.size) + np.float32(epsilon)))
-        mean[m], inverse[m] = mu, inv
-        for i in range(row.size):
-            out[i] = (row[i] - mu) * inv * gamma[i] + beta[i]
+            out[i] = (row[i] - mean) * inverse * gamma[i] + beta[i]
 
 
 @compiled()
-def _norm_backward(
-    x: np.ndarray, gamma: np.ndarray, mean: np.ndarray, inverse: np.ndarray, dy: np.ndarray, dx: np.ndarray,
-    dgamma: np.ndarray, dbeta: np.ndarray,
+def norm_backward(
+    x: np.ndarray, gamma: np.ndarray, epsilon: float, dy: np.ndarray, dx: np.ndarray, dgamma: np.ndarray,
+    dbeta: np.ndarray,
 ) -> None:  # fmt: skip
-    """Fill dx, and add to dgamma and dbeta."""
+    """Add to dx, dgamma and dbeta."""
     for m in range(x.shape[0]):
-        row, d, out, mu, inv = x[m], dy[m], dx[m], mean[m], inverse[m]
+        row, d, out = x[m], dy[m], dx[m]
+        mean, inverse = _statistics(row, epsilon)
         total, total_x = np.float32(0), np.float32(0)
         for i in range(row.size):
             scaled = d[i] * gamma[i]
             total += scaled
-            total_x += scaled * (row[i] - mu)
+            total_x += scaled * (row[i] - mean)
         shift = total / np.float32(row.size)
-        slope = total_x * inv * inv / np.float32(row.size)
+        slope = total_x * inverse * inverse / np.float32(row.size)
         for i in range(row.size):
-            dgamma[i] += d[i] * (row[i] - mu) * inv
+            dgamma[i] += d[i] * (row[i] - mean) * inverse
             dbeta[i] += d[i]
-            out[i] = inv * (d[i] * gamma[i] - shift - (row[i] - mu) * slope)
-
-
-class Attention(PyLayer):
-    """softmax(q kᵀ / sqrt(d)) v of q, k and v side by side in [N, T, 3 * W], for each of `heads`; [N, T, W]."""
-
-    @staticmethod
-    def forward(ctx: Any, qkv: paddle.Tensor, heads: int) -> paddle.Tensor:
-        count, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-        y = paddle.empty([count, tokens, width], dtype="float32")
-        parts, out = kernels.array(qkv), kernels.array(y)
-
-        def part(start: int, stop: int) -> None:
-            weights = np.empty((tokens, tokens), np.float32)
-            for n in range(start, stop):
-                for (q, k, v), target in zip(_heads(parts[n], heads), _slices(out[n], heads), strict=True):
-                    _weights(q, k, weights)
-                    np.matmul(weights, v, out=target)
-
-        split(count, part)
-        ctx.save_for_backward(qkv)
-        ctx.heads = heads
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: paddle.Tensor) -> paddle.Tensor:
-        (qkv,) = ctx.saved_tensor()
-        gradient, tokens, heads = paddle.empty_like(qkv), qkv.shape[1], ctx.heads
-        parts, d_parts, d = kernels.array(qkv), kernels.array(gradient), kernels.array(dy)
-        scale = np.float32((qkv.shape[2] // 3 // heads) ** -0.5)
-
-        def part(start: int, stop: int) -> None:
-            weights, inner = (np.empty((tokens, tokens), np.float32) for _ in range(2))
-            for n in range(start, stop):
-                rows = zip(_heads(parts[n], heads), _heads(d_parts[n], heads), _slices(d[n], heads), strict=True)
-                for (q, k, v), (dq, dk, dv), own in rows:
-                    _weights(q, k, weights)
-                    np.matmul(weights.T, own, out=dv)
-                    np.matmul(own, v.T, out=inner)
-                    _softmax_gradient(inner, weights)
-                    np.matmul(inner, k * scale, out=dq)
-                    np.matmul(inner.T, q * scale, out=dk)
-
-        split(len(parts), part)
-        return gradient
-
-
-class Gelu(PyLayer):
-    """x Φ(x), with the exact distribution."""
-
-    @staticmethod
-    def forward(ctx: Any, x: paddle.Tensor) -> paddle.Tensor:
-        y = paddle.empty(x.shape, dtype="float32")
-        source, target = kernels.array(x).reshape(-1), kernels.array(y).reshape(-1)
-        split(source.size, lambda start, stop: _gelu_forward(source[start:stop], target[start:stop]))
-        ctx.save_for_backward(x)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: paddle.Tensor) -> paddle.Tensor:
-        (x,) = ctx.saved_tensor()
-        dx = paddle.empty_like(x)
-        source, d, target = (kernels.array(tensor).reshape(-1) for tensor in (x, dy, dx))
-        split(source.size, lambda start, stop: _gelu_backward(source[start:stop], d[start:stop], target[start:stop]))
-        return dx
-
-
-class Scale(PyLayer):
-    """x * gamma, a number for each place of the last axis."""
-
-    @staticmethod
-    def forward(ctx: Any, x: paddle.Tensor, gamma: paddle.Tensor) -> paddle.Tensor:
-        y = paddle.empty(x.shape, dtype="float32")
-        (rows, out), slope = (_rows(tensor) for tensor in (x, y)), kernels.array(gamma)
-        split(len(rows), lambda a, b: np.multiply(rows[a:b], slope, out=out[a:b]))
-        ctx.save_for_backward(x, gamma)
-        ctx.needs_grad = [not tensor.stop_gradient for tensor in (x, gamma)]
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        x, gamma = ctx.saved_tensor()
-        dx = paddle.empty_like(x)
-        (rows, d, out), slope = (_rows(tensor) for tensor in (x, dy, dx)), kernels.array(gamma)
-
-        def part(a: int, b: int) -> np.ndarray:
-            sums = np.zeros(slope.size, np.float32)
-            _scale_backward(rows[a:b], slope, d[a:b], out[a:b], sums)
-            return sums
-
-        return kernels.only(ctx.needs_grad, dx, paddle.to_tensor(np.add.reduce(split(len(rows), part))))
+        for i in range(row.size):  # a loop of its own: with more arrays in one, it becomes no vector instructions
+            out[i] += inverse * (d[i] * gamma[i] - shift - (row[i] - mean) * slope)
 
 
 class LayerNorm(PyLayer):
@@ -243,28 +158,23 @@ class LayerNorm(PyLayer):
     def forward(ctx: Any, x: paddle.Tensor, gamma: paddle.Tensor, beta: paddle.Tensor, epsilon: float) -> paddle.Tensor:
         y = paddle.empty(x.shape, dtype="float32")
         rows, out = _rows(x), _rows(y)
-        mean, inverse = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
         slope, shift = kernels.array(gamma), kernels.array(beta)
-        split(
-            len(rows),
-            lambda a, b: _norm_forward(rows[a:b], slope, shift, epsilon, out[a:b], mean[a:b], inverse[a:b]),
-        )
+        split(len(rows), lambda a, b: norm_forward(rows[a:b], slope, shift, epsilon, out[a:b]))
         ctx.save_for_backward(x, gamma)
-        ctx.statistics = mean, inverse
+        ctx.epsilon = epsilon
         ctx.needs_grad = [not tensor.stop_gradient for tensor in (x, gamma, beta)]
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
         x, gamma = ctx.saved_tensor()
-        mean, inverse = ctx.statistics
-        dx, width = paddle.empty_like(x), x.shape[-1]
+        dx = paddle.zeros_like(x)
         rows, d, out = (_rows(tensor) for tensor in (x, dy, dx))
         slope = kernels.array(gamma)
 
         def part(a: int, b: int) -> np.ndarray:
-            sums = np.zeros((2, width), np.float32)
-            _norm_backward(rows[a:b], slope, mean[a:b], inverse[a:b], d[a:b], out[a:b], sums[0], sums[1])
+            sums = np.zeros((2, slope.size), np.float32)
+            norm_backward(rows[a:b], slope, ctx.epsilon, d[a:b], out[a:b], sums[0], sums[1])
             return sums
 
         dgamma, dbeta = np.add.reduce(split(len(rows), part))
@@ -274,21 +184,3 @@ class LayerNorm(PyLayer):
 def _rows(tensor: paddle.Tensor) -> np.ndarray:
     """Return the memory of [..., W] as rows [M, W]."""
     return kernels.array(tensor).reshape(-1, tensor.shape[-1])
-
-
-def _weights(q: np.ndarray, k: np.ndarray, out: np.ndarray) -> None:
-    """out [T, T] = softmax(q kᵀ / sqrt(d)) of q and k [T, d]."""
-    np.matmul(q * np.float32(q.shape[1] ** -0.5), k.T, out=out)
-    _softmax(out)
-
-
-def _heads(parts: np.ndarray, heads: int) -> list[tuple[np.ndarray, ...]]:
-    """Return views of q, k and v [T, d] of each head in [T, 3 * W]."""
-    views = _slices(parts, 3 * heads)
-    return [tuple(views[part * heads + head] for part in range(3)) for head in range(heads)]
-
-
-def _slices(maps: np.ndarray, count: int) -> list[np.ndarray]:
-    """Return `count` views of as many columns each."""
-    size = maps.shape[1] // count
-    return [maps[:, number * size : (number + 1) * size] for number in range(count)]

@@ -246,6 +246,13 @@ class Config:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
+    def score(self) -> str:
+        """The figure by which the best weights are chosen: the first of Metric.Eval, else recall@1."""
+        if self.classifies:
+            return "top1"
+        return self.Metric[0].figure if self.Metric and not self.Global.projection else "recall@1"
+
+    @property
     def classifies(self) -> bool:
         """Whether evaluations measure how often the head is right, instead of retrieval."""
         if self.Global.eval_mode is not None:

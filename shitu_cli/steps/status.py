@@ -8,7 +8,7 @@ from typing import Any
 
 from shitu_cli.config.load import load_config
 from shitu_cli.config.places import Places
-from shitu_cli.config.schema import GlobalConfig
+from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, ShituError
 from shitu_cli.files import bytes_in, sha256_of
 from shitu_cli.inputs import read_json
@@ -119,17 +119,16 @@ def _train_state(facts: _Facts) -> StepState:
     epoch, best = state.get("epoch"), state.get("best_score")
     if facts.is_frozen:
         return _frozen_state(facts, best)
+    settings = _run_settings(facts.places)
     text = counted(epoch, "epoch") if isinstance(epoch, int) else "? epochs"
     if isinstance(best, float):
-        evaluations = state.get("evaluations") or [{}]
-        score = "top1" if "top1" in evaluations[-1] else "recall@1"
-        text += f", best {score} {best:.4f} after epoch {state.get('best_epoch')}"
+        score = "best" if settings is None else f"best {settings.score}"
+        text += f", {score} {best:.4f} after epoch {state.get('best_epoch')}"
     text += _earlier_models(facts.places)
     if facts.trained_on_others:
         return StepState("train", f"{text}; the training list has changed since", Command("train"))
-    settings = _run_settings(facts.places)
-    if settings is not None and isinstance(epoch, int) and epoch < settings.epochs:
-        text += f", of {settings.epochs}"
+    if settings is not None and isinstance(epoch, int) and epoch < settings.Global.epochs:
+        text += f", of {settings.Global.epochs}"
         if not _has_stopped(state, settings):
             return StepState("train", text, Command("train", "--resume"))
     return StepState("train", text)
@@ -145,15 +144,13 @@ def _frozen_state(facts: _Facts, best: object) -> StepState:
     return StepState("train", text)
 
 
-def _has_stopped(state: dict[str, Any], settings: GlobalConfig) -> bool:
+def _has_stopped(state: dict[str, Any], settings: Config) -> bool:
     """Return whether the run ended early, as its last evaluations were no better than those before."""
     from shitu_cli.training.options import has_stagnated
 
-    evaluations = state.get("evaluations") or []
     try:
-        score = "top1" if "top1" in evaluations[-1] else "recall@1"
-        return has_stagnated(evaluations, score, settings.early_stop)
-    except (LookupError, TypeError):  # none, or a damaged file
+        return has_stagnated(state.get("evaluations") or [], settings.score, settings.Global.early_stop)
+    except (LookupError, TypeError):  # a damaged file
         return False
 
 
@@ -163,11 +160,11 @@ def _earlier_models(places: Places) -> str:
     return f"; {counted(len(models), 'earlier model')} in {places.output.name}/{EARLIER} ({size})" if models else ""
 
 
-def _run_settings(places: Places) -> GlobalConfig | None:
+def _run_settings(places: Places) -> Config | None:
     """Return the settings that the last run was started with."""
     for path in (places.output / "config.yaml", places.workspace.config_path):
         try:
-            return load_config(path).Global
+            return load_config(path)
         except ShituError:
             continue
     return None

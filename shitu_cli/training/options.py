@@ -12,12 +12,11 @@ UNDECIDED = "undecided_share"  # metric: the share of queries whose nearest imag
 
 @dataclass
 class TrainOptions:
-    """Options of a run: `score` names the metric that selects best_model, `save_every_steps` adds saves in an epoch.
+    """Options of a run: `save_every_steps` adds saves in an epoch.
 
     `keep` is the number of saves (None: one), `keep_earlier` models of earlier runs (None: all).
     """
 
-    score: str = "recall@1"
     save_every_steps: int | None = None
     keep: int | None = None
     keep_earlier: int | None = None
@@ -30,8 +29,8 @@ class TrainResult:
     `best_score` and `best_epoch` are of the meaningful ones (see `is_meaningful`), None without any; `score_before` is
     that of the features which training started from, None unless they were trained.
 
-    `score` names the metric. `seconds` were spent in training steps, `evaluation_seconds` in online evaluation,
-    `elapsed_seconds` in total with saves; a resumed run adds up the time of all its parts.
+    `score` names the metric that selects best_model. `seconds` were spent in training steps, `evaluation_seconds` in
+    online evaluation, `elapsed_seconds` in total with saves; a resumed run adds up the time of all its parts.
     """
 
     interrupted: bool

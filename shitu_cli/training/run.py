@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,7 +13,6 @@ from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.build import Training, build_training
 from shitu_cli.training.checkpoint import LATEST, Checkpoint, has_checkpoint, load_checkpoint
-from shitu_cli.training.classifying import TOP
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import compare_runs, keys_at_default, refuse
 from shitu_cli.training.log import RunLog
@@ -42,8 +40,6 @@ def run_training(
 ) -> TrainResult | None:
     """Train and return the result, None on other ranks; `device` is what setup_paddle returned."""
     output = Path(config.Global.output_dir)
-    if config.classifies:
-        options = dataclasses.replace(options, score=TOP)
     # PaddleClas's way to say --resume: a checkpoint in the config.
     latest = output / LATEST
     if config.Global.checkpoints and not resume and init_from is None:

@@ -27,14 +27,14 @@ def take_score(state: LoopState, metrics: Mapping[str, float], score: str, sched
             "queries rounding would decide which image comes first"
         )
         return state.best_score is None, _line(state, shown)
-    before = state.evaluations[:-1]
-    if before and not any(score in item for item in before):  # the best score so far is of another metric
+    if state.best_score not in [item.get(score) for item in state.evaluations[:-1]]:  # it is of another metric
         state.best_score = state.best_epoch = None
     schedule.on_result(metrics[score], "max", state.schedule)
     better = state.best_score is None or metrics[score] > state.best_score
     if better:
         state.best_score, state.best_epoch = metrics[score], state.epoch
-    shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in (score, "recall@5", "top5", "mAP") if name in metrics)
+    names = dict.fromkeys((score, "recall@1", "recall@5", "top5", "mAP"))
+    shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
     if metrics.get(BARE, metrics[score]) < metrics[score]:
         shown += f"  (without projection {metrics[BARE]:.4f})"
     return better, _line(state, shown + ("  (best so far)" if better and state.epoch else ""))

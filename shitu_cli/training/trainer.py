@@ -97,11 +97,11 @@ class Trainer:
             epoch_losses=list(state.epoch_losses),
             best_score=state.best_score,
             best_epoch=state.best_epoch,
-            score_before=score_before(state, self._options.score),
+            score_before=score_before(state, self.training.config.score),
             seconds=state.seconds,
             evaluation_seconds=state.evaluation_seconds,
             elapsed_seconds=state.elapsed_seconds,
-            score=self._options.score,
+            score=self.training.config.score,
         )
 
     @property
@@ -111,7 +111,7 @@ class Trainer:
 
     @property
     def _has_stagnated(self) -> bool:
-        return has_stagnated(self.state.evaluations, self._options.score, self._config.early_stop)
+        return has_stagnated(self.state.evaluations, self.training.config.score, self._config.early_stop)
 
     def resume(self, saved: Checkpoint, *, elsewhere: bool = False) -> None:
         """Continue from a checkpoint in this run's output directory or from `elsewhere`."""
@@ -325,7 +325,7 @@ class Trainer:
         state.evaluation_seconds += time.perf_counter() - started
         schedule = training.optimizer.schedule
         metrics = training.ranks.gather(evaluation.metrics)[0]  # all need the score, only the first has measured it
-        better, text = take_score(state, metrics, self._options.score, schedule)
+        better, text = take_score(state, metrics, training.config.score, schedule)
         self._log.tell(self._reporter, text)
         self._log.record("eval", epoch=state.epoch, **metrics)
         self._save([LATEST, BEST] if better else [LATEST], evaluation.projection)

@@ -198,6 +198,25 @@ def test_no_eval_mode_means_what_the_metric_is_about(tmp_path: Path) -> None:
     assert loaded(tmp_path, config(), "Global.eval_mode=classification").classifies
 
 
+@pytest.mark.parametrize(
+    ("first", "score"),
+    [
+        ("mAP: {}", "mAP"),
+        ("Recallk: {topk: [5, 1]}", "recall@5"),
+        ("Recallk: {topk: 1}", "recall@1"),
+        ("Precisionk: {topk: [1, 5]}", "precision@1"),
+        ("mINP: {}", "mINP"),
+    ],
+)
+def test_the_first_metric_chooses_the_best_weights(first: str, score: str, tmp_path: Path) -> None:
+    """As in PaddleClas, whose configs of deep hashing name mAP first."""
+    text = config().replace("    - Recallk: {topk: [1, 5]}\n", f"    - {first}\n    - Recallk: {{topk: [1, 5]}}\n")
+    assert loaded(tmp_path, text).score == score
+    assert loaded(tmp_path, text, "Global.projection=true").score == "recall@1"
+    assert loaded(tmp_path, text, "Metric=null").score == "recall@1"
+    assert loaded(tmp_path, text, "Global.eval_mode=classification").score == "top1"
+
+
 def test_scopes_of_optimisers_may_be_patterns_of_layers(tmp_path: Path) -> None:
     momentum = "lr: {name: Constant, learning_rate: 1.0}"
     optimizer = f"\n  - Momentum: {{scope: backbone.*(conv|bn), {momentum}}}\n  - SGD: {{scope: RecModel, {momentum}}}"

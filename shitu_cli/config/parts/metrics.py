@@ -20,6 +20,11 @@ class Metric(Part):
         default=True, kw_only=True
     )
 
+    @property
+    def figure(self) -> str:
+        """The name of its value; of several, the first."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class Recallk(Metric, built_by=_FILE):
@@ -27,12 +32,20 @@ class Recallk(Metric, built_by=_FILE):
 
     topk: TopK = ()
 
+    @property
+    def figure(self) -> str:
+        return f"recall@{_first(self.topk)}"
+
 
 @dataclass(frozen=True)
 class Precisionk(Metric, built_by=_FILE):
     """Share of the k nearest that are of the query's class."""
 
     topk: TopK = ()
+
+    @property
+    def figure(self) -> str:
+        return f"precision@{_first(self.topk)}"
 
 
 @dataclass(frozen=True)
@@ -50,3 +63,11 @@ class TopkAcc(Metric, built_by=_FILE):
     """Accuracy of the classifier on one list; with a query and a gallery list, read as Recallk."""
 
     topk: TopK = ()
+
+    @property
+    def figure(self) -> str:
+        return f"recall@{_first(self.topk)}"
+
+
+def _first(topk: int | tuple[int, ...]) -> int:
+    return topk if isinstance(topk, int) else (*topk, 1)[0]

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from shitu_cli.evaluation.metrics import Ranking
 
 # Smallest cosine, and largest difference relative to the largest absolute feature value. The limits of bfloat16 only
-# tell a wrong result from a coarse one: how much it may cost is decided by the recall.
-LIMITS = {FP32: (0.9999, 1e-3), BF16: (0.98, 0.1)}
+# tell a wrong result from a coarse one: how much it may cost is decided by the recall. The two allow the same: an error
+# of 0.2 of a feature's length is a cosine of 0.98, and four standard deviations of it are 0.3 of the largest value.
+# CPUs that keep bfloat16 between layers (AMX) come to 0.13 where those that only multiply in it stay below 0.1.
+LIMITS = {FP32: (0.9999, 1e-3), BF16: (0.98, 0.3)}
 SECONDS_PER_TIMING = 0.2
 ROUNDS = 3  # of timings, each over all ways, so that other work on the machine affects all of them alike
 
@@ -66,7 +68,7 @@ def _refusal(row: Mapping[str, Any], max_recall_drop: float) -> str | None:
     if row["recall@1_trained"] - row["recall@1"] > max_recall_drop:
         return (
             f"recall@1 among {row['images']} images falls from {row['recall@1_trained']:.4f} to "
-            f"{row['recall@1']:.4f}, more than {max_recall_drop:g}"
+            f"{row['recall@1']:.4f}, more than the {max_recall_drop:g} of --max-recall-drop"
         )
     return None
 

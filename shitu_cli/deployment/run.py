@@ -178,7 +178,7 @@ def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str
         raise ShituError(
             f"--precision {BF16} is refused; nothing was written",
             details=[f"{Way.of(row)}: {row['refused']}" for row in coarse],
-            hint="leave it out, or accept a greater loss with --max-recall-drop",
+            hint=f"leave it out, or try --precision {AUTO}, which takes {BF16} only where it is faster and right",
         )
     if precision == FP32:
         return fastest(plain)

@@ -231,7 +231,10 @@ def test_values_that_yaml_cannot_build(line: str, says: str | None, tmp_path: Pa
         ("Global.seed=[&a [*a]]", "contains itself"),
         ("Global.seed={a: 1, a: 2}", "this key appears a second time"),
         ("x" + ".y" * 500 + "=1", "more than 64 levels of keys"),
-        ("Global.seed=" + "[" * 5000, "nesting depth"),
+        (
+            "Global.seed=" + "[" * 5000,
+            "nest",
+        ),  # libyaml has a limit of its own, and its versions meet it at different places
     ],
 )
 def test_options_that_yaml_cannot_build(override: str, says: str, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
+    allowed_cores.cache_clear()  # a folder of an earlier test may have had the same name
     return Machine(tmp_path)
 
 

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from shitu_cli.data import heif
 
 MAX_PIXELS = 178_956_970  # the limit from which Pillow refuses: half a gigabyte of 24-bit pixels
+# Tags of TIFF; _NEXT stands for the place of the next directory.
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS = 0x00FE, 0x0100, 0x0101, 0x0102, 0x0106
+_ORIENTATION, _EXTRA, _NEXT = 0x0112, 0x0152, 0
+_TIFF_CHANNELS = {0: 1, 1: 1, 5: 4}  # by the value of _COLOURS: grey, and CMYK; others are read as RGB
 
 
 @dataclass
@@ -113,24 +117,32 @@ def _jpeg(data: bytes) -> Header:
 
 def _exif_orientation(tiff: bytes) -> int:
     """Return the orientation in EXIF data, 1 if it is missing or invalid."""
-    value = _tiff_tags(tiff, 0x0112).get(0x0112, 1)
+    value = _tiff_tags(tiff, _ORIENTATION).get(_ORIENTATION, 1)
     return value if 1 <= value <= 8 else 1
 
 
-def _tiff_tags(tiff: bytes, *names: int) -> dict[int, int]:
-    """Return the integers of these tags in the first directory of TIFF data; unreadable ones are left out."""
+def _tiff_tags(tiff: bytes, *names: int, at: int | None = None) -> dict[int, int]:
+    """Return the integers of these tags in a directory of TIFF data, of several integers the first.
+
+    The directory is the first one, or that `at` a place; _NEXT is the place of the one behind it, 0 if there is none.
+    Tags that cannot be read are left out.
+    """
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     tags: dict[int, int] = {}
     if order is None:
         return tags
     try:
-        at = struct.unpack(order + "I", tiff[4:8])[0]
-        for _ in range(struct.unpack(order + "H", tiff[at : at + 2])[0]):
-            tag, kind = struct.unpack(order + "HH", tiff[at + 2 : at + 6])
+        start = struct.unpack(order + "I", tiff[4:8])[0] if at is None else at
+        end = start + 2 + 12 * struct.unpack(order + "H", tiff[start : start + 2])[0]
+        for place in range(start + 2, end, 12):
+            tag, kind, count, value = struct.unpack(order + "HHI4s", tiff[place : place + 12])
             if tag in names:
-                size, end = ("H", 12) if kind == 3 else ("I", 14)
-                tags[tag] = struct.unpack(order + size, tiff[at + 10 : at + end])[0]
-            at += 12
+                size, width = ("H", 2) if kind == 3 else ("I", 4)
+                if kind == 3 and count > 2:  # they do not fit here, but lie where it says
+                    outside = struct.unpack(order + "I", value)[0]
+                    value = tiff[outside : outside + 4].ljust(4, b"\0")
+                tags[tag] = struct.unpack(order + size, value[:width])[0]
+        tags[_NEXT] = struct.unpack(order + "I", tiff[end : end + 4])[0]
     except struct.error:
         pass
     return tags
@@ -138,10 +150,20 @@ def _tiff_tags(tiff: bytes, *names: int) -> dict[int, int]:
 
 def _tiff(data: bytes) -> Header:
     """Return the header of a TIFF, with width and height as stored; the decoder rotates such images itself."""
-    tags = _tiff_tags(data, 0x0100, 0x0101, 0x0112)
-    orientation = tags.get(0x0112, 1)
-    width, height = tags.get(0x0100, 0), tags.get(0x0101, 0)
-    return Header("TIFF", width, height, orientation=orientation if 1 <= orientation <= 8 else 1)
+    tags = _tiff_tags(data, _WIDTH, _HEIGHT, _BITS, _COLOURS, _ORIENTATION, _EXTRA)
+    orientation, behind = tags.get(_ORIENTATION, 1), tags.get(_NEXT, 0)
+    # A directory behind the first may hold another page, or a smaller copy of the same image.
+    is_page = behind > 0 and not _tiff_tags(data, _SUBFILE, at=behind).get(_SUBFILE, 0) & 1
+    return Header(
+        "TIFF",
+        tags.get(_WIDTH, 0),
+        tags.get(_HEIGHT, 0),
+        channels=_TIFF_CHANNELS.get(tags.get(_COLOURS, 2), 3),
+        depth=tags.get(_BITS, 8),
+        alpha=tags.get(_EXTRA) in (1, 2),
+        animated=is_page,
+        orientation=orientation if 1 <= orientation <= 8 else 1,
+    )
 
 
 def _heif_kind(data: bytes) -> str | None:

@@ -138,7 +138,7 @@ def _notes(header: Header, width: int, height: int) -> tuple[str, ...]:
     notes = []
     if header.animated:
         notes.append("animated")
-    if header.kind == "JPEG" and header.channels == 4:
+    if header.channels == 4:
         notes.append("cmyk")
     if header.depth == 16:
         notes.append("16-bit")

@@ -88,7 +88,7 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "warning", "the same image in query and gallery, which is always found", "--fix takes it out of the query list"
     ),
     "near-duplicate": Kind("warning", "nearly the same image within a class", "nothing, unless there are many"),
-    "animated": Kind("warning", "an animated image", "nothing: its first frame is used"),
+    "animated": Kind("warning", "an image of several frames or pages", "nothing: the first one is used"),
     "plain": Kind(
         "warning",
         "of one colour as it is read, so that nothing shows",
@@ -108,13 +108,23 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
     "similar-labels": Kind(
         "warning",
-        "names that differ only by case, spaces or the way letters are encoded",
+        "names that differ only by case, spaces, leading zeros or the way letters are encoded",
         "if they are one class, rename one of them",
     ),
     "same-name": Kind(
         "warning",
         "several numbers with one name",
         "each number is now a class of its own: if they are one class, give them the same number",
+    ),
+    "empty-word": Kind(
+        "warning",
+        "a label that programs write for an empty cell",
+        "nothing if it is the name of a class; else remove these rows",
+    ),
+    "several-names": Kind(
+        "warning",
+        "a label that is several others together, such as tags in one cell",
+        "nothing if each combination is to be a class; else keep one name for each image",
     ),
     "broken-name": Kind("warning", "a line break in the name of a class", "nothing: it is read as a space"),
     "leading-zeros": Kind(
@@ -144,6 +154,9 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "cmyk": Kind("note", "a CMYK image", "nothing: it becomes RGB when read"),
     "16-bit": Kind("note", "a 16-bit image", "nothing: it becomes 8-bit when read"),
     "rotated": Kind("note", "rotated by its EXIF data", "nothing: it is turned upright when read"),
+    "two-encodings": Kind(
+        "note", "a name with letters encoded in two ways, é as one sign or two", "nothing: one class"
+    ),
     "not-evaluated": Kind("note", "labelled images of a split that is not used", "prepare its folder alone to use it"),
 }
 
@@ -182,6 +195,11 @@ class Problems:
     def count(self, *levels: str) -> int:
         """Return how many cases there are of these levels."""
         return sum(cases.count for kind, cases in self.cases.items() if PROBLEM_KINDS[kind].level in levels)
+
+    def lines(self, *levels: str) -> list[str]:
+        """Return a line for each kind of these levels: how many cases, and the first."""
+        kinds = ((kind, cases) for _, kind, cases in self.ordered() if kind.level in levels)
+        return [f"{cases.count:,} x {kind.text}, first {' '.join(cases.examples[0]).strip()}" for kind, cases in kinds]
 
     def ordered(self) -> Iterable[tuple[str, Kind, Cases]]:
         """Yield name, kind and cases: errors first, then by the order of PROBLEM_KINDS."""

@@ -77,3 +77,20 @@ _SAMPLES = _samples()
 def test_a_directory_that_leads_to_itself_ends() -> None:
     tiff = struct.pack("<2sHIHHHII", b"II", 42, 8, 65535, 0x0112, 3, 1, 8)
     assert read_header(tiff).kind == "TIFF"
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels", "depth", "alpha"), [("RGBA", 3, 8, True), ("CMYK", 4, 8, False), ("I;16", 1, 16, False)]
+)
+def test_the_kind_of_pixels_of_a_tiff(mode: str, channels: int, depth: int, alpha: bool) -> None:
+    out = io.BytesIO()
+    Image.new(mode, (40, 30)).save(out, "TIFF")
+    header = read_header(out.getvalue())
+    assert (header.channels, header.depth, header.alpha, header.animated) == (channels, depth, alpha, False)
+
+
+@pytest.mark.parametrize(("subfile", "is_page"), [(0, True), (1, False)])
+def test_a_smaller_copy_in_a_tiff_is_no_page(subfile: int, is_page: bool) -> None:
+    first = struct.pack("<HHHIII", 1, 0x0100, 4, 1, 40, 26)
+    second = struct.pack("<HHHIII", 1, 0x00FE, 4, 1, subfile, 0)
+    assert read_header(struct.pack("<2sHI", b"II", 42, 8) + first + second).animated == is_page

@@ -76,6 +76,9 @@ ODD: dict[str, tuple[bytes, str]] = {
     "turned": (JPEG[:2] + exif(6) + JPEG[2:], "rotated"),
     "tiny": (coded(picture(size=(20, 20))), "tiny"),
     "a strip": (coded(picture(size=(400, 40))), "extreme-aspect"),
+    "16-bit TIFF": (coded(picture().astype(np.uint16) * 257, ".tiff"), "16-bit"),
+    "grey TIFF": (coded(cv2.cvtColor(picture(), cv2.COLOR_BGR2GRAY), ".tiff"), "grey"),
+    "TIFF of two pages": (cv2.imencodemulti(".tiff", [picture(), picture(1)])[1].tobytes(), "animated"),
 }
 
 

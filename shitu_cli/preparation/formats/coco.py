@@ -73,7 +73,7 @@ def _categories(file: AnnotationFile, value: dict[str, Any]) -> dict[str, str]:
     names: dict[str, str] = {}
     above: dict[str, str] = {}
     for number, item in objects(value.get("categories")):
-        key = label_text(item.get("id"))
+        key = label_text(item.get("id", item.get("category_id")))
         name = label_text(item.get("name")) or label_text(item.get("scientificName")) or key
         where = f"{file.path}: categories[{number}]"
         if not key:
@@ -95,7 +95,8 @@ def _images(file: AnnotationFile, value: dict[str, Any], annotated: set[str]) ->
     units = file.annotations.units
     unit, units[file.name] = units[file.name], "images[{}]"
     for number, item in objects(value["images"]):
-        key, name = label_text(item.get("id")), item.get("file_name") or item.get("coco_url") or item.get("path")
+        key = label_text(item.get("id", item.get("image_id")))
+        name = item.get("file_name") or item.get("coco_url") or item.get("path")
         if not key or not isinstance(name, str):
             file.bad(number, "it has no id or no file_name")
         elif key in images:

@@ -11,13 +11,20 @@ from shitu_cli.preparation.formats.text_files import read_lines
 from shitu_cli.preparation.problems import Problems
 
 FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "images")
-LAST_TRAINED = 100
+LAST_TRAINED, LAST = 100, 200
+_PROTOCOLS = {
+    "dml": f"classes up to {LAST_TRAINED} are trained, the others evaluated",
+    "classification": f"all classes are trained, {FILES[2]} says on which images",
+}
 
 
 def _read(folder: Path, protocol: str, problems: Problems) -> Rows:
     labels, parts = (_columns(folder / name, problems) for name in FILES[1:3])
     rows = Rows(folder / "images")
     path = folder / "images.txt"
+    if any((whole_number(label) or 0) > LAST for label, _ in labels.values()):
+        protocol = "classification"  # NABirds has the same files, but no halves of classes
+    rows.readings = [f"{path.name}, {FILES[1]}: {_PROTOCOLS[protocol]}"]
     for image, (name, line) in _columns(path, problems).items():
         label, _ = labels.get(image, ("", 0))
         species = whole_number(label)

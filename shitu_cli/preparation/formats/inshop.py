@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.base import Rows, first_bytes
 from shitu_cli.preparation.formats.dataset import Entry, add_lines, dataset
 from shitu_cli.preparation.problems import Problems
 
 PARTITION = "list_eval_partition.txt"
 _PACKED = ("Img/img.zip", "img.zip", "Img/img_highres.zip")
+_HEADING = re.compile(rb"image_name\s+item_id")
 
 
 def _partition(root: Path) -> Path | None:
+    """Return the list of items; CelebA and other DeepFashion sets have one of the same name with other columns."""
     patterns = (PARTITION, f"Eval/{PARTITION}", f"*/{PARTITION}", f"*/Eval/{PARTITION}")
-    return next((path for pattern in patterns for path in sorted(root.glob(pattern)) if path.is_file()), None)
+    paths = (path for pattern in patterns for path in sorted(root.glob(pattern)))
+    return next((path for path in paths if _HEADING.search(first_bytes(path, 200))), None)
 
 
 def _read(path: Path, protocol: str, problems: Problems) -> Rows:

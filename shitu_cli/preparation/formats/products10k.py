@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -11,11 +12,15 @@ from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.formats.text_files import read_plain_csv
 from shitu_cli.preparation.problems import Problems
 
+_ROW = re.compile(rb"\n[^\n,]+,\d")  # others have names of classes there
+
 
 def _home(root: Path) -> Path | None:
     folder = find_folder(root, "train.csv", "train")
-    names = header_of(first_bytes(folder / "train.csv")) if folder is not None else []
-    return folder if [name.lower() for name in names[:2]] == ["name", "class"] else None
+    head = first_bytes(folder / "train.csv") if folder is not None else b""
+    if folder is None or [name.lower() for name in header_of(head)[:2]] != ["name", "class"]:
+        return None
+    return folder if _ROW.search(head) else None
 
 
 def _read(folder: Path, protocol: str, problems: Problems) -> Rows:

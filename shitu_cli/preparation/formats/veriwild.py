@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Rows, find_folder
+from shitu_cli.preparation.formats.base import Rows, find_folder, first_bytes
 from shitu_cli.preparation.formats.dataset import dataset
 from shitu_cli.preparation.formats.text_files import read_lines
 from shitu_cli.preparation.problems import Problems
 
 SIZES = {"small": 3000, "medium": 5000, "large": 10000}
+_LINE = re.compile(rb"\d+/\d+")
 
 
 def _home(root: Path) -> tuple[Path, Path] | None:
     """Return the folder of images/, and that of the lists."""
-    for lists, name in (("train_test_split", "train_test_split"), ("", "images")):
-        folder = find_folder(root, name)
-        if folder is not None and any((folder / lists).glob("*test_*000*.txt")):
+    for lists, inside in (("train_test_split", "train_test_split"), ("", "images")):
+        folder = find_folder(root, inside)
+        if folder is not None and _are_lists((folder / lists).glob("*test_*000*.txt")):
             return folder, folder / lists
     return None
+
+
+def _are_lists(paths: Iterable[Path]) -> bool:
+    """Return whether some of these files begin with a vehicle and an image, as lists of other sets do not."""
+    return any(_LINE.match(first_bytes(path, 100)) for path in paths)
 
 
 def _read(home: tuple[Path, Path], protocol: str, problems: Problems) -> Rows:

@@ -14,10 +14,10 @@ from shitu_cli.preparation.formats.locate import Locator
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.records import open_records
 from shitu_cli.preparation.formats.source import Source, fold, without_suffix
-from shitu_cli.preparation.formats.splits import split_of_file, split_words
+from shitu_cli.preparation.formats.splits import is_union, split_of_file, split_words
 from shitu_cli.preparation.formats.text_files import rough_text
 from shitu_cli.preparation.formats.textlist import decide_list
-from shitu_cli.preparation.formats.unreadable import spreadsheets
+from shitu_cli.preparation.formats.unreadable import unread_files
 from shitu_cli.preparation.problems import Problems
 
 _SUBMISSION = re.compile(r"submi(?:t|ssion)|predict", re.I)
@@ -31,13 +31,24 @@ COVERED = 0.5  # share of the images that a list of any name must label to be ta
 
 @dataclass
 class Labels:
-    """A text file that labels images: `columns`, or the error that says what has to be decided first."""
+    """A text file that labels or lists images: `columns`, or the error that says what has to be decided first."""
 
     sheet: Sheet
     role: str
     columns: Columns | None
     error: ShituError | None = None
     problems: Problems = field(default_factory=Problems)
+
+    def listed(self) -> list[tuple[int, str, str]]:
+        """Return line, path and split of each image of a list of paths, or of a table without labels."""
+        columns = self.columns
+        if columns is not None and columns.split is not None:
+            at, splits = columns.split, columns.splits
+            return [(line, row[columns.image], splits.get(row[at].lower(), "")) for line, row in self.sheet.rows()]
+        if columns is not None and self.sheet.header is not None:
+            return [(line, row[columns.image], self.role) for line, row in self.sheet.rows()]
+        lines = enumerate(self.sheet.text.splitlines(), 1)
+        return [(number, line.strip(), self.role) for number, line in lines if line.strip()]
 
 
 class Sheets:
@@ -56,8 +67,8 @@ class Sheets:
         self.source = source
         self.locator = Locator(source)
         self.labelled: list[Labels] = []
-        self.splits: list[tuple[Sheet, str]] = []
-        self.unused: dict[str, str] = spreadsheets(source)
+        self.splits: list[Labels] = []
+        self.unused: dict[str, str] = unread_files(source)
         for path, name in self._candidates():
             self._judge(path, name)
         self._settle_roles()
@@ -113,7 +124,9 @@ class Sheets:
         elif alone:
             self.labelled.append(Labels(sheet, role, None, _no_columns(sheet), problems))
         elif columns is not None:
-            self.splits.append((sheet, role))
+            self.splits.append(Labels(sheet, role, columns))
+        elif sheet.header is not None and IMAGE_NAME.search(head):
+            self.unused.setdefault(name, "names images, but no column holds one in each row")
 
     def _open(self, path: Path, name: str, problems: Problems) -> Sheet | None:
         """Return the file as a table or list; None for JSON that is neither. DataError if it is all there is."""
@@ -184,17 +197,29 @@ class Sheets:
             for labels in self.labelled:
                 if not labels.role and "index" in labels.sheet.path.stem.lower():
                     labels.role = "gallery"
-        roles = {role for _, role in self.splits}
-        are_splits = "train" in roles and len(roles - {""}) > 1
-        for sheet, role in self.splits:
-            if not (are_splits and role):
-                self.unused[sheet.name] = "names images, but no labels"
-        self.splits = [(sheet, role) for sheet, role in self.splits if are_splits and role]
+        self._leave_out_unions()
+        files = self.splits
+        self.splits = [file for file in files if file.columns is not None and file.columns.split is not None]
+        roles = {file.role for file in files}
+        if not self.splits and "train" in roles and len(roles - {""}) > 1:
+            self.splits = [file for file in files if file.role]
+        used = {file.sheet.name for file in self.splits}
+        names = [file.sheet.name for file in files]
+        self.unused |= dict.fromkeys((name for name in names if name not in used), "names images, but no labels")
         self._leave_out_small()
         if len(self.labelled) > 1:
             for labels in [item for item in self.labelled if _NAMES_OF_CLASSES.fullmatch(item.sheet.path.stem)]:
                 self.labelled.remove(labels)
                 self.unused[labels.sheet.name] = "names of classes"
+
+    def _leave_out_unions(self) -> None:
+        """Leave out trainval.txt where train.txt and val.txt say which of its images are trained."""
+        lists = [*self.splits, *self.labelled]
+        unions = {listed.sheet.name for listed in lists if is_union(listed.sheet.name)}
+        if unions and {"train", "val"} <= {listed.role for listed in lists if listed.sheet.name not in unions}:
+            self.unused |= dict.fromkeys(unions, "train and val together")
+            self.splits = [listed for listed in self.splits if listed.sheet.name not in unions]
+            self.labelled = [listed for listed in self.labelled if listed.sheet.name not in unions]
 
     def _leave_out_small(self) -> None:
         """Leave out a file that labels few of the images and whose name does not say that it holds labels."""

@@ -30,10 +30,15 @@ _NEUTRAL_TEXT = (
 )
 _NEUTRAL = frozenset(_NEUTRAL_TEXT.split())
 _WORD = re.compile(r"[^\W\d_]+")
+_INNER_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")  # TrainImages is train and images
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(_INNER_WORD.sub(" ", text[:200]))]
 
 
 def _splits_in(text: str) -> set[str]:
-    return {WORDS[word] for word in _WORD.findall(text[:200].lower()) if word in WORDS}
+    return {WORDS[word] for word in _words(text) if word in WORDS}
 
 
 def split_of(path: str) -> str:
@@ -42,9 +47,11 @@ def split_of(path: str) -> str:
 
 
 def splits_of_values(name: str, values: Iterable[str]) -> dict[str, str]:
-    """Return the split that each value of a column means, by the column's name; {} if it holds no splits."""
+    """Return the split that each value of a column means, by its name or as it holds nothing else; {} for no splits."""
     different = {value.lower() for value in values}
-    if name in SPLIT_NAMES and len(different & WORDS.keys()) * 2 > len(different):
+    known = different & WORDS.keys()
+    several = len({WORDS[value] for value in known}) > 1
+    if len(known) * 2 > len(different) and (name in SPLIT_NAMES or (several and known == different)):
         return WORDS
     if name in FLAGS and different and different <= {*_YES, *_NO}:
         other = "val" if FLAGS[name] == "train" else "train"
@@ -55,8 +62,7 @@ def splits_of_values(name: str, values: Iterable[str]) -> dict[str, str]:
 def split_words(name: str) -> tuple[str, tuple[str, ...]]:
     """Return the split that a folder's name says ("" for none or several), and its other words without neutral ones."""
     splits = _splits_in(name)
-    words = (word.lower() for word in _WORD.findall(name[:200]))
-    rest = tuple(word for word in words if word not in WORDS and word not in _NEUTRAL)
+    rest = tuple(word for word in _words(name) if word not in WORDS and word not in _NEUTRAL)
     return (splits.pop() if len(splits) == 1 else "", rest)
 
 
@@ -69,13 +75,24 @@ def split_of_folder(name: str) -> str:
 def split_of_file(name: str) -> str:
     """Return the split that the name of a list or table says: query, gallery, train, val, test, "" for none.
 
-    A query list of a test set is a query list; a name with train and val in it says neither.
+    A query list of a test set is a query list; one of train and val together is trained where no others are there.
     """
-    splits = _splits_in(name.rpartition("/")[2].rpartition(".")[0])
+    splits = _splits_in(_stem(name))
     for split in ("query", "gallery"):
         if split in splits:
             return split
+    if splits == {"train", "val"}:
+        return "train"
     return splits.pop() if len(splits) == 1 else ""
+
+
+def is_union(name: str) -> bool:
+    """Return whether a list holds the images of training and validation together, by its name: trainval.txt."""
+    return "trainval" in _words(_stem(name)) or _splits_in(_stem(name)) == {"train", "val"}
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]
 
 
 def splits_of_paths(paths: Iterable[str]) -> list[str] | None:

@@ -14,7 +14,8 @@ from shitu_cli.preparation.formats.base import Format, Rows
 from shitu_cli.preparation.formats.boxcells import placed, settle_convention
 from shitu_cli.preparation.formats.boxes import Convention
 from shitu_cli.preparation.formats.delimited import SUFFIXES
-from shitu_cli.preparation.formats.labelnames import class_names, one_spelling
+from shitu_cli.preparation.formats.folders_beside import refuse_other_classes, with_train_folders
+from shitu_cli.preparation.formats.labelnames import class_names, one_spelling, report_empty_words, report_several_names
 from shitu_cli.preparation.formats.locate import LocatedImages
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.sheets import Labels, Sheets
@@ -28,6 +29,7 @@ from shitu_cli.stores import address_of, join
 
 ODD_SHARE = 0.05  # of the labels: this few names among numbers are typing mistakes
 SAMPLE = 400
+_ONE_FOLD = "of several splits, as for cross-validation, leave the lists of one here and move the others elsewhere"
 
 
 def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
@@ -50,9 +52,13 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
         )
         for lines in parts
     ]
+    refuse_other_classes(source, parts, located)
     rows = _joined(source, sheets, parts, located, problems)
     rows.display |= class_names(source, chosen, rows.labels)
+    rows = with_train_folders(source, rows)
     one_spelling(rows, problems)
+    report_several_names(rows, problems)
+    report_empty_words(rows, problems)
     unnamed = {} if problems.count("error") else _images_without_a_line(source, rows)
     rows = _with_splits(source, sheets, rows, problems)
     for lines, place in zip(parts, located, strict=True):
@@ -92,6 +98,7 @@ def _joined(
     root = _common(source, roots)
     rows = Rows(Path(root))
     _same_labels(parts, located)
+    _refuse_folds(parts, located)
     for lines, place in zip(parts, located, strict=True):
         prefix = os.path.relpath(place.root, root).replace(os.sep, "/") + "/" if str(place.root) != root else ""
         prefix = "" if prefix == "./" else prefix
@@ -211,6 +218,27 @@ def _same_labels(parts: Sequence[Lines], located: Sequence[LocatedImages]) -> No
             paths[number] = None
 
 
+def _refuse_folds(parts: Sequence[Lines], located: Sequence[LocatedImages]) -> None:
+    """Refuse the lists of several splits at once: what one of them evaluates is trained by another."""
+    by_role: dict[str, list[int]] = defaultdict(list)
+    for number, lines in enumerate(parts):
+        by_role[{"test": "val"}.get(lines.role, lines.role)].append(number)
+    if max(len(by_role["train"]), len(by_role["val"])) < 2:
+        return
+    trained, evaluated = (
+        {os.path.normpath(located[n].root / path): n for n in by_role[role] for path in located[n].paths if path}
+        for role in ("train", "val")
+    )
+    both = sorted(trained.keys() & evaluated.keys())
+    if len(both) * 2 > len(evaluated):
+        files = [parts[listed[both[0]]].sheet.path for listed in (trained, evaluated)]
+        raise UsageError(
+            f"{len(both):,} of {counted(len(evaluated), 'image')} to evaluate are also trained: which lists count?",
+            details=[f"{file}: {both[0]}" for file in files],
+            hint=_ONE_FOLD,
+        )
+
+
 def _with_splits(source: Source, sheets: Sheets, rows: Rows, problems: Problems) -> Rows:
     """Return the rows with the official split: of lists of paths, of the files, of the images' folders; or none."""
     if sheets.splits and set(rows.splits) <= {""}:
@@ -227,24 +255,30 @@ def _with_splits(source: Source, sheets: Sheets, rows: Rows, problems: Problems)
 
 def _apply_splits(sheets: Sheets, rows: Rows, problems: Problems) -> Rows:
     """Return the images with the split of the list that names them; those that none names are reported."""
-    at: dict[str, str] = {}
-    for sheet, role in sheets.splits:
-        lines = [line.strip() for line in sheet.text.splitlines()]
-        spelt = [line for line in lines if line]
-        where = [n for n, line in enumerate(lines, 1) if line]
+    at: dict[str, tuple[str, Path]] = {}
+    for file in sheets.splits:
+        sheet, entries = file.sheet, file.listed()
+        spelt, where = [path for _, path, _ in entries], [line for line, _, _ in entries]
         place = sheets.locator.locate(
-            spelt, lambda n, sheet=sheet, where=where: sheet.where(where[n]), sheet.folder, role, problems,  # type: ignore[misc]
+            spelt, lambda n, sheet=sheet, where=where: sheet.where(where[n]), sheet.folder, file.role, problems,  # type: ignore[misc]
             str(sheet.path),
         )  # fmt: skip
-        for path in place.paths:
-            if path is not None:
-                at[os.path.normpath(place.root / path)] = role
-        rows.readings.append(f"{sheet.name}: {role}, {counted(len(spelt), 'path')}")
+        for path, (_, _, role) in zip(place.paths, entries, strict=True):
+            if path is not None and role:
+                first, other = at.setdefault(os.path.normpath(place.root / path), (role, sheet.path))
+                if first != role:
+                    raise UsageError(
+                        f"{path} is in two splits: which list counts?",
+                        details=[f"{other}: {first}", f"{sheet.path}: {role}"],
+                        hint=_ONE_FOLD,
+                    )
+        roles = " and ".join(sorted({role for _, _, role in entries} - {""}))
+        rows.readings.append(f"{sheet.name}: {roles}, {counted(len(spelt), 'path')}")
         rows.label_files.append(sheet.name)
     kept = []
     for number, path in enumerate(rows.paths):
-        split = at.get(os.path.normpath(rows.root / path))
-        if split is None:
+        split, _ = at.get(os.path.normpath(rows.root / path), ("", None))
+        if not split:
             problems.add("unlisted", path)
         else:
             rows.splits[number] = split
@@ -256,7 +290,7 @@ def _by_folder(source: Source, sheets: Sheets, problems: Problems) -> Rows:
     """Return images whose split is given by lists of paths, and whose class is their folder."""
     from shitu_cli.preparation.formats.tree import read_classes
 
-    rows = _apply_splits(sheets, read_classes(source, problems, with_splits=False), problems)
+    rows = _apply_splits(sheets, read_classes(source, problems), problems)
     rows.unused |= sheets.unused
     return rows
 

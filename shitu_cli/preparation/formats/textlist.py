@@ -12,8 +12,10 @@ from shitu_cli.errors import UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import Box, whole_label
 from shitu_cli.preparation.formats.boxes import XYXY
-from shitu_cli.preparation.formats.columns import Columns, Sample, decide_columns
+from shitu_cli.preparation.formats.columns import Columns, decide_columns
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, IMAGE_SUFFIX, MAX_LINE, Sheet, split_line
+from shitu_cli.preparation.formats.sample import Sample
+from shitu_cli.preparation.formats.splits import splits_of_values
 from shitu_cli.preparation.formats.text_files import lines_of
 from shitu_cli.preparation.problems import Problems
 
@@ -133,8 +135,11 @@ def _is_turned(head: Sequence[str], parts: Sequence[tuple[str, str, str]], exist
 
 
 def _reversed(line: str) -> tuple[str, str, str] | None:
-    """Return a line `label path` as path, separator and label."""
+    """Return a line `label path`, or `number label path` with tabs (MXNet), as path, separator and label."""
     line = line.strip()[:MAX_LINE]
+    if line.count("\t") == 2:
+        _, label, path = line.split("\t")
+        return path, "\t", label
     for sign in ("\t", ",", ";", "|", " "):
         label, separator, path = line.partition(sign)
         if separator and label.strip():
@@ -156,7 +161,11 @@ def _bare(line: str) -> tuple[str, str, str] | None:
 def _report(line: str, path_only: bool, first: bool, place: str, problems: Problems) -> None:
     shown = line.strip()[:80]
     words = _BLANKS.split(shown.replace(",", " ").replace(";", " ").replace("|", " ").strip())
-    if shown.startswith("#") or (first and not path_only and len(words) > 1 and all(map(_WORDS.fullmatch, words))):
+    if (
+        shown.startswith("#")
+        or (first and shown.isdigit())
+        or (first and not path_only and len(words) > 1 and all(map(_WORDS.fullmatch, words)))
+    ):
         problems.add("heading", place, repr(shown))
     elif path_only:
         problems.add("malformed", place, f"the label is missing: {shown!r}")
@@ -173,7 +182,11 @@ def decide_list(
     cells = [row for _, row in rows if len(row) == width]
     names = [str(n) for n in range(1, width + 1)]
     columns, sample = Columns(names, 0, 1 if width >= 2 else None), Sample(cells, width)
-    if not chosen and width == 3:
+    if not chosen and width == 2 and splits_of_values("", sample.values(1)):
+        columns.label, columns.split = None, 1
+    elif not chosen and width >= 2 and sample.images(1):
+        columns.label = None  # pairs of images
+    elif not chosen and width == 3:
         _third(columns, sample, sheet)
     elif chosen or (width > 3 and not _own(columns, sample, sheet) and not _boxes(columns, sample)):
         roles = {"image": "1", **chosen}

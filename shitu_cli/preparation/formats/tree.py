@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from shitu_cli.errors import DataError, UsageError
+from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
+from shitu_cli.preparation.formats.folder_checks import DATE, refuse_copies, refuse_pairs, refuse_sorting
 from shitu_cli.preparation.formats.masks import holds_masks
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_words
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted, short_list
 
-_DATE = re.compile(
-    r"(?:19|20)\d{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-3]\d)?|(?:19|20)\d{2}|[0-3]?\d[-_.][01]?\d[-_.](?:19|20)?\d{2}"
-)
 REPEATED = 0.5  # share of inner folder names that repeat below several outer folders, from which they are not classes
+MOST_SOURCES = 9  # folders that are worth naming one by one
 
 
 @dataclass
@@ -52,9 +50,8 @@ class _Place:
 class Layout:
     """The meaning of a source's folders: `places` are those with images in them, `beside` others with the reason."""
 
-    def __init__(self, source: Source, *, with_splits: bool = True) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
-        self.with_splits = with_splits
         self.root = _folders(source.tree.images)
         self.places: list[_Place] = []
         self.beside: dict[str, str] = {}
@@ -65,7 +62,7 @@ class Layout:
     def _level(self, places: list[_Place]) -> None:
         """Interpret folders of the same level and role, and all below them."""
         self._drop_masks(places)
-        if self.with_splits and (splits := self._splits(places)):
+        if splits := self._splits(places):
             self._into_splits(places, splits)
             return
         if not any(place.label for place in places) and (inside := self._inside(places)):
@@ -104,6 +101,7 @@ class Layout:
             several = ("train" in different and len(different) > 1) or {"query", "gallery"} <= different
             if several and (nested or whole or all(place.label for place in places)):
                 return group
+        refuse_pairs(self.source, groups)
         return {}
 
     def _again(self, places: list[_Place]) -> dict[str, str]:
@@ -162,7 +160,7 @@ class Layout:
                 parents[place.label[-1]].add(place.label[:-1])
             pairs = sum(map(len, parents.values()))
             repeated = sum(len(above) for above in parents.values() if len(above) > 1)
-            dates = all(_DATE.fullmatch(name) for name in parents)
+            dates = all(DATE.fullmatch(name) for name in parents)
             same = repeated == pairs and len(outer) > 1
             if dates or (direct == outer and same):
                 self.depth_remark = (
@@ -174,6 +172,7 @@ class Layout:
                 continue
             if direct or repeated > REPEATED * pairs:
                 raise self._two_depths(inner, direct, deepest)
+            refuse_copies(self.source, {place.label: place.folder.path for place in self.places})
             return
 
     def _two_depths(self, inner: Sequence[_Place], direct: set[tuple[str, ...]], depth: int) -> UsageError:
@@ -190,8 +189,16 @@ class Layout:
                 f"--depth {depth - 1}: {example}/ belongs to the class {'/'.join(chosen.label[:-1])}",
                 f"--depth {depth}: {example}/ belongs to the class {'/'.join(chosen.label)}",
             ],
-            hint=f"--depth {depth - 1} or --depth {depth}",
+            hint=[f"--depth {depth - 1} or --depth {depth}", *self._as_sources(inner, direct)],
         )
+
+    def _as_sources(self, inner: Sequence[_Place], direct: set[tuple[str, ...]]) -> list[str | Command]:
+        """Return the way to make one class of folders of one name, as of two cameras; [] if there is none."""
+        above = sorted({place.folder.path.rpartition("/")[0] for place in inner})
+        if direct or self.split_folders or len(above) > MOST_SOURCES:
+            return []
+        merge = Command("prepare", "--merge", *(self.source.base / path for path in above))
+        return [f"; or, if {inner[0].label[-1]} is one class: ", merge]
 
 
 def _folders(images: Sequence[str]) -> _Folder:
@@ -205,9 +212,9 @@ def _folders(images: Sequence[str]) -> _Folder:
     return root
 
 
-def read_classes(source: Source, problems: Problems, *, with_splits: bool = True) -> Rows:
+def read_classes(source: Source, problems: Problems) -> Rows:
     """Return the images of a folder with their folders as classes; see `Layout`."""
-    rows, layout = class_rows(source, problems, with_splits=with_splits)
+    rows, layout = class_rows(source, problems)
     _move_root(rows)
     say_classes(rows, layout)
     problems.take(source.tree.problems)
@@ -217,10 +224,10 @@ def read_classes(source: Source, problems: Problems, *, with_splits: bool = True
     return rows
 
 
-def class_rows(source: Source, problems: Problems, *, with_splits: bool = True) -> tuple[Rows, Layout]:
+def class_rows(source: Source, problems: Problems) -> tuple[Rows, Layout]:
     """Return the images of the tree of a source with their classes and splits, and how its folders were read."""
-    layout = Layout(source, with_splits=with_splits)
-    _refuse_shards(source, layout)
+    layout = Layout(source)
+    refuse_sorting(source, {place.folder.path: place.label for place in layout.places if place.label})
     layout.settle_depth(source.options.depth)
     rows = Rows(source.base)
     at = {place.folder.path: place for place in layout.places}
@@ -279,31 +286,6 @@ def say_classes(rows: Rows, layout: Layout) -> None:
     rows.readings.append(text)
     if layout.depth_remark:
         rows.readings.append(layout.depth_remark)
-
-
-def _refuse_shards(source: Source, layout: Layout) -> None:
-    """Refuse folders that only sort images: by date, or 0/1/2 above 012ab.jpg by their names."""
-    if source.options.depth is not None:
-        return
-    classes = [place for place in layout.places if place.label]
-    if len(classes) > 1 and all(_DATE.fullmatch(part) for place in classes for part in place.label):
-        raise DataError(
-            f"{source.path}: its folders are dates, such as {classes[0].folder.path}, which are not classes",
-            hint="put the images of each class into a folder named after it; or --depth 1 if the dates are classes",
-        )
-    deep = {place.folder.path for place in layout.places if len(place.label) >= 2}
-    if not deep or any(len(part) > 2 for place in layout.places if place.label for part in place.label):
-        return
-    images = [path for path in source.tree.images if path.rpartition("/")[0] in deep]
-    labels = {place.folder.path: "".join(place.label) for place in layout.places}
-    sample = images[:: max(1, len(images) // 500)]
-    sorted_by_name = sum(path.rpartition("/")[2].startswith(labels[path.rpartition("/")[0]]) for path in sample)
-    if sorted_by_name > 0.9 * len(sample):
-        raise DataError(
-            f"{source.path}: its folders only sort the images by the letters of their names, as in {sample[0]}: they "
-            "are not classes",
-            hint="put the table with the labels beside them; or --depth 1 if these folders are the classes",
-        )
 
 
 def _detect_splits(source: Source) -> bool:

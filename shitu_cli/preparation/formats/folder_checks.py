@@ -1,0 +1,77 @@
+"""Refuse folders that would be classes by their place, but are something else by their names."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+
+from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.reporting import counted
+
+Label = tuple[str, ...]  # the folders that name a class
+DATE = re.compile(
+    r"(?:19|20)\d{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-3]\d)?|(?:19|20)\d{2}|[0-3]?\d[-_.][01]?\d[-_.](?:19|20)?\d{2}"
+)
+SAMPLE = 500  # images
+
+
+def refuse_pairs(source: Source, groups: Mapping[tuple[str, ...], Mapping[str, str]]) -> None:
+    """Refuse folders that name a split and a class each, such as train_cat, train_dog, test_cat and test_dog.
+
+    `groups` map the words of folders beside the split to those folders with their splits.
+    """
+    pairs = [group for rest, group in groups.items() if rest and {"train"} < set(group.values())]
+    if len(pairs) > 1:
+        raise UsageError(
+            f"{source.path}: its folders name a split and a class at once, such as {' and '.join(pairs[0])}",
+            hint="make a folder for each split, with a folder or a link for each class in it",
+        )
+
+
+def refuse_copies(source: Source, labels: Mapping[Label, str]) -> None:
+    """Refuse a folder that holds most classes that are beside it again, as archives that hold themselves do.
+
+    `labels` are the classes with their folders.
+    """
+    inside: dict[Label, list[Label]] = defaultdict(list)
+    for label in labels:
+        inside[label[:-1]].append(label)
+    for outer, inner in inside.items():
+        pairs = [(other, label) for label in inner if outer and (other := (*outer[:-1], label[-1])) in labels]
+        if len(pairs) > 1 and 2 * len(pairs) >= len(inner):
+            first, again = (labels[label] for label in pairs[0])
+            folder = source.base / again.rpartition("/")[0]
+            raise UsageError(
+                f"{folder}: {counted(len(pairs), 'folder')} in it are called like those beside it: one class each?",
+                details=[f"{first} and {again} would be two classes"],
+                hint=["to read these alone: ", Command("prepare", folder), "; or move them out of the source"],
+            )
+
+
+def refuse_sorting(source: Source, labels: Mapping[str, Label]) -> None:
+    """Refuse folders that only sort images: by date, or 0/1/2 above 012ab.jpg by their names.
+
+    `labels` are the folders with the classes that they would be.
+    """
+    if source.options.depth is not None:
+        return
+    if len(labels) > 1 and all(DATE.fullmatch(part) for label in labels.values() for part in label):
+        raise DataError(
+            f"{source.path}: its folders are dates, such as {next(iter(labels))}, which are not classes",
+            hint="put the images of each class into a folder named after it; or --depth 1 if the dates are classes",
+        )
+    deep = {folder for folder, label in labels.items() if len(label) >= 2}
+    if not deep or any(len(part) > 2 for label in labels.values() for part in label):
+        return
+    images = [path for path in source.tree.images if path.rpartition("/")[0] in deep]
+    sample = images[:: max(1, len(images) // SAMPLE)]
+    letters = {folder: "".join(label) for folder, label in labels.items()}
+    sorted_by_name = sum(path.rpartition("/")[2].startswith(letters[path.rpartition("/")[0]]) for path in sample)
+    if sorted_by_name > 0.9 * len(sample):
+        raise DataError(
+            f"{source.path}: its folders only sort the images by the letters of their names, as in {sample[0]}: they "
+            "are not classes",
+            hint="put the table with the labels beside them; or --depth 1 if these folders are the classes",
+        )

@@ -1,0 +1,91 @@
+"""Lists and tables beside folders of classes: whether they say the same, and what only the folders label."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from shitu_cli.errors import UsageError
+from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.boxes import plain_name
+from shitu_cli.preparation.formats.columns import LABEL_NAMES, name_set
+from shitu_cli.preparation.formats.locate import LocatedImages
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.splits import split_words
+from shitu_cli.preparation.formats.table_lines import Lines
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import short_list
+
+# Names of columns that are the class without doubt.
+_KNOWN = frozenset(chain.from_iterable(LABEL_NAMES)) | name_set(
+    "species breed variety individual individualid identity person vehicle sku skuid product productid productname "
+    "brand model diagnosis dx disease"
+)
+
+
+def refuse_other_classes(source: Source, parts: Sequence[Lines], located: Sequence[LocatedImages]) -> None:
+    """Refuse a table whose label has an unknown name, where folders of names sort the images in another way.
+
+    A table of photographers beside folders of products must not make photographers of them.
+    """
+    if not source.path.is_dir() or source.options.columns:
+        return
+    for lines, place in zip(parts, located, strict=True):
+        names, label = lines.columns.names, lines.columns.label
+        if lines.sheet.header is None or label is None or plain_name(names[label]) in _KNOWN:
+            continue
+        by_folder: dict[str, set[str]] = defaultdict(set)
+        by_label: dict[str, set[str]] = defaultdict(set)
+        for path, value in zip(place.paths, lines.labels, strict=True):
+            if path is not None:
+                folder = path.rpartition("/")[0]
+                by_folder[folder].add(value)
+                by_label[value].add(folder)
+        mixed = any(len(values) > 1 for values in by_folder.values())
+        if mixed and any(len(folders) > 1 for folders in by_label.values()) and _are_named(by_folder):
+            value, folder = lines.labels[0], (place.paths[0] or "").rpartition("/")[0]
+            raise UsageError(
+                f"{lines.sheet.path}: is the class its column {names[label]}, or the folder of each image?",
+                details=[f"{lines.where(0)}: {value}, in the folder {folder}"],
+                hint=f"--columns image={names[lines.columns.image]},label={names[label]} or --format class-tree",
+            )
+
+
+def _are_named(folders: Iterable[str]) -> bool:
+    """Return whether folders have names of their own, unlike batch_1 and batch_2 or 0a and 0b."""
+    words = (split_words(folder.rpartition("/")[2])[1] for folder in folders)
+    return len({tuple(word for word in several if len(word) > 2) for several in words} - {()}) > 1
+
+
+def with_train_folders(source: Source, rows: Rows) -> Rows:
+    """Return the rows of lists that only evaluate, with the images of train/<class>/ where there are such folders.
+
+    Raises UsageError if the lists call the classes otherwise than the folders.
+    """
+    if not source.path.is_dir() or not rows.splits or not set(rows.splits) <= {"val", "test"}:
+        return rows
+    from shitu_cli.preparation.formats.tree import class_rows
+
+    below = os.path.relpath(rows.root, source.base).replace(os.sep, "/")
+    folders, _ = class_rows(source, Problems())
+    trained = [number for number, split in enumerate(folders.splits) if split == "train"]
+    if not trained or below.startswith(".."):
+        return rows
+    names = {folders.labels[number] for number in trained}
+    if others := {rows.shown(label) for label in set(rows.labels)} - names:
+        raise UsageError(
+            f"{rows.files[0]}: its classes, such as {short_list(sorted(others))}, are not those of the folders of "
+            f"training images, such as {short_list(sorted(names))}",
+            details=[f"{rows.where(0)}: {rows.paths[0]}", folders.paths[trained[0]]],
+            hint="write the names of the folders in the list; or name the list alone, to read nothing but it",
+        )
+    rows.labels = [rows.shown(label) for label in rows.labels]
+    rows.root, rows.display = source.base, {}
+    rows.paths = [os.path.normpath(f"{below}/{path}").replace(os.sep, "/") for path in rows.paths]
+    for number in trained:
+        rows.add_row(folders, number, path=folders.paths[number], label=folders.labels[number], origin=0)
+    example = trained[0]
+    rows.readings.append(f"folders to train on: the class of {folders.paths[example]} is {folders.labels[example]}")
+    return rows

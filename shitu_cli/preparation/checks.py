@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from shitu_cli.stores import address_of, split_location
 
 _SUSPECT = ("\t", "\n", "\r", "\0", "..", "\1/")  # \1 is put before each path, so \1/ is an absolute one
 CHUNK = 1 << 12
+_ZEROS = re.compile(r"(?<![^/])0+(?=\d+(?![^/]))")  # before a number that is a whole label, or a whole folder of it
 
 
 # --- Lines ---
@@ -96,7 +98,7 @@ def leads_outside(root: Path, path: str) -> bool:
 def _note_similar_labels(rows: Rows, problems: Problems) -> None:
     spellings: dict[str, str] = {}
     for label in sorted(set(rows.labels)):
-        plain = unicodedata.normalize("NFKC", label).casefold()
+        plain = _ZEROS.sub("", unicodedata.normalize("NFKC", label).casefold())
         other = spellings.setdefault(" ".join(plain.split()), label)
         if other != label:
             problems.add("similar-labels", f"{other!r} and {label!r}")
@@ -164,6 +166,7 @@ def check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: i
         only = next(iter(counts))
         raise DataError(
             f"only one class to train on: {only!r}",
+            details=problems.lines("error"),
             hint="telling classes apart needs at least two: one folder per class, or lists with several labels",
         )
     for label, count in sorted(counts.items()):

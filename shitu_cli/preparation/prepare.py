@@ -90,7 +90,7 @@ def read_and_split(
     if not len(rows):
         raise DataError(
             f"none of the {before:,} images can be used",
-            details=[f"{kind}: {f.count} x, first {f.examples[0][0]}" for kind, _, f in problems.ordered()],
+            details=problems.lines("error", "warning", "note"),
             hint=_where_are_they(formats),
         )
     split = _without_distractors(settle_split(rows, alike, choices, problems), rows, problems)

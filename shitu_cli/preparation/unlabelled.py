@@ -18,7 +18,7 @@ from shitu_cli.preparation.numbering import is_distractor
 from shitu_cli.preparation.problems import PROBLEM_KINDS, Problems
 from shitu_cli.reporting import counted
 
-_NAMED = re.compile(r"([^/]*[^\W\d_][^/]*?)[-_ ]+\(?\d+\)?\.\w+")  # cat_001.jpg
+_NAMED = re.compile(r"([^/]*[^\W\d_][^/]*?)[-_. ]+\(?\d+\)?\.\w+")  # cat_001.jpg, cat.0.jpg
 EACH, LISTED, MOST = 5, 3, 8  # cases of each kind, files, lines
 
 
@@ -49,15 +49,25 @@ def _where_are_labels(source: Source, problems: Problems) -> Message:
         return sheet_way_out(source.base / sheet)
     if "heic" in problems.cases:
         return f"to read HEIC images: {pip_install('heic')}"
-    names = Counter(match[1] for image in source.tree.images if (match := _NAMED.fullmatch(image)))
-    if len(names) > 1 and names.total() > 0.8 * len(source.tree.images) and min(names.values()) > 1:
-        folder = shlex.quote(str(source.path))
-        write = f'(cd {folder} && for f in *[0-9]*.*; do printf \'%s\\t%s\\n\' "$f" "${{f%[-_ ]*}}"; done > labels.txt)'
-        listed = Command("prepare", source.path / "labels.txt")
-        first = min(names)
-        return [f"if the names hold the classes, such as {first}, make a list of them: {write}; then ", listed]
     way = "put the images of each class into a folder named after it; "
-    return [way, Command("prepare", "--formats"), " lists other layouts"]
+    return _names_as_list(source) or [way, Command("prepare", "--formats"), " lists other layouts"]
+
+
+def _names_as_list(source: Source) -> Message | None:
+    """Return the way out where the names of the images in the fullest folder begin with classes; None elsewhere."""
+    folders = Counter(image.rpartition("/")[0] for image in source.tree.images)
+    inside = max(folders, key=lambda folder: folders[folder], default="")
+    matches = (_NAMED.fullmatch(image.removeprefix(f"{inside}/")) for image in source.tree.images)
+    names = Counter(match[1] for match in matches if match)
+    if len(names) < 2 or names.total() <= 0.8 * folders[inside] or min(names.values()) < 2:
+        return None
+    folder, ends = source.base / inside, "[-_. ]*[0-9]*.*"
+    write = f'for f in *[0-9]*.*; do printf \'%s\\t%s\\n\' "$f" "${{f%{ends}}}"; done > labels.txt'
+    return [
+        f"if the names hold the classes, such as {min(names)}, make a list of them: "
+        f"(cd {shlex.quote(str(folder))} && {write}); then ",
+        Command("prepare", folder / "labels.txt"),
+    ]
 
 
 def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) -> DataError | None:
@@ -78,10 +88,11 @@ def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) ->
             hint = "annotate another class too; or, if the folders are the classes: --format class-tree"
     way: Message = [hint, "; ", Command("prepare", "--formats"), " lists all layouts"]
     unused = [f"not used: {name} ({why})" for name, why in sorted(rows.unused.items())[:LISTED]]
+    by_name = _names_as_list(Source(sources[0])) if ranks == {FOLDERS} and len(sources) == 1 else None
     return DataError(
         f"only one class to train on: {rows.shown(label)!r}; telling classes apart needs at least two",
         details=[said, *unused, *(_beside(rows, sources) if ranks == {FOLDERS} else ())],
-        hint=sheet_way_out(sheets[0]) if sheets else way,
+        hint=sheet_way_out(sheets[0]) if sheets else by_name or way,
     )
 
 

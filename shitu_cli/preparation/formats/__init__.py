@@ -43,6 +43,7 @@ from shitu_cli.preparation.formats.supervisely import SUPERVISELY
 from shitu_cli.preparation.formats.table import TABLE, TEXT_LIST, labels_most
 from shitu_cli.preparation.formats.tiny_imagenet import TINY_IMAGENET
 from shitu_cli.preparation.formats.tree import CLASS_TREE, SPLIT_TREE
+from shitu_cli.preparation.formats.unreadable import unread_files
 from shitu_cli.preparation.formats.veriwild import VERIWILD
 from shitu_cli.preparation.formats.via import VIA
 from shitu_cli.preparation.formats.voc import VOC
@@ -111,6 +112,8 @@ def read_source(
         chosen = find_format(source, name)
         check(chosen)
         rows = chosen.read(source, problems)
+        if chosen.rank == ANNOTATIONS and source.path.is_dir():
+            rows.unused = unread_files(source) | rows.unused
         tidy_names(rows, problems)
         return chosen, rows
     except _DAMAGE as error:

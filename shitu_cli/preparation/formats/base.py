@@ -334,8 +334,9 @@ def first_bytes(path: Path, size: int = 4096) -> bytes:
 
 
 def whole_label(label: str) -> str:
-    """Return a label without the .0 that spreadsheets append to whole numbers."""
-    return label[:-2] if label.endswith(".0") and label[:-2].isdigit() else label
+    """Return a label without the .0 that programs append to whole numbers."""
+    whole, _, zeros = label.partition(".")
+    return whole if zeros and not zeros.strip("0") and whole.removeprefix("-").isdigit() else label
 
 
 def find_folder(root: Path, *names: str) -> Path | None:

@@ -6,15 +6,14 @@ model without any warning.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shitu_cli.errors import UsageError
 from shitu_cli.inputs import whole_number
-from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import CONVENTIONS, Convention, box_columns, plain_name
-from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
+from shitu_cli.preparation.formats.sample import Sample
+from shitu_cli.preparation.formats.source import plain_path
 from shitu_cli.preparation.formats.splits import FLAGS, SPLIT_NAMES, WORDS, splits_of_values
 
 
@@ -45,12 +44,9 @@ _MEASURES = name_set(
     "annotationid createdat updatedat index idx row rownumber url link source license author copyright md5 "
     "sha1 sha256 hash phash imagephash filesize depth channels iscrowd crowd occluded truncated difficult"
 )
+_CERTAINTIES = frozenset(("score", "confidence", "probability", "prob"))
 _BOX_NAMES = frozenset(("box", "bbox", "boundingbox", "roi", "rect", "rectangle", "bndbox"))
 _NO_LABELS = _MEASURES | CAMERA_NAMES | SPLIT_NAMES | FLAGS.keys()
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].{0,30})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .{0,20})?")
-_NUMBER = re.compile(r"[+-]?(\d{1,20}([.,]\d{0,20})?|[.,]\d{1,20})([eE][+-]?\d{1,3})?")
-MOSTLY_UNIQUE = 0.8  # share of different values from which a column is not a label
-LONG_TEXT = 60  # characters on average from which it is a description
 
 
 @dataclass
@@ -94,59 +90,6 @@ class Columns:
 
 def _file_name(path: str) -> str:
     return plain_path(path).rpartition("/")[2]
-
-
-class Sample:
-    """Sampled rows of a table, which answer questions about its columns."""
-
-    def __init__(self, rows: Sequence[Sequence[str]], width: int) -> None:
-        self.rows = rows
-        self.columns = [[row[n] for row in rows] for n in range(width)]
-
-    def values(self, column: int) -> list[str]:
-        """Return the values of a column that are not empty."""
-        return [value for value in self.columns[column] if value]
-
-    def follows(self, column: int, other: int) -> bool:
-        """Return whether the value of `other` decides that of `column`."""
-        seen: dict[str, str] = {}
-        pairs = zip(self.columns[column], self.columns[other], strict=True)
-        return all(seen.setdefault(b, a) == a for a, b in pairs if a or b)
-
-    def same(self, column: int, other: int) -> bool:
-        """Return whether two columns hold the same classes under different names."""
-        return self.follows(column, other) and self.follows(other, column)
-
-    def numeric(self, column: int) -> bool:
-        """Return whether all values are numbers."""
-        return bool(self.values(column)) and all(_NUMBER.fullmatch(value) for value in self.values(column))
-
-    def fractions(self, column: int) -> bool:
-        """Return whether they are numbers, some of which are not whole."""
-        return self.numeric(column) and any(not whole_label(v).lstrip("+-").isdigit() for v in self.values(column))
-
-    def images(self, column: int) -> bool:
-        """Return whether most values look like names of images."""
-        values = self.values(column)[:200]
-        return sum(has_image_suffix(plain_path(value)) for value in values) * 2 > len(values)
-
-    def bits(self, column: int) -> bool:
-        """Return whether there is nothing but zeros and ones."""
-        return set(self.values(column)) <= {"0", "1", "0.0", "1.0"}
-
-    def could_be_label(self, column: int) -> bool:
-        """Return whether its values are like classes: several, repeated, no measures, dates or long texts."""
-        values = self.values(column)
-        different = len(set(values))
-        if len(values) * 2 < len(self.rows) or different < 2:
-            return False
-        if different > MOSTLY_UNIQUE * len(values) and len(values) >= 5:
-            return False
-        if self.fractions(column) or sum(map(len, values)) > LONG_TEXT * len(values):
-            return False
-        if any("\n" in value for value in values) or all(value[:1] in "[{(" for value in values):
-            return False
-        return not all(_DATE.fullmatch(value) for value in values)
 
 
 def decide_columns(
@@ -207,6 +150,7 @@ class _Decision:
         if columns.label is not None:
             self._take(columns.label, columns.display)
             self._decide_id(columns)
+            columns.remarks += [f"{self.names[n]} is not used: rows where it is 0 count too" for n in self._doubts()]
         return columns
 
     def _take(self, *columns: int | None) -> None:
@@ -235,7 +179,8 @@ class _Decision:
             raise UsageError(
                 f"{self.place}: which column is the image? {' and '.join(self.names[n] for n in hits)} lead to images",
                 details=[f"{self.place}:{self.example}: {self.names[n]} = {sample.columns[n][0]!r}" for n in hits],
-                hint=f"--columns image={self.names[hits[0]]} or --columns image={self.names[hits[-1]]}",
+                hint=f"--columns image={self.names[hits[0]]} or --columns image={self.names[hits[-1]]}; "
+                "or, to use all of them, a row for each image",
             )
         alike = [n for n in range(len(plain)) if sample.values(n) and sample.images(n)]
         return next((n for n in alike if plain[n] in IMAGE_NAMES), alike[0] if alike else None)
@@ -277,7 +222,7 @@ class _Decision:
         sample, plain = self.sample, self.plain
         free = [n for n in self.free if any(sample.columns[n]) and not sample.images(n)]
         for tier in LABEL_NAMES:
-            if by_name := [n for n in free if plain[n] in tier]:
+            if by_name := [n for n in free if plain[n] in tier and (plain[n] != "y" or len(self.names[n]) == 1)]:
                 self._choose(columns, by_name)
                 self._name_numbers(columns, free)
                 return
@@ -286,7 +231,7 @@ class _Decision:
             return
         rest = [n for n in free if plain[n] and plain[n] not in _NO_LABELS and not plain[n].startswith("unnamed")]
         able = [n for n in rest if sample.could_be_label(n)]
-        if not able and len(rest) == 1 and len(set(sample.values(rest[0]))) > 1:
+        if not able and len(rest) == 1 and len(set(sample.values(rest[0]))) > 1 and not sample.lists(rest[0]):
             able = rest  # the only column beside the image, such as one image of each class
         if able:
             self._choose(columns, able)
@@ -319,6 +264,11 @@ class _Decision:
         if label is not None and sample.numeric(label):
             words = (n for n in candidates if n != label and not sample.numeric(n))
             columns.display = next((n for n in words if sample.could_be_label(n) and sample.same(label, n)), None)
+
+    def _doubts(self) -> list[int]:
+        """Return columns that say how sure a label is, and are 0 in some rows."""
+        free = (n for n in self.free if self.plain[n] in _CERTAINTIES)
+        return [n for n in free if {"0", "0.0"} & set(self.sample.values(n))]
 
     def _decide_id(self, columns: Columns) -> None:
         """Set the camera or sequence: images of one class and camera are not compared."""

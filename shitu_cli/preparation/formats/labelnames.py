@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.sheets import Labels
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import counted
 
+_EMPTY_WORDS = frozenset(("nan", "NaN", "NAN", "<NA>", "NaT", "None", "NULL", "null", "#N/A", "N/A"))
 _ROUNDED = re.compile(r"\d(?:[.,]\d{1,14})?E\+\d{1,2}", re.I)
 _FILES = ("label_map.txt", "classes.csv", "classes.txt", "class_names.txt", "label_list.txt", "labels.txt", "names.txt")
 
@@ -89,6 +92,27 @@ def one_spelling(rows: Rows, problems: Problems) -> None:
         rows.labels = [longest.get(label, label) for label in rows.labels]
 
 
+def report_empty_words(rows: Rows, problems: Problems) -> None:
+    """Report labels that programs write where there is none: nan is rarely the name of a class."""
+    for label in sorted(_EMPTY_WORDS & set(rows.labels)):
+        problems.add("empty-word", label, counted(rows.labels.count(label), "image"))
+
+
+def report_several_names(rows: Rows, problems: Problems) -> None:
+    """Report labels that are several others together, as cells of tags hold them: each is a class of its own."""
+    labels = set(rows.labels)
+    for sign in ("|", ";", ",", " "):
+        parts = {label: {part for piece in label.split(sign) if (part := piece.strip())} for label in labels}
+        several = [label for label in sorted(labels) if len(parts[label]) > 1]
+        # Tags are fewer than their combinations; names of two words are more.
+        if len(set().union(*parts.values())) > len(labels) - (sign == " "):
+            several = [label for label in several if parts[label] <= labels]
+        for label in several:
+            problems.add("several-names", label, f"a class of its own beside {' and '.join(sorted(parts[label]))}")
+        if several:
+            return
+
+
 def tidy_names(rows: Rows, problems: Problems) -> None:
     """Give every class a name of its own on one line, as the label map holds them; what is changed is reported.
 
@@ -97,6 +121,13 @@ def tidy_names(rows: Rows, problems: Problems) -> None:
     broken = {label: " ".join(label.split()) for label in set(rows.labels) if _has_break(label)}
     for label, plain in sorted(broken.items()):
         problems.add("broken-name", repr(label), plain)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in set(rows.labels) - broken.keys():
+        alike[unicodedata.normalize("NFC", label)].append(label)
+    for whole, several in sorted(alike.items()):
+        if len(several) > 1:
+            problems.add("two-encodings", whole)
+            broken |= dict.fromkeys(several, whole)
     if broken:
         rows.labels = [broken.get(label, label) for label in rows.labels]
     names = {

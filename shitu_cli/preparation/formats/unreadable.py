@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from shitu_cli.preparation.formats.source import Source
 from shitu_cli.stores import is_archive
 
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-_TABLES, _FILMS = (".arrow", ".tfrecord"), (".mp4", ".mov", ".avi", ".mkv", ".webm")
+_TABLES = (".arrow", ".tfrecord")
+_ARRAYS = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".pkl", ".pickle", ".pt", ".pth")
+_FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+# Files of MATLAB, and of Python where the name says that they hold labels.
+_CLOSED = re.compile(r"\.mat$|(?:label|annot|split|class|target)[^/]*\.(?:npy|npz|pkl|pickle|h5|hdf5|sqlite)$", re.I)
+_PICKLES = (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")  # which may run programs: they are never opened
 # Commands that unpack a file that begins with these bytes into a folder of its own.
 _UNPACK = (
     (b"PK\x03\x04", "unzip {file} -d {folder}"),
@@ -44,6 +50,12 @@ def packed_problem(source: Source) -> DataError | None:
     return DataError(f"{source.path} holds no images, but {name}, which is {kind}", hint=way)
 
 
+def unread_files(source: Source) -> dict[str, str]:
+    """Return files in a source that may hold labels but are not read, with what to do about them."""
+    closed = (name for name in source.tree.files if _CLOSED.search(name))
+    return spreadsheets(source) | dict.fromkeys(closed, "not read: save the labels or splits in it as CSV")
+
+
 def spreadsheets(source: Source) -> dict[str, str]:
     """Return the spreadsheets in a source, with what to do about them."""
     return {
@@ -70,6 +82,9 @@ def _way_out(path: Path, prepared: Path) -> tuple[str, Message | None]:
             "write them to files first, one folder per class; with the package datasets: "
             f"load_dataset('{suffix[1:]}', data_files='{path}')"
         )
+    if suffix in _ARRAYS or first_bytes(path, 2) in _PICKLES:
+        way = "write the images in it to files, one folder per class, with the program that it belongs to"
+        return "a file of arrays or Python objects", way
     if suffix in _FILMS:
         frames = path.with_name(path.stem)
         return "a video", f"extract images from it: mkdir {_quoted(frames)} && ffmpeg -i {_quoted(path)} -vf fps=2 " + (

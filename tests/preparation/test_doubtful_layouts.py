@@ -1,0 +1,311 @@
+"""Layouts whose lists, folders and names say different things, or are nearly those of a public set: what counts."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import unicodedata
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shitu_cli.errors import ShituError, plain
+from tests.preparation.annotation_trees import write_json
+from tests.preparation.test_formats import write
+from tests.preparation.test_layouts import NAMES, Labels, labels, many, queries, read, table
+
+
+def list_of(paths: Iterable[str], below: str = "") -> str:
+    return "".join(f"{path.removeprefix(below)}\n" for path in paths)
+
+
+def last(right: Labels) -> Labels:
+    """The last image of each class."""
+    return {path: name for path, name in right.items() if "3." in path}
+
+
+# --- Read rightly: labels of all images, and those that are held out ---
+
+
+def lists_beside_the_folders_of_splits(root: Path) -> tuple[Labels, Labels]:
+    """The folders train and test are no part of the classes, though lists of paths say the splits too."""
+    right, held = many(root, "train/{name}/{i}.jpg"), many(root, "test/{name}/t{i}.jpg", 2)
+    write(root / "train.txt", list_of(right))
+    write(root / "test.txt", list_of(held))
+    return right | held, held
+
+
+def words_run_together_in_names_of_lists(root: Path) -> tuple[Labels, Labels]:
+    right = many(root, "Images/{name}/{i}.jpg")
+    write(root / "TrainImages.txt", list_of(right.keys() - last(right).keys(), "Images/"))
+    write(root / "TestImages.txt", list_of(last(right), "Images/"))
+    return right, last(right)
+
+
+def train_and_val_together_beside_each(root: Path) -> tuple[Labels, Labels]:
+    right = many(root, "images/{name}{i}.jpg")
+    write(root / "train.txt", "".join(f"{path} {name}\n" for path, name in right.items() if path not in last(right)))
+    write(root / "val.txt", "".join(f"{path} {name}\n" for path, name in last(right).items()))
+    write(root / "trainval.txt", "".join(f"{path} {name}\n" for path, name in right.items()))
+    return right, last(right)
+
+
+def a_table_of_splits_beside_folders(root: Path) -> tuple[Labels, Labels]:
+    right = many(root, "{name}/{name}{i}.jpg")
+    table(root / "s.csv", ("file", "purpose"), *((p, "test" if p in last(right) else "train") for p in right))
+    return right, last(right)
+
+
+def a_list_of_splits_beside_folders(root: Path) -> tuple[Labels, Labels]:
+    right = many(root, "{name}/{name}{i}.jpg")
+    write(root / "s.txt", "".join(f"{path} {'val' if path in last(right) else 'train'}\n" for path in right))
+    return right, last(right)
+
+
+def a_column_that_holds_nothing_but_splits(root: Path) -> tuple[Labels, Labels]:
+    right = many(root, "{name}{i}.jpg")
+    rows = ((path, name, "valid" if path in last(right) else "TRAIN") for path, name in right.items())
+    table(root / "birds.csv", ("filepaths", "labels", "data set"), *rows)
+    return right, last(right)
+
+
+def folders_to_train_on_and_a_table_of_the_others(root: Path) -> tuple[Labels, Labels]:
+    """As ImageNet is given out: classes of val are in a table only, and it must not be trained on that alone."""
+    right, held = many(root, "train/{name}/{i}.jpg"), many(root, "val/v{k}{i}.jpg", 2)
+    table(root / "val_labels.csv", ("image", "label"), *((Path(path).name, name) for path, name in held.items()))
+    return right | held, held
+
+
+def tables_of_boxes_in_a_cell_beside_folders(root: Path) -> tuple[Labels, Labels]:
+    """A label with a box in one cell is no class: the folders are; the tables name the images of each split."""
+    right = many(root, "images/{name}/{name}{i}.jpg", 6)
+    held = {path: name for path, name in right.items() if "5." in path}
+    for part, paths in (("train", right.keys() - held.keys()), ("val", held.keys())):
+        rows = ((Path(path).stem, f"{right[path]} 1 2 {20 + n} 30") for n, path in enumerate(sorted(paths)))
+        table(root / f"{part}_solution.csv", ("ImageId", "PredictionString"), *rows)
+    return right, held
+
+
+def of_this_file(returns: str) -> list[Callable[..., Any]]:
+    """The functions of this file that build a folder and return so."""
+    functions = [value for value in list(globals().values()) if getattr(value, "__module__", "") == __name__]
+    hints = {function: getattr(function, "__annotations__", {}) for function in functions}
+    return [function for function in functions if hints[function] == {"root": "Path", "return": returns}]
+
+
+SPLIT = of_this_file("tuple[Labels, Labels]")
+
+
+@pytest.mark.parametrize("build", SPLIT, ids=lambda build: build.__name__)
+def test_splits_are_kept(build: Callable[[Path], tuple[Labels, Labels]], tmp_path: Path) -> None:
+    right, held = build(tmp_path)
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right and queries(made, tmp_path) == held.keys()
+    assert made.query is not None and not set(made.train.paths()) & set(made.query.paths())
+
+
+def a_partition_that_is_not_of_in_shop(root: Path) -> Labels:
+    right = many(root, "img/{name}/{i}.jpg")
+    write(root / "Eval/list_eval_partition.txt", f"16\nimage_name  evaluation_status\n{list_of(right)}")
+    return right
+
+
+def numbers_in_names_of_lists_that_are_not_of_veri_wild(root: Path) -> Labels:
+    right = many(root, "images/{name}{i}.jpg")
+    write(root / "train_9000.txt", "".join(f"{p} {n}\n" for p, n in right.items() if p not in last(right)))
+    write(root / "test_3000.txt", "".join(f"{path} {name}\n" for path, name in last(right).items()))
+    return right
+
+
+def names_and_classes_that_are_not_of_products_10k(root: Path) -> Labels:
+    right = many(root, "train/{k}_{i}.jpg")
+    table(root / "train.csv", ("name", "class"), *((Path(path).name, name) for path, name in right.items()))
+    return right
+
+
+def birds_of_other_numbers_than_in_cub(root: Path) -> Labels:
+    """NABirds has the files of CUB-200-2011, but its classes are no halves to train and to evaluate."""
+    right = many(root, "images/{name}/{i}.jpg", names=("0295", "0817", "1010"))
+    names = [f"{n} {path.removeprefix('images/')}" for n, path in enumerate(right)]
+    write(root / "images.txt", list_of(names))
+    write(root / "image_class_labels.txt", list_of(f"{n} {int(name)}" for n, name in enumerate(right.values())))
+    write(root / "train_test_split.txt", list_of(f"{n} {int(path not in last(right))}" for n, path in enumerate(right)))
+    write(root / "classes.txt", "295 0295\n817 0817\n1010 1010\n")
+    return right
+
+
+def categories_whose_ids_have_longer_names(root: Path) -> Labels:
+    """Herbarium 2022: image_id and category_id where COCO has id."""
+    right = many(root, "train_images/{k}/{k}_{i}.jpg")
+    images = [{"image_id": path[13:-4], "file_name": path[13:]} for path in right]
+    objects = [{"image_id": path[13:-4], "category_id": NAMES.index(name)} for path, name in right.items()]
+    kinds = [{"category_id": n, "scientificName": name} for n, name in enumerate(NAMES)]
+    write_json(root / "train_metadata.json", {"images": images, "annotations": objects, "categories": kinds})
+    return right
+
+
+def number_label_and_path_of_mxnet(root: Path) -> Labels:
+    right = many(root, "img/{k}{i}.jpg", names=("0", "1", "2"))
+    write(root / "train.lst", list_of(f"{n}\t{name}.000000\t{path}" for n, (path, name) in enumerate(right.items())))
+    return right
+
+
+def letters_encoded_in_two_ways(root: Path) -> Labels:
+    right = many(root, "img/{k}{i}.jpg", names=("café", "thé"))
+    forms = (
+        (Path(path).name, unicodedata.normalize("NFD" if path in last(right) else "NFC", name))
+        for path, name in right.items()
+    )
+    table(root / "l.csv", ("image", "label"), *forms)
+    return right
+
+
+def a_number_of_lines_above_a_list(root: Path) -> Labels:
+    right = many(root, "img/{k}{i}.jpg")
+    write(root / "Anno/list_img.txt", "16\n" + list_of(f"{path}    {name}" for path, name in right.items()))
+    return right
+
+
+READ = of_this_file("Labels")
+
+
+@pytest.mark.parametrize("build", READ, ids=lambda build: build.__name__)
+def test_it_is_read(build: Callable[[Path], Labels], tmp_path: Path) -> None:
+    right = build(tmp_path)
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right and made.problems.count("error") == 0
+
+
+# --- Asked or refused, with the way out ---
+
+
+def lists_of_several_splits(root: Path) -> tuple[str, ...]:
+    right = many(root, "images/{name}/{name}{i}.jpg")
+    for fold in range(2):
+        write(root / f"train{fold}.txt", list_of(path for path in right if f"{fold}." not in path))
+        write(root / f"test{fold}.txt", list_of(path for path in right if f"{fold}." in path))
+    return ("is in two splits", "test1.txt: test", "train0.txt: train", "leave the lists of one here")
+
+
+def tables_of_several_splits(root: Path) -> tuple[str, ...]:
+    right = many(root, "images/{name}{i}.jpg")
+    for fold in range(4):
+        for part in ("train", "val"):
+            rows = ((p, n) for p, n in right.items() if (f"{fold}." in p) == (part == "val"))
+            table(root / f"{part}_fold{fold}.csv", ("image", "label"), *rows)
+    return ("16 of 16 images to evaluate are also trained", "train_fold", "val_fold", "leave the lists of one here")
+
+
+def folders_that_name_a_split_and_a_class(root: Path) -> tuple[str, ...]:
+    many(root, "train{name}/{i}.jpg", names="AB")
+    many(root, "test{name}/{i}.jpg", names="AB")
+    return ("a split and a class at once", "trainA", "make a folder for each split")
+
+
+def an_archive_unpacked_into_itself(root: Path) -> tuple[str, ...]:
+    many(root, "cells/{name}/{i}.jpg")
+    many(root, "cells/cells/{name}/c{i}.jpg")
+    return ("cells/cells: 4 folders in it are called like those beside it", "two classes", "data/cells/cells")
+
+
+def folders_of_cameras_above_those_of_classes(root: Path) -> tuple[str, ...]:
+    for camera in ("amazon", "webcam"):
+        many(root, camera + "/images/{name}/" + camera + "{i}.jpg", 2)
+    return ("which level of folders", "if apple is one class", "--merge", "amazon/images", "webcam/images")
+
+
+def a_table_of_photographers_beside_products(root: Path) -> tuple[str, ...]:
+    rows = ((path, ("Ann", "Bob")[n % 2]) for n, path in enumerate(many(root, "{name}/{name}{i}.jpg")))
+    table(root / "photos.csv", ("image", "photographer"), *rows)
+    return ("photographer, or the folder", "label=photographer", "--format class-tree")
+
+
+def a_table_of_val_in_numbers_beside_folders_of_names(root: Path) -> tuple[str, ...]:
+    many(root, "train/{name}/{i}.jpg")
+    held = many(root, "val/v{k}{i}.jpg", 2)
+    write(root / "val.txt", "".join(f"{Path(path).name} {NAMES.index(name)}\n" for path, name in held.items()))
+    return ("val.txt", "its classes, such as 0, 1", "apple, lemon", "write the names of the folders")
+
+
+def a_column_that_is_y_of_two(root: Path) -> tuple[str, ...]:
+    """A comma in a heading makes `y]` of a column: no class, though y is."""
+    right = many(root, "{k}{i}.jpg")
+    rows = ((path, name, n // 2, 0.1, (0.1, 0.2)[n % 2]) for n, (path, name) in enumerate(right.items()))
+    table(root / "t.csv", ("Image", "Finding", "Patient", "Spacing[x", "y]"), *rows)
+    return ("which column is the class? Finding or Patient",)
+
+
+def pairs_of_images(root: Path) -> tuple[str, ...]:
+    paths = list(many(root, "img/{k}{i}.jpg"))
+    write(root / "pairs.txt", "".join(f"{a} {b} 1\n" for a, b in pairwise(paths)))
+    return ("only one class", "pairs.txt (names images, but no labels)")
+
+
+def several_images_in_a_cell(root: Path) -> tuple[str, ...]:
+    many(root, "img/{k}{i}.jpg", 2)
+    write_json(root / "p.json", [{"sku": name, "images": [f"{k}0.jpg", f"{k}1.jpg"]} for k, name in enumerate(NAMES)])
+    return ("only one class", "p.json (names images, but no column holds one in each row)")
+
+
+def several_columns_of_images(root: Path) -> tuple[str, ...]:
+    many(root, "img/{k}{i}.jpg", 2)
+    table(root / "p.csv", ("sku", "front", "back"), *((name, f"{k}0.jpg", f"{k}1.jpg") for k, name in enumerate(NAMES)))
+    return ("which column is the image? front and back", "to use all of them, a row for each image")
+
+
+def three_labels_for_each_image(root: Path) -> tuple[str, ...]:
+    rows = [(path, label) for path, name in many(root, "{k}{i}.jpg").items() for label in (name, "plum")]
+    table(root / "votes.csv", ("image", "label"), *rows)
+    return ("only one class to train on: 'plum'", "12 x one image with two labels", "votes.csv:3")
+
+
+def lists_of_matlab(root: Path) -> tuple[str, ...]:
+    many(root, "jpg/image_{k}{i}.jpg", names=("x",))
+    write(root / "imagelabels.mat", "MATLAB 5.0")
+    return ("only one class", "imagelabels.mat (not read: save the labels or splits in it as CSV)")
+
+
+def arrays_of_numpy(root: Path) -> tuple[str, ...]:
+    root.mkdir(parents=True)
+    (root / "mnist.npz").write_bytes(b"PK\3\4" + bytes(60))
+    return ("mnist.npz, which is a file of arrays or Python objects", "write the images in it to files")
+
+
+class _Program:
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return pytest.fail, ("it was run",)
+
+
+def a_pickle(root: Path) -> tuple[str, ...]:
+    """Files of CIFAR may run programs when they are opened: they never are."""
+    root.mkdir(parents=True)
+    (root / "data_batch_1").write_bytes(pickle.dumps(_Program()))
+    return ("data_batch_1, which is a file of arrays or Python objects",)
+
+
+ASKED = of_this_file("tuple[str, ...]")
+
+
+@pytest.mark.parametrize("build", ASKED, ids=lambda build: build.__name__)
+def test_it_is_asked_about(build: Callable[[Path], tuple[str, ...]], tmp_path: Path) -> None:
+    says = build(tmp_path / "data")
+    with pytest.raises(ShituError) as caught:
+        read(tmp_path / "data")
+    error = caught.value
+    text = "\n".join([error.message, *error.details, plain(error.hint or "")])
+    assert [word for word in says if word not in text] == [], text
+
+
+@pytest.mark.parametrize("pattern", ["{name}.{i}.jpg", "train/{name}.{i}.jpg", "shop/{name} ({i}).jpg"])
+def test_the_command_for_classes_in_names_works_in_a_folder_and_with_dots(pattern: str, tmp_path: Path) -> None:
+    many(tmp_path, pattern)
+    with pytest.raises(ShituError) as caught:
+        read(tmp_path)
+    command = re.search(r"make a list of them: (\(.*\)); then shitu prepare (\S+)", plain(caught.value.hint or ""))
+    assert command is not None, caught.value.hint
+    subprocess.run(command[1], shell=True, check=True)
+    assert set(read(Path(command[2])).names) == set(NAMES)

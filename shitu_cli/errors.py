@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import shlex
 from collections.abc import Sequence
+from types import ModuleType
 
 # What a user can do about such an error of the system.
 MACHINE_HINTS = {
@@ -160,3 +162,15 @@ class TrainingError(ShituError):
     """Training cannot continue (the loss is not finite, a process died)."""
 
     exit_code = 6
+
+
+def require_package(module: str, extra: str, user: str) -> ModuleType:
+    """Import a module of the optional feature `extra`, which `user` needs; return it.
+
+    Raises EnvironmentProblem, with the command that installs it, if that fails.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise EnvironmentProblem(f"{user} needs the package {package}", hint=pip_install(extra)) from None

@@ -14,7 +14,7 @@ from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import EXPANSION, FOLDS, PORTION
-from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.errors import Command, ConfigError, ShituError, UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
@@ -196,17 +196,13 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
     from shitu_cli.report.evaluation import is_worth_deploying
     from shitu_cli.steps.status import export_command
 
-    problem, file = None, None
     try:
         file = evaluation.write_reports()
-    except EnvironmentProblem as refused:
-        problem = refused
-    if as_json:
-        console.json(evaluation.values)
-    else:
-        show_figures(console, evaluation.result, evaluation.values, shares)
-    if problem is not None or file is None:  # raised only now, so that the figures are shown all the same
-        raise problem or AssertionError
+    finally:  # the figures are shown even if the disk refuses the reports
+        if as_json:
+            console.json(evaluation.values)
+        else:
+            show_figures(console, evaluation.result, evaluation.values, shares)
     _note_in_index(console, space, evaluation.values)
     console.info(f"all figures: {file}, with images: {file.stem}.html beside it")
     console.next_step(export_command(space) if is_worth_deploying(evaluation.values) else Command("train"))

@@ -29,7 +29,6 @@ INTERPOLATION = {
     "area": cv2.INTER_AREA,
     "lanczos": cv2.INTER_LANCZOS4,
 }
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Normalization:
         return (self.scale / std).astype(np.float32), (-np.asarray(self.mean) / std).astype(np.float32)
 
 
-def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
-    """Return (width, height)."""
+def sides(size: int | tuple[int, ...]) -> tuple[int, int]:
+    """Return both sides in pixels, in the order of the config; one number is a square."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
@@ -96,7 +95,7 @@ class ResizeImage:
     """Resizes to `size` (side, or [width, height]), or the short side to `resize_short`, keeping the aspect ratio."""
 
     def __init__(self, part: parts.ResizeImage) -> None:
-        self.size = None if part.size is None else pair(part.size)
+        self.size = None if part.size is None else sides(part.size)
         self.short, self.interpolation, self.backend = part.resize_short, part.interpolation, part.backend
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -112,7 +111,7 @@ class CropImage:
     """Cuts out the centre, `size` as side or [width, height]; smaller images are enlarged first."""
 
     def __init__(self, part: parts.CropImage) -> None:
-        self.width, self.height = pair(part.size)
+        self.width, self.height = sides(part.size)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = _at_least(image, self.width, self.height)
@@ -124,7 +123,7 @@ class RandCropImage:
     """Cuts out a random part (Szegedy et al. 2015) of `scale` of the area and `ratio` of width to height."""
 
     def __init__(self, part: augmentations.RandCropImage) -> None:
-        self.size = pair(part.size)
+        self.size = sides(part.size)
         self.scale_low, self.scale_high = part.scale or (0.08, 1.0)
         self.ratio_low, self.ratio_high = part.ratio or (3 / 4, 4 / 3)
         self.interpolation, self.backend = part.interpolation, part.backend
@@ -146,7 +145,7 @@ class RandCropImageV2:
     """Cuts out a random part of exactly `size`; smaller images are enlarged first."""
 
     def __init__(self, part: augmentations.RandCropImageV2) -> None:
-        self.width, self.height = pair(part.size)
+        self.width, self.height = sides(part.size)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = _at_least(image, self.width, self.height)
@@ -215,7 +214,7 @@ class NormalizeImage:
 
     def __init__(self, part: parts.NormalizeImage | parts.Normalize) -> None:
         scale = part.scale if isinstance(part, parts.NormalizeImage) else None
-        mean, std = part.mean or IMAGENET_MEAN, part.std or IMAGENET_STD
+        mean, std = part.mean or parts.IMAGENET_MEAN, part.std or parts.IMAGENET_STD
         self.values = Normalization(
             (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), 1 / 255 if scale is None else scale
         )

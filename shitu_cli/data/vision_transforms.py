@@ -12,13 +12,9 @@ import numpy as np
 
 from shitu_cli.config.parts import augmentations
 from shitu_cli.config.parts import transforms as parts
-from shitu_cli.data.transforms import pil_resize
+from shitu_cli.data.transforms import pil_resize, sides
 
 ATTEMPTS = 10  # to find a part that fits into the image
-
-
-def _sides(size: int | tuple[int, ...]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 class Resize:
@@ -26,7 +22,7 @@ class Resize:
 
     def __init__(self, part: parts.Resize) -> None:
         self.short = part.size if isinstance(part.size, int) else None
-        self.fixed_size = None if self.short is not None else _sides(part.size)
+        self.fixed_size = None if self.short is not None else sides(part.size)
         self.interpolation = part.interpolation
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -46,7 +42,7 @@ class CenterCrop:
     """Cuts out the centre; a smaller image gets a black border, as Pillow crops."""
 
     def __init__(self, part: parts.CenterCrop) -> None:
-        self.fixed_size = _sides(part.size)
+        self.fixed_size = sides(part.size)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         high, wide = self.fixed_size
@@ -64,7 +60,7 @@ class RandomResizedCrop:
     """Cuts out a random part and resizes it; the middle of the image if ten tries do not fit."""
 
     def __init__(self, part: augmentations.RandomResizedCrop) -> None:
-        self.fixed_size = _sides(part.size)
+        self.fixed_size = sides(part.size)
         self.scale, self.ratio, self.interpolation = part.scale, part.ratio, part.interpolation
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -23,7 +23,7 @@ from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.templates import templates_dir
-from shitu_cli.weights.catalogue import CATALOGUE, IMAGENET_MEAN, IMAGENET_STD, Published
+from shitu_cli.weights.catalogue import CATALOGUE, Published
 from shitu_cli.weights.store import Located, cache_dir, obtain
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _origin(entry: Published, located: Located) -> Origin:
     from shitu_cli.deployment.run import Origin
 
     arch = _arch(entry)
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if entry.template else (entry.mean, entry.std)
+    mean, std = (transforms.IMAGENET_MEAN, transforms.IMAGENET_STD) if entry.template else (entry.mean, entry.std)
     ops = (
         transforms.DecodeImage(to_rgb=True, channel_first=False),
         transforms.ResizeImage(size=entry.image_size, interpolation=entry.interpolation),

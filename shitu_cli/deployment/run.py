@@ -28,8 +28,7 @@ from shitu_cli.features.engine import eval_normalization
 from shitu_cli.features.manifest import MANIFEST, Manifest
 from shitu_cli.features.selection import fastest
 from shitu_cli.files import atomic_dir, atomic_write_json, atomic_write_text, require_own_folder, sha256_of
-from shitu_cli.inputs import read_json
-from shitu_cli.model.tracing import load_trained, trained_arch, write_paddle_model
+from shitu_cli.model.tracing import load_trained, note_of_training, trained_arch, write_paddle_model
 
 FORMATS = ("pdmodel", "pir", "onnx")
 AUTO = "auto"
@@ -316,9 +315,8 @@ def _manifest(
 
 def _training(checkpoint: Path) -> dict[str, Any]:
     """Return epoch and metrics of a checkpoint that `shitu train` wrote, nothing for others."""
-    states = checkpoint.with_name(checkpoint.name.removesuffix(".pdparams") + ".pdstates")
-    try:
-        header = read_json(states, allow_nan=True)
-        return {"epoch": header["state"]["epoch"], "metrics": header.get("metrics", {})}
-    except (ShituError, KeyError, TypeError, AttributeError):
+    note = note_of_training(checkpoint)
+    state = note.get("state")
+    if not isinstance(state, dict) or "epoch" not in state:
         return {}
+    return {"epoch": state["epoch"], "metrics": note.get("metrics", {})}

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.errors import ShituError
 from shitu_cli.files import atomic_write_json, remove_leftovers
-from shitu_cli.inputs import read_json_object
+from shitu_cli.inputs import read_note
 
 KEPT = 8  # generations in a note
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -37,10 +36,7 @@ def note_origin(features: Path, origin: Origin) -> None:
 
 def noted_origins(features: Path) -> list[Origin]:
     """Return the origins that the note names, newest first; none if no note can be read."""
-    try:
-        note = read_json_object(_note(features))
-    except ShituError:  # it only ever adds to what the file itself says
-        return []
+    note = read_note(_note(features))  # it only ever adds to what the file itself says
     earlier = note.get("earlier", [])
     return [
         Origin(item["model"], item["sha256"], item.get("table_sha256", ""))

@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from shitu_cli.errors import EnvironmentProblem, UsageError, pip_install
+from shitu_cli.errors import UsageError, require_package
 from shitu_cli.features.origin import Origin, note_origin
 from shitu_cli.files import atomic_write, remove_leftovers
 
@@ -48,7 +48,7 @@ def check_out(out: Path) -> None:
     if out.suffix not in SUFFIXES:
         raise UsageError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}", hint="--out features.npy")
     if out.suffix == ".parquet":
-        _require_pyarrow()
+        require_package("pyarrow", "parquet", "parquet")
     table = out.with_suffix(".tsv")
     if out.suffix != ".npy" or not table.is_file():
         return
@@ -131,13 +131,6 @@ def _parquet(file: IO[Any], rows: Rows) -> None:
             values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features.reshape(-1)), size)
             paths, labels = [path for path, _ in names], [label for _, label in names]
             writer.write_table(pyarrow.table([paths, labels, values], schema=schema))
-
-
-def _require_pyarrow() -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise EnvironmentProblem("parquet needs the package pyarrow", hint=pip_install("parquet")) from None
 
 
 def one_line(text: str) -> str:

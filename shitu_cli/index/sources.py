@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError, pip_install
+from shitu_cli.errors import Command, DataError, UsageError, require_package
 from shitu_cli.features.origin import Origin, noted_origins
 from shitu_cli.features.shard_file import SUFFIX
 from shitu_cli.index.foreign import foreign_vectors
@@ -203,12 +203,10 @@ def _item(item: Any, where: str) -> tuple[str, str, list[float]]:
 
 
 def _parquet(path: Path) -> FeatureTable:
-    try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.parquet
-    except ImportError:
-        raise EnvironmentProblem("parquet needs the package pyarrow", hint=pip_install("parquet")) from None
+    require_package("pyarrow", "parquet", "parquet")
+    import pyarrow.compute
+    import pyarrow.parquet
+
     labels: list[str] = []
     paths: list[str] = []
     features, rows = np.empty((0, 0), np.float32), 0

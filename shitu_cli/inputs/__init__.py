@@ -3,7 +3,6 @@
 from shitu_cli.inputs.files import (
     MIB,
     StrPath,
-    check_input,
     decode_text,
     is_input,
     open_input,
@@ -11,13 +10,12 @@ from shitu_cli.inputs.files import (
     read_bytes,
     read_text,
 )
-from shitu_cli.inputs.json_files import parse_json, read_json, read_json_object
+from shitu_cli.inputs.json_files import parse_json, read_json, read_json_object, read_note
 from shitu_cli.inputs.numbers import whole_number
 
 __all__ = [
     "MIB",
     "StrPath",
-    "check_input",
     "decode_text",
     "is_input",
     "open_input",
@@ -26,6 +24,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_json_object",
+    "read_note",
     "read_text",
     "whole_number",
 ]

@@ -70,18 +70,6 @@ def open_input(
     return io.BufferedReader(io.FileIO(descriptor))
 
 
-def check_input(
-    path: StrPath,
-    *,
-    limit: int | None = None,
-    error: type[ShituError] = DataError,
-    hint: Message | None = None,
-) -> int:
-    """Return the size in bytes of a file that a library will open by its path; errors are those of `open_input`."""
-    with open_input(path, limit=limit, error=error, hint=hint) as file:
-        return os.fstat(file.fileno()).st_size
-
-
 def is_input(path: StrPath) -> bool:
     """Return whether `path` is a regular file; unlike `Path.is_file` never raises."""
     try:

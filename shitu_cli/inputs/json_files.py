@@ -72,6 +72,14 @@ def read_json_object(
     return value
 
 
+def read_note(path: StrPath) -> dict[str, Any]:
+    """Read a JSON object that only adds to what is known otherwise; {} if it is missing or damaged."""
+    try:
+        return read_json_object(path, allow_nan=True)
+    except ShituError:
+        return {}
+
+
 def _whole(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a whole number of {len(digits)} digits")

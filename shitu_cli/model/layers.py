@@ -21,10 +21,10 @@ ACTIVATIONS: dict[str | None, Callable[[paddle.Tensor], paddle.Tensor]] = {
 }
 
 
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Return the multiple of `divisor` nearest to `value`, but at least 90 % of it."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
+def make_divisible(value: float) -> int:
+    """Return the multiple of 8 nearest to `value`, but at least 90 % of it."""
+    rounded = max(8, int(value + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * value else rounded
 
 
 class Conv2D(nn.Conv2D):

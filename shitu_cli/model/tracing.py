@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -18,8 +19,8 @@ from paddle import nn
 from shitu_cli.config.load import parse_arch
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.schema import ArchConfig, Config
-from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError, UsageError
-from shitu_cli.inputs import read_json
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
+from shitu_cli.inputs import read_note
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.rec_model import RecModel, embed
 from shitu_cli.model.weights import load_weights
@@ -148,12 +149,13 @@ def trained_arch(prefix: Path, config: Config) -> ArchConfig:
     """
     if any(origin.startswith("-o Arch") for key, origin in config.origins.items() if key.startswith("Arch")):
         return config.Arch
-    try:
-        states = prefix.with_name(prefix.name.removesuffix(".pdparams") + ".pdstates")
-        block = read_json(states, allow_nan=True)["run"]["arch"]
-    except (ShituError, KeyError, TypeError):
-        return config.Arch
-    return parse_arch(block)
+    run = note_of_training(prefix).get("run")
+    return parse_arch(run["arch"]) if isinstance(run, dict) and "arch" in run else config.Arch
+
+
+def note_of_training(prefix: Path) -> dict[str, Any]:
+    """Return what `shitu train` noted beside the weights at `prefix` (with or without .pdparams); {} for others."""
+    return read_note(prefix.with_name(prefix.name.removesuffix(".pdparams") + ".pdstates"))
 
 
 def without_pretrained(backbone: Backbone) -> Backbone:

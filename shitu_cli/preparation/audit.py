@@ -240,9 +240,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name}")
 
 
-def look_at_all(
-    paths: list[str], reporter: Reporter, *, cache: LookCache, decode: bool = True, workers: int | None = None
-) -> list[Look]:
+def look_at_all(paths: list[str], reporter: Reporter, *, cache: LookCache, decode: bool = True) -> list[Look]:
     """Return looks in the order of `paths`; an interruption keeps what was seen so far in the cache."""
     looks = _kept(paths, cache, decode)
     todo = [number for number, look in enumerate(looks) if look is None]
@@ -250,7 +248,7 @@ def look_at_all(
     try:
         with (
             reporter.progress("checking", len(todo)) as bar,
-            image_threads(workers or _threads(paths), "check") as pool,
+            image_threads(_threads(paths), "check") as pool,
         ):
             # Tasks of several images: one each would spend a tenth of the time on handing over.
             tasks = [todo[start : start + TASK] for start in range(0, len(todo), TASK)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shitu_cli.errors import DataError, ShituError, UsageError
-from shitu_cli.inputs import check_input
+from shitu_cli.inputs import open_input
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, PACKED, TABLE, Format, Rows
@@ -42,7 +42,7 @@ def check_source(path: Path) -> None:
             f"no such folder or file: {path}", hint="check the path; put it in quotes if it contains spaces"
         )
     if not path.is_dir():
-        check_input(path, error=UsageError)  # a pipe would be waited for, a device has no end
+        open_input(path, error=UsageError).close()  # a pipe would be waited for, a device has no end
 
 
 def are_shards(sources: Sequence[Path]) -> bool:

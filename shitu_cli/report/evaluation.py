@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.errors import Command, ShituError
-from shitu_cli.inputs import read_json
+from shitu_cli.errors import Command
+from shitu_cli.inputs import read_note
 from shitu_cli.reporting import counted
 
 PLAIN, WITH_OPTIONS = "evaluate", "evaluate-with-options"  # names of files in reports/, without suffix
@@ -27,11 +27,8 @@ def report_file(reports: Path, options: list[str]) -> Path:
 
 def read_report(file: Path) -> dict[str, Any] | None:
     """Return the values of an evaluation; None if the file is missing or damaged."""
-    try:
-        values = read_json(file, allow_nan=True)
-    except ShituError:
-        return None
-    return values if isinstance(values, dict) and isinstance(values.get("metrics"), dict) else None
+    values = read_note(file)
+    return values if isinstance(values.get("metrics"), dict) else None
 
 
 def options_of(values: dict[str, Any]) -> list[str]:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.config.places import Places
-from shitu_cli.errors import Command, DataError, ShituError, UsageError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.selection import BATCH
 from shitu_cli.files import sha256_of
-from shitu_cli.inputs import read_json
+from shitu_cli.inputs import read_note
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter, SilentReporter
 
@@ -100,10 +100,11 @@ def readable(prefix: Path, reporter: Reporter) -> Path:
 
 def export_is_stale(places: Places) -> bool:
     """Return whether the exported model was made from weights other than those of the current best checkpoint."""
-    if not places.best_weights.is_file() or not places.manifest.is_file():
-        return False
-    try:
-        exported = read_json(places.manifest)["source"]["sha256"]
-    except (ShituError, KeyError, TypeError):
-        return False  # damaged; reported when the model is used
-    return bool(exported != sha256_of(places.best_weights))
+    exported = exported_weights(places)  # "" for a damaged manifest, which is reported when the model is used
+    return exported != "" and places.best_weights.is_file() and exported != sha256_of(places.best_weights)
+
+
+def exported_weights(places: Places) -> str:
+    """Return the SHA-256 of the weights that the exported model was made from, "" if nothing says it."""
+    source = read_note(places.manifest).get("source")
+    return str(source.get("sha256", "")) if isinstance(source, dict) else ""

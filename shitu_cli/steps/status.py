@@ -11,7 +11,7 @@ from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, ShituError
 from shitu_cli.files import bytes_in, sha256_of
-from shitu_cli.inputs import read_json
+from shitu_cli.inputs import read_note
 from shitu_cli.report.evaluation import (
     PLAIN,
     WITH_OPTIONS,
@@ -22,7 +22,7 @@ from shitu_cli.report.evaluation import (
     read_report,
 )
 from shitu_cli.reporting import byte_size, counted
-from shitu_cli.steps.models import export_is_stale
+from shitu_cli.steps.models import export_is_stale, exported_weights
 from shitu_cli.workspace import EARLIER, Workspace, earlier_models
 
 
@@ -79,7 +79,7 @@ def _facts(space: Workspace) -> _Facts:
             lists = Path(config.DataLoader.train.dataset.cls_label_path)
     except ShituError as error:
         problem = error
-    header = _json(places.output / "latest.pdstates")
+    header = read_note(places.output / "latest.pdstates")
     return _Facts(places, header, _hash_of(_list_of(header, space) or lists), _hash_of(places.best_weights), problem)
 
 
@@ -211,7 +211,7 @@ def export_command(space: Workspace) -> Command:
 
 def _export_state(facts: _Facts) -> StepState:
     command = export_command(facts.places.workspace)
-    values = _json(facts.places.manifest)
+    values = read_note(facts.places.manifest)
     if not values:
         return StepState("export", "not exported yet", command)
     files = values.get("files")
@@ -224,23 +224,14 @@ def _export_state(facts: _Facts) -> StepState:
 
 
 def _index_state(facts: _Facts) -> StepState:
-    values = _json(facts.places.workspace.index_dir / "manifest.json")
+    values = read_note(facts.places.workspace.index_dir / "manifest.json")
     if not values:
         return StepState("index", "no index yet", Command("index build"))
     text = f"{counted(values.get('count', 0), 'vector')}, {values.get('kind')}"
-    source = _json(facts.places.manifest).get("source")
-    weights = source.get("sha256") if isinstance(source, dict) else None
+    weights = exported_weights(facts.places)
     model = str(values.get("model", ""))  # "" where features of an unknown model were indexed
     if weights and model and model.split("/")[0] != weights:
         return StepState("index", f"{text}, of another model than the exported one", Command("index build"))
     if facts.trained_on_others:
         return StepState("index", f"{text}, of a model trained on earlier lists", Command("index build"))
     return StepState("index", text)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = read_json(path, allow_nan=True)
-    except ShituError:
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -14,7 +14,7 @@ import numpy as np
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import SPLITS, Config, SplitConfig
 from shitu_cli.errors import Command, Message
-from shitu_cli.reporting import Reporter, SilentReporter, counted
+from shitu_cli.reporting import SilentReporter, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.steps import costs
 from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, total_size
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 _SAVES = 6  # of a checkpoint on the disk while one is written (training/checkpoint.py)
 
 
-def cost_of_train(
-    config: Config, *, init_from: Path | None = None, keep: int | None = None, reporter: Reporter | None = None
-) -> Cost:
+def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | None = None) -> Cost:
     """Return what `train` would cost: steps of the real network on the real images, and one of its evaluations.
 
     Raises what `train` raises before its first step.
@@ -48,7 +46,7 @@ def cost_of_train(
     from shitu_cli.training.start import starts_trained
     from shitu_cli.training.trainer import Trainer
 
-    quiet, threads = reporter or SilentReporter(), current_threads()
+    quiet, threads = SilentReporter(), current_threads()
     training = build_training(
         config,
         device=name,
@@ -127,7 +125,6 @@ def cost_of_evaluate(
     merge: Sequence[str] = (),
     unknown: Sequence[str] = (),
     cache: bool = True,
-    reporter: Reporter | None = None,
 ) -> Cost:
     """Return what `evaluate` would cost: the features of both lists, and the ranking.
 
@@ -147,8 +144,7 @@ def cost_of_evaluate(
 
     if merge:
         JoinedLists(merge)  # raises where they do not make a whole
-    output = reporter or SilentReporter()
-    prefix = readable(model or places.best, output)
+    prefix = readable(model or places.best, SilentReporter())
     engine = load_engine(prefix, config, precision=precision)
     runner = prepared_engine(engine, flip=flip, normalize=True)
     part = _evaluation_of(config, runner, query_expansion=query_expansion, share=share, computed=bool(merge))

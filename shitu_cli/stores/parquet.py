@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shitu_cli.errors import DataError, EnvironmentProblem, pip_install
+from shitu_cli.errors import DataError, require_package
 from shitu_cli.inputs import MIB
 from shitu_cli.stores.footer import Chunk, read_footer
 from shitu_cli.stores.member_index import Member, MemberIndex
@@ -38,23 +38,12 @@ def opened(file: Ranged) -> Iterator[Any]:
 
     Raises DataError for damage found inside the context, EnvironmentProblem if pyarrow is not installed.
     """
-    pyarrow = _pyarrow(file.name)
+    pyarrow, parquet = (require_package(module, "parquet", file.name) for module in ("pyarrow", "pyarrow.parquet"))
     try:
-        with pyarrow.parquet.ParquetFile(pyarrow.PythonFile(Stream(file, MAX_PAGE), "r")) as table:
+        with parquet.ParquetFile(pyarrow.PythonFile(Stream(file, MAX_PAGE), "r")) as table:
             yield table
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as problem:  # texts are not validated
         raise DataError(f"{file.name}: cannot be read as Parquet ({problem})", hint=WHOLE) from None
-
-
-def _pyarrow(name: str) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise EnvironmentProblem(
-            f"{name}: Parquet files need the package pyarrow", hint=pip_install("parquet")
-        ) from None
-    return pyarrow
 
 
 def index_parquet(file: Ranged) -> MemberIndex:
@@ -195,7 +184,7 @@ def _unpacked(data: bytes, method: int, size: int, name: str) -> bytes:
     """Return the unpacked bytes of a page."""
     if method == 0:
         return data
-    pyarrow = _pyarrow(name)
+    pyarrow = require_package("pyarrow", "parquet", name)
     try:
         content = pyarrow.decompress(data, size, CODECS[method], asbytes=True) if size else b""
     except (pyarrow.ArrowException, OSError) as problem:

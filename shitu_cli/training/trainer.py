@@ -32,6 +32,8 @@ from shitu_cli.training.scores import score_before, take_score
 from shitu_cli.training.start import Start
 from shitu_cli.training.stopping import StopNow, Stopping
 
+REHEARSED = 40  # steps that find out what a run costs, at most
+
 
 class Trainer:
     """Runs the epochs of a `Training`, evaluates, saves, and stops cleanly on SIGINT and SIGTERM."""
@@ -148,7 +150,7 @@ class Trainer:
                 f"the last {self._config.early_stop} evaluations did not improve (Global.early_stop)",
             )
 
-    def rehearse(self, seconds: float, most: int = 40) -> Pace:
+    def rehearse(self, seconds: float) -> Pace:
         """Train some steps for about `seconds` without saving anything; return the pace of the whole run.
 
         This changes the weights and serves only to find out what a run costs.
@@ -161,7 +163,7 @@ class Trainer:
             batches = training.loader.epoch(0)
             training.model.train()
             try:
-                for number in range(1, most + 1):
+                for number in range(1, REHEARSED + 1):
                     step = self._step(batches, pace, self._group, is_last=number % self._group == 0)
                     if step is None:
                         break

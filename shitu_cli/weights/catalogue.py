@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from shitu_cli.config.parts.transforms import IMAGENET_MEAN, IMAGENET_STD
 from shitu_cli.errors import Command, UsageError
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 
 _PADDLE = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph"
 _MODEL_ECOLOGY = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_pretrained_model"
-_HUB = "https://huggingface.co"
+HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _entries() -> Iterator[Published]:
             name=f"{network}.{tag}",
             network=network,
             trained_on=trained_on,
-            addresses=(f"{_HUB}/{hub[0]}/resolve/main/{hub[1]}",),
+            addresses=(f"{HUB}/{hub[0]}/resolve/main/{hub[1]}",),
             licence="Apache-2.0",
             image_size=pixels,
             mean=mean,

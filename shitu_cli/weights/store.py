@@ -21,10 +21,9 @@ from shitu_cli.config.places import WEIGHTS, is_address
 from shitu_cli.errors import Command, ConfigError, DataError, EnvironmentProblem, UsageError
 from shitu_cli.files import home, sha256_of, user_cache
 from shitu_cli.reporting import Reporter, SilentReporter
-from shitu_cli.weights.catalogue import CATALOGUE, Published, find_published, published_for
+from shitu_cli.weights.catalogue import CATALOGUE, HUB, Published, find_published, published_for
 from shitu_cli.weights.download import check_note, fetch
 
-_HUB = "https://huggingface.co"
 _PADDLECLAS = "PaddleClas's cache"
 _PADDLECLAS_HOST = "paddle-imagenet-models-name.bj.bcebos.com"
 
@@ -186,7 +185,7 @@ def _addresses(entry: Published) -> list[str]:
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     if not endpoint:
         return list(entry.addresses)
-    return [address.replace(_HUB, endpoint, 1) for address in entry.addresses]
+    return [address.replace(HUB, endpoint, 1) for address in entry.addresses]
 
 
 def _mirrored(name: str, addresses: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import ConfigError, DataError, EnvironmentProblem
-from shitu_cli.inputs import check_input, is_input, open_input, read_bytes, read_text
+from shitu_cli.inputs import is_input, open_input, read_bytes, read_text
 
 
 def _pipe(folder: Path) -> Path:
@@ -69,7 +69,7 @@ REFUSED = {
 def test_what_is_no_readable_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
     make, reason = REFUSED[name]
     path = make(tmp_path)
-    for read in (open_input, read_bytes, read_text, check_input):
+    for read in (open_input, read_bytes, read_text):
         with pytest.raises(ConfigError, match=reason) as caught:
             read(path, limit=1000, error=ConfigError, hint="look there")
         assert caught.value.hint == "look there"

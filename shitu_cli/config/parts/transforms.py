@@ -19,6 +19,7 @@ Interpolation = Annotated[
     "how pixels are computed; null: bilinear, with pil bicubic",
 ]
 Backend = Annotated[Literal["cv2", "pil"], "library that resizes; pil (Pillow) smooths when shrinking"]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Color = Annotated[tuple[float, ...], Length(3), "red, green and blue"]
 
 

@@ -48,17 +48,16 @@ def read_areas(
     cut: Cut = Cut.OBJECTS,
     *,
     threshold: float | None = None,
-    most: int | None = None,
 ) -> Areas:
     """Return the areas of an image, boxes first; an image that is cut out already is one.
 
-    Each has the pixels that it would have if it were cut out beforehand. `threshold` and `most` replace those of the
-    detector. Raises DataError for an image that cannot be read.
+    Each has the pixels that it would have if it were cut out beforehand. `threshold` replaces that of the detector.
+    Raises DataError for an image that cannot be read.
     """
     if detector is None or cut is Cut.WHOLE or isinstance(image, Part):
         return Areas([None], [extractor.read(image)])
     pixels = decode_image(image) if isinstance(image, (str, Path, bytes)) else rgb(image)
-    boxes = detector.detect(pixels, threshold=threshold, most=most)
+    boxes = detector.detect(pixels, threshold=threshold)
     areas = (boxes[:1] or [whole(pixels)]) if cut is Cut.BODY else [*boxes, whole(pixels)]
     return Areas(list(areas), [_prepared(extractor, image, pixels, area) for area in areas])
 

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from shitu_cli.config.kinds import Keys, Length, Natural, Positive, Range
+from shitu_cli.config.parts.transforms import IMAGENET_MEAN, IMAGENET_STD
 from shitu_cli.config.reader import Reader, guess
-from shitu_cli.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB
 from shitu_cli.inputs.yaml_files import read_yaml

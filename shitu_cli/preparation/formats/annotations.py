@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shitu_cli.data.images import is_image_name
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import MIN_SIDE, Convention, Size, check_convention
@@ -18,7 +19,6 @@ from shitu_cli.preparation.formats.source import (
     Source,
     Tree,
     fold,
-    has_image_suffix,
     plain_path,
     report_missing,
     stem_of,
@@ -96,7 +96,7 @@ class Annotations:
         folder, _, name = file.rpartition("/")
         stem = os.path.splitext(name)[0]
         candidates = self.tree.stems.get(stem_of(stem), [])
-        if has_image_suffix(stem):  # a.jpg.json
+        if is_image_name(stem):  # a.jpg.json
             candidates = [path for path in candidates if fold(path.rpartition("/")[2]) == fold(stem)] or candidates
         near = self.near(file)
         for chosen in (
@@ -139,7 +139,7 @@ class Annotations:
         """Return the one image of this name in the folders of a split."""
         plain = fold(posixpath.basename(name.replace("\\", "/")))
         candidates = [path for path in self.tree.stems.get(stem_of(plain), []) if split and split_of(path) == split]
-        if has_image_suffix(plain):
+        if is_image_name(plain):
             candidates = [path for path in candidates if fold(path.rpartition("/")[2]) == plain]
         return Match(candidates[0]) if len(candidates) == 1 else None
 

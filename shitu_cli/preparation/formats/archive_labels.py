@@ -63,7 +63,7 @@ def kinds_beside(shards: Sequence[ArchiveShard]) -> list[str]:
     counts: Counter[str] = Counter()
     for shard in shards:
         names = shard.members()
-        images, others = [name for name in names if is_image_name(posixpath.basename(name))], set(names)
+        images, others = [name for name in names if is_image_name(name)], set(names)
         counts["images"] += len(images)
         for kind in LABEL_SUFFIXES:
             counts[kind] += sum(f"{_key(image)}.{kind}" in others for image in images)
@@ -125,7 +125,7 @@ def _pairs(shards: Sequence[ArchiveShard], kind: str, problems: Problems) -> Ite
         names = shard.members()
         others = set(names)
         for image in names:
-            if not is_image_name(posixpath.basename(image)):
+            if not is_image_name(image):
                 continue
             beside = f"{_key(image)}.{kind}"
             if beside in others:

@@ -44,7 +44,7 @@ def _read(source: Source, problems: Problems) -> Rows:
     root, names = _listed(source)
     rows = Rows(Path(os.curdir) if address_of(root) else Path(root))
     shards = [_shard(root, name) for name in names if is_archive(name)]
-    images = [name for name in names if _is_image(name)]
+    images = [name for name in names if is_image_name(name)]
     if images and shards:
         raise DataError(f"{source.path}: both images and archives, such as {images[0]} and {shards[0].name}")
     others = [name for name in names if not is_archive(name)]
@@ -70,15 +70,11 @@ def stored_images(source: Source) -> list[str]:
     for name in names:
         if is_archive(name):
             shard = _shard(root, name)
-            members = (member for member in shard.members() if shard.kind == "parquet" or _is_image(member))
+            members = (member for member in shard.members() if shard.kind == "parquet" or is_image_name(member))
             locations += [join(root, shard.location(member)) for member in members]
-        elif _is_image(name):
+        elif is_image_name(name):
             locations.append(join(root, name))
     return locations
-
-
-def _is_image(path: str) -> bool:
-    return is_image_name(posixpath.basename(path))
 
 
 def _listed(source: Source) -> tuple[str, list[str]]:
@@ -110,7 +106,7 @@ def _read_packed(source: Source, shards: Sequence[ArchiveShard], root: str, rows
     images, others = [], []
     for shard in shards:
         for member in shard.members():
-            if _is_image(member):
+            if is_image_name(member):
                 images.append((member, shard.location(member), shard.split))
             else:
                 others.append(f"{shard.name}{MEMBER}{member}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shitu_cli.data import heif
 from shitu_cli.data.header import image_kind, read_header
-from shitu_cli.data.images import IMAGE_SUFFIXES, is_image_name
+from shitu_cli.data.images import IMAGE_SUFFIXES, Box, is_image_name
 from shitu_cli.errors import ShituError
 from shitu_cli.inputs import StrPath, is_input, open_input
 from shitu_cli.preparation.problems import Problems
@@ -23,7 +23,6 @@ from shitu_cli.stores import is_stored, join, read_image
 if TYPE_CHECKING:
     from shitu_cli.preparation.formats.source import Source
 
-Box = tuple[float, float, float, float]
 # "eval": query and gallery at once, each image against all others; "": this program chooses the split.
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
 _OTHER_IMAGES = {".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}

@@ -184,7 +184,6 @@ def check_convention(
     file: str,
     boxes: Sequence[tuple[Sequence[float], Size, str]],
     stated: Convention,
-    others: Sequence[Convention] = CONVENTIONS,
     way_out: str | None = None,
 ) -> None:
     """Refuse a file whose boxes contradict its convention as a whole.
@@ -193,7 +192,6 @@ def check_convention(
         file: The file that holds the boxes, for the error.
         boxes: Four numbers, the size of the image and the place (`file:line`) of each box of a sample.
         stated: The convention of the file's format.
-        others: Those that a file may have been written in by mistake.
         way_out: The hint of the error.
 
     Raises DataError if boxes leave their images as `stated` and all of them fit as another convention. A few bad
@@ -204,7 +202,7 @@ def check_convention(
         return
     better = [
         other
-        for other in others
+        for other in CONVENTIONS
         if other is not stated and all(fits(other.corners(values, size), size) for values, size, _ in boxes)
     ]
     if not better:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shitu_cli.errors import DataError, EnvironmentProblem, pip_install
+from shitu_cli.errors import DataError, require_package
 from shitu_cli.inputs import MIB, read_bytes
 from shitu_cli.preparation.formats.base import Rows, find_folder, walk_images
 from shitu_cli.preparation.formats.dataset import dataset
@@ -103,14 +103,11 @@ def _annotations(
 
 
 def _load_mat(path: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise EnvironmentProblem(f"{path} needs scipy", hint=pip_install("mat")) from None
+    scipy_io = require_package("scipy.io", "mat", str(path))
     data = read_bytes(path, limit=64 * MIB)
     _check_packed(data, path)
     try:
-        return dict(loadmat(io.BytesIO(data), squeeze_me=True, struct_as_record=False))
+        return dict(scipy_io.loadmat(io.BytesIO(data), squeeze_me=True, struct_as_record=False))
     except Exception as error:  # scipy documents none of its errors, and damage raises many kinds
         raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from None
 

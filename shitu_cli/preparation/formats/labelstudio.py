@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shitu_cli.data.images import is_image_name
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json
 from shitu_cli.preparation.formats.boxes import (
@@ -21,7 +22,7 @@ from shitu_cli.preparation.formats.boxes import (
     turned,
 )
 from shitu_cli.preparation.formats.delimited import header_of
-from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
+from shitu_cli.preparation.formats.source import plain_path
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, files_ending, per_file
 from shitu_cli.preparation.formats.values import choose_attribute, label_text, list_of, object_of
 
@@ -109,7 +110,7 @@ def _read_task(file: AnnotationFile, number: int, task: dict[str, Any]) -> None:
 
 def _image_of(data: dict[str, Any]) -> str | None:
     """Return the value of a task's data that is an image; of several, the one whose key says so."""
-    images = {key: value for key, value in data.items() if isinstance(value, str) and has_image_suffix(_plain(value))}
+    images = {key: value for key, value in data.items() if isinstance(value, str) and is_image_name(_plain(value))}
     by_name = [data[key] for key in _IMAGE_KEYS if isinstance(data.get(key), str)]
     called_so = [images[key] for key in _IMAGE_KEYS if key in images]
     if called_so or len(images) == 1:
@@ -172,7 +173,7 @@ def _examples(records: Sequence[dict[str, Any]]) -> tuple[dict[str, str], dict[s
     others: dict[str, str] = {}
     for record in records:
         for key, value in record.items():
-            if isinstance(value, str) and has_image_suffix(_plain(value)):
+            if isinstance(value, str) and is_image_name(_plain(value)):
                 images.setdefault(key, value)
             elif value not in (None, "", []) and key.lower() not in _OWN:
                 others.setdefault(key, str(value)[:80])

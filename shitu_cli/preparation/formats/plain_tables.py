@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shitu_cli.preparation.formats.boxes import XYWH, XYXY, XYXY_SHARE, Convention, Size, numbers, stated_size
-from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
+from shitu_cli.preparation.formats.source import names_image
 from shitu_cli.preparation.formats.splits import WORDS
 from shitu_cli.preparation.formats.text_files import head_rows, read_plain_csv
 from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, files_ending, per_file
@@ -25,7 +25,7 @@ class _Entry:
 
 def _retinanet(cells: list[str]) -> _Entry | None:
     """Read path,x1,y1,x2,y2,class; all but the path are empty for an image without objects."""
-    if len(cells) != 6 or not _is_image(cells[0]):
+    if len(cells) != 6 or not names_image(cells[0]):
         return None
     return _Entry(cells[0], cells[5], cells[1:5]) if not any(cells[1:]) or numbers(cells[1:5]) else None
 
@@ -34,7 +34,7 @@ def _automl(cells: list[str]) -> _Entry | None:
     """Read set,path,label,x_min,y_min,,,x_max,y_max,, or x,y of all four corners; without numbers: whole images."""
     split = {**WORDS, "unassigned": ""}.get(cells[0].lower())
     rest = cells[1:]
-    if split is None or len(rest) < 2 or not _is_image(rest[0]):
+    if split is None or len(rest) < 2 or not names_image(rest[0]):
         return None
     corners = (rest[2], rest[3], rest[6], rest[7]) if len(rest) == 10 else ()
     if any(corners):
@@ -44,7 +44,7 @@ def _automl(cells: list[str]) -> _Entry | None:
 
 def _makesense(cells: list[str]) -> _Entry | None:
     """Read label,x,y,width,height,image,image width,image height."""
-    if len(cells) != 8 or not _is_image(cells[5]) or numbers([*cells[1:5], *cells[6:]]) is None:
+    if len(cells) != 8 or not names_image(cells[5]) or numbers([*cells[1:5], *cells[6:]]) is None:
         return None
     return _Entry(cells[5], cells[0], cells[1:5], "", stated_size(cells[6], cells[7]))
 
@@ -62,10 +62,6 @@ _KINDS = (
     _Kind("AutoML", _automl, XYXY_SHARE, "set,path,label,x_min,y_min,,,x_max,y_max,,"),
     _Kind("makesense", _makesense, XYWH, "label,x,y,width,height,image,image width,image height"),
 )
-
-
-def _is_image(text: str) -> bool:
-    return has_image_suffix(plain_path(text))
 
 
 def _kind(head: bytes) -> _Kind | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from shitu_cli.inputs import MIB, read_json
 from shitu_cli.preparation.formats.delimited import Sheet
-from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
+from shitu_cli.preparation.formats.source import names_image
 from shitu_cli.preparation.formats.text_files import read_json_lines
 from shitu_cli.preparation.problems import Problems
 
@@ -80,7 +80,7 @@ def _are_names(value: Any) -> bool:
 
 
 def _is_image(value: Any) -> bool:
-    return isinstance(value, str) and has_image_suffix(plain_path(value))
+    return isinstance(value, str) and names_image(value)
 
 
 def _cell(value: Any) -> str:

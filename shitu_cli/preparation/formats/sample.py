@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from shitu_cli.preparation.formats.base import whole_label
-from shitu_cli.preparation.formats.source import has_image_suffix, plain_path
+from shitu_cli.preparation.formats.source import names_image
 
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].{0,30})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .{0,20})?")
 _NUMBER = re.compile(r"[+-]?(\d{1,20}([.,]\d{0,20})?|[.,]\d{1,20})([eE][+-]?\d{1,3})?")
@@ -47,7 +47,7 @@ class Sample:
     def images(self, column: int) -> bool:
         """Return whether most values look like names of images."""
         values = self.values(column)[:200]
-        return sum(has_image_suffix(plain_path(value)) for value in values) * 2 > len(values)
+        return sum(names_image(value) for value in values) * 2 > len(values)
 
     def lists(self, column: int) -> bool:
         """Return whether most cells hold four numbers or more, such as boxes with their labels or runs of pixels."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from shitu_cli.data.images import IMAGE_SUFFIXES
+from shitu_cli.data.images import IMAGE_SUFFIXES, is_image_name
 from shitu_cli.preparation.formats.base import ReadOptions, upright_size, walk_files
 from shitu_cli.preparation.problems import Problems
 
@@ -86,7 +86,7 @@ class Tree:
                 return Match(whole)
         name = fold(plain.rpartition("/")[2])
         candidates, how = self._by_name.get(name, []), "another folder"
-        if not candidates and not has_image_suffix(plain):
+        if not candidates and not is_image_name(plain):
             candidates, how = self.stems.get(name, []), "without its suffix"
         if not candidates:
             return Match(None, "", tuple(self._alike(plain)))
@@ -110,7 +110,7 @@ class Tree:
         counts: Counter[str] = Counter()
         for plain in sample:
             name = fold(plain.rpartition("/")[2])
-            candidates = self._by_name.get(name) or ([] if has_image_suffix(plain) else self.stems.get(name, []))
+            candidates = self._by_name.get(name) or ([] if is_image_name(plain) else self.stems.get(name, []))
             counts.update({folder for path in candidates if (folder := _prefix(path, plain)) is not None})
         most = max(counts.values(), default=0)
         best = [folder for folder, count in counts.items() if count == most]
@@ -190,9 +190,9 @@ def fold(text: str) -> str:
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 
-def has_image_suffix(name: str) -> bool:
-    """Return whether a name ends as images do."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def names_image(spelt: str) -> bool:
+    """Return whether a path, as a list spells it, ends as images do."""
+    return is_image_name(plain_path(spelt))
 
 
 def without_suffix(name: str) -> str:
@@ -241,7 +241,7 @@ def _longest_tail(spelt: str, candidates: list[str], *, suffix: bool) -> list[st
 def _prefix(path: str, plain: str) -> str | None:
     """Return the folder from which `plain` leads to `path`; None if their folders differ."""
     tail = posixpath.normpath(plain)
-    whole = path if has_image_suffix(plain) or not has_image_suffix(path) else without_suffix(path)
+    whole = path if is_image_name(plain) or not is_image_name(path) else without_suffix(path)
     if fold(whole) == fold(tail):
         return ""
     if fold(whole).endswith(f"/{fold(tail)}"):

@@ -70,9 +70,9 @@ def rough_text(head: bytes) -> str:
     return head.decode("utf-16" if utf16 else "utf-8-sig", "replace")
 
 
-def head_rows(head: bytes, count: int = 20) -> list[list[str]]:
-    """Return the first rows of a table by the first bytes of its file, to recognise it by; [] if it is not a table."""
-    lines = [line for line in rough_text(head).splitlines()[: count + 2] if not line.lower().startswith("sep=")]
+def head_rows(head: bytes) -> list[list[str]]:
+    """Return about 20 rows of a table from the first bytes of its file, to recognise it by; [] for other files."""
+    lines = [line for line in rough_text(head).splitlines()[:22] if not line.lower().startswith("sep=")]
     try:
         rows = list(csv.reader(lines, delimiter=delimiter(lines[0]), skipinitialspace=True)) if lines else []
     except csv.Error:

@@ -238,6 +238,11 @@ def parse_label_map(text: str, path: StrPath) -> dict[str, int]:
     return names
 
 
+def is_distractor(label: str) -> bool:
+    """Return whether a label marks images of no class, which only a gallery may hold."""
+    return label == "-1"
+
+
 def class_names(list_path: Path) -> dict[int, str]:
     """Return label → class name from the label map beside a list; empty if there is none."""
     path = list_path.with_name("label_map.txt")

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from shitu_cli.data.lists import is_distractor
 from shitu_cli.preparation.audit import Look
 from shitu_cli.preparation.formats.base import Rows
-from shitu_cli.preparation.numbering import is_distractor
 
 RIDGE = 0.1  # of the features' mean variance: the weight that keeps the regression from learning single images
 LIKELIER = 0.1  # score from which another class is likelier: 43 of 2,936 grocery photos, and all of 20 mislabelled ones

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shitu_cli.data.lists import ImageList
+from shitu_cli.data.lists import ImageList, is_distractor
 from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.split import Split
@@ -16,11 +16,6 @@ def natural(label: str) -> tuple[int, int, str]:
     """Return what orders labels: numbers by value, before names."""
     number = whole_number(label, signed=True)
     return (1, 0, label) if number is None else (0, number, label)
-
-
-def is_distractor(label: str) -> bool:
-    """Return whether a label marks images of no class, which only a gallery may hold."""
-    return label == "-1"
 
 
 def number_classes(rows: Rows, split: Split, earlier: Mapping[str, int]) -> tuple[dict[str, int], int]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from shitu_cli.data.lists import is_distractor
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.alike import Alike
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats.base import Rows
-from shitu_cli.preparation.numbering import is_distractor
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split, choose_kind, split_images
 from shitu_cli.reporting import counted

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shitu_cli.data.lists import ImageList
+from shitu_cli.data.lists import ImageList, is_distractor
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.preparation.alike import Alike, find_alike
 from shitu_cli.preparation.audit import Look, LookCache, look_at_all, report_looks
@@ -17,7 +17,7 @@ from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.comparison import Comparison
 from shitu_cli.preparation.corrections import Applied, apply_corrections, check_place
 from shitu_cli.preparation.formats.base import ANNOTATIONS, TABLE, Format, Rows
-from shitu_cli.preparation.numbering import image_list, is_distractor, number_classes, number_ids
+from shitu_cli.preparation.numbering import image_list, number_classes, number_ids
 from shitu_cli.preparation.official import settle_split
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.reading import describe, read_sources

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shitu_cli.data.lists import is_distractor
 from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.inputs import open_input
 from shitu_cli.preparation.choices import Choices
@@ -16,7 +17,7 @@ from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, PA
 from shitu_cli.preparation.formats.discovery import spread
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.unreadable import packed_problem
-from shitu_cli.preparation.numbering import is_distractor, natural
+from shitu_cli.preparation.numbering import natural
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.unlabelled import no_labels
 from shitu_cli.stores import address_of, is_archive, is_there, join

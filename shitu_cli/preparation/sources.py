@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.data.images import is_image_name
-from shitu_cli.data.lists import class_names, read_list
+from shitu_cli.data.lists import class_names, is_distractor, read_list
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import path_problem
 from shitu_cli.reporting import counted
@@ -35,8 +35,9 @@ class ImageFiles:
         return len(self.files)
 
     def add(self, file: str | Path, label: str = "", box: Box | None = None) -> None:
+        """Add an image; one of no class (a distractor of a gallery) gets no label, which a search would answer with."""
         self.files.append(str(file))
-        self.labels.append(label)
+        self.labels.append("" if is_distractor(label) else label)
         self.boxes.append(box)
 
     def extend(self, others: ImageFiles) -> None:

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from shitu_cli.data.lists import is_distractor
 from shitu_cli.errors import Command, DataError, Message, pip_install
 from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, Format, Rows
 from shitu_cli.preparation.formats.delimited import SUFFIXES
 from shitu_cli.preparation.formats.source import Source, stem_of
 from shitu_cli.preparation.formats.unreadable import sheet_way_out, spreadsheets
-from shitu_cli.preparation.numbering import is_distractor
 from shitu_cli.preparation.problems import PROBLEM_KINDS, Problems
 from shitu_cli.reporting import counted
 

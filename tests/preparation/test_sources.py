@@ -137,3 +137,13 @@ def test_options_that_prepare_remembers_hold_for_its_sources(tmp_path: Path) -> 
         find_images([str(tmp_path / "data")])
     space = prepare(tmp_path / "data", tmp_path / "work", columns="image=file,label=model", quick=True).workspace
     assert sorted(find_images([str(tmp_path / "data")], workspace=space).labels) == sorted(right.values())
+
+
+def test_a_distractor_has_no_label(tmp_path: Path, make_images: Callable[..., object]) -> None:
+    """A search would answer "this is -1" with it."""
+    make_images(tmp_path / "data", classes=2, per_class=2)
+    for name in ("gallery_list.txt", "theirs.txt"):
+        (tmp_path / name).write_text("data/class_000/000.jpg\t0\ndata/class_001/000.jpg\t-1\n")
+    (tmp_path / "label_map.txt").write_text("0\tred\n")
+    assert find_images([str(tmp_path / "gallery_list.txt")], lambda path: tmp_path).labels == ["red", ""]
+    assert find_images([str(tmp_path / "theirs.txt")]).labels[1] == ""

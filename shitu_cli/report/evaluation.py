@@ -6,6 +6,7 @@ uses. Options lead to figures that cannot be compared with it, so they never rep
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from shitu_cli.inputs import read_note
 from shitu_cli.reporting import counted
 
 PLAIN, WITH_OPTIONS = "evaluate", "evaluate-with-options"  # names of files in reports/, without suffix
+CLASSIFIER = "classifier"  # where the config measures how often the head is right
 WORTH_DEPLOYING = 0.5  # of recall@1: below, an answer is wrong more often than right
 UNDECIDED_SHARE = 0.1  # of the queries, as in evaluation/metrics.py
 LEAST_CLASSES = 8  # of foreign things, as in evaluation/unknown.py
@@ -79,7 +81,8 @@ def suggestion_for(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
     """Return the suggestion for an index of this many labels: the values of `Promise` (evaluation/unknown.py).
 
     An index of more labels than were measured against gives more false answers: for it the threshold is a stricter one
-    if there is one, and the values are those expected.
+    if there is one, and the values are those expected. Between two measured thresholds, values change evenly: shares of
+    false answers fall faster at first, so what is expected there is rather too many.
     """
     suggested: dict[str, Any] = unknown["suggested"]
     if labels <= unknown["labels"]:
@@ -99,7 +102,24 @@ def suggestion_for(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
         for row in sorted(stricter, key=lambda row: row["threshold"])
     ]
     allowed = max(suggested["wanted"], suggested["false_answers"])
-    return next((row for row in rows if row["false_answers"] <= allowed), rows[-1])
+    at = next((number for number, row in enumerate(rows) if row["false_answers"] <= allowed), -1)
+    return _between(rows[at - 1], rows[at], allowed) if at > 0 else rows[at]
+
+
+def _between(looser: dict[str, Any], stricter: dict[str, Any], allowed: float) -> dict[str, Any]:
+    """Return the values of the threshold between two at which just the allowed share of false answers is expected."""
+    part = (looser["false_answers"] - allowed) / (looser["false_answers"] - stricter["false_answers"])
+
+    def mixed(low: float, high: float) -> float:
+        return low + part * (high - low)
+
+    intervals = ("false_answers_95", "right_95")
+    return {
+        "wanted": stricter["wanted"],
+        "threshold": math.ceil(mixed(looser["threshold"], stricter["threshold"]) * 1000 - 1e-6) / 1000,
+        **{key: mixed(looser[key], stricter[key]) for key in ("false_answers", "right", "wrong")},
+        **{key: list(map(mixed, looser[key], stricter[key])) for key in intervals},
+    }
 
 
 def effects_of(promise: dict[str, Any]) -> list[str]:

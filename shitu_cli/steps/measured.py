@@ -35,9 +35,13 @@ def measured_threshold(
     if unknown is None:
         return None
     suggestion = suggestion_for(unknown, labels or 0)
-    change = change_since(manifest) if manifest is not None and recorded is not None else None
-    sentences = (*effects_of(suggestion), *([change] if change else []))
-    return Threshold(float(suggestion["threshold"]), "measured", sentences)
+    remarks = [change_since(manifest)] if manifest is not None and recorded is not None else []
+    if manifest is not None and labels is None:
+        remarks.append(
+            f"measured with {unknown['labels']:,} labels: if the index holds more, which a server does not count, more "
+            "photos get an answer"
+        )
+    return Threshold(float(suggestion["threshold"]), "measured", (*effects_of(suggestion), *filter(None, remarks)))
 
 
 def block_for_index(reports: Path, features: str) -> dict[str, Any] | None:

@@ -65,6 +65,11 @@ class GlobalConfig(Keys):
     image_shape: Annotated[tuple[Count, ...], Length(3), "channels, height and width of an image"] = (3, 224, 224)
     save_inference_dir: Annotated[str, "folder for the exported model"] = "./inference"
 
+    @property
+    def ranks_by_cosine(self) -> bool:
+        """Whether evaluations rank by the cosines that a search gives."""
+        return self.feature_normalize and not self.feature_binarize and not self.re_ranking
+
     def problems(self) -> Iterator[tuple[str, str]]:
         if (kind := self.device.partition(":")[0]) in ("xpu", "npu", "mlu", "gcu", "dcu"):
             yield "device", f"got {kind}, which exists in PaddleClas, but not here: cpu or gpu"

@@ -15,10 +15,10 @@ from shitu_cli.config.dump import arch_block
 from shitu_cli.config.load import load_config, parse_arch
 from shitu_cli.config.parts import transforms
 from shitu_cli.config.places import is_pair
-from shitu_cli.config.schema import ArchConfig, Config
+from shitu_cli.config.schema import ArchConfig
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, UsageError
-from shitu_cli.features.manifest import MANIFEST, read_manifest
+from shitu_cli.features.manifest import MANIFEST
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.runtime.setup import setup_paddle
@@ -78,13 +78,6 @@ def _write(entry: Published, located: Located, out: Path, options: ExportOptions
         reporter.warn(f"{len(left_new)} layers are not in the weights and stay random, such as {left_new[0]}")
     images, labels = _drawn_images(origin, entry.image_size)
     return export_network(origin, images, labels, out, options)
-
-
-def with_preprocessing(config: Config, exported: Path) -> Config:
-    """Return the config with query and gallery images prepared in the way that an exported model expects."""
-    ops = read_manifest(exported).transform_ops
-    loaders = config.DataLoader.with_datasets(lambda part: replace(part, transform_ops=ops), ("query", "gallery"))
-    return replace(config, DataLoader=loaders)
 
 
 def _find(what: str, reporter: Reporter) -> tuple[Published, Located]:

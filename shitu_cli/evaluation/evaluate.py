@@ -100,6 +100,10 @@ class EvalResult:
             return places
         return [(place, float(gallery.features[place] @ query.features[number])) for place, _ in places]
 
+    def name(self, label: int) -> str:
+        """Return the name of a class, its number without one."""
+        return self.names.get(label, str(label)) if label >= 0 else "no class"
+
     def per_class(self) -> list[dict[str, Any]]:
         """Return queries, recall@1 and mAP of every class with answerable queries, by label."""
         answerable = self.ranking.answerable
@@ -111,7 +115,7 @@ class EvalResult:
         return [
             {
                 "label": int(label),
-                "name": self.names.get(int(label), str(label)),
+                "name": self.name(int(label)),
                 "queries": int(n),
                 "recall@1": float(hits[at : at + n].mean()),
                 "mAP": float(ap[at : at + n].mean()),
@@ -127,8 +131,7 @@ class EvalResult:
         pairs = Counter(zip(true.tolist(), other.tolist(), strict=True))
         ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:count]
         return [
-            {"label": t, "name": self.names.get(t, str(t)), "found": f, "found_name": self.names.get(f, str(f)), "n": n}
-            for (t, f), n in ordered
+            {"label": t, "name": self.name(t), "found": f, "found_name": self.name(f), "n": n} for (t, f), n in ordered
         ]
 
 
@@ -254,7 +257,6 @@ def evaluate_lists(
             f"none of the {len(queries):,} queries has an image of its label in the gallery",
             hint=f"do {query.dataset.list_path} and {gallery.dataset.list_path} use the same labels?",
         )
-    is_plain = block is None and not expansion and config.Global.feature_normalize
     return EvalResult(
         metrics=ranking.metrics(),
         queries=len(queries),
@@ -266,7 +268,7 @@ def evaluate_lists(
         gallery_features=gallery,
         names=class_names(query.dataset.list_path),
         sets=(queries, candidates),
-        plain=is_plain and not config.Global.feature_binarize,
+        plain=not expansion and config.Global.ranks_by_cosine,
         block=block,
     )
 

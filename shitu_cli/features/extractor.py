@@ -16,10 +16,9 @@ from shitu_cli.data.images import Box, decode_image, turn_upright
 from shitu_cli.data.loader import NO_RANDOMNESS, SequentialLoader
 from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import DataError
-from shitu_cli.features.backends import EXPORT_AGAIN, is_exported
+from shitu_cli.features.backends import EXPORT_AGAIN
 from shitu_cli.features.engine import Engine, features_fingerprint
-from shitu_cli.features.manifest import MANIFEST, read_manifest
-from shitu_cli.features.selection import BATCH, foreign_transforms, load_engine
+from shitu_cli.features.selection import BATCH, load_engine, preprocessing_of
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.stores import are_remote
@@ -250,10 +249,7 @@ def _of_pillow(image: PillowImage) -> np.ndarray:
 
 
 def _transform_ops(path: Path, config: Config | None) -> tuple[parts.Transform, ...]:
-    folder = path if path.is_dir() else path.parent
-    if (folder / MANIFEST).is_file() and path.suffix != ".pdparams":
-        return read_manifest(folder).transform_ops
-    ops = foreign_transforms(folder if is_exported(path) else None, config)
+    ops = preprocessing_of(path, config)
     if ops is None:
         raise DataError(f"{path}: its preprocessing is not known", hint=EXPORT_AGAIN)
     return ops

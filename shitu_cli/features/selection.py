@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from shitu_cli.features.backends import (
     ways_of,
 )
 from shitu_cli.features.deploy_file import NAME, read_deploy_file
-from shitu_cli.features.engine import Engine, engine_from_checkpoint, fingerprint_of
+from shitu_cli.features.engine import Engine, engine_from_checkpoint, features_fingerprint, fingerprint_of
 from shitu_cli.features.manifest import MANIFEST, Manifest, read_manifest
 from shitu_cli.files import sha256_of
 from shitu_cli.runtime.setup import setup_paddle
@@ -74,11 +75,13 @@ def load_engine(
     if is_exported(path) and path.exists():
         files = [path] if path.is_file() else [path / name for name in MODEL_FILES if (path / name).is_file()]
         if not files:
-            raise DataError(f"{path} holds no inference.pdmodel, .json or .onnx", hint=EXPORT_AGAIN)
+            inside = next((path / name for name in KNOWN_NAMES if (path / f"{name}.pdparams").is_file()), None)
+            hint: Message = EXPORT_AGAIN if inside is None else f"it holds checkpoints: name one, such as {inside}"
+            raise DataError(f"{path} holds no inference.pdmodel, .json or .onnx", hint=hint)
         request = _Request(threads, precision, batch_size, images, gpu)
         if (files[0].parent / MANIFEST).is_file():
             return _exported(files, request)
-        ops = foreign_transforms(files[0].parent, config)
+        ops = preprocessing_of(path, config)
         if ops is None:
             raise DataError(
                 f"{files[0].parent} has neither {MANIFEST} nor {NAME}, so its preprocessing is not known",
@@ -134,16 +137,39 @@ def _exported(files: Sequence[Path], request: _Request) -> Engine:
     )
 
 
-def foreign_transforms(folder: Path | None, config: Config | None) -> tuple[Transform, ...] | None:
-    """Return how to prepare images for a model without manifest: as its inference.yml says, else as the config does.
+def preprocessing_of(path: Path, config: Config | None) -> tuple[Transform, ...] | None:
+    """Return how to prepare images for a model: as the files beside it say, else as the config does, None without."""
+    ops = own_preprocessing(path)
+    if ops is None and config is not None and (split := config.DataLoader.as_deployed) is not None:
+        return tuple(split.dataset.transform_ops)
+    return ops
 
-    `folder` is that of an exported model, None for a checkpoint.
+
+def own_preprocessing(path: Path) -> tuple[Transform, ...] | None:
+    """Return how the files beside an exported model say that images are prepared for it.
+
+    None for a checkpoint, and for a model of another program that does not say it.
     """
-    ops = None if folder is None else read_deploy_file(folder)
-    if ops is not None or config is None:
-        return ops
-    split = config.DataLoader.as_deployed
-    return None if split is None else tuple(split.dataset.transform_ops)
+    folder = path if path.is_dir() else path.parent
+    if (folder / MANIFEST).is_file() and path.suffix != ".pdparams":
+        return read_manifest(folder).transform_ops
+    return read_deploy_file(folder) if is_exported(path) else None
+
+
+def prepared_for(config: Config, model: Path) -> tuple[Config, bool]:
+    """Return the config with query and gallery images prepared as an exported model says, and if that is another way.
+
+    It is unchanged for a checkpoint, and for a model that does not say it.
+    """
+    ops = own_preprocessing(model)
+    names = ("query", "gallery")
+    parts = [part for name, part in config.DataLoader.splits.items() if name in names]
+    if ops is None or {features_fingerprint("", part.dataset.transform_ops) for part in parts} <= {
+        features_fingerprint("", ops)
+    }:
+        return config, False
+    loaders = config.DataLoader.with_datasets(lambda part: dataclasses.replace(part, transform_ops=ops), names)
+    return dataclasses.replace(config, DataLoader=loaders), True
 
 
 def _foreign(files: Sequence[Path], ops: Sequence[Transform], request: _Request) -> Engine:

@@ -101,21 +101,17 @@ def _queries(result: EvalResult, numbers: list[int]) -> list[dict[str, Any]]:
     query, gallery = result.query.dataset, result.gallery_features.dataset
     for number in numbers:
         label = int(query.labels[number])
-        figures = [figure(query.location(number), f"query: {_name(result, label)}", box=query.images.box(number))]
+        figures = [figure(query.location(number), f"query: {result.name(label)}", box=query.images.box(number))]
         for place, score in result.neighbours(number, NEIGHBOURS):
             neighbour = int(gallery.labels[place])
             right = neighbour == label
-            caption = f"{'✓' if right else '✗'} {score:.3f} {_name(result, neighbour)}"
+            caption = f"{'✓' if right else '✗'} {score:.3f} {result.name(neighbour)}"
             mark = "right" if right else "wrong"
             figures.append(figure(gallery.location(place), caption, box=gallery.images.box(place), mark=mark))
         rank = result.ranking.first_rank[number]
         note = f"first match at rank {rank:.0f}" if np.isfinite(rank) else "no match in the gallery"
         rows.append({"figures": figures, "note": note})
     return rows
-
-
-def _name(result: EvalResult, label: int) -> str:
-    return result.names.get(label, str(label)) if label >= 0 else "no class"
 
 
 def _training(runs: Sequence[RunHistory]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from shitu_cli.errors import UsageError
 from shitu_cli.files import atomic_write_json, sha256_of
 from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
+from shitu_cli.report.evaluation import CLASSIFIER
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.models import readable
 from shitu_cli.steps.settings import with_lists
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 class ClassifierEvaluation:
     """How often the head of a network is right: `metrics` top1, top5, … over `images` of DataLoader.Eval.
 
-    `skipped` says why others could not be read; those without a class are not counted either.
+    `skipped` says why others could not be read; those without a class are not counted either. `weights` is the SHA-256
+    of the weights of `model`.
     """
 
     config: Config
     model: str
+    weights: str
     images: int
     metrics: Mapping[str, float]
     skipped: Sequence[str]
@@ -38,7 +41,7 @@ class ClassifierEvaluation:
     def values(self) -> dict[str, Any]:
         """The result as plain values."""
         return {
-            "measured": {"model": self.model},
+            "measured": {"model": self.model, "features": self.weights},
             "images": self.images,
             "skipped": list(self.skipped),
             "metrics": dict(self.metrics),
@@ -46,7 +49,7 @@ class ClassifierEvaluation:
 
     def write_report(self) -> Path:
         """Write `classifier.json` into the workspace's reports and return it; EnvironmentProblem if that fails."""
-        file = Places.of(self.config).workspace.reports_dir / "classifier.json"
+        file = Places.of(self.config).workspace.reports_dir / f"{CLASSIFIER}.json"
         atomic_write_json(file, self.values)
         return file
 
@@ -93,7 +96,7 @@ def evaluate_classifier(
     if accuracy is None:
         return None
     name = str(model or places.best)
-    return ClassifierEvaluation(config, name, accuracy.images, accuracy.metrics, accuracy.skipped)
+    return ClassifierEvaluation(config, name, weights, accuracy.images, accuracy.metrics, accuracy.skipped)
 
 
 def _network(prefix: Path, config: Config) -> RecModel:

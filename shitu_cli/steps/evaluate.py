@@ -109,9 +109,11 @@ def evaluate(
         raise UsageError(f"--far {invalid[0]:g}: expected a share of photos between 0 and 1, such as 0.05")
     require(EXPANSION, query_expansion=query_expansion)
     require(FOLDS, cross_fit=cross_fit or None)
-    config = with_lists(config, ("query", "gallery"))
-    places, model_path = Places.of(config), None if model is None else Path(model)
-    output = this_process.reporter_of(reporter)
+    output, model_path = this_process.reporter_of(reporter), None if model is None else Path(model)
+    config = settings_for(config, model_path, output)
+    if several(unknown) or shares or cross_fit:
+        _require_cosines(config, query_expansion)
+    places = Places.of(config)
     joined = None
     if shards:
         from shitu_cli.evaluation.shards import JoinedLists
@@ -153,6 +155,38 @@ def evaluate(
     return Evaluation(config, result, values, thresholds)
 
 
+def settings_for(config: Config, model: Path | None, output: Reporter) -> Config:
+    """Return the config with plain lists, whose images are prepared as search prepares them for an exported model.
+
+    Raises DataError if the lists are missing or damaged.
+    """
+    from shitu_cli.features.selection import prepared_for
+
+    config = with_lists(config, ("query", "gallery"))
+    if model is None:
+        return config
+    config, is_other = prepared_for(config, model)
+    if is_other:
+        output.info(f"{model} prepares images in its own way, as in a search, not as the config says")
+    return config
+
+
+def _require_cosines(config: Config, query_expansion: int) -> None:
+    """Raise UsageError if no threshold can be measured, as the evaluation ranks otherwise than a search."""
+    ways = {
+        "--query-expansion": query_expansion,
+        "--rerank": config.Global.re_ranking,
+        "Global.feature_binarize": config.Global.feature_binarize,
+        "Global.feature_normalize: false": not config.Global.feature_normalize,
+    }
+    if other := [name for name, is_used in ways.items() if is_used]:
+        raise UsageError(
+            "--unknown, --far and --cross-fit measure a threshold of the cosines that search gives, but with "
+            f"{', '.join(other)} images are not ranked by these",
+            hint=["measure it by itself: ", Command("evaluate", without=("--query-expansion", "--rerank"))],
+        )
+
+
 def evaluate_share(
     config: Config,
     share: Share,
@@ -166,9 +200,9 @@ def evaluate_share(
 
     `evaluate` with all `shards` then gives the figures of one process. The other arguments are those of `evaluate`.
     """
-    config = with_lists(config, ("query", "gallery"))
-    places, model_path = Places.of(config), None if model is None else Path(model)
-    output = this_process.reporter_of(reporter)
+    output, model_path = this_process.reporter_of(reporter), None if model is None else Path(model)
+    config = settings_for(config, model_path, output)
+    places = Places.of(config)
     engine, _ = _open(config, places, model_path, precision, output)
     from shitu_cli.evaluation.shards import write_evaluation_shard
 
@@ -209,7 +243,9 @@ def _model_name(config: Config, model: Path | None, places: Places) -> str:
     if model is not None:
         return str(model)
     best = places.best if config.root is None else os.path.relpath(places.best, config.root)
-    return f"{best} ({config.Arch.backbone.name})"
+    from shitu_cli.model.tracing import trained_arch
+
+    return f"{best} ({trained_arch(places.best, config).backbone.name})"
 
 
 def _options(config: Config, model: Path | None, precision: str | None, *, flip: bool, expansion: int) -> list[str]:

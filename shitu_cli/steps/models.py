@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.config.places import Places
-from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.selection import BATCH
 from shitu_cli.files import sha256_of
@@ -96,6 +96,19 @@ def readable(prefix: Path, reporter: Reporter) -> Path:
     if remark:
         reporter.warn(remark)
     return weights
+
+
+def exported_features(places: Places) -> str | None:
+    """Return the fingerprint of the exported model's features; None without one, and if its manifest is damaged."""
+    from shitu_cli.features.engine import features_fingerprint, fingerprint_of
+    from shitu_cli.features.manifest import read_manifest
+
+    try:
+        manifest = read_manifest(places.inference)
+    except ShituError:
+        return None
+    engine = fingerprint_of(str(manifest.source.get("sha256")), manifest.feature, manifest.precision)
+    return features_fingerprint(engine, manifest.transform_ops)
 
 
 def export_is_stale(places: Places) -> bool:

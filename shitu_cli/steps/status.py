@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ from shitu_cli.errors import Command, ShituError
 from shitu_cli.files import bytes_in, sha256_of
 from shitu_cli.inputs import read_note
 from shitu_cli.report.evaluation import (
+    CLASSIFIER,
     PLAIN,
     WITH_OPTIONS,
     features_of,
     is_undecided,
     is_worth_deploying,
+    model_of,
     options_of,
     read_report,
 )
 from shitu_cli.reporting import byte_size, counted
-from shitu_cli.steps.models import export_is_stale, exported_weights
+from shitu_cli.steps.models import export_is_stale, exported_features
 from shitu_cli.workspace import EARLIER, Workspace, earlier_models
 
 
@@ -37,13 +40,19 @@ class StepState:
 
 @dataclass(frozen=True)
 class _Facts:
-    """Facts that several steps need: `lists` is the hash of the training list, `weights` of the best checkpoint."""
+    """Facts that several steps need: `lists` is the hash of the training list, `weights` of the best checkpoint.
+
+    `preprocessing` is how the config prepares images, as fingerprints of features end; `classifies` says whether
+    evaluations measure the head instead of retrieval.
+    """
 
     places: Places
     header: dict[str, Any]
     lists: str | None
     weights: str | None
     problem: ShituError | None
+    preprocessing: str = ""
+    classifies: bool = False
 
     @property
     def is_frozen(self) -> bool:
@@ -72,15 +81,25 @@ def status(workspace: Workspace) -> list[StepState]:
 
 def _facts(space: Workspace) -> _Facts:
     places, lists, problem = Places.usual(space), space.lists_dir / "train_list.txt", None
+    preprocessing, classifies = "", False
     try:
         config = load_config(space.config_path)
+        preprocessing, classifies = _preprocessing_of(config), config.classifies
         places = Places.of(config, space)
         if config.DataLoader.train is not None:
             lists = Path(config.DataLoader.train.dataset.cls_label_path)
     except ShituError as error:
         problem = error
     header = read_note(places.output / "latest.pdstates")
-    return _Facts(places, header, _hash_of(_list_of(header, space) or lists), _hash_of(places.best_weights), problem)
+    digests = _hash_of(_list_of(header, space) or lists), _hash_of(places.best_weights)
+    return _Facts(places, header, *digests, problem, preprocessing, classifies)
+
+
+def _preprocessing_of(config: Config) -> str:
+    from shitu_cli.features.engine import features_fingerprint
+
+    split = config.DataLoader.as_deployed
+    return "" if split is None else features_fingerprint("", split.dataset.transform_ops)
 
 
 def _hash_of(file: Path) -> str | None:
@@ -173,13 +192,19 @@ def _run_settings(places: Places) -> Config | None:
 def _evaluate_state(facts: _Facts) -> StepState:
     """Return the state of the plain evaluation, and of the last one with options."""
     reports = facts.places.workspace.reports_dir
+    if facts.classifies and (values := read_report(reports / f"{CLASSIFIER}.json")):
+        text = ", ".join(f"{name} {value:.4f}" for name, value in values["metrics"].items())
+        is_old = _weights_of(values) != facts.weights
+        text += ", of another model" if is_old else ""
+        text += ", of a model trained on earlier lists" if facts.trained_on_others and not is_old else ""
+        return StepState("evaluate", text, Command("evaluate") if is_old or facts.trained_on_others else None)
     plain, other = (read_report(reports / f"{name}.json") for name in (PLAIN, WITH_OPTIONS))
     if plain is None and other is None:
         return StepState("evaluate", "not evaluated yet", Command("evaluate"))
-    if plain is not None and other is not None and _is_old(other, facts.weights):
+    if plain is not None and other is not None and _is_old(other, facts):
         other = None  # out of date, but not worth repeating
-    text = "; ".join(_figures(values, facts.weights) for values in (plain, other) if values is not None)
-    is_old = plain is not None and _is_old(plain, facts.weights)
+    text = "; ".join(_figures(values, facts) for values in (plain, other) if values is not None)
+    is_old = plain is not None and _is_old(plain, facts)
     if facts.trained_on_others and not is_old:
         text += ", of a model trained on earlier lists"
     if is_old or facts.trained_on_others:
@@ -190,18 +215,30 @@ def _evaluate_state(facts: _Facts) -> StepState:
     return StepState("evaluate", text)
 
 
-def _figures(values: dict[str, Any], weights: str | None) -> str:
+def _figures(values: dict[str, Any], facts: _Facts) -> str:
     metrics = values["metrics"]
     options = f"with {' '.join(options_of(values))}: " if options_of(values) else ""
     text = f"{options}recall@1 {metrics.get('recall@1', float('nan')):.4f}, mAP {metrics.get('mAP', float('nan')):.4f}"
-    return f"{text}, of an older model" if _is_old(values, weights) else text
+    if not _is_old(values, facts):
+        return text
+    what = "an older model" if _weights_of(values) != facts.weights else "images prepared in another way"
+    return f"{text}, of {what}"
 
 
-def _is_old(values: dict[str, Any], weights: str | None) -> bool:
-    """Return whether the best checkpoint has changed since this evaluation; False if the user named another model."""
-    is_other_model = any(word.startswith(("--model", "-o", "-c")) for word in options_of(values))
-    features = features_of(values)
-    return bool(weights and features and not is_other_model and features.split("/")[0] != weights)
+def _is_old(values: dict[str, Any], facts: _Facts) -> bool:
+    """Return whether the best checkpoint, or how its images are prepared, has changed since this evaluation.
+
+    False if the user named another model.
+    """
+    best = os.path.relpath(facts.places.best, facts.places.workspace.root)
+    if not facts.weights or not features_of(values) or not model_of(values).startswith(f"{best} ("):
+        return False
+    is_plain = not options_of(values)
+    return _weights_of(values) != facts.weights or (is_plain and not features_of(values).endswith(facts.preprocessing))
+
+
+def _weights_of(values: dict[str, Any]) -> str:
+    return features_of(values).split("/")[0]
 
 
 def export_command(space: Workspace) -> Command:
@@ -218,6 +255,9 @@ def _export_state(facts: _Facts) -> StepState:
     text = ", ".join(sorted(files)) if isinstance(files, dict) else "a manifest that cannot be read"
     if export_is_stale(facts.places):
         return StepState("export", f"{text}: exported from older weights", command)
+    features = exported_features(facts.places)
+    if features and not features.endswith(facts.preprocessing):
+        return StepState("export", f"{text}: prepares images in another way than the config", command)
     if facts.trained_on_others:
         return StepState("export", f"{text}: of a model trained on earlier lists", command)
     return StepState("export", text)
@@ -228,10 +268,12 @@ def _index_state(facts: _Facts) -> StepState:
     if not values:
         return StepState("index", "no index yet", Command("index build"))
     text = f"{counted(values.get('count', 0), 'vector')}, {values.get('kind')}"
-    weights = exported_weights(facts.places)
+    features = exported_features(facts.places)
     model = str(values.get("model", ""))  # "" where features of an unknown model were indexed
-    if weights and model and model.split("/")[0] != weights:
-        return StepState("index", f"{text}, of another model than the exported one", Command("index build"))
+    if features and model and model != features:
+        return StepState(
+            "index", f"{text}, of another model or preprocessing than the exported one", Command("index build")
+        )
     if facts.trained_on_others:
         return StepState("index", f"{text}, of a model trained on earlier lists", Command("index build"))
     return StepState("index", text)

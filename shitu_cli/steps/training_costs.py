@@ -18,6 +18,7 @@ from shitu_cli.reporting import SilentReporter, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.steps import costs
 from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, total_size
+from shitu_cli.steps.evaluate import settings_for
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def cost_of_evaluate(
     """
     from shitu_cli.runtime.setup import setup_paddle
 
-    config = with_lists(config, ("query", "gallery"))
+    config = settings_for(config, model, SilentReporter())
     places = Places.of(config)
     setup_paddle(config.Global.device)
     from shitu_cli.evaluation.evaluate import distinct_splits

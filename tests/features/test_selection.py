@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shitu_cli.config.load import load_config
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.features import backends
 from shitu_cli.features.backends import BF16, FP32, ONNX_RUNTIME, OPENVINO, PADDLE, Way
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.manifest import read_manifest
-from shitu_cli.features.selection import fastest, load_engine
+from shitu_cli.features.selection import fastest, load_engine, prepared_for
 
 
 def _row(way: Way, alone: float, many: float, refused: str | None = None) -> dict[str, Any]:
@@ -202,3 +203,16 @@ def test_another_programs_model_is_run_as_its_inference_yml_says(folder: Path, p
     with pytest.raises(DataError, match="does not say how images are prepared") as caught:
         load_engine(folder)
     assert len(caught.value.details) == 2 and "did you mean ResizeImage?" in caught.value.details[0]
+
+
+def test_an_exported_model_is_evaluated_with_its_own_preprocessing(folder: Path, prepared: Path) -> None:
+    """The figures would else be those of images that a search never prepares so, such as of another size."""
+    config = load_config(prepared / "shitu.yaml")
+    changed, is_other = prepared_for(config, folder)
+    assert is_other and changed.DataLoader.query is not None and changed.DataLoader.gallery is not None
+    for split in (changed.DataLoader.query, changed.DataLoader.gallery):
+        assert tuple(split.dataset.transform_ops) == read_manifest(folder).transform_ops
+    assert prepared_for(changed, folder) == (changed, False)
+    (folder / "manifest.json").unlink()
+    for path in (folder, folder / "inference.onnx", prepared / "output/best_model"):  # nothing there says another way
+        assert prepared_for(config, path) == (config, False)

@@ -11,6 +11,7 @@ import paddle
 import pytest
 
 from shitu_cli.errors import DataError
+from shitu_cli.files import sha256_of
 from shitu_cli.training.classifying import HeadAccuracy, _accuracies
 from tests.command import SMALL, shitu
 
@@ -59,6 +60,7 @@ def test_evaluate_measures_the_classifier_where_the_config_asks_for_it(trained_w
     listed = (trained_workspace / "lists/query_list.txt").read_text().splitlines()
     assert values["images"] == len(listed) and 0 <= values["metrics"]["top1"] <= values["metrics"]["top5"] <= 1
     assert not (trained_workspace / "reports/evaluate.json").exists()
+    assert values["measured"]["features"] == sha256_of(trained_workspace / "output/latest.pdparams")
     other = [*words, *SMALL[:2], "-o", "Arch.Head.class_num=9"]
     refused = shitu(*other, cwd=trained_workspace, check=False)
     assert refused.returncode == 3 and "the head differ" in refused.stderr  # none that begins at random is measured

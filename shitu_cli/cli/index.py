@@ -183,18 +183,23 @@ def remove(
     space = opening.workspace_of_index(session, optional=index is not None or store is not None)
     if not (paths or label or id):
         raise UsageError("no images were named", hint="give paths, --label NAME or --id N")
-    names = {path: {path, stored_path(space, path)} for path in paths or ()}
+    # As it is from here, else as the index shows it, which may be another image's path from here.
+    names = {path: (stored_path(space, path), path) for path in paths or ()}
     with closing(opening.chosen_index(space, index, store, collection)) as target, target.writing():
         items = target.find([name for spellings in names.values() for name in spellings], label or (), id or ())
         absent = [str(n) for n in id or () if n not in {item.id for item in items}]
         absent += [name for name in label or () if name not in {item.label for item in items}]
-        absent += [path for path, spellings in names.items() if not spellings & {item.path for item in items}]
+        there = {item.path for item in items}
+        chosen = {path: next((name for name in spellings if name in there), None) for path, spellings in names.items()}
+        absent += [path for path, name in chosen.items() if name is None]
         if absent:
             from shitu_cli.index.new_labels import new_labels
 
             near = [other for other in new_labels(target, label or ()).values() if other]
             hint = Command("index remove", "--label", near[0]) if near else Command("index show", "--json")
             raise UsageError(f"not in the index: {', '.join(absent)}", hint=hint)
+        meant = {*chosen.values()}
+        items = [item for item in items if item.path in meant or item.label in (label or ()) or item.id in (id or ())]
         target.remove([item.id for item in items], console)
         console.info(f"removed {len(items):,}")
         _show(console, target, as_json, {"removed": len(items)})

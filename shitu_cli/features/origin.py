@@ -20,11 +20,15 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Origin:
-    """The fingerprint of a model, and the SHA-256 of the file that it made and of its table ("" if it has none)."""
+    """The fingerprint of a model, and the SHA-256 of the file that it made and of its table ("" if it has none).
+
+    `folder` is where relative paths of images start, from the file's own folder; None in notes of older versions.
+    """
 
     model: str
     sha256: str
     table_sha256: str = ""
+    folder: str | None = None
 
 
 def note_origin(features: Path, origin: Origin) -> None:
@@ -39,7 +43,7 @@ def noted_origins(features: Path) -> list[Origin]:
     note = read_note(_note(features))  # it only ever adds to what the file itself says
     earlier = note.get("earlier", [])
     return [
-        Origin(item["model"], item["sha256"], item.get("table_sha256", ""))
+        Origin(item["model"], item["sha256"], item.get("table_sha256", ""), item.get("folder"))
         for item in [note, *(earlier if isinstance(earlier, list) else [])]
         if isinstance(item, dict) and _is_origin(item)
     ]
@@ -47,7 +51,8 @@ def noted_origins(features: Path) -> list[Origin]:
 
 def _is_origin(item: dict[str, Any]) -> bool:
     values = [item.get("model"), item.get("sha256"), item.get("table_sha256", "")]
-    return all(isinstance(value, str) for value in values) and bool(_DIGEST.fullmatch(str(values[1])))
+    is_text = all(isinstance(value, str) for value in values) and isinstance(item.get("folder"), str | None)
+    return is_text and bool(_DIGEST.fullmatch(str(values[1])))
 
 
 def _note(features: Path) -> Path:

@@ -164,9 +164,8 @@ def prepared_for(config: Config, model: Path) -> tuple[Config, bool]:
     ops = own_preprocessing(model)
     names = ("query", "gallery")
     parts = [part for name, part in config.DataLoader.splits.items() if name in names]
-    if ops is None or {features_fingerprint("", part.dataset.transform_ops) for part in parts} <= {
-        features_fingerprint("", ops)
-    }:
+    ways = {features_fingerprint("", part.dataset.transform_ops) for part in parts}
+    if ops is None or ways <= {features_fingerprint("", ops)}:
         return config, False
     loaders = config.DataLoader.with_datasets(lambda part: dataclasses.replace(part, transform_ops=ops), names)
     return dataclasses.replace(config, DataLoader=loaders), True

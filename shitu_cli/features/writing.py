@@ -77,7 +77,8 @@ def write_features(out: Path, rows: Rows) -> list[Path]:
             lines.write(TABLE_HEADER.encode())
             lines.writelines(f"{path}\t{label}\n".encode() for path, label in rows.names())
             digests.append(_synced_digest(lines))
-        note_origin(out, Origin(rows.model, *digests))
+        table_digest = digests[1] if table is not None else ""
+        note_origin(out, Origin(rows.model, digests[0], table_digest, os.path.relpath(os.curdir, out.parent)))
     return [out] if table is None else [out, table]
 
 

@@ -12,7 +12,7 @@ from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.steps.models import open_extractor
-from shitu_cli.stores import absolute, address_of
+from shitu_cli.stores import absolute, address_of, is_stored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,11 @@ def stored_path(space: Workspace, path: str) -> str:
     whole = absolute(path)
     if address_of(whole) is not None or not space.config_path.is_file():
         return whole
-    return relative_to(whole, space.root)
+    stored = relative_to(whole, space.root)
+    if not os.path.isabs(stored):
+        return stored
+    folder, name = os.path.split(whole)  # the workspace is known without links, and may be reached through one
+    return whole if is_stored(whole) else relative_to(os.path.join(os.path.realpath(folder), name), space.root)
 
 
 def _of_images(images: ImageFiles, source: GallerySource) -> Gallery:
@@ -129,6 +133,8 @@ def _of_features(features: Path, source: GallerySource) -> Gallery:
 def _label_all(labels: Sequence[str], paths: Sequence[str], source: GallerySource) -> list[str]:
     """Return the labels, or `source.label` for all; UsageError if a label is required but missing."""
     if source.label is not None:
+        if not source.label.strip():
+            raise UsageError("--label: the name of a label is empty", hint="give one: --label NAME")
         return [source.label] * len(labels)
     bare = next((path for path, label in zip(paths, labels, strict=True) if not label), None)
     if source.requires_labels and bare is not None:

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shitu_cli.steps.gallery import stored_path
+from shitu_cli.templates import read_template
+from shitu_cli.workspace import Workspace
 from tests.command import shitu
 from tests.index.made import vectors
 
@@ -143,3 +146,56 @@ def test_search_says_what_an_image_shows(
     for threshold in ("nan", "1.1", "-1.5", "high"):
         done = shitu(*query, "--threshold", threshold, cwd=tmp_path, check=False)
         assert done.returncode == 2 and "expected a number from -1 to 1, or auto" in done.stderr
+
+
+def listed(*index: str, cwd: Path) -> list[str]:
+    return [item["path"] for item in json.loads(shitu("index", "show", "--json", *index, cwd=cwd).stdout)["items"]]
+
+
+def test_features_lead_to_their_images_from_any_directory(folder: Path) -> None:
+    from shitu_cli.features.origin import Origin, note_origin
+    from shitu_cli.files import sha256_of
+
+    (folder / "photos").mkdir()
+    (folder / "photos/0.jpg").write_bytes(b"")
+    file = folder / "features.npy"
+    for written_in, path in ((folder, "0.jpg"), (folder / "photos", "photos/0.jpg")):
+        where = os.path.relpath(written_in, folder)
+        note_origin(file, Origin("m", sha256_of(file), sha256_of(folder / "features.tsv"), where))
+        shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder)
+        assert listed("--index", "i", cwd=folder)[0] == str(folder / path)
+    shutil.move(folder / "photos", folder / "elsewhere")  # only from here, if at all
+    shitu("index", "build", "--features", "../features.npy", "--index", "i", cwd=folder / "elsewhere")
+    assert listed("--index", "i", cwd=folder / "elsewhere")[0] == str(folder / "elsewhere/0.jpg")
+
+
+def test_a_path_means_the_image_that_it_leads_to(folder: Path) -> None:
+    (folder / "shitu.yaml").write_text(read_template("quick"))
+    (folder / "sub").mkdir()
+    table = folder / "features.tsv"
+    table.write_text(table.read_text().replace("\n1.jpg", "\nsub/0.jpg"))
+    shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder)
+    assert "removed 1" in shitu("index", "remove", "0.jpg", "--index", "../i", cwd=folder / "sub").stdout
+    left = listed("--index", "i", cwd=folder)
+    assert "0.jpg" in left and "sub/0.jpg" not in left
+    assert "removed 1" in shitu("index", "remove", "0.jpg", "--index", "../i", cwd=folder / "sub").stdout  # as shown
+
+
+def test_an_image_is_the_same_through_a_link_to_the_workspace(folder: Path) -> None:
+    (folder / "ws").mkdir()
+    (folder / "ws/shitu.yaml").write_text("")
+    (folder / "link").symlink_to(folder / "ws")
+    space = Workspace(folder / "link")
+    (folder / "ws/photo.jpg").symlink_to(folder / "features.npy")  # this link is the image
+    for path in (folder / "ws/photo.jpg", folder / "link/photo.jpg"):
+        assert stored_path(space, str(path)) == "photo.jpg"
+    assert stored_path(space, str(folder / "photo.jpg")) == str(folder / "photo.jpg")
+
+
+@pytest.mark.parametrize("label", ["", " \t"])
+def test_a_label_without_a_name_is_refused(folder: Path, label: str) -> None:
+    """A script whose variable is not set would take the labels of images away."""
+    shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder)
+    words = ("index", "add", "--features", "features.npy", "--label", label, "--index", "i")
+    done = shitu(*words, cwd=folder, check=False)
+    assert done.returncode == 2 and "--label: the name of a label is empty" in done.stderr

@@ -17,11 +17,15 @@ MACHINE_HINTS = {
 }
 
 
+ARGUMENTS = "arguments"  # all of a command, where a proposal is to be without them
+
+
 class Command:
     """A `shitu` command that a message proposes: `Command("train", "--lr", 0.01)`.
 
     The command line completes it with options of the user: with all of them if it is the running command (words given
-    here replace theirs, options in `without` are dropped), else with those for workspace, config and index.
+    here replace theirs; options in `without` are dropped, with ARGUMENTS also what is no option), else with those for
+    workspace, config and index.
     """
 
     def __init__(self, name: str, *words: object, without: Sequence[str] = ()) -> None:

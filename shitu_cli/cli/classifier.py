@@ -5,24 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shitu_cli.errors import Command, UsageError
+from shitu_cli.errors import Command
 from shitu_cli.reporting import counted, unreadable
 
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
+    from shitu_cli.cli.session import Session
     from shitu_cli.config.schema import Config
 
 RETRIEVAL = ("-o", "Global.eval_mode=retrieval")
 
 
-def refuse_options(options: dict[str, object]) -> None:
-    """Raise UsageError if any of these options is given: all of them change how retrieval is measured."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise UsageError(
-            f"{', '.join(given)}: for retrieval, but the config asks how often the classifier is right",
-            hint=["to measure retrieval: ", Command("evaluate", *RETRIEVAL)],
-        )
+def refuse_options(session: Session) -> None:
+    """Raise UsageError if an option is given that changes how retrieval is measured."""
+    session.refuse(
+        *("--flip", "--rerank", "--query-expansion", "--precision"),
+        *("--far", "--unknown", "--cross-fit", "--shard", "--merge", "--dry-run"),
+        why="for retrieval, but the config asks how often the classifier is right",
+        hint=["to measure retrieval: ", Command("evaluate", *RETRIEVAL)],
+    )
 
 
 def show_classifier(console: Console, settings: Config, model: Path | None, *, cache: bool, as_json: bool) -> None:

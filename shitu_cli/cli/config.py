@@ -37,6 +37,10 @@ def config_command(
 
     session = Session.of(context)
     console = session.console
+    if as_yaml:
+        session.refuse("--json", why="--yaml prints YAML", hint="give one of them")
+        if pattern:
+            raise UsageError(f"{pattern}: --yaml prints the whole config", hint="leave out one of them")
     space = opening.open_workspace(session, config)
     settings = workspace_config(space, config, override or ())
     text = dump_config(settings)
@@ -45,16 +49,15 @@ def config_command(
         return
     values = _flat(yaml.safe_load(text), "")
     rows = [
-        [key, shown(value), settings.origins.get(key, "default")]
-        for key, value in values
-        if pattern.lower() in key.lower()
+        (key, value, settings.origins.get(key, "default")) for key, value in values if pattern.lower() in key.lower()
     ]
     if not rows:
         raise _no_match(pattern, [key for key, _ in values])
     if as_json:
         console.json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
         return
-    console.table(str(config or space.config_path), ["key", "value", "from"], rows)
+    table = [[key, shown(value), origin] for key, value, origin in rows]
+    console.table(str(config or space.config_path), ["key", "value", "from"], table)
 
 
 def _no_match(pattern: str, keys: list[str]) -> UsageError:

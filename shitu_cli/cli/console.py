@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -64,7 +65,9 @@ class Console:
 
     def json(self, value: object) -> None:
         """Print the result as JSON on stdout."""
-        text = json.dumps(value, indent=2, ensure_ascii=False)
+        # Elsewhere than in UTF-8, what a stream cannot write would become an escape that JSON does not have.
+        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=not is_utf8)
         # JSON escapes only control characters below U+0020; terminals also obey some above it.
         self.document(HIDDEN.sub(lambda character: f"\\u{ord(character[0]):04x}", text) + "\n")
 
@@ -170,6 +173,15 @@ def _breaks(text: str, width: int) -> list[int]:
         else:
             column += cell_len(word[0])
     return breaks
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with null in place of numbers that JSON does not have: not-a-number and infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _stream(stderr: bool) -> TextIO:

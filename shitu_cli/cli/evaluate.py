@@ -112,18 +112,12 @@ def evaluate(
     flags = {"Global.device": device, "Global.re_ranking": rerank or None}
     settings = with_lists(workspace_config(space, config, override or (), flags), ("query", "gallery"))
     model = opening.chosen_model(session, model, pretrained) or opening.weights_override(settings)
-    if pretrained is not None and model is not None:
-        from shitu_cli.deployment.pretrained import with_preprocessing
-
-        settings = with_preprocessing(settings, model)
     classifies = settings.classifies and pretrained is None
     if classifies:
         from shitu_cli.cli.classifier import refuse_options, show_classifier
 
-        ranking = {"--flip": flip, "--rerank": rerank, "--query-expansion": query_expansion, "--precision": precision}
-        others = {"--far": far, "--unknown": unknown, "--cross-fit": cross_fit, "--shard": shard, "--merge": merge}
-        refuse_options({**ranking, **others, "--dry-run": dry_run})
-    _refuse_conflicts(dry_run, devices, shard, merge, cross_fit, unknown)
+        refuse_options(session)
+    _refuse_conflicts(session, dry_run, shard, merge, cross_fit)
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.features.shard_file import Share
@@ -144,7 +138,7 @@ def evaluate(
         show_cost(console, cost, as_json=as_json)
         return
     if shard is not None:
-        _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip)
+        _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip, as_json=as_json)
         return
     if launch.launch(devices, output=space.cache_dir / "processes", device=settings.Global.device):
         return
@@ -172,21 +166,18 @@ def evaluate(
 
 
 def _refuse_conflicts(
-    dry_run: bool,
-    devices: str | None,
-    shard: str | None,
-    merge: list[str] | None,
-    cross_fit: int | None,
-    unknown: list[str] | None,
+    session: Session, dry_run: bool, shard: str | None, merge: list[str] | None, cross_fit: int | None
 ) -> None:
     """Raise UsageError for options that exclude each other."""
-    if dry_run and devices is not None:
-        raise UsageError("--dry-run measures one process: it takes no --devices", hint="leave out --devices")
+    if dry_run:
+        session.refuse("--devices", why="--dry-run measures one process", hint="leave out --devices")
     if shard is not None and merge:
         raise UsageError("--shard computes a part, --merge evaluates all of them", hint="give one of them")
-    if shard is not None and devices is not None:
-        raise UsageError("--shard is for one process: it takes no --devices", hint="start a process for each part")
-    if cross_fit is not None and (devices is not None or unknown):
+    if shard is not None:
+        session.refuse("--devices", why="--shard is for one process", hint="start a process for each part")
+    if merge:
+        session.refuse("--devices", why="--merge computes no features", hint="leave out --devices")
+    if cross_fit is not None and session.given("--devices", "--unknown"):
         raise UsageError("--cross-fit cannot be combined with --devices or --unknown", hint="leave out one of them")
 
 
@@ -209,7 +200,14 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
 
 
 def _evaluate_share(
-    session: Session, settings: Config, shard: str, *, model: Path | None, precision: str | None, flip: bool
+    session: Session,
+    settings: Config,
+    shard: str,
+    *,
+    model: Path | None,
+    precision: str | None,
+    flip: bool,
+    as_json: bool,
 ) -> None:
     """Compute a part of the features, and propose the command that evaluates all parts."""
     from shitu_cli.features.shard_file import Share
@@ -217,7 +215,11 @@ def _evaluate_share(
 
     share = Share.parse(shard)
     file = evaluate_share(settings, share, model=model, precision=precision, flip=flip, reporter=session.console)
+    if as_json:
+        session.console.json({"shard": str(file), "part": share.number, "of": share.of})
     session.console.info(f"part {share.number} of {share.of}: {file}")
+    if later := session.given("--rerank", "--query-expansion", "--far", "--unknown", "--cross-fit"):
+        session.console.info(f"{', '.join(later)}: for the evaluation of all parts, with --merge")
     merge = Command("evaluate", "--merge", file.parent, without=("--shard",))
     session.console.next_step(["when all parts are there: ", merge])
 

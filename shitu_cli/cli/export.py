@@ -66,6 +66,8 @@ def export(
     console = session.console
     if pretrained is not None and checkpoint is not None:
         raise UsageError("--checkpoint and --pretrained both choose the weights", hint="give one of them")
+    if pretrained is not None:
+        session.refuse("--config", "--override", why="published weights are exported as they are", hint="leave it out")
     space = opening.open_workspace(session, config, optional=pretrained is not None)
     settings = None if pretrained is not None else workspace_config(space, config, override or ())
     exported = run(
@@ -86,9 +88,14 @@ def export(
         console.json({"out": str(exported.out), "files": exported.files, "proof": exported.rows, "chosen": chosen_way})
         return
     _show(console, exported)
-    elsewhere = exported.out != _usual_place(space, config)
-    shown = os.path.relpath(exported.out) if out is None else str(out)
-    console.next_step(Command("index build", *(["--model", shown] if elsewhere else [])))
+    console.next_step(_next_command(space, config, exported.out, os.path.relpath(exported.out) if out is None else out))
+
+
+def _next_command(space: Workspace, config: Path | None, out: Path, shown: str | Path) -> Command:
+    """Return the command that indexes images with the model in `out`, which the user calls `shown`."""
+    if not space.config_path.is_file():  # no other command takes -c: all that it needs is named
+        return Command("index build", "./photos", "--model", shown, "--index", "index/")
+    return Command("index build", *(["--model", shown] if out != _usual_place(space, config) else []))
 
 
 def _usual_place(space: Workspace, config: Path | None) -> Path:

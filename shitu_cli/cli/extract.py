@@ -71,6 +71,8 @@ def extract(
     if out.resolve() in {Path(source).resolve() for source in sources}:
         raise UsageError(f"{out} is one of the sources", hint="--out features.npy")
     check_out(out)
+    if dry_run:
+        session.refuse("--devices", why="--dry-run measures one process", hint="leave out --devices")
     share = None if shard is None else Share.parse(shard)
     model = opening.chosen_model(session, model, pretrained)
     config = opening.config_or_none(session, model)
@@ -82,7 +84,7 @@ def extract(
     finder = opening.open_detector(session, detector, detector_threshold)
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
     part, target = own_images(images, share, batch_size), out if share is None else share.file(out)
-    launched = not dry_run and _launch(devices)
+    launched = _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost

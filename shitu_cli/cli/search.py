@@ -107,7 +107,9 @@ def search(
             images=len(files),
             reporter=console,
         )
-        files = files if share is None else files.take(share.range(len(files), BATCH))
+        if share is not None:
+            whole, files = len(files), files.take(share.range(len(files), BATCH))
+            console.info(f"part {share.number} of {share.of}: {len(files):,} of {counted(whole, 'image')}")
         opening.check_model(manifest, extractor.fingerprint, target.place)
         limit, _, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
         if limit is not None:

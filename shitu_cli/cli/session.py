@@ -13,6 +13,7 @@ import typer
 from shitu_cli import errors
 from shitu_cli.cli.console import Console
 from shitu_cli.cli.grouped import GroupedCommands
+from shitu_cli.errors import ARGUMENTS
 
 # Options that a proposed command repeats if it has them too. Of -o, it repeats only where a run is stored and what it
 # is evaluated on; a run records all other values itself.
@@ -78,10 +79,20 @@ class Session:
             return str(command)
         proposal = _split(target, command.words)
         words = list(proposal.arguments)
-        if command.name == self.command and not words:
+        if command.name == self.command and not words and ARGUMENTS not in command.without:
             words = list(self._arguments())
         keep = [option for option in self._options() if self._needed(option, command, target, proposal)]
         return " ".join(["shitu", command.name, *map(shlex.quote, [*words, *proposal.options, *_flat(keep)])])
+
+    def given(self, *names: str) -> list[str]:
+        """Return those of these options that the user has given."""
+        options = [option[0] for option in self._options()]
+        return [name for name in names if name in options]
+
+    def refuse(self, *names: str, why: str, hint: errors.Message | None = None) -> None:
+        """Raise UsageError if the user has given one of these options, which would be ignored."""
+        if given := self.given(*names):
+            raise errors.UsageError(f"{', '.join(given)}: {why}", hint=hint)
 
     def _needed(self, option: list[str], command: errors.Command, target: Any, proposal: _Words) -> bool:
         name = option[0]

@@ -28,7 +28,8 @@ def templates(
     session = Session.of(context)
     console = session.console
     if name:
-        console.document(read_template(name))
+        text = read_template(name)
+        console.json({"name": name, "text": text}) if as_json else console.document(text)
         return
     rows = [[template.name, template.summary] for template in list_templates()]
     if as_json:

@@ -114,11 +114,12 @@ def train(
         "Arch.Backbone.pretrained": pretrained,
         "Loss.Train.+TeacherLoss.teacher": None if teacher is None else as_given(teacher),
     }
+    _refuse_ignored(session, dry_run=dry_run, frozen=frozen, resume=resume, nnodes=nnodes)
     space = opening.open_workspace(session, config)
     resumed = _config_of_run(session, space, config, override, flags) if resume else config
     settings = training_config(space, resumed, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
     if dry_run:
-        _show_cost(session, settings, init_from, keep, alone=not frozen and devices is None, as_json=as_json)
+        _show_cost(session, settings, init_from, keep, as_json=as_json)
         return
     places = Places.of(settings)
     meeting = launch.Meeting(nnodes, node_rank, master, places.workspace.machines_secret, secret_file)
@@ -126,11 +127,6 @@ def train(
     if launch.launch(devices, output=places.output, meeting=meeting, device=wish, show_line=show_line):
         return
     if frozen:
-        if resume or devices is not None or save_every_steps is not None or teacher is not None:
-            raise UsageError(
-                "--frozen is a single step in one process: it takes no --resume, --devices, --teacher or "
-                "--save-every-steps"
-            )
         _train_frozen(session, settings, init_from, keep, keep_earlier, views, as_json)
         return
     result = run(
@@ -146,14 +142,36 @@ def train(
         _show_result(session, space, result, as_json)
 
 
-def _show_cost(
-    session: Session, config: Config, init_from: Path | None, keep: int | None, *, alone: bool, as_json: bool
-) -> None:
+def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bool, nnodes: int) -> None:
+    """Raise UsageError for options that have no effect beside the others."""
+    several = ["--devices", *(["--nnodes"] if nnodes > 1 else [])]
+    if dry_run:
+        session.refuse(*several, "--frozen", "--resume", why="--dry-run measures a new run in one process")
+    if frozen:
+        session.refuse(
+            *(*several, "--resume", "--teacher", "--save-every-steps", "--epochs", "--lr"),
+            why="--frozen is a single step in one process",
+        )
+    else:
+        session.refuse("--views", why="only --frozen takes views of the images")
+    if resume:
+        session.refuse("--pretrained", why="--resume continues with the weights of the run")
+    if session.given("--init-from") and session.given("--pretrained"):
+        raise UsageError("--init-from and --pretrained both choose the weights to start from", hint="give one of them")
+    if not session.given("--nnodes"):
+        session.refuse(
+            "--master",
+            "--node-rank",
+            "--secret-file",
+            why="for several machines",
+            hint="say how many there are: --nnodes 2",
+        )
+
+
+def _show_cost(session: Session, config: Config, init_from: Path | None, keep: int | None, *, as_json: bool) -> None:
     from shitu_cli.cli.dry_run import show_cost
     from shitu_cli.steps.training_costs import cost_of_train
 
-    if not alone:
-        raise UsageError("--dry-run measures training in one process: it takes no --devices and no --frozen")
     show_cost(session.console, cost_of_train(config, init_from=init_from, keep=keep), as_json=as_json)
 
 

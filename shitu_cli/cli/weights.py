@@ -11,7 +11,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import MORE, GroupedCommands
 from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command, UsageError
+from shitu_cli.errors import ARGUMENTS, Command, UsageError
 
 if TYPE_CHECKING:
     from shitu_cli.weights.catalogue import Published
@@ -38,7 +38,8 @@ def list_weights(
     console = Session.of(context).console
     entries = [entry for entry in CATALOGUE.values() if pattern.lower() in entry.name.lower()]
     if not entries:
-        raise UsageError(f"no published weights have a name that contains {pattern}", hint=Command("weights list"))
+        hint = Command("weights list", without=(ARGUMENTS,))
+        raise UsageError(f"no published weights have a name that contains {pattern}", hint=hint)
     located = {entry.name: locate(entry) for entry in entries}
     if as_json:
         console.json([_plain(entry, str(file.path) if (file := located[entry.name]) else None) for entry in entries])

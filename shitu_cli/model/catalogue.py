@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from shitu_cli.config.parts import KINDS
 from shitu_cli.config.reader import guess
-from shitu_cli.errors import Command, UsageError
+from shitu_cli.errors import ARGUMENTS, Command, UsageError
 from shitu_cli.runtime.setup import setup_paddle
 
 
@@ -36,7 +36,8 @@ def describe_backbones(pattern: str, size: int) -> list[BackboneInfo]:
     all_names = KINDS["backbone"].names()
     names = [name for name in all_names if pattern.lower() in name.lower()]
     if not names:
-        raise UsageError(f"no network has {pattern} in its name{guess(pattern, all_names)}", hint=Command("models"))
+        near = guess(pattern, all_names)
+        raise UsageError(f"no network has {pattern} in its name{near}", hint=Command("models", without=(ARGUMENTS,)))
     return [_describe(name, size) for name in names]
 
 

@@ -34,6 +34,8 @@ def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems)
     by_origin: dict[int, list[int]] = {}
     for number, origin in enumerate(rows.origins):
         by_origin.setdefault(origin, []).append(number)
+    if all(len({rows.splits[number] for number in numbers}) == 1 for numbers in by_origin.values()):
+        by_origin = {0: list(range(len(rows)))}  # each source is one split of the same data set
     parts = [_official(rows, numbers, problems) for numbers in by_origin.values()]
     return Split(
         sorted(n for part in parts for n in part.train),

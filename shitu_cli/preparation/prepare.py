@@ -142,7 +142,11 @@ def _without_distractors(split: Split, rows: Rows, problems: Problems) -> Split:
         if is_distractor(rows.labels[n]):
             problems.add("untrained", rows.place(n))
     if not trained:
-        raise DataError("there are no images to train on", hint=[Command("prepare", "--formats"), " lists the layouts"])
+        raise DataError(
+            "there are no images to train on: "
+            + ("all are queries or gallery" if split.query or split.gallery else "none has a class"),
+            hint="put such images into train/ beside the others; or name the folder or list to train on alone",
+        )
     return replace(split, train=trained)
 
 

@@ -16,6 +16,7 @@ from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, PACKED, TABLE, Format, Rows
 from shitu_cli.preparation.formats.discovery import spread
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.splits import split_of_file, split_of_folder
 from shitu_cli.preparation.formats.unreadable import packed_problem
 from shitu_cli.preparation.numbering import natural
 from shitu_cli.preparation.problems import Problems
@@ -138,7 +139,24 @@ def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
         merged.units |= rows.units
     how = "kept apart by source" if apart else "one class where the sources have the same name (--keep-apart: two)"
     merged.readings.append(f"classes: {how}")
+    _split_by_names(merged, parts, names)
     return merged
+
+
+def _split_by_names(merged: Rows, parts: Sequence[_Part], names: Sequence[str]) -> None:
+    """Set the split of each row by its source, where sources without splits are called train and val or the like."""
+    splits = [
+        next((split for word in reversed(name.split("/")) if (split := split_of_folder(word))), "")
+        if part.source.is_dir()
+        else split_of_file(name)
+        for part, name in zip(parts, names, strict=True)
+    ]
+    known = set(splits) - {""}
+    if len(known) < 2 or "train" not in known or any(set(part.rows.splits) - {"", "train"} for part in parts):
+        return
+    merged.splits = [splits[origin] for origin in merged.origins]
+    shown = ", ".join(f"{name} = {split or 'train'}" for name, split in zip(names, splits, strict=True))
+    merged.readings.append(f"splits by the names of the sources: {shown}")
 
 
 def _name_in(rows: Rows, label: str, source: str) -> str:

@@ -62,3 +62,41 @@ def test_lists_of_matlab_beside_annotations_are_said(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"images": images, "annotations": objects, "categories": kinds})
     write(tmp_path / "lists/train_list.mat", "MATLAB 5.0")
     assert "lists/train_list.mat" in read(tmp_path).rows.unused
+
+
+@pytest.mark.parametrize(
+    "names", [dict(enumerate(NAMES)), {name: n for n, name in enumerate(NAMES)}], ids=["by number", "by name"]
+)
+@pytest.mark.parametrize("layout", ["folders", "list"])
+def test_numbers_are_named_by_a_json_file_that_holds_only_their_names(
+    names: dict[object, object], layout: str, tmp_path: Path
+) -> None:
+    """cat_to_name.json beside folders of numbers, class_indices.json beside a list."""
+    if layout == "folders":
+        many(tmp_path, "{name}/{i}.jpg", names="0123")
+    else:
+        write(
+            tmp_path / "l.txt",
+            "".join(f"{path} {name}\n" for path, name in many(tmp_path, "{k}{i}.jpg", names="0123").items()),
+        )
+    write_json(tmp_path / "a_sizes.json", {"0": 640, "1": 480, "2": 1, "3": 2})
+    write_json(tmp_path / "names.json", names)
+    made = read(tmp_path)
+    assert set(made.names) == set(NAMES) and "names.json: names of 4 classes" in made.rows.readings
+
+
+def test_a_table_of_names_may_begin_with_the_numbers(tmp_path: Path) -> None:
+    right = many(tmp_path, "{k}{i}.jpg")
+    table(tmp_path / "train.csv", ("image", "class_id"), *((path, NAMES.index(name)) for path, name in right.items()))
+    table(tmp_path / "classes.csv", ("class_id", "class_name"), *enumerate(NAMES))
+    assert labels(read(tmp_path), tmp_path) == right
+
+
+def test_decimals_of_hugging_face_are_numbers_of_its_names(tmp_path: Path) -> None:
+    right = many(tmp_path, "data/{k}{i}.jpg")
+    rows = ((Path(path).name, float(NAMES.index(name))) for path, name in right.items())
+    table(tmp_path / "data/metadata.csv", ("file_name", "label"), *rows)
+    names = "".join(f"          '{n}': {name}\n" for n, name in enumerate(NAMES))
+    head = "dataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label:\n        names:\n"
+    write(tmp_path / "README.md", f"---\n{head}{names}---\n")
+    assert labels(read(tmp_path), tmp_path) == right

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from shitu_cli.errors import ShituError, plain
+from shitu_cli.preparation.prepare import Choices, read_and_split
+from shitu_cli.reporting import SilentReporter
 from tests.preparation.annotation_trees import write_json
 from tests.preparation.test_formats import write
 from tests.preparation.test_layouts import NAMES, Labels, labels, many, queries, read, table
@@ -95,6 +97,12 @@ def of_this_file(returns: str) -> list[Callable[..., Any]]:
     functions = [value for value in list(globals().values()) if getattr(value, "__module__", "") == __name__]
     hints = {function: getattr(function, "__annotations__", {}) for function in functions}
     return [function for function in functions if hints[function] == {"root": "Path", "return": returns}]
+
+
+def queries_and_gallery_in_the_folder_of_the_test(root: Path) -> tuple[Labels, Labels]:
+    right = many(root, "train/{name}/{i}.jpg", names=("t1", "t2")) | many(root, "test/gallery/{name}/{i}.jpg", 2)
+    held = many(root, "test/query/{name}/q{i}.jpg", 1)
+    return right | held, held
 
 
 SPLIT = of_this_file("tuple[Labels, Labels]")
@@ -287,6 +295,12 @@ def a_pickle(root: Path) -> tuple[str, ...]:
     return ("data_batch_1, which is a file of arrays or Python objects",)
 
 
+def nothing_to_train_on(root: Path) -> tuple[str, ...]:
+    many(root, "query/{name}/{i}.jpg", 1)
+    many(root, "gallery/{name}/{i}.jpg", 2)
+    return ("no images to train on: all are queries or gallery", "put such images into train/")
+
+
 ASKED = of_this_file("tuple[str, ...]")
 
 
@@ -309,3 +323,20 @@ def test_the_command_for_classes_in_names_works_in_a_folder_and_with_dots(patter
     assert command is not None, caught.value.hint
     subprocess.run(command[1], shell=True, check=True)
     assert set(read(Path(command[2])).names) == set(NAMES)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_merged_sources_called_train_and_val_are_those_splits(lists: bool, tmp_path: Path) -> None:
+    many(tmp_path, "train/{name}/{i}.jpg"), many(tmp_path, "val/{name}/v{i}.jpg", 2)
+    sources = [tmp_path / "train", tmp_path / "val"]
+    for source in sources if lists else ():
+        write(
+            source.with_suffix(".txt"),
+            "".join(f"{p.relative_to(tmp_path)} {p.parent.name}\n" for p in source.glob("*/*")),
+        )
+    sources = [source.with_suffix(".txt") for source in sources] if lists else sources
+    made = read_and_split(sources, Choices(quick=True), SilentReporter())
+    assert made.query is not None and {Path(path).name[0] for path in made.query.paths()} == {"v"}
+    assert (len(made.train), len(made.query)) == (16, 8) and "splits by the names of the sources" in made.rows.readings[
+        -1
+    ]

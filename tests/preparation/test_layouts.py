@@ -232,7 +232,7 @@ def test_read(build: Callable[[Path], Labels], source: str, tmp_path: Path) -> N
     [
         ("train", "val"), ("Training", "Testing"), ("train_images", "test_images"), ("01-train", "02-test"),
         ("fruit_train", "fruit_test"), ("train2017", "val2017"), ("TRAIN_SET", "VALIDATION_SET"),
-        ("data/trn", "data/tst"),
+        ("data/trn", "data/tst"), ("训练集", "测试集"),
     ],
 )  # fmt: skip
 def test_spellings_of_splits(train: str, test: str, tmp_path: Path) -> None:

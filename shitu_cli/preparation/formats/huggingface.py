@@ -15,6 +15,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json, whole_number
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.preparation.formats.annotations import Annotations
+from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import XYWH, numbers
 from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.formats.discovery import annotation_files
@@ -101,7 +102,7 @@ def _parsed(text: str) -> Any:
 
 def _named(value: Any, names: list[str]) -> str:
     """Return a label, or its name if it is a number and the README has names."""
-    text = label_text(value)
+    text = whole_label(label_text(value))
     number = whole_number(text)
     return names[number] if number is not None and number < len(names) else text
 

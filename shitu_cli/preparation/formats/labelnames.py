@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shitu_cli.errors import ShituError
-from shitu_cli.inputs import is_input, whole_number
+from shitu_cli.inputs import MIB, is_input, read_json, whole_number
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.sheets import Labels
@@ -20,22 +20,56 @@ from shitu_cli.reporting import counted
 
 _EMPTY_WORDS = frozenset(("nan", "NaN", "NAN", "<NA>", "NaT", "None", "NULL", "null", "#N/A", "N/A"))
 _ROUNDED = re.compile(r"\d(?:[.,]\d{1,14})?E\+\d{1,2}", re.I)
+MOST_JSON = 20  # files of a folder; more are those of images
 _FILES = ("label_map.txt", "classes.csv", "classes.txt", "class_names.txt", "label_list.txt", "labels.txt", "names.txt")
 
 
-def class_names(source: Source, chosen: Sequence[Labels], labels: Sequence[str]) -> dict[str, str]:
-    """Return number → name from a file of names beside the lists, {} if there is none that fits."""
-    numbers = {label for label in set(labels) if whole_number(label, digits=9) is not None}
-    if not numbers or numbers != set(labels) - {"-1"}:
-        return {}
+def name_classes(rows: Rows, source: Source, chosen: Sequence[Labels]) -> None:
+    """Name numbered classes by a file of names beside the lists, if there is one that fits; say which."""
+    numbers = _numbers(rows.labels)
+    if not numbers:
+        return
     used = {item.sheet.name for item in chosen}
     folders = dict.fromkeys([*(item.sheet.path.parent for item in chosen), source.base])
     for path in (folder / name for folder in folders for name in _FILES):
         if is_input(path) and path.name not in used:
             names = _names_in(path, sorted(map(int, numbers)))
             if names:
-                return {label: names[int(label)] for label in numbers if int(label) in names}
-    return {}
+                _name(rows, {label: names[int(label)] for label in numbers if int(label) in names}, path)
+                return
+    for folder in folders:
+        name_by_json(rows, folder)
+
+
+def name_by_json(rows: Rows, folder: Path) -> None:
+    """Name numbered classes by a JSON file of a folder that holds nothing but their numbers and names."""
+    numbers = _numbers(rows.labels)
+    files = sorted(folder.glob("*.json")) if numbers and not rows.display else []
+    for path in files if len(files) <= MOST_JSON else ():
+        try:
+            value = read_json(path, limit=MIB)
+        except ShituError:
+            continue
+        if not isinstance(value, dict) or not all(isinstance(item, (str, int)) for item in value.values()):
+            continue
+        for pairs in (value.items(), [(number, name) for name, number in value.items()]):
+            names = {whole_number(str(number)): str(name) for number, name in pairs}
+            known = {number: name for number, name in names.items() if number is not None}
+            words = all(whole_number(name) is None for name in names.values())
+            if words and len(_distinct(known)) == len(value) and all(int(label) in known for label in numbers):
+                _name(rows, {label: known[int(label)] for label in numbers}, path)
+                return
+
+
+def _name(rows: Rows, names: dict[str, str], path: Path) -> None:
+    rows.display |= names
+    rows.readings.append(f"{path.name}: names of {counted(len(names), 'class', 'classes')}")
+
+
+def _numbers(labels: Sequence[str]) -> set[str]:
+    """Return the different labels but -1, if all of them are numbers."""
+    different = set(labels) - {"-1"}
+    return different if all(whole_number(label, digits=9) is not None for label in different) else set()
 
 
 def _names_in(path: Path, numbers: list[int]) -> dict[int, str]:
@@ -61,9 +95,11 @@ def _from_table(lines: list[str]) -> dict[int, str]:
         table = [row for row in csv.reader(lines) if len(row) >= 2]
     except csv.Error:
         return {}
-    if not table or "name" not in table[0][0].lower() or "id" not in table[0][1].lower():
+    header = [cell.lower() for cell in table[0][:2]] if table else []
+    name = next((n for n, cell in enumerate(header) if "name" in cell), None)
+    if name is None or "id" not in header[1 - name]:
         return {}
-    numbered = ((whole_number(row[1].strip()), row[0].strip()) for row in table[1:])
+    numbered = ((whole_number(row[1 - name].strip()), row[name].strip()) for row in table[1:])
     return _distinct({number: name for number, name in numbered if number is not None})
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 
 WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("train", "training", "trn", "trainval", "训练", "训练集"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation", "验证", "验证集"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "测试", "测试集"), "test"),
     **dict.fromkeys(("query", "queries", "probe"), "query"),
     "gallery": "gallery",
 }

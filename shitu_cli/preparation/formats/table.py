@@ -15,7 +15,12 @@ from shitu_cli.preparation.formats.boxcells import placed, settle_convention
 from shitu_cli.preparation.formats.boxes import Convention
 from shitu_cli.preparation.formats.delimited import SUFFIXES
 from shitu_cli.preparation.formats.folders_beside import refuse_other_classes, with_train_folders
-from shitu_cli.preparation.formats.labelnames import class_names, one_spelling, report_empty_words, report_several_names
+from shitu_cli.preparation.formats.labelnames import (
+    name_classes,
+    one_spelling,
+    report_empty_words,
+    report_several_names,
+)
 from shitu_cli.preparation.formats.locate import LocatedImages
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.sheets import Labels, Sheets
@@ -54,7 +59,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     ]
     refuse_other_classes(source, parts, located)
     rows = _joined(source, sheets, parts, located, problems)
-    rows.display |= class_names(source, chosen, rows.labels)
+    name_classes(rows, source, chosen)
     rows = with_train_folders(source, rows)
     one_spelling(rows, problems)
     report_several_names(rows, problems)

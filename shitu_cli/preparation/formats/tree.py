@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
 from shitu_cli.preparation.formats.folder_checks import DATE, refuse_copies, refuse_pairs, refuse_sorting
+from shitu_cli.preparation.formats.labelnames import name_by_json
 from shitu_cli.preparation.formats.masks import holds_masks
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.splits import split_words
+from shitu_cli.preparation.formats.splits import split_of_folder, split_words
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted, short_list
 
@@ -88,7 +89,7 @@ class Layout:
         """Return the split of each name of the folders below; {} if these are not splits."""
         if any(place.split for place in places):
             return self._again(places)
-        names = {name for place in places for name in place.folder.below}
+        names = sorted({name for place in places for name in place.folder.below})
         words = {name: split_words(name) for name in names}
         groups: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
         for name, (split, rest) in words.items():
@@ -121,8 +122,9 @@ class Layout:
         for place in places:
             for name, folder in place.folder.below.items():
                 if name in splits:
-                    inside.append(_Place(folder, splits[name], place.label, len(place.label)))
-                    self.split_folders[splits[name]].add(folder.path)
+                    for part, split in _query_and_gallery(folder, splits[name]):
+                        inside.append(_Place(part, split, place.label, len(place.label)))
+                        self.split_folders[split].add(part.path)
                 else:
                     self.beside[folder.path] = f"beside the splits ({counted(folder.total(), 'image')})"
             if place.folder.images:
@@ -198,7 +200,14 @@ class Layout:
         if direct or self.split_folders or len(above) > MOST_SOURCES:
             return []
         merge = Command("prepare", "--merge", *(self.source.base / path for path in above))
-        return [f"; or, if {inner[0].label[-1]} is one class: ", merge]
+        parts = ", or train and test if that is what these folders are, renamed so" if len(above) < 4 else ""
+        return [f"; or, if {inner[0].label[-1]} is one class: ", merge, parts]
+
+
+def _query_and_gallery(folder: _Folder, split: str) -> list[tuple[_Folder, str]]:
+    """Return the folders query and gallery in that of a split, if it holds nothing else; else itself."""
+    parts = [(inner, split_of_folder(name)) for name, inner in folder.below.items()]
+    return parts if not folder.images and {part for _, part in parts} == {"query", "gallery"} else [(folder, split)]
 
 
 def _folders(images: Sequence[str]) -> _Folder:
@@ -217,6 +226,7 @@ def read_classes(source: Source, problems: Problems) -> Rows:
     rows, layout = class_rows(source, problems)
     _move_root(rows)
     say_classes(rows, layout)
+    name_by_json(rows, source.base)
     problems.take(source.tree.problems)
     for name, why in _unread(source).items():
         problems.add("unread-list", str(source.base / name), why)

@@ -27,12 +27,9 @@ from shitu_cli.weights.catalogue import CATALOGUE, Published
 from shitu_cli.weights.store import Located, cache_dir, obtain
 
 if TYPE_CHECKING:
-    import numpy as np
     import paddle
 
     from shitu_cli.deployment.run import Exported, ExportOptions, Origin
-
-PRODUCTS, VIEWS = 8, 4  # of the drawn images on which an export is proven
 
 
 def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
@@ -70,14 +67,14 @@ def write_pretrained(what: str, out: Path, options: ExportOptions, reporter: Rep
 
 
 def _write(entry: Published, located: Located, out: Path, options: ExportOptions, reporter: Reporter) -> Exported:
+    from shitu_cli.deployment.drawn import drawn_images
     from shitu_cli.deployment.run import export_network
 
     origin = _origin(entry, located)
     left_new = getattr(origin.network, "backbone", origin.network).left_new
     if left_new:
         reporter.warn(f"{len(left_new)} layers are not in the weights and stay random, such as {left_new[0]}")
-    images, labels = _drawn_images(origin, entry.image_size)
-    return export_network(origin, images, labels, out, options)
+    return export_network(origin, *drawn_images(origin.transform_ops), out, options)
 
 
 def _find(what: str, reporter: Reporter) -> tuple[Published, Located]:
@@ -150,17 +147,3 @@ def _network(arch: ArchConfig, entry: Published, weights: Path) -> paddle.nn.Lay
         model = build_rec_model(replace(arch, backbone=replace(arch.backbone, pretrained=str(weights))))
     model.eval()
     return model
-
-
-def _drawn_images(origin: Origin, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return drawn images of a few products as network input [N, 3, side, side], and the product of each [N]."""
-    import numpy as np
-
-    from shitu_cli.data.batch import to_input
-    from shitu_cli.preparation.synthetic import make_product, photograph
-
-    rng = np.random.default_rng(0)
-    transform = build_transforms(origin.transform_ops)
-    products = [make_product(seed) for seed in range(PRODUCTS)]
-    images = [transform(photograph(product, rng), rng) for product in products for _ in range(VIEWS)]
-    return to_input(np.stack(images), origin.normalization), np.repeat(np.arange(PRODUCTS), VIEWS)

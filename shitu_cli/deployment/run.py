@@ -20,6 +20,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import read_list
 from shitu_cli.data.transforms import Normalization
 from shitu_cli.deployment.deploy_config import PADDLEX_NAME, deploy_config
+from shitu_cli.deployment.drawn import drawn_images
 from shitu_cli.deployment.onnx_model import write_onnx_model
 from shitu_cli.deployment.prove import prove
 from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, ShituError, UsageError
@@ -107,8 +108,12 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
         transform_ops=dataset.transform_ops,
         normalization=eval_normalization(config),
     )
+    if options.precision == FP32 and not Path(dataset.cls_label_path).is_file():  # as on a machine for deployment
+        exported = export_network(origin, *drawn_images(origin.transform_ops), out, options)
+        remark = f"no list of the config is here ({dataset.cls_label_path}): the proof took drawn images"
+        return dataclasses.replace(exported, remarks=[*exported.remarks, remark])
     count = PROOF_IMAGES if options.precision == FP32 else RECALL_IMAGES
-    return export_network(origin, *_real_images(dataset, options.size, count), out, options)
+    return export_network(origin, *_real_images(dataset, count), out, options)
 
 
 def export_network(
@@ -119,6 +124,12 @@ def export_network(
     Raises the errors of `export`.
     """
     _check(options, out)
+    if options.size is not None and images.shape[2:] != options.size:
+        height, width = options.size
+        raise UsageError(
+            f"--size {height}x{width}: the evaluation images are {images.shape[2]}x{images.shape[3]}",
+            hint="give the size that the config's transform_ops produce",
+        )
     before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
         remarks = _write(origin.network, folder, options)
@@ -247,9 +258,7 @@ def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list
     return remarks
 
 
-def _real_images(
-    dataset_config: DatasetConfig, size: tuple[int, int] | None, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _real_images(dataset_config: DatasetConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return images of the workspace, whole classes at a time, as network input [N, 3, H, W], and their labels [N]."""
     dataset = RecDataset(dataset_config)
     rng = np.random.default_rng(0)
@@ -265,13 +274,7 @@ def _real_images(
     loaded = [dataset.load(n, rng) for n in chosen[:count]]
     first = [item for item in loaded if item.shape == loaded[0].shape]
     labels = dataset.labels[[n for n, item in zip(chosen, loaded, strict=False) if item.shape == loaded[0].shape]]
-    images = to_input(np.stack(first), dataset.normalization)
-    if size is not None and images.shape[2:] != size:
-        raise UsageError(
-            f"--size {size[0]}x{size[1]}: the evaluation images are {images.shape[2]}x{images.shape[3]}",
-            hint="give the size that the config's transform_ops produce",
-        )
-    return images, np.asarray(labels)
+    return to_input(np.stack(first), dataset.normalization), np.asarray(labels)
 
 
 def _trained_features(model: paddle.nn.Layer, images: np.ndarray, options: ExportOptions) -> np.ndarray:

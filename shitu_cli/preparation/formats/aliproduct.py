@@ -6,13 +6,14 @@ from pathlib import Path
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, read_json_object
-from shitu_cli.preparation.formats.base import Rows, find_folder, first_bytes
+from shitu_cli.preparation.formats.base import Rows, first_bytes
 from shitu_cli.preparation.formats.dataset import dataset
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
 
-def _home(root: Path) -> Path | None:
-    folder = find_folder(root, "train.json", "train")
+def _home(source: Source) -> Path | None:
+    folder = source.folder_with("train.json", "train")
     return folder if folder is not None and b'"class_id"' in first_bytes(folder / "train.json") else None
 
 

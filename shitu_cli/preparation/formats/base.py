@@ -336,12 +336,3 @@ def whole_label(label: str) -> str:
     """Return a label without the .0 that programs append to whole numbers."""
     whole, _, zeros = label.partition(".")
     return whole if zeros and not zeros.strip("0") and whole.removeprefix("-").isdigit() else label
-
-
-def find_folder(root: Path, *names: str) -> Path | None:
-    """Return `root` itself or a folder up to two levels below that holds all `names`."""
-    candidates = [root, *sorted(p for p in root.glob("*") if p.is_dir()), *sorted(root.glob("*/*/"))]
-    for folder in candidates:
-        if all((folder / name).exists() for name in names):
-            return folder
-    return None

@@ -13,8 +13,9 @@ import numpy as np
 
 from shitu_cli.errors import DataError, require_package
 from shitu_cli.inputs import MIB, read_bytes
-from shitu_cli.preparation.formats.base import Rows, find_folder, walk_images
+from shitu_cli.preparation.formats.base import Rows, walk_images
 from shitu_cli.preparation.formats.dataset import dataset
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.text_files import read_plain_csv
 from shitu_cli.preparation.problems import Problems
 
@@ -25,7 +26,7 @@ _COMPRESSED = 15  # the kind of a part of a .mat file that zlib has packed
 Reader = Callable[[Path, Problems], Rows]
 
 
-def _home(root: Path) -> tuple[Reader, Path] | None:
+def _home(source: Source) -> tuple[Reader, Path] | None:
     """Return the reader of the generation that is here, and its folder."""
     generations: tuple[tuple[Reader, tuple[str, ...]], ...] = (
         (_read_mat, ("cars_annos.mat",)),
@@ -33,7 +34,7 @@ def _home(root: Path) -> tuple[Reader, Path] | None:
         (_read_devkit, ("cars_train", "cars_test")),
     )
     for reader, names in generations:
-        if (folder := find_folder(root, *names)) is not None:
+        if (folder := source.folder_with(*names)) is not None:
             return reader, folder
     return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from shitu_cli.errors import DataError, UsageError
-from shitu_cli.preparation.formats.base import Box, Format, Rows, find_folder
+from shitu_cli.preparation.formats.base import Box, Format, Rows
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.text_files import read_lines
 from shitu_cli.preparation.problems import Problems
@@ -19,7 +19,7 @@ def dataset(
     name: str,
     layout: str,
     *,
-    home: Callable[[Path], Home | None],
+    home: Callable[[Source], Home | None],
     read: Callable[[Home, str, Problems], Rows],
     needs: str,
     protocols: tuple[str, ...] = (),
@@ -29,14 +29,14 @@ def dataset(
     Args:
         name: Its name for --format.
         layout: What its files look like, for `shitu prepare --formats`.
-        home: Finds its files in a folder, None if they are not there; see `holding`.
+        home: Finds its files in the folder of a source, None if they are not there; see `holding`.
         read: Reads them, given what `home` returned and the protocol ("" where there is only one).
         needs: The files that this data set needs, for the error if they are missing.
         protocols: Its official splits, the first of which is taken unless the user names another.
     """
 
     def find(source: Source) -> Home | None:
-        return home(source.path) if source.path.is_dir() else None
+        return home(source) if source.path.is_dir() else None
 
     def read_source(source: Source, problems: Problems) -> Rows:
         place, protocol = find(source), source.options.protocol or (protocols or ("",))[0]
@@ -49,9 +49,9 @@ def dataset(
     return Format(name, layout, lambda source: find(source) is not None, read_source, protocols=protocols)
 
 
-def holding(*names: str) -> Callable[[Path], Path | None]:
+def holding(*names: str) -> Callable[[Source], Path | None]:
     """Return a function that finds the folder with all of these: the source, or one up to two levels below."""
-    return lambda root: find_folder(root, *names)
+    return lambda source: source.folder_with(*names)
 
 
 class Entry(NamedTuple):

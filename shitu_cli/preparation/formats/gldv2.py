@@ -16,6 +16,7 @@ from shitu_cli.inputs import MIB, open_input
 from shitu_cli.preparation.formats.base import Rows, first_bytes
 from shitu_cli.preparation.formats.dataset import dataset
 from shitu_cli.preparation.formats.delimited import header_of
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
 _PLACES = ("metadata", "", "train", "index", "test")
@@ -29,8 +30,9 @@ def _table_path(base: Path, pattern: str) -> Path | None:
     return next((path for path in tables if path.is_file()), None)
 
 
-def _home(root: Path) -> Path | None:
+def _home(source: Source) -> Path | None:
     """Return the folder of train/ and the tables: the source, the one that holds its metadata/, or one inside."""
+    root = source.path
     inside = sorted(path.parent for path in root.glob("*/train"))
     for base in (root, *inside, *((root.parent,) if root.name == "metadata" else ())):
         if _table_path(base, "train_clean.csv") is not None or _has_landmarks(base):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from shitu_cli.preparation.formats.base import Box, Rows
 from shitu_cli.preparation.formats.boxes import numbers
 from shitu_cli.preparation.formats.dataset import Entry, add_lines, dataset
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
 TRAIN, TEST = "icartoonface_rectrain", "icartoonface_rectest"
@@ -21,13 +22,19 @@ class _Home(NamedTuple):
     test: tuple[Path, Path] | None
 
 
-def _home(root: Path) -> _Home | None:
+def _home(source: Source) -> _Home | None:
     def both(listed: str, folder: str) -> tuple[Path, Path] | None:
-        lists, folders = sorted(root.glob(f"**/{listed}")), [p for p in sorted(root.glob(f"**/{folder}")) if p.is_dir()]
-        return (lists[0], folders[0]) if lists and folders else None
+        listing = next((file for file in source.tree.files if file.rpartition("/")[2] == listed), None)
+        images = (f"/{image}".partition(f"/{folder}/") for image in (source.tree.images if listing else ()))
+        above = next((above for above, part, _ in images if part), None)
+        return (
+            (source.base / listing, source.base / f"{above}/{folder}".lstrip("/"))
+            if listing and above is not None
+            else None
+        )
 
     train = both(f"{TRAIN}_det.txt", TRAIN)
-    return _Home(root, train, both(f"{TEST}_info.txt", TEST)) if train is not None else None
+    return _Home(source.base, train, both(f"{TEST}_info.txt", TEST)) if train is not None else None
 
 
 def _read(home: _Home, protocol: str, problems: Problems) -> Rows:

@@ -8,6 +8,7 @@ from pathlib import Path
 from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.base import Rows, first_bytes
 from shitu_cli.preparation.formats.dataset import Entry, add_lines, dataset
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
 PARTITION = "list_eval_partition.txt"
@@ -15,10 +16,10 @@ _PACKED = ("Img/img.zip", "img.zip", "Img/img_highres.zip")
 _HEADING = re.compile(rb"image_name\s+item_id")
 
 
-def _partition(root: Path) -> Path | None:
+def _partition(source: Source) -> Path | None:
     """Return the list of items; CelebA and other DeepFashion sets have one of the same name with other columns."""
     patterns = (PARTITION, f"Eval/{PARTITION}", f"*/{PARTITION}", f"*/Eval/{PARTITION}")
-    paths = (path for pattern in patterns for path in sorted(root.glob(pattern)))
+    paths = (path for pattern in patterns for path in sorted(source.path.glob(pattern)))
     return next((path for path in paths if _HEADING.search(first_bytes(path, 200))), None)
 
 

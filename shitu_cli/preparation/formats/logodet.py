@@ -8,6 +8,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.base import Rows, walk_images
 from shitu_cli.preparation.formats.boxes import numbers, plain_name
 from shitu_cli.preparation.formats.dataset import dataset
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.text_files import read_xml
 from shitu_cli.preparation.problems import Problems
 
@@ -15,8 +16,9 @@ _GROUPS = {"Food", "Clothes", "Necessities", "Others", "Electronic", "Transporta
 _PROBED_FILES = 10
 
 
-def _home(root: Path) -> tuple[Path, str] | None:
+def _home(source: Source) -> tuple[Path, str] | None:
     """Return the folder of the kinds, and the kind to read ("" for all of them)."""
+    root = source.path
     for folder in (root, *sorted(path for path in root.glob("*") if path.is_dir())):
         if any((folder / kind).is_dir() for kind in _GROUPS) and next(folder.glob("*/*/*.xml"), None) is not None:
             return folder, ""

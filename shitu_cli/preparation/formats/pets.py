@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shitu_cli.preparation.formats.base import Rows, find_folder, first_bytes
+from shitu_cli.preparation.formats.base import Rows, first_bytes
 from shitu_cli.preparation.formats.dataset import Entry, add_lines, dataset
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 
 _LIST = "annotations/list.txt"
 _LISTS = {"annotations/trainval.txt": "train", "annotations/test.txt": "test"}
 
 
-def _home(root: Path) -> Path | None:
-    folder = find_folder(root, "images", _LIST)
+def _home(source: Source) -> Path | None:
+    folder = source.folder_with("images", _LIST)
     return folder if folder is not None and b"CLASS-ID" in first_bytes(folder / _LIST, 200) else None
 
 

@@ -6,17 +6,18 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from shitu_cli.preparation.formats.base import Rows, find_folder, first_bytes
+from shitu_cli.preparation.formats.base import Rows, first_bytes
 from shitu_cli.preparation.formats.dataset import dataset
 from shitu_cli.preparation.formats.delimited import header_of
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.text_files import read_plain_csv
 from shitu_cli.preparation.problems import Problems
 
 _ROW = re.compile(rb"\n[^\n,]+,\d")  # others have names of classes there
 
 
-def _home(root: Path) -> Path | None:
-    folder = find_folder(root, "train.csv", "train")
+def _home(source: Source) -> Path | None:
+    folder = source.folder_with("train.csv", "train")
     head = first_bytes(folder / "train.csv") if folder is not None else b""
     if folder is None or [name.lower() for name in header_of(head)[:2]] != ["name", "class"]:
         return None

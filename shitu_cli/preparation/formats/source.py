@@ -10,6 +10,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,6 +152,28 @@ class Source:
     def tree(self) -> Tree:
         """Everything below the base; walked when first asked for."""
         return Tree(self.base)
+
+    @cached_property
+    def _folders(self) -> list[str]:
+        """The source and the folders up to two levels below it, level by level."""
+        levels = [[str(self.path)]]
+        for _ in range(2):
+            levels.append(sorted(inner for folder in levels[-1] for inner in _folders_in(folder)))
+        return list(chain.from_iterable(levels))
+
+    def folder_with(self, *names: str) -> Path | None:
+        """Return the source itself, or a folder up to two levels below it, that holds all `names`."""
+        folders = self._folders if self.path.is_dir() else []
+        holders = (folder for folder in folders if all(os.path.exists(f"{folder}/{name}") for name in names))
+        return next(map(Path, holders), None)
+
+
+def _folders_in(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.path for entry in entries if entry.is_dir()]
+    except OSError:
+        return []
 
 
 def _head_and_tail(path: Path) -> bytes:

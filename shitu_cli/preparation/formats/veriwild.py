@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shitu_cli.errors import DataError
-from shitu_cli.preparation.formats.base import Rows, find_folder, first_bytes
+from shitu_cli.preparation.formats.base import Rows, first_bytes
 from shitu_cli.preparation.formats.dataset import dataset
+from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.text_files import read_lines
 from shitu_cli.preparation.problems import Problems
 
@@ -16,10 +17,10 @@ SIZES = {"small": 3000, "medium": 5000, "large": 10000}
 _LINE = re.compile(rb"\d+/\d+")
 
 
-def _home(root: Path) -> tuple[Path, Path] | None:
+def _home(source: Source) -> tuple[Path, Path] | None:
     """Return the folder of images/, and that of the lists."""
     for lists, inside in (("train_test_split", "train_test_split"), ("", "images")):
-        folder = find_folder(root, inside)
+        folder = source.folder_with(inside)
         if folder is not None and _are_lists((folder / lists).glob("*test_*000*.txt")):
             return folder, folder / lists
     return None

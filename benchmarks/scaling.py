@@ -215,24 +215,24 @@ def build(count: int, size: int, folder: Path) -> float:
 def _index(count: int, size: int, folder: Path) -> object:
     from contextlib import closing
 
-    from shitu_cli.index import open_store
+    from shitu_cli.index import open_index
     from shitu_cli.index.store import BuildOptions, FeatureTable
     from shitu_cli.reporting import SilentReporter
 
     names = [str(number) for number in range(count)]
     table = FeatureTable(_features(count, size), [name[-4:] for name in names], names)
-    with closing(open_store(folder)) as store, store.writing():
+    with closing(open_index(folder)) as store, store.writing():
         store.build(table, BuildOptions("flat"), SilentReporter())
 
 
 def search(count: int, size: int, folder: Path) -> float:
     from contextlib import closing
 
-    from shitu_cli.index import open_store
+    from shitu_cli.index import open_index
 
     _index(count, size, folder)
     query = _features(1, size)
-    with closing(open_store(folder)) as store:
+    with closing(open_index(folder)) as store:
         store.search(query, 10)
         return min(timed(lambda: store.search(query, 10)) for _ in range(10))
 

@@ -32,6 +32,10 @@ def kills(usual: int) -> int:
     return int(os.environ.get("SHITU_KILLS", usual))
 
 
+class Killed(BaseException):
+    """Takes the place of SIGKILL inside a test: nothing that the program does afterwards reaches the disk."""
+
+
 class Fork:
     """A command or a function that runs; its `code` is None until it has ended."""
 

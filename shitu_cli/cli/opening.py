@@ -104,14 +104,17 @@ def chosen_model(session: Session, model: Path | None, pretrained: str | None) -
 
 def chosen_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:
     """Return the store that the options name, by default the workspace's index directory."""
-    from shitu_cli.index import open_store
-
     if index is not None and store is not None:
         raise UsageError("--index and --store both choose where the index is", hint="give one of them")
     if collection is not None and store is None:
         raise UsageError("--collection is for an index in Milvus", hint="--store milvus:http://host:19530")
-    folder = index or (space.index_dir if space is not None else Path("index"))
-    return open_store(folder, store, collection or "shitu")
+    if store is not None:
+        from shitu_cli.index import open_address
+
+        return open_address(store, collection or "shitu")
+    from shitu_cli.index.files import FileStore
+
+    return FileStore(index or (space.index_dir if space is not None else Path("index")))
 
 
 def check_model(manifest: IndexManifest, model: str, place: str) -> None:

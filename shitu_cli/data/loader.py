@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from functools import lru_cache
+from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -25,19 +25,21 @@ AHEAD = 3  # batches being decoded while one is used
 CHUNK = 8  # images per task
 
 
-class _Generator:
-    """Numpy's random numbers, loaded when one is drawn: the transforms of a search draw none."""
+class _LazyGenerator:
+    """`np.random.default_rng(0)`, made when a number is drawn.
+
+    The transforms of a search draw none, and to load numpy.random takes as long as to decode several images.
+    """
+
+    @cached_property
+    def _made(self) -> np.random.Generator:
+        return np.random.default_rng(0)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_generator(), name)
+        return getattr(self._made, name)
 
 
-@lru_cache(maxsize=1)
-def _generator() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-NO_RANDOMNESS = cast("np.random.Generator", _Generator())
+NO_RANDOMNESS = cast("np.random.Generator", _LazyGenerator())
 
 
 class ImageSource(Protocol):

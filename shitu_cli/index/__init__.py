@@ -13,25 +13,6 @@ from shitu_cli.inputs import StrPath
 MILVUS = "milvus:"
 
 
-def open_store(folder: Path, address: str | None = None, collection: str = "shitu") -> Store:
-    """Return the index in `folder`, or at `address` if there is one.
-
-    Addresses look like `milvus:http://host:19530`, `milvus:host:19530` or `milvus:gallery.db`.
-    Nothing is read or created yet. Raises UsageError for an address of any other form.
-    """
-    if address is None:
-        from shitu_cli.index.files import FileStore
-
-        return FileStore(folder)
-    if not address.startswith(MILVUS) or address == MILVUS:
-        raise UsageError(f"--store {address}: expected milvus:http://host:19530 or milvus:gallery.db")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", collection):
-        raise UsageError(f"--collection {collection}: expected letters, digits and _, a letter first")
-    from shitu_cli.index.milvus import MilvusStore
-
-    return MilvusStore(address.removeprefix(MILVUS), collection)
-
-
 def open_index(place: StrPath = "index", *, collection: str = "shitu") -> Store:
     """Return the index at `place`: a directory, or `milvus:http://host:19530`, or a local file `milvus:gallery.db`.
 
@@ -39,8 +20,22 @@ def open_index(place: StrPath = "index", *, collection: str = "shitu") -> Store:
     its name in Milvus. Raises UsageError for an address of any other form.
     """
     text = os.fspath(place)
-    # Made absolute, as the current directory may have changed by the time the index is read.
-    return open_store(Path(os.path.abspath(text)), text if text.startswith(MILVUS) else None, collection)
+    if text.startswith(MILVUS):
+        return open_address(text, collection)
+    from shitu_cli.index.files import FileStore
+
+    return FileStore(Path(os.path.abspath(text)))  # the current directory may be another one when the index is read
+
+
+def open_address(address: str, collection: str = "shitu") -> Store:
+    """Return the index at an address, as `open_index` does; anything else is a UsageError too."""
+    if not address.startswith(MILVUS) or address == MILVUS:
+        raise UsageError(f"--store {address}: expected milvus:http://host:19530 or milvus:gallery.db")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", collection):
+        raise UsageError(f"--collection {collection}: expected letters, digits and _, a letter first")
+    from shitu_cli.index.milvus import MilvusStore
+
+    return MilvusStore(address.removeprefix(MILVUS), collection)
 
 
 def is_index(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from shitu_cli.features.detection.areas import features_of_areas
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput, Images, listed
 from shitu_cli.files import file_state
-from shitu_cli.index import MILVUS, open_store
+from shitu_cli.index import MILVUS, open_address
 from shitu_cli.index.files import VECTORS, load_index
 from shitu_cli.index.objects import combined
 from shitu_cli.index.store import IndexManifest, Match, Store
@@ -72,7 +72,7 @@ class Searcher:
         self.place, self.threshold, self.voters = str(index), threshold, voters
         self.index: Index
         if str(index).startswith(MILVUS):
-            self.index = _OneAtATime(open_store(Path("."), str(index), collection))
+            self.index = _OneAtATime(open_address(str(index), collection))
         else:
             self.index = FollowedIndex(Path(os.path.abspath(index)))  # a notebook may change its directory
         self.extractor = model if isinstance(model, Extractor) else Extractor(model, config=config, threads=threads)

@@ -201,9 +201,8 @@ def _wait(
     """Wait until all have ended or one has failed; return the failure of another machine if that is the cause."""
     is_forwarded = False
     while True:
-        codes = [
-            process.poll() for process in running
-        ]  # poll all: one that still runs must not hide that another has died
+        # All are polled: one that still runs must not hide that another has died.
+        codes = [process.poll() for process in running]
         if any(code not in (None, 0, INTERRUPT_CODE) for code in codes):
             return _cause_elsewhere(running, machines)
         if None not in codes:

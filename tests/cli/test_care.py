@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ import pytest
 from shitu_cli.files import atomic_dir, atomic_write_text
 from tests.cli.test_mistakes import fails, snapshot
 from tests.command import SMALL, shitu
-
-MakeImages = Callable[..., dict[str, list[Path]]]
+from tests.conftest import MakeImages
 
 
 def test_lists_of_the_user_in_a_folder_called_lists(tmp_path: Path, make_images: MakeImages) -> None:

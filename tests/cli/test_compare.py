@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ import pytest
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.steps import comparison
 from tests.command import shitu
-
-MakeImages = Callable[..., dict[str, list[Path]]]
+from tests.conftest import MakeImages
 
 
 class Extractor:

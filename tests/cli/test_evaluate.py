@@ -15,9 +15,9 @@ import pytest
 
 from shitu_cli.training import online
 from shitu_cli.training.history import read_histories
+from tests.browser import CHROMIUM, needs_browser
 from tests.command import SMALL, shitu
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = "<img src=x onerror=alert(1)>&\"'"
 
 
@@ -209,7 +209,7 @@ def test_rankings_by_neighbours(trained: Path) -> None:
     assert again["unknown"] is None and again["metrics"]["mAP"] > 0
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@needs_browser
 @pytest.mark.parametrize("page", ["prepare.html", "evaluate.html"])
 def test_pages_in_a_real_browser(trained: Path, page: str) -> None:
     assert CHROMIUM is not None

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shitu_cli.index import open_store
+from shitu_cli.index import open_index
 from shitu_cli.index.store import BuildOptions
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.workspace import Workspace
@@ -73,7 +73,7 @@ def test_the_same_commands_for_every_store(space: Path, where: list[str]) -> Non
 
 def test_vectors_of_another_kind_are_refused(space: Path, where: list[str]) -> None:
     options = dict(zip(where[::2], where[1::2], strict=True))
-    store = open_store(Path(options.get("--index", "")), options.get("--store"), options.get("--collection", ""))
+    store = open_index(options.get("--index") or options["--store"], collection=options.get("--collection", ""))
     store.build(gallery(9, size=8), BuildOptions(), SilentReporter())
     store.close()
     fails("search", PICTURE, *where, cwd=space, code=3, says=("1280 values, the index 8", "shitu index build"))

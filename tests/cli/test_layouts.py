@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_mistakes import fails, snapshot
 from tests.command import shitu
-
-MakeImages = Callable[..., dict[str, list[Path]]]
+from tests.conftest import MakeImages
 
 
 def listed(root: Path, name: str = "train") -> list[str]:

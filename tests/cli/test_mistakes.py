@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.command import SMALL, shitu
-
-MakeImages = Callable[..., dict[str, list[Path]]]
+from tests.conftest import MakeImages
 
 
 def fails(*args: str, cwd: Path, code: int, says: tuple[str, ...]) -> str:

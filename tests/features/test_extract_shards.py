@@ -21,7 +21,7 @@ from shitu_cli.features.extract_shards import extract_shard, merge_shards
 from shitu_cli.features.feature_file import extract_to_file, work_folder
 from shitu_cli.features.resumable import Extraction
 from shitu_cli.features.shard_file import Share, read_shard
-from shitu_cli.index import open_store
+from shitu_cli.index import open_index
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.command import shitu
@@ -258,7 +258,7 @@ def test_shards_are_indexed_one_by_one(
         shitu("index", *command, "--features", str(file), "--index", "parts", cwd=tmp_path)
     merge_shards([str(shards)], tmp_path / "whole.npy", QUIET)
     shitu("index", "build", "--features", "whole.npy", "--index", "whole", cwd=tmp_path)
-    parts, whole = (open_store(tmp_path / name) for name in ("parts", "whole"))
+    parts, whole = (open_index(tmp_path / name) for name in ("parts", "whole"))
     assert parts.manifest().model == whole.manifest().model == extractor.fingerprint and parts.manifest().count == 30
     queries = np.load(tmp_path / "whole.npy")
     one, other = ([[(m.path, m.label, m.score) for m in row] for row in at.search(queries, 3)] for at in (parts, whole))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, UsageError
-from shitu_cli.index import open_store
+from shitu_cli.index import open_address, open_index
 from shitu_cli.index.milvus import MilvusStore
 from shitu_cli.index.milvus_collection import VectorCollection
 from shitu_cli.index.store import BuildOptions, FeatureTable, Store
@@ -34,7 +34,7 @@ def address(tmp_path: Path) -> str:
 @pytest.fixture
 def store(address: str) -> Iterator[Store]:
     """An index of 120 vectors."""
-    opened = open_store(Path("unused"), address)
+    opened = open_address(address)
     opened.build(gallery(120), BuildOptions(model="m", model_path="inference"), SILENT)
     yield opened
     opened.close()
@@ -47,7 +47,7 @@ def collections(store: Store) -> list[str]:
 
 
 def test_the_same_answers_as_the_directory(store: Store, tmp_path: Path) -> None:
-    files = open_store(tmp_path / "index")
+    files = open_index(tmp_path / "index")
     files.build(gallery(120), BuildOptions(), SILENT)
     more = FeatureTable(vectors(3, seed=7), ["new", "a\"b\\c'\n", "红 色"], ["p/0.jpg", "q\t1", "q{2}"])
     for step in range(3):
@@ -72,7 +72,7 @@ def test_a_new_process_finds_everything(store: Store, address: str) -> None:
     before, items = store.manifest(), list(store.items())
     assert (before.model, before.model_path, before.size, before.count) == ("m", "inference", 24, 120)
     store.close()
-    again = open_store(Path("unused"), address)
+    again = open_address(address)
     assert again.manifest() == before and list(again.items()) == items
     again.add(FeatureTable(vectors(1, seed=1), ["late"], ["late"]), SILENT)  # no number is given twice
     assert len({item.id for item in again.items()}) == 121
@@ -81,7 +81,7 @@ def test_a_new_process_finds_everything(store: Store, address: str) -> None:
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_approximate_kinds_are_tuned(kind: str, address: str) -> None:
-    store = open_store(Path("unused"), address)
+    store = open_address(address)
     store.build(gallery(400), BuildOptions(kind, recall=0.95), SILENT)
     manifest = store.manifest()
     assert manifest.kind == kind and manifest.recall is not None and manifest.recall >= 0.95 and manifest.search
@@ -125,7 +125,7 @@ def test_collections_of_others_stay_as_they_are(store: Store, address: str) -> N
         client.create_collection("theirs", dimension=4)
         client.create_collection("shitu_x", dimension=4)
         client.insert("theirs", [{"id": 1, "vector": [1, 0, 0, 0]}])
-    theirs = open_store(Path("unused"), address, "theirs")
+    theirs = open_address(address, "theirs")
     for use in (
         lambda: theirs.check(BuildOptions()),
         lambda: theirs.build(gallery(5), BuildOptions(), SILENT),
@@ -144,7 +144,7 @@ def test_collections_of_others_stay_as_they_are(store: Store, address: str) -> N
 
 
 def test_two_indexes_live_in_one_file(store: Store, address: str) -> None:
-    other = open_store(Path("unused"), address, "other")
+    other = open_address(address, "other")
     other.build(gallery(9), BuildOptions(), SILENT)
     assert (other.manifest().count, store.manifest().count) == (9, 120)
 
@@ -178,7 +178,7 @@ def test_wrong_input(store: Store) -> None:
 )
 def test_addresses_that_no_store_has(text: str, collection: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as caught:
-        open_store(Path("unused"), text, collection)
+        open_address(text, collection)
     assert "secret" not in caught.value.message
 
 
@@ -192,7 +192,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHITU_MILVUS_TOKEN", "me:secret")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        store = open_store(Path("unused"), f"milvus:127.0.0.1:{free.getsockname()[1]}")
+        store = open_address(f"milvus:127.0.0.1:{free.getsockname()[1]}")
         with pytest.raises(EnvironmentProblem, match=r"Fail connecting to server") as caught:
             store.manifest()
     assert "SHITU_MILVUS_TOKEN" in str(caught.value.hint) and "secret" not in caught.value.message
@@ -221,13 +221,13 @@ def test_what_is_in_the_way_of_a_file(message: str, hint: str, tmp_path: Path) -
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match="--store milvus needs pymilvus") as caught:
-        open_store(Path("unused"), address).manifest()
+        open_address(address).manifest()
     assert caught.value.hint == "pip install 'pymilvus[milvus-lite]' milvus-lite"
 
 
 def test_files_that_are_not_there_or_not_its_own(tmp_path: Path) -> None:
     def use(name: str, make: bool) -> ShituError:
-        store = open_store(Path("unused"), f"milvus:{tmp_path / name}")
+        store = open_address(f"milvus:{tmp_path / name}")
         with pytest.raises(UsageError) as caught:
             store.check(BuildOptions()) if make else store.manifest()
         return caught.value
@@ -243,8 +243,8 @@ def test_files_that_are_not_there_or_not_its_own(tmp_path: Path) -> None:
 def test_a_file_that_another_process_has(store: Store, address: str) -> None:
     program = (
         "import sys; from pathlib import Path; from shitu_cli.errors import ShituError\n"
-        "from shitu_cli.index import open_store\n"
-        "try: open_store(Path('unused'), sys.argv[1]).manifest()\n"
+        "from shitu_cli.index import open_address\n"
+        "try: open_address(sys.argv[1]).manifest()\n"
         "except ShituError as error: sys.exit(f'{type(error).__name__}: {error.message}; {error.hint}')"
     )
     done = subprocess.run([sys.executable, "-c", program, address], capture_output=True, text=True)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.errors import EnvironmentProblem, ShituError, UsageError
-from shitu_cli.index import open_store
+from shitu_cli.index import open_address, open_index
 from shitu_cli.index.store import BuildOptions, FeatureTable, Match, Store
 from shitu_cli.reporting import SilentReporter
 from tests.index.made import gallery, vectors
@@ -37,11 +37,11 @@ ADD = """
 import sys
 from pathlib import Path
 from shitu_cli.reporting import SilentReporter
-from shitu_cli.index import open_store
+from shitu_cli.index import open_address
 from shitu_cli.index.store import FeatureTable
 from tests.index.made import vectors
 address, batches, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-store = open_store(Path("unused"), address, "busy")
+store = open_address(address, "busy")
 for n in range(batches):
     table = FeatureTable(vectors(size, seed=1000 + n), ["new"] * size, [f"new/{n}-{k}" for k in range(size)])
     store.add(table, SilentReporter())
@@ -92,7 +92,7 @@ def recall_of(rows: list[list[Match]], expected: list[list[Match]]) -> float:
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
 def test_the_same_answers_as_the_directory(kind: str, address: str, tmp_path: Path) -> None:
-    server, files = open_store(Path("unused"), address, f"same_{kind}"), open_store(tmp_path / "index")
+    server, files = open_address(address, f"same_{kind}"), open_index(tmp_path / "index")
     server.check(BuildOptions(kind))
     server.build(gallery(COUNT), BuildOptions(kind, model="m"), SILENT)
     files.build(gallery(COUNT), BuildOptions(), SILENT)
@@ -148,11 +148,11 @@ def test_parts_that_are_added_side_by_side_are_one_index(address: str, tmp_path:
     parts = [
         FeatureTable(whole.features[a:b], whole.labels[a:b], whole.paths[a:b]) for a, b in itertools.pairwise(bounds)
     ]
-    server, files = open_store(Path("unused"), address, "parts"), open_store(tmp_path / "index")
+    server, files = open_address(address, "parts"), open_index(tmp_path / "index")
     server.build(parts[0], BuildOptions(model="m"), SILENT)
 
     def add(number: int) -> None:
-        with contextlib.closing(open_store(Path("unused"), address, "parts")) as store:
+        with contextlib.closing(open_address(address, "parts")) as store:
             store.add(parts[number + 1], SILENT)
 
     assert in_threads(4, add) == []
@@ -164,7 +164,7 @@ def test_parts_that_are_added_side_by_side_are_one_index(address: str, tmp_path:
 
 
 def test_searches_while_another_process_adds(address: str) -> None:
-    store = open_store(Path("unused"), address, "busy")
+    store = open_address(address, "busy")
     store.build(gallery(COUNT), BuildOptions(), SILENT)
     x = vectors(COUNT)
     arguments = [sys.executable, "-c", ADD, address, str(BATCHES), str(BATCH)]
@@ -172,7 +172,7 @@ def test_searches_while_another_process_adds(address: str) -> None:
     during = []
 
     def search(number: int) -> None:
-        own = open_store(Path("unused"), address, "busy")
+        own = open_address(address, "busy")
         for n in range(SEARCHES // SEARCHERS):
             row = (number + n * SEARCHERS) % COUNT
             best = own.search(x[row : row + 1], 3)[0]
@@ -195,7 +195,7 @@ def test_searches_while_another_process_adds(address: str) -> None:
 
 def test_searches_while_the_index_is_replaced(address: str) -> None:
     """Each answer is of one of the builds, whole; none fails because a build drops what it replaces."""
-    builder = open_store(Path("unused"), address, "swapped")
+    builder = open_address(address, "swapped")
 
     def build(generation: int) -> None:
         table = gallery(50, seed=generation)
@@ -206,7 +206,7 @@ def test_searches_while_the_index_is_replaced(address: str) -> None:
     seen: set[str] = set()
 
     def search(number: int) -> None:
-        own = open_store(Path("unused"), address, "swapped")
+        own = open_address(address, "swapped")
         while not over.is_set():
             labels = {match.label for match in own.search(vectors(1), 50)[0]}
             assert len(labels) == 1 and own.manifest().count == 50
@@ -228,7 +228,7 @@ def test_searches_while_the_index_is_replaced(address: str) -> None:
 
 
 def test_what_the_server_refuses(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store: Store = open_store(Path("unused"), address, "refused")
+    store: Store = open_address(address, "refused")
     with pytest.raises(UsageError, match="no index in"):
         store.manifest()
     store.build(gallery(5), BuildOptions(), SILENT)
@@ -238,5 +238,5 @@ def test_what_the_server_refuses(address: str, monkeypatch: pytest.MonkeyPatch) 
     store.close()
     monkeypatch.setenv("SHITU_MILVUS_TOKEN", "root:wrong")
     with pytest.raises(EnvironmentProblem) as problem:
-        open_store(Path("unused"), address, "refused").manifest()
+        open_address(address, "refused").manifest()
     assert "SHITU_MILVUS_TOKEN" in str(problem.value.hint) and "wrong" not in problem.value.message

@@ -160,7 +160,7 @@ def test_an_index_in_milvus_is_searched_by_one_thread_at_a_time(monkeypatch: pyt
             self.busy = False
             return index.search(features, top)
 
-    monkeypatch.setattr(module, "open_store", lambda folder, address, collection: Server())
+    monkeypatch.setattr(module, "open_address", lambda address, collection: Server())
     searcher = Searcher(Network(), "milvus:http://host:19530")
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda n: searcher.search([str(n)])[0].neighbours[0].id, range(50)))

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,8 +23,7 @@ from shitu_cli.reporting import SilentReporter
 from shitu_cli.steps.prepare import prepare as prepare_step
 from shitu_cli.workspace import Workspace
 from tests.command import shitu
-
-MakeImages = Callable[..., dict[str, list[Path]]]
+from tests.conftest import MakeImages
 
 
 @pytest.fixture

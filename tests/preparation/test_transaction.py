@@ -19,14 +19,11 @@ from shitu_cli.preparation.last_options import PrepareOptions, complete_options
 from shitu_cli.preparation.list_digests import LISTS, check_lists
 from shitu_cli.workspace import Workspace
 from tests.command import shitu
+from tests.conftest import MakeImages
+from tests.kills import Killed
 from tests.mutations import CASES
 
-MakeImages = Callable[..., dict[str, list[Path]]]
 FILES = (*(f"lists/{name}" for name in LISTS), "lists/prepared_with.json", "shitu.yaml", "reports/prepare.html")
-
-
-class Killed(BaseException):
-    """Takes the place of SIGKILL: nothing that the program does afterwards reaches the disk."""
 
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

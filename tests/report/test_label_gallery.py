@@ -1,13 +1,12 @@
 """The gallery of labels: suspects are shown, hostile names stay text, and ticks become corrections that apply.
 
-The browser's part needs playwright and Chromium; SHITU_SCREENSHOTS=DIR keeps images of the page.
+The browser's part needs playwright and Chromium.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -20,10 +19,9 @@ import pytest
 
 from shitu_cli.preparation.comparison import COMPARED
 from shitu_cli.report.label_gallery import choose
+from tests.browser import CHROMIUM, keep, needs_browser
 from tests.command import shitu
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SCREENSHOTS = os.environ.get("SHITU_SCREENSHOTS")
 EVIL = "<img src=x onerror=alert(1)>&amp;\"' \u202edrow,;"
 
 
@@ -98,7 +96,7 @@ def test_corrections_of_last_time_are_in_the_next_table(work: Path) -> None:
     assert gallery_of(work)["earlier"] == {"class_001/tiny.png": "", "class_000/001.jpg": "class_001"}
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@needs_browser
 def test_ticks_and_labels_become_corrections_that_apply(work: Path, tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     complaints: list[str] = []
@@ -130,12 +128,10 @@ def test_ticks_and_labels_become_corrections_that_apply(work: Path, tmp_path: Pa
         large.wait_for()
         page.wait_for_function("document.querySelector('#large img').complete")
         assert large.evaluate("image => [image.src.slice(0, 5), image.naturalWidth]") == ["file:", 40]
-        if SCREENSHOTS:
-            page.screenshot(path=Path(SCREENSHOTS) / "gallery-large.png")
+        keep(page, "gallery-large")
         page.keyboard.press("Escape")
-        if SCREENSHOTS:
-            page.locator("#tools").scroll_into_view_if_needed()
-            page.screenshot(path=Path(SCREENSHOTS) / "gallery.png")
+        page.locator("#tools").scroll_into_view_if_needed()
+        keep(page, "gallery")
         with page.expect_download() as download:
             page.locator("#save").press("Enter")
         table = tmp_path / download.value.suggested_filename

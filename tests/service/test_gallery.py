@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shitu_cli.errors import EnvironmentProblem
-from shitu_cli.index import open_store
+from shitu_cli.index import open_address
 from shitu_cli.index.files import FileStore, load_index
 from shitu_cli.index.store import BuildOptions, FeatureTable
 from shitu_cli.reporting import SilentReporter
@@ -209,7 +209,7 @@ def test_photos_of_an_addition_that_fails_are_not_kept(server: Server, monkeypat
 
 def test_an_index_in_milvus(tmp_path: Path) -> None:
     pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
-    store = open_store(tmp_path, f"milvus:{tmp_path / 'gallery.db'}")
+    store = open_address(f"milvus:{tmp_path / 'gallery.db'}")
     store.build(table_of(20), BuildOptions(model="m"), SILENT)
     gallery = SharedGallery(store)
     try:

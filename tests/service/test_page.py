@@ -1,30 +1,25 @@
 """The page in a real browser: what a shop assistant does with it, by mouse and by keyboard.
 
-Needs playwright and a Chromium (Debian's package `chromium`); without them the tests skip. SHITU_SCREENSHOTS=DIR keeps
-images of the page, to be looked at.
+Needs playwright and a Chromium (Debian's package `chromium`); without them the tests skip.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shitu_cli.service.page import document
+from tests.browser import CHROMIUM, SCREENSHOTS, keep, needs_browser
 from tests.service.conftest import KEY, Server, png
 from tests.service.test_detector import Boxes, pair
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 # A camera that shows a test pattern; a sandbox needs rights that a container lacks.
 ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 DROP = """bytes => {
@@ -34,7 +29,6 @@ DROP = """bytes => {
 }"""
 EVIL = '<img src=x onerror="document.title=1">&amp;"\'</script>'
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
-SCREENSHOTS = os.environ.get("SHITU_SCREENSHOTS")
 LOOKS = [(PHONE, "light"), (DESK, "dark"), *([(PHONE, "dark"), (DESK, "light")] if SCREENSHOTS else [])]
 Visit = Callable[..., "Visitor"]
 
@@ -79,9 +73,7 @@ class Visitor:
         return bool(self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
     def keep(self, name: str) -> None:
-        if SCREENSHOTS:
-            self.page.wait_for_timeout(300)
-            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+        keep(self.page, name)
 
 
 @pytest.fixture

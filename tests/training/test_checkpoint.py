@@ -20,6 +20,7 @@ from shitu_cli.training.earlier import drop_copies, drop_models, set_aside, sett
 from shitu_cli.training.history import read_histories
 from shitu_cli.training.loop_state import LoopState
 from shitu_cli.workspace import earlier_models
+from tests.kills import Killed
 
 PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
 
@@ -91,9 +92,6 @@ def test_a_kill_between_any_two_renames_loses_nothing(tmp_path: Path, monkeypatc
     """Each name is then one whole save, the one before or the new one, and the best one is not behind the latest."""
     real = os.replace
 
-    class Killed(BaseException):
-        pass
-
     for last in range(12):  # the parts of the generation, and those behind two names
         output = tmp_path / str(last)
         save_checkpoint(output, [LATEST, BEST], made(1))
@@ -135,9 +133,6 @@ def test_the_directory_holds_the_copies_and_what_keep_says(tmp_path: Path) -> No
 
 def test_a_kill_while_an_earlier_run_makes_room_loses_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before every single rename of a new run's first save, then started again."""
-
-    class Killed(BaseException):
-        pass
 
     real, outcomes = os.replace, set()
     for moment in range(1, 100):

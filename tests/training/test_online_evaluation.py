@@ -22,12 +22,9 @@ from shitu_cli.training.online import OnlineResult, evaluations_after, images_pe
 from shitu_cli.training.options import UNDECIDED
 from shitu_cli.training.outlook import Outlook
 from tests.command import shitu
+from tests.kills import Killed
 
 RUN = ["train", "-o", "Arch.Backbone.name=PPLCNet_x0_25", "--batch-size", "8", "--seed", "5", "--epochs", "2"]
-
-
-class Killed(BaseException):
-    """Ends the run at once, as a signal that cannot be caught."""
 
 
 @pytest.fixture

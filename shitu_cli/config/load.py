@@ -181,7 +181,8 @@ class ConfigReader(Reader):
             self.evaluated(f"DataLoader.Eval.{name}", evaluation[name]) if evaluation.get(name) else None
             for name in ("Query", "Gallery")
         )
-        return DataLoaderConfig(train, query, gallery)
+        # As in PaddleClas, a list that is there alone is both.
+        return DataLoaderConfig(train, query or gallery, gallery or query)
 
     def evaluated(self, key: str, value: Any) -> SplitConfig | None:
         split = self.split(key, value)

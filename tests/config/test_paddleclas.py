@@ -198,6 +198,14 @@ def test_no_eval_mode_means_what_the_metric_is_about(tmp_path: Path) -> None:
     assert loaded(tmp_path, config(), "Global.eval_mode=classification").classifies
 
 
+@pytest.mark.parametrize("other", ["Query", "Gallery"])
+def test_one_list_of_evaluation_is_searched_in_itself(other: str, tmp_path: Path) -> None:
+    """As in PaddleClas; without a second list, training would end without any evaluation."""
+    loaders = loaded(tmp_path, config(), f"DataLoader.Eval.{other}=null").DataLoader
+    assert loaders.query is not None and loaders.query == loaders.gallery
+    assert loaded(tmp_path, config(), "DataLoader.Eval=null").DataLoader.query is None
+
+
 @pytest.mark.parametrize(
     ("first", "score"),
     [

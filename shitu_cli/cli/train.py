@@ -11,12 +11,13 @@ from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MANY, option
 from shitu_cli.cli.session import Session
-from shitu_cli.config.arguments import SEED, VIEWS
+from shitu_cli.config.arguments import CLOSED_FORM, SEED, USUAL_VIEWS, VIEWS
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.reporting import counted, duration
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
+    from shitu_cli.training.frozen import FrozenResult
     from shitu_cli.training.options import TrainResult
     from shitu_cli.workspace import Workspace
 
@@ -91,7 +92,10 @@ def train(
     ] = False,
     views: Annotated[
         int, option(RUN, "How many randomly changed copies of each image --frozen uses.", within=VIEWS)
-    ] = 4,
+    ] = USUAL_VIEWS,
+    neck: Annotated[
+        str, option(RUN, "How --frozen learns the projection: closed-form or trained.", metavar="HOW")
+    ] = CLOSED_FORM,
     dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -99,7 +103,7 @@ def train(
     from shitu_cli.config.places import Places, as_given
     from shitu_cli.processes import launch
     from shitu_cli.steps.train import train as run
-    from shitu_cli.steps.train import training_config
+    from shitu_cli.steps.train import train_frozen, training_config
 
     session = Session.of(context)
     evaluates = None if eval_during_train is None else options.parse_bool("--eval-during-train", eval_during_train)
@@ -127,7 +131,11 @@ def train(
     if launch.launch(devices, output=places.output, meeting=meeting, device=wish, show_line=show_line):
         return
     if frozen:
-        _train_frozen(session, settings, init_from, keep, keep_earlier, views, as_json)
+        learned = train_frozen(
+            settings, init_from=init_from, keep=keep, keep_earlier=keep_earlier, views=views, neck=neck,
+            reporter=session.console,
+        )  # fmt: skip
+        _show_projection(session, learned, as_json)
         return
     result = run(
         settings,
@@ -153,7 +161,7 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
             why="--frozen is a single step in one process",
         )
     else:
-        session.refuse("--views", why="only --frozen takes views of the images")
+        session.refuse("--views", "--neck", why="it says how --frozen learns a projection")
     if resume:
         session.refuse("--pretrained", why="--resume continues with the weights of the run")
     if session.given("--init-from") and session.given("--pretrained"):
@@ -175,23 +183,10 @@ def _show_cost(session: Session, config: Config, init_from: Path | None, keep: i
     show_cost(session.console, cost_of_train(config, init_from=init_from, keep=keep), as_json=as_json)
 
 
-def _train_frozen(
-    session: Session,
-    config: Config,
-    init_from: Path | None,
-    keep: int | None,
-    keep_earlier: int | None,
-    views: int,
-    as_json: bool,
-) -> None:
-    """Learn a projection of the features of a trained network, and show the result."""
+def _show_projection(session: Session, result: FrozenResult, as_json: bool) -> None:
+    """Show what a projection of the features of a trained network reaches, and the next step."""
     import dataclasses
 
-    from shitu_cli.steps.train import train_frozen
-
-    result = train_frozen(
-        config, init_from=init_from, keep=keep, keep_earlier=keep_earlier, views=views, reporter=session.console
-    )
     if as_json:
         session.console.json(dataclasses.asdict(result))
     session.console.info(f"done in {duration(result.seconds)}")

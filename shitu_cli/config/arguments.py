@@ -14,10 +14,12 @@ DEPTH = Number(True, Range(1, 20))  # folders that name a class
 SEED = Number(True, Range(0, 2**32 - 1))
 FOLDS = Number(True, Range(2, 20))  # trainings, each without some of the classes
 EXPANSION = Number(True, Range(0, 1000))  # neighbours that a query is moved towards
-VIEWS = Number(True, Range(1, 64))  # of each image
+VIEWS = Number(True, Range(1, 64))  # of each image, from which `train --frozen` learns
 PORTION = Number(False, Range(0.0, 1.0))
 COUNT = Number(True, Range(1))
 NATURAL = Number(True, Range(0))
+USUAL_VIEWS = 4
+CLOSED_FORM, TRAINED = NECKS = ("closed-form", "trained")  # how `train --frozen` learns a projection
 
 
 def require(kind: Number, **arguments: object) -> None:

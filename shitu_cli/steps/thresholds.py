@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shitu_cli.config.arguments import CLOSED_FORM
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
@@ -107,11 +108,15 @@ def _ask_own_classes(setting: Setting) -> tuple[Outcomes, int, str]:
 
 @dataclass(frozen=True)
 class _Training:
-    """The labels int64 [C] that a network was trained on; `projection`: the checkpoint, if only a projection was."""
+    """The labels int64 [C] that a network was trained on; `projection`: the checkpoint, if only a projection was.
+
+    `views` and `neck` say how that projection was learned.
+    """
 
     labels: np.ndarray
     projection: Path | None = None
     views: int = 1
+    neck: str = CLOSED_FORM
 
 
 def _training_of(setting: Setting) -> _Training:
@@ -132,7 +137,7 @@ def _training_of(setting: Setting) -> _Training:
         return _Training(labels)  # a network of this workspace, which has been trained on its classes
     if "Neck" not in run.get("arch", {}):
         return _Training(NO_LABELS)  # the bare features were better
-    return _Training(labels, prefix, int(run.get("views", 1)))
+    return _Training(labels, prefix, int(run.get("views", 1)), str(run.get("neck", CLOSED_FORM)))
 
 
 def _trained_labels(setting: Setting) -> np.ndarray:
@@ -170,6 +175,7 @@ def _ask_cross_fitted(setting: Setting, training: _Training) -> tuple[Outcomes, 
         setting.config,
         training.projection,
         views=training.views,
+        neck=training.neck,
         flip=setting.flip,
         cache=setting.cache,
         reporter=setting.reporter,

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shitu_cli.config.arguments import COUNT, NATURAL, VIEWS, require
+from shitu_cli.config.arguments import CLOSED_FORM, COUNT, NATURAL, NECKS, USUAL_VIEWS, VIEWS, require
 from shitu_cli.config.load import InvalidConfig
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import SPLITS, Config
-from shitu_cli.errors import ErrorCollector
+from shitu_cli.errors import ErrorCollector, UsageError
 from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.settings import with_lists, workspace_config
@@ -113,7 +113,8 @@ def train_frozen(
     init_from: StrPath | None = None,
     keep: int | None = None,
     keep_earlier: int | None = None,
-    views: int = 4,
+    views: int = USUAL_VIEWS,
+    neck: str = CLOSED_FORM,
     reporter: Reporter | None = None,
 ) -> FrozenResult:
     """Learn a projection of the unchanged features of a trained network, and write it into the network as its neck.
@@ -124,12 +125,15 @@ def train_frozen(
         keep: How many saves to keep under `checkpoints/`; one by default.
         keep_earlier: How many models of earlier runs to keep under `earlier/`; all by default.
         views: How many views of each image to use; all but the first are cropped and mirrored at random.
+        neck: "trained" to train the projection further on these features; it is kept if the evaluation lists agree.
         reporter: Receives progress and warnings; by default they are discarded.
 
     Returns the metrics before and after. Raises UsageError if no trained weights are named, DataError when lists,
     images or weights do not fit.
     """
     require(VIEWS, views=views)
+    if neck not in NECKS:
+        raise UsageError(f"--neck {neck}: expected {' or '.join(NECKS)}")
     require(COUNT, keep=keep)
     require(NATURAL, keep_earlier=keep_earlier)
     from shitu_cli.runtime.setup import setup_paddle
@@ -148,4 +152,5 @@ def train_frozen(
             options=TrainOptions(keep=keep, keep_earlier=keep_earlier),
             init_from=None if init_from is None else Path(init_from),
             views=views,
+            neck=neck,
         )

@@ -8,11 +8,12 @@ has been left out once (Stone 1974).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from shitu_cli.config.arguments import CLOSED_FORM, TRAINED, USUAL_VIEWS
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.evaluation.unknown import Fold
@@ -22,9 +23,10 @@ from shitu_cli.features.list_features import extract_list
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.model.tracing import trained_arch
 from shitu_cli.reporting import Reporter
-from shitu_cli.training.frozen import VIEWS, bare_network
+from shitu_cli.training.frozen import bare_network
 from shitu_cli.training.projection import Scatter, discriminant
 from shitu_cli.training.projection_fit import on_backbone, training_blocks, unaugmented_training
+from shitu_cli.training.trained_neck import gathered, train_neck
 
 FOLDS = 8
 
@@ -33,7 +35,8 @@ def cross_fitted(
     config: Config,
     prefix: Path,
     *,
-    views: int = VIEWS,
+    views: int = USUAL_VIEWS,
+    neck: str = CLOSED_FORM,
     flip: bool = False,
     cache: Cache | None,
     reporter: Reporter,
@@ -44,6 +47,7 @@ def cross_fitted(
         config: That of the training; its split is closed.
         prefix: The checkpoint with the projection, whose backbone gives the bare features.
         views: How often each training image was looked at.
+        neck: How the projection was learned: it is learned in the same way again.
         flip: Add the features of the mirrored images of query and gallery.
         cache: Keeps the bare features; those of the training are there.
         reporter: Receives progress.
@@ -64,7 +68,11 @@ def cross_fitted(
     fold_of = np.zeros(int(classes.max()) + 1, np.int64)
     fold_of[classes] = np.arange(len(classes)) % FOLDS
     folds = [Scatter(engine.feature_size, len(fold_of)) for _ in range(min(FOLDS, len(classes)))]
-    for features, labels in training_blocks(engine, config, reporter, views=views, cache=cache):
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]]
+    blocks = training_blocks(engine, config, reporter, views=views, cache=cache)
+    if neck == TRAINED:
+        blocks = [gathered(blocks)]
+    for features, labels in blocks:
         for number, scatter in enumerate(folds):
             rows = fold_of[labels] == number
             scatter.add(features[rows], labels[rows])
@@ -72,5 +80,8 @@ def cross_fitted(
     with reporter.progress("leaving classes out of training", len(folds), "times") as bar:
         for number, scatter in enumerate(folds):
             project = discriminant(total.without(scatter))
+            if neck == TRAINED:  # one block, which the loop above left behind
+                rows = fold_of[labels] != number
+                project = train_neck(features[rows], labels[rows], project, seed=config.Global.seed or 0)
             yield Fold(classes[fold_of[classes] == number], *(normalized(project(features)) for features in bare))
             bar.advance()

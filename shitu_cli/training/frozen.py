@@ -2,7 +2,8 @@
 
 The weights of the network do not change. The projection (training/projection.py) follows from the features of all
 training images and of a few random views of each. It is written into the network as its neck, a linear layer, so that
-evaluation, export and search treat it like any other network.
+evaluation, export and search treat it like any other network. On request it is trained further on those features
+(training/trained_neck.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from paddle import nn
 
+from shitu_cli.config.arguments import CLOSED_FORM, TRAINED, USUAL_VIEWS
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, UsageError
@@ -32,21 +34,20 @@ from shitu_cli.training.fingerprint import describe_run
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, seed_everything
 from shitu_cli.training.options import TrainOptions
-from shitu_cli.training.projection import Projection
+from shitu_cli.training.projection import Projection, Scatter
 from shitu_cli.training.projection_fit import (
     METRIC,
     evaluation_features,
     is_closed,
     on_backbone,
     project,
-    scatter_of_training,
+    training_blocks,
     unaugmented_training,
 )
 from shitu_cli.training.projection_neck import neck_weights, projected_arch
 from shitu_cli.training.saving import save_new_run
+from shitu_cli.training.trained_neck import gathered, require_room, train_neck
 from shitu_cli.weights.store import obtain
-
-VIEWS = 4
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class FrozenResult:
     """`before` and `after` are the metrics of the bare and the projected features, None without evaluation lists.
 
     `closed` says whether the gallery holds the trained classes, `size` how many values a feature has now; `projected`
-    whether best_model has the projection, which it lacks if the bare features are better. `views` is how many views of
-    each image were used, `start` the file of the weights, "" for those that the config names.
+    whether best_model has the projection, which it lacks if the bare features are better. `neck` says
+    how the projection was learned, `views` how many views of each image were used; `start` is the file of the weights,
+    "" for those that the config names.
     """
 
     before: dict[str, float] | None
@@ -63,6 +65,7 @@ class FrozenResult:
     closed: bool
     size: int
     projected: bool
+    neck: str
     seconds: float
     views: int
     start: str
@@ -75,7 +78,8 @@ def train_frozen(
     cache: FeatureCache | None = None,
     options: TrainOptions | None = None,
     init_from: Path | None = None,
-    views: int = VIEWS,
+    views: int = USUAL_VIEWS,
+    neck: str = CLOSED_FORM,
 ) -> FrozenResult:
     """Learn the projection, evaluate it against the bare features, and save both; needs setup_paddle before.
 
@@ -86,8 +90,10 @@ def train_frozen(
         options: how many saves and earlier models to keep.
         init_from: weights to start from, instead of those that the config names.
         views: how many views of each image to use; all but the first are cropped and mirrored at random.
+        neck: TRAINED to train the projection further, which is kept if it is better on the evaluation lists.
 
-    Raises UsageError when no trained weights are named, DataError when lists, images or weights do not fit.
+    Raises UsageError when no trained weights are named, and without the memory to train a neck; DataError when lists,
+    images or weights do not fit.
     """
     started = time.monotonic()
     split, options = unaugmented_training(config), options or TrainOptions()
@@ -98,6 +104,8 @@ def train_frozen(
     check_labels(as_frozen(config), dataset.labels, dataset.images, dataset.list_path)
     network = bare_network(config, init_from)
     engine = engine_from_model(network, on_backbone(config))
+    if neck == TRAINED:
+        require_room(len(dataset), engine.feature_size, views)
     log = RunLog(output / "train.log", output / "metrics.jsonl")
     try:
         evaluation = evaluation_features(engine, config, reporter, cache)
@@ -105,10 +113,18 @@ def train_frozen(
         before = None if evaluation is None else evaluation.evaluate(None, config).metrics
         for line in _introduction(config, dataset, before, closed, views):
             log.tell(reporter, line)
-        scatter = scatter_of_training(engine, config, reporter, views=views, classes=dataset.class_num, cache=cache)
-        assert scatter is not None  # this process is alone
+        blocks = training_blocks(engine, config, reporter, views=views, cache=cache)
+        stored = gathered(blocks) if neck == TRAINED else None
+        scatter = Scatter.of(blocks if stored is None else [stored], engine.feature_size, dataset.class_num)
         projection, result_after = project(scatter, evaluation, config, closed=closed)
-        after = None if result_after is None else result_after.metrics
+        after, way = None if result_after is None else result_after.metrics, CLOSED_FORM
+        if stored is not None:
+            trained = train_neck(*stored, projection, seed=config.Global.seed or 0)
+            reached = None if evaluation is None else evaluation.evaluate(trained, config).metrics
+            if after is not None and reached is not None:
+                log.tell(reporter, _comparison(after[METRIC], reached[METRIC]))
+            if after is None or reached is None or reached[METRIC] >= after[METRIC]:
+                projection, after, way = trained, reached, TRAINED
         projected = before is None or after is None or after[METRIC] >= before[METRIC]
         result = FrozenResult(
             before=before,
@@ -116,6 +132,7 @@ def train_frozen(
             closed=closed,
             size=projection.weight.shape[1],
             projected=projected,
+            neck=way,
             seconds=time.monotonic() - started,
             views=views,
             start=str(start_of(config, init_from) or ""),
@@ -170,6 +187,11 @@ def _introduction(
     ]
 
 
+def _comparison(closed: float, trained: float) -> str:
+    text = f"in closed form {METRIC} {closed:.4f}, trained further {trained:.4f}"
+    return text if trained >= closed else f"{text}: the projection in closed form is kept"
+
+
 def _save(
     config: Config,
     network: nn.Layer,
@@ -181,7 +203,7 @@ def _save(
     """Save the projected network as latest, and the better of the two as best_model; return lines for the user."""
     output = Path(config.Global.output_dir)
     # To measure thresholds, the projection is learned again without some classes (training/cross_fit.py).
-    origin = {"frozen": True, "views": result.views, "start": result.start}
+    origin = {"frozen": True, "neck": result.neck, "views": result.views, "start": result.start}
 
     def checkpoint(projection: Projection | None, metrics: dict[str, float] | None) -> tuple[Checkpoint, Config]:
         own = dataclasses.replace(config, Arch=projected_arch(config.Arch, config.Arch.backbone, projection))

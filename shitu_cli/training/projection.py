@@ -9,7 +9,7 @@ less (Mikolajczyk and Matas 2007). Both follow from sums over the images, D x D 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,14 @@ class Scatter:
         members[places, np.arange(len(rows))] = 1
         self._sums[present] += members @ rows
         self._counts[present] += members.sum(1)
+
+    @classmethod
+    def of(cls, blocks: Iterable[tuple[np.ndarray, np.ndarray]], size: int, classes: int) -> Scatter:
+        """Return the sums over blocks of features [n, D] and labels int [n]."""
+        scatter = cls(size, classes)
+        for features, labels in blocks:
+            scatter.add(features, labels)
+        return scatter
 
     @classmethod
     def sum_of(cls, parts: Sequence[Scatter]) -> Scatter:

@@ -96,10 +96,8 @@ def scatter_of_training(
 
     Every view after the first shows a random part of each image, mirrored half of the time.
     """
-    scatter = Scatter(engine.feature_size, classes)
     blocks = training_blocks(engine, config, reporter, views=views, cache=cache, processes=processes)
-    for features, labels in blocks:
-        scatter.add(features, labels)
+    scatter = Scatter.of(blocks, engine.feature_size, classes)
     return scatter if processes.rank == 0 else None
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from shitu_cli import load_config
+from shitu_cli.config.arguments import NECKS
+from shitu_cli.evaluation.unknown import Fold
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.training.cross_fit import FOLDS, cross_fitted
@@ -33,14 +35,29 @@ def space(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., o
     return root
 
 
-def test_each_class_is_left_out_once(space: Path) -> None:
+@pytest.fixture(scope="module")
+def folds(space: Path) -> dict[str, list[Fold]]:
+    """The folds of each way to learn a projection."""
     config = load_config(space / "shitu.yaml", ["Arch.Backbone.name=PPLCNet_x0_25"])
-    cache = FeatureCache(space / ".shitu/cache/features")
-    folds = list(cross_fitted(config, space / "output/latest", views=1, cache=cache, reporter=SilentReporter()))
-    assert len(folds) == FOLDS and sorted(np.concatenate([fold.classes for fold in folds])) == list(range(9))
-    for fold in folds:
+    cache, prefix = FeatureCache(space / ".shitu/cache/features"), space / "output/latest"
+    return {
+        neck: list(cross_fitted(config, prefix, views=1, neck=neck, cache=cache, reporter=SilentReporter()))
+        for neck in NECKS
+    }
+
+
+@pytest.mark.parametrize("neck", NECKS)
+def test_each_class_is_left_out_once(folds: dict[str, list[Fold]], neck: str) -> None:
+    assert len(folds[neck]) == FOLDS
+    assert sorted(np.concatenate([fold.classes for fold in folds[neck]])) == list(range(9))
+    for fold in folds[neck]:
         assert fold.query.shape[1] == fold.gallery.shape[1] == 9 - len(fold.classes) - 1
         assert np.allclose(np.linalg.norm(fold.gallery, axis=1), 1, atol=1e-5)
+
+
+def test_a_trained_neck_is_trained_again_for_each_fold(folds: dict[str, list[Fold]]) -> None:
+    for closed, trained in zip(*folds.values(), strict=True):
+        assert not np.allclose(closed.query, trained.query, atol=1e-3)
 
 
 def test_a_fold_knows_nothing_of_its_classes() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shitu_cli.training import trained_neck
 from shitu_cli.training.checkpoint import load_checkpoint
 from tests.command import shitu
 
@@ -63,6 +65,28 @@ def test_new_classes_are_whitened(workspace: Path, start: list[str]) -> None:
     result = json.loads(done.stdout)
     assert not result["closed"] and result["size"] in (512, 1280, 2)  # the best of three on the evaluation lists
     assert "the gallery holds new classes: a whitening" in done.stderr
+
+
+def test_a_trained_neck_is_kept_where_it_is_better(workspace: Path, start: list[str]) -> None:
+    done = shitu("train", "--frozen", "--neck", "trained", *start, "--views", "2", "--json", cwd=workspace)
+    result = json.loads(done.stdout)
+    line = next(line for line in done.stderr.splitlines() if "in closed form recall@1" in line)
+    closed, trained = (float(word) for word in re.findall(r"0\.\d{4}|1\.0000", line))
+    assert result["neck"] == ("trained" if trained >= closed else "closed-form")
+    assert result["after"]["recall@1"] == pytest.approx(max(closed, trained), abs=1e-4)
+    assert load_checkpoint(workspace / "output/latest").run["neck"] == result["neck"]
+
+
+def test_options_of_the_projection(workspace: Path, start: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, says in (
+        (["--views", "3"], "--views: it says how --frozen learns a projection"),
+        (["--frozen", "--neck", "wide"], "--neck wide: expected closed-form or trained"),
+    ):
+        done = shitu("train", *words, *start, cwd=workspace, check=False)
+        assert done.returncode == 2 and says in done.stderr
+    monkeypatch.setattr(trained_neck, "available_memory", lambda: 50_000)
+    done = shitu("train", "--frozen", "--neck", "trained", *start, cwd=workspace, check=False)
+    assert done.returncode == 2 and "of features in memory, more than half of the 0.0 GB that are free" in done.stderr
 
 
 def test_without_trained_weights_it_says_what_is_missing(workspace: Path) -> None:

@@ -1,6 +1,6 @@
 """What a teacher brings: recall@1 of a small network that starts from nothing, with and without `train --teacher`.
 
-    python benchmarks/teacher.py DATA [--images 10] [--student PPLCNet_x0_5] [--seeds 3] [--epochs 20]
+    python benchmarks/teacher.py DATA [--images 10] [--student PPLCNet_x0_5] [--seeds 3] [--epochs 100]
 
 DATA is a list or a folder that `shitu prepare` reads; at most so many images of each class are trained on and searched,
 as few images are what a teacher is for; 0 takes all. Both runs go through the same number of steps, so the CPU seconds
@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from starts import shitu, train
-
-EVALUATED = 10  # epochs between evaluations
 
 
 class Run(NamedTuple):
@@ -52,7 +50,7 @@ def measure(data: Path, options: argparse.Namespace, seed: int, extra: list[str]
             f"DataLoader.Train.dataset.transform_ops.RandCropImage.size={options.size}",
             f"DataLoader.Eval.Query.dataset.transform_ops.ResizeImage.size={options.size * 5 // 4}",
             f"DataLoader.Eval.Gallery.dataset.transform_ops.ResizeImage.size={options.size * 5 // 4}",
-            f"Global.eval_interval={EVALUATED}",
+            f"Global.eval_interval={options.epochs}",
         ]
         run = ["--epochs", str(options.epochs), "--batch-size", str(options.batch_size), "--seed", str(seed)]
         words = [word for change in changes for word in ("-o", change)]
@@ -72,12 +70,13 @@ def main() -> None:
     parser.add_argument("--student", default="PPLCNet_x0_5", help="a PPLCNet, as the template quick has")
     parser.add_argument("--images", type=int, default=10, help="of each class at most; 0: all")
     parser.add_argument("--size", type=int, default=64, help="side of the student's crops")
-    parser.add_argument("--weight", type=float, default=1.0, help="of the teacher's loss; the label's is 1")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--set", nargs="*", default=[], help="keys of TeacherLoss, such as features=2 soft_labels=0.9")
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    taught = ["--teacher", options.teacher, "-o", f"Loss.Train.TeacherLoss.weight={options.weight}"]
+    changes = [word for change in options.set for word in ("-o", f"Loss.Train.TeacherLoss.{change}")]
+    taught = ["--teacher", options.teacher, *changes]
     print("seed  without  CPU s    with  CPU s")
     pairs = []
     for seed in range(options.seeds):

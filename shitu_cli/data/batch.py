@@ -18,11 +18,15 @@ IDENTITY = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` uint8 [N, H, W, 3], or float32 [N, 3, H, W] when already normalised; `labels`, `indices` int64 [N]."""
+    """`images` uint8 [N, H, W, 3], or float32 [N, 3, H, W] when already normalised; `labels`, `indices` int64 [N].
+
+    `view` says in which of their views (data/views.py) the images are shown.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
+    view: int = 0
 
 
 def to_input(images: np.ndarray, normalization: Normalization | None) -> np.ndarray:

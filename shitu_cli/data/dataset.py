@@ -12,7 +12,7 @@ import numpy as np
 
 from shitu_cli.data.images import decode_image
 from shitu_cli.data.lists import ImageList, read_list
-from shitu_cli.data.transforms import build_transforms
+from shitu_cli.data.transforms import Op, build_transforms
 from shitu_cli.errors import Command, DataError
 from shitu_cli.runtime.memory import available_memory
 from shitu_cli.stores import are_remote
@@ -75,15 +75,17 @@ class RecDataset:
         """Return the location of the image: a file, a member of an archive, or an address (`stores`)."""
         return self.images.location(index, self.image_root)
 
-    def load(self, index: int, rng: np.random.Generator) -> np.ndarray:
+    def load(self, index: int, rng: np.random.Generator, transform: Op | None = None) -> np.ndarray:
         """Return the transformed image: uint8 [H, W, 3], or float32 [3, H, W] already normalised.
+
+        A given `transform` takes the place of the config's.
 
         Raises DataError that names the file and its line in the list.
         """
         image = self._cache.get(index)
         image = self._decode(index) if image is None else image
         try:
-            return self.transform(image, rng)
+            return (transform or self.transform)(image, rng)
         except DataError as error:
             message = f"{self.location(index)}: {error.message} ({self.images.place(index)})"
             raise DataError(message, hint=error.advice) from None

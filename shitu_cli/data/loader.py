@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from threading import Lock
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from shitu_cli.data.batch import Batch
 from shitu_cli.errors import DataError
 from shitu_cli.runtime.threads import compute_threads, image_threads
 from shitu_cli.stores import WAITING
+
+if TYPE_CHECKING:
+    from shitu_cli.data.views import Views
 
 Seed = tuple[int, ...] | None
 AHEAD = 3  # batches being decoded while one is used
@@ -70,30 +73,40 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
 
-class _Reader:
-    """Decodes lists of indices into batches, in order, some ahead."""
+class _Group(NamedTuple):
+    """The images of a batch; `seed` seeds the random numbers of each, None if none are used."""
 
-    def __init__(self, dataset: ImageSource, num_workers: int | None, on_error: str) -> None:
-        self.dataset, self.on_error = dataset, on_error
+    indices: Sequence[int]
+    seed: Seed
+    view: int = 0
+
+
+class _Reader:
+    """Decodes groups of images into batches, in order, some ahead; with `views`, in the view of the group."""
+
+    def __init__(
+        self, dataset: ImageSource, num_workers: int | None, on_error: str, views: Views | None = None
+    ) -> None:
+        self.dataset, self.on_error, self.views = dataset, on_error, views
         self.workers = _threads(dataset) if num_workers is None else num_workers
         self.skipped: dict[int, str] = {}
 
-    def batches(self, groups: Iterable[tuple[Sequence[int], Seed]]) -> Iterator[Batch]:
-        """Yield one batch per group; its seed seeds the random numbers of each image, None if none are used."""
+    def batches(self, groups: Iterable[_Group]) -> Iterator[Batch]:
+        """Yield one batch per group."""
         if self.workers == 0:
-            for group, seed in groups:
-                stack = _Stack(len(group))
-                self._load(_with_repeats(group), 0, stack, seed)
+            for group in groups:
+                stack = _Stack(len(group.indices))
+                self._load(_with_repeats(group.indices), 0, stack, group)
                 yield self._assemble(group, stack)
             return
         pool = image_threads(self.workers, "loader")
-        waiting: deque[tuple[Sequence[int], _Stack, list[Future[None]]]] = deque()
+        waiting: deque[tuple[_Group, _Stack, list[Future[None]]]] = deque()
         try:
-            for group, seed in groups:
-                entries, stack = _with_repeats(group), _Stack(len(group))
+            for group in groups:
+                entries, stack = _with_repeats(group.indices), _Stack(len(group.indices))
                 parts = [
-                    pool.submit(self._load, entries[start : start + CHUNK], start, stack, seed)
-                    for start in range(0, len(group), CHUNK)
+                    pool.submit(self._load, entries[start : start + CHUNK], start, stack, group)
+                    for start in range(0, len(entries), CHUNK)
                 ]
                 waiting.append((group, stack, parts))
                 if len(waiting) > AHEAD:
@@ -103,31 +116,34 @@ class _Reader:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _finish(self, group: Sequence[int], stack: _Stack, parts: list[Future[None]]) -> Batch:
+    def _finish(self, group: _Group, stack: _Stack, parts: list[Future[None]]) -> Batch:
         for part in parts:
             part.result()
         return self._assemble(group, stack)
 
-    def _load(self, group: Sequence[tuple[int, int]], start: int, stack: _Stack, seed: Seed) -> None:
-        """Load the images of `group` into the stack, from position `start` on."""
-        for place, (index, repeat) in enumerate(group, start):
-            rng = NO_RANDOMNESS if seed is None else np.random.default_rng((*seed, index, repeat))
+    def _load(self, entries: Sequence[tuple[int, int]], start: int, stack: _Stack, group: _Group) -> None:
+        """Load a part of a group into the stack, from position `start` on."""
+        for place, (index, repeat) in enumerate(entries, start):
+            rng = NO_RANDOMNESS if group.seed is None else np.random.default_rng((*group.seed, index, repeat))
             try:
-                stack.add(place, self.dataset.load(index, rng))
+                if self.views is None:
+                    stack.add(place, self.dataset.load(index, rng))
+                else:
+                    stack.add(place, self.views.load(index, group.view, rng))
             except DataError as error:
                 if self.on_error != "skip":
                     raise
                 self.skipped[index] = error.message
 
-    def _assemble(self, group: Sequence[int], stack: _Stack) -> Batch:
+    def _assemble(self, group: _Group, stack: _Stack) -> Batch:
         if len(stack.shapes) > 1:
             raise DataError(
                 "the transforms return images of different sizes: "
                 + ", ".join(str(shape) for shape in sorted(stack.shapes)[:3]),
                 hint="end transform_ops with a ResizeImage of a fixed size or a crop",
             )
-        indices = np.asarray(group, np.int64)[stack.is_filled]
-        return Batch(stack.images(), self.dataset.labels[indices], indices)
+        indices = np.asarray(group.indices, np.int64)[stack.is_filled]
+        return Batch(stack.images(), self.dataset.labels[indices], indices, group.view)
 
 
 def _threads(dataset: ImageSource) -> int:
@@ -173,7 +189,8 @@ def _with_repeats(group: Sequence[int]) -> list[tuple[int, int]]:
 
 class BatchLoader:
     """Training batches: `for batch in loader.epoch(e)`. An image's random changes follow from
-    (seed, epoch, batch, index), so that one that comes twice in an epoch looks different.
+    (seed, epoch, batch, index), so that one that comes twice in an epoch looks different; with `views`, only what these
+    leave open does.
 
     `num_workers` threads decode (None: one per core, 0: the calling thread). With `on_error` "skip", unreadable
     images are left out and noted in `skipped` (index → reason); "raise" raises a DataError that names the file.
@@ -187,9 +204,10 @@ class BatchLoader:
         seed: int,
         num_workers: int | None = None,
         on_error: str = "raise",
+        views: Views | None = None,
     ) -> None:
-        self.dataset, self.sampler, self.seed = dataset, sampler, seed
-        self._reader = _Reader(dataset, num_workers, on_error)
+        self.dataset, self.sampler, self.seed, self.views = dataset, sampler, seed, views
+        self._reader = _Reader(dataset, num_workers, on_error, views)
         self.skipped = self._reader.skipped
 
     def __len__(self) -> int:
@@ -198,8 +216,11 @@ class BatchLoader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch `epoch` (from 0), from batch `start_step` on."""
         self.sampler.set_epoch(epoch)
-        steps = enumerate(self.sampler)
-        return self._reader.batches((group, (self.seed, epoch, step)) for step, group in steps if step >= start_step)
+        return self._reader.batches(
+            _Group(indices, (self.seed, epoch, step), 0 if self.views is None else self.views.of_batch(epoch, step))
+            for step, indices in enumerate(self.sampler)
+            if step >= start_step
+        )
 
 
 class SequentialLoader:
@@ -227,5 +248,5 @@ class SequentialLoader:
     def __iter__(self) -> Iterator[Batch]:
         firsts = range(self.start, self.stop, self.batch_size)
         return self._reader.batches(
-            (range(first, min(first + self.batch_size, self.stop)), self._seed) for first in firsts
+            _Group(range(first, min(first + self.batch_size, self.stop)), self._seed) for first in firsts
         )

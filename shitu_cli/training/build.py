@@ -13,6 +13,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.loader import BatchLoader
 from shitu_cli.data.samplers import Repeated
+from shitu_cli.data.views import Views
 from shitu_cli.errors import ErrorCollector
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
@@ -28,7 +29,7 @@ from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, traina
 from shitu_cli.training.peers import prepare_peers
 from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
-from shitu_cli.training.teacher import Teacher, open_teacher
+from shitu_cli.training.teacher import Teacher, find_teacher, open_teacher, prepare_student
 from shitu_cli.weights.store import obtain
 
 
@@ -87,15 +88,18 @@ def build_training(
         config, problems, init_from=init_from, resuming=resuming, rank=ranks.rank, world=ranks.world,
         keep_bytes=spare_memory() // ranks.world,
     )  # fmt: skip
+    taught = None
+    with problems:
+        taught = find_teacher(config)
     problems.raise_all("training cannot begin", "train")
     assert data is not None
     dataset, sampler, remarks = data
     list_path = dataset.list_path
     steps = config.Global.iter_per_epoch or len(sampler)
     batches = Repeated(sampler, steps)
-    loader = BatchLoader(
-        dataset, batches, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
-    )
+    views = None if taught is None else Views(dataset, seed, taught.views)
+    workers, on_error = split.loader.num_workers, split.dataset.on_error
+    loader = BatchLoader(dataset, batches, seed=seed, num_workers=workers, on_error=on_error, views=views)
     run = describe_run(
         config,
         train_list=list_path,
@@ -106,10 +110,10 @@ def build_training(
         threads=threads,
     )
     require_same_everywhere(run, ranks)
-    teacher = open_teacher(config, dataset, ranks, device, reporter, seconds=teacher_seconds)
+    teacher = open_teacher(config, views, ranks, device, reporter, seconds=teacher_seconds)
     if teacher is not None:
         run["teacher"] = teacher.fingerprint
-    model, loss, shards = _build_network(config, ranks, init_from, resuming, device, remarks)
+    model, loss, shards = _build_network(config, teacher, ranks, init_from, resuming, device, remarks)
     parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
     optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
@@ -135,7 +139,13 @@ def build_training(
 
 
 def _build_network(
-    config: Config, ranks: Ranks, init_from: Path | None, resuming: bool, device: str, remarks: list[str]
+    config: Config,
+    teacher: Teacher | None,
+    ranks: Ranks,
+    init_from: Path | None,
+    resuming: bool,
+    device: str,
+    remarks: list[str],
 ) -> tuple[nn.Layer, CombinedLoss, Shards]:
     """Build network and loss with stable parameter names, the keys of the optimiser state.
 
@@ -144,6 +154,7 @@ def _build_network(
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
         loss = build_loss(config.Loss, config.Distillation)
+        prepare_student(model, loss, teacher)
     set_layer_rates(model.backbone, config.Arch.backbone)
     if not resuming:  # the checkpoint contains all weights
         remarks += _load_start(config, model, init_from)

@@ -232,7 +232,7 @@ class Trainer:
             if training.loss.peers is not None:
                 outputs = {**outputs, "networks": training.loss.peers(outputs, images, labels)}
         if training.teacher is not None:
-            outputs["teacher"] = training.teacher(batch.indices)
+            outputs |= training.teacher(batch.indices, batch.view)
         losses = training.loss(in_float32(outputs), labels)
         names = list(losses)
         summed = training.ranks.sum_vector([own, *(float(losses[name].item()) * own for name in names)])

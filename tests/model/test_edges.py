@@ -141,8 +141,8 @@ def test_losses(name: str, composition: str) -> None:
         for _ in range(2):  # the second time against the memory
             x = paddle.to_tensor(values, stop_gradient=False)
             logits = paddle.to_tensor(np.zeros((len(labels), CLASSES), np.float32), stop_gradient=False)
-            teacher = paddle.to_tensor(random.standard_normal((len(labels), 3)).astype("float32"))
-            outputs = {"features": x, "backbone": x, "logits": logits, "teacher": teacher}
+            teacher = paddle.to_tensor(random.dirichlet(np.ones(CLASSES), len(labels)).astype("float32"))
+            outputs = {"features": x, "backbone": x, "logits": logits, "teacher_labels": teacher}
             parts = loss(outputs, paddle.to_tensor(labels))
             parts["loss"].backward()
             assert finite(parts["loss"], x.grad, *(parameter.grad for parameter in loss.parameters())), case

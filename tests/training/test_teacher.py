@@ -1,4 +1,4 @@
-"""`shitu train --teacher`: the features of a trained network, computed once, show the student what is alike."""
+"""`shitu train --teacher`: what a trained network knows of each view of an image, computed once."""
 
 from __future__ import annotations
 
@@ -10,58 +10,125 @@ import pytest
 
 from shitu_cli.config.load import load_config
 from shitu_cli.config.reader import make_part
-from shitu_cli.features.extractor import Extractor
-from shitu_cli.training.teacher import centred
+from shitu_cli.features.unit_length import normalized
+from shitu_cli.model.losses import build_loss
+from shitu_cli.training.projection import Scatter, discriminant
+from shitu_cli.training.teacher_targets import FOLDS, folds_of, projected_features, soft_labels
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, shitu
 
 RUN = ["train", *SMALL, "--batch-size", "12", "--seed", "4", "--lr", "0.01"]
 
 
-def naive(x: np.ndarray, y: np.ndarray, temperature: float) -> float:
-    """The mean over images of the cross entropy between two rankings of the others."""
-    total = 0.0
-    for i in range(len(x)):
-        others = [j for j in range(len(x)) if j != i]
-        p, q = (
-            np.exp([v[i] @ v[j] / np.linalg.norm(v[i]) / np.linalg.norm(v[j]) / temperature for j in others])
-            for v in (x, y)
-        )
-        total -= float((q / q.sum() * np.log(p / p.sum())).sum())
-    return total / len(x)
+def teacher_loss(**values: float | None) -> object:
+    return make_part("loss", "TeacherLoss", teacher="any", **values)
 
 
-def test_the_loss_is_the_cross_entropy_of_two_rankings() -> None:
+def test_the_loss_is_the_cross_entropy_with_soft_labels_and_a_cosine() -> None:
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((6, 5)).astype("float32"), rng.standard_normal((6, 9)).astype("float32")
-    loss = make_part("loss", "TeacherLoss", teacher="any", temperature=0.3).build()
-    given = {"features": paddle.to_tensor(x), "teacher": paddle.to_tensor(y)}
-    assert float(loss(given, None)) == pytest.approx(naive(x, y, 0.3), rel=1e-5)
-    best = float(loss({"features": given["teacher"], "teacher": given["teacher"]}, None))
-    assert best < float(loss(given, None))  # lowest where both rank alike
-    scaled = {"features": given["features"] * 7, "teacher": given["teacher"] * 3}
-    assert float(loss(scaled, None)) == pytest.approx(naive(x, y, 0.3), rel=1e-4)  # directions count, not lengths
+    logits, soft = rng.standard_normal((6, 5)) * 3, rng.dirichlet(np.ones(4), 6)  # one class has no images yet
+    x, seen = rng.standard_normal((6, 3)), rng.standard_normal((6, 7))
+    seen /= np.linalg.norm(seen, axis=1, keepdims=True)
+    loss = teacher_loss(soft_labels=0.25, features=3).build()
+    loss.connect(3, 7)
+    given = {"logits": logits, "features": x, "teacher_labels": soft, "teacher_features": seen}
+    outputs = {name: paddle.to_tensor(value.astype("float32")) for name, value in given.items()}
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    student = x @ loss.link.weight.numpy() + loss.link.bias.numpy()
+    cosines = [a @ b / np.linalg.norm(a) for a, b in zip(student, seen, strict=True)]
+    expected = 0.25 * -(soft * np.log(p[:, :4])).sum(1).mean() + 3 * (1 - np.mean(cosines))
+    assert float(loss(outputs, None)) == pytest.approx(expected, rel=1e-5)
+    alone = teacher_loss(features=0).build()
+    alone.connect(3, 7)
+    assert not alone.parameters()
+    assert float(alone(outputs, None)) == pytest.approx(0.5 * -(soft * np.log(p[:, :4])).sum(1).mean(), rel=1e-5)
 
 
-def test_what_all_images_have_in_common_is_taken_out() -> None:
+def test_labels_count_what_soft_labels_leave() -> None:
+    items = [make_part("loss", "CELoss", weight=2.0), teacher_loss(soft_labels=0.25, features=0, weight=4.0)]
+    logits = paddle.to_tensor(np.random.default_rng(0).standard_normal((6, 5)).astype("float32"))
+    labels = paddle.arange(5)[:1].expand([6])
+    same = paddle.nn.functional.one_hot(labels, 5)  # a teacher that is sure of the labels
+    parts = build_loss(items)({"logits": logits, "teacher_labels": same}, labels)
+    alone = float(build_loss(items[:1])({"logits": logits}, labels)["loss"]) / 2
+    assert float(parts["CELoss"]) == pytest.approx(2 * 0.75 * alone, rel=1e-5)
+    assert float(parts["TeacherLoss"]) == pytest.approx(4 * 0.25 * alone, rel=1e-5)
+
+
+def views_of(labels: np.ndarray, count: int = 3, *, noise: float = 0.3) -> list[np.ndarray]:
+    """Features [N, 6] of images that differ by class, in a few views; the last values vary in all alike."""
     rng = np.random.default_rng(1)
-    features = rng.standard_normal((50, 6)).astype("float32") + 20
-    features[7] = np.nan  # an image that cannot be read
-    rows = np.delete(centred(features), 7, axis=0)
-    rest = np.delete(features, 7, axis=0)
-    expected = rest - rest.mean(0)
-    assert np.allclose(rows, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-4)
-    assert np.isnan(centred(features)[7]).all()
+    places = 2 * rng.standard_normal((labels.max() + 1, 3))[labels]
+    width = np.array([noise] * 3 + [1.0] * 3)
+    rows = np.concatenate([places, np.zeros((len(labels), 3))], axis=1)
+    return [(rows + rng.standard_normal(rows.shape) * width).astype("float32") for _ in range(count)]
+
+
+def test_features_are_those_of_one_projection_of_all_views() -> None:
+    labels = np.repeat(np.arange(4), 10)
+    views = views_of(labels)
+    views[1][7] = np.nan  # an image that could not be read then
+    features = projected_features(views, labels, 5)
+    scatter, rest = Scatter(6, 5), np.arange(40) != 7
+    for number, view in enumerate(views):
+        rows = rest if number == 1 else slice(None)
+        scatter.add(view[rows], labels[rows])
+    expected = [normalized(discriminant(scatter)(view)) for view in views]
+    assert features.shape == (3, 40, 3)
+    assert not features[1, 7].any()
+    assert np.allclose(features[1][rest], expected[1][rest], atol=1e-4)
+    assert np.allclose(features[2], expected[2], atol=1e-4)
+
+
+def naive_soft_label(views: list[np.ndarray], labels: np.ndarray, view: int, index: int, temperature: float) -> list:
+    """The probabilities of an image by all others that are not in its fold."""
+    folds = folds_of(labels)
+    rest = folds != folds[index]
+    scatter = Scatter(6, labels.max() + 1)
+    for rows in views:
+        scatter.add(rows[rest], labels[rest])
+    project = discriminant(scatter)
+    unit = [normalized(project(rows)) for rows in views]
+    means = [np.concatenate([rows[rest & (labels == c)] for rows in unit]).sum(0) for c in range(labels.max() + 1)]
+    cosines = np.array([unit[view][index] @ mean / max(np.linalg.norm(mean), 1e-12) for mean in means])
+    return (np.exp(cosines / temperature) / np.exp(cosines / temperature).sum()).tolist()
+
+
+def test_soft_labels_are_of_a_projection_that_does_not_know_the_image() -> None:
+    labels = np.random.default_rng(2).permutation(np.r_[np.repeat(np.arange(4), 10), 4])  # one image is its whole class
+    views = views_of(labels)
+    targets = soft_labels(views, labels, 5, 0.2)
+    alone = int(np.flatnonzero(labels == 4)[0])
+    indices = np.array([3, alone, 17, 0])
+    answers = targets(2, indices)
+    for answer, index in zip(answers, indices, strict=True):
+        assert answer == pytest.approx(naive_soft_label(views, labels, 2, int(index), 0.2), abs=1e-3)
+    right = np.mean([targets(v, np.arange(41)).argmax(1) == labels for v in range(3)])
+    assert 0.75 < right < 1
+    views[2][17] = np.nan
+    assert soft_labels(views, labels, 5, 0.2)(2, indices)[2] == pytest.approx([0.2] * 5)  # it knows nothing of it
+
+
+def test_each_class_is_in_all_folds() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3), FOLDS * 2))
+    folds = folds_of(labels)
+    assert all(sorted(folds[labels == c]) == sorted([*range(FOLDS)] * 2) for c in range(3))
+
+
+def test_a_teacher_that_is_often_wrong_gets_a_higher_temperature() -> None:
+    labels = np.repeat(np.arange(4), 12)
+    sure, unsure = (soft_labels(views_of(labels, noise=noise), labels, 4, None).temperature for noise in (0.1, 2.0))
+    assert sure < unsure
 
 
 @pytest.mark.slow
 def test_a_checkpoint_teaches_and_the_student_alone_is_saved(trained_workspace: Path) -> None:
     workspace = trained_workspace
-    config = load_config(workspace / "shitu.yaml", [*SMALL[1::2]])
     (workspace / "output").rename(workspace / "taught")
     done = shitu(
-        *RUN, "--epochs", "2", "--teacher", "taught/latest", "--save-every-steps", "1", "--keep", "9", cwd=workspace
-    )
+        *RUN, "--epochs", "2", "--teacher", "taught/latest", "-o", "Loss.Train.TeacherLoss.views=2",
+        "--save-every-steps", "1", "--keep", "9", cwd=workspace,
+    )  # fmt: skip
     assert "TeacherLoss" in done.stdout
     output = workspace / "output"
     weights = read_paddle(output / "latest.pdparams")
@@ -73,18 +140,10 @@ def test_a_checkpoint_teaches_and_the_student_alone_is_saved(trained_workspace: 
         if not path.name.startswith(middle.name):
             path.unlink()
     resumed = shitu("train", "--resume", cwd=workspace)  # the config beside the run names the teacher
-    assert "the teacher latest: features of" in resumed.stdout and "from the cache" in resumed.stdout
+    assert "the teacher latest, view 2 of 2: features of" in resumed.stdout and "from the cache" in resumed.stdout
     assert "to the same bits" in resumed.stdout
     now = read_paddle(output / "latest.pdparams")
     assert not [name for name, value in weights.items() if now[name].tobytes() != value.tobytes()]
-
-    split = config.DataLoader.train
-    assert split is not None
-    lines = Path(split.dataset.cls_label_path).read_text().splitlines()
-    files = [Path(split.dataset.image_root) / line.split("\t")[0] for line in lines]
-    kept = [np.load(path) for path in (workspace / ".shitu" / "cache" / "features").glob("*.npy")]
-    alone = Extractor(workspace / "taught" / "latest", config=config).extract(files[:1])[0]
-    assert any(features.shape[0] == len(files) and features[0] @ alone > 0.9 for features in kept)
 
 
 MISTAKES = [
@@ -100,6 +159,16 @@ def test_a_teacher_that_cannot_teach_is_refused_before_the_first_step(workspace:
     assert refused.returncode in (2, 3), refused.stderr
     assert text in refused.stderr
     assert not list((workspace / "output").glob("latest*"))
+
+
+CHANGES = [("Arch.Head.sample_ratio=0.5", "logits of all classes"), ("Arch.Head=null", "needs Arch.Head")]
+
+
+@pytest.mark.parametrize(("change", "text"), CHANGES)
+def test_a_head_without_all_logits_is_refused(workspace: Path, change: str, text: str) -> None:
+    refused = shitu(*RUN, "--epochs", "1", "--teacher", "pp-shitu-v2", "-o", change, cwd=workspace, check=False)
+    assert refused.returncode == 4, refused.stderr
+    assert text in refused.stderr
 
 
 def test_a_teacher_is_added_to_the_losses_once(workspace: Path) -> None:

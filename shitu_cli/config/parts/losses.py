@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from shitu_cli.config.kinds import BelowOne, Count, Length, Natural, Positive, Rate
+from shitu_cli.config.kinds import BelowOne, Count, Length, Natural, Positive, Rate, Share
 from shitu_cli.config.parts.base import Part
 
 _FILES = "shitu_cli.model.losses"
@@ -310,8 +310,28 @@ class DistillationDKDLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
 
 @dataclass(frozen=True)
 class TeacherLoss(Loss, built_by=f"{_FILES}.teacher"):
-    """Images that a trained network finds alike are to be alike here too (`train --teacher`; experimental)."""
+    """Learn from a trained network (`train --teacher`): its probabilities of the classes, and its features.
+
+    The loss is weight × (soft_labels × cross entropy with the probabilities + features × (1 - cosine to the feature));
+    CELoss counts 1 - soft_labels of its own weight.
+    """
 
     teacher: Annotated[str, "an exported model, a checkpoint, NETWORK=FILE, or a name of shitu weights list"]
-    temperature: Annotated[Positive, "what cosines are divided by; smaller looks at the nearest images only"] = 0.1
-    feature_from: Annotated[Literal["features", "backbone"], "which output of the network is compared"] = "features"
+    views: Annotated[
+        Count, "random crops of each image, which come again and again: the teacher looks at each once"
+    ] = 8
+    soft_labels: Annotated[Share, "how much of the labels the teacher gives; 0: features only, for any head"] = 0.5
+    features: Annotated[Rate, "factor on 1 - cosine to the teacher's feature; 0: soft labels only"] = 4.0
+    temperature: Annotated[
+        Positive | None, "divides the teacher's cosines with the classes; null: what makes its probabilities likeliest"
+    ] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.soft_labels and not self.features:
+            yield "features", "got 0, as soft_labels: then nothing is learnt from the teacher"
+
+
+def factors(losses: Sequence[Loss]) -> list[float]:
+    """Return the factor of each loss in the sum: its weight, less what soft labels take from that of the labels."""
+    soft = max((loss.soft_labels for loss in losses if isinstance(loss, TeacherLoss)), default=0.0)
+    return [loss.weight * (1 - soft if isinstance(loss, CELoss) else 1) for loss in losses]

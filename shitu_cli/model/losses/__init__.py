@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import paddle
 from paddle import nn
 
-from shitu_cli.config.parts.losses import Loss
+from shitu_cli.config.parts.losses import Loss, factors
 from shitu_cli.config.schema import DistillationConfig
 from shitu_cli.model.peers import Peers
 
@@ -21,7 +21,7 @@ class CombinedLoss(nn.Layer):
 
     def __init__(self, items: Sequence[Loss], peers: Peers | None = None) -> None:
         super().__init__()
-        self.weights = [item.weight for item in items]
+        self.weights = factors(items)
         self.names = _unique([item.name for item in items])
         self.parts = nn.LayerList([item.build() for item in items])
         self.peers = peers

@@ -1,4 +1,8 @@
-"""The loss of learning from a teacher, whose features of the images of a batch are `outputs["teacher"]` [N, D]."""
+"""The loss of learning from a teacher, whose answers for the images of a batch are among the outputs.
+
+`outputs["teacher_labels"]` [N, C] are its probabilities of the classes, `outputs["teacher_features"]` [N, D] its unit
+features.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,39 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from shitu_cli.config.parts import losses as parts
-from shitu_cli.model.losses.pairs import FAR, Outputs, unit
+from shitu_cli.model.layers import Linear
+from shitu_cli.model.losses.pairs import Outputs, unit
 
 
 class TeacherLoss(nn.Layer):
-    """Cross entropy between how the teacher and the student rank the other images of the batch.
+    """Cross entropy with the teacher's probabilities (Hinton et al. 2015, arXiv:1503.02531), and a cosine.
 
-    Each image's cosines with all others become probabilities (softmax of cosine / temperature), in the features of
-    the teacher and of the student, whose sizes may differ (as in Abbasi Koohpayegani et al. 2020, arXiv:2010.14713,
-    with the batch in place of a memory). It is lowest where the student's neighbours are the teacher's.
+    The cosine is that of the teacher's feature and a linear layer on the student's, which is trained with it and left
+    out afterwards, as the two features have sizes of their own (Romero et al. 2015, arXiv:1412.6550).
     """
 
     def __init__(self, part: parts.TeacherLoss) -> None:
         super().__init__()
-        self.temperature, self.feature_from = part.temperature, part.feature_from
+        self.soft_labels, self.feature_weight = part.soft_labels, part.features
+        self.link: nn.Layer | None = None
+
+    def connect(self, student: int, teacher: int) -> None:
+        """Create the linear layer between features of these sizes, if the loss compares features."""
+        if self.feature_weight:
+            self.link = Linear(student, teacher)
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
-        x = outputs[self.feature_from]
-        return self.compute(x.reshape([x.shape[0], -1]), outputs["teacher"])
+        parts = []
+        if self.soft_labels:
+            parts.append(self.soft_labels * self.cross_entropy(outputs["logits"], outputs["teacher_labels"]))
+        if self.link is not None:
+            x = outputs["features"]
+            x = self.link(x.reshape([x.shape[0], -1]))
+            cosine = (unit(x) * outputs["teacher_features"]).sum(1).mean()
+            parts.append(self.feature_weight * (1 - cosine))
+        return sum(parts[1:], start=parts[0])
 
-    def compute(self, x: paddle.Tensor, teacher: paddle.Tensor) -> paddle.Tensor:
-        """Return the loss of features x [N, D] given the teacher's [N, E], a scalar."""
-        log_p, target = (self._log_ranking(features) for features in (x, teacher))
-        return -(paddle.exp(target) * log_p).sum(1).mean()
-
-    def _log_ranking(self, features: paddle.Tensor) -> paddle.Tensor:
-        """Return logarithms of probabilities [N, N] of the others as the neighbour of each image."""
-        features = unit(features)
-        itself = paddle.eye(features.shape[0]) * FAR
-        return F.log_softmax(paddle.matmul(features, features, transpose_y=True) / self.temperature - itself, axis=1)
+    def cross_entropy(self, logits: paddle.Tensor, probabilities: paddle.Tensor) -> paddle.Tensor:
+        """Return that of logits [N, C or more] with probabilities [N, C]; further classes of the head get none."""
+        log_p = F.log_softmax(logits, axis=1)[:, : probabilities.shape[1]]
+        return -(probabilities * log_p).sum(1).mean()

@@ -55,7 +55,7 @@ def test_all_that_a_loss_writes_is_its_own_state(name: str) -> None:
     before, labels = arrays(loss), paddle.to_tensor([0, 1, 1, 5])
     x = paddle.randn([4, SIZE])
     outputs = {"features": x, "backbone": x, "logits": paddle.randn([4, CLASSES])}
-    loss({**outputs, "networks": {"Student": outputs}, "teacher": paddle.randn([4, 3])}, labels)
+    loss({**outputs, "networks": {"Student": outputs}, "teacher_labels": paddle.rand([4, CLASSES])}, labels)
     written = changed(loss, before)
     assert written <= own_tensors(loss).keys() and bool(written) == name.endswith("_XBM")
 

@@ -134,6 +134,8 @@ def test_a_checkpoint_teaches_and_the_student_alone_is_saved(trained_workspace: 
     weights = read_paddle(output / "latest.pdparams")
     plain = read_paddle(workspace / "taught" / "latest.pdparams")
     assert weights.keys() == plain.keys()  # nothing of the teacher
+    link = read_paddle(output / "latest.pdtrain")["loss.parts.1.link.weight"]
+    assert link.shape == (1280, 5)  # from the student's feature to six classes of the teacher
 
     middle = sorted((output / "checkpoints").glob("save_*_epoch_1_step_*.pdstates"))[0].with_suffix("")
     for path in [*output.glob("latest.*"), *output.glob("best_model.*"), *(output / "checkpoints").iterdir()]:
@@ -144,6 +146,32 @@ def test_a_checkpoint_teaches_and_the_student_alone_is_saved(trained_workspace: 
     assert "to the same bits" in resumed.stdout
     now = read_paddle(output / "latest.pdparams")
     assert not [name for name, value in weights.items() if now[name].tobytes() != value.tobytes()]
+    assert read_paddle(output / "latest.pdtrain")["loss.parts.1.link.weight"].tobytes() == link.tobytes()
+
+
+@pytest.mark.slow
+def test_several_processes_see_with_the_teacher_what_one_does(workspace: Path, exported: Path) -> None:
+    taught = [*RUN, "--epochs", "1", "--teacher", str(exported), "-o", "Loss.Train.TeacherLoss.views=2"]
+    cache = workspace / ".shitu" / "cache" / "features"
+    shitu(*taught, cwd=workspace)
+    alone = {path.name: path.read_bytes() for path in cache.iterdir()}
+    for path in cache.iterdir():
+        path.unlink()
+    shitu(*taught, "--devices", "cpu:2", cwd=workspace)
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == alone
+    assert len(alone) == 2
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_read_is_left_out_with_a_teacher_too(workspace: Path, exported: Path) -> None:
+    first = (workspace / "lists" / "train_list.txt").read_text().split("\t")[0]
+    (workspace / "data" / first).write_bytes(b"no image")
+    done = shitu(
+        *RUN, "--epochs", "1", "--teacher", str(exported), "-o", "Loss.Train.TeacherLoss.views=2",
+        "-o", "DataLoader.Train.dataset.on_error=skip", cwd=workspace,
+    )  # fmt: skip
+    assert "training without 1 image that could not be read" in done.stdout + done.stderr
+    assert np.isfinite(read_paddle(workspace / "output" / "latest.pdtrain")["loss.parts.1.link.weight"]).all()
 
 
 MISTAKES = [
@@ -161,12 +189,17 @@ def test_a_teacher_that_cannot_teach_is_refused_before_the_first_step(workspace:
     assert not list((workspace / "output").glob("latest*"))
 
 
-CHANGES = [("Arch.Head.sample_ratio=0.5", "logits of all classes"), ("Arch.Head=null", "needs Arch.Head")]
+CHANGES = [
+    ("Arch.Head.sample_ratio=0.5", "needs the logits of all classes, but Arch.Head.sample_ratio leaves some out"),
+    ("Arch.Head=null", "needs the logits of all classes, but there is no Arch.Head"),
+    ("Loss.Train.TeacherLoss.soft_labels=0 Loss.Train.TeacherLoss.features=0", "nothing is learnt from the teacher"),
+]
 
 
 @pytest.mark.parametrize(("change", "text"), CHANGES)
-def test_a_head_without_all_logits_is_refused(workspace: Path, change: str, text: str) -> None:
-    refused = shitu(*RUN, "--epochs", "1", "--teacher", "pp-shitu-v2", "-o", change, cwd=workspace, check=False)
+def test_what_cannot_be_learnt_is_refused(workspace: Path, change: str, text: str) -> None:
+    changes = [word for key in change.split() for word in ("-o", key)]
+    refused = shitu(*RUN, "--epochs", "1", "--teacher", "pp-shitu-v2", *changes, cwd=workspace, check=False)
     assert refused.returncode == 4, refused.stderr
     assert text in refused.stderr
 

@@ -93,19 +93,24 @@ def _hold(file: IO[Any]) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files beside `path` that killed processes left: those that nobody has locked."""
+    """Remove the temporary files and directories beside `path` that killed processes left: those without a lock."""
     path = Path(os.path.realpath(path))
-    if os.name != "nt" and path.parent.is_dir():
-        for left in filter(Path.is_file, _leftovers(path)):
-            with contextlib.suppress(OSError), left.open("rb") as file:
-                if try_lock(file):
+    if os.name == "nt" or not path.parent.is_dir():
+        return
+    import fcntl
+
+    of_new = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")  # as `_new` names them
+    for left in [left for left in path.parent.iterdir() if of_new.fullmatch(left.name)]:
+        with contextlib.suppress(OSError):  # its process is at work or has just ended, or it belongs to another user
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
                     left.unlink()
-
-
-def _leftovers(path: Path) -> list[Path]:
-    """Return the temporary files and directories beside `path`, as `_new` names them."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")
-    return [left for left in path.parent.iterdir() if pattern.fullmatch(left.name)]
+            finally:
+                os.close(descriptor)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -182,26 +187,13 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
             fcntl.flock(parent, fcntl.LOCK_EX)
         except OSError:  # some network file systems
             return _new_directory(path), None
-        for left in filter(Path.is_dir, _leftovers(path)):
-            _remove_unheld(left)
+        remove_leftovers(path)
         temporary = _new_directory(path)
         held = os.open(temporary, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_EX)
         return temporary, held
     finally:
         os.close(parent)
-
-
-def _remove_unheld(folder: Path) -> None:
-    import fcntl
-
-    with contextlib.suppress(OSError):  # its process is at work or has just ended, or it belongs to another user
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(descriptor)
 
 
 def _new_directory(path: Path) -> Path:

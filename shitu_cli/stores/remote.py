@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -140,28 +141,21 @@ def list_files(address: str) -> Iterator[str]:
             yield path
 
 
-class _problems:
-    """Turns what libraries of services raise into an error that names the address."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        if problem is None or isinstance(problem, ShituError) or not isinstance(problem, Exception):
-            return
+@contextmanager
+def _problems(address: str) -> Iterator[None]:
+    """Turn what libraries of services raise into an error that names the address."""
+    try:
+        yield
+    except ShituError:
+        raise
+    except Exception as problem:
         cause: BaseException = problem
         while cause.__cause__ is not None:
             cause = cause.__cause__
         # fsspec calls a server that does not answer a missing file too.
         unreachable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
         if isinstance(problem, FileNotFoundError) and not unreachable:
-            raise DataError(f"cannot read {self.address}: there is no such file") from None
+            raise DataError(f"cannot read {address}: there is no such file") from None
         # Each service has its own exceptions; fsspec translates some of them.
         what = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
-        raise EnvironmentProblem(
-            f"cannot read {self.address}: {what}",
-            hint=_NETWORK,
-        ) from None
+        raise EnvironmentProblem(f"cannot read {address}: {what}", hint=_NETWORK) from None

@@ -18,7 +18,7 @@ from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import DataError
 from shitu_cli.features.backends import EXPORT_AGAIN
 from shitu_cli.features.engine import Engine, features_fingerprint
-from shitu_cli.features.selection import BATCH, load_engine, preprocessing_of
+from shitu_cli.features.selection import BATCH, Request, load_engine, preprocessing_of
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.stores import are_remote
@@ -112,9 +112,7 @@ class Extractor:
         require(COUNT, threads=threads, batch_size=batch_size)
         self.path = path = Path(model)
         self.batch_size = batch_size
-        self.engine: Engine = load_engine(
-            path, config, threads=threads, precision=precision, batch_size=batch_size, images=images, gpu=gpu
-        )
+        self.engine: Engine = load_engine(path, config, Request(threads, precision, batch_size, images, gpu))
         self.transform_ops = _transform_ops(path, config)
         self.transform: Transform = build_transforms(self.transform_ops)
 

@@ -40,36 +40,30 @@ SMALL_BATCH = 5  # up to this size, what was measured with one image says more t
 
 
 @dataclass(frozen=True)
-class _Request:
-    """How the caller wants it run, see load_engine."""
-
-    threads: int | None
-    precision: str | None
-    batch_size: int
-    images: int | None
-    gpu: int | None
-
-
-def load_engine(
-    path: Path,
-    config: Config | None = None,
-    *,
-    threads: int | None = None,
-    precision: str | None = None,
-    batch_size: int = BATCH,
-    images: int | None = None,
-    gpu: int | None = None,
-) -> Engine:
-    """Return the engine of `path`; a checkpoint and a model without manifest need the config of their training.
+class Request:
+    """How an engine is to run.
 
     `precision` fp32 or bf16; None: what the model was exported for. Of the ways to run it, the one that was fastest
-    for about `batch_size` images at once; if `images` says how few there will be in all, opening it counts too.
+    for about `batch_size` images at once; if `images` says how few there will be in all, opening it counts too. `gpu`
+    is the number of a card, None for the CPU, where `threads` None means all cores.
+    """
+
+    threads: int | None = None
+    precision: str | None = None
+    batch_size: int = BATCH
+    images: int | None = None
+    gpu: int | None = None
+
+
+def load_engine(path: Path, config: Config | None = None, request: Request = Request()) -> Engine:
+    """Return the engine of `path`; a checkpoint and a model without manifest need the config of their training.
+
     Raises UsageError when nothing is there, DataError when it is damaged, EnvironmentProblem when the machine cannot
     run it so.
     """
     path = Path(path)
-    if precision not in (None, *PRECISIONS):
-        raise UsageError(f"precision {precision}: expected {' or '.join(PRECISIONS)}")
+    if request.precision not in (None, *PRECISIONS):
+        raise UsageError(f"precision {request.precision}: expected {' or '.join(PRECISIONS)}")
     if not any(Path(f"{path}{suffix}").exists() for suffix in ("", ".pdparams")) and path.name not in KNOWN_NAMES:
         raise UsageError(f"no such model: {path}", hint="name an exported directory, an .onnx file or a checkpoint")
     if is_exported(path) and path.exists():
@@ -78,7 +72,6 @@ def load_engine(
             inside = next((path / name for name in KNOWN_NAMES if (path / f"{name}.pdparams").is_file()), None)
             hint: Message = EXPORT_AGAIN if inside is None else f"it holds checkpoints: name one, such as {inside}"
             raise DataError(f"{path} holds no inference.pdmodel, .json or .onnx", hint=hint)
-        request = _Request(threads, precision, batch_size, images, gpu)
         if (files[0].parent / MANIFEST).is_file():
             return _exported(files, request)
         ops = preprocessing_of(path, config)
@@ -95,9 +88,9 @@ def load_engine(
         )
     if "paddle" not in sys.modules:
         # Before anything else imports Paddle: it is quiet then.
-        setup_paddle("cpu" if gpu is None else f"gpu:{gpu}", threads)
+        setup_paddle("cpu" if request.gpu is None else f"gpu:{request.gpu}", request.threads)
     prefix = path.with_suffix("") if path.suffix == ".pdparams" else path
-    return engine_from_checkpoint(prefix, config, precision=precision or FP32)
+    return engine_from_checkpoint(prefix, config, precision=request.precision or FP32)
 
 
 def without_manifest(path: Path) -> Message | None:
@@ -115,7 +108,7 @@ def without_manifest(path: Path) -> Message | None:
     ]
 
 
-def _exported(files: Sequence[Path], request: _Request) -> Engine:
+def _exported(files: Sequence[Path], request: Request) -> Engine:
     """Return the engine of what `shitu export` has written and measured."""
     folder = files[0].parent
     manifest = read_manifest(folder)
@@ -171,7 +164,7 @@ def prepared_for(config: Config, model: Path) -> tuple[Config, bool]:
     return dataclasses.replace(config, DataLoader=loaders), True
 
 
-def _foreign(files: Sequence[Path], ops: Sequence[Transform], request: _Request) -> Engine:
+def _foreign(files: Sequence[Path], ops: Sequence[Transform], request: Request) -> Engine:
     """Return the engine of another program's model, which has no manifest, with the preprocessing `ops`."""
     way = _unmeasured_way(files, request.precision) if request.gpu is None else _way_on_gpu(files, request.precision)
     file = files[0].parent / way.file
@@ -183,7 +176,7 @@ def _foreign(files: Sequence[Path], ops: Sequence[Transform], request: _Request)
     return Engine(run, _probe(run, transform), transform.normalize, str(way), fingerprint, side_by_side=alone)
 
 
-def _measured_way(files: Sequence[Path], manifest: Manifest, request: _Request) -> tuple[Way, str]:
+def _measured_way(files: Sequence[Path], manifest: Manifest, request: Request) -> tuple[Way, str]:
     """Return the fastest of the ways that the proof of the export accepted, and why."""
     names = {file.name for file in files}
     folder = files[0].parent

@@ -218,11 +218,11 @@ def _open(
     from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle(this_process.own_device(config.Global.device))
-    from shitu_cli.features.selection import load_engine, without_manifest
+    from shitu_cli.features.selection import Request, load_engine, without_manifest
     from shitu_cli.processes.collectives import join
 
     processes = join()
-    engine = load_engine(readable(model or places.best, output), config, precision=precision)
+    engine = load_engine(readable(model or places.best, output), config, Request(precision=precision))
     if model is not None and (remark := without_manifest(model)):
         output.warn(remark)
     output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")

@@ -140,13 +140,13 @@ def cost_of_evaluate(
     from shitu_cli.evaluation.evaluate import distinct_splits
     from shitu_cli.evaluation.shards import JoinedLists
     from shitu_cli.features.list_features import prepared_engine
-    from shitu_cli.features.selection import load_engine
+    from shitu_cli.features.selection import Request, load_engine
     from shitu_cli.steps.models import readable
 
     if merge:
         JoinedLists(merge)  # raises where they do not make a whole
     prefix = readable(model or places.best, SilentReporter())
-    engine = load_engine(prefix, config, precision=precision)
+    engine = load_engine(prefix, config, Request(precision=precision))
     runner = prepared_engine(engine, flip=flip, normalize=True)
     part = _evaluation_of(config, runner, query_expansion=query_expansion, share=share, computed=bool(merge))
     read = sum(_size_of(split) or 0 for split in distinct_splits(config))

@@ -19,7 +19,7 @@ from shitu_cli.features import backends
 from shitu_cli.features.backends import BF16, FP32, ONNX_RUNTIME, OPENVINO, PADDLE, Way
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.manifest import read_manifest
-from shitu_cli.features.selection import fastest, load_engine, prepared_for
+from shitu_cli.features.selection import Request, fastest, load_engine, prepared_for
 
 
 def _row(way: Way, alone: float, many: float, refused: str | None = None) -> dict[str, Any]:
@@ -75,15 +75,15 @@ def test_what_was_measured_decides(folder: Path, monkeypatch: pytest.MonkeyPatch
     rows = [_row(ONNX, 1, 3), _row(PDMODEL, 2, 2), _row(JSON_BF16, 0.1, 0.1)]
     _edit(folder, proof={"rows": rows}, precision="fp32")
     assert load_engine(folder).description == "Paddle Inference"
-    assert load_engine(folder, batch_size=1).description == "ONNX Runtime"
+    assert load_engine(folder, request=Request(batch_size=1)).description == "ONNX Runtime"
     assert load_engine(folder / "inference.onnx").description == "ONNX Runtime"
     # bfloat16 only when asked for, or chosen at the export; then its features are told apart.
-    coarse = load_engine(folder, precision="bf16")
+    coarse = load_engine(folder, request=Request(precision="bf16"))
     assert coarse.description == "Paddle Inference in bfloat16"
     assert coarse.fingerprint == load_engine(folder).fingerprint + "/bf16"
     _edit(folder, precision="bf16")
     assert load_engine(folder).fingerprint == coarse.fingerprint
-    assert load_engine(folder, precision="fp32").description == "Paddle Inference"
+    assert load_engine(folder, request=Request(precision="fp32")).description == "Paddle Inference"
     # The file named cannot do it.
     assert load_engine(folder / "inference.onnx").description == "ONNX Runtime"
 
@@ -91,19 +91,19 @@ def test_what_was_measured_decides(folder: Path, monkeypatch: pytest.MonkeyPatch
 def test_refusals_of_a_precision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _edit(folder, proof={"rows": [_row(ONNX, 1, 3), _row(JSON_BF16, 0.1, 0.1, "recall@1 falls")]})
     with pytest.raises(DataError, match="in bf16 was measured when it was exported and refused: recall@1 falls"):
-        load_engine(folder, precision="bf16")
+        load_engine(folder, request=Request(precision="bf16"))
     _edit(folder, proof={"rows": [_row(ONNX, 1, 3)]})
     with pytest.raises(UsageError, match="was not exported for bf16") as caught:
-        load_engine(folder, precision="bf16")
+        load_engine(folder, request=Request(precision="bf16"))
     assert "shitu export --precision bf16" in str(caught.value.hint)
     with pytest.raises(UsageError, match="precision int4: expected fp32 or bf16"):
-        load_engine(folder, precision="int4")
+        load_engine(folder, request=Request(precision="int4"))
     # Exported where the CPU had it, deployed where it has not.
     _edit(folder, proof={"rows": [_row(ONNX, 1, 3), _row(JSON_BF16, 0.1, 0.1)]}, precision="bf16")
     monkeypatch.setattr(backends, "cpu_has_bf16", lambda: False)
     with pytest.raises(EnvironmentProblem, match="this CPU does not compute in bfloat16"):
         load_engine(folder)
-    assert load_engine(folder, precision=FP32).description == "ONNX Runtime"
+    assert load_engine(folder, request=Request(precision=FP32)).description == "ONNX Runtime"
 
 
 def test_a_program_that_is_not_there_any_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

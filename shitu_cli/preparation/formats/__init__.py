@@ -108,6 +108,7 @@ def read_source(
     hold: an error that a reader does not expect comes from damage, and is reported with the file.
     """
     chosen = None
+    source.format_named = name is not None
     try:
         chosen = find_format(source, name)
         check(chosen)

@@ -231,8 +231,8 @@ class _Decision:
             return
         rest = [n for n in free if plain[n] and plain[n] not in _NO_LABELS and not plain[n].startswith("unnamed")]
         able = [n for n in rest if sample.could_be_label(n)]
-        if not able and len(rest) == 1 and len(set(sample.values(rest[0]))) > 1 and not sample.lists(rest[0]):
-            able = rest  # the only column beside the image, such as one image of each class
+        if not able and len(rest) == 1 and sample.could_be_only_label(rest[0]):
+            able = rest
         if able:
             self._choose(columns, able)
             self._name_numbers(columns, able)

@@ -30,7 +30,7 @@ def refuse_other_classes(source: Source, parts: Sequence[Lines], located: Sequen
 
     A table of photographers beside folders of products must not make photographers of them.
     """
-    if not source.path.is_dir() or source.options.columns:
+    if _is_decided(source):
         return
     for lines, place in zip(parts, located, strict=True):
         names, label = lines.columns.names, lines.columns.label
@@ -56,7 +56,34 @@ def refuse_other_classes(source: Source, parts: Sequence[Lines], located: Sequen
 def _are_named(folders: Iterable[str]) -> bool:
     """Return whether folders have names of their own, unlike batch_1 and batch_2 or 0a and 0b."""
     words = (split_words(folder.rpartition("/")[2])[1] for folder in folders)
-    return len({tuple(word for word in several if len(word) > 2) for several in words} - {()}) > 1
+    return len({tuple(word for word in several if len(word) > 2 or not word.isascii()) for several in words} - {()}) > 1
+
+
+def _is_decided(source: Source) -> bool:
+    """Return whether the user says what to read: a file, a format or columns."""
+    return not source.path.is_dir() or bool(source.options.columns) or source.format_named
+
+
+def refuse_few(source: Source, rows: Rows, name: str) -> None:
+    """Refuse lists that label a smaller part of the images, where the others are in folders of different names.
+
+    A table of a few corrected labels must not make everything else vanish. `name` is that of the format.
+    """
+    below = os.path.relpath(rows.root, source.base)
+    if _is_decided(source) or below.startswith(os.pardir):
+        return
+    listed = {os.path.normpath(os.path.join(below, path)).replace(os.sep, "/") for path in rows.paths}
+    rest = source.tree.image_set - listed
+    folders = {path.rpartition("/")[0] for path in rest}
+    are_classes = len({folder.rpartition("/")[2] for folder in folders} & set(rows.labels)) > 1
+    if len(rest) <= len(listed) or not (are_classes or _are_named(folders)):
+        return
+    file = rows.files[0]
+    raise UsageError(
+        f"{file} labels {len(listed):,} of {len(source.tree.images):,} images: are folders the classes of the others?",
+        details=[f"{min(rest)} is in no list"],
+        hint=f"--format class-tree if the folders are the classes; --format {name} to leave the others out",
+    )
 
 
 def with_train_folders(source: Source, rows: Rows) -> Rows:

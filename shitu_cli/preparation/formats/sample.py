@@ -58,6 +58,10 @@ class Sample:
         """Return whether there is nothing but zeros and ones."""
         return set(self.values(column)) <= {"0", "1", "0.0", "1.0"}
 
+    def could_be_only_label(self, column: int) -> bool:
+        """Return whether the only column beside the image may hold classes, such as one image of each."""
+        return len(set(self.values(column))) > 1 and not self.fractions(column) and not self.lists(column)
+
     def could_be_label(self, column: int) -> bool:
         """Return whether its values are like classes: several, repeated, no measures, dates or long texts."""
         values = self.values(column)

@@ -110,6 +110,7 @@ class Sheets:
         try:
             sheet = self._open(path, name, problems)
             if sheet is None:
+                self.unused[name] = "names images, in a layout that is not known here"
                 return
             folder = sheet.folder
             sheet.exists = lambda path: self.locator.is_file(path, folder)

@@ -133,6 +133,7 @@ class Source:
         self.path = path
         self.options = options or ReadOptions()
         self._heads: dict[str, bytes] = {}
+        self.format_named = False  # by the user
         self.memo: dict[str, object] = {}  # results of formats that others need too
 
     @property

@@ -14,7 +14,7 @@ from shitu_cli.preparation.formats.base import Format, Rows
 from shitu_cli.preparation.formats.boxcells import placed, settle_convention
 from shitu_cli.preparation.formats.boxes import Convention
 from shitu_cli.preparation.formats.delimited import SUFFIXES
-from shitu_cli.preparation.formats.folders_beside import refuse_other_classes, with_train_folders
+from shitu_cli.preparation.formats.folders_beside import refuse_few, refuse_other_classes, with_train_folders
 from shitu_cli.preparation.formats.labelnames import (
     name_classes,
     one_spelling,
@@ -61,6 +61,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     rows = _joined(source, sheets, parts, located, problems)
     name_classes(rows, source, chosen)
     rows = with_train_folders(source, rows)
+    refuse_few(source, rows, "table" if with_header else "list")
     one_spelling(rows, problems)
     report_several_names(rows, problems)
     report_empty_words(rows, problems)

@@ -197,7 +197,8 @@ class Layout:
     def _as_sources(self, inner: Sequence[_Place], direct: set[tuple[str, ...]]) -> list[str | Command]:
         """Return the way to make one class of folders of one name, as of two cameras; [] if there is none."""
         above = sorted({place.folder.path.rpartition("/")[0] for place in inner})
-        if direct or self.split_folders or len(above) > MOST_SOURCES:
+        several = len({place.label[-1] for place in inner}) > 1
+        if direct or not several or self.split_folders or len(above) > MOST_SOURCES:
             return []
         merge = Command("prepare", "--merge", *(self.source.base / path for path in above))
         parts = ", or train and test if that is what these folders are, renamed so" if len(above) < 4 else ""

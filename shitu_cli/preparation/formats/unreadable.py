@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.preparation.formats.base import first_bytes
+from shitu_cli.preparation.formats.delimited import IMAGE_NAME
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.stores import is_archive
 
@@ -17,8 +18,11 @@ _TABLES = (".arrow", ".tfrecord")
 _ARRAYS = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".pkl", ".pickle", ".pt", ".pth")
 _FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 # Files of MATLAB, and of Python where the name says that they hold labels.
-_CLOSED = re.compile(r"\.mat$|(?:label|annot|split|class|target)[^/]*\.(?:npy|npz|pkl|pickle|h5|hdf5|sqlite)$", re.I)
+_CLOSED = re.compile(
+    r"\.(?:mat|parquet|feather)$|(?:label|annot|split|class|target)[^/]*\.(?:npy|npz|pkl|pickle|h5|hdf5|sqlite)$", re.I
+)
 _PICKLES = (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")  # which may run programs: they are never opened
+_YAML = re.compile(r"\.ya?ml$", re.I)
 # Commands that unpack a file that begins with these bytes into a folder of its own.
 _UNPACK = (
     (b"PK\x03\x04", "unzip {file} -d {folder}"),
@@ -52,8 +56,13 @@ def packed_problem(source: Source) -> DataError | None:
 
 def unread_files(source: Source) -> dict[str, str]:
     """Return files in a source that may hold labels but are not read, with what to do about them."""
-    closed = (name for name in source.tree.files if _CLOSED.search(name))
+    closed = [name for name in source.tree.files if _CLOSED.search(name)]
+    closed += [name for name in source.tree.files if _YAML.search(name) and IMAGE_NAME.search(_start(source, name))]
     return spreadsheets(source) | dict.fromkeys(closed, "not read: save the labels or splits in it as CSV")
+
+
+def _start(source: Source, name: str) -> str:
+    return source.head(name)[:4096].decode("utf-8", "replace")
 
 
 def spreadsheets(source: Source) -> dict[str, str]:

@@ -60,7 +60,9 @@ class Sample:
 
     def could_be_only_label(self, column: int) -> bool:
         """Return whether the only column beside the image may hold classes, such as one image of each."""
-        return len(set(self.values(column))) > 1 and not self.fractions(column) and not self.lists(column)
+        values = self.values(column)
+        is_measure = self.fractions(column) and len(set(values)) > MOSTLY_UNIQUE * len(values)
+        return len(set(values)) > 1 and not is_measure and not self.lists(column)
 
     def could_be_label(self, column: int) -> bool:
         """Return whether its values are like classes: several, repeated, no measures, dates or long texts."""

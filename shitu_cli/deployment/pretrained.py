@@ -29,7 +29,7 @@ from shitu_cli.weights.store import Located, cache_dir, obtain
 if TYPE_CHECKING:
     import paddle
 
-    from shitu_cli.deployment.run import Exported, ExportOptions, Origin
+    from shitu_cli.deployment.run import Exported, ExportOptions, TrainedNetwork
 
 
 def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
@@ -70,11 +70,11 @@ def _write(entry: Published, located: Located, out: Path, options: ExportOptions
     from shitu_cli.deployment.drawn import drawn_images
     from shitu_cli.deployment.run import export_network
 
-    origin = _origin(entry, located)
-    left_new = getattr(origin.network, "backbone", origin.network).left_new
+    trained = _trained(entry, located)
+    left_new = getattr(trained.network, "backbone", trained.network).left_new
     if left_new:
         reporter.warn(f"{len(left_new)} layers are not in the weights and stay random, such as {left_new[0]}")
-    return export_network(origin, *drawn_images(origin.transform_ops), out, options)
+    return export_network(trained, *drawn_images(trained.transform_ops), out, options)
 
 
 def _find(what: str, reporter: Reporter) -> tuple[Published, Located]:
@@ -103,8 +103,8 @@ def _entry(located: Located, network: str, what: str) -> Published:
     )
 
 
-def _origin(entry: Published, located: Located) -> Origin:
-    from shitu_cli.deployment.run import Origin
+def _trained(entry: Published, located: Located) -> TrainedNetwork:
+    from shitu_cli.deployment.run import TrainedNetwork
 
     arch = _arch(entry)
     mean, std = (transforms.IMAGENET_MEAN, transforms.IMAGENET_STD) if entry.template else (entry.mean, entry.std)
@@ -113,7 +113,7 @@ def _origin(entry: Published, located: Located) -> Origin:
         transforms.ResizeImage(size=entry.image_size, interpolation=entry.interpolation),
         transforms.NormalizeImage(scale=1 / 255, mean=mean, std=std),
     )
-    return Origin(
+    return TrainedNetwork(
         network=_network(arch, entry, located.path),
         arch=arch_block(arch),
         source={"pretrained": entry.name, "sha256": sha256_of(located.path), "trained_on": entry.trained_on},

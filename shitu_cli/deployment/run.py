@@ -78,7 +78,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Origin:
+class TrainedNetwork:
     """A network in eval mode, with its Arch block and the source of its weights for the manifest.
 
     `transform_ops` turn an image file into the array that `normalization` is applied to.
@@ -101,7 +101,7 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
     dataset = _dataset(config)
     weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
     network = load_trained(checkpoint, config)
-    origin = Origin(
+    trained = TrainedNetwork(
         network=network,
         arch=arch_block(trained_arch(checkpoint, config)),
         source={"checkpoint": str(checkpoint), "sha256": sha256_of(weights), **_training(checkpoint)},
@@ -109,15 +109,15 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
         normalization=eval_normalization(config),
     )
     if options.precision == FP32 and not Path(dataset.cls_label_path).is_file():  # as on a machine for deployment
-        exported = export_network(origin, *drawn_images(origin.transform_ops), out, options)
+        exported = export_network(trained, *drawn_images(trained.transform_ops), out, options)
         remark = f"no list of the config is here ({dataset.cls_label_path}): the proof took drawn images"
         return dataclasses.replace(exported, remarks=[*exported.remarks, remark])
     count = PROOF_IMAGES if options.precision == FP32 else RECALL_IMAGES
-    return export_network(origin, *_real_images(dataset, count), out, options)
+    return export_network(trained, *_real_images(dataset, count), out, options)
 
 
 def export_network(
-    origin: Origin, images: np.ndarray, labels: np.ndarray, out: Path, options: ExportOptions
+    trained: TrainedNetwork, images: np.ndarray, labels: np.ndarray, out: Path, options: ExportOptions
 ) -> Exported:
     """Write a network, prove it on `images` float32 [N, 3, H, W] with labels int64 [N], and put `out` in place.
 
@@ -132,19 +132,19 @@ def export_network(
         )
     before = {path.name for path in out.iterdir()} if out.is_dir() else set()
     with atomic_dir(out) as folder:
-        remarks = _write(origin.network, folder, options)
+        remarks = _write(trained.network, folder, options)
         text, remark = deploy_config(
-            origin.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
+            trained.transform_ops, name=options.paddlex_name, normalized_inside=options.normalize
         )
         if text is not None:
             atomic_write_text(folder / "inference.yml", text)
         if options.proven:
-            expected = _trained_features(origin.network, images, options)
+            expected = _trained_features(trained.network, images, options)
             rows = prove(folder, images, expected, labels, max_recall_drop=options.max_recall_drop)
             way, reason = _choose(rows, options.precision)
         else:
             rows, way, reason = [], Way(f"inference.{options.formats[0]}", PADDLE), "nothing was measured"
-        manifest = _manifest(origin, options, images, folder, rows, way.precision)
+        manifest = _manifest(trained, options, images, folder, rows, way.precision)
         atomic_write_json(folder / MANIFEST, manifest.to_json())
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     gone = sorted(before - files.keys())
@@ -290,24 +290,24 @@ def _trained_features(model: paddle.nn.Layer, images: np.ndarray, options: Expor
 
 
 def _manifest(
-    origin: Origin,
+    trained: TrainedNetwork,
     options: ExportOptions,
     images: np.ndarray,
     folder: Path,
     rows: list[dict[str, Any]],
     precision: str,
 ) -> Manifest:
-    network = origin.network
+    network = trained.network
     size = network.backbone.feature_size if options.feature == "backbone" else network.feature_size
     return Manifest(
         feature_size=int(size),
         normalized_inside=options.normalize,
         image_shape=(3, int(images.shape[2]), int(images.shape[3])),
-        transform_ops=tuple(origin.transform_ops),
-        normalization=origin.normalization,
+        transform_ops=tuple(trained.transform_ops),
+        normalization=trained.normalization,
         feature=options.feature,
-        model=origin.arch,
-        source=origin.source,
+        model=trained.arch,
+        source=trained.source,
         files={path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name in OURS},
         proof={"rows": rows, "max_recall_drop": options.max_recall_drop},
         precision=precision,

@@ -15,7 +15,7 @@ from shitu_cli.errors import DataError
 from shitu_cli.evaluation.evaluate import same_images, splits_of
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_dataset, prepared_engine
-from shitu_cli.features.shard_file import Job, Part, Shard, Share, write_shard
+from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, write_shard
 from shitu_cli.features.shards import check_shards, find_shards, joined
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import parse_json
@@ -36,7 +36,7 @@ def write_evaluation_shard(
         del splits["gallery"]
     normalize = config.Global.feature_normalize
     runner = prepared_engine(engine, flip=flip, normalize=normalize)
-    parts: list[tuple[Part, list[np.ndarray], None]] = []
+    parts: list[tuple[Stretch, list[np.ndarray], None]] = []
     for name, split in splits.items():
         dataset, batch_size = RecDataset(split.dataset), split.sampler.batch_size
         stretch = share.range(len(dataset), batch_size)
@@ -52,7 +52,7 @@ def write_evaluation_shard(
         )
         skipped = {n: (dataset.location(n), why) for n, why in unreadable.items()}
         order = sha256_of(dataset.list_path)
-        parts.append((Part(name, order, len(dataset), stretch.start, stretch.stop, skipped), [rows], None))
+        parts.append((Stretch(name, order, len(dataset), stretch.start, stretch.stop, skipped), [rows], None))
     settings = json.dumps({name: _settings(split, flip, normalize) for name, split in splits.items()})
     job = Job(KIND, share.of, engine.fingerprint, settings, engine.feature_size, engine.description)
     write_shard(file, share, job, parts)

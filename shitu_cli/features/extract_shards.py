@@ -19,7 +19,7 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.detection.bodies import report_whole
 from shitu_cli.features.feature_file import Written, disk_errors_of, name_of, open_work, work_folder
 from shitu_cli.features.resumable import Extraction
-from shitu_cli.features.shard_file import Job, Part, Shard, Share, read_shard, write_shard
+from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, read_shard, write_shard
 from shitu_cli.features.shards import check_shards, find_shards, stretches
 from shitu_cli.features.writing import PIECE, Name, check_out, write_features
 from shitu_cli.preparation.sources import ImageFiles
@@ -58,7 +58,7 @@ def extract_shard(extraction: Extraction, out: Path, share: Share, reporter: Rep
             engine=extractor.engine.description,
         )
         skipped = {stretch.start + n: reason for n, reason in reasons.items()}
-        part = Part(_PART, _order(images), len(images), stretch.start, stretch.stop, skipped)
+        part = Stretch(_PART, _order(images), len(images), stretch.start, stretch.stop, skipped)
         rows = (work.read(start, min(start + PIECE, len(own))) for start in range(0, len(own), PIECE))
         names = (name_of(own, n) for n in range(len(own)))
         write_shard(file, share, job, [(part, rows, names)])

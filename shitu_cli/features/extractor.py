@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ORIENTATION = 0x0112  # EXIF's tag
 
 
-class Part(ABC):
+class ImagePart(ABC):
     """A part of an image, in a file or encoded."""
 
     path: str | Path | bytes
@@ -40,7 +40,7 @@ class Part(ABC):
 
 
 @dataclass(frozen=True)
-class Cropped(Part):
+class Cropped(ImagePart):
     """The part of an image inside `box` x1, y1, x2, y2 in pixels."""
 
     path: str | Path | bytes
@@ -56,7 +56,7 @@ class PillowImage(Protocol):
     def convert(self, mode: str) -> Any: ...
 
 
-ImageInput = str | Path | bytes | np.ndarray | Part | PillowImage
+ImageInput = str | Path | bytes | np.ndarray | ImagePart | PillowImage
 Images = Iterable[ImageInput] | ImageInput  # several, or a single one
 
 
@@ -69,7 +69,7 @@ def listed(images: Images) -> list[ImageInput]:
         images = bytes(images)
     is_array = isinstance(images, np.ndarray) and images.ndim <= 3
     are_paths = isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OSU"
-    if (is_array and not are_paths) or isinstance(images, (str, bytes, Path, Part)) or hasattr(images, "convert"):
+    if (is_array and not are_paths) or isinstance(images, (str, bytes, Path, ImagePart)) or hasattr(images, "convert"):
         return [images]  # type: ignore[list-item]
     if not isinstance(images, Iterable):
         raise DataError(f"a value of type {type(images).__name__} cannot be used as an image or as several")
@@ -138,7 +138,7 @@ class Extractor:
         for indices, part, skipped in self.batches(items, normalize=normalize):
             if skipped:
                 place, reason = next(iter(skipped.items()))
-                named = isinstance(items[place], (str, Path, Part))
+                named = isinstance(items[place], (str, Path, ImagePart))
                 raise DataError(reason if named else f"image {place + 1} of {len(items)}: {reason}")
             features[indices] = part
         return features
@@ -180,7 +180,7 @@ class InputDataset:
     def __init__(self, images: Sequence[ImageInput], transform: Transform) -> None:
         self.images, self.transform = images, transform
         self.labels = np.zeros(len(images), np.int64)
-        self.is_remote = are_remote([image.path if isinstance(image, Part) else image for image in images])
+        self.is_remote = are_remote([image.path if isinstance(image, ImagePart) else image for image in images])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -190,7 +190,7 @@ class InputDataset:
 
 
 def _prepared(image: ImageInput, transform: Transform, rng: np.random.Generator) -> np.ndarray:
-    if isinstance(image, Part):
+    if isinstance(image, ImagePart):
         return transformed(image.path, image.pixels(transform.enough), transform, rng)
     if isinstance(image, (str, Path, bytes)):
         return transformed(image, decode_image(image, enough=transform.enough), transform, rng)

@@ -58,14 +58,14 @@ class Extraction:
         return digest.hexdigest()
 
 
-class Block(NamedTuple):
+class FinishedBlock(NamedTuple):
     """The results of some neighbouring images by number: why some cannot be read, and the boxes found in others."""
 
     skipped: dict[int, str]
     boxes: dict[int, Box]
 
     @classmethod
-    def of(cls, values: Any) -> Block:
+    def of(cls, values: Any) -> FinishedBlock:
         """Return the block that a mark describes; a mark is JSON, whose keys are texts."""
         boxes = {int(n): tuple(map(float, box)) for n, box in values["boxes"].items()}
         return cls({int(n): str(why) for n, why in values["skipped"].items()}, boxes)  # type: ignore[arg-type]
@@ -121,18 +121,18 @@ class ResumableFeatures:
                     at += len(rows)
                     if at == stop or at % self.block == 0:
                         number = (at - 1) // self.block
-                        self._mark(number, Block(skipped, _boxes(inputs, self._block_range(number))))
+                        self._mark(number, FinishedBlock(skipped, _boxes(inputs, self._block_range(number))))
                         skipped = {}
                     bar.advance(len(rows))
 
-    def done(self) -> dict[int, Block]:
+    def done(self) -> dict[int, FinishedBlock]:
         """Return the finished blocks by number."""
         size = os.fstat(self._file).st_size
         blocks = {}
         for mark in self.folder.glob("block-*.json"):
             try:
                 number = int(mark.stem.partition("-")[2])
-                block = Block.of(read_json(mark))
+                block = FinishedBlock.of(read_json(mark))
             except (ShituError, ValueError, TypeError, LookupError, AttributeError):
                 continue  # a mark that cannot be read marks nothing
             if self._block_range(number).stop * self._row <= size:
@@ -161,7 +161,7 @@ class ResumableFeatures:
             written = os.pwrite(self._file, data, at)
             data, at = data[written:], at + written
 
-    def _mark(self, number: int, block: Block) -> None:
+    def _mark(self, number: int, block: FinishedBlock) -> None:
         os.fsync(self._file)
         atomic_write_json(self.folder / f"block-{number:08d}.json", block._asdict())
 

@@ -71,7 +71,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Part:
+class Stretch:
     """A stretch of the images of one list: images `start` to `stop` of `total`; `order` is a hash of all of them.
 
     `skipped` maps the number of an image to its name and the reason why it has no feature.
@@ -104,9 +104,9 @@ class Shard:
     path: Path
     number: int
     job: Job
-    parts: tuple[Part, ...]
+    parts: tuple[Stretch, ...]
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str) -> Stretch:
         """Return the part of this name. Raises DataError if there is none."""
         for part in self.parts:
             if part.name == name:
@@ -165,7 +165,7 @@ def damaged(path: Path, why: str) -> DataError:
 
 
 def write_shard(
-    path: Path, share: Share, job: Job, parts: Sequence[tuple[Part, Iterable[np.ndarray], Iterable[Name] | None]]
+    path: Path, share: Share, job: Job, parts: Sequence[tuple[Stretch, Iterable[np.ndarray], Iterable[Name] | None]]
 ) -> None:
     """Write a shard; each part comes with its rows float32 [n, D] in pieces and with the names of its images.
 
@@ -215,9 +215,9 @@ def read_shard(path: Path) -> Shard:
     return Shard(path, number, job, parts)
 
 
-def _part(values: dict[str, Any]) -> Part:
+def _part(values: dict[str, Any]) -> Stretch:
     skipped = {int(n): (str(name), str(why)) for n, (name, why) in values["skipped"].items()}
-    part = Part(**{**values, "skipped": skipped})
+    part = Stretch(**{**values, "skipped": skipped})
     if not (
         _is_number(part.total, 0) and _is_number(part.stop, 0, part.total) and _is_number(part.start, 0, part.stop)
     ):

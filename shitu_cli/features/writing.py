@@ -27,7 +27,7 @@ SUFFIXES = (".npy", ".npz", ".jsonl", ".parquet")
 Name = tuple[str, str]  # path and label of an image, one line of text each
 
 
-class Rows(Protocol):
+class FeatureRows(Protocol):
     """Finished features in order: `shape` counts and measures them, `model` is the fingerprint of what made them."""
 
     @property
@@ -57,9 +57,9 @@ def check_out(out: Path) -> None:
             raise UsageError(f"{table} exists and was not written by this command", hint="--out another.npy")
 
 
-def write_features(out: Path, rows: Rows) -> list[Path]:
+def write_features(out: Path, rows: FeatureRows) -> list[Path]:
     """Write all files, and only then replace the former ones: the note first, which tells any mixture by the hashes."""
-    writer: dict[str, Callable[[IO[Any], Rows], None]] = {
+    writer: dict[str, Callable[[IO[Any], FeatureRows], None]] = {
         ".npy": _write_array,
         ".npz": _npz,
         ".jsonl": _jsonl,
@@ -94,13 +94,13 @@ def _synced_digest(file: IO[Any]) -> str:
     return digest.hexdigest()
 
 
-def _write_array(file: IO[Any], rows: Rows) -> None:
+def _write_array(file: IO[Any], rows: FeatureRows) -> None:
     np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": rows.shape})
     for _, values in rows.pieces():
         file.write(np.ascontiguousarray(values, "<f4").tobytes())
 
 
-def _npz(file: IO[Any], rows: Rows) -> None:
+def _npz(file: IO[Any], rows: FeatureRows) -> None:
     """Write what np.savez would, without the features in memory."""
     with zipfile.ZipFile(file, "w") as archive:
         # A ZipInfo carries no time; a name alone would get the present one.
@@ -113,14 +113,14 @@ def _npz(file: IO[Any], rows: Rows) -> None:
                 np.lib.format.write_array(entry, texts, allow_pickle=False)
 
 
-def _jsonl(file: IO[Any], rows: Rows) -> None:
+def _jsonl(file: IO[Any], rows: FeatureRows) -> None:
     for names, values in rows.pieces():
         for (path, label), feature in zip(names, values, strict=True):
             item = {"path": path, "label": label, "feature": feature.tolist()}
             file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
 
 
-def _parquet(file: IO[Any], rows: Rows) -> None:
+def _parquet(file: IO[Any], rows: FeatureRows) -> None:
     import pyarrow
     import pyarrow.parquet
 

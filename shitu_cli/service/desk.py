@@ -18,7 +18,7 @@ from shitu_cli.features.detection.detector import Detector
 from shitu_cli.index.store import FeatureTable, Item
 from shitu_cli.reporting import visible
 from shitu_cli.runtime.threads import image_threads
-from shitu_cli.service.batching import Batcher, Image, Look, Reply
+from shitu_cli.service.batching import AreaChoice, Batcher, Image, Reply
 from shitu_cli.service.corrections import contradicting
 from shitu_cli.service.gallery import Addition, Changed, Gallery, Removal
 from shitu_cli.service.live import Live, State
@@ -74,9 +74,9 @@ class Desk:
         self._reading.shutdown(wait=False, cancel_futures=True)
         self.live.close()
 
-    async def reply(self, images: Sequence[Image], top: int | None = None, look: Look = Look()) -> Reply:
-        """Return the features of images and, with `top`, what they show; `look` says which areas of them count."""
-        future = asyncio.wrap_future(self.batcher.submit(images, top, look))
+    async def reply(self, images: Sequence[Image], top: int | None = None, choice: AreaChoice = AreaChoice()) -> Reply:
+        """Return the features of images and, with `top`, what they show; `choice` says which areas of them count."""
+        future = asyncio.wrap_future(self.batcher.submit(images, top, choice))
         try:
             reply = await asyncio.wait_for(future, self.settings.limits.seconds)
         except asyncio.TimeoutError:
@@ -93,16 +93,16 @@ class Desk:
         labels: Sequence[str],
         gallery: Gallery | None = None,
         *,
-        look: Look = Look(Cut.BODY),
+        choice: AreaChoice = AreaChoice(Cut.BODY),
         correct: bool = False,
     ) -> tuple[View, Changed]:
         """Add images under these labels; durable on return. `gallery`: another index, whose photos are not kept.
 
-        `look` says which area of each image is added. With `correct`, items of the same images under other labels
+        `choice` says which area of each image is added. With `correct`, items of the same images under other labels
         leave the index in the same step.
         """
         self.check_writable()
-        reply = await self.reply(images, look=look)
+        reply = await self.reply(images, choice=choice)
         extractor, features = reply.state.extractor, reply.features
 
         def change() -> tuple[View, Changed]:

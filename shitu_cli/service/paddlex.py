@@ -27,7 +27,7 @@ from shitu_cli.data.header import read_header
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.features.detection.areas import Cut
 from shitu_cli.report.page import draw_boxes
-from shitu_cli.service.batching import Area, Image, Look, Reply
+from shitu_cli.service.batching import Area, AreaChoice, Image, Reply
 from shitu_cli.service.desk import Desk
 from shitu_cli.service.gallery import FileGallery, Gallery, Removal
 from shitu_cli.service.live import State, fits, needed
@@ -42,7 +42,7 @@ TAGS: list[str | Enum] = ["PaddleX"]
 DEFAULT = "default"  # the key of the index that the server was started with
 THRESHOLD, TOP = 0.5, 5  # PaddleX's own, where neither the request nor an evaluation says another
 MOST_INDEXES, MOST_OPEN = 1000, 16
-WHOLE = Look(Cut.WHOLE)  # what is added is an image of one thing already, as in PaddleX
+WHOLE = AreaChoice(Cut.WHOLE)  # what is added is an image of one thing already, as in PaddleX
 _KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -128,7 +128,7 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
         images, labels = _pairs(given, desk)
         key, gallery = indexes.new()
         try:
-            view, _ = await desk.add(images, labels, gallery, look=WHOLE)
+            view, _ = await desk.add(images, labels, gallery, choice=WHOLE)
         except BaseException:
             indexes.discard(key)
             raise
@@ -138,7 +138,7 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
     async def add(given: AddRequest) -> JSONReply:
         """Add images to the index of a key."""
         images, labels = _pairs(given, desk)
-        view, _ = await desk.add(images, labels, indexes.get(given.indexKey), look=WHOLE)
+        view, _ = await desk.add(images, labels, indexes.get(given.indexKey), choice=WHOLE)
         return _answer({"imageCount": count_of(view)})
 
     @app.post(REMOVE, operation_id="removeImagesFromIndex", tags=TAGS)
@@ -154,8 +154,8 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
         image = Image(decode_base64(given.image, "image"), "image")
         check_images([image], desk.settings.limits)
         gallery, top = indexes.get(given.indexKey), given.topk or TOP
-        look = Look(Cut.OBJECTS, given.detThreshold)
-        reply = await desk.reply([image], top if gallery is None else None, look)
+        choice = AreaChoice(Cut.OBJECTS, given.detThreshold)
+        reply = await desk.reply([image], top if gallery is None else None, choice)
         width, height = await desk.read(lambda: _size(image.data))
         matches = await desk.read(lambda: _matches(reply, gallery, top))
         limit = given.recThreshold if given.recThreshold is not None else _threshold(reply.state)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shitu_cli.workspace import Workspace
 
 
-class Gallery(NamedTuple):
+class GalleryContent(NamedTuple):
     """Vectors with labels and paths; `model` is the fingerprint of the model that computed them, "" if unknown."""
 
     table: FeatureTable
@@ -53,7 +53,7 @@ class GallerySource(NamedTuple):
         return open_extractor(self.config, self.model, reporter=self.reporter)
 
 
-def collect_gallery(sources: Sequence[str] | None, features: Path | None, source: GallerySource) -> Gallery:
+def collect_gallery(sources: Sequence[str] | None, features: Path | None, source: GallerySource) -> GalleryContent:
     """Return the gallery of `sources` or `features`, else of the workspace's gallery list, with each path once.
 
     It is empty only where `features` is an empty part of `extract --shard`.
@@ -96,7 +96,7 @@ def stored_path(space: Workspace, path: str) -> str:
     return whole if is_stored(whole) else relative_to(os.path.join(os.path.realpath(folder), name), space.root)
 
 
-def _of_images(images: ImageFiles, source: GallerySource) -> Gallery:
+def _of_images(images: ImageFiles, source: GallerySource) -> GalleryContent:
     from shitu_cli.index.store import FeatureTable
 
     extractor = source.extractor()
@@ -104,10 +104,10 @@ def _of_images(images: ImageFiles, source: GallerySource) -> Gallery:
     vectors, images = _vectors(source, extractor, images)
     paths = [stored_path(source.space, images.name(number)) for number in range(len(images))]
     table = FeatureTable(vectors, images.labels, paths)
-    return Gallery(table, extractor.fingerprint, str(extractor.path))
+    return GalleryContent(table, extractor.fingerprint, str(extractor.path))
 
 
-def _of_features(features: Path, source: GallerySource) -> Gallery:
+def _of_features(features: Path, source: GallerySource) -> GalleryContent:
     from shitu_cli.index.sources import read_features
 
     (table, model), path = read_features(features), ""
@@ -125,7 +125,7 @@ def _of_features(features: Path, source: GallerySource) -> Gallery:
         source.reporter.warn("the model that computed these vectors is unknown: name it with --model")
     source.check(model)
     labels = _label_all(table.labels, table.paths, source)
-    return Gallery(
+    return GalleryContent(
         table._replace(labels=labels, paths=[stored_path(source.space, file) for file in table.paths]), model, path
     )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MEMBER",
     "WAITING",
-    "State",
+    "ImageState",
     "absolute",
     "address_of",
     "are_remote",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-class State(NamedTuple):
+class ImageState(NamedTuple):
     """Shows whether an image has changed: its size, and the time or version of the file that holds it as text."""
 
     size: int
@@ -70,20 +70,20 @@ def read_image(location: StrPath, *, limit: int = 512 * MIB, hint: Message | Non
     return data
 
 
-def state_of(location: str) -> State | None:
+def state_of(location: str) -> ImageState | None:
     """Return the state of an image; None if it does not exist or its state is unknown."""
     try:
         if not is_stored(location):
             status = os.stat(location)
-            return State(status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}")
+            return ImageState(status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}")
         place, member = split_location(location)
         address = address_of(place)
         if member is not None:
             archive = open_archive(address or place)
             held = archive.member(member)
-            return State(held.size, f"{archive.file.state} {held.start} {held.inside}")
+            return ImageState(held.size, f"{archive.file.state} {held.start} {held.inside}")
         file = _remote(address or place)
-        return State(file.size, file.state)
+        return ImageState(file.size, file.state)
     except (OSError, ValueError, ShituError):
         return None
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB
 from shitu_cli.stores.ranges import Ranged
-from shitu_cli.stores.thrift import Fields, Reader, damaged, fields_in, list_in, number_in
+from shitu_cli.stores.thrift import Fields, ThriftReader, damaged, fields_in, list_in, number_in
 
 MAX_FOOTER = 128 * MIB
 MAX_COLUMNS = 100_000
@@ -55,7 +55,7 @@ def read_footer(file: Ranged) -> tuple[list[Column], list[Group]]:
     length = int.from_bytes(tail[:4], "little")
     if tail[4:] != _MARK or file.read_at(0, 4) != _MARK or length > min(MAX_FOOTER, file.size - 12):
         raise damaged(file.name)
-    fields = Reader(file.read_at(file.size - 8 - length, length), file.name).structure()
+    fields = ThriftReader(file.read_at(file.size - 8 - length, length), file.name).structure()
     leaves = list(_leaves(list_in(fields, 2), file.name))
     columns = [
         Column(path.removesuffix(".bytes"), number, level)

@@ -19,7 +19,7 @@ from shitu_cli.inputs import MIB
 from shitu_cli.stores.footer import Chunk, read_footer
 from shitu_cli.stores.member_index import Member, MemberIndex
 from shitu_cli.stores.ranges import WHOLE, Ranged, Stream
-from shitu_cli.stores.thrift import Fields, Reader, damaged, fields_in, number_in, read_runs
+from shitu_cli.stores.thrift import Fields, ThriftReader, damaged, fields_in, number_in, read_runs
 
 MAX_PAGE = 512 * MIB
 HEADER = 1 << 16  # bytes; no header of a page is longer, statistics included
@@ -92,7 +92,7 @@ class _Values:
         """Yield row within the group, suffix, and place of each value that is there."""
         at, row, stop = self.chunk.start, 0, self.chunk.stop
         while row < self.chunk.values:
-            reader = Reader(self.file.read_at(at, min(HEADER, max(0, stop - at))), self.file.name)
+            reader = ThriftReader(self.file.read_at(at, min(HEADER, max(0, stop - at))), self.file.name)
             head = reader.structure()
             kind, size, packed = (number_in(head, key) for key in (1, 2, 3))
             start = at + reader.at

@@ -18,7 +18,7 @@ MAX_DEPTH = 16
 Fields = dict[int, Any]  # numbers, bytes, lists and such structures themselves, by number
 
 
-class Reader:
+class ThriftReader:
     """Reads values from the front of some bytes; DataError if they end or make no sense."""
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -106,7 +106,7 @@ def list_in(fields: object, key: int) -> list[Any]:
 
 def read_runs(data: bytes, width: int, count: int, name: str) -> np.ndarray:
     """Return `count` numbers of `width` bits, int64, from runs of equal ones and of packed ones in turn."""
-    reader, values = Reader(data, name), np.zeros(count, np.int64)
+    reader, values = ThriftReader(data, name), np.zeros(count, np.int64)
     if width == 0:
         return values
     size = (width + 7) // 8

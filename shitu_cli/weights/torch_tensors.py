@@ -57,7 +57,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class View:
+class TensorView:
     """A tensor in a storage; `offset` and `strides` count elements."""
 
     storage: Storage
@@ -110,7 +110,7 @@ def resolve(values: Any, load: Callable[[Storage], bytes], budget: Budget) -> An
     storages: dict[str, np.ndarray] = {}
 
     def visit(value: Any, depth: int) -> Any:
-        if isinstance(value, View):
+        if isinstance(value, TensorView):
             storage = value.storage
             if storage.key not in storages:
                 storages[storage.key] = storage.kind.array_of(load(storage))
@@ -125,17 +125,17 @@ def resolve(values: Any, load: Callable[[Storage], bytes], budget: Budget) -> An
     return visit(values, 0)
 
 
-def _tensor(storage: object, offset: object, shape: object, strides: object, *_rest: object) -> View:
+def _tensor(storage: object, offset: object, shape: object, strides: object, *_rest: object) -> TensorView:
     if not isinstance(storage, Storage) or type(offset) is not int or not 0 <= offset < 1 << 48:
         raise PickleProblem("a tensor in it is damaged")
     sizes, steps = shape_of(shape), shape_of(strides)
     if len(sizes) != len(steps):
         raise PickleProblem("a tensor in it is damaged: its shape and strides differ in length")
-    return View(storage, offset, sizes, steps)
+    return TensorView(storage, offset, sizes, steps)
 
 
-def _parameter(tensor: object, *_rest: object) -> View:
-    if not isinstance(tensor, View):
+def _parameter(tensor: object, *_rest: object) -> TensorView:
+    if not isinstance(tensor, TensorView):
         raise PickleProblem("a parameter in it is not a tensor")
     return tensor
 

@@ -101,7 +101,7 @@ def test_an_interrupted_call_goes_on_without_looking_again(
         marks = iter(range(3))
         mark = work._mark
 
-        def stopping(self: resumable.ResumableFeatures, number: int, block: resumable.Block) -> None:
+        def stopping(self: resumable.ResumableFeatures, number: int, block: resumable.FinishedBlock) -> None:
             if next(marks, None) is None:
                 raise KeyboardInterrupt
             mark(self, number, block)

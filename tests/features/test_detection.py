@@ -16,7 +16,7 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.detection import forms
 from shitu_cli.features.detection.boxes import apart, inside
 from shitu_cli.features.detection.detector import Detector
-from shitu_cli.features.detection.preparation import Preparation, letterbox, read_preparation
+from shitu_cli.features.detection.preparation import Preprocessing, letterbox, read_preparation
 from shitu_cli.features.model_files import DETECTION, check_model_files
 from tests.features import detectors
 from tests.features.detectors import DESCRIPTION, Graph, scene
@@ -159,7 +159,11 @@ def test_the_operations_of_a_description(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 900), (900, 1), (1, 1), (33, 31), (640, 640)])
 def test_boxes_come_back_from_any_shape(shape: tuple[int, int]) -> None:
     image = np.zeros((*shape, 3), np.uint8)
-    for preparation in (letterbox((64, 96)), Preparation((64, 64)), Preparation((48, 64), keep_ratio=True, stride=32)):
+    for preparation in (
+        letterbox((64, 96)),
+        Preprocessing((64, 64)),
+        Preprocessing((48, 64), keep_ratio=True, stride=32),
+    ):
         prepared = preparation(image)
         high, wide = prepared.resized
         left, top = prepared.shift

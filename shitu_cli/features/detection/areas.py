@@ -15,7 +15,7 @@ from shitu_cli.data.loader import NO_RANDOMNESS
 from shitu_cli.errors import DataError
 from shitu_cli.features.detection.boxes import Detection, whole
 from shitu_cli.features.detection.detector import Detector
-from shitu_cli.features.extractor import Extractor, ImageInput, Part, rgb, transformed
+from shitu_cli.features.extractor import Extractor, ImageInput, ImagePart, rgb, transformed
 from shitu_cli.runtime.threads import compute_threads, image_threads
 
 
@@ -54,7 +54,7 @@ def read_areas(
     Each has the pixels that it would have if it were cut out beforehand. `threshold` replaces that of the detector.
     Raises DataError for an image that cannot be read.
     """
-    if detector is None or cut is Cut.WHOLE or isinstance(image, Part):
+    if detector is None or cut is Cut.WHOLE or isinstance(image, ImagePart):
         return Areas([None], [extractor.read(image)])
     pixels = decode_image(image) if isinstance(image, (str, Path, bytes)) else rgb(image)
     boxes = detector.detect(pixels, threshold=threshold)

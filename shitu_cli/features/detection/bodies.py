@@ -10,7 +10,7 @@ import numpy as np
 from shitu_cli.data.images import Box, crop, decode_image
 from shitu_cli.errors import DataError, ShituError
 from shitu_cli.features.detection.detector import Detector
-from shitu_cli.features.extractor import Cropped, ImageInput, Part, inputs_of
+from shitu_cli.features.extractor import Cropped, ImageInput, ImagePart, inputs_of
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
 
@@ -21,7 +21,7 @@ class _DetectorFails(ShituError):
     exit_code = DataError.exit_code
 
 
-class Body(Part):
+class Body(ImagePart):
     """An image in a file, cropped to its surest box, or whole if nothing is found.
 
     `box` is known once it has been read: None for the whole image.

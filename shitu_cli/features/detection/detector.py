@@ -21,7 +21,7 @@ from shitu_cli.features.detection.preparation import (
     MOST_PIXELS,
     PP_SHITU,
     Input,
-    Preparation,
+    Preprocessing,
     description_beside,
     letterbox,
     read_preparation,
@@ -120,7 +120,7 @@ class Detector:
         except Exception as error:  # each library raises its own classes
             raise damaged(self.file, error, "cannot be run", _AGAIN) from None
 
-    def _find_preparation(self) -> Preparation:
+    def _find_preparation(self) -> Preprocessing:
         """Return how to prepare images: as the description next to the model says, else as usual for its family."""
         description = description_beside(self.file)
         if description is not None:
@@ -136,7 +136,7 @@ class Detector:
             f"nothing beside {self.file} says how it wants images: they are prepared as for PP-ShiTu's detector "
             "(infer_cfg.yml or inference.yml would say)"
         )
-        return PP_SHITU if fixed is None else Preparation(fixed)
+        return PP_SHITU if fixed is None else Preprocessing(fixed)
 
     def _is_yolo(self, size: tuple[int, int] | None) -> bool:
         """Return whether a file without description is of the YOLO family: one input, and one array of boxes."""

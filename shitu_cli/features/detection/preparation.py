@@ -80,7 +80,7 @@ class Input(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preprocessing:
     """Resizes to `size` (height, width) or so that it fits in, pads, and normalises.
 
     `centred` puts an image of another shape in the middle, as YOLO does, else it is in the corner; `canvas` is the
@@ -130,12 +130,12 @@ class Preparation:
 
 # What PP-ShiTu's configuration says of its detector (PaddleClas, deploy/configs/inference_general.yaml): the published
 # archive holds no description.
-PP_SHITU = Preparation((640, 640))
+PP_SHITU = Preprocessing((640, 640))
 
 
-def letterbox(size: tuple[int, int]) -> Preparation:
+def letterbox(size: tuple[int, int]) -> Preprocessing:
     """Return how YOLO's networks of this input (height, width) get an image: whole, in the middle of grey, 0 to 1."""
-    return Preparation(size, True, cv2.INTER_LINEAR, (0.0,) * 3, (1.0,) * 3, canvas=size, centred=True)
+    return Preprocessing(size, True, cv2.INTER_LINEAR, (0.0,) * 3, (1.0,) * 3, canvas=size, centred=True)
 
 
 def description_beside(model: Path) -> Path | None:
@@ -143,7 +143,7 @@ def description_beside(model: Path) -> Path | None:
     return next((file for name in DESCRIPTIONS if (file := model.with_name(name)).is_file()), None)
 
 
-def read_preparation(file: Path) -> Preparation:
+def read_preparation(file: Path) -> Preprocessing:
     """Return what infer_cfg.yml or inference.yml says; DataError names the file and everything that is wrong in it."""
     values = read_yaml(file, limit=MIB)
     entries = values.get("Preprocess") if isinstance(values, dict) else None
@@ -179,14 +179,14 @@ def _step(reader: Reader, key: str, entry: Any) -> tuple[str, Any]:
     return cls.__name__, reader.block(key, block, cls)
 
 
-def _preparation(steps: dict[str, Any]) -> Preparation:
+def _preparation(steps: dict[str, Any]) -> Preprocessing:
     resize: Resize = steps["Resize"]
     target = resize.target_size
     size = (target, target) if isinstance(target, int) else (target[0], target[1])
     normalize: NormalizeImage | None = steps.get("NormalizeImage")
     pad: Pad | None = steps.get("Pad")
     plain = normalize is None or normalize.norm_type == "none"
-    return Preparation(
+    return Preprocessing(
         size,
         resize.keep_ratio,
         INTERPOLATIONS[resize.interp],

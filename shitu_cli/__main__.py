@@ -37,10 +37,10 @@ def main() -> None:
 
 
 def program() -> None:
-    """Run `shitu` as all that this process is for, and end the process.
+    """Run `shitu`, then end the process without tearing down the interpreter and its libraries.
 
-    To take down the interpreter and its libraries would take a fifth of the time of a search, for nothing. It is done
-    all the same where Paddle is loaded, which has connections to close, where threads are at work, and in a debugger.
+    Tearing them down would take a fifth of the time of a search, for nothing. It still happens where Paddle is loaded,
+    which has connections to close, where threads are running, and under a debugger or a profiler.
     """
     try:
         main()

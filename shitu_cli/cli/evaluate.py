@@ -227,7 +227,7 @@ def _evaluate_share(
 def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -> None:
     """Record the threshold that a search here would use in the workspace's index, if it holds the same features."""
     from shitu_cli.report.evaluation import features_of, newest_thresholds
-    from shitu_cli.steps.measured import note_in_index
+    from shitu_cli.steps.measured_threshold import note_in_index
 
     if values["unknown"] is None:  # not ranked as a search does
         return

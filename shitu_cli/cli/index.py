@@ -61,7 +61,7 @@ def build(
     """Index the gallery list, or the images that are named; replaces an existing index."""
     from shitu_cli.index.store import BuildOptions
     from shitu_cli.steps.gallery import GallerySource, collect_gallery
-    from shitu_cli.steps.measured import block_for_index
+    from shitu_cli.steps.measured_threshold import block_for_index
 
     session = Session.of(context)
     console = session.console

@@ -1,7 +1,8 @@
-"""Values of the command line that are what they should be already, so that nothing is loaded to convert them.
+"""Skip Typer's conversion of values that have the right type already.
 
-Typer converts every value by pydantic, even that of an option which is not given, and loading pydantic takes as long as
-a search for an image. So parameters take here what needs no conversion; all else, and whatever is wrong, is Typer's.
+Typer converts every value with pydantic, even that of an option that is not given, and importing pydantic takes as long
+as a search for an image. It has no setting against that (even its `parser` goes through pydantic), so the parameters
+accept here what needs no conversion. Typer converts the rest, and reports whatever is wrong.
 """
 
 from __future__ import annotations

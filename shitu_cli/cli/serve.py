@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shitu_cli.service.live import Live
     from shitu_cli.service.settings import Limits
     from shitu_cli.service.views import View
-    from shitu_cli.steps.measured import Threshold
+    from shitu_cli.steps.measured_threshold import Threshold
     from shitu_cli.workspace import Workspace
 
 NETWORK, ANSWER, LIMITS = "Network", "Answers and changes", "Limits"

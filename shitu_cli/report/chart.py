@@ -1,7 +1,7 @@
 """Line charts as SVG, readable in print, in dark mode and without colours.
 
-No chart library is carried inline: those that a Python package brings offline (Bokeh, Plotly) add a megabyte or more
-to each page, set styles that the policy of the pages refuses, and draw nothing without scripts.
+The pages contain no chart library: those that a Python package brings offline (Bokeh, Plotly) add a megabyte or more to
+each page, set styles that the policy of the pages refuses, and draw nothing without scripts.
 """
 
 from __future__ import annotations

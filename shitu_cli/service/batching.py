@@ -1,9 +1,9 @@
 """Images of many requests through one network, without waiting for each other.
 
-Engines that compute images side by side get each one from the thread that has decoded it: such threads take an image
-from its bytes to its answer, so that none waits until a batch is over. Other engines get
-what is decoded when they are free, in one batch, and so does an index in which one search for many vectors is faster
-than many searches. A single request on an idle server is answered at once either way.
+Some engines compute images side by side: there, the thread that decodes an image also computes and answers it, so that
+no image waits for a batch. Other engines take whatever was decoded while they were busy as one batch, and so does an
+index in which one search for many vectors is faster than many searches. A single request on an idle server is answered
+at once either way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The index that a server answers from and changes: a directory that other processes may replace, or a server's.
 
-Changes are durable before they are acknowledged. Those that wait while one is written are written together, so that a
-hundred clients who add photos at once cost a few writes of the index instead of a hundred.
+Changes are durable before they are acknowledged. Those that arrive while another one is being written are written
+together: a hundred clients who add photos at once cost a few writes of the index instead of a hundred.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from shitu_cli.index.store import Match
 from shitu_cli.index.verdict import VOTERS, Answer, judge
 from shitu_cli.service.gallery import Gallery
 from shitu_cli.service.views import View
-from shitu_cli.steps.measured import Threshold
+from shitu_cli.steps.measured_threshold import Threshold
 
 INTERVAL = 1.0  # seconds between two looks at the files
 log = logging.getLogger("shitu.serve")

@@ -9,7 +9,7 @@ from shitu_cli.files import file_state
 from shitu_cli.index.store import IndexManifest
 from shitu_cli.report.evaluation import PLAIN, WITH_OPTIONS
 from shitu_cli.service.views import View
-from shitu_cli.steps.measured import Threshold, measured_threshold
+from shitu_cli.steps.measured_threshold import Threshold, measured_threshold
 
 NONE = Threshold()
 

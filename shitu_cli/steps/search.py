@@ -1,4 +1,4 @@
-"""The threshold of a search: the user's own, or what evaluation measured for exactly the features compared."""
+"""Answer images from an index, with a threshold: the user's own, or what evaluation measured for these features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shitu_cli.features.extractor import Extractor, ImageInput
 from shitu_cli.index.objects import combined
 from shitu_cli.index.store import Store
 from shitu_cli.index.verdict import VOTERS, Answer, judge
-from shitu_cli.steps.measured import Threshold, measured_threshold
+from shitu_cli.steps.measured_threshold import Threshold, measured_threshold
 
 if TYPE_CHECKING:
     from shitu_cli.features.detection.detector import Detector

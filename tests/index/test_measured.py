@@ -15,7 +15,7 @@ from shitu_cli.index.files import FileStore, export_index, load_index, save_inde
 from shitu_cli.index.measured import block_of, change_since, is_block, noted
 from shitu_cli.index.store import BuildOptions, FeatureTable
 from shitu_cli.index.vectors import VectorIndex
-from shitu_cli.steps.measured import block_for_index, measured_threshold, note_in_index
+from shitu_cli.steps.measured_threshold import block_for_index, measured_threshold, note_in_index
 from tests.command import shitu
 from tests.features.detectors import coloured, recogniser
 from tests.index.made import gallery, vectors

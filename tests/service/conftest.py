@@ -30,7 +30,7 @@ from shitu_cli.service.gallery import FileGallery
 from shitu_cli.service.live import Live
 from shitu_cli.service.metrics import Metrics
 from shitu_cli.service.settings import Limits, Settings
-from shitu_cli.steps.measured import Threshold
+from shitu_cli.steps.measured_threshold import Threshold
 
 KEY = "a-key-of-the-tests"
 ADDRESS = "http://localhost:8000"

@@ -15,7 +15,7 @@ from shitu_cli.files import atomic_write_json
 from shitu_cli.service.gallery import FileGallery
 from shitu_cli.service.live import Live
 from shitu_cli.service.thresholds import MeasuredThreshold
-from shitu_cli.steps.measured import Threshold
+from shitu_cli.steps.measured_threshold import Threshold
 from tests.service.conftest import Network, write_index
 
 

@@ -1,4 +1,4 @@
-"""Transforms: what happens to an image before the network sees it, in the order of the list; random ones are beside."""
+"""Transforms: what happens to an image before the network sees it, in order; augmentations.py has the random ones."""
 
 from __future__ import annotations
 

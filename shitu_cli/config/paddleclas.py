@@ -67,6 +67,9 @@ def _if_theirs(config: Config) -> Iterator[str]:
     if len(config.Loss) == 1 and config.Loss[0].weight != 1:
         name, weight = config.Loss[0].name, config.Loss[0].weight
         yield f"Loss.Train.0.{name}.weight: {weight:g} counts here; PaddleClas ignores the weight of a single loss"
+    names = [loss.name for loss in config.Loss if config.Distillation is None]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"Loss.Train: each {name} counts here; in PaddleClas only the last of several losses of one kind does"
     if config.EMA is not None:
         yield (
             f"EMA.decay: after n steps the mean keeps at most (1 + n) / (10 + n) of itself here, so that a short run "

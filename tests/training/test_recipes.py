@@ -21,6 +21,7 @@ from shitu_cli.model.backbones import alexnet, vgg  # noqa: E402
 from shitu_cli.processes.collectives import Ranks  # noqa: E402
 from shitu_cli.reporting import SilentReporter  # noqa: E402
 from shitu_cli.steps.settings import with_lists  # noqa: E402
+from shitu_cli.training import trainer  # noqa: E402
 from shitu_cli.training.build import build_training  # noqa: E402
 from shitu_cli.training.log import RunLog  # noqa: E402
 from shitu_cli.training.trainer import Trainer  # noqa: E402
@@ -127,7 +128,8 @@ def test_most_of_them_are_trained() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", distinct())
-def test_two_steps(name: str, folder: Path, tmp_path: Path) -> None:
+def test_two_steps(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "REHEARSED", 2)
     options = faces() if name == ADAFACE else options_for(name)
     config = with_lists(
         load_config(write(tmp_path, name), [*options, f"Global.output_dir={tmp_path}"], root=folder),
@@ -136,7 +138,7 @@ def test_two_steps(name: str, folder: Path, tmp_path: Path) -> None:
     training = build_training(config, device="cpu", ranks=Ranks(), threads=1, reporter=SilentReporter())
     assert len(training.dataset) == CLASSES * PER_CLASS
     before = {name: tensor.numpy().copy() for name, tensor in training.optimizer.parameters}
-    Trainer(training, RunLog(Path(os.devnull), None), SilentReporter()).rehearse(60.0, most=2)
+    Trainer(training, RunLog(Path(os.devnull), None), SilentReporter()).rehearse(60.0)
     after = {name: tensor.numpy() for name, tensor in training.optimizer.parameters}
     assert all(np.isfinite(value).all() for value in after.values())
     changed = [name for name, value in after.items() if not np.array_equal(value, before[name])]

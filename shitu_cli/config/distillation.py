@@ -100,18 +100,13 @@ def _entries(reader: Reader, value: Any) -> list[tuple[str, str, dict[str, Any]]
         reader.problem("Arch.models", f"{text} a list of networks: - Teacher: {{...}}, - Student: {{...}}")
         return []
     entries: list[tuple[str, str, dict[str, Any]]] = []
-    for number, item in enumerate(value):
-        key = f"Arch.models.{number}"
-        if not isinstance(item, dict) or len(item) != 1:
-            reader.problem(key, f"got {show(item)}, expected one entry - Name: {{Backbone: ...}}")
-            continue
-        ((name, block),) = item.items()
+    for key, name, block in reader.entries("Arch.models", value, "{Backbone: ...}"):
         if name in (known for _, known, _ in entries):
-            reader.problem(f"{key}.{name}", "a second network has this name")
+            reader.problem(key, "a second network has this name")
         elif not name.isidentifier():
-            reader.problem(f"{key}.{name}", "the name of a network is one word of letters and digits")
+            reader.problem(key, "the name of a network is one word of letters and digits")
         else:
-            entries.append((f"{key}.{name}", name, reader.mapping(f"{key}.{name}", block)))
+            entries.append((key, name, reader.mapping(key, block)))
     return entries
 
 

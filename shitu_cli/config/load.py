@@ -114,12 +114,7 @@ class ConfigReader(Reader):
             optimizer = self.named("Optimizer", "optimizer", value)
             return [] if optimizer is None else [optimizer]
         optimizers: list[Optimizer] = []
-        for number, item in enumerate(value):
-            if not isinstance(item, dict) or len(item) != 1:
-                self.problem(f"Optimizer.{number}", f"got {show(item)}, expected one entry - Name: {{arguments}}")
-                continue
-            ((name, args),) = item.items()
-            key = f"Optimizer.{number}.{name}"
+        for key, name, args in self.entries("Optimizer", value):
             block = dict(self.mapping(key, args))
             scope = block.pop("scope", None)
             self.scope(key, scope, losses)

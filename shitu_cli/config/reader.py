@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shitu_cli.config.kinds import Block, Field, Keys, Misfit, convert, describe, fields_of
@@ -186,16 +186,21 @@ class Reader:
         if len(value) > MOST_ENTRIES:
             self.problem(key, f"has {len(value):,} entries, expected at most {MOST_ENTRIES}")
             return []
-        parts = []
-        for number, item in enumerate(value):
-            item = {item: None} if isinstance(item, str) else item
-            if not isinstance(item, dict) or len(item) != 1:
-                self.problem(f"{key}.{number}", f"got {show(item)}, expected one entry - Name: {{arguments}}")
-                continue
-            ((name, args),) = item.items()
-            place = f"{key}.{number}.{name}"
-            parts.append(self.part(place, KINDS[kind], name, self.mapping(place, args, missing_ok=True)))
+        items = [{item: None} if isinstance(item, str) else item for item in value]
+        parts = [
+            self.part(place, KINDS[kind], name, self.mapping(place, args, missing_ok=True))
+            for place, name, args in self.entries(key, items)
+        ]
         return [part for part in parts if part is not None]
+
+    def entries(self, key: str, items: Sequence[Any], content: str = "{arguments}") -> Iterator[tuple[str, str, Any]]:
+        """Yield dotted key, name and content of each entry `- Name: content`; report all others."""
+        for number, item in enumerate(items):
+            if isinstance(item, dict) and len(item) == 1:
+                ((name, value),) = item.items()
+                yield f"{key}.{number}.{name}", name, value
+            else:
+                self.problem(f"{key}.{number}", f"got {show(item)}, expected one entry - Name: {content}")
 
 
 def make_part(kind: str, name: str, /, **args: Any) -> Any:

@@ -51,6 +51,7 @@ def measure(data: Path, options: argparse.Namespace, seed: int, extra: list[str]
             f"DataLoader.Eval.Query.dataset.transform_ops.ResizeImage.size={options.size * 5 // 4}",
             f"DataLoader.Eval.Gallery.dataset.transform_ops.ResizeImage.size={options.size * 5 // 4}",
             f"Global.eval_interval={options.epochs}",
+            f"Global.save_interval={options.epochs}",
         ]
         run = ["--epochs", str(options.epochs), "--batch-size", str(options.batch_size), "--seed", str(seed)]
         words = [word for change in changes for word in ("-o", change)]

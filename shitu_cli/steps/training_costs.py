@@ -67,7 +67,7 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
     evaluation = _evaluation_in_training(training, name)
     count = evaluations_after(0, config.Global) + starts_trained(config, init_from) if evaluation.images else 0
     seconds |= {"an evaluation": evaluation.seconds} if count else {}
-    peak = peak_memory_bytes() or 0
+    peak, more = peak_memory_bytes() or 0, evaluation.size + (0 if teacher is None else teacher.memory)
     smaller = Command("train", "--batch-size", max(1, training.batch_size // 2))
     return Cost(
         images=len(dataset),
@@ -76,7 +76,7 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
         total=total + evaluation.seconds * count,
         margin=max(pace.margin, evaluation.margin),
         basis=f"steps with {counted(pace.done, 'image')} on {name}",
-        needs=(memory_need(peak + evaluation.size, held=peak, fit=smaller), _checkpoints(training, keep or 1)),
+        needs=(memory_need(peak + more, held=peak, fit=smaller), _checkpoints(training, keep or 1)),
         remarks=[
             f"{counted(epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, "
             f"{counted(count, 'evaluation')} of {counted(evaluation.images, 'image')}; "

@@ -42,14 +42,16 @@ from shitu_cli.training.teacher_targets import SoftLabels, folds_of, projected_f
 class Teacher:
     """What a student learns from: unit features float32 [views, N, k] of the training images, and soft labels.
 
-    Both are None where the loss does not use them. `fingerprint` identifies the network and its preprocessing. `pace`
-    is set if computing the features was only timed; the answers are zeros then.
+    Both are None where the loss does not use them. `fingerprint` identifies the network and its preprocessing. If
+    computing the features was only timed, `pace` and the bytes of `memory` are what all of them take, and the answers
+    are zeros.
     """
 
     fingerprint: str
     features: np.ndarray | None
     labels: SoftLabels | None
     pace: Pace | None = None
+    memory: int = 0
 
     def __call__(self, indices: np.ndarray, view: int) -> dict[str, paddle.Tensor]:
         """Return what `TeacherLoss` compares with, of images by their position in the list, in a view."""
@@ -166,7 +168,7 @@ def _shared(
 
 
 def _timed(loss: TeacherLoss, extractor: Extractor, config: Config, views: Views, seconds: float) -> Teacher:
-    """Return a teacher whose answers are zeros, with the pace of computing them."""
+    """Return a teacher whose answers are zeros, with what computing them takes."""
     split, dataset = config.DataLoader.train, views.dataset
     assert split is not None
     whole = RecDataset(dataclasses.replace(split.dataset, transform_ops=extractor.transform_ops))
@@ -180,6 +182,7 @@ def _timed(loss: TeacherLoss, extractor: Extractor, config: Config, views: Views
         nothing if loss.features else None,
         SoftLabels(nothing, centers, folds, 1.0) if loss.soft_labels else None,
         pace,
+        memory=count * 4 * (extractor.feature_size + size * (bool(loss.features) + bool(loss.soft_labels))),
     )
 
 

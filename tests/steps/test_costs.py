@@ -152,9 +152,11 @@ def test_a_detector_and_a_server_are_measured(workspace: Path, exported: Path) -
 
 def test_a_teacher_costs_its_features_once(workspace: Path, exported: Path) -> None:
     before = everything_in(workspace)
-    cost = cost_of(workspace, *COMMANDS["train"], "--teacher", str(exported))
-    seconds = cost["seconds"]
+    views = ("-o", "Loss.Train.TeacherLoss.views=1000")
+    cost = cost_of(workspace, *COMMANDS["train"], "--teacher", str(exported), *views)
+    seconds, memory = cost["seconds"], next(need for need in cost["needs"] if need["what"] == "memory")
     assert 0 < seconds["features of the teacher"] < seconds["total"]
+    assert memory["needed"] > 1000 * cost["images"] * 1280 * 4  # all views of all images
     assert everything_in(workspace) == before
 
 

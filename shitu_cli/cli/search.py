@@ -197,10 +197,10 @@ def _figure(name: str, caption: str, mark: str = "", *, area: Box | None = None,
 
     `boxes` are drawn into it with their numbers.
     """
-    from shitu_cli.preparation.formats.textlist import parse_box
+    from shitu_cli.data.images import split_box
     from shitu_cli.report.page import figure
 
-    path, _, box = name.rpartition("#")
-    if path and parse_box(box) is not None:
-        return figure(path, caption, box=parse_box(box), mark=mark)
+    path, box = split_box(name)
+    if box is not None:
+        return figure(path, caption, box=box, mark=mark)
     return figure(name, caption, box=area, mark=mark, drawn=boxes)

@@ -106,10 +106,8 @@ def serve(
         finder = opening.open_detector(session, detector, detector_threshold, max_boxes)
         space = opening.open_workspace(session, optional=True)
         gallery = _open_gallery(space, folder, store, collection, new, limits)
-        live = _open_live(
-            *(session, space, gallery, chosen, _threshold(threshold, space, gallery)),
-            must_be_measured=threshold == "auto",
-        )
+        threshold_of = _threshold(threshold, space, gallery)
+        live = _open_live(session, space, gallery, chosen, threshold_of, must_be_measured=threshold == "auto")
         kept = keep or (space.root if store is not None else Path(gallery.place).resolve().parent) / "served"
         settings = Settings(kept, space.root, key, read_only, limits)
         desk = Desk(live, settings, Metrics(), lambda path: stored_path(space, path), finder)

@@ -37,6 +37,27 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
+def parse_box(text: str) -> Box | None:
+    """Return x1,y1,x2,y2 as this program's lists have it; None for anything else."""
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        return None
+    return x1, y1, x2, y2
+
+
+def with_box(path: str, box: Box | None) -> str:
+    """Return the name of a part of an image, `photo.jpg#10,10,90,90`; the path itself without a box."""
+    return path if box is None else f"{path}#{','.join(f'{side:g}' for side in box)}"
+
+
+def split_box(name: str) -> tuple[str, Box | None]:
+    """Return the path and the box in a name as `with_box` gives it; None for a whole image."""
+    path, _, text = name.rpartition("#")
+    box = parse_box(text) if path else None
+    return (name, None) if box is None else (path, box)
+
+
 def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: int | None = None) -> np.ndarray:
     """Return an image as uint8 [H, W, 3] RGB; grey, alpha, CMYK and 16-bit images are converted.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from shitu_cli.data.images import with_box
 from shitu_cli.errors import Command, DataError, Message, UsageError
 from shitu_cli.inputs import MIB, read_text
 from shitu_cli.preparation.formats.base import Rows
@@ -212,8 +213,7 @@ def _box(rows: Rows, number: int) -> str:
 
 def spelling(rows: Rows, number: int) -> str:
     """Return how a table of corrections names an image: its path, with its box where it has one."""
-    path = rows.paths[number]
-    return f"{path}#{_box(rows, number)}" if number in rows.boxes else path
+    return with_box(rows.paths[number], rows.boxes.get(number))
 
 
 def _nearest(rows: Rows, spelt: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shitu_cli.data.images import is_image_name
+from shitu_cli.data.images import is_image_name, with_box
 from shitu_cli.data.lists import class_names, is_distractor, read_list
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import path_problem
@@ -65,8 +65,7 @@ class ImageFiles:
 
     def name(self, number: int) -> str:
         """Return the file, with its box where it has one, so that parts of one image have different names."""
-        box = self.boxes[number]
-        return self.files[number] if box is None else f"{self.files[number]}#{','.join(f'{v:g}' for v in box)}"
+        return with_box(self.files[number], self.boxes[number])
 
 
 def find_images(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from shitu_cli.data.images import split_box, with_box
 from shitu_cli.errors import DataError, ShituError
 from shitu_cli.features.detection.areas import Cut
 from shitu_cli.features.detection.boxes import Detection
@@ -23,7 +24,7 @@ from shitu_cli.service.corrections import contradicting
 from shitu_cli.service.gallery import Addition, Changed, Gallery, Removal
 from shitu_cli.service.live import Live, State
 from shitu_cli.service.metrics import Metrics
-from shitu_cli.service.photos import Photos, file_of, thumbnail
+from shitu_cli.service.photos import Photos, thumbnail
 from shitu_cli.service.projection import GalleryMap, gallery_map
 from shitu_cli.service.refusals import FORBIDDEN, NOT_FOUND, UNAVAILABLE, Refusal
 from shitu_cli.service.settings import Settings
@@ -235,14 +236,14 @@ class Desk:
     def _keep(self, image: Image, area: Detection | None = None) -> str:
         """Write a photo; return its path, or that of an area of it, as the index stores it."""
         path = visible(self._stored(str(self.photos.keep(image.data))))
-        return path if area is None or area.is_whole else f"{path}#{','.join(f'{side:g}' for side in area.box)}"
+        return with_box(path, None if area is None or area.is_whole else area.box)
 
     def _files(self, items: Iterable[Item]) -> set[Path]:
         return {self._file(item) for item in items if item.path}
 
     def _file(self, item: Item) -> Path:
         """Return the file of an item, without the box that its path may name."""
-        return self.settings.root / file_of(item.path)
+        return self.settings.root / split_box(item.path)[0]
 
     @staticmethod
     async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:

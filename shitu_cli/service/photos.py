@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 
 from shitu_cli.data.header import read_header
-from shitu_cli.data.images import decode_image
+from shitu_cli.data.images import decode_image, split_box
 from shitu_cli.errors import DataError, ShituError
 from shitu_cli.files import atomic_write, cannot_write, sha256_of
-from shitu_cli.preparation.formats.textlist import parse_box
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 SUFFIXES |= {"PNM": ".ppm", "AVIF": ".avif", "JPEG 2000": ".jp2"}
@@ -65,21 +64,14 @@ class Photos:
                 file.unlink()
 
 
-def file_of(path: str) -> str:
-    """Return the path of an item without the box that it may name: `photo.jpg#10,10,90,90` is in photo.jpg."""
-    file, _, box = path.rpartition("#")
-    return file if file and parse_box(box) is not None else path
-
-
 def thumbnail(name: Path, size: int, most_pixels: int) -> bytes:
     """Return an image of the index as a new JPEG whose sides are at most `size`, upright and without its metadata.
 
     `name` may end with the box that the index holds of it: `photo.jpg#10,10,90,90`. Nothing but pixels leaves the
     server, whatever file an untrusted index names. Raises DataError if it is not an image.
     """
-    text, _, box = str(name).rpartition("#")
-    area = parse_box(box) if text else None
-    image = decode_image(Path(text) if area is not None else name, box=area, enough=size)
+    file, box = split_box(str(name))
+    image = decode_image(Path(file), box=box, enough=size)
     height, width = image.shape[:2]
     if height * width > most_pixels:
         raise DataError(f"{name}: {width} x {height} pixels are too many to show")

@@ -7,10 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from shitu_cli.data.images import IMAGE_SUFFIXES
+from shitu_cli.data.images import IMAGE_SUFFIXES, parse_box
 from shitu_cli.errors import UsageError
 from shitu_cli.inputs import whole_number
-from shitu_cli.preparation.formats.base import Box, whole_label
+from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import XYXY
 from shitu_cli.preparation.formats.columns import Columns, decide_columns
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, IMAGE_SUFFIX, MAX_LINE, Sheet, split_line
@@ -247,15 +247,6 @@ def _boxes(columns: Columns, sample: Sample) -> bool:
         if not sample.numeric(5):
             columns.convention = XYXY  # as keras-retinanet has it: path,x1,y1,x2,y2,class
     return bool(columns.box)
-
-
-def parse_box(text: str) -> Box | None:
-    """Return x1,y1,x2,y2 as this program's lists have it; None for anything else."""
-    try:
-        x1, y1, x2, y2 = (float(part) for part in text.split(","))
-    except ValueError:
-        return None
-    return x1, y1, x2, y2
 
 
 def _trailing_numbers(words: Sequence[str]) -> int:

@@ -2,8 +2,9 @@
 
 A half adds to its input what becomes of its layer norm in two linear layers with attention or GELU between. Images do
 not depend on each other, so a few of them at a time go through the whole half, forward and backward, while their tokens
-are in the processor's cache. The output of the first linear layer is kept for the backward pass; layer norm, GELU and
-the weights [T, T] of attention are computed again. A scale of the output goes into the second layer's weights.
+are in the processor's cache. The outputs of the first linear layer and of attention are kept for the backward pass;
+layer norm, GELU and the weights [T, T] of attention are computed again. A scale of the output goes into the second
+layer's weights.
 """
 
 # mypy: disable-error-code="override,no-untyped-call"
@@ -21,7 +22,7 @@ from shitu_cli.model import kernels
 from shitu_cli.model.kernels import tokens
 from shitu_cli.model.kernels.products import split
 
-ROWS = 1024  # tokens to compute together: a product with fewer spends its time on packing the weights
+ROWS = 1024  # tokens to compute together: enough for the products, and few enough for the cache
 
 
 def branch(x: paddle.Tensor, part: kernels.Branch) -> paddle.Tensor:
@@ -219,7 +220,7 @@ class _Branch(PyLayer):
 
 def _groups(start: int, stop: int, length: int) -> Iterator[slice]:
     """Yield the images start … stop of `length` tokens a few at a time."""
-    size = max(1, ROWS // length)
+    size = max(1, round(ROWS / length))
     for first in range(start, stop, size):
         yield slice(first, min(first + size, stop))
 

@@ -161,7 +161,7 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
             why="--frozen is a single step in one process",
         )
     else:
-        session.refuse("--views", "--neck", why="it says how --frozen learns a projection")
+        session.refuse("--views", "--neck", why="only --frozen learns a projection", hint="add --frozen")
     if resume:
         session.refuse("--pretrained", why="--resume continues with the weights of the run")
     if session.given("--init-from") and session.given("--pretrained"):

@@ -8,7 +8,7 @@ has been left out once (Stone 1974).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +68,9 @@ def cross_fitted(
     fold_of = np.zeros(int(classes.max()) + 1, np.int64)
     fold_of[classes] = np.arange(len(classes)) % FOLDS
     folds = [Scatter(engine.feature_size, len(fold_of)) for _ in range(min(FOLDS, len(classes)))]
-    blocks: Iterable[tuple[np.ndarray, np.ndarray]]
     blocks = training_blocks(engine, config, reporter, views=views, cache=cache)
-    if neck == TRAINED:
-        blocks = [gathered(blocks)]
-    for features, labels in blocks:
+    stored = gathered(blocks) if neck == TRAINED else None
+    for features, labels in blocks if stored is None else [stored]:
         for number, scatter in enumerate(folds):
             rows = fold_of[labels] == number
             scatter.add(features[rows], labels[rows])
@@ -80,7 +78,8 @@ def cross_fitted(
     with reporter.progress("leaving classes out of training", len(folds), "times") as bar:
         for number, scatter in enumerate(folds):
             project = discriminant(total.without(scatter))
-            if neck == TRAINED:  # one block, which the loop above left behind
+            if stored is not None:
+                features, labels = stored
                 rows = fold_of[labels] != number
                 project = train_neck(features[rows], labels[rows], project, seed=config.Global.seed or 0)
             yield Fold(classes[fold_of[classes] == number], *(normalized(project(features)) for features in bare))

@@ -21,6 +21,7 @@ LARGEST = 512  # the largest size of a feature by discriminant analysis, that of
 # values of 1,280 and 0.70 with all of them (mean of three splits).
 LARGEST_WHITE = 2048
 IMAGES_PER_VALUE = 4
+ROWS = 1024  # features that are summed at once: the table of their classes has as many numbers squared
 
 
 class Scatter:
@@ -36,6 +37,10 @@ class Scatter:
 
     def add(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Add features [n, D] of images with labels int [n]."""
+        for start in range(0, len(features), ROWS):
+            self._add(features[start : start + ROWS], labels[start : start + ROWS])
+
+    def _add(self, features: np.ndarray, labels: np.ndarray) -> None:
         rows = features.astype(np.float64)
         self._squares += rows.T @ rows
         present, places = np.unique(labels, return_inverse=True)

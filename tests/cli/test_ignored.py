@@ -22,7 +22,7 @@ DEVICES = ("--devices", "cpu:2")
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("train --views 8", "--views: only --frozen"),
+        ("train --views 8 --neck trained", "--views, --neck: only --frozen learns a projection"),
         ("train --frozen --epochs 3 --lr 0.1", "--epochs, --lr: --frozen is a single step"),
         ("train --dry-run --resume", "--resume: --dry-run measures a new run"),
         ("train --dry-run --nnodes 2", "--nnodes: --dry-run measures a new run"),

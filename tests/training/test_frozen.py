@@ -79,7 +79,7 @@ def test_a_trained_neck_is_kept_where_it_is_better(workspace: Path, start: list[
 
 def test_options_of_the_projection(workspace: Path, start: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for words, says in (
-        (["--views", "3"], "--views: it says how --frozen learns a projection"),
+        (["--views", "3"], "--views: only --frozen learns a projection"),
         (["--frozen", "--neck", "wide"], "--neck wide: expected closed-form or trained"),
     ):
         done = shitu("train", *words, *start, cwd=workspace, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -57,6 +58,19 @@ def test_sums_in_blocks_are_the_covariances() -> None:
     within, between = naive(features, labels)
     assert np.allclose(scatter.within, within, atol=1e-9) and np.allclose(scatter.between, between, atol=1e-9)
     assert scatter.classes == 5 and np.allclose(scatter.mean, features.mean(0, dtype=np.float64))
+
+
+def test_many_images_of_many_classes_at_once_need_little_memory() -> None:
+    """A table of all classes of all images of a view would be 5 GB for Stanford Online Products."""
+    labels = np.arange(6000) // 2
+    features = np.random.default_rng(0).standard_normal((len(labels), 8)).astype(np.float32)
+    scatter = Scatter(8, 3000)
+    tracemalloc.start()
+    scatter.add(features, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    assert np.allclose(scatter.class_means, features.reshape(3000, 2, 8).mean(1), atol=1e-6)
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])

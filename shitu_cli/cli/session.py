@@ -18,12 +18,14 @@ from shitu_cli.errors import ARGUMENTS
 # Options that a proposed command repeats if it has them too. Of -o, it repeats only where a run is stored and what it
 # is evaluated on; a run records all other values itself.
 LASTING = (
-    *("--workspace", "--config", "--override", "--device", "--index", "--store", "--collection", "--model"),
-    *("--detector", "--detector-threshold"),
+    *("--workspace", "--config", "--override", "--device", "--index", "--store", "--collection"),
+    *("--model", "--pretrained", "--detector", "--detector-threshold"),
 )
 LASTING_VALUES = ("Global.output_dir", "output_dir", "Global.device", "device", "DataLoader.Eval.")
-EXCLUSIVE = {"--resume": "--init-from", "--init-from": "--resume"}
-MODEL_COMMANDS = ("extract", "index build", "index add", "search", "serve")  # --model means the same to each of these
+_EXCLUSIVE = (("--resume", "--init-from"), ("--model", "--pretrained"))
+EXCLUSIVE = {name: other for pair in _EXCLUSIVE for name, other in (pair, pair[::-1])}
+# To which --model and --pretrained mean the same.
+MODEL_COMMANDS = ("extract", "index build", "index add", "search", "serve")
 
 
 class Session:
@@ -106,7 +108,7 @@ class Session:
             return False
         if command.name == self.command:
             return True
-        if name == "--model" and not {command.name, self.command} <= set(MODEL_COMMANDS):
+        if name in ("--model", "--pretrained") and not {command.name, self.command} <= set(MODEL_COMMANDS):
             return False
         return name in LASTING
 

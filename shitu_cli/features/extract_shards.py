@@ -18,6 +18,7 @@ import numpy as np
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.detection.bodies import report_whole
 from shitu_cli.features.feature_file import Written, disk_errors_of, name_of, open_work, work_folder
+from shitu_cli.features.origin import from_here
 from shitu_cli.features.resumable import Extraction
 from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, read_shard, write_shard
 from shitu_cli.features.shards import check_shards, find_shards, stretches
@@ -122,6 +123,8 @@ def read_part(path: Path) -> tuple[np.ndarray, list[Name], str]:
         features[at : at + len(piece)] = piece
         at += len(piece)
     names = list(shard.names(_PART))
+    paths = from_here([name for name, _ in names], shard.folder, path)
+    names = [(place, label) for place, (_, label) in zip(paths, names, strict=True)]
     if len(rows) == len(names):
         return features, names, shard.job.model
     return features[np.asarray(rows, np.int64)], [names[row] for row in rows], shard.job.model
@@ -146,6 +149,11 @@ class _JoinedRows:
     @property
     def model(self) -> str:
         return self.shards[0].job.model
+
+    @property
+    def folder(self) -> Path:
+        first = self.shards[0]
+        return Path.cwd() if first.folder is None else first.path.parent / first.folder
 
     @functools.cached_property
     def shape(self) -> tuple[int, int]:

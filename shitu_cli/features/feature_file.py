@@ -112,6 +112,10 @@ class _Rows:
         return self.work.extraction.extractor.fingerprint
 
     @property
+    def folder(self) -> Path:
+        return Path.cwd()
+
+    @property
     def shape(self) -> tuple[int, int]:
         return len(self.images) - len(self.skipped), self.work.extraction.extractor.feature_size
 

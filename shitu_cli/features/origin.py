@@ -6,13 +6,16 @@ also lists earlier generations: at every moment, the files on the disk are a gen
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from shitu_cli.files import atomic_write_json, remove_leftovers
 from shitu_cli.inputs import read_note
+from shitu_cli.stores import address_of, join, split_location
 
 KEPT = 8  # generations in a note
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -47,6 +50,23 @@ def noted_origins(features: Path) -> list[Origin]:
         for item in [note, *(earlier if isinstance(earlier, list) else [])]
         if isinstance(item, dict) and _is_origin(item)
     ]
+
+
+def from_here(paths: Sequence[str], folder: str | None, file: Path) -> Sequence[str]:
+    """Return paths of images, written beside features in `file`, so that they lead there from the current directory.
+
+    Relative ones start at `folder`, which is itself relative to that of the file. They stay as they are if it is not
+    known, or if the images are not there either, because the file was moved without them.
+    """
+    first = next((path for path in paths if path and not os.path.isabs(path) and address_of(path) is None), None)
+    if folder is None or first is None:
+        return paths
+    root = os.path.normpath(file.parent / folder)
+    place = split_location(os.path.join(root, first))[0]
+    is_there = any(map(os.path.lexists, (place, place.rpartition("#")[0])))  # a box may follow the name
+    if not is_there or os.path.abspath(root) == os.getcwd():
+        return paths
+    return [join(root, path) if path else "" for path in paths]
 
 
 def _is_origin(item: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -99,12 +100,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard file whose header has been read."""
+    """A shard file whose header has been read.
+
+    Relative paths of images start at `folder`, which is itself relative to the file's; None in older shards.
+    """
 
     path: Path
     number: int
     job: Job
     parts: tuple[Stretch, ...]
+    folder: str | None = None
 
     def part(self, name: str) -> Stretch:
         """Return the part of this name. Raises DataError if there is none."""
@@ -175,6 +180,7 @@ def write_shard(
         "format": _FORMAT,
         "version": shitu_cli.__version__,
         "number": share.number,
+        "folder": os.path.relpath(os.curdir, path.parent),
         "job": dataclasses.asdict(job),
         "parts": [dataclasses.asdict(part) for part, _, _ in parts],
     }
@@ -206,13 +212,15 @@ def read_shard(path: Path) -> Shard:
         numbers = _is_number(job.of, 1, MOST_SHARDS) and _is_number(number, 1, job.of)
         if not (numbers and _is_number(job.feature_size, 1, MOST_VALUES) and parts):
             raise ValueError("numbers out of range")
-        if not all(isinstance(text, str) for text in (job.kind, job.model, job.settings, job.engine)):
+        folder = header.get("folder")
+        texts = (job.kind, job.model, job.settings, job.engine, folder or "")
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError("texts expected")
     except (KeyError, TypeError, AttributeError):
         raise damaged(path, "its header is not one that this program writes") from None
     except ValueError as error:
         raise damaged(path, f"its header: {error}") from None
-    return Shard(path, number, job, parts)
+    return Shard(path, number, job, parts, folder)
 
 
 def _part(values: dict[str, Any]) -> Stretch:

@@ -28,10 +28,16 @@ Name = tuple[str, str]  # path and label of an image, one line of text each
 
 
 class FeatureRows(Protocol):
-    """Finished features in order: `shape` counts and measures them, `model` is the fingerprint of what made them."""
+    """Finished features in order: `shape` counts and measures them, `model` is the fingerprint of what made them.
+
+    Relative paths of images start at `folder`.
+    """
 
     @property
     def model(self) -> str: ...
+
+    @property
+    def folder(self) -> Path: ...
 
     @property
     def shape(self) -> tuple[int, int]: ...
@@ -78,7 +84,7 @@ def write_features(out: Path, rows: FeatureRows) -> list[Path]:
             lines.writelines(f"{path}\t{label}\n".encode() for path, label in rows.names())
             digests.append(_synced_digest(lines))
         table_digest = digests[1] if table is not None else ""
-        note_origin(out, Origin(rows.model, digests[0], table_digest, os.path.relpath(os.curdir, out.parent)))
+        note_origin(out, Origin(rows.model, digests[0], table_digest, os.path.relpath(rows.folder, out.parent)))
     return [out] if table is None else [out, table]
 
 

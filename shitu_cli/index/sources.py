@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 import time
 import zipfile
 import zlib
@@ -19,14 +18,13 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from shitu_cli.errors import Command, DataError, UsageError, require_package
-from shitu_cli.features.origin import Origin, noted_origins
+from shitu_cli.features.origin import Origin, from_here, noted_origins
 from shitu_cli.features.shard_file import SUFFIX
 from shitu_cli.index.foreign import foreign_vectors
 from shitu_cli.index.store import FeatureTable
 from shitu_cli.inputs import MIB, is_input, open_input, parse_json, read_bytes
 from shitu_cli.inputs.files import decode_text
 from shitu_cli.inputs.npy_files import read_npy, read_npy_header
-from shitu_cli.stores import address_of, join, split_location
 
 ROWS = 8192  # read at once from formats that cannot be mapped
 PAUSE, PAUSES = 0.05, 40  # seconds between attempts while two files are being replaced, and how many attempts
@@ -90,7 +88,10 @@ def _shard(path: Path) -> FeatureFile:
 def _single(path: Path, read: Callable[[Path], FeatureTable]) -> FeatureFile:
     with open_input(path, hint=AGAIN) as file:
         origin = _matching(path, file)
-    return FeatureFile(_placed(read(path), path, origin), "" if origin is None else origin.model)
+    table = read(path)
+    if origin is None:
+        return FeatureFile(table, "")
+    return FeatureFile(table._replace(paths=from_here(table.paths, origin.folder, path)), origin.model)
 
 
 def _npy(path: Path) -> FeatureFile:
@@ -117,25 +118,9 @@ def _npy(path: Path) -> FeatureFile:
     if len(rows) != len(features):
         raise DataError(f"{path}: {len(features)} vectors, but {len(rows)} lines in {table.name}")
     labels, paths = [row[1] if len(row) > 1 else "" for row in rows], [row[0] for row in rows]
-    content = _placed(FeatureTable(features, labels, paths), path, origin)
-    return FeatureFile(content, "" if origin is None else origin.model)
-
-
-def _placed(table: FeatureTable, file: Path, origin: Origin | None) -> FeatureTable:
-    """Return the table with paths that lead to the images from here, if they were written in another directory.
-
-    They stay as they are if the images are not there either, because the file was moved without them.
-    """
-    if origin is None or origin.folder is None:
-        return table
-    folder = os.path.normpath(file.parent / origin.folder)
-    first = next((path for path in table.paths if path and not os.path.isabs(path) and address_of(path) is None), None)
-    if first is None or os.path.abspath(folder) == os.getcwd():
-        return table
-    place = split_location(os.path.join(folder, first))[0]
-    if not any(map(os.path.lexists, (place, place.rpartition("#")[0]))):  # a box may follow the name
-        return table
-    return table._replace(paths=[join(folder, path) if path else "" for path in table.paths])
+    if origin is None:
+        return FeatureFile(FeatureTable(features, labels, paths), "")
+    return FeatureFile(FeatureTable(features, labels, from_here(paths, origin.folder, path)), origin.model)
 
 
 def _matching(path: Path, file: BinaryIO) -> Origin | None:

@@ -10,7 +10,7 @@ import typer
 
 from shitu_cli.cli.app import app
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command, UsageError, plain
+from shitu_cli.errors import ARGUMENTS, Command, UsageError, plain
 from tests.sources import sources
 
 
@@ -79,6 +79,9 @@ TRAIN = [
         ),
         (["index", "build", "d", "--model", "m"], Command("search", "p.jpg"), "shitu search p.jpg --model m"),
         (["extract", "d", "--model", "m"], Command("evaluate"), "shitu evaluate"),
+        (["search", "p", "--pretrained", "n"], Command("index build"), "shitu index build --pretrained n"),
+        (["search", "p", "--pretrained", "n"], Command("search", "p", "--model", "m"), "shitu search p --model m"),
+        (["models", "x", "--json"], Command("models", without=(ARGUMENTS,)), "shitu models --json"),
         (["-w", "w", "search", "p.jpg"], Command("prepare", "./data"), "shitu prepare ./data -w w"),
         (["train"], Command("no such command"), "shitu no such command"),
     ],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,8 @@ from shitu_cli.features.feature_file import extract_to_file, work_folder
 from shitu_cli.features.resumable import Extraction
 from shitu_cli.features.shard_file import Share, read_shard
 from shitu_cli.index import open_index
-from shitu_cli.preparation.sources import ImageFiles
+from shitu_cli.index.sources import read_features
+from shitu_cli.preparation.sources import ImageFiles, find_images
 from shitu_cli.reporting import SilentReporter
 from tests.command import shitu
 from tests.mutations import CASES, cases
@@ -275,3 +278,20 @@ def test_shards_are_indexed_one_by_one(
     assert [row for part in in_parts for row in json.loads(part)["results"]] == answers
     done = shitu("index", "add", "--features", "torn.shard", "--index", "parts", cwd=tmp_path, check=False)
     assert done.returncode == 3 and "torn.shard: not a complete shard" in done.stderr
+
+
+def test_joined_shards_lead_to_their_images_from_any_directory(
+    extractor: Extractor, make_images: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "there/data", classes=2, per_class=2)
+    monkeypatch.chdir(tmp_path / "there")
+    images = find_images(["data"])
+    for number in (1, 2):
+        extract_shard(Extraction(extractor, images), Path("f.npy"), Share(number, 2), QUIET)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    merge_shards([str(tmp_path / "there/*.shard")], Path("f.npy"), QUIET)
+    paths = [*read_features(Path("f.npy")).table.paths]
+    assert [os.path.realpath(path) for path in paths] == [str(tmp_path / "there" / file) for file in images.files]
+    first = read_features(tmp_path / "there/f.npy.1-of-2.shard").table.paths
+    assert paths[: len(first)] == [os.path.relpath(path) for path in first]

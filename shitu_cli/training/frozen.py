@@ -206,7 +206,10 @@ def _save(
     origin = {"frozen": True, "neck": result.neck, "views": result.views, "start": result.start}
 
     def checkpoint(projection: Projection | None, metrics: dict[str, float] | None) -> tuple[Checkpoint, Config]:
-        own = dataclasses.replace(config, Arch=projected_arch(config.Arch, config.Arch.backbone, projection))
+        # The projection is there, and is not to be learned again on top of it.
+        settled = dataclasses.replace(config.Global, projection=False)
+        arch = projected_arch(config.Arch, config.Arch.backbone, projection)
+        own = dataclasses.replace(config, Global=settled, Arch=arch)
         run = describe_run(
             own, train_list=dataset.list_path, label_map=dataset.list_path.with_name("label_map.txt"),
             samples=len(dataset), class_num=dataset.class_num, world=1, threads=current_threads(),

@@ -198,3 +198,14 @@ def test_merged_sources_called_train_and_val_are_those_splits(lists: bool, tmp_p
     assert (len(made.train), len(made.query)) == (16, 8) and "splits by the names of the sources" in made.rows.readings[
         -1
     ]
+
+
+@pytest.mark.parametrize("line", ["{p} {n} {s}", "{p} {s} {n}", "{p}\t{n}\t{s}", "{p}\t{s}\t{n}", "{p},{n},{s}"])
+@pytest.mark.parametrize("names", [("red apple", "pear", "plum"), ("0", "1", "2")], ids=["names", "numbers"])
+def test_a_list_says_the_split_of_each_line(line: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    """Read as a part of the label, it made two classes of each."""
+    right = many(tmp_path, "img/{k}{i}.jpg", names=names)
+    lines = (line.format(p=path, n=name, s="test" if path in last(right) else "train") for path, name in right.items())
+    write(tmp_path / "all.txt", list_of(lines))
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right and queries(made, tmp_path) == last(right).keys()

@@ -123,7 +123,7 @@ class Sheets:
         if columns is not None and (columns.label is not None or columns.one_hot):
             self.labelled.append(Labels(sheet, role, columns, None, problems))
         elif alone:
-            self.labelled.append(Labels(sheet, role, None, _no_columns(sheet), problems))
+            self.labelled.append(Labels(sheet, role, None, _no_columns(sheet, columns), problems))
         elif columns is not None:
             self.splits.append(Labels(sheet, role, columns))
         elif sheet.header is not None and IMAGE_NAME.search(head):
@@ -244,11 +244,16 @@ def _names_of(chosen: dict[str, str], header: list[str]) -> set[str]:
     return values | ({chosen["box"]} if boxes else set())
 
 
-def _no_columns(sheet: Sheet) -> ShituError:
+def _no_columns(sheet: Sheet, columns: Columns | None) -> ShituError:
     if sheet.header is None:
+        second = "or --columns image=1,label=2 if the second column is the class; "
         return DataError(
             f"{sheet.path}: no line in it is `path label`",
-            hint=["write path<TAB>label on each line; ", Command("prepare", "--formats"), " lists other layouts"],
+            hint=[
+                f"write path<TAB>label on each line; {second if columns and len(columns.names) > 1 else ''}",
+                Command("prepare", "--formats"),
+                " lists other layouts",
+            ],
         )
     return UsageError(
         f"{sheet.path}: which columns hold image and label? there are {', '.join(sheet.header)}",

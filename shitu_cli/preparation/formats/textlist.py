@@ -96,8 +96,10 @@ class _Style:
         words = _BLANKS.split(rest)
         if len(words) < 2 or all(map(_is_number, words)):
             return words
-        if self.blanks == "number, name":
+        if self.blanks in ("number, name", "split, name"):
             return [words[0], rest[len(words[0]) :].strip()]
+        if self.blanks == "name, split":
+            return [rest[: -len(words[-1])].strip(), words[-1]]
         numbers = _trailing_numbers(words)
         if self.blanks == f"name, {numbers} numbers":
             return [" ".join(words[: len(words) - numbers]), *words[len(words) - numbers :]]
@@ -113,6 +115,9 @@ def _style(sheet: Sheet) -> _Style:
     rests = [_BLANKS.split(rest.strip()) for _, sign, rest in parts if sign == " "]
     several = [words for words in rests if len(words) > 1 and not all(map(_is_number, words))]
     if several and len(several) >= _OFTEN * len(rests):
+        for place, style in ((-1, "name, split"), (0, "split, name")):
+            if splits_of_values("", [words[place] for words in several]):
+                return _Style(bare, style)
         pairs = {(words[0], " ".join(words[1:])) for words in several}
         numbered = all(_is_whole(words[0]) and not any(map(_is_number, words[1:])) for words in several)
         if numbered and len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) > 1:
@@ -207,7 +212,10 @@ def _third(columns: Columns, sample: Sample, sheet: Sheet) -> None:
     head = sheet.text[:4096]
     if not sample.values(2) or set(sample.values(2)) == {"-"}:
         return
-    if sample.same(1, 2):
+    parts = [column for column in (2, 1) if splits_of_values("", sample.values(column))]
+    if parts:
+        columns.split, columns.label = parts[0], 3 - parts[0]
+    elif sample.same(1, 2):
         if sample.numeric(1) and not sample.numeric(2):
             columns.display = 2
         columns.remarks.append("column 3 repeats the class")

@@ -35,7 +35,7 @@ from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.arithmetic import kept_arithmetic
 from shitu_cli.training.loop_state import capture_rng, restore_rng
 from shitu_cli.training.projection import LARGEST
-from shitu_cli.training.teacher_targets import SoftLabels, folds_of, projected_features, soft_labels
+from shitu_cli.training.teacher_targets import SoftLabels, folds_of, projected_features, scatter_of_folds, soft_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,12 @@ def open_teacher(
             if seconds is not None:
                 return _timed(loss, extractor, config, views, seconds)
             seen = _features_of_views(loss, extractor, config, views, ranks, reporter)
-            return _shared(loss, extractor.fingerprint, seen, views.dataset, ranks)
+            teacher = _shared(loss, extractor.fingerprint, seen, views.dataset, ranks)
+            if teacher.labels is not None:
+                accuracy = teacher.labels.accuracy(views.dataset.labels)
+                text = "of the training images, each judged without its own label"
+                reporter.info(f"the teacher recognises {accuracy:.0%} {text}")
+            return teacher
     finally:
         restore_rng(generators)
 
@@ -150,12 +155,12 @@ def _shared(
     loss: TeacherLoss, fingerprint: str, seen: Sequence[np.ndarray], dataset: RecDataset, ranks: Ranks
 ) -> Teacher:
     """Return the teacher in all processes, from the features that the first one has."""
-    labels, classes = dataset.labels, dataset.class_num
-    arrays, temperature = [], 0.0
+    labels, arrays, temperature = dataset.labels, list[np.ndarray](), 0.0
+    scatters = scatter_of_folds(seen, labels, dataset.class_num) if seen else []
     if seen and loss.features:
-        arrays.append(projected_features(seen, labels, classes))
+        arrays.append(projected_features(seen, scatters))
     if seen and loss.soft_labels:
-        fit = soft_labels(seen, labels, classes, loss.temperature)
+        fit = soft_labels(seen, scatters, labels, loss.temperature)
         arrays, temperature = [*arrays, fit.features, fit.centers], fit.temperature
     shapes, temperature = ranks.gather([[array.shape for array in arrays], temperature])[0]
     if ranks.world > 1:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shitu_cli.features.unit_length import normalized
-from shitu_cli.training.projection import Projection, Scatter, discriminant
+from shitu_cli.training.projection import LARGEST, Projection, Scatter, discriminant
 
 FOLDS = 4
 TEMPERATURES = tuple(1 / scale for scale in (4, 6, 8, 12, 16, 20, 24, 32, 48))  # to choose from
@@ -45,6 +45,11 @@ class SoftLabels:
             cosines[rows] = self.features[view, indices[rows]] @ centers
         return cosines
 
+    def accuracy(self, labels: np.ndarray) -> float:
+        """Return how often the most probable class is that of the labels int [N], from 0 to 1."""
+        cosines, right = _judged(self, labels)
+        return float((cosines.argmax(1) == right).mean()) if len(right) else 0.0
+
 
 def folds_of(labels: np.ndarray) -> np.ndarray:
     """Return the fold int [N] of each image: the images of each class are spread over all folds."""
@@ -53,42 +58,13 @@ def folds_of(labels: np.ndarray) -> np.ndarray:
     return folds
 
 
-def projected_features(views: Sequence[np.ndarray], labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return unit features float32 [views, N, k] of one projection, fitted to all; rows of NaN become zeros."""
-    scatter = Scatter.sum_of(_scatters(views, labels, np.zeros(len(labels), np.int64), classes, 1))
-    return _projected(views, discriminant(scatter))
+def scatter_of_folds(views: Sequence[np.ndarray], labels: np.ndarray, classes: int) -> list[Scatter]:
+    """Return the sums over the images of each fold, from their features [N, D] in each view.
 
-
-def soft_labels(views: Sequence[np.ndarray], labels: np.ndarray, classes: int, temperature: float | None) -> SoftLabels:
-    """Return the soft labels from the teacher's features [N, D] of each view; rows of NaN are missing images.
-
-    Without a given temperature, it is that of `TEMPERATURES` with which the labels are most probable.
+    Rows of NaN are images that could not be read.
     """
     folds = folds_of(labels)
-    scatters = _scatters(views, labels, folds, classes, FOLDS)
-    total, parts, centers = Scatter.sum_of(scatters), [], []
-    for fold, scatter in enumerate(scatters):
-        features = _projected(views, discriminant(total.without(scatter)))
-        rest = folds != fold
-        sums = np.zeros((classes, features.shape[2]), np.float32)
-        for view in features:
-            np.add.at(sums, labels[rest], view[rest])
-        parts.append(features[:, ~rest])
-        centers.append(normalized(sums).T)
-    size = max(part.shape[2] for part in parts)  # a fold may lack all images of a class, and so have a value fewer
-    features = np.zeros((len(views), len(labels), size), np.float32)
-    matrices = np.zeros((FOLDS, size, classes), np.float32)
-    for fold, (part, matrix) in enumerate(zip(parts, centers, strict=True)):
-        features[:, folds == fold, : part.shape[2]] = part
-        matrices[fold, : len(matrix)] = matrix
-    result = SoftLabels(features, matrices, folds, temperature or 1.0)
-    return result if temperature else dataclasses.replace(result, temperature=_likeliest(result, labels))
-
-
-def _scatters(
-    views: Sequence[np.ndarray], labels: np.ndarray, folds: np.ndarray, classes: int, count: int
-) -> list[Scatter]:
-    scatters = [Scatter(views[0].shape[1], classes) for _ in range(count)]
+    scatters = [Scatter(views[0].shape[1], classes) for _ in range(FOLDS)]
     for view in views:
         is_present = np.isfinite(view).all(1)
         for fold, scatter in enumerate(scatters):
@@ -97,21 +73,55 @@ def _scatters(
     return scatters
 
 
+def projected_features(views: Sequence[np.ndarray], scatters: Sequence[Scatter]) -> np.ndarray:
+    """Return unit features float32 [views, N, k] by the projection fitted to all images; rows of NaN become zeros."""
+    return _projected(views, discriminant(Scatter.sum_of(scatters)))
+
+
+def soft_labels(
+    views: Sequence[np.ndarray], scatters: Sequence[Scatter], labels: np.ndarray, temperature: float | None
+) -> SoftLabels:
+    """Return the soft labels of the images, from the teacher's features [N, D] in each view.
+
+    Without a given temperature, it is that of `TEMPERATURES` with which the labels are most probable.
+    """
+    folds, total = folds_of(labels), Scatter.sum_of(scatters)
+    classes, size = len(total.class_means), max(1, min(total.classes - 1, LARGEST, len(total.mean)))
+    features = np.zeros((len(views), len(labels), size), np.float32)
+    centers = np.zeros((FOLDS, size, classes), np.float32)
+    for fold, scatter in enumerate(scatters):
+        projected = _projected(views, discriminant(total.without(scatter)))
+        rest = folds != fold
+        sums = np.zeros((classes, projected.shape[2]), np.float32)
+        for view in projected:
+            np.add.at(sums, labels[rest], view[rest])
+        used = projected.shape[2]  # fewer than `size` if a fold holds all images of a class
+        features[:, ~rest, :used] = projected[:, ~rest]
+        centers[fold, :used] = normalized(sums).T
+    result = SoftLabels(features, centers, folds, temperature or 1.0)
+    return result if temperature else dataclasses.replace(result, temperature=_likeliest(result, labels))
+
+
 def _projected(views: Sequence[np.ndarray], project: Projection) -> np.ndarray:
     return np.stack([np.nan_to_num(normalized(project(view))) for view in views])
 
 
 def _likeliest(targets: SoftLabels, labels: np.ndarray) -> float:
-    """Return the temperature with which the probabilities of the labels are largest, by the first view."""
-    count = max(1, JUDGED // targets.centers.shape[2])
-    chosen = np.random.default_rng(0).permutation(len(labels))[:count]
-    chosen = chosen[np.abs(targets.features[0, chosen]).max(1, initial=0.0) > 0]  # without missing images
-    cosines, rows = targets.cosines(0, chosen), np.arange(len(chosen))
+    """Return the temperature with which the probabilities of the labels are largest."""
+    cosines, right = _judged(targets, labels)
 
     def surprise(temperature: float) -> float:
-        return -float(np.log(_softmax(cosines / temperature)[rows, labels[chosen]] + 1e-30).sum())
+        return -float(np.log(_softmax(cosines / temperature)[np.arange(len(right)), right] + 1e-30).sum())
 
     return min(TEMPERATURES, key=surprise)
+
+
+def _judged(targets: SoftLabels, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return cosines [n, C] and labels [n] of images in the first view: of some of very many, and of no missing one."""
+    count = max(1, JUDGED // targets.centers.shape[2])
+    chosen = np.random.default_rng(0).permutation(len(labels))[:count]
+    chosen = chosen[np.abs(targets.features[0, chosen]).max(1, initial=0.0) > 0]
+    return targets.cosines(0, chosen), labels[chosen]
 
 
 def _softmax(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,14 @@ from shitu_cli.config.reader import make_part
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.model.losses import build_loss
 from shitu_cli.training.projection import Scatter, discriminant
-from shitu_cli.training.teacher_targets import FOLDS, folds_of, projected_features, soft_labels
+from shitu_cli.training.teacher_targets import (
+    FOLDS,
+    SoftLabels,
+    folds_of,
+    projected_features,
+    scatter_of_folds,
+    soft_labels,
+)
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import SMALL, shitu
 
@@ -68,7 +75,7 @@ def test_features_are_those_of_one_projection_of_all_views() -> None:
     labels = np.repeat(np.arange(4), 10)
     views = views_of(labels)
     views[1][7] = np.nan  # an image that could not be read then
-    features = projected_features(views, labels, 5)
+    features = projected_features(views, scatter_of_folds(views, labels, 5))
     scatter, rest = Scatter(6, 5), np.arange(40) != 7
     for number, view in enumerate(views):
         rows = rest if number == 1 else slice(None)
@@ -78,6 +85,10 @@ def test_features_are_those_of_one_projection_of_all_views() -> None:
     assert not features[1, 7].any()
     assert np.allclose(features[1][rest], expected[1][rest], atol=1e-4)
     assert np.allclose(features[2], expected[2], atol=1e-4)
+
+
+def soft_labels_of(views: list[np.ndarray], labels: np.ndarray, temperature: float | None) -> SoftLabels:
+    return soft_labels(views, scatter_of_folds(views, labels, labels.max() + 1), labels, temperature)
 
 
 def naive_soft_label(views: list[np.ndarray], labels: np.ndarray, view: int, index: int, temperature: float) -> list:
@@ -97,16 +108,16 @@ def naive_soft_label(views: list[np.ndarray], labels: np.ndarray, view: int, ind
 def test_soft_labels_are_of_a_projection_that_does_not_know_the_image() -> None:
     labels = np.random.default_rng(2).permutation(np.r_[np.repeat(np.arange(4), 10), 4])  # one image is its whole class
     views = views_of(labels)
-    targets = soft_labels(views, labels, 5, 0.2)
+    targets = soft_labels_of(views, labels, 0.2)
     alone = int(np.flatnonzero(labels == 4)[0])
     indices = np.array([3, alone, 17, 0])
     answers = targets(2, indices)
     for answer, index in zip(answers, indices, strict=True):
         assert answer == pytest.approx(naive_soft_label(views, labels, 2, int(index), 0.2), abs=1e-3)
-    right = np.mean([targets(v, np.arange(41)).argmax(1) == labels for v in range(3)])
-    assert 0.75 < right < 1
+    right = (targets(0, np.arange(41)).argmax(1) == labels).mean()
+    assert 0.75 < right == targets.accuracy(labels) < 1
     views[2][17] = np.nan
-    assert soft_labels(views, labels, 5, 0.2)(2, indices)[2] == pytest.approx([0.2] * 5)  # it knows nothing of it
+    assert soft_labels_of(views, labels, 0.2)(2, indices)[2] == pytest.approx([0.2] * 5)  # it knows nothing of it
 
 
 def test_each_class_is_in_all_folds() -> None:
@@ -117,7 +128,7 @@ def test_each_class_is_in_all_folds() -> None:
 
 def test_a_teacher_that_is_often_wrong_gets_a_higher_temperature() -> None:
     labels = np.repeat(np.arange(4), 12)
-    sure, unsure = (soft_labels(views_of(labels, noise=noise), labels, 4, None).temperature for noise in (0.1, 2.0))
+    sure, unsure = (soft_labels_of(views_of(labels, noise=noise), labels, None).temperature for noise in (0.1, 2.0))
     assert sure < unsure
 
 
@@ -129,7 +140,7 @@ def test_a_checkpoint_teaches_and_the_student_alone_is_saved(trained_workspace: 
         *RUN, "--epochs", "2", "--teacher", "taught/latest", "-o", "Loss.Train.TeacherLoss.views=2",
         "--save-every-steps", "1", "--keep", "9", cwd=workspace,
     )  # fmt: skip
-    assert "TeacherLoss" in done.stdout
+    assert "TeacherLoss" in done.stdout and "the teacher recognises" in done.stdout
     output = workspace / "output"
     weights = read_paddle(output / "latest.pdparams")
     plain = read_paddle(workspace / "taught" / "latest.pdparams")

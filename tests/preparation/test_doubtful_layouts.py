@@ -167,6 +167,14 @@ def letters_encoded_in_two_ways(root: Path) -> Labels:
     return right
 
 
+def depths_and_outlines_of_the_images_in_a_table(root: Path) -> Labels:
+    right = many(root, "rgb/{name}{i}.png")
+    for folder in ("depth", "outlines"):
+        many(root, folder + "/{name}{i}.png")
+    table(root / "labels.csv", ("image", "label"), *right.items())
+    return right
+
+
 def a_number_of_lines_above_a_list(root: Path) -> Labels:
     right = many(root, "img/{k}{i}.jpg")
     write(root / "Anno/list_img.txt", "16\n" + list_of(f"{path}    {name}" for path, name in right.items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 
 from shitu_cli.errors import UsageError
@@ -12,7 +12,7 @@ from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import plain_name
 from shitu_cli.preparation.formats.columns import LABEL_NAMES, name_set
 from shitu_cli.preparation.formats.locate import LocatedImages
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.source import Source, stem_of
 from shitu_cli.preparation.formats.splits import split_words
 from shitu_cli.preparation.formats.table_lines import Lines
 from shitu_cli.preparation.problems import Problems
@@ -74,7 +74,8 @@ def refuse_few(source: Source, rows: Rows, name: str) -> None:
         return
     listed = {os.path.normpath(os.path.join(below, path)).replace(os.sep, "/") for path in rows.paths}
     rest = source.tree.image_set - listed
-    folders = {path.rpartition("/")[0] for path in rest}
+    folders = {path.rpartition("/")[0] for path in rest} - _folders_of_copies(listed, rest)
+    rest = frozenset(path for path in rest if path.rpartition("/")[0] in folders)
     are_classes = len({folder.rpartition("/")[2] for folder in folders} & set(rows.labels)) > 1
     if len(rest) <= len(listed) or not (are_classes or _are_named(folders)):
         return
@@ -84,6 +85,16 @@ def refuse_few(source: Source, rows: Rows, name: str) -> None:
         details=[f"{min(rest)} is in no list"],
         hint=f"--format class-tree if the folders are the classes; --format {name} to leave the others out",
     )
+
+
+def _folders_of_copies(listed: Collection[str], rest: Iterable[str]) -> set[str]:
+    """Return the folders in which all images are called like listed ones: depth maps, masks, thumbnails of them."""
+    names = {stem_of(path) for path in listed}
+    inside: dict[str, set[str]] = defaultdict(set)
+    for path in rest:
+        inside[path.rpartition("/")[0]].add(stem_of(path))
+    # Where 1.jpg is in several listed folders, other folders of such numbers are no copies of these.
+    return {folder for folder, stems in inside.items() if stems <= names} if len(names) == len(listed) else set()
 
 
 def with_train_folders(source: Source, rows: Rows) -> Rows:

@@ -125,7 +125,11 @@ def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
     if len(set(names)) < len(names):  # a/images and b/images
         common = os.path.commonpath([str(part.source.resolve()) for part in parts])
         names = [part.source.resolve().relative_to(common).as_posix() for part in parts]
-    apart = keep_apart or any(map(_is_numbered, parts))
+    numbered = any(map(_is_numbered, parts))
+    splits = [] if keep_apart else _splits_by_names(parts, names)
+    if numbered and "" in splits:  # a number of that source means something else
+        splits = []
+    apart = keep_apart or (numbered and not splits)
     merged = Rows(root)
     for origin, (name, part) in enumerate(zip(names, parts, strict=True)):
         rows, prefix = part.rows, os.path.relpath(part.rows.root.resolve(), root)
@@ -139,12 +143,15 @@ def _merge(parts: Sequence[_Part], *, keep_apart: bool) -> Rows:
         merged.units |= rows.units
     how = "kept apart by source" if apart else "one class where the sources have the same name (--keep-apart: two)"
     merged.readings.append(f"classes: {how}")
-    _split_by_names(merged, parts, names)
+    if splits:
+        merged.splits = [splits[origin] for origin in merged.origins]
+        shown = ", ".join(f"{name} = {split or 'train'}" for name, split in zip(names, splits, strict=True))
+        merged.readings.append(f"splits by the names of the sources: {shown}")
     return merged
 
 
-def _split_by_names(merged: Rows, parts: Sequence[_Part], names: Sequence[str]) -> None:
-    """Set the split of each row by its source, where sources without splits are called train and val or the like."""
+def _splits_by_names(parts: Sequence[_Part], names: Sequence[str]) -> list[str]:
+    """Return the split of each source, where sources without splits are called train and val or the like; else []."""
     splits = [
         next((split for word in reversed(name.split("/")) if (split := split_of_folder(word))), "")
         if part.source.is_dir()
@@ -152,11 +159,8 @@ def _split_by_names(merged: Rows, parts: Sequence[_Part], names: Sequence[str]) 
         for part, name in zip(parts, names, strict=True)
     ]
     known = set(splits) - {""}
-    if len(known) < 2 or "train" not in known or any(set(part.rows.splits) - {"", "train"} for part in parts):
-        return
-    merged.splits = [splits[origin] for origin in merged.origins]
-    shown = ", ".join(f"{name} = {split or 'train'}" for name, split in zip(names, splits, strict=True))
-    merged.readings.append(f"splits by the names of the sources: {shown}")
+    are_split = any(set(part.rows.splits) - {"", "train"} for part in parts)
+    return [] if len(known) < 2 or "train" not in known or are_split else splits
 
 
 def _name_in(rows: Rows, label: str, source: str) -> str:

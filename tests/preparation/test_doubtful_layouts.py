@@ -208,6 +208,20 @@ def test_merged_sources_called_train_and_val_are_those_splits(lists: bool, tmp_p
     ]
 
 
+def test_numbers_in_sources_called_train_and_val_are_the_same_classes(tmp_path: Path) -> None:
+    """Kept apart, nothing that is evaluated would have been trained."""
+    for part in ("train", "val", "more"):
+        right = many(tmp_path, "img/" + part + "{k}{i}.jpg", 2, names="0123")
+        write(tmp_path / f"{part}.txt", list_of(f"{path} {name}" for path, name in right.items()))
+    sources = [tmp_path / "train.txt", tmp_path / "val.txt"]
+    made = read_and_split(sources, Choices(quick=True), SilentReporter())
+    assert set(made.rows.labels) == set("0123") and made.query is not None and len(made.query) == 8
+    other = read_and_split([*sources, tmp_path / "more.txt"], Choices(quick=True), SilentReporter())
+    assert "classes: kept apart by source" in other.rows.readings
+    apart = read_and_split(sources, Choices(quick=True, keep_apart=True), SilentReporter())
+    assert len(set(apart.rows.labels)) == 8 and "kept apart" in apart.rows.readings[-1]
+
+
 @pytest.mark.parametrize("line", ["{p} {n} {s}", "{p} {s} {n}", "{p}\t{n}\t{s}", "{p}\t{s}\t{n}", "{p},{n},{s}"])
 @pytest.mark.parametrize("names", [("red apple", "pear", "plum"), ("0", "1", "2")], ids=["names", "numbers"])
 def test_a_list_says_the_split_of_each_line(line: str, names: tuple[str, ...], tmp_path: Path) -> None:

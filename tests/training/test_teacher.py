@@ -11,8 +11,10 @@ import pytest
 from shitu_cli.config.load import load_config
 from shitu_cli.config.reader import make_part
 from shitu_cli.features.unit_length import normalized
+from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import build_loss
 from shitu_cli.training.projection import Scatter, discriminant
+from shitu_cli.training.teacher import Teacher, prepare_student
 from shitu_cli.training.teacher_targets import (
     FOLDS,
     SoftLabels,
@@ -132,6 +134,22 @@ def test_a_teacher_that_is_often_wrong_gets_a_higher_temperature() -> None:
     assert sure < unsure
 
 
+def test_a_student_is_compared_with_the_answers_for_the_view_of_a_batch() -> None:
+    head = {"name": "CosMargin", "embedding_size": 1280, "class_num": 3}
+    backbone = {"name": "PPLCNet_x0_25"}
+    model = build_rec_model({"Backbone": backbone, "BackboneStopLayer": {"name": "flatten"}, "Head": head})
+    labels, loss = np.array([0, 1, 1, 2]), build_loss([teacher_loss()])
+    views = views_of(labels)
+    soft = soft_labels_of(views, labels, None)
+    teacher = Teacher("", np.stack(views), soft)
+    prepare_student(model, loss, teacher)
+    assert model.head.whole  # very many classes are not fused, as all of their logits are needed
+    assert loss.parts[0].link.weight.shape == [1280, 6]
+    answers = teacher(np.array([2, 0]), 1)
+    assert np.array_equal(answers["teacher_features"].numpy(), views[1][[2, 0]])
+    assert np.array_equal(answers["teacher_labels"].numpy(), soft(1, np.array([2, 0])))
+
+
 @pytest.mark.slow
 def test_a_checkpoint_teaches_and_the_student_alone_is_saved(trained_workspace: Path) -> None:
     workspace = trained_workspace
@@ -203,14 +221,16 @@ def test_a_teacher_that_cannot_teach_is_refused_before_the_first_step(workspace:
 CHANGES = [
     ("Arch.Head.sample_ratio=0.5", "needs the logits of all classes, but Arch.Head.sample_ratio leaves some out"),
     ("Arch.Head=null", "needs the logits of all classes, but there is no Arch.Head"),
-    ("Loss.Train.TeacherLoss.soft_labels=0 Loss.Train.TeacherLoss.features=0", "nothing is learnt from the teacher"),
+    ("Loss.Train.TeacherLoss.soft_labels=0; Loss.Train.TeacherLoss.features=0", "nothing is learnt from the teacher"),
+    ("Loss.Train=[{TeacherLoss: {teacher: a}}, {TeacherLoss: {teacher: b}}]", "several losses name a teacher"),
 ]
 
 
 @pytest.mark.parametrize(("change", "text"), CHANGES)
 def test_what_cannot_be_learnt_is_refused(workspace: Path, change: str, text: str) -> None:
-    changes = [word for key in change.split() for word in ("-o", key)]
-    refused = shitu(*RUN, "--epochs", "1", "--teacher", "pp-shitu-v2", *changes, cwd=workspace, check=False)
+    changes = [word for key in change.split("; ") for word in ("-o", key)]
+    teacher = () if "teacher: a" in change else ("--teacher", "pp-shitu-v2")
+    refused = shitu(*RUN, "--epochs", "1", *teacher, *changes, cwd=workspace, check=False)
     assert refused.returncode == 4, refused.stderr
     assert text in refused.stderr
 

@@ -14,7 +14,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
 from shitu_cli.evaluation.evaluate import same_images, splits_of
 from shitu_cli.features.engine import Engine
-from shitu_cli.features.list_features import ListFeatures, extract_dataset, prepared_engine
+from shitu_cli.features.list_features import ListFeatures, extract_part, prepared_engine
 from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, write_shard
 from shitu_cli.features.shards import check_shards, find_shards, joined
 from shitu_cli.files import sha256_of
@@ -38,21 +38,13 @@ def write_evaluation_shard(
     runner = prepared_engine(engine, flip=flip, normalize=normalize)
     parts: list[tuple[Stretch, list[np.ndarray], None]] = []
     for name, split in splits.items():
-        dataset, batch_size = RecDataset(split.dataset), split.sampler.batch_size
-        stretch = share.range(len(dataset), batch_size)
-        rows, unreadable = extract_dataset(
-            runner,
-            dataset,
-            reporter,
-            f"{name}, part {share.number} of {share.of}",
-            batch_size=batch_size,
-            num_workers=split.loader.num_workers,
-            start=stretch.start,
-            stop=stretch.stop,
-        )
+        dataset = RecDataset(split.dataset)
+        part = share.range(len(dataset), split.sampler.batch_size)
+        what = f"{name}, part {share.number} of {share.of}"
+        rows, unreadable = extract_part(runner, split, dataset, part, reporter, what)
         skipped = {n: (dataset.location(n), why) for n, why in unreadable.items()}
         order = sha256_of(dataset.list_path)
-        parts.append((Stretch(name, order, len(dataset), stretch.start, stretch.stop, skipped), [rows], None))
+        parts.append((Stretch(name, order, len(dataset), part.start, part.stop, skipped), [rows], None))
     settings = json.dumps({name: _settings(split, flip, normalize) for name, split in splits.items()})
     job = Job(KIND, share.of, engine.fingerprint, settings, engine.feature_size, engine.description)
     write_shard(file, share, job, parts)

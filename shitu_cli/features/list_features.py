@@ -16,6 +16,7 @@ from shitu_cli.data.loader import ImageSource, Remote, SequentialLoader
 from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
+from shitu_cli.features.shard_file import Share
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.files import sha256_of
 from shitu_cli.pace import Pace
@@ -81,22 +82,11 @@ def extract_list(
         reporter.info(f"{what}: features of {counted(len(dataset), 'image')} from the cache")
         return ListFeatures(dataset, kept, {}) if processes.rank == 0 else None
     engine = prepared_engine(engine, flip=flip, normalize=normalize)
-    batch_size = split.sampler.batch_size
-    bounds = _shares(len(dataset), batch_size, processes.world)
-    start, stop = bounds[processes.rank : processes.rank + 2]
-    part, unreadable = extract_dataset(
-        engine,
-        dataset,
-        reporter,
-        what,
-        batch_size=batch_size,
-        num_workers=split.loader.num_workers,
-        start=start,
-        stop=stop,
-        seed=seed,
-    )
+    shares = [Share(number, processes.world) for number in range(1, processes.world + 1)]
+    parts = [share.range(len(dataset), split.sampler.batch_size) for share in shares]
+    own, unreadable = extract_part(engine, split, dataset, parts[processes.rank], reporter, what, seed=seed)
     reasons = processes.gather({str(n): why for n, why in unreadable.items()})
-    features = processes.gather_array(part, np.diff(bounds).tolist())
+    features = processes.gather_array(own, [len(part) for part in parts])
     if features is None:
         return None
     skipped = {int(n): why for item in reasons for n, why in item.items()}
@@ -106,12 +96,6 @@ def extract_list(
         except EnvironmentProblem as problem:
             reporter.warn(f"{what}: the features are not kept for the next evaluation: {problem.message}")
     return ListFeatures(dataset, features, skipped)
-
-
-def _shares(images: int, batch_size: int, processes: int) -> list[int]:
-    """Return where the share of each process begins and ends: whole batches, of the same images as in one process."""
-    batches = -(-images // batch_size)
-    return [min(images, batches * n // processes * batch_size) for n in range(processes + 1)]
 
 
 def prepared_engine(engine: Engine, *, flip: bool, normalize: bool) -> Engine:
@@ -133,22 +117,28 @@ def _at_unit_length(engine: Engine) -> Engine:
     return dataclasses.replace(engine, run=lambda images: normalized(engine.run(images)))
 
 
-def extract_dataset(
+def extract_part(
     engine: Engine,
+    split: SplitConfig,
     dataset: RecDataset,
+    part: range,
     reporter: Reporter,
     what: str,
     *,
-    batch_size: int,
-    num_workers: int | None = None,
-    start: int = 0,
-    stop: int | None = None,
     seed: tuple[int, ...] | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Return features float32 [stop - start, D] and the images that could not be read (index → reason)."""
-    stop = len(dataset) if stop is None else stop
+    """Return the features float32 [len(part), D] of some images of a split, which `dataset` reads.
+
+    The second result maps the index of an image that cannot be read to the reason; its row is NaN.
+    """
     loader = SequentialLoader(
-        dataset, batch_size, start, stop, num_workers=num_workers, on_error=dataset.config.on_error, seed=seed
+        dataset,
+        split.sampler.batch_size,
+        part.start,
+        part.stop,
+        num_workers=split.loader.num_workers,
+        on_error=split.dataset.on_error,
+        seed=seed,
     )
     return _compute(engine, loader, reporter, what), dict(loader.skipped)
 

@@ -21,7 +21,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.evaluation.evaluate import EvalResult, evaluate_lists
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
-from shitu_cli.features.list_features import ListFeatures, extract_dataset, extract_list
+from shitu_cli.features.list_features import ListFeatures, extract_list, extract_part
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter, SilentReporter
@@ -179,12 +179,9 @@ def training_blocks(
                 yield _readable(part.features, dataset.labels)
             continue
         for start in range(0, len(dataset), BLOCK):
-            stop = min(start + BLOCK, len(dataset))
-            rows, _ = extract_dataset(
-                engine, dataset, reporter, what, batch_size=seen.sampler.batch_size,
-                num_workers=seen.loader.num_workers, start=start, stop=stop, seed=random,
-            )  # fmt: skip
-            yield _readable(rows, dataset.labels[start:stop])
+            block = range(start, min(start + BLOCK, len(dataset)))
+            rows, _ = extract_part(engine, seen, dataset, block, reporter, what, seed=random)
+            yield _readable(rows, dataset.labels[block.start : block.stop])
 
 
 def _readable(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from shitu_cli.config.parts.samplers import DistributedBatchSampler
 from shitu_cli.config.schema import DatasetConfig, LoaderConfig, SplitConfig
 from shitu_cli.errors import DataError
 from shitu_cli.features.engine import Engine
-from shitu_cli.features.list_features import _shares, extract_list
+from shitu_cli.features.list_features import extract_list
 from shitu_cli.reporting import SilentReporter
 from tests.parts import operation
 
@@ -52,13 +52,6 @@ def split(tmp_path: Path, make_images: Callable[..., dict[str, list[Path]]]) -> 
     return SplitConfig(
         dataset=dataset, sampler=DistributedBatchSampler(batch_size=4), loader=LoaderConfig(num_workers=1)
     )
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 5, 9])
-def test_shares_are_whole_batches_of_all_pictures(world: int) -> None:
-    bounds = _shares(13, 4, world)
-    assert bounds[0] == 0 and bounds[-1] == 13 and sorted(bounds) == bounds
-    assert all(bound % 4 == 0 or bound == 13 for bound in bounds)
 
 
 @pytest.mark.parametrize("world", [2, 3, 9])

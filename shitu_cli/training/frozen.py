@@ -119,7 +119,7 @@ def train_frozen(
         projection, result_after = project(scatter, evaluation, config, closed=closed)
         after, way = None if result_after is None else result_after.metrics, CLOSED_FORM
         if stored is not None:
-            trained = train_neck(*stored, projection, seed=config.Global.seed or 0)
+            trained = train_neck(*stored, projection, seed=config.Global.seed or 0, reporter=reporter)
             reached = None if evaluation is None else evaluation.evaluate(trained, config).metrics
             if after is not None and reached is not None:
                 log.tell(reporter, _comparison(after[METRIC], reached[METRIC]))

@@ -16,6 +16,7 @@ from paddle import nn
 
 from shitu_cli.errors import UsageError
 from shitu_cli.features.unit_length import normalized
+from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.runtime.memory import available_memory
 from shitu_cli.training.projection import Projection
 
@@ -43,11 +44,13 @@ def gathered(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarra
     return np.concatenate(features), np.concatenate(labels)
 
 
-def train_neck(features: np.ndarray, labels: np.ndarray, start: Projection, *, seed: int) -> Projection:
+def train_neck(
+    features: np.ndarray, labels: np.ndarray, start: Projection, *, seed: int, reporter: Reporter | None = None
+) -> Projection:
     """Train a projection of features float32 [n, D] of images with labels int [n]; return it.
 
     The head is a centre for each class, which starts as the mean of the class in the features that `start` projects.
-    The same seed gives the same projection.
+    The same seed gives the same projection. `reporter` receives progress: it takes minutes with thousands of classes.
     """
     present, targets = np.unique(labels, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -61,16 +64,18 @@ def train_neck(features: np.ndarray, labels: np.ndarray, start: Projection, *, s
     groups: Any = [{"params": [part], "learning_rate": _typical(values)} for part, values in sizes]
     schedule = paddle.optimizer.lr.CosineAnnealingDecay(RATE, steps)
     optimizer = paddle.optimizer.Adam(schedule, parameters=groups)
-    for _ in range(steps):
-        rows = rng.integers(0, len(features), BATCH)
-        kept = (rng.random((BATCH, features.shape[1])) >= DROPOUT) / (1 - DROPOUT)
-        x = paddle.to_tensor((features[rows] * kept).astype(np.float32))
-        cosines = F.normalize(neck(x), axis=1) @ F.normalize(head.weight, axis=0)
-        wanted = F.label_smooth(F.one_hot(paddle.to_tensor(targets[rows]), len(present)), epsilon=SMOOTHING)
-        F.cross_entropy(SCALE * cosines, wanted, soft_label=True).backward()
-        optimizer.step()
-        optimizer.clear_grad()
-        schedule.step()
+    with (reporter or SilentReporter()).progress("training the projection", steps, "steps") as bar:
+        for _ in range(steps):
+            rows = rng.integers(0, len(features), BATCH)
+            kept = (rng.random((BATCH, features.shape[1])) >= DROPOUT) / (1 - DROPOUT)
+            x = paddle.to_tensor((features[rows] * kept).astype(np.float32))
+            cosines = F.normalize(neck(x), axis=1) @ F.normalize(head.weight, axis=0)
+            wanted = F.label_smooth(F.one_hot(paddle.to_tensor(targets[rows]), len(present)), epsilon=SMOOTHING)
+            F.cross_entropy(SCALE * cosines, wanted, soft_label=True).backward()
+            optimizer.step()
+            optimizer.clear_grad()
+            schedule.step()
+            bar.advance()
     return Projection(neck.weight.numpy(), neck.bias.numpy())
 
 

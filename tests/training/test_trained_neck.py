@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 
 from shitu_cli.features.unit_length import normalized
+from shitu_cli.reporting import Bar, SilentReporter
 from shitu_cli.training.projection import Projection, Scatter, discriminant
-from shitu_cli.training.trained_neck import SCALE, gathered, train_neck
+from shitu_cli.training.trained_neck import EPOCHS, SCALE, gathered, train_neck
 
 RNG = np.random.default_rng(3)
 LABELS = np.repeat([0, 2, 3, 7], 30)  # some classes have no image
@@ -28,6 +31,17 @@ def test_it_separates_the_classes_better_than_what_it_starts_from() -> None:
     neck = train_neck(FEATURES, LABELS, START, seed=1)
     assert neck.weight.shape == START.weight.shape == (20, 3)
     assert loss(neck) < 0.9 * loss(START)
+
+
+def test_progress_counts_all_steps() -> None:
+    class Recorder(SilentReporter):
+        def progress(self, what: str, total: int, unit: str = "images") -> AbstractContextManager[Bar]:
+            with super().progress(what, total, unit) as self.bar:
+                return nullcontext(self.bar)
+
+    recorder = Recorder()
+    train_neck(FEATURES, LABELS, START, seed=1, reporter=recorder)
+    assert recorder.bar.pace.done == recorder.bar.pace.total == EPOCHS
 
 
 def test_a_seed_decides_every_bit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from itertools import pairwise
@@ -116,6 +117,28 @@ def arrays_of_numpy(root: Path) -> tuple[str, ...]:
     return ("mnist.npz, which is a file of arrays or Python objects", "write the images in it to files")
 
 
+def packed(root: Path) -> None:
+    """Pack a folder into a zip in it, and leave nothing else there."""
+    archive = shutil.make_archive(str(root.parent / "packed"), "zip", root)
+    shutil.rmtree(root)
+    root.mkdir()
+    shutil.move(archive, root / "photos.zip")
+
+
+def an_archive_with_a_table_in_it(root: Path) -> tuple[str, ...]:
+    right = many(root, "img/{k}{i}.jpg")
+    table(root / "labels.csv", ("image", "label"), *right.items())
+    packed(root)
+    return ("labels may be in photos.zip::labels.csv", "unzip", "data/photos && shitu prepare")
+
+
+def an_archive_with_folders_of_cameras(root: Path) -> tuple[str, ...]:
+    many(root, "a/{name}/{i}.jpg", 2)
+    many(root, "b/{name}/b{i}.jpg", 2)
+    packed(root)
+    return ("which level of folders", "--depth 1 or --depth 2")
+
+
 class _Program:
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return pytest.fail, ("it was run",)
@@ -179,3 +202,10 @@ def test_the_command_for_classes_in_names_works_in_a_folder_and_with_dots(patter
     assert command is not None, caught.value.hint
     subprocess.run(command[1], shell=True, check=True)
     assert set(read(Path(command[2])).names) == set(NAMES)
+
+
+def test_folders_in_an_archive_are_no_sources_to_merge(tmp_path: Path) -> None:
+    an_archive_with_folders_of_cameras(tmp_path / "data")
+    with pytest.raises(ShituError) as caught:
+        read(tmp_path / "data")
+    assert "--merge" not in plain(caught.value.hint or "")

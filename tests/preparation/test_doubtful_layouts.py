@@ -100,6 +100,25 @@ def queries_and_gallery_in_the_folder_of_the_test(root: Path) -> tuple[Labels, L
     return right | held, held
 
 
+def lists_of_each_split_in_json(root: Path) -> tuple[Labels, Labels]:
+    """CoOp's split_zhou_*.json: [image, label, name]."""
+    right = many(root, "images/{k}{i}.jpg")
+    rows = {path: [path.removeprefix("images/"), NAMES.index(name), name] for path, name in right.items()}
+    held = last(right)
+    parts = {"train": [rows[path] for path in right if path not in held], "test": [rows[path] for path in held]}
+    write_json(root / "split_zhou_fruit.json", parts)
+    return right, held
+
+
+def records_of_each_split_in_json(root: Path) -> tuple[Labels, Labels]:
+    right = many(root, "images/{k}{i}.jpg")
+    records = {path: {"path": path, "sku": name} for path, name in right.items()}
+    held = last(right)
+    parts = {"train": [records[path] for path in right if path not in held], "val": [records[path] for path in held]}
+    write_json(root / "data.json", parts)
+    return right, held
+
+
 SPLIT = of_this_file("tuple[Labels, Labels]")
 
 

@@ -20,7 +20,7 @@ from shitu_cli.preparation.formats.parquet_tables import read_parquet
 from shitu_cli.preparation.formats.source import Source, Tree
 from shitu_cli.preparation.formats.splits import split_of_file
 from shitu_cli.preparation.formats.tree import class_rows, say_classes
-from shitu_cli.preparation.formats.unreadable import unpacking
+from shitu_cli.preparation.formats.unreadable import unpacked_folder, unpacking
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.stores import MEMBER, address_of, is_archive, join, list_files, open_archive
 
@@ -180,8 +180,7 @@ def _labels_beside(source: Source, listed: str, shard: ArchiveShard) -> DataErro
     place = Path(shard.archive.place)
     unpack = unpacking(place) if address_of(shard.archive.place) is None else None
     if unpack is not None and MEMBER in listed:
-        folder = place.with_name(unpack.rpartition(" ")[2].strip("'\"/"))
-        way = [f"unpack it: {unpack} && ", Command("prepare", folder), "; ", *insist]
+        way = [f"unpack it: {unpack} && ", Command("prepare", unpacked_folder(place)), "; ", *insist]
     return DataError(f"{source.path}: the labels may be in {listed}, which is not read beside archives", hint=way)
 
 

@@ -46,7 +46,9 @@ def refuse_copies(source: Source, labels: Mapping[Label, str]) -> None:
             raise UsageError(
                 f"{folder}: {counted(len(pairs), 'folder')} in it are called like those beside it: one class each?",
                 details=[f"{first} and {again} would be two classes"],
-                hint=["to read these alone: ", Command("prepare", folder), "; or move them out of the source"],
+                hint=["to read these alone: ", Command("prepare", folder), "; or move them out of the source"]
+                if folder.is_dir()
+                else "leave them out of the archive",
             )
 
 

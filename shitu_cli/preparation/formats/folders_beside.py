@@ -70,7 +70,7 @@ def refuse_few(source: Source, rows: Rows, name: str) -> None:
     A table of a few corrected labels must not make everything else vanish. `name` is that of the format.
     """
     below = os.path.relpath(rows.root, source.base)
-    if _is_decided(source) or below.startswith(os.pardir):
+    if _is_decided(source) or below.startswith(os.pardir) or len(source.tree.images) <= 2 * len(rows):
         return
     listed = {os.path.normpath(os.path.join(below, path)).replace(os.sep, "/") for path in rows.paths}
     rest = source.tree.image_set - listed

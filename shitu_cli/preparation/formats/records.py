@@ -1,7 +1,8 @@
 """JSON that labels images without being of a known tool: read as the table that it amounts to.
 
 [{"image": "a.jpg", "label": "cat"}, ...], the same in lines (.jsonl) or under one key, {"a.jpg": "cat", ...},
-{"a.jpg": {"label": "cat"}, ...} and {"cat": ["a.jpg", ...], ...}.
+{"a.jpg": {"label": "cat"}, ...} and {"cat": ["a.jpg", ...], ...}; or {"train": [...], "test": [...]}, with records that
+may be lists [image, label, name] too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from shitu_cli.inputs import MIB, read_json
 from shitu_cli.preparation.formats.delimited import Sheet
 from shitu_cli.preparation.formats.source import names_image
+from shitu_cli.preparation.formats.splits import WORDS
 from shitu_cli.preparation.formats.text_files import read_json_lines
 from shitu_cli.preparation.problems import Problems
 
@@ -71,8 +73,18 @@ def _records(value: Any) -> list[Record]:
             return [{"image": key, "label": item} for key, item in value.items()]
     if all(isinstance(item, list) and all(map(_is_image, item)) for item in value.values()):
         return [{"image": image, "label": key} for key, images in value.items() for image in images]
+    if len(value) > 1 and value.keys() <= WORDS.keys():
+        parts = [(split, _records(item) or _tuples(item)) for split, item in value.items()]
+        return [{**record, "split": split} for split, records in parts for record in records]
     lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
     return _records(lists[0]) if len(lists) == 1 else []
+
+
+def _tuples(value: Any) -> list[Record]:
+    """Return the records of lists [image, label] or [image, label, name]; [] for another shape."""
+    rows = value if isinstance(value, list) else []
+    are_rows = all(isinstance(row, list) and 2 <= len(row) <= 3 and _is_image(row[0]) for row in rows)
+    return [dict(zip(("image", "label", "label_name"), row, strict=False)) for row in rows] if are_rows else []
 
 
 def _are_names(value: Any) -> bool:

@@ -269,9 +269,10 @@ def _apply_splits(sheets: Sheets, rows: Rows, problems: Problems) -> Rows:
             spelt, lambda n, sheet=sheet, where=where: sheet.where(where[n]), sheet.folder, file.role, problems,  # type: ignore[misc]
             str(sheet.path),
         )  # fmt: skip
+        said = {role: (role, sheet.path) for _, _, role in entries}  # long lists share these
         for path, (_, _, role) in zip(place.paths, entries, strict=True):
             if path is not None and role:
-                first, other = at.setdefault(os.path.normpath(place.root / path), (role, sheet.path))
+                first, other = at.setdefault(os.path.normpath(place.root / path), said[role])
                 if first != role:
                     raise UsageError(
                         f"{path} is in two splits: which list counts?",

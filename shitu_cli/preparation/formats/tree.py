@@ -198,9 +198,10 @@ class Layout:
         """Return the way to make one class of folders of one name, as of two cameras; [] if there is none."""
         above = sorted({place.folder.path.rpartition("/")[0] for place in inner})
         several = len({place.label[-1] for place in inner}) > 1
-        if direct or not several or self.split_folders or len(above) > MOST_SOURCES:
+        folders = [self.source.base / path for path in above]
+        if direct or not several or self.split_folders or len(above) > MOST_SOURCES or not folders[0].is_dir():
             return []
-        merge = Command("prepare", "--merge", *(self.source.base / path for path in above))
+        merge = Command("prepare", "--merge", *folders)
         parts = ", or train and test if that is what these folders are, renamed so" if len(above) < 4 else ""
         return [f"; or, if {inner[0].label[-1]} is one class: ", merge, parts]
 

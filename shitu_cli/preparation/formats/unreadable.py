@@ -41,7 +41,7 @@ def packed_problem(source: Source) -> DataError | None:
     Its hint is the exact command, or how to save as CSV. None for all other sources.
     """
     if source.path.is_file():
-        kind, way = _way_out(source.path, source.path.with_name(_folder_name(source.path)))
+        kind, way = _way_out(source.path, unpacked_folder(source.path))
         return DataError(f"{source.path} is {kind}, which cannot be read directly", hint=way) if way else None
     ways = {name: _way_out(source.base / name, source.path) for name in source.tree.files}
     packed = {name: (kind, way) for name, (kind, way) in ways.items() if way}
@@ -109,14 +109,14 @@ def unpacking(path: Path) -> str | None:
     command = next((command for mark, command in _UNPACK if head.startswith(mark)), None)
     if head[_TAR_MARK[0] :].startswith(_TAR_MARK[1]):
         command = "mkdir -p {folder} && tar -xf {file} -C {folder}"
-    folder = path.with_name(_folder_name(path))
+    folder = unpacked_folder(path)
     return command.format(file=_quoted(path), folder=_quoted(folder)) if command else None
 
 
-def _folder_name(path: Path) -> str:
-    """Return the name of a folder to unpack a file to, which is not there yet."""
+def unpacked_folder(path: Path) -> Path:
+    """Return the folder beside a file to unpack it to, which is not there yet."""
     name = path.name.partition(".")[0] or path.stem
-    return f"{name}-unpacked" if path.with_name(name).exists() else name
+    return path.with_name(f"{name}-unpacked" if path.with_name(name).exists() else name)
 
 
 def _quoted(path: Path) -> str:

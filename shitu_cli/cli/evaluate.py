@@ -158,7 +158,7 @@ def evaluate(
         cross_fit=cross_fit or 0,
         cache=cache,
         shards=merge or (),
-        other_options=_other_options(space, settings, config, override or ()),
+        other_options=other_options(space, settings, config, override or ()),
         reporter=console,
     )
     if evaluation is not None:
@@ -242,7 +242,7 @@ def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -
         console.info(f"{space.index_dir} keeps the threshold, wherever it is copied to")
 
 
-def _other_options(space: Workspace, settings: Config, config: Path | None, overrides: Sequence[str]) -> list[str]:
+def other_options(space: Workspace, settings: Config, config: Path | None, overrides: Sequence[str]) -> list[str]:
     """Return the -c and -o that make the figures differ from those of a plain `shitu evaluate`."""
     from shitu_cli.steps.settings import with_lists, workspace_config
 

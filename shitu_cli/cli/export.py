@@ -77,7 +77,7 @@ def export(
         pretrained=pretrained,
         formats=tuple(dict.fromkeys(part for item in format or () for part in item.split(","))),
         normalize=normalize,
-        size=_size(size),
+        size=parse_size(size),
         precision=precision,
         max_recall_drop=max_recall_drop,
         paddlex_name=paddlex_name,
@@ -88,10 +88,10 @@ def export(
         console.json({"out": str(exported.out), "files": exported.files, "proof": exported.rows, "chosen": chosen_way})
         return
     _show(console, exported)
-    console.next_step(_next_command(space, config, exported.out, os.path.relpath(exported.out) if out is None else out))
+    console.next_step(next_command(space, config, exported.out, os.path.relpath(exported.out) if out is None else out))
 
 
-def _next_command(space: Workspace, config: Path | None, out: Path, shown: str | Path) -> Command:
+def next_command(space: Workspace, config: Path | None, out: Path, shown: str | Path) -> Command:
     """Return the command that indexes images with the model in `out`, which the user calls `shown`."""
     if not space.config_path.is_file():  # no other command takes -c: all that it needs is named
         return Command("index build", "./photos", "--model", shown, "--index", "index/")
@@ -109,7 +109,8 @@ def _usual_place(space: Workspace, config: Path | None) -> Path:
         return Places.usual(space).inference.resolve()
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of `--size 224x224`; UsageError for any other text."""
     if text is None:
         return None
     height, width = (whole_number(part) for part in text.lower().partition("x")[::2])

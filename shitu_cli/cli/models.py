@@ -39,10 +39,10 @@ def models(
     table = [[r.name, f"{r.parameters / 1e6:.2f} M", f"{r.macs / 1e6:.0f} M", str(r.feature_size)] for r in rows]
     console.table(f"Networks (MACs at {size} px)", ["name", "parameters", "MACs", "feature size"], table)
     console.table("Other parts", ["kind", "names"], [[kind, ", ".join(names)] for kind, names in other_parts().items()])
-    console.next_step(_command_for(rows[0] if pattern else None))
+    console.next_step(command_for(rows[0] if pattern else None))
 
 
-def _command_for(row: BackboneInfo | None) -> Command:
+def command_for(row: BackboneInfo | None) -> Command:
     """Return the command that trains a network; it replaces the whole block, as networks differ in their arguments."""
     if row is None:
         return Command("models", "PPLCNet_x1_0")

@@ -97,12 +97,12 @@ def _compare(output: np.ndarray, features: np.ndarray, labels: np.ndarray) -> di
         "min_cosine": float(np.einsum("nd,nd->n", a, b).min()),
         "recall@1": _recall(a, labels),
         "recall@1_trained": _recall(b, labels),
-        "same_answers": _same_answers(a, b),
+        "same_answers": same_answers(a, b),
         "coincide": _rank(b, labels).coincidence(),
     }
 
 
-def _same_answers(file: np.ndarray, network: np.ndarray) -> int | None:
+def same_answers(file: np.ndarray, network: np.ndarray) -> int | None:
     """Return how many images have the same most similar other image by both features; None for a single image.
 
     Two images that are equally similar to within rounding are the same answer.

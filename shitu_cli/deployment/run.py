@@ -97,7 +97,7 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
     Raises UsageError without weights or if `out` holds other files, ShituError if the proof fails.
     """
     _check(options, out)
-    options = _with_bf16(options)
+    options = with_bf16(options)
     dataset = _dataset(config)
     weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
     network = load_trained(checkpoint, config)
@@ -141,7 +141,7 @@ def export_network(
         if options.proven:
             expected = _trained_features(trained.network, images, options)
             rows = prove(folder, images, expected, labels, max_recall_drop=options.max_recall_drop)
-            way, reason = _choose(rows, options.precision)
+            way, reason = choose_way(rows, options.precision)
         else:
             rows, way, reason = [], Way(f"inference.{options.formats[0]}", PADDLE), "nothing was measured"
         manifest = _manifest(trained, options, images, folder, rows, way.precision)
@@ -160,7 +160,7 @@ def _check(options: ExportOptions, out: Path) -> None:
     require_own_folder(out, OURS, "export into a separate directory: --out inference/")
 
 
-def _with_bf16(options: ExportOptions) -> ExportOptions:
+def with_bf16(options: ExportOptions) -> ExportOptions:
     """Return the options with the format that Paddle Inference needs for bfloat16, unless fp32 is wanted.
 
     Raises EnvironmentProblem if bf16 is wanted on a CPU without it, where it could not be proven.
@@ -179,7 +179,7 @@ def _with_bf16(options: ExportOptions) -> ExportOptions:
     )
 
 
-def _choose(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str]:
+def choose_way(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, str]:
     """Return the way to run the model and the reason; raise ShituError if bf16 is wanted but refused."""
     plain = [row for row in rows if row["precision"] == FP32]
     coarse = [row for row in rows if row["precision"] == BF16]

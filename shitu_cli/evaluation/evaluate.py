@@ -233,7 +233,7 @@ def evaluate_lists(
             hint=Command("evaluate", "-o", "Global.feature_normalize=True"),
         )
     query_rows, gallery_rows = _readable(query), _readable(gallery)
-    identities = _identities(query.dataset, gallery.dataset)
+    identities = identities_of(query.dataset, gallery.dataset)
     queries = _feature_set(query, query_rows, identities[0], config)
     candidates = _feature_set(gallery, gallery_rows, identities[1], config)
     check_features(queries, candidates)
@@ -313,7 +313,7 @@ def topk_of(config: Config, *always: int) -> tuple[int, ...]:
     return tuple(sorted(ks))
 
 
-def _identities(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
+def identities_of(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
     """Return equal numbers for the same file: another box of the same photo does not count as an answer either."""
     numbers: dict[str, int] = {}
     columns = []

@@ -85,13 +85,9 @@ def disk_errors_of(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write {out}: {error.strerror or error}", hint=_way_on(error)) from None
-
-
-def _way_on(error: OSError) -> str:
-    """Return what to do about a refusal, which is not always a full disk."""
-    todo = MACHINE_HINTS.get(error.errno or 0, "see that it can be written there")
-    return f"{todo}; the same command continues from there"
+        todo = MACHINE_HINTS.get(error.errno or 0, "see that it can be written there")
+        hint = f"{todo}; the same command continues from there"
+        raise EnvironmentProblem(f"cannot write {out}: {error.strerror or error}", hint=hint) from None
 
 
 def work_folder(out: Path) -> Path:

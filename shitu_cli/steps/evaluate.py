@@ -141,7 +141,7 @@ def evaluate(
     setting = Setting(config, result, engine, model_path, flip, kept, output, cross_fit)
     thresholds = measure(setting, unknown=several(unknown), wanted=shares)
     features = features_fingerprint(engine.fingerprint, result.query.dataset.config.transform_ops)
-    words = [*_options(config, model_path, precision, flip=flip, expansion=query_expansion), *other_options]
+    words = [*measuring_options(config, model_path, precision, flip=flip, expansion=query_expansion), *other_options]
     measured = {
         "options": words,
         "features": f"{features}/flip" if flip else features,
@@ -248,7 +248,9 @@ def _model_name(config: Config, model: Path | None, places: Places) -> str:
     return f"{best} ({trained_arch(places.best, config).backbone.name})"
 
 
-def _options(config: Config, model: Path | None, precision: str | None, *, flip: bool, expansion: int) -> list[str]:
+def measuring_options(
+    config: Config, model: Path | None, precision: str | None, *, flip: bool, expansion: int
+) -> list[str]:
     """Return the options that make the figures differ from those of a plain `shitu evaluate`."""
     options = config.Global
     words = {

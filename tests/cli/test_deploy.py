@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shitu_cli.cli.evaluate import _other_options
+from shitu_cli.cli.evaluate import other_options
 from shitu_cli.report.evaluation import is_worth_deploying
-from shitu_cli.steps.evaluate import _options
+from shitu_cli.steps.evaluate import measuring_options
 from shitu_cli.steps.settings import workspace_config
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails, snapshot
@@ -104,8 +104,8 @@ def options(space: Path, name: str, value: str) -> list[str]:
     config = workspace_config(found, None, overrides)
     expansion = int(value) if name == "--query-expansion" else 0
     model = Path(value) if name == "--model" else None
-    words = _options(config, model, None, flip=False, expansion=expansion)
-    return [*words, *_other_options(found, config, None, overrides)]
+    words = measuring_options(config, model, None, flip=False, expansion=expansion)
+    return [*words, *other_options(found, config, None, overrides)]
 
 
 def test_the_threshold_is_of_the_share_that_was_asked_for(evaluated: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.cli.console import Console
-from shitu_cli.cli.export import _next_command
+from shitu_cli.cli.export import next_command
 from shitu_cli.workspace import Workspace
 from tests.cli.test_mistakes import fails
 from tests.command import shitu
@@ -74,7 +74,7 @@ def test_values_of_the_config_keep_their_types_in_json(prepared: Path) -> None:
 
 
 def test_after_an_export_without_a_workspace_the_next_command_names_everything(tmp_path: Path) -> None:
-    command = _next_command(Workspace(tmp_path), Path("mine.yaml"), tmp_path / "inference", "inference")
+    command = next_command(Workspace(tmp_path), Path("mine.yaml"), tmp_path / "inference", "inference")
     assert str(command) == "shitu index build ./photos --model inference --index index/"
     (tmp_path / "shitu.yaml").write_text("")
-    assert str(_next_command(Workspace(tmp_path), None, tmp_path / "inference", "inference")) == "shitu index build"
+    assert str(next_command(Workspace(tmp_path), None, tmp_path / "inference", "inference")) == "shitu index build"

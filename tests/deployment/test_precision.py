@@ -13,7 +13,7 @@ import pytest
 
 from shitu_cli.deployment import prove as proof
 from shitu_cli.deployment.prove import prove
-from shitu_cli.deployment.run import ExportOptions, _choose, _with_bf16
+from shitu_cli.deployment.run import ExportOptions, choose_way, with_bf16
 from shitu_cli.errors import EnvironmentProblem, ShituError, UsageError
 from shitu_cli.features import backends
 from shitu_cli.features.backends import BF16, FP32, ONNX_RUNTIME, PADDLE, Way
@@ -98,34 +98,34 @@ def test_a_precision_is_chosen_for_a_reason() -> None:
     plain, coarse = _row(PLAIN, ms=2.0), _row(COARSE, ms=1.0)
     refused = {**coarse, "refused": "recall@1 falls"}
     slow = _row(COARSE, ms=3.0)
-    assert _choose([plain, coarse], FP32)[0] == PLAIN
-    assert _choose([plain, slow], BF16)[0] == COARSE
-    assert _choose([plain, coarse], "auto") == (
+    assert choose_way([plain, coarse], FP32)[0] == PLAIN
+    assert choose_way([plain, slow], BF16)[0] == COARSE
+    assert choose_way([plain, coarse], "auto") == (
         COARSE,
         "1.00 ms per image in batches of 32 (ONNX Runtime inference.onnx 2.00)",
     )
-    assert _choose([plain, slow], "auto")[0] == PLAIN
-    way, reason = _choose([plain, refused], "auto")
+    assert choose_way([plain, slow], "auto")[0] == PLAIN
+    way, reason = choose_way([plain, refused], "auto")
     assert way == PLAIN and reason.endswith("; bf16 is refused: recall@1 falls")
     with pytest.raises(ShituError, match="--precision bf16 is refused; nothing was written") as caught:
-        _choose([plain, refused], BF16)
+        choose_way([plain, refused], BF16)
     assert caught.value.details == ["Paddle Inference in bfloat16: recall@1 falls"]
     assert "--precision auto" in str(caught.value.hint)
 
 
 def test_a_cpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "cpu_has_bf16", lambda: False)
-    assert _with_bf16(ExportOptions()) == ExportOptions()
+    assert with_bf16(ExportOptions()) == ExportOptions()
     with pytest.raises(EnvironmentProblem, match="--precision bf16: this CPU does not compute in bfloat16"):
-        _with_bf16(ExportOptions(precision=BF16))
-    assert _with_bf16(ExportOptions(precision="auto")).formats == ("pdmodel", "onnx")
-    assert "is not available: this CPU does not" in _choose([_row(PLAIN)], "auto")[1]
+        with_bf16(ExportOptions(precision=BF16))
+    assert with_bf16(ExportOptions(precision="auto")).formats == ("pdmodel", "onnx")
+    assert "is not available: this CPU does not" in choose_way([_row(PLAIN)], "auto")[1]
     monkeypatch.setattr(backends, "cpu_has_bf16", lambda: True)
     # The format that Paddle Inference computes in bfloat16 comes along.
-    assert _with_bf16(ExportOptions(precision=BF16)).formats == ("pdmodel", "onnx", "pir")
-    assert _with_bf16(ExportOptions(formats=("pir",), precision="auto")).formats == ("pir",)
+    assert with_bf16(ExportOptions(precision=BF16)).formats == ("pdmodel", "onnx", "pir")
+    assert with_bf16(ExportOptions(formats=("pir",), precision="auto")).formats == ("pir",)
     with pytest.raises(UsageError, match="--precision int8: expected fp32, bf16 or auto"):
-        _with_bf16(ExportOptions(precision="int8"))
+        with_bf16(ExportOptions(precision="int8"))
 
 
 def test_same_answers_are_counted_by_the_image_found_first() -> None:
@@ -133,9 +133,9 @@ def test_same_answers_are_counted_by_the_image_found_first() -> None:
     network = rng.standard_normal((30, 8)).astype(np.float32)
     network /= np.linalg.norm(network, axis=1, keepdims=True)
     network[1] = network[0]  # to image 2 both are equally similar: either is the same answer
-    assert proof._same_answers(network, network) == 30
-    assert proof._same_answers(network[[1, 0, *range(2, 30)]], network) == 30
+    assert proof.same_answers(network, network) == 30
+    assert proof.same_answers(network[[1, 0, *range(2, 30)]], network) == 30
     other = network.copy()
     other[5] = -network[5]
-    assert 0 < proof._same_answers(other, network) < 30
-    assert proof._same_answers(network[:1], network[:1]) is None
+    assert 0 < proof.same_answers(other, network) < 30
+    assert proof.same_answers(network[:1], network[:1]) is None

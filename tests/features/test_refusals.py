@@ -9,7 +9,7 @@ import pytest
 
 from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.features.backends import damaged
-from shitu_cli.features.feature_file import _way_on
+from shitu_cli.features.feature_file import disk_errors_of
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,8 @@ def test_a_limit_is_no_damaged_model(error: Exception, kind: type) -> None:
     ],
 )
 def test_hints_fit_the_refusal(number: int, says: str) -> None:
-    text = _way_on(OSError(number, "refused"))
+    with pytest.raises(EnvironmentProblem) as caught, disk_errors_of(Path("features.npy")):
+        raise OSError(number, "refused")
+    text = str(caught.value.hint)
     assert says in text and text.endswith("the same command continues from there")
     assert ("free some space" in text) == (number == errno.ENOSPC)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shitu_cli.cli.export import _size
+from shitu_cli.cli.export import parse_size
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.inputs import whole_number
-from shitu_cli.runtime.setup import _choose
+from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.workspace import earlier_models
 
 
@@ -45,9 +45,9 @@ def test_folders_of_earlier_runs_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", ["²x²", f"{'9' * 5000}x1", "0x5", "224", "224x224x1"])
 def test_sizes_of_other_digits(size: str) -> None:
     with pytest.raises(UsageError, match="224x224"):
-        _size(size)
+        parse_size(size)
 
 
 def test_devices_of_other_digits() -> None:
     with pytest.raises(EnvironmentProblem, match="unknown device"):
-        _choose("gpu:²")
+        setup_paddle("gpu:²")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.cli.models import _command_for
+from shitu_cli.cli.models import command_for
 from shitu_cli.config.load import load_config
 from shitu_cli.errors import UsageError
 from shitu_cli.model.backbones import build_backbone
@@ -37,7 +37,7 @@ def test_other_parts_are_listed():
 def test_the_command_that_the_list_of_networks_proposes_is_one_that_trains(network: str, tmp_path: Path) -> None:
     """Arguments of the config's own network must not stay: others do not know them."""
     (row,) = [row for row in describe_backbones(network, 224) if row.name == network]
-    words = _command_for(row).words
+    words = command_for(row).words
     overrides = [value for name, value in itertools.pairwise(words) if name == "-o"]
     (tmp_path / "shitu.yaml").write_text(read_template("general_v2"))
     config = load_config(tmp_path / "shitu.yaml", overrides)

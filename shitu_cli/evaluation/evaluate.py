@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from shitu_cli.features.list_features import ListFeatures, extract_list
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter
-from shitu_cli.stores import join, real
+from shitu_cli.stores import is_stored, join, real
 
 Extract = Callable[..., ListFeatures | None]
 
@@ -314,11 +315,31 @@ def topk_of(config: Config, *always: int) -> tuple[int, ...]:
 
 
 def identities_of(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return equal numbers for the same file: another box of the same photo does not count as an answer either."""
-    numbers: dict[str, int] = {}
+    """Return equal numbers for the same file, however its path is spelt and whatever links lead to it.
+
+    So another box of the same photo does not count as an answer either.
+    """
+    numbers, files = dict[str, int](), dict[object, int]()
+
+    def number_of(key: str) -> int:
+        if key not in numbers:
+            numbers[key] = files.setdefault(_file_of(key), len(numbers))
+        return numbers[key]
+
     columns = []
     for dataset in (query, gallery):
         root = real(dataset.image_root)
         keys = (join(root, dataset.images.path(i)) for i in range(len(dataset)))
-        columns.append(np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64, len(dataset)))
+        columns.append(np.fromiter(map(number_of, keys), np.int64, len(dataset)))
     return columns[0], columns[1]
+
+
+def _file_of(location: str) -> object:
+    """Return what is the same for all paths to a file: its number on its disk, else its plain path."""
+    if is_stored(location):
+        return location
+    try:
+        state = os.stat(location)
+    except (OSError, ValueError):  # features of images that are elsewhere
+        return os.path.normpath(location)
+    return (state.st_dev, state.st_ino) if state.st_ino else os.path.normpath(location)

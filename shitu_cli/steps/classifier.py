@@ -91,12 +91,27 @@ def evaluate_classifier(
     weights = sha256_of(find_weights(readable(prefix, SilentReporter())))
     engine = engine_from_model(network, as_classified(config), weights=weights)
     output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
+    if _numbered_otherwise(config, prefix):
+        output.warn(
+            "label_map.txt has changed since this model was trained: unless classes were only added, a number means "
+            "another class to the head, and the figures say nothing"
+        )
     kept = FeatureCache(places.workspace.cache_dir / "features") if cache else None
     accuracy = measure_head(network.head, engine, config, output, processes, cache=kept)
     if accuracy is None:
         return None
     name = str(model or places.best)
     return ClassifierEvaluation(config, name, weights, accuracy.images, accuracy.metrics, accuracy.skipped)
+
+
+def _numbered_otherwise(config: Config, prefix: Path) -> bool:
+    """Return whether the label map beside the list that is evaluated is not the one of the training."""
+    from shitu_cli.training.checkpoint import read_header
+
+    header, split = read_header(prefix.with_name(prefix.name.removesuffix(".pdparams"))), config.DataLoader.query
+    then = None if header is None else header.get("run", {}).get("label_map")
+    now = None if split is None else Path(split.dataset.cls_label_path).with_name("label_map.txt")
+    return bool(then and now is not None and now.is_file() and sha256_of(now) != then)
 
 
 def _network(prefix: Path, config: Config) -> RecModel:

@@ -1,0 +1,44 @@
+"""A photo is no answer to itself, by whatever path the other list names it: else every recall would be 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from shitu_cli.config.load import load_config
+from shitu_cli.data.dataset import RecDataset
+from shitu_cli.evaluation.evaluate import identities_of
+
+
+def datasets(space: Path, *lists: list[str]) -> list[RecDataset]:
+    split = load_config(space / "shitu.yaml").DataLoader.query
+    assert split is not None
+    parts = []
+    for number, paths in enumerate(lists):
+        file = space / f"lists/{number}.txt"
+        file.write_text("".join(f"{path}\t0\n" for path in paths))
+        parts.append(RecDataset(dataclasses.replace(split.dataset, cls_label_path=str(file))))
+    return parts
+
+
+def test_one_photo_is_the_same_by_all_its_paths(workspace: Path) -> None:
+    photo = workspace / "data/class_000/000.jpg"
+    (workspace / "link").symlink_to(workspace / "data")
+    (workspace / "data/named.jpg").symlink_to(photo)
+    os.link(photo, workspace / "data/again.jpg")
+    (workspace / "data/copy.jpg").write_bytes(photo.read_bytes())
+    names = ["./class_000/000.jpg", "class_001/../class_000/000.jpg", "class_000//000.jpg", str(photo)]
+    names += [str(workspace / "link/class_000/000.jpg"), "named.jpg", "again.jpg"]
+    query, gallery = identities_of(
+        *datasets(workspace, ["class_000/000.jpg"], [*names, "class_000/001.jpg", "copy.jpg"])
+    )
+    assert gallery[:-2].tolist() == [query[0]] * len(names)
+    assert len({query[0], *gallery[-2:].tolist()}) == 3  # a copy is another photo, which prepare warns of
+
+
+def test_photos_that_are_elsewhere_are_known_by_their_plain_paths(workspace: Path) -> None:
+    """As where shards of other machines are merged."""
+    names = ["gone/a.jpg", "./gone/a.jpg", "gone//b.jpg", "x.tar::a.jpg"]
+    query, gallery = identities_of(*datasets(workspace, ["gone/a.jpg", "x.tar::a.jpg"], names))
+    assert gallery.tolist() == [query[0], query[0], gallery[2], query[1]] and len({*gallery.tolist()}) == 3

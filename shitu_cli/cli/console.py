@@ -79,8 +79,10 @@ class Console:
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a small table of results, also with --quiet; columns of numbers are right-aligned.
 
-        Without columns, only the title is printed.
+        Without columns, only the title is printed; beside JSON, which has it all, --quiet hides it.
         """
+        if self.quiet and self.as_json:
+            return
         from rich import box
         from rich.table import Table
         from rich.text import Text

@@ -19,7 +19,7 @@ from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, write_shar
 from shitu_cli.features.shards import check_shards, find_shards, joined
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import parse_json
-from shitu_cli.reporting import Reporter
+from shitu_cli.reporting import Reporter, counted
 
 KIND = "evaluate"
 
@@ -102,5 +102,5 @@ class JoinedLists:
                 hint="give the same config, model and options as for the shards, or compute them again",
             )
         features, skipped = joined(self._shards, what)
-        reporter.info(f"{what}: features of {len(dataset):,} images from {len(self._shards)} shards")
+        reporter.info(f"{what}: features of {len(dataset):,} images from {counted(len(self._shards), 'shard')}")
         return ListFeatures(dataset, features, skipped)

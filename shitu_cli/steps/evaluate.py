@@ -167,8 +167,23 @@ def settings_for(config: Config, model: Path | None, output: Reporter) -> Config
         return config
     config, is_other = prepared_for(config, model)
     if is_other:
+        if given := _overridden(config):
+            raise UsageError(
+                f"{given}: {model} prepares images in its own way, as in a search",
+                hint="leave it out, or evaluate a checkpoint",
+            )
         output.info(f"{model} prepares images in its own way, as in a search, not as the config says")
     return config
+
+
+def _overridden(config: Config) -> str | None:
+    """Return an option that changes how images are prepared for evaluation, None without one."""
+    origins = (
+        origin
+        for key, origin in config.origins.items()
+        if key.startswith("DataLoader.Eval.") and "transform_ops" in key and origin.startswith("-o")
+    )
+    return next(origins, None)
 
 
 def _require_cosines(config: Config, query_expansion: int) -> None:

@@ -160,3 +160,12 @@ def test_a_table_in_a_pipe_has_no_blanks_at_its_ends(capsys: pytest.CaptureFixtu
 def test_a_table_without_columns_is_its_title(capsys: pytest.CaptureFixture[str]) -> None:
     Console().table("photo.jpg: unknown", [], [])
     assert capsys.readouterr().out == "photo.jpg: unknown\n"
+
+
+def test_beside_json_a_quiet_command_shows_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.quiet = console.as_json = True
+    console.table("title", ["a"], [[1]])
+    console.json([1])
+    out, err = capsys.readouterr()
+    assert json.loads(out) == [1] and err == ""

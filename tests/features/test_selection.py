@@ -20,6 +20,8 @@ from shitu_cli.features.backends import BF16, FP32, ONNX_RUNTIME, OPENVINO, PADD
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.manifest import read_manifest
 from shitu_cli.features.selection import Request, fastest, load_engine, prepared_for
+from shitu_cli.reporting import SilentReporter
+from shitu_cli.steps.evaluate import settings_for
 
 
 def _row(way: Way, alone: float, many: float, refused: str | None = None) -> dict[str, Any]:
@@ -216,3 +218,15 @@ def test_an_exported_model_is_evaluated_with_its_own_preprocessing(folder: Path,
     (folder / "manifest.json").unlink()
     for path in (folder, folder / "inference.onnx", prepared / "output/best_model"):  # nothing there says another way
         assert prepared_for(config, path) == (config, False)
+
+
+def test_an_option_that_an_exported_model_would_not_follow_is_refused(folder: Path, prepared: Path) -> None:
+    option = "DataLoader.Eval.Query.dataset.transform_ops.ResizeImage.size=80"
+    config, lines = load_config(prepared / "shitu.yaml", [option]), list[str]()
+    with pytest.raises(UsageError, match="prepares images in its own way") as caught:
+        settings_for(config, folder, SilentReporter())
+    assert "-o DataLoader.Eval.Query.dataset.transform_ops" in caught.value.message
+    reporter = SilentReporter()
+    reporter.info = lambda text: lines.append(str(text))  # type: ignore[method-assign]
+    settings_for(load_config(prepared / "shitu.yaml"), folder, reporter)
+    assert lines == [f"{folder} prepares images in its own way, as in a search, not as the config says"]

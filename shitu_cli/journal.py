@@ -56,7 +56,7 @@ def transaction(space: Workspace) -> Iterator[Transaction]:
     Raises EnvironmentProblem if the system refuses, and then changes nothing.
     """
     apply_committed(space)
-    folder = space.root / ".shitu"
+    folder = space.own_dir
     for left in folder.glob(".staged-*"):  # from killed processes: with the lock held, none is at work
         shutil.rmtree(left, ignore_errors=True)
     staging: Path | None = None
@@ -79,20 +79,20 @@ def recover(space: Workspace) -> None:
 
     Raises EnvironmentProblem if that takes longer than a few seconds, or the files cannot be moved.
     """
-    deadline = time.monotonic() + WAIT
-    while (space.root / ".shitu" / _PENDING).is_dir():
+    deadline, pending = time.monotonic() + WAIT, space.own_dir / _PENDING
+    while pending.is_dir():
         try:
             with space.lock("prepare", command="prepare"):
                 apply_committed(space)
         except EnvironmentProblem:
-            if time.monotonic() > deadline or not (space.root / ".shitu" / _PENDING).is_dir():
+            if time.monotonic() > deadline or not pending.is_dir():
                 raise
             time.sleep(0.05)
 
 
 def apply_committed(space: Workspace) -> None:
     """Move committed files into place, if there are any; after a kill, this can be repeated."""
-    pending = space.root / ".shitu" / _PENDING
+    pending = space.own_dir / _PENDING
     if not os.path.lexists(pending / _PLAN):
         return
     plan = _read_plan(pending)

@@ -34,8 +34,7 @@ def list_templates() -> list[Template]:
 
 def read_template(name: str) -> str:
     """Return the text of a template; raise UsageError that lists the names if there is none."""
-    for template in list_templates():
-        if template.name == name:
-            return template.path.read_text(encoding="utf-8")
-    names = ", ".join(template.name for template in list_templates())
-    raise UsageError(f"no template named {name!r}; there are: {names}")
+    paths = {template.name: template.path for template in list_templates()}
+    if name not in paths:
+        raise UsageError(f"no template named {name!r}; there are: {', '.join(paths)}")
+    return paths[name].read_text(encoding="utf-8")

@@ -40,13 +40,18 @@ class Workspace:
         return self.root / "index"
 
     @property
+    def own_dir(self) -> Path:
+        """What is of no interest to the user: locks, caches, and changes that are being made (see journal.py)."""
+        return self.root / ".shitu"
+
+    @property
     def cache_dir(self) -> Path:
-        return self.root / ".shitu" / "cache"
+        return self.own_dir / "cache"
 
     @property
     def machines_secret(self) -> Path:
         """The secret of the machines that train together in this workspace (see processes/secret.py)."""
-        return self.root / ".shitu" / "machines.secret"
+        return self.own_dir / "machines.secret"
 
     @classmethod
     def find(cls, start: Path | None = None) -> Workspace:
@@ -82,7 +87,7 @@ class Workspace:
         The system locks the file, and releases it when the process dies. Raises EnvironmentProblem if another process
         still holds it after `patience` seconds, or if the file system has no locks.
         """
-        path = self.root / ".shitu" / f"{name}.lock"
+        path = self.own_dir / f"{name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("ab+", buffering=0)

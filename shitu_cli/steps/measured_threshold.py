@@ -38,8 +38,8 @@ def measured_threshold(
     remarks = [change_since(manifest)] if manifest is not None and recorded is not None else []
     if manifest is not None and labels is None:
         remarks.append(
-            f"measured with {unknown['labels']:,} labels: if the index holds more, which a server does not count, more "
-            "photos get an answer"
+            f"measured with {unknown['labels']:,} labels: if the index holds more, which the server does not count, "
+            "more photos of things that are not in it get an answer"
         )
     return Threshold(float(suggestion["threshold"]), "measured", (*effects_of(suggestion), *filter(None, remarks)))
 

@@ -15,7 +15,7 @@ from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.report.evaluation import CLASSIFIER
 from shitu_cli.reporting import Reporter, SilentReporter
-from shitu_cli.steps.models import readable
+from shitu_cli.steps.models import changed_since_training, readable
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
@@ -106,18 +106,16 @@ def evaluate_classifier(
 
 def _numbered_otherwise(config: Config, prefix: Path) -> bool:
     """Return whether the label map beside the list that is evaluated is not the one of the training."""
-    from shitu_cli.training.checkpoint import read_header
-
-    header, split = read_header(prefix.with_name(prefix.name.removesuffix(".pdparams"))), config.DataLoader.query
-    then = None if header is None else header.get("run", {}).get("label_map")
+    split = config.DataLoader.query
     now = None if split is None else Path(split.dataset.cls_label_path).with_name("label_map.txt")
-    return bool(then and now is not None and now.is_file() and sha256_of(now) != then)
+    return changed_since_training(prefix.with_name(prefix.name.removesuffix(".pdparams")), "label_map", now)
 
 
 def _network(prefix: Path, config: Config) -> RecModel:
+    from shitu_cli.features.backends import is_exported
     from shitu_cli.model.tracing import load_trained
 
-    if prefix.is_dir() or prefix.suffix in (".onnx", ".pdmodel", ".json"):
+    if is_exported(prefix):
         raise UsageError(
             f"{prefix} is an exported model, which has no classifier",
             hint="name a checkpoint, such as --model output/best_model, or measure retrieval: "

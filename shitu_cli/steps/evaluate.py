@@ -13,11 +13,11 @@ from shitu_cli.config.arguments import EXPANSION, FOLDS, require, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
-from shitu_cli.files import atomic_write_texts, json_text, sha256_of
+from shitu_cli.files import atomic_write_texts, json_text
 from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter
-from shitu_cli.steps.models import readable
+from shitu_cli.steps.models import changed_since_training, readable
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
@@ -282,10 +282,6 @@ def measuring_options(
 
 def _trained_on_others(config: Config, places: Places) -> bool:
     """Return whether the best checkpoint records another training list than the current one."""
-    from shitu_cli.training.checkpoint import read_header
-
     split = config.DataLoader.train
     now = None if split is None else Path(split.dataset.cls_label_path)
-    header = read_header(places.best)
-    then = None if header is None else header.get("run", {}).get("train_list")  # weights from elsewhere record none
-    return bool(then and now is not None and now.is_file() and sha256_of(now) != then)
+    return changed_since_training(places.best, "train_list", now)

@@ -98,6 +98,18 @@ def readable(prefix: Path, reporter: Reporter) -> Path:
     return weights
 
 
+def changed_since_training(prefix: Path, key: str, file: Path | None) -> bool:
+    """Return whether `file` is not the one whose hash a checkpoint's run records under `key`.
+
+    False without a record (weights from elsewhere) or without the file.
+    """
+    from shitu_cli.training.checkpoint import read_header
+
+    header = read_header(prefix)
+    then = None if header is None else header.get("run", {}).get(key)
+    return bool(then and file is not None and file.is_file() and sha256_of(file) != then)
+
+
 def exported_features(places: Places) -> str | None:
     """Return the fingerprint of the exported model's features; None without one, and if its manifest is damaged."""
     from shitu_cli.features.engine import features_fingerprint, fingerprint_of

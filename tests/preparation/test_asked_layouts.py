@@ -36,6 +36,13 @@ def tables_of_several_splits(root: Path) -> tuple[str, ...]:
     return ("16 of 16 images to evaluate are also trained", "train_fold", "val_fold", "leave the lists of one here")
 
 
+def folders_of_several_splits(root: Path) -> tuple[str, ...]:
+    for fold in range(2):
+        many(root, f"fold_{fold}/train/{{name}}/{fold}{{i}}.jpg")
+        many(root, f"fold_{fold}/val/{{name}}/v{fold}{{i}}.jpg", 2)
+    return ("are fold_0, fold_1 several splits of the same images?", "fold_0/plum is a class of its own", "data/fold_0")
+
+
 def folders_that_name_a_split_and_a_class(root: Path) -> tuple[str, ...]:
     many(root, "train{name}/{i}.jpg", names="AB")
     many(root, "test{name}/{i}.jpg", names="AB")
@@ -58,6 +65,12 @@ def a_table_of_photographers_beside_products(root: Path) -> tuple[str, ...]:
     rows = ((path, ("Ann", "Bob")[n % 2]) for n, path in enumerate(many(root, "{name}/{name}{i}.jpg")))
     table(root / "photos.csv", ("image", "photographer"), *rows)
     return ("photographer, or the folder", "label=photographer", "--format class-tree")
+
+
+def a_table_of_different_numbers_beside_products(root: Path) -> tuple[str, ...]:
+    paths = many(root, "{name}/{name}{i}.jpg")
+    table(root / "files.csv", ("image", "code"), *((path, 1000 + number) for number, path in enumerate(paths)))
+    return ("code, or the folder of each image",)
 
 
 def a_table_of_few_labels_of_numbers(root: Path) -> tuple[str, ...]:

@@ -200,6 +200,18 @@ def a_number_of_lines_above_a_list(root: Path) -> Labels:
     return right
 
 
+def what_md5sum_writes_beside_folders(root: Path) -> Labels:
+    right = many(root, "{name}/{i}.jpg")
+    write(root / "checksums.txt", list_of(f"{number:032x}  {path}" for number, path in enumerate(right)))
+    return right
+
+
+def quotes_around_paths_and_names(root: Path) -> Labels:
+    right = many(root, "img/my {k} {i}.jpg", names=("red apple", "pear", "plum"))
+    write(root / "l.txt", list_of(f'"{path}" "{name}"' for path, name in right.items()))
+    return right
+
+
 READ = of_this_file("Labels")
 
 

@@ -42,7 +42,8 @@ _MEASURES = name_set(
     "width height size area price stock count quantity qty score confidence probability prob lat lon latitude "
     "longitude year month day date time datetime timestamp rating weight age leadtime annotator annotatorid "
     "annotationid createdat updatedat index idx row rownumber url link source license author copyright md5 "
-    "sha1 sha256 hash phash imagephash filesize depth channels iscrowd crowd occluded truncated difficult"
+    "sha1 sha256 hash phash imagephash filesize bytes iso aperture exposure focallength "
+    "depth channels iscrowd crowd occluded truncated difficult"
 )
 _CERTAINTIES = frozenset(("score", "confidence", "probability", "prob"))
 _BOX_NAMES = frozenset(("box", "bbox", "boundingbox", "roi", "rect", "rectangle", "bndbox"))

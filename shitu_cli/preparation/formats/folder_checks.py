@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.reporting import counted
+from shitu_cli.preparation.formats.splits import split_words
+from shitu_cli.reporting import counted, short_list
 
 Label = tuple[str, ...]  # the folders that name a class
 DATE = re.compile(
@@ -27,6 +28,22 @@ def refuse_pairs(source: Source, groups: Mapping[tuple[str, ...], Mapping[str, s
         raise UsageError(
             f"{source.path}: its folders name a split and a class at once, such as {' and '.join(pairs[0])}",
             hint="make a folder for each split, with a folder or a link for each class in it",
+        )
+
+
+def refuse_folds(source: Source, labels: Sequence[tuple[Label, Label]]) -> None:
+    """Refuse folders called alike that hold splits of the same classes, as for cross-validation.
+
+    `labels` are those of the images, apart in the folders above and below those of the splits.
+    """
+    above = sorted({outer for outer, inner in labels if outer and inner})
+    below = Counter(inner for _, inner in {pair for pair in labels if all(pair)})
+    if len(above) > 1 and len({split_words(outer[-1]) for outer in above}) == 1 and max(below.values()) == len(above):
+        first, most = "/".join(above[0]), max(below, key=lambda inner: (below[inner], inner))
+        raise UsageError(
+            f"{source.path}: are {short_list(['/'.join(outer) for outer in above])} several splits of the same images?",
+            details=[f"otherwise {first}/{'/'.join(most)} is a class of its own"],
+            hint=["to read one of them: ", Command("prepare", source.base / first)],
         )
 
 

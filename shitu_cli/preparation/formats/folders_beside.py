@@ -20,8 +20,7 @@ from shitu_cli.reporting import short_list
 
 # Names of columns that are the class without doubt.
 _KNOWN = frozenset(chain.from_iterable(LABEL_NAMES)) | name_set(
-    "species breed variety individual individualid identity person vehicle sku skuid product productid productname "
-    "brand model diagnosis dx disease"
+    "species breed variety individual individualid identity sku skuid product productid diagnosis dx disease"
 )
 
 
@@ -44,7 +43,8 @@ def refuse_other_classes(source: Source, parts: Sequence[Lines], located: Sequen
                 by_folder[folder].add(value)
                 by_label[value].add(folder)
         mixed = any(len(values) > 1 for values in by_folder.values())
-        if mixed and any(len(folders) > 1 for folders in by_label.values()) and _are_named(by_folder):
+        apart = any(len(folders) > 1 for folders in by_label.values()) or len(by_label) == len(lines.labels)
+        if mixed and apart and _are_named(by_folder):
             value, folder = lines.labels[0], (place.paths[0] or "").rpartition("/")[0]
             raise UsageError(
                 f"{lines.sheet.path}: is the class its column {names[label]}, or the folder of each image?",

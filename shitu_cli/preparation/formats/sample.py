@@ -11,6 +11,7 @@ from shitu_cli.preparation.formats.source import names_image
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].{0,30})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .{0,20})?")
 _NUMBER = re.compile(r"[+-]?(\d{1,20}([.,]\d{0,20})?|[.,]\d{1,20})([eE][+-]?\d{1,3})?")
 _NUMBER_IN = re.compile(r"(?<![^\s,;])-?\d{1,9}(?:\.\d{0,9})?(?![^\s,;])")
+_CHECKSUM = re.compile(r"[0-9a-fA-F]{32,128}")
 MOSTLY_UNIQUE = 0.8  # share of different values from which a column is not a label
 LONG_TEXT = 60  # characters on average from which it is a description
 
@@ -58,11 +59,16 @@ class Sample:
         """Return whether there is nothing but zeros and ones."""
         return set(self.values(column)) <= {"0", "1", "0.0", "1.0"}
 
+    def checksums(self, column: int) -> bool:
+        """Return whether all values are different checksums, such as those of md5sum."""
+        values = self.values(column)
+        return len(set(values)) == len(values) > 1 and all(map(_CHECKSUM.fullmatch, values))
+
     def could_be_only_label(self, column: int) -> bool:
         """Return whether the only column beside the image may hold classes, such as one image of each."""
         values = self.values(column)
         is_measure = self.fractions(column) and len(set(values)) > MOSTLY_UNIQUE * len(values)
-        return len(set(values)) > 1 and not is_measure and not self.lists(column)
+        return len(set(values)) > 1 and not is_measure and not self.lists(column) and not self.checksums(column)
 
     def could_be_label(self, column: int) -> bool:
         """Return whether its values are like classes: several, repeated, no measures, dates or long texts."""

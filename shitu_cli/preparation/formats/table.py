@@ -339,7 +339,8 @@ TABLE = Format(
 TEXT_LIST = Format(
     "list",
     "train.txt with val, test or query and gallery beside it: `path label`, `path label id` (PaddleClas, PaddleX), "
-    "`path, fine, coarse` or `path label x1 y1 x2 y2`; or paths alone, with folders of classes",
+    "`path, fine, coarse`, `path label split` or `path label x1 y1 x2 y2`; or paths, alone or with their split, beside "
+    "folders of classes",
     lambda source: _detect(source, with_header=False),
     lambda source, problems: _read(source, problems, with_header=False),
     base.TABLE,

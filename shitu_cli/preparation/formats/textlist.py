@@ -93,6 +93,8 @@ class _Style:
         """Return what follows the path, as columns."""
         if sign != " ":
             return [part.strip().strip('"') for part in rest.split(sign)]
+        if rest.count('"') == 2 and rest[0] == rest[-1] == '"':
+            return [rest[1:-1]]
         words = _BLANKS.split(rest)
         if len(words) < 2 or all(map(_is_number, words)):
             return words
@@ -189,8 +191,8 @@ def decide_list(
     columns, sample = Columns(names, 0, 1 if width >= 2 else None), Sample(cells, width)
     if not chosen and width == 2 and splits_of_values("", sample.values(1)):
         columns.label, columns.split = None, 1
-    elif not chosen and width >= 2 and sample.images(1):
-        columns.label = None  # pairs of images
+    elif not chosen and width >= 2 and (sample.images(1) or sample.checksums(1)):
+        columns.label = None  # pairs of images, or what md5sum writes
     elif not chosen and width == 3:
         _third(columns, sample, sheet)
     elif chosen or (width > 3 and not _own(columns, sample, sheet) and not _boxes(columns, sample)):

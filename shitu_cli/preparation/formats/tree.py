@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
-from shitu_cli.preparation.formats.folder_checks import DATE, refuse_copies, refuse_pairs, refuse_sorting
+from shitu_cli.preparation.formats.folder_checks import DATE, refuse_copies, refuse_folds, refuse_pairs, refuse_sorting
 from shitu_cli.preparation.formats.labelnames import name_by_json
 from shitu_cli.preparation.formats.masks import holds_masks
 from shitu_cli.preparation.formats.source import Source
@@ -149,6 +149,7 @@ class Layout:
             for place in self.places:
                 place.label = place.label[:depth]
             return
+        refuse_folds(self.source, [(place.label[: place.above], place.label[place.above :]) for place in self.places])
         while True:
             free = [place for place in self.places if len(place.label) - place.above >= 2]
             deepest = max((len(place.label) for place in free), default=0)

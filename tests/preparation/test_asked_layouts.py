@@ -40,7 +40,12 @@ def folders_of_several_splits(root: Path) -> tuple[str, ...]:
     for fold in range(2):
         many(root, f"fold_{fold}/train/{{name}}/{fold}{{i}}.jpg")
         many(root, f"fold_{fold}/val/{{name}}/v{fold}{{i}}.jpg", 2)
-    return ("are fold_0, fold_1 several splits of the same images?", "fold_0/plum is a class of its own", "data/fold_0")
+    return (
+        "are fold_0, fold_1 several splits of the same images?",
+        "fold_0/plum is a class",
+        "data/fold_0",
+        "--depth 2",
+    )
 
 
 def folders_that_name_a_split_and_a_class(root: Path) -> tuple[str, ...]:

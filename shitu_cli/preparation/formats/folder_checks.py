@@ -40,10 +40,11 @@ def refuse_folds(source: Source, labels: Sequence[tuple[Label, Label]]) -> None:
     below = Counter(inner for _, inner in {pair for pair in labels if all(pair)})
     if len(above) > 1 and len({split_words(outer[-1]) for outer in above}) == 1 and max(below.values()) == len(above):
         first, most = "/".join(above[0]), max(below, key=lambda inner: (below[inner], inner))
+        depth = max(len(outer) + len(inner) for outer, inner in labels)
         raise UsageError(
             f"{source.path}: are {short_list(['/'.join(outer) for outer in above])} several splits of the same images?",
             details=[f"otherwise {first}/{'/'.join(most)} is a class of its own"],
-            hint=["to read one of them: ", Command("prepare", source.base / first)],
+            hint=["to read one of them: ", Command("prepare", source.base / first), f"; or, if not, --depth {depth}"],
         )
 
 

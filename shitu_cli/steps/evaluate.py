@@ -17,7 +17,7 @@ from shitu_cli.files import atomic_write_texts, json_text
 from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter
-from shitu_cli.steps.models import changed_since_training, readable
+from shitu_cli.steps.models import changed_preparation, changed_since_training, readable
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
@@ -241,6 +241,8 @@ def _open(
     if model is not None and (remark := without_manifest(model)):
         output.warn(remark)
     output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
+    if change := changed_preparation(config, model or places.best):
+        output.info(change)
     if model is None and _trained_on_others(config, places):
         output.warn(
             [

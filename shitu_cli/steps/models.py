@@ -110,6 +110,22 @@ def changed_since_training(prefix: Path, key: str, file: Path | None) -> bool:
     return bool(then and file is not None and file.is_file() and sha256_of(file) != then)
 
 
+def changed_preparation(config: Config, prefix: Path) -> str | None:
+    """Return for the user how images are prepared otherwise than when a checkpoint was trained, else None."""
+    from shitu_cli.config.dump import config_values
+    from shitu_cli.training.checkpoint import read_header
+    from shitu_cli.training.fingerprint import flatten
+
+    header = read_header(prefix.with_name(prefix.name.removesuffix(".pdparams")))
+    then = {} if header is None else header.get("run", {}).get("config", {})
+    changes = (
+        f"images are prepared in another way than when this model was trained: {key}: {then[key]} then, {value} now"
+        for key, value in flatten(config_values(config)).items()
+        if key.startswith("DataLoader.Eval.") and ".transform_ops." in key and then.get(key, value) != value
+    )
+    return next(changes, None)
+
+
 def exported_features(places: Places) -> str | None:
     """Return the fingerprint of the exported model's features; None without one, and if its manifest is damaged."""
     from shitu_cli.features.engine import features_fingerprint, fingerprint_of

@@ -110,7 +110,7 @@ def _list_of(header: dict[str, Any], space: Workspace) -> Path | None:
     """Return the training list of the last run, which may differ from the config's."""
     run = header.get("run")
     config = run.get("config") if isinstance(run, dict) else None
-    path = config.get("DataLoader.train.dataset.cls_label_path") if isinstance(config, dict) else None
+    path = config.get("DataLoader.Train.dataset.cls_label_path") if isinstance(config, dict) else None
     return space.root / path if isinstance(path, str) else None
 
 

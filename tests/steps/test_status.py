@@ -13,7 +13,7 @@ from shitu_cli.config.load import load_config
 from shitu_cli.config.places import Places
 from shitu_cli.features.engine import features_fingerprint
 from shitu_cli.files import sha256_of
-from shitu_cli.steps.models import exported_features
+from shitu_cli.steps.models import changed_preparation, exported_features
 from shitu_cli.steps.status import StepState, status
 from shitu_cli.workspace import Workspace
 
@@ -88,3 +88,25 @@ def test_a_classifier_is_measured_by_its_own_figures(space: Workspace) -> None:
     assert states(space)["evaluate"] == StepState("evaluate", "top1 0.7500, top5 1.0000")
     report(space.root, "classifier", "0" * 64, [], {"top1": 0.75})
     assert states(space)["evaluate"].state == "top1 0.7500, of another model" and states(space)["evaluate"].command
+
+
+def test_the_list_of_the_last_run_counts_not_the_configs(space: Workspace) -> None:
+    """A run on another list (-o) would else have to be repeated for ever."""
+    (space.root / "mine.txt").write_text("data/class_000/000.jpg\t0\n")
+    path = space.root / "output/latest.pdstates"
+    run = {"config": {"DataLoader.Train.dataset.cls_label_path": "./mine.txt"}}
+    run |= {"train_list": sha256_of(space.root / "mine.txt")}  # type: ignore[dict-item]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "run": run}))
+    assert "has changed since" not in states(space)["train"].state
+    (space.root / "mine.txt").write_text("data/class_000/001.jpg\t0\n")
+    assert "the training list has changed since" in states(space)["train"].state
+
+
+def test_another_preparation_than_that_of_the_training_is_said(trained: Path) -> None:
+    """Such as a size that only `train -o` set: the figures are not those that training showed."""
+    key = "DataLoader.Eval.Query.dataset.transform_ops.1.ResizeImage.size"
+    plain, other = (load_config(trained / "shitu.yaml", words) for words in ([], [f"{key}=80"]))
+    for prefix in (trained / "output/latest", trained / "output/latest.pdparams"):
+        assert changed_preparation(plain, prefix) is None
+        assert f"when this model was trained: {key}: 112 then, 80 now" in str(changed_preparation(other, prefix))
+    assert changed_preparation(other, trained / "inference") is None

@@ -14,7 +14,7 @@ from shitu_cli.cli import opening, options
 from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import DataError, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
@@ -75,10 +75,11 @@ def search(
     from shitu_cli.features.extractor import inputs_of
     from shitu_cli.features.manifest import MANIFEST
     from shitu_cli.features.selection import BATCH
+    from shitu_cli.index.objects import answers_to
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.steps.gallery import own_image_root
     from shitu_cli.steps.models import exported_model, model_of_index, open_extractor
-    from shitu_cli.steps.search import answers_to, threshold_of
+    from shitu_cli.steps.search import near_answers, threshold_of
 
     session = Session.of(context)
     console = session.console
@@ -118,11 +119,14 @@ def search(
         results: list[Result] = []
         unread: list[str] = []
         outcomes = answers_to(
-            inputs_of(files), extractor=extractor, store=target, detector=finder, top=top, threshold=limit
+            inputs_of(files),
+            extractor=extractor,
+            detector=finder,
+            answer=lambda features: near_answers(target, features, top, limit),
         )
         for at, answer in outcomes:
-            if isinstance(answer, str):
-                unread.append(answer)
+            if isinstance(answer, DataError):
+                unread.append(answer.message)
             else:
                 results.append(Result(files.name(at), files.labels[at], answer))
     for why in unread:

@@ -1,17 +1,45 @@
-"""One answer from several areas of an image: which of them show the same thing, and which one counts."""
+"""Answers to images: with a detector one from several areas, of which some show the same thing, and one counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shitu_cli.errors import DataError
 from shitu_cli.features.detection.boxes import Detection, apart
 from shitu_cli.index.verdict import Answer
 
+if TYPE_CHECKING:
+    from shitu_cli.features.detection.detector import Detector
+    from shitu_cli.features.extractor import Extractor, ImageInput
+
 # Of two areas, above which they show the same thing; PP-ShiTu's rec_nms_thresold.
 OVERLAP = 0.05
+
+
+def answers_to(
+    images: Sequence[ImageInput],
+    *,
+    extractor: Extractor,
+    detector: Detector | None,
+    answer: Callable[[np.ndarray], list[Answer]],
+) -> Iterator[tuple[int, Answer | DataError]]:
+    """Yield the number of each image with its answer, or with the error that says why it cannot be read.
+
+    `answer` returns the answers to features float32 [N, D].
+    """
+    if detector is None:
+        for numbers, features, unreadable in extractor.batches(images):
+            yield from ((number, DataError(reason)) for number, reason in unreadable.items())
+            yield from zip(numbers.tolist(), answer(features), strict=True)
+        return
+    from shitu_cli.features.detection.areas import features_of_areas
+
+    for number, part in enumerate(features_of_areas(extractor, detector, images)):
+        yield number, part if isinstance(part, DataError) else combined(answer(part.features), part.detections)
 
 
 def combined(answers: Sequence[Answer], detections: Sequence[Detection | None]) -> Answer:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.features.detection.areas import features_of_areas
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput, Images, listed
 from shitu_cli.files import file_state
 from shitu_cli.index import MILVUS, open_address
 from shitu_cli.index.files import VECTORS, load_index
-from shitu_cli.index.objects import combined
+from shitu_cli.index.objects import answers_to
 from shitu_cli.index.store import IndexManifest, Match, Store
 from shitu_cli.index.vectors import VectorIndex
 from shitu_cli.index.verdict import VOTERS, Answer, judge
@@ -88,7 +87,7 @@ class Searcher:
         if self.detector is None:
             return self.search_features(self.extractor.extract(images), top)
         answers = []
-        for answer in self._search_areas(listed(images), top):
+        for _, answer in self._answers(listed(images), top):
             if isinstance(answer, DataError):
                 raise answer
             answers.append(answer)
@@ -96,16 +95,8 @@ class Searcher:
 
     def search_readable(self, images: Images, top: int = 5) -> list[Answer | DataError]:
         """Return for each image its answer, or the error that says why this one cannot be read."""
-        images = listed(images)
-        if self.detector is not None:
-            return list(self._search_areas(images, top))
-        results: list[Answer | DataError] = [DataError("not read")] * len(images)
-        for numbers, features, unreadable in self.extractor.batches(images):
-            for number, reason in unreadable.items():
-                results[number] = DataError(reason)
-            for number, answer in zip(numbers.tolist(), self.search_features(features, top), strict=True):
-                results[number] = answer
-        return results
+        answers = dict(self._answers(listed(images), top))
+        return [answers[number] for number in range(len(answers))]
 
     def search_features(self, features: np.ndarray, top: int = 5) -> list[Answer]:
         """Return an answer for each row of the features float32 [N, D] of this model; all from one generation."""
@@ -115,12 +106,13 @@ class Searcher:
         self._check_model(manifest)
         return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in neighbours]
 
-    def _search_areas(self, images: Sequence[ImageInput], top: int) -> Iterator[Answer | DataError]:
-        for part in features_of_areas(self.extractor, self.detector, images):
-            if isinstance(part, DataError):
-                yield part
-            else:
-                yield combined(self.search_features(part.features, top), part.detections)
+    def _answers(self, images: Sequence[ImageInput], top: int) -> Iterator[tuple[int, Answer | DataError]]:
+        return answers_to(
+            images,
+            extractor=self.extractor,
+            detector=self.detector,
+            answer=lambda features: self.search_features(features, top),
+        )
 
     @property
     def manifest(self) -> IndexManifest:

@@ -3,56 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.features.extractor import Extractor, ImageInput
-from shitu_cli.index.objects import combined
+from shitu_cli.errors import Command, UsageError
+from shitu_cli.features.extractor import Extractor
 from shitu_cli.index.store import Store
 from shitu_cli.index.verdict import VOTERS, Answer, judge
 from shitu_cli.steps.measured_threshold import Threshold, measured_threshold
 
-if TYPE_CHECKING:
-    from shitu_cli.features.detection.detector import Detector
-
 AUTO = "auto"
 
 
-def answers_to(
-    images: Sequence[ImageInput],
-    *,
-    extractor: Extractor,
-    store: Store,
-    detector: Detector | None = None,
-    top: int = 5,
-    threshold: float | None = None,
-) -> Iterator[tuple[int, Answer | str]]:
-    """Yield (number, answer) for each image, or why it cannot be read; matches below the threshold are left out."""
-
-    def answers(features: np.ndarray) -> list[Answer]:
-        neighbours = store.search(features, max(top, VOTERS))
-        near = [
-            [match for match in nearest[:top] if threshold is None or match.score >= threshold]
-            for nearest in neighbours
-        ]
-        return [Answer(judge(nearest, threshold), matches) for nearest, matches in zip(neighbours, near, strict=True)]
-
-    if detector is None:
-        for numbers, features, unreadable in extractor.batches(images):
-            yield from unreadable.items()
-            yield from zip(numbers.tolist(), answers(features), strict=True)
-        return
-    from shitu_cli.features.detection.areas import features_of_areas
-
-    for number, part in enumerate(features_of_areas(extractor, detector, images)):
-        if isinstance(part, DataError):
-            yield number, part.message
-        else:
-            yield number, combined(answers(part.features), part.detections)
+def near_answers(store: Store, features: np.ndarray, top: int, threshold: float | None) -> list[Answer]:
+    """Return the answers to features float32 [N, D], each with its `top` matches that reach the threshold."""
+    neighbours = store.search(features, max(top, VOTERS))
+    near = [
+        [match for match in nearest[:top] if threshold is None or match.score >= threshold] for nearest in neighbours
+    ]
+    return [Answer(judge(nearest, threshold), matches) for nearest, matches in zip(neighbours, near, strict=True)]
 
 
 def threshold_of(text: str | None, *, reports: Path, extractor: Extractor, store: Store) -> Threshold:

@@ -227,3 +227,19 @@ def test_folders_in_an_archive_are_no_sources_to_merge(tmp_path: Path) -> None:
     with pytest.raises(ShituError) as caught:
         read(tmp_path / "data")
     assert "--merge" not in plain(caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("build", "depth", "classes"),
+    [
+        (folders_that_name_a_split_and_a_class, 1, {"testA", "testB", "trainA", "trainB"}),
+        (an_archive_unpacked_into_itself, 2, {*NAMES, *(f"cells/{name}" for name in NAMES)}),
+        (folders_of_several_splits, 2, {f"fold_{fold}/{name}" for fold in range(2) for name in NAMES}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_with_a_depth_each_folder_is_a_class(
+    build: Callable[[Path], object], depth: int, classes: set[str], tmp_path: Path
+) -> None:
+    build(tmp_path)
+    assert set(read(tmp_path, depth=depth).names) == classes

@@ -67,18 +67,12 @@ def test_lists_of_matlab_beside_annotations_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "names", [dict(enumerate(NAMES)), {name: n for n, name in enumerate(NAMES)}], ids=["by number", "by name"]
 )
-@pytest.mark.parametrize("layout", ["folders", "list"])
 def test_numbers_are_named_by_a_json_file_that_holds_only_their_names(
-    names: dict[object, object], layout: str, tmp_path: Path
+    names: dict[object, object], tmp_path: Path
 ) -> None:
-    """cat_to_name.json beside folders of numbers, class_indices.json beside a list."""
-    if layout == "folders":
-        many(tmp_path, "{name}/{i}.jpg", names="0123")
-    else:
-        write(
-            tmp_path / "l.txt",
-            "".join(f"{path} {name}\n" for path, name in many(tmp_path, "{k}{i}.jpg", names="0123").items()),
-        )
+    """class_indices.json beside a list."""
+    right = many(tmp_path, "{k}{i}.jpg", names="0123")
+    write(tmp_path / "l.txt", "".join(f"{path} {name}\n" for path, name in right.items()))
     write_json(tmp_path / "a_sizes.json", {"0": 640, "1": 480, "2": 1, "3": 2})
     write_json(tmp_path / "names.json", names)
     made = read(tmp_path)

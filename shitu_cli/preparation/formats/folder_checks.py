@@ -24,10 +24,10 @@ def refuse_pairs(source: Source, groups: Mapping[tuple[str, ...], Mapping[str, s
     `groups` map the words of folders beside the split to those folders with their splits.
     """
     pairs = [group for rest, group in groups.items() if rest and {"train"} < set(group.values())]
-    if len(pairs) > 1:
+    if len(pairs) > 1 and source.options.depth is None:
         raise UsageError(
             f"{source.path}: its folders name a split and a class at once, such as {' and '.join(pairs[0])}",
-            hint="make a folder for each split, with a folder or a link for each class in it",
+            hint="make a folder for each split, with a folder for each class in it; or --depth 1 if each is a class",
         )
 
 
@@ -64,9 +64,13 @@ def refuse_copies(source: Source, labels: Mapping[Label, str]) -> None:
             raise UsageError(
                 f"{folder}: {counted(len(pairs), 'folder')} in it are called like those beside it: one class each?",
                 details=[f"{first} and {again} would be two classes"],
-                hint=["to read these alone: ", Command("prepare", folder), "; or move them out of the source"]
+                hint=[
+                    "to read these alone: ",
+                    Command("prepare", folder),
+                    f"; or --depth {len(pairs[0][1])} if they are others",
+                ]
                 if folder.is_dir()
-                else "leave them out of the archive",
+                else f"leave them out of the archive; or --depth {len(pairs[0][1])} if they are others",
             )
 
 

@@ -38,10 +38,10 @@ def name_classes(rows: Rows, source: Source, chosen: Sequence[Labels]) -> None:
                 _name(rows, {label: names[int(label)] for label in numbers if int(label) in names}, path)
                 return
     for folder in folders:
-        name_by_json(rows, folder)
+        _name_by_json(rows, folder)
 
 
-def name_by_json(rows: Rows, folder: Path) -> None:
+def _name_by_json(rows: Rows, folder: Path) -> None:
     """Name numbered classes by a JSON file of a folder that holds nothing but their numbers and names."""
     numbers = _numbers(rows.labels)
     files = sorted(folder.glob("*.json")) if numbers and not rows.display else []

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
 from shitu_cli.preparation.formats.folder_checks import DATE, refuse_copies, refuse_folds, refuse_pairs, refuse_sorting
-from shitu_cli.preparation.formats.labelnames import name_by_json
 from shitu_cli.preparation.formats.masks import holds_masks
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_of_folder, split_words
@@ -229,7 +228,6 @@ def read_classes(source: Source, problems: Problems) -> Rows:
     rows, layout = class_rows(source, problems)
     _move_root(rows)
     say_classes(rows, layout)
-    name_by_json(rows, source.base)
     problems.take(source.tree.problems)
     for name, why in _unread(source).items():
         problems.add("unread-list", str(source.base / name), why)

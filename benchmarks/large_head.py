@@ -61,18 +61,20 @@ def measure(variant: str, classes: int, features: int, batch: int, steps: int) -
     import paddle
     import paddle.nn.functional as F
 
-    from shitu_cli.model.heads import ArcMargin
-    from shitu_cli.model.losses.classification import CELoss
+    from shitu_cli.config.reader import make_part
     from shitu_cli.processes.collectives import join
     from shitu_cli.training.sharded_head import shard_head
 
-    ranks, criterion = join(), CELoss()
+    ranks, criterion = join(), make_part("loss", "CELoss").build()
     ratio = 0.1 if "sample" in variant else 1.0
-    warm = ArcMargin(features, 8, sample_ratio=ratio)  # what Python and the compiled loops take is not a step's
+    sizes = {"embedding_size": features, "sample_ratio": ratio}
+    # What Python and the compiled loops take is not a step's.
+    warm = make_part("head", "ArcMargin", class_num=8, **sizes).build()
     criterion({"softmax": warm.softmax(paddle.randn([2, features]), paddle.to_tensor([0, 1]))}, None).backward()
     paddle.seed(1)
     model = paddle.nn.Layer()
-    head = model.head = ArcMargin(features, classes, 0.2, 30.0, sample_ratio=ratio, shard="divided" in variant)
+    shape = {"class_num": classes, "margin": 0.2, "scale": 30.0, "shard": "divided" in variant}
+    head = model.head = make_part("head", "ArcMargin", **shape, **sizes).build()
     shard_head(model, None, ranks, "cpu")
     x, labels = paddle.randn([batch, features]), paddle.randint(0, classes, [batch])
     own = slice(ranks.rank * batch // ranks.world, (ranks.rank + 1) * batch // ranks.world)

@@ -193,7 +193,7 @@ def export(workspace: Path, out: Path) -> Path:
     from shitu_cli.deployment.run import export as run
 
     config = load_config(workspace / "shitu.yaml")
-    run(config, workspace, workspace / "output/best_model", out, ExportOptions(formats=("pdmodel", "pir", "onnx")))
+    run(config, workspace / "output/best_model", out, ExportOptions(formats=("pdmodel", "pir", "onnx")))
     return out
 
 

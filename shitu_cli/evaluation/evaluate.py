@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
-from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import class_names
 from shitu_cli.errors import Command, ConfigError, DataError
+from shitu_cli.evaluation.identities import identities_of
 from shitu_cli.evaluation.metrics import FeatureSet, Ranking, bootstrap_interval, check_features, nearest, rank
 from shitu_cli.evaluation.rerank import expand_queries, reranked
 from shitu_cli.evaluation.similarity import Block, equal_bits
@@ -26,7 +25,6 @@ from shitu_cli.features.list_features import ListFeatures, extract_list
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter
-from shitu_cli.stores import is_stored, join, real
 
 Extract = Callable[..., ListFeatures | None]
 
@@ -234,7 +232,7 @@ def evaluate_lists(
             hint=Command("evaluate", "-o", "Global.feature_normalize=True"),
         )
     query_rows, gallery_rows = _readable(query), _readable(gallery)
-    identities = identities_of(query.dataset, gallery.dataset)
+    identities = identities_of(query, gallery)
     queries = _feature_set(query, query_rows, identities[0], config)
     candidates = _feature_set(gallery, gallery_rows, identities[1], config)
     check_features(queries, candidates)
@@ -312,34 +310,3 @@ def topk_of(config: Config, *always: int) -> tuple[int, ...]:
         topk = getattr(metric, "topk", ())
         ks.update(int(k) for k in ([topk] if isinstance(topk, int) else topk))
     return tuple(sorted(ks))
-
-
-def identities_of(query: RecDataset, gallery: RecDataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return equal numbers for the same file, however its path is spelt and whatever links lead to it.
-
-    So another box of the same photo does not count as an answer either.
-    """
-    numbers, files = dict[str, int](), dict[object, int]()
-
-    def number_of(key: str) -> int:
-        if key not in numbers:
-            numbers[key] = files.setdefault(_file_of(key), len(numbers))
-        return numbers[key]
-
-    columns = []
-    for dataset in (query, gallery):
-        root = real(dataset.image_root)
-        keys = (join(root, dataset.images.path(i)) for i in range(len(dataset)))
-        columns.append(np.fromiter(map(number_of, keys), np.int64, len(dataset)))
-    return columns[0], columns[1]
-
-
-def _file_of(location: str) -> object:
-    """Return what is the same for all paths to a file: its number on its disk, else its plain path."""
-    if is_stored(location):
-        return location
-    try:
-        state = os.stat(location)
-    except (OSError, ValueError):  # features of images that are elsewhere
-        return os.path.normpath(location)
-    return (state.st_dev, state.st_ino) if state.st_ino else os.path.normpath(location)

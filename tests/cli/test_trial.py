@@ -17,7 +17,8 @@ from shitu_cli import Extractor
 from shitu_cli.config.schema import DatasetConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
-from shitu_cli.evaluation.evaluate import identities_of
+from shitu_cli.evaluation.identities import identities_of
+from shitu_cli.features.list_features import ListFeatures
 from shitu_cli.features.resumable import BLOCK_IMAGES
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
@@ -214,7 +215,8 @@ def test_model_and_index_are_enough_to_search(space: Path, tmp_path: Path) -> No
 def test_another_box_of_the_querys_photograph_is_no_find(tmp_path: Path) -> None:
     config = DatasetConfig("ImageNetDataset", str(tmp_path), str(tmp_path / "list.txt"))
     (tmp_path / "list.txt").write_text("a.jpg\t0\t-\t0,0,8,8\na.jpg\t0\t-\t8,8,16,16\nb.jpg\t0\n")
-    first, second = identities_of(RecDataset(config), RecDataset(config))
+    part = ListFeatures(RecDataset(config), np.eye(3, dtype=np.float32), {})
+    first, second = identities_of(part, part)
     assert first[0] == first[1] == second[0] != first[2] and first[2] == second[2]
 
 

@@ -6,19 +6,29 @@ import dataclasses
 import os
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from shitu_cli.config.load import load_config
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.evaluation.evaluate import identities_of
+from shitu_cli.evaluation import identities
+from shitu_cli.evaluation.identities import identities_of
+from shitu_cli.features.list_features import ListFeatures
+
+ONE_PHOTO = np.ones((1, 4), np.float32)
 
 
-def datasets(space: Path, *lists: list[str]) -> list[RecDataset]:
+def parts_of(space: Path, *lists: list[str]) -> list[ListFeatures]:
+    """Return the images of each list, whose features are the same but for paths that end with an exclamation mark."""
     split = load_config(space / "shitu.yaml").DataLoader.query
     assert split is not None
     parts = []
     for number, paths in enumerate(lists):
+        features = np.concatenate([ONE_PHOTO + index * path.endswith("!") for index, path in enumerate(paths, 1)])
         file = space / f"lists/{number}.txt"
-        file.write_text("".join(f"{path}\t0\n" for path in paths))
-        parts.append(RecDataset(dataclasses.replace(split.dataset, cls_label_path=str(file))))
+        file.write_text("".join(f"{path.rstrip('!')}\t0\n" for path in paths))
+        dataset = RecDataset(dataclasses.replace(split.dataset, cls_label_path=str(file)))
+        parts.append(ListFeatures(dataset, features, {}))
     return parts
 
 
@@ -31,7 +41,7 @@ def test_one_photo_is_the_same_by_all_its_paths(workspace: Path) -> None:
     names = ["./class_000/000.jpg", "class_001/../class_000/000.jpg", "class_000//000.jpg", str(photo)]
     names += [str(workspace / "link/class_000/000.jpg"), "named.jpg", "again.jpg"]
     query, gallery = identities_of(
-        *datasets(workspace, ["class_000/000.jpg"], [*names, "class_000/001.jpg", "copy.jpg"])
+        *parts_of(workspace, ["class_000/000.jpg"], [*names, "class_000/001.jpg", "copy.jpg"])
     )
     assert gallery[:-2].tolist() == [query[0]] * len(names)
     assert len({query[0], *gallery[-2:].tolist()}) == 3  # a copy is another photo, which prepare warns of
@@ -40,5 +50,14 @@ def test_one_photo_is_the_same_by_all_its_paths(workspace: Path) -> None:
 def test_photos_that_are_elsewhere_are_known_by_their_plain_paths(workspace: Path) -> None:
     """As where shards of other machines are merged."""
     names = ["gone/a.jpg", "./gone/a.jpg", "gone//b.jpg", "x.tar::a.jpg"]
-    query, gallery = identities_of(*datasets(workspace, ["gone/a.jpg", "x.tar::a.jpg"], names))
+    query, gallery = identities_of(*parts_of(workspace, ["gone/a.jpg", "x.tar::a.jpg"], names))
     assert gallery.tolist() == [query[0], query[0], gallery[2], query[1]] and len({*gallery.tolist()}) == 3
+
+
+def test_only_files_that_may_be_one_are_asked_about(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking about millions of files on a network's disk takes longer than ranking them."""
+    asked: list[str] = []
+    monkeypatch.setattr(identities, "_file_of", lambda path: asked.append(path) or path)
+    names = ["class_000/000.jpg!", "class_000/001.jpg!", "class_000/002.jpg"]
+    identities_of(*parts_of(workspace, ["class_000/003.jpg"], names))
+    assert [Path(path).name for path in asked] == ["003.jpg", "002.jpg"]

@@ -154,9 +154,6 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "cmyk": Kind("note", "a CMYK image", "nothing: it becomes RGB when read"),
     "16-bit": Kind("note", "a 16-bit image", "nothing: it becomes 8-bit when read"),
     "rotated": Kind("note", "rotated by its EXIF data", "nothing: it is turned upright when read"),
-    "two-encodings": Kind(
-        "note", "a name with letters encoded in two ways, é as one sign or two", "nothing: one class"
-    ),
     "not-evaluated": Kind("note", "labelled images of a split that is not used", "prepare its folder alone to use it"),
 }
 

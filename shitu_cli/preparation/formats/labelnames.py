@@ -162,7 +162,7 @@ def tidy_names(rows: Rows, problems: Problems) -> None:
         alike[unicodedata.normalize("NFC", label)].append(label)
     for whole, several in sorted(alike.items()):
         if len(several) > 1:
-            problems.add("two-encodings", whole)
+            problems.add("similar-labels", whole, "letters encoded in two ways: read as one class")
             broken |= dict.fromkeys(several, whole)
     if broken:
         rows.labels = [broken.get(label, label) for label in rows.labels]

@@ -17,7 +17,7 @@ from shitu_cli.files import atomic_write_texts, json_text
 from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter
-from shitu_cli.steps.models import changed_preparation, changed_since_training, readable
+from shitu_cli.steps.models import changed_preparation, changed_since_training, place_of, readable
 from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def evaluate(
         raise UsageError(f"--far {invalid[0]:g}: expected a share of photos between 0 and 1, such as 0.05")
     require(EXPANSION, query_expansion=query_expansion)
     require(FOLDS, cross_fit=cross_fit or None)
-    output, model_path = this_process.reporter_of(reporter), None if model is None else Path(model)
+    output, model_path = this_process.reporter_of(reporter), place_of(model)
     config = settings_for(config, model_path, output)
     if several(unknown) or shares or cross_fit:
         _require_cosines(config, query_expansion)
@@ -215,7 +215,7 @@ def evaluate_share(
 
     `evaluate` with all `shards` then gives the figures of one process. The other arguments are those of `evaluate`.
     """
-    output, model_path = this_process.reporter_of(reporter), None if model is None else Path(model)
+    output, model_path = this_process.reporter_of(reporter), place_of(model)
     config = settings_for(config, model_path, output)
     places = Places.of(config)
     engine, _ = _open(config, places, model_path, precision, output)

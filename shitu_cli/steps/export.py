@@ -12,7 +12,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import Reporter, SilentReporter
-from shitu_cli.steps.models import changed_preparation, readable
+from shitu_cli.steps.models import changed_preparation, place_of, readable
 from shitu_cli.steps.settings import require_config, with_lists
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def export(
     config = with_lists(config)
     places = Places.of(config)
     reporter = reporter or SilentReporter()
-    weights = readable(Path(checkpoint) if checkpoint is not None else places.best, reporter)
+    weights = readable(place_of(checkpoint) or places.best, reporter)
     if change := changed_preparation(config, weights):
         reporter.info(change)
     # A path from the user is relative to the current directory, the default to the workspace.

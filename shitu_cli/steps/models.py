@@ -10,7 +10,7 @@ from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.selection import BATCH
 from shitu_cli.files import sha256_of
-from shitu_cli.inputs import read_note
+from shitu_cli.inputs import StrPath, read_note
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter, SilentReporter
 
@@ -86,6 +86,12 @@ def model_of_index(places: Places | None, model: Path | None, recorded: str) -> 
         return model
     is_trained = places is not None and (places.manifest.is_file() or places.best_weights.is_file())
     return None if is_trained else Path(recorded)
+
+
+def place_of(model: StrPath | None) -> Path | None:
+    """Return the path of a model that the user names; that of the current directory (`.`) would have no name."""
+    path = None if model is None else Path(model)
+    return path if path is None or path.name else path.absolute()
 
 
 def readable(prefix: Path, reporter: Reporter) -> Path:

@@ -155,6 +155,11 @@ def test_steps_in_the_wrong_order(workspace: Path) -> None:
     assert not (workspace / "inference").exists()
 
 
+def test_the_current_directory_is_no_model(workspace: Path) -> None:
+    fails("evaluate", "--model", ".", cwd=workspace, code=3, says=("holds no inference.pdmodel",))
+    fails("export", "--checkpoint", ".", cwd=workspace, code=2, says=("no trained weights",))
+
+
 def test_misspelt_config_keys(workspace: Path) -> None:
     config = workspace / "shitu.yaml"
     config.write_text(config.read_text().replace("  epochs:", "  epoch:").replace("momentum: 0.9", "momentun: 0.9"))

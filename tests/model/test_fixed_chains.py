@@ -30,6 +30,7 @@ CHAINS = {
     "depthwise first": [Layer(5, 1, 0, None), Layer(1, 1, 12, "relu"), Layer(7, 2, 0, "relu"), Layer(1, 1, 6, "relu")],
     "dense": [Layer(3, 2, 12, "relu6"), Layer(3, 1, 8, "relu"), Layer(1, 2, 6, None)],
     "dense, large windows": [Layer(7, 2, 4, "relu")],
+    "dense, in several parts": [Layer(3, 1, 40, "relu"), Layer(3, 2, 7, None)],
 }
 
 

@@ -19,7 +19,8 @@ import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
-ACTIVATIONS = {None: 0, "relu": 1, "hardswish": 2, "relu6": 3}
+ACT_NONE, ACT_RELU, ACT_HARDSWISH, ACT_RELU6 = range(4)  # as the compiled loops take them
+ACTIVATIONS = {None: ACT_NONE, "relu": ACT_RELU, "hardswish": ACT_HARDSWISH, "relu6": ACT_RELU6}
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ slope of ReLU and ReLU6 is known from its value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,12 @@ import paddle
 from paddle.autograd import PyLayer
 
 from shitu_cli.model import kernels
-from shitu_cli.model.kernels import grouped, planes
+from shitu_cli.model.kernels import grouped
 from shitu_cli.model.kernels.products import split
+from shitu_cli.model.kernels.windows import Windows
 
 Total = tuple[np.ndarray, np.ndarray]
 COLUMNS = 192  # of a product, at least: fewer leave most of the processor idle
-BAND = 1 << 16  # numbers of a matrix of windows: 256 KB, half of a core's cache
 
 
 def chain(x: paddle.Tensor, links: Sequence[kernels.Link], shortcut: bool = False) -> paddle.Tensor:
@@ -70,71 +70,42 @@ class _Step:
         self.channels = len(self.weight)
         self.size = self.channels * self.rows * self.columns  # of one image's output
 
-    def forward(self, x: np.ndarray, y: np.ndarray) -> None:
+    def forward(self, x: np.ndarray, y: np.ndarray, windows: Windows | None) -> None:
         """y = act(norm(convolution of x)) of maps [C, H, W, G]."""
         if self.depthwise:
             weights = self.folded[:, 0]
             grouped.depthwise_forward(x, weights, self.shift, self.act, self.stride, self.above, self.before, y)
             return
-        matrix, out = self.folded.reshape(self.channels, -1), y.reshape(self.channels, -1)
-        if self._is_pointwise:
-            np.matmul(matrix, x.reshape(len(x), -1), out=out)
-        else:
-            padded = self._planes(x)
-            planes.all_to_planes(x, padded, self.above, self.before)
-            for start, stop, columns in self._bands(matrix.shape[1], x.shape[3]):
-                planes.to_columns(padded, self.kernel, start, stop, self.columns, x.shape[3], columns)
-                size = self.columns * x.shape[3]
-                np.matmul(matrix, columns, out=out[:, start * size : stop * size])
+        if windows is not None:
+            windows.forward(x, self.shift, self.act, y)
+            return
+        out = y.reshape(self.channels, -1)
+        np.matmul(self.folded.reshape(self.channels, -1), x.reshape(len(x), -1), out=out)
         grouped.shift_act(out, self.shift, self.act)
 
-    def backward(self, x: np.ndarray, d: np.ndarray, dx: np.ndarray | None, dw: np.ndarray | None) -> None:
+    def backward(
+        self, x: np.ndarray, d: np.ndarray, dx: np.ndarray | None, dw: np.ndarray | None, windows: Windows | None
+    ) -> None:
         """Compute dx, and add to dw (of the folded weights), from the gradient d of what the activation took."""
         if self.depthwise:
             dx = np.empty_like(x) if dx is None else dx
             dw = self.no_gradients()[0] if dw is None else dw
             grouped.depthwise_backward(x, self.folded[:, 0], self.stride, self.above, self.before, d, dx, dw[:, 0])
             return
-        matrix, inner = self.folded.reshape(self.channels, -1), d.reshape(self.channels, -1)
-        if self._is_pointwise:
-            if dw is not None:
-                dw.reshape(matrix.shape)[:] += inner @ x.reshape(len(x), -1).T
-            if dx is not None:
-                np.matmul(matrix.T, inner, out=dx.reshape(len(x), -1))
+        if windows is not None:
+            windows.backward(x, d, dx, dw)
             return
-        self._dense_backward(x, inner, dx, dw)
-
-    def _dense_backward(self, x: np.ndarray, d: np.ndarray, dx: np.ndarray | None, dw: np.ndarray | None) -> None:
-        matrix, g = self.folded.reshape(self.channels, -1), x.shape[3]
-        padded, gradients = self._planes(x), self._planes(x)
-        planes.all_to_planes(x, padded, self.above, self.before)
-        for start, stop, columns in self._bands(matrix.shape[1], g):
-            inner = d[:, start * self.columns * g : stop * self.columns * g]
-            if dw is not None:
-                planes.to_columns(padded, self.kernel, start, stop, self.columns, g, columns)
-                dw.reshape(matrix.shape)[:] += inner @ columns.T
-            if dx is not None:
-                np.matmul(matrix.T, inner, out=columns)
-                planes.from_columns(gradients, self.kernel, start, stop, self.columns, g, columns)
+        matrix, inner = self.folded.reshape(self.channels, -1), d.reshape(self.channels, -1)
+        if dw is not None:
+            dw.reshape(matrix.shape)[:] += inner @ x.reshape(len(x), -1).T
         if dx is not None:
-            planes.all_from_planes(dx, gradients, self.above, self.before)
+            np.matmul(matrix.T, inner, out=dx.reshape(len(x), -1))
 
-    @property
-    def _is_pointwise(self) -> bool:
-        return self.kernel == 1 and self.stride == 1
-
-    def _planes(self, x: np.ndarray) -> np.ndarray:
-        """Return room for the maps x by the remainders of their padded rows and columns, zeros."""
-        more = -(-self.kernel // self.stride) - 1
-        stride, pitch = self.stride, (self.columns + more) * x.shape[3]
-        return np.zeros((len(x), stride, stride, self.rows + more, pitch), np.float32)
-
-    def _bands(self, windows: int, g: int) -> list[tuple[int, int, np.ndarray]]:
-        """Return the output's rows in parts, with room for the windows of each part."""
-        height = max(1, BAND // (windows * self.columns * g))
-        room = np.empty(windows * self.columns * g * min(height, self.rows), np.float32)
-        starts = [*range(0, self.rows, height), self.rows]
-        return [(a, b, room[: windows * (b - a) * self.columns * g].reshape(windows, -1)) for a, b in pairwise(starts)]
+    def windows(self, images: int) -> Windows | None:
+        """Return the windows over maps of so many images; None where each is one pixel, or channels stay apart."""
+        if self.depthwise or self.kernel == self.stride == 1:
+            return None
+        return Windows(self.folded, self.stride, self.above, self.before, self.rows, self.columns, images)
 
     def no_gradients(self) -> Total:
         """Return zeros for the gradients of the folded weights and of the shift."""
@@ -189,13 +160,14 @@ def _forward(
     """Fill y, and `kept` with the maps between the steps unless it is empty."""
 
     def part(start: int, stop: int) -> None:
+        windows = cache(lambda number, images: steps[number].windows(images))
         spare = [] if kept else [np.empty(step.size * group, np.float32) for step in steps[:-1]]
         for a in range(start * group, min(stop * group, len(x)), group):
             b = min(a + group, len(x))
             maps = _grouped(x[a:b])
             between = _parts(kept, steps, a, b) if kept else _parts(spare, steps, 0, b - a)
-            for step, out in zip(steps, [*between, _room(y[a:b])], strict=True):
-                step.forward(maps, out)
+            for number, out in enumerate([*between, _room(y[a:b])]):
+                steps[number].forward(maps, out, windows(number, b - a))
                 maps = out
             _ungroup(maps, y[a:b])
             if shortcut:
@@ -213,6 +185,7 @@ def _backward(
     wanted = [any(needs[number : number + 2]) for number in range(0, len(needs), 3)]
 
     def part(start: int, stop: int) -> list[Total]:
+        windows = cache(lambda number, images: steps[number].windows(images))
         totals = [step.no_gradients() for step in steps]
         for a in range(start * group, min(stop * group, len(x)), group):
             b = min(a + group, len(x))
@@ -230,7 +203,7 @@ def _backward(
                     before = np.empty_like(inputs[number])
                 elif dx is not None:
                     before = _room(dx[a:b])
-                step.backward(inputs[number], d, before, dw if wanted[number] else None)
+                step.backward(inputs[number], d, before, dw if wanted[number] else None, windows(number, b - a))
                 d = d if before is None else before
             if dx is not None:
                 _ungroup(d, dx[a:b])

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from shitu_cli.model.kernels import ACT_RELU, ACT_RELU6
 from shitu_cli.model.kernels.loops import U, compiled
-from shitu_cli.model.kernels.planes import copy, from_planes, to_planes
+from shitu_cli.model.kernels.planes import copy_lines, from_planes, to_planes
 
 ZERO, SIX = np.float32(0), np.float32(6)
 
@@ -40,19 +41,40 @@ def scatter(x: np.ndarray, out: np.ndarray) -> None:
 
 
 @compiled(reorder=False)
+def _shift_act(row: np.ndarray, shift: float, act: int) -> None:
+    """row = act(row + shift)."""
+    if act == ACT_RELU:
+        for i in range(row.size):
+            row[i] = max(row[i] + shift, ZERO)
+    elif act == ACT_RELU6:
+        for i in range(row.size):
+            row[i] = min(max(row[i] + shift, ZERO), SIX)
+    else:
+        for i in range(row.size):
+            row[i] += shift
+
+
+@compiled()
 def shift_act(y: np.ndarray, shift: np.ndarray, act: int) -> None:
     """y [A, L] = act(y + shift), a shift for each row."""
     for a in range(y.shape[0]):
-        row, b = y[a], shift[a]
-        if act == 1:
-            for i in range(row.size):
-                row[i] = max(row[i] + b, ZERO)
-        elif act == 3:
-            for i in range(row.size):
-                row[i] = min(max(row[i] + b, ZERO), SIX)
-        else:
-            for i in range(row.size):
-                row[i] += b
+        _shift_act(y[a], shift[a], act)
+
+
+@compiled()
+def crop_shift_act(sums: np.ndarray, shift: np.ndarray, act: int, y: np.ndarray, pitch: int) -> None:
+    """y [A, H, W * G] = act(sums + shift) of sums [A, H * pitch], without what lies between the lines."""
+    for a in range(y.shape[0]):
+        out = y[a].reshape(-1)
+        copy_lines(out, 0, y.shape[2], sums[a], 0, pitch, y.shape[1], y.shape[2])
+        _shift_act(out, shift[a], act)
+
+
+@compiled()
+def spread_lines(d: np.ndarray, out: np.ndarray, lead: int, pitch: int) -> None:
+    """Copy the lines of d [A, H, W * G] to `lead`, `lead` + `pitch` and so on in the rows of out; the rest stays."""
+    for a in range(d.shape[0]):
+        copy_lines(out[a], lead, pitch, d[a].reshape(-1), 0, d.shape[2], d.shape[1], d.shape[2])
 
 
 @compiled()
@@ -61,11 +83,11 @@ def act_gradient(d: np.ndarray, y: np.ndarray, act: int, sums: np.ndarray) -> No
     for a in range(d.shape[0]):
         row, value = d[a], y[a]
         total = ZERO
-        if act == 1:
+        if act == ACT_RELU:
             for i in range(row.size):
                 row[i] = row[i] if value[i] > ZERO else ZERO
                 total += row[i]
-        elif act == 3:
+        elif act == ACT_RELU6:
             for i in range(row.size):
                 row[i] = row[i] if (value[i] > ZERO) & (value[i] < SIX) else ZERO
                 total += row[i]
@@ -73,20 +95,6 @@ def act_gradient(d: np.ndarray, y: np.ndarray, act: int, sums: np.ndarray) -> No
             for i in range(row.size):
                 total += row[i]
         sums[a] += total
-
-
-@compiled(reorder=False)
-def _copy_act(out: np.ndarray, x: np.ndarray, act: int) -> None:
-    """out = act(x)."""
-    if act == 1:
-        for i in range(out.size):
-            out[i] = max(x[i], ZERO)
-    elif act == 3:
-        for i in range(out.size):
-            out[i] = min(max(x[i], ZERO), SIX)
-    else:
-        for i in range(out.size):
-            out[i] = x[i]
 
 
 @compiled()
@@ -170,19 +178,18 @@ def depthwise_forward(
     rows, columns, k = y.shape[1], y.shape[2], w.shape[1]
     more = (k + stride - 1) // stride - 1  # lines and columns of a plane beyond those of the output
     pitch = (columns + more) * g
-    planes = np.zeros((stride, stride, rows + more + 1, pitch), np.float32)  # a line more: taps may begin anywhere
-    lines = planes[:, :, : rows + more]
+    planes = np.zeros((stride, stride, rows + more + 1, pitch), np.float32)
     sums = np.empty((rows - 1) * pitch + columns * g, np.float32)
     for c in range(channels):
-        to_planes(x[c].reshape(height, width * g), lines, above, before, g)
-        sums[:] = shift[c]
+        to_planes(x[c].reshape(height, width * g), planes, above, before, g)
+        sums[:] = ZERO
         for i in range(k):
             for remainder in range(min(stride, k)):
                 plane = planes[i % stride, remainder].reshape(-1)
                 _add_taps(sums, plane[i // stride * pitch :], w[c, i, remainder::stride], g)
-        out = y[c].reshape(rows, columns * g)
-        for r in range(rows):
-            _copy_act(out[r], sums[r * pitch :], act)
+        out = y[c].reshape(-1)
+        copy_lines(out, 0, columns * g, sums, 0, pitch, rows, columns * g)
+        _shift_act(out, shift[c], act)
 
 
 @compiled()
@@ -195,16 +202,13 @@ def depthwise_backward(
     more = (k + stride - 1) // stride - 1
     pitch = (columns + more) * g
     planes = np.zeros((stride, stride, rows + more + 1, pitch), np.float32)
-    lines = planes[:, :, : rows + more]
     lead = more * (pitch + g)  # the zeros that the first lines of dx read before d
     ds = np.zeros(lead + (rows + more + 1) * pitch, np.float32)
     inner = ds[lead : lead + (rows - 1) * pitch + columns * g]
     part = np.zeros(k, np.float32)
     for c in range(channels):
-        own = d[c].reshape(rows, columns * g)
-        for r in range(rows):
-            copy(ds[lead + r * pitch : lead + r * pitch + columns * g], own[r])
-        to_planes(x[c].reshape(height, width * g), lines, above, before, g)
+        copy_lines(ds, lead, pitch, d[c].reshape(-1), 0, columns * g, rows, columns * g)
+        to_planes(x[c].reshape(height, width * g), planes, above, before, g)
         for i in range(k):
             for remainder in range(min(stride, k)):
                 taps = part[: (k - remainder + stride - 1) // stride]
@@ -213,7 +217,7 @@ def depthwise_backward(
                 for j in range(taps.size):
                     dw[c, i, remainder + j * stride] += taps[j]
         _spread_gradient(w[c], ds, lead, planes, stride, height, above, pitch, g)
-        from_planes(dx[c].reshape(height, width * g), lines, above, before, g)
+        from_planes(dx[c].reshape(height, width * g), planes, above, before, g)
         # What lies outside of the map has taken gradients, too; as padding it has to be 0 for the next channel.
         planes[:] = 0
 

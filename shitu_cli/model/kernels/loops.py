@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from shitu_cli.model.kernels import ACT_HARDSWISH, ACT_RELU, ACT_RELU6
 from shitu_cli.runtime.compilation import compiled as cached_njit
 
 U = np.uintp  # an index that is never negative: only with such do loops with offsets become vector instructions
-ACT_NONE, ACT_RELU, ACT_HARDSWISH = 0, 1, 2
 
 
 # Sums may be reordered into vectors, but NaN and infinity keep their meaning (training has to notice them).
@@ -181,15 +181,15 @@ def _squares(x: np.ndarray, mu: float) -> np.float32:
 @compiled(reorder=False)
 def _act(out: np.ndarray, x: np.ndarray, a: float, b: float, act: int) -> None:
     """out = act(a * x + b)."""
-    if act == 2:
+    if act == ACT_HARDSWISH:
         for i in range(x.size):
             z = a * x[i] + b
             gate = min(max(z + np.float32(3), np.float32(0)), np.float32(6))
             out[i] = z * gate * np.float32(1 / 6)
-    elif act == 1:
+    elif act == ACT_RELU:
         for i in range(x.size):
             out[i] = max(a * x[i] + b, np.float32(0))
-    elif act == 3:
+    elif act == ACT_RELU6:
         for i in range(x.size):
             out[i] = min(max(a * x[i] + b, np.float32(0)), np.float32(6))
     else:
@@ -233,17 +233,17 @@ def norm_act_forward(
 def _act_grad(dz: np.ndarray, dy: np.ndarray, x: np.ndarray, a: float, b: float, act: int) -> None:
     """dz = dy * act'(a * x + b)."""
     one, zero = np.float32(1), np.float32(0)
-    if act == 2:
+    if act == ACT_HARDSWISH:
         for i in range(x.size):
             z = a * x[i] + b
             slope = z * np.float32(1 / 3) + np.float32(0.5)
             slope = zero if z <= np.float32(-3) else slope
             slope = one if z >= np.float32(3) else slope
             dz[i] = dy[i] * slope
-    elif act == 1:
+    elif act == ACT_RELU:
         for i in range(x.size):
             dz[i] = dy[i] if a * x[i] + b > zero else zero
-    elif act == 3:
+    elif act == ACT_RELU6:
         for i in range(x.size):
             z = a * x[i] + b
             dz[i] = dy[i] if (z > zero) & (z < np.float32(6)) else zero

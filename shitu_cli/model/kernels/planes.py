@@ -2,7 +2,8 @@
 
 Windows of a stride s are taken from s * s planes, one for each remainder of the padded row and column: tap (i, j) of
 all windows lies in the plane (i % s, j % s), at one constant shift. A plane is one long row, `pitch` numbers from line
-to line, so every tap is one loop of full vector instructions; the few columns that mix two lines are not used.
+to line and a line longer than windows reach, so every tap is one loop of full vector instructions; the few columns
+that mix two lines are not used.
 """
 
 # mypy: disable-error-code="assignment,operator"
@@ -12,105 +13,124 @@ import numpy as np
 
 from shitu_cli.model.kernels.loops import U, compiled
 
-
-@compiled()
-def copy(out: np.ndarray, x: np.ndarray) -> None:
-    """out = x; numba's own assignment looks for common memory first, which takes longer than a short row."""
-    for i in range(out.size):
-        out[i] = x[i]
+LAST = 1 << 30  # more lines than any plane has
 
 
 @compiled()
-def to_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int, g: int) -> None:
-    """Copy a map [H, W * g] into planes [s, s, lines, pitch], whose padding stays as it is."""
-    stride, lines, wide = planes.shape[0], planes.shape[2], planes.shape[3] // g
-    width = x.shape[1] // g
-    for r in range(x.shape[0]):
-        line, source = (r + above) // stride, x[r]
-        if line >= lines:
-            break
-        for remainder in range(stride):
-            first = (remainder - before) % stride
-            start = (first + before) // stride
-            count = min((width - first + stride - 1) // stride, wide - start)
-            target = planes[(r + above) % stride, remainder, line, start * g :]
+def copy_lines(
+    out: np.ndarray, start: int, pitch: int, x: np.ndarray, first: int, step: int, count: int, size: int
+) -> None:
+    """out[start + r * pitch + i] = x[first + r * step + i] of flat arrays, for `count` lines r of `size` numbers i.
+
+    No line becomes an array of its own: for a short one, that takes longer than its numbers.
+    """
+    for r in range(count):
+        target, source = U(start + r * pitch), U(first + r * step)
+        for i in range(size):
+            out[target + U(i)] = x[source + U(i)]
+
+
+@compiled()
+def _take_every_second(
+    out: np.ndarray, start: int, pitch: int, x: np.ndarray, first: int, step: int, count: int, size: int
+) -> None:
+    """out[start + r * pitch + i] = x[first + r * step + 2 * i]."""
+    for r in range(count):
+        target, source = U(start + r * pitch), U(first + r * step)
+        for i in range(size):
+            out[target + U(i)] = x[source + U(2) * U(i)]
+
+
+@compiled()
+def _fill_every_second(
+    out: np.ndarray, start: int, pitch: int, x: np.ndarray, first: int, step: int, count: int, size: int
+) -> None:
+    """out[start + r * pitch + 2 * i] = x[first + r * step + i]."""
+    for r in range(count):
+        target, source = U(start + r * pitch), U(first + r * step)
+        for i in range(size):
+            out[target + U(2) * U(i)] = x[source + U(i)]
+
+
+@compiled()
+def _overlap(size: int, stride: int, remainder: int, pad: int, start: int, stop: int) -> tuple[int, int, int]:
+    """Return the first of `size` pixels with this remainder at the places start … stop, its place, and their number."""
+    first = (remainder - pad) % stride
+    place = (first + pad) // stride
+    skipped = max(0, start - place)
+    first, place = first + skipped * stride, place + skipped
+    return first, place, max(0, min((size - first + stride - 1) // stride, stop - place))
+
+
+@compiled()
+def to_planes(
+    x: np.ndarray, planes: np.ndarray, above: int, before: int, g: int, start: int = 0, stop: int = LAST
+) -> None:
+    """Copy a map [H, W * g] into the lines start … stop of planes [s, s, lines + 1, pitch]; padding stays as it is."""
+    stride, pitch, size = planes.shape[0], planes.shape[3], x.shape[1]
+    pixels = x.reshape(-1)
+    for row in range(stride):
+        top, line, rows = _overlap(x.shape[0], stride, row, above, start, min(stop, planes.shape[2] - 1))
+        for column in range(stride):
+            left, place, columns = _overlap(size // g, stride, column, before, 0, pitch // g)
+            plane, target = planes[row, column].reshape(-1), line * pitch + place * g
+            source = top * size + left * g
             if stride == 1:
-                copy(target[: count * g], source[: count * g])
+                copy_lines(plane, target, pitch, pixels, source, size, rows, columns * g)
             elif stride == 2 and g == 1:
-                for q in range(count):
-                    target[q] = source[U(first) + U(q) * U(2)]
+                _take_every_second(plane, target, pitch, pixels, source, 2 * size, rows, columns)
             else:
-                for q in range(count):
-                    for b in range(g):
-                        target[q * g + b] = source[(first + q * stride) * g + b]
+                for r in range(rows):
+                    copy_lines(plane, target + r * pitch, g, pixels, source + r * stride * size, stride * g, columns, g)
+
+
+@compiled()
+def _from_plane(
+    x: np.ndarray, plane: np.ndarray, start: int, row: int, column: int, stride: int, above: int, before: int,
+    pitch: int, g: int,
+) -> None:  # fmt: skip
+    """Copy those pixels of a map [H, W * g] that lie in the plane of a row and a column, which begins with `start`."""
+    size, pixels = x.shape[1], x.reshape(-1)
+    top, line, rows = _overlap(x.shape[0], stride, row, above, start, start + plane.size // pitch)
+    left, place, columns = _overlap(size // g, stride, column, before, 0, pitch // g)
+    target, source = top * size + left * g, (line - start) * pitch + place * g
+    if stride == 1:
+        copy_lines(pixels, target, size, plane, source, pitch, rows, columns * g)
+    elif stride == 2 and g == 1:
+        _fill_every_second(pixels, target, 2 * size, plane, source, pitch, rows, columns)
+    else:
+        for r in range(rows):
+            copy_lines(pixels, target + r * stride * size, stride * g, plane, source + r * pitch, g, columns, g)
 
 
 @compiled()
 def from_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int, g: int) -> None:
     """Copy a map out of its planes, the reverse of to_planes; what no window reads becomes 0."""
-    stride, lines, wide = planes.shape[0], planes.shape[2], planes.shape[3] // g
-    width = x.shape[1] // g
-    for r in range(x.shape[0]):
-        line, target = (r + above) // stride, x[r]
-        if line >= lines:
-            target[:] = 0
-            continue
-        if stride > 1:
-            target[-(stride - 1) * g :] = 0
-        for remainder in range(stride):
-            first = (remainder - before) % stride
-            start = (first + before) // stride
-            count = min((width - first + stride - 1) // stride, wide - start)
-            source = planes[(r + above) % stride, remainder, line, start * g :]
-            if stride == 1:
-                copy(target[: count * g], source[: count * g])
-            elif stride == 2 and g == 1:
-                for q in range(count):
-                    target[U(first) + U(q) * U(2)] = source[q]
-            else:
-                for q in range(count):
-                    for b in range(g):
-                        target[(first + q * stride) * g + b] = source[q * g + b]
+    stride, pitch = planes.shape[0], planes.shape[3]
+    if stride > 1:
+        x[:] = 0
+    for row in range(stride):
+        for column in range(stride):
+            plane = planes[row, column, : planes.shape[2] - 1].reshape(-1)
+            _from_plane(x, plane, 0, row, column, stride, above, before, pitch, g)
 
 
 @compiled()
-def all_to_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int) -> None:
-    """Copy maps [C, H, W, G] into planes [C, s, s, lines, pitch]."""
+def all_to_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int, start: int, stop: int) -> None:
+    """Copy maps [C, H, W, G] into the lines start … stop of planes [C, s, s, lines + 1, pitch]."""
     for c in range(x.shape[0]):
-        to_planes(x[c].reshape(x.shape[1], x.shape[2] * x.shape[3]), planes[c], above, before, x.shape[3])
+        to_planes(x[c].reshape(x.shape[1], x.shape[2] * x.shape[3]), planes[c], above, before, x.shape[3], start, stop)
 
 
 @compiled()
-def all_from_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int) -> None:
-    """Copy maps [C, H, W, G] out of planes [C, s, s, lines, pitch]."""
+def all_from_plane(
+    x: np.ndarray, plane: np.ndarray, start: int, row: int, column: int, stride: int, above: int, before: int,
+    pitch: int,
+) -> None:  # fmt: skip
+    """Copy those pixels of maps [C, H, W, G] that lie in the plane [C, lines * pitch] of a row and a column.
+
+    The plane begins with its line `start`.
+    """
     for c in range(x.shape[0]):
-        from_planes(x[c].reshape(x.shape[1], x.shape[2] * x.shape[3]), planes[c], above, before, x.shape[3])
-
-
-@compiled()
-def to_columns(planes: np.ndarray, kernel: int, start: int, stop: int, columns: int, g: int, out: np.ndarray) -> None:
-    """Copy the windows of output rows start … stop from all channels to out [C * k * k, rows * columns * g]."""
-    stride, line, size = planes.shape[1], 0, columns * g
-    for c in range(planes.shape[0]):
-        for i in range(kernel):
-            for j in range(kernel):
-                plane, target, shift = planes[c, i % stride, j % stride], out[line], j // stride * g
-                line += 1
-                for r in range(start, stop):
-                    copy(target[(r - start) * size : (r - start + 1) * size], plane[r + i // stride, shift:])
-
-
-@compiled()
-def from_columns(planes: np.ndarray, kernel: int, start: int, stop: int, columns: int, g: int, out: np.ndarray) -> None:
-    """Add every entry of `out` to the pixel it came from, the transpose of to_columns."""
-    stride, line, size = planes.shape[1], 0, columns * g
-    for c in range(planes.shape[0]):
-        for i in range(kernel):
-            for j in range(kernel):
-                plane, source, shift = planes[c, i % stride, j % stride], out[line], j // stride * g
-                line += 1
-                for r in range(start, stop):
-                    target = plane[r + i // stride, shift : shift + size]
-                    values = source[(r - start) * size : (r - start + 1) * size]
-                    for q in range(size):
-                        target[q] += values[q]
+        maps = x[c].reshape(x.shape[1], x.shape[2] * x.shape[3])
+        _from_plane(maps, plane[c], start, row, column, stride, above, before, pitch, x.shape[3])

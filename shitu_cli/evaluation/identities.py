@@ -23,9 +23,9 @@ def identities_of(query: ListFeatures, gallery: ListFeatures) -> tuple[np.ndarra
     _, first = np.unique(np.concatenate([of_query, of_gallery]), return_index=True)
     start = np.concatenate([_start(part.features) for part in (query, gallery)])[first]
     values, counts = np.unique(start, return_counts=True)
-    asked, files, same = np.isin(start, values[counts > 1]), dict[object, int](), np.arange(len(numbers))
+    doubtful, files, same = np.isin(start, values[counts > 1]), dict[object, int](), np.arange(len(numbers))
     for path, number in numbers.items():
-        if asked[number]:
+        if doubtful[number]:
             same[number] = files.setdefault(_file_of(path), number)
     return same[of_query], same[of_gallery]
 

@@ -13,8 +13,6 @@ import numpy as np
 
 from shitu_cli.model.kernels.loops import U, compiled
 
-LAST = 1 << 30  # more lines than any plane has
-
 
 @compiled()
 def copy_lines(
@@ -63,14 +61,12 @@ def _overlap(size: int, stride: int, remainder: int, pad: int, start: int, stop:
 
 
 @compiled()
-def to_planes(
-    x: np.ndarray, planes: np.ndarray, above: int, before: int, g: int, start: int = 0, stop: int = LAST
-) -> None:
-    """Copy a map [H, W * g] into the lines start … stop of planes [s, s, lines + 1, pitch]; padding stays as it is."""
+def to_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int, g: int) -> None:
+    """Copy a map [H, W * g] into planes [s, s, lines + 1, pitch], whose padding stays as it is."""
     stride, pitch, size = planes.shape[0], planes.shape[3], x.shape[1]
     pixels = x.reshape(-1)
     for row in range(stride):
-        top, line, rows = _overlap(x.shape[0], stride, row, above, start, min(stop, planes.shape[2] - 1))
+        top, line, rows = _overlap(x.shape[0], stride, row, above, 0, planes.shape[2] - 1)
         for column in range(stride):
             left, place, columns = _overlap(size // g, stride, column, before, 0, pitch // g)
             plane, target = planes[row, column].reshape(-1), line * pitch + place * g
@@ -116,10 +112,10 @@ def from_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int, g: i
 
 
 @compiled()
-def all_to_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int, start: int, stop: int) -> None:
-    """Copy maps [C, H, W, G] into the lines start … stop of planes [C, s, s, lines + 1, pitch]."""
+def all_to_planes(x: np.ndarray, planes: np.ndarray, above: int, before: int) -> None:
+    """Copy maps [C, H, W, G] into planes [C, s, s, lines + 1, pitch]."""
     for c in range(x.shape[0]):
-        to_planes(x[c].reshape(x.shape[1], x.shape[2] * x.shape[3]), planes[c], above, before, x.shape[3], start, stop)
+        to_planes(x[c].reshape(x.shape[1], x.shape[2] * x.shape[3]), planes[c], above, before, x.shape[3])
 
 
 @compiled()

@@ -64,12 +64,8 @@ class Windows:
 
     def _parts_of(self, x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the matrix of the windows of x in parts, each with the number of its first column."""
-        size, filled = self._sums.shape[1], 0
-        for first, columns in _parts(self._starts.size, size):
-            stop = first + columns.shape[1]
-            needed = self._lines if stop == size else -(-stop // self._pitch) + self._more
-            planes.all_to_planes(x, self._planes, self._above, self._before, filled, needed)
-            filled = needed
+        planes.all_to_planes(x, self._planes, self._above, self._before)
+        for first, columns in _parts(self._starts.size, self._sums.shape[1]):
             copy_rows(self._planes.reshape(-1), self._starts, first, columns)
             yield first, columns
 

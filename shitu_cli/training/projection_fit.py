@@ -18,6 +18,7 @@ from shitu_cli.config.parts.augmentations import RandCropImage, RandFlipImage
 from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, ToCHWImage
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.views import size_of
 from shitu_cli.evaluation.evaluate import EvalResult, evaluate_lists
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
@@ -191,14 +192,8 @@ def _readable(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
 
 def _changed(split: SplitConfig) -> SplitConfig:
     """Return the split with a random part of each image, at least half its area, mirrored half of the time."""
-    height, width = _side(split)
+    height, width = size_of(split.dataset.transform_ops)
     changes = (RandCropImage(size=(width, height), scale=(0.5, 1.0)), RandFlipImage(flip_code=1))
     kept = [op for op in split.dataset.transform_ops if isinstance(op, (DecodeImage, NormalizeImage, ToCHWImage))]
     ops = (*kept[:1], *changes, *kept[1:])
     return dataclasses.replace(split, dataset=dataclasses.replace(split.dataset, transform_ops=ops))
-
-
-def _side(split: SplitConfig) -> tuple[int, int]:
-    """Return height and width of the images that a split gives."""
-    image = RecDataset(split.dataset).load(0, np.random.default_rng(0))
-    return (image.shape[0], image.shape[1]) if image.dtype == np.uint8 else (image.shape[1], image.shape[2])

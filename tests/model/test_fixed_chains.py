@@ -136,6 +136,12 @@ def test_not_a_number_comes_through() -> None:
     assert np.isnan(chain(paddle.to_tensor(x), links(INVERTED)).numpy()).any()
 
 
+def test_wider_strides_are_left_to_paddle() -> None:
+    for same in (False, True):
+        chained = [kernels.Link(conv, norm, norm.act) for conv, norm in links([Layer(5, 3, 4, "relu")], same)]
+        assert not kernels.chainable(chained, paddle.to_tensor(draw(2, 11, 3)))
+
+
 def test_a_shortcut_past_an_activation_is_refused() -> None:
     with pytest.raises(ValueError, match="shortcut"):
         chain(paddle.to_tensor(draw(1, 6, 6)), links([Layer(1, 1, 6, "relu")]), shortcut=True)

@@ -145,6 +145,7 @@ def chainable(links: Sequence[Link], x: paddle.Tensor) -> bool:
         and link.conv.kernel is not None
         and link.conv.bias is None
         and link.conv.weight.shape[2] % 2 == 1
+        and link.conv.stride <= 2  # where a wider stride begins, and ends, differs by the kind of padding
         and usable(link.norm, x)
         for link in links
     )

@@ -1,8 +1,8 @@
 """Which images of query and gallery are one photo: it is no answer to itself, or every recall would be 1.
 
 A photo may be named by different paths, in other spellings or through links. Asking the system about each file would
-take long for millions of images on a network's disk, so only files whose features begin with the same bits are asked
-about: one photo has one feature.
+take long for millions of images on a network's disk. So folders are asked about, which are few, and only those files
+whose features begin with the same bits: one photo has one feature.
 """
 
 from __future__ import annotations
@@ -32,8 +32,17 @@ def identities_of(query: ListFeatures, gallery: ListFeatures) -> tuple[np.ndarra
 
 def _numbers(dataset: RecDataset, numbers: dict[str, int]) -> np.ndarray:
     """Return a number int64 for the path of each image, and add new ones to `numbers`."""
-    root = real(dataset.image_root)
-    paths = (join(root, dataset.images.path(i)) for i in range(len(dataset)))
+    root, folders = real(dataset.image_root), dict[str, str]()
+
+    def plain(path: str) -> str:
+        if is_stored(path):
+            return path
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        return os.path.join(folders[folder], name)
+
+    paths = (plain(join(root, dataset.images.path(i))) for i in range(len(dataset)))
     return np.fromiter((numbers.setdefault(path, len(numbers)) for path in paths), np.int64, len(dataset))
 
 
@@ -44,11 +53,11 @@ def _start(features: np.ndarray) -> np.ndarray:
 
 
 def _file_of(path: str) -> object:
-    """Return what is the same for all paths to a file: its number on its disk, else its plain path."""
+    """Return what is the same for all paths to a file: its number on its disk, else its path."""
     if is_stored(path):
         return path
     try:
         state = os.stat(path)
     except (OSError, ValueError):  # features of images that are elsewhere
-        return os.path.normpath(path)
-    return (state.st_dev, state.st_ino) if state.st_ino else os.path.normpath(path)
+        return path
+    return (state.st_dev, state.st_ino) if state.st_ino else path

@@ -26,7 +26,7 @@ from shitu_cli.reporting import Reporter
 from shitu_cli.training.frozen import bare_network
 from shitu_cli.training.projection import Scatter, discriminant
 from shitu_cli.training.projection_fit import on_backbone, training_blocks, unaugmented_training
-from shitu_cli.training.trained_neck import gathered, train_neck
+from shitu_cli.training.trained_neck import gathered, require_room, train_neck
 
 FOLDS = 8
 
@@ -64,11 +64,14 @@ def cross_fitted(
     ]
     # Their mean, where two were added: the projection is not only linear, it also has a bias.
     bare = [part.features / (2 if flip else 1) for part in parts if part is not None]
-    classes = np.unique(RecDataset(unaugmented_training(config).dataset).labels)
+    labels_of_training = RecDataset(unaugmented_training(config).dataset).labels
+    classes = np.unique(labels_of_training)
     fold_of = np.zeros(int(classes.max()) + 1, np.int64)
     fold_of[classes] = np.arange(len(classes)) % FOLDS
     folds = [Scatter(engine.feature_size, len(fold_of)) for _ in range(min(FOLDS, len(classes)))]
     blocks = training_blocks(engine, config, reporter, views=views, cache=cache)
+    if neck == TRAINED:
+        require_room(len(labels_of_training), engine.feature_size, views)
     stored = gathered(blocks) if neck == TRAINED else None
     for features, labels in blocks if stored is None else [stored]:
         for number, scatter in enumerate(folds):

@@ -61,3 +61,11 @@ def test_only_files_that_may_be_one_are_asked_about(workspace: Path, monkeypatch
     names = ["class_000/000.jpg!", "class_000/001.jpg!", "class_000/002.jpg"]
     identities_of(*parts_of(workspace, ["class_000/003.jpg"], names))
     assert [Path(path).name for path in asked] == ["003.jpg", "002.jpg"]
+
+
+def test_another_spelling_needs_no_equal_features(workspace: Path) -> None:
+    """As where query and gallery are prepared in different ways."""
+    (workspace / "link").symlink_to(workspace / "data")
+    names = ["./class_000/000.jpg!", "class_001/../class_000/000.jpg!", f"{workspace}/link/class_000/000.jpg!"]
+    query, gallery = identities_of(*parts_of(workspace, ["class_000/000.jpg"], [*names, "class_000/001.jpg!"]))
+    assert gallery[:-1].tolist() == [query[0]] * 3 and gallery[-1] != query[0]

@@ -54,7 +54,7 @@ def test_features_come_from_the_cache_the_second_time(workspace: Path, start: li
 
 
 def test_the_first_image_may_be_unreadable(workspace: Path, start: list[str]) -> None:
-    """The size of the views is that of the preprocessing, and not of an image that had to be read."""
+    """The size of the views is that of the first image that can be read."""
     first = (workspace / "lists/train_list.txt").read_text().split("\t")[0]
     next(workspace.rglob(first)).write_bytes(b"no image")
     skip = ["-o", "DataLoader.Train.dataset.on_error=skip", "-o", "DataLoader.Eval.Gallery.dataset.on_error=skip"]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shitu_cli.evaluation.intervals import wilson_interval
 from shitu_cli.evaluation.metrics import FeatureSet, excluded
 from shitu_cli.evaluation.similarity import Similarities
 from shitu_cli.index.store import Match
@@ -333,16 +334,6 @@ def _class_weights(classes: np.ndarray) -> np.ndarray:
     """Return weights float64 [N] that sum to one, the same sum for each class."""
     _, places, counts = np.unique(classes, return_inverse=True, return_counts=True)
     return 1 / counts[places.reshape(-1)] / max(1, len(counts))
-
-
-def wilson_interval(share: float, draws: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95 % interval of a share that was observed in `draws` independent draws (Wilson 1927)."""
-    if not draws or math.isnan(share):
-        return 0.0, 1.0
-    centre = share + z * z / (2 * draws)
-    half = z * math.sqrt(share * (1 - share) / draws + z * z / (4 * draws * draws))
-    scale = 1 + z * z / draws
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def expected_false_answers(share: float, labels: int, indexed: int) -> float:

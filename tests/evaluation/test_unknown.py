@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.evaluation import unknown
+from shitu_cli.evaluation.intervals import wilson_interval
 from shitu_cli.evaluation.metrics import FeatureSet
 from shitu_cli.evaluation.unknown import (
     LEAST_CLASSES,
@@ -17,7 +18,6 @@ from shitu_cli.evaluation.unknown import (
     expected_false_answers,
     lowest_threshold,
     thresholds,
-    wilson_interval,
 )
 from shitu_cli.index.store import BuildOptions, FeatureTable
 from shitu_cli.index.vectors import VectorIndex

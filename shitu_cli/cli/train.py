@@ -71,7 +71,7 @@ def train(
         str | None,
         option(
             RUN,
-            "Learn from this trained network too (experimental): exported model, checkpoint, or published name.",
+            "Learn from this trained network too: exported model, checkpoint, or published name.",
             metavar="PATH|NAME",
         ),
     ] = None,

@@ -91,7 +91,10 @@ def train(
         option(RUN, "Leave trained weights as they are and only learn a projection: takes a minute.", "--frozen"),
     ] = False,
     views: Annotated[
-        int, option(RUN, "How many randomly changed copies of each image --frozen uses.", within=VIEWS)
+        int,
+        option(
+            RUN, "How many views of each image --frozen uses; all but the first are changed at random.", within=VIEWS
+        ),
     ] = USUAL_VIEWS,
     neck: Annotated[
         str, option(RUN, "How --frozen learns the projection: closed-form or trained.", metavar="HOW")

@@ -18,7 +18,7 @@ VIEWS = Number(True, Range(1, 64))  # of each image, from which `train --frozen`
 PORTION = Number(False, Range(0.0, 1.0))
 COUNT = Number(True, Range(1))
 NATURAL = Number(True, Range(0))
-USUAL_VIEWS = 4
+USUAL_VIEWS = 3
 CLOSED_FORM, TRAINED = NECKS = ("closed-form", "trained")  # how `train --frozen` learns a projection
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shitu_cli.features.unit_length import normalized
+
 SHRINKAGE = 0.3  # share of the mean variance in place of the measured one; 0.2 to 0.5 are alike on grocery photos
 NOTHING = 1e-9  # a smaller share of the variance is lost in rounding
 LARGEST = 512  # the largest size of a feature by discriminant analysis, that of published recognition models
@@ -125,6 +127,14 @@ class Projection:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         return np.asarray(features @ self.weight + self.bias, np.float32)
+
+
+def class_directions(blocks: Iterable[tuple[np.ndarray, np.ndarray]], size: int, classes: int) -> np.ndarray:
+    """Return unit rows float32 [C, k]: where the unit features [n, k] of each class, with labels int [n], point."""
+    sums = np.zeros((classes, size), np.float32)
+    for features, labels in blocks:
+        np.add.at(sums, labels, features)
+    return normalized(sums)
 
 
 def discriminant(scatter: Scatter, *, shrinkage: float = SHRINKAGE, largest: int = LARGEST) -> Projection:

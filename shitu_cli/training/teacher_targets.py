@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shitu_cli.features.unit_length import normalized
-from shitu_cli.training.projection import LARGEST, Projection, Scatter, discriminant
+from shitu_cli.training.projection import LARGEST, Projection, Scatter, class_directions, discriminant
 
 FOLDS = 4
 TEMPERATURES = tuple(1 / scale for scale in (4, 6, 8, 12, 16, 20, 24, 32, 48))  # to choose from
@@ -92,12 +92,10 @@ def soft_labels(
     for fold, scatter in enumerate(scatters):
         projected = _projected(views, discriminant(total.without(scatter)))
         rest = folds != fold
-        sums = np.zeros((classes, projected.shape[2]), np.float32)
-        for view in projected:
-            np.add.at(sums, labels[rest], view[rest])
+        blocks = ((view[rest], labels[rest]) for view in projected)
         used = projected.shape[2]  # fewer than `size` if a fold holds all images of a class
         features[:, ~rest, :used] = projected[:, ~rest]
-        centers[fold, :used] = normalized(sums).T
+        centers[fold, :used] = class_directions(blocks, used, classes).T
     result = SoftLabels(features, centers, folds, temperature or 1.0)
     return result if temperature else dataclasses.replace(result, temperature=_likeliest(result, labels))
 

@@ -18,7 +18,7 @@ from shitu_cli.errors import UsageError
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.runtime.memory import available_memory
-from shitu_cli.training.projection import Projection
+from shitu_cli.training.projection import Projection, class_directions
 
 # The head of templates/quick.yaml: a softmax over cosines, with label smoothing.
 SCALE, SMOOTHING = 16.0, 0.1
@@ -58,7 +58,7 @@ def train_neck(
     neck.weight.set_value(start.weight)
     neck.bias.set_value(start.bias)
     projected = start(features)
-    head.weight.set_value(_class_means(normalized(projected), targets, len(present)).T)
+    head.weight.set_value(class_directions([(normalized(projected), targets)], projected.shape[1], len(present)).T)
     steps = min(MOST_STEPS, EPOCHS * -(-len(features) // BATCH))
     sizes = [(neck.weight, start.weight), (neck.bias, projected), (head.weight, head.weight.numpy())]
     groups: Any = [{"params": [part], "learning_rate": _typical(values)} for part, values in sizes]
@@ -81,9 +81,3 @@ def train_neck(
 
 def _typical(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(values).mean()))
-
-
-def _class_means(features: np.ndarray, targets: np.ndarray, classes: int) -> np.ndarray:
-    sums = np.zeros((classes, features.shape[1]), np.float32)
-    np.add.at(sums, targets, features)
-    return normalized(sums)

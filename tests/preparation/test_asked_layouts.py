@@ -14,6 +14,7 @@ import pytest
 
 from shitu_cli.errors import ShituError, plain
 from tests.preparation.annotation_trees import write_json
+from tests.preparation.builders import assert_asked, builders
 from tests.preparation.test_doubtful_layouts import list_of
 from tests.preparation.test_formats import write
 from tests.preparation.test_layouts import NAMES, many, read, table
@@ -194,21 +195,12 @@ def labels_in_formats_that_are_not_read(root: Path) -> tuple[str, ...]:
     )
 
 
-ASKED = [
-    value
-    for value in list(globals().values())
-    if getattr(value, "__annotations__", {}) == {"root": "Path", "return": "tuple[str, ...]"}
-]
+ASKED = builders(globals(), "tuple[str, ...]")
 
 
 @pytest.mark.parametrize("build", ASKED, ids=lambda build: build.__name__)
 def test_it_is_asked_about(build: Callable[[Path], tuple[str, ...]], tmp_path: Path) -> None:
-    says = build(tmp_path / "data")
-    with pytest.raises(ShituError) as caught:
-        read(tmp_path / "data")
-    error = caught.value
-    text = "\n".join([error.message, *error.details, plain(error.hint or "")])
-    assert [word for word in says if word not in text] == [], text
+    assert_asked(build, tmp_path / "data")
 
 
 @pytest.mark.parametrize("pattern", ["{name}.{i}.jpg", "train/{name}.{i}.jpg", "shop/{name} ({i}).jpg"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shitu_cli.preparation.prepare import Choices, read_and_split
 from shitu_cli.reporting import SilentReporter
 from tests.preparation.annotation_trees import write_json
+from tests.preparation.builders import builders
 from tests.preparation.test_formats import write
 from tests.preparation.test_layouts import NAMES, Labels, labels, many, queries, read, table
 
@@ -87,13 +87,6 @@ def tables_of_boxes_in_a_cell_beside_folders(root: Path) -> tuple[Labels, Labels
     return right, held
 
 
-def of_this_file(returns: str) -> list[Callable[..., Any]]:
-    """The functions of this file that build a folder and return so."""
-    functions = [value for value in list(globals().values()) if getattr(value, "__module__", "") == __name__]
-    hints = {function: getattr(function, "__annotations__", {}) for function in functions}
-    return [function for function in functions if hints[function] == {"root": "Path", "return": returns}]
-
-
 def queries_and_gallery_in_the_folder_of_the_test(root: Path) -> tuple[Labels, Labels]:
     right = many(root, "train/{name}/{i}.jpg", names=("t1", "t2")) | many(root, "test/gallery/{name}/{i}.jpg", 2)
     held = many(root, "test/query/{name}/q{i}.jpg", 1)
@@ -119,7 +112,7 @@ def records_of_each_split_in_json(root: Path) -> tuple[Labels, Labels]:
     return right, held
 
 
-SPLIT = of_this_file("tuple[Labels, Labels]")
+SPLIT = builders(globals(), "tuple[Labels, Labels]")
 
 
 @pytest.mark.parametrize("build", SPLIT, ids=lambda build: build.__name__)
@@ -212,7 +205,7 @@ def quotes_around_paths_and_names(root: Path) -> Labels:
     return right
 
 
-READ = of_this_file("Labels")
+READ = builders(globals(), "Labels")
 
 
 @pytest.mark.parametrize("build", READ, ids=lambda build: build.__name__)

@@ -8,12 +8,11 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from shitu_cli.errors import ShituError, plain
 from tests.preparation.annotation_trees import write_json
+from tests.preparation.builders import assert_asked, builders
 from tests.preparation.test_formats import write
 from tests.preparation.test_layouts import NAMES, Labels, labels, many, read, table
 
@@ -268,14 +267,7 @@ def files_that_are_links(root: Path) -> Labels:
     return right
 
 
-def of_this_file(returns: str) -> list[Callable[..., Any]]:
-    """The functions of this file that build a folder and return so."""
-    functions = [value for value in list(globals().values()) if getattr(value, "__module__", "") == __name__]
-    hints = {function: getattr(function, "__annotations__", {}) for function in functions}
-    return [function for function in functions if hints[function] == {"root": "Path", "return": returns}]
-
-
-READ = of_this_file("Labels")
+READ = builders(globals(), "Labels")
 
 
 @pytest.mark.parametrize("build", READ, ids=lambda build: build.__name__)
@@ -344,17 +336,12 @@ def nothing_annotated_in_coco(root: Path) -> tuple[str, ...]:
     return ("nothing is annotated in any of its 16 images", "images[0]", "--format class-tree")
 
 
-ASKED = of_this_file("tuple[str, ...]")
+ASKED = builders(globals(), "tuple[str, ...]")
 
 
 @pytest.mark.parametrize("build", ASKED, ids=lambda build: build.__name__)
 def test_it_is_asked_about(build: Callable[[Path], tuple[str, ...]], tmp_path: Path) -> None:
-    says = build(tmp_path / "data")
-    with pytest.raises(ShituError) as caught:
-        read(tmp_path / "data")
-    error = caught.value
-    text = "\n".join([error.message, *error.details, plain(error.hint or "")])
-    assert [word for word in says if word not in text] == [], text
+    assert_asked(build, tmp_path / "data")
 
 
 def test_rounded_numbers_are_said(tmp_path: Path) -> None:

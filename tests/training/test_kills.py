@@ -46,7 +46,7 @@ def test_train_loses_nothing(workspace: Path, processes: int, warm: Warm) -> Non
     earlier = {name: contents(output / name) for name in (LATEST, BEST)}
     shutil.copytree(output, workspace / "before")
     new = [*run, "--epochs", "3", "--seed", "5"]
-    longest = 1.1 * seconds_of(lambda: warm.shitu(*new, folder=workspace))
+    whole = seconds_of(lambda: warm.shitu(*new, folder=workspace))
     wanted = {name: contents(output / name) for name in (LATEST, BEST)}
     killed = rounds = 0
     while killed < trials:
@@ -56,7 +56,7 @@ def test_train_loses_nothing(workspace: Path, processes: int, warm: Warm) -> Non
         for _ in range(100):
             begun = bool(list((output / "earlier").glob("001*")))
             running = warm.shitu(*new, *(["--resume"] if begun else []), folder=workspace)
-            if running.ends(rng.uniform(0, longest)):
+            if running.ends(rng.uniform(0, 0.8 * whole)):  # a resumed run is shorter: its end is within that too
                 running.succeeds()
                 break
             running.kill(rng)
@@ -64,9 +64,7 @@ def test_train_loses_nothing(workspace: Path, processes: int, warm: Warm) -> Non
             assert_nothing_lost(output, earlier)
         assert {name: contents(output / name) for name in (LATEST, BEST)} == wanted
         assert {name: contents(output / "earlier/001" / name) for name in (LATEST, BEST)} == earlier
-    print(
-        f"\ntrain on {processes} processes: {killed} kills in {rounds} runs of {longest / 1.1:.2f} s to the same bits"
-    )
+    print(f"\ntrain on {processes} processes: {killed} kills in {rounds} runs of {whole:.2f} s to the same bits")
 
 
 def assert_nothing_lost(output: Path, earlier: dict[str, dict[str, bytes]]) -> None:

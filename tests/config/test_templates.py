@@ -1,0 +1,183 @@
+"""Templates against PaddleClas's recipes: what is trained is equal, but for what docs/paddleclas.md says of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shitu_cli.config.load import load_config
+from shitu_cli.config.parts import plain
+from shitu_cli.config.parts.transforms import IMAGENET_MEAN, IMAGENET_STD
+from shitu_cli.config.schema import Config
+from shitu_cli.templates import read_template
+from tests.config.recipes import MEAN, PERSON_OPS, TORCHVISION, write
+
+FALLS = ["lr.learning_rate=0.01", "lr.gamma=0.5", "regularizer.coeff=0.0005"]
+PERSON_ERASE = {"RandomErasing": {"EPSILON": 0.5, "mean": MEAN["mean"]}}
+CARS = "lr.milestones=[30, 60, 70, 80, 90, 100, 120, 140]"
+# Of each template: the recipe, and the values of it that tests/config/recipes.py does not have.
+THEIRS: dict[str, tuple[str, dict[str, list[str]]]] = {
+    "general_v1": (
+        "GeneralRecognition/GeneralRecognition_PPLCNet_x2_5",
+        {
+            "Arch": ["Backbone.pretrained=True", "Head.margin=0.2"],
+            "Optimizer": ["lr.warmup_epoch=5"],
+            "DataLoader.Train.sampler": ["batch_size=256"],
+        },
+    ),
+    "general_v2": (
+        "GeneralRecognitionV2/GeneralRecognitionV2_PPLCNetV2_base",
+        {
+            "Arch": ["Backbone.pretrained=True"],
+            "Optimizer": ["lr.warmup_epoch=5", "lr.learning_rate=0.06"],
+            "DataLoader.Train.sampler": ["batch_size=256"],  # of each of the eight cards that the rate is for
+        },
+    ),
+    "logo": (
+        "Logo/ResNet50_ReID",
+        {
+            "Global": ["epochs=120"],
+            "Arch": ["Backbone.pretrained=True"],
+            "Optimizer": ["lr.learning_rate=0.01", "regularizer.coeff=0.0001"],
+            "DataLoader.Train.sampler": ["batch_size=128", "shuffle=True"],
+        },
+    ),
+    "product": (
+        "Products/ResNet50_vd_SOP",
+        {
+            "Global": ["epochs=120"],
+            "Optimizer": [*FALLS, "lr.milestones=[30, 60, 70, 80, 90, 100]"],
+            "DataLoader.Train.sampler": ["shuffle=True"],
+        },
+    ),
+    "vehicle_reid": (
+        "Vehicle/ResNet50_ReID",
+        {
+            "Global": ["epochs=160"],
+            "Arch": ["Backbone.pretrained=True", "Head.scale=32"],
+            "Optimizer": ["lr.name=MultiStepDecay", *FALLS, CARS],
+            "DataLoader.Train.sampler": ["batch_size=128", "shuffle=True"],
+        },
+    ),
+    "person_reid": (
+        "reid/strong_baseline/softmax_triplet",
+        {
+            "Global": ["epochs=120", "image_shape=[3, 256, 128]"],
+            "Optimizer": ["regularizer.coeff=0.0005"],
+            "DataLoader.Train": [
+                "sampler.shuffle=True",
+                f"dataset.transform_ops={json.dumps([*PERSON_OPS, PERSON_ERASE])}",
+            ],
+        },
+    ),
+}
+# What differs, as (theirs, ours); no template starts from weights that may not be there.
+START = {"Arch.backbone.pretrained": (True, False)}
+DIFFERENCES: dict[str, dict[str, tuple[Any, Any]]] = {
+    "general_v1": {
+        **START,
+        "Arch.backbone.use_ssld": (True, False),
+        "Arch.head.margin_warmup": (0.0, 0.3),
+        "Optimizer.lr.learning_rate": (0.04, 0.01),
+        "sampler.batch_size": (256, 64),
+    },
+    "general_v2": {
+        **START,
+        "Arch.backbone.use_ssld": (True, False),
+        "Optimizer.lr.learning_rate": (0.06, 0.02),
+        "sampler.batch_size": (256, 64),
+        "sampler.sample_method": ("id_avg_prob", "sample_avg_prob"),
+        "sampler.id_list": ([50030, 80700, 92019, 96015], None),
+        "sampler.ratio": ([4, 4], None),
+    },
+    "logo": START,
+    "product": {},
+    "vehicle_reid": START,
+    "person_reid": {"Arch.backbone.pretrained": (TORCHVISION, False)},
+}
+
+
+def flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of nested blocks and of lists of blocks."""
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        items = enumerate(value)
+    if not items:
+        yield key, value
+    for name, item in items:
+        yield from flat(item, f"{key}.{name}")
+
+
+def operations(ops: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Transforms as they are built: those that do nothing are left out, and defaults have their values."""
+    listed: list[dict[str, Any]] = [plain(op) for op in ops if op.name not in ("DecodeImage", "ToTensor")]
+    for op in listed:
+        if op["name"] in ("Normalize", "NormalizeImage"):
+            values = {"mean": op["mean"] or list(IMAGENET_MEAN), "std": op["std"] or list(IMAGENET_STD)}
+            op.clear()
+            op |= {"name": "NormalizeImage", "scale": 1 / 255, **values}
+        if isinstance(op.get("size"), int):
+            op["size"] = [op["size"]] * 2
+        if op.get("interpolation", "") is None:
+            op["interpolation"] = "bilinear"
+    return listed
+
+
+def trained(config: Config) -> dict[str, Any]:
+    """All values that decide what is trained, and how queries are prepared; not the number of classes."""
+    from shitu_cli.model.backbones.base import ALIASES
+
+    train, query = config.DataLoader.train, config.DataLoader.query
+    assert train is not None and query is not None
+    scales = {op.scale for op in (*train.dataset.transform_ops, *query.dataset.transform_ops) if hasattr(op, "scale")}
+    assert all(scale is None or scale == (0.08, 1.0) or abs(scale * 255 - 1) < 1e-6 for scale in scales)
+    arch, general = config.Arch, config.Global
+    blocks: dict[str, Any] = {
+        "Arch": {
+            "backbone": plain(arch.backbone),
+            "stop": ALIASES.get(str(arch.stop_layer), arch.stop_layer),
+            "neck": plain(arch.neck),
+            "head": {key: value for key, value in plain(arch.head).items() if key != "class_num"},
+            "head_feature_from": arch.head_feature_from,
+        },
+        "Loss": [plain(loss) for loss in config.Loss],
+        "Optimizer": plain(config.Optimizer),
+        "others": [plain(optimizer) for optimizer in config.loss_optimizers],
+        "sampler": plain(train.sampler),
+        "train": operations(train.dataset.transform_ops),
+        "query": operations(query.dataset.transform_ops),
+        "AMP": plain(config.AMP),
+        "EMA": plain(config.EMA),
+    }
+    keys = ("epochs", "update_freq", "iter_per_epoch", "image_shape", "retrieval_feature_from", "feature_normalize")
+    blocks |= {key: plain(getattr(general, key)) for key in keys}
+    return {key: value for name, block in blocks.items() for key, value in flat(block, name)}
+
+
+@pytest.mark.parametrize("template", THEIRS)
+def test_a_template_trains_as_the_recipe_does(template: str, tmp_path: Path) -> None:
+    recipe, more = THEIRS[template]
+    options = [f"{block}.{option}" for block, texts in more.items() for option in texts]
+    theirs = trained(load_config(write(tmp_path, recipe), options))
+    (tmp_path / "ours.yaml").write_text(read_template(template))
+    ours = trained(load_config(tmp_path / "ours.yaml"))
+    differences = {
+        key: (theirs.get(key), ours.get(key))
+        for key in {*theirs, *ours}
+        if theirs.get(key) != ours.get(key) and theirs.get(key) != pytest.approx(ours.get(key))
+    }
+    assert differences == DIFFERENCES[template]
+
+
+def test_the_page_says_what_differs() -> None:
+    page = (Path(__file__).parents[2] / "docs/paddleclas.md").read_text()
+    for template, differences in DIFFERENCES.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{template}` | `{THEIRS[template][0]}` |")]
+        named = {key for key in differences if f"`{key.rpartition('.')[2]}`" not in row} - {"Arch.backbone.use_ssld"}
+        assert not named, (template, named)

@@ -24,28 +24,19 @@ from shitu_cli.errors import MACHINE_HINTS, Command, EnvironmentProblem, ShituEr
 AGAIN_SECONDS = 3  # after which a lost Ctrl-C is raised again
 BROKEN_PIPE = 128 + 13  # what a shell shows for SIGPIPE
 STOPPED = 130
-COMMANDS = (
-    "prepare",
-    "train",
-    "evaluate",
-    "export",
-    "extract",
-    "merge",
-    "index",
-    "search",
-    "serve",
-    "demo",
-    "models",
-    "weights",
-    "config",
-    "templates",
-)
+STEPS, USE, MORE = "From images to a model", "Using the model", "More"
+# All commands in the order in which help shows them, with the heading of each.
+COMMANDS = {
+    **dict.fromkeys(("prepare", "train", "evaluate", "export"), STEPS),
+    **dict.fromkeys(("extract", "merge", "index", "search", "serve"), USE),
+    **dict.fromkeys(("demo", "models", "weights", "config", "templates"), MORE),
+}
 # The class of all errors of a command line: Typer does not export it, and takes it from Click or brings it along.
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 class Shitu(GroupedCommands):
-    """The root: each command is in a file of its name, which registers it."""
+    """The root: each command is a function in a file of its name, or in BELOW those below it."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands, in the order in which help shows them."""
@@ -54,7 +45,11 @@ class Shitu(GroupedCommands):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, whose file is loaded now; None for an unknown name."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
-            importlib.import_module(f"shitu_cli.cli.{cmd_name}").register(self)
+            module, heading = importlib.import_module(f"shitu_cli.cli.{cmd_name}"), COMMANDS[cmd_name]
+            if hasattr(module, "BELOW"):
+                self.add_group(cmd_name, module.BELOW, module.HELP, heading)
+            else:
+                self.add(cmd_name, getattr(module, cmd_name), heading)
         return self.commands.get(cmd_name)
 
 

@@ -9,17 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from shitu_cli.cli import opening, options
-from shitu_cli.cli.grouped import MORE, GroupedCommands
 from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import UsageError
 
 
-def register(app: GroupedCommands) -> None:
-    app.add("config", config_command, MORE)
-
-
-def config_command(
+def config(
     context: typer.Context,
     pattern: Annotated[str, argument("Show only keys that contain this, such as lr.")] = "",
     workspace: options.WorkspaceOption = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommands
+from shitu_cli.cli.grouped import GENERAL
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import SEED
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 STEPS = ("train --epochs {epochs}", "evaluate", "export --out inference/", "index build")
 EPOCHS_FROM_START, EPOCHS_FROM_NOTHING = 3, 24  # both take about a minute on two cores
-
-
-def register(app: GroupedCommands) -> None:
-    help = "Watch the four steps and a search on images drawn for the purpose: offline, in a few minutes."
-    app.add("demo", demo, MORE, help)
 
 
 def demo(
@@ -46,7 +41,7 @@ def demo(
     ] = None,
     seed: Annotated[int, option(GENERAL, "Another seed draws other images.", within=SEED)] = 0,
 ) -> None:
-    """Draw a data set, then prepare, train, evaluate, export, index and search it."""
+    """Watch the four steps and a search on images drawn for the purpose: offline, in a few minutes."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} exists and is not empty", hint=Command("demo", "another-directory"))
     start = time.monotonic()

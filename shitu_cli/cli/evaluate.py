@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import opening, options
-from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import EXPANSION, FOLDS, PORTION
@@ -30,10 +29,6 @@ NAMED = (
 )  # overrides that the report names by other options
 
 MEASURE = "What is measured"
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("evaluate", evaluate, STEPS)
 
 
 def evaluate(

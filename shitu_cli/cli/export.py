@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import opening, options
-from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MODEL, OUTPUT, option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import PORTION
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.deployment.run import Exported
     from shitu_cli.workspace import Workspace
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("export", export, STEPS)
 
 
 def export(

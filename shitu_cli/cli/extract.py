@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import opening, options
-from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingError, UsageError
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from shitu_cli.features.resumable import Extraction
 
 BATCH = 32
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("extract", extract, USE)
 
 
 def extract(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
@@ -15,7 +15,6 @@ from shitu_cli.runtime.memory import IMAGE_MEMORY, require_memory
 
 GLOBAL_OPTIONS = ("quiet", "debug")  # options of the root that may also follow a command
 GENERAL = "General"
-STEPS, USE, MORE = "From images to a model", "Using the model", "More"  # headings of the commands
 HELP = {"help_option_names": ["-h", "--help"]}
 _KINDS = {"int": "N", "float": "X", "path": "PATH", "str": "TEXT"}  # as help writes the values of options
 _ENDLESS = 65_536  # upper bounds from here on only keep out mistakes; help does not show them
@@ -49,17 +48,17 @@ class GroupedCommands(TyperGroup):
         """Return the parameters, --help among them."""
         return take_plain_values(super().get_params(ctx))
 
-    def add(self, name: str, function: Callable[..., Any], heading: str = "", help: str | None = None) -> None:
+    def add(self, name: str, function: Callable[..., Any], heading: str = "") -> None:
         """Add the command of a function, whose signature says what it takes and whose docstring what it does.
 
         `heading` is that of the list in which help shows the command.
         """
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, cls=GroupedCommand, help=help, rich_help_panel=heading, context_settings=HELP)(function)
+        single.command(name, cls=GroupedCommand, rich_help_panel=heading, context_settings=HELP)(function)
         self.add_command(get_command(single), name)
 
-    def add_group(self, name: str, help: str, heading: str) -> GroupedCommands:
-        """Add a command that has others below it, and return it; without one of them it shows its help."""
+    def add_group(self, name: str, below: Mapping[str, Callable[..., Any]], help: str, heading: str) -> None:
+        """Add a command that has others below it, by their names; without one of them it shows its help."""
         group = GroupedCommands(
             name=name,
             help=help,
@@ -68,8 +67,9 @@ class GroupedCommands(TyperGroup):
             no_args_is_help=True,
             context_settings=HELP,
         )
+        for inner, function in below.items():
+            group.add(inner, function)
         self.add_command(group, name)
-        return group
 
     def below(self, context: Any) -> list[Any]:
         """Return the commands of this one, in their order."""

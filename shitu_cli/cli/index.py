@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import opening, options
-from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, DataError, UsageError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from shitu_cli.index.store import Store
     from shitu_cli.steps.gallery import GallerySource
 
+HELP = "Build and change the vector index of a gallery."
 WHAT = "What is indexed"
 
 CLASSES_SHOWN = 100
@@ -31,12 +31,6 @@ FeaturesOption = Annotated[
     Path | None,
     option(WHAT, "Take vectors from a file or a shard of shitu extract, or from another program's vector.index."),
 ]
-
-
-def register(app: GroupedCommands) -> None:
-    group = app.add_group("index", "Build and change the vector index of a gallery.", USE)
-    for function in (build, add, remove, show, export):
-        group.add(function.__name__, function)
 
 
 def build(
@@ -300,3 +294,6 @@ def _show(console: Console, target: Store, as_json: bool, more: dict[str, Any]) 
         parameters = ", ".join(f"{key} {value}" for key, value in manifest.search.items())
         text += f" (finds {manifest.recall:.2%} of the true neighbours with {parameters})"
     console.info(f"{target.place}: {text}")
+
+
+BELOW = {"build": build, "add": add, "remove": remove, "show": show, "export": export}

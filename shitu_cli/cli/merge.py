@@ -8,14 +8,9 @@ from typing import Annotated
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("merge", merge, USE)
 
 
 def merge(

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import GENERAL, MORE, GroupedCommands
+from shitu_cli.cli.grouped import GENERAL
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
 
 if TYPE_CHECKING:
     from shitu_cli.model.catalogue import BackboneInfo
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("models", models, MORE)
 
 
 def models(

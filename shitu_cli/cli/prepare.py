@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import DEPTH, SEED, SHARE
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 READING = "What is read"
 SPLIT = "Split and labels"
 CHECK = "Checks"
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("prepare", prepare, STEPS)
 
 
 def prepare(

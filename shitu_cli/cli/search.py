@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from shitu_cli.cli import opening, options
-from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import DataError, UsageError
@@ -33,10 +32,6 @@ class Result(NamedTuple):
     query: str
     label: str
     answer: Answer
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("search", search, USE)
 
 
 def search(

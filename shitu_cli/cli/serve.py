@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import opening, options
-from shitu_cli.cli.grouped import USE, GroupedCommands
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
 
 NETWORK, ANSWER, LIMITS = "Network", "Answers and changes", "Limits"
 MODULES = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")  # that only this command needs
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("serve", serve, USE)
 
 
 def serve(

@@ -7,14 +7,9 @@ from typing import Annotated
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import MORE, GroupedCommands
 from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("templates", templates, MORE)
 
 
 def templates(

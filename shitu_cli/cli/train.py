@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import opening, options
-from shitu_cli.cli.grouped import STEPS, GroupedCommands
 from shitu_cli.cli.options import MANY, option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import CLOSED_FORM, SEED, USUAL_VIEWS, VIEWS
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 RUN = "The run"
 MACHINES = "Several machines"
 CHECKPOINTS = "Checkpoints"
-
-
-def register(app: GroupedCommands) -> None:
-    app.add("train", train, STEPS)
 
 
 def train(

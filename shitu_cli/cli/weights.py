@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import options
-from shitu_cli.cli.grouped import MORE, GroupedCommands
 from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import ARGUMENTS, Command, UsageError
@@ -16,14 +15,8 @@ from shitu_cli.errors import ARGUMENTS, Command, UsageError
 if TYPE_CHECKING:
     from shitu_cli.weights.catalogue import Published
 
+HELP = "List, download and verify published weights."
 NameArgument = Annotated[str, argument("A name from shitu weights list.")]
-
-
-def register(app: GroupedCommands) -> None:
-    group = app.add_group("weights", "List, download and verify published weights.", MORE)
-    group.add("list", list_weights)
-    for function in (pull, show, verify, path):
-        group.add(function.__name__, function)
 
 
 def list_weights(
@@ -119,3 +112,6 @@ def _plain(entry: Published, path: str | None) -> dict[str, Any]:
 
 def _cell(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+BELOW = {"list": list_weights, "pull": pull, "show": show, "verify": verify, "path": path}

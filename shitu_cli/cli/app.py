@@ -71,7 +71,7 @@ def root(
 
         session = Session.of(context)
         session.enter(context)
-        show_status(session, as_json)
+        show_status(session)
     elif as_json:
         raise UsageError("--json goes after the command", hint=Command(str(context.invoked_subcommand), "--json"))
 

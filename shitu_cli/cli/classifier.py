@@ -26,7 +26,7 @@ def refuse_options(session: Session) -> None:
     )
 
 
-def show_classifier(console: Console, settings: Config, model: Path | None, *, cache: bool, as_json: bool) -> None:
+def show_classifier(console: Console, settings: Config, model: Path | None, *, cache: bool) -> None:
     """Measure and show how often the classifier of a checkpoint is right, and write the report."""
     from shitu_cli.steps.classifier import evaluate_classifier
 
@@ -35,7 +35,7 @@ def show_classifier(console: Console, settings: Config, model: Path | None, *, c
         return
     if evaluation.skipped:
         console.warn(unreadable(evaluation.skipped))
-    if as_json:
+    if console.as_json:
         console.json(evaluation.values)
     else:
         rows = [[name, f"{value:.4f}"] for name, value in evaluation.metrics.items()]

@@ -48,7 +48,7 @@ def config(
     ]
     if not rows:
         raise _no_match(pattern, [key for key, _ in values])
-    if as_json:
+    if console.as_json:
         console.json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
         return
     table = [[key, shown(value), origin] for key, value, origin in rows]

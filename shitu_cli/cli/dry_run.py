@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from shitu_cli.steps.costs import Cost
 
 
-def show_cost(console: Console, cost: Cost, *, as_json: bool) -> None:
+def show_cost(console: Console, cost: Cost) -> None:
     """Show a cost as a table, or as JSON. Raises EnvironmentProblem if it cannot fit."""
     from shitu_cli.steps.costs import summary
 
-    if as_json:
+    if console.as_json:
         console.json(cost.to_json())
     else:
         console.table("what it would cost; nothing was written", ["what", "how much"], summary(cost))

@@ -18,6 +18,7 @@ from shitu_cli.errors import Command, ConfigError, ShituError, UsageError
 if TYPE_CHECKING:
     from shitu_cli.cli.console import Console
     from shitu_cli.config.schema import Config
+    from shitu_cli.features.shard_file import Share
     from shitu_cli.steps.evaluate import Evaluation
     from shitu_cli.workspace import Workspace
 
@@ -113,9 +114,9 @@ def evaluate(
 
         refuse_options(session)
     _refuse_conflicts(session, dry_run, shard, merge, cross_fit)
+    share = opening.share_of(shard)
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost
-        from shitu_cli.features.shard_file import Share
         from shitu_cli.steps.training_costs import cost_of_evaluate
 
         cost = cost_of_evaluate(
@@ -125,22 +126,22 @@ def evaluate(
             flip=flip,
             query_expansion=query_expansion,
             cross_fit=cross_fit or 0,
-            share=None if shard is None else Share.parse(shard),
+            share=share,
             merge=merge or (),
             unknown=unknown or (),
             cache=cache,
         )
-        show_cost(console, cost, as_json=as_json)
+        show_cost(console, cost)
         return
-    if shard is not None:
-        _evaluate_share(session, settings, shard, model=model, precision=precision, flip=flip, as_json=as_json)
+    if share is not None:
+        _evaluate_share(session, settings, share, model=model, precision=precision, flip=flip)
         return
     if launch.launch(devices, output=space.cache_dir / "processes", device=settings.Global.device):
         return
     if cross_fit is not None and this_process.world() > 1:
         raise UsageError("--cross-fit trains in one process", hint="start the command without a launcher")
     if classifies:
-        show_classifier(console, settings, model, cache=cache, as_json=as_json)
+        show_classifier(console, settings, model, cache=cache)
         return
     evaluation = run(
         settings,
@@ -157,7 +158,7 @@ def evaluate(
         reporter=console,
     )
     if evaluation is not None:
-        _finish(console, space, evaluation, far or [], as_json=as_json)
+        _finish(console, space, evaluation, far or [])
 
 
 def _refuse_conflicts(
@@ -176,7 +177,7 @@ def _refuse_conflicts(
         raise UsageError("--cross-fit cannot be combined with --devices or --unknown", hint="leave out one of them")
 
 
-def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: list[float], *, as_json: bool) -> None:
+def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: list[float]) -> None:
     """Write the reports, show the figures, and say what to do next."""
     from shitu_cli.cli.figures import show_figures
     from shitu_cli.report.evaluation import is_worth_deploying
@@ -185,7 +186,7 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
     try:
         file = evaluation.write_reports()
     finally:  # the figures are shown even if the disk refuses the reports
-        if as_json:
+        if console.as_json:
             console.json(evaluation.values)
         else:
             show_figures(console, evaluation.result, evaluation.values, shares)
@@ -195,22 +196,13 @@ def _finish(console: Console, space: Workspace, evaluation: Evaluation, shares: 
 
 
 def _evaluate_share(
-    session: Session,
-    settings: Config,
-    shard: str,
-    *,
-    model: Path | None,
-    precision: str | None,
-    flip: bool,
-    as_json: bool,
+    session: Session, settings: Config, share: Share, *, model: Path | None, precision: str | None, flip: bool
 ) -> None:
     """Compute a part of the features, and propose the command that evaluates all parts."""
-    from shitu_cli.features.shard_file import Share
     from shitu_cli.steps.evaluate import evaluate_share
 
-    share = Share.parse(shard)
     file = evaluate_share(settings, share, model=model, precision=precision, flip=flip, reporter=session.console)
-    if as_json:
+    if session.console.as_json:
         session.console.json({"shard": str(file), "part": share.number, "of": share.of})
     session.console.info(f"part {share.number} of {share.of}: {file}")
     if later := session.given("--rerank", "--query-expansion", "--far", "--unknown", "--cross-fit"):

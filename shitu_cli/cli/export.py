@@ -78,7 +78,7 @@ def export(
         paddlex_name=paddlex_name,
         reporter=console,
     )
-    if as_json:
+    if console.as_json:
         chosen_way: dict[str, str] = {**dataclasses.asdict(exported.way), "reason": exported.reason}
         console.json({"out": str(exported.out), "files": exported.files, "proof": exported.rows, "chosen": chosen_way})
         return

@@ -54,7 +54,6 @@ def extract(
     from shitu_cli.features.extract_shards import extract_shard, own_images
     from shitu_cli.features.feature_file import extract_to_file, wait_for_others
     from shitu_cli.features.resumable import Extraction
-    from shitu_cli.features.shard_file import Share
     from shitu_cli.features.writing import check_out
     from shitu_cli.preparation.sources import find_images
     from shitu_cli.processes import this_process
@@ -68,7 +67,7 @@ def extract(
     check_out(out)
     if dry_run:
         session.refuse("--devices", why="--dry-run measures one process", hint="leave out --devices")
-    share = None if shard is None else Share.parse(shard)
+    share = opening.share_of(shard)
     model = opening.chosen_model(session, model, pretrained)
     config = opening.config_or_none(session, model)
     if detector is not None and devices is not None:
@@ -85,7 +84,7 @@ def extract(
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.steps.image_costs import cost_of_extract
 
-        show_cost(console, cost_of_extract(extractor, part, target, finder), as_json=as_json)
+        show_cost(console, cost_of_extract(extractor, part, target, finder))
         return
     own = Extraction(extractor, part, normalize=not raw, detector=finder)
     if this_process.is_child() and this_process.world() > 1:
@@ -99,16 +98,16 @@ def extract(
         written = extract_to_file(own, out, console)
     else:
         written = extract_shard(replace(own, images=images), out, share, console)
-    show_written(console, written, target, strict=strict, as_json=as_json)
+    show_written(console, written, target, strict=strict)
     if share is None:
         console.next_step(Command("index build", "--features", out, without=("--detector", "--detector-threshold")))
     else:
         console.next_step(["when all parts are there: ", Command("merge", f"{out}.*-of-{share.of}.shard")])
 
 
-def show_written(console: Console, written: Written, out: Path, *, strict: bool, as_json: bool) -> None:
+def show_written(console: Console, written: Written, out: Path, *, strict: bool) -> None:
     """Show what was written and what was left out; with `strict`, raise DataError for the latter."""
-    if as_json:
+    if console.as_json:
         console.json({"out": [str(f) for f in written.files], "images": written.count, "skipped": written.skipped})
     if written.skipped:
         lines = [f"{path}: {why}" for path, why in list(written.skipped.items())[:20]]

@@ -69,7 +69,7 @@ def build(
         finder = opening.open_detector(session, detector, detector_threshold)
         source = GallerySource(space, opening.config_or_none(session, model), model, detector=finder, reporter=console)
         place = None if store is not None else index or space.index_dir
-        _show_cost(console, source, sources, place, kind, as_json=as_json)
+        _show_cost(console, source, sources, place, kind)
         return
     with closing(opening.chosen_index(space, index, store, collection)) as target, target.writing():
         target.check(BuildOptions(kind, recall))
@@ -82,19 +82,19 @@ def build(
             raise DataError(f"{features} {EMPTY}", hint="begin the index with another part")
         measured = block_for_index(space.reports_dir, content.model)
         target.build(content.table, BuildOptions(kind, recall, content.model, content.model_path, measured), console)
-        _show(console, target, as_json, {"labels": len({*content.table.labels} - {""})})
+        _show(console, target, {"labels": len({*content.table.labels} - {""})})
     console.next_step(Command("search", "photo.jpg"))
 
 
 def _show_cost(
-    console: Console, source: GallerySource, sources: list[str] | None, place: Path | None, kind: str, *, as_json: bool
+    console: Console, source: GallerySource, sources: list[str] | None, place: Path | None, kind: str
 ) -> None:
     from shitu_cli.cli.dry_run import show_cost
     from shitu_cli.steps.gallery import images_to_index
     from shitu_cli.steps.image_costs import cost_of_index
 
     images, _ = images_to_index(source, sources)
-    show_cost(console, cost_of_index(source.extractor(), images, place, kind, source.detector), as_json=as_json)
+    show_cost(console, cost_of_index(source.extractor(), images, place, kind, source.detector))
 
 
 def add(
@@ -154,7 +154,7 @@ def add(
         added = len(table.labels) - replaced
         console.info(f"added {added:,}" + (f", replaced {replaced:,}" if replaced else ""))
         _show_new(console, fresh, len({*table.labels}))
-        _show(console, target, as_json, {"added": added, "replaced": replaced})
+        _show(console, target, {"added": added, "replaced": replaced})
     console.next_step(Command("search", "photo.jpg"))
 
 
@@ -196,7 +196,7 @@ def remove(
         items = [item for item in items if item.path in meant or item.label in (label or ()) or item.id in (id or ())]
         target.remove([item.id for item in items], console)
         console.info(f"removed {len(items):,}")
-        _show(console, target, as_json, {"removed": len(items)})
+        _show(console, target, {"removed": len(items)})
     console.next_step(Command("search", "photo.jpg"))
 
 
@@ -219,10 +219,10 @@ def show(
         items = list(target.items())
         counts = Counter(item.label for item in items)
         more: dict[str, Any] = {"labels": len(counts.keys() - {""})}
-        if as_json:
+        if console.as_json:
             more |= {"classes": dict(sorted(counts.items())), "items": [asdict(item) for item in items]}
-        _show(console, target, as_json, more)
-    if not as_json:
+        _show(console, target, more)
+    if not console.as_json:
         _show_classes(console, counts)
     console.next_step(Command("search", "photo.jpg"))
 
@@ -281,11 +281,11 @@ def _show_classes(console: Console, counts: Counter[str]) -> None:
         console.info(f"and {len(rows) - CLASSES_SHOWN:,} labels more: --json lists all")
 
 
-def _show(console: Console, target: Store, as_json: bool, more: dict[str, Any]) -> None:
+def _show(console: Console, target: Store, more: dict[str, Any]) -> None:
     from dataclasses import asdict
 
     manifest = target.manifest()
-    if as_json:
+    if console.as_json:
         console.json({"index": target.place, **asdict(manifest), **more})
         return
     labels = f", {counted(more['labels'], 'label')}" if "labels" in more else ""

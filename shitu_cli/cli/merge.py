@@ -32,5 +32,5 @@ def merge(
 
     console = Session.of(context).console
     written = merge_shards(shards, out, console)
-    show_written(console, written, written.files[0], strict=strict, as_json=as_json)
+    show_written(console, written, written.files[0], strict=strict)
     console.next_step(Command("index build", "--features", written.files[0]))

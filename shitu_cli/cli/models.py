@@ -29,7 +29,7 @@ def models(
 
     console = Session.of(context).console
     rows = describe_backbones(pattern, size)
-    if as_json:
+    if console.as_json:
         console.json({"size": size, "backbones": [row.__dict__ for row in rows], **other_parts()})
         return
     table = [[r.name, f"{r.parameters / 1e6:.2f} M", f"{r.macs / 1e6:.0f} M", str(r.feature_size)] for r in rows]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shitu_cli.cli.session import Session
     from shitu_cli.config.schema import Config
     from shitu_cli.features.detection.detector import Detector
+    from shitu_cli.features.shard_file import Share
     from shitu_cli.index.store import IndexManifest, Store
 
 
@@ -89,6 +90,15 @@ def weights_override(config: Config) -> Path | None:
         return None
     path = obtain(source).path
     return path.with_suffix("") if path.suffix == ".pdparams" else path
+
+
+def share_of(shard: str | None) -> Share | None:
+    """Return the part of the images that --shard names, None without that option; UsageError if it names none."""
+    if shard is None:
+        return None
+    from shitu_cli.features.shard_file import Share
+
+    return Share.parse(shard)
 
 
 def chosen_model(session: Session, model: Path | None, pretrained: str | None) -> Path | None:

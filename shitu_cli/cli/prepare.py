@@ -120,7 +120,7 @@ def prepare(
     """Check images and lists, split them, number the classes and write a config that fits; never change your files."""
     session = Session.of(context)
     if formats:
-        _show_formats(session.console, as_json)
+        _show_formats(session.console)
         return
     if not sources:
         raise UsageError("no images were named: give a folder or a list", hint=Command("prepare", "./data"))
@@ -147,7 +147,7 @@ def prepare(
             keep_apart=keep_apart,
         )
         cost = cost_of_prepare(sources, session.workspace or Path.cwd(), reading.choices(fix=fix, quick=quick), pack)
-        show_cost(session.console, cost, as_json=as_json)
+        show_cost(session.console, cost)
         return
     from shitu_cli.steps.prepare import prepare as run
 
@@ -174,16 +174,16 @@ def prepare(
         pack=pack,
         pack_mib=pack_size,
         reporter=session.console,
-        on_checked=lambda prepared: _show_checked(session.console, prepared, as_json),
+        on_checked=lambda prepared: _show_checked(session.console, prepared),
     )
     _show(session.console, preparation)
 
 
-def _show_checked(console: Console, prepared: Prepared, as_json: bool) -> None:
+def _show_checked(console: Console, prepared: Prepared) -> None:
     from shitu_cli.steps.prepare import report_values
 
     _show_problems(console, prepared)
-    if as_json:
+    if console.as_json:
         console.json(report_values(prepared))
 
 
@@ -226,11 +226,11 @@ def _show(console: Console, preparation: Preparation) -> None:
     console.next_step(Command("train"))
 
 
-def _show_formats(console: Console, as_json: bool) -> None:
+def _show_formats(console: Console) -> None:
     from shitu_cli.preparation.formats import all_formats
 
     formats = all_formats()
-    if as_json:
+    if console.as_json:
         console.json([{"format": f.name, "layout": f.layout} for f in formats])
         return
     console.table("Layouts that prepare reads", ["--format", "layout"], [[f.name, f.layout] for f in formats])

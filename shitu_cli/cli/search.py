@@ -78,11 +78,7 @@ def search(
 
     session = Session.of(context)
     console = session.console
-    share = None
-    if shard is not None:
-        from shitu_cli.features.shard_file import Share
-
-        share = Share.parse(shard)
+    share = opening.share_of(shard)
     model = opening.chosen_model(session, model, pretrained)
     finder = opening.open_detector(session, detector, detector_threshold, max_boxes)
     space = opening.workspace_of_index(session, optional=index is not None or store is not None)
@@ -128,7 +124,7 @@ def search(
         console.warn(why)
     if html is not None:
         _write_page(html, results, limit, space, [f"index {target.place}", f"model {extractor.path}"])
-    if as_json:
+    if console.as_json:
         rows = [{"query": result.query, **result.answer.to_json()} for result in results]
         console.json({"threshold": limit, "results": rows})
     else:

@@ -24,10 +24,10 @@ def templates(
     console = session.console
     if name:
         text = read_template(name)
-        console.json({"name": name, "text": text}) if as_json else console.document(text)
+        console.json({"name": name, "text": text}) if console.as_json else console.document(text)
         return
     rows = [[template.name, template.summary] for template in list_templates()]
-    if as_json:
+    if console.as_json:
         console.json([{"name": name, "summary": summary} for name, summary in rows])
         return
     console.table("Templates", ["name", "what it is"], rows)

@@ -15,7 +15,6 @@ from shitu_cli.errors import Command, UsageError
 from shitu_cli.reporting import counted, duration
 
 if TYPE_CHECKING:
-    from shitu_cli.config.schema import Config
     from shitu_cli.training.frozen import FrozenResult
     from shitu_cli.training.options import TrainResult
     from shitu_cli.workspace import Workspace
@@ -121,7 +120,10 @@ def train(
     resumed = _config_of_run(session, space, config, override, flags) if resume else config
     settings = training_config(space, resumed, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
     if dry_run:
-        _show_cost(session, settings, init_from, keep, as_json=as_json)
+        from shitu_cli.cli.dry_run import show_cost
+        from shitu_cli.steps.training_costs import cost_of_train
+
+        show_cost(session.console, cost_of_train(settings, init_from=init_from, keep=keep))
         return
     places = Places.of(settings)
     meeting = launch.Meeting(nnodes, node_rank, master, places.workspace.machines_secret, secret_file)
@@ -133,7 +135,7 @@ def train(
             settings, init_from=init_from, keep=keep, keep_earlier=keep_earlier, views=views, neck=neck,
             reporter=session.console,
         )  # fmt: skip
-        _show_projection(session, learned, as_json)
+        _show_projection(session, learned)
         return
     result = run(
         settings,
@@ -145,7 +147,7 @@ def train(
         reporter=session.console,
     )
     if result is not None:
-        _show_result(session, space, result, as_json)
+        _show_result(session, space, result)
 
 
 def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bool, nnodes: int) -> None:
@@ -174,18 +176,11 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
         )
 
 
-def _show_cost(session: Session, config: Config, init_from: Path | None, keep: int | None, *, as_json: bool) -> None:
-    from shitu_cli.cli.dry_run import show_cost
-    from shitu_cli.steps.training_costs import cost_of_train
-
-    show_cost(session.console, cost_of_train(config, init_from=init_from, keep=keep), as_json=as_json)
-
-
-def _show_projection(session: Session, result: FrozenResult, as_json: bool) -> None:
+def _show_projection(session: Session, result: FrozenResult) -> None:
     """Show what a projection of the features of a trained network reaches, and the next step."""
     import dataclasses
 
-    if as_json:
+    if session.console.as_json:
         session.console.json(dataclasses.asdict(result))
     session.console.info(f"done in {duration(result.seconds)}")
     session.console.next_step(Command("evaluate") if result.after else Command("export"))
@@ -219,14 +214,14 @@ def _gain(score: str, before: float, best: float, epoch: int) -> str:
     return f"{score} before training {before:.4f}; no epoch beat that: best_model holds the first weights {kept}"
 
 
-def _show_result(session: Session, space: Workspace, result: TrainResult, as_json: bool) -> None:
+def _show_result(session: Session, space: Workspace, result: TrainResult) -> None:
     """Show the result of a run and the next step."""
     import dataclasses
 
     from shitu_cli.steps.status import export_command
 
     console = session.console
-    if as_json:
+    if console.as_json:
         console.json(dataclasses.asdict(result))
     if result.interrupted:
         console.info(f"stopped in epoch {result.epochs_done + 1}; everything is saved")

@@ -34,7 +34,7 @@ def list_weights(
         hint = Command("weights list", without=(ARGUMENTS,))
         raise UsageError(f"no published weights have a name that contains {pattern}", hint=hint)
     located = {entry.name: locate(entry) for entry in entries}
-    if as_json:
+    if console.as_json:
         console.json([_plain(entry, str(file.path) if (file := located[entry.name]) else None) for entry in entries])
         return
     rows = []
@@ -53,7 +53,7 @@ def pull(context: typer.Context, name: NameArgument, as_json: options.JsonOption
     console = Session.of(context).console
     located = obtain(name, console)
     digest = verify(located)
-    if as_json:
+    if console.as_json:
         console.json({"path": str(located.path), "origin": located.origin, "sha256": digest})
         return
     console.info(f"{located.path} ({located.origin}), SHA-256 {digest}")
@@ -68,7 +68,7 @@ def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption
     entry = find_published(name)
     located = locate(entry)
     values = _plain(entry, str(located.path) if located else None)
-    if as_json:
+    if console.as_json:
         console.json(values)
         return
     rows = [[key.replace("_", " "), _cell(value)] for key, value in values.items() if value not in (None, [], ())]

@@ -63,6 +63,8 @@ class Workspace:
         if named is not None:
             if (named / CONFIG_NAME).is_file():
                 return cls(named)
+            if named.is_file():
+                raise UsageError(f"{named} is a file: a workspace is the folder of a {CONFIG_NAME}")
             raise UsageError(f"{named} is not a workspace: no {CONFIG_NAME} in it", hint=Command("prepare", "./data"))
         if (around := enclosing_root()) is not None:
             return cls(around)

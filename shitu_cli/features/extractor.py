@@ -69,7 +69,9 @@ def listed(images: Images) -> list[ImageInput]:
         images = bytes(images)
     is_array = isinstance(images, np.ndarray) and images.ndim <= 3
     are_paths = isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OSU"
-    if (is_array and not are_paths) or isinstance(images, (str, bytes, Path, ImagePart)) or hasattr(images, "convert"):
+    if (is_array and not are_paths) or isinstance(images, (str, bytes, Path, ImagePart)):
+        return [images]  # type: ignore[list-item]
+    if hasattr(images, "convert") or hasattr(images, "read"):  # of Pillow; an open file would give its lines
         return [images]  # type: ignore[list-item]
     if not isinstance(images, Iterable):
         raise DataError(f"a value of type {type(images).__name__} cannot be used as an image or as several")
@@ -242,6 +244,8 @@ def _of_pillow(image: PillowImage) -> np.ndarray:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, ValueError) as error:  # Pillow reads a file only now: it may be cut off, or closed
         raise DataError(f"a Pillow image that cannot be read: {error}") from None
+    if not pixels.size:
+        raise DataError("a Pillow image without pixels")
     turned = image.getexif().get(ORIENTATION, 1) if hasattr(image, "getexif") else 1
     return turn_upright(pixels, turned) if turned in range(2, 9) else pixels
 

@@ -83,8 +83,9 @@ def load_engine(path: Path, config: Config | None = None, request: Request = Req
         return _foreign(files, ops, request)
     if config is None:
         raise UsageError(
-            f"{path}: neither an exported model nor a checkpoint of this workspace",
-            hint="name an exported directory, an .onnx file, or a checkpoint such as output/best_model",
+            f"{path}: neither an exported model nor a checkpoint with its config",
+            hint="name an exported directory or an .onnx file; a checkpoint needs its workspace (-w), from Python "
+            "config=load_config('work/shitu.yaml')",
         )
     if "paddle" not in sys.modules:
         # Before anything else imports Paddle: it is quiet then.

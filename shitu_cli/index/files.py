@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pickle
+import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -61,31 +62,41 @@ class FileStore:
         check_place(folder)
         self.folder, self.place = folder, str(folder)
         self._read: VectorIndex | None = None
+        self._writer: int | None = None  # the thread that holds the lock through this store
 
-    def writing(self, patience: float = 0.0) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def writing(self, patience: float = 0.0) -> Iterator[None]:
         """Lock the index for one writer: of two that each save what they read, one change would be lost.
 
-        Another writer is waited for up to `patience` seconds.
+        Another writer is waited for up to `patience` seconds, and its changes are read.
         """
-        return Workspace(self.folder.resolve().parent).lock("index", patience=patience)
+        with Workspace(self.folder.resolve().parent).lock("index", patience=patience):
+            self._read, self._writer = None, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._writer = None
 
     def check(self, options: BuildOptions) -> None:
         check_kind(options.kind)
         refuse_foreign(self.folder)
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
-        self._save(VectorIndex.build(table, options, reporter))
+        with self._turn():
+            self._save(VectorIndex.build(table, options, reporter))
 
     def add(self, table: FeatureTable, reporter: Reporter) -> int:
-        index = self._index
-        replaced = index.add(table, reporter)
-        self._save(index)
+        with self._turn():
+            index, self._read = self._index, None  # what a change that fails has begun is not searched
+            replaced = index.add(table, reporter)
+            self._save(index)
         return replaced
 
     def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
-        index = self._index
-        index.remove(ids, reporter)
-        self._save(index)
+        with self._turn():
+            index, self._read = self._index, None
+            index.remove(ids, reporter)
+            self._save(index)
 
     def note_measured(self, model: str, block: dict[str, Any] | None) -> bool:
         """Store the measured thresholds of its model in the index; return False if it belongs to another model.
@@ -120,6 +131,10 @@ class FileStore:
 
     def close(self) -> None:
         self._read = None
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """Return a context for one change, which locks the index unless this thread has done so for several."""
+        return contextlib.nullcontext() if self._writer == threading.get_ident() else self.writing(PATIENCE)
 
     def _save(self, index: VectorIndex) -> None:
         self._read = None  # after a failed write, searches must not see the new index

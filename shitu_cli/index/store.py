@@ -168,7 +168,10 @@ def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
 
     Raises DataError for vectors that are not finite.
     """
-    vectors = np.ascontiguousarray(features, np.float32)
+    if features.dtype.kind not in "fiub":
+        raise DataError(f"vectors of type {features.dtype}: expected numbers")
+    with np.errstate(over="ignore"):  # what is too large for float32 is not finite
+        vectors = np.ascontiguousarray(features, np.float32)
     sizes = lengths(vectors)
     finite = np.isfinite(sizes)
     if not finite.all():
@@ -185,8 +188,9 @@ def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
 
 def check_size(features: np.ndarray, manifest: IndexManifest) -> None:
     """Raise DataError if vectors are not of the shape [N, D] with the size of the index."""
-    if features.ndim != 2:
-        raise DataError(f"expected vectors as rows of an array [N, {manifest.size}], got one of shape {features.shape}")
+    if not isinstance(features, np.ndarray) or features.ndim != 2:
+        got = f"one of shape {features.shape}" if isinstance(features, np.ndarray) else type(features).__name__
+        raise DataError(f"expected vectors as rows of an array [N, {manifest.size}], got {got}")
     if features.shape[1] != manifest.size:
         raise DataError(
             f"the vectors have {features.shape[1]} values, the index {manifest.size}",

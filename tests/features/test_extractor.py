@@ -81,6 +81,8 @@ def test_what_pillow_has_opened_is_as_the_file(extractor: Extractor, pictures: l
     assert not np.allclose(extractor.extract(Image.open(turned)), lying, atol=1e-3)
     with pytest.raises(DataError, match="of mode F, whose range of values is unknown"):
         extractor.extract(Image.fromarray(np.ones((4, 4), np.float32)))
+    with pytest.raises(DataError, match="a Pillow image without pixels"):
+        extractor.extract(Image.new("RGB", (0, 4)))
     turned.write_bytes(turned.read_bytes()[:-100])
     with pytest.raises(DataError, match="image 1 of 1: a Pillow image that cannot be read"):
         extractor.extract(Image.open(turned))
@@ -101,6 +103,8 @@ def test_a_single_image_of_any_kind_is_one(extractor: Extractor, pictures: list[
     assert np.array_equal(extractor.extract(np.stack([picture, picture])), np.repeat(expected, 2, axis=0))
     with pytest.raises(DataError, match="a value of type int"):
         extractor.extract(7)  # type: ignore[arg-type]
+    with pictures[0].open("rb") as file, pytest.raises(DataError, match="1 of 1: a value of type BufferedReader"):
+        extractor.extract(file)  # type: ignore[arg-type]
 
 
 def test_an_array_of_paths_is_several_images(extractor: Extractor, pictures: list[Path]) -> None:

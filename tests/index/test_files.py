@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faiss
@@ -82,6 +83,31 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         FileStore(tmp_path / "i").writing(),
     ):
         pass
+
+
+def test_changes_from_several_stores_and_threads_all_stay(tmp_path: Path) -> None:
+    """Stores that stay open, as in notebooks and services: none writes over what another one has added."""
+    stores = [FileStore(tmp_path / "i"), FileStore(tmp_path / "i")]
+    stores[0].build(gallery(20), BuildOptions(), SilentReporter())
+    assert stores[1].manifest().count == 20
+
+    def add(number: int) -> None:
+        table = FeatureTable(vectors(1, seed=number), ["new"], [f"new/{number}.jpg"])
+        stores[number % 2].add(table, SilentReporter())
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(add, range(6)))
+    assert len(FileStore(tmp_path / "i").find((), ["new"], ())) == 6
+
+
+def test_what_a_refused_addition_has_begun_is_not_searched(tmp_path: Path) -> None:
+    store, queries = FileStore(tmp_path / "i"), vectors(3, seed=5)
+    store.build(gallery(20), BuildOptions(), SilentReporter())
+    before = store.search(queries)
+    with pytest.raises(DataError, match="not finite"):
+        store.add(FeatureTable(np.full((1, 24), np.nan, np.float32), ["new"], ["p/0.jpg"]), SilentReporter())
+    assert store.search(queries) == before and store.remove([3], SilentReporter()) is None
+    assert FileStore(tmp_path / "i").manifest().count == 19
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

@@ -177,6 +177,9 @@ def test_wrong_input() -> None:
         make(10, "annoy")
     with pytest.raises(UsageError, match="empty"):
         index.remove(range(50))
+    for values, says in [([[1.0] * 24], "got list"), (np.full((1, 24), 1j), "complex"), (np.full((1, 24), "1"), "U1")]:
+        with pytest.raises(DataError, match=says):
+            index.search(values)
     with pytest.raises(DataError, match="no vectors"):
         VectorIndex.build(FeatureTable(np.empty((0, 3), np.float32), [], []))
     with pytest.raises(DataError, match="2 vectors, but 1 labels"):

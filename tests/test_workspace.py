@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,12 +63,21 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest
     assert "another" not in caught.value.message and "no file locks" in str(caught.value.hint)
 
 
-def test_what_killed_writers_left_is_removed_but_not_what_is_written(tmp_path: Path) -> None:
+def test_what_killed_writers_left_is_removed_but_not_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kill = "import os, sys; from pathlib import Path; from shitu_cli.files import atomic_write\n"
     kill += "with atomic_write(Path(sys.argv[1])) as file: file.write(b'x'); file.flush(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", kill, str(tmp_path / "f.npy")])
     (tmp_path / ".f.npy.mine.tmp").write_text("another name")
     assert len(list(tmp_path.iterdir())) == 2
+
+    def replace_beside_another_writer(temporary: Path, target: Path) -> None:
+        remove_leftovers(tmp_path / "f.npy")
+        replace(temporary, target)
+
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", replace_beside_another_writer)
     with atomic_write(tmp_path / "f.npy") as file:
         remove_leftovers(tmp_path / "f.npy")
         assert len(list(tmp_path.iterdir())) == 2

@@ -232,6 +232,7 @@ def export(
     out: Annotated[Path, argument("New directory.")],
     index: options.IndexOption = None,
     workspace: options.WorkspaceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Write the index for PaddleClas's and PaddleX's pipelines: vector.index, id_map.pkl, id_map.yaml."""
     from shitu_cli.index.files import export_index, load_index
@@ -241,6 +242,8 @@ def export(
     changed = export_index(load_index(index or opening.workspace_of_index(session).index_dir), out)
     if changed:
         console.warn(f"{counted(len(changed), 'label')} with spaces got underscores instead, such as {changed[0]!r}")
+    if as_json:
+        console.json({"directory": str(out), "changed_labels": changed})
     console.info(f"{out}: vector.index with id_map.pkl for PaddleClas and id_map.yaml for PaddleX")
 
 

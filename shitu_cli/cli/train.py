@@ -154,7 +154,11 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
     """Raise UsageError for options that have no effect beside the others."""
     several = ["--devices", *(["--nnodes"] if nnodes > 1 else [])]
     if dry_run:
-        session.refuse(*several, "--frozen", "--resume", why="--dry-run measures a new run in one process")
+        session.refuse(*several, "--resume", why="--dry-run measures a new run in one process")
+        of_frozen = "which takes about as long as evaluating the training images once for each of its --views"
+        session.refuse(
+            "--frozen", why=f"--dry-run measures steps of training; --frozen only computes features, {of_frozen}"
+        )
     if frozen:
         session.refuse(
             *(*several, "--resume", "--teacher", "--save-every-steps", "--epochs", "--lr"),

@@ -75,19 +75,26 @@ def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption
     console.table(entry.name, ["", ""], rows)
 
 
-def verify(context: typer.Context, name: NameArgument) -> None:
+def verify(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
     """Compare the file on this machine with its published hash, or with the hash recorded when it was downloaded."""
     from shitu_cli.weights.store import verify as verify_file
 
     console = Session.of(context).console
     located = _here(name)
     digest = verify_file(located)
+    if as_json:
+        console.json({"path": str(located.path), "origin": located.origin, "sha256": digest})
+        return
     console.info(f"{located.path} is unchanged: SHA-256 {digest}")
 
 
-def path(context: typer.Context, name: NameArgument) -> None:
+def path(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
     """Print the path of the file on this machine; nothing is downloaded."""
-    typer.echo(str(_here(name).path))
+    file = str(_here(name).path)
+    if as_json:
+        Session.of(context).console.json({"path": file})
+    else:
+        typer.echo(file)
 
 
 def _here(name: str) -> Any:

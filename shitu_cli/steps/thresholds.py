@@ -14,7 +14,7 @@ from shitu_cli.config.arguments import CLOSED_FORM
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.evaluation.metrics import FeatureSet
 from shitu_cli.evaluation.unknown import (
     LEAST_CLASSES,
@@ -94,7 +94,10 @@ def _ask_own_classes(setting: Setting) -> tuple[Outcomes, int, str]:
     untrained = classes[~np.isin(classes, training.labels)]
     photos = f"photos of {len(classes)} classes, each left out of"
     if len(untrained) < LEAST_CLASSES <= len(classes) and training.projection is not None:
-        return *_ask_cross_fitted(setting, training), f"{photos} training and of the index in turn"
+        try:
+            return *_ask_cross_fitted(setting, training), f"{photos} training and of the index in turn"
+        except EnvironmentProblem as error:  # the figures are known already
+            setting.reporter.warn(f"no threshold is measured on classes left out of training: {error.message}")
     if len(untrained) < LEAST_CLASSES <= len(classes) and setting.cross_fit:
         return *_ask_cross_trained(setting), f"{photos} one of {setting.cross_fit} trainings and of the index"
     if setting.cross_fit:

@@ -14,7 +14,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.runtime.memory import available_memory
@@ -28,10 +28,10 @@ DROPOUT = 0.3
 
 
 def require_room(images: int, size: int, views: int) -> None:
-    """Raise UsageError if the features of so many images and views would take more than half of the free memory."""
+    """Raise EnvironmentProblem if features of so many images and views would take more than half of the free memory."""
     need, free = images * size * views * 4, available_memory()
     if free is not None and need > free // 2:
-        raise UsageError(
+        raise EnvironmentProblem(
             f"--neck trained holds {need / 1e9:.1f} GB of features in memory, more than half of the "
             f"{free / 1e9:.1f} GB that are free",
             hint="fewer --views, or leave out --neck: the projection in closed form only needs sums",

@@ -25,6 +25,7 @@ DEVICES = ("--devices", "cpu:2")
         ("train --views 8 --neck trained", "--views, --neck: only --frozen learns a projection"),
         ("train --frozen --epochs 3 --lr 0.1", "--epochs, --lr: --frozen is a single step"),
         ("train --dry-run --resume", "--resume: --dry-run measures a new run"),
+        ("train --dry-run --frozen", "--frozen: --dry-run measures steps of training; --frozen only computes features"),
         ("train --dry-run --nnodes 2", "--nnodes: --dry-run measures a new run"),
         ("train --resume --pretrained x", "--pretrained: --resume continues with the weights of the run"),
         ("train --init-from a --pretrained b", "--init-from and --pretrained both choose"),

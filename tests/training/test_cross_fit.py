@@ -15,8 +15,10 @@ from shitu_cli.config.arguments import NECKS
 from shitu_cli.evaluation.unknown import Fold
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.reporting import SilentReporter
+from shitu_cli.training import cross_fit
 from shitu_cli.training.cross_fit import FOLDS, cross_fitted
 from shitu_cli.training.projection import Scatter, discriminant
+from shitu_cli.training.trained_neck import require_room
 from tests.command import SMALL, shitu
 
 NETWORK = ["-o", "Arch.Backbone.name=PPLCNet_x0_25"]
@@ -74,12 +76,16 @@ def test_a_fold_knows_nothing_of_its_classes() -> None:
 
 
 @pytest.mark.slow
-def test_evaluation_measures_by_it_where_every_class_is_trained(space: Path) -> None:
+def test_evaluation_measures_by_it_where_every_class_is_trained(space: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = json.loads(shitu("evaluate", "--model", "output/latest", "--json", cwd=space).stdout)
     unknown = values["unknown"]
     assert unknown["how"] == "photos of 9 classes, each left out of training and of the index in turn"
     assert (unknown["photos"], unknown["classes"], unknown["labels"]) == (45, 9, 9)
     assert [row["wanted"] for row in unknown["promises"]] == [0.2, 0.1, 0.05]
+    monkeypatch.setattr(cross_fit, "cross_fitted", lambda *_, **__: require_room(10**9, 1280, 3))
+    short = shitu("evaluate", "--model", "output/latest", "--json", cwd=space)
+    assert "no threshold is measured on classes left out of training: --neck trained holds" in short.stderr
+    assert json.loads(short.stdout)["metrics"] == values["metrics"]
 
 
 def test_not_where_the_backbone_has_seen_the_classes(space: Path) -> None:

@@ -95,7 +95,7 @@ def test_options_of_the_projection(workspace: Path, start: list[str], monkeypatc
         assert done.returncode == 2 and says in done.stderr
     monkeypatch.setattr(trained_neck, "available_memory", lambda: 50_000)
     done = shitu("train", "--frozen", "--neck", "trained", *start, cwd=workspace, check=False)
-    assert done.returncode == 2 and "of features in memory, more than half of the 0.0 GB that are free" in done.stderr
+    assert done.returncode == 5 and "of features in memory, more than half of the 0.0 GB that are free" in done.stderr
 
 
 def test_without_trained_weights_it_says_what_is_missing(workspace: Path) -> None:

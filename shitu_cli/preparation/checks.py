@@ -98,7 +98,8 @@ def leads_outside(root: Path, path: str) -> bool:
 def _note_similar_labels(rows: Rows, problems: Problems) -> None:
     spellings: dict[str, str] = {}
     for label in sorted(set(rows.labels)):
-        plain = _ZEROS.sub("", unicodedata.normalize("NFKC", label).casefold())
+        text = "".join(sign for sign in label if unicodedata.category(sign) != "Cf") or label
+        plain = _ZEROS.sub("", unicodedata.normalize("NFKC", text).casefold())
         other = spellings.setdefault(" ".join(plain.split()), label)
         if other != label:
             problems.add("similar-labels", f"{other!r} and {label!r}")

@@ -21,7 +21,7 @@ def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems)
     Raises UsageError if the user asks for a split although the source has one, DataError if nothing can be evaluated.
     """
     if set(rows.splits) <= {"", "train"}:
-        split = _chosen(rows, alike, choices)
+        split = _chosen(rows, alike, choices, problems)
         if split.kind == "closed":
             _note_without_query(rows, split, problems)
         return split
@@ -46,7 +46,7 @@ def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems)
     )
 
 
-def _chosen(rows: Rows, alike: Alike, choices: Choices) -> Split:
+def _chosen(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Split:
     """Return the split that this program chooses; DataError if it should hold out images but cannot."""
     kind, reason = choose_kind(len(set(rows.labels))) if choices.split == "auto" else (choices.split, "as requested")
     by_path: dict[str, list[int]] = {}
@@ -73,7 +73,9 @@ def _chosen(rows: Rows, alike: Alike, choices: Choices) -> Split:
     if max(counts.values()) < 2:
         why = f"each of the {len(counts):,} classes has a single image, and a query needs another one to find"
     raise DataError(
-        f"no image can be held out for evaluation: {why}", hint="add images; or train without evaluation: --split none"
+        f"no image can be held out for evaluation: {why}",
+        details=problems.lines("error"),
+        hint="add images; or train without evaluation: --split none",
     )
 
 
@@ -83,6 +85,13 @@ def _note_without_query(rows: Rows, split: Split, problems: Problems) -> None:
     for label, count in sorted(Counter(rows.labels).items()):
         if label not in with_query and count > 1 and not is_distractor(label):
             problems.add("no-query", rows.shown(label), counted(count, "image"))
+
+
+def _note_other_names(rows: Rows, train: Sequence[int], evaluated: Sequence[int], problems: Problems) -> None:
+    """Report that one part calls its classes by numbers, and the other by names: they may be the same classes."""
+    training, evaluation = ({rows.shown(rows.labels[n]) for n in numbers} for numbers in (train, evaluated))
+    if {all(map(str.isdecimal, training)), all(map(str.isdecimal, evaluation))} == {True, False}:
+        problems.add("other-names", f"{min(training)!r} in training", f"{min(evaluation)!r} in evaluation")
 
 
 def _official(rows: Rows, numbers: Sequence[int], problems: Problems) -> Split:
@@ -108,6 +117,8 @@ def _official(rows: Rows, numbers: Sequence[int], problems: Problems) -> Split:
     if name != "eval" and len(common) * 2 > len(classes):
         reason = f"queries from {name}, gallery = the training images, as their classes are the same"
         return Split(train, evaluated, train, "official", reason)
+    if not common and name != "eval":
+        _note_other_names(rows, train, evaluated, problems)
     trained = "trained too" if common else "not trained"
     reason = f"the evaluation's classes are {trained}: each of its images is searched among the others"
     return Split(train, evaluated, list(evaluated), "official", reason)

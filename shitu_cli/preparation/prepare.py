@@ -82,7 +82,7 @@ def read_and_split(
     if choices.corrections is not None:
         rows, applied = apply_corrections(rows, choices.corrections, sources)
         reporter.info(f"  {applied}")
-    if problem := one_class(rows, formats, sources):
+    if problem := one_class(rows, formats, sources, problems):
         raise problem
     before = len(rows)
     rows = check_lines(rows, problems)

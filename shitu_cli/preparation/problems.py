@@ -108,8 +108,13 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
     "similar-labels": Kind(
         "warning",
-        "names that differ only by case, spaces, leading zeros or the way letters are encoded",
+        "names that differ only by case, spaces, leading zeros, hidden characters or the way letters are encoded",
         "if they are one class, rename one of them",
+    ),
+    "other-names": Kind(
+        "warning",
+        "classes that are names in one part of the data and numbers in the other: none is in both",
+        "if they are the same classes, call them the same in both parts",
     ),
     "same-name": Kind(
         "warning",

@@ -70,7 +70,7 @@ def _names_as_list(source: Source) -> Message | None:
     ]
 
 
-def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) -> DataError | None:
+def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path], problems: Problems) -> DataError | None:
     """Return the error for images of a single class; None for several classes."""
     labels = {label for label in set(rows.labels) if not is_distractor(label)}
     if len(labels) != 1:
@@ -87,11 +87,14 @@ def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path]) ->
         if ANNOTATIONS in ranks:
             hint = "annotate another class too; or, if the folders are the classes: --format class-tree"
     way: Message = [hint, "; ", Command("prepare", "--formats"), " lists all layouts"]
+    none = counted(sum(map(is_distractor, rows.labels)), "image")
+    rest = [f"{none} labelled -1, which means no class here", *problems.lines("error")]
+    rest = rest if any(map(is_distractor, set(rows.labels))) else rest[1:]
     unused = [f"not used: {name} ({why})" for name, why in sorted(rows.unused.items())[:LISTED]]
     by_name = _names_as_list(Source(sources[0])) if ranks == {FOLDERS} and len(sources) == 1 else None
     return DataError(
         f"only one class to train on: {rows.shown(label)!r}; telling classes apart needs at least two",
-        details=[said, *unused, *(_beside(rows, sources) if ranks == {FOLDERS} else ())],
+        details=[said, *rest, *unused, *(_beside(rows, sources) if ranks == {FOLDERS} else ())],
         hint=sheet_way_out(sheets[0]) if sheets else by_name or way,
     )
 

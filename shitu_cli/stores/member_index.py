@@ -14,7 +14,7 @@ from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.files import atomic_write
 from shitu_cli.stores.cache import cache_folder, key_of
 
-VERSION = 1
+VERSION = 2
 
 
 class Member(NamedTuple):

@@ -16,7 +16,7 @@ from shitu_cli.stores.ranges import WHOLE, Ranged, Stream, too_early
 MAX_TABLE = 1024 * MIB  # bytes of a table of contents: some ten million members
 _LOCAL = struct.Struct("<4s5HIIIHH")  # the header before each member
 _EXTRA = 512  # bytes after it: usually enough for the name and the extra fields
-_ENCRYPTED = 1
+_ENCRYPTED, _UTF8 = 1, 1 << 11
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, OSError, struct.error)
 
 
@@ -36,10 +36,20 @@ def index_zip(file: Ranged) -> MemberIndex:
         if max(info.header_offset, info.file_size, info.compress_size) >= 1 << 62:
             raise too_early(file.name)
         method = -1 if info.flag_bits & _ENCRYPTED else info.compress_type
-        name = info.filename.removeprefix("./")
+        name = _name_of(info).removeprefix("./")
         members[name] = Member(info.header_offset, info.file_size, info.compress_size, method, info.CRC)
     _refuse_overlaps(file, members)
     return MemberIndex.of(members, {})
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member: macOS and others write UTF-8 without saying so, which zipfile takes for CP437."""
+    if info.flag_bits & _UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _refuse_overlaps(file: Ranged, members: dict[str, Member]) -> None:

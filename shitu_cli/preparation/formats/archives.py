@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +19,14 @@ from shitu_cli.preparation.formats.archive_labels import ArchiveShard, kinds_bes
 from shitu_cli.preparation.formats.base import PACKED, Format, Rows
 from shitu_cli.preparation.formats.parquet_tables import read_parquet
 from shitu_cli.preparation.formats.source import Source, Tree
-from shitu_cli.preparation.formats.splits import split_of_file
+from shitu_cli.preparation.formats.splits import split_of_file, split_of_folder
 from shitu_cli.preparation.formats.tree import class_rows, say_classes
 from shitu_cli.preparation.formats.unreadable import unpacked_folder, unpacking
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.stores import MEMBER, address_of, is_archive, join, list_files, open_archive
 
+# What letters become that a zip holds in an encoding which it does not state, as Windows writes it in China or Japan.
+_GARBLED = re.compile("[\u2500-\u259f]")
 BY_FOLDERS = "folders"  # the value of --columns label= that makes folders the labels
 # Files beside images that may hold their labels, in a way that is read from folders only.
 _LABEL_FILES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".txt", ".lst", ".mat", ".xlsx")
@@ -93,7 +96,8 @@ def _listed(source: Source) -> tuple[str, list[str]]:
 
 def _shard(root: str, name: str) -> ArchiveShard:
     place = join(root, name)
-    return ArchiveShard(name if address_of(root) is None else place, open_archive(place), split_of_file(name))
+    split = split_of_file(name) or next(filter(None, map(split_of_folder, reversed(name.split("/")[:-1]))), "")
+    return ArchiveShard(name if address_of(root) is None else place, open_archive(place), split)
 
 
 def _read_packed(source: Source, shards: Sequence[ArchiveShard], root: str, rows: Rows, problems: Problems) -> None:
@@ -106,6 +110,8 @@ def _read_packed(source: Source, shards: Sequence[ArchiveShard], root: str, rows
     images, others = [], []
     for shard in shards:
         for member in shard.members():
+            if _GARBLED.search(member):
+                raise _garbled(source, shard, member)
             if is_image_name(member):
                 images.append((member, shard.location(member), shard.split))
             else:
@@ -116,7 +122,7 @@ def _read_packed(source: Source, shards: Sequence[ArchiveShard], root: str, rows
     if all("/" not in member for member, _, _ in images) and len(shards) > 1:
         # cat.zip, dog.zip: each archive is a folder.
         stems = {shard.name: posixpath.basename(shard.name).rpartition(".")[0] for shard in shards}
-        images = [(f"{stems[at.partition(MEMBER)[0]]}/{member}", at, "") for member, at, _ in images]
+        images = [(f"{stems[at.partition(MEMBER)[0]]}/{member}", at, split) for member, at, split in images]
     _read_folders(source, images, others, rows, problems)
 
 
@@ -168,6 +174,22 @@ def _may_label(name: str) -> bool:
 def _wants_more(source: Source) -> bool:
     """Return whether the user has not said where the labels are."""
     return "label" not in source.options.columns
+
+
+def _garbled(source: Source, shard: ArchiveShard, member: str) -> DataError:
+    """Return the error for names of members in an encoding that the archive does not state."""
+    place = Path(shard.archive.place)
+    unpack = unpacking(place) if address_of(shard.archive.place) is None else None
+    way: Message = "pack them as UTF-8"
+    if unpack is not None:
+        way = [
+            "unpack it with the encoding of the machine that packed it: ",
+            f"{unpack.replace('unzip', 'unzip -O gb18030', 1)} && ",
+            Command("prepare", unpacked_folder(place)),
+        ]
+    return DataError(
+        f"{source.path}: its names are in an encoding that {shard.name} does not state: {member}", hint=way
+    )
 
 
 def _labels_beside(source: Source, listed: str, shard: ArchiveShard) -> DataError:

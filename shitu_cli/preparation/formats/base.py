@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # "eval": query and gallery at once, each image against all others; "": this program chooses the split.
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
 _OTHER_IMAGES = {".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
-_SKIPPED_DIRS = {"__MACOSX", "@eaDir"}
+_SKIPPED_DIRS = {"__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "#snapshot", "lost+found"}
 # Suffixes whose files need not be opened to know that they are not images.
 _NO_IMAGES = re.compile(
     r"\.(?:txt|csv|tsv|lst|jsonl?|ndjson|xml|ya?ml|md|html?|py|ipynb|log|ini|mp4|mov|avi|mkv|zip|tar|gz|tgz|7z|rar|xlsx?|"

@@ -23,6 +23,7 @@ _PATH_END = re.compile(rf'\.(?:{IMAGE_SUFFIX})(?P<close>"?)(?=[ \t,;|]|$)', re.I
 _SEPARATOR = re.compile(r"[ \t]*([,;|]?)[ \t]*")
 _SEP_LINE = re.compile(r"sep=(.)\s*")
 IMAGE_NAME = re.compile(rf"\.(?:{IMAGE_SUFFIX})\b", re.I)
+_BETWEEN = re.compile(rf"\.(?:{IMAGE_SUFFIX})(?:\?[^\s,;|]*)?[\"']?[\s,;|]+", re.I)  # after an image of several
 _SIGNS = " \t,;|"  # all that a line without content holds
 MOST_TITLES = 5  # lines above the header of a table
 MAX_LINE = 1 << 16  # characters; a longer line is not a line of a list
@@ -88,7 +89,7 @@ class Sheet:
         lines = lines_of(self.text)
         for _ in range(self.start):
             next(lines, None)
-        width = len(self.header or ())
+        width, first = len(self.header or ()), (self.header or [""])[0]
         whole = (line.rstrip("\r") + "\n" for line in lines)
         rows = csv_rows(whole, self.delimiter, self.path, problems, self.start)
         next(rows, None)  # the header
@@ -98,7 +99,11 @@ class Sheet:
             if len(cells) == width + 1 and not cells[-1].strip():
                 cells.pop()  # a separator at the end of the line
             if len(cells) == width:
-                yield line, [cell.strip() for cell in cells]
+                row = [cell.strip() for cell in cells]
+                if row[0].lstrip("\ufeff") != first or row[1:] != (self.header or ())[1:]:
+                    yield line, row
+                elif problems is not None:  # tables that were joined
+                    problems.add("heading", self.where(line), repr(self.delimiter.join(row)))
             elif problems is not None:
                 problems.add("malformed", self.where(line), f"{len(cells)} cells, the header has {width}")
 
@@ -198,6 +203,12 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def names_several(cell: str, is_image: Callable[[str], bool]) -> bool:
+    """Return whether a cell names several images, as those of a product; one name may hold blanks and suffixes too."""
+    *others, last = _BETWEEN.split(cell[:MAX_LINE])
+    return bool(others) and bool(IMAGE_NAME.search(last)) and ("/" in last or not is_image(cell))
 
 
 def split_line(line: str, exists: Callable[[str], bool] | None = None) -> tuple[str, str, str] | None:

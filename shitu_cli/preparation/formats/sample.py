@@ -55,6 +55,12 @@ class Sample:
         values = self.values(column)
         return sum(len(_NUMBER_IN.findall(value)) >= 4 for value in values) * 2 > len(values)
 
+    def annotations(self, column: int) -> bool:
+        """Return whether most cells are boxes with their labels, or JSON; several zeros and ones are labels."""
+        values = self.values(column)
+        objects = sum(value.startswith(("[{", "{")) for value in values)
+        return objects * 2 > len(values) or (self.lists(column) and not set("".join(values)) <= set("01 ,;"))
+
     def bits(self, column: int) -> bool:
         """Return whether there is nothing but zeros and ones."""
         return set(self.values(column)) <= {"0", "1", "0.0", "1.0"}
@@ -68,7 +74,7 @@ class Sample:
         """Return whether the only column beside the image may hold classes, such as one image of each."""
         values = self.values(column)
         is_measure = self.fractions(column) and len(set(values)) > MOSTLY_UNIQUE * len(values)
-        return len(set(values)) > 1 and not is_measure and not self.lists(column) and not self.checksums(column)
+        return len(set(values)) > 1 and not is_measure and not self.annotations(column) and not self.checksums(column)
 
     def could_be_label(self, column: int) -> bool:
         """Return whether its values are like classes: several, repeated, no measures, dates or long texts."""

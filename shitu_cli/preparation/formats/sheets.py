@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
+from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.columns import Columns, decide_columns
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
@@ -38,6 +41,7 @@ class Labels:
     columns: Columns | None
     error: ShituError | None = None
     problems: Problems = field(default_factory=Problems)
+    numbers_lines: bool = False
 
     def listed(self) -> list[tuple[int, str, str]]:
         """Return line, path and split of each image of a list of paths, or of a table without labels."""
@@ -45,7 +49,7 @@ class Labels:
         if columns is not None and columns.split is not None:
             at, splits = columns.split, columns.splits
             return [(line, row[columns.image], splits.get(row[at].lower(), "")) for line, row in self.sheet.rows()]
-        if columns is not None and self.sheet.header is not None:
+        if columns is not None and (self.sheet.header is not None or self.numbers_lines):
             return [(line, row[columns.image], self.role) for line, row in self.sheet.rows()]
         lines = enumerate(self.sheet.text.splitlines(), 1)
         return [(number, line.strip(), self.role) for number, line in lines if line.strip()]
@@ -128,6 +132,8 @@ class Sheets:
             self.splits.append(Labels(sheet, role, columns))
         elif sheet.header is not None and IMAGE_NAME.search(head):
             self.unused.setdefault(name, "names images, but no column holds one in each row")
+        elif sheet.header is None and sum(1 for line in head.splitlines() if IMAGE_NAME.search(line[:2000])) > 1:
+            self.unused.setdefault(name, "names images, but its lines are not `path label`: write path<TAB>label")
 
     def _open(self, path: Path, name: str, problems: Problems) -> Sheet | None:
         """Return the file as a table or list; None for JSON that is neither. DataError if it is all there is."""
@@ -199,19 +205,31 @@ class Sheets:
                 if not labels.role and "index" in labels.sheet.path.stem.lower():
                     labels.role = "gallery"
         self._leave_out_unions()
+        self._take_numbered_lines()
         files = self.splits
         self.splits = [file for file in files if file.columns is not None and file.columns.split is not None]
         roles = {file.role for file in files}
         if not self.splits and "train" in roles and len(roles - {""}) > 1:
             self.splits = [file for file in files if file.role]
         used = {file.sheet.name for file in self.splits}
-        names = [file.sheet.name for file in files]
-        self.unused |= dict.fromkeys((name for name in names if name not in used), "names images, but no labels")
+        unread = {file.sheet.name: _why_unread(file) for file in files}
+        self.unused |= {name: why for name, why in unread.items() if name not in used}
         self._leave_out_small()
         if len(self.labelled) > 1:
             for labels in [item for item in self.labelled if _NAMES_OF_CLASSES.fullmatch(item.sheet.path.stem)]:
                 self.labelled.remove(labels)
                 self.unused[labels.sheet.name] = "names of classes"
+
+    def _take_numbered_lines(self) -> None:
+        """Take lists for paths alone that only number their lines, as train_cls.txt and val.txt of ImageNet do.
+
+        A list may hold one image of each class, but not where the images to train on share folders.
+        """
+        lists = [labels for labels in self.labelled if labels.role and _numbers_lines(labels)]
+        for labels in lists if any(_shares_folders(labels) for labels in lists if labels.role == "train") else ():
+            labels.numbers_lines = True
+            self.labelled.remove(labels)
+            self.splits.append(labels)
 
     def _leave_out_unions(self) -> None:
         """Leave out trainval.txt where train.txt and val.txt say which of its images are trained."""
@@ -235,6 +253,31 @@ class Sheets:
                 self.unused[labels.sheet.name] = (
                     f"labels {rows:,} of {len(self.source.tree.images):,} images; name it to read it"
                 )
+
+
+def _why_unread(listed: Labels) -> str:
+    if listed.sheet.path.suffix.lower() in RECORD_SUFFIXES:
+        return "names images, but no label beside them that is known here: write [{image: a.jpg, label: cat}, ...]"
+    return "names images, but no labels"
+
+
+def _numbers_lines(labels: Labels) -> bool:
+    """Return whether the only column of a list after the path counts 0, 1, 2 or 1, 2, 3, line by line."""
+    columns, sheet = labels.columns, labels.sheet
+    if sheet.header is not None or columns is None or len(columns.names) != 2 or columns.label != 1:
+        return False
+    first = [row[1] for _, (_, row) in zip(range(PROBED_LINES), sheet.rows(), strict=False)]
+    start = int(first[:1] != ["0"])
+    if len(first) < 2 or first != [str(n) for n in range(start, start + len(first))]:
+        return False
+    numbers = [whole_number(row[1]) for _, row in sheet.sample()]
+    return all(a is not None and b is not None and a < b for a, b in pairwise(numbers))
+
+
+def _shares_folders(labels: Labels) -> bool:
+    """Return whether the images of a list are in several folders, and most of these hold several of them."""
+    folders = Counter(row[0].replace("\\", "/").rpartition("/")[0] for _, row in labels.sheet.sample())
+    return len(folders) > 1 and sum(count > 1 for count in folders.values()) * 2 > len(folders)
 
 
 def _names_of(chosen: dict[str, str], header: list[str]) -> set[str]:

@@ -33,8 +33,12 @@ _WORD = re.compile(r"[^\W\d_]+")
 _INNER_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")  # TrainImages is train and images
 
 
+_RUN_TOGETHER = re.compile(f"({'|'.join(WORDS)})({'|'.join(_NEUTRAL)}|数据|图片|图像)")  # trainset, testimages
+
+
 def _words(text: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(_INNER_WORD.sub(" ", text[:200]))]
+    words = [word.lower() for word in _WORD.findall(_INNER_WORD.sub(" ", text[:200]))]
+    return [match[1] if (match := _RUN_TOGETHER.fullmatch(word)) else word for word in words]
 
 
 def _splits_in(text: str) -> set[str]:

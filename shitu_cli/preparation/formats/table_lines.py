@@ -62,9 +62,9 @@ def read_lines(labels: Labels, problems: Problems) -> Lines:
         label = _one_hot(cells, columns, sheet.where(line), problems) if columns.one_hot else cells[columns.label or 0]
         if label is None:
             continue
-        label = class_name(label)
+        cell, label = label, class_name(label)
         if not image or not label:
-            problems.add("malformed", sheet.where(line), "image or label is empty")
+            problems.add("malformed", sheet.where(line), _missing(cell))
             continue
         split = cells[columns.split].lower() if columns.split is not None and columns.split < len(cells) else ""
         if split and split not in columns.splits:
@@ -112,16 +112,22 @@ def _read_plain(content: Lines, problems: Problems) -> None:
             labels.append(label)
             lines.append(line)
         else:
-            problems.add("malformed", content.sheet.where(line), "image or label is empty")
+            problems.add("malformed", content.sheet.where(line), _missing(cell))
     content.splits = [content.role] * len(images)
     content.sheet.text = ""  # a long list is held once
 
 
+def _missing(cell: str) -> str:
+    return f"no class in {cell[:60]!r}" if cell and not class_name(cell) else "image or label is empty"
+
+
 def class_name(cell: str) -> str:
-    """Return the class that a cell names: 7 for 7.0, and what a list holds, such as ['cat']; "" for an empty one.
+    """Return the class that a cell names: 7 for 7.0, 007 for ="007", what a list holds as ['cat']; "" for an empty one.
 
     Several names in one cell are a class together, like those that blanks separate.
     """
+    if cell[:2] == '="' and cell[-1:] == '"' and cell.count('"') == 2:
+        return cell[2:-1]  # how a spreadsheet is kept from making a number of it
     if cell[:1] != "[" or cell.count("[") > 1 or len(cell) > LONGEST_LIST:
         return whole_label(cell)
     try:

@@ -1,0 +1,220 @@
+"""What shops, competitions, archives and other programs give out: splits kept, read rightly, or asked about."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.preparation.annotation_trees import write_json
+from tests.preparation.builders import assert_asked, builders
+from tests.preparation.test_doubtful_layouts import last, list_of
+from tests.preparation.test_formats import write
+from tests.preparation.test_layouts import NAMES, Labels, labels, many, queries, read, table
+from tests.stores.samples import tar_bytes
+
+
+def shard(path: Path, images: Labels, root: Path) -> Labels:
+    """Pack images with their classes beside them into a tar; location → class name."""
+    members = {Path(image).name: (root / image).read_bytes() for image in images}
+    members |= {f"{Path(image).stem}.cls": name.encode() for image, name in images.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tar_bytes(members))
+    return {f"{path.relative_to(root / 'data')}::{Path(image).name}": name for image, name in images.items()}
+
+
+def unstated(path: Path, names: Iterable[str], encoding: str) -> None:
+    """Write a zip of folders whose names are in an encoding that it does not state, as Windows and macOS do."""
+    written = {
+        letter * len(name.encode(encoding)): name.encode(encoding) for letter, name in zip("QZ", names, strict=True)
+    }
+    images = path.parent.parent / "images"
+    with zipfile.ZipFile(path, "w") as file:
+        for image, folder in many(images, "{k}{i}.jpg", names=written).items():
+            file.write(images / image, f"{folder}/{image}")
+    data = path.read_bytes()
+    for letters, name in written.items():
+        data = data.replace(letters.encode() + b"/", name + b"/")
+    path.write_bytes(data)
+
+
+# --- Splits ---
+
+
+def shards_in_folders_of_splits(root: Path) -> tuple[Labels, Labels]:
+    images = many(root, "images/{k}{i}.jpg")
+    right = shard(root / "data/train/0.tar", {p: n for p, n in images.items() if p not in last(images)}, root)
+    held = shard(root / "data/val/0.tar", last(images), root)
+    return right | held, held
+
+
+def folders_called_trainset_and_testset(root: Path) -> tuple[Labels, Labels]:
+    right, held = many(root / "data", "trainset/{name}/{i}.jpg"), many(root / "data", "testset/{name}/t{i}.jpg", 2)
+    return right | held, held
+
+
+def lists_called_trainset_and_valset(root: Path) -> tuple[Labels, Labels]:
+    right = many(root / "data", "jpg/{name}/{name}{i}.jpg")
+    write(root / "data/trainset.relpaths.txt", list_of(path for path in right if path not in last(right)))
+    write(root / "data/valset.relpaths.txt", list_of(last(right)))
+    return right, last(right)
+
+
+SPLIT = builders(globals(), "tuple[Labels, Labels]")
+
+
+@pytest.mark.parametrize("build", SPLIT, ids=lambda build: build.__name__)
+def test_splits_are_kept(build: Callable[[Path], tuple[Labels, Labels]], tmp_path: Path) -> None:
+    right, held = build(tmp_path)
+    made = read(tmp_path / "data")
+    assert labels(made, tmp_path / "data") == right and queries(made, tmp_path / "data") == held.keys()
+
+
+# --- Read rightly ---
+
+
+def lists_of_imagenet_that_number_their_lines(root: Path) -> Labels:
+    """The number behind a path in train_cls.txt is that of the line: it made a class of each image."""
+    right = many(root, "Data/train/{name}/{name}_{i}.jpg")
+    val = many(root, "Data/val/v{k}{i}.jpg", 1)
+    numbered = (f"{path[11:-4]} {number}" for number, path in enumerate(right, 1))
+    write(root / "ImageSets/train_cls.txt", list_of(numbered))
+    write(root / "ImageSets/val.txt", list_of(f"{Path(path).stem} {number}" for number, path in enumerate(val, 1)))
+    return right
+
+
+def tables_that_were_joined(root: Path) -> Labels:
+    right = many(root, "img/{k}{i}.jpg")
+    lines = [f"{path},{name}" for path, name in right.items()]
+    write(root / "l.csv", "\ufefffile,label\n" + list_of(lines[:8]) + "\ufefffile,label\n" + list_of(lines[8:]))
+    return right
+
+
+def numbers_kept_from_a_spreadsheet(root: Path) -> Labels:
+    right = many(root, "img/{k}{i}.jpg", names=("0012", "0034"))
+    write(root / "l.csv", "file,ean\n" + list_of(f'{path},"=""{name}"""' for path, name in right.items()))
+    return right
+
+
+def recycle_bins_of_servers(root: Path) -> Labels:
+    right = many(root, "{name}/{i}.jpg")
+    for folder in ("#recycle", "@Recycle", "$RECYCLE.BIN"):
+        many(root, folder + "/{name}{i}.jpg")
+    return right
+
+
+def one_image_of_each_class_to_evaluate(root: Path) -> Labels:
+    """Their numbers count the lines, but they are classes."""
+    right = many(root, "img/{k}{i}.jpg", names="0123")
+    write(root / "train.txt", list_of(f"{path} {name}" for path, name in right.items() if path not in last(right)))
+    write(root / "val.txt", list_of(f"{path} {name}" for path, name in last(right).items()))
+    return right
+
+
+def blanks_and_suffixes_in_cells_of_images(root: Path) -> Labels:
+    right = many(root, "img/{k}.jpg, {i}.jpg")
+    table(root / "l.csv", ("image", "label"), *((f'"{Path(path).name}"', name) for path, name in right.items()))
+    return right
+
+
+READ = builders(globals(), "Labels")
+
+
+@pytest.mark.parametrize("build", READ, ids=lambda build: build.__name__)
+def test_it_is_read(build: Callable[[Path], Labels], tmp_path: Path) -> None:
+    right = build(tmp_path)
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right and made.problems.count("error") == 0
+
+
+def test_names_in_a_zip_may_be_utf_8_without_saying_so(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    unstated(tmp_path / "data/a.zip", ("苹果", "café"), "utf-8")
+    assert read(tmp_path / "data").names.keys() == {"苹果", "café"}
+
+
+# --- Asked ---
+
+
+def a_product_for_each_row_with_all_its_images(root: Path) -> tuple[str, ...]:
+    """As WooCommerce exports: only the last image of each row was read."""
+    many(root, "uploads/{k}{i}.jpg", 6)
+    address = "https://shop.example/uploads/"
+    rows = ((name, ", ".join(f"{address}{k}{i}.jpg" for i in part)) for k, name in enumerate(NAMES) for part in PARTS)
+    table(root / "e.csv", ("Categories", "Images"), *((name, f'"{cell}"') for name, cell in rows))
+    return (
+        "e.csv: its column Images names several images in one cell",
+        "uploads/00.jpg, https",
+        "a row for each image",
+    )
+
+
+PARTS = ((0, 1, 2), (3, 4, 5))
+
+
+def boxes_behind_the_paths_of_a_list(root: Path) -> tuple[str, ...]:
+    """As keras-yolo3 has them, x1,y1,x2,y2,class: they became the names of classes."""
+    lines = (f"{path} 2,3,30,30,{NAMES.index(name)}" for path, name in many(root, "{k}{i}.jpg").items())
+    write(root / "2007_train.txt", list_of(lines))
+    return ("2007_train.txt", "boxes or JSON", "00.jpg 2,3,30,30,0", "x1,y1,x2,y2 for each box")
+
+
+def json_behind_the_paths_of_a_list(root: Path) -> tuple[str, ...]:
+    texts = {path: json.dumps([{"transcription": name}]) for path, name in many(root, "{k}{i}.jpg").items()}
+    write(root / "Label.txt", list_of(f"{path}\t{text}" for path, text in texts.items()))
+    return ("Label.txt", "boxes or JSON", "transcription")
+
+
+def cells_that_were_merged(root: Path) -> tuple[str, ...]:
+    """Only the first row of a merged cell holds the class."""
+    rows = ((name if "0.jpg" in path else "", path) for path, name in many(root, "img/{k}{i}.jpg").items())
+    table(root / "l.csv", ("label", "image"), *rows)
+    return ("a single image", "12 x a line without image or label", "l.csv:3")
+
+
+def one_class_and_its_opposite(root: Path) -> tuple[str, ...]:
+    table(root / "l.csv", ("image", "label"), *many(root, "img/{k}{i}.jpg", names=("-1", "1")).items())
+    return ("only one class to train on: '1'", "4 images labelled -1, which means no class here")
+
+
+def json_of_an_unknown_tool(root: Path) -> tuple[str, ...]:
+    write_json(root / "e.json", [{"uri": p, "tags": [{"tagName": n}]} for p, n in many(root, "i/{k}{i}.jpg").items()])
+    return ("only one class", "e.json (names images, but no label beside them that is known here")
+
+
+def colons_behind_paths(root: Path) -> tuple[str, ...]:
+    write(root / "l.txt", list_of(f"{path}: {name}" for path, name in many(root, "img/{k}{i}.jpg").items()))
+    return ("only one class", "l.txt (names images, but its lines are not `path label`: write path<TAB>label)")
+
+
+def a_zip_of_windows_in_china(root: Path) -> tuple[str, ...]:
+    root.mkdir(parents=True)
+    unstated(root / "a.zip", ("苹果", "梨"), "gbk")
+    return ("encoding that", "a.zip does not state", "unzip -O gb18030", "shitu prepare")
+
+
+ASKED = builders(globals(), "tuple[str, ...]")
+
+
+@pytest.mark.parametrize("build", ASKED, ids=lambda build: build.__name__)
+def test_it_is_asked_about(build: Callable[[Path], tuple[str, ...]], tmp_path: Path) -> None:
+    assert_asked(build, tmp_path / "data")
+
+
+# --- Said ---
+
+
+def test_labels_that_differ_by_characters_that_nobody_sees_are_said(tmp_path: Path) -> None:
+    right = many(tmp_path, "img/{k}{i}.jpg")
+    rows = ((path, f"\u200b{name}" if "0.jpg" in path else name) for path, name in right.items())
+    table(tmp_path / "l.csv", ("image", "label"), *rows)
+    assert read(tmp_path).problems.cases["similar-labels"].count == len(NAMES)
+
+
+def test_numbers_that_may_be_the_names_of_the_other_part_are_said(tmp_path: Path) -> None:
+    many(tmp_path, "train/{name}/{i}.jpg"), many(tmp_path, "val/{k}/v{i}.jpg", 2)
+    examples = read(tmp_path).problems.cases["other-names"].examples
+    assert examples == [("'apple' in training", "'0' in evaluation")]

@@ -1,11 +1,12 @@
-"""What a teacher brings: recall@1 of a small network that starts from nothing, with and without `train --teacher`.
+"""What a teacher brings: recall@1 of a small network that starts from nothing, without and with `train --teacher`.
 
     python benchmarks/teacher.py DATA [--images 10] [--student PPLCNet_x0_5] [--seeds 3] [--epochs 100]
 
 DATA is a list or a folder that `shitu prepare` reads; at most so many images of each class are trained on and searched,
-as few images are what a teacher is for; 0 takes all. Both runs go through the same number of steps, so the CPU seconds
-of the one with a teacher are more by what its features of the training images cost. Recall@1 is that of the last epoch,
-as no run may choose its best one on the queries.
+as few images are what a teacher is for; 0 takes all. A third run gets the other training images without their labels
+(`--unlabelled`). All runs go through the same number of steps, so the CPU seconds of those with a teacher are more by
+what its features cost, and where there are images without labels, by what these cost in each step. Recall@1 is that of
+the last epoch, as no run may choose its best one on the queries.
 """
 
 from __future__ import annotations
@@ -19,32 +20,44 @@ from typing import NamedTuple
 
 from starts import shitu, train
 
+from shitu_cli.config.load import load_config
+from shitu_cli.stores import join
+
 
 class Run(NamedTuple):
     recall: float
     cpu: float
 
 
-def shorten(path: Path, most: int) -> None:
-    """Keep the first `most` images of each class in a list of `prepare`."""
+def shorten(path: Path, most: int) -> list[str]:
+    """Keep the first `most` images of each class in a list of `prepare`; return the paths of the others."""
     counts: Counter[str] = Counter()
-    lines = []
+    lines, others = [], []
     for line in path.read_text().splitlines(keepends=True):
-        label = line.split("\t")[1].strip()
+        name, label = line.rstrip("\n").split("\t")[:2]
         counts[label] += 1
         if counts[label] <= most:
             lines.append(line)
+        else:
+            others.append(name)
     path.write_text("".join(lines))
+    return others
 
 
-def measure(data: Path, options: argparse.Namespace, seed: int, extra: list[str]) -> Run:
-    """Prepare a workspace of its own and train in it."""
+def measure(data: Path, options: argparse.Namespace, seed: int, extra: list[str], *, with_others: bool) -> Run:
+    """Prepare a workspace of its own and train in it, if asked also on the images that lose their labels."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         shitu("prepare", str(data.resolve()), "--template", "quick", "--seed", str(seed), workspace=workspace)
         if options.images:
-            for name in ("train", "gallery"):
-                shorten(workspace / "lists" / f"{name}_list.txt", options.images)
+            others = shorten(workspace / "lists" / "train_list.txt", options.images)
+            shorten(workspace / "lists" / "gallery_list.txt", options.images)
+            if with_others:
+                train_split = load_config(workspace / "shitu.yaml").DataLoader.train
+                assert train_split is not None
+                listed, root = workspace / "others.txt", train_split.dataset.image_root
+                listed.write_text("".join(f"{join(root, name)}\n" for name in others))
+                extra = [*extra, "--unlabelled", str(listed)]
         changes = [
             f"Arch.Backbone.name={options.student}",
             f"DataLoader.Train.dataset.transform_ops.RandCropImage.size={options.size}",
@@ -59,9 +72,8 @@ def measure(data: Path, options: argparse.Namespace, seed: int, extra: list[str]
         return Run(result["evaluations"][-1]["recall@1"], cpu)
 
 
-def row(name: str, values: list[float]) -> str:
-    """Return a line of the table: recall and CPU seconds without a teacher, then with one."""
-    return f"{name:4s} {values[0]:8.3f} {values[1]:6.0f} {values[2]:7.3f} {values[3]:6.0f}"
+def cell(run: Run) -> str:
+    return f" {run.recall:10.3f} {run.cpu:6.0f}"
 
 
 def main() -> None:
@@ -78,13 +90,19 @@ def main() -> None:
     options = parser.parse_args()
     changes = [word for change in options.set for word in ("-o", f"Loss.Train.TeacherLoss.{change}")]
     taught = ["--teacher", options.teacher, *changes]
-    print("seed  without  CPU s    with  CPU s")
-    pairs = []
+    ways: dict[str, tuple[list[str], bool]] = {"labels": ([], False), "teacher": (taught, False)}
+    if options.images:
+        ways["unlabelled"] = (taught, True)
+    runs: dict[str, list[Run]] = {name: [] for name in ways}
+    print("seed", *(f" {name:>10s}  CPU s" for name in ways), sep="")
     for seed in range(options.seeds):
-        pair = [measure(options.data, options, seed, extra) for extra in ([], taught)]
-        pairs.append(pair)
-        print(row(str(seed), [value for run in pair for value in run]), flush=True)
-    print(row("mean", [statistics.mean(run[way][n] for run in pairs) for way in (0, 1) for n in (0, 1)]))
+        print(f"{seed:<4d}", end="", flush=True)
+        for name, (extra, with_others) in ways.items():
+            runs[name].append(measure(options.data, options, seed, extra, with_others=with_others))
+            print(cell(runs[name][-1]), end="", flush=True)
+        print(flush=True)
+    means = (Run(*map(statistics.mean, zip(*runs[name], strict=True))) for name in ways)
+    print("mean", *map(cell, means), sep="")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,10 @@ class ShituError(Exception):
 
 
 class ErrorCollector:
-    """Collects the errors of several checks: `with errors: check()`, ..., `errors.raise_all()`."""
+    """Collects the errors of several checks: `with errors: check()`, ..., `errors.raise_all()`.
+
+    What two checks find counts once.
+    """
 
     def __init__(self) -> None:
         self.errors: list[ShituError] = []
@@ -115,7 +118,8 @@ class ErrorCollector:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, ShituError):
             return False
-        self.errors.append(error)
+        if (error.message, error.details) not in [(other.message, other.details) for other in self.errors]:
+            self.errors.append(error)
         return True
 
     def raise_all(self, message: str, name: str) -> None:

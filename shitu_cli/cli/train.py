@@ -69,6 +69,10 @@ def train(
             metavar="PATH|NAME",
         ),
     ] = None,
+    unlabelled: Annotated[
+        str | None,
+        option(RUN, "With --teacher: learn from images without labels too, a folder or a list.", metavar="FOLDER|LIST"),
+    ] = None,
     save_every_steps: Annotated[
         int | None, option(CHECKPOINTS, "Save within epochs too, after this many steps.", low=1, high=10**9)
     ] = None,
@@ -101,6 +105,7 @@ def train(
     from shitu_cli.processes import launch
     from shitu_cli.steps.train import train as run
     from shitu_cli.steps.train import train_frozen, training_config
+    from shitu_cli.stores import absolute
 
     session = Session.of(context)
     evaluates = None if eval_during_train is None else options.parse_bool("--eval-during-train", eval_during_train)
@@ -114,6 +119,7 @@ def train(
         "Global.eval_during_train": evaluates,
         "Arch.Backbone.pretrained": pretrained,
         "Loss.Train.+TeacherLoss.teacher": None if teacher is None else as_given(teacher),
+        "Loss.Train.+TeacherLoss.unlabelled": None if unlabelled is None else absolute(unlabelled),
     }
     _refuse_ignored(session, dry_run=dry_run, frozen=frozen, resume=resume, nnodes=nnodes)
     space = opening.open_workspace(session, config)
@@ -161,11 +167,17 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
         )
     if frozen:
         session.refuse(
-            *(*several, "--resume", "--teacher", "--save-every-steps", "--epochs", "--lr"),
+            *(*several, "--resume", "--teacher", "--unlabelled", "--save-every-steps", "--epochs", "--lr"),
             why="--frozen is a single step in one process",
         )
     else:
         session.refuse("--views", "--neck", why="only --frozen learns a projection", hint="add --frozen")
+        if not resume and not session.given("--teacher"):
+            session.refuse(
+                "--unlabelled",
+                why="images without labels need a teacher, which says what they show",
+                hint=["name a trained network: ", Command("train", "--teacher", "efficientnet-lite0")],
+            )
     if resume:
         session.refuse("--pretrained", why="--resume continues with the weights of the run")
     if session.given("--init-from") and session.given("--pretrained"):

@@ -79,8 +79,11 @@ def _arch(block: ArchConfig, change: Callable[[str], str]) -> ArchConfig:
 
 
 def _loss(part: Loss, change: Callable[[str], str]) -> Loss:
-    teacher = getattr(part, "teacher", None)
-    return part if teacher is None else dataclasses.replace(part, teacher=_source(teacher, change))  # type: ignore[call-arg]
+    if (teacher := getattr(part, "teacher", None)) is None:
+        return part
+    images = getattr(part, "unlabelled", None)
+    places: dict[str, Any] = {"teacher": _source(teacher, change), "unlabelled": images and change(images)}
+    return dataclasses.replace(part, **places)
 
 
 def as_given(text: str) -> str:

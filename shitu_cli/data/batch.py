@@ -20,13 +20,22 @@ IDENTITY = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)
 class Batch:
     """`images` uint8 [N, H, W, 3], or float32 [N, 3, H, W] when already normalised; `labels`, `indices` int64 [N].
 
-    `view` says in which of their views (data/views.py) the images are shown.
+    `view` says in which of their views (data/views.py) the images are shown. `unlabelled` are further images, whose
+    labels mean nothing and whose indices count in a list of their own.
     """
 
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
     view: int = 0
+    unlabelled: Batch | None = None
+
+
+def input_of(batch: Batch, normalization: Normalization | None) -> np.ndarray:
+    """Return the images of a batch as `to_input` does, then those without labels in it."""
+    images = to_input(batch.images, normalization)
+    more = batch.unlabelled
+    return images if more is None else np.concatenate([images, to_input(more.images, normalization)])
 
 
 def to_input(images: np.ndarray, normalization: Normalization | None) -> np.ndarray:

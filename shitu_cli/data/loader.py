@@ -6,8 +6,9 @@ hangs of worker processes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from threading import Lock
@@ -91,7 +92,7 @@ class _Reader:
         self.workers = _threads(dataset) if num_workers is None else num_workers
         self.skipped: dict[int, str] = {}
 
-    def batches(self, groups: Iterable[_Group]) -> Iterator[Batch]:
+    def batches(self, groups: Iterable[_Group]) -> Generator[Batch, None, None]:
         """Yield one batch per group."""
         if self.workers == 0:
             for group in groups:
@@ -213,7 +214,7 @@ class BatchLoader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of epoch `epoch` (from 0), from batch `start_step` on."""
         self.sampler.set_epoch(epoch)
         return self._reader.batches(
@@ -221,6 +222,24 @@ class BatchLoader:
             for step, indices in enumerate(self.sampler)
             if step >= start_step
         )
+
+
+class MixedLoader:
+    """Training batches of a loader, each with one of another loader, whose images have no labels."""
+
+    def __init__(self, labelled: BatchLoader, unlabelled: BatchLoader) -> None:
+        self._loaders = labelled, unlabelled
+        self.skipped = labelled.skipped
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
+        """Yield the batches of epoch `epoch` (from 0), from batch `start_step` on."""
+        labelled, unlabelled = (loader.epoch(epoch, start_step) for loader in self._loaders)
+        try:
+            for batch, more in zip(labelled, unlabelled, strict=True):
+                yield dataclasses.replace(batch, unlabelled=more) if len(more.indices) else batch
+        finally:
+            labelled.close()
+            unlabelled.close()
 
 
 class SequentialLoader:

@@ -23,7 +23,8 @@ class RecModel(nn.Layer):
     mode). "features" [N, feature_size] is the output of the neck (without one, of the backbone), not normalised;
     "logits" [N, class_num] is None without a head. A head that samples classes returns logits of the sampled ones
     only, and the positions of the labels among them as "logit_labels" [N, 1]. In training, a head of very many
-    classes returns "softmax" (SoftmaxSums) instead of logits.
+    classes returns "softmax" (SoftmaxSums) instead of logits. Images beyond the labels have none: their logits follow
+    without a margin, where the head gives those of all classes.
     """
 
     def __init__(self, arch: ArchConfig) -> None:
@@ -52,14 +53,19 @@ class RecModel(nn.Layer):
         outputs = {"backbone": raw, "features": features, "logits": None}
         if self.head is None:
             return outputs
-        x = raw if self.head_feature_from == "backbone" else features
+        x, others = raw if self.head_feature_from == "backbone" else features, None
+        if labels is not None and labels.shape[0] < x.shape[0]:
+            x, others = x[: labels.shape[0]], x[labels.shape[0] :]
         if self.training and labels is not None and getattr(self.head, "fused", False):
             outputs["softmax"] = self.head.softmax(x, labels)
             return outputs
-        outputs["logits"] = self.head(x, labels)
+        logits = outputs["logits"] = self.head(x, labels)
         sampled = getattr(self.head, "sampled_labels", None)
         if sampled is not None:
             outputs["logit_labels"] = sampled
+        elif others is not None:
+            without_margin = self.head(others) * getattr(self.head, "scale", 1.0)
+            outputs["logits"] = paddle.concat([logits, without_margin])
         return outputs
 
     def reparameterize(self) -> None:

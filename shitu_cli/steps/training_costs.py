@@ -46,6 +46,7 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
     from shitu_cli.training.online import evaluations_after
     from shitu_cli.training.start import starts_trained
     from shitu_cli.training.trainer import Trainer
+    from shitu_cli.training.unlabelled import sources_of
 
     quiet, threads = SilentReporter(), current_threads()
     training = build_training(
@@ -60,7 +61,7 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
     pace = Trainer(training, RunLog(Path(os.devnull), None), quiet).rehearse(costs.SECONDS)
     epochs, dataset, teacher = config.Global.epochs, training.dataset, training.teacher
     later = pace.per_unit() * pace.total / epochs
-    seconds = {} if teacher is None or teacher.pace is None else {"features of the teacher": teacher.pace.whole()}
+    seconds = {} if teacher is None else {"features of the teacher": teacher.seconds}
     total = sum(seconds.values()) + pace.whole()
     seconds["the first epoch"] = pace.whole() - later * (epochs - 1)  # with decoding what stays in memory
     seconds |= {"a later epoch": later} if epochs > 1 else {}
@@ -69,9 +70,11 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
     seconds |= {"an evaluation": evaluation.seconds} if count else {}
     peak, more = peak_memory_bytes() or 0, evaluation.size + (0 if teacher is None else teacher.memory)
     smaller = Command("train", "--batch-size", max(1, training.batch_size // 2))
+    sources = sources_of(dataset, training.unlabelled)
+    sizes, kept = [total_size(len(s), s.location) for s in sources], sum(s.kept().most for s in sources)
     return Cost(
-        images=len(dataset),
-        bytes_to_read=total_size(len(dataset), dataset.location),
+        images=sum(map(len, sources)),
+        bytes_to_read=None if None in sizes else sum(size or 0 for size in sizes),
         seconds=seconds,
         total=total + evaluation.seconds * count,
         margin=max(pace.margin, evaluation.margin),
@@ -80,7 +83,7 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
         remarks=[
             f"{counted(epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, "
             f"{counted(count, 'evaluation')} of {counted(evaluation.images, 'image')}; "
-            f"{counted(dataset.kept().most, 'image')} can stay in memory and need decoding only once"
+            f"{counted(kept, 'image')} can stay in memory and need decoding only once"
         ],
     )
 

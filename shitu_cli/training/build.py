@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ from paddle import nn
 
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
-from shitu_cli.data.loader import BatchLoader
+from shitu_cli.data.loader import BatchLoader, MixedLoader
 from shitu_cli.data.samplers import Repeated
 from shitu_cli.data.views import Views
 from shitu_cli.errors import ErrorCollector
+from shitu_cli.files import sha256_of
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
 from shitu_cli.model.weights import load_start
@@ -30,6 +33,7 @@ from shitu_cli.training.peers import prepare_peers
 from shitu_cli.training.sharded_head import Shards, shard_head
 from shitu_cli.training.sync_norm import synchronize_norms
 from shitu_cli.training.teacher import Teacher, find_teacher, open_teacher, prepare_student
+from shitu_cli.training.unlabelled import Unlabelled, batches_of, find_unlabelled, sources_of
 from shitu_cli.weights.store import obtain
 
 
@@ -45,7 +49,7 @@ class Training:
     device: str
     ranks: Ranks
     dataset: RecDataset
-    loader: BatchLoader
+    loader: BatchLoader | MixedLoader
     batch_size: int
     steps_per_epoch: int
     model: nn.Layer
@@ -54,6 +58,7 @@ class Training:
     ema: ExponentialMovingAverage | None
     shards: Shards
     teacher: Teacher | None
+    unlabelled: Unlabelled | None
     run: dict[str, Any]
     remarks: list[str]
 
@@ -84,22 +89,28 @@ def build_training(
     seed = config.Global.seed or 0
     seed_everything(seed)
     problems = ErrorCollector()
-    data = check_run(
-        config, problems, init_from=init_from, resuming=resuming, rank=ranks.rank, world=ranks.world,
-        keep_bytes=spare_memory() // ranks.world,
-    )  # fmt: skip
-    taught = None
+    taught, unlabelled, keep_bytes = None, None, spare_memory() // ranks.world
     with problems:
         taught = find_teacher(config)
+    if taught is not None and taught.unlabelled is not None:
+        keep_bytes //= 2
+    data = check_run(
+        config, problems, init_from=init_from, resuming=resuming, rank=ranks.rank, world=ranks.world,
+        keep_bytes=keep_bytes,
+    )  # fmt: skip
+    with problems:
+        unlabelled = find_unlabelled(config, taught, keep_bytes)
     problems.raise_all("training cannot begin", "train")
     assert data is not None
     dataset, sampler, remarks = data
     list_path = dataset.list_path
     steps = config.Global.iter_per_epoch or len(sampler)
-    batches = Repeated(sampler, steps)
-    views = None if taught is None else Views(dataset, seed, taught.views)
-    workers, on_error = split.loader.num_workers, split.dataset.on_error
-    loader = BatchLoader(dataset, batches, seed=seed, num_workers=workers, on_error=on_error, views=views)
+    views = [] if taught is None else [Views(part, seed, taught.views) for part in sources_of(dataset, unlabelled)]
+    loader = _build_loader(config, dataset, Repeated(sampler, steps), unlabelled, views, ranks)
+    if unlabelled is not None and taught is not None:
+        shown = config.Global.epochs * steps * min(split.sampler.batch_size * ranks.world, len(unlabelled.dataset))
+        for text in unlabelled.too_many_views(taught.views, shown):
+            reporter.warn(text)
     run = describe_run(
         config,
         train_list=list_path,
@@ -109,6 +120,8 @@ def build_training(
         world=ranks.world,
         threads=threads,
     )
+    if unlabelled is not None:
+        run["unlabelled"] = sha256_of(unlabelled.dataset.list_path)
     require_same_everywhere(run, ranks)
     teacher = open_teacher(config, views, ranks, device, reporter, seconds=teacher_seconds)
     if teacher is not None:
@@ -133,9 +146,30 @@ def build_training(
         ema=ExponentialMovingAverage(model, config.EMA.decay) if config.EMA is not None else None,
         shards=shards,
         teacher=teacher,
+        unlabelled=unlabelled,
         run=run,
         remarks=remarks,
     )
+
+
+def _build_loader(
+    config: Config,
+    dataset: RecDataset,
+    batches: Repeated,
+    unlabelled: Unlabelled | None,
+    views: Sequence[Views],
+    ranks: Ranks,
+) -> BatchLoader | MixedLoader:
+    """Build what loads the batches of an epoch, with `views` of the images with labels and of those without."""
+    split, seed = training_part(config), config.Global.seed or 0
+    load = functools.partial(
+        BatchLoader, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
+    )
+    loader = load(dataset, batches, views=views[0] if views else None)
+    if unlabelled is None:
+        return loader
+    others = batches_of(unlabelled.dataset, split.sampler.batch_size, len(batches), seed, ranks)
+    return MixedLoader(loader, load(unlabelled.dataset, others, views=views[1]))
 
 
 def _build_network(

@@ -113,6 +113,8 @@ def compare_runs(
             result.listed.append(f"{key}: {saved.get(key)} then, {now.get(key)} now")
     if saved.get("teacher") != now.get("teacher") and saved.get("teacher") is not None:
         result.listed.append("the teacher changed: its weights or its preprocessing differ")
+    if saved.get("unlabelled") != now.get("unlabelled"):
+        result.listed.append("the images without labels changed")
     if saved.get("code") != now.get("code") and saved.get("version") == now.get("version"):
         result.listed.append("the program's source code changed")
     _compare_config(saved.get("config", {}), now.get("config", {}), defaults, result)
@@ -121,8 +123,8 @@ def compare_runs(
 
 def require_same_everywhere(run: Mapping[str, Any], ranks: Ranks) -> None:
     """Raise UsageError on all processes if one of them, perhaps on another machine, has other data or options."""
-    keys = ("version", "class_num", "samples", "train_list", "label_map", "config")
-    first, *others = ranks.gather({key: run[key] for key in keys})
+    keys = ("version", "class_num", "samples", "train_list", "label_map", "unlabelled", "config")
+    first, *others = ranks.gather({key: run.get(key) for key in keys})
     for rank, other in enumerate(others, 1):
         differences = [f"{key}: {first[key]} and {other[key]}" for key in keys[:-1] if first[key] != other[key]]
         mine, theirs = first["config"], other["config"]
@@ -150,7 +152,7 @@ def refuse(comparison: Comparison, prefix: Path) -> None:
 
 
 def keys_at_default(config: Config) -> set[str]:
-    """Return the dotted keys of the network, the optimiser and the run whose values are the defaults, in lower case."""
+    """Return the dotted keys of network, losses, optimiser and run whose values are the defaults, in lower case."""
     keys: set[str] = set()
 
     def walk(part: Any, prefix: str) -> None:
@@ -161,6 +163,8 @@ def keys_at_default(config: Config) -> set[str]:
             elif entry.default is not dataclasses.MISSING and entry.default == value:
                 keys.add(key.lower())
 
+    for number, loss in enumerate(config.Loss):
+        walk(loss, f"Loss.Train.{number}.{loss.name}")
     for name in ("Global", "Arch", "Optimizer", "AMP", "EMA"):
         if dataclasses.is_dataclass(part := getattr(config, name)):
             walk(part, name)

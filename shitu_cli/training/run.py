@@ -171,6 +171,7 @@ def _header(training: Training, device: str) -> list[str]:
         f"{counted(len(training.dataset), 'image')} of {counted(training.dataset.class_num, 'class', 'classes')} "
         f"in batches of {batch}: {training.steps_per_epoch:,} per epoch, {counted(config.Global.epochs, 'epoch')}",
         f"{' → '.join(parts)}, {losses}, {parameters / 1e6:.2f} M parameters, on {device}",
+        *([] if training.unlabelled is None else [training.unlabelled.described(training.batch_size)]),
         *([] if config.Distillation is None else [_company(config.Distillation)]),
         *([training.shards.reason] if training.shards.reason else []),
         f"log: {training.output / 'train.log'}",

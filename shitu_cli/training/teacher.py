@@ -8,59 +8,68 @@ little more than a few evaluations, and the trained network contains nothing of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
 from paddle import nn
 
+from shitu_cli.config.parts.heads import CircleMargin
 from shitu_cli.config.parts.losses import TeacherLoss
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
+from shitu_cli.data.batch import Batch
 from shitu_cli.data.dataset import RecDataset
+from shitu_cli.data.lists import MAX_SHOWN
 from shitu_cli.data.views import Views, ops_for_another
 from shitu_cli.deployment.pretrained import export_pretrained
-from shitu_cli.errors import Command, ConfigError
+from shitu_cli.errors import Command, ConfigError, DataError
 from shitu_cli.features.backends import is_exported
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.features.list_features import extract_list, pace_of
+from shitu_cli.features.list_features import ListFeatures, extract_list, pace_of
 from shitu_cli.model.heads import MarginHead
 from shitu_cli.model.losses import CombinedLoss
 from shitu_cli.model.losses.teacher import TeacherLoss as TeacherLossLayer
-from shitu_cli.pace import Pace
 from shitu_cli.processes.collectives import Ranks
-from shitu_cli.reporting import Reporter
+from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import kept_arithmetic
 from shitu_cli.training.loop_state import capture_rng, restore_rng
 from shitu_cli.training.projection import LARGEST
-from shitu_cli.training.teacher_targets import SoftLabels, folds_of, projected_features, scatter_of_folds, soft_labels
+from shitu_cli.training.teacher_targets import (
+    STORED,
+    Answers,
+    SoftLabels,
+    centers_of,
+    folds_of,
+    projected_features,
+    scatter_of_folds,
+    soft_labels,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """What a student learns from: unit features float32 [views, N, k] of the training images, and soft labels.
+    """What a student learns from: the answers about the training images, and about those without labels if there are.
 
-    Both are None where the loss does not use them. `fingerprint` identifies the network and its preprocessing. If
-    computing the features was only timed, `pace` and the bytes of `memory` are what all of them take, and the answers
-    are zeros.
+    `fingerprint` identifies the network and its preprocessing. If computing the answers was only timed, they are zeros,
+    and `seconds` and the bytes of `memory` are what all of them take.
     """
 
     fingerprint: str
-    features: np.ndarray | None
-    labels: SoftLabels | None
-    pace: Pace | None = None
+    answers: Answers
+    unlabelled: Answers | None = None
+    seconds: float = 0.0
     memory: int = 0
 
-    def __call__(self, indices: np.ndarray, view: int) -> dict[str, paddle.Tensor]:
-        """Return what `TeacherLoss` compares with, of images by their position in the list, in a view."""
-        answers = {}
-        if self.features is not None:
-            answers["teacher_features"] = paddle.to_tensor(self.features[view, indices])
-        if self.labels is not None:
-            answers["teacher_labels"] = paddle.to_tensor(self.labels(view, indices))
-        return answers
+    def __call__(self, batch: Batch) -> dict[str, paddle.Tensor]:
+        """Return what `TeacherLoss` compares with, of the images of a batch and then of those without labels in it."""
+        parts = [self.answers(batch.indices, batch.view)]
+        if self.unlabelled is not None and batch.unlabelled is not None:
+            parts.append(self.unlabelled(batch.unlabelled.indices, batch.unlabelled.view))
+        return {name: paddle.to_tensor(np.concatenate([part[name] for part in parts])) for name in parts[0]}
 
 
 def find_teacher(config: Config) -> TeacherLoss | None:
@@ -78,32 +87,57 @@ def find_teacher(config: Config) -> TeacherLoss | None:
             f"Loss.Train.TeacherLoss.soft_labels: needs the logits of all classes, but {lacks}",
             hint=["learn from its features only: ", Command("train", "-o", "Loss.Train.TeacherLoss.soft_labels=0")],
         )
+    if losses[0].unlabelled is not None:
+        _check_unlabelled(config, losses[0])
     return losses[0]
+
+
+def _check_unlabelled(config: Config, loss: TeacherLoss) -> None:
+    """Raise ConfigError for what a network cannot learn from images without labels."""
+    key = "Loss.Train.TeacherLoss.unlabelled"
+    if config.Distillation is not None:
+        raise ConfigError(
+            f"{key}: several networks that learn from each other (Arch.name: DistillationModel) need labels",
+            hint=["learn from the images with labels only: ", Command("train", "-o", f"{key}=null")],
+        )
+    if loss.soft_labels and isinstance(config.Arch.head, CircleMargin):
+        raise ConfigError(
+            f"{key}: the logits of CircleMargin depend on the label, so soft labels need one",
+            hint=["learn from the features only: ", Command("train", "-o", "Loss.Train.TeacherLoss.soft_labels=0")],
+        )
 
 
 def prepare_student(model: nn.Layer, loss: CombinedLoss, teacher: Teacher | None) -> None:
     """Connect the student to its teacher: a layer between their features, and a head that returns all logits."""
     if teacher is None:
         return
-    if teacher.labels is not None and isinstance(model.head, MarginHead):
+    answers = teacher.answers
+    if answers.labels is not None and isinstance(model.head, MarginHead):
         model.head.whole = True
     for part in loss.parts:
-        if isinstance(part, TeacherLossLayer) and teacher.features is not None:
-            part.connect(model.feature_size, teacher.features.shape[2])
+        if isinstance(part, TeacherLossLayer) and answers.features is not None:
+            part.connect(model.feature_size, answers.features.shape[2])
 
 
 def open_teacher(
-    config: Config, views: Views | None, ranks: Ranks, device: str, reporter: Reporter, *, seconds: float | None = None
+    config: Config,
+    views: Sequence[Views],
+    ranks: Ranks,
+    device: str,
+    reporter: Reporter,
+    *,
+    seconds: float | None = None,
 ) -> Teacher | None:
-    """Return the teacher that the losses name, with its features of the training images; None if they name none.
+    """Return the teacher that the losses name, with its answers about the training images; None if they name none.
 
-    With `seconds`, computing the features is only timed for about as long.
+    `views` are those of the images with labels, then perhaps those of images without. With `seconds`, computing the
+    answers is only timed for about as long.
 
     Raises UsageError for a teacher that does not exist, DataError for one that is damaged and for images that cannot
     be read.
     """
     loss = find_teacher(config)
-    if loss is None or views is None:
+    if loss is None or not views:
         return None
     generators = capture_rng()
     try:
@@ -111,10 +145,9 @@ def open_teacher(
             extractor = _opened(loss, config, ranks, device, reporter)
             if seconds is not None:
                 return _timed(loss, extractor, config, views, seconds)
-            seen = _features_of_views(loss, extractor, config, views, ranks, reporter)
-            teacher = _shared(loss, extractor.fingerprint, seen, views.dataset, ranks)
-            if teacher.labels is not None:
-                accuracy = teacher.labels.accuracy(views.dataset.labels)
+            teacher = _shared(_Viewer(loss, extractor, config, ranks, reporter), *views)
+            if teacher.answers.labels is not None:
+                accuracy = teacher.answers.labels.accuracy(views[0].dataset.labels)
                 text = "of the training images, each judged without its own label"
                 reporter.info(f"the teacher recognises {accuracy:.0%} {text}")
             return teacher
@@ -131,64 +164,126 @@ def _opened(loss: TeacherLoss, config: Config, ranks: Ranks, device: str, report
     return Extractor(folder, config=dataclasses.replace(config, origins={}), gpu=gpu)
 
 
-def _features_of_views(
-    loss: TeacherLoss, extractor: Extractor, config: Config, views: Views, ranks: Ranks, reporter: Reporter
-) -> list[np.ndarray]:
-    """Return the teacher's features [N, D] of each view in the first process, nothing in the others."""
-    split = config.DataLoader.train
-    assert split is not None  # build_training has read its list
-    ops = ops_for_another(split.dataset.transform_ops, extractor.transform_ops)
-    split = dataclasses.replace(split, dataset=dataclasses.replace(split.dataset, transform_ops=ops))
-    cache = FeatureCache(Places.of(config).workspace.cache_dir / "features")
-    name = f"the teacher {Path(loss.teacher).name}"
-    parts = [
-        extract_list(
-            extractor.engine, split, reporter, f"{name}, view {view + 1} of {loss.views}",
-            cache=cache, processes=ranks, normalize=False, seed=views.seed_of(view),
-        )
-        for view in range(loss.views)
-    ]  # fmt: skip
-    return [part.features for part in parts if part is not None]
+@dataclasses.dataclass(frozen=True)
+class _Viewer:
+    """Shows views of images to the teacher."""
+
+    loss: TeacherLoss
+    extractor: Extractor
+    config: Config
+    ranks: Ranks
+    reporter: Reporter
+
+    def features(self, views: Views, what: str = "", **changes: Any) -> Iterator[ListFeatures | None]:
+        """Yield the teacher's features [N, D] of each view in the first process, None in the others; all take part.
+
+        `changes` are those of the settings of the list.
+        """
+        split = self.config.DataLoader.train
+        assert split is not None  # build_training has read its list
+        listed = views.dataset.config
+        ops = ops_for_another(listed.transform_ops, self.extractor.transform_ops)
+        split = dataclasses.replace(split, dataset=dataclasses.replace(listed, transform_ops=ops, **changes))
+        cache = FeatureCache(Places.of(self.config).workspace.cache_dir / "features")
+        name = f"the teacher {Path(self.loss.teacher).name}{what}"
+        for view in range(views.count):
+            yield extract_list(
+                self.extractor.engine, split, self.reporter, f"{name}, view {view + 1} of {views.count}",
+                cache=cache, processes=self.ranks, normalize=False, seed=views.seed_of(view),
+            )  # fmt: skip
+
+    def features_of_unlabelled(self, views: Views) -> Iterator[np.ndarray]:
+        """Yield the features as `features` does, in the first process; only one view is in memory at a time.
+
+        Nobody has checked these images: the DataError names all that cannot be read, in every process.
+        """
+        for view, part in enumerate(self.features(views, ", images without labels", on_error="skip")):
+            if view == 0:
+                reasons = [] if part is None else list(part.skipped.values())
+                count, reasons = self.ranks.gather([len(reasons), reasons[:MAX_SHOWN]])[0]
+                self._report_unreadable(count, reasons, views.dataset)
+            if part is not None:
+                yield part.features
+
+    def _report_unreadable(self, count: int, reasons: list[str], dataset: RecDataset) -> None:
+        """Raise DataError for images without labels that cannot be read, or warn if they are left out."""
+        if not count:
+            return
+        text = f"{counted(count, 'image')} of {len(dataset):,} without labels cannot be read"
+        if dataset.config.on_error != "skip":
+            raise DataError(
+                text,
+                details=[*reasons, *([f"and {count - len(reasons):,} more"] if count > len(reasons) else [])],
+                hint=["leave them out: ", Command("train", "-o", "DataLoader.Train.dataset.on_error=skip")],
+            )
+        self.reporter.warn(f"{text} and are left out, such as {reasons[0]}")
 
 
-def _shared(
-    loss: TeacherLoss, fingerprint: str, seen: Sequence[np.ndarray], dataset: RecDataset, ranks: Ranks
-) -> Teacher:
-    """Return the teacher in all processes, from the features that the first one has."""
-    labels, arrays, temperature = dataset.labels, list[np.ndarray](), 0.0
-    scatters = scatter_of_folds(seen, labels, dataset.class_num) if seen else []
-    if seen and loss.features:
-        arrays.append(projected_features(seen, scatters))
-    if seen and loss.soft_labels:
+def _fitted(viewer: _Viewer, views: Views, unlabelled: Views | None = None) -> tuple[dict[str, np.ndarray], float]:
+    """Return the arrays that `_shared` makes a teacher of, and the temperature; in the first process only."""
+    loss, dataset, arrays, temperature = viewer.loss, views.dataset, dict[str, np.ndarray](), 0.0
+    seen = [part.features for part in viewer.features(views) if part is not None]
+    others = iter(()) if unlabelled is None else viewer.features_of_unlabelled(unlabelled)
+    if not seen:
+        return {}, float(sum(0 for _ in others))  # takes part
+    labels, classes = dataset.labels, dataset.class_num
+    scatters = scatter_of_folds(seen, labels, classes)
+    projected = projected_features(seen, scatters)
+    if loss.soft_labels:
         fit = soft_labels(seen, scatters, labels, loss.temperature)
-        arrays, temperature = [*arrays, fit.features, fit.centers], fit.temperature
-    shapes, temperature = ranks.gather([[array.shape for array in arrays], temperature])[0]
+        arrays, temperature = {"soft": fit.features, "centers": fit.centers}, fit.temperature
+    if loss.features:
+        arrays["features"] = projected
+    if unlabelled is not None:
+        arrays["unlabelled"] = projected_features(others, scatters)
+        arrays["all_centers"] = centers_of(projected, labels, classes)
+    return arrays, temperature
+
+
+def _shared(viewer: _Viewer, views: Views, unlabelled: Views | None = None) -> Teacher:
+    """Return the teacher in all processes, whose answers the first one computes."""
+    ranks, labels = viewer.ranks, views.dataset.labels
+    arrays, temperature = _fitted(viewer, views, unlabelled)
+    plan = {name: [array.shape, str(array.dtype)] for name, array in arrays.items()}
+    plan, temperature = ranks.gather([plan, temperature])[0]
     if ranks.world > 1:
-        tensors = [*map(paddle.to_tensor, arrays)] or [paddle.zeros(shape) for shape in shapes]
+        tensors = [
+            paddle.to_tensor(arrays[name]) if name in arrays else paddle.zeros(shape, dtype)
+            for name, (shape, dtype) in plan.items()
+        ]
         ranks.broadcast_tensors(tensors)
-        arrays = [tensor.numpy() for tensor in tensors]
-    features = arrays.pop(0) if loss.features else None
-    soft = SoftLabels(arrays[0], arrays[1], folds_of(labels), temperature) if loss.soft_labels else None
-    return Teacher(fingerprint, features, soft)
+        arrays = {name: tensor.numpy() for name, tensor in zip(plan, tensors, strict=True)}
+    features, soft, more = (arrays.get(name) for name in ("features", "soft", "unlabelled"))
+    known = None if soft is None else SoftLabels(soft, arrays["centers"], folds_of(labels), temperature)
+    teacher = Teacher(viewer.extractor.fingerprint, Answers(features, known))
+    if more is None:
+        return teacher
+    alone = np.zeros(more.shape[1], np.int64)
+    guessed = None if soft is None else SoftLabels(more, arrays["all_centers"], alone, temperature)
+    return dataclasses.replace(teacher, unlabelled=Answers(None if features is None else more, guessed))
 
 
-def _timed(loss: TeacherLoss, extractor: Extractor, config: Config, views: Views, seconds: float) -> Teacher:
+def _timed(loss: TeacherLoss, extractor: Extractor, config: Config, seen: Sequence[Views], seconds: float) -> Teacher:
     """Return a teacher whose answers are zeros, with what computing them takes."""
-    split, dataset = config.DataLoader.train, views.dataset
+    split = config.DataLoader.train
     assert split is not None
-    whole = RecDataset(dataclasses.replace(split.dataset, transform_ops=extractor.transform_ops))
-    batch_size, count = split.sampler.batch_size, loss.views * len(dataset)
-    pace = pace_of(extractor.engine, whole, batch_size=batch_size, count=count, seconds=seconds)
-    size = max(1, min(dataset.class_num - 1, LARGEST, extractor.feature_size))
-    nothing = np.broadcast_to(np.float32(0), (loss.views, len(dataset), size))
-    centers, folds = np.zeros((1, size, dataset.class_num), np.float32), np.zeros(len(dataset), np.int64)
-    return Teacher(
-        extractor.fingerprint,
-        nothing if loss.features else None,
-        SoftLabels(nothing, centers, folds, 1.0) if loss.soft_labels else None,
-        pace,
-        memory=count * 4 * (extractor.feature_size + size * (bool(loss.features) + bool(loss.soft_labels))),
-    )
+    classes, total, memory, answers = seen[0].dataset.class_num, 0.0, 0, list[Answers]()
+    size = max(1, min(classes - 1, LARGEST, extractor.feature_size))
+    for views in seen:
+        listed, count, batch_size = views.dataset.config, len(views.dataset), split.sampler.batch_size
+        whole = RecDataset(dataclasses.replace(listed, transform_ops=extractor.transform_ops))
+        pace = pace_of(
+            extractor.engine, whole, batch_size=batch_size, count=loss.views * count, seconds=seconds / len(seen)
+        )
+        nothing = np.broadcast_to(STORED(0), (loss.views, count, size))
+        centers, folds = np.zeros((1, size, classes), np.float32), np.zeros(count, np.int64)
+        soft = SoftLabels(nothing, centers, folds, 1.0) if loss.soft_labels else None
+        answers.append(Answers(nothing if loss.features else None, soft))
+        total += pace.whole()
+        stored = size * nothing.itemsize * (1 if answers[1:] else bool(loss.features) + bool(loss.soft_labels))
+        at_once = 1 if answers[1:] else loss.views  # of unlabelled images, one view
+        memory += count * (loss.views * stored + at_once * extractor.feature_size * 4)
+    return Teacher(extractor.fingerprint, answers[0], answers[1] if answers[1:] else None, total, memory)
 
 
 def _exported(what: str, reporter: Reporter) -> Path:

@@ -2,13 +2,14 @@
 
 The features are projected as `--frozen` does it (training/projection.py). A projection knows the labels of the images
 that it was fitted to, and would give them back. The probabilities that an image gets are those of a projection fitted
-to other images (cross-fitting): they are as unsure as the teacher is of images that it does not know.
+to other images (cross-fitting): they are as unsure as the teacher is of images that it does not know. No projection
+knows images without labels: theirs is the one that was fitted to all others, which knows most.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,12 @@ from shitu_cli.training.projection import LARGEST, Projection, Scatter, class_di
 FOLDS = 4
 TEMPERATURES = tuple(1 / scale for scale in (4, 6, 8, 12, 16, 20, 24, 32, 48))  # to choose from
 JUDGED = 1 << 23  # cosines that the choice is made from
+STORED = np.float16  # of values between -1 and 1: there may be very many
 
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Unit features float32 [views, N, k], each by the projection that its image was not fitted to.
+    """Unit features float16 [views, N, k], each by a projection that was not fitted to its image.
 
     `folds` int [N] says which one that is, `centers` float32 [folds, k, C] are the directions of the classes in each.
     """
@@ -51,6 +53,23 @@ class SoftLabels:
         return float((cosines.argmax(1) == right).mean()) if len(right) else 0.0
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher answers about images: unit features float16 [views, N, k], and soft labels; None: not needed."""
+
+    features: np.ndarray | None
+    labels: SoftLabels | None
+
+    def __call__(self, indices: np.ndarray, view: int) -> dict[str, np.ndarray]:
+        """Return what `TeacherLoss` compares with, float32, of images by their position in a list, in a view."""
+        answers = {}
+        if self.features is not None:
+            answers["teacher_features"] = self.features[view, indices].astype(np.float32)
+        if self.labels is not None:
+            answers["teacher_labels"] = self.labels(view, indices)
+        return answers
+
+
 def folds_of(labels: np.ndarray) -> np.ndarray:
     """Return the fold int [N] of each image: the images of each class are spread over all folds."""
     folds = np.empty(len(labels), np.int64)
@@ -73,9 +92,13 @@ def scatter_of_folds(views: Sequence[np.ndarray], labels: np.ndarray, classes: i
     return scatters
 
 
-def projected_features(views: Sequence[np.ndarray], scatters: Sequence[Scatter]) -> np.ndarray:
-    """Return unit features float32 [views, N, k] by the projection fitted to all images; rows of NaN become zeros."""
-    return _projected(views, discriminant(Scatter.sum_of(scatters)))
+def projected_features(views: Iterable[np.ndarray], scatters: Sequence[Scatter]) -> np.ndarray:
+    """Return unit features float16 [views, N, k] of images, which may be others, by the projection fitted to all.
+
+    Rows of NaN become zeros.
+    """
+    project = discriminant(Scatter.sum_of(scatters))
+    return np.stack([_unit_features(view, project).astype(STORED) for view in views])
 
 
 def soft_labels(
@@ -87,21 +110,26 @@ def soft_labels(
     """
     folds, total = folds_of(labels), Scatter.sum_of(scatters)
     classes, size = len(total.class_means), max(1, min(total.classes - 1, LARGEST, len(total.mean)))
-    features = np.zeros((len(views), len(labels), size), np.float32)
+    features = np.zeros((len(views), len(labels), size), STORED)
     centers = np.zeros((FOLDS, size, classes), np.float32)
     for fold, scatter in enumerate(scatters):
-        projected = _projected(views, discriminant(total.without(scatter)))
-        rest = folds != fold
-        blocks = ((view[rest], labels[rest]) for view in projected)
-        used = projected.shape[2]  # fewer than `size` if a fold holds all images of a class
-        features[:, ~rest, :used] = projected[:, ~rest]
+        project, own = discriminant(total.without(scatter)), folds == fold
+        used = len(project.bias)  # fewer than `size` if a fold holds all images of a class
+        for number, view in enumerate(views):
+            features[number, own, :used] = _unit_features(view[own], project)
+        blocks = ((_unit_features(view[~own], project), labels[~own]) for view in views)
         centers[fold, :used] = class_directions(blocks, used, classes).T
     result = SoftLabels(features, centers, folds, temperature or 1.0)
     return result if temperature else dataclasses.replace(result, temperature=_likeliest(result, labels))
 
 
-def _projected(views: Sequence[np.ndarray], project: Projection) -> np.ndarray:
-    return np.stack([np.nan_to_num(normalized(project(view))) for view in views])
+def centers_of(projected: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return the directions of the classes as `SoftLabels.centers`, from the `projected_features` of images."""
+    return class_directions(((view, labels) for view in projected), projected.shape[2], classes).T[None]
+
+
+def _unit_features(features: np.ndarray, project: Projection) -> np.ndarray:
+    return np.nan_to_num(normalized(project(features)))
 
 
 def _likeliest(targets: SoftLabels, labels: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import numpy as np
 import paddle
 
-from shitu_cli.data.batch import Batch, to_input
+from shitu_cli.data.batch import Batch, input_of
 from shitu_cli.errors import Command, DataError
 from shitu_cli.pace import Pace
 from shitu_cli.reporting import Bar, Reporter, byte_size, counted
@@ -169,7 +169,7 @@ class Trainer:
                         break
                     yield step.samples
             finally:
-                batches.close()  # type: ignore[attr-defined]
+                batches.close()
 
         return pace.measure(steps(), seconds)
 
@@ -196,7 +196,7 @@ class Trainer:
                 if is_last and state.step_in_epoch < steps:
                     self._stop_or_save()
         finally:
-            batches.close()  # type: ignore[attr-defined]
+            batches.close()
 
     def _step(self, batches: Iterator[Batch], pace: Pace, in_group: int, *, is_last: bool) -> Step | None:
         """Train on the next batch, and update the weights if it is the last of its group; None after the last batch."""
@@ -213,7 +213,7 @@ class Trainer:
         return Step(parts, samples, seconds)
 
     def _forward_backward(self, batch: Batch, in_group: int) -> tuple[dict[str, float], int]:
-        """Add the gradients of this batch; return the loss parts and the number of samples over all ranks."""
+        """Add the gradients of this batch; return the loss parts and the number of labelled images over all ranks."""
         training = self.training
         own = len(batch.labels)
         if not own:
@@ -225,27 +225,27 @@ class Trainer:
         for network in training.networks:
             if hasattr(network.head, "set_progress"):
                 network.head.set_progress(self.state.global_step / max(1, updates))
-        images = paddle.to_tensor(to_input(batch.images, training.dataset.normalization))
+        images = paddle.to_tensor(input_of(batch, training.dataset.normalization))
         labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
         with self._amp():
             outputs = training.model(images, labels)
             if training.loss.peers is not None:
                 outputs = {**outputs, "networks": training.loss.peers(outputs, images, labels)}
         if training.teacher is not None:
-            outputs |= training.teacher(batch.indices, batch.view)
+            outputs |= training.teacher(batch)
         losses = training.loss(in_float32(outputs), labels)
-        names = list(losses)
-        summed = training.ranks.sum_vector([own, *(float(losses[name].item()) * own for name in names)])
+        names, count = list(losses), len(images)
+        samples, *summed = training.ranks.sum_vector([own, count, *(float(losses[name]) * count for name in names)])
         parts = {name: value / summed[0] for name, value in zip(names, summed[1:], strict=True)}
         rate = training.optimizer.lr(self.state.global_step)
         require_finite_losses(parts, epoch=self.state.epoch + 1, step=self.state.step_in_epoch + 1, rate=rate)
         total = losses["loss"]
         # Over all processes and micro-batches, the gradient is that of the mean over all images.
-        share = own / summed[0] / in_group
+        share = count / summed[0] / in_group
         total = total if share == 1 else total * share
         with training.ranks.backward_pass():
             (self._scaler.scale(total) if self._scaler is not None else total).backward()
-        return parts, int(summed[0])
+        return parts, int(samples)
 
     def _update(self) -> None:
         training, state = self.training, self.state

@@ -151,13 +151,20 @@ def test_a_detector_and_a_server_are_measured(workspace: Path, exported: Path) -
 
 
 def test_a_teacher_costs_its_features_once(workspace: Path, exported: Path) -> None:
+    image = next((workspace / "data").rglob("*.jpg")).read_bytes()
+    (workspace / "more").mkdir()
+    for number in range(5):
+        (workspace / "more" / f"{number}.jpg").write_bytes(image + bytes([number]))
     before = everything_in(workspace)
-    views = ("-o", "Loss.Train.TeacherLoss.views=1000")
+    views = ("-o", "Loss.Train.TeacherLoss.views=1000", "--unlabelled", "more")
     cost = cost_of(workspace, *COMMANDS["train"], "--teacher", str(exported), *views)
+    labelled = (workspace / "lists/train_list.txt").read_text().count("\n")
     seconds, memory = cost["seconds"], next(need for need in cost["needs"] if need["what"] == "memory")
     assert 0 < seconds["features of the teacher"] < seconds["total"]
-    assert memory["needed"] > 1000 * cost["images"] * 1280 * 4  # all views of all images
-    assert everything_in(workspace) == before
+    assert cost["images"] == labelled + 5
+    assert memory["needed"] > 1000 * labelled * 1280 * 4  # all views of all images with labels
+    written = everything_in(workspace).keys() - before.keys()  # a list in the cache names the others
+    assert [path.relative_to(workspace).parent for path in written] == [Path(".shitu/cache/lists")]
 
 
 def test_photos_of_unknown_things_and_shards_count(workspace: Path, exported: Path) -> None:

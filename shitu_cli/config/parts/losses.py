@@ -313,7 +313,7 @@ class TeacherLoss(Loss, built_by=f"{_FILES}.teacher"):
     """Learn from a trained network (`train --teacher`): its probabilities of the classes, and its features.
 
     The loss is weight × (soft_labels × cross entropy with the probabilities + features × (1 - cosine to the feature));
-    CELoss counts 1 - soft_labels of its own weight.
+    CELoss counts 1 - soft_labels of its own weight. Of an image without a label, the probabilities count whole.
     """
 
     teacher: Annotated[str, "an exported model, a checkpoint, NETWORK=FILE, or a name of shitu weights list"]
@@ -324,6 +324,9 @@ class TeacherLoss(Loss, built_by=f"{_FILES}.teacher"):
     features: Annotated[Rate, "factor on 1 - cosine to the teacher's feature; 0: soft labels only"] = 4.0
     temperature: Annotated[
         Positive | None, "divides the teacher's cosines with the classes; null: what makes its probabilities likeliest"
+    ] = None
+    unlabelled: Annotated[
+        str | None, "folder or list of images without labels, which the teacher alone judges; half of each batch"
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from paddle import nn
 
 from shitu_cli.config.parts.losses import Loss, factors
 from shitu_cli.config.schema import DistillationConfig
+from shitu_cli.model.losses.teacher import TeacherLoss
 from shitu_cli.model.peers import Peers
 
 
@@ -17,6 +18,9 @@ class CombinedLoss(nn.Layer):
 
     The parts are returned with their weight applied. The state of a loss (centres, memories) is in state_dict, and
     that of the `peers`: the networks that losses compare the trained one with.
+
+    Rows of outputs beyond the labels are of images without any. Only a TeacherLoss looks at them. The sum is a mean
+    over all images, so that the other losses are multiplied by the share of those with labels.
     """
 
     def __init__(self, items: Sequence[Loss], peers: Peers | None = None) -> None:
@@ -28,8 +32,16 @@ class CombinedLoss(nn.Layer):
 
     def forward(self, outputs: Mapping[str, paddle.Tensor | None], labels: paddle.Tensor) -> dict[str, paddle.Tensor]:
         labels = labels.reshape([-1])
+        count = labels.shape[0]
+        tensors = {name: value for name, value in outputs.items() if isinstance(value, paddle.Tensor)}
+        rows = max([count, *(value.shape[0] for value in tensors.values())])
+        labelled = outputs
+        if rows > count:
+            labelled = {**outputs, **{name: value[:count] for name, value in tensors.items()}}
         values = {
             name: part(outputs, labels) * weight
+            if isinstance(part, TeacherLoss)
+            else part(labelled, labels) * (weight * count / rows)
             for name, part, weight in zip(self.names, self.parts, self.weights, strict=True)
         }
         total = sum(list(values.values())[1:], start=next(iter(values.values())))

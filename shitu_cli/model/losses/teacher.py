@@ -19,7 +19,8 @@ class TeacherLoss(nn.Layer):
     """Cross entropy with the teacher's probabilities (Hinton et al. 2015, arXiv:1503.02531), and a cosine.
 
     The cosine is that of the teacher's feature and a linear layer on the student's, which is trained with it and left
-    out afterwards, as the two features have sizes of their own (Romero et al. 2015, arXiv:1412.6550).
+    out afterwards, as the two features have sizes of their own (Romero et al. 2015, arXiv:1412.6550). Rows beyond the
+    labels are of images without any, whose probabilities count whole: there is no label to share with.
     """
 
     def __init__(self, part: parts.TeacherLoss) -> None:
@@ -35,7 +36,10 @@ class TeacherLoss(nn.Layer):
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
         parts = []
         if self.soft_labels:
-            parts.append(self.soft_labels * self.cross_entropy(outputs["logits"], outputs["teacher_labels"]))
+            values = self.cross_entropies(outputs["logits"], outputs["teacher_labels"])
+            count = values.shape[0] if labels is None else labels.shape[0]
+            total = self.soft_labels * values[:count].sum()
+            parts.append((total + values[count:].sum() if count < values.shape[0] else total) / values.shape[0])
         if self.link is not None:
             x = outputs["features"]
             x = self.link(x.reshape([x.shape[0], -1]))
@@ -43,7 +47,7 @@ class TeacherLoss(nn.Layer):
             parts.append(self.feature_weight * (1 - cosine))
         return sum(parts[1:], start=parts[0])
 
-    def cross_entropy(self, logits: paddle.Tensor, probabilities: paddle.Tensor) -> paddle.Tensor:
-        """Return that of logits [N, C or more] with probabilities [N, C]; further classes of the head get none."""
+    def cross_entropies(self, logits: paddle.Tensor, probabilities: paddle.Tensor) -> paddle.Tensor:
+        """Return those [N] of logits [N, C or more] with probabilities [N, C]; further classes of the head get none."""
         log_p = F.log_softmax(logits, axis=1)[:, : probabilities.shape[1]]
-        return -(probabilities * log_p).sum(1).mean()
+        return -(probabilities * log_p).sum(1)

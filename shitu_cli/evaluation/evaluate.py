@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -159,17 +158,28 @@ def evaluate_model(
 
     Raises ConfigError if the config has no lists to evaluate, DataError if no query can be answered.
     """
-    query_split, gallery_split = splits_of(config)
-    normalize = config.Global.feature_normalize
-    compute = functools.partial(
-        extract or extract_list, cache=cache, processes=processes, normalize=normalize, flip=flip
+    compute, normalize = extract or extract_list, config.Global.feature_normalize
+    lists = both_lists(
+        config,
+        lambda split, what: compute(
+            engine, split, reporter, what, cache=cache, processes=processes, normalize=normalize, flip=flip
+        ),
     )
-    query = compute(engine, query_split, reporter, "query")
+    return None if lists is None else evaluate_lists(*lists, config, reporter, expansion=expansion)
+
+
+def both_lists(
+    config: Config, compute: Callable[[SplitConfig, str], ListFeatures | None]
+) -> tuple[ListFeatures, ListFeatures] | None:
+    """Return what `compute` returns for a split and its name, of query and gallery; None if it returns None.
+
+    The same object twice if they are the same images. Errors are those of `splits_of`.
+    """
+    query_split, gallery_split = splits_of(config)
+    query = compute(query_split, "query")
     same = same_images(query_split.dataset, gallery_split.dataset)
-    gallery = query if same else compute(engine, gallery_split, reporter, "gallery")
-    if query is None or gallery is None:
-        return None
-    return evaluate_lists(query, gallery, config, reporter, expansion=expansion)
+    gallery = query if same else compute(gallery_split, "gallery")
+    return None if query is None or gallery is None else (query, gallery)
 
 
 def splits_of(config: Config) -> tuple[SplitConfig, SplitConfig]:

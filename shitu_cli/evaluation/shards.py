@@ -12,7 +12,7 @@ import numpy as np
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
-from shitu_cli.evaluation.evaluate import same_images, splits_of
+from shitu_cli.evaluation.evaluate import distinct_splits
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_part, prepared_engine
 from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, write_shard
@@ -31,9 +31,7 @@ def write_evaluation_shard(
 
     Raises DataError for an image that cannot be read, unless its split says `on_error: skip`.
     """
-    splits = dict(zip(("query", "gallery"), splits_of(config), strict=True))
-    if same_images(splits["query"].dataset, splits["gallery"].dataset):
-        del splits["gallery"]
+    splits = dict(zip(("query", "gallery"), distinct_splits(config), strict=False))
     normalize = config.Global.feature_normalize
     runner = prepared_engine(engine, flip=flip, normalize=normalize)
     parts: list[tuple[Stretch, list[np.ndarray], None]] = []

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from shitu_cli.features.origin import from_here
 from shitu_cli.features.resumable import Extraction
 from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, read_shard, write_shard
 from shitu_cli.features.shards import check_shards, find_shards, stretches
-from shitu_cli.features.writing import PIECE, Name, check_out, write_features
+from shitu_cli.features.writing import PIECE, FeatureRows, Name, check_out, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
 
@@ -97,7 +95,7 @@ def merge_shards(sources: Sequence[str], out: Path | None, reporter: Reporter) -
             "to the bit"
         )
     skipped = {n: reason for shard in shards for n, reason in shard.part(_PART).skipped.items()}
-    rows = _JoinedRows(shards, frozenset(skipped))
+    rows = _joined_rows(shards, skipped)
     if not rows.shape[0]:
         raise DataError(
             "none of the images could be read", details=[f"{name}: {why}" for name, why in skipped.values()][:10]
@@ -139,38 +137,22 @@ def _usual_name(shards: Sequence[Shard]) -> Path:
     return names.pop()
 
 
-@dataclass(frozen=True)
-class _JoinedRows:
-    """The features of all shards without those of `skipped` images."""
+def _joined_rows(shards: Sequence[Shard], skipped: Collection[int]) -> FeatureRows:
+    """Return the features of all shards without those of `skipped` images."""
+    first = shards[0]
 
-    shards: Sequence[Shard]
-    skipped: frozenset[int]
+    def names() -> Iterator[Name]:
+        every = itertools.chain.from_iterable(shard.names(_PART) for shard in shards)
+        return (name for number, name in enumerate(every) if number not in skipped)
 
-    @property
-    def model(self) -> str:
-        return self.shards[0].job.model
-
-    @property
-    def folder(self) -> Path:
-        first = self.shards[0]
-        return Path.cwd() if first.folder is None else first.path.parent / first.folder
-
-    @functools.cached_property
-    def shape(self) -> tuple[int, int]:
-        return self.shards[0].part(_PART).total - len(self.skipped), self.shards[0].job.feature_size
-
-    def names(self) -> Iterator[Name]:
-        at = 0
-        for shard in self.shards:
-            for name in shard.names(_PART):
-                if at not in self.skipped:
-                    yield name
-                at += 1
-
-    def pieces(self) -> Iterator[tuple[list[Name], np.ndarray]]:
-        for start, names, rows in stretches(self.shards, _PART, PIECE):
-            kept = [n for n in range(len(names)) if start + n not in self.skipped]
+    def pieces() -> Iterator[tuple[list[Name], np.ndarray]]:
+        for start, several, rows in stretches(shards, _PART, PIECE):
+            kept = [n for n in range(len(several)) if start + n not in skipped]
             for n in kept:
                 if not np.isfinite(rows[n]).all():
-                    raise DataError(f"the shards hold no numbers for {names[n][0]}", hint="compute that shard again")
-            yield [names[n] for n in kept], rows[np.asarray(kept, np.int64)]
+                    raise DataError(f"the shards hold no numbers for {several[n][0]}", hint="compute that shard again")
+            yield [several[n] for n in kept], rows[np.asarray(kept, np.int64)]
+
+    folder = Path.cwd() if first.folder is None else first.path.parent / first.folder
+    shape = (first.part(_PART).total - len(skipped), first.job.feature_size)
+    return FeatureRows(first.job.model, folder, shape, names, pieces)

@@ -14,7 +14,7 @@ import numpy as np
 from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem
 from shitu_cli.features.detection.bodies import report_whole
 from shitu_cli.features.resumable import Extraction, ResumableFeatures
-from shitu_cli.features.writing import PIECE, Name, check_out, one_line, write_features
+from shitu_cli.features.writing import PIECE, FeatureRows, Name, check_out, one_line, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
 
@@ -43,7 +43,7 @@ def extract_to_file(extraction: Extraction, out: Path, reporter: Reporter) -> Wr
         if len(skipped) == len(images):
             first = [*skipped.values()][:10]
             raise DataError(f"none of the images could be read ({len(images):,} tried)", details=first)
-        files = write_features(out, _Rows(work, images, skipped))
+        files = write_features(out, _rows(work, images, skipped))
     shutil.rmtree(work_folder(out), ignore_errors=True)
     if extraction.detector is not None:
         report_whole(images, skipped, reporter)
@@ -95,35 +95,22 @@ def work_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.part")
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The finished features without those of `skipped` images."""
+def _rows(work: ResumableFeatures, images: ImageFiles, skipped: dict[int, str]) -> FeatureRows:
+    """Return the finished features without those of `skipped` images."""
+    extractor = work.extraction.extractor
 
-    work: ResumableFeatures
-    images: ImageFiles
-    skipped: dict[int, str]
+    def names() -> Iterator[Name]:
+        return (name_of(images, n) for n in range(len(images)) if n not in skipped)
 
-    @property
-    def model(self) -> str:
-        return self.work.extraction.extractor.fingerprint
+    def pieces() -> Iterator[tuple[list[Name], np.ndarray]]:
+        for start in range(0, len(images), PIECE):
+            stop = min(start + PIECE, len(images))
+            kept = [n for n in range(start, stop) if n not in skipped]
+            values = work.read(start, stop)[np.asarray(kept, np.int64) - start]
+            yield [name_of(images, n) for n in kept], values
 
-    @property
-    def folder(self) -> Path:
-        return Path.cwd()
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.images) - len(self.skipped), self.work.extraction.extractor.feature_size
-
-    def names(self) -> Iterator[Name]:
-        return (name_of(self.images, n) for n in range(len(self.images)) if n not in self.skipped)
-
-    def pieces(self) -> Iterator[tuple[list[Name], np.ndarray]]:
-        for start in range(0, len(self.images), PIECE):
-            stop = min(start + PIECE, len(self.images))
-            kept = [n for n in range(start, stop) if n not in self.skipped]
-            values = self.work.read(start, stop)[np.asarray(kept, np.int64) - start]
-            yield [name_of(self.images, n) for n in kept], values
+    shape = (len(images) - len(skipped), extractor.feature_size)
+    return FeatureRows(extractor.fingerprint, Path.cwd(), shape, names, pieces)
 
 
 def name_of(images: ImageFiles, number: int) -> Name:

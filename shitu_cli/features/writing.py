@@ -11,8 +11,9 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,26 +28,19 @@ SUFFIXES = (".npy", ".npz", ".jsonl", ".parquet")
 Name = tuple[str, str]  # path and label of an image, one line of text each
 
 
-class FeatureRows(Protocol):
+@dataclass(frozen=True)
+class FeatureRows:
     """Finished features in order: `shape` counts and measures them, `model` is the fingerprint of what made them.
 
-    Relative paths of images start at `folder`.
+    Relative paths of images start at `folder`. `names` yields the name of each image that could be read, `pieces` the
+    features float32 [n, D] of each `PIECE` images with the names of those.
     """
 
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def folder(self) -> Path: ...
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    def names(self) -> Iterator[Name]: ...
-
-    def pieces(self) -> Iterator[tuple[list[Name], np.ndarray]]:
-        """Yield the features float32 [n, D] of each `PIECE` images with the names of those that could be read."""
-        ...
+    model: str
+    folder: Path
+    shape: tuple[int, int]
+    names: Callable[[], Iterator[Name]]
+    pieces: Callable[[], Iterator[tuple[list[Name], np.ndarray]]]
 
 
 def check_out(out: Path) -> None:

@@ -21,6 +21,7 @@ from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.lists import read_list, write_list
 from shitu_cli.errors import Command, TrainingError, UsageError
+from shitu_cli.evaluation.evaluate import both_lists
 from shitu_cli.evaluation.unknown import Fold
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import engine_from_checkpoint
@@ -138,15 +139,10 @@ def _train(config: Config, folder: Path, reporter: Reporter) -> None:
 
 
 def _features(config: Config, flip: bool, reporter: Reporter) -> list[np.ndarray]:
-    query, gallery = config.DataLoader.query, config.DataLoader.gallery
-    assert query is not None and gallery is not None  # they have just been evaluated
     places = Places.of(config)
     best = readable(places.best, reporter)
     exists = best.with_name(f"{best.name}.pdparams").is_file()
     engine = engine_from_checkpoint(best if exists else places.output / "latest", config)
     cache = FeatureCache(places.workspace.cache_dir / "features")
-    parts = [
-        extract_list(engine, split, reporter, what, cache=cache, flip=flip)
-        for what, split in (("query", query), ("gallery", gallery))
-    ]
-    return [part.features for part in parts if part is not None]
+    lists = both_lists(config, lambda split, what: extract_list(engine, split, reporter, what, cache=cache, flip=flip))
+    return [part.features for part in lists or ()]

@@ -16,6 +16,7 @@ import numpy as np
 from shitu_cli.config.arguments import CLOSED_FORM, TRAINED, USUAL_VIEWS
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
+from shitu_cli.evaluation.evaluate import both_lists
 from shitu_cli.evaluation.unknown import Fold
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import engine_from_model
@@ -54,16 +55,14 @@ def cross_fitted(
 
     Images that cannot be read have rows of NaN.
     """
-    query, gallery = config.DataLoader.query, config.DataLoader.gallery
-    assert query is not None and gallery is not None  # they have just been evaluated
     trained = dataclasses.replace(config, Arch=trained_arch(prefix, config))
     engine = engine_from_model(bare_network(trained, prefix), on_backbone(trained))
-    parts = [
-        extract_list(engine, split, reporter, what, cache=cache, normalize=False, flip=flip)
-        for what, split in (("query", query), ("gallery", gallery))
-    ]
+    lists = both_lists(
+        config,
+        lambda split, what: extract_list(engine, split, reporter, what, cache=cache, normalize=False, flip=flip),
+    )
     # Their mean, where two were added: the projection is not only linear, it also has a bias.
-    bare = [part.features / (2 if flip else 1) for part in parts if part is not None]
+    bare = [part.features / (2 if flip else 1) for part in lists or ()]
     labels_of_training = RecDataset(unaugmented_training(config).dataset).labels
     classes = np.unique(labels_of_training)
     fold_of = np.zeros(int(classes.max()) + 1, np.int64)

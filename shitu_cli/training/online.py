@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from paddle import nn
@@ -32,7 +32,7 @@ from shitu_cli.training.projection_fit import (
     is_closed,
     on_backbone,
     project,
-    scatter_of_training,
+    training_blocks,
     unaugmented_training,
 )
 
@@ -52,16 +52,6 @@ class OnlineResult:
     projection: Projection | None = None
 
 
-class OnlineEvaluator(Protocol):
-    """Measures a network in training."""
-
-    def __call__(self, model: nn.Layer, processes: Processes) -> OnlineResult:
-        """Return the metrics, empty on all processes but the first."""
-
-    def estimate_seconds(self, model: nn.Layer) -> float:
-        """Return about how many seconds that will take in one process; 0 if unknown."""
-
-
 def is_evaluated(epoch: int, chosen: GlobalConfig) -> bool:
     """Return whether a run evaluates after this epoch, counted from 1: at its intervals, and after the last one."""
     return epoch == chosen.epochs or (epoch % max(1, chosen.eval_interval) == 0 and epoch >= chosen.start_eval_epoch)
@@ -78,7 +68,7 @@ def images_per_evaluation(config: Config, training_images: int) -> int:
     return listed + (VIEWS * training_images if config.Global.projection else 0)
 
 
-def estimate_evaluation(evaluate: OnlineEvaluator, model: nn.Layer, ranks: Ranks) -> float:
+def estimate_evaluation(evaluate: OnlineEvaluation, model: nn.Layer, ranks: Ranks) -> float:
     """Return about how many seconds an evaluation will take; 0 if unknown, as with several processes."""
     if ranks.world > 1:
         return 0.0
@@ -184,11 +174,11 @@ class OnlineEvaluation:
     def _training_scatter(self, model: nn.Layer, engine: Engine, processes: Processes) -> Scatter | None:
         weights = weights_fingerprint(model.backbone)
         if self._scatter[0] != weights:  # at the start, head and projection are made of the same features
-            scatter = scatter_of_training(
-                engine, self._config, self._reporter, views=VIEWS, classes=self._class_num, cache=self._memory,
-                processes=processes,
-            )  # fmt: skip
-            self._scatter = (weights, scatter)
+            blocks = training_blocks(
+                engine, self._config, self._reporter, views=VIEWS, cache=self._memory, processes=processes
+            )
+            scatter = Scatter.of(blocks, engine.feature_size, self._class_num)
+            self._scatter = (weights, scatter if processes.rank == 0 else None)
         return self._scatter[1]
 
     def engine(self, model: nn.Layer) -> Engine:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from paddle import nn
 from paddle.nn.clip import ClipGradBase
 from paddle.regularizer import L1Decay, L2Decay
 
+from shitu_cli.config.kinds import fields_of
 from shitu_cli.config.parts import optimizers as parts
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import ConfigError, DataError
@@ -272,42 +273,18 @@ def _decay(part: parts.Optimizer) -> L1Decay | L2Decay | None:
     return L2Decay(part.weight_decay) if part.weight_decay else None
 
 
-Common = dict[str, Any]  # arguments of every optimiser of Paddle: learning_rate, parameters, grad_clip
-
-
-def momentum(part: parts.Momentum, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    return paddle.optimizer.Momentum(
-        momentum=part.momentum, use_nesterov=part.use_nesterov, weight_decay=_decay(part), **common
+def plain_optimizer(
+    part: parts.Optimizer, common: Mapping[str, Any], undecayed: set[str]
+) -> paddle.optimizer.Optimizer:
+    """Build Paddle's optimiser of the part's name; `common` are arguments that each takes, as parameters and rate."""
+    own = {name: getattr(part, name) for name in fields_of(type(part)).keys() - fields_of(parts.Optimizer).keys()}
+    optimizer: paddle.optimizer.Optimizer = getattr(paddle.optimizer, part.name)(
+        weight_decay=_decay(part), **own, **common
     )
+    return optimizer
 
 
-def sgd(part: parts.SGD, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    return paddle.optimizer.SGD(weight_decay=_decay(part), **common)
-
-
-def adam(part: parts.Adam, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    return paddle.optimizer.Adam(
-        beta1=part.beta1,
-        beta2=part.beta2,
-        epsilon=part.epsilon,
-        lazy_mode=part.lazy_mode,
-        weight_decay=_decay(part),
-        **common,
-    )
-
-
-def rmsprop(part: parts.RMSProp, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
-    return paddle.optimizer.RMSProp(
-        rho=part.rho,
-        momentum=part.momentum,
-        epsilon=part.epsilon,
-        centered=part.centered,
-        weight_decay=_decay(part),
-        **common,
-    )
-
-
-def adamw(part: parts.AdamW, common: Common, undecayed: set[str]) -> paddle.optimizer.Optimizer:
+def adamw(part: parts.AdamW, common: Mapping[str, Any], undecayed: set[str]) -> paddle.optimizer.Optimizer:
     """Build AdamW: its decay is decoupled, so a function of the parameter name decides, not the regularisers."""
     coefficient = part.weight_decay
     if coefficient is None:
@@ -320,7 +297,3 @@ def adamw(part: parts.AdamW, common: Common, undecayed: set[str]) -> paddle.opti
         apply_decay_param_fun=lambda name: name not in undecayed,
         **common,
     )
-
-
-def count_parameters(parameters: Iterable[paddle.Tensor]) -> int:
-    return sum(int(np.prod(parameter.shape)) for parameter in parameters)

@@ -6,7 +6,7 @@ import time
 
 from shitu_cli.pace import Pace
 from shitu_cli.training.build import Training
-from shitu_cli.training.online import OnlineEvaluator, estimate_evaluation, is_evaluated
+from shitu_cli.training.online import OnlineEvaluation, estimate_evaluation, is_evaluated
 
 
 class Outlook:
@@ -16,7 +16,7 @@ class Outlook:
     the newest one of its kind; before the first evaluation, a few batches are timed to estimate it.
     """
 
-    def __init__(self, training: Training, evaluate: OnlineEvaluator | None = None) -> None:
+    def __init__(self, training: Training, evaluate: OnlineEvaluation | None = None) -> None:
         self._training, self._evaluate = training, evaluate
         self._ends: dict[str, float] = {}  # the seconds of the newest one, by kind
         self._once = 0.0  # seconds spent on decoding images that stay in memory

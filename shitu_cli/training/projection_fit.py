@@ -20,7 +20,7 @@ from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, ToCHW
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
-from shitu_cli.evaluation.evaluate import EvalResult, evaluate_lists
+from shitu_cli.evaluation.evaluate import EvalResult, both_lists, evaluate_lists
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_list, extract_part
@@ -63,16 +63,15 @@ def evaluation_features(
     processes: Processes = Processes(),
 ) -> EvaluationFeatures | None:
     """Return the features of query and gallery; None if the config evaluates nothing, and on other processes."""
-    query, gallery = config.DataLoader.query, config.DataLoader.gallery
-    if not config.Global.eval_during_train or query is None or gallery is None:
+    if not config.Global.eval_during_train or not (config.DataLoader.query and config.DataLoader.gallery):
         return None
-    lists = ((query, "query"), (gallery, "gallery")) if query != gallery else ((query, "query"),)
-    parts = [
-        extract_list(engine, part, reporter, what, cache=cache, processes=processes, normalize=False)
-        for part, what in lists
-    ]
-    first, last = parts[0], parts[-1]
-    return None if first is None or last is None else EvaluationFeatures(first, last)
+    lists = both_lists(
+        config,
+        lambda split, what: extract_list(
+            engine, split, reporter, what, cache=cache, processes=processes, normalize=False
+        ),
+    )
+    return None if lists is None else EvaluationFeatures(*lists)
 
 
 def unaugmented_training(config: Config) -> SplitConfig:
@@ -82,25 +81,6 @@ def unaugmented_training(config: Config) -> SplitConfig:
         return train
     dataset = dataclasses.replace(train.dataset, transform_ops=seen.dataset.transform_ops)
     return dataclasses.replace(train, dataset=dataset, sampler=seen.sampler, loader=seen.loader)
-
-
-def scatter_of_training(
-    engine: Engine,
-    config: Config,
-    reporter: Reporter,
-    *,
-    views: int,
-    classes: int,
-    cache: Cache | None = None,
-    processes: Processes = Processes(),
-) -> Scatter | None:
-    """Return the sums over the features of all training images in `views` views; None on other processes.
-
-    Every view after the first shows a random part of each image, mirrored half of the time.
-    """
-    blocks = training_blocks(engine, config, reporter, views=views, cache=cache, processes=processes)
-    scatter = Scatter.of(blocks, engine.feature_size, classes)
-    return scatter if processes.rank == 0 else None
 
 
 def project(
@@ -166,7 +146,11 @@ def training_blocks(
     cache: Cache | None = None,
     processes: Processes = Processes(),
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield features [n, D] and labels [n] of all training images in all views, without those that cannot be read."""
+    """Yield features [n, D] and labels [n] of all training images in all views, without those that cannot be read.
+
+    Every view after the first shows a random part of each image, mirrored half of the time. Other processes than the
+    first, which help to compute them, get none.
+    """
     split = unaugmented_training(config)
     for view in range(views):
         seen = split if view == 0 else _changed(split)

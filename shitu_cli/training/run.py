@@ -17,7 +17,6 @@ from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import compare_runs, keys_at_default, refuse
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.online import OnlineEvaluation
-from shitu_cli.training.optimizer import count_parameters
 from shitu_cli.training.options import TrainOptions, TrainResult
 from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas, new_run_from, read_checkpoint
 from shitu_cli.training.precision import precision_remarks
@@ -161,8 +160,7 @@ def _nothing_to_do(epochs: int, config: Config) -> str:
 def _header(training: Training, device: str) -> list[str]:
     """Return lines that say what is trained on which images, where and for how long."""
     config, ranks = training.config, training.ranks
-    parameters = count_parameters([parameter for _, parameter in training.optimizer.parameters])
-    parameters += training.shards.elsewhere
+    values = sum(int(parameter.size) for _, parameter in training.optimizer.parameters) + training.shards.elsewhere
     arch = config.Arch
     parts = [arch.backbone.name, *(part.name for part in (arch.neck, arch.head) if part is not None)]
     losses = " + ".join(item.name for item in config.Loss)
@@ -170,7 +168,7 @@ def _header(training: Training, device: str) -> list[str]:
     return [
         f"{counted(len(training.dataset), 'image')} of {counted(training.dataset.class_num, 'class', 'classes')} "
         f"in batches of {batch}: {training.steps_per_epoch:,} per epoch, {counted(config.Global.epochs, 'epoch')}",
-        f"{' → '.join(parts)}, {losses}, {parameters / 1e6:.2f} M parameters, on {device}",
+        f"{' → '.join(parts)}, {losses}, {values / 1e6:.2f} M parameters, on {device}",
         *([] if training.unlabelled is None else [training.unlabelled.described(training.batch_size)]),
         *([] if config.Distillation is None else [_company(config.Distillation)]),
         *([training.shards.reason] if training.shards.reason else []),

@@ -21,7 +21,7 @@ from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
 from shitu_cli.training.finite import require_finite_losses
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, Progress, Step, capture_rng, restore_rng
-from shitu_cli.training.online import OnlineEvaluator, is_evaluated
+from shitu_cli.training.online import OnlineEvaluation, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult, has_stagnated
 from shitu_cli.training.outlook import Outlook
 from shitu_cli.training.per_process import evaluating
@@ -44,7 +44,7 @@ class Trainer:
         log: RunLog,
         reporter: Reporter,
         *,
-        evaluate: OnlineEvaluator | None = None,
+        evaluate: OnlineEvaluation | None = None,
         start: Start | None = None,
         options: TrainOptions | None = None,
     ) -> None:

@@ -48,7 +48,7 @@ class Optimizer(Part):
 
 
 @dataclass(frozen=True)
-class Momentum(Optimizer, built_by=f"{_MAKERS}:momentum"):
+class Momentum(Optimizer, built_by=f"{_MAKERS}:plain_optimizer"):
     """Gradient descent with momentum."""
 
     momentum: Annotated[BelowOne, "share of the last step that is added to the next"] = 0.9
@@ -56,7 +56,7 @@ class Momentum(Optimizer, built_by=f"{_MAKERS}:momentum"):
 
 
 @dataclass(frozen=True)
-class SGD(Optimizer, built_by=f"{_MAKERS}:sgd"):
+class SGD(Optimizer, built_by=f"{_MAKERS}:plain_optimizer"):
     """Plain gradient descent."""
 
 
@@ -70,7 +70,7 @@ class Moments(Optimizer):
 
 
 @dataclass(frozen=True)
-class Adam(Moments, built_by=f"{_MAKERS}:adam"):
+class Adam(Moments, built_by=f"{_MAKERS}:plain_optimizer"):
     """Adam (arXiv:1412.6980)."""
 
     lazy_mode: Annotated[bool, "whether sparse gradients change their own rows only"] = False
@@ -82,7 +82,7 @@ class AdamW(Moments, built_by=f"{_MAKERS}:adamw"):
 
 
 @dataclass(frozen=True)
-class RMSProp(Optimizer, built_by=f"{_MAKERS}:rmsprop"):
+class RMSProp(Optimizer, built_by=f"{_MAKERS}:plain_optimizer"):
     """Steps divided by the running size of the gradients."""
 
     rho: Annotated[BelowOne, "how long the mean of squared gradients remembers"] = 0.95

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from shitu_cli.inputs import StrPath, open_input
 from shitu_cli.reporting import short_list
 
 AT_REST_NS = 2_000_000_000  # the hash of a file that changed more recently is not remembered
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 T = TypeVar("T")
 
 
@@ -34,15 +35,7 @@ def try_lock(handle: IO[bytes]) -> bool:
     Raises OSError where the file system has no locks.
     """
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            handle.seek(0)
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
             return False
@@ -72,7 +65,8 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         # File names may not be valid text: such bytes are written as escapes.
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
         with os.fdopen(descriptor, mode, **text) as file:
-            _hold(file)
+            with contextlib.suppress(OSError):  # some network file systems
+                try_lock(file)  # so that `remove_leftovers` leaves it alone
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -88,20 +82,11 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
-def _hold(file: IO[Any]) -> None:
-    """Lock a temporary file while it is written, so that `remove_leftovers` does not remove it."""
-    if os.name != "nt":
-        with contextlib.suppress(OSError):  # some network file systems
-            try_lock(file)
-
-
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files and directories beside `path` that killed processes left: those without a lock."""
     path = Path(os.path.realpath(path))
-    if os.name == "nt" or not path.parent.is_dir():
+    if not path.parent.is_dir():
         return
-    import fcntl
-
     of_new = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")  # as `_new` names them
     for left in [left for left in path.parent.iterdir() if of_new.fullmatch(left.name)]:
         with contextlib.suppress(OSError):  # its process is at work or has just ended, or it belongs to another user
@@ -180,10 +165,6 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
     Unlocked directories of that name belong to dead processes and are removed. The parent is locked meanwhile, so that
     a directory that was made but not locked yet is not taken for one. Without locks nothing is removed.
     """
-    if os.name == "nt":
-        return _new_directory(path), None
-    import fcntl
-
     parent = os.open(path.parent, os.O_RDONLY)
     try:
         try:
@@ -278,9 +259,7 @@ def _new(path: Path, create: Callable[[Path], T], mode: int = 0) -> tuple[Path, 
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a rename in `directory` durable, on systems that can open directories."""
-    if os.name == "nt":
-        return
+    """Make a rename in `directory` durable."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

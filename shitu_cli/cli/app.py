@@ -104,9 +104,8 @@ def main() -> None:
 
     def stop(number: int, frame: object) -> None:
         stopped.append(number)
-        if hasattr(signal, "SIGALRM"):  # an exception in a destructor or an import gets lost: raise it again later
-            signal.signal(signal.SIGALRM, stop)
-            signal.alarm(AGAIN_SECONDS)
+        signal.signal(signal.SIGALRM, stop)  # an exception in a destructor or an import gets lost: raise it again later
+        signal.alarm(AGAIN_SECONDS)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
@@ -129,8 +128,7 @@ def main() -> None:
 
 def _ignore_ctrl_c() -> None:
     """Ignore another Ctrl-C: all is done, and an exception would show what libraries do while the process ends."""
-    if hasattr(signal, "SIGALRM"):
-        signal.alarm(0)
+    signal.alarm(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -72,15 +72,7 @@ class MilvusStore:
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
         _check_kind(options.kind)
         features = table.validate().features
-        manifest = IndexManifest(
-            kind=options.kind,
-            size=int(features.shape[1]),
-            model=options.model,
-            count=len(features),
-            next_id=None,
-            model_path=options.model_path,
-            wanted_recall=options.recall,
-        )
+        manifest = options.manifest(int(features.shape[1]), count=len(features), next_id=None)
         manifest = noted(manifest, options.measured)
         with self._connection(make=True) as client, contextlib.ExitStack() as undo:
             former = VectorCollection.behind(client, self.alias, self.place)

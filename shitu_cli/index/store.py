@@ -76,6 +76,12 @@ class BuildOptions:
     model_path: str = ""
     measured: dict[str, Any] | None = None
 
+    def manifest(self, size: int, *, count: int, next_id: int | None) -> IndexManifest:
+        """Return the manifest of a new index of vectors of `size` values, in which nothing is measured yet."""
+        return IndexManifest(
+            self.kind, size, self.model, count, next_id, model_path=self.model_path, wanted_recall=self.recall
+        )
+
 
 class FeatureTable(NamedTuple):
     """Vectors float32 [N, D] of any length (an index normalises them), with the label and path of each."""

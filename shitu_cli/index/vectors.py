@@ -74,15 +74,7 @@ class VectorIndex:
         options = options or BuildOptions()
         check_kind(options.kind)
         features = table.validate().features
-        manifest = IndexManifest(
-            kind=options.kind,
-            size=int(features.shape[1]),
-            model=options.model,
-            count=0,
-            next_id=0,
-            model_path=options.model_path,
-            wanted_recall=options.recall,
-        )
+        manifest = options.manifest(int(features.shape[1]), count=0, next_id=0)
         vectors = cls(manifest, _new_index(options.kind, features), {}, {})
         vectors.add(table, reporter)
         vectors.manifest = noted(vectors.manifest, options.measured)

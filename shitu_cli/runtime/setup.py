@@ -65,14 +65,12 @@ def _import_quietly() -> None:
 
 def hold_back(*signals: signal.Signals) -> None:
     """Block signals for this thread and for the threads and processes that it starts."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
 def let_through(*signals: signal.Signals) -> None:
     """Undo `hold_back`, for this thread."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def _choose(device: str) -> tuple[str, str]:

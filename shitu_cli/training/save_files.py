@@ -6,6 +6,7 @@ What the files mean, and why they are written in this order, is explained in tra
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pickle
@@ -89,8 +90,6 @@ def _clone(source: IO[bytes], destination: IO[bytes]) -> bool:
     """Clone a file on the file system (copy on write); return False if that is unsupported."""
     if sys.platform != "linux":
         return False
-    import fcntl
-
     share_all_blocks = 0x40049409  # FICLONE of linux/fs.h
     try:
         fcntl.ioctl(destination.fileno(), share_all_blocks, source.fileno())

@@ -94,32 +94,18 @@ def _file_name(path: str) -> str:
     return plain_path(path).rpartition("/")[2]
 
 
-def decide_columns(
-    names: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    chosen: Mapping[str, str],
-    is_image: Callable[[str], bool],
-    place: str,
-    example: int,
-) -> Columns | None:
-    """Return what the columns are; None if none of them names images.
+class Decision:
+    """The decision about the columns of one table, step by step; `free` are those that have no role yet.
 
     Args:
         names: Names of the columns.
         rows: A sample of the rows.
         chosen: Role to name of a column, as the user says.
-        is_image: Whether a value leads to an existing image.
         place: The file, for errors.
         example: The line number of the first of the rows, for errors.
 
-    Raises UsageError if the user's columns do not exist, or if two columns could be the label.
+    Raises UsageError if the user's columns do not exist.
     """
-    return _Decision(names, rows, chosen, place, example).columns(is_image)
-
-
-class _Decision:
-    """The decision about one table, step by step; `free` are the columns that have no role yet."""
 
     def __init__(
         self,
@@ -137,6 +123,10 @@ class _Decision:
         self.free = [n for n in range(len(names)) if n not in self.chosen.values()]
 
     def columns(self, is_image: Callable[[str], bool]) -> Columns | None:
+        """Return what the columns are; None if none of them has values of which `is_image` says that they are images.
+
+        Raises UsageError if two columns could be the image or the label.
+        """
         image = self.chosen["image"] if "image" in self.chosen else self._image(is_image)
         if image is None:
             return None

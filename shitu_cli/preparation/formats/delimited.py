@@ -12,6 +12,7 @@ from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.errors import DataError
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.text_files import csv_rows, lines_of, rough_text
+from shitu_cli.preparation.formats.values import is_number
 from shitu_cli.preparation.problems import Problems
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list")
@@ -194,15 +195,7 @@ def _are_names(cells: list[str]) -> bool:
     last = max((n for n, cell in enumerate(cells) if cell), default=0)  # empty columns at the end mean nothing
     if len(named) < last or len(set(named)) < len(named) or not named or (last == 0 and len(cells) > 2):
         return False
-    return not any(IMAGE_NAME.search(cell) or _is_number(cell) or len(cell) > 80 for cell in named)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", ".", 1))
-    except ValueError:
-        return False
-    return True
+    return not any(IMAGE_NAME.search(cell) or is_number(cell.replace(",", ".", 1)) or len(cell) > 80 for cell in named)
 
 
 def names_several(cell: str, is_image: Callable[[str], bool]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.inputs import whole_number
-from shitu_cli.preparation.formats.columns import Columns, decide_columns
+from shitu_cli.preparation.formats.columns import Columns, Decision
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
@@ -183,14 +183,8 @@ class Sheets:
         if chosen and not self.source.path.is_file() and not set(chosen.values()) <= _names_of(chosen, sheet.header):
             self.unused[sheet.name] = f"has no columns {', '.join(chosen.values())}"
             return None
-        return decide_columns(
-            sheet.header,
-            [cells for _, cells in rows],
-            chosen=chosen,
-            is_image=is_image,
-            place=str(sheet.path),
-            example=rows[0][0],
-        )
+        cells = [cells for _, cells in rows]
+        return Decision(sheet.header, cells, chosen, str(sheet.path), rows[0][0]).columns(is_image)
 
     def _paths_only(self, sheet: Sheet) -> Columns | None:
         """Return a list of nothing but paths."""

@@ -12,11 +12,12 @@ from shitu_cli.errors import UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import XYXY
-from shitu_cli.preparation.formats.columns import Columns, decide_columns
+from shitu_cli.preparation.formats.columns import Columns, Decision
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, IMAGE_SUFFIX, MAX_LINE, Sheet, split_line
 from shitu_cli.preparation.formats.sample import Sample
 from shitu_cli.preparation.formats.splits import splits_of_values
 from shitu_cli.preparation.formats.text_files import lines_of
+from shitu_cli.preparation.formats.values import is_number
 from shitu_cli.preparation.problems import Problems
 
 _BLANKS = re.compile(r"[ \t]+")
@@ -96,7 +97,7 @@ class _Style:
         if rest.count('"') == 2 and rest[0] == rest[-1] == '"':
             return [rest[1:-1]]
         words = _BLANKS.split(rest)
-        if len(words) < 2 or all(map(_is_number, words)):
+        if len(words) < 2 or all(map(is_number, words)):
             return words
         if self.blanks in ("number, name", "split, name"):
             return [words[0], rest[len(words[0]) :].strip()]
@@ -115,13 +116,13 @@ def _style(sheet: Sheet) -> _Style:
     if not bare and sheet.exists is not None and _is_turned(head, parts, sheet.exists):
         return _Style(bare, "", turned=True)
     rests = [_BLANKS.split(rest.strip()) for _, sign, rest in parts if sign == " "]
-    several = [words for words in rests if len(words) > 1 and not all(map(_is_number, words))]
+    several = [words for words in rests if len(words) > 1 and not all(map(is_number, words))]
     if several and len(several) >= _OFTEN * len(rests):
         for place, style in ((-1, "name, split"), (0, "split, name")):
             if splits_of_values("", [words[place] for words in several]):
                 return _Style(bare, style)
         pairs = {(words[0], " ".join(words[1:])) for words in several}
-        numbered = all(_is_whole(words[0]) and not any(map(_is_number, words[1:])) for words in several)
+        numbered = all(_is_whole(words[0]) and not any(map(is_number, words[1:])) for words in several)
         if numbered and len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) > 1:
             return _Style(bare, "number, name")
         counts = Counter(map(_trailing_numbers, several))
@@ -204,15 +205,15 @@ def decide_list(
         _third(columns, sample, sheet)
     elif chosen or (width > 3 and not _own(columns, sample, sheet) and not _boxes(columns, sample)):
         roles = {"image": "1", **chosen}
-        place, example = str(sheet.path), rows[0][0] if rows else 1
-        decision = decide_columns(names, cells, chosen=roles, is_image=is_image, place=place, example=example)
-        if decision is None or (not chosen and decision.label is None):
+        example = rows[0][0] if rows else 1
+        decided = Decision(names, cells, roles, str(sheet.path), example).columns(is_image)
+        if decided is None or (not chosen and decided.label is None):
             raise UsageError(
                 f"{sheet.path}: which of its {width} columns is the class?",
                 details=[f"{sheet.path}: {' | '.join(row)}" for row in cells[:2]],
                 hint="--columns image=1,label=2",
             )
-        return decision
+        return decided
     return columns
 
 
@@ -269,24 +270,14 @@ def _boxes(columns: Columns, sample: Sample) -> bool:
 def _trailing_numbers(words: Sequence[str]) -> int:
     count = 0
     for word in reversed(words):
-        if not _is_number(word):
+        if not is_number(word):
             break
         count += 1
     return count
 
 
-def _is_number(text: str) -> bool:
-    if len(text) > 40:
-        return False
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_share(text: str) -> bool:
-    return _is_number(text) and 0 <= float(text) <= 1
+    return is_number(text) and 0 <= float(text) <= 1
 
 
 def _is_whole(text: str) -> bool:

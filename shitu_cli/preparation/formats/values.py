@@ -21,6 +21,15 @@ def label_text(value: object) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
+def is_number(text: str) -> bool:
+    """Return whether a short text spells a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return len(text) <= 40
+
+
 def choose_attribute(examples: dict[str, str], given: str | None, where: str, role: str = "label") -> str | None:
     """Return the attribute that holds the class, None if there are no attributes.
 

@@ -70,9 +70,6 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if os.name != "nt":  # where no open file can be replaced, and no lock is held
-                os.replace(temporary, path)
-        if os.name == "nt":
             os.replace(temporary, path)
         sync_directory(path.parent)
     except OSError as error:

@@ -199,7 +199,8 @@ class _Viewer:
         """
         for view, part in enumerate(self.features(views, ", images without labels", on_error="skip")):
             if view == 0:
-                reasons = [] if part is None else list(part.skipped.values())
+                place = views.dataset.images.place  # in a list of the cache, which nobody knows
+                reasons = [why.removesuffix(f" ({place(n)})") for n, why in part.skipped.items()] if part else []
                 count, reasons = self.ranks.gather([len(reasons), reasons[:MAX_SHOWN]])[0]
                 self._report_unreadable(count, reasons, views.dataset)
             if part is not None:

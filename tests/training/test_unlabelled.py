@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,20 @@ def test_labels_see_the_labelled_images_alone_and_the_teacher_all() -> None:
     triplets = 4 * float(build_loss(items[1:2])(alone, paddle.to_tensor(labels))["loss"])
     assert values["loss"] == pytest.approx((total + triplets) / 7, rel=1e-5)
     assert values["CELoss"] == pytest.approx(0.6 * -log_p[np.arange(4), labels].sum() / 7, rel=1e-5)
+
+
+def test_processes_with_other_shares_of_labels_learn_what_one_would() -> None:
+    rng = np.random.default_rng(1)
+    items = [make_part("loss", "CELoss"), make_part("loss", "TeacherLoss", teacher="any", features=0)]
+    loss, labels = build_loss(items), np.array([0, 2, 1])
+    logits, soft = rng.standard_normal((8, 3)).astype("float32"), rng.dirichlet(np.ones(3), 8).astype("float32")
+
+    def of(rows: list[int], count: int) -> float:
+        given = {"logits": paddle.to_tensor(logits[rows]), "teacher_labels": paddle.to_tensor(soft[rows])}
+        return float(loss(given, paddle.to_tensor(labels[rows[:count]]))["loss"])
+
+    parts = [([0, 3, 4], 1), ([1, 2, 5, 6, 7], 2)]  # images 0 to 2 have labels
+    assert sum(len(rows) * of(rows, count) for rows, count in parts) / 8 == pytest.approx(of([*range(8)], 3), rel=1e-5)
 
 
 def test_images_without_labels_get_logits_without_a_margin() -> None:
@@ -161,6 +176,15 @@ def test_a_list_of_paths_will_do(workspace: Path, more: Path) -> None:
     assert names_of(found(workspace, path)) == ["more/deep/ 0.jpg", "more/deep/ 2.jpg"]
 
 
+def test_an_archive_will_do(workspace: Path, more: Path) -> None:
+    with zipfile.ZipFile(workspace / "more.zip", "w") as archive:
+        for path in more.rglob("*.jpg"):
+            archive.write(path, path.relative_to(more))
+    unlabelled = found(workspace, workspace / "more.zip")
+    images = [unlabelled.dataset.load(n, np.random.default_rng(0)) for n in range(len(unlabelled.dataset))]
+    assert len(images) == 4 and unlabelled.left_out == {"query": 1, "train": 1}
+
+
 def batches(count: int, size: int, steps: int, *, rank: int = 0, world: int = 1, seed: int = 3) -> list[list[int]]:
     ranks, dataset = Ranks(), type("Images", (), {"labels": np.full(count, -1), "__len__": lambda _: count})()
     ranks.rank, ranks.world = rank, world
@@ -229,6 +253,16 @@ def test_calls_that_cannot_be_followed_are_refused(workspace: Path, call: list[s
     assert refused.returncode == 2 and text in refused.stderr and hint in refused.stderr
 
 
+def test_a_damaged_list_is_told_once_and_with_the_rest(workspace: Path, more: Path) -> None:
+    with (workspace / "lists/train_list.txt").open("a") as file:
+        file.write("no label\n")
+    call = ["train", "--teacher", "pp-shitu-v2", "--unlabelled", "more", "-o", "Arch.Backbone.pretrained=no/where"]
+    refused = shitu(*call, cwd=workspace, check=False)
+    shown = "".join(refused.stderr.split())
+    assert refused.returncode == 3 and "noweightsfile" in shown
+    assert shown.count("lists/train_list.txt:37:") == 1  # training and its images without labels both look for it
+
+
 @pytest.mark.slow
 def test_all_images_that_cannot_be_read_are_named_or_left_out(workspace: Path, more: Path, exported: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
@@ -238,6 +272,7 @@ def test_all_images_that_cannot_be_read_are_named_or_left_out(workspace: Path, m
     refused = shitu(*call, cwd=workspace, check=False)
     assert refused.returncode == 3 and "2 images of 6 without labels cannot be read" in refused.stderr
     assert "more/a.jpg" in refused.stderr and "more/b.jpg" in refused.stderr
+    assert ".shitu" not in refused.stderr  # the list of them is nothing that a user knows
     change = re.search(r"-o (DataLoader\S+on_error=skip)", refused.stderr)
     assert change is not None
     done = shitu(*call, "-o", change[1], cwd=workspace)

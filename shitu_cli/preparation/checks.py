@@ -191,5 +191,7 @@ def check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: i
             details=[f"{rows.place(split.query[0])} is {rows.shown(rows.labels[split.query[0]])!r}"],
             hint="are the classes called the same in all parts? or name the folder or list of the training images only",
         )
+    if len(queries) == 1 < len(counts) and len(split.query) > 1:
+        problems.add("one-query-class", rows.shown(next(iter(queries))), counted(len(split.query), "query", "queries"))
     for label in lonely:
         problems.add("absent-in-gallery", rows.shown(label), counted(queries[label], "query", "queries"))

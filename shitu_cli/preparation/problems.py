@@ -105,6 +105,11 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "a class of which nothing can be kept for evaluation, as its images are alike or shared with others",
         "add other images of it to measure it too",
     ),
+    "one-query-class": Kind(
+        "warning",
+        "the only class of all queries",
+        "are the labels of this part placeholders? then move its list away",
+    ),
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
     "similar-labels": Kind(
         "warning",

@@ -63,6 +63,14 @@ def lists_called_trainset_and_valset(root: Path) -> tuple[Labels, Labels]:
     return right, last(right)
 
 
+def a_table_of_the_tests_answers(root: Path) -> tuple[Labels, Labels]:
+    """Its name says no split, but the folder of its images does: they were trained on."""
+    right, held = many(root / "data", "train/{k}{i}.jpg"), many(root / "data", "test/t{k}{i}.jpg", 2)
+    for name, part in (("train", right), ("answers", held)):
+        table(root / f"data/{name}.csv", ("id", "label"), *((Path(p).stem, n) for p, n in part.items()))
+    return right | held, held
+
+
 SPLIT = builders(globals(), "tuple[Labels, Labels]")
 
 
@@ -73,7 +81,37 @@ def test_splits_are_kept(build: Callable[[Path], tuple[Labels, Labels]], tmp_pat
     assert labels(made, tmp_path / "data") == right and queries(made, tmp_path / "data") == held.keys()
 
 
+@pytest.mark.parametrize(
+    ("column", "train", "test"),
+    [
+        ("train", 1, 0), ("test", 0, 1), ("in_train", "True", "False"), ("is_training_image", 1, 0),
+        ("validation", "no", "yes"), ("testset", 0, 1), ("split", "train_set", "test_set"),
+        ("part", "1-train", "2-val"), ("Usage", "Training", "PrivateTest"), ("split", "trainset", "testset"),
+    ],
+)  # fmt: skip
+def test_a_column_says_the_split(column: str, train: object, test: object, tmp_path: Path) -> None:
+    """Images to evaluate were trained on without a word."""
+    right = many(tmp_path, "img/{k}{i}.jpg")
+    rows = ((path, name, test if path in last(right) else train) for path, name in right.items())
+    table(tmp_path / "l.csv", ("image", "label", column), *rows)
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right and queries(made, tmp_path) == last(right).keys()
+
+
 # --- Read rightly ---
+
+
+@pytest.mark.parametrize("column", ["test", "valid"])
+def test_a_column_alone_is_the_class_though_it_is_called_test(column: str, tmp_path: Path) -> None:
+    right = many(tmp_path, "img/{k}{i}.jpg", names="01")
+    table(tmp_path / "l.csv", ("image", column), *right.items())
+    assert labels(read(tmp_path), tmp_path) == right
+
+
+def paths_written_as_in_addresses(root: Path) -> Labels:
+    right = many(root, "my img/{k} {i}.jpg")
+    table(root / "l.csv", ("image", "label"), *((path.replace(" ", "%20"), name) for path, name in right.items()))
+    return right
 
 
 def lists_of_imagenet_that_number_their_lines(root: Path) -> Labels:
@@ -196,6 +234,12 @@ def a_zip_of_windows_in_china(root: Path) -> tuple[str, ...]:
     return ("encoding that", "a.zip does not state", "unzip -O gb18030", "shitu prepare")
 
 
+def bare_names_that_each_class_has(root: Path) -> tuple[str, ...]:
+    right = many(root, "img/{name}/{i}.jpg")
+    table(root / "l.csv", ("image", "label"), *((Path(path).name, name) for path, name in right.items()))
+    return ("l.csv", "if the folders are the classes: --format class-tree")
+
+
 ASKED = builders(globals(), "tuple[str, ...]")
 
 
@@ -205,6 +249,13 @@ def test_it_is_asked_about(build: Callable[[Path], tuple[str, ...]], tmp_path: P
 
 
 # --- Said ---
+
+
+def test_placeholders_to_evaluate_are_said(tmp_path: Path) -> None:
+    right, test = many(tmp_path, "train/{k}{i}.jpg"), many(tmp_path, "test/t{k}{i}.jpg", 2)
+    for name, part in (("train", right), ("test", dict.fromkeys(test, "plum"))):
+        table(tmp_path / f"{name}.csv", ("id", "label"), *((Path(path).name, label) for path, label in part.items()))
+    assert read(tmp_path).problems.cases["one-query-class"].examples == [("plum", "8 queries")]
 
 
 def test_labels_that_differ_by_characters_that_nobody_sees_are_said(tmp_path: Path) -> None:

@@ -208,7 +208,8 @@ class Decision:
 
     def _decide_split(self, columns: Columns) -> None:
         for n in [self.chosen["split"]] if "split" in self.chosen else self.free:
-            splits = splits_of_values(self.plain[n], self.sample.values(n))
+            others = any(self.sample.could_be_label(other) for other in self.free if other != n)
+            splits = splits_of_values(self.plain[n], self.sample.values(n), beside_label=others)
             if splits or "split" in self.chosen:
                 columns.split, columns.splits = n, splits or WORDS
                 return

@@ -150,7 +150,8 @@ class Locator:
         raise UsageError(
             f"{listed}: its images may be those of {' or '.join(best[:3])}",
             details=[f"{spelt[0]}: {posixpath.join(home, plain_path(spelt[0]))}" for home in best[:3]],
-            hint=f"name the folder: --image-root {self.tree.root / best[0]}",
+            hint=f"name the folder: --image-root {self.tree.root / best[0]}; or, if the folders are the classes: "
+            "--format class-tree",
         )
 
     def _at(self, home: str, path: str) -> bool:

@@ -89,6 +89,8 @@ class Tree:
         candidates, how = self._by_name.get(name, []), "another folder"
         if not candidates and not is_image_name(plain):
             candidates, how = self.stems.get(name, []), "without its suffix"
+        if not candidates and (decoded := urllib.parse.unquote(plain, errors="replace")) != plain:
+            return self.find(decoded, near)
         if not candidates:
             return Match(None, "", tuple(self._alike(plain)))
         best = _longest_tail(fold(plain), candidates, suffix=how != "without its suffix")

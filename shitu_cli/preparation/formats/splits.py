@@ -13,20 +13,30 @@ WORDS = {
     "gallery": "gallery",
 }
 # Columns of tables by their names without case and signs; FLAGS are true for images of one split, as fastai's is_valid.
-SPLIT_NAMES = frozenset(
-    ("split", "partition", "subset", "set", "evaluationstatus", "phase", "usage", "fold", "datasplit", "mlsplit")
-)
+_SPLIT_NAMES = "split partition subset set evaluationstatus phase usage fold kfold datasplit mlsplit"
+SPLIT_NAMES = frozenset(_SPLIT_NAMES.split())
+_FLAGGED = {word: split for word, split in WORDS.items() if split in ("train", "val", "test")}
 FLAGS = {
-    **dict.fromkeys(("isvalid", "isval", "isvalidation"), "val"),
-    **dict.fromkeys(("istrain", "istraining"), "train"),
-    "istest": "test",
+    f"{start}{word}{end}": split
+    for word, split in _FLAGGED.items()
+    for start in ("is", "in", "isin")
+    for end in ("", "set", "img", "image")
+}
+# The same where another column is the class: `test` alone may be its outcome, and `valid` says that an image is sound.
+_BARE_FLAGS = {
+    **{
+        word: split
+        for word, split in _FLAGGED.items()
+        if word not in ("valid", "validate", "dev", "eval", "evaluation")
+    },
+    **{f"{word}set": split for word, split in _FLAGGED.items()},
 }
 _YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 # Words that say nothing else beside a split: training_set, train_images, seg_train, 01-train, train2017.
 _NEUTRAL_TEXT = (
     "set sets data dataset datasets image images img imgs picture pictures photo photos pic pics split splits "
     "folder files file sample samples part seg final full all new raw clean cropped crops resized original "
-    "orig list lists the my our of class classes classification jpg jpeg png df"
+    "orig list lists the my our of class classes classification jpg jpeg png df public private"
 )
 _NEUTRAL = frozenset(_NEUTRAL_TEXT.split())
 _WORD = re.compile(r"[^\W\d_]+")
@@ -50,16 +60,21 @@ def split_of(path: str) -> str:
     return next((splits.pop() for part in reversed(path.split("/")) if len(splits := _splits_in(part)) == 1), "")
 
 
-def splits_of_values(name: str, values: Iterable[str]) -> dict[str, str]:
-    """Return the split that each value of a column means, by its name or as it holds nothing else; {} for no splits."""
-    different = {value.lower() for value in values}
-    known = different & WORDS.keys()
-    several = len({WORDS[value] for value in known}) > 1
-    if len(known) * 2 > len(different) and (name in SPLIT_NAMES or (several and known == different)):
-        return WORDS
-    if name in FLAGS and different and different <= {*_YES, *_NO}:
-        other = "val" if FLAGS[name] == "train" else "train"
-        return {**dict.fromkeys(_YES, FLAGS[name]), **dict.fromkeys(_NO, other)}
+def splits_of_values(name: str, values: Iterable[str], *, beside_label: bool = False) -> dict[str, str]:
+    """Return the split that each value of a column means, by its name or as it holds nothing else; {} for no splits.
+
+    The name counts without case and signs; `beside_label` is whether another column may be the class.
+    """
+    different = set(values)
+    known = {value.lower(): split for value in different if len(value) < 40 and (split := split_of_folder(value))}
+    different = {value.lower() for value in different}
+    several = len(set(known.values())) > 1
+    if len(known) * 2 > len(different) and (name in SPLIT_NAMES or (several and known.keys() == different)):
+        return WORDS | known
+    flags = FLAGS | _BARE_FLAGS if beside_label else FLAGS
+    if name in flags and different and different <= {*_YES, *_NO}:
+        other = "val" if flags[name] == "train" else "train"
+        return {**dict.fromkeys(_YES, flags[name]), **dict.fromkeys(_NO, other)}
     return {}
 
 
@@ -99,6 +114,11 @@ def _stem(name: str) -> str:
     return name.rpartition("/")[2].rpartition(".")[0]
 
 
+def split_of_folders(path: str) -> str:
+    """Return the split that the first of a path's folders which names one says, "" for none."""
+    return next((split for part in path.split("/")[:-1] if (split := split_of_folder(part))), "")
+
+
 def splits_of_paths(paths: Iterable[str]) -> list[str] | None:
     """Return the split of each image by its folders; None unless each image has one, and training is among them."""
     splits = []
@@ -106,7 +126,7 @@ def splits_of_paths(paths: Iterable[str]) -> list[str] | None:
     for path in paths:
         folder = path.rpartition("/")[0]
         if folder not in by_folder:
-            by_folder[folder] = next((s for part in folder.split("/") if (s := split_of_folder(part))), "")
+            by_folder[folder] = split_of_folders(path)
         if not by_folder[folder]:
             return None
         splits.append(by_folder[folder])

@@ -25,7 +25,7 @@ from shitu_cli.preparation.formats.locate import LocatedImages
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.sheets import Labels, Sheets
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.preparation.formats.splits import splits_of_paths
+from shitu_cli.preparation.formats.splits import split_of_folders, splits_of_paths
 from shitu_cli.preparation.formats.table_lines import Lines, read_lines
 from shitu_cli.preparation.formats.textlist import relative_root
 from shitu_cli.preparation.problems import Problems
@@ -254,6 +254,8 @@ def _with_splits(source: Source, sheets: Sheets, rows: Rows, problems: Problems)
         if splits is not None:
             rows.splits = splits
             rows.readings.append(f"splits: the folders of the images ({', '.join(sorted(set(splits)))})")
+    elif "" in rows.splits:  # a list without a split beside those with one, such as solution.csv of test/
+        rows.splits = [split or split_of_folders(path) for split, path in zip(rows.splits, rows.paths, strict=True)]
     if "train" not in rows.splits and not {"query", "gallery"} <= set(rows.splits):
         rows.splits = [""] * len(rows)
     return rows

@@ -128,8 +128,8 @@ PROBLEM_KINDS: dict[str, Kind] = {
     ),
     "empty-word": Kind(
         "warning",
-        "a label that programs write for an empty cell",
-        "nothing if it is the name of a class; else remove these rows",
+        "a label that programs write where there is none",
+        "nothing if it is the name of a class; else leave these images out",
     ),
     "several-names": Kind(
         "warning",

@@ -13,6 +13,7 @@ from shitu_cli.data.lists import is_distractor
 from shitu_cli.errors import Command, DataError, Message, pip_install
 from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, Format, Rows
 from shitu_cli.preparation.formats.delimited import SUFFIXES
+from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.source import Source, stem_of
 from shitu_cli.preparation.formats.unreadable import sheet_way_out, spreadsheets
 from shitu_cli.preparation.problems import PROBLEM_KINDS, Problems
@@ -109,8 +110,8 @@ def _beside(rows: Rows, sources: Sequence[Path]) -> list[str]:
         used = {*rows.unused, *rows.label_files}
         for file in tree.files:
             stem, suffix = os.path.splitext(file)
-            if suffix.lower() in SUFFIXES and file not in used and stem_of(stem) not in tree.stems:
-                lines.append(f"not used: {path / file} (it names no image that is here)")
+            if suffix.lower() in (*SUFFIXES, *RECORD_SUFFIXES) and file not in used and stem_of(stem) not in tree.stems:
+                lines.append(f"not used: {path / file} (no image that is here is recognised in it)")
         if empty := tree.problems.cases.get("no-images"):
             lines += [
                 f"{where}: {PROBLEM_KINDS['no-images'].text}, {detail}" for where, detail in empty.examples[:LISTED]

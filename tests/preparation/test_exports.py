@@ -158,6 +158,23 @@ def blanks_and_suffixes_in_cells_of_images(root: Path) -> Labels:
     return right
 
 
+def pairs_in_json(root: Path) -> Labels:
+    """As StyleGAN has them."""
+    right = many(root, "0/img{k}{i}.png", names="012")
+    write_json(root / "dataset.json", {"labels": [[path, int(name)] for path, name in right.items()]})
+    return right
+
+
+def columns_in_json(root: Path) -> Labels:
+    """As pandas writes a table, if nothing else is said."""
+    right = many(root, "img/{k}{i}.jpg")
+    columns = {"image": right.keys(), "label": right.values()}
+    write_json(
+        root / "d.json", {key: dict(zip(map(str, range(16)), column, strict=True)) for key, column in columns.items()}
+    )
+    return right
+
+
 READ = builders(globals(), "Labels")
 
 
@@ -234,6 +251,12 @@ def a_zip_of_windows_in_china(root: Path) -> tuple[str, ...]:
     return ("encoding that", "a.zip does not state", "unzip -O gb18030", "shitu prepare")
 
 
+def captions(root: Path) -> tuple[str, ...]:
+    rows = ((path, f"photo {n} of {name}") for n, (path, name) in enumerate(many(root, "img/{k}{i}.jpg").items()))
+    table(root / "captions.csv", ("image", "caption"), *rows)
+    return ("each of the 16 classes has a single image", "img/00.jpg) is 'photo 0 of apple'")
+
+
 def bare_names_that_each_class_has(root: Path) -> tuple[str, ...]:
     right = many(root, "img/{name}/{i}.jpg")
     table(root / "l.csv", ("image", "label"), *((Path(path).name, name) for path, name in right.items()))
@@ -249,6 +272,12 @@ def test_it_is_asked_about(build: Callable[[Path], tuple[str, ...]], tmp_path: P
 
 
 # --- Said ---
+
+
+def test_a_folder_of_images_without_labels_is_said(tmp_path: Path) -> None:
+    """As CVAT exports for ImageNet."""
+    many(tmp_path, "{name}/{k}{i}.jpg", names=("apple", "pear", "no_label"))
+    assert read(tmp_path).problems.cases["empty-word"].examples == [("no_label", "4 images")]
 
 
 def test_placeholders_to_evaluate_are_said(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def a_spreadsheet_with_the_labels(root: Path) -> tuple[str, ...]:
 def a_table_that_names_other_images(root: Path) -> tuple[str, ...]:
     many(root, "img/{k}_{i}.jpg")
     table(root / "labels.csv", ("image", "label"))
-    return ("only one class", "labels.csv (it names no image that is here)", "16 images in the folder img")
+    return ("only one class", "labels.csv (no image that is here is recognised in it)", "16 images in the folder img")
 
 
 def annotations_that_are_empty(root: Path) -> tuple[str, ...]:

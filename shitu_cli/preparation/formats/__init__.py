@@ -30,7 +30,7 @@ from shitu_cli.preparation.formats.huggingface import HUGGING_FACE
 from shitu_cli.preparation.formats.icartoon import ICARTOON
 from shitu_cli.preparation.formats.inshop import INSHOP
 from shitu_cli.preparation.formats.labelme import LABELME
-from shitu_cli.preparation.formats.labelnames import tidy_names
+from shitu_cli.preparation.formats.labelnames import report_empty_words, tidy_names
 from shitu_cli.preparation.formats.labelstudio import LABEL_STUDIO
 from shitu_cli.preparation.formats.logodet import LOGODET
 from shitu_cli.preparation.formats.pets import PETS
@@ -116,6 +116,7 @@ def read_source(
         if chosen.rank == ANNOTATIONS and source.path.is_dir():
             rows.unused = unread_files(source) | rows.unused
         tidy_names(rows, problems)
+        report_empty_words(rows, problems)
         return chosen, rows
     except _DAMAGE as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]

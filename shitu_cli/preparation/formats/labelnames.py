@@ -18,7 +18,8 @@ from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
-_EMPTY_WORDS = frozenset(("nan", "NaN", "NAN", "<NA>", "NaT", "None", "NULL", "null", "#N/A", "N/A"))
+_NO_LABELS = "nan NaN NAN <NA> NaT None NULL null undefined #N/A N/A #REF! #VALUE! #NAME? #DIV/0! ? - -- [] {}"
+_EMPTY_WORDS = frozenset((*_NO_LABELS.split(), "no_label", "no label", "unlabeled", "unlabelled", "(blank)"))
 _ROUNDED = re.compile(r"\d(?:[.,]\d{1,14})?E\+\d{1,2}", re.I)
 MOST_JSON = 20  # files of a folder; more are those of images
 _FILES = ("label_map.txt", "classes.csv", "classes.txt", "class_names.txt", "label_list.txt", "labels.txt", "names.txt")
@@ -130,8 +131,9 @@ def one_spelling(rows: Rows, problems: Problems) -> None:
 
 def report_empty_words(rows: Rows, problems: Problems) -> None:
     """Report labels that programs write where there is none: nan is rarely the name of a class."""
-    for label in sorted(_EMPTY_WORDS & set(rows.labels)):
-        problems.add("empty-word", label, counted(rows.labels.count(label), "image"))
+    for label in sorted(set(rows.labels)):
+        if (name := rows.shown(label)) in _EMPTY_WORDS:
+            problems.add("empty-word", name, counted(rows.labels.count(label), "image"))
 
 
 def report_several_names(rows: Rows, problems: Problems) -> None:

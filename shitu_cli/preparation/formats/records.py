@@ -1,8 +1,8 @@
 """JSON that labels images without being of a known tool: read as the table that it amounts to.
 
 [{"image": "a.jpg", "label": "cat"}, ...], the same in lines (.jsonl) or under one key, {"a.jpg": "cat", ...},
-{"a.jpg": {"label": "cat"}, ...} and {"cat": ["a.jpg", ...], ...}; or {"train": [...], "test": [...]}, with records that
-may be lists [image, label, name] too.
+{"a.jpg": {"label": "cat"}, ...} and {"cat": ["a.jpg", ...], ...}; or {"train": [...], "test": [...]}. Records may be
+lists [image, label, name] too, or stand in columns, as pandas writes them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _records(value: Any) -> list[Record]:
     """Return the records of a list or object; [] for another shape."""
     if isinstance(value, list):
-        return value if value and all(isinstance(item, dict) for item in value) else []
+        return value if value and all(isinstance(item, dict) for item in value) else _tuples(value)
     if not isinstance(value, dict) or not value:
         return []
     if all(_is_image(key) for key in value):
@@ -71,19 +71,29 @@ def _records(value: Any) -> list[Record]:
             return [{"image": key, **item} for key, item in value.items()]
         if all(isinstance(item, (str, int)) or _are_names(item) for item in value.values()):
             return [{"image": key, "label": item} for key, item in value.items()]
+    if columns := _columns(value):
+        return columns
     if all(isinstance(item, list) and all(map(_is_image, item)) for item in value.values()):
         return [{"image": image, "label": key} for key, images in value.items() for image in images]
     if len(value) > 1 and value.keys() <= WORDS.keys():
         parts = [(split, _records(item) or _tuples(item)) for split, item in value.items()]
         return [{**record, "split": split} for split, records in parts for record in records]
-    lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], (dict, list))]
     return _records(lists[0]) if len(lists) == 1 else []
+
+
+def _columns(value: Record) -> list[Record]:
+    """Return the records of columns {"image": {"0": ...}, "label": {"0": ...}}, which pandas writes; [] for others."""
+    columns = [column for column in value.values() if isinstance(column, dict)]
+    rows = list(columns[0]) if len(columns) == len(value) > 1 else []
+    are_rows = all(map(str.isdecimal, rows)) and all(column.keys() == columns[0].keys() for column in columns)
+    return [{key: column[row] for key, column in value.items()} for row in rows] if are_rows else []
 
 
 def _tuples(value: Any) -> list[Record]:
     """Return the records of lists [image, label] or [image, label, name]; [] for another shape."""
     rows = value if isinstance(value, list) else []
-    are_rows = all(isinstance(row, list) and 2 <= len(row) <= 3 and _is_image(row[0]) for row in rows)
+    are_rows = rows and all(isinstance(row, list) and 2 <= len(row) <= 3 and _is_image(row[0]) for row in rows)
     return [dict(zip(("image", "label", "label_name"), row, strict=False)) for row in rows] if are_rows else []
 
 

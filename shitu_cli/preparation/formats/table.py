@@ -18,7 +18,6 @@ from shitu_cli.preparation.formats.folders_beside import refuse_few, refuse_othe
 from shitu_cli.preparation.formats.labelnames import (
     name_classes,
     one_spelling,
-    report_empty_words,
     report_several_names,
 )
 from shitu_cli.preparation.formats.locate import LocatedImages
@@ -64,7 +63,6 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     refuse_few(source, rows, "table" if with_header else "list")
     one_spelling(rows, problems)
     report_several_names(rows, problems)
-    report_empty_words(rows, problems)
     unnamed = {} if problems.count("error") else _images_without_a_line(source, rows)
     rows = _with_splits(source, sheets, rows, problems)
     for lines, place in zip(parts, located, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import typer
@@ -16,6 +17,11 @@ from shitu_cli.runtime.memory import IMAGE_MEMORY, require_memory
 GLOBAL_OPTIONS = ("quiet", "debug")  # options of the root that may also follow a command
 GENERAL = "General"
 HELP = {"help_option_names": ["-h", "--help"]}
+# Scripts and modes of PaddleClas and PaddleX, and the commands that do the same.
+ELSEWHERE = {
+    **{"eval": "evaluate", "export_model": "export", "infer": "extract", "predict_rec": "extract"},
+    **{"build_gallery": "index build", "predict_system": "search", "predict": "search", "check_dataset": "prepare"},
+}
 _KINDS = {"int": "N", "float": "X", "path": "PATH", "str": "TEXT"}  # as help writes the values of options
 _ENDLESS = 65_536  # upper bounds from here on only keep out mistakes; help does not show them
 
@@ -87,7 +93,9 @@ class GroupedCommands(TyperGroup):
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             import difflib
 
-            similar = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            word = PurePath(args[0]).stem  # `tools/eval.py`
+            theirs = [] if ctx.parent else [ELSEWHERE[word]] if word in ELSEWHERE else []
+            similar = theirs or difflib.get_close_matches(word, self.list_commands(ctx))
             remark = f"; did you mean {' or '.join(similar)}?" if similar else ""
             ctx.fail(f"there is no command {args[0]!r}{remark}")
         return super().resolve_command(ctx, args)

@@ -11,6 +11,7 @@ from typing import Any
 from shitu_cli.config.arguments import several
 from shitu_cli.config.distillation import MODEL, check_networks, read_networks
 from shitu_cli.config.kinds import fields_of
+from shitu_cli.config.other_schemas import refuse_other_schemas
 from shitu_cli.config.paddleclas import as_intended
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.parts.losses import Loss
@@ -223,8 +224,9 @@ def load_config(
         source.override(override)
     for key, value in given.items():
         source.set(key, value, f"--{key.rpartition('.')[2].replace('_', '-').replace('learning-rate', 'lr')}")
-    reader = ConfigReader(source.origins, str(path), source.former)
     values = source.values
+    refuse_other_schemas(path, values)
+    reader = ConfigReader(source.origins, str(path), source.former)
     reader.unknown("", values, [*BLOCKS, *BLOCKS_IGNORED])
     general = reader.plain_block("Global", values.get("Global"), GlobalConfig)
     whole = values.get("Global")

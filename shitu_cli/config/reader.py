@@ -59,7 +59,9 @@ class Reader:
         while at is None and "." in where:
             where = where.rpartition(".")[0]
             at = self.origins.get(where)
-        self.problems.append(placed(at or self.file, key, text))
+        problem = placed(at or self.file, key, text)
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def mapping(self, key: str, value: Any, *, missing_ok: bool = False) -> dict[str, Any]:
         """Return `value` if it is a block of keys, else report it and return an empty one."""

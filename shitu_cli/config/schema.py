@@ -5,7 +5,7 @@ Plain dataclasses without Paddle. `config/load.py` reads YAML into them and repo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -28,6 +28,8 @@ class GlobalConfig(Keys):
     ignored: ClassVar[tuple[str, ...]] = (
         *("to_static", "class_num", "vdl_dir", "infer_imgs", "save_dir", "rank", "log_ranks", "eval_batch_size"),
         "sim_block_size",
+        # What PaddleX writes into its configs about its own files.
+        *("pdx_model_name", "uniform_output_enabled", "export_with_pir", "hpi_config_path", "print_mem_info"),
     )
 
     checkpoints: Annotated[str | None, "checkpoint to resume from; `shitu train --resume` finds its own"] = None
@@ -159,6 +161,22 @@ class DatasetConfig(Keys):
             yield "bbox_crop", "got true, but label_root does not say where the boxes are"
         if self.name != "CompCars" and (self.bbox_crop or self.label_root is not None):
             yield "name", f"got {self.name}, but bbox_crop and label_root are for CompCars"
+        yield from _scaling_problems([op.name for op in self.transform_ops])
+
+
+def _scaling_problems(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with ToTensor, which scales pixels to 0 to 1, and Normalize, which takes them so."""
+    at = names.index("ToTensor") if "ToTensor" in names else len(names)
+    if "Normalize" in names[:at]:
+        yield (
+            f"transform_ops.{names.index('Normalize')}.Normalize",
+            "needs ToTensor before it, which scales pixels to 0 to 1; NormalizeImage scales them itself",
+        )
+    if at < len(names) and not {"Normalize", "NormalizeImage"}.intersection(names[at:]):
+        yield (
+            f"transform_ops.{at}.ToTensor",
+            "needs Normalize after it; NormalizeImage: {mean: [0, 0, 0], std: [1, 1, 1]} is what ToTensor does alone",
+        )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r"Global\.max_num_latest_checkpoint", "how many saves are kept is an option: shitu train --keep 5"),
     (r"Global\.(train_mode|warmup_iter)", f"there is one way to train here ({_METABIN}): {_OUT}"),
     (r"Global\.(iters|start_eval_iter)", "training is counted in epochs: set Global.epochs and iter_per_epoch"),
-    (r"Global\.(pdx_model_name|uniform_output_enabled|export_with_pir|hpi_config_path)", f"it is PaddleX's: {_OUT}"),
     (r"Global\.use_multilabel", _MULTI),
     (r"Optimizer_metric", "an optimiser of its own for a loss is an entry of Optimizer with that loss as its scope"),
     (r"Global\.(warmup_epoch_idml|find_unused_parameters|use_fused_attn|use_fused_linear)", _OUT),

@@ -25,6 +25,9 @@ from shitu_cli.weights.files import INNER, LOSSES, read_part, read_state
 from shitu_cli.weights.paddle_files import read_paddle, read_paddle_tables, read_parameter_names
 
 _RATES = "LR_Scheduler"
+# Of weights that are trained at half precision (AMP O2), the optimiser keeps float32 copies, and calls its accumulators
+# after these.
+_MASTERS, _MASTER = "master_weights", "_fp32_master_0"
 _PEERS = f"{LOSS}peers.networks."
 
 
@@ -56,7 +59,9 @@ def read_checkpoint(prefix: Path, training: Training) -> Checkpoint:
     updates = -(-training.steps_per_epoch // max(1, training.config.Global.update_freq))
     own = {name: parameter.name for name, parameter in training.optimizer.parameters}
     names = {_ours(name, training): paddles for name, paddles in read_parameter_names(source).items()}
-    accumulators = _translated(read_paddle_tables(optimizers), names, own)
+    tables = read_paddle_tables(optimizers)
+    network |= _at_full_precision(tables, names)
+    accumulators = _translated(tables, names, own)
     return Checkpoint(
         weights={name: array for name, array in kept.items() if not name.startswith(LOSS)},
         optimizer=accumulators,
@@ -112,6 +117,12 @@ def new_run_from(prefix: Path) -> Message:
     return ["to start a new run from its weights: ", Command("train", *words, without=("--resume",))]
 
 
+def _at_full_precision(tables: Iterable[Mapping[Any, Any]], theirs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the weights that were trained at half precision as the optimiser has them, under our names."""
+    blocks = [block for table in tables if isinstance(block := table.get(_MASTERS), Mapping)]
+    return {name: block[paddles] for block in blocks for name, paddles in theirs.items() if paddles in block}
+
+
 def _translated(
     tables: Iterable[Mapping[Any, Any]], theirs: Mapping[str, str], own: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -123,5 +134,5 @@ def _translated(
             # An accumulator is called after its parameter, whose name may begin with that of another one.
             owner = max((name for name in names if str(key).startswith(f"{name}_")), key=len, default=None)
             if owner is not None and key != _RATES:
-                state[names[owner] + str(key)[len(owner) :]] = value
+                state[names[owner] + str(key)[len(owner) :].removeprefix(_MASTER)] = value
     return state

@@ -97,7 +97,14 @@ def test_a_command_loads_no_other_command() -> None:
 
 @pytest.mark.parametrize(
     ("words", "similar"),
-    [(["trian"], "'trian'; did you mean train?"), (["index", "bild"], "'bild'; did you mean build?")],
+    [
+        (["trian"], "'trian'; did you mean train?"),
+        (["index", "bild"], "'bild'; did you mean build?"),
+        (["infer", "-c", "x.yaml"], "'infer'; did you mean extract?"),  # PaddleClas's scripts
+        (["tools/eval.py"], "'tools/eval.py'; did you mean evaluate?"),
+        (["build_gallery"], "'build_gallery'; did you mean index build?"),
+        (["index", "eval"], "'eval'"),
+    ],
 )
 def test_an_unknown_command_is_answered_alike_everywhere(words: list[str], similar: str, tmp_path: Path) -> None:
     done = shitu(*words, cwd=tmp_path, check=False)

@@ -9,7 +9,7 @@ import pytest
 
 from shitu_cli.config.load import load_config
 from shitu_cli.config.parts import Part, PartKind
-from shitu_cli.errors import ConfigError
+from shitu_cli.errors import ConfigError, plain
 from tests.config.test_peers import VEHICLE, config
 
 
@@ -258,3 +258,75 @@ def test_cars_are_cut_out_by_the_boxes_beside_them(tmp_path: Path) -> None:
     assert [images.box(n) for n in range(2)] == [(10, 20, 110, 220), (1, 2, 3, 4)] and images.ids is None
     text = config().replace("name: ImageNetDataset", "name: CompCars\n      bbox_crop: True")
     assert "label_root does not say where the boxes are" in refused(tmp_path, text).details[0]
+
+
+PADDLEX = """
+Global: {model: PP-ShiTuV2_rec, mode: train, dataset_dir: ./shop, device: "gpu:0", output: output}
+Train: {num_classes: 5, epochs_iters: 2, batch_size: 8, learning_rate: 0.01, warmup_steps: 5}
+Evaluate: {weight_path: output/best_model/best_model.pdparams}
+"""
+DEPLOYMENT = """
+Global: {rec_inference_model_dir: ./models/shop, batch_size: 32, use_gpu: True}
+RecPreProcess: {transform_ops: [ResizeImage: {size: 224}]}
+IndexProcess: {index_method: HNSW32, image_root: ./gallery, index_dir: ./index}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "is_a", "instead"),
+    [
+        (
+            PADDLEX,
+            "a config of PaddleX, which says only what changes in the recipe of PP-ShiTuV2_rec",
+            ["shitu prepare ./shop --template general_v2", "shitu train --epochs 2 --batch-size 8 --lr 0.01"],
+        ),
+        (DEPLOYMENT, "of PaddleClas's deployment", ["shitu index build ./gallery --model ./models/shop"]),
+        ("pipeline_name: PP-ShiTuV2\nSubModules: {}", "a pipeline of PaddleX", ["shitu index build", "shitu search"]),
+    ],
+)
+def test_files_for_other_things_are_named_as_that(text: str, is_a: str, instead: list[str], tmp_path: Path) -> None:
+    error = refused(tmp_path, text)
+    assert is_a in error.message and all(command in plain(error.hint) for command in instead)
+    assert error.details == []
+
+
+def test_the_whole_config_that_paddlex_writes_is_read(tmp_path: Path) -> None:
+    keys = ["pdx_model_name=PP-ShiTuV2_rec", "uniform_output_enabled=True", "print_mem_info=True", "use_dali=False"]
+    assert loaded(tmp_path, config(), *(f"Global.{key}" for key in keys)).Global.spare_classes
+
+
+@pytest.mark.parametrize(
+    ("ops", "says"),
+    [
+        (
+            "        - ToTensor:",
+            "0.ToTensor: needs Normalize after it; NormalizeImage: {mean: [0, 0, 0], std: [1, 1, 1]}",
+        ),
+        (
+            "        - Normalize: {mean: [127.5, 127.5, 127.5], std: [127.5, 127.5, 127.5], data_format: HWC}",
+            "0.Normalize: needs ToTensor before it, which scales pixels to 0 to 1",
+        ),
+        ("        - Normalize: {data_format: HWC}\n        - ToTensor:", "0.Normalize: needs ToTensor before it"),
+        ("        - ToTensor:\n        - Normalize: {to_rgb: True}", ""),
+    ],
+)
+def test_what_scales_pixels_comes_before_what_takes_them_scaled(ops: str, says: str, tmp_path: Path) -> None:
+    """There ToTensor divides by 255 and Normalize does not; here Normalize does both."""
+    if not says:
+        assert loaded(tmp_path, config(ops=ops))
+    else:
+        assert any(says in problem for problem in refused(tmp_path, config(ops=ops)).details)
+
+
+def test_what_is_missing_is_said_once(tmp_path: Path) -> None:
+    problems = refused(tmp_path, "Global: {epochs: 1}").details
+    assert len(problems) == len(set(problems)) and sum("Arch: missing" in problem for problem in problems) == 1
+
+
+def test_a_loss_is_the_mean_over_a_batch_and_adamw_has_one_decay(tmp_path: Path) -> None:
+    assert loaded(tmp_path, config(losses="    - CELoss: {weight: 1.0, reduction: mean}")).Loss[0].epsilon is None
+    (problem,) = refused(tmp_path, config(losses="    - CELoss: {reduction: sum}")).details
+    assert "got 'sum', expected mean" in problem
+    adamw = "{name: AdamW, regularizer: {name: L1, coeff: 0.01}, lr: {name: Cosine, learning_rate: 0.1}}"
+    (problem,) = refused(tmp_path, config(optimizer=adamw)).details
+    assert "AdamW's decay is that of squares" in problem

@@ -18,7 +18,7 @@ from shitu_cli.reporting import SilentReporter
 from shitu_cli.training.build import build_training
 from shitu_cli.training.paddleclas_checkpoint import is_of_paddleclas, read_checkpoint
 from shitu_cli.weights.files import read_state
-from shitu_cli.weights.paddle_files import read_paddle, read_parameter_names
+from shitu_cli.weights.paddle_files import read_paddle, read_paddle_tables, read_parameter_names
 from tests.command import SMALL, shitu
 from tests.training.test_peers import ARCH, RUN, UDML, write
 
@@ -182,3 +182,22 @@ def test_a_last_layer_for_other_classes_begins_new(tmp_path: Path) -> None:
     new = load_backbone(build_backbone("PPLCNet_x0_25", class_num=12), tmp_path / "published.pdparams")
     assert sorted(new) == ["fc.bias", "fc.weight"]
     assert load_backbone(build_backbone("PPLCNet_x0_25"), tmp_path / "published.pdparams") == []
+
+
+def test_weights_trained_at_half_precision_go_on_as_their_optimiser_has_them(workspace: Path) -> None:
+    """As Paddle writes it with AMP O2: float32 copies of the weights, after which the accumulators are called."""
+    prefix = their_run(workspace, epoch=1)
+    (table,) = read_paddle_tables(f"{prefix}.pdopt")
+    velocities = {
+        name.removesuffix("_velocity_0"): paddle.to_tensor(value) for name, value in table.items() if "velo" in name
+    }
+    copies = {f"{name}_fp32_master_0_velocity_0": value for name, value in velocities.items()}
+    masters = {name: value + 0.25 for name, value in velocities.items()}
+    paddle.save([{**copies, "master_weights": masters}], f"{prefix}.pdopt")
+    config = load_config(workspace / "shitu.yaml", [*SMALL[1::2], "Optimizer.name=Momentum"])
+    training = build_training(config, device="cpu", ranks=Ranks(), threads=1, reporter=SilentReporter(), resuming=True)
+    saved = read_checkpoint(prefix, training)
+    own = {parameter.name: name for name, parameter in training.optimizer.parameters}
+    assert set(saved.optimizer) == {f"{name}_velocity_0" for name in own}
+    for name, network in own.items():
+        np.testing.assert_array_equal(saved.weights[network], saved.optimizer[f"{name}_velocity_0"] + 0.25)

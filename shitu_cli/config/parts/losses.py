@@ -30,6 +30,7 @@ class CELoss(Loss, built_by=f"{_FILES}.classification"):
 
     needs_head: ClassVar[bool] = True
     epsilon: Annotated[BelowOne | None, "share of the target that is spread over all classes"] = None
+    reduction: Annotated[Literal["mean"], "the mean over the images of a batch"] = "mean"
 
 
 @dataclass(frozen=True)

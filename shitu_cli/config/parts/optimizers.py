@@ -80,6 +80,11 @@ class Adam(Moments, built_by=f"{_MAKERS}:plain_optimizer"):
 class AdamW(Moments, built_by=f"{_MAKERS}:adamw"):
     """Adam with a weight decay that does not go through the gradients (arXiv:1711.05101)."""
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from Moments.problems(self)
+        if self.regularizer is not None and self.regularizer.name == "L1":
+            yield "regularizer", "got L1, but AdamW's decay is that of squares: set weight_decay"
+
 
 @dataclass(frozen=True)
 class RMSProp(Optimizer, built_by=f"{_MAKERS}:plain_optimizer"):

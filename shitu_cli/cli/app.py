@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -19,7 +20,7 @@ from shitu_cli.cli import options
 from shitu_cli.cli.grouped import GENERAL, HELP, GroupedCommands, apply_global_options
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import MACHINE_HINTS, Command, EnvironmentProblem, ShituError, UsageError
+from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, ShituError, UsageError
 
 AGAIN_SECONDS = 3  # after which a lost Ctrl-C is raised again
 BROKEN_PIPE = 128 + 13  # what a shell shows for SIGPIPE
@@ -73,7 +74,7 @@ def root(
         session.enter(context)
         show_status(session)
     elif as_json:
-        raise UsageError("--json goes after the command", hint=Command(str(context.invoked_subcommand), "--json"))
+        raise UsageError("--json goes after the command", hint="put it at the end of the line")
 
 
 def _build() -> Any:
@@ -134,6 +135,8 @@ def _ignore_ctrl_c() -> None:
 
 def _run(session: Session, arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    if any(re.fullmatch(r"(--[a-z-]+=)?", word) for word in arguments):  # a path would mean the current directory
+        raise UsageError("a word of the command line is empty", hint="is one of your shell's variables not set?")
     if "_SHITU_COMPLETE" in os.environ:  # a shell asks for completions
         app.main(args=arguments, prog_name="shitu")
     try:

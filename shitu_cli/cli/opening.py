@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.workspace import Workspace
+from shitu_cli.workspace import Workspace, named_root
 
 if TYPE_CHECKING:
     from shitu_cli.cli.session import Session
@@ -31,7 +31,7 @@ def open_workspace(session: Session, config: Path | None = None, *, optional: bo
     except UsageError:
         if config is None and not optional:
             raise
-        return Workspace(session.workspace or Path.cwd())
+        return Workspace(named_root(session.workspace) or Path.cwd())
     recover(space)
     check_lists(space)
     return space
@@ -44,7 +44,9 @@ def workspace_of_index(session: Session, *, optional: bool = False) -> Workspace
     """
     from shitu_cli.index import is_index
 
-    return open_workspace(session, optional=optional or is_index((session.workspace or Path.cwd()) / "index"))
+    return open_workspace(
+        session, optional=optional or is_index((named_root(session.workspace) or Path.cwd()) / "index")
+    )
 
 
 def config_or_none(session: Session, instead: Path | None) -> Config | None:

@@ -47,7 +47,7 @@ def search(
         ),
     ] = None,
     html: Annotated[
-        Path | None, option(options.OUTPUT, "Write a page that shows the images and their matches.")
+        Path | None, option(options.OUTPUT, "Write a page (.html) that shows the images and their matches.")
     ] = None,
     index: options.IndexOption = None,
     store: options.StoreOption = None,
@@ -78,6 +78,8 @@ def search(
 
     session = Session.of(context)
     console = session.console
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):  # it may be an image to search for
+        raise UsageError(f"--html {html}: expected a name that ends in .html", hint="--html answers.html")
     share = opening.share_of(shard)
     model = opening.chosen_model(session, model, pretrained)
     finder = opening.open_detector(session, detector, detector_threshold, max_boxes)

@@ -256,9 +256,11 @@ def export_index(index: VectorIndex, folder: Path) -> list[str]:
     """Write the index to `folder` for PaddleClas's deployment code (`id_map.pkl`) and PaddleX (`id_map.yaml`).
 
     Their code splits an item at white space, so spaces in labels and paths become underscores; returns the labels
-    that this changed, sorted. Raises UsageError if the folder holds other files.
+    that this changed, sorted. Raises UsageError if the folder holds other files, or an index that is no such export.
     """
     refuse_foreign(folder)
+    if (folder / VECTORS).exists() and not ((folder / MANIFEST).exists() and (folder / "id_map.pkl").exists()):
+        raise UsageError(f"{folder} holds an index, which the export would replace", hint="name a new directory")
     spaced_labels = sorted({label for label in index.labels.values() if len(label.split()) != 1})
     plain = {n: "_".join(label.split()) or "_" for n, label in index.labels.items()}
     paths = {n: "_".join(path.split()) or "_" for n, path in index.paths.items()}

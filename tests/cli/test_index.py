@@ -200,4 +200,8 @@ def test_an_index_needs_no_workspace_around_it(space: Path, tmp_path: Path) -> N
     assert exported == {"directory": "out", "changed_labels": []}
     assert shitu("-w", str(tmp_path), "index", "show", "-q", cwd=space).stdout.count("class_") == 3
     assert answers(photo, cwd=tmp_path)[0][0] == "new"
+    named = {"SHITU_WORKSPACE": str(tmp_path)}
+    assert shitu("index", "show", "-q", cwd=space, env=named).stdout.count("class_") == 3
+    misspelt = shitu("index", "show", cwd=tmp_path, env={"SHITU_WORKSPACE": "nowhere"}, check=False)
+    assert misspelt.returncode == 2 and "nowhere is not a workspace" in misspelt.stderr
     fails("evaluate", cwd=tmp_path, code=2, says=("no workspace",))

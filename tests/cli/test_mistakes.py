@@ -50,7 +50,9 @@ def test_inside_the_users_pictures(tmp_path: Path, make_images: MakeImages) -> N
 
 def test_the_state_as_json(tmp_path: Path) -> None:
     fails("--json", cwd=tmp_path, code=2, says=("no workspace",))
-    fails("--json", "models", cwd=tmp_path, code=2, says=("--json goes after the command", "shitu models --json"))
+    fails("--json", "models", cwd=tmp_path, code=2, says=("--json goes after the command", "at the end of the line"))
+    for words in (("index", "add", ""), ("search", "x.jpg", "--index="), ("-w", "", "index", "show")):
+        fails(*words, cwd=tmp_path, code=2, says=("a word of the command line is empty", "variables not set"))
 
 
 @pytest.fixture

@@ -135,6 +135,10 @@ def test_search_says_what_an_image_shows(
     shitu("index", "build", "data", *where, cwd=tmp_path)
     query = ("search", "data/class_001/000.jpg", *where)
     text = " ".join(shitu(*query, "--html", "s.html", cwd=tmp_path).stdout.split())
+    photo = shitu(
+        "search", "--html", "data/class_001/001.jpg", *query[1:], cwd=tmp_path, check=False
+    )  # as if --html were a flag
+    assert photo.returncode == 2 and "expected a name that ends in .html" in photo.stderr
     assert "query class" not in (tmp_path / "s.html").read_text()
     assert "data/class_001/000.jpg: most like class_001 (" in text and "of 5 neighbours agree)" in text
     text = " ".join(shitu(*query, "--threshold", "1", cwd=tmp_path).stdout.split())

@@ -67,6 +67,11 @@ def test_wrong_places(tmp_path: Path) -> None:
         save_index(make(10), tmp_path)
     with pytest.raises(UsageError, match=r"mine\.txt"):
         export_index(make(10), tmp_path)
+    save_index(make(10), tmp_path / "i")
+    with pytest.raises(UsageError, match="holds an index, which the export would replace"):
+        export_index(make(10), tmp_path / "i")
+    for _ in range(2):  # an export may be replaced
+        export_index(make(10), tmp_path / "e")
     with pytest.raises(UsageError, match="is a file"):
         FileStore(tmp_path / "mine.txt").check(BuildOptions())
     assert (tmp_path / "mine.txt").read_text() == "x"

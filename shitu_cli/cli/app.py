@@ -135,10 +135,9 @@ def _ignore_ctrl_c() -> None:
 
 def _run(session: Session, arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
-    if any(re.fullmatch(r"(--[a-z-]+=)?", word) for word in arguments):  # a path would mean the current directory
-        raise UsageError("a word of the command line is empty", hint="is one of your shell's variables not set?")
     if "_SHITU_COMPLETE" in os.environ:  # a shell asks for completions
         app.main(args=arguments, prog_name="shitu")
+    _refuse_empty(arguments)
     try:
         with app.make_context("shitu", arguments, obj=session) as context:
             app.invoke(context)
@@ -149,6 +148,14 @@ def _run(session: Session, arguments: list[str]) -> int:
     except CommandLineError as error:
         raise _usage_error(error) from None
     return 0
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise UsageError for an empty word: as a path it would mean the current directory."""
+    for number, word in enumerate(arguments):
+        if re.fullmatch(r"(--[a-z-]+=)?", word):
+            before = word.rstrip("=") or " ".join(arguments[max(0, number - 1) : number]) or "shitu"
+            raise UsageError(f"an empty word follows {before}", hint="is a variable of your shell not set?")
 
 
 def _usage_error(error: Any) -> ShituError:

@@ -124,25 +124,24 @@ def search(
                 results.append(Result(files.name(at), files.labels[at], answer))
     for why in unread:
         console.warn(why)
-    if html is not None:
-        _write_page(html, results, limit, space, [f"index {target.place}", f"model {extractor.path}"])
     if console.as_json:
         rows = [{"query": result.query, **result.answer.to_json()} for result in results]
         console.json({"threshold": limit, "results": rows})
     else:
-        _show(console, results, limit, html)
+        _show(console, results, limit)
+    if html is not None:
+        _write_page(html, results, limit, space, [f"index {target.place}", f"model {extractor.path}"])
+        console.info(f"page: {html}")
     if unread and not results:
         raise UsageError("none of the images could be read", hint="the warnings above say why")
 
 
-def _show(console: Console, results: list[Result], limit: float | None, html: Path | None) -> None:
+def _show(console: Console, results: list[Result], limit: float | None) -> None:
     for query, _, answer in results:
         for part in answer.objects or (answer,):
             words = f"{query}{_place(part)}: {_in_words(part.verdict, limit)}"
             rows = [[match.label, f"{match.score:.4f}", match.path] for match in part.neighbours]
             console.table(words, ["label", "score", "path"] if rows else [], rows)
-    if html is not None:
-        console.info(f"page: {html}")
 
 
 def _box_of(answer: Answer) -> Box | None:

@@ -34,7 +34,7 @@ from shitu_cli.config.schema import (
 )
 from shitu_cli.config.source import BLOCKS, ConfigSource
 from shitu_cli.config.unsupported import READERS_ELSEWHERE, left_out
-from shitu_cli.errors import Command, ConfigError, Message
+from shitu_cli.errors import ARGUMENTS, Command, ConfigError, Message
 from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import counted
 
@@ -267,7 +267,7 @@ def _way_out(path: Path, problems: Sequence[str], removable: Sequence[str]) -> M
         others = "" if len(removable) == len(problems) else ", and correct the other places"
         return ["leave out what this program does not do: ", Command("train", *left_out(removable)), others]
     if all(problem.startswith("-") for problem in problems):  # all of them in options: the file itself is valid
-        return [Command("config", without=("--override",)), " shows every key with its value"]
+        return [Command("config", without=("--override", ARGUMENTS)), " shows every key with its value"]
     return [
         "correct these places; ",
         Command("templates", "quick"),

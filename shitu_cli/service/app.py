@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -83,7 +83,9 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONReply:
         problems = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]  # "body" or "query" is first
-        return _refused(request, malformed(problems))
+        bodies = request.scope["route"].dependant.body_params
+        known = [name for body in bodies for name in getattr(body.field_info.annotation, "model_fields", ())]
+        return _refused(request, malformed(problems, known))
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONReply:
@@ -142,27 +144,37 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
         return JSONReply({"removed": _plain(changed.items), "count": count_of(view)})
 
 
+def _refuse_unknown(request: Request) -> None:
+    """Raise a Refusal for a misspelt name in an address: `?lable=oat` would list everything."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    problems = [{"loc": (name,), "type": "extra_forbidden", "msg": ""} for name in request.query_params]
+    if problems := [problem for problem in problems if problem["loc"][0] not in known]:
+        raise malformed(problems, known)
+
+
 def _add_contents(app: FastAPI, desk: Desk) -> None:
-    @app.get("/items", response_model=schemas.ItemsReply)
+    router = APIRouter(dependencies=[Depends(_refuse_unknown)])
+
+    @router.get("/items", response_model=schemas.ItemsReply)
     async def items(label: Text | None = None, text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONReply:
         """List the items of the index, of one label or whose label or path contains a text."""
         matching = await desk.items(label, text, offset, limit)
         return JSONReply({"count": matching.total, "items": [asdict(item) for item in matching.rows]})
 
-    @app.get("/items/{id}/image", responses={200: {"content": {"image/jpeg": {}}}}, response_class=Response)
+    @router.get("/items/{id}/image", responses={200: {"content": {"image/jpeg": {}}}}, response_class=Response)
     async def image(id: int, size: Size = THUMBNAIL) -> Response:
         """Return the image of an item, upright, as a JPEG without metadata."""
         data = await desk.image(checked_id(id), size)
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
-    @app.get("/labels", response_model=schemas.LabelsReply)
+    @router.get("/labels", response_model=schemas.LabelsReply)
     async def labels(text: Text = "", offset: Offset = 0, limit: Limit = 100) -> JSONReply:
         """List the labels of the index with their number of items."""
         matching = await desk.labels(text, offset, limit)
         rows = [{"label": label, "count": count} for label, count in matching.rows]
         return JSONReply({"count": matching.total, "labels": rows})
 
-    @app.get("/map", response_model=schemas.MapReply)
+    @router.get("/map", response_model=schemas.MapReply)
     async def map_of_gallery() -> JSONReply:
         """Return the index in two dimensions (its principal plane), and which labels are confused."""
         drawn = await desk.map()
@@ -176,6 +188,8 @@ def _add_contents(app: FastAPI, desk: Desk) -> None:
         return JSONReply(
             {"points": points, "explained": round(drawn.explained, 4), "confusions": pairs, "total": drawn.total}
         )
+
+    app.include_router(router)
 
 
 def _add_operation(app: FastAPI, desk: Desk) -> None:

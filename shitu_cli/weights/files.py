@@ -45,8 +45,11 @@ def find_weights(path: str | Path) -> Path:
     for candidate in candidates:
         if is_input(candidate):
             return candidate
+    if path.is_dir():
+        inside = next((file.with_suffix("") for file in sorted(path.glob("*.pdparams"))), Path("output/best_model"))
+        raise DataError(f"{path} is a folder, not a file of weights", hint=f"name a checkpoint, such as {inside}")
     if path.exists():
-        open_input(path)  # its error says what it is, such as a directory
+        open_input(path)  # its error says what it is
     raise DataError(f"no weights file {path} (nor {candidates[1].name})")
 
 

@@ -52,7 +52,7 @@ def test_the_state_as_json(tmp_path: Path) -> None:
     fails("--json", cwd=tmp_path, code=2, says=("no workspace",))
     fails("--json", "models", cwd=tmp_path, code=2, says=("--json goes after the command", "at the end of the line"))
     for words in (("index", "add", ""), ("search", "x.jpg", "--index="), ("-w", "", "index", "show")):
-        fails(*words, cwd=tmp_path, code=2, says=("a word of the command line is empty", "variables not set"))
+        fails(*words, cwd=tmp_path, code=2, says=("an empty word follows", "not set?"))
 
 
 @pytest.fixture
@@ -168,6 +168,7 @@ def test_misspelt_config_keys(workspace: Path) -> None:
     line = 1 + config.read_text().splitlines().index(next(x for x in config.read_text().splitlines() if "epoch:" in x))
     says = (f"shitu.yaml:{line}", "did you mean epochs?", "did you mean momentum?", "2 problems")
     fails("train", cwd=workspace, code=4, says=says)
+    fails("config", "lr", "-o", "Global.nope=1", cwd=workspace, code=4, says=("hint: shitu config shows every key",))
 
 
 def test_a_class_count_edited_to_the_wrong_number(workspace: Path) -> None:
@@ -204,6 +205,7 @@ def test_weights_that_run_code_are_not_opened(workspace: Path) -> None:
             return os.system, (f"touch {workspace / 'pwned'}",)
 
     (workspace / "evil.pdparams").write_bytes(pickle.dumps({"w": Evil()}))
+    fails("train", "--init-from", "data", cwd=workspace, code=3, says=("data is a folder", "such as output/best_model"))
     fails("train", "--init-from", "evil.pdparams", cwd=workspace, code=3, says=("cannot be read as weights",))
     assert not (workspace / "pwned").exists()
 

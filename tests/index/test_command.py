@@ -139,6 +139,8 @@ def test_search_says_what_an_image_shows(
         "search", "--html", "data/class_001/001.jpg", *query[1:], cwd=tmp_path, check=False
     )  # as if --html were a flag
     assert photo.returncode == 2 and "expected a name that ends in .html" in photo.stderr
+    unwritten = shitu(*query, "--html", "s.html/s.html", cwd=tmp_path, check=False)
+    assert unwritten.returncode == 5 and "most like class_001" in unwritten.stdout  # what was computed is shown
     assert "query class" not in (tmp_path / "s.html").read_text()
     assert "data/class_001/000.jpg: most like class_001 (" in text and "of 5 neighbours agree)" in text
     text = " ".join(shitu(*query, "--threshold", "1", cwd=tmp_path).stdout.split())
@@ -196,10 +198,12 @@ def test_an_image_is_the_same_through_a_link_to_the_workspace(folder: Path) -> N
     assert stored_path(space, str(folder / "photo.jpg")) == str(folder / "photo.jpg")
 
 
-@pytest.mark.parametrize("label", ["", " \t"])
-def test_a_label_without_a_name_is_refused(folder: Path, label: str) -> None:
+@pytest.mark.parametrize(
+    ("label", "says"), [("", "an empty word follows --label"), (" \t", "--label: the name of a label is empty")]
+)
+def test_a_label_without_a_name_is_refused(folder: Path, label: str, says: str) -> None:
     """A script whose variable is not set would take the labels of images away."""
     shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder)
     words = ("index", "add", "--features", "features.npy", "--label", label, "--index", "i")
     done = shitu(*words, cwd=folder, check=False)
-    assert done.returncode == 2 and "--label: the name of a label is empty" in done.stderr
+    assert done.returncode == 2 and says in done.stderr

@@ -87,12 +87,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
+    names = ("labels", "teacher", "unlabelled")
+    parser.add_argument("--ways", nargs="+", choices=names, default=names, help="runs of each seed")
     options = parser.parse_args()
     changes = [word for change in options.set for word in ("-o", f"Loss.Train.TeacherLoss.{change}")]
     taught = ["--teacher", options.teacher, *changes]
-    ways: dict[str, tuple[list[str], bool]] = {"labels": ([], False), "teacher": (taught, False)}
-    if options.images:
-        ways["unlabelled"] = (taught, True)
+    every = {"labels": ([], False), "teacher": (taught, False), "unlabelled": (taught, True)}
+    ways = {name: every[name] for name in options.ways if options.images or name != "unlabelled"}
     runs: dict[str, list[Run]] = {name: [] for name in ways}
     print("seed", *(f" {name:>10s}  CPU s" for name in ways), sep="")
     for seed in range(options.seeds):

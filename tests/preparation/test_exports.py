@@ -175,6 +175,17 @@ def columns_in_json(root: Path) -> Labels:
     return right
 
 
+def a_column_of_truth_values_for_each_class(root: Path) -> Labels:
+    """As get_dummies of pandas writes them."""
+    right = many(root, "img/{k}{i}.jpg")
+    table(
+        root / "l.csv",
+        ("image", *NAMES),
+        *((path, *(name == other for other in NAMES)) for path, name in right.items()),
+    )
+    return right
+
+
 READ = builders(globals(), "Labels")
 
 
@@ -255,6 +266,17 @@ def captions(root: Path) -> tuple[str, ...]:
     rows = ((path, f"photo {n} of {name}") for n, (path, name) in enumerate(many(root, "img/{k}{i}.jpg").items()))
     table(root / "captions.csv", ("image", "caption"), *rows)
     return ("each of the 16 classes has a single image", "img/00.jpg) is 'photo 0 of apple'")
+
+
+def a_category_and_a_subcategory(root: Path) -> tuple[str, ...]:
+    rows = ((path, "ab"[NAMES.index(name) // 2], name) for path, name in many(root, "{k}{i}.jpg").items())
+    table(root / "l.csv", ("image", "category", "subcategory"), *rows)
+    return ("which column is the class? category or subcategory",)
+
+
+def a_table_of_measures(root: Path) -> tuple[str, ...]:
+    table(root / "l.csv", ("image", "rating"), *((path, n % 5) for n, path in enumerate(many(root, "i/{k}{i}.jpg"))))
+    return ("only one class", "none of its columns is a class by its name: --columns image=...,label=... takes one")
 
 
 def bare_names_that_each_class_has(root: Path) -> tuple[str, ...]:

@@ -221,7 +221,8 @@ class Decision:
         sample, plain = self.sample, self.plain
         free = [n for n in self.free if any(sample.columns[n]) and not sample.images(n)]
         for tier in LABEL_NAMES:
-            if by_name := [n for n in free if plain[n] in tier and (plain[n] != "y" or len(self.names[n]) == 1)]:
+            known = [n for n in free if plain[n].removeprefix("sub") in tier]  # a category and its subcategory: ask
+            if by_name := [n for n in known if plain[n] != "y" or len(self.names[n]) == 1]:
                 self._choose(columns, by_name)
                 self._name_numbers(columns, free)
                 return

@@ -63,7 +63,7 @@ class Sample:
 
     def bits(self, column: int) -> bool:
         """Return whether there is nothing but zeros and ones."""
-        return set(self.values(column)) <= {"0", "1", "0.0", "1.0"}
+        return {value.lower() for value in self.values(column)} <= {"0", "1", "0.0", "1.0", "false", "true"}
 
     def checksums(self, column: int) -> bool:
         """Return whether all values are different checksums, such as those of md5sum."""

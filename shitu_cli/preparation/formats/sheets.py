@@ -252,6 +252,8 @@ class Sheets:
 def _why_unread(listed: Labels) -> str:
     if listed.sheet.path.suffix.lower() in RECORD_SUFFIXES:
         return "names images, but no label beside them that is known here: write [{image: a.jpg, label: cat}, ...]"
+    if len(listed.sheet.header or ()) > 1:
+        return "names images, but none of its columns is a class by its name: --columns image=...,label=... takes one"
     return "names images, but no labels"
 
 

@@ -141,7 +141,7 @@ def class_name(cell: str) -> str:
 
 def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Problems) -> str | None:
     """Return the class whose column is 1; report none or several, and return None."""
-    labels = [columns.names[n] for n in columns.one_hot if cells[n] in ("1", "1.0")]
+    labels = [columns.names[n] for n in columns.one_hot if cells[n].lower() in TRUE]
     if len(labels) == 1:
         return labels[0]
     kind, detail = ("several-labels", f": {', '.join(labels)}") if labels else ("no-objects", "")

@@ -14,6 +14,7 @@ from shitu_cli.errors import Command, DataError, Message, pip_install
 from shitu_cli.preparation.formats.base import ANNOTATIONS, FOLDERS, Format, Rows
 from shitu_cli.preparation.formats.delimited import SUFFIXES
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
+from shitu_cli.preparation.formats.sheets import NAMED_AS_LABELS
 from shitu_cli.preparation.formats.source import Source, stem_of
 from shitu_cli.preparation.formats.unreadable import sheet_way_out, spreadsheets
 from shitu_cli.preparation.problems import PROBLEM_KINDS, Problems
@@ -110,8 +111,12 @@ def _beside(rows: Rows, sources: Sequence[Path]) -> list[str]:
         used = {*rows.unused, *rows.label_files}
         for file in tree.files:
             stem, suffix = os.path.splitext(file)
-            if suffix.lower() in (*SUFFIXES, *RECORD_SUFFIXES) and file not in used and stem_of(stem) not in tree.stems:
+            if file in used or stem_of(stem) in tree.stems:
+                continue
+            if suffix.lower() in (*SUFFIXES, *RECORD_SUFFIXES):
                 lines.append(f"not used: {path / file} (no image that is here is recognised in it)")
+            elif NAMED_AS_LABELS.search(stem.rpartition("/")[2]):
+                lines.append(f"not used: {path / file} (not read in this format: save the labels in it as CSV)")
         if empty := tree.problems.cases.get("no-images"):
             lines += [
                 f"{where}: {PROBLEM_KINDS['no-images'].text}, {detail}" for where, detail in empty.examples[:LISTED]

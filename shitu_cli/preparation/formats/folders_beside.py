@@ -31,25 +31,32 @@ def refuse_other_classes(source: Source, parts: Sequence[Lines], located: Sequen
     """
     if _is_decided(source):
         return
+    tables: dict[str, list[tuple[Lines, LocatedImages]]] = defaultdict(list)
     for lines, place in zip(parts, located, strict=True):
-        names, label = lines.columns.names, lines.columns.label
-        if lines.sheet.header is None or label is None or plain_name(names[label]) in _KNOWN:
+        if lines.sheet.header is not None and lines.columns.label is not None:
+            tables[lines.columns.names[lines.columns.label]].append((lines, place))
+    for column, several in tables.items():  # each folder may have a table of its own
+        if plain_name(column) in _KNOWN:
             continue
         by_folder: dict[str, set[str]] = defaultdict(set)
         by_label: dict[str, set[str]] = defaultdict(set)
-        for path, value in zip(place.paths, lines.labels, strict=True):
-            if path is not None:
-                folder = path.rpartition("/")[0]
-                by_folder[folder].add(value)
-                by_label[value].add(folder)
+        for lines, place in several:
+            for path, value in zip(place.paths, lines.labels, strict=True):
+                if path is not None:
+                    folder = os.path.dirname(os.path.join(place.root, path))
+                    by_folder[folder].add(value)
+                    by_label[value].add(folder)
         mixed = any(len(values) > 1 for values in by_folder.values())
-        apart = any(len(folders) > 1 for folders in by_label.values()) or len(by_label) == len(lines.labels)
+        rows = sum(len(lines.labels) for lines, _ in several)
+        apart = any(len(folders) > 1 for folders in by_label.values()) or len(by_label) == rows
         if mixed and apart and _are_named(by_folder):
-            value, folder = lines.labels[0], (place.paths[0] or "").rpartition("/")[0]
+            lines, place = several[0]
+            image = lines.columns.names[lines.columns.image]
+            value, folder = lines.labels[0], (place.paths[0] or "").rpartition("/")[0] or place.root.name
             raise UsageError(
-                f"{lines.sheet.path}: is the class its column {names[label]}, or the folder of each image?",
+                f"{lines.sheet.path}: is the class its column {column}, or the folder of each image?",
                 details=[f"{lines.where(0)}: {value}, in the folder {folder}"],
-                hint=f"--columns image={names[lines.columns.image]},label={names[label]} or --format class-tree",
+                hint=f"--columns image={image},label={column} or --format class-tree",
             )
 
 

@@ -38,6 +38,7 @@ def name_classes(rows: Rows, source: Source, chosen: Sequence[Labels]) -> None:
             if names:
                 _name(rows, {label: names[int(label)] for label in numbers if int(label) in names}, path)
                 return
+            rows.unused[path.name] = "the names in it do not fit the numbers: give each its number, as in 3<TAB>apple"
     for folder in folders:
         _name_by_json(rows, folder)
 

@@ -67,6 +67,7 @@ class Locator:
         role: str,
         problems: Problems,
         listed: str,
+        splits: Sequence[str] = (),
     ) -> LocatedImages:
         """Return where the images are that one file names.
 
@@ -77,9 +78,12 @@ class Locator:
             role: The split that the file's name says, "" for none: decides between equal folders.
             problems: Takes those that are not there, or may be several.
             listed: The file, for messages.
+            splits: The split of each, if the file says it: where two have images of one name, it decides.
 
         Raises UsageError when two folders hold all of them, DataError when none of them is there.
         """
+        if len(set(splits)) > 1 and len(set(zip(spelt, splits, strict=True))) > len(set(spelt)):
+            return self._in_splits(spelt, splits, places, folder, problems, listed)
         sample = list(spelt[:: max(1, len(spelt) // SAMPLE)])
         if self._are_only_addresses(sample):
             return LocatedImages(self.source.base, [_clean(path) for path in spelt], ["read from these addresses"])
@@ -91,6 +95,29 @@ class Locator:
         homes = self.tree.home(sample, self._near(folder)) if self.tree.images else []
         home = self._one_home(homes, spelt, role, listed)
         return self._by_search(home, spelt, places, folder, problems, listed)
+
+    def _in_splits(
+        self,
+        spelt: Sequence[str],
+        splits: Sequence[str],
+        places: Callable[[int], str],
+        folder: str,
+        problems: Problems,
+        listed: str,
+    ) -> LocatedImages:
+        """Find the images of each split for themselves."""
+        paths: dict[int, str | None] = {}
+        remarks: list[str] = []
+        for split in dict.fromkeys(splits):
+            numbers = [number for number, other in enumerate(splits) if other == split]
+            part = self.locate(
+                [spelt[n] for n in numbers], lambda n, at=numbers: places(at[n]), folder, split, problems, listed  # type: ignore[misc]
+            )  # fmt: skip
+            below = os.path.relpath(part.root, self.tree.root).replace(os.sep, "/")
+            whole = (path and posixpath.normpath(posixpath.join(below, path)) for path in part.paths)
+            paths |= zip(numbers, whole, strict=True)
+            remarks += [f"{split}: {remark}" for remark in part.remarks]
+        return LocatedImages(self.tree.root, [paths[n] for n in range(len(spelt))], remarks)
 
     def _are_only_addresses(self, sample: Sequence[str]) -> bool:
         """Return whether paths are addresses, and most of them have no copy below the list or the named folder.

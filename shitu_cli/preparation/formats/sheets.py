@@ -22,13 +22,15 @@ from shitu_cli.preparation.formats.text_files import rough_text
 from shitu_cli.preparation.formats.textlist import decide_list
 from shitu_cli.preparation.formats.unreadable import unread_files
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.reporting import short_list
 
 _SUBMISSION = re.compile(r"submi(?:t|ssion)|predict", re.I)
 _NAMES_OF_CLASSES = re.compile(r"class(?:es|_?names?|_?list)|categor(?:y|ies)|label_?(?:map|names)|names", re.I)
 _NO_DATA = re.compile(r"^(?:readme|licen[cs]e|requirements|changelog|notes?)\b", re.I)
-_NAMED_AS_LABELS = re.compile(r"label|annot|meta|class|list|data|image|index|catalog|truth|gt", re.I)
+NAMED_AS_LABELS = re.compile(r"label|annot|meta|class|list|data|image|index|catalog|truth|gt", re.I)
 PROBED_LINES = 30
 MAX_SHEETS = 500  # text files of one folder that are looked into
+MOST_NAMED = 20  # columns that are named
 COVERED = 0.5  # share of the images that a list of any name must label to be taken for the labels
 
 
@@ -181,7 +183,8 @@ class Sheets:
         if sheet.header is None:
             return decide_list(sheet, rows, chosen, is_image)
         if chosen and not self.source.path.is_file() and not set(chosen.values()) <= _names_of(chosen, sheet.header):
-            self.unused[sheet.name] = f"has no columns {', '.join(chosen.values())}"
+            columns = ", ".join(chosen.values())
+            self.unused[sheet.name] = f"has no columns {columns}, but {short_list(sheet.header, MOST_NAMED)}"
             return None
         cells = [cells for _, cells in rows]
         return Decision(sheet.header, cells, chosen, str(sheet.path), rows[0][0]).columns(is_image)
@@ -239,7 +242,7 @@ class Sheets:
         if self.source.path.is_file() or self.source.options.columns:
             return
         for labels in list(self.labelled):
-            if labels.role or _NAMED_AS_LABELS.search(labels.sheet.path.stem) or labels.sheet.header is not None:
+            if labels.role or NAMED_AS_LABELS.search(labels.sheet.path.stem) or labels.sheet.header is not None:
                 continue
             rows = sum(1 for _ in labels.sheet.rows())
             if rows < COVERED * len(self.source.tree.images):

@@ -33,6 +33,7 @@ from shitu_cli.stores import address_of, join
 
 ODD_SHARE = 0.05  # of the labels: this few names among numbers are typing mistakes
 SAMPLE = 400
+MOST_UNUSED = 5  # files that are named
 _ONE_FOLD = "of several splits, as for cross-validation, leave the lists of one here and move the others elsewhere"
 
 
@@ -43,7 +44,9 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
         return _by_folder(source, sheets, problems)
     if not chosen:
         what = "table with a header" if with_header else "list without a header"
-        raise UsageError(f"{source.path}: no {what} in it that names images", hint=Command("prepare", "--formats"))
+        unused = [f"not used: {name} ({why})" for name, why in sorted(sheets.unused.items())[:MOST_UNUSED]]
+        message = f"{source.path}: no {what} in it that names images"
+        raise UsageError(message, details=unused, hint=Command("prepare", "--formats"))
     chosen = _decided(chosen, sheets)
     for labels in chosen:
         problems.take(labels.problems)
@@ -52,7 +55,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
         _drop_odd_labels(lines, problems)
     located = [
         sheets.locator.locate(
-            lines.images, lines.where, lines.sheet.folder, lines.role, problems, str(lines.sheet.path)
+            lines.images, lines.where, lines.sheet.folder, lines.role, problems, str(lines.sheet.path), lines.splits
         )
         for lines in parts
     ]

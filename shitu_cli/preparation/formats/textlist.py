@@ -189,6 +189,8 @@ def decide_list(
     width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0] if rows else 0
     cells = [row for _, row in rows if len(row) == width]
     names = [str(n) for n in range(1, width + 1)]
+    if chosen and _style(sheet).turned:  # as the user counts: the label comes before the path
+        names = ["3", "2"] if sheet.text.partition("\n")[0].count("\t") == 2 else ["2", "1"]
     columns, sample = Columns(names, 0, 1 if width >= 2 else None), Sample(cells, width)
     if not chosen and width == 2 and splits_of_values("", sample.values(1)):
         columns.label, columns.split = None, 1
@@ -204,7 +206,7 @@ def decide_list(
     elif not chosen and width == 3:
         _third(columns, sample, sheet)
     elif chosen or (width > 3 and not _own(columns, sample, sheet) and not _boxes(columns, sample)):
-        roles = {"image": "1", **chosen}
+        roles = {"image": names[0], **chosen}
         example = rows[0][0] if rows else 1
         decided = Decision(names, cells, roles, str(sheet.path), example).columns(is_image)
         if decided is None or (not chosen and decided.label is None):

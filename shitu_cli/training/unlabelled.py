@@ -69,6 +69,8 @@ def find_unlabelled(config: Config, loss: TeacherLoss | None, keep_bytes: int) -
         return None
     source = loss.unlabelled
     files = _files_of(source)
+    if not files:
+        raise UsageError(f"--unlabelled: no images in {source}")
     listed = _listed(config, files)
     left = [file for number, file in enumerate(files) if number not in listed]
     left_out = Counter(listed[number] for number in sorted(listed))

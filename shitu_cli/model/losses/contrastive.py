@@ -27,9 +27,7 @@ class ContrastiveLoss(PairLoss):
     Pairs closer than `epsilon` count as the same image.
     """
 
-    def __init__(self, part: parts.ContrastiveLoss) -> None:
-        super().__init__(part, normalize_feature=part.normalize_feature)
-        self.margin, self.epsilon = part.margin, part.epsilon
+    part: parts.ContrastiveLoss
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         return self.against(x, x, *masks(labels))
@@ -39,22 +37,24 @@ class ContrastiveLoss(PairLoss):
     ) -> paddle.Tensor:
         """Return the loss of anchors x [N, D] paired with `others` [M, D] where the masks [N, M] are true."""
         cosine = paddle.matmul(x, others, transpose_y=True)
-        pull = masked_sum(1.0 - cosine, positive & (cosine < 1.0 - self.epsilon))
-        return (pull + masked_sum(cosine, negative & (cosine > self.margin))).mean()
+        pull = masked_sum(1.0 - cosine, positive & (cosine < 1.0 - self.part.epsilon))
+        return (pull + masked_sum(cosine, negative & (cosine > self.part.margin))).mean()
 
 
 class ContrastiveLoss_XBM(MemoryMixin, ContrastiveLoss):
     """ContrastiveLoss that also compares with features of the latest `xbm_size` samples."""
 
+    part: parts.ContrastiveLoss_XBM
+
     def __init__(self, part: parts.ContrastiveLoss_XBM) -> None:
         super().__init__(part)
-        self.init_memory(part, part.embedding_size)
+        self.init_memory(part.embedding_size)
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         loss = super().compute(x, labels)
         if not self.remember(x, labels):
             return loss
-        return loss + self.against(x, *self.recall(labels)) * self.xbm_weight
+        return loss + self.against(x, *self.recall(labels)) * self.part.xbm_weight
 
 
 class SupConLoss(PairLoss):
@@ -63,51 +63,45 @@ class SupConLoss(PairLoss):
     Every sample is an anchor.
     """
 
-    def __init__(self, part: parts.SupConLoss) -> None:
-        super().__init__(part, normalize_feature=part.normalize_feature)
-        self.temperature, self.base_temperature = part.temperature, part.base_temperature
+    part: parts.SupConLoss
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
-        logits = paddle.matmul(x, x, transpose_y=True) / self.temperature
+        logits = paddle.matmul(x, x, transpose_y=True) / self.part.temperature
         log_p = logits - masked_logsumexp(logits, positive | negative).reshape([-1, 1])
         count = positive.astype("float32").sum(axis=1)
         mean = masked_sum(log_p, positive) / paddle.clip(count, min=1.0)
-        return row_mean(-mean * (self.temperature / self.base_temperature), count > 0)
+        return row_mean(-mean * (self.part.temperature / self.part.base_temperature), count > 0)
 
 
 class PairwiseCosface(PairLoss):
     """softplus(logsumexp(-γ s_p) + logsumexp(γ (s_n + m))), circle loss on pairs (arXiv:2002.10857)."""
 
-    def __init__(self, part: parts.PairwiseCosface) -> None:
-        super().__init__(part)
-        self.margin, self.gamma = part.margin, part.gamma
+    part: parts.PairwiseCosface
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
         cosine = paddle.matmul(x, x, transpose_y=True)
-        pull = masked_logsumexp(-self.gamma * cosine, positive)
-        push = masked_logsumexp(self.gamma * (cosine + self.margin), negative)
+        pull = masked_logsumexp(-self.part.gamma * cosine, positive)
+        push = masked_logsumexp(self.part.gamma * (cosine + self.part.margin), negative)
         return row_mean(F.softplus(pull + push), positive.any(axis=1) & negative.any(axis=1))
 
 
 class MultiSimilarity(PairLoss):
     """Multi-similarity loss with its pair mining (Wang et al. 2019, arXiv:1904.06627)."""
 
-    def __init__(self, part: parts.MultiSimilarity) -> None:
-        super().__init__(part)
-        self.alpha, self.beta, self.base, self.epsilon = part.alpha, part.beta, part.base, part.epsilon
+    part: parts.MultiSimilarity
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        positive, negative = masks(labels)
+        part, (positive, negative) = self.part, masks(labels)
         cosine = paddle.matmul(x, x, transpose_y=True)
         fixed = cosine.detach()
         hardest_negative = largest(fixed, negative).reshape([-1, 1])
         hardest_positive = smallest(fixed, positive).reshape([-1, 1])
-        positive = positive & (fixed - self.epsilon < hardest_negative)
-        negative = negative & (fixed + self.epsilon > hardest_positive)
-        pull = F.softplus(masked_logsumexp(-self.alpha * (cosine - self.base), positive)) / self.alpha
-        push = F.softplus(masked_logsumexp(self.beta * (cosine - self.base), negative)) / self.beta
+        positive = positive & (fixed - part.epsilon < hardest_negative)
+        negative = negative & (fixed + part.epsilon > hardest_positive)
+        pull = F.softplus(masked_logsumexp(-part.alpha * (cosine - part.base), positive)) / part.alpha
+        push = F.softplus(masked_logsumexp(part.beta * (cosine - part.base), negative)) / part.beta
         return row_mean(pull + push, positive.any(axis=1) & negative.any(axis=1))
 
 
@@ -118,10 +112,8 @@ class EmlLoss(PairLoss):
     overflows.
     """
 
-    THRESHOLD, BETA = 20.0, 100000.0
-
-    def __init__(self, part: parts.EmlLoss) -> None:
-        super().__init__(part, normalize_feature=False)
+    normalize_feature = False
+    BETA = 100000.0
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
@@ -142,13 +134,12 @@ class NpairsLoss(PairLoss):
     `reg_lambda` weighs half the mean squared length of the features.
     """
 
-    def __init__(self, part: parts.NpairsLoss) -> None:
-        super().__init__(part, normalize_feature=False)
-        self.reg_lambda = part.reg_lambda
+    part: parts.NpairsLoss
+    normalize_feature = False
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         first, second = _couples(labels)
-        penalty = 0.5 * self.reg_lambda * (x * x).sum(axis=1).mean()
+        penalty = 0.5 * self.part.reg_lambda * (x * x).sum(axis=1).mean()
         if not first:
             return penalty
         anchors = paddle.gather(x, paddle.to_tensor(first))

@@ -33,13 +33,15 @@ class DistillationGTCELoss(nn.Layer):
 class PairDistillation(nn.Layer):
     """A loss between the output of a network and that of the one it learns from, summed over pairs."""
 
+    part: parts.PairDistillation
+
     def __init__(self, part: parts.PairDistillation) -> None:
         super().__init__()
-        self.pairs, self.key = part.model_name_pairs, part.key
+        self.part = part
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
-        networks = outputs["networks"]
-        losses = [self.compare(networks[a][self.key], networks[b][self.key], labels) for a, b in self.pairs]
+        networks, key = outputs["networks"], self.part.key
+        losses = [self.compare(networks[a][key], networks[b][key], labels) for a, b in self.part.model_name_pairs]
         return sum(losses[1:], start=losses[0])
 
     def compare(self, x: paddle.Tensor, target: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
@@ -50,12 +52,10 @@ class PairDistillation(nn.Layer):
 class DistillationDMLLoss(PairDistillation):
     """Half the divergence of p from q and half that of q from p (Zhang et al. 2018, arXiv:1706.00384)."""
 
-    def __init__(self, part: parts.DistillationDMLLoss) -> None:
-        PairDistillation.__init__(self, part)
-        self.act = part.act
+    part: parts.DistillationDMLLoss
 
     def compare(self, x: paddle.Tensor, target: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        if self.act == "softmax":
+        if self.part.act == "softmax":
             p, q = F.softmax(x, axis=-1), F.softmax(target, axis=-1)
         else:
             p, q = F.sigmoid(x), F.sigmoid(target)
@@ -72,43 +72,39 @@ class DistillationCELoss(PairDistillation):
 class DistillationDistanceLoss(PairDistillation):
     """The mean over all values of |x - y|, (x - y)² or, smooth_l1, half the square up to a difference of 1."""
 
-    def __init__(self, part: parts.DistillationDistanceLoss) -> None:
-        PairDistillation.__init__(self, part)
-        self.mode = part.mode
+    part: parts.DistillationDistanceLoss
 
     def compare(self, x: paddle.Tensor, target: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        if self.mode == "l2":
+        if self.part.mode == "l2":
             return F.mse_loss(x, target)
-        return F.l1_loss(x, target) if self.mode == "l1" else F.smooth_l1_loss(x, target)
+        return F.l1_loss(x, target) if self.part.mode == "l1" else F.smooth_l1_loss(x, target)
 
 
 class DistillationKLDivLoss(PairDistillation):
     """T² times the divergence of softened probabilities (Hinton et al. 2015, arXiv:1503.02531)."""
 
-    def __init__(self, part: parts.DistillationKLDivLoss) -> None:
-        PairDistillation.__init__(self, part)
-        self.temperature = part.temperature
+    part: parts.DistillationKLDivLoss
 
     def compare(self, x: paddle.Tensor, target: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        return _divergence(x / self.temperature, target / self.temperature) * self.temperature**2
+        temperature = self.part.temperature
+        return _divergence(x / temperature, target / temperature) * temperature**2
 
 
 class DistillationDKDLoss(PairDistillation):
     """Divergence in two parts (Zhao et al. 2022, arXiv:2203.08679): label against rest, and within the rest."""
 
-    def __init__(self, part: parts.DistillationDKDLoss) -> None:
-        PairDistillation.__init__(self, part)
-        self.temperature, self.alpha, self.beta = part.temperature, part.alpha, part.beta
+    part: parts.DistillationDKDLoss
 
     def compare(self, x: paddle.Tensor, target: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        x, target = x / self.temperature, target / self.temperature
+        part = self.part
+        x, target = x / part.temperature, target / part.temperature
         own = F.one_hot(labels, x.shape[-1])
         p, q = (F.softmax(logits, axis=-1) * own for logits in (x, target))
         p, q = p.sum(-1), q.sum(-1)  # probability of the label
         binary = q * (paddle.log(q + TINY) - paddle.log(p + TINY))
         binary += (1 - q) * (paddle.log(1 - q + TINY) - paddle.log(1 - p + TINY))
         rest = _divergence(x - FAR * own, target - FAR * own)
-        return (self.alpha * binary.mean() + self.beta * rest) * self.temperature**2
+        return (part.alpha * binary.mean() + part.beta * rest) * part.temperature**2
 
 
 def _divergence(x: paddle.Tensor, target: paddle.Tensor) -> paddle.Tensor:

@@ -24,13 +24,16 @@ class DSHSDLoss(PairLoss):
     Two images of different classes should be as far apart as two random codes of D bits, 2·D as a squared distance.
     """
 
+    part: parts.DSHSDLoss
+    normalize_feature = False
+
     def __init__(self, part: parts.DSHSDLoss) -> None:
-        super().__init__(part, normalize_feature=False)
-        self.alpha, self.entropy = part.alpha, CELoss(parts.CELoss())
+        super().__init__(part)
+        self.entropy = CELoss(parts.CELoss())
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
         labels = labels.reshape([-1])
-        return self.entropy(outputs, labels) + self.compute(self.features(outputs), labels) * self.alpha
+        return self.entropy(outputs, labels) + self.compute(self.features(outputs), labels) * self.part.alpha
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         distance, same = squared_distances(x, x), _same(labels)
@@ -41,11 +44,9 @@ class DSHSDLoss(PairLoss):
 class LCDSHLoss(PairLoss):
     """Locality-constrained hashing (Zhu and Gao 2017, doi:10.24963/ijcai.2017/499)."""
 
+    part: parts.LCDSHLoss
+    normalize_feature = False
     LIMIT = 50.0  # of inner products, beyond which nothing changes
-
-    def __init__(self, part: parts.LCDSHLoss) -> None:
-        super().__init__(part, normalize_feature=False)
-        self.quantization = part._lambda
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         product = paddle.clip(paddle.matmul(x, x, transpose_y=True) * 0.5, -self.LIMIT, self.LIMIT)
@@ -53,28 +54,26 @@ class LCDSHLoss(PairLoss):
         of_codes = paddle.matmul(codes, codes, transpose_y=True) * 0.5
         likelihood = F.softplus((1 - 2 * _same(labels)) * product)
         change = paddle.square(F.sigmoid(product) - F.sigmoid(of_codes))
-        return likelihood.mean() + self.quantization * change.mean()
+        return likelihood.mean() + self.part._lambda * change.mean()
 
 
 class DCHLoss(PairLoss):
     """Deep Cauchy hashing (Cao et al. 2018, CVPR): pairs of a class within a few bits, values near -1 and 1."""
 
+    part: parts.DCHLoss
+    normalize_feature = False
     NEAREST = 0.99  # cosine up to which images are drawn together
 
-    def __init__(self, part: parts.DCHLoss) -> None:
-        super().__init__(part, normalize_feature=False)
-        self.gamma, self.quantization = part.gamma, part._lambda
-
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        same = _same(labels)
+        gamma, same = self.part.gamma, _same(labels)
         share = same.mean()
         # Each kind of pair counts half; if a batch has one kind only, each pair counts once.
         weight = same / share + (1 - same) / (1 - share) if 0 < float(share) < 1 else paddle.ones_like(same)
         distance = self._distance(paddle.matmul(unit(x), unit(x), transpose_y=True), x.shape[1])
-        pairs = weight * (same * paddle.log(distance / self.gamma) + paddle.log1p(self.gamma / distance))
+        pairs = weight * (same * paddle.log(distance / gamma) + paddle.log1p(gamma / distance))
         magnitudes = paddle.abs(x)
         to_code = self._distance(unit(magnitudes).mean(1) * x.shape[1] ** 0.5, x.shape[1])
-        return pairs.mean() + self.quantization * paddle.log1p(to_code / self.gamma).mean()
+        return pairs.mean() + self.part._lambda * paddle.log1p(to_code / gamma).mean()
 
     def _distance(self, cosine: paddle.Tensor, bits: int) -> paddle.Tensor:
         """Return the distance in bits between codes of this cosine."""

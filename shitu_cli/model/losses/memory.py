@@ -12,12 +12,13 @@ from shitu_cli.model.losses.pairs import masks
 class MemoryMixin:
     """Adds the ring to a loss: `remember(x, labels)` per step, then `recall(labels)`."""
 
-    def init_memory(self, part: Memory, feat_dim: int) -> None:
+    part: Memory
+
+    def init_memory(self, feat_dim: int) -> None:
         """Compare with the ring from step `start_iter` + 1 on; it holds `xbm_size` features of `feat_dim` values."""
-        self.start_iter, self.xbm_size, self.xbm_weight = part.start_iter, part.xbm_size, part.xbm_weight
-        register = self.register_buffer
-        register("memory", paddle.zeros([part.xbm_size, feat_dim]))
-        register("memory_labels", paddle.full([part.xbm_size], -1, dtype="int64"))
+        register, size = self.register_buffer, self.part.xbm_size
+        register("memory", paddle.zeros([size, feat_dim]))
+        register("memory_labels", paddle.full([size], -1, dtype="int64"))
         register("memory_count", paddle.zeros([2], dtype="int64"))  # steps and samples written so far
 
     def remember(self, x: paddle.Tensor, labels: paddle.Tensor) -> bool:
@@ -26,10 +27,10 @@ class MemoryMixin:
             return False
         steps, written = (int(value) for value in self.memory_count.numpy())
         steps += 1
-        active = steps > self.start_iter
+        active = steps > self.part.start_iter
         if active:
-            kept = min(x.shape[0], self.xbm_size)
-            slots = (paddle.arange(kept) + written) % self.xbm_size
+            kept = min(x.shape[0], self.part.xbm_size)
+            slots = (paddle.arange(kept) + written) % self.part.xbm_size
             with paddle.no_grad():
                 memory = paddle.scatter(self.memory, slots, x[-kept:].detach())
                 ids = paddle.scatter(self.memory_labels, slots, labels[-kept:].astype("int64"))

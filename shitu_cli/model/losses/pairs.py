@@ -7,6 +7,7 @@ batch without any usable row gives a loss of zero that still has a gradient (of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import paddle
 from paddle import nn
@@ -65,16 +66,19 @@ def masked_logsumexp(values: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tenso
 
 
 class PairLoss(nn.Layer):
-    """A loss on features and labels; `feature_from` names the output of the network to use."""
+    """A loss on features and labels, with the settings of its `part`."""
 
-    def __init__(self, part: parts.PairLoss, *, normalize_feature: bool = True) -> None:
+    part: parts.PairLoss
+    normalize_feature: ClassVar[bool] = True  # to length one; a part may have this as a setting
+
+    def __init__(self, part: parts.PairLoss) -> None:
         super().__init__()
-        self.feature_from, self.normalize_feature = part.feature_from, normalize_feature
+        self.part = part
 
     def features(self, outputs: Outputs) -> paddle.Tensor:
-        x = outputs[self.feature_from]
+        x = outputs[self.part.feature_from]
         x = x.reshape([x.shape[0], -1])
-        return unit(x) if self.normalize_feature else x
+        return unit(x) if getattr(self.part, "normalize_feature", self.normalize_feature) else x
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
         return self.compute(self.features(outputs), labels.reshape([-1]))

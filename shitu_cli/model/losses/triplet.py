@@ -13,48 +13,43 @@ from shitu_cli.model.losses.pairs import FAR, PairLoss, largest, masks, row_mean
 class TripletLossV2(PairLoss):
     """max(0, d(a, p) - d(a, n) + margin) with Euclidean distances (Hermans et al. 2017, arXiv:1703.07737)."""
 
-    def __init__(self, part: parts.TripletLossV2 | parts.TripletLoss) -> None:
-        super().__init__(part, normalize_feature=isinstance(part, parts.TripletLossV2) and part.normalize_feature)
-        self.margin = part.margin
+    part: parts.TripletLossV2 | parts.TripletLoss | parts.TriHardLoss
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
-        distance = paddle.sqrt(squared_distances(x, x) + 1e-12)
+        distance = self.distances(x)
         near, far = smallest(distance, negative), largest(distance, positive)
-        return row_mean(F.relu(far - near + self.margin), (near < FAR / 2) & (far > -FAR / 2))
+        return row_mean(F.relu(far - near + self.part.margin), (near < FAR / 2) & (far > -FAR / 2))
+
+    def distances(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Return those between all features, [N, N]."""
+        return paddle.sqrt(squared_distances(x, x) + 1e-12)
 
 
 class TripletLoss(TripletLossV2):
     """TripletLossV2 on features of any length."""
 
+    normalize_feature = False
 
-class TriHardLoss(PairLoss):
+
+class TriHardLoss(TripletLossV2):
     """As TripletLossV2 with squared distances of unit features."""
 
-    def __init__(self, part: parts.TriHardLoss) -> None:
-        super().__init__(part)
-        self.margin = part.margin
-
-    def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        positive, negative = masks(labels)
-        distance = squared_distances(x, x)
-        near, far = smallest(distance, negative), largest(distance, positive)
-        return row_mean(F.relu(far - near + self.margin), (near < FAR / 2) & (far > -FAR / 2))
+    def distances(self, x: paddle.Tensor) -> paddle.Tensor:
+        return squared_distances(x, x)
 
 
 class MSMLoss(PairLoss):
     """Margin sample mining (Xiao et al. 2017, arXiv:1710.00478): the hardest pair of the whole batch."""
 
-    def __init__(self, part: parts.MSMLoss) -> None:
-        super().__init__(part)
-        self.margin = part.margin
+    part: parts.MSMLoss
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         positive, negative = masks(labels)
         distance = squared_distances(x, x)
         far, near = largest(distance, positive).max(), smallest(distance, negative).min()
         usable = (near < FAR / 2) & (far > -FAR / 2)
-        return row_mean(F.relu(far - near + self.margin).reshape([1]), usable.reshape([1]))
+        return row_mean(F.relu(far - near + self.part.margin).reshape([1]), usable.reshape([1]))
 
 
 class TripletAngularMarginLoss(PairLoss):
@@ -64,11 +59,7 @@ class TripletAngularMarginLoss(PairLoss):
     max(0, cos(a, n) - an_value). `reduction` is mean or sum.
     """
 
-    def __init__(self, part: parts.TripletAngularMarginLoss) -> None:
-        super().__init__(part, normalize_feature=part.normalize_feature)
-        self.margin, self.reduction = part.margin, part.reduction
-        self.absolute_weight = part.absolute_loss_weight if part.add_absolute else 0.0
-        self.ap_value, self.an_value = part.ap_value, part.an_value
+    part: parts.TripletAngularMarginLoss
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         return self.against(x, labels, x, *masks(labels))
@@ -78,27 +69,29 @@ class TripletAngularMarginLoss(PairLoss):
         negative: paddle.Tensor,
     ) -> paddle.Tensor:  # fmt: skip
         """Return the loss of anchors x [N, D] paired with `others` [M, D] where the masks [N, M] are true."""
-        cosine = paddle.matmul(x, others, transpose_y=True)
+        part, cosine = self.part, paddle.matmul(x, others, transpose_y=True)
         worst, closest = smallest(cosine, positive), largest(cosine, negative)
         rows = (worst < FAR / 2) & (closest > -FAR / 2)
-        count = rows.astype("float32").sum() if self.reduction == "sum" else 1.0
-        loss = row_mean(F.relu(closest - worst + self.margin), rows) * count
-        if self.absolute_weight:
-            absolute = row_mean(F.relu(self.ap_value - worst), rows) + row_mean(F.relu(closest - self.an_value), rows)
-            loss = loss + absolute * self.absolute_weight
+        count = rows.astype("float32").sum() if part.reduction == "sum" else 1.0
+        loss = row_mean(F.relu(closest - worst + part.margin), rows) * count
+        if part.add_absolute:
+            absolute = row_mean(F.relu(part.ap_value - worst), rows) + row_mean(F.relu(closest - part.an_value), rows)
+            loss = loss + absolute * part.absolute_loss_weight
         return loss
 
 
 class TripletAngularMarginLoss_XBM(MemoryMixin, TripletAngularMarginLoss):
     """TripletAngularMarginLoss that also compares with features of the latest `xbm_size` samples."""
 
+    part: parts.TripletAngularMarginLoss_XBM
+
     def __init__(self, part: parts.TripletAngularMarginLoss_XBM) -> None:
         super().__init__(part)
-        self.init_memory(part, part.feat_dim)
+        self.init_memory(part.feat_dim)
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         loss = super().compute(x, labels)
         if not self.remember(x, labels):
             return loss
         others, positive, negative = self.recall(labels)
-        return loss + self.against(x, labels, others, positive, negative) * self.xbm_weight
+        return loss + self.against(x, labels, others, positive, negative) * self.part.xbm_weight

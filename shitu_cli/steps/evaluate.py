@@ -13,18 +13,23 @@ from shitu_cli.config.arguments import EXPANSION, FOLDS, require, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
+from shitu_cli.evaluation.evaluate import EvalResult, evaluate_model
+from shitu_cli.evaluation.shards import JoinedLists, write_evaluation_shard
+from shitu_cli.evaluation.unknown import Thresholds
+from shitu_cli.features.cache import FeatureCache
+from shitu_cli.features.engine import Engine, features_fingerprint
+from shitu_cli.features.selection import Request, load_engine, prepared_for, without_manifest
+from shitu_cli.features.shard_file import Share
 from shitu_cli.files import atomic_write_texts, json_text
 from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter
+from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.steps.models import changed_preparation, changed_since_training, place_of, readable
 from shitu_cli.steps.settings import with_lists
+from shitu_cli.steps.thresholds import Setting, measure
 
 if TYPE_CHECKING:
-    from shitu_cli.evaluation.evaluate import EvalResult
-    from shitu_cli.evaluation.unknown import Thresholds
-    from shitu_cli.features.engine import Engine
-    from shitu_cli.features.shard_file import Share
     from shitu_cli.processes.collectives import Ranks
 
 
@@ -114,17 +119,8 @@ def evaluate(
     if several(unknown) or shares or cross_fit:
         _require_cosines(config, query_expansion)
     places = Places.of(config)
-    joined = None
-    if shards:
-        from shitu_cli.evaluation.shards import JoinedLists
-
-        joined = JoinedLists(several(shards)).extract
+    joined = JoinedLists(several(shards)).extract if shards else None
     engine, processes = _open(config, places, model_path, precision, output)
-    from shitu_cli.evaluation.evaluate import evaluate_model
-    from shitu_cli.features.cache import FeatureCache
-    from shitu_cli.features.engine import features_fingerprint
-    from shitu_cli.steps.thresholds import Setting, measure
-
     kept = FeatureCache(places.workspace.cache_dir / "features") if cache else None
     result = evaluate_model(
         engine,
@@ -160,8 +156,6 @@ def settings_for(config: Config, model: Path | None, output: Reporter) -> Config
 
     Raises DataError if the lists are missing or damaged.
     """
-    from shitu_cli.features.selection import prepared_for
-
     config = with_lists(config, ("query", "gallery"))
     if model is None:
         return config
@@ -219,8 +213,6 @@ def evaluate_share(
     config = settings_for(config, model_path, output)
     places = Places.of(config)
     engine, _ = _open(config, places, model_path, precision, output)
-    from shitu_cli.evaluation.shards import write_evaluation_shard
-
     file = share.file(places.workspace.reports_dir / "shards" / "evaluate")
     write_evaluation_shard(file, share, engine, config, output, flip=flip)
     return file
@@ -230,10 +222,7 @@ def _open(
     config: Config, places: Places, model: Path | None, precision: str | None, output: Reporter
 ) -> tuple[Engine, Ranks]:
     """Return the engine that computes the features and the processes that share the work; report which model runs."""
-    from shitu_cli.runtime.setup import setup_paddle
-
     setup_paddle(this_process.own_device(config.Global.device))
-    from shitu_cli.features.selection import Request, load_engine, without_manifest
     from shitu_cli.processes.collectives import join
 
     processes = join()

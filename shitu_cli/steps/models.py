@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 from shitu_cli.config.places import Places
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
+from shitu_cli.features.backends import MODEL_FILES
+from shitu_cli.features.engine import features_fingerprint, fingerprint_of
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.features.selection import BATCH
+from shitu_cli.features.manifest import read_manifest
+from shitu_cli.features.selection import BATCH, without_manifest
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import StrPath, read_note
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.runtime.setup import setup_paddle
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -33,10 +37,6 @@ def open_extractor(
     `images` in all, if their number is known.
     Raises UsageError when there is neither model nor checkpoint, DataError for an export without its manifest.
     """
-    from shitu_cli.features.backends import MODEL_FILES
-    from shitu_cli.features.selection import without_manifest
-    from shitu_cli.runtime.setup import setup_paddle
-
     reporter = reporter or SilentReporter()
     device = this_process.own_device("cpu")
     gpu = None if device == "cpu" else int(device.rpartition(":")[2])
@@ -134,9 +134,6 @@ def changed_preparation(config: Config, prefix: Path) -> str | None:
 
 def exported_features(places: Places) -> str | None:
     """Return the fingerprint of the exported model's features; None without one, and if its manifest is damaged."""
-    from shitu_cli.features.engine import features_fingerprint, fingerprint_of
-    from shitu_cli.features.manifest import read_manifest
-
     try:
         manifest = read_manifest(places.inference)
     except ShituError:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
+from shitu_cli.evaluation.evaluate import EvalResult
 from shitu_cli.evaluation.metrics import FeatureSet
 from shitu_cli.evaluation.unknown import (
     LEAST_CLASSES,
@@ -30,15 +31,15 @@ from shitu_cli.evaluation.unknown import (
     take,
     thresholds,
 )
+from shitu_cli.features.cache import FeatureCache
+from shitu_cli.features.engine import Engine
+from shitu_cli.features.extractor import InputDataset, inputs_of
+from shitu_cli.features.list_features import extract_images
 from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.files import sha256_of
+from shitu_cli.preparation.sources import find_images
 from shitu_cli.reporting import Reporter, counted, unreadable
 from shitu_cli.stores import real
-
-if TYPE_CHECKING:
-    from shitu_cli.evaluation.evaluate import EvalResult
-    from shitu_cli.features.cache import FeatureCache
-    from shitu_cli.features.engine import Engine
 
 NO_LABELS = np.zeros(0, np.int64)
 
@@ -223,10 +224,6 @@ def foreign_photos(setting: Setting, sources: Sequence[str]) -> tuple[FeatureSet
     Folders inside a source are classes; in a folder without any, each photo is a class of its own.
     Raises UsageError or DataError if there are none, or if the lists of the evaluation hold one of them.
     """
-    from shitu_cli.features.extractor import InputDataset, inputs_of
-    from shitu_cli.features.list_features import extract_images
-    from shitu_cli.preparation.sources import find_images
-
     images = find_images(list(sources))
     query, gallery = setting.result.query.dataset, setting.result.gallery_features.dataset
     listed = {real(part.location(n)) for part in (query, gallery) for n in range(len(part))}

@@ -13,18 +13,31 @@ import numpy as np
 
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import SPLITS, Config, SplitConfig
+from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, Message
+from shitu_cli.evaluation.evaluate import distinct_splits, splits_of
+from shitu_cli.evaluation.metrics import FeatureSet, rank
+from shitu_cli.evaluation.rerank import expand_queries, reranked
+from shitu_cli.evaluation.shards import JoinedLists
+from shitu_cli.features.engine import Engine
+from shitu_cli.features.extractor import InputDataset, inputs_of
+from shitu_cli.features.list_features import BATCH, pace_of, prepared_engine
+from shitu_cli.features.selection import Request, load_engine
+from shitu_cli.features.shard_file import Share
+from shitu_cli.features.unit_length import normalized
+from shitu_cli.preparation.sources import find_images
 from shitu_cli.reporting import SilentReporter, counted
+from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.runtime.memory import peak_memory_bytes
+from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.steps import costs
 from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, total_size
 from shitu_cli.steps.evaluate import settings_for
+from shitu_cli.steps.models import readable
 from shitu_cli.steps.settings import with_lists
+from shitu_cli.training.log import RunLog
 
 if TYPE_CHECKING:
-    from shitu_cli.evaluation.metrics import FeatureSet
-    from shitu_cli.features.engine import Engine
-    from shitu_cli.features.shard_file import Share
     from shitu_cli.training.build import Training
 
 _SAVES = 6  # of a checkpoint on the disk while one is written (training/checkpoint.py)
@@ -35,14 +48,10 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
 
     Raises what `train` raises before its first step.
     """
-    from shitu_cli.runtime.setup import setup_paddle
-
     config = with_lists(config, SPLITS)
     name, _, _ = setup_paddle(config.Global.device).partition(":")
     from shitu_cli.processes.collectives import Ranks
-    from shitu_cli.runtime.arithmetic import current_threads
     from shitu_cli.training.build import build_training
-    from shitu_cli.training.log import RunLog
     from shitu_cli.training.online import evaluations_after
     from shitu_cli.training.start import starts_trained
     from shitu_cli.training.trainer import Trainer
@@ -135,17 +144,9 @@ def cost_of_evaluate(
     `share` limits it to a part of the features, `merge` names shards that hold all of them, `unknown` adds photos,
     `cross_fit` adds trainings, and `cache` adds disk for kept features.
     """
-    from shitu_cli.runtime.setup import setup_paddle
-
     config = settings_for(config, model, SilentReporter())
     places = Places.of(config)
     setup_paddle(config.Global.device)
-    from shitu_cli.evaluation.evaluate import distinct_splits
-    from shitu_cli.evaluation.shards import JoinedLists
-    from shitu_cli.features.list_features import prepared_engine
-    from shitu_cli.features.selection import Request, load_engine
-    from shitu_cli.steps.models import readable
-
     if merge:
         JoinedLists(merge)  # raises where they do not make a whole
     prefix = readable(model or places.best, SilentReporter())
@@ -195,12 +196,6 @@ def _with_cross_fit(cost: Cost, config: Config, prefix: Path, count: int, part: 
 
 def _features_of(sources: Sequence[str], config: Config, engine: Engine) -> float:
     """Return the seconds for the features of images outside the lists, which are prepared like queries."""
-    from shitu_cli.data.dataset import RecDataset
-    from shitu_cli.evaluation.evaluate import splits_of
-    from shitu_cli.features.extractor import InputDataset, inputs_of
-    from shitu_cli.features.list_features import BATCH, pace_of
-    from shitu_cli.preparation.sources import find_images
-
     transform = RecDataset(splits_of(config)[0].dataset).transform
     images = InputDataset(inputs_of(find_images(sources)), transform)
     return pace_of(engine, images, batch_size=BATCH, seconds=costs.SECONDS).whole()
@@ -213,8 +208,6 @@ def _kept_features(places: Places, size: int) -> Need:
 
 
 def _size_of(split: SplitConfig) -> int | None:
-    from shitu_cli.data.dataset import RecDataset
-
     dataset = RecDataset(split.dataset)
     return total_size(len(dataset), dataset.location)
 
@@ -245,10 +238,6 @@ def _evaluation_of(
     share: Share | None = None,
     computed: bool = False,
 ) -> EvaluationCost:
-    from shitu_cli.data.dataset import RecDataset
-    from shitu_cli.evaluation.evaluate import distinct_splits, splits_of
-    from shitu_cli.features.list_features import pace_of
-
     seconds, images, margin = 0.0, 0, 0.0
     for split in distinct_splits(config):
         dataset, batch_size = RecDataset(split.dataset), split.sampler.batch_size
@@ -275,8 +264,6 @@ def _ranking_seconds(queries: int, gallery: int, size: int, *, rerank: bool, que
     Time grows with queries times gallery; that of re-ranking with the square of both together, as it compares all
     pairs.
     """
-    from shitu_cli.evaluation.metrics import rank
-    from shitu_cli.evaluation.rerank import expand_queries, reranked
 
     def run(count: int, others: int) -> tuple[float, float]:
         """Return the seconds to compare all pairs, and those to rank."""
@@ -297,9 +284,6 @@ def _ranking_seconds(queries: int, gallery: int, size: int, *, rerank: bool, que
 
 
 def _random_sets(queries: int, gallery: int, size: int) -> tuple[FeatureSet, FeatureSet]:
-    from shitu_cli.evaluation.metrics import FeatureSet
-    from shitu_cli.features.unit_length import normalized
-
     random = np.random.default_rng(0)
 
     def drawn(count: int, start: int) -> FeatureSet:

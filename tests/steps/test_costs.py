@@ -128,8 +128,8 @@ def test_re_ranking_counts_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One second for each look at the clock: what is left is how the figures grow."""
     seconds = itertools.count()
     monkeypatch.setattr(training_costs.time, "perf_counter", lambda: float(next(seconds)))
-    monkeypatch.setattr("shitu_cli.evaluation.metrics.rank", lambda *sets, **options: None)
-    monkeypatch.setattr("shitu_cli.evaluation.rerank.reranked", lambda *features, **options: None)
+    monkeypatch.setattr(training_costs, "rank", lambda *sets, **options: None)
+    monkeypatch.setattr(training_costs, "reranked", lambda *features, **options: None)
 
     def cost(queries: int, gallery: int, rerank: bool) -> float:
         return training_costs._ranking_seconds(queries, gallery, 8, rerank=rerank, query_expansion=0)

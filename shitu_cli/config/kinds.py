@@ -114,7 +114,7 @@ class Text(ValueKind):
 
 @dataclass(frozen=True)
 class Choice(ValueKind):
-    """One of some values; true and false may be written as text."""
+    """One of some values; true and false may be written as text, and words in capitals."""
 
     values: tuple[Any, ...]
 
@@ -123,7 +123,8 @@ class Choice(ValueKind):
 
     def convert(self, value: Any) -> Any:
         if isinstance(value, str) and value not in self.values:
-            value = {"true": True, "false": False}.get(value.lower(), value)
+            words = {word.lower(): word for word in self.values if isinstance(word, str)}
+            value = {"true": True, "false": False, **words}.get(value.lower(), value)
         same = [item for item in self.values if item == value and isinstance(item, bool) == isinstance(value, bool)]
         if not same:
             raise Misfit

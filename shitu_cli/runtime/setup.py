@@ -89,7 +89,8 @@ def _choose(device: str) -> tuple[str, str]:
     name, _, index = device.partition(":")
     number = whole_number(index or "0")
     if name != "gpu" or number is None:
-        raise EnvironmentProblem(f"unknown device {device}", hint="auto, cpu, gpu or gpu:0")
+        several = f"; for several GPUs: --devices {index}" if "," in index else ""
+        raise EnvironmentProblem(f"unknown device {device}", hint=f"auto, cpu, gpu or gpu:0{several}")
     if not paddle.is_compiled_with_cuda():
         raise EnvironmentProblem(
             f"{device} was requested, but this build of PaddlePaddle does not support GPUs",

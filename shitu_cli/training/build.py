@@ -11,12 +11,13 @@ from typing import Any
 import paddle
 from paddle import nn
 
+from shitu_cli.config.parts.losses import PairLoss
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.loader import BatchLoader, MixedLoader
 from shitu_cli.data.samplers import Repeated
 from shitu_cli.data.views import Views
-from shitu_cli.errors import ErrorCollector
+from shitu_cli.errors import Command, ConfigError, ErrorCollector
 from shitu_cli.files import sha256_of
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
@@ -187,6 +188,7 @@ def _build_network(
     """
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
+        _check_feature_sizes(config, model)
         loss = build_loss(config.Loss, config.Distillation)
         prepare_student(model, loss, teacher)
     set_layer_rates(model.backbone, config.Arch.backbone)
@@ -202,6 +204,21 @@ def _build_network(
     if loss.peers is not None:
         loss.peers.fix()
     return model, loss, shards
+
+
+def _check_feature_sizes(config: Config, model: nn.Layer) -> None:
+    """Raise ConfigError for a loss that keeps features (centres, memories) of another size than the network returns."""
+    for number, part in enumerate(config.Loss):
+        name = next((name for name in ("feat_dim", "embedding_size") if hasattr(part, name)), None)
+        if name is None or not isinstance(part, PairLoss):
+            continue
+        key, wanted = f"Loss.Train.{number}.{part.name}.{name}", getattr(part, name)
+        size = model.backbone.feature_size if part.feature_from == "backbone" else model.feature_size
+        if wanted != size:
+            raise ConfigError(
+                f"{key}: got {wanted}, but the output {part.feature_from} of the network has {size} values",
+                hint=Command("train", "-o", f"{key}={size}"),
+            )
 
 
 def _load_start(config: Config, model: nn.Layer, init_from: Path | None) -> list[str]:

@@ -330,3 +330,11 @@ def test_a_loss_is_the_mean_over_a_batch_and_adamw_has_one_decay(tmp_path: Path)
     adamw = "{name: AdamW, regularizer: {name: L1, coeff: 0.01}, lr: {name: Cosine, learning_rate: 0.1}}"
     (problem,) = refused(tmp_path, config(optimizer=adamw)).details
     assert "AdamW's decay is that of squares" in problem
+
+
+def test_words_may_be_written_in_capitals(tmp_path: Path) -> None:
+    """PaddleClas takes the names of interpolations and backends so."""
+    ops = "        - ResizeImage: {size: 224, interpolation: BILINEAR, backend: PIL}"
+    (resize,) = loaded(tmp_path, config(ops=ops)).DataLoader.train.dataset.transform_ops
+    assert (resize.interpolation, resize.backend) == ("bilinear", "pil")
+    assert "did you mean cv2?" in refused(tmp_path, config(ops=ops.replace("PIL", "cv3"))).details[0]

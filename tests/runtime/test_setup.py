@@ -16,6 +16,9 @@ def test_the_cpu_is_chosen_with_a_reason():
 def test_impossible_devices_are_refused():
     with pytest.raises(EnvironmentProblem, match="unknown device tpu"):
         setup_paddle("tpu")
+    with pytest.raises(EnvironmentProblem, match="unknown device gpu:0,1") as caught:  # as PaddleX writes it
+        setup_paddle("gpu:0,1")
+    assert "--devices 0,1" in str(caught.value.hint)
     import paddle
 
     if not paddle.is_compiled_with_cuda():

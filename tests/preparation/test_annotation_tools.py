@@ -465,6 +465,30 @@ def test_a_box_that_is_no_number_is_named(tmp_path: Path) -> None:
     assert problems.cases["bad-annotation"].examples[0][0] == f"{tmp_path}/boxes.csv:2"
 
 
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        ("xmin,ymin,xmax,ymax", "0.25,0.375,0.75,0.625"),
+        ("x_center,y_center,width,height", "0.5,0.5,0.5,0.25"),
+        ("top_left_x,top_left_y,bottom_right_x,bottom_right_y", "16,18,48,30"),
+    ],
+)
+def test_a_box_table_in_shares_of_the_image(columns: str, values: str, tmp_path: Path) -> None:
+    draw_all(tmp_path, "a.jpg")
+    write(tmp_path / "boxes.csv", f"filename,class,{columns}\na.jpg,cat,{values}\n")
+    assert boxes(read(tmp_path, "box-table")[0]) == {"a.jpg": [("cat", *PIXELS)]}
+
+
+@pytest.mark.parametrize("columns", ["bbox_0,bbox_1,bbox_2,bbox_3", "x1,y1,x2,y2,x3,y3,x4,y4"])
+def test_parts_of_images_that_are_not_understood_are_told(columns: str, tmp_path: Path) -> None:
+    """Four corners are no box of the first two; columns of no known names were passed over in silence."""
+    draw_all(tmp_path, "a.jpg", "b.jpg")
+    numbers = ",".join(str(3 + n) for n in range(columns.count(",") + 1))
+    write(tmp_path / "t.csv", f"file,label,{columns}\na.jpg,cat,{numbers}\nb.jpg,dog,{numbers}\n")
+    rows, _ = read(tmp_path, "table")
+    assert not rows.boxes and "not used: whole images are read" in rows.readings[0]
+
+
 def test_automl_boxes_and_classes(tmp_path: Path) -> None:
     draw_all(tmp_path, "a.jpg", "b.jpg")
     lines = (

@@ -140,3 +140,21 @@ def test_class_folders_with_a_text_beside_an_image_are_no_yolo(tmp_path: Path) -
     draw_all(tmp_path, "cat/1.jpg", "dog/1.jpg")
     write(tmp_path / "cat/1.txt", "a photo of a cat\n")
     read(tmp_path, "class-tree")
+
+
+@pytest.mark.parametrize("line", [f"\ufeff{LINE}", f"0.0 {LINE[2:]}"])
+def test_lines_of_other_programs(line: str, tmp_path: Path) -> None:
+    """A byte order mark, and numbers of classes as decimals."""
+    tree(tmp_path, "{kind}", "a", "b")
+    for stem in "ab":
+        write(tmp_path / f"labels/{stem}.txt", line)
+    write(tmp_path / "classes.txt", "cat\n")
+    assert boxes(read(tmp_path, "yolo")[0])["images/a.jpg"] == [("cat", *BOX)]
+
+
+def test_other_names_beside_the_config_are_told(tmp_path: Path) -> None:
+    tree(tmp_path, "{kind}", "a")
+    write(tmp_path / "data.yaml", "names: [cat, dog]\n")
+    write(tmp_path / "classes.txt", "dog\ncat\n")
+    readings = read(tmp_path, "yolo")[0].readings
+    assert "data.yaml: names of 2 classes; those of classes.txt, which differ, are not used" in readings

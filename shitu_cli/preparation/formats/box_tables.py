@@ -6,10 +6,12 @@ import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats.annotations import Annotations
 from shitu_cli.preparation.formats.boxes import (
+    SHARES,
     XYXY_SHARE,
     Convention,
     box_columns,
@@ -26,6 +28,7 @@ from shitu_cli.preparation.problems import Problems
 _IMAGES = ("filename", "file", "image", "imagename", "imageid", "path", "imagepath", "filepath", "img", "imgname")
 _CLASSES = ("class", "label", "classname", "labelname", "category", "classid", "categoryname", "name", "target")
 _SIZES = (("width", "imagewidth", "imgwidth", "w"), ("height", "imageheight", "imgheight", "h"))
+SAMPLE = 1000  # rows that decide whether boxes are in pixels
 _OPEN_IMAGES = {"imageid", "labelname", "xmin", "xmax", "ymin", "ymax"}
 
 
@@ -59,8 +62,13 @@ def _read(annotations: Annotations, files: Sequence[str]) -> None:
 def _read_file(file: AnnotationFile, names: dict[str, str]) -> None:
     header, rows = read_table(file.path, file.problems)
     columns = _columns(header, file)
+    first = list(islice(rows, SAMPLE))
+    values = [value for _, cells in first for value in numbers(cells[at] for at in columns.box) or ()]
+    convention = columns.convention
+    if values and 0 <= min(values) <= max(values) <= 1:  # of pixels, nothing would be left
+        convention = SHARES.get(convention, convention)
     images: dict[str, ImageEntry | None] = {}
-    for line, cells in rows:
+    for line, cells in chain(first, rows):
         name, label = cells[columns.image].strip(), label_text(cells[columns.label])
         texts = [cells[at] for at in columns.box]
         if name not in images:
@@ -75,8 +83,8 @@ def _read_file(file: AnnotationFile, names: dict[str, str]) -> None:
             file.problems.add("crowd", f"{file.path}:{line}", names.get(label, label))
         else:
             image.size = stated_size(*(cells[at] for at in columns.sizes)) if len(columns.sizes) == 2 else None
-            otherwise = f"box {','.join(texts)[:60]!r}, expected {columns.convention.text}"
-            image.box(names.get(label, label), numbers(texts), columns.convention, otherwise)
+            otherwise = f"box {','.join(texts)[:60]!r}, expected {convention.text}"
+            image.box(names.get(label, label), numbers(texts), convention, otherwise)
 
 
 def _columns(header: list[str], file: AnnotationFile) -> _Columns:

@@ -54,6 +54,7 @@ XYXY_SHARE = Convention("xyxy-share", "x1,y1,x2,y2 in shares of the image, 0 to 
 XYWH_SHARE = Convention("xywh-share", "x,y,width,height in shares of the image, 0 to 1", "size", 1)
 CXCYWH_SHARE = Convention("cxcywh-share", "centre x,centre y,width,height in shares of the image, 0 to 1", "centre", 1)
 XYWH_PERCENT = Convention("xywh-percent", "x,y,width,height in percent of the image", "size", 100)
+SHARES = {XYXY: XYXY_SHARE, XYWH: XYWH_SHARE, CXCYWH: CXCYWH_SHARE}  # the same in shares of the image
 CONVENTIONS = (XYXY, XYWH, CXCYWH, XYXY_SHARE, XYWH_SHARE, CXCYWH_SHARE, XYWH_PERCENT)
 
 # Columns of tables that together are a box, with what they mean; names without case, blanks and signs between words.
@@ -64,6 +65,7 @@ BOX_COLUMNS: tuple[tuple[tuple[str, str, str, str], Convention], ...] = (
     (("left", "top", "right", "bottom"), XYXY),
     (("xtl", "ytl", "xbr", "ybr"), XYXY),
     (("roix1", "roiy1", "roix2", "roiy2"), XYXY),
+    (("topleftx", "toplefty", "bottomrightx", "bottomrighty"), XYXY),
     (("bboxx1", "bboxy1", "bboxx2", "bboxy2"), XYXY),
     (("bboxxmin", "bboxymin", "bboxxmax", "bboxymax"), XYXY),
     (("x", "y", "width", "height"), XYWH),
@@ -93,7 +95,7 @@ def box_columns(header: Sequence[str]) -> tuple[list[int], Convention] | None:
     for number, name in enumerate(header):
         at.setdefault(plain_name(name), number)
     for names, convention in BOX_COLUMNS:
-        if all(name in at for name in names):
+        if all(name in at for name in names) and not ("x1" in names and "x3" in at):  # four corners are no box
             return [at[name] for name in names], convention
     return None
 

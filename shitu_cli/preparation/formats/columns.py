@@ -6,6 +6,7 @@ model without any warning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from shitu_cli.preparation.formats.delimited import names_several
 from shitu_cli.preparation.formats.sample import Sample
 from shitu_cli.preparation.formats.source import plain_path
 from shitu_cli.preparation.formats.splits import FLAGS, SPLIT_NAMES, WORDS, splits_of_values
+from shitu_cli.reporting import short_list
 
 
 def name_set(text: str) -> frozenset[str]:
@@ -48,6 +50,10 @@ _MEASURES = name_set(
 )
 _CERTAINTIES = frozenset(("score", "confidence", "probability", "prob"))
 _BOX_NAMES = frozenset(("box", "bbox", "boundingbox", "roi", "rect", "rectangle", "bndbox"))
+# Columns that may say a part of the image.
+_PARTS = re.compile(
+    r"^(?:bbox|bounding|box|roi|polygon|segment|rle|encodedpixels|corner|topleft|[xy]\d?$|[xy](?:min|max))"
+)
 _NO_LABELS = _MEASURES | CAMERA_NAMES | SPLIT_NAMES | FLAGS.keys()
 
 
@@ -149,6 +155,9 @@ class Decision:
             self._take(columns.label, columns.display)
             self._decide_id(columns)
             columns.remarks += [f"{self.names[n]} is not used: rows where it is 0 count too" for n in self._doubts()]
+            parts = [self.names[n] for n in self.free if _PARTS.search(self.plain[n]) or self.sample.lists(n)]
+            if parts and not columns.box:
+                columns.remarks.append(f"{short_list(parts, 4)} not used: whole images are read")
         return columns
 
     def _take(self, *columns: int | None) -> None:

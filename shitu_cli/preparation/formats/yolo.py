@@ -11,6 +11,7 @@ from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import MIB, whole_number
 from shitu_cli.inputs.yaml_files import read_yaml
 from shitu_cli.preparation.formats.annotations import Annotations
+from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import CXCYWH_SHARE, XYXY_SHARE, around_flat, numbers
 from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.encoding import read_list_text
@@ -20,7 +21,9 @@ from shitu_cli.preparation.formats.text_files import read_lines
 from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, per_file
 from shitu_cli.preparation.formats.values import label_text, list_of, object_of
 
-_OBJECT = re.compile(rb"\s*\d{1,6}(?:[ \t]+-?\d*\.?\d+(?:e[+-]?\d+)?){4,}[ \t\r]*(?:\n|$)", re.I)
+_OBJECT = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*\d{1,6}(?:\.0+)?(?:[ \t]+-?\d*\.?\d+(?:e[+-]?\d+)?){4,}[ \t\r]*(?:\n|$)", re.I
+)
 _NAMES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "names.txt", "predefined_classes.txt")
 _LISTS = re.compile(r"(?:.*/)?(?:train|trainval|val|valid|validation|test)\.txt", re.I)
 _SPLIT_KEYS = ("train", "val", "test", "valid")
@@ -60,12 +63,12 @@ def _read_image(file: AnnotationFile, config: _Config) -> None:
         file.problems.add("no-objects", str(file.path), image.path)
     for number, line in lines:
         first, *rest = line.split()
-        values, label = numbers(rest), whole_number(first, digits=6)
+        values, label = numbers(rest), whole_number(whole_label(first), digits=6)
         if label is None or values is None:
             image.bad(f"expected class x y width height, got {line[:60]!r}", number)
         elif config.names and label not in config.names:
             image.bad(f"class {first}: there are names for 0 to {max(config.names)}", number)
-        elif len(values) == 4 or (config.key_points and len(values) == 4 + config.key_points):
+        elif len(values) in (4, 4 + config.key_points):
             image.box(config.names.get(label, label), values[:4], CXCYWH_SHARE, "", number)
         else:
             otherwise = f"{len(values)} numbers after the class: a box has 4, a polygon x y of 3 points or more"
@@ -128,7 +131,9 @@ class _Config:
             if (other := first.setdefault(name, number)) != number:
                 path = self.annotations.path(file)
                 raise DataError(f"{path}: classes {other} and {number} are both called {name!r}")
-        return names, f"{file}: names of {len(names)} classes"
+        others = [other for other, listed in self._name_files().items() if file == self.file and listed != names]
+        unlike = f"; those of {', '.join(others)}, which differ, are not used" if others else ""
+        return names, f"{file}: names of {len(names)} classes{unlike}"
 
     def _name_files(self) -> dict[str, dict[int, str]]:
         """Return the names of the files that hold one in each line."""

@@ -99,6 +99,16 @@ def tables_of_photographers_in_the_folders_of_products(root: Path) -> tuple[str,
     return ("info.csv: is the class its column photographer, or the folder of each image?", "--format class-tree")
 
 
+def folders_of_a_camera(root: Path) -> tuple[str, ...]:
+    many(root, "DCIM/10{k}CANON/IMG_{i}.JPG")
+    return ("its folders are those of a camera or an album, such as DCIM/100CANON", "--depth 1")
+
+
+def albums_of_years(root: Path) -> tuple[str, ...]:
+    many(root, "Takeout/Google Photos/Photos from 202{k}/{i}.jpg")
+    return ("Photos from 2020, which are not classes",)
+
+
 def labels_in_a_format_that_is_not_read(root: Path) -> tuple[str, ...]:
     write(root / "labels.py", repr(many(root, "img/{k}{i}.jpg")))
     return ("only one class", "labels.py (not read in this format: save the labels in it as CSV)")

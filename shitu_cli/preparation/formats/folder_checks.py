@@ -15,6 +15,11 @@ Label = tuple[str, ...]  # the folders that name a class
 DATE = re.compile(
     r"(?:19|20)\d{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-3]\d)?|(?:19|20)\d{2}|[0-3]?\d[-_.][01]?\d[-_.](?:19|20)?\d{2}"
 )
+# Folders of cameras and of albums by year: 100CANON, 101APPLE, Photos from 2024.
+_CAMERA = re.compile(
+    r"[1-9]\d\d(?:CANON|APPLE|MSDCF|NIKON|_?PANA|_FUJI|OLYMP|GOPRO|MEDIA|ANDRO|PHOTO|LEICA|RICOH|PENTX|CLOUD)|"
+    r"Photos from (?:19|20)\d\d"
+)
 SAMPLE = 500  # images
 
 
@@ -81,11 +86,12 @@ def refuse_sorting(source: Source, labels: Mapping[str, Label]) -> None:
     """
     if source.options.depth is not None:
         return
-    if len(labels) > 1 and all(DATE.fullmatch(part) for label in labels.values() for part in label):
-        raise DataError(
-            f"{source.path}: its folders are dates, such as {next(iter(labels))}, which are not classes",
-            hint="put the images of each class into a folder named after it; or --depth 1 if the dates are classes",
-        )
+    for pattern, what in (DATE, "dates"), (_CAMERA, "those of a camera or an album"):
+        if len(labels) > 1 and all(pattern.fullmatch(part) for label in labels.values() for part in label):
+            raise DataError(
+                f"{source.path}: its folders are {what}, such as {next(iter(labels))}, which are not classes",
+                hint="put the images of each class into a folder named after it; or --depth 1 if these are the classes",
+            )
     deep = {folder for folder, label in labels.items() if len(label) >= 2}
     if not deep or any(len(part) > 2 for label in labels.values() for part in label):
         return

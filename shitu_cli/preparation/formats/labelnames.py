@@ -22,7 +22,8 @@ _NO_LABELS = "nan NaN NAN <NA> NaT None NULL null undefined #N/A N/A #REF! #VALU
 _EMPTY_WORDS = frozenset((*_NO_LABELS.split(), "no_label", "no label", "unlabeled", "unlabelled", "(blank)"))
 _ROUNDED = re.compile(r"\d(?:[.,]\d{1,14})?E\+\d{1,2}", re.I)
 MOST_JSON = 20  # files of a folder; more are those of images
-_FILES = ("label_map.txt", "classes.csv", "classes.txt", "class_names.txt", "label_list.txt", "labels.txt", "names.txt")
+_NAME_FILES = "label_map.txt classes.csv classes.txt class_names.txt label_list.txt labels.txt names.txt label.txt"
+_FILES = tuple(_NAME_FILES.split())
 
 
 def name_classes(rows: Rows, source: Source, chosen: Sequence[Labels]) -> None:

@@ -100,7 +100,9 @@ def extract(
         written = extract_shard(replace(own, images=images), out, share, console)
     show_written(console, written, target, strict=strict)
     if share is None:
-        console.next_step(Command("index build", "--features", out, without=("--detector", "--detector-threshold")))
+        place = () if config is not None else ("--index", "index/")  # without a workspace it must be named
+        without = ("--detector", "--detector-threshold")
+        console.next_step(Command("index build", "--features", out, *place, without=without))
     else:
         console.next_step(["when all parts are there: ", Command("merge", f"{out}.*-of-{share.of}.shard")])
 

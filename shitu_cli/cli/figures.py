@@ -36,6 +36,8 @@ def show_figures(console: Console, result: EvalResult, values: dict[str, Any], s
     if result.unanswerable:
         count = counted(result.unanswerable, "query", "queries")
         console.warn(f"{count} without an image of the same label in the gallery: not in the means")
+    if len({*result.sets[1].labels.tolist()}) == 1:
+        console.warn("all gallery images have one label, which every search finds: the figures say nothing")
     if result.skipped:
         console.warn(unreadable(result.skipped))
     if coincidence is not None:  # neither thresholds nor confusions mean anything then

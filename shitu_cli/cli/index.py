@@ -132,7 +132,7 @@ def add(
         recorded = Path(manifest.model_path) if manifest.model_path else None
         config = opening.config_or_none(session, model or features or recorded)
         model = (
-            model_of_index(Places.of(config) if config else None, model, manifest.model_path)
+            model_of_index(Places.of(config) if config else None, model, manifest.model_path, target.place)
             if features is None
             else model
         )

@@ -87,7 +87,7 @@ def search(
     with closing(opening.chosen_index(space, index, store, collection)) as target:
         manifest = target.manifest()
         places = Places.read(space)
-        model = model_of_index(places, model, manifest.model_path)
+        model = model_of_index(places, model, manifest.model_path, target.place)
         if model is None and places is not None:
             model = exported_model(places, console)
         # Most searches need an exported model only: the whole config is read where something else is asked for.

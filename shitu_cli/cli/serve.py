@@ -191,7 +191,7 @@ def _open_live(
         )
     recorded = manifest.model_path if manifest is not None else ""
     config = opening.config_or_none(session, chosen or (Path(recorded) if recorded else None))
-    model = model_of_index(Places.of(config) if config else None, chosen, recorded)
+    model = model_of_index(Places.of(config) if config else None, chosen, recorded, gallery.place)
     live = Live(lambda: open_extractor(config, model, reporter=session.console), gallery, threshold_of)
     if must_be_measured and live.state.threshold.value is None:
         raise UsageError("--threshold auto: no evaluation has measured one for this model", hint=Command("evaluate"))

@@ -77,15 +77,24 @@ def exported_model(places: Places, reporter: Reporter) -> Path | None:
     return places.inference
 
 
-def model_of_index(places: Places | None, model: Path | None, recorded: str) -> Path | None:
+def model_of_index(places: Places | None, model: Path | None, recorded: str, index: str) -> Path | None:
     """Return the model to search an index with: `model`, None for the trained one, else the one it was built with.
 
-    `places` are those of the workspace, None without one.
+    `places` are those of the workspace, None without one. The model may have been copied together with the `index`: one
+    of its name beside that will do, as fingerprints are compared. Raises UsageError if it is not on this machine.
     """
-    if model is not None or not recorded or not Path(recorded).exists():
+    if model is not None or not recorded:
         return model
-    is_trained = places is not None and (places.manifest.is_file() or places.best_weights.is_file())
-    return None if is_trained else Path(recorded)
+    if places is not None and (places.manifest.is_file() or places.best_weights.is_file()):
+        return None
+    copies = [Path(recorded), Path(index).parent / Path(recorded).name]
+    choice = next((copy for copy in copies if copy.exists() or Path(f"{copy}.pdparams").exists()), None)
+    if choice is None:
+        raise UsageError(
+            f"the model that {index} was built with is not on this machine: {recorded}",
+            hint="copy it beside the index, or name it with --model",
+        )
+    return choice
 
 
 def place_of(model: StrPath | None) -> Path | None:

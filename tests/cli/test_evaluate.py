@@ -238,6 +238,13 @@ def test_queries_of_other_labels_are_an_error_not_a_figure(trained: Path, tmp_pa
     lists = trained / "lists"
     kept = (lists / "query_list.txt").read_bytes()
     lines = [line.split("\t")[0] for line in kept.decode().splitlines()]
+    gallery = (lists / "gallery_list.txt").read_text()
+    try:
+        one = [line for line in gallery.splitlines() if line.endswith("\t0")]
+        (lists / "gallery_list.txt").write_text("\n".join(one) + "\n")
+        assert "all gallery images have one label, which every search finds" in shitu("evaluate", cwd=trained).stderr
+    finally:
+        (lists / "gallery_list.txt").write_text(gallery)
     try:
         (lists / "query_list.txt").write_text("".join(f"{path}\t99\n" for path in lines))
         done = shitu("evaluate", cwd=trained, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,3 +206,24 @@ def test_an_index_needs_no_workspace_around_it(space: Path, tmp_path: Path) -> N
     misspelt = shitu("index", "show", cwd=tmp_path, env={"SHITU_WORKSPACE": "nowhere"}, check=False)
     assert misspelt.returncode == 2 and "nowhere is not a workspace" in misspelt.stderr
     fails("evaluate", cwd=tmp_path, code=2, says=("no workspace",))
+
+
+def test_an_index_finds_its_model_where_both_were_copied_to(space: Path, tmp_path: Path) -> None:
+    shutil.copytree(space / "inference", tmp_path / "here/inference")
+    model = ("--model", str(tmp_path / "here/inference"), "--index", str(tmp_path / "here/index"))
+    shitu("index", "build", "--features", "features.npy", *model, cwd=space)
+    (tmp_path / "here").rename(tmp_path / "there")
+    photo = str(space / PICTURE)
+    assert answers(photo, cwd=tmp_path / "there")[0][0] == "class_001"
+    (tmp_path / "there/inference").rename(tmp_path / "there/gone")
+    says = ("was built with is not on this machine", "name it with --model")
+    for words in (("search", photo), ("index", "add", photo, "--label", "a")):
+        fails(*words, cwd=tmp_path / "there", code=2, says=says)
+    done = shitu("extract", photo, "--model", "gone", cwd=tmp_path / "there")
+    assert "next: shitu index build --features features.npy --index index/ --model gone" in done.stdout
+    shitu(
+        "index",
+        "build",
+        *["--features", "features.npy", "--index", "index/", "--model", "gone"],
+        cwd=tmp_path / "there",
+    )

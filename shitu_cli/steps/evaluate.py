@@ -108,10 +108,10 @@ def evaluate(
     Returns None in all but the first process where the command line has started several. Raises DataError for lists and
     images that cannot be read, UsageError without trained weights.
     """
-    shares = [false_answers] if isinstance(false_answers, (int, float)) else list(false_answers)
-    invalid = [share for share in shares if not 0 < share < 1]
+    shares = [false_answers] if isinstance(false_answers, (int, float, str)) else list(false_answers)
+    invalid = [share for share in shares if isinstance(share, str) or not 0 < share < 1]
     if invalid:
-        raise UsageError(f"--far {invalid[0]:g}: expected a share of photos between 0 and 1, such as 0.05")
+        raise UsageError(f"--far {invalid[0]}: expected a share of photos between 0 and 1, such as 0.05")
     require(EXPANSION, query_expansion=query_expansion)
     require(FOLDS, cross_fit=cross_fit or None)
     output, model_path = this_process.reporter_of(reporter), place_of(model)

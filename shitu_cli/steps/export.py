@@ -59,7 +59,7 @@ def export(
     from shitu_cli.deployment.run import export as run
 
     require(PORTION, max_recall_drop=max_recall_drop)
-    if isinstance(size, str):
+    if size is not None and (isinstance(size, str) or not isinstance(size, Sequence) or len(size) != 2):
         raise UsageError(f"size={size!r}: expected (height, width), such as (224, 224)")
     if config is not None:
         require_config(config)

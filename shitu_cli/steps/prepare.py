@@ -114,6 +114,8 @@ def prepare(
     not write.
     """
     paths = [Path(source) for source in several(sources)]
+    if not paths:
+        raise UsageError("no images were named: give a folder or a list", hint=Command("prepare", "./data"))
     require(NATURAL, compare=compare)
     require(COUNT, pack_mib=pack_mib)
     root = None if image_root is None else str(image_root)

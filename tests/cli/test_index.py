@@ -221,9 +221,5 @@ def test_an_index_finds_its_model_where_both_were_copied_to(space: Path, tmp_pat
         fails(*words, cwd=tmp_path / "there", code=2, says=says)
     done = shitu("extract", photo, "--model", "gone", cwd=tmp_path / "there")
     assert "next: shitu index build --features features.npy --index index/ --model gone" in done.stdout
-    shitu(
-        "index",
-        "build",
-        *["--features", "features.npy", "--index", "index/", "--model", "gone"],
-        cwd=tmp_path / "there",
-    )
+    proposal = ("index", "build", "--features", "features.npy", "--index", "index/", "--model", "gone")
+    shitu(*proposal, cwd=tmp_path / "there")

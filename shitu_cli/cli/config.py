@@ -11,6 +11,7 @@ import typer
 from shitu_cli.cli import opening, options
 from shitu_cli.cli.options import argument
 from shitu_cli.cli.session import Session
+from shitu_cli.config.kinds import shown
 from shitu_cli.errors import UsageError
 
 
@@ -27,7 +28,6 @@ def config(
     import yaml
 
     from shitu_cli.config.dump import dump_config
-    from shitu_cli.config.kinds import shown
     from shitu_cli.steps.settings import workspace_config
 
     session = Session.of(context)

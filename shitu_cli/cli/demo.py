@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shitu_cli.cli.console import Console
 from shitu_cli.cli.grouped import GENERAL
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
@@ -20,7 +21,6 @@ from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from shitu_cli.cli.console import Console
     from shitu_cli.report.neighbours import Neighbours
 
 STEPS = ("train --epochs {epochs}", "evaluate", "export --out inference/", "index build")

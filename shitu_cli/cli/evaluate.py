@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shitu_cli.cli import opening, options
+from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import EXPANSION, FOLDS, PORTION
 from shitu_cli.errors import Command, ConfigError, ShituError, UsageError
+from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from shitu_cli.cli.console import Console
     from shitu_cli.config.schema import Config
     from shitu_cli.features.shard_file import Share
     from shitu_cli.steps.evaluate import Evaluation
-    from shitu_cli.workspace import Workspace
 
 NAMED = (
     "re_ranking",

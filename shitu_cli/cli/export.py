@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import opening, options
+from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import MODEL, OUTPUT, option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import PORTION
 from shitu_cli.errors import Command, ShituError, UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.reporting import byte_size, counted
+from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from shitu_cli.cli.console import Console
     from shitu_cli.deployment.run import Exported
-    from shitu_cli.workspace import Workspace
 
 
 def export(

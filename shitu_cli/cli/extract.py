@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import opening, options
+from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingError, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
-    from shitu_cli.cli.console import Console
     from shitu_cli.features.feature_file import Written
     from shitu_cli.features.resumable import Extraction
 

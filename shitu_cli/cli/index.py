@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shitu_cli.cli import opening, options
+from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
-    from shitu_cli.cli.console import Console
     from shitu_cli.index.store import Store
     from shitu_cli.steps.gallery import GallerySource
 
@@ -209,7 +210,6 @@ def show(
     as_json: options.JsonOption = False,
 ) -> None:
     """Show what the index holds, class by class; with --json every item."""
-    from dataclasses import asdict
 
     session = Session.of(context)
     console = session.console
@@ -285,7 +285,6 @@ def _show_classes(console: Console, counts: Counter[str]) -> None:
 
 
 def _show(console: Console, target: Store, more: dict[str, Any]) -> None:
-    from dataclasses import asdict
 
     manifest = target.manifest()
     if console.as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import options
+from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import DEPTH, SEED, SHARE
@@ -16,7 +17,6 @@ from shitu_cli.inputs import whole_number
 from shitu_cli.reporting import short_list
 
 if TYPE_CHECKING:
-    from shitu_cli.cli.console import Console
     from shitu_cli.preparation.prepare import Prepared
     from shitu_cli.steps.prepare import Preparation
 

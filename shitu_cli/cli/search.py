@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from shitu_cli.cli import opening, options
+from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.reporting import counted
+from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from shitu_cli.cli.console import Console
     from shitu_cli.data.images import Box
     from shitu_cli.index.verdict import Answer, Verdict
     from shitu_cli.report.page import Figure
-    from shitu_cli.workspace import Workspace
 
 ANSWER = "Answers"
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shitu_cli.cli import opening, options
+from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.reporting import counted
+from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from shitu_cli.cli.console import Console
     from shitu_cli.features.extractor import Extractor
     from shitu_cli.service.desk import Desk
     from shitu_cli.service.gallery import Gallery
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from shitu_cli.service.settings import Limits
     from shitu_cli.service.views import View
     from shitu_cli.steps.measured_threshold import Threshold
-    from shitu_cli.workspace import Workspace
 
 NETWORK, ANSWER, LIMITS = "Network", "Answers and changes", "Limits"
 MODULES = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")  # that only this command needs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,11 @@ from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import CLOSED_FORM, SEED, USUAL_VIEWS, VIEWS
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.reporting import counted, duration
+from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
     from shitu_cli.training.frozen import FrozenResult
     from shitu_cli.training.options import TrainResult
-    from shitu_cli.workspace import Workspace
 
 RUN = "The run"
 MACHINES = "Several machines"
@@ -194,7 +195,6 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
 
 def _show_projection(session: Session, result: FrozenResult) -> None:
     """Show what a projection of the features of a trained network reaches, and the next step."""
-    import dataclasses
 
     if session.console.as_json:
         session.console.json(dataclasses.asdict(result))
@@ -232,7 +232,6 @@ def _gain(score: str, before: float, best: float, epoch: int) -> str:
 
 def _show_result(session: Session, space: Workspace, result: TrainResult) -> None:
     """Show the result of a run and the next step."""
-    import dataclasses
 
     from shitu_cli.steps.status import export_command
 

@@ -14,6 +14,7 @@ import numpy as np
 from shitu_cli.errors import ShituError
 from shitu_cli.features.backends import BF16, FP32, Run, Way, ways_in
 from shitu_cli.processes.child import run_module
+from shitu_cli.runtime.threads import available_cores
 
 if TYPE_CHECKING:
     from shitu_cli.evaluation.metrics import Ranking
@@ -145,7 +146,6 @@ def _latencies(
 
     The second list holds how many ms each took to open on one thread, the third each way opened on all threads.
     """
-    from shitu_cli.runtime.threads import available_cores
 
     latencies: list[dict[str, list[float]]] = [{} for _ in ways]
     opening: list[float] = []

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
+from shitu_cli.features.backends import is_exported
+from shitu_cli.features.engine import engine_from_model
 from shitu_cli.files import atomic_write_json, sha256_of
 from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.report.evaluation import CLASSIFIER
 from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.steps.models import changed_since_training, readable
 from shitu_cli.steps.settings import with_lists
 
@@ -73,14 +76,12 @@ def evaluate_classifier(
     trained weights or for an exported model, which has no head, DataError for lists, images and weights that do not
     fit, ConfigError for a network without a head.
     """
-    from shitu_cli.runtime.setup import setup_paddle
 
     config = with_lists(config, ("query",))
     places = Places.of(config)
     output = this_process.reporter_of(reporter)
     setup_paddle(this_process.own_device(config.Global.device))
     from shitu_cli.features.cache import FeatureCache
-    from shitu_cli.features.engine import engine_from_model
     from shitu_cli.processes.collectives import join
     from shitu_cli.training.classifying import as_classified, measure_head
     from shitu_cli.weights.files import find_weights
@@ -112,7 +113,6 @@ def _numbered_otherwise(config: Config, prefix: Path) -> bool:
 
 
 def _network(prefix: Path, config: Config) -> RecModel:
-    from shitu_cli.features.backends import is_exported
     from shitu_cli.model.tracing import load_trained
 
     if is_exported(prefix):

@@ -12,6 +12,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.steps.models import changed_preparation, place_of, readable
 from shitu_cli.steps.settings import require_config, with_lists
 
@@ -51,7 +52,6 @@ def export(
     If anything fails, an earlier export stays unchanged. Raises UsageError without weights, ShituError if the files
     compute something else.
     """
-    from shitu_cli.runtime.setup import setup_paddle
 
     setup_paddle("cpu")
     from shitu_cli.deployment.deploy_config import PADDLEX_NAME

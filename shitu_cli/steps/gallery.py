@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from shitu_cli.data.lists import relative_to
 from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.features.extractor import Extractor
 from shitu_cli.files import sha256_of
+from shitu_cli.preparation.sources import ImageFiles, find_images, images_of_list
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.steps.models import open_extractor
 from shitu_cli.stores import absolute, address_of, is_stored
+from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from shitu_cli.config.schema import Config, SplitConfig
     from shitu_cli.features.detection.detector import Detector
-    from shitu_cli.features.extractor import Extractor
     from shitu_cli.index.store import FeatureTable
-    from shitu_cli.preparation.sources import ImageFiles
-    from shitu_cli.workspace import Workspace
 
 
 class GalleryContent(NamedTuple):
@@ -144,7 +144,6 @@ def _label_all(labels: Sequence[str], paths: Sequence[str], source: GallerySourc
 
 def images_to_index(source: GallerySource, sources: Sequence[str] | None) -> tuple[ImageFiles, list[str | Command]]:
     """Return the images that the user names, or those of the gallery list, and a remark about the choice."""
-    from shitu_cli.preparation.sources import find_images, images_of_list
 
     config = source.config
     if sources:
@@ -161,7 +160,6 @@ def images_to_index(source: GallerySource, sources: Sequence[str] | None) -> tup
 
 def workspace_of(config: Config | None) -> Workspace | None:
     """Return the workspace of a config; None without one."""
-    from shitu_cli.workspace import Workspace
 
     return None if config is None or config.root is None else Workspace(config.root)
 
@@ -200,7 +198,6 @@ def _gallery_list(config: Config) -> tuple[Path, SplitConfig, list[Path]]:
 
 def _vectors(source: GallerySource, extractor: Extractor, images: ImageFiles) -> tuple[np.ndarray, ImageFiles]:
     """Return the features of all readable images, and those images with their boxes; warn about the others."""
-    import numpy as np
 
     from shitu_cli.features.detection.bodies import bodies_of, report_whole, with_boxes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shitu_cli.index import is_index
 from shitu_cli.index.store import IndexManifest
 
 
@@ -57,7 +58,6 @@ def note_in_index(folder: Path, features: str, unknown: dict[str, Any] | None) -
 
     Raises EnvironmentProblem if another process keeps changing it or the disk refuses, DataError if it is damaged.
     """
-    from shitu_cli.index import is_index
     from shitu_cli.index.files import FileStore
     from shitu_cli.index.measured import block_of
 

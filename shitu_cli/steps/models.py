@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shitu_cli.config.dump import config_values
 from shitu_cli.config.places import Places
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.backends import MODEL_FILES
@@ -127,7 +128,6 @@ def changed_since_training(prefix: Path, key: str, file: Path | None) -> bool:
 
 def changed_preparation(config: Config, prefix: Path) -> str | None:
     """Return for the user how images are prepared otherwise than when a checkpoint was trained, else None."""
-    from shitu_cli.config.dump import config_values
     from shitu_cli.training.checkpoint import read_header
     from shitu_cli.training.fingerprint import flatten
 

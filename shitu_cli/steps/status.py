@@ -11,6 +11,7 @@ from shitu_cli.config.load import load_config
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, ShituError
+from shitu_cli.features.engine import features_fingerprint
 from shitu_cli.files import bytes_in, sha256_of
 from shitu_cli.inputs import read_note
 from shitu_cli.report.evaluation import (
@@ -96,7 +97,6 @@ def _facts(space: Workspace) -> _Facts:
 
 
 def _preprocessing_of(config: Config) -> str:
-    from shitu_cli.features.engine import features_fingerprint
 
     split = config.DataLoader.as_deployed
     return "" if split is None else features_fingerprint("", split.dataset.transform_ops)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shitu_cli.data.images import is_image_name
+from shitu_cli.data.images import decode_image, is_image_name
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import MIN_SIDE, Convention, Size, check_convention
@@ -309,7 +309,6 @@ def _image_tree(source: Source) -> Tree:
 
 def _decoded_size(path: Path) -> Size | None:
     """Return the size of an image whose header does not hold it."""
-    from shitu_cli.data.images import decode_image
 
     try:
         height, width = decode_image(path).shape[:2]

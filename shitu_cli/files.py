@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -230,8 +229,6 @@ def file_state(file: IO[bytes] | StrPath) -> tuple[int, ...]:
 
 def _exchange(first: Path, second: Path) -> bool:
     """Swap two directories in one step, so that a kill leaves both; return False if the system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     try:
         rename = ctypes.CDLL(None).renameat2

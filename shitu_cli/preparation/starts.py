@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
 from shitu_cli.errors import Command, ConfigError, Message
 from shitu_cli.inputs.yaml_files import parse_yaml
+from shitu_cli.runtime.setup import has_package
 from shitu_cli.weights.catalogue import CATALOGUE, Published, published_for
 from shitu_cli.weights.store import Located, locate
 
@@ -25,7 +25,7 @@ class TemplateChoice:
 
 def choose_template() -> TemplateChoice:
     """Return the template for this machine: the large recipe for GPUs, else tuning where trained weights are here."""
-    if Path("/dev/nvidia0").exists() and _installed("paddlepaddle-gpu"):
+    if Path("/dev/nvidia0").exists() and has_package("paddlepaddle-gpu"):
         return TemplateChoice(LARGE, "this machine has a GPU and paddlepaddle-gpu")
     start = light_start()
     if start is not None:
@@ -71,11 +71,3 @@ def light_start() -> Located | None:
     """Return the trained weights of the small network that CPUs tune, where they need no download."""
     entry = published_for(TUNED_NETWORK)
     return None if entry is None else locate(entry)
-
-
-def _installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

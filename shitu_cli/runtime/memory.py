@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,4 +47,4 @@ def available_memory() -> int | None:
 
 def peak_memory_bytes() -> int:
     """Return the most bytes of memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -107,10 +107,11 @@ def _gpu_build_is_covered() -> bool:
 
     if paddle.is_compiled_with_cuda():
         return False
-    return all(_is_installed(package) for package in ("paddlepaddle", "paddlepaddle-gpu"))
+    return all(has_package(package) for package in ("paddlepaddle", "paddlepaddle-gpu"))
 
 
-def _is_installed(package: str) -> bool:
+def has_package(package: str) -> bool:
+    """Return whether pip has installed a package of this name."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -135,8 +136,6 @@ def return_large_blocks() -> None:
 
 
 def _mallopt(*settings: tuple[int, int]) -> None:
-    if not sys.platform.startswith("linux"):
-        return
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # another C library: slower, not wrong

@@ -16,7 +16,10 @@ from shitu_cli.features.manifest import read_manifest
 from shitu_cli.features.selection import load_engine
 from tests.mutations import mutations
 
-_ROW = {"file": "inference.onnx", "latency_ms": {"batch 1, 1 thread": [1.0], "batch 32, 1 thread": [2.0]}}
+_ROW = {
+    "file": "inference.onnx", "program": "ONNX Runtime", "precision": "fp32", "open_ms": 1.0,
+    "latency_ms": {"batch 1, 1 thread": [1.0], "batch 32, 1 thread": [2.0]},
+}  # fmt: skip
 
 
 def _set(**changes: Any) -> Callable[[dict[str, Any]], object]:

@@ -17,7 +17,6 @@ from shitu_cli.inputs import MIB, StrPath, decode_text, read_bytes
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.journal import apply_committed
 from shitu_cli.preparation.audit import LookCache
-from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.last_options import PrepareOptions, complete_options
 from shitu_cli.preparation.list_digests import RECORD
 from shitu_cli.preparation.packing import USUAL_MIB, check_pack_folder
@@ -145,7 +144,11 @@ def prepare(
         if name is not None:
             value, start = start_of(name, text)
             text = text if value is None else patch_yaml(text, {"Arch.Backbone.pretrained": value})[0]
-        prepared = _read(space, paths, choices, text, reporter, new_labels=new_labels)
+        known_names = {} if new_labels else _known_names(space)
+        cache = LookCache(space.cache_dir / "images.bin")
+        prepared = read_and_split(
+            paths, choices, reporter, known_names=known_names, sample_per_id=_sample_per_id(text), cache=cache
+        )
         _compare(prepared, space, text, reporter, 0 if quick else compare)
         on_checked(prepared)
 
@@ -189,19 +192,6 @@ def report_values(prepared: Prepared) -> dict[str, Any]:
         "labels": prepared.comparison and prepared.comparison.to_json(prepared.rows),
         "problems": prepared.problems.to_json(),
     }
-
-
-def _read(
-    space: Workspace, sources: list[Path], choices: Choices, text: str, reporter: Reporter, *, new_labels: bool
-) -> Prepared:
-    return read_and_split(
-        sources,
-        choices,
-        reporter,
-        known_names={} if new_labels else _known_names(space),
-        sample_per_id=_sample_per_id(text),
-        cache=LookCache(space.cache_dir / "images.bin"),
-    )
 
 
 def _compare(prepared: Prepared, space: Workspace, text: str, reporter: Reporter, most: int | None) -> None:

@@ -58,13 +58,12 @@ class _Facts:
     @property
     def is_frozen(self) -> bool:
         """Whether the last training left the network unchanged (`train --frozen`)."""
-        run = self.header.get("run")
-        return isinstance(run, dict) and bool(run.get("frozen"))
+        return bool(_block(self.header, "run").get("frozen"))
 
     @property
     def trained_on_others(self) -> bool:
         """Whether the training list has changed since the last training."""
-        then = self.header.get("run", {}).get("train_list") if isinstance(self.header.get("run"), dict) else None
+        then = _block(self.header, "run").get("train_list")
         return bool(then and self.lists and then != self.lists)
 
 
@@ -108,10 +107,14 @@ def _hash_of(file: Path) -> str | None:
 
 def _list_of(header: dict[str, Any], space: Workspace) -> Path | None:
     """Return the training list of the last run, which may differ from the config's."""
-    run = header.get("run")
-    config = run.get("config") if isinstance(run, dict) else None
-    path = config.get("DataLoader.Train.dataset.cls_label_path") if isinstance(config, dict) else None
+    path = _block(_block(header, "run"), "config").get("DataLoader.Train.dataset.cls_label_path")
     return space.root / path if isinstance(path, str) else None
+
+
+def _block(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a block of a note, {} if it is missing or damaged."""
+    block = values.get(name)
+    return block if isinstance(block, dict) else {}
 
 
 def _prepare_state(facts: _Facts) -> StepState:
@@ -133,8 +136,7 @@ def _prepare_state(facts: _Facts) -> StepState:
 def _train_state(facts: _Facts) -> StepState:
     if not facts.header:
         return StepState("train", "not trained yet", Command("train"))
-    state = facts.header.get("state")
-    state = state if isinstance(state, dict) else {}
+    state = _block(facts.header, "state")
     epoch, best = state.get("epoch"), state.get("best_score")
     if facts.is_frozen:
         return _frozen_state(facts, best)

@@ -16,12 +16,12 @@ from shitu_cli.config.parts import backbones as parts
 from shitu_cli.model.backbones.base import Backbone, Level, Step
 from shitu_cli.model.layers import Conv2D, ConvBNAct, DownscaleDropout, Linear, SigmoidExcite, make_divisible
 
-# Channels in, kernel, split pointwise, parallel branches, squeeze-excite, shortcut.
-STAGES: list[tuple[int, int, bool, bool, bool, bool]] = [
-    (64, 3, False, False, False, False),
-    (128, 3, False, False, False, False),
-    (256, 5, True, True, True, False),
-    (512, 5, False, True, False, True),
+# Channels in, then the settings of the blocks: kernel, split pointwise, parallel branches, squeeze-excite, shortcut.
+STAGES: list[tuple[int, tuple[int, bool, bool, bool, bool]]] = [
+    (64, (3, False, False, False, False)),
+    (128, (3, False, False, False, False)),
+    (256, (5, True, True, True, False)),
+    (512, (5, False, True, False, True)),
 ]
 
 
@@ -115,20 +115,11 @@ class PPLCNetV2(Backbone):
         )
         stages, reach = [], 2
         self.levels = []
-        for index, (row, depth) in enumerate(zip(STAGES, depths, strict=True)):
-            channels, kernel, split_pw, branches, use_se, shortcut = row
-            make = partial(
-                RepDepthwiseSeparable,
-                kernel=kernel,
-                split_pw=split_pw,
-                branches=branches,
-                use_se=use_se,
-                shortcut=shortcut,
-            )
+        for index, ((channels, settings), depth) in enumerate(zip(STAGES, depths, strict=True)):
             first, out = make_divisible(channels * scale), make_divisible(channels * 2 * scale)
             stride = 1 if shitu and index == len(STAGES) - 1 else 2
-            blocks = [make(first, out, stride)]
-            blocks += [make(out, out, 1) for _ in range(depth - 1)]
+            blocks = [RepDepthwiseSeparable(first, out, stride, *settings)]
+            blocks += [RepDepthwiseSeparable(out, out, 1, *settings) for _ in range(depth - 1)]
             stages.append(nn.Sequential(*blocks))
             reach *= stride
             self.levels.append(Level(f"stages.{index}", out, reach))

@@ -70,14 +70,15 @@ def _chosen(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> S
     why = "the classes share images so that none can be taken without leaving another class empty"
     if not rows.boxes:
         why = "the images of each class are nearly the same, and a query would only find itself again"
-    examples = []
+    examples, wrong = [], problems.lines("error")
+    correct = "correct what is named here; or " if wrong else ""
     if max(counts.values()) < 2:
         why = f"each of the {len(counts):,} classes has a single image, and a query needs another one to find"
         examples = [f"{rows.place(n)} is {rows.shown(rows.labels[n])!r}" for n in split.train[:2]]
     raise DataError(
         f"no image can be held out for evaluation: {why}",
-        details=[*examples, *problems.lines("error")],
-        hint="add images; or train without evaluation: --split none",
+        details=[*examples, *wrong],
+        hint=f"{correct}add images; or train without evaluation: --split none",
     )
 
 

@@ -52,7 +52,23 @@ def _where_are_labels(source: Source, problems: Problems) -> Message:
     if "heic" in problems.cases:
         return f"to read HEIC images: {pip_install('heic')}"
     way = "put the images of each class into a folder named after it; "
-    return _names_as_list(source) or [way, Command("prepare", "--formats"), " lists other layouts"]
+    above = _folder_above(source)
+    return _names_as_list(source) or above or [way, Command("prepare", "--formats"), " lists other layouts"]
+
+
+def _folder_above(source: Source) -> Message | None:
+    """Return the way out for a folder that is a class itself, or whose labels are beside it; None for others."""
+    tree, above = source.tree, source.base.resolve().parent
+    if not source.path.is_dir() or not tree.images or any("/" in image for image in tree.images):
+        return None
+    beside = [entry for entry in os.scandir(above) if entry.name != source.base.resolve().name]
+    kinds = (*SUFFIXES, *RECORD_SUFFIXES)
+    if not any(entry.is_dir() or entry.name.lower().endswith(kinds) for entry in beside if entry.name[:1] != "."):
+        return None
+    return [
+        "if this folder is one class, or the labels are beside it, name the folder above: ",
+        Command("prepare", above),
+    ]
 
 
 def _names_as_list(source: Source) -> Message | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.errors import ShituError
+from shitu_cli.errors import ShituError, plain
 from tests.preparation.annotation_trees import write_json
 from tests.preparation.builders import assert_asked, builders
 from tests.preparation.test_doubtful_layouts import list_of
@@ -52,7 +52,12 @@ def cells_that_were_merged(root: Path) -> tuple[str, ...]:
     """Only the first row of a merged cell holds the class."""
     rows = ((name if "0.jpg" in path else "", path) for path, name in many(root, "img/{k}{i}.jpg").items())
     table(root / "l.csv", ("label", "image"), *rows)
-    return ("a single image", "12 x a line without image or label", "l.csv:3")
+    return (
+        "a single image",
+        "12 x a line without image or label",
+        "l.csv:3",
+        "correct what is named here; or add images",
+    )
 
 
 def one_class_and_its_opposite(root: Path) -> tuple[str, ...]:
@@ -176,3 +181,13 @@ def test_columns_that_no_table_has_are_named(tmp_path: Path) -> None:
     with pytest.raises(ShituError) as caught:
         read(tmp_path, columns={"label": "Breed"})
     assert caught.value.details == ["not used: l.csv (has no columns Breed, but file, breed)"]
+
+
+def test_a_class_or_an_image_leads_to_the_folder_above(tmp_path: Path) -> None:
+    """As the shell writes data/* and data/*.jpg."""
+    many(tmp_path, "data/{name}/{i}.jpg")
+    for name, says in (("apple", "if this folder is one class"), ("apple/0.jpg", "if the images of each class")):
+        with pytest.raises(ShituError) as caught:
+            read(tmp_path / "data", name)
+        hint = plain(caught.value.hint or "")
+        assert says in hint and str((tmp_path / "data" / name).parent) in hint

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
+from shitu_cli.data.images import is_image_name
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.extensions import extension_names, load_extension
 from shitu_cli.preparation.formats.aircraft import AIRCRAFT
@@ -93,6 +94,14 @@ def find_format(source: Source, name: str | None = None) -> Format:
             source.memo["annotated"] = rank == ANNOTATIONS
             beside = [TABLE] if rank == ANNOTATIONS and labels_most(source) else []
             return candidates[0] if rank in (DATASET, PACKED, FOLDERS) else _agreeing(source, candidates, beside)
+    if is_image_name(source.path.name):
+        raise UsageError(
+            f"{source.path} is an image: name the folder or the list of all images",
+            hint=[
+                Command("prepare", source.path.parent),
+                ", if the images of each class are in a folder named after it",
+            ],
+        )
     raise UsageError(f"{source.path}: unknown layout", hint=[Command("prepare", "--formats"), " lists them"])
 
 

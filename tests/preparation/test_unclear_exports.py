@@ -104,6 +104,18 @@ def tables_of_photographers_in_the_folders_of_products(root: Path) -> tuple[str,
     return ("info.csv: is the class its column photographer, or the folder of each image?", "--format class-tree")
 
 
+def rows_of_pixels(root: Path) -> tuple[str, ...]:
+    """As MNIST and its like are given out on Kaggle."""
+    table(root / "train.csv", ("label", *(f"pixel{n}" for n in range(9))), *((k, *range(9)) for k in range(9)))
+    return ("holds no images, but train.csv, which is a table of pixels", "write each row to an image")
+
+
+def arrays_of_mnist(root: Path) -> tuple[str, ...]:
+    root.mkdir(parents=True)
+    (root / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + bytes(60))
+    return ("train-images-idx3-ubyte, which is a file of arrays",)
+
+
 def folders_of_a_camera(root: Path) -> tuple[str, ...]:
     many(root, "DCIM/10{k}CANON/IMG_{i}.JPG")
     return ("its folders are those of a camera or an album, such as DCIM/100CANON", "--depth 1")
@@ -140,6 +152,14 @@ def test_a_folder_of_images_without_labels_is_said(tmp_path: Path) -> None:
     """As CVAT exports for ImageNet."""
     many(tmp_path, "{name}/{k}{i}.jpg", names=("apple", "pear", "no_label"))
     assert read(tmp_path).problems.cases["empty-word"].examples == [("no_label", "4 images")]
+
+
+def test_images_of_formats_that_are_not_read_are_said(tmp_path: Path) -> None:
+    """They were passed over in silence."""
+    many(tmp_path, "{name}/{i}.jpg")
+    for suffix in ("tga", "CR3", "arw", "dcm", "eps"):
+        write(tmp_path / f"apple/a.{suffix}", "x")
+    assert read(tmp_path).problems.cases["other-format"].count == 5
 
 
 def test_placeholders_to_evaluate_are_said(tmp_path: Path) -> None:

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 # "eval": query and gallery at once, each image against all others; "": this program chooses the split.
 SPLITS = ("train", "val", "test", "query", "gallery", "eval", "")
-_OTHER_IMAGES = {".jxl", ".svg", ".ico", ".psd", ".raw", ".cr2", ".nef", ".dng", ".pdf"}
+# Images of formats that are not read: drawings, pages, negatives of cameras, images of scanners and telescopes.
+_OTHER_IMAGES = re.compile(
+    r"\.(?:jxl|jxr|svgz?|eps|ai|ico|cur|psd|xcf|pdf|djvu|tga|pcx|dds|exr|hdr|sgi|xbm|xpm|dcm|dicom|nii|fits?|"
+    r"raw|cr[23w]|nef|nrw|arw|sr[2fw]|orf|rw2|raf|pef|dng|3fr|iiq|x3f)"
+)
 _SKIPPED_DIRS = {"__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "#snapshot", "lost+found"}
 # Suffixes whose files need not be opened to know that they are not images.
 _NO_IMAGES = re.compile(
@@ -264,7 +268,7 @@ def _kind_of(entry: os.DirEntry[str]) -> str:
     suffix = os.path.splitext(entry.name)[1].lower()
     if suffix in IMAGE_SUFFIXES - heif.SUFFIXES:
         return "image"
-    if suffix in _OTHER_IMAGES:
+    if _OTHER_IMAGES.fullmatch(suffix):
         return "other-format"
     if _NO_IMAGES.fullmatch(suffix) or not entry.is_file():
         return "file"

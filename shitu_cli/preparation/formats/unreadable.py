@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.preparation.formats.base import first_bytes
-from shitu_cli.preparation.formats.delimited import IMAGE_NAME
+from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.stores import is_archive
 
@@ -22,6 +22,8 @@ _CLOSED = re.compile(
     r"\.(?:mat|parquet|feather)$|(?:label|annot|split|class|target)[^/]*\.(?:npy|npz|pkl|pickle|h5|hdf5|sqlite)$", re.I
 )
 _PICKLES = (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")  # which may run programs: they are never opened
+_IDX = re.compile(rb"\0\0[\x08-\x0e][\1-\4]")  # the arrays of MNIST
+_PIXELS = re.compile(r"\bpixel_?s?\d*\b", re.I)  # a column
 _YAML = re.compile(r"\.ya?ml$", re.I)
 # Commands that unpack a file that begins with these bytes into a folder of its own.
 _UNPACK = (
@@ -91,9 +93,14 @@ def _way_out(path: Path, prepared: Path) -> tuple[str, Message | None]:
             "write them to files first, one folder per class; with the package datasets: "
             f"load_dataset('{suffix[1:]}', data_files='{path}')"
         )
-    if suffix in _ARRAYS or first_bytes(path, 2) in _PICKLES:
+    if suffix in _ARRAYS or first_bytes(path, 2) in _PICKLES or _IDX.match(first_bytes(path, 4)):
         way = "write the images in it to files, one folder per class, with the program that it belongs to"
         return "a file of arrays or Python objects", way
+    if suffix in SUFFIXES and _PIXELS.search(first_bytes(path).decode("utf-8", "replace").partition("\n")[0]):
+        return (
+            "a table of pixels",
+            "write each row to an image, one folder per class: numpy.reshape and cv2.imwrite do it",
+        )
     if suffix in _FILMS:
         frames = path.with_name(path.stem)
         return "a video", f"extract images from it: mkdir {_quoted(frames)} && ffmpeg -i {_quoted(path)} -vf fps=2 " + (

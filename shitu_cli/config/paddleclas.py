@@ -10,6 +10,7 @@ from typing import Any
 from shitu_cli.config.parts.optimizers import Momentum
 from shitu_cli.config.parts.samplers import PKSampler
 from shitu_cli.config.parts.schedules import Piecewise
+from shitu_cli.config.parts.transforms import Pad
 from shitu_cli.config.schema import Config, DatasetConfig
 
 # Blocks and keys without effect here, by which a config of PaddleClas is recognised.
@@ -83,6 +84,12 @@ def _if_theirs(config: Config) -> Iterator[str]:
                 "no_weight_decay_name beside it"
             )
     train = config.DataLoader.train
+    for number, op in enumerate(() if train is None else train.dataset.transform_ops):
+        if isinstance(op, Pad) and op.padding_mode != "constant":
+            yield (
+                f"DataLoader.Train.dataset.transform_ops.{number}.Pad.padding_mode: {op.padding_mode} counts here; "
+                "PaddleClas ignores it, and its border is black or has the colour fill"
+            )
     if train is not None and isinstance(train.sampler, PKSampler) and train.sampler.id_list:
         yield (
             "DataLoader.Train.sampler.id_list: the numbers are labels; PaddleClas numbers the classes in the order in "

@@ -58,6 +58,7 @@ _VALUES: tuple[tuple[str, str, str], ...] = (
         "pairs of faces are not compared; name lists with DataLoader.Eval.Query and .Gallery, and set it to retrieval",
     ),
     (r"Global\.eval_mode", r"idml|classification_vl|\w*multimodal", "set it to retrieval"),
+    (r"(ResizeImage|RandCropImage)\.interpolation", r"random", "choose bilinear or bicubic"),
     (r"SupConLoss\.contrast_mode", "one", "all images are anchors: set it to all"),
     (
         r"Arch\.name",

@@ -187,6 +187,8 @@ def test_differences_are_told_once(tmp_path: Path) -> None:
     assert len(notes) == 5
     twice = loaded(tmp_path, config(losses="    - CELoss: {weight: 1.0}\n    - CELoss: {weight: 2.0}")).notes
     assert len(twice) == 2 and "each CELoss counts here; in PaddleClas only the last" in twice[1]
+    (border,) = loaded(tmp_path, config(ops="        - Pad: {padding: 4, padding_mode: reflect}")).notes[1:]
+    assert "transform_ops.0.Pad.padding_mode: reflect counts here" in border
     mean = loaded(tmp_path, config(more="EMA: {decay: 0.999}")).notes
     assert len(mean) == 2 and "PaddleClas keeps 0.999 from the first step on" in mean[1]
     assert len(loaded(tmp_path, config(**VEHICLE)).notes) == 1

@@ -140,6 +140,7 @@ def test_no_misspelling_of_ours_is_taken_for_one_of_theirs(kind: str) -> None:
         ("Global.eval_mode", "adaface", "pairs of faces are not compared"),
         ("Global.eval_mode", "idml", "set it to retrieval"),
         ("Loss.Train.1.SupConLoss.contrast_mode", "one", "set it to all"),
+        ("DataLoader.Train.dataset.transform_ops.0.ResizeImage.interpolation", "random", "choose bilinear or bicubic"),
         ("Arch.name", "ResNet50", "recognition takes it as the backbone"),
         ("Arch.models.Student.name", "MobileNetV3_large_x1_0", "recognition takes it as the backbone"),
     ],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from shitu_cli.config.reader import make_part
 from shitu_cli.errors import Command, ConfigError, Message
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.runtime.setup import has_package
@@ -47,7 +49,7 @@ def start_of(template: str, text: str) -> tuple[str | None, Message]:
     """
     backbone = parse_yaml(text, f"templates/{template}.yaml", error=ConfigError)["Arch"]["Backbone"]
     entry = next((entry for entry in CATALOGUE.values() if entry.template == template), None)
-    entry = entry or published_for(backbone["name"])
+    entry = entry or _of_network(backbone)
     if template == SCRATCH or entry is None:
         return None, ""
     located = locate(entry)
@@ -61,6 +63,13 @@ def start_of(template: str, text: str) -> tuple[str | None, Message]:
         ", then ",
         Command("train", "-o", f"Arch.Backbone.pretrained={entry.name}"),
     ]
+
+
+def _of_network(backbone: dict[str, Any]) -> Published | None:
+    """Return what `pretrained: true` means for the network: ImageNet's weights, not those of a recipe for vehicles."""
+    args = {name: value for name, value in backbone.items() if name != "name"}
+    part = make_part("backbone", backbone["name"], **args)
+    return published_for(part.published_name, distilled=part.use_ssld)
 
 
 def _way_to(entry: Published) -> list[str | Command]:

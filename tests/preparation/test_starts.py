@@ -51,6 +51,14 @@ def test_published_weights_of_a_recipe_become_its_start_where_they_are_here(here
     assert "-o Arch.Backbone.pretrained=pp-shitu-v1" in plain(told)
 
 
+@pytest.mark.parametrize("template", ["logo", "person_reid"])
+def test_recipes_without_published_results_start_from_imagenet(template: str, here: Callable[..., None]) -> None:
+    """As in PaddleClas; the only published result of their network recognises vehicles."""
+    here("veriwild-resnet50", "ResNet50")
+    assert start_of(template, read_template(template))[0] == "ResNet50"
+    assert start_of("vehicle_reid", read_template("vehicle_reid"))[0] == "veriwild-resnet50"
+
+
 def test_a_tuned_config_without_its_weights_says_how_to_get_them(here: Callable[..., None]) -> None:
     here()
     value, told = start_of("tuned", read_template("tuned"))

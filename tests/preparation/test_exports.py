@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,6 +24,13 @@ def shard(path: Path, images: Labels, root: Path) -> Labels:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(tar_bytes(members))
     return {f"{path.relative_to(root / 'data')}::{Path(image).name}": name for image, name in images.items()}
+
+
+def objects_in_lines(root: Path, name: str) -> Labels:
+    """Write an object of JSON for each image into the lines of a file."""
+    right = many(root, "img/{k}{i}.jpg")
+    write(root / name, list_of(json.dumps({"image": path, "label": label}) for path, label in right.items()))
+    return right
 
 
 def unstated(path: Path, names: Iterable[str], encoding: str) -> None:
@@ -180,6 +188,15 @@ def columns_in_json(root: Path) -> Labels:
         root / "d.json", {key: dict(zip(map(str, range(16)), column, strict=True)) for key, column in columns.items()}
     )
     return right
+
+
+def objects_in_lines_of_a_json_file(root: Path) -> Labels:
+    return objects_in_lines(root, "export.json")
+
+
+def objects_in_lines_of_a_text(root: Path) -> Labels:
+    """The end of each line became the name of a class."""
+    return objects_in_lines(root, "export.txt")
 
 
 def a_column_of_truth_values_for_each_class(root: Path) -> Labels:

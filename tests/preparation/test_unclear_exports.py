@@ -154,6 +154,14 @@ def test_a_folder_of_images_without_labels_is_said(tmp_path: Path) -> None:
     assert read(tmp_path).problems.cases["empty-word"].examples == [("no_label", "4 images")]
 
 
+def test_lines_with_more_labels_than_others_are_said(tmp_path: Path) -> None:
+    """Of `path 3 7 9` among lines of one label, the first was taken."""
+    right = many(tmp_path, "{k}{i}.jpg", names="0123")
+    write(tmp_path / "l.txt", list_of(f"{path} {name}{' 7 9' * ('3.' in path)}" for path, name in right.items()))
+    examples = read(tmp_path).problems.cases["malformed"].examples
+    assert len(examples) == 4 and examples[0][1] == "4 columns, where most lines have 2"
+
+
 def test_images_of_formats_that_are_not_read_are_said(tmp_path: Path) -> None:
     """They were passed over in silence."""
     many(tmp_path, "{name}/{i}.jpg")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shitu_cli.inputs import MIB, read_json
+from shitu_cli.preparation.formats.base import first_bytes
 from shitu_cli.preparation.formats.delimited import Sheet
 from shitu_cli.preparation.formats.source import names_image
 from shitu_cli.preparation.formats.splits import WORDS
@@ -24,12 +25,13 @@ from shitu_cli.preparation.problems import Problems
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 LIMIT = 512 * MIB
 MAX_COLUMNS = 200
+PROBED = 1 << 16  # bytes that show whether there is an object in each line
 Record = dict[str, Any]
 
 
 def open_records(path: Path, name: str, problems: Problems) -> Sheet | None:
     """Return the table that a JSON file amounts to, None for another shape; errors are those of `read_json`."""
-    numbered = path.suffix.lower() != ".json"
+    numbered = path.suffix.lower() != ".json" or in_lines(first_bytes(path, PROBED))
     entries = list(read_json_lines(path, problems)) if numbered else _numbered(read_json(path, limit=LIMIT))
     records = [(number, dict(_flat(record))) for number, record in entries]
     header = list(dict.fromkeys(key for _, record in records for key in record))
@@ -45,6 +47,12 @@ def open_records(path: Path, name: str, problems: Problems) -> Sheet | None:
         line = number
     unit = "" if numbered else "entry {}"
     return Sheet(path, name, text.getvalue(), ",", header, start=-1, unit=unit)
+
+
+def in_lines(head: bytes) -> bool:
+    """Return whether a file begins with an object of JSON in each of two lines, whatever it is called."""
+    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines()[:2]]
+    return len(lines) == 2 and all(line[:1] == b"{" for line in lines) and lines[0].endswith(b"}")
 
 
 def _numbered(value: Any) -> list[tuple[int, Record]]:

@@ -15,7 +15,7 @@ from shitu_cli.preparation.formats.columns import Columns, Decision
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
-from shitu_cli.preparation.formats.records import open_records
+from shitu_cli.preparation.formats.records import in_lines, open_records
 from shitu_cli.preparation.formats.source import Source, fold, without_suffix
 from shitu_cli.preparation.formats.splits import is_union, split_of_file, split_words
 from shitu_cli.preparation.formats.text_files import rough_text
@@ -139,7 +139,7 @@ class Sheets:
 
     def _open(self, path: Path, name: str, problems: Problems) -> Sheet | None:
         """Return the file as a table or list; None for JSON that is neither. DataError if it is all there is."""
-        if path.suffix.lower() not in RECORD_SUFFIXES:
+        if path.suffix.lower() not in RECORD_SUFFIXES and not in_lines(self.source.head(name)):
             return open_sheet(path, name, problems, self.source.options.encoding, self._is_on_disk)
         sheet = open_records(path, name, problems)
         if sheet is None and self.source.path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import warnings
 from array import array
 from collections.abc import Sequence
@@ -34,6 +35,14 @@ class Lines:
         self.boxes: dict[int, CellBox] = {}
         self.display: dict[str, str] = {}
         self.dropped: frozenset[int] = frozenset()
+        # Of `path 3 7 9` among lines of one label, the first must not be taken.
+        self.most = len(self.columns.names) if self.sheet.header is None else sys.maxsize
+
+    def other_width(self, cells: Sequence[str]) -> str:
+        """Return what is wrong with a line of another number of columns than most have."""
+        if len(cells) > self.most:
+            return f"{len(cells)} columns, where most lines have {self.most}"
+        return f"{counted(len(cells), 'column')}, the label is missing"
 
     def where(self, number: int) -> str:
         """Return the place of a row for messages."""
@@ -55,8 +64,8 @@ def read_lines(labels: Labels, problems: Problems) -> Lines:
         _read_plain(content, problems)
         return content
     for line, cells in sheet.rows(problems):
-        if len(cells) <= last:
-            problems.add("malformed", sheet.where(line), f"{counted(len(cells), 'column')}, the label is missing")
+        if not last < len(cells) <= content.most:
+            problems.add("malformed", sheet.where(line), content.other_width(cells))
             continue
         image = cells[columns.image]
         label = _one_hot(cells, columns, sheet.where(line), problems) if columns.one_hot else cells[columns.label or 0]
@@ -103,7 +112,7 @@ def _read_plain(content: Lines, problems: Problems) -> None:
     last = max(image_at, label_at)
     names: dict[str, str] = {}  # one object for each label
     for line, cells in content.sheet.rows(problems):
-        cell = cells[label_at] if len(cells) > last else ""
+        cell = cells[label_at] if last < len(cells) <= content.most else ""
         label = names.get(cell)
         if label is None:
             label = names[cell] = intern(class_name(cell))
@@ -112,7 +121,8 @@ def _read_plain(content: Lines, problems: Problems) -> None:
             labels.append(label)
             lines.append(line)
         else:
-            problems.add("malformed", content.sheet.where(line), _missing(cell))
+            wide = len(cells) > content.most
+            problems.add("malformed", content.sheet.where(line), content.other_width(cells) if wide else _missing(cell))
     content.splits = [content.role] * len(images)
     content.sheet.text = ""  # a long list is held once
 

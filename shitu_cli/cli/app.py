@@ -158,11 +158,18 @@ def _refuse_empty(arguments: list[str]) -> None:
             raise UsageError(f"an empty word follows {before}", hint="is a variable of your shell not set?")
 
 
+# Options of PaddleClas's launcher and of its older scripts, and those that say the same here.
+_OPTIONS_ELSEWHERE = {"--gpus": "--devices", "--selected_gpus": "--devices", "--use_gpu": "--device"}
+
+
 def _usage_error(error: Any) -> ShituError:
     """Return the UsageError for a command line that Typer refused."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "shitu"
-    return UsageError(" ".join(error.format_message().split()), hint=f"{path} --help lists its arguments and options")
+    ours = _OPTIONS_ELSEWHERE.get(getattr(error, "option_name", ""), "")
+    remark = f"; did you mean {ours}?" if ours else ""
+    text = f"{' '.join(error.format_message().split())}{remark}"
+    return UsageError(text, hint=f"{path} --help lists its arguments and options")
 
 
 def _exit_code_of(error: BaseException, session: Session) -> int:

@@ -111,6 +111,11 @@ def test_an_unknown_command_is_answered_alike_everywhere(words: list[str], simil
     assert done.returncode == 2 and f"there is no command {similar}" in done.stderr
 
 
+def test_options_of_paddles_launcher_are_known(tmp_path: Path) -> None:
+    done = shitu("train", "--gpus", "0,1", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "No such option: --gpus; did you mean --devices?" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "offers"),
     [("shitu ex", ["export", "extract"]), ("shitu index b", ["build"]), ("shitu train --ep", ["--epochs"])],

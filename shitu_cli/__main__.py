@@ -28,8 +28,8 @@ def _open_standard_streams() -> None:
 def main() -> None:
     """Load the command line and run it."""
     signal.signal(signal.SIGINT, _stop)
-    # Held back until now where another process has started this one.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    if hasattr(signal, "pthread_sigmask"):  # held back until now where another process has started this one
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     _open_standard_streams()
     from shitu_cli.cli.app import main as run
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,7 +24,7 @@ from shitu_cli.inputs import StrPath, open_input
 from shitu_cli.reporting import short_list
 
 AT_REST_NS = 2_000_000_000  # the hash of a file that changed more recently is not remembered
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 T = TypeVar("T")
 
 
@@ -34,7 +34,15 @@ def try_lock(handle: IO[bytes]) -> bool:
     Raises OSError where the file system has no locks.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.name == "nt":
+            import msvcrt
+
+            handle.seek(0)
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
             return False
@@ -64,11 +72,13 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         # File names may not be valid text: such bytes are written as escapes.
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
         with os.fdopen(descriptor, mode, **text) as file:
-            with contextlib.suppress(OSError):  # some network file systems
-                try_lock(file)  # so that `remove_leftovers` leaves it alone
+            _hold(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
+            if os.name != "nt":  # where no open file can be replaced, and no lock is held
+                os.replace(temporary, path)
+        if os.name == "nt":
             os.replace(temporary, path)
         sync_directory(path.parent)
     except OSError as error:
@@ -78,11 +88,20 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
+def _hold(file: IO[Any]) -> None:
+    """Lock a temporary file while it is written, so that `remove_leftovers` does not remove it."""
+    if os.name != "nt":
+        with contextlib.suppress(OSError):  # some network file systems
+            try_lock(file)
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files and directories beside `path` that killed processes left: those without a lock."""
     path = Path(os.path.realpath(path))
-    if not path.parent.is_dir():
+    if os.name == "nt" or not path.parent.is_dir():
         return
+    import fcntl
+
     of_new = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")  # as `_new` names them
     for left in [left for left in path.parent.iterdir() if of_new.fullmatch(left.name)]:
         with contextlib.suppress(OSError):  # its process is at work or has just ended, or it belongs to another user
@@ -161,6 +180,10 @@ def _temporary_dir(path: Path) -> tuple[Path, int | None]:
     Unlocked directories of that name belong to dead processes and are removed. The parent is locked meanwhile, so that
     a directory that was made but not locked yet is not taken for one. Without locks nothing is removed.
     """
+    if os.name == "nt":
+        return _new_directory(path), None
+    import fcntl
+
     parent = os.open(path.parent, os.O_RDONLY)
     try:
         try:
@@ -206,15 +229,6 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_with_hash(path: Path, load: Callable[[], T]) -> tuple[T, str]:
-    """Return what `load` makes of a file with its SHA-256, from the same content although others may replace it."""
-    while True:
-        before = file_state(path)
-        value, digest = load(), sha256_of(path)
-        if file_state(path) == before:
-            return value, digest
-
-
 def require_own_folder(folder: Path, own: Collection[str], hint: str) -> None:
     """Raise UsageError if `folder` is a file or holds other files than `own`, which replacing it would remove."""
     if folder.exists() and not folder.is_dir():
@@ -238,6 +252,8 @@ def file_state(file: IO[bytes] | StrPath) -> tuple[int, ...]:
 
 def _exchange(first: Path, second: Path) -> bool:
     """Swap two directories in one step, so that a kill leaves both; return False if the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     try:
         rename = ctypes.CDLL(None).renameat2
@@ -262,7 +278,9 @@ def _new(path: Path, create: Callable[[Path], T], mode: int = 0) -> tuple[Path, 
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a rename in `directory` durable."""
+    """Make a rename in `directory` durable, on systems that can open directories."""
+    if os.name == "nt":
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -105,8 +105,9 @@ def main() -> None:
 
     def stop(number: int, frame: object) -> None:
         stopped.append(number)
-        signal.signal(signal.SIGALRM, stop)  # an exception in a destructor or an import gets lost: raise it again later
-        signal.alarm(AGAIN_SECONDS)
+        if hasattr(signal, "SIGALRM"):  # an exception in a destructor or an import gets lost: raise it again later
+            signal.signal(signal.SIGALRM, stop)
+            signal.alarm(AGAIN_SECONDS)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
@@ -129,7 +130,8 @@ def main() -> None:
 
 def _ignore_ctrl_c() -> None:
     """Ignore another Ctrl-C: all is done, and an exception would show what libraries do while the process ends."""
-    signal.alarm(0)
+    if hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -184,7 +184,7 @@ def _hold(folder: Path) -> Iterator[Callable[[], bool]]:
     inode number cannot be reused: what was read by path in between came from one generation.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     except (OSError, ValueError):  # missing or not a directory: reading it reports that
         yield lambda: True
         return

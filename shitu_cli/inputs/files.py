@@ -56,7 +56,7 @@ def open_input(
     try:
         # A device is refused before it is opened: opening alone can act on it.
         _require_regular(os.stat(path).st_mode, path, error, hint)
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as problem:
         raise path_problem(path, problem, error=error, hint=hint) from None
     try:

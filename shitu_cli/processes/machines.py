@@ -8,11 +8,11 @@ meet one port higher. Paddle is not loaded here.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -256,7 +256,11 @@ def _introduce(
 
 
 def interface_of(address: str) -> str | None:
-    """Return the network interface with this IPv4 address , None if there is none."""
+    """Return the network interface with this IPv4 address (Linux only), None if there is none."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import fcntl
+
     get_address = 0x8915  # SIOCGIFADDR
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():

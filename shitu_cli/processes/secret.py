@@ -81,7 +81,7 @@ def _is_complete(path: Path) -> bool:
 
 def _read(path: Path) -> bytes:
     data = read_bytes(path, limit=_LIMIT, error=UsageError)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+    if os.name != "nt" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise UsageError(f"{path}: other users can read this secret", hint=f"chmod 600 {path}")
     return data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -69,13 +70,14 @@ def place_variables(rank: int, world: int, address: str, device: str) -> dict[st
 def exit_with_parent() -> None:
     """End this process when its parent has ended, even if that happened before this call.
 
-    The kernel does it; a thread could not run while Paddle waits for the other processes.
+    On Linux the kernel does it; a thread could not run while Paddle waits for the other processes.
     """
     parent = os.environ.get(PARENT)
     if parent is None:  # started by the user's own launcher, which manages its processes
         return
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL))
+    if sys.platform.startswith("linux"):
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL))
 
     def watch() -> None:
         while os.getppid() == int(parent):

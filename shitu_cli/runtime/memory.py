@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +20,10 @@ IMAGE_MEMORY = {"RLIMIT_AS": 1 << 29, "RLIMIT_DATA": 1 << 28}
 
 def require_memory(least: Mapping[str, int]) -> None:
     """Raise EnvironmentProblem if a limit (name → bytes) of this process is lower than in `least`."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
     for name, need in least.items():
         limit = resource.getrlimit(getattr(resource, name))[0] if hasattr(resource, name) else resource.RLIM_INFINITY
         if limit != resource.RLIM_INFINITY and limit < need:
@@ -45,6 +49,10 @@ def available_memory() -> int | None:
     return min(amounts, default=None)
 
 
-def peak_memory_bytes() -> int:
-    """Return the most bytes of memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_memory_bytes() -> int | None:
+    """Return the most bytes of memory that this process has held so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

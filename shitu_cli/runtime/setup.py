@@ -65,12 +65,14 @@ def _import_quietly() -> None:
 
 def hold_back(*signals: signal.Signals) -> None:
     """Block signals for this thread and for the threads and processes that it starts."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
 def let_through(*signals: signal.Signals) -> None:
     """Undo `hold_back`, for this thread."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def _choose(device: str) -> tuple[str, str]:
@@ -136,6 +138,8 @@ def return_large_blocks() -> None:
 
 
 def _mallopt(*settings: tuple[int, int]) -> None:
+    if not sys.platform.startswith("linux"):
+        return
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # another C library: slower, not wrong

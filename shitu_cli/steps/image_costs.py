@@ -33,7 +33,7 @@ def cost_of_extract(extractor: Extractor, images: ImageFiles, out: Path, detecto
     count, values = len(images), len(images) * extractor.feature_size
     names = sum(len(images.name(n)) + len(images.labels[n]) + 2 for n in spread(count, 1000))
     file = int(values * _VALUE_BYTES.get(out.suffix, 4.0)) + names * count // max(1, min(count, 1000))
-    peak = peak_memory_bytes()
+    peak = peak_memory_bytes() or 0
     return _cost_of_features(
         extractor,
         images,
@@ -80,7 +80,7 @@ def cost_of_index(
     """Return what `index build` of these images in the folder `place` would cost; None for one that a server keeps."""
     count, vectors = len(images), len(images) * extractor.feature_size * 4
     stored = {"hnsw": vectors + count * 300, "ivf": vectors + count * 8, "binary": vectors // 32}.get(kind, vectors)
-    peak = peak_memory_bytes()
+    peak = peak_memory_bytes() or 0
     remarks = [] if kind in ("flat", "binary") else [f"without the time to build and tune the {kind} index"]
     if place is None:
         index_bytes, disk = 0, list[Need]()
@@ -123,7 +123,7 @@ def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, 
     pace = Pace(len(paths)).measure(looks(), costs.SECONDS)
     looking = pace.whole()
     lines = sum(len(path) + 8 for path in rows.paths)
-    peak, size = peak_memory_bytes(), total_size(len(paths), lambda n: paths[n])
+    peak, size = peak_memory_bytes() or 0, total_size(len(paths), lambda n: paths[n])
     shards = [] if pack is None or size is None else [disk_need(pack, size, what="disk for shards")]
     return Cost(
         images=len(paths),

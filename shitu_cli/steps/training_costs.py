@@ -77,7 +77,7 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
     evaluation = _evaluation_in_training(training, name)
     count = evaluations_after(0, config.Global) + starts_trained(config, init_from) if evaluation.images else 0
     seconds |= {"an evaluation": evaluation.seconds} if count else {}
-    peak, more = peak_memory_bytes(), evaluation.size + (0 if teacher is None else teacher.memory)
+    peak, more = peak_memory_bytes() or 0, evaluation.size + (0 if teacher is None else teacher.memory)
     smaller = Command("train", "--batch-size", max(1, training.batch_size // 2))
     sources = sources_of(dataset, training.unlabelled)
     sizes, kept = [total_size(len(s), s.location) for s in sources], sum(s.kept().most for s in sources)
@@ -157,7 +157,7 @@ def cost_of_evaluate(
     seconds = {} if merge else {"features": part.features}
     seconds |= {} if share is not None else {"ranking": part.ranking}
     seconds |= {"features of what is unknown": _features_of(unknown, config, runner)} if unknown else {}
-    peak = peak_memory_bytes()
+    peak = peak_memory_bytes() or 0
     cost = Cost(
         images=part.images,
         bytes_to_read=part.size if merge else read // (1 if share is None else share.of),

@@ -6,11 +6,11 @@ What the files mean, and why they are written in this order, is explained in tra
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -87,6 +87,10 @@ def _copy(source: Path, destination: Path) -> None:
 
 def _clone(source: IO[bytes], destination: IO[bytes]) -> bool:
     """Clone a file on the file system (copy on write); return False if that is unsupported."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
     share_all_blocks = 0x40049409  # FICLONE of linux/fs.h
     try:
         fcntl.ioctl(destination.fileno(), share_all_blocks, source.fileno())

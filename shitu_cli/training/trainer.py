@@ -264,8 +264,9 @@ class Trainer:
         rate = self.training.optimizer.lr(max(0, state.global_step - 1))
         averages = progress.averages()
         epoch = f"{state.epoch + 1}/{self._config.epochs}"
-        loss, memory = f"{averages['loss']:.4f}", byte_size(peak_memory_bytes())
-        bar.advance(step.samples, epoch=epoch, loss=loss, lr=f"{rate:.3g}", memory=memory)
+        memory = peak_memory_bytes()
+        shown = {"memory": byte_size(memory)} if memory is not None else {}
+        bar.advance(step.samples, epoch=epoch, loss=f"{averages['loss']:.4f}", lr=f"{rate:.3g}", **shown)
         steps = self.training.steps_per_epoch
         if state.step_in_epoch % max(1, self._config.print_batch_step) == 0 or state.step_in_epoch == steps:
             losses = ", ".join(f"{name} {value:.5f}" for name, value in averages.items())

@@ -61,6 +61,8 @@ def export(
     console = session.console
     if pretrained is not None and checkpoint is not None:
         raise UsageError("--checkpoint and --pretrained both choose the weights", hint="give one of them")
+    if precision == "fp32":
+        session.refuse("--max-recall-drop", why="fp32 loses no recall", hint="leave it out, or --precision auto")
     if pretrained is not None:
         session.refuse("--config", "--override", why="published weights are exported as they are", hint="leave it out")
     space = opening.open_workspace(session, config, optional=pretrained is not None)

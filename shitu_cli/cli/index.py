@@ -25,6 +25,7 @@ HELP = "Build and change the vector index of a gallery."
 WHAT = "What is indexed"
 
 CLASSES_SHOWN = 100
+EXACT = ("flat", "binary")  # kinds that miss no neighbour
 LABELS_SHOWN = 5  # of those that are new
 EMPTY = "is an empty part: it got no images, or none of them could be read"
 
@@ -61,6 +62,8 @@ def build(
     session = Session.of(context)
     console = session.console
     _refuse_conflicts(sources, features, detector)
+    if kind in EXACT:
+        session.refuse("--recall", why=f"--kind {kind} compares all vectors", hint="leave it out, or --kind hnsw")
     model = opening.chosen_model(session, model, pretrained)
     optional = pretrained is not None or _names_everything(index, store, sources, features, model)
     space = opening.open_workspace(session, optional=optional)

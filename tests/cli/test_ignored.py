@@ -36,6 +36,8 @@ DEVICES = ("--devices", "cpu:2")
         ("evaluate -o Global.feature_binarize=sign --cross-fit 2", "with Global.feature_binarize images are not"),
         ("extract data --dry-run --devices cpu:2", "--devices: --dry-run measures one process"),
         ("export --pretrained efficientnet-lite0 -o Global.epochs=1", "--override: published weights are exported"),
+        ("export --max-recall-drop 0.1", "--max-recall-drop: fp32 loses no recall"),
+        ("index build --recall 0.5", "--recall: --kind flat compares all vectors"),
         ("config lr --yaml", "lr: --yaml prints the whole config"),
         ("config --yaml --json", "--json: --yaml prints YAML"),
     ],

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shitu_cli.errors import DataError
+from shitu_cli.evaluation.intervals import wilson_interval
 from shitu_cli.evaluation.similarity import Block, Similarities, largest_length, resolution
 from shitu_cli.runtime.threads import compute_threads
 
@@ -246,9 +247,15 @@ def excluded(query: FeatureSet, gallery: FeatureSet, number: int) -> np.ndarray:
 
 
 def bootstrap_interval(values: np.ndarray, *, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of values [Q], by drawing queries with replacement (Efron 1979)."""
+    """Return the 95 % interval of the mean of values [Q] from 0 to 1, by drawing queries with replacement (Efron 1979).
+
+    Values that are all equal, such as those of a few queries which all find their class, say nothing when they are drawn
+    again: then it is the interval of a share.
+    """
     if not len(values):
         return float("nan"), float("nan")
+    if values.min() == values.max():
+        return wilson_interval(float(values[0]), len(values))
     rng = np.random.default_rng(seed)
     means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(rounds)]
     low, high = np.percentile(means, [2.5, 97.5])

@@ -174,6 +174,9 @@ def test_bootstrap_interval_holds_the_mean_and_repeats() -> None:
     low, high = bootstrap_interval(values)
     assert low < values.mean() < high and high - low == pytest.approx(0.09, abs=0.02)
     assert bootstrap_interval(values) == (low, high)
+    # Six of six say less than six hundred of six hundred, and neither says that nothing can go wrong.
+    assert bootstrap_interval(np.ones(6)) == pytest.approx((0.610, 1.0), abs=1e-3)
+    assert bootstrap_interval(np.ones(600))[0] == pytest.approx(0.994, abs=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 4, 30, 50])

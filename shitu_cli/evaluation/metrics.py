@@ -249,8 +249,8 @@ def excluded(query: FeatureSet, gallery: FeatureSet, number: int) -> np.ndarray:
 def bootstrap_interval(values: np.ndarray, *, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of the mean of values [Q] from 0 to 1, by drawing queries with replacement (Efron 1979).
 
-    Values that are all equal, such as those of a few queries which all find their class, say nothing when they are drawn
-    again: then it is the interval of a share.
+    Values that are all equal, such as those of a few queries which all find their class, say nothing when drawn again:
+    then it is the interval of a share.
     """
     if not len(values):
         return float("nan"), float("nan")

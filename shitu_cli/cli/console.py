@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from shitu_cli.errors import Command, Message, ShituError, parts_of
 from shitu_cli.pace import Left, Pace
@@ -111,28 +111,34 @@ class Console:
     @contextmanager
     def progress(self, what: str, total: int, unit: str = "images") -> Iterator[Bar]:
         """Show the progress of `total` units: as a live line on a terminal, as occasional lines in a log."""
-        console = self._rich(stderr=True)
-        if self.quiet or not console.is_terminal or os.environ.get("TERM") == "dumb":
-            seconds = float("inf") if self.quiet else LOG_SECONDS
-            yield _LoggedBar(self._log_line, what, Pace(total), unit, seconds)
+        console, pace = self._rich(stderr=True), Pace(total)
+        if self.quiet:
+            yield _Bar(pace, lambda fields: None)
+            return
+        if not console.is_terminal or os.environ.get("TERM") == "dumb":
+            shown = time.monotonic()
+
+            def write_now_and_then(fields: dict[str, object]) -> None:
+                nonlocal shown
+                if time.monotonic() - shown >= LOG_SECONDS:
+                    shown = time.monotonic()
+                    self._print(self._styled(progress_line(10_000, what, unit, pace, fields)), stderr=True)
+
+            yield _Bar(pace, write_now_and_then)
             return
         from rich.progress import Progress
 
-        pace = Pace(total)
         with Progress(_live_column(console, unit, pace), console=console, transient=True) as progress:
-            self._live = console
+            self._live, task = console, progress.add_task(visible(what), total=total, fields={})
             try:
-                yield _LiveBar(progress, progress.add_task(visible(what), total=total, fields={}), pace)
+                yield _Bar(pace, lambda fields: progress.update(task, completed=pace.done, fields=dict(fields)))
             finally:
                 self._live = None
-
-    def _log_line(self, text: str) -> None:
-        self._print(self._styled(text), stderr=True)
 
     def _rich(self, stderr: bool = False) -> Any:
         from rich.console import Console as RichConsole
 
-        stream = _stream(stderr or self.as_json)
+        stream = sys.stderr if stderr or self.as_json else sys.stdout
         # Text in a file or a pipe is never wrapped: paths and commands stay whole for grep and copy.
         width = None if stream.isatty() else 10_000
         return RichConsole(file=stream, highlight=False, emoji=False, width=width)
@@ -186,36 +192,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _stream(stderr: bool) -> TextIO:
-    return sys.stderr if stderr else sys.stdout
+class _Bar:
+    """Shows progress by `show`, which is called with the newest fields after each step."""
 
-
-class _LoggedBar:
-    """Writes a line now and then, for logs and pipes."""
-
-    def __init__(self, show: Callable[[str], None], what: str, pace: Pace, unit: str, seconds: float) -> None:
-        self.pace, self._fields = pace, dict[str, object]()
-        self._show, self._what, self._unit, self._seconds = show, what, unit, seconds
-        self._shown = time.monotonic()
+    def __init__(self, pace: Pace, show: Callable[[dict[str, object]], None]) -> None:
+        self.pace, self._show, self._fields = pace, show, dict[str, object]()
 
     def advance(self, n: int = 1, **fields: object) -> None:
         self.pace.advance(n)
         self._fields.update(fields)
-        now = time.monotonic()
-        if now - self._shown >= self._seconds:
-            self._shown = now
-            self._show(progress_line(10_000, self._what, self._unit, self.pace, self._fields))
-
-
-class _LiveBar:
-    def __init__(self, progress: Any, task: Any, pace: Pace) -> None:
-        self.pace, self._fields = pace, dict[str, object]()
-        self._progress, self._task = progress, task
-
-    def advance(self, n: int = 1, **fields: object) -> None:
-        self.pace.advance(n)
-        self._fields.update(fields)
-        self._progress.update(self._task, advance=n, fields=dict(self._fields))
+        self._show(self._fields)
 
 
 def _live_column(console: Any, unit: str, pace: Pace) -> Any:

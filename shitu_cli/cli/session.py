@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +141,14 @@ class Session:
                 yield parameter, context.params.get(parameter.name or "")
 
 
+@dataclass
 class _Words:
     """The words of a proposed command: its arguments, and its options with their values."""
 
-    def __init__(self) -> None:
-        self.arguments: list[str] = []
-        self.options: list[str] = []
-        self.names: set[str] = set()
-        self.overrides: list[str] = []
+    arguments: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    overrides: list[str] = field(default_factory=list)
 
 
 def _split(target: Any, words: list[str]) -> _Words:

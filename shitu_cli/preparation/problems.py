@@ -113,13 +113,18 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
     "similar-labels": Kind(
         "warning",
-        "names that differ only by case, spaces, leading zeros, hidden characters or the way letters are encoded",
+        "names that differ only by case, spaces or - and _, zeros before numbers, hidden characters or encoded letters",
         "if they are one class, rename one of them",
     ),
     "other-names": Kind(
         "warning",
         "classes that are names in one part of the data and numbers in the other: none is in both",
         "if they are the same classes, call them the same in both parts",
+    ),
+    "garbled-name": Kind(
+        "warning",
+        "a name whose letters were read in a wrong encoding before it came here",
+        "unpack or export it again as UTF-8, such as unzip -O gb18030 for an archive of Windows in China",
     ),
     "same-name": Kind(
         "warning",

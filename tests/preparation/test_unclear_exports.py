@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,26 @@ def test_lines_with_more_labels_than_others_are_said(tmp_path: Path) -> None:
     write(tmp_path / "l.txt", list_of(f"{path} {name}{' 7 9' * ('3.' in path)}" for path, name in right.items()))
     examples = read(tmp_path).problems.cases["malformed"].examples
     assert len(examples) == 4 and examples[0][1] == "4 columns, where most lines have 2"
+
+
+def test_names_whose_letters_are_wrong_are_said(tmp_path: Path) -> None:
+    """As archives unpack in the encoding of another machine, and tables that were opened and saved in a wrong one."""
+    many(tmp_path, "{name}/{i}.jpg", names=("K\u00c3\u00a4se", "\u255e\u2557\u2563\u221a", "Käse", "Ação"))
+    (tmp_path / "Käse").rename(tmp_path / os.fsdecode("苹果".encode("gbk")))
+    assert read(tmp_path).problems.cases["garbled-name"].count == 3
+
+
+def test_names_that_differ_by_signs_between_words_are_said(tmp_path: Path) -> None:
+    many(tmp_path, "train/{name}/{i}.jpg", names=("t-shirt", "polo shirt", "jeans"))
+    many(tmp_path, "val/{name}/v{i}.jpg", 2, names=("t_shirt", "polo_shirt", "jeans"))
+    assert read(tmp_path).problems.cases["similar-labels"].count == 2
+
+
+def test_names_of_images_that_say_splits_are_said_to_say_none(tmp_path: Path) -> None:
+    many(tmp_path, "{name}/train_{i}.jpg"), many(tmp_path, "{name}/test_{i}.jpg", 2)
+    assert any(
+        "names of images such as plum/train_3.jpg are not taken" in line for line in read(tmp_path).rows.readings
+    )
 
 
 def test_images_of_formats_that_are_not_read_are_said(tmp_path: Path) -> None:

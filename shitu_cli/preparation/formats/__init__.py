@@ -40,6 +40,7 @@ from shitu_cli.preparation.formats.products10k import PRODUCTS10K
 from shitu_cli.preparation.formats.reid import MARKET1501, VERI776
 from shitu_cli.preparation.formats.sop import SOP
 from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.splits import splits_of_names
 from shitu_cli.preparation.formats.supervisely import SUPERVISELY
 from shitu_cli.preparation.formats.table import TABLE, TEXT_LIST, labels_most
 from shitu_cli.preparation.formats.tiny_imagenet import TINY_IMAGENET
@@ -124,6 +125,10 @@ def read_source(
         rows = chosen.read(source, problems)
         if chosen.rank == ANNOTATIONS and source.path.is_dir():
             rows.unused = unread_files(source) | rows.unused
+        if set(rows.splits) <= {""} and splits_of_names(rows.paths):
+            rows.readings.append(
+                f"splits: names of images such as {rows.paths[-1]} are not taken for them, but folders are"
+            )
         tidy_names(rows, problems)
         report_empty_words(rows, problems)
         return chosen, rows

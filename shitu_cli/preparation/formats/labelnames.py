@@ -20,6 +20,8 @@ from shitu_cli.reporting import counted
 
 _NO_LABELS = "nan NaN NAN <NA> NaT None NULL null undefined #N/A N/A #REF! #VALUE! #NAME? #DIV/0! ? - -- [] {}"
 _EMPTY_WORDS = frozenset((*_NO_LABELS.split(), "no_label", "no label", "unlabeled", "unlabelled", "(blank)"))
+# Bytes that are no UTF-8, the frames of CP437, and UTF-8 that was taken for Windows-1252: KÃ¤se.
+_GARBLED = re.compile("[\udc80-\udcff\u2500-\u259f]|[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac")
 _ROUNDED = re.compile(r"\d(?:[.,]\d{1,14})?E\+\d{1,2}", re.I)
 MOST_JSON = 20  # files of a folder; more are those of images
 _NAME_FILES = "label_map.txt classes.csv classes.txt class_names.txt label_list.txt labels.txt names.txt label.txt"
@@ -158,6 +160,9 @@ def tidy_names(rows: Rows, problems: Problems) -> None:
 
     A cell of a spreadsheet may hold line breaks, and a table may call two numbers by one name.
     """
+    for name in sorted({rows.shown(label) for label in set(rows.labels)}):
+        if _GARBLED.search(name):
+            problems.add("garbled-name", name)
     broken = {label: " ".join(label.split()) for label in set(rows.labels) if _has_break(label)}
     for label, plain in sorted(broken.items()):
         problems.add("broken-name", repr(label), plain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainval", "训练", "训练集"), "train"),
@@ -31,6 +31,7 @@ _BARE_FLAGS = {
     },
     **{f"{word}set": split for word, split in _FLAGGED.items()},
 }
+SAMPLE = 500  # images
 _YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 # Words that say nothing else beside a split: training_set, train_images, seg_train, 01-train, train2017.
 _NEUTRAL_TEXT = (
@@ -112,6 +113,13 @@ def is_union(name: str) -> bool:
 
 def _stem(name: str) -> str:
     return name.rpartition("/")[2].rpartition(".")[0]
+
+
+def splits_of_names(paths: Sequence[str]) -> set[str]:
+    """Return the splits that the names of images say, as in train_1.jpg; none unless training is among several."""
+    sample = paths[:: max(1, len(paths) // SAMPLE)]
+    splits = {split_words(path.rpartition("/")[2])[0] for path in sample}
+    return splits if "" not in splits and "train" in splits and len(splits) > 1 else set()
 
 
 def split_of_folders(path: str) -> str:

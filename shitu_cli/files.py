@@ -229,6 +229,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def load_with_hash(path: Path, load: Callable[[], T]) -> tuple[T, str]:
+    """Return what `load` makes of a file with its SHA-256, from the same content although others may replace it."""
+    while True:
+        before = file_state(path)
+        value, digest = load(), sha256_of(path)
+        if file_state(path) == before:
+            return value, digest
+
+
 def require_own_folder(folder: Path, own: Collection[str], hint: str) -> None:
     """Raise UsageError if `folder` is a file or holds other files than `own`, which replacing it would remove."""
     if folder.exists() and not folder.is_dir():

@@ -244,9 +244,16 @@ def is_distractor(label: str) -> bool:
 
 
 def class_names(list_path: Path) -> dict[int, str]:
-    """Return label → class name from the label map beside a list; empty if there is none."""
+    """Return label → class name from the label map beside a list; empty if there is none.
+
+    Raises DataError for a label of two names.
+    """
     path = list_path.with_name("label_map.txt")
-    return {number: name for name, number in read_label_map(path).items()} if path.is_file() else {}
+    names: dict[int, str] = {}
+    for name, number in read_label_map(path).items() if path.is_file() else ():
+        if (other := names.setdefault(number, name)) != name:
+            raise DataError(f"{path}: the label {number} has two names, {other!r} and {name!r}")
+    return names
 
 
 def write_label_map(path: Path, names: Mapping[str, int]) -> None:

@@ -28,7 +28,14 @@ from shitu_cli.features.backends import BF16, FP32, PADDLE, Way
 from shitu_cli.features.engine import eval_normalization
 from shitu_cli.features.manifest import MANIFEST, Manifest
 from shitu_cli.features.selection import fastest
-from shitu_cli.files import atomic_dir, atomic_write_json, atomic_write_text, require_own_folder, sha256_of
+from shitu_cli.files import (
+    atomic_dir,
+    atomic_write_json,
+    atomic_write_text,
+    load_with_hash,
+    require_own_folder,
+    sha256_of,
+)
 from shitu_cli.model.tracing import load_trained, note_of_training, trained_arch, write_paddle_model
 
 FORMATS = ("pdmodel", "pir", "onnx")
@@ -100,11 +107,11 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
     options = with_bf16(options)
     dataset = _dataset(config)
     weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
-    network = load_trained(checkpoint, config)
+    network, digest = load_with_hash(weights, lambda: load_trained(checkpoint, config))
     trained = TrainedNetwork(
         network=network,
         arch=arch_block(trained_arch(checkpoint, config)),
-        source={"checkpoint": str(checkpoint), "sha256": sha256_of(weights), **_training(checkpoint)},
+        source={"checkpoint": str(checkpoint), "sha256": digest, **_training(checkpoint)},
         transform_ops=dataset.transform_ops,
         normalization=eval_normalization(config),
     )

@@ -21,7 +21,7 @@ from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.features.backends import BF16, EXPORT_AGAIN, FP32, OPENVINO, PADDLE, Way, is_installed
-from shitu_cli.files import sha256_of
+from shitu_cli.files import load_with_hash
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import Config
@@ -150,7 +150,7 @@ def _layers(model: Any, feature: str) -> Callable[[np.ndarray], np.ndarray]:
 def engine_from_checkpoint(prefix: Path, config: Config, *, precision: str = FP32) -> Engine:
     """Return the engine of trained weights (`output/best_model`); raises UsageError when there are none."""
     from shitu_cli.model.tracing import load_trained
-    from shitu_cli.weights.files import find_weights
 
-    model = load_trained(prefix, config)
-    return engine_from_model(model, config, weights=sha256_of(find_weights(prefix)), precision=precision)
+    file = prefix if prefix.is_file() else Path(f"{prefix}.pdparams")  # a training may replace it meanwhile
+    model, digest = load_with_hash(file, lambda: load_trained(prefix, config))
+    return engine_from_model(model, config, weights=digest, precision=precision)

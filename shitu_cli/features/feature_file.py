@@ -39,6 +39,11 @@ def extract_to_file(extraction: Extraction, out: Path, reporter: Reporter) -> Wr
     check_out(out)
     with open_work(out, extraction) as work:
         work.compute(reporter)
+        if len(work.done()) < work.blocks:
+            raise EnvironmentProblem(
+                f"another command that writes {out} has removed what this one had computed",
+                hint="give each a file of its own: --out",
+            )
         images, skipped = work.result()
         if len(skipped) == len(images):
             first = [*skipped.values()][:10]

@@ -14,7 +14,7 @@ from shitu_cli.data.images import is_image_name, with_box
 from shitu_cli.data.lists import class_names, is_distractor, read_list
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.inputs import path_problem
-from shitu_cli.reporting import counted
+from shitu_cli.reporting import counted, short_list
 from shitu_cli.stores import address_of, is_archive, is_stored, real, split_location
 from shitu_cli.workspace import CONFIG_NAME, Workspace
 
@@ -287,6 +287,13 @@ def folder_label(image: Path, root: Path | None = None) -> str:
 def images_of_list(listed: Path, image_root: str) -> ImageFiles:
     """Return the images of a list as training reads it, with the names of their classes."""
     images, names = read_list(listed), class_names(listed)
+    nameless = [n for n in sorted({*images.labels.tolist()} - names.keys()) if n >= 0] if names else []
+    if nameless:
+        path, numbers = listed.with_name("label_map.txt"), short_list(map(str, nameless))
+        raise DataError(
+            f"{path} has no name for the labels {numbers} of {listed}",
+            hint="add a line for each: the number, a tab and the name",
+        )
     files = ImageFiles()
     for n in range(len(images)):
         number = int(images.labels[n])

@@ -12,11 +12,11 @@ from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.features.backends import is_exported
 from shitu_cli.features.engine import engine_from_model
-from shitu_cli.files import atomic_write_json, sha256_of
+from shitu_cli.files import atomic_write_json, load_with_hash
 from shitu_cli.inputs import StrPath
 from shitu_cli.processes import this_process
 from shitu_cli.report.evaluation import CLASSIFIER
-from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.steps.models import changed_since_training, readable
 from shitu_cli.steps.settings import with_lists
@@ -84,12 +84,12 @@ def evaluate_classifier(
     from shitu_cli.features.cache import FeatureCache
     from shitu_cli.processes.collectives import join
     from shitu_cli.training.classifying import as_classified, measure_head
-    from shitu_cli.weights.files import find_weights
 
     processes = join()
     prefix = Path(model) if model is not None else places.best
-    network = _network(readable(prefix, output), config)
-    weights = sha256_of(find_weights(readable(prefix, SilentReporter())))
+    standing = readable(prefix, output)
+    file = standing if standing.is_file() else Path(f"{standing}.pdparams")
+    network, weights = load_with_hash(file, lambda: _network(standing, config))
     engine = engine_from_model(network, as_classified(config), weights=weights)
     output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
     if _numbered_otherwise(config, prefix):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shitu_cli.data.lists import ImageList, read_label_map, read_list, write_label_map, write_list
 from shitu_cli.errors import DataError
+from shitu_cli.preparation.sources import images_of_list
 
 NAMES = st.text(st.characters(exclude_characters="\t\n\r\x00", exclude_categories=("Cs",)), min_size=1, max_size=20)
 
@@ -70,6 +71,18 @@ def test_label_map(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_label_map(tmp_path / "m.txt")
     assert len(caught.value.details) == 2
+
+
+def test_a_label_map_that_was_edited_names_every_class_once(tmp_path: Path) -> None:
+    write_list(tmp_path / "a.txt", ImageList.of(["a.jpg", "b.jpg", "c.jpg"], [0, 1, -1]))
+    (tmp_path / "label_map.txt").write_text("0\tapple\n")
+    with pytest.raises(DataError, match="has no name for the labels 1 of"):
+        images_of_list(tmp_path / "a.txt", ".")
+    (tmp_path / "label_map.txt").write_text("0\tapple\n1\tpear\n")
+    assert images_of_list(tmp_path / "a.txt", ".").labels == ["apple", "pear", ""]
+    (tmp_path / "label_map.txt").write_text("0\tapple\n1\tpear\n1\tplum\n")
+    with pytest.raises(DataError, match="the label 1 has two names, 'pear' and 'plum'"):
+        images_of_list(tmp_path / "a.txt", ".")
 
 
 def test_the_line_of_an_image_counts_blank_lines(tmp_path: Path) -> None:

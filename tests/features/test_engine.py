@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.features import backends
 from shitu_cli.features import engine as engines
 from shitu_cli.features.backends import OPENVINO, cpu_has_bf16
-from shitu_cli.features.engine import engine_from_model
+from shitu_cli.features.engine import engine_from_checkpoint, engine_from_model
+from shitu_cli.model import tracing
 from shitu_cli.runtime.setup import setup_paddle
 
 TEMPLATE = Path(__file__).parents[2] / "templates/quick.yaml"
@@ -57,3 +59,20 @@ def _input(images: np.ndarray, engine: engines.Engine) -> np.ndarray:
     from shitu_cli.data.batch import to_input
 
     return to_input(images, engine.normalization)
+
+
+def test_weights_that_a_training_replaces_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of the former weights kept under the hash of the new ones would pass for theirs."""
+    file, reads = tmp_path / "best_model.pdparams", []
+
+    def load(prefix: Path, config: object) -> bytes:
+        reads.append(file.read_bytes())
+        if len(reads) == 1:
+            file.write_bytes(b"the new weights")
+        return reads[-1]
+
+    file.write_bytes(b"weights")
+    monkeypatch.setattr(tracing, "load_trained", load)
+    monkeypatch.setattr(engines, "engine_from_model", lambda model, config, weights, precision: (model, weights))
+    loaded, digest = engine_from_checkpoint(tmp_path / "best_model", None)  # type: ignore[arg-type, misc]
+    assert loaded == b"the new weights" and digest == hashlib.sha256(loaded).hexdigest()

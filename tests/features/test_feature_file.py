@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from shitu_cli import Extractor
-from shitu_cli.errors import DataError
+from shitu_cli.errors import DataError, EnvironmentProblem
 from shitu_cli.features import resumable
 from shitu_cli.features.feature_file import extract_to_file, open_work, work_folder
 from shitu_cli.features.resumable import Extraction
@@ -78,6 +79,24 @@ def test_an_interrupted_call_goes_on_and_gives_the_same_bytes(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"{name}{suffix}" for name in "ab" for suffix in (".npy", ".npy.model.json", ".tsv")
     )
+
+
+def test_two_commands_that_write_one_file(extractor: Extractor, found: ImageFiles, tmp_path: Path) -> None:
+    """The first to end removes the work of both: which images could not be read is lost with it."""
+    out, run = tmp_path / "a.npy", extractor.engine.run
+    batches = []
+
+    def counting(images: np.ndarray) -> np.ndarray:
+        batches.append(len(images))
+        if len(batches) == 4:
+            shutil.rmtree(work_folder(out))
+        return run(images)
+
+    disturbed = copy.copy(extractor)
+    disturbed.engine = dataclasses.replace(extractor.engine, run=counting)
+    with pytest.raises(EnvironmentProblem, match="another command that writes"):
+        extract_to_file(Extraction(disturbed, found), out, QUIET)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("change", ["marks", "features", "pictures", "normalize"])

@@ -6,7 +6,6 @@ training, eager mode, float32, numba present; everywhere else Paddle's operators
 `SHITU_KERNELS=off` in the environment turns them off, for comparison.
 """
 
-# mypy: disable-error-code="override"
 from __future__ import annotations
 
 import os
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import paddle
 from paddle import nn
-from paddle.autograd import PyLayer
 
 ACT_NONE, ACT_RELU, ACT_HARDSWISH, ACT_RELU6 = range(4)  # as the compiled loops take them
 ACTIVATIONS = {None: ACT_NONE, "relu": ACT_RELU, "hardswish": ACT_HARDSWISH, "relu6": ACT_RELU6}
@@ -69,17 +67,23 @@ def depthwise_conv(
         pad = kernel // 2
         pads = [pad - first[0], pad, pad - first[1], pad]
         return paddle.nn.functional.conv2d(x, weight, stride=stride, padding=pads, groups=weight.shape[0])
-    return _DepthwiseConv.apply(x, weight, stride, first)
+    from shitu_cli.model.kernels.operators import DepthwiseConv
+
+    return DepthwiseConv.apply(x, weight, stride, first)
 
 
 def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int, first: tuple[int, int] = (0, 0)) -> paddle.Tensor:
     """Return conv2d(x [N, C, H, W], weight [A, C, k, k]) with padding k // 2; `first` as in depthwise_conv."""
-    return _Conv.apply(x, weight, stride, first)
+    from shitu_cli.model.kernels.operators import Conv
+
+    return Conv.apply(x, weight, stride, first)
 
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None = None) -> paddle.Tensor:
     """Return x [N, A] @ weight [A, B] + bias [B]."""
-    return _Linear.apply(x, weight, *(() if bias is None else (bias,)))
+    from shitu_cli.model.kernels.operators import Linear
+
+    return Linear.apply(x, weight, *(() if bias is None else (bias,)))
 
 
 def layer_norm(x: paddle.Tensor, norm: nn.LayerNorm) -> paddle.Tensor:
@@ -118,7 +122,9 @@ def batch_norm_act(x: paddle.Tensor, bn: nn.BatchNorm2D, act: str | None) -> pad
     if getattr(bn, "synced", False):  # its statistics go over several processes (training/sync_norm.py)
         normal = bn(x)
         return normal if act is None else getattr(paddle.nn.functional, act)(normal)
-    apply = _FixedNormAct.apply if bn._use_global_stats else _BatchNormAct.apply
+    from shitu_cli.model.kernels.operators import BatchNormAct, FixedNormAct
+
+    apply = FixedNormAct.apply if bn._use_global_stats else BatchNormAct.apply
     return apply(x, bn.weight, bn.bias, bn, ACTIVATIONS[act])
 
 
@@ -164,175 +170,6 @@ def array(tensor: paddle.Tensor) -> np.ndarray:
     return np.from_dlpack(tensor if tensor.is_contiguous() else tensor.contiguous())
 
 
-def _outputs(x: paddle.Tensor, channels: int, stride: int, first: tuple[int, int]) -> paddle.Tensor:
-    """Return room for the outputs of a convolution of x whose first window is centred on the pixel `first`."""
-    sides = [(side - 1 - start) // stride + 1 for side, start in zip(x.shape[2:], first, strict=True)]
-    return paddle.empty([x.shape[0], channels, *sides], dtype="float32")
-
-
 def only(needed: list[bool], *gradients: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
     """Return the gradients, None for those that are not needed, as Paddle requires."""
     return tuple(g if want else None for g, want in zip(gradients, needed, strict=True))
-
-
-class _DepthwiseConv(PyLayer):
-    @staticmethod
-    def forward(
-        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int, first: tuple[int, int]
-    ) -> paddle.Tensor:
-        from shitu_cli.model.kernels import loops, small_maps
-
-        y = _outputs(x, x.shape[1], stride, first)
-        small = small_maps.worthwhile(x.shape[2], x.shape[3], weight.shape[2])
-        run = small_maps.forward if small else loops.depthwise_forward
-        run(array(x), array(weight), stride, array(y), *first)
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.first = stride, first
-        ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        from shitu_cli.model.kernels import loops, small_maps
-
-        x, weight = ctx.saved_tensor()
-        dx, dw = paddle.empty_like(x), paddle.empty_like(weight)
-        if small_maps.worthwhile(x.shape[2], x.shape[3], weight.shape[2]):
-            run = small_maps.backward
-        else:
-            run = loops.depthwise_backward
-        run(array(x), array(weight), ctx.stride, array(dy), array(dx), array(dw), *ctx.first)
-        return only(ctx.needs_grad, dx, dw)
-
-
-class _Conv(PyLayer):
-    @staticmethod
-    def forward(
-        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, stride: int, first: tuple[int, int]
-    ) -> paddle.Tensor:
-        from shitu_cli.model.kernels import products
-
-        y = _outputs(x, weight.shape[0], stride, first)
-        pad = weight.shape[2] // 2
-        ctx.pads = (pad - first[0], pad - first[1])
-        if pad == 0 and stride == 1:
-            products.pointwise_forward(array(x), array(weight), array(y))
-        else:
-            products.dense_forward(array(x), array(weight), stride, ctx.pads, array(y))
-        ctx.save_for_backward(x, weight)
-        ctx.stride = stride
-        ctx.needs_grad = [not t.stop_gradient for t in (x, weight)]
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        from shitu_cli.model.kernels import products
-
-        x, weight = ctx.saved_tensor()
-        gradients = only(ctx.needs_grad, paddle.empty_like(x), paddle.empty_like(weight))
-        dx, dw = (None if gradient is None else array(gradient) for gradient in gradients)
-        if weight.shape[2] == 1 and ctx.stride == 1:
-            products.pointwise_backward(array(x), array(weight), array(dy), dx, dw)
-        else:
-            products.dense_backward(array(x), array(weight), ctx.stride, ctx.pads, array(dy), dx, dw)
-        return gradients
-
-
-class _Linear(PyLayer):
-    @staticmethod
-    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, *bias: paddle.Tensor) -> paddle.Tensor:
-        from shitu_cli.model.kernels import products
-
-        y = paddle.empty([x.shape[0], weight.shape[1]], dtype="float32")
-        products.linear_forward(array(x), array(weight), array(bias[0]) if bias else None, array(y))
-        ctx.save_for_backward(x, weight)
-        ctx.needs_grad = [not t.stop_gradient for t in (x, weight, *bias)]
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        from shitu_cli.model.kernels import products
-
-        x, weight = ctx.saved_tensor()
-        gradients = [paddle.empty_like(x), paddle.empty_like(weight)]
-        if ctx.needs_grad[0]:
-            products.product(array(dy), array(weight).T, array(gradients[0]))
-        if ctx.needs_grad[1]:
-            products.product(array(x).T, array(dy), array(gradients[1]))
-        if len(ctx.needs_grad) == 3:
-            gradients.append(paddle.to_tensor(products.column_sums(array(dy))))
-        return only(ctx.needs_grad, *gradients)
-
-
-class _BatchNormAct(PyLayer):
-    @staticmethod
-    def forward(
-        ctx: Any, x: paddle.Tensor, gamma: paddle.Tensor, beta: paddle.Tensor, bn: nn.BatchNorm2D, act: int
-    ) -> paddle.Tensor:
-        from shitu_cli.model.kernels import loops
-
-        y = paddle.empty(x.shape, dtype="float32")
-        shape, channels = (x.shape[0], x.shape[1], -1), x.shape[1]
-        mean, inverse, variance = (np.empty(channels, np.float32) for _ in range(3))
-        loops.norm_act_forward(
-            array(x).reshape(shape), array(gamma), array(beta), bn._epsilon, act, array(y).reshape(shape), mean,
-            inverse, variance,
-        )  # fmt: skip
-        for running, batch in ((array(bn._mean), mean), (array(bn._variance), variance)):
-            running *= np.float32(bn._momentum)
-            running += batch * np.float32(1 - bn._momentum)
-        ctx.save_for_backward(x, gamma, beta)
-        ctx.statistics, ctx.act = (mean, inverse), act
-        ctx.needs_grad = [not t.stop_gradient for t in (x, gamma, beta)]
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        from shitu_cli.model.kernels import loops
-
-        x, gamma, beta = ctx.saved_tensor()
-        mean, inverse = ctx.statistics
-        dx, dgamma, dbeta = paddle.empty_like(x), paddle.empty_like(gamma), paddle.empty_like(beta)
-        shape = (x.shape[0], x.shape[1], -1)
-        loops.norm_act_backward(
-            array(x).reshape(shape), array(gamma), array(beta), ctx.act, mean, inverse, array(dy).reshape(shape),
-            array(dx).reshape(shape), array(dgamma), array(dbeta),
-        )  # fmt: skip
-        return only(ctx.needs_grad, dx, dgamma, dbeta)
-
-
-class _FixedNormAct(PyLayer):
-    """Batch norm by its running statistics, which stay as they are."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: paddle.Tensor, gamma: paddle.Tensor, beta: paddle.Tensor, bn: nn.BatchNorm2D, act: int
-    ) -> paddle.Tensor:
-        from shitu_cli.model.kernels import loops
-
-        y, shape = paddle.empty(x.shape, dtype="float32"), (x.shape[0], x.shape[1], -1)
-        mean = np.array(array(bn._mean))
-        inverse = 1 / np.sqrt(array(bn._variance) + np.float32(bn._epsilon))
-        slope = array(gamma) * inverse
-        shift = array(beta) - slope * mean
-        loops.fixed_norm_act_forward(array(x).reshape(shape), slope, shift, act, array(y).reshape(shape))
-        ctx.save_for_backward(x, gamma, beta)
-        ctx.constants, ctx.act = (slope, shift, mean, inverse), act
-        ctx.needs_grad = [not t.stop_gradient for t in (x, gamma, beta)]
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        from shitu_cli.model.kernels import loops
-
-        x, gamma, beta = ctx.saved_tensor()
-        slope, shift, mean, inverse = ctx.constants
-        dx, dgamma, dbeta = paddle.empty_like(x), paddle.empty_like(gamma), paddle.empty_like(beta)
-        shape = (x.shape[0], x.shape[1], -1)
-        loops.fixed_norm_act_backward(
-            array(x).reshape(shape), slope, shift, ctx.act, array(dy).reshape(shape), array(dx).reshape(shape), mean,
-            array(dbeta), array(dgamma),
-        )  # fmt: skip
-        scaled = array(dgamma)
-        scaled *= inverse
-        return only(ctx.needs_grad, dx, dgamma, dbeta)

@@ -85,13 +85,13 @@ def weights_override(config: Config) -> Path | None:
 
     None without that option: what the file itself names there is where training begins.
     """
+    from shitu_cli.config.places import prefix_of
     from shitu_cli.weights.store import obtain
 
     source = config.Global.pretrained_model
     if not source or not config.origins.get("Global.pretrained_model", "").startswith("-o"):
         return None
-    path = obtain(source).path
-    return path.with_suffix("") if path.suffix == ".pdparams" else path
+    return prefix_of(obtain(source).path)
 
 
 def share_of(shard: str | None) -> Share | None:

@@ -22,6 +22,11 @@ FOLDER_READERS = ("Market1501", "MSMT17", "DukeMTMC")
 WEIGHTS = (".pdparams", ".safetensors", ".pth", ".pt", ".npz")  # endings that the path of weights may omit
 
 
+def prefix_of(checkpoint: Path) -> Path:
+    """Return how the names of a checkpoint's files begin, whether or not it is named with its ending."""
+    return checkpoint.with_suffix("") if checkpoint.suffix == ".pdparams" else checkpoint
+
+
 def absolute(config: Config, root: Path) -> Config:
     """Return the config with absolute paths; relative ones refer to `root`, not to the current directory."""
     base = os.path.abspath(root)

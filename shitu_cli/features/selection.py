@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shitu_cli.config.parts.transforms import Transform
+from shitu_cli.config.places import prefix_of
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, Message, UsageError
 from shitu_cli.features.backends import (
@@ -90,8 +91,7 @@ def load_engine(path: Path, config: Config | None = None, request: Request = Req
     if "paddle" not in sys.modules:
         # Before anything else imports Paddle: it is quiet then.
         setup_paddle("cpu" if request.gpu is None else f"gpu:{request.gpu}", request.threads)
-    prefix = path.with_suffix("") if path.suffix == ".pdparams" else path
-    return engine_from_checkpoint(prefix, config, precision=request.precision or FP32)
+    return engine_from_checkpoint(prefix_of(path), config, precision=request.precision or FP32)
 
 
 def without_manifest(path: Path) -> Message | None:

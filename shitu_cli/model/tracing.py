@@ -18,6 +18,7 @@ from paddle import nn
 
 from shitu_cli.config.load import parse_arch
 from shitu_cli.config.parts.backbones import Backbone
+from shitu_cli.config.places import prefix_of
 from shitu_cli.config.schema import ArchConfig, Config
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.inputs import read_note
@@ -155,7 +156,7 @@ def trained_arch(prefix: Path, config: Config) -> ArchConfig:
 
 def note_of_training(prefix: Path) -> dict[str, Any]:
     """Return what `shitu train` noted beside the weights at `prefix` (with or without .pdparams); {} for others."""
-    return read_note(prefix.with_name(prefix.name.removesuffix(".pdparams") + ".pdstates"))
+    return read_note(Path(f"{prefix_of(prefix)}.pdstates"))
 
 
 def without_pretrained(backbone: Backbone) -> Backbone:

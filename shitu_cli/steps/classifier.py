@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shitu_cli.config.places import Places
+from shitu_cli.config.places import Places, prefix_of
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.features.backends import is_exported
@@ -109,7 +109,7 @@ def _numbered_otherwise(config: Config, prefix: Path) -> bool:
     """Return whether the label map beside the list that is evaluated is not the one of the training."""
     split = config.DataLoader.query
     now = None if split is None else Path(split.dataset.cls_label_path).with_name("label_map.txt")
-    return changed_since_training(prefix.with_name(prefix.name.removesuffix(".pdparams")), "label_map", now)
+    return changed_since_training(prefix_of(prefix), "label_map", now)
 
 
 def _network(prefix: Path, config: Config) -> RecModel:

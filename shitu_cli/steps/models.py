@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.config.dump import config_values
-from shitu_cli.config.places import Places
+from shitu_cli.config.places import Places, prefix_of
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.backends import MODEL_FILES
 from shitu_cli.features.engine import features_fingerprint, fingerprint_of
@@ -131,7 +131,7 @@ def changed_preparation(config: Config, prefix: Path) -> str | None:
     from shitu_cli.training.checkpoint import read_header
     from shitu_cli.training.fingerprint import flatten
 
-    header = read_header(prefix.with_name(prefix.name.removesuffix(".pdparams")))
+    header = read_header(prefix_of(prefix))
     then = {} if header is None else header.get("run", {}).get("config", {})
     changes = (
         f"images are prepared in another way than when this model was trained: {key}: {then[key]} then, {value} now"

@@ -222,14 +222,6 @@ def _config_of_run(
     return snapshot
 
 
-def _gain(score: str, before: float, best: float, epoch: int) -> str:
-    """Return a sentence that compares the trained weights with those that training started from."""
-    if epoch:
-        return f"{score} before training {before:.4f}, now {best:.4f}: best_model holds the weights of epoch {epoch}"
-    kept = "as they were" if best == before else f"with a projection of their features: {score} {best:.4f}"
-    return f"{score} before training {before:.4f}; no epoch beat that: best_model holds the first weights {kept}"
-
-
 def _show_result(session: Session, space: Workspace, result: TrainResult) -> None:
     """Show the result of a run and the next step."""
 
@@ -260,3 +252,11 @@ def _show_result(session: Session, space: Workspace, result: TrainResult) -> Non
         )
     evaluates = (space.lists_dir / "query_list.txt").is_file() or not space.lists_dir.is_dir()
     console.next_step(Command("evaluate") if evaluates else export_command(space))
+
+
+def _gain(score: str, before: float, best: float, epoch: int) -> str:
+    """Return a sentence that compares the trained weights with those that training started from."""
+    if epoch:
+        return f"{score} before training {before:.4f}, now {best:.4f}: best_model holds the weights of epoch {epoch}"
+    kept = "as they were" if best == before else f"with a projection of their features: {score} {best:.4f}"
+    return f"{score} before training {before:.4f}; no epoch beat that: best_model holds the first weights {kept}"

@@ -132,13 +132,6 @@ def _rank(features: np.ndarray, labels: np.ndarray) -> Ranking:
     return rank(part, part)
 
 
-def _open(way: Way, folder: Path, threads: int) -> tuple[Run, float]:
-    """Return the engine of a way, and the ms until it was open, its libraries included if they were not loaded."""
-    start = time.perf_counter()
-    run = way.open(folder, threads=threads)
-    return run, round((time.perf_counter() - start) * 1000, 1)
-
-
 def _latencies(
     ways: Sequence[Way], folder: Path, images: np.ndarray
 ) -> tuple[list[dict[str, list[float]]], list[float], list[Run]]:
@@ -164,6 +157,13 @@ def _latencies(
                 ms = np.percentile(seconds, (50, 95)) * 1000 / batch
                 row[f"batch {batch}, threads {threads}"] = [round(float(value), 3) for value in ms]
     return latencies, opening, runs
+
+
+def _open(way: Way, folder: Path, threads: int) -> tuple[Run, float]:
+    """Return the engine of a way, and the ms until it was open, its libraries included if they were not loaded."""
+    start = time.perf_counter()
+    run = way.open(folder, threads=threads)
+    return run, round((time.perf_counter() - start) * 1000, 1)
 
 
 def _time(run: Run, images: np.ndarray) -> list[float]:

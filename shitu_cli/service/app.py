@@ -144,14 +144,6 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
         return JSONReply({"removed": _plain(changed.items), "count": count_of(view)})
 
 
-def _refuse_unknown(request: Request) -> None:
-    """Raise a Refusal for a misspelt name in an address: `?lable=oat` would list everything."""
-    known = [field.alias for field in request.scope["route"].dependant.query_params]
-    problems = [{"loc": (name,), "type": "extra_forbidden", "msg": ""} for name in request.query_params]
-    if problems := [problem for problem in problems if problem["loc"][0] not in known]:
-        raise malformed(problems, known)
-
-
 def _add_contents(app: FastAPI, desk: Desk) -> None:
     router = APIRouter(dependencies=[Depends(_refuse_unknown)])
 
@@ -190,6 +182,14 @@ def _add_contents(app: FastAPI, desk: Desk) -> None:
         )
 
     app.include_router(router)
+
+
+def _refuse_unknown(request: Request) -> None:
+    """Raise a Refusal for a misspelt name in an address: `?lable=oat` would list everything."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    problems = [{"loc": (name,), "type": "extra_forbidden", "msg": ""} for name in request.query_params]
+    if problems := [problem for problem in problems if problem["loc"][0] not in known]:
+        raise malformed(problems, known)
 
 
 def _add_operation(app: FastAPI, desk: Desk) -> None:

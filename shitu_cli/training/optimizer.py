@@ -266,13 +266,6 @@ def _undecayed(part: parts.Optimizer, parameters: NamedParameters) -> set[str]:
     return names
 
 
-def _decay(part: parts.Optimizer) -> L1Decay | L2Decay | None:
-    if part.regularizer is not None:
-        kind = L1Decay if part.regularizer.name == "L1" else L2Decay
-        return kind(part.regularizer.coeff)
-    return L2Decay(part.weight_decay) if part.weight_decay else None
-
-
 def plain_optimizer(
     part: parts.Optimizer, common: Mapping[str, Any], undecayed: set[str]
 ) -> paddle.optimizer.Optimizer:
@@ -282,6 +275,13 @@ def plain_optimizer(
         weight_decay=_decay(part), **own, **common
     )
     return optimizer
+
+
+def _decay(part: parts.Optimizer) -> L1Decay | L2Decay | None:
+    if part.regularizer is not None:
+        kind = L1Decay if part.regularizer.name == "L1" else L2Decay
+        return kind(part.regularizer.coeff)
+    return L2Decay(part.weight_decay) if part.weight_decay else None
 
 
 def adamw(part: parts.AdamW, common: Mapping[str, Any], undecayed: set[str]) -> paddle.optimizer.Optimizer:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shitu_cli.errors import Command, Message
+from shitu_cli.features.detection.bodies import bodies_of
+from shitu_cli.features.detection.detector import Detector
+from shitu_cli.features.extractor import Extractor, InputDataset
+from shitu_cli.features.list_features import pace_of
 from shitu_cli.pace import Pace
+from shitu_cli.preparation.audit import LookCache, look_at_all
+from shitu_cli.preparation.choices import Choices
+from shitu_cli.preparation.problems import Problems
+from shitu_cli.preparation.reading import read_sources
+from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.runtime.threads import compute_threads
 from shitu_cli.steps import costs
 from shitu_cli.steps.costs import Cost, Need, disk_need, memory_need, size_text, spread, total_size
-
-if TYPE_CHECKING:
-    from shitu_cli.features.detection.detector import Detector
-    from shitu_cli.features.extractor import Extractor
-    from shitu_cli.preparation.choices import Choices
-    from shitu_cli.preparation.sources import ImageFiles
 
 _NAME_BYTES = 400  # of memory for the path and the label of an image, as Python holds them
 _LOOKS = 64  # images for each thread in a step of the measurement
@@ -50,10 +52,6 @@ def _cost_of_features(
     extractor: Extractor, images: ImageFiles, detector: Detector | None, *, needs: tuple[Need, ...], remarks: list[str]
 ) -> Cost:
     """Return the cost of computing the features of all images, with what is needed to keep them."""
-    from shitu_cli.features.detection.bodies import bodies_of
-    from shitu_cli.features.extractor import InputDataset
-    from shitu_cli.features.list_features import pace_of
-
     some = InputDataset(bodies_of(images.take(spread(len(images), 4096)), detector), extractor.transform)
     size, count = extractor.batch_size, len(images)
     pace = pace_of(extractor.engine, some, batch_size=size, count=count, seconds=costs.SECONDS)
@@ -103,10 +101,6 @@ def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, 
 
     Raises what reading them raises.
     """
-    from shitu_cli.preparation.audit import LookCache, look_at_all
-    from shitu_cli.preparation.problems import Problems
-    from shitu_cli.preparation.reading import read_sources
-
     started = time.perf_counter()
     rows, _ = read_sources(list(sources), choices, Problems())
     reading = time.perf_counter() - started

@@ -78,6 +78,14 @@ def lists_called_trainset_and_valset(root: Path) -> tuple[Labels, Labels]:
     return right, last(right)
 
 
+def numbers_that_two_splits_have(root: Path) -> tuple[Labels, Labels]:
+    """As for CIFAR-10 on Kaggle: the table was not found, as each number is the name of two images."""
+    right, held = many(root / "data", "train/{k}{i}.png"), many(root / "data", "test/{k}{i}.png", 2)
+    for name, part in (("trainLabels", right), ("testLabels", held)):
+        table(root / f"data/{name}.csv", ("id", "label"), *((Path(path).stem, n) for path, n in part.items()))
+    return right | held, held
+
+
 def a_table_of_the_tests_answers(root: Path) -> tuple[Labels, Labels]:
     """Its name says no split, but the folder of its images does: they were trained on."""
     right, held = many(root / "data", "train/{k}{i}.jpg"), many(root / "data", "test/t{k}{i}.jpg", 2)
@@ -197,6 +205,12 @@ def objects_in_lines_of_a_json_file(root: Path) -> Labels:
 def objects_in_lines_of_a_text(root: Path) -> Labels:
     """The end of each line became the name of a class."""
     return objects_in_lines(root, "export.txt")
+
+
+def numbers_of_classes_that_images_have_too(root: Path) -> Labels:
+    right = many(root, "{k}/{i}.jpg", names="012")
+    table(root / "things.csv", ("id", "thing"), *enumerate(("cat", "dog", "cat")))
+    return right
 
 
 def a_column_of_truth_values_for_each_class(root: Path) -> Labels:

@@ -31,7 +31,8 @@ BY_FOLDERS = "folders"  # the value of --columns label= that makes folders the l
 # Files beside images that may hold their labels, in a way that is read from folders only.
 _LABEL_FILES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".txt", ".lst", ".mat", ".xlsx")
 # Files that hold none, whatever they are called: names of classes, descriptions, what prepare --pack notes.
-_OTHERS = frozenset(("readme", "license", "licence", "classes", "label_map", "dataset_infos", "dataset_dict", "pack"))
+_NO_LABELS = "readme license licence classes label_map dataset_infos dataset_dict pack sizes wids-meta shardindex"
+_OTHERS = frozenset(_NO_LABELS.split())
 
 
 def _detect(source: Source) -> bool:

@@ -55,6 +55,11 @@ class Locator:
             return True
         return bool(plain) and self.tree.find(plain, self._near(folder)).path is not None
 
+    def is_known(self, spelt: str) -> bool:
+        """Return whether a value is the name of an image, or of several in different folders."""
+        match = self.tree.find(spelt)
+        return match.path is not None or match.how == "several"
+
     def is_file(self, spelt: str, folder: str = "") -> bool:
         """Return whether a path leads to a file as it is spelt."""
         return any(_is_file(root, spelt) for root in self._roots(folder))
@@ -114,8 +119,9 @@ class Locator:
                 [spelt[n] for n in numbers], lambda n, at=numbers: places(at[n]), folder, split, problems, listed  # type: ignore[misc]
             )  # fmt: skip
             below = os.path.relpath(part.root, self.tree.root).replace(os.sep, "/")
-            whole = (path and posixpath.normpath(posixpath.join(below, path)) for path in part.paths)
-            paths |= zip(numbers, whole, strict=True)
+            for number, path in zip(numbers, part.paths, strict=True):
+                is_below = path is not None and address_of(path) is None
+                paths[number] = posixpath.normpath(posixpath.join(below, path)) if is_below and path else path
             remarks += [f"{split}: {remark}" for remark in part.remarks]
         return LocatedImages(self.tree.root, [paths[n] for n in range(len(spelt))], remarks)
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.inputs import whole_number
-from shitu_cli.preparation.formats.columns import Columns, Decision
+from shitu_cli.preparation.formats.boxes import plain_name
+from shitu_cli.preparation.formats.columns import IMAGE_NAMES, Columns, Decision
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES
 from shitu_cli.preparation.formats.records import in_lines, open_records
 from shitu_cli.preparation.formats.source import Source, fold, without_suffix
-from shitu_cli.preparation.formats.splits import is_union, split_of_file, split_words
+from shitu_cli.preparation.formats.splits import is_union, split_of_file, split_of_folder, split_words
 from shitu_cli.preparation.formats.text_files import rough_text
 from shitu_cli.preparation.formats.textlist import decide_list
 from shitu_cli.preparation.formats.unreadable import unread_files
@@ -31,6 +33,8 @@ NAMED_AS_LABELS = re.compile(r"label|annot|meta|class|list|data|image|index|cata
 PROBED_LINES = 30
 MAX_SHEETS = 500  # text files of one folder that are looked into
 MOST_NAMED = 20  # columns that are named
+SAMPLE = 200  # rows
+IDS = IMAGE_NAMES | {"id", "idcode"}
 COVERED = 0.5  # share of the images that a list of any name must label to be taken for the labels
 
 
@@ -164,8 +168,10 @@ class Sheets:
         folder = name.rpartition("/")[0]
         cells = [re.split(r"[\t,;|]", line[:2000])[:8] for line in lines[1:8]]
         cells += [line.split()[:1] for line in lines[:8]]
-        hits = sum(any(self.locator.is_image(cell.strip(' "'), folder) for cell in row) for row in cells)
-        return hits >= max(1, len(lines[1:8]) // 2)
+        cells = [[cell.strip(' "') for cell in row] for row in cells]
+        hits = sum(any(self.locator.is_image(cell, folder) for cell in row) for row in cells)
+        ids = sum(bool(row) and self.locator.is_known(row[0]) for row in cells[: len(lines[1:8])])
+        return max(hits, ids) >= max(1, len(lines[1:8]) // 2)
 
     def _decide(self, sheet: Sheet) -> Columns | None:
         """Return what the columns are, None if it names no images."""
@@ -186,8 +192,20 @@ class Sheets:
             columns = ", ".join(chosen.values())
             self.unused[sheet.name] = f"has no columns {columns}, but {short_list(sheet.header, MOST_NAMED)}"
             return None
-        cells = [cells for _, cells in rows]
+        cells = [row for _, row in rows]
+        if not chosen and (ids := self._ids(sheet.header, cells, folder)):
+            chosen = {"image": ids}
         return Decision(sheet.header, cells, chosen, str(sheet.path), rows[0][0]).columns(is_image)
+
+    def _ids(self, header: list[str], cells: list[Sequence[str]], folder: str) -> str:
+        """Return the first column if it numbers images that have the same names in train/ and test/; "" for others."""
+        sample = [row[0] for row in cells[:SAMPLE]]
+        if plain_name(header[0]) not in IDS or all(self.locator.is_image(value, folder) for value in sample):
+            return ""
+        folders = {image.rpartition("/")[0].rpartition("/")[2] for image in self.locator.tree.images}
+        if not all(map(split_of_folder, folders)):
+            return ""
+        return header[0] if all(map(self.locator.is_known, sample)) else ""
 
     def _paths_only(self, sheet: Sheet) -> Columns | None:
         """Return a list of nothing but paths."""

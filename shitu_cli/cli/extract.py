@@ -19,6 +19,7 @@ from shitu_cli.reporting import counted
 if TYPE_CHECKING:
     from shitu_cli.features.feature_file import Written
     from shitu_cli.features.resumable import Extraction
+    from shitu_cli.preparation.sources import ImageFiles
 
 BATCH = 32
 
@@ -78,6 +79,7 @@ def extract(
     finder = opening.open_detector(session, detector, detector_threshold)
     images = find_images(sources, lambda path: own_image_root(config, path), workspace=workspace_of(config))
     part, target = own_images(images, share, batch_size), out if share is None else share.file(out)
+    _warn_of_paths(console, part, target)
     launched = _launch(devices)
     extractor = open_extractor(config, model, precision=precision, batch_size=batch_size, reporter=console)
     if dry_run:
@@ -119,6 +121,17 @@ def show_written(console: Console, written: Written, out: Path, *, strict: bool)
             raise DataError(message, details=lines)
         console.warn(message + "".join(f"\n  {line}" for line in lines))
     console.info(f"{counted(written.count, 'vector')} in {', '.join(str(f) for f in written.files)}")
+
+
+def _warn_of_paths(console: Console, images: ImageFiles, out: Path) -> None:
+    """Warn of paths that a line of text cannot hold."""
+    from shitu_cli.features.writing import one_line
+
+    if odd := sum(one_line(name) != name for name in map(images.name, range(len(images)))):
+        console.warn(
+            f"{counted(odd, 'path')} with a tab, a line break or bytes that are no text: {out} holds a blank or � "
+            "instead, so an index of it does not lead to these images"
+        )
 
 
 def _summary(extraction: Extraction) -> str:

@@ -250,6 +250,14 @@ def test_build_says_what_it_indexes(space: Path, tmp_path: Path) -> None:
     assert "30 images came more than once" in text and shown(space, index) == whole
 
 
+def test_paths_that_a_table_cannot_hold_are_told(space: Path, tmp_path: Path) -> None:
+    names = [tmp_path / "a\tb.jpg", tmp_path / os.fsdecode(b"\xff.jpg"), tmp_path / "plain é.jpg"]
+    for name in names:
+        shutil.copy(space / "data/class_001/000.jpg", name)
+    text = says("extract", *map(str, names), "--out", str(tmp_path / "f.npy"), "--model", "inference", cwd=space)
+    assert "2 paths with a tab, a line break or bytes that are no text" in text
+
+
 def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) -> None:
     text = says("extract", "data/class_002", "--out", "class.npy", "--model", "inference", cwd=space)
     assert "6 images of label class_002; " in text

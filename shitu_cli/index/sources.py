@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import time
 import zipfile
 import zlib
@@ -20,6 +21,8 @@ import numpy as np
 from shitu_cli.errors import Command, DataError, UsageError, require_package
 from shitu_cli.features.origin import Origin, from_here, noted_origins
 from shitu_cli.features.shard_file import SUFFIX
+from shitu_cli.index import is_index
+from shitu_cli.index.faiss_file import check_faiss
 from shitu_cli.index.foreign import foreign_vectors
 from shitu_cli.index.store import FeatureTable
 from shitu_cli.inputs import MIB, is_input, open_input, parse_json, read_bytes
@@ -56,7 +59,7 @@ def read_features(path: Path) -> FeatureFile:
         ".jsonl": lambda path: _single(path, _jsonl),
         ".parquet": lambda path: _single(path, _parquet),
         SUFFIX: _shard,
-        ".index": lambda path: FeatureFile(foreign_vectors(path), ""),
+        ".index": _index,
     }
     if path.suffix not in readers:
         raise UsageError(f"--features {path}: expected a name that ends in {', '.join(readers)}")
@@ -76,6 +79,19 @@ def read_features(path: Path) -> FeatureFile:
     if features.shape[1] == 0:
         raise DataError(f"{path}: its vectors have no values")
     return content._replace(table=table)
+
+
+def _index(path: Path) -> FeatureFile:
+    """Read an index of this program, which knows paths and model, or that of another one."""
+    from shitu_cli.index.files import VECTORS, load_index
+
+    if path.name != VECTORS or not is_index(path.parent) or check_faiss(path).kind == "binary":
+        return FeatureFile(foreign_vectors(path), "")
+    index = load_index(path.parent)
+    items = list(index.items())
+    features = index.vectors(np.asarray([item.id for item in items], np.int64))
+    paths = from_here([item.path for item in items], os.pardir, path)  # they start at the workspace
+    return FeatureFile(FeatureTable(features, [item.label for item in items], paths), index.manifest.model)
 
 
 def _shard(path: Path) -> FeatureFile:

@@ -234,6 +234,8 @@ class _Finder:
     def _add_list(self, path: Path) -> None:
         from shitu_cli.preparation.problems import Problems
 
+        if path.name == "label_map.txt":
+            raise UsageError(f"{path} names classes, it is no list of images")
         image_root = self.image_root(path)
         if image_root is not None:  # one of our own: its columns are separated by tabs, whatever the names hold
             self.images.extend(images_of_list(path, image_root))

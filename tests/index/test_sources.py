@@ -18,9 +18,12 @@ import yaml
 from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.features.origin import Origin, note_origin
 from shitu_cli.index import sources
+from shitu_cli.index.files import save_index
 from shitu_cli.index.foreign import foreign_items
 from shitu_cli.index.sources import read_features
-from tests.index.made import vectors
+from shitu_cli.index.store import KINDS, BuildOptions
+from shitu_cli.index.vectors import VectorIndex
+from tests.index.made import gallery, vectors
 from tests.mutations import mutations
 
 PATHS, LABELS = ["a b.jpg", "红.jpg", "c.jpg"], ["x", "", "red apple"]
@@ -65,6 +68,22 @@ def test_damage_is_named(suffix: str, tmp_path: Path) -> None:
         file.write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=rf"f\{suffix}"):
         read_features(file)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_is_built_from_another_one_with_all_that_it_knows(kind: str, tmp_path: Path) -> None:
+    """To change its kind: its paths and its model were lost."""
+    index = VectorIndex.build(gallery(30), BuildOptions(kind, model="m"))
+    index.remove([3])
+    save_index(index, tmp_path / "i")
+    if kind == "binary":
+        with pytest.raises(DataError, match="only the signs"):
+            read_features(tmp_path / "i/vector.index")
+        return
+    table, model = read_features(tmp_path / "i/vector.index")
+    assert model == "m" and list(table.paths) == [item.path for item in index.items()]
+    again = VectorIndex.build(table, BuildOptions(model=model))
+    assert [m.path for m in again.search(vectors(1), 9)[0]] == [m.path for m in index.search(vectors(1), 9)[0]]
 
 
 def test_what_does_not_fit(tmp_path: Path) -> None:

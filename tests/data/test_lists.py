@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.data.lists import ImageList, read_label_map, read_list, write_label_map, write_list
-from shitu_cli.errors import DataError
-from shitu_cli.preparation.sources import images_of_list
+from shitu_cli.errors import DataError, UsageError
+from shitu_cli.preparation.sources import find_images, images_of_list
 
 NAMES = st.text(st.characters(exclude_characters="\t\n\r\x00", exclude_categories=("Cs",)), min_size=1, max_size=20)
 
@@ -83,6 +83,8 @@ def test_a_label_map_that_was_edited_names_every_class_once(tmp_path: Path) -> N
     (tmp_path / "label_map.txt").write_text("0\tapple\n1\tpear\n1\tplum\n")
     with pytest.raises(DataError, match="the label 1 has two names, 'pear' and 'plum'"):
         images_of_list(tmp_path / "a.txt", ".")
+    with pytest.raises(UsageError, match="names classes, it is no list of images"):
+        find_images([str(tmp_path / "label_map.txt")])
 
 
 def test_the_line_of_an_image_counts_blank_lines(tmp_path: Path) -> None:

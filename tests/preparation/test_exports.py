@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shitu_cli.preparation.formats import read_source
+from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.problems import Problems
 from tests.preparation.annotation_trees import write_json
 from tests.preparation.builders import builders
 from tests.preparation.test_doubtful_layouts import last, list_of
@@ -131,6 +134,32 @@ def test_a_column_alone_is_the_class_though_it_is_called_test(column: str, tmp_p
     assert labels(read(tmp_path), tmp_path) == right
 
 
+@pytest.mark.parametrize("column", ["invalid", "is_invalid"])
+def test_a_mark_of_images_that_are_no_good_is_no_split(column: str, tmp_path: Path) -> None:
+    right = many(tmp_path, "img/{k}{i}.jpg")
+    table(tmp_path / "l.csv", ("image", "label", column), *((p, n, int(p in last(right))) for p, n in right.items()))
+    assert set(read(tmp_path).rows.splits) == {""}
+
+
+def test_a_column_says_the_split_where_the_user_names_the_class(tmp_path: Path) -> None:
+    right = many(tmp_path, "img/{k}{i}.jpg")
+    table(
+        tmp_path / "l.csv", ("image", "plant", "train"), *((p, n, int(p not in last(right))) for p, n in right.items())
+    )
+    made = read(tmp_path, columns={"image": "image", "label": "plant"})
+    assert labels(made, tmp_path) == right and queries(made, tmp_path) == last(right).keys()
+
+
+def test_addresses_stay_whole_where_two_splits_have_the_same(tmp_path: Path) -> None:
+    right = {f"https://shop.example/{name}{i}.jpg": name for name in NAMES for i in range(2)}
+    table(
+        tmp_path / "l.csv", ("image", "label", "split"),
+        *((path, name, split) for split in ("query", "gallery") for path, name in right.items()),
+    )  # fmt: skip
+    _, rows = read_source(Source(tmp_path), Problems())
+    assert sorted(rows.paths) == sorted([*right, *right])
+
+
 def paths_written_as_in_addresses(root: Path) -> Labels:
     right = many(root, "my img/{k} {i}.jpg")
     table(root / "l.csv", ("image", "label"), *((path.replace(" ", "%20"), name) for path, name in right.items()))
@@ -221,6 +250,28 @@ def a_column_of_truth_values_for_each_class(root: Path) -> Labels:
         ("image", *NAMES),
         *((path, *(name == other for other in NAMES)) for path, name in right.items()),
     )
+    return right
+
+
+def a_column_of_zeros_and_ones_for_each_vehicle(root: Path) -> Labels:
+    """`train` is one of them: the images of trains were left out."""
+    vehicles = ("car", "bus", "train", "bicycle")
+    right = many(root, "img/{k}{i}.jpg", names=vehicles)
+    rows = ((path, *(int(name == other) for other in vehicles)) for path, name in right.items())
+    table(root / "l.csv", ("image", *vehicles), *rows)
+    return right
+
+
+def separators_at_the_end_of_some_lines(root: Path) -> Labels:
+    right = many(root, "img/{k}{i}.jpg")
+    write(root / "l.txt", list_of(f"{path},{name}{',' * ('0.jpg' in path)}" for path, name in right.items()))
+    return right
+
+
+def records_beside_other_lists_in_json(root: Path) -> Labels:
+    right = many(root, "img/{k}{i}.jpg")
+    records = [{"image": path, "label": name} for path, name in right.items()]
+    write_json(root / "d.json", {"data": records, "shape": [[64, 64]]})
     return right
 
 

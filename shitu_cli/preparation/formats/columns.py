@@ -217,13 +217,18 @@ class Decision:
 
     def _decide_split(self, columns: Columns) -> None:
         for n in [self.chosen["split"]] if "split" in self.chosen else self.free:
-            others = any(self.sample.could_be_label(other) for other in self.free if other != n)
-            splits = splits_of_values(self.plain[n], self.sample.values(n), beside_label=others)
+            beside_label = "label" in self.chosen or any(map(self._is_class_beside_flags, {*self.free} - {n}))
+            splits = splits_of_values(self.plain[n], self.sample.values(n), beside_label=beside_label)
             if splits or "split" in self.chosen:
                 columns.split, columns.splits = n, splits or WORDS
                 return
             if self.plain[n] in SPLIT_NAMES:
                 columns.remarks.append(f"{self.names[n]} does not hold splits such as train or val: not used")
+
+    def _is_class_beside_flags(self, n: int) -> bool:
+        """Return whether a column may be the class; of columns of zeros and ones, `train` may be one more class."""
+        is_named = any(self.plain[n] in tier for tier in LABEL_NAMES)
+        return self.sample.could_be_label(n) and (is_named or not self.sample.bits(n))
 
     def _decide_label(self, columns: Columns) -> None:
         """Set the label and its names, or the columns of zeros and a one; UsageError if several could be it."""

@@ -87,11 +87,11 @@ class Locator:
 
         Raises UsageError when two folders hold all of them, DataError when none of them is there.
         """
-        if len(set(splits)) > 1 and len(set(zip(spelt, splits, strict=True))) > len(set(spelt)):
-            return self._in_splits(spelt, splits, places, folder, problems, listed)
         sample = list(spelt[:: max(1, len(spelt) // SAMPLE)])
         if self._are_only_addresses(sample):
             return LocatedImages(self.source.base, [_clean(path) for path in spelt], ["read from these addresses"])
+        if len(set(splits)) > 1 and len(set(zip(spelt, splits, strict=True))) > len(set(spelt)):
+            return self._in_splits(spelt, splits, places, folder, problems, listed)
         roots = self._roots(folder)
         hits = {root: sum(_is_file(root, path) for path in sample) for root in roots}
         root = max(roots, key=lambda candidate: hits[candidate])

@@ -86,8 +86,11 @@ def _records(value: Any) -> list[Record]:
     if len(value) > 1 and value.keys() <= WORDS.keys():
         parts = [(split, _records(item) or _tuples(item)) for split, item in value.items()]
         return [{**record, "split": split} for split, records in parts for record in records]
-    lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], (dict, list))]
-    return _records(lists[0]) if len(lists) == 1 else []
+    lists = [item for item in value.values() if isinstance(item, list) and item]
+    for kind in (dict, list):
+        if several := [item for item in lists if isinstance(item[0], kind)]:
+            return _records(several[0]) if len(several) == 1 else []
+    return []
 
 
 def _columns(value: Record) -> list[Record]:

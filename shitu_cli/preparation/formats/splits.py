@@ -21,6 +21,7 @@ FLAGS = {
     for word, split in _FLAGGED.items()
     for start in ("is", "in", "isin")
     for end in ("", "set", "img", "image")
+    if start == "is" or word not in ("valid", "validate")  # `invalid` is another word
 }
 # The same where another column is the class: `test` alone may be its outcome, and `valid` says that an image is sound.
 _BARE_FLAGS = {

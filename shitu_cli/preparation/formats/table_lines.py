@@ -35,12 +35,12 @@ class Lines:
         self.boxes: dict[int, CellBox] = {}
         self.display: dict[str, str] = {}
         self.dropped: frozenset[int] = frozenset()
-        # Of `path 3 7 9` among lines of one label, the first must not be taken.
+        # Of `path 3 7 9` among lines of one label, the first must not be taken; empty cells at the end mean nothing.
         self.most = len(self.columns.names) if self.sheet.header is None else sys.maxsize
 
     def other_width(self, cells: Sequence[str]) -> str:
         """Return what is wrong with a line of another number of columns than most have."""
-        if len(cells) > self.most:
+        if any(cells[self.most :]):
             return f"{len(cells)} columns, where most lines have {self.most}"
         return f"{counted(len(cells), 'column')}, the label is missing"
 
@@ -64,7 +64,7 @@ def read_lines(labels: Labels, problems: Problems) -> Lines:
         _read_plain(content, problems)
         return content
     for line, cells in sheet.rows(problems):
-        if not last < len(cells) <= content.most:
+        if len(cells) <= last or any(cells[content.most :]):
             problems.add("malformed", sheet.where(line), content.other_width(cells))
             continue
         image = cells[columns.image]
@@ -112,7 +112,8 @@ def _read_plain(content: Lines, problems: Problems) -> None:
     last = max(image_at, label_at)
     names: dict[str, str] = {}  # one object for each label
     for line, cells in content.sheet.rows(problems):
-        cell = cells[label_at] if last < len(cells) <= content.most else ""
+        wide = len(cells) > content.most and any(cells[content.most :])
+        cell = "" if wide or len(cells) <= last else cells[label_at]
         label = names.get(cell)
         if label is None:
             label = names[cell] = intern(class_name(cell))
@@ -121,7 +122,6 @@ def _read_plain(content: Lines, problems: Problems) -> None:
             labels.append(label)
             lines.append(line)
         else:
-            wide = len(cells) > content.most
             problems.add("malformed", content.sheet.where(line), content.other_width(cells) if wide else _missing(cell))
     content.splits = [content.role] * len(images)
     content.sheet.text = ""  # a long list is held once

@@ -89,7 +89,7 @@ def _entry(located: Located, network: str, what: str) -> Published:
     if network:
         similar = next((entry for entry in CATALOGUE.values() if entry.network == network), None)
         if similar is None:
-            raise UsageError(f"--pretrained {what}: no network is called {network}", hint=Command("models"))
+            raise UsageError(f"{what}: no network is called {network}", hint=Command("models"))
         return replace(similar, name=f"{network}-{located.path.stem}", recognition=False)
     if located.published is not None:
         return located.published
@@ -98,8 +98,8 @@ def _entry(located: Located, network: str, what: str) -> Published:
         if name in (entry.file_name, *(address.rpartition("/")[2] for address in entry.addresses if not entry.hub)):
             return entry
     raise UsageError(
-        f"--pretrained {what}: the file does not say which network it belongs to",
-        hint=[f"name it: --pretrained NETWORK={what} (", Command("models"), " lists the networks)"],
+        f"{what}: the file does not say which network it belongs to",
+        hint=[f"name it: NETWORK={what} (", Command("models"), " lists the networks)"],
     )
 
 

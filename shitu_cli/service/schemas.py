@@ -28,7 +28,7 @@ Box = Annotated[
     list[Pixel], Field(min_length=4, max_length=4, description="Left, top, right and bottom in pixels of the image.")
 ]
 Label = Annotated[str, Field(max_length=LABEL_CHARACTERS), AfterValidator(_plain_label)]
-Id = Annotated[int, Field(ge=0, lt=1 << 63)]
+Id = Annotated[int, Field(ge=0, lt=1 << 63, strict=True)]  # true is no id: 1 would be removed
 
 
 class JSONReply(JSONResponse):

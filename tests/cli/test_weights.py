@@ -62,7 +62,7 @@ def test_a_file_that_does_not_say_its_network_is_asked_about(tmp_path: Path) -> 
     (tmp_path / "mine.pdparams").write_bytes(b"nothing")
     (tmp_path / "photos").mkdir()
     done = shitu("index", "build", "photos", "--pretrained", "./mine.pdparams", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "--pretrained NETWORK=./mine.pdparams" in done.stderr
+    assert done.returncode == 2 and "name it: NETWORK=./mine.pdparams" in done.stderr
     done = shitu("index", "build", "photos", "--pretrained", "a", "--model", "b", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "both choose the model" in done.stderr
 

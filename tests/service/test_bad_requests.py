@@ -364,6 +364,7 @@ def test_what_is_wrong_is_said_in_words(server: Server) -> None:
         ("GET", "/items?limit=x", {}, "limit: "),
         ("GET", "/items?lable=x", {}, "lable: there is no such option here; there is label, text, offset, limit"),
         ("GET", "/map?size=9", {}, "size: there is no such option here; there is none"),
+        ("POST", "/remove", {"json": {"ids": [True]}}, "ids.0: Input should be a valid integer"),
         ("POST", "/remove", {"json": {"id": [1]}}, "id: there is no such option here; there is ids, labels"),
         ("PUT", "/search", {}, "/search takes only POST"),
         ("GET", "/nowhere", {}, "there is nothing at /nowhere"),

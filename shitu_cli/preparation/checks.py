@@ -99,7 +99,8 @@ def leads_outside(root: Path, path: str) -> bool:
 def _note_similar_labels(rows: Rows, problems: Problems) -> None:
     spellings: dict[str, str] = {}
     for label in sorted(set(rows.labels)):
-        text = "".join(sign for sign in label if unicodedata.category(sign) != "Cf") or label
+        hidden = () if label.isascii() else {sign for sign in label if unicodedata.category(sign) == "Cf"}
+        text = "".join(sign for sign in label if sign not in hidden) or label
         plain = _ZEROS.sub("", unicodedata.normalize("NFKC", text).casefold())
         other = spellings.setdefault(" ".join(_BLANKS.sub(" ", plain).split()) or label, label)
         if other != label:

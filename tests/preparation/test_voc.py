@@ -141,3 +141,19 @@ def test_a_folder_without_xml_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"no \.xml"):
         VOC.read(Source(tmp_path), Problems())
+
+
+@pytest.mark.parametrize(("declared", "codec"), [("GB2312", "gbk"), ("gb18030", "gb18030"), ("Shift_JIS", "cp932")])
+def test_encodings_of_several_bytes(declared: str, codec: str, tmp_path: Path) -> None:
+    """As tools write on Windows in China and Japan; Python's parser knows none of them."""
+    draw_all(tmp_path, "a.jpg")
+    text = f'<?xml version="1.0" encoding="{declared}"?>' + voc("a.jpg", ("果", 4, 6, 34, 26))
+    (tmp_path / "a.xml").write_bytes(text.encode(codec))
+    assert boxes(read(tmp_path, "voc")[0]) == {"a.jpg": [("果", 4, 6, 34, 26)]}
+
+
+def test_an_encoding_that_is_not_stated_is_to_be_said(tmp_path: Path) -> None:
+    draw_all(tmp_path, "a.jpg")
+    (tmp_path / "a.xml").write_bytes(voc("a.jpg", ("果", 4, 6, 34, 26)).encode("gbk"))
+    _, problems = read(tmp_path, "voc")
+    assert "nor is it UTF-8: say its encoding" in problems.cases["bad-annotation"].examples[0][0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -99,6 +100,18 @@ def read_json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[
             problems.add("bad-annotation", f"{path}:{number}", f"expected an object, got {line[:60]!r}")
 
 
+_ENCODING = re.compile(rb"\s*<\?xml[^>]{0,80}encoding=[\"']((?:gb|big5|shift_jis|sjis|cp9|euc)[\w-]{0,12})[\"']", re.I)
+
+
+def _not_utf8(data: bytes) -> str:
+    """Return what to do about XML in an encoding that it does not state; "" for any other."""
+    try:
+        data.decode("utf-8")
+    except UnicodeError:
+        return ', nor is it UTF-8: say its encoding in the first line, as <?xml version="1.0" encoding="gb18030"?>'
+    return ""
+
+
 def read_xml(path: Path, *, limit: int = 256 * MIB) -> ElementTree.Element:
     """Return the root of an XML file of at most `limit` bytes.
 
@@ -109,9 +122,13 @@ def read_xml(path: Path, *, limit: int = 256 * MIB) -> ElementTree.Element:
     if b"<!ENTITY" in data.replace(b"\0", b""):  # UTF-16 has zeros between the letters
         raise DataError(f"{path}: it declares entities, which no annotation needs", hint="remove the <!DOCTYPE ...>")
     try:
-        return ElementTree.fromstring(data)
+        declared = _ENCODING.match(data)
+        if declared is None:
+            return ElementTree.fromstring(data)
+        codec = declared[1].decode().lower()  # of several bytes, which the parser does not know
+        return ElementTree.fromstring(data.decode("gb18030" if codec.startswith("gb") else codec))
     except ElementTree.ParseError as error:
         line = error.position[0]
-        raise DataError(f"{path}:{line}: not valid XML: {str(error).partition(':')[0]}") from None
+        raise DataError(f"{path}:{line}: not valid XML: {str(error).partition(':')[0]}{_not_utf8(data)}") from None
     except (ValueError, LookupError, RecursionError) as error:  # an unknown encoding, or one that does not hold
         raise DataError(f"{path}: not valid XML: {error}") from None

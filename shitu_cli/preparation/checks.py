@@ -183,15 +183,23 @@ def check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: i
         problems.add("imbalance", rows.shown(label), f"{most} images, median {middle:g}")
     in_gallery = Counter(rows.labels[n] for n in split.gallery)
     searched = set(split.gallery)
-    itself = {rows.labels[n] for n in split.query if n in searched}
     queries = Counter(rows.labels[n] for n in split.query)
-    lonely = [label for label in sorted(queries) if in_gallery[label] - (1 if label in itself else 0) < 1]
+    # No answers to a query: itself, and images of its class from its camera or sequence.
+    alike = Counter((rows.labels[n], rows.ids[n]) for n in split.gallery if n in rows.ids)
+    with_answer = {
+        label
+        for n in split.query
+        if in_gallery[label := rows.labels[n]] > (alike[label, rows.ids[n]] if n in rows.ids else n in searched)
+    }
+    lonely = sorted(queries.keys() - with_answer)
     if queries and len(lonely) == len(queries):
         raise DataError(
             f"nothing can be evaluated: none of {counted(len(split.query), 'query', 'queries')} has another image of "
             "its class to find",
             details=[f"{rows.place(split.query[0])} is {rows.shown(rows.labels[split.query[0]])!r}"],
-            hint="are the classes called the same in all parts? or name the folder or list of the training images only",
+            hint="images of one class and one camera or sequence are no answers to each other: is that column right?"
+            if alike
+            else "are the classes called the same in all parts? or name the folder or list of the training images only",
         )
     if len(queries) == 1 < len(counts) and len(split.query) > 1:
         problems.add("one-query-class", rows.shown(next(iter(queries))), counted(len(split.query), "query", "queries"))

@@ -183,6 +183,33 @@ def test_names_of_images_that_say_splits_are_said_to_say_none(tmp_path: Path) ->
     )
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("camera", lambda n: "Canon", "camera is the same for all images of a class: not used"),
+        ("is_deleted", lambda n: n % 4 == 0, "is_deleted is not used: rows count whatever it says"),
+        ("status", lambda n: ("approved", "rejected")[n % 2], "status is not used"),
+    ],
+)
+def test_columns_that_would_leave_nothing_or_leave_rows_out_are_said(
+    column: str, value: Callable[[int], object], says: str, tmp_path: Path
+) -> None:
+    """With one camera for all, no query had anything to find."""
+    rows = ((path, name, value(n)) for n, (path, name) in enumerate(many(tmp_path, "{k}{i}.jpg").items()))
+    table(tmp_path / "l.csv", ("image", "label", column), *rows)
+    made = read(tmp_path)
+    assert says in made.rows.readings[0] and not made.rows.ids
+
+
+def test_a_camera_that_leaves_nothing_to_find_is_refused(tmp_path: Path) -> None:
+    rows = ((path, name, "c1") for path, name in many(tmp_path, "{k}{i}.jpg").items())
+    table(tmp_path / "l.csv", ("image", "label", "camera"), *rows)
+    with pytest.raises(ShituError) as caught:
+        read(tmp_path, columns={"camera": "camera"})
+    assert "nothing can be evaluated" in caught.value.message
+    assert "one camera or sequence" in plain(caught.value.hint or "")
+
+
 def test_images_of_formats_that_are_not_read_are_said(tmp_path: Path) -> None:
     """They were passed over in silence."""
     many(tmp_path, "{name}/{i}.jpg")

@@ -48,6 +48,11 @@ _MEASURES = name_set(
     "sha1 sha256 hash phash imagephash filesize bytes iso aperture exposure focallength "
     "depth channels iscrowd crowd occluded truncated difficult"
 )
+# Columns that may say which rows are not to be used.
+_EXCLUDES = name_set(
+    "deleted exclude excluded ignore ignored skip skipped valid verified approved reviewed rejected status quality "
+    "duplicate usable bad"
+)
 _CERTAINTIES = frozenset(("score", "confidence", "probability", "prob"))
 _BOX_NAMES = frozenset(("box", "bbox", "boundingbox", "roi", "rect", "rectangle", "bndbox"))
 # Columns that may say a part of the image.
@@ -155,6 +160,11 @@ class Decision:
             self._take(columns.label, columns.display)
             self._decide_id(columns)
             columns.remarks += [f"{self.names[n]} is not used: rows where it is 0 count too" for n in self._doubts()]
+            columns.remarks += [
+                f"{self.names[n]} is not used: rows count whatever it says"
+                for n in self.free
+                if self.plain[n].removeprefix("is") in _EXCLUDES and len(set(self.sample.values(n))) > 1
+            ]
             parts = [self.names[n] for n in self.free if _PARTS.search(self.plain[n]) or self.sample.lists(n)]
             if parts and not columns.box:
                 columns.remarks.append(f"{short_list(parts, 4)} not used: whole images are read")
@@ -293,11 +303,12 @@ class Decision:
             if not values or not (is_camera or self.plain[n] in ID_NAMES):
                 continue
             unique = len(set(values)) == len(values)
-            if is_camera or not (unique or self.sample.follows(n, columns.label)):
+            numbers_classes = self.sample.follows(n, columns.label)
+            if not numbers_classes and (is_camera or not unique):
                 columns.id = n
                 return
-            what = "rows" if unique else "classes"
-            columns.remarks.append(f"{columns.names[n]} only numbers the {what}: not used")
+            what = "is the same for all images of a class" if is_camera else "only numbers the classes"
+            columns.remarks.append(f"{self.names[n]} {what if numbers_classes else 'only numbers the rows'}: not used")
 
 
 def parse_columns(text: str | None) -> dict[str, str]:

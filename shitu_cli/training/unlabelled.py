@@ -20,6 +20,7 @@ from shitu_cli.data.samplers import Feed, Repeated, build_sampler
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.inputs import read_text
 from shitu_cli.preparation.audit import look_at
+from shitu_cli.preparation.formats.delimited import split_line
 from shitu_cli.preparation.sources import find_images
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import counted
@@ -100,10 +101,17 @@ def _files_of(source: str) -> list[str]:
     path = Path(source)
     if path.suffix.lower() in LISTS and path.is_file():
         lines = [line.removesuffix("\r") for line in read_text(path, keep_bytes=True).split("\n")]
-        files = [join(str(path.parent), line.partition("\t")[0]) for line in lines if line.strip()]
+        files = [_image_of(line, str(path.parent)) for line in lines if line.strip()]
     else:
         files = find_images([source], folder_labels=False).files
     return list({real(file): file for file in files}.values())
+
+
+def _image_of(line: str, folder: str) -> str:
+    """Return the location of the image of a line, which a tab or a blank may divide from a label."""
+    path = line.partition("\t")[0]
+    parts = split_line(path, lambda start: state_of(join(folder, start)) is not None)
+    return join(folder, path if parts is None else parts[0].strip('"'))
 
 
 def _listed(config: Config, files: list[str]) -> dict[int, str]:

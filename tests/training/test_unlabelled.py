@@ -174,6 +174,8 @@ def test_a_list_of_paths_will_do(workspace: Path, more: Path) -> None:
     path = more / "mine.txt"
     path.write_bytes(b"deep/ 0.jpg\r\n\ndeep/ 2.jpg\t3\ncopy.jpg\n./copy.jpg\n")
     assert names_of(found(workspace, path)) == ["more/deep/ 0.jpg", "more/deep/ 2.jpg"]
+    path.write_text('deep/ 0.jpg 3\n"deep/ 2.jpg",leek\ncopy.jpg 5\n')  # as PaddleClas writes lists
+    assert names_of(found(workspace, path)) == ["more/deep/ 0.jpg", "more/deep/ 2.jpg"]
     path.write_text("\n")
     with pytest.raises(UsageError, match="no images in"):
         found(workspace, path)

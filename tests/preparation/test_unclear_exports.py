@@ -94,6 +94,13 @@ def a_category_and_a_subcategory(root: Path) -> tuple[str, ...]:
     return ("which column is the class? category or subcategory",)
 
 
+def a_subcategory_among_other_columns(root: Path) -> tuple[str, ...]:
+    """Its name alone does not decide."""
+    rows = ((path, "ab"[NAMES.index(name) // 2], name) for path, name in many(root, "{k}{i}.jpg").items())
+    table(root / "l.csv", ("image", "subCategory", "articleType"), *rows)
+    return ("which column is the class? subCategory or articleType",)
+
+
 def a_table_of_measures(root: Path) -> tuple[str, ...]:
     table(root / "l.csv", ("image", "rating"), *((path, n % 5) for n, path in enumerate(many(root, "i/{k}{i}.jpg"))))
     return ("only one class", "none of its columns is a class by its name: --columns image=...,label=... takes one")

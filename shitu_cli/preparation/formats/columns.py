@@ -245,9 +245,10 @@ class Decision:
         sample, plain = self.sample, self.plain
         free = [n for n in self.free if any(sample.columns[n]) and not sample.images(n)]
         for tier in LABEL_NAMES:
-            known = [n for n in free if plain[n].removeprefix("sub") in tier]  # a category and its subcategory: ask
-            if by_name := [n for n in known if plain[n] != "y" or len(self.names[n]) == 1]:
-                self._choose(columns, by_name)
+            if by_name := [n for n in free if plain[n] in tier and (plain[n] != "y" or len(self.names[n]) == 1)]:
+                # Of a category and its subcategory, either may be the class.
+                finer = [n for n in free if plain[n].startswith("sub") and plain[n].removeprefix("sub") in tier]
+                self._choose(columns, by_name + finer)
                 self._name_numbers(columns, free)
                 return
         if len(free) >= 2 and all(map(sample.bits, free)):

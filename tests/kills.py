@@ -1,4 +1,4 @@
-"""Commands and functions in forks of a warm process that end by SIGKILL at random moments.
+"""Commands and functions in forks of a warm process that end by SIGKILL at random moments, or at changes of files.
 
 `SHITU_KILLS=N` sets how many kills there are of each kind.
 """
@@ -39,9 +39,13 @@ class Killed(BaseException):
 class Fork:
     """A command or a function that runs; its `code` is None until it has ended."""
 
-    def __init__(self, pid: int, answers: IO[bytes], log: Path) -> None:
-        self.pid, self._answers, self._log = pid, answers, log
+    def __init__(self, pid: int, answers: IO[bytes], log: Path, counts: Path) -> None:
+        self.pid, self._answers, self._log, self._counts = pid, answers, log, counts
         self.code: int | None = None
+
+    def changes(self) -> int:
+        """How often it has changed a file or a folder below its own so far."""
+        return self._counts.stat().st_size
 
     def ends(self, seconds: float = 0.0) -> bool:
         """Whether it has ended, or ends within so many seconds."""
@@ -80,20 +84,22 @@ class Warm:
         )
         self._now: Fork | None = None
 
-    def start(self, call: str, *arguments: str, folder: Path) -> Fork:
-        """Start `module:function` with arguments in a folder."""
+    def start(self, call: str, *arguments: str, folder: Path, kill_before: int | None = None) -> Fork:
+        """Start `module:function` with arguments in a folder; it dies before its change number `kill_before`."""
         assert self._server.stdin is not None and self._server.stdout is not None
         if self._now is not None:
             assert self._now.ends(60)
             self._server.stdin.write(b"\n")
+        counts = self._log.with_name("changes")
         order = {"call": call, "arguments": arguments, "folder": str(folder), "log": str(self._log)}
+        order |= {"counts": str(counts), "kill_before": kill_before}
         self._server.stdin.write(json.dumps(order).encode() + b"\n")
-        self._now = Fork(int(self._server.stdout.readline()), self._server.stdout, self._log)
+        self._now = Fork(int(self._server.stdout.readline()), self._server.stdout, self._log, counts)
         return self._now
 
-    def shitu(self, *words: str, folder: Path) -> Fork:
+    def shitu(self, *words: str, folder: Path, kill_before: int | None = None) -> Fork:
         """Start a command."""
-        return self.start("tests.warm:run_command", *words, folder=folder)
+        return self.start("tests.warm:run_command", *words, folder=folder, kill_before=kill_before)
 
     def close(self) -> None:
         if self._now is not None and not self._now.ends():
@@ -110,50 +116,52 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
     process.close()
 
 
-def seconds_of(start: Callable[[], Fork]) -> float:
-    """How long a command takes that nobody kills."""
-    began = time.monotonic()
-    start().succeeds()
-    return time.monotonic() - began
-
-
 def kill_at_random(
-    name: str, start: Callable[[], Fork], restore: Callable[[], None], state: Callable[[], str], *, trials: int
+    name: str,
+    start: Callable[[int | None], Fork],
+    restore: Callable[[], None],
+    state: Callable[[], str],
+    *,
+    trials: int,
 ) -> None:
-    """Kill a command at random moments; what it leaves is "old" or "new", and the next run makes it "new".
+    """Kill a command again and again; what it leaves is "old" or "new", and the next run makes it "new".
+
+    Half of the kills come at random moments, half before a random one of its changes of files.
 
     Args:
         name: What to print the counts under.
-        start: Starts the command.
+        start: Starts the command, which is to die before the change of this number.
         restore: Puts back what was there before the command.
         state: Says what is there; it fails where that is neither of the two.
         trials: How often.
     """
-    restore()
-    assert state() == "old"
-    seconds_of(start)
-    restore()
-    whole = seconds_of(start)
-    assert state() == "new"
+    whole, changes = 0.0, 0
+    for _ in range(2):  # the first one is slower
+        restore()
+        assert state() == "old"
+        began, running = time.monotonic(), start(None)
+        running.succeeds()
+        whole, changes = time.monotonic() - began, running.changes()
+        assert state() == "new"
     rng, left, killed, again = random.Random(name), Counter[str](), 0, 0
     for number in range(trials):
         restore()
-        began, running = time.monotonic(), start()
-        # Half of them in the last part, in which the files are written.
-        moment = rng.uniform(0, whole) if number % 2 else rng.uniform(0.6, 1.05) * whole
-        if running.ends(began + moment - time.monotonic()):
-            assert running.code == 0
-            whole = min(whole, time.monotonic() - began)  # the machine has become faster
+        if number % 2:
+            running = start(rng.randint(1, changes))
+            assert running.ends(300)
         else:
-            running.kill(rng)
-            killed += running.code != 0
+            running = start(None)
+            if not running.ends(rng.uniform(0, whole)):
+                running.kill(rng)
+        killed += running.code != 0
         now = state()
         left[now] += 1
-        if number % 4 == 0:
-            start().succeeds()
+        if number % 4 == 1:
+            start(None).succeeds()
             assert state() == "new", f"{name}: after kill {number}"
             again += 1
     print(
-        f"\n{name}: {trials} trials of {whole:.2f} s, {killed} ended by the kill; {dict(left)}; {again} next runs good"
+        f"\n{name}: {trials} trials of {whole:.2f} s and {changes} changes, {killed} ended by the kill; {dict(left)}; "
+        f"{again} next runs good"
     )
-    assert killed > trials // 8
+    assert killed > trials // 4

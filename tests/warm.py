@@ -1,8 +1,9 @@
 """A process with everything loaded, which runs commands and functions in forks of itself: they start at once.
 
 `python -m tests.warm [modules]` reads orders from stdin, a line of JSON each, and answers each with two lines: the
-process id of the fork, and its exit code once it has ended. Python processes that a command starts are forks of the
-command. All compute on one thread, as threads do not come along into a fork.
+process id of the fork, and its exit code once it has ended. A fork counts its changes of files below its folder, as
+bytes of another file, and can be told to die just before one of them. Python processes that a command starts are forks
+of the command. All compute on one thread, as threads do not come along into a fork.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from shitu_cli.cli.app import COMMANDS
@@ -96,9 +99,31 @@ def _serve() -> None:
         os.waitpid(pid, 0)
 
 
+_CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+
+
+def _watch_changes(folder: str, counts: str, kill_before: int | None) -> None:
+    """Count the changes below a folder, also those of later forks; kill all of this group before one of them."""
+    Path(counts).write_bytes(b"")
+
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
+        changes = event in _CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        if not changes or not isinstance(arguments[0], str | bytes):
+            return
+        if os.path.abspath(os.fsdecode(arguments[0])).startswith(folder):
+            file = os.open(counts, os.O_WRONLY | os.O_APPEND)  # each time: later forks close all that is open
+            os.write(file, b".")
+            if os.fstat(file).st_size == kill_before:
+                os.kill(0, signal.SIGKILL)
+            os.close(file)
+
+    sys.addaudithook(look)
+
+
 def _obey(order: dict[str, Any]) -> None:
     os.setsid()
     os.chdir(order["folder"])
+    _watch_changes(os.getcwd(), order["counts"], order["kill_before"])
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, number in ((nothing, 0), (log, 1), (log, 2)):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import shitu
-from tests.kills import Warm, kill_at_random, kills, warm  # noqa: F401
+from tests.kills import Fork, Warm, kill_at_random, kills, warm  # noqa: F401
 from tests.preparation.test_transaction import content
 
 RECORD = "lists/prepared_with.json"  # names the lists that the run replaced, so it depends on the last kill
@@ -38,6 +38,7 @@ def test_random_kills(tmp_path: Path, make_images: Callable[..., object], warm: 
         assert {**left, RECORD: None} == {**new, RECORD: None}
         return "new"
 
-    kill_at_random(
-        "prepare", lambda: warm.shitu("-w", "ws", "prepare", "data", folder=tmp_path), restore, state, trials=kills(24)
-    )
+    def prepare(change: int | None) -> Fork:
+        return warm.shitu("-w", "ws", "prepare", "data", folder=tmp_path, kill_before=change)
+
+    kill_at_random("prepare", prepare, restore, state, trials=kills(24))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json
 from shitu_cli.training.checkpoint import BEST, LATEST, has_checkpoint, load_checkpoint
-from tests.kills import Warm, kill_at_random, kills, seconds_of, warm  # noqa: F401
+from tests.kills import Fork, Warm, kill_at_random, kills, warm  # noqa: F401
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 XBM = "{weight: 0.5, start_iter: 2, xbm_size: 24, xbm_weight: 1.0, embedding_size: 1280}"
@@ -46,7 +48,9 @@ def test_train_loses_nothing(workspace: Path, processes: int, warm: Warm) -> Non
     earlier = {name: contents(output / name) for name in (LATEST, BEST)}
     shutil.copytree(output, workspace / "before")
     new = [*run, "--epochs", "3", "--seed", "5"]
-    whole = seconds_of(lambda: warm.shitu(*new, folder=workspace))
+    began, running = time.monotonic(), warm.shitu(*new, folder=workspace)
+    running.succeeds()
+    whole, changes = time.monotonic() - began, running.changes()
     wanted = {name: contents(output / name) for name in (LATEST, BEST)}
     killed = rounds = 0
     while killed < trials:
@@ -55,16 +59,22 @@ def test_train_loses_nothing(workspace: Path, processes: int, warm: Warm) -> Non
         rounds += 1
         for _ in range(100):
             begun = bool(list((output / "earlier").glob("001*")))
-            running = warm.shitu(*new, *(["--resume"] if begun else []), folder=workspace)
-            if running.ends(rng.uniform(0, 0.8 * whole)):  # a resumed run is shorter: its end is within that too
+            change = rng.randint(1, changes) if killed % 2 else None
+            running = warm.shitu(*new, *(["--resume"] if begun else []), folder=workspace, kill_before=change)
+            # A resumed run is shorter: its end is within four fifths too.
+            if not running.ends(300 if change else rng.uniform(0, 0.8 * whole)):
+                running.kill(rng)
+            elif running.code != -signal.SIGKILL:
                 running.succeeds()
                 break
-            running.kill(rng)
             killed += 1
             assert_nothing_lost(output, earlier)
         assert {name: contents(output / name) for name in (LATEST, BEST)} == wanted
         assert {name: contents(output / "earlier/001" / name) for name in (LATEST, BEST)} == earlier
-    print(f"\ntrain on {processes} processes: {killed} kills in {rounds} runs of {whole:.2f} s to the same bits")
+    print(
+        f"\ntrain on {processes} processes: {killed} kills in {rounds} runs of {whole:.2f} s and {changes} "
+        "changes to the same bits"
+    )
 
 
 def assert_nothing_lost(output: Path, earlier: dict[str, dict[str, bytes]]) -> None:
@@ -114,12 +124,15 @@ def test_evaluate(two_models: Path, tmp_path: Path, processes: int, warm: Warm) 
             shutil.copytree(two_models / name, workspace / name)
 
     def state() -> str:
+        warm.shitu(folder=workspace).succeeds()  # any command completes what a kill has interrupted
         now = report(workspace)
         assert now in (old, new), "a mixture"
         return "old" if now == old else "new"
 
     name = f"evaluate on {processes} processes"
-    kill_at_random(name, lambda: warm.shitu(*words, folder=workspace), restore, state, trials=kills(8))
+    kill_at_random(
+        name, lambda change: warm.shitu(*words, folder=workspace, kill_before=change), restore, state, trials=kills(8)
+    )
 
 
 def test_export(two_models: Path, tmp_path: Path, warm: Warm) -> None:  # noqa: F811
@@ -136,8 +149,9 @@ def test_export(two_models: Path, tmp_path: Path, warm: Warm) -> None:  # noqa: 
         assert all(sha256_of(out / name) == digest for name, digest in manifest["files"].items())
         return "new" if manifest["source"]["sha256"] == best else "old"
 
-    kill_at_random(
-        "export", lambda: warm.shitu("export", "--out", "inference/", folder=workspace), restore, state, trials=kills(4)
-    )
-    warm.shitu("export", "--out", "inference/", folder=workspace).succeeds()
+    def export(change: int | None) -> Fork:
+        return warm.shitu("export", "--out", "inference/", folder=workspace, kill_before=change)
+
+    kill_at_random("export", export, restore, state, trials=kills(4))
+    export(None).succeeds()
     assert not [path.name for path in workspace.iterdir() if path.name.startswith(".inference")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -61,8 +62,9 @@ def _folder_above(source: Source) -> Message | None:
     tree, above = source.tree, source.base.resolve().parent
     if not source.path.is_dir() or not tree.images or any("/" in image for image in tree.images):
         return None
-    beside = [entry for entry in os.scandir(above) if entry.name != source.base.resolve().name]
-    kinds = (*SUFFIXES, *RECORD_SUFFIXES)
+    beside, kinds = list[os.DirEntry[str]](), (*SUFFIXES, *RECORD_SUFFIXES)
+    with contextlib.suppress(OSError):  # it need not be readable
+        beside = [entry for entry in os.scandir(above) if entry.name != source.base.resolve().name]
     if not any(entry.is_dir() or entry.name.lower().endswith(kinds) for entry in beside if entry.name[:1] != "."):
         return None
     return [

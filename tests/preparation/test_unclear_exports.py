@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.errors import ShituError, plain
+from shitu_cli.errors import DataError, ShituError, plain
 from tests.preparation.annotation_trees import write_json
 from tests.preparation.builders import assert_asked, builders
 from tests.preparation.test_doubtful_layouts import list_of
@@ -274,3 +274,17 @@ def test_a_class_or_an_image_leads_to_the_folder_above(tmp_path: Path) -> None:
             read(tmp_path / "data", name)
         hint = plain(caught.value.hint or "")
         assert says in hint and str((tmp_path / "data" / name).parent) in hint
+
+
+def test_a_folder_above_that_may_not_be_listed_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many(tmp_path, "home/mine/{i}.jpg", names=("apple",))
+    listed = os.scandir
+
+    def scandir(folder: str | Path) -> object:
+        if str(folder).endswith("home"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="no labelled images in"):
+        read(tmp_path / "home", "mine")

@@ -5,6 +5,7 @@ The network is traced and proven once, like a trained one, and kept in the cache
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from shitu_cli.config.parts import transforms
 from shitu_cli.config.places import is_pair
 from shitu_cli.config.schema import ArchConfig
 from shitu_cli.data.transforms import build_transforms
-from shitu_cli.errors import Command, UsageError
-from shitu_cli.features.manifest import MANIFEST
+from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.features.manifest import MANIFEST, read_manifest
 from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.runtime.setup import setup_paddle
@@ -43,7 +44,9 @@ def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
     key = hashlib.sha256(f"{__version__} {entry.network} {entry.image_size} {sha256_of(located.path)}".encode())
     folder = cache_dir() / "exported" / f"{entry.name}-{entry.image_size}-{key.hexdigest()[:12]}"
     if (folder / MANIFEST).is_file():
-        return folder
+        with contextlib.suppress(DataError):  # a damaged one is written again
+            read_manifest(folder)
+            return folder
     setup_paddle("cpu")
     from shitu_cli.deployment.run import ExportOptions
 

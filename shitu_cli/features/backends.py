@@ -66,8 +66,9 @@ class Way:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Way:
-        """Return the way that a row of a proof measured."""
-        return cls(row["file"], row["program"], row["precision"])
+        """Return the way that a row of a proof measured; rows of older manifests name only the file."""
+        file = str(row["file"])
+        return cls(file, row.get("program") or first_program(file), row.get("precision", FP32))
 
     def missing(self) -> str | None:
         """Return what this machine lacks for it; None if nothing."""
@@ -106,6 +107,11 @@ class Way:
 def is_exported(path: Path) -> bool:
     """Return whether a path means an exported model, its directory or its file, rather than a checkpoint."""
     return path.is_dir() or path.suffix in _BY_SUFFIX
+
+
+def first_program(file: str) -> str:
+    """Return the program that a file was written for."""
+    return _BY_SUFFIX[Path(file).suffix][0][0]
 
 
 def ways_of(file: Path) -> list[Way]:

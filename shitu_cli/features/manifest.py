@@ -11,7 +11,7 @@ from shitu_cli.config.parts.transforms import Transform
 from shitu_cli.config.reader import make_parts
 from shitu_cli.data.transforms import Normalization
 from shitu_cli.errors import ConfigError, DataError
-from shitu_cli.features.backends import EXPORT_AGAIN, FP32, MODEL_FILES, PRECISIONS, PROGRAMS
+from shitu_cli.features.backends import EXPORT_AGAIN, FP32, MODEL_FILES, PADDLE, PRECISIONS, PROGRAMS
 from shitu_cli.inputs import read_json_object
 
 MANIFEST = "manifest.json"
@@ -147,14 +147,14 @@ def _normalization(values: Any) -> Normalization:
 
 def _check_row(row: Any) -> None:
     """Raise _Unsound unless a row of the proof says which file was measured, how, and how long it took."""
-    if _value(row, "file", str) not in MODEL_FILES or _value(row, "program", str) not in PROGRAMS:
+    if _value(row, "file", str) not in MODEL_FILES or row.get("program", PADDLE) not in PROGRAMS:
         raise _Unsound("proof measures a file or a program that is not known")
-    if _value(row, "precision", str) not in PRECISIONS:
+    if row.get("precision", FP32) not in PRECISIONS:
         raise _Unsound("proof measures a precision that is not known")
     for how, timings in _value(row, "latency_ms", dict).items():
         if not isinstance(timings, list) or not timings or any(type(time) not in (int, float) for time in timings):
             raise _Unsound(f"proof has no time for {how[:40]!r}")
     if not all(any(how.startswith(f"batch {size},") for how in row["latency_ms"]) for size in (1, 32)):
         raise _Unsound("proof lacks the times of batches of 1 and 32")
-    if type(row.get("open_ms")) not in (int, float):
+    if type(row.get("open_ms", 0)) not in (int, float):
         raise _Unsound("proof has no time for opening the model")

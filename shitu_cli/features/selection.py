@@ -226,6 +226,8 @@ def fastest(rows: Sequence[Mapping[str, Any]], batch_size: int = BATCH, images: 
     def total_of(row: Mapping[str, Any]) -> float:
         return time_of(row) * images + row["open_ms"] if images is not None else time_of(row)
 
+    if any("open_ms" not in row for row in rows):  # exported before this was measured
+        images = None
     best = min(rows, key=total_of)
     others = ", ".join(f"{_described(row)} {time_of(row):.2f}" for row in rows if row is not best)
     how = "alone" if measured == 1 else f"in batches of {measured}"

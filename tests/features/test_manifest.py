@@ -66,6 +66,17 @@ def folder(exported: Path, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+def test_proofs_of_before_all_of_it_was_measured_are_read(tmp_path: Path) -> None:
+    values = {
+        "format": 1, "feature_size": 4, "normalized_inside": False, "image_shape": [3, 8, 8], "transform_ops": [],
+        "feature": "features", "model": {}, "source": {}, "files": {},
+    }  # fmt: skip
+    for missing in (["open_ms"], ["open_ms", "program", "precision"]):
+        row = {key: value for key, value in _ROW.items() if key not in missing}
+        (tmp_path / "manifest.json").write_text(json.dumps({**values, "proof": {"rows": [row]}}))
+        assert read_manifest(tmp_path).proof == {"rows": [row]}
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_manifests_are_refused(folder: Path, name: str) -> None:
     change, reason = HOSTILE[name]

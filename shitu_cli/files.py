@@ -231,11 +231,13 @@ def sha256_of(path: Path) -> str:
 
 def load_with_hash(path: Path, load: Callable[[], T]) -> tuple[T, str]:
     """Return what `load` makes of a file with its SHA-256, from the same content although others may replace it."""
+    former = ""
     while True:
         before = file_state(path)
         value, digest = load(), sha256_of(path)
-        if file_state(path) == before:
+        if digest == former or file_state(path) == before:  # some network file systems number files anew each time
             return value, digest
+        former = digest
 
 
 def require_own_folder(folder: Path, own: Collection[str], hint: str) -> None:

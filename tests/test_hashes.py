@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,13 @@ def test_a_file_that_has_just_changed_is_not_remembered(
     (tmp_path / "new").write_bytes(b"new")
     assert sha256_of(tmp_path / "new") == sha256_of(tmp_path / "new")
     assert len(reads) == 2
+
+
+def test_what_is_loaded_ends_where_a_file_system_numbers_files_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, loads = itertools.count(), iter(["loaded"] * 3)
+    (tmp_path / "w").write_bytes(b"weights")
+    monkeypatch.setattr(files, "file_state", lambda file: (next(numbers), 0))
+    value, digest = files.load_with_hash(tmp_path / "w", lambda: next(loads))
+    assert value == "loaded" and digest == hashlib.sha256(b"weights").hexdigest()

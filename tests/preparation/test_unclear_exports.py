@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import DataError, ShituError, plain
+from shitu_cli.preparation.formats.columns import Decision
+from shitu_cli.preparation.formats.delimited import open_sheet
+from shitu_cli.preparation.problems import Problems
 from tests.preparation.annotation_trees import write_json
 from tests.preparation.builders import assert_asked, builders
 from tests.preparation.test_doubtful_layouts import list_of
@@ -288,3 +291,15 @@ def test_a_folder_above_that_may_not_be_listed_is_not_named(tmp_path: Path, monk
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DataError, match="no labelled images in"):
         read(tmp_path / "home", "mine")
+
+
+@pytest.mark.parametrize("column", ["camera", "track"])
+def test_cameras_of_a_long_table_that_is_sorted_by_class_count(column: str, tmp_path: Path) -> None:
+    """Of rows far apart, no two are of one class: all of a class seemed to be of one camera."""
+    rows = ((f"img/{n:06}.jpg", f"c{n // 3}", n % 3 + n // 3 % 40) for n in range(18_000))
+    table(tmp_path / "l.csv", ("image", "label", column), *rows)
+    sheet = open_sheet(tmp_path / "l.csv", "l.csv", Problems(), None, lambda path: False)
+    assert sheet is not None and sheet.header is not None
+    cells = [row for _, row in sheet.sample()]
+    columns = Decision(sheet.header, cells, {}, "l.csv", 2).columns(lambda path: False)
+    assert columns is not None and columns.id == 2 and not columns.remarks

@@ -303,8 +303,9 @@ class Decision:
             values, is_camera = self.sample.values(n), self.plain[n] in CAMERA_NAMES
             if not values or not (is_camera or self.plain[n] in ID_NAMES):
                 continue
-            unique = len(set(values)) == len(values)
-            numbers_classes = self.sample.follows(n, columns.label)
+            unique, labels = len(set(values)) == len(values), self.sample.values(columns.label)
+            is_shown = len(set(labels)) < len(labels) or not is_camera  # of one image of each class, nothing is
+            numbers_classes = is_shown and self.sample.follows(n, columns.label)
             if not numbers_classes and (is_camera or not unique):
                 columns.id = n
                 return

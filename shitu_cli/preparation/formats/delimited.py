@@ -16,6 +16,7 @@ from shitu_cli.preparation.formats.values import is_number
 from shitu_cli.preparation.problems import Problems
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list")
+FIRST = 100  # rows of a file that are looked at in any case
 SAMPLED = 2000  # rows of a file that decide what its columns are
 LONG = 1 << 20  # characters of a file of which only some rows are looked at to decide what its columns are
 IMAGE_SUFFIX = "|".join(re.escape(suffix[1:]) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))
@@ -60,20 +61,24 @@ class Sheet:
         return self._table_rows(problems) if self.header is not None else self._list_rows(problems)
 
     def sample(self) -> list[tuple[int, Sequence[str]]]:
-        """Return rows evenly spread over the file, at most about SAMPLED of them.
+        """Return the first rows, and others evenly spread over the file, at most about SAMPLED of them.
+
+        Where rows of a class stand together, only the first ones show what they have in common.
 
         Line numbers of a long file count from the first of the rows.
         """
         if len(self.text) > LONG and '"' not in self.text:  # each line is a row: most need not be looked at
             return list(replace(self, text=self._some_lines()).rows())
-        rows: list[tuple[int, Sequence[str]]] = []
+        first, rows = list[tuple[int, Sequence[str]]](), list[tuple[int, Sequence[str]]]()
         step = 1
         for number, row in enumerate(self.rows()):
-            if number % step == 0:
+            if number < FIRST:
+                first.append(row)
+            elif number % step == 0:
                 rows.append(row)
             if len(rows) >= 2 * SAMPLED:
                 rows, step = rows[::2], step * 2
-        return rows
+        return first + rows
 
     def _some_lines(self) -> str:
         """Return the first lines, and others evenly spread over the file."""

@@ -15,7 +15,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -122,24 +122,9 @@ def atomic_write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def atomic_write_texts(texts: Mapping[Path, str]) -> None:
-    """Replace the content of files that belong together, one right after the other once all of it is on the disk."""
-    with contextlib.ExitStack() as replacements:
-        for path, text in texts.items():
-            file = replacements.enter_context(atomic_write(path, "w"))
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-
-
 def atomic_write_json(path: Path, value: object) -> None:
     """Replace the content of `path` by `value` as indented JSON, whole or not at all."""
-    atomic_write_text(path, json_text(value))
-
-
-def json_text(value: object) -> str:
-    """Return `value` as indented JSON, as files hold it."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager

@@ -20,8 +20,9 @@ from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine, features_fingerprint
 from shitu_cli.features.selection import Request, load_engine, prepared_for, without_manifest
 from shitu_cli.features.shard_file import Share
-from shitu_cli.files import atomic_write_texts, json_text
+from shitu_cli.files import atomic_write_json, atomic_write_text
 from shitu_cli.inputs import StrPath
+from shitu_cli.journal import WAIT, transaction
 from shitu_cli.processes import this_process
 from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.setup import setup_paddle
@@ -61,10 +62,13 @@ class Evaluation:
         from shitu_cli.training.history import read_histories
 
         places = Places.of(self.config)
-        file = report_file(places.workspace.reports_dir, options_of(self.values))
+        space = places.workspace
+        file = report_file(space.reports_dir, options_of(self.values))
         try:
             page = evaluate_page(self.result, self.values, read_histories(places.output))
-            atomic_write_texts({file: json_text(self.values), file.with_suffix(".html"): page})
+            with space.lock("prepare", command="evaluate", patience=WAIT), transaction(space) as change:
+                atomic_write_json(change.path(file), self.values)
+                atomic_write_text(change.path(file.with_suffix(".html")), page)
         except EnvironmentProblem as problem:
             hint = problem.advice or "the figures are above; to save them elsewhere, add: --json > evaluate.json"
             raise EnvironmentProblem(problem.message, hint=hint) from None

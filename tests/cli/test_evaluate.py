@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shitu_cli import journal
 from shitu_cli.training import online
 from shitu_cli.training.history import read_histories
 from tests.browser import CHROMIUM, needs_browser
 from tests.command import SMALL, shitu
+from tests.kills import Killed
 
 NASTY = "<img src=x onerror=alert(1)>&\"'"
 
@@ -168,6 +170,26 @@ def test_the_page_compares_the_runs_of_the_workspace(trained: Path) -> None:
     for told in ("run 1", "run 2", "output/earlier/001", "PPLCNet_x0_25", "1 of 1", "2 of 2"):
         assert told in training
     assert f"{newest.losses[-1]:.4f}" in training and f"{earlier.scores[0][1]:.4f}" in training
+
+
+def test_a_kill_between_a_report_and_its_page_is_made_good(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports, move = [trained / "reports" / name for name in ("evaluate.json", "evaluate.html")], journal._move
+    shitu("evaluate", cwd=trained)
+    values = reports[0].read_bytes()
+    for file in reports:
+        file.write_text("old")
+
+    def move_one(staged: Path, target: Path) -> None:
+        if reports[0].read_bytes() == values:
+            raise Killed
+        move(staged, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "_move", move_one)
+        assert shitu("evaluate", cwd=trained, check=False).returncode == 1
+    assert [file.read_bytes() == b"old" for file in reports] == [False, True]
+    shitu(cwd=trained)
+    assert reports[0].read_bytes() == values and reports[1].read_text().startswith("<!doctype html>")
 
 
 def test_checkpoints_of_others_are_no_history(tmp_path: Path) -> None:

@@ -93,9 +93,10 @@ def recover(space: Workspace) -> None:
 def apply_committed(space: Workspace) -> None:
     """Move committed files into place, if there are any; after a kill, this can be repeated."""
     pending = space.own_dir / _PENDING
-    if not os.path.lexists(pending / _PLAN):
+    if not os.path.lexists(pending):
         return
-    plan = _read_plan(pending)
+    # Without a plan, all has been moved, and a kill came while the folder was being removed.
+    plan = _read_plan(pending) if os.path.lexists(pending / _PLAN) else {}
     try:
         for name, staged in plan.items():
             target = Path(os.path.realpath(space.root / os.fsdecode(os.fsencode(name))))

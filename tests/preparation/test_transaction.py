@@ -39,7 +39,14 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return call
 
-    for module, name in ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "fsync"), (shutil, "rmtree")):
+    for module, name in (
+        (os, "replace"),
+        (os, "rename"),
+        (os, "unlink"),
+        (os, "rmdir"),
+        (os, "fsync"),
+        (shutil, "rmtree"),
+    ):
         monkeypatch.setattr(module, name, watched(getattr(module, name)))
     return count
 
@@ -97,6 +104,16 @@ def test_a_reader_finishes_what_a_dead_prepare_has_committed(tmp_path: Path, mon
     recover(space)
     assert (tmp_path / "a").read_text() == (tmp_path / "sub/b").read_text() == "new"
     assert not (tmp_path / ".shitu/pending").exists()
+
+
+@pytest.mark.timeout(30)
+def test_a_kill_while_the_journal_is_removed_stops_nobody(tmp_path: Path) -> None:
+    space = Workspace(tmp_path)
+    (tmp_path / ".shitu/pending").mkdir(parents=True)  # what `rmtree` leaves that has removed the plan
+    recover(space)
+    with space.lock("prepare"), transaction(space) as change:
+        change.path(tmp_path / "a").write_text("new")
+    assert (tmp_path / "a").read_text() == "new" and not (tmp_path / ".shitu/pending").exists()
 
 
 def test_an_error_meanwhile_changes_nothing(tmp_path: Path) -> None:

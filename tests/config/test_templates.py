@@ -88,7 +88,7 @@ DIFFERENCES: dict[str, dict[str, tuple[Any, Any]]] = {
     "general_v2": {
         **START,
         "Arch.backbone.use_ssld": (True, False),
-        "Optimizer.lr.learning_rate": (0.06, 0.02),
+        "Optimizer.lr.learning_rate": (0.06, 0.01),
         "sampler.batch_size": (256, 64),
         "sampler.sample_method": ("id_avg_prob", "sample_avg_prob"),
         "sampler.id_list": ([50030, 80700, 92019, 96015], None),

@@ -21,7 +21,7 @@ class StopNow(Exception):
     """Raised at a step boundary after this or another rank has received a signal."""
 
 
-class _Interrupted(Exception):
+class _Interrupted(BaseException):  # it passes where errors of libraries are caught
     """Raised when this rank receives a signal during shared work; the others do not know of it yet."""
 
 

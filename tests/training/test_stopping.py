@@ -123,3 +123,17 @@ def test_one_process_alone() -> None:
     stopping.asked = True
     with pytest.raises(StopNow):
         stopping.check()
+
+
+def test_a_signal_is_no_error_of_the_library_that_it_comes_to() -> None:
+    stopping = Stopping(Ranks(), SilentReporter())
+
+    def work(processes: Processes) -> str:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception:
+            return "damaged file"
+        return "nothing came"
+
+    with stopping.handling(), pytest.raises(StopNow):
+        stopping.share(work)

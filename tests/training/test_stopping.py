@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shitu_cli.errors import DataError
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import SilentReporter
@@ -128,12 +129,11 @@ def test_one_process_alone() -> None:
 def test_a_signal_is_no_error_of_the_library_that_it_comes_to() -> None:
     stopping = Stopping(Ranks(), SilentReporter())
 
-    def work(processes: Processes) -> str:
+    def work(processes: Processes) -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
         except Exception:
-            return "damaged file"
-        return "nothing came"
+            raise DataError("the model cannot be run") from None
 
     with stopping.handling(), pytest.raises(StopNow):
         stopping.share(work)

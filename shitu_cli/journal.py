@@ -7,6 +7,7 @@ command that opens the workspace moves the rest into place (`recover`) before it
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -32,7 +33,8 @@ class Transaction:
         self._plan: dict[str, str | None] = {}
 
     def path(self, target: Path) -> Path:
-        """Return the path to write the new version of `target` to."""
+        """Return the path to write the new version of `target` to; raise EnvironmentProblem if it has no place."""
+        _require_place(target)
         staged = self._staging / str(len(self._plan))
         self._plan[os.path.relpath(target, self._root)] = staged.name
         return staged
@@ -47,6 +49,21 @@ class Transaction:
         pending = self._staging.with_name(_PENDING)
         os.rename(self._staging, pending)
         sync_directory(pending.parent)
+
+
+def _require_place(target: Path) -> None:
+    """Raise EnvironmentProblem if no file can be moved to `target`: once committed, every command would try again."""
+    target = Path(os.path.realpath(target))
+    folder = next(folder for folder in target.parents if os.path.lexists(folder))
+    if target.is_dir():
+        number = errno.EISDIR
+    elif not folder.is_dir():
+        number = errno.ENOTDIR
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    else:
+        return
+    raise cannot_write(target, OSError(number, os.strerror(number)))
 
 
 @contextlib.contextmanager

@@ -106,6 +106,24 @@ def test_a_reader_finishes_what_a_dead_prepare_has_committed(tmp_path: Path, mon
     assert not (tmp_path / ".shitu/pending").exists()
 
 
+@pytest.mark.parametrize("in_the_way", ["a file instead of the folder", "a folder instead of the file"])
+def test_what_has_no_place_is_not_committed(tmp_path: Path, in_the_way: str) -> None:
+    space, target = Workspace(tmp_path), tmp_path / "reports/a.json"
+    if in_the_way == "a file instead of the folder":
+        target.parent.write_text("mine")
+    else:
+        target.mkdir(parents=True)
+    with (
+        pytest.raises(EnvironmentProblem, match=r"cannot write .*a\.json"),
+        space.lock("prepare"),
+        transaction(space) as change,
+    ):
+        change.path(tmp_path / "b").write_text("new")
+        change.path(target).write_text("new")
+    recover(space)
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.timeout(30)
 def test_a_kill_while_the_journal_is_removed_stops_nobody(tmp_path: Path) -> None:
     space = Workspace(tmp_path)

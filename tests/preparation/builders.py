@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shitu_cli.errors import ShituError, plain
-from tests.preparation.test_layouts import read
+from tests.preparation.test_layouts import labels, read
 
 
 def builders(names: dict[str, Any], returns: str) -> list[Callable[..., Any]]:
@@ -17,6 +17,13 @@ def builders(names: dict[str, Any], returns: str) -> list[Callable[..., Any]]:
     functions = [value for value in list(names.values()) if getattr(value, "__module__", "") == names["__name__"]]
     hints = {function: getattr(function, "__annotations__", {}) for function in functions}
     return [function for function in functions if hints[function] == {"root": "Path", "return": returns}]
+
+
+def assert_read(build: Callable[[Path], dict[str, str]], root: Path) -> None:
+    """The folder is read without an error, each image with the label that `build` returns."""
+    right = build(root)
+    made = read(root)
+    assert labels(made, root) == right and made.problems.count("error") == 0
 
 
 def assert_asked(build: Callable[[Path], tuple[str, ...]], root: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from shitu_cli.preparation.prepare import Choices, read_and_split
 from shitu_cli.reporting import SilentReporter
 from tests.preparation.annotation_trees import write_json
-from tests.preparation.builders import builders
+from tests.preparation.builders import assert_read, builders
 from tests.preparation.test_formats import write
 from tests.preparation.test_layouts import NAMES, Labels, labels, many, queries, read, table
 
@@ -210,9 +210,7 @@ READ = builders(globals(), "Labels")
 
 @pytest.mark.parametrize("build", READ, ids=lambda build: build.__name__)
 def test_it_is_read(build: Callable[[Path], Labels], tmp_path: Path) -> None:
-    right = build(tmp_path)
-    made = read(tmp_path)
-    assert labels(made, tmp_path) == right and made.problems.count("error") == 0
+    assert_read(build, tmp_path)
 
 
 @pytest.mark.parametrize("lists", [False, True])

@@ -13,7 +13,7 @@ from shitu_cli.preparation.formats import read_source
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
 from tests.preparation.annotation_trees import write_json
-from tests.preparation.builders import builders
+from tests.preparation.builders import assert_read, builders
 from tests.preparation.test_doubtful_layouts import last, list_of
 from tests.preparation.test_formats import write
 from tests.preparation.test_layouts import NAMES, Labels, labels, many, queries, read, table
@@ -280,9 +280,7 @@ READ = builders(globals(), "Labels")
 
 @pytest.mark.parametrize("build", READ, ids=lambda build: build.__name__)
 def test_it_is_read(build: Callable[[Path], Labels], tmp_path: Path) -> None:
-    right = build(tmp_path)
-    made = read(tmp_path)
-    assert labels(made, tmp_path) == right and made.problems.count("error") == 0
+    assert_read(build, tmp_path)
 
 
 def test_names_in_a_zip_may_be_utf_8_without_saying_so(tmp_path: Path) -> None:

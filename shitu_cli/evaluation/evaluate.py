@@ -72,6 +72,11 @@ class EvalResult:
         }
 
     @property
+    def lists(self) -> list[ListFeatures]:
+        """Query and gallery; one list if they are the same images."""
+        return [self.query] if self.query is self.gallery_features else [self.query, self.gallery_features]
+
+    @property
     def answerable(self) -> int:
         """The number of queries with an image of their class in the gallery."""
         return int(self.ranking.answerable.sum())

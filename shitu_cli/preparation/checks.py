@@ -63,23 +63,28 @@ def _is_suspect(paths: str) -> bool:
 
 
 def _without_repeated(rows: Rows, numbers: Sequence[int], problems: Problems) -> list[int]:
-    """Report lines that name one image again, in one split; return the others."""
+    """Report lines that name one image again with its label in one split, or with another one in any; return the rest.
+
+    All lines of an image with several labels are left out.
+    """
     # One table per split, by path alone where there is no box: tuples as keys would double the memory of millions.
-    first: dict[str, dict[object, int]] = {}
-    conflicts: set[tuple[str, object]] = set()
+    first: dict[object, int] = {}
+    in_split: dict[str, set[object]] = {}
+    conflicts: set[object] = set()
     kept = []
     for number in numbers:
-        split, key = rows.splits[number], _key(rows, number)
-        other = first.setdefault(split, {}).setdefault(key, number)
-        if other == number:
-            kept.append(number)
-        elif rows.labels[other] == rows.labels[number]:
-            problems.add("duplicate-line", rows.place(number), f"also at {rows.where(other)}")
-        else:
-            conflicts.add((split, key))
+        key, seen = _key(rows, number), in_split.setdefault(rows.splits[number], set())
+        other = first.setdefault(key, number)
+        if rows.labels[other] != rows.labels[number]:
+            conflicts.add(key)
             labels = f"{rows.labels[other]!r} at {rows.where(other)}, {rows.labels[number]!r} here"
             problems.add("label-conflict", rows.place(number), labels)
-    return [n for n in kept if (rows.splits[n], _key(rows, n)) not in conflicts] if conflicts else kept
+        elif key in seen:
+            problems.add("duplicate-line", rows.place(number), f"also at {rows.where(other)}")
+        else:
+            kept.append(number)
+        seen.add(key)
+    return [n for n in kept if _key(rows, n) not in conflicts] if conflicts else kept
 
 
 def _key(rows: Rows, number: int) -> object:

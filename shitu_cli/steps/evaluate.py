@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shitu_cli.config.arguments import EXPANSION, FOLDS, require, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
+from shitu_cli.data.repeats import remarks_on_repeats
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
 from shitu_cli.evaluation.evaluate import EvalResult, evaluate_model
 from shitu_cli.evaluation.shards import JoinedLists, write_evaluation_shard
@@ -138,6 +139,8 @@ def evaluate(
     )
     if result is None:
         return None
+    for remark in remarks_on_repeats([part.dataset for part in result.lists]):
+        output.warn(remark)
     setting = Setting(config, result, engine, model_path, flip, kept, output, cross_fit)
     thresholds = measure(setting, unknown=several(unknown), wanted=shares)
     features = features_fingerprint(engine.fingerprint, result.query.dataset.config.transform_ops)

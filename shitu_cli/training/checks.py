@@ -19,6 +19,7 @@ from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.reader_classes import READERS
+from shitu_cli.data.repeats import remarks_on_repeats
 from shitu_cli.data.samplers import Feed, Sampler, build_sampler
 from shitu_cli.errors import Command, ConfigError, DataError, ErrorCollector, UsageError
 from shitu_cli.reporting import counted, shortened
@@ -50,7 +51,7 @@ def check_run(
     `lacking` blocks of the config are not the user's: what would be wrong with them is not reported.
     """
     before, split = len(problems.errors), config.DataLoader.train
-    data = None
+    data, remarks = None, list[str]()
     if split is not None and split.dataset.name not in READERS:  # those that could not be read have been reported
         with problems:
             data = _training_data(
@@ -58,7 +59,7 @@ def check_run(
             )
     if "Global" not in lacking:
         with problems:
-            _check_evaluation_lists(config)
+            remarks = _check_evaluation_lists(config)
         with problems:
             _check_projection(config)
     if not resuming:
@@ -67,7 +68,9 @@ def check_run(
                 _check_head(config)
         with problems:
             _check_start(config, init_from)
-    return data if len(problems.errors) == before else None
+    if data is None or len(problems.errors) > before:
+        return None
+    return data._replace(remarks=[*data.remarks, *remarks])
 
 
 def training_part(config: Config) -> SplitConfig:
@@ -110,6 +113,7 @@ def _training_data(
     remarks, sampler = list[str](), None
     with problems:
         remarks = check_labels(config, dataset.labels, dataset.images, list_path, resuming=resuming)
+        remarks += remarks_on_repeats([dataset])
     if split.sampler.batch_size == 1 and isinstance(config.Arch.neck, (BNNeck, FCBN, VehicleNeck)):
         remarks.append(
             f"batches of one image: the batch norm of {config.Arch.neck.name} makes every feature the same, so that "
@@ -166,9 +170,10 @@ def _check_start(config: Config, init_from: Path | None) -> None:
             ) from None
 
 
-def _check_evaluation_lists(config: Config) -> None:
+def _check_evaluation_lists(config: Config) -> list[str]:
+    """Check the lists that evaluation during training needs; return remarks on images that they name again."""
     if not config.Global.eval_during_train:
-        return
+        return []
     loaders = {"query": config.DataLoader.query, "gallery": config.DataLoader.gallery}
     datasets = {name: split.dataset for name, split in loaders.items() if split is not None}
     lists = {name: part.cls_label_path for name, part in datasets.items() if part.name not in READERS}
@@ -182,8 +187,11 @@ def _check_evaluation_lists(config: Config) -> None:
             + ", which evaluation during training needs",
             hint=["train without evaluation: ", Command("train", "--eval-during-train", "false")],
         )
-    if {"query", "gallery"} <= lists.keys() and not config.classifies:
-        _check_answers(RecDataset(datasets["query"]), RecDataset(datasets["gallery"]))
+    if not {"query", "gallery"} <= lists.keys() or config.classifies:
+        return []
+    query, gallery = RecDataset(datasets["query"]), RecDataset(datasets["gallery"])
+    _check_answers(query, gallery)
+    return remarks_on_repeats([query] if query.list_path == gallery.list_path else [query, gallery])
 
 
 def _check_answers(query: RecDataset, gallery: RecDataset) -> None:

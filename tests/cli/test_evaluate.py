@@ -273,3 +273,25 @@ def test_queries_of_other_labels_are_an_error_not_a_figure(trained: Path, tmp_pa
     finally:
         (lists / "query_list.txt").write_bytes(kept)
     assert done.returncode == 3 and "none of the" in done.stderr
+
+
+def test_images_that_lists_name_again_are_told_with_their_lines(trained_workspace: Path) -> None:
+    """Lists of people may hold what `prepare` leaves out: it counts, but not in silence."""
+    query, gallery, train = (trained_workspace / f"lists/{name}_list.txt" for name in ("query", "gallery", "train"))
+    lines = query.read_text().splitlines()
+    (path, label), second, third = lines[0].split("\t"), lines[1].split("\t")[0], lines[2]
+    extra = [f"./{path}\t{label}", third]
+    with query.open("a") as file:
+        file.write("\n".join(extra) + "\n")
+    with gallery.open("a") as file:
+        file.write(f"{second}\t4\n")
+    said = " ".join(shitu("evaluate", cwd=trained_workspace).stderr.split())
+    count = len(lines)
+    assert "2 lines name images again and count each time" in said
+    assert f"query_list.txt:{count + 1}, also at" in said and "query_list.txt:1;" in said
+    assert "1 image has several labels, of which only one can be right" in said
+    assert f"gallery_list.txt:{len(gallery.read_text().splitlines())} says 4" in said
+    train.write_text(train.read_text() + train.read_text().splitlines()[0] + "\n")
+    said = " ".join(shitu("train", *SMALL[:2], "--epochs", "1", cwd=trained_workspace).stderr.split())
+    assert "train_list.txt:1" in said and "1 line names an image again and counts" in said
+    assert "2 lines name images again" in said

@@ -72,7 +72,9 @@ def train(
     ] = None,
     unlabelled: Annotated[
         str | None,
-        option(RUN, "With --teacher: learn from images without labels too, a folder or a list.", metavar="FOLDER|LIST"),
+        option(
+            RUN, "Learn from images without labels too, a folder or a list; needs a teacher.", metavar="FOLDER|LIST"
+        ),
     ] = None,
     save_every_steps: Annotated[
         int | None, option(CHECKPOINTS, "Save within epochs too, after this many steps.", low=1, high=10**9)
@@ -104,8 +106,8 @@ def train(
     """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
     from shitu_cli.config.places import Places, as_given
     from shitu_cli.processes import launch
+    from shitu_cli.steps.train import require_teacher, train_frozen, training_config
     from shitu_cli.steps.train import train as run
-    from shitu_cli.steps.train import train_frozen, training_config
     from shitu_cli.stores import absolute
 
     session = Session.of(context)
@@ -125,6 +127,8 @@ def train(
     _refuse_ignored(session, dry_run=dry_run, frozen=frozen, resume=resume, nnodes=nnodes)
     space = opening.open_workspace(session, config)
     resumed = _config_of_run(session, space, config, override, flags) if resume else config
+    if unlabelled is not None and teacher is None:
+        require_teacher(space, resumed, override or ())
     settings = training_config(space, resumed, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost
@@ -173,12 +177,6 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
         )
     else:
         session.refuse("--views", "--neck", why="only --frozen learns a projection", hint="add --frozen")
-        if not resume and not session.given("--teacher"):
-            session.refuse(
-                "--unlabelled",
-                why="images without labels need a teacher, which says what they show",
-                hint=["name a trained network: ", Command("train", "--teacher", "efficientnet-lite0")],
-            )
     if resume:
         session.refuse("--pretrained", why="--resume continues with the weights of the run")
     if session.given("--init-from") and session.given("--pretrained"):

@@ -137,13 +137,21 @@ class ConfigSource:
         """Return a key without its `+`, which marks an entry of a list that is appended if it is not there."""
         place, _, rest = key.partition(".+")
         name = rest.partition(".")[0]
-        if name:
-            container: Any = self.values
-            for part in place.split("."):
-                container = container.get(part) if isinstance(container, dict) else None
-            if isinstance(container, list) and not any(isinstance(item, dict) and name in item for item in container):
-                container.append({name: {}})
+        if name and not self.has_entry(place, name) and isinstance(items := self.at(place), list):
+            items.append({name: {}})
         return key.replace("+", "")
+
+    def has_entry(self, place: str, name: str) -> bool:
+        """Return whether the list at a dotted key, such as Loss.Train, has an entry `- name: {arguments}`."""
+        items = self.at(place)
+        return isinstance(items, list) and any(isinstance(item, dict) and name in item for item in items)
+
+    def at(self, key: str) -> Any:
+        """Return the value at a dotted key of mappings; None if there is none."""
+        value: Any = self.values
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
 
     def set(self, key: str, value: object, origin: str) -> None:
         """Set a dotted key; create missing mappings on the way."""

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shitu_cli.config.load import load_config
+from shitu_cli.config.parts.losses import TeacherLoss
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
-from shitu_cli.data.lists import read_list, write_list
+from shitu_cli.data.lists import ImageList, read_list, write_list
 from shitu_cli.errors import Command, TrainingError, UsageError
 from shitu_cli.evaluation.evaluate import both_lists
 from shitu_cli.evaluation.unknown import Fold
@@ -48,9 +50,10 @@ def cross_trained(
         flip: Add the features of the mirrored images.
         reporter: Receives progress.
 
-    Trainings begin with the weights of their config, even if the first one began with others (--init-from). Finished
-    trainings are kept below `.shitu/` and not repeated, even if the evaluation is interrupted. Raises UsageError if the
-    network cannot be trained this way, TrainingError if a training is interrupted.
+    Trainings begin with the weights of their config, even if the first one began with others (--init-from), and learn
+    from the same images without labels, if there are any. Finished trainings are kept below `.shitu/` and not repeated,
+    even if the evaluation is interrupted. Raises UsageError if the network cannot be trained this way, TrainingError if
+    a training is interrupted.
     """
     config = config_of_training(config, prefix)
     split = config.DataLoader.train
@@ -60,7 +63,11 @@ def cross_trained(
             hint=["measure on photos of other things: ", Command("evaluate", "--unknown", "./not-ours")],
         )
     classes = np.unique(read_list(Path(split.dataset.cls_label_path)).labels)
-    place = Places.of(config).workspace.cache_dir / "cross-fit" / _key(config, prefix, count)
+    photos = _photos_without_labels(config)
+    for text in _doubts(config):
+        reporter.warn(text)
+    place = Places.of(config).workspace.cache_dir / "cross-fit" / _key(config, prefix, count, photos)
+    config = _with_photos(config, photos, place / "unlabelled.txt")
     for number in range(count):
         left_out = classes[np.arange(len(classes)) % count == number]
         reporter.info(
@@ -71,11 +78,52 @@ def cross_trained(
         yield Fold(left_out, *_features(trained, flip, reporter))
 
 
-def _key(config: Config, prefix: Path, count: int) -> str:
-    """Return a key for the trainings, from the weights whose training they repeat and the list."""
+def _doubts(config: Config) -> list[str]:
+    """Return warnings of what may show left-out classes to a training, which nobody can tell from the files."""
+    from shitu_cli.training.teacher import find_teacher
+
+    loss = find_teacher(config)
+    if loss is None:
+        return []
+    places = [] if not os.path.isabs(loss.teacher) else [f"the teacher {loss.teacher} may have been trained on"]
+    places += [] if loss.unlabelled is None else [f"the images without labels of {loss.unlabelled} may show"]
+    return [
+        f"{place} things of the classes that are left out. If so, things that are really unknown look more familiar "
+        "than is measured here: choose a higher threshold"
+        for place in places
+    ]
+
+
+def _photos_without_labels(config: Config) -> list[str]:
+    """Return the images without labels that the network learnt from, none of which is in its lists.
+
+    The list of a training without some classes does not name their images, so that they would count as new ones.
+    """
+    from shitu_cli.training.teacher import find_teacher
+    from shitu_cli.training.unlabelled import unlisted_images
+
+    loss = find_teacher(config)
+    return [] if loss is None or loss.unlabelled is None else unlisted_images(config, loss.unlabelled)[0]
+
+
+def _with_photos(config: Config, photos: Sequence[str], path: Path) -> Config:
+    """Return the config with these images without labels, whose list is written to `path`."""
+    if not photos:
+        return config
+    write_list(path, ImageList.of(photos, np.full(len(photos), -1)))
+    loss = tuple(
+        dataclasses.replace(part, unlabelled=str(path)) if isinstance(part, TeacherLoss) else part
+        for part in config.Loss
+    )
+    return dataclasses.replace(config, Loss=loss)
+
+
+def _key(config: Config, prefix: Path, count: int, photos: Sequence[str]) -> str:
+    """Return a key for the trainings, from the weights whose training they repeat, the list and the other images."""
     assert config.DataLoader.train is not None
     lists = sha256_of(Path(config.DataLoader.train.dataset.cls_label_path))
-    return hashlib.sha256(f"{sha256_of(find_weights(prefix))}{lists}{count}".encode()).hexdigest()[:16]
+    text = "".join([sha256_of(find_weights(prefix)), lists, str(count), *photos])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _without(config: Config, left_out: np.ndarray, folder: Path) -> Config:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.config.arguments import CLOSED_FORM, COUNT, NATURAL, NECKS, USUAL_VIEWS, VIEWS, require
+from shitu_cli.config.distillation import MODEL
 from shitu_cli.config.load import InvalidConfig
+from shitu_cli.config.parts.losses import TeacherLoss
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import SPLITS, Config
-from shitu_cli.errors import ErrorCollector, UsageError
+from shitu_cli.config.source import ConfigSource
+from shitu_cli.errors import Command, ErrorCollector, UsageError
 from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.steps.settings import with_lists, workspace_config
@@ -54,6 +57,28 @@ def training_config(
         check_run(config, problems, lacking=lacking, init_from=init_from, resuming=resumes)
         problems.raise_all("training cannot begin", "train")
     return config
+
+
+def require_teacher(workspace: Workspace, file: Path | None = None, overrides: Sequence[str] = ()) -> None:
+    """Raise UsageError if nothing in a config could learn from images without labels: it needs a teacher for them."""
+    path = file or workspace.config_path
+    if not path.is_file():
+        return  # training_config says so
+    source = ConfigSource(path)
+    for override in overrides:
+        source.override(override)
+    if source.has_entry("Loss.Train", TeacherLoss.__name__):
+        return
+    if source.at("Arch.name") == MODEL:
+        raise UsageError(
+            f"--unlabelled: the networks of {path.name} learn from each other (Arch.name: {MODEL}), which needs labels",
+            hint=["learn from the images with labels only: ", Command("train", without=("--unlabelled",))],
+        )
+    raise UsageError(
+        f"--unlabelled: images without labels need a teacher, which says what they show, and {path.name} has none "
+        "(no TeacherLoss in Loss.Train)",
+        hint=["name a trained network: ", Command("train", "--teacher", "efficientnet-lite0")],
+    )
 
 
 def train(

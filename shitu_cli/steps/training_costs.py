@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,22 +52,23 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
     config = with_lists(config, SPLITS)
     name, _, _ = setup_paddle(config.Global.device).partition(":")
     from shitu_cli.processes.collectives import Ranks
-    from shitu_cli.training.build import build_training
+    from shitu_cli.training.build import Rehearsal, build_training
     from shitu_cli.training.online import evaluations_after
     from shitu_cli.training.start import starts_trained
     from shitu_cli.training.trainer import Trainer
     from shitu_cli.training.unlabelled import sources_of
 
     quiet, threads = SilentReporter(), current_threads()
-    training = build_training(
-        config,
-        device=name,
-        ranks=Ranks(),
-        threads=threads,
-        reporter=quiet,
-        init_from=init_from,
-        teacher_seconds=costs.SECONDS,
-    )
+    with TemporaryDirectory(prefix="shitu-") as folder:
+        training = build_training(
+            config,
+            device=name,
+            ranks=Ranks(),
+            threads=threads,
+            reporter=quiet,
+            init_from=init_from,
+            rehearsal=Rehearsal(costs.SECONDS, lists_dir=Path(folder)),
+        )
     pace = Trainer(training, RunLog(Path(os.devnull), None), quiet).rehearse(costs.SECONDS)
     epochs, dataset, teacher = config.Global.epochs, training.dataset, training.teacher
     later = pace.per_unit() * pace.total / epochs

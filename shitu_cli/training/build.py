@@ -24,7 +24,7 @@ from shitu_cli.model.losses import CombinedLoss, build_loss
 from shitu_cli.model.weights import load_start
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
-from shitu_cli.training.checks import check_run, training_part
+from shitu_cli.training.checks import TrainingData, check_run, training_part
 from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
 from shitu_cli.training.layer_rates import set_layer_rates
@@ -36,6 +36,17 @@ from shitu_cli.training.sync_norm import synchronize_norms
 from shitu_cli.training.teacher import Teacher, find_teacher, open_teacher, prepare_student
 from shitu_cli.training.unlabelled import Unlabelled, batches_of, find_unlabelled, sources_of
 from shitu_cli.weights.store import obtain
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A run that only finds out what it costs: it times its teacher for `seconds`, and leaves no list in the workspace.
+
+    Lists that it needs are written to `lists_dir`.
+    """
+
+    seconds: float
+    lists_dir: Path
 
 
 @dataclass
@@ -78,58 +89,30 @@ def build_training(
     reporter: Reporter,
     init_from: Path | None = None,
     resuming: bool = False,
-    teacher_seconds: float | None = None,
+    rehearsal: Rehearsal | None = None,
 ) -> Training:
     """Build data, network, loss and optimiser of a run; `reporter` shows the progress of a teacher's features.
 
-    With `teacher_seconds`, computing them is only timed for about as long.
-
     Raises ConfigError if class counts and labels disagree, DataError if lists or weights do not fit.
     """
-    split = training_part(config)
     seed = config.Global.seed or 0
     seed_everything(seed)
-    problems = ErrorCollector()
-    taught, unlabelled, keep_bytes = None, None, spare_memory() // ranks.world
-    with problems:
-        taught = find_teacher(config)
-    if taught is not None and taught.unlabelled is not None:
-        keep_bytes //= 2
-    data = check_run(
-        config, problems, init_from=init_from, resuming=resuming, rank=ranks.rank, world=ranks.world,
-        keep_bytes=keep_bytes,
-    )  # fmt: skip
-    with problems:
-        unlabelled = find_unlabelled(config, taught, keep_bytes)
-    problems.raise_all("training cannot begin", "train")
-    assert data is not None
-    dataset, sampler, remarks = data
-    list_path = dataset.list_path
-    steps = config.Global.iter_per_epoch or len(sampler)
-    views = [] if taught is None else [Views(part, seed, taught.views) for part in sources_of(dataset, unlabelled)]
-    loader = _build_loader(config, dataset, Repeated(sampler, steps), unlabelled, views, ranks)
-    if unlabelled is not None and taught is not None:
-        shown = config.Global.epochs * steps * min(split.sampler.batch_size * ranks.world, len(unlabelled.dataset))
-        for text in unlabelled.too_many_views(taught.views, shown):
-            reporter.warn(text)
-    run = describe_run(
-        config,
-        train_list=list_path,
-        label_map=list_path.with_name("label_map.txt"),
-        samples=len(dataset),
-        class_num=int(dataset.class_num),
-        world=ranks.world,
-        threads=threads,
-    )
-    if unlabelled is not None:
-        run["unlabelled"] = sha256_of(unlabelled.dataset.list_path)
+    lists_dir = None if rehearsal is None else rehearsal.lists_dir
+    images = _find_images(config, ranks, init_from=init_from, resuming=resuming, lists_dir=lists_dir)
+    dataset, steps = images.labelled.dataset, images.steps
+    loader = _build_loader(config, images, ranks)
+    for text in images.unseen_views(config, ranks):
+        reporter.warn(text)
+    run = _describe(config, images, ranks, threads)
     require_same_everywhere(run, ranks)
-    teacher = open_teacher(config, views, ranks, device, reporter, seconds=teacher_seconds)
+    seconds = None if rehearsal is None else rehearsal.seconds
+    teacher = open_teacher(config, images.views, ranks, device, reporter, seconds=seconds)
     if teacher is not None:
         run["teacher"] = teacher.fingerprint
+    remarks = images.labelled.remarks
     model, loss, shards = _build_network(config, teacher, ranks, init_from, resuming, device, remarks)
-    parameters = trainable_parameters(("", model), ("loss.", loss))
     updates = -(-steps // max(1, config.Global.update_freq))
+    parameters = trainable_parameters(("", model), ("loss.", loss))
     optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
     seed_everything(seed, ranks.rank)
     return Training(
@@ -139,7 +122,7 @@ def build_training(
         ranks=ranks,
         dataset=dataset,
         loader=loader,
-        batch_size=split.sampler.batch_size,
+        batch_size=training_part(config).sampler.batch_size,
         steps_per_epoch=steps,
         model=model,
         loss=loss,
@@ -147,30 +130,89 @@ def build_training(
         ema=ExponentialMovingAverage(model, config.EMA.decay) if config.EMA is not None else None,
         shards=shards,
         teacher=teacher,
-        unlabelled=unlabelled,
+        unlabelled=images.unlabelled,
         run=run,
         remarks=remarks,
     )
 
 
-def _build_loader(
-    config: Config,
-    dataset: RecDataset,
-    batches: Repeated,
-    unlabelled: Unlabelled | None,
-    views: Sequence[Views],
-    ranks: Ranks,
-) -> BatchLoader | MixedLoader:
-    """Build what loads the batches of an epoch, with `views` of the images with labels and of those without."""
+@dataclass(frozen=True)
+class _Images:
+    """The images of a run: those with labels, and perhaps those without, which only a teacher judges.
+
+    `steps` counts the batches of an epoch, `views` are those that a teacher looks at: of the images with labels, then
+    of those without.
+    """
+
+    labelled: TrainingData
+    unlabelled: Unlabelled | None
+    steps: int
+    views: Sequence[Views]
+
+    def unseen_views(self, config: Config, ranks: Ranks) -> list[str]:
+        """Return a remark if a teacher looks at many more views of images without labels than training shows."""
+        if self.unlabelled is None:
+            return []
+        batch_size = training_part(config).sampler.batch_size * ranks.world
+        shown = config.Global.epochs * self.steps * min(batch_size, len(self.unlabelled.dataset))
+        return self.unlabelled.too_many_views(self.views[1].count, shown)
+
+
+def _find_images(
+    config: Config, ranks: Ranks, *, init_from: Path | None, resuming: bool, lists_dir: Path | None
+) -> _Images:
+    """Return the images of a run; raise what keeps it from beginning, all of it at once."""
+    problems = ErrorCollector()
+    teacher_loss, unlabelled, keep_bytes = None, None, spare_memory() // ranks.world
+    with problems:
+        teacher_loss = find_teacher(config)
+    if teacher_loss is not None and teacher_loss.unlabelled is not None:
+        keep_bytes //= 2
+    labelled = check_run(
+        config, problems, init_from=init_from, resuming=resuming, rank=ranks.rank, world=ranks.world,
+        keep_bytes=keep_bytes,
+    )  # fmt: skip
+    with problems:
+        unlabelled = find_unlabelled(config, teacher_loss, keep_bytes, lists_dir)
+    problems.raise_all("training cannot begin", "train")
+    assert labelled is not None
+    steps = config.Global.iter_per_epoch or len(labelled.sampler)
+    views: list[Views] = []
+    if teacher_loss is not None:
+        sources = sources_of(labelled.dataset, unlabelled)
+        views = [Views(source, config.Global.seed or 0, teacher_loss.views) for source in sources]
+    return _Images(labelled, unlabelled, steps, views)
+
+
+def _describe(config: Config, images: _Images, ranks: Ranks, threads: int) -> dict[str, Any]:
+    """Return the fingerprint of a run that may have images without labels."""
+    dataset = images.labelled.dataset
+    run = describe_run(
+        config,
+        train_list=dataset.list_path,
+        label_map=dataset.list_path.with_name("label_map.txt"),
+        samples=len(dataset),
+        class_num=int(dataset.class_num),
+        world=ranks.world,
+        threads=threads,
+    )
+    if images.unlabelled is not None:
+        run["unlabelled"] = sha256_of(images.unlabelled.dataset.list_path)
+    return run
+
+
+def _build_loader(config: Config, images: _Images, ranks: Ranks) -> BatchLoader | MixedLoader:
+    """Build what loads the batches of an epoch, with and without labels."""
     split, seed = training_part(config), config.Global.seed or 0
     load = functools.partial(
         BatchLoader, seed=seed, num_workers=split.loader.num_workers, on_error=split.dataset.on_error
     )
-    loader = load(dataset, batches, views=views[0] if views else None)
-    if unlabelled is None:
+    batches = Repeated(images.labelled.sampler, images.steps)
+    loader = load(images.labelled.dataset, batches, views=images.views[0] if images.views else None)
+    if images.unlabelled is None:
         return loader
-    others = batches_of(unlabelled.dataset, split.sampler.batch_size, len(batches), seed, ranks)
-    return MixedLoader(loader, load(unlabelled.dataset, others, views=views[1]))
+    others = batches_of(images.unlabelled.dataset, split.sampler.batch_size, len(batches), seed, ranks)
+    return MixedLoader(loader, load(images.unlabelled.dataset, others, views=images.views[1]))
 
 
 def _build_network(

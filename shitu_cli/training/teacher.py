@@ -98,7 +98,10 @@ def _check_unlabelled(config: Config, loss: TeacherLoss) -> None:
     if config.Distillation is not None:
         raise ConfigError(
             f"{key}: several networks that learn from each other (Arch.name: DistillationModel) need labels",
-            hint=["learn from the images with labels only: ", Command("train", "-o", f"{key}=null")],
+            hint=[
+                "learn from the images with labels only: ",
+                Command("train", "-o", f"{key}=null", without=("--unlabelled",)),
+            ],
         )
     if loss.soft_labels and isinstance(config.Arch.head, CircleMargin):
         raise ConfigError(

@@ -58,17 +58,35 @@ class Unlabelled:
         ]
 
 
-def find_unlabelled(config: Config, loss: TeacherLoss | None, keep_bytes: int) -> Unlabelled | None:
-    """Return the images without labels that a loss names, None if it names none; writes their list into the cache.
+def find_unlabelled(
+    config: Config, loss: TeacherLoss | None, keep_bytes: int, lists_dir: Path | None = None
+) -> Unlabelled | None:
+    """Return the images without labels that a loss names, None if it names none; writes their list to `lists_dir`.
 
-    Images of the training list are known, and those that are queried or searched would flatter an evaluation: what is
-    in a list of the config, or has the same bytes, is left out.
-
-    Raises UsageError for a source that is not there, and if no image is left.
+    By default that is in the cache of the workspace. Raises the errors of unlisted_images.
     """
     if loss is None or loss.unlabelled is None:
         return None
     source = loss.unlabelled
+    files, left_out = unlisted_images(config, source)
+    names = [file if is_stored(file) else relative_to(file, Path(source)) for file in files]
+    key = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    path = (lists_dir or Places.of(config).workspace.cache_dir / "lists") / f"unlabelled-{key}.txt"
+    write_list(path, ImageList.of(names, np.full(len(names), -1)))
+    dataset = dataclasses.replace(
+        training_part(config).dataset, image_root=source, cls_label_path=str(path), delimiter=None, relabel=False
+    )
+    return Unlabelled(RecDataset(dataset, keep_bytes), source, left_out)
+
+
+def unlisted_images(config: Config, source: str) -> tuple[list[str], Counter[str]]:
+    """Return the images of a source that no list of the config has, and how many of each list were left out.
+
+    Images of the training list are known, and those that are queried or searched would flatter an evaluation: what is
+    in a list, or has the same bytes, is left out.
+
+    Raises UsageError for a source that is not there, and if no image is left.
+    """
     files = _files_of(source)
     if not files:
         raise UsageError(f"--unlabelled: no images in {source}")
@@ -81,14 +99,7 @@ def find_unlabelled(config: Config, loss: TeacherLoss | None, keep_bytes: int) -
             details=[f"{count:,} of the {name} list" for name, count in left_out.items()],
             hint=["learn from the images with labels only: ", Command("train", without=("--unlabelled",))],
         )
-    names = [file if is_stored(file) else relative_to(file, Path(source)) for file in left]
-    key = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    path = Places.of(config).workspace.cache_dir / "lists" / f"unlabelled-{key}.txt"
-    write_list(path, ImageList.of(names, np.full(len(names), -1)))
-    dataset = dataclasses.replace(
-        training_part(config).dataset, image_root=source, cls_label_path=str(path), delimiter=None, relabel=False
-    )
-    return Unlabelled(RecDataset(dataset, keep_bytes), source, left_out)
+    return left, left_out
 
 
 def sources_of(dataset: RecDataset, unlabelled: Unlabelled | None) -> list[RecDataset]:

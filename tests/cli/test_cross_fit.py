@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,26 @@ import numpy as np
 import pytest
 
 from shitu_cli import load_config
+from shitu_cli.config.schema import Config
 from shitu_cli.data.lists import read_list
 from shitu_cli.errors import UsageError
 from shitu_cli.reporting import SilentReporter
 from shitu_cli.steps import cross_train
+from shitu_cli.training.teacher import find_teacher
+from shitu_cli.training.unlabelled import find_unlabelled
 from tests.command import SMALL, shitu
 
 CLASSES = 9
+
+
+class Warnings(SilentReporter):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.texts.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +52,28 @@ def test_a_fold_has_neither_images_nor_a_place_for_its_classes(space: Path, tmp_
     rest = [path for path, label in zip(whole.paths(), whole.labels, strict=True) if label not in (2, 5)]
     assert images.paths() == rest and fold.DataLoader.query == config.DataLoader.query
     assert Path(fold.Global.output_dir).is_relative_to(tmp_path)
+
+
+def test_a_fold_learns_nothing_from_images_of_its_classes_among_those_without_labels(
+    space: Path, tmp_path: Path, make_images: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(space, tmp_path, dirs_exist_ok=True)
+    make_images(root / "more", classes=1, per_class=3, seed=1)
+    (root / "output").mkdir()
+    (root / "output/latest.pdparams").write_bytes(b"weights")
+    flags = {"Loss.Train.+TeacherLoss.teacher": "./output/best_model", "Loss.Train.+TeacherLoss.unlabelled": str(root)}
+    config, folds, reporter = load_config(root / "shitu.yaml", flags=flags), list[Config](), Warnings()
+    monkeypatch.setattr(cross_train, "_train", lambda config, folder, reporter: folds.append(config))
+    monkeypatch.setattr(cross_train, "_features", lambda config, flip, reporter: [np.zeros(0), np.zeros(0)])
+    list(cross_train.cross_trained(config, root / "output/latest", 2, reporter=reporter))
+    assert len(folds) == 2
+    for fold in folds:
+        unlabelled = find_unlabelled(fold, find_teacher(fold), 0)
+        assert unlabelled is not None and not unlabelled.left_out
+        files = [Path(unlabelled.dataset.location(n)) for n in range(len(unlabelled.dataset))]
+        assert sorted(file.resolve() for file in files) == sorted((root / "more").rglob("*.jpg"))
+    for text in ("may have been trained on things of the classes that are left", "may show things of the classes"):
+        assert [warning for warning in reporter.texts if text in warning]
 
 
 def test_without_a_training_list_there_is_nothing_to_repeat(space: Path) -> None:

@@ -245,6 +245,24 @@ def test_what_needs_labels_is_refused(workspace: Path, more: Path) -> None:
         find_teacher(several)  # type: ignore[arg-type]
 
 
+def test_the_teacher_may_be_that_of_the_config(workspace: Path, more: Path) -> None:
+    path = workspace / "shitu.yaml"
+    plain = path.read_text()
+    path.write_text(
+        plain.replace("Train:\n    - CELoss", "Train:\n    - TeacherLoss: {teacher: no/model}\n    - CELoss")
+    )
+    refused = shitu("train", *SMALL, "--unlabelled", "more", cwd=workspace, check=False)
+    assert "no/model" in refused.stderr and "need a teacher" not in refused.stderr
+    path.write_text(plain)
+    teacher = "Loss.Train=[{CELoss: {}}, {TeacherLoss: {teacher: no/model}}]"
+    refused = shitu("train", *SMALL, "-o", teacher, "--unlabelled", "more", cwd=workspace, check=False)
+    assert "no/model" in refused.stderr and "need a teacher" not in refused.stderr
+    several = ("--unlabelled", "more", "-o", "Arch.name=DistillationModel")
+    refused = shitu("train", *several, cwd=workspace, check=False)
+    assert refused.returncode == 2 and "learn from each other" in refused.stderr
+    assert "hint: learn from the images with labels only: shitu train -o" in refused.stderr
+
+
 CALLS = [
     (["train", "--unlabelled", "more"], "need a teacher", "shitu train --teacher efficientnet-lite0 --unlabelled more"),
     (["train", "--frozen", "--unlabelled", "more"], "--unlabelled: --frozen is a single step", ""),

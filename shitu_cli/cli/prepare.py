@@ -74,7 +74,11 @@ def prepare(
     ] = None,
     depth: Annotated[
         int | None,
-        option(READING, "How many folder levels name a class: 1 for brand/, 2 for brand/model/.", within=DEPTH),
+        option(
+            READING,
+            "How many folder levels name a class: 1 for brand/, 2 for brand/model/; in annotated images also of boxes.",
+            within=DEPTH,
+        ),
     ] = None,
     merge: Annotated[
         bool,

@@ -112,7 +112,7 @@ def _check_options(chosen: Format, choices: Choices) -> None:
     ignored = read.columns.keys() - chosen.columns if chosen.rank != TABLE else ()
     if ignored:
         raise UsageError(f"--columns {', '.join(sorted(ignored))}=...: {name} has none", hint="--format table")
-    if read.depth is not None and chosen.rank not in (FOLDERS, PACKED):
+    if read.depth is not None and chosen.rank not in (FOLDERS, PACKED, ANNOTATIONS):
         raise UsageError(f"--depth is for folders of classes, not for {name}", hint="--format class-tree")
     if read.image_root is not None and chosen.rank not in (ANNOTATIONS, TABLE):
         raise UsageError(f"--image-root is for lists, tables and annotations, not for {name}")

@@ -105,7 +105,10 @@ def one_class(rows: Rows, formats: Sequence[Format], sources: Sequence[Path], pr
     else:
         said = f"{', '.join(rows.label_files[:LISTED])}: {count}, all of them {rows.shown(label)!r}"
         if ANNOTATIONS in ranks:
-            hint = "annotate another class too; or, if the folders are the classes: --format class-tree"
+            hint = (
+                "annotate another class too; or, if the folders are the classes: --depth 1 (each box is an image of "
+                "its folder's class), or --format class-tree (whole images)"
+            )
     way: Message = [hint, "; ", Command("prepare", "--formats"), " lists all layouts"]
     none = counted(sum(map(is_distractor, rows.labels)), "image")
     rest = [f"{none} labelled -1, which means no class here", *problems.lines("error")]

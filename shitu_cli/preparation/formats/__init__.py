@@ -17,6 +17,7 @@ from shitu_cli.preparation.formats.aliproduct import ALIPRODUCT
 from shitu_cli.preparation.formats.archives import ARCHIVES
 from shitu_cli.preparation.formats.base import ANNOTATIONS, DATASET, FOLDERS, PACKED, Format, Rows
 from shitu_cli.preparation.formats.base import TABLE as TABLE_RANK
+from shitu_cli.preparation.formats.box_folders import label_by_folders, refuse_general_names
 from shitu_cli.preparation.formats.box_tables import BOX_TABLE
 from shitu_cli.preparation.formats.cars import CARS
 from shitu_cli.preparation.formats.coco import COCO
@@ -123,6 +124,10 @@ def read_source(
         chosen = find_format(source, name)
         check(chosen)
         rows = chosen.read(source, problems)
+        if chosen.rank == ANNOTATIONS and source.options.depth is not None:
+            rows = label_by_folders(rows, source.options.depth, problems)
+        elif chosen.rank == ANNOTATIONS:
+            refuse_general_names(source, rows, chosen.name)
         if chosen.rank == ANNOTATIONS and source.path.is_dir():
             rows.unused = unread_files(source) | rows.unused
         if set(rows.splits) <= {""} and splits_of_names(rows.paths):

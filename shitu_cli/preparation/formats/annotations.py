@@ -29,7 +29,7 @@ from shitu_cli.reporting import counted, short_list
 
 SAMPLE = 200  # images of a file whose sizes are compared with its boxes
 # Folders that group files by kind: images/train and labels/train belong together, and so do train/images and so on.
-_STRUCTURE = {
+STRUCTURE = {
     *("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "obj_train_data", "obj_valid_data"),
     *("labels", "label", "annotations", "annotation", "annos", "anno", "ann", "xmls", "xml", "jsons", "json"),
     *("labelme", "yolo", "voc", "txt", "txts", "bboxes", "boxes"),
@@ -295,7 +295,7 @@ class Annotations:
 
 def _other_folders(path: str) -> tuple[str, ...]:
     """Return the folders of a path without those that only group files by kind."""
-    return tuple(part for part in fold(path).split("/")[:-1] if part and part not in _STRUCTURE)
+    return tuple(part for part in fold(path).split("/")[:-1] if part and part not in STRUCTURE)
 
 
 def _image_tree(source: Source) -> Tree:

@@ -29,7 +29,7 @@ def refuse_other_classes(source: Source, parts: Sequence[Lines], located: Sequen
 
     A table of photographers beside folders of products must not make photographers of them.
     """
-    if _is_decided(source):
+    if is_decided(source):
         return
     tables: dict[str, list[tuple[Lines, LocatedImages]]] = defaultdict(list)
     for lines, place in zip(parts, located, strict=True):
@@ -49,7 +49,7 @@ def refuse_other_classes(source: Source, parts: Sequence[Lines], located: Sequen
         mixed = any(len(values) > 1 for values in by_folder.values())
         rows = sum(len(lines.labels) for lines, _ in several)
         apart = any(len(folders) > 1 for folders in by_label.values()) or len(by_label) == rows
-        if mixed and apart and _are_named(by_folder):
+        if mixed and apart and are_named(by_folder):
             lines, place = several[0]
             image = lines.columns.names[lines.columns.image]
             value, folder = lines.labels[0], (place.paths[0] or "").rpartition("/")[0] or place.root.name
@@ -60,13 +60,13 @@ def refuse_other_classes(source: Source, parts: Sequence[Lines], located: Sequen
             )
 
 
-def _are_named(folders: Iterable[str]) -> bool:
+def are_named(folders: Iterable[str]) -> bool:
     """Return whether folders have names of their own, unlike batch_1 and batch_2 or 0a and 0b."""
     words = (split_words(folder.rpartition("/")[2])[1] for folder in folders)
     return len({tuple(word for word in several if len(word) > 2 or not word.isascii()) for several in words} - {()}) > 1
 
 
-def _is_decided(source: Source) -> bool:
+def is_decided(source: Source) -> bool:
     """Return whether the user says what to read: a file, a format or columns."""
     return not source.path.is_dir() or bool(source.options.columns) or source.format_named
 
@@ -77,14 +77,14 @@ def refuse_few(source: Source, rows: Rows, name: str) -> None:
     A table of a few corrected labels must not make everything else vanish. `name` is that of the format.
     """
     below = os.path.relpath(rows.root, source.base)
-    if _is_decided(source) or below.startswith(os.pardir) or len(source.tree.images) <= 2 * len(rows):
+    if is_decided(source) or below.startswith(os.pardir) or len(source.tree.images) <= 2 * len(rows):
         return
     listed = {os.path.normpath(os.path.join(below, path)).replace(os.sep, "/") for path in rows.paths}
     rest = source.tree.image_set - listed
     folders = {path.rpartition("/")[0] for path in rest} - _folders_of_copies(listed, rest)
     rest = frozenset(path for path in rest if path.rpartition("/")[0] in folders)
     are_classes = len({folder.rpartition("/")[2] for folder in folders} & set(rows.labels)) > 1
-    if len(rest) <= len(listed) or not (are_classes or _are_named(folders)):
+    if len(rest) <= len(listed) or not (are_classes or are_named(folders)):
         return
     file = rows.files[0]
     raise UsageError(

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,7 @@ EXPORT_AGAIN: Message = ["export it again: ", Command("export", "--out", "infere
 # What the libraries say when the machine lacks memory.
 _OUT_OF_MEMORY = ("ResourceExhausted", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 _NO_THREADS = ("pthread_create", "can't start new thread", "Resource temporarily unavailable", "thread constructor")
-# OpenVINO looks up numpy at the first array that it gets, and two threads that give it one at that moment wait for each
-# other forever: one holds Python's lock, the other that of the look-up. So each model gets an array when it is opened.
-_FIRST_ARRAY = threading.Lock()
+_STARTING_OPENVINO = threading.Lock()
 _PACKAGES = {PADDLE: "paddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 _INSTALL = {PADDLE: "paddlepaddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 
@@ -242,6 +240,22 @@ def create_session(model_file: Path, kind: Kind = FEATURES) -> Any:
         raise damaged(model_file, error) from None
 
 
+@cache
+def _openvino_core() -> Any:
+    """Return the core of OpenVINO, one for the whole process; call it with `_STARTING_OPENVINO` held.
+
+    On some CPUs a core gives the thread that creates it another stack for signals, and takes that away when it goes. Of
+    two cores the last one then leaves a stack that no longer exists, and the next signal, such as Ctrl-C, is a crash.
+    """
+    import openvino
+
+    core = openvino.Core()
+    # It looks up numpy at the first array that it gets. Two threads that give it one at that moment wait for each other
+    # forever: one holds Python's lock, the other that of the look-up.
+    openvino.Tensor(np.zeros(1, np.float32))
+    return core
+
+
 def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) -> Run:
     """Open OpenVINO over `inference.onnx` or `inference.pdmodel`, each image on one of `streams` threads.
 
@@ -257,12 +271,12 @@ def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) ->
         # Pinned threads of several processes would share one core.
         "ENABLE_CPU_PINNING": False,
     }
+    with _STARTING_OPENVINO:
+        core = _openvino_core()
     try:
-        model = openvino.Core().compile_model(str(model_file), "CPU", settings)
+        model = core.compile_model(str(model_file), "CPU", settings)
     except RuntimeError as error:
         raise damaged(model_file, error) from None
-    with _FIRST_ARRAY:
-        openvino.Tensor(np.zeros(1, np.float32))
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(streams * QUEUED):
         idle.put(model.create_infer_request())

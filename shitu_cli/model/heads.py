@@ -9,7 +9,6 @@ processes can divide the classes among them (`shard`).
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import numpy as np
 import paddle
@@ -46,15 +45,14 @@ class MarginHead(nn.Layer):
     the sampled classes are then in `sampled_labels` [N, 1], for the loss.
     """
 
-    target_only: ClassVar[bool] = False  # whether training changes the logit of the target only
-
     def __init__(self, part: parts.Head, scale: float, centers: int = 1) -> None:
         super().__init__()
         embedding_size, class_num = part.embedding_size, part.class_num
         self.in_size, self.class_num, self.scale = embedding_size, class_num, scale
         self.sample_ratio = part.sample_ratio if isinstance(part, parts.Sampled) else 1.0
-        self.margin_warmup: float = getattr(part, "margin_warmup", 0.0)
-        self.shard: bool | str = getattr(part, "shard", False)
+        self.target_only = isinstance(part, parts.TargetMargin)
+        self.margin_warmup = part.margin_warmup if isinstance(part, parts.TargetMargin) else 0.0
+        self.shard = part.shard if isinstance(part, parts.TargetMargin) else False
         self.large = embedding_size * class_num * centers * 4 >= LARGE_BYTES
         self.group, self.first_class = Ranks(), 0
         self.whole = False  # whether losses need all logits, so that they cannot be fused or divided
@@ -145,8 +143,6 @@ class MarginHead(nn.Layer):
 class ArcMargin(MarginHead):
     """Additive angular margin: cos(θ + m) (Deng et al. 2019, arXiv:1801.07698)."""
 
-    target_only = True
-
     def __init__(self, part: parts.ArcMargin | parts.SubCenterArcMargin, centers: int = 1) -> None:
         super().__init__(part, part.scale, centers)
         self.margin, self.easy_margin = part.margin, part.easy_margin
@@ -163,8 +159,6 @@ class ArcMargin(MarginHead):
 
 class CosMargin(MarginHead):
     """Additive cosine margin: cos θ - m (Wang et al. 2018, arXiv:1801.09414); m = 0 is the plain cosine softmax."""
-
-    target_only = True
 
     def __init__(self, part: parts.CosMargin) -> None:
         super().__init__(part, part.scale)
@@ -191,8 +185,6 @@ class CircleMargin(MarginHead):
 
 class SubCenterArcMargin(ArcMargin):
     """ArcMargin with several centres per class, the nearest of which counts (Deng et al. 2020): noisy labels."""
-
-    target_only = False
 
     def __init__(self, part: parts.SubCenterArcMargin) -> None:
         super().__init__(part, part.sub_centers)

@@ -8,24 +8,20 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 
-import numpy as np
-import paddle
-
-from shitu_cli.data.batch import Batch, input_of
-from shitu_cli.errors import Command, DataError
+from shitu_cli.data.batch import Batch
+from shitu_cli.errors import DataError
 from shitu_cli.pace import Pace
 from shitu_cli.reporting import Bar, Reporter, byte_size, counted
 from shitu_cli.runtime.memory import peak_memory_bytes
 from shitu_cli.training.build import Training
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint
-from shitu_cli.training.finite import require_finite_losses
+from shitu_cli.training.gradient_step import GradientStep
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, Progress, Step, capture_rng, restore_rng
 from shitu_cli.training.online import OnlineEvaluation, is_evaluated
 from shitu_cli.training.options import TrainOptions, TrainResult, has_stagnated
 from shitu_cli.training.outlook import Outlook
 from shitu_cli.training.per_process import evaluating
-from shitu_cli.training.precision import in_float32, mixed_precision
 from shitu_cli.training.projection import Projection
 from shitu_cli.training.saving import Saver
 from shitu_cli.training.scores import score_before, take_score
@@ -55,43 +51,53 @@ class Trainer:
         self._evaluate, self._start = evaluate, start
         self._outlook = Outlook(training, evaluate)
         self._options = options or TrainOptions()
-        self._group = max(1, self._config.update_freq)
+        self._gradients = GradientStep(training)
         self._stopping = Stopping(training.ranks, reporter)
         self._skipped = 0  # skipped images that have been reported
-        self._amp, self._scaler = mixed_precision(training.config, training.device)
-        self._saver = Saver(training, log, reporter, self._options, self._scaler)
+        self._saver = Saver(training, log, reporter, self._options, self._gradients.scaler)
         self._clock = time.perf_counter()
 
     # ------------------------------------------------------------------------------------------ whole run
 
     def run(self) -> TrainResult:
         """Train until the last epoch or a signal; write a checkpoint in both cases, and return the result."""
-        state, interrupted = self.state, False
-        per_step = self.training.batch_size * self.training.ranks.world
-        total = self.training.steps_per_epoch * self._config.epochs * per_step
-        done = (state.epoch * self.training.steps_per_epoch + state.step_in_epoch) * per_step
-        self._saver.begin(state)
+        interrupted, to_do = False, self._samples_to_do()
+        self._saver.begin(self.state)
         self._clock = time.perf_counter()
         with self._stopping.handling():
             try:
                 if self._start is not None:
                     self._begin(self._start)
-                if state.evaluation_due:
+                if self.state.evaluation_due:
                     self._evaluate_and_save()
-                with self._reporter.progress("training", max(0, total - done)) as bar:
-                    with bar.pace.aside():
-                        self._outlook.expect(bar.pace, state.epoch)
-                    while not self.is_done:
-                        self._train_epoch(bar)
-                        with bar.pace.aside():
-                            began = time.perf_counter()
-                            self._finish_epoch()
-                            self._outlook.after_epoch(bar.pace, state.epoch, time.perf_counter() - began)
-                        self._tell_early_end()
+                with self._reporter.progress("training", to_do) as bar:
+                    self._train(bar)
             except StopNow:
                 interrupted = True
                 self._save([LATEST])
         self._count_time()
+        return self._result(interrupted=interrupted)
+
+    def _samples_to_do(self) -> int:
+        """Return how many images the rest of the run shows, over all processes."""
+        state, steps = self.state, self.training.steps_per_epoch
+        left = steps * self._config.epochs - (state.epoch * steps + state.step_in_epoch)
+        return max(0, left * self.training.batch_size * self.training.ranks.world)
+
+    def _train(self, bar: Bar) -> None:
+        """Train the epochs that are left; their ends are no steps, so that they do not count for the pace."""
+        with bar.pace.aside():
+            self._outlook.expect(bar.pace, self.state.epoch)
+        while not self.is_done:
+            self._train_epoch(bar)
+            with bar.pace.aside():
+                began = time.perf_counter()
+                self._finish_epoch()
+                self._outlook.after_epoch(bar.pace, self.state.epoch, time.perf_counter() - began)
+            self._tell_early_end()
+
+    def _result(self, *, interrupted: bool) -> TrainResult:
+        state, score = self.state, self.training.config.score
         return TrainResult(
             interrupted=interrupted,
             epochs_done=state.epoch,
@@ -99,11 +105,11 @@ class Trainer:
             epoch_losses=list(state.epoch_losses),
             best_score=state.best_score,
             best_epoch=state.best_epoch,
-            score_before=score_before(state, self.training.config.score),
+            score_before=score_before(state, score),
             seconds=state.seconds,
             evaluation_seconds=state.evaluation_seconds,
             elapsed_seconds=state.elapsed_seconds,
-            score=self.training.config.score,
+            score=score,
         )
 
     @property
@@ -122,12 +128,12 @@ class Trainer:
 
     def _fit_to_batches(self, steps_then: int) -> None:
         """After a change of batch size or number of processes, keep the completed fraction of the epoch."""
-        steps = self.training.steps_per_epoch
+        state, steps, group = self.state, self.training.steps_per_epoch, self._gradients.group_size
         if steps_then in (steps, 0):
             return
-        self.state.step_in_epoch = math.floor(self.state.step_in_epoch / steps_then * steps / self._group) * self._group
-        updates = -(-steps // self._group)
-        self.state.global_step = self.state.epoch * updates + self.state.step_in_epoch // self._group
+        groups_done = math.floor(state.step_in_epoch / steps_then * steps / group)
+        state.step_in_epoch = groups_done * group
+        state.global_step = state.epoch * self._gradients.updates_per_epoch + groups_done
 
     def _begin(self, start: Start) -> None:
         """Initialise the head with the features that training starts from, and measure what they reach."""
@@ -155,7 +161,7 @@ class Trainer:
 
         This changes the weights and serves only to find out what a run costs.
         """
-        training = self.training
+        training, group = self.training, self._gradients.group_size
         pace = Pace(training.steps_per_epoch * self._config.epochs * training.batch_size)
 
         def steps() -> Iterator[int]:
@@ -164,7 +170,7 @@ class Trainer:
             training.model.train()
             try:
                 for number in range(1, REHEARSED + 1):
-                    step = self._step(batches, pace, self._group, is_last=number % self._group == 0)
+                    step = self._step(batches, pace, group, is_last=number % group == 0)
                     if step is None:
                         break
                     yield step.samples
@@ -183,9 +189,7 @@ class Trainer:
         training.model.train()
         try:
             while state.step_in_epoch < steps:
-                first = state.step_in_epoch - state.step_in_epoch % self._group
-                in_group = min(self._group, steps - first)  # the last group of an epoch may be smaller
-                is_last = state.step_in_epoch + 1 - first == in_group
+                in_group, is_last = self._gradients.group_at(state.step_in_epoch)
                 step = self._step(batches, bar.pace, in_group, is_last=is_last)
                 if step is None:
                     raise DataError(
@@ -205,72 +209,27 @@ class Trainer:
         if batch is None:
             return None
         waited = time.perf_counter() - started
-        parts, samples = self._forward_backward(batch, in_group)
+        losses, samples = self._gradients.add_gradients(batch, self.state, in_group)
         if is_last:
-            self._update()
+            self._gradients.update(self.state)
         seconds = time.perf_counter() - started
         self._outlook.after_step(pace, seconds, waited)
-        return Step(parts, samples, seconds)
-
-    def _forward_backward(self, batch: Batch, in_group: int) -> tuple[dict[str, float], int]:
-        """Add the gradients of this batch; return the loss parts and the number of labelled images over all ranks."""
-        training = self.training
-        own = len(batch.labels)
-        if not own:
-            raise DataError(
-                "no image of a batch could be read",
-                hint=[Command("prepare", "./data"), " lists the broken images and says why they cannot be read"],
-            )
-        updates = self._config.epochs * -(-training.steps_per_epoch // self._group)
-        for network in training.networks:
-            if hasattr(network.head, "set_progress"):
-                network.head.set_progress(self.state.global_step / max(1, updates))
-        images = paddle.to_tensor(input_of(batch, training.dataset.normalization))
-        labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
-        with self._amp():
-            outputs = training.model(images, labels)
-            if training.loss.peers is not None:
-                outputs = {**outputs, "networks": training.loss.peers(outputs, images, labels)}
-        if training.teacher is not None:
-            outputs |= training.teacher(batch)
-        losses = training.loss(in_float32(outputs), labels)
-        names, count = list(losses), len(images)
-        samples, *summed = training.ranks.sum_vector([own, count, *(float(losses[name]) * count for name in names)])
-        parts = {name: value / summed[0] for name, value in zip(names, summed[1:], strict=True)}
-        rate = training.optimizer.lr(self.state.global_step)
-        require_finite_losses(parts, epoch=self.state.epoch + 1, step=self.state.step_in_epoch + 1, rate=rate)
-        total = losses["loss"]
-        # Over all processes and micro-batches, the gradient is that of the mean over all images.
-        share = count / summed[0] / in_group
-        total = total if share == 1 else total * share
-        with training.ranks.backward_pass():
-            (self._scaler.scale(total) if self._scaler is not None else total).backward()
-        return parts, int(samples)
-
-    def _update(self) -> None:
-        training, state = self.training, self.state
-        training.ranks.sum_gradients([parameter for _, parameter in training.optimizer.parameters])
-        training.optimizer.step(state.global_step, self._scaler)
-        if training.ema is not None:
-            training.ema.update(state.ema_updates)
-            state.ema_updates += 1
-        state.global_step += 1
+        return Step(losses, samples, seconds)
 
     def _after_step(self, bar: Bar, step: Step) -> None:
-        state, progress = self.state, self.state.progress
-        progress.add(step)
+        """Count a step and show it, in the log too where `print_batch_step` says so."""
+        state, steps = self.state, self.training.steps_per_epoch
+        state.progress.add(step)
         state.samples_seen += step.samples
         state.seconds += step.seconds
+        averages, epoch = state.progress.averages(), f"{state.epoch + 1}/{self._config.epochs}"
         rate = self.training.optimizer.lr(max(0, state.global_step - 1))
-        averages = progress.averages()
-        epoch = f"{state.epoch + 1}/{self._config.epochs}"
         memory = peak_memory_bytes()
         shown = {"memory": byte_size(memory)} if memory is not None else {}
         bar.advance(step.samples, epoch=epoch, loss=f"{averages['loss']:.4f}", lr=f"{rate:.3g}", **shown)
-        steps = self.training.steps_per_epoch
         if state.step_in_epoch % max(1, self._config.print_batch_step) == 0 or state.step_in_epoch == steps:
             losses = ", ".join(f"{name} {value:.5f}" for name, value in averages.items())
-            speed = progress.samples / max(progress.seconds, 1e-9)
+            speed = state.progress.samples / max(state.progress.seconds, 1e-9)
             self._log.line(
                 f"epoch {epoch} batch {state.step_in_epoch}/{steps}: {losses}, lr {rate:.6g}, {speed:.1f} images/s"
             )

@@ -12,10 +12,6 @@ from shitu_cli.config.parts.initializers import Attribute
 _HEADS = "shitu_cli.model.heads"
 Angle = Annotated[Rate, "by how much nearer a feature must be to its class centre, as an angle in radians"]
 Scale = Annotated[Positive, "factor on the cosines"]
-Warmup = Annotated[Share, "share of training over which the margin grows from 0"]
-Shard = Annotated[
-    bool | Literal["auto"], "whether several processes share the centres among them; auto: if it saves much"
-]
 
 
 @dataclass(frozen=True)
@@ -47,24 +43,32 @@ class Sampled(Head):
 
 
 @dataclass(frozen=True)
-class ArcMargin(Sampled, built_by=_HEADS):
+class TargetMargin(Sampled):
+    """A head whose margin changes the logit of the target only, so that very many classes can be divided."""
+
+    margin_warmup: Annotated[Share, "share of training over which the margin grows from 0"] = field(
+        default=0.0, kw_only=True
+    )
+    shard: Annotated[
+        bool | Literal["auto"], "whether several processes share the centres among them; auto: if it saves much"
+    ] = field(default="auto", kw_only=True)
+
+
+@dataclass(frozen=True)
+class ArcMargin(TargetMargin, built_by=_HEADS):
     """Additive angular margin (arXiv:1801.07698)."""
 
     margin: Angle = 0.5
     scale: Scale = 80.0
     easy_margin: Annotated[bool, "whether only angles below 90 degrees get a margin"] = False
-    margin_warmup: Warmup = 0.0
-    shard: Shard = "auto"
 
 
 @dataclass(frozen=True)
-class CosMargin(Sampled, built_by=_HEADS):
+class CosMargin(TargetMargin, built_by=_HEADS):
     """Additive cosine margin (arXiv:1801.09414); 0 is the plain cosine softmax."""
 
     margin: Annotated[Rate, "what is subtracted from the cosine of a feature and its class centre"] = 0.35
     scale: Scale = 64.0
-    margin_warmup: Warmup = 0.0
-    shard: Shard = "auto"
 
 
 @dataclass(frozen=True)

@@ -34,18 +34,18 @@ class TeacherLoss(nn.Layer):
             self.link = Linear(student, teacher)
 
     def forward(self, outputs: Outputs, labels: paddle.Tensor) -> paddle.Tensor:
-        parts = []
+        terms = []
         if self.soft_labels:
             values = self.cross_entropies(outputs["logits"], outputs["teacher_labels"])
             count = values.shape[0] if labels is None else labels.shape[0]
             total = self.soft_labels * values[:count].sum()
-            parts.append((total + values[count:].sum() if count < values.shape[0] else total) / values.shape[0])
+            terms.append((total + values[count:].sum() if count < values.shape[0] else total) / values.shape[0])
         if self.link is not None:
             x = outputs["features"]
             x = self.link(x.reshape([x.shape[0], -1]))
             cosine = (unit(x) * outputs["teacher_features"]).sum(1).mean()
-            parts.append(self.feature_weight * (1 - cosine))
-        return sum(parts[1:], start=parts[0])
+            terms.append(self.feature_weight * (1 - cosine))
+        return sum(terms[1:], start=terms[0])
 
     def cross_entropies(self, logits: paddle.Tensor, probabilities: paddle.Tensor) -> paddle.Tensor:
         """Return those [N] of logits [N, C or more] with probabilities [N, C]; further classes of the head get none."""

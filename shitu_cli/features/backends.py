@@ -46,7 +46,7 @@ EXPORT_AGAIN: Message = ["export it again: ", Command("export", "--out", "infere
 # What the libraries say when the machine lacks memory.
 _OUT_OF_MEMORY = ("ResourceExhausted", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 _NO_THREADS = ("pthread_create", "can't start new thread", "Resource temporarily unavailable", "thread constructor")
-_STARTING_OPENVINO = threading.Lock()
+_OPENVINO_STARTS = threading.Lock()
 _PACKAGES = {PADDLE: "paddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 _INSTALL = {PADDLE: "paddlepaddle", ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino"}
 
@@ -242,7 +242,7 @@ def create_session(model_file: Path, kind: Kind = FEATURES) -> Any:
 
 @cache
 def _openvino_core() -> Any:
-    """Return the core of OpenVINO, one for the whole process; call it with `_STARTING_OPENVINO` held.
+    """Return the core of OpenVINO, one for the whole process; call it with `_OPENVINO_STARTS` held.
 
     On some CPUs a core gives the thread that creates it another stack for signals, and takes that away when it goes. Of
     two cores the last one then leaves a stack that no longer exists, and the next signal, such as Ctrl-C, is a crash.
@@ -271,7 +271,7 @@ def openvino_model(model_file: Path, *, streams: int = 1, bf16: bool = False) ->
         # Pinned threads of several processes would share one core.
         "ENABLE_CPU_PINNING": False,
     }
-    with _STARTING_OPENVINO:
+    with _OPENVINO_STARTS:
         core = _openvino_core()
     try:
         model = core.compile_model(str(model_file), "CPU", settings)

@@ -63,7 +63,7 @@ def test_openvino_gets_its_first_array_before_threads_can_race_for_it(exported: 
         "from pathlib import Path\n"
         "from shitu_cli.features import backends\n"
         "arrays, tensor = [], openvino.Tensor\n"
-        "openvino.Tensor = lambda array: arrays.append((array, backends._STARTING_OPENVINO.locked())) or tensor(array)\n"
+        "openvino.Tensor = lambda array: arrays.append((array, backends._OPENVINO_STARTS.locked())) or tensor(array)\n"
         "backends.openvino_model(Path(sys.argv[1]), streams=2)\n"
         "assert len(arrays) == 1 and arrays[0][1]\n"
     )

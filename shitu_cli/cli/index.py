@@ -14,6 +14,7 @@ from shitu_cli.cli import opening, options
 from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
+from shitu_cli.config.arguments import RECALL
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.reporting import counted
 
@@ -40,7 +41,7 @@ def build(
     sources: Annotated[list[str] | None, argument(f"{options.SOURCES[:-1]}; by default the gallery list.")] = None,
     kind: Annotated[str, option(WHAT, "flat (exact), hnsw, ivf or binary.")] = "flat",
     recall: Annotated[
-        float, option(WHAT, "Share of the true neighbours that hnsw and ivf must find.", low=0.1, high=1.0)
+        float, option(WHAT, "Share of the true neighbours that hnsw and ivf must find.", within=RECALL)
     ] = 0.99,
     features: FeaturesOption = None,
     detector: options.DetectorOption = None,

@@ -1,9 +1,10 @@
-"""What numbers the options of commands and the arguments of functions accept, in one place for both."""
+"""What the options of commands and the arguments of functions accept, in one place for both."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from shitu_cli.config.kinds import Misfit, Number, Range
 from shitu_cli.errors import UsageError
@@ -16,6 +17,8 @@ FOLDS = Number(True, Range(2, 20))  # trainings, each without some of the classe
 EXPANSION = Number(True, Range(0, 1000))  # neighbours that a query is moved towards
 VIEWS = Number(True, Range(1, 64))  # of each image, from which `train --frozen` learns
 PORTION = Number(False, Range(0.0, 1.0))
+COSINE = Number(False, Range(-1.0, 1.0))
+RECALL = Number(False, Range(0.1, 1.0))  # of the true neighbours, which an approximate index must find
 COUNT = Number(True, Range(1))
 NATURAL = Number(True, Range(0))
 USUAL_VIEWS = 3
@@ -36,6 +39,32 @@ def require(kind: Number, **arguments: object) -> None:
             raise UsageError(f"{name}={value!r}: expected {kind}") from None
 
 
-def several(values: StrPath | Sequence[StrPath]) -> list[str]:
+def require_flags(**arguments: object) -> None:
+    """Raise UsageError for an argument, passed by its name, that is neither True nor False: any text would be true."""
+    for name, value in arguments.items():
+        if not isinstance(value.item() if hasattr(value, "item") else value, bool):  # of numpy
+            raise UsageError(f"{name}={value!r}: expected True or False")
+
+
+def require_config(config: object) -> None:
+    """Raise UsageError for what is not a config, such as the path of its file."""
+    from shitu_cli.config.schema import Config  # not needed where there is none, as in most searches
+
+    if not isinstance(config, Config):
+        shown = repr(config)[:60]
+        raise UsageError(f"expected a config, got {shown}", hint="read it: load_config('work/shitu.yaml')")
+
+
+def whole_ids(ids: Iterable[int] | int) -> list[int]:
+    """Return the ids of items as a list; a single one counts as a list of one. Raises UsageError for anything else."""
+    values: list[Any] = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, (str, bytes)) else [ids]
+    plain = [value.item() if hasattr(value, "item") else value for value in values]  # of numpy
+    for value in plain:
+        if type(value) is not int or not 0 <= value < 1 << 63:
+            raise UsageError(f"id {value!r}: expected a whole number of at least 0")
+    return plain
+
+
+def several(values: StrPath | Collection[StrPath]) -> list[str]:
     """Return texts or paths as a list; a single one counts as a list of one, and is not taken apart into letters."""
     return [os.fspath(value) for value in ([values] if isinstance(values, (str, os.PathLike)) else values)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from shitu_cli.config.arguments import COUNT, require
+from shitu_cli.config.arguments import COUNT, NATURAL, require, require_config, require_flags
 from shitu_cli.config.parts import transforms as parts
 from shitu_cli.data.images import Box, decode_image, turn_upright
 from shitu_cli.data.loader import NO_RANDOMNESS, SequentialLoader
@@ -18,6 +18,7 @@ from shitu_cli.data.transforms import Transform, build_transforms
 from shitu_cli.errors import DataError
 from shitu_cli.features.backends import EXPORT_AGAIN
 from shitu_cli.features.engine import Engine, features_fingerprint
+from shitu_cli.features.one_process import OfOneProcess
 from shitu_cli.features.selection import BATCH, Request, load_engine, preprocessing_of
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.preparation.sources import ImageFiles
@@ -83,10 +84,10 @@ def inputs_of(files: ImageFiles) -> list[ImageInput]:
     return [file if box is None else Cropped(file, box) for file, box in zip(files.files, files.boxes, strict=True)]
 
 
-class Extractor:
+class Extractor(OfOneProcess):
     """Computes features of images with an exported model (directory or file), prepared as it was trained.
 
-    Threads may share it. A feature depends on its image alone, not on the others.
+    Threads may share it, other processes may not. A feature depends on its image alone, not on the others.
 
     Args:
         model: An exported directory or file, or a checkpoint with its `config`.
@@ -112,6 +113,10 @@ class Extractor:
         gpu: int | None = None,
     ) -> None:
         require(COUNT, threads=threads, batch_size=batch_size)
+        require(NATURAL, images=images, gpu=gpu)
+        if config is not None:
+            require_config(config)
+        super().__init__()
         self.path = path = Path(model)
         self.batch_size = batch_size
         self.engine: Engine = load_engine(path, config, Request(threads, precision, batch_size, images, gpu))
@@ -154,6 +159,8 @@ class Extractor:
 
     def compute(self, inputs: np.ndarray, *, normalize: bool = True) -> np.ndarray:
         """Return the features float32 [N, feature_size] of images from `read`, stacked in one array [N, ...]."""
+        require_flags(normalize=normalize)
+        self._require_own_process()
         features = self.engine(inputs)
         return normalized(features) if normalize else features
 

@@ -63,6 +63,8 @@ def load_engine(path: Path, config: Config | None = None, request: Request = Req
     run it so.
     """
     path = Path(path)
+    if request.gpu is not None:
+        setup_paddle(f"gpu:{request.gpu}")  # refuses a card that is not there; Paddle Inference would take the CPU
     if request.precision not in (None, *PRECISIONS):
         raise UsageError(f"precision {request.precision}: expected {' or '.join(PRECISIONS)}")
     if not any(Path(f"{path}{suffix}").exists() for suffix in ("", ".pdparams")) and path.name not in KNOWN_NAMES:
@@ -90,7 +92,7 @@ def load_engine(path: Path, config: Config | None = None, request: Request = Req
         )
     if "paddle" not in sys.modules:
         # Before anything else imports Paddle: it is quiet then.
-        setup_paddle("cpu" if request.gpu is None else f"gpu:{request.gpu}", request.threads)
+        setup_paddle("cpu", request.threads)
     return engine_from_checkpoint(prefix_of(path), config, precision=request.precision or FP32)
 
 

@@ -25,6 +25,12 @@ def lengths(rows: np.ndarray) -> np.ndarray:
     return sizes
 
 
+def have_direction(rows: np.ndarray) -> np.ndarray:
+    """Return for each row float32 [N, D], as bool [N], whether it can be compared: it is finite, and not all zeros."""
+    sizes = lengths(rows)
+    return np.isfinite(sizes) & (sizes >= SHORTEST)
+
+
 def normalized(features: np.ndarray) -> np.ndarray:
     """Return rows of float32 [N, D] at unit length; rows of zeros stay."""
     return np.asarray(features / np.maximum(lengths(features), SHORTEST)[:, None], np.float32)

@@ -14,7 +14,7 @@ import os
 import pickle
 import threading
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
+from shitu_cli.config.arguments import several, whole_ids
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.files import atomic_dir, atomic_write, require_own_folder
 from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
@@ -38,7 +39,8 @@ from shitu_cli.index.store import (
     IndexManifest,
     Item,
     Match,
-    check_kind,
+    Texts,
+    check_options,
     plain_text,
 )
 from shitu_cli.index.vectors import VectorIndex
@@ -78,7 +80,7 @@ class FileStore:
                 self._writer = None
 
     def check(self, options: BuildOptions) -> None:
-        check_kind(options.kind)
+        check_options(options)
         refuse_foreign(self.folder)
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
@@ -92,7 +94,7 @@ class FileStore:
             self._save(index)
         return replaced
 
-    def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
+    def remove(self, ids: Collection[int], reporter: Reporter) -> None:
         with self._turn():
             index, self._read = self._index, None
             index.remove(ids, reporter)
@@ -113,9 +115,9 @@ class FileStore:
             self._read = None
             return True
 
-    def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
-        paths, labels, ids = set(paths), set(labels), set(ids)
-        return [item for item in self.items() if item.path in paths or item.label in labels or item.id in ids]
+    def find(self, paths: Texts = (), labels: Texts = (), ids: Collection[int] = ()) -> list[Item]:
+        of_paths, of_labels, of_ids = set(several(paths)), set(several(labels)), set(whole_ids(ids))
+        return [item for item in self.items() if item.path in of_paths or item.label in of_labels or item.id in of_ids]
 
     def manifest(self) -> IndexManifest:
         return self._index.manifest

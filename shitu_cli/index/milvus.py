@@ -14,13 +14,14 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from shitu_cli.config.arguments import several, whole_ids
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.index.measured import noted
 from shitu_cli.index.milvus_collection import KINDS, PAGE, VectorCollection, drop_others
@@ -30,10 +31,12 @@ from shitu_cli.index.store import (
     IndexManifest,
     Item,
     Match,
-    check_kind,
+    Texts,
+    check_options,
+    check_present,
     check_size,
+    query_vectors,
     rank_matches,
-    unit_vectors,
 )
 from shitu_cli.reporting import Reporter
 
@@ -65,12 +68,12 @@ class MilvusStore:
         return contextlib.nullcontext()
 
     def check(self, options: BuildOptions) -> None:
-        _check_kind(options.kind)
+        _check_options(options)
         with self._connection(make=True) as client:
             VectorCollection.behind(client, self.alias, self.place)
 
     def build(self, table: FeatureTable, options: BuildOptions, reporter: Reporter) -> None:
-        _check_kind(options.kind)
+        _check_options(options)
         features = table.validate().features
         manifest = options.manifest(int(features.shape[1]), count=len(features), next_id=None)
         manifest = noted(manifest, options.measured)
@@ -98,11 +101,14 @@ class MilvusStore:
 
         return self._ask(replace_paths)
 
-    def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
+    def remove(self, ids: Collection[int], reporter: Reporter) -> None:
+        old_ids = sorted(set(whole_ids(ids)))
+
         def take_out(collection: VectorCollection) -> None:
-            if collection.count() <= len(ids):
+            check_present(old_ids, [item.id for item in collection.find((), (), old_ids)])
+            if collection.count() <= len(old_ids):
                 raise UsageError("that would leave the index empty", hint=["build another in its place: ", BUILD])
-            collection.delete(ids)
+            collection.delete(old_ids)
 
         self._ask(take_out, repeat=False)
 
@@ -112,19 +118,19 @@ class MilvusStore:
     def items(self) -> Iterator[Item]:
         return iter(self._ask(lambda collection: list(collection.items())))
 
-    def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
-        return self._ask(lambda collection: collection.find(paths, labels, ids))
+    def find(self, paths: Texts = (), labels: Texts = (), ids: Collection[int] = ()) -> list[Item]:
+        of_paths, of_labels, of_ids = several(paths), several(labels), whole_ids(ids)
+        return self._ask(lambda collection: collection.find(of_paths, of_labels, of_ids))
 
     def label_count(self) -> None:
         return None
 
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
-        if top > PAGE:
-            raise UsageError(f"--top {top}: Milvus returns at most {PAGE:,}")
-
         def nearest(collection: VectorCollection) -> list[list[Match]]:
-            check_size(features, collection.manifest)
-            return [rank_matches(matches, threshold) for matches in collection.search(unit_vectors(features), top)]
+            vectors = query_vectors(features, collection.manifest, top, threshold)
+            if top > PAGE:
+                raise UsageError(f"--top {top}: Milvus returns at most {PAGE:,}")
+            return [rank_matches(matches, threshold) for matches in collection.search(vectors, top)]
 
         return self._ask(nearest)
 
@@ -201,12 +207,12 @@ class MilvusStore:
         return "only one process at a time can use such a file; is another one using it?"
 
 
-def _check_kind(kind: str) -> None:
-    check_kind(kind)
-    if kind not in KINDS:
+def _check_options(options: BuildOptions) -> None:
+    check_options(options)
+    if options.kind not in KINDS:
         raise UsageError(
-            f"--kind {kind}: an index in Milvus is {', '.join(KINDS)}",
-            hint=f"leave out --kind, or --store: only an index in a directory can be {kind}",
+            f"--kind {options.kind}: an index in Milvus is {', '.join(KINDS)}",
+            hint=f"leave out --kind, or --store: only an index in a directory can be {options.kind}",
         )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.config.arguments import COSINE, COUNT, NATURAL, require
+from shitu_cli.errors import Command, DataError
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput, Images, listed
 from shitu_cli.files import file_state
@@ -65,9 +65,8 @@ class Searcher:
         config: Config | None = None,
         threads: int | None = None,
     ) -> None:
-        are_numbers = isinstance(voters, Integral) and isinstance(threshold, Real | None)
-        if not are_numbers or voters < 1 or (threshold is not None and not -1 <= threshold <= 1):
-            raise UsageError("a threshold is a cosine from -1 to 1, and at least one neighbour votes")
+        require(COSINE, threshold=threshold)
+        require(COUNT, voters=voters)
         self.place, self.threshold, self.voters = str(index), threshold, voters
         self.index: Index
         if str(index).startswith(MILVUS):
@@ -100,8 +99,7 @@ class Searcher:
 
     def search_features(self, features: np.ndarray, top: int = 5) -> list[Answer]:
         """Return an answer for each row of the features float32 [N, D] of this model; all from one generation."""
-        if not isinstance(top, Integral) or top < 0:
-            raise UsageError(f"{top} neighbours cannot be returned")
+        require(NATURAL, top=top)
         neighbours, manifest = self.index.search(features, max(top, self.voters))
         self._check_model(manifest)
         return [Answer(judge(matches, self.threshold, self.voters), matches[:top]) for matches in neighbours]

@@ -10,11 +10,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from shitu_cli.config.arguments import COSINE, NATURAL, RECALL, require
 from shitu_cli.errors import Command, DataError, UsageError
-from shitu_cli.features.unit_length import lengths, normalized
+from shitu_cli.features.unit_length import SHORTEST, lengths, normalized
 from shitu_cli.reporting import Reporter
 
+Texts = str | Collection[str]  # a single one counts as a list of one
+
 KINDS = ("flat", "hnsw", "ivf", "binary")
+
+IDS_SHOWN = 10
 
 AGAIN = ("build it again: ", Command("index build"))  # the hint for an index that cannot be used
 
@@ -144,11 +149,14 @@ class Store(Protocol):
     def add(self, table: FeatureTable, reporter: Reporter) -> int:
         """Add these vectors; return how many replaced one of the same path."""
 
-    def find(self, paths: Collection[str], labels: Collection[str], ids: Collection[int]) -> list[Item]:
-        """Return the items with one of the paths, labels or ids."""
+    def find(self, paths: Texts = (), labels: Texts = (), ids: Collection[int] = ()) -> list[Item]:
+        """Return the items that have one of the paths, labels or ids; none for those that are not there."""
 
-    def remove(self, ids: Sequence[int], reporter: Reporter) -> None:
-        """Remove these items; the others keep their ids. Raises UsageError if none would be left."""
+    def remove(self, ids: Collection[int], reporter: Reporter) -> None:
+        """Remove these items; the others keep their ids.
+
+        Raises UsageError, and removes nothing, if one of them is not there or none would be left.
+        """
 
     def items(self) -> Iterator[Item]:
         """Yield all items in order of id."""
@@ -163,16 +171,36 @@ class Store(Protocol):
         """Close files and connections."""
 
 
-def check_kind(kind: str) -> None:
-    """Raise UsageError for an unknown kind of index."""
-    if kind not in KINDS:
-        raise UsageError(f"--kind {kind}: expected one of {', '.join(KINDS)}")
+def check_options(options: BuildOptions) -> None:
+    """Raise UsageError for an unknown kind of index, or an impossible share of neighbours."""
+    if options.kind not in KINDS:
+        raise UsageError(f"--kind {options.kind}: expected one of {', '.join(KINDS)}")
+    require(RECALL, recall=options.recall)
+
+
+def check_present(ids: Collection[int], there: Collection[int]) -> None:
+    """Raise UsageError that names those ids that are not `there`."""
+    if absent := sorted({*ids} - {*there}):
+        more = f" and {len(absent) - IDS_SHOWN:,} more" if len(absent) > IDS_SHOWN else ""
+        raise UsageError(f"not in the index: id {', '.join(map(str, absent[:IDS_SHOWN]))}{more}")
+
+
+def query_vectors(features: np.ndarray, manifest: IndexManifest, top: int, threshold: float | None) -> np.ndarray:
+    """Return what is searched for as unit vectors [N, D].
+
+    Raises DataError for vectors that cannot be compared with those of the index, UsageError for an
+    impossible `top` or `threshold`.
+    """
+    require(NATURAL, top=top)
+    require(COSINE, threshold=threshold)
+    check_size(features, manifest)
+    return unit_vectors(features)
 
 
 def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
     """Return the rows float32 [N, D] normalised to length one; `first` is the number of the first row in messages.
 
-    Raises DataError for vectors that are not finite.
+    Raises DataError for vectors that are not finite, or so short that they have no direction.
     """
     if features.dtype.kind not in "fiub":
         raise DataError(f"vectors of type {features.dtype}: expected numbers")
@@ -184,6 +212,11 @@ def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
         raise DataError(
             f"vector {first + int(np.argmin(finite)) + 1} is not finite",
             hint="compute the features again; a network gives such values after training at too high a learning rate",
+        )
+    if (short := sizes < SHORTEST).any():
+        raise DataError(
+            f"vector {first + int(np.argmax(short)) + 1} is all zeros, so it is as far from everything",
+            hint="compute it again; rows of zeros may stand for images that could not be read",
         )
     # Rows that already have unit length keep their bits, so that scores equal those of evaluation.
     other = np.abs(sizes - 1) >= 1e-6

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from shitu_cli.config.arguments import whole_ids
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.index.flat import MOST_VALUES, FlatVectors
 from shitu_cli.index.measured import noted
@@ -17,8 +18,10 @@ from shitu_cli.index.store import (
     IndexManifest,
     Item,
     Match,
-    check_kind,
+    check_options,
+    check_present,
     check_size,
+    query_vectors,
     rank_matches,
     unit_vectors,
 )
@@ -72,7 +75,7 @@ class VectorIndex:
         Raises UsageError for an unknown kind, DataError if there are no vectors or one is not finite.
         """
         options = options or BuildOptions()
-        check_kind(options.kind)
+        check_options(options)
         features = table.validate().features
         manifest = options.manifest(int(features.shape[1]), count=0, next_id=0)
         vectors = cls(manifest, _new_index(options.kind, features), {}, {})
@@ -108,9 +111,10 @@ class VectorIndex:
     def remove(self, ids: Collection[int], reporter: Reporter | None = None) -> None:
         """Remove these ids; the others keep theirs. Kinds that cannot remove vectors are rebuilt.
 
-        Raises UsageError if none would be left.
+        Raises UsageError if one of them is not there, or none would be left.
         """
-        ids = set(ids)
+        ids = set(whole_ids(ids))
+        check_present(ids, self.labels)
         old_ids = [n for n in self.labels if n in ids]
         other_ids = np.asarray([n for n in self.labels if n not in ids], np.int64)
         if not len(other_ids):
@@ -230,8 +234,7 @@ class VectorIndex:
 
     def search(self, features: np.ndarray, top: int = 5, threshold: float | None = None) -> list[list[Match]]:
         """Return the best `top` matches of each vector [N, D], without those below `threshold`."""
-        check_size(features, self.manifest)
-        vectors, top = unit_vectors(features), min(top, len(self))
+        vectors, top = query_vectors(features, self.manifest, top, threshold), min(top, len(self))
         if not top:  # another program may have left an index empty
             return [[] for _ in vectors]
         flat = self._small()

@@ -26,6 +26,7 @@ from shitu_cli.features.detection.areas import Areas, Cut, compute_alike, read_a
 from shitu_cli.features.detection.boxes import Detection
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Cropped
+from shitu_cli.features.unit_length import have_direction
 from shitu_cli.index.objects import combined
 from shitu_cli.index.verdict import Answer
 from shitu_cli.runtime.threads import compute_threads, image_threads
@@ -34,6 +35,7 @@ from shitu_cli.service.metrics import Metrics
 from shitu_cli.service.refusals import TOO_MANY, UNAVAILABLE, Refusal, refusal_of, unusable
 
 BATCH = 32  # images that go through the network together at most
+NO_FEATURE = "the network has no feature for it, only zeros or values that are not finite"
 
 
 class Image(NamedTuple):
@@ -216,18 +218,15 @@ class Batcher:
         """Search for what asks for answers, all in one state of the index, and note what became of each image."""
         state = self._state_for(group[0].request)
         rows = [(one, feature) for one in group for feature in one.features or ()]
-        finite = [bool(np.isfinite(feature).all()) for _, feature in rows]
-        tops = [one.request.top if good else None for (one, _), good in zip(rows, finite, strict=True)]
+        tops = [one.request.top if _is_usable(feature) else None for one, feature in rows]
         answers = iter(self._answers(state, [feature for _, feature in rows], tops))
         for one in group:
             areas = [
                 Area(detection, feature, next(answers))
                 for detection, feature in zip(one.areas.detections, one.features or (), strict=True)
             ]
-            is_good = all(np.isfinite(area.feature).all() for area in areas)
-            self._settle(
-                one.request, one.number, (areas, state) if is_good else "the network has no finite feature for it"
-            )
+            is_good = all(_is_usable(area.feature) for area in areas)
+            self._settle(one.request, one.number, (areas, state) if is_good else NO_FEATURE)
 
     def _answers(self, state: State, features: Sequence[np.ndarray], tops: Sequence[int | None]) -> list[Answer | None]:
         """Return an answer for each feature with a `top`, by one search."""
@@ -278,6 +277,10 @@ def _reply(request: _Request) -> None:
             images = [areas for areas, _ in good]
             answers = [] if request.top is None else [_combined(areas) for areas in images]
             request.reply.set_result(Reply(images, answers, good[-1][1]))
+
+
+def _is_usable(feature: np.ndarray) -> bool:
+    return bool(have_direction(feature[None])[0])
 
 
 def _combined(areas: Sequence[Area]) -> Answer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shitu_cli.config.arguments import require_flags
 from shitu_cli.config.places import Places, prefix_of
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
@@ -76,7 +77,7 @@ def evaluate_classifier(
     trained weights or for an exported model, which has no head, DataError for lists, images and weights that do not
     fit, ConfigError for a network without a head.
     """
-
+    require_flags(cache=cache)
     config = with_lists(config, ("query",))
     places = Places.of(config)
     output = this_process.reporter_of(reporter)

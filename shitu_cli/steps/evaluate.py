@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shitu_cli.config.arguments import EXPANSION, FOLDS, require, several
+from shitu_cli.config.arguments import EXPANSION, FOLDS, require, require_flags, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.repeats import remarks_on_repeats
@@ -118,6 +118,7 @@ def evaluate(
     if invalid:
         raise UsageError(f"--far {invalid[0]}: expected a share of photos between 0 and 1, such as 0.05")
     require(EXPANSION, query_expansion=query_expansion)
+    require_flags(flip=flip, cache=cache)
     require(FOLDS, cross_fit=cross_fit or None)
     output, model_path = this_process.reporter_of(reporter), place_of(model)
     config = settings_for(config, model_path, output)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shitu_cli.config.arguments import PORTION, require, several
+from shitu_cli.config.arguments import PORTION, require, require_config, require_flags, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
@@ -14,7 +14,7 @@ from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.steps.models import changed_preparation, place_of, readable
-from shitu_cli.steps.settings import require_config, with_lists
+from shitu_cli.steps.settings import with_lists
 
 if TYPE_CHECKING:
     from shitu_cli.deployment.run import Exported
@@ -59,6 +59,7 @@ def export(
     from shitu_cli.deployment.run import export as run
 
     require(PORTION, max_recall_drop=max_recall_drop)
+    require_flags(normalize=normalize)
     if size is not None and (isinstance(size, str) or not isinstance(size, Sequence) or len(size) != 2):
         raise UsageError(f"size={size!r}: expected (height, width), such as (224, 224)")
     if config is not None:

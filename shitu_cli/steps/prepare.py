@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.config.arguments import COUNT, NATURAL, require, several
+from shitu_cli.config.arguments import COUNT, NATURAL, require, require_flags, several
 from shitu_cli.config.patch import Change, patch_yaml
 from shitu_cli.config.source import MAX_BYTES
 from shitu_cli.data.lists import read_label_map
@@ -117,6 +117,7 @@ def prepare(
         raise UsageError("no images were named: give a folder or a list", hint=Command("prepare", "./data"))
     require(NATURAL, compare=compare)
     require(COUNT, pack_mib=pack_mib)
+    require_flags(keep_apart=keep_apart, new_labels=new_labels, fix=fix, strict=strict, quick=quick)
     root = None if image_root is None else str(image_root)
     corrections = None if corrections is None else str(corrections)
     if isinstance(columns, Mapping):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from shitu_cli.config.arguments import require_config
 from shitu_cli.config.load import load_config
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
@@ -38,10 +39,3 @@ def with_lists(config: Config, required: Collection[str] = ()) -> Config:
     from shitu_cli.data.reader_classes import as_lists
 
     return as_lists(config, Places.of(config).workspace.cache_dir / "lists", required)
-
-
-def require_config(config: object) -> None:
-    """Raise UsageError for what is not a config, such as the path of its file."""
-    if not isinstance(config, Config):
-        shown = repr(config)[:60]
-        raise UsageError(f"expected a config, got {shown}", hint="read it: load_config('work/shitu.yaml')")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shitu_cli.config.arguments import CLOSED_FORM, COUNT, NATURAL, NECKS, USUAL_VIEWS, VIEWS, require
+from shitu_cli.config.arguments import CLOSED_FORM, COUNT, NATURAL, NECKS, USUAL_VIEWS, VIEWS, require, require_flags
 from shitu_cli.config.distillation import MODEL
 from shitu_cli.config.load import InvalidConfig
 from shitu_cli.config.parts.losses import TeacherLoss
@@ -107,6 +107,7 @@ def train(
     UsageError before the first step if training is impossible, TrainingError if the loss is no longer finite.
     """
     require(COUNT, save_every_steps=save_every_steps, keep=keep)
+    require_flags(resume=resume)
     require(NATURAL, keep_earlier=keep_earlier)
     from shitu_cli.processes import this_process
     from shitu_cli.runtime.setup import setup_paddle

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from shitu_cli import evaluate, export, load_config, open_index, prepare, train
-from shitu_cli.config.arguments import COUNT, SHARE, require, several
+import shitu_cli
+from shitu_cli import Extractor, evaluate, export, load_config, open_index, prepare, train
+from shitu_cli.config.arguments import COUNT, SHARE, require, require_flags, several
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.index.store import BuildOptions, FeatureTable
 from shitu_cli.reporting import SilentReporter
@@ -27,6 +30,41 @@ def test_numbers_are_held_to_their_range() -> None:
     for value in (1.5, 4.0, np.float64(4)):
         with pytest.raises(UsageError, match=r"batch_size=.*: expected a whole number of at least 1"):
             require(COUNT, batch_size=value)
+
+
+def functions_with_flags() -> list[tuple[str, str]]:
+    """The functions and methods for programs that take truth values, with each of those."""
+    public = {name: getattr(shitu_cli, name) for name in shitu_cli.__all__}
+    methods = {
+        f"{name}.{method}": function
+        for name, kind in public.items()
+        if inspect.isclass(kind)
+        for method, function in vars(kind).items()
+        if inspect.isfunction(function)
+    }
+    return [
+        (name, parameter.name)
+        for name, function in {**public, **methods}.items()
+        if inspect.isfunction(function) and not name.partition(".")[2].startswith("_")
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.annotation == "bool"
+    ]
+
+
+@pytest.mark.parametrize(("name", "flag"), functions_with_flags())
+def test_truth_values_are_true_or_false(name: str, flag: str, exported: Path, tmp_path: Path) -> None:
+    """Any text would be true, "no" as well."""
+    function: Any = shitu_cli
+    for part in name.split("."):
+        function = getattr(function, part)
+    images = [np.zeros((8, 8, 3), np.uint8)]
+    first: list[Any] = [Extractor(exported, threads=1)] if "." in name else []
+    first.append(np.zeros((1, 8, 8, 3), np.uint8) if name.endswith("compute") else images if first else tmp_path)
+    for wrong in ("no", 1, None):
+        with pytest.raises(UsageError, match=f"^{flag}={wrong!r}: expected True or False$"):
+            done = function(*first, **{flag: wrong})
+            list(done) if inspect.isgenerator(done) else None
+    require_flags(flag=np.bool_(True))
 
 
 def test_one_text_is_not_taken_apart() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +15,42 @@ import pytest
 
 from shitu_cli import Extractor
 from shitu_cli.data.loader import NO_RANDOMNESS
-from shitu_cli.errors import DataError
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.features.extractor import Cropped, listed
 
 
 @pytest.fixture(scope="module")
 def extractor(exported: Path) -> Extractor:
     return Extractor(exported, threads=1, batch_size=4)
+
+
+def test_another_process_opens_its_own(extractor: Extractor, pictures: list[Path]) -> None:
+    """In a forked one, OpenVINO would wait forever for threads that only the first has."""
+    for use in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(UsageError, match="this Extractor cannot be sent to another process") as error:
+            use(extractor)
+    assert "open one in each process" in str(error.value.hint)
+    child = os.fork()
+    if not child:
+        try:
+            extractor.extract(pictures[:1])
+        except UsageError as problem:
+            os._exit(7 if "works only there" in problem.message else 1)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_what_an_extractor_cannot_be_opened_with(exported: Path) -> None:
+    for wrong, says in [
+        ({"images": "3"}, "images='3': expected a whole number"),
+        ({"gpu": -1}, "gpu=-1: expected a whole number"),
+        ({"config": "shitu.yaml"}, "expected a config, got 'shitu.yaml'"),
+    ]:
+        with pytest.raises(UsageError, match=says):
+            Extractor(exported, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(EnvironmentProblem, match=r"gpu:99 was requested, but"):  # was computed on the CPU
+        Extractor(exported, gpu=99)
 
 
 def test_pictures_of_any_kind(extractor: Extractor, pictures: list[Path]) -> None:

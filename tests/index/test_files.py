@@ -57,6 +57,23 @@ def test_the_store_changes_its_directory(tmp_path: Path) -> None:
     assert not again.find(["p/3.jpg"], (), ())
 
 
+def test_what_a_program_names_wrongly(tmp_path: Path) -> None:
+    """A text is one name, not its letters; what is no id or not there is said instead of being passed over."""
+    store = FileStore(tmp_path / "i")
+    store.build(gallery(20), BuildOptions(), SilentReporter())
+    assert store.find("p/3.jpg") == store.find(paths=["p/3.jpg"]) == store.find(ids=3) == store.find(ids=np.array([3]))
+    assert [item.id for item in store.find(labels="class 6")] == [6, 13] and store.find() == []
+    for ids in (["3"], "3", [3.0], [-1], [True], None, [None], [1 << 63]):
+        for use in (lambda ids: store.find(ids=ids), lambda ids: store.remove(ids, SilentReporter())):
+            with pytest.raises(UsageError, match=r"^id .*: expected a whole number of at least 0$"):
+                use(ids)
+    with pytest.raises(UsageError, match=r"^not in the index: id 20, 77$"):
+        store.remove([3, 77, 20], SilentReporter())
+    with pytest.raises(UsageError, match=r"29 and 990 more$"):
+        store.remove(range(1020), SilentReporter())
+    assert FileStore(tmp_path / "i").manifest().count == 20
+
+
 def test_wrong_places(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no index"):
         FileStore(tmp_path).manifest()

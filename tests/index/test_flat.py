@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 import pytest
 
+from shitu_cli.errors import UsageError
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.index import files
 from shitu_cli.index.files import load_index, save_index
@@ -82,7 +83,8 @@ def test_what_is_not_finite_is_left_to_faiss() -> None:
 def test_removing_what_is_not_there_leaves_an_index_that_was_read(tmp_path: Path) -> None:
     save_index(make(50), tmp_path / "i")
     index = load_index(tmp_path / "i")
-    index.remove([99])
+    with pytest.raises(UsageError, match="not in the index: id 99"):
+        index.remove([99])
     assert len(index.search(vectors(1), 60)[0]) == 50
     save_index(index, tmp_path / "again")
     assert len(load_index(tmp_path / "again")) == 50

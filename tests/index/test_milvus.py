@@ -155,6 +155,13 @@ def test_wrong_input(store: Store) -> None:
             use()
     with pytest.raises(UsageError, match="--kind binary: an index in Milvus is flat, hnsw, ivf"):
         store.check(BuildOptions("binary"))
+    with pytest.raises(UsageError, match="not in the index: id 987654321"):
+        store.remove([987654321, next(store.items()).id], SILENT)
+    with pytest.raises(UsageError, match="id '7': expected a whole number"):
+        store.find(ids=["7"])  # type: ignore[list-item]
+    with pytest.raises(DataError, match="vector 1 is all zeros"):
+        store.search(np.zeros((1, 24), np.float32))
+    assert [item.path for item in store.find("p/3.jpg")] == ["p/3.jpg"]
     with pytest.raises(UsageError, match="empty"):
         store.remove([item.id for item in store.items()], SILENT)
     with pytest.raises(UsageError, match="at most 16,384"):

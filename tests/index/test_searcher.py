@@ -65,13 +65,15 @@ def test_answers(searcher: Searcher) -> None:
 
 
 def test_impossible_values_are_refused(searcher: Searcher, tmp_path: Path) -> None:
-    for options in ({"threshold": 5.0}, {"threshold": float("nan")}, {"voters": 0}, {"threshold": "0.5"}):
-        with pytest.raises(UsageError, match="a threshold is a cosine from -1 to 1"):
-            Searcher(Network(), tmp_path / "i", **options)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="-1 neighbours"):
-        searcher.search(["3"], top=-1)
-    with pytest.raises(UsageError, match="3 neighbours"):
-        searcher.search(["3"], top="3")  # type: ignore[arg-type]
+    for threshold in (5.0, float("nan"), "0.5", True):
+        with pytest.raises(UsageError, match=r"^threshold=.*: expected a number from -1 to 1$"):
+            Searcher(Network(), tmp_path / "i", threshold=threshold)  # type: ignore[arg-type]
+    for voters in (0, True, 2.0):
+        with pytest.raises(UsageError, match=r"^voters=.*: expected a whole number of at least 1$"):
+            Searcher(Network(), tmp_path / "i", voters=voters)  # type: ignore[arg-type]
+    for top in (-1, "3", True):
+        with pytest.raises(UsageError, match=r"^top=.*: expected a whole number of at least 0$"):
+            searcher.search(["3"], top=top)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"expected vectors as rows of an array \[N, "):
         searcher.search_features(vectors(1)[0])
 

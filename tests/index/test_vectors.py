@@ -175,6 +175,8 @@ def test_wrong_input() -> None:
         VectorIndex.build(FeatureTable(bad, [""] * 20_000, [""] * 20_000))
     with pytest.raises(UsageError, match="expected one of"):
         make(10, "annoy")
+    with pytest.raises(UsageError, match="recall=5: expected a number from"):
+        make(10, "hnsw", 5)
     with pytest.raises(UsageError, match="empty"):
         index.remove(range(50))
     for values, says in [([[1.0] * 24], "got list"), (np.full((1, 24), 1j), "complex"), (np.full((1, 24), "1"), "U1")]:
@@ -184,6 +186,31 @@ def test_wrong_input() -> None:
         VectorIndex.build(FeatureTable(np.empty((0, 3), np.float32), [], []))
     with pytest.raises(DataError, match="2 vectors, but 1 labels"):
         VectorIndex.build(FeatureTable(vectors(2), ["a"], ["b"]), BuildOptions())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_without_a_direction_are_like_no_other(kind: str) -> None:
+    """Each image of the index would be as near, and the first five would be an answer."""
+    table = gallery(60)
+    table.features[7] = 1e-20
+    with pytest.raises(DataError, match="vector 8 is all zeros"):
+        VectorIndex.build(table, BuildOptions(kind))
+    index = make(60, kind)
+    for zeros in (table.features[5:9], np.zeros((3, 24), int)):
+        with pytest.raises(DataError, match=r"vector [13] is all zeros"):
+            index.search(zeros)
+    with pytest.raises(DataError, match="vector 8 is all zeros"):
+        index.add(table)
+
+
+def test_what_a_search_cannot_mean() -> None:
+    index = make(20)
+    for top in (-1, 2.5, "3", True):
+        with pytest.raises(UsageError, match=r"^top=.*: expected a whole number of at least 0$"):
+            index.search(vectors(1), top)  # type: ignore[arg-type]
+    for threshold in (2, "0.5", float("nan"), True):
+        with pytest.raises(UsageError, match=r"^threshold=.*: expected a number from -1 to 1$"):
+            index.search(vectors(1), 3, threshold)  # type: ignore[arg-type]
 
 
 def test_answers_are_right_beside_the_kernels_of_training() -> None:

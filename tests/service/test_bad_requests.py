@@ -317,15 +317,16 @@ def test_damaged_images(server: Server) -> None:
         assert answer.status_code in (200, 422, 413), answer.text
 
 
-def test_a_network_without_a_finite_feature(server: Server) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_a_network_without_a_feature(server: Server, value: float) -> None:
     network: Any = server.desk.state.extractor
-    network.compute = lambda images: np.full((len(images), 48), np.nan, np.float32)
+    network.compute = lambda images: np.full((len(images), 48), value, np.float32)
     try:
         answer = server.client.post("/add?label=a", **raw(png(1)))
     finally:
         del network.compute
         network.compute = network._compute
-    assert answer.status_code == 422 and "no finite feature" in answer.text and server.desk.count() == 15
+    assert answer.status_code == 422 and "no feature for it" in answer.text and server.desk.count() == 15
 
 
 def test_an_error_that_nobody_foresaw(server: Server, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from shitu_cli.config.arguments import COUNT, PORTION, require
 from shitu_cli.errors import DataError, Message, UsageError
 from shitu_cli.features.backends import create_predictor, create_session, damaged
 from shitu_cli.features.detection.boxes import MOST_CANDIDATES, Detection, apart, inside, whole_pixels
@@ -27,6 +28,7 @@ from shitu_cli.features.detection.preparation import (
     read_preparation,
 )
 from shitu_cli.features.model_files import DETECTION
+from shitu_cli.features.one_process import OfOneProcess
 from shitu_cli.files import sha256_of
 from shitu_cli.runtime.arithmetic import kept_threads
 
@@ -51,7 +53,7 @@ class _Network:
     run: Callable[[Arrays], list[np.ndarray]]
 
 
-class Detector:
+class Detector(OfOneProcess):
     """Finds the things in an image, whatever they are; threads may share it.
 
     A box depends on its image alone: each image is computed by itself, on one thread.
@@ -67,8 +69,9 @@ class Detector:
     """
 
     def __init__(self, model: str | Path, *, threshold: float = THRESHOLD, most: int = MOST) -> None:
-        if not 0 <= threshold <= 1 or most < 1:
-            raise UsageError("a detector's threshold is a number from 0 to 1, and it gives at least one box")
+        require(PORTION, threshold=threshold)
+        require(COUNT, most=most)
+        super().__init__()
         self.path, self.threshold, self.most = Path(model), threshold, most
         self.file = _model_file(self.path)
         self._network = _open(self.file)
@@ -89,6 +92,7 @@ class Detector:
 
         `threshold` and `most` replace those of the detector. Raises DataError if its answer cannot be understood.
         """
+        self._require_own_process()
         height, width = image.shape[:2]
         prepared = self._preparation(image)
         boxes, scores, in_image, is_final = self._boxes(prepared)

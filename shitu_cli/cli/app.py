@@ -19,6 +19,7 @@ from shitu_cli import __version__
 from shitu_cli.cli import options
 from shitu_cli.cli.grouped import GENERAL, HELP, GroupedCommands, apply_global_options
 from shitu_cli.cli.options import option
+from shitu_cli.cli.refused import usage_error
 from shitu_cli.cli.session import Session
 from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, ShituError, UsageError
 
@@ -148,7 +149,7 @@ def _run(session: Session, arguments: list[str]) -> int:
     except typer.Abort:
         return STOPPED
     except CommandLineError as error:
-        raise _usage_error(error) from None
+        raise usage_error(error) from None
     return 0
 
 
@@ -158,20 +159,6 @@ def _refuse_empty(arguments: list[str]) -> None:
         if re.fullmatch(r"(--[a-z-]+=)?", word):
             before = word.rstrip("=") or " ".join(arguments[max(0, number - 1) : number]) or "shitu"
             raise UsageError(f"an empty word follows {before}", hint="is a variable of your shell not set?")
-
-
-# Options of PaddleClas's launcher and of its older scripts, and those that say the same here.
-_OPTIONS_ELSEWHERE = {"--gpus": "--devices", "--selected_gpus": "--devices", "--use_gpu": "--device"}
-
-
-def _usage_error(error: Any) -> ShituError:
-    """Return the UsageError for a command line that Typer refused."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "shitu"
-    ours = _OPTIONS_ELSEWHERE.get(getattr(error, "option_name", ""), "")
-    remark = f"; did you mean {ours}?" if ours else ""
-    text = f"{' '.join(error.format_message().split())}{remark}"
-    return UsageError(text, hint=f"{path} --help lists its arguments and options")
 
 
 def _exit_code_of(error: BaseException, session: Session) -> int:

@@ -28,6 +28,7 @@ WHAT = "What is indexed"
 CLASSES_SHOWN = 100
 EXACT = ("flat", "binary")  # kinds that miss no neighbour
 LABELS_SHOWN = 5  # of those that are new
+NO_LABEL = "(no label)"
 EMPTY = "is an empty part: it got no images, or none of them could be read"
 
 FeaturesOption = Annotated[
@@ -167,6 +168,9 @@ def remove(
     context: typer.Context,
     paths: Annotated[list[str] | None, argument("Images to remove, by their paths.")] = None,
     label: Annotated[list[str] | None, option(WHAT, "Remove a whole class.")] = None,
+    unlabelled: Annotated[
+        bool, option(WHAT, "Remove all images without a label, (no label) in shitu index show.", "--unlabelled")
+    ] = False,
     id: Annotated[list[int] | None, option(WHAT, "Remove the image with this id.", low=0, high=2**63 - 1)] = None,
     index: options.IndexOption = None,
     store: options.StoreOption = None,
@@ -180,25 +184,26 @@ def remove(
     session = Session.of(context)
     console = session.console
     space = opening.workspace_of_index(session, optional=index is not None or store is not None)
-    if not (paths or label or id):
-        raise UsageError("no images were named", hint="give paths, --label NAME or --id N")
+    labels = [*(label or ()), *([""] if unlabelled else [])]
+    if not (paths or labels or id):
+        raise UsageError("no images were named", hint="give paths, --label NAME, --unlabelled or --id N")
     # As it is from here, else as the index shows it, which may be another image's path from here.
     names = {path: (stored_path(space, path), path) for path in paths or ()}
     with closing(opening.chosen_index(space, index, store, collection)) as target, target.writing():
-        items = target.find([name for spellings in names.values() for name in spellings], label or (), id or ())
+        items = target.find([name for spellings in names.values() for name in spellings], labels, id or ())
         absent = [str(n) for n in id or () if n not in {item.id for item in items}]
-        absent += [name for name in label or () if name not in {item.label for item in items}]
+        absent += [name or NO_LABEL for name in labels if name not in {item.label for item in items}]
         there = {item.path for item in items}
         chosen = {path: next((name for name in spellings if name in there), None) for path, spellings in names.items()}
         absent += [path for path, name in chosen.items() if name is None]
         if absent:
             from shitu_cli.index.new_labels import new_labels
 
-            near = [other for other in new_labels(target, label or ()).values() if other]
+            near = [other for other in new_labels(target, labels).values() if other]
             hint = Command("index remove", "--label", near[0]) if near else Command("index show", "--json")
             raise UsageError(f"not in the index: {', '.join(absent)}", hint=hint)
         meant = {*chosen.values()}
-        items = [item for item in items if item.path in meant or item.label in (label or ()) or item.id in (id or ())]
+        items = [item for item in items if item.path in meant or item.label in labels or item.id in (id or ())]
         target.remove([item.id for item in items], console)
         console.info(f"removed {len(items):,}")
         _show(console, target, {"removed": len(items)})
@@ -282,7 +287,7 @@ def _show_new(console: Console, labels: dict[str, str], added: int) -> None:
 
 def _show_classes(console: Console, counts: Counter[str]) -> None:
     """Print how many images each label has, in the order of labels."""
-    rows = [[label or "(no label)", count] for label, count in sorted(counts.items())]
+    rows = [[label or NO_LABEL, count] for label, count in sorted(counts.items())]
     console.table("", ["label", "images"], rows[:CLASSES_SHOWN])
     if len(rows) > CLASSES_SHOWN:
         console.info(f"and {len(rows) - CLASSES_SHOWN:,} labels more: --json lists all")

@@ -90,6 +90,16 @@ def serve(
     console = session.console
     chosen = opening.chosen_model(session, _either(model_dir, model, "MODEL_DIR", "--model"), pretrained)
     folder = _either(index_dir, index, "INDEX_DIR", "--index")
+    if new and read_only:
+        raise UsageError(
+            "--new and --read-only: the first photo creates a new index, but this server takes none",
+            hint="leave out --new; an index that is not there yet needs a server without --read-only first",
+        )
+    if new and store is not None:
+        raise UsageError(
+            "--new: a server begins only an index in a directory",
+            hint=["begin it: ", Command("index build", "./photos")],
+        )
     limits = Limits(max_request_mb << 20, max_pixels, max_images, max(max_queue, max_images))
     with open_socket(host, port) as listening:
         key = _key(api_key_file)

@@ -117,6 +117,22 @@ def test_options_of_paddles_launcher_are_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("index build photos -c x.yaml", "shitu export -c FILE.yaml --out inference/"),
+        ("search a.jpg --config=x.yaml", "export its model, and name that with --model"),
+        ("serve -o Global.epochs=3", "reads the shitu.yaml of the workspace (-w DIR)"),
+        ("prepare photos -c x.yaml", "from a template that --template names"),
+        ("prepare photos -o Global.epochs=3", "shitu train -o KEY=VALUE"),
+        ("models -c x.yaml", "shitu models --help"),
+    ],
+)
+def test_a_config_where_a_command_takes_none(line: str, hint: str, tmp_path: Path) -> None:
+    done = shitu(*line.split(), cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "No such option: -" in done.stderr and hint in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
     ("line", "offers"),
     [("shitu ex", ["export", "extract"]), ("shitu index b", ["build"]), ("shitu train --ep", ["--epochs"])],
 )

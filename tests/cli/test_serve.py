@@ -36,6 +36,8 @@ def folder(tmp_path: Path) -> Path:
         (["m", "nowhere"], 2, ["no index in nowhere", "shitu index build"]),
         (["nowhere", "index"], 2, ["no such model: nowhere"]),
         (["--new", "--index", "other"], 2, ["no model is named", "--model inference"]),
+        (["--new", "--read-only"], 2, ["this server takes none", "leave out --new"]),
+        (["--new", "--store", "milvus:g.db"], 2, ["only an index in a directory", "--store milvus:g.db"]),
         (["--store", "redis:1"], 2, ["--store redis:1", "milvus:"]),
         (["--port", "70000"], 2, ["--port", "65535"]),
     ],

@@ -42,6 +42,22 @@ def test_features_and_an_index_need_no_workspace(folder: Path) -> None:
     assert "removed 10" in shitu("index", "remove", "--label", "class 1", *index, cwd=folder).stdout
 
 
+def test_images_without_a_label_are_removed_together(folder: Path) -> None:
+    """An empty word is refused as a label: it is what an unset variable of the shell gives."""
+    index = ("--index", "i")
+    table = folder / "features.tsv"
+    table.write_text(table.read_text().replace("class 1", ""))
+    assert (
+        "10 images without a label" in shitu("index", "build", "--features", "features.npy", *index, cwd=folder).stderr
+    )
+    done = shitu("index", "remove", "--label", "", *index, cwd=folder, check=False)
+    assert done.returncode == 2 and "an empty word follows --label" in done.stderr
+    assert "removed 10" in shitu("index", "remove", "--unlabelled", *index, cwd=folder).stdout
+    assert json.loads(shitu("index", "show", "--json", *index, cwd=folder).stdout)["classes"] == {"class 0": 10}
+    done = shitu("index", "remove", "--unlabelled", *index, cwd=folder, check=False)
+    assert done.returncode == 2 and "not in the index: (no label)" in done.stderr
+
+
 def test_another_spelling_of_a_label_is_said(folder: Path) -> None:
     """Else a class is split in two without a word: fruit/apple of the whole folder, apple of the one inside."""
     index = ("--index", "i")

@@ -9,11 +9,13 @@ evaluation, export and search treat it like any other network. On request it is 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from paddle import nn
 
 from shitu_cli.config.arguments import CLOSED_FORM, TRAINED, USUAL_VIEWS
@@ -37,6 +39,7 @@ from shitu_cli.training.options import TrainOptions
 from shitu_cli.training.projection import Projection, Scatter
 from shitu_cli.training.projection_fit import (
     METRIC,
+    EvaluationFeatures,
     evaluation_features,
     is_closed,
     on_backbone,
@@ -107,43 +110,82 @@ def train_frozen(
     if neck == TRAINED:
         require_room(len(dataset), engine.feature_size, views)
     log = RunLog(output / "train.log", output / "metrics.jsonl")
+    tell = functools.partial(log.tell, reporter)
     try:
         evaluation = evaluation_features(engine, config, reporter, cache)
         closed = is_closed(dataset.labels, config)
         before = None if evaluation is None else evaluation.evaluate(None, config).metrics
         for line in _introduction(config, dataset, before, closed, views):
-            log.tell(reporter, line)
+            tell(line)
         blocks = training_blocks(engine, config, reporter, views=views, cache=cache)
         stored = gathered(blocks) if neck == TRAINED else None
         scatter = Scatter.of(blocks if stored is None else [stored], engine.feature_size, dataset.class_num)
-        projection, result_after = project(scatter, evaluation, config, closed=closed)
-        after, way = None if result_after is None else result_after.metrics, CLOSED_FORM
+        learned = _in_closed_form(scatter, evaluation, config, closed=closed)
         if stored is not None:
-            trained = train_neck(*stored, projection, seed=config.Global.seed or 0, reporter=reporter)
-            reached = None if evaluation is None else evaluation.evaluate(trained, config).metrics
-            if after is not None and reached is not None:
-                log.tell(reporter, _comparison(after[METRIC], reached[METRIC]))
-            if after is None or reached is None or reached[METRIC] >= after[METRIC]:
-                projection, after, way = trained, reached, TRAINED
-        projected = before is None or after is None or after[METRIC] >= before[METRIC]
+            trained = _trained_further(learned, *stored, evaluation, config, reporter)
+            learned = _better(learned, trained, tell)
         result = FrozenResult(
             before=before,
-            after=after,
+            after=learned.metrics,
             closed=closed,
-            size=projection.weight.shape[1],
-            projected=projected,
-            neck=way,
+            size=learned.projection.weight.shape[1],
+            projected=before is None or learned.metrics is None or learned.metrics[METRIC] >= before[METRIC],
+            neck=learned.neck,
             seconds=time.monotonic() - started,
             views=views,
             start=str(start_of(config, init_from) or ""),
         )
-        for line in _save(config, network, projection, result, dataset, options):
-            log.tell(reporter, line)
-        if after is not None:
-            log.record("eval", epoch=0, **after)
+        for line in _save(config, network, learned.projection, result, dataset, options):
+            tell(line)
+        if result.after is not None:
+            log.record("eval", epoch=0, **result.after)
     finally:
         log.close()
     return result
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """A projection with how it was learned; `metrics` are those of the features that it gives, None unevaluated."""
+
+    projection: Projection
+    metrics: dict[str, float] | None
+    neck: str
+
+
+def _in_closed_form(
+    scatter: Scatter, evaluation: EvaluationFeatures | None, config: Config, *, closed: bool
+) -> _Learned:
+    projection, evaluated = project(scatter, evaluation, config, closed=closed)
+    return _Learned(projection, None if evaluated is None else evaluated.metrics, CLOSED_FORM)
+
+
+def _trained_further(
+    start: _Learned,
+    features: np.ndarray,
+    labels: np.ndarray,
+    evaluation: EvaluationFeatures | None,
+    config: Config,
+    reporter: Reporter,
+) -> _Learned:
+    """Return the projection `start` after training with features float32 [n, D] and labels int [n]."""
+    seed = config.Global.seed or 0
+    projection = train_neck(features, labels, start.projection, seed=seed, reporter=reporter)
+    metrics = None if evaluation is None else evaluation.evaluate(projection, config).metrics
+    return _Learned(projection, metrics, TRAINED)
+
+
+def _better(closed: _Learned, trained: _Learned, tell: Callable[[str], None]) -> _Learned:
+    """Return the one with the better score, which the user is told; unevaluated, the trained one."""
+    if closed.metrics is None or trained.metrics is None:
+        return trained
+    scores = closed.metrics[METRIC], trained.metrics[METRIC]
+    text = f"in closed form {METRIC} {scores[0]:.4f}, trained further {scores[1]:.4f}"
+    if scores[1] >= scores[0]:
+        tell(text)
+        return trained
+    tell(f"{text}: the projection in closed form is kept")
+    return closed
 
 
 def start_of(config: Config, init_from: Path | None) -> Path | None:
@@ -187,11 +229,6 @@ def _introduction(
     ]
 
 
-def _comparison(closed: float, trained: float) -> str:
-    text = f"in closed form {METRIC} {closed:.4f}, trained further {trained:.4f}"
-    return text if trained >= closed else f"{text}: the projection in closed form is kept"
-
-
 def _save(
     config: Config,
     network: nn.Layer,
@@ -202,32 +239,40 @@ def _save(
 ) -> list[str]:
     """Save the projected network as latest, and the better of the two as best_model; return lines for the user."""
     output = Path(config.Global.output_dir)
-    # To measure thresholds, the projection is learned again without some classes (training/cross_fit.py).
-    origin = {"frozen": True, "neck": result.neck, "views": result.views, "start": result.start}
-
-    def checkpoint(projection: Projection | None, metrics: dict[str, float] | None) -> tuple[Checkpoint, Config]:
-        # The projection is there, and is not to be learned again on top of it.
-        settled = dataclasses.replace(config.Global, projection=False)
-        arch = projected_arch(config.Arch, config.Arch.backbone, projection)
-        own = dataclasses.replace(config, Global=settled, Arch=arch)
-        run = describe_run(
-            own, train_list=dataset.list_path, label_map=dataset.list_path.with_name("label_map.txt"),
-            samples=len(dataset), class_num=dataset.class_num, world=1, threads=current_threads(),
-        )  # fmt: skip
-        weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-        if projection is not None:
-            weights |= neck_weights(projection)
-        state = LoopState(evaluations=[{"epoch": 0, **metrics}] if metrics else [], seconds=result.seconds)
-        state.best_score = None if metrics is None else metrics[METRIC]
-        return Checkpoint(weights, {}, state, {**run, **origin}, metrics=metrics or {}), own
-
-    latest, own = checkpoint(projection, result.after)
+    own = _config_with(config, projection)
+    latest = _checkpoint(own, network, projection, result, dataset)
     lines = save_new_run(output, [LATEST, BEST] if result.projected else [LATEST], latest, own, options)
     if not result.projected:
-        bare, _ = checkpoint(None, result.before)
+        bare = _checkpoint(_config_with(config, None), network, None, result, dataset)
         save_checkpoint(output, [BEST], bare, keep=options.keep or 1)
     if result.after is not None:
         lines.append(f"after: {METRIC} {result.after[METRIC]:.4f}, with features of {result.size} values")
     if not result.projected:
         lines.append("the bare features are better on these lists: best_model is the network without the projection")
     return lines
+
+
+def _config_with(config: Config, projection: Projection | None) -> Config:
+    """Return the config of the saved network, which does not ask for another projection on top of this one."""
+    arch = projected_arch(config.Arch, config.Arch.backbone, projection)
+    return dataclasses.replace(config, Global=dataclasses.replace(config.Global, projection=False), Arch=arch)
+
+
+def _checkpoint(
+    config: Config, network: nn.Layer, projection: Projection | None, result: FrozenResult, dataset: RecDataset
+) -> Checkpoint:
+    """Return the checkpoint of the projected network, or of the bare one for no projection."""
+    run = describe_run(
+        config, train_list=dataset.list_path, label_map=dataset.list_path.with_name("label_map.txt"),
+        samples=len(dataset), class_num=dataset.class_num, world=1, threads=current_threads(),
+    )  # fmt: skip
+    # To measure thresholds, the projection is learned again without some classes (training/cross_fit.py).
+    run |= {"frozen": True, "neck": result.neck, "views": result.views, "start": result.start}
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    if projection is not None:
+        weights |= neck_weights(projection)
+    metrics = result.before if projection is None else result.after
+    state = LoopState(seconds=result.seconds)
+    if metrics is not None:
+        state.evaluations, state.best_score = [{"epoch": 0, **metrics}], metrics[METRIC]
+    return Checkpoint(weights, {}, state, run, metrics=metrics or {})

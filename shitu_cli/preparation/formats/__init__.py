@@ -96,7 +96,7 @@ def find_format(source: Source, name: str | None = None) -> Format:
             source.memo["annotated"] = rank == ANNOTATIONS
             beside = [TABLE] if rank == ANNOTATIONS and labels_most(source) else []
             return candidates[0] if rank in (DATASET, PACKED, FOLDERS) else _agreeing(source, candidates, beside)
-    if is_image_name(source.path.name):
+    if is_image_name(source.path.name) and not source.path.is_dir():
         raise UsageError(
             f"{source.path} is an image: name the folder or the list of all images",
             hint=[

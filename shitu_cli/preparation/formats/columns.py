@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from shitu_cli.errors import UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.boxes import CONVENTIONS, Convention, box_columns, plain_name
-from shitu_cli.preparation.formats.delimited import names_several
+from shitu_cli.preparation.formats.image_cells import refuse_matches, refuse_several
 from shitu_cli.preparation.formats.sample import Sample
 from shitu_cli.preparation.formats.source import plain_path
 from shitu_cli.preparation.formats.splits import FLAGS, SPLIT_NAMES, WORDS, splits_of_values
@@ -141,12 +141,7 @@ class Decision:
         image = self.chosen["image"] if "image" in self.chosen else self._image(is_image)
         if image is None:
             return None
-        if several := next((value for value in self.sample.values(image) if names_several(value, is_image)), None):
-            raise UsageError(
-                f"{self.place}: its column {self.names[image]} names several images in one cell",
-                details=[several[:200]],
-                hint="write a row for each image, with the class in each of these rows",
-            )
+        refuse_several(self.sample.values(image), is_image, self.place, self.names[image])
         columns = Columns(self.names, image)
         self._take(image)
         columns.box, columns.convention = self._box()
@@ -156,6 +151,8 @@ class Decision:
         columns.label = self.chosen.get("label")
         if columns.label is None:
             self._decide_label(columns)
+            if (label := columns.label) is not None:
+                refuse_matches(self.sample.values(label), is_image, self.place, self.names[label])
         if columns.label is not None:
             self._take(columns.label, columns.display)
             self._decide_id(columns)

@@ -25,7 +25,6 @@ _PATH_END = re.compile(rf'\.(?:{IMAGE_SUFFIX})(?P<close>"?)(?=[ \t,;|]|$)', re.I
 _SEPARATOR = re.compile(r"[ \t]*([,;|]?)[ \t]*")
 _SEP_LINE = re.compile(r"sep=(.)\s*")
 IMAGE_NAME = re.compile(rf"\.(?:{IMAGE_SUFFIX})\b", re.I)
-_BETWEEN = re.compile(rf"\.(?:{IMAGE_SUFFIX})(?:\?[^\s,;|]*)?[\"']?[\s,;|]+", re.I)  # after an image of several
 _SIGNS = " \t,;|"  # all that a line without content holds
 MOST_TITLES = 5  # lines above the header of a table
 MAX_LINE = 1 << 16  # characters; a longer line is not a line of a list
@@ -45,7 +44,8 @@ class Sheet:
     header: list[str] | None = None
     start: int = 0  # lines before the header
     unit: str = ""  # what a row is called in messages, such as entry {}; lines without one
-    exists: Callable[[str], bool] | None = None  # whether a path of it leads to an image
+    exists: Callable[[str], bool] | None = None  # whether a path of it leads to an image as it is spelt
+    is_known: Callable[[str], bool] | None = None  # whether it leads to one that is elsewhere
 
     @property
     def folder(self) -> str:
@@ -203,17 +203,12 @@ def _are_names(cells: list[str]) -> bool:
     return not any(IMAGE_NAME.search(cell) or is_number(cell.replace(",", ".", 1)) or len(cell) > 80 for cell in named)
 
 
-def names_several(cell: str, is_image: Callable[[str], bool]) -> bool:
-    """Return whether a cell names several images, as those of a product; one name may hold blanks and suffixes too."""
-    *others, last = _BETWEEN.split(cell[:MAX_LINE])
-    return bool(others) and bool(IMAGE_NAME.search(last)) and ("/" in last or not is_image(cell))
-
-
-def split_line(line: str, exists: Callable[[str], bool] | None = None) -> tuple[str, str, str] | None:
+def split_line(line: str, *is_there: Callable[[str], bool] | None) -> tuple[str, str, str] | None:
     """Split `path label ...` into the path, the separator and the rest; None if no name of an image ends in it.
 
     A name may hold blanks and commas: it ends with the suffix of an image. Where that can be in several places, the
-    first one that is a file counts, else the first. After a tab everything is the label.
+    first that is an image counts, by the first of `is_there` that knows any, else the first. After a tab everything is
+    the label.
     """
     if len(line) > MAX_LINE:
         return None
@@ -223,9 +218,13 @@ def split_line(line: str, exists: Callable[[str], bool] | None = None) -> tuple[
         ends = [len(before)]
     if not ends:
         return None
-    end = ends[0]
-    if len(ends) > 1 and exists is not None:
-        end = next((place for place in ends if exists(line[:place].strip(' "'))), end)
+    known = (
+        place
+        for exists in is_there
+        for place in ends
+        if len(ends) > 1 and exists is not None and exists(line[:place].strip(' "'))
+    )
+    end = next(known, ends[0])
     separator = _SEPARATOR.match(line, end)
     assert separator is not None
     sign = separator[1] or ("\t" if "\t" in separator[0] else " " if separator[0] else "")

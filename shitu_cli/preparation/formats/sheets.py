@@ -124,6 +124,7 @@ class Sheets:
                 return
             folder = sheet.folder
             sheet.exists = lambda path: self.locator.is_file(path, folder)
+            sheet.is_known = lambda path: self.locator.is_image(path, folder)
             columns = self._decide(sheet)
         except ShituError as error:
             if sheet is None:

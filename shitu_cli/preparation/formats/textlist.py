@@ -67,7 +67,10 @@ def _odd_rows(
         if not line.strip(" \t,;|"):
             continue
         line = line if "\t" in line else line.strip()
-        parts = _reversed(line) if style.turned else _bare(line) if style.bare else split_line(line, sheet.exists)
+        if style.turned or style.bare:
+            parts = _reversed(line) if style.turned else _bare(line)
+        else:
+            parts = split_line(line, sheet.exists, sheet.is_known)
         if parts is None or not parts[1]:
             if problems is not None and not (number == 1 and line.startswith("sep=")):
                 _report(line, parts is not None, not separators, sheet.where(number), problems)

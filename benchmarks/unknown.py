@@ -23,17 +23,8 @@ import numpy as np
 from shitu_cli import Extractor
 from shitu_cli.deployment.pretrained import export_pretrained
 from shitu_cli.evaluation.metrics import FeatureSet
-from shitu_cli.evaluation.unknown import (
-    Outcomes,
-    Thresholds,
-    all_photos,
-    ask,
-    ask_left_out,
-    joined,
-    lowest_threshold,
-    take,
-    thresholds,
-)
+from shitu_cli.evaluation.thresholds import Thresholds, lowest_threshold, thresholds
+from shitu_cli.evaluation.unknown import Outcomes, all_photos, ask, ask_left_out, joined, take
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.training.cross_fit import FOLDS
 from shitu_cli.training.projection import Projection, Scatter, discriminant, whitening

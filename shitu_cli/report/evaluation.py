@@ -19,7 +19,7 @@ PLAIN, WITH_OPTIONS = "evaluate", "evaluate-with-options"  # names of files in r
 CLASSIFIER = "classifier"  # where the config measures how often the head is right
 WORTH_DEPLOYING = 0.5  # of recall@1: below, an answer is wrong more often than right
 UNDECIDED_SHARE = 0.1  # of the queries, as in evaluation/metrics.py
-LEAST_CLASSES = 8  # of foreign things, as in evaluation/unknown.py
+LEAST_CLASSES = 8  # of foreign things, as in evaluation/thresholds.py
 
 
 def report_file(reports: Path, options: list[str]) -> Path:
@@ -78,7 +78,7 @@ def newest_thresholds(reports: Path, features: str) -> dict[str, Any] | None:
 
 
 def suggestion_for(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
-    """Return the suggestion for an index of this many labels: the values of `Promise` (evaluation/unknown.py).
+    """Return the suggestion for an index of this many labels: the values of `Promise` (evaluation/thresholds.py).
 
     An index of more labels than were measured against gives more false answers: for it the threshold is a stricter one
     if there is one, and the values are those expected. Between two measured thresholds, values change evenly: shares of
@@ -87,7 +87,7 @@ def suggestion_for(unknown: dict[str, Any], labels: int) -> dict[str, Any]:
     suggested: dict[str, Any] = unknown["suggested"]
     if labels <= unknown["labels"]:
         return suggested
-    from shitu_cli.evaluation.unknown import expected_false_answers
+    from shitu_cli.evaluation.thresholds import expected_false_answers
 
     def expected(share: float) -> float:
         return expected_false_answers(share, unknown["labels"], labels)

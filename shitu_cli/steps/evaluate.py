@@ -16,7 +16,7 @@ from shitu_cli.data.repeats import remarks_on_repeats
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
 from shitu_cli.evaluation.evaluate import EvalResult, evaluate_model
 from shitu_cli.evaluation.shards import JoinedLists, write_evaluation_shard
-from shitu_cli.evaluation.unknown import Thresholds
+from shitu_cli.evaluation.thresholds import Thresholds
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine, features_fingerprint
 from shitu_cli.features.selection import Request, load_engine, prepared_for, without_manifest

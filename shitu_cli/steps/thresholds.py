@@ -17,11 +17,10 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.evaluation.evaluate import EvalResult
 from shitu_cli.evaluation.metrics import FeatureSet
+from shitu_cli.evaluation.thresholds import LEAST_CLASSES, Thresholds, thresholds
 from shitu_cli.evaluation.unknown import (
-    LEAST_CLASSES,
     Fold,
     Outcomes,
-    Thresholds,
     all_photos,
     ask,
     ask_known,
@@ -29,7 +28,6 @@ from shitu_cli.evaluation.unknown import (
     joined,
     sampled,
     take,
-    thresholds,
 )
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine

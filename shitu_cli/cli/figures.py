@@ -10,7 +10,7 @@ from shitu_cli.report.evaluation import effects_of, is_worth_deploying, options_
 from shitu_cli.reporting import counted, unreadable
 
 if TYPE_CHECKING:
-    from shitu_cli.evaluation.evaluate import EvalResult
+    from shitu_cli.evaluation.result import EvalResult
 
 FIGURES = ("recall@1", "recall@5", "mAP")  # shown; the others are in the reports
 HARDLY_TRAINED = (

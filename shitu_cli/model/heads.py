@@ -55,7 +55,7 @@ class MarginHead(nn.Layer):
         self.shard = part.shard if isinstance(part, parts.TargetMargin) else False
         self.large = embedding_size * class_num * centers * 4 >= LARGE_BYTES
         self.group, self.first_class = Ranks(), 0
-        self.whole = False  # whether losses need all logits, so that they cannot be fused or divided
+        self.needs_all_logits = False  # as some losses do: the logits can then be neither fused nor divided
         self.progress = 1.0
         self.sampled_labels: paddle.Tensor | None = None
         if self.large and paddle.get_device() == "cpu":
@@ -106,7 +106,7 @@ class MarginHead(nn.Layer):
     @property
     def fused(self) -> bool:
         """Whether training calls `softmax` instead of computing logits."""
-        return self.target_only and not self.whole and (self.large or self.group.world > 1)
+        return self.target_only and not self.needs_all_logits and (self.large or self.group.world > 1)
 
     def keep_classes(self, first: int, count: int, group: Ranks) -> None:
         """Keep only the centres of `count` classes from `first` on; the other processes of `group` hold the rest."""

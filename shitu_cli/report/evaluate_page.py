@@ -12,7 +12,7 @@ from shitu_cli.report.evaluation import effects_of, model_of, options_of, right_
 from shitu_cli.report.page import figure, whole_page
 
 if TYPE_CHECKING:
-    from shitu_cli.evaluation.evaluate import EvalResult
+    from shitu_cli.evaluation.result import EvalResult
     from shitu_cli.training.history import RunHistory
 
 QUERIES, NEIGHBOURS = 12, 6

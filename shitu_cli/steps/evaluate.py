@@ -14,7 +14,8 @@ from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.repeats import remarks_on_repeats
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
-from shitu_cli.evaluation.evaluate import EvalResult, evaluate_model
+from shitu_cli.evaluation.evaluate import evaluate_model
+from shitu_cli.evaluation.result import EvalResult
 from shitu_cli.evaluation.shards import JoinedLists, write_evaluation_shard
 from shitu_cli.evaluation.thresholds import Thresholds
 from shitu_cli.features.cache import FeatureCache

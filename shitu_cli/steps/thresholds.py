@@ -15,8 +15,8 @@ from shitu_cli.config.places import Places, prefix_of
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
-from shitu_cli.evaluation.evaluate import EvalResult
 from shitu_cli.evaluation.metrics import FeatureSet
+from shitu_cli.evaluation.result import EvalResult
 from shitu_cli.evaluation.thresholds import LEAST_CLASSES, Thresholds, thresholds
 from shitu_cli.evaluation.unknown import (
     Fold,

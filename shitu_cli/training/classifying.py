@@ -17,6 +17,7 @@ from shitu_cli.evaluation.evaluate import topk_of
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_list
+from shitu_cli.model.heads import MarginHead
 from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter
 
@@ -58,7 +59,7 @@ def measure_head(
     if head is None or split is None:
         lacks = "Arch.Head" if head is None else "DataLoader.Eval"
         raise ConfigError(f"Global.eval_mode: classification needs {lacks}", hint=WAY_OUT)
-    if getattr(head, "group", None) is not None and head.group.world > 1:
+    if isinstance(head, MarginHead) and head.group.world > 1:
         raise ConfigError(
             "Global.eval_mode: classification does not work with a head that is divided over several processes",
             hint=f"-o Arch.Head.shard=False; {WAY_OUT}",
@@ -69,6 +70,7 @@ def measure_head(
 
 @paddle.no_grad()
 def _accuracies(head: nn.Layer, part: ListFeatures, topk: Sequence[int]) -> HeadAccuracy:
+    """Return how often the label of an image is among the k most probable classes; of equal logits the first counts."""
     labels = part.dataset.labels
     if int(labels.max()) >= head.class_num:
         raise DataError(
@@ -82,12 +84,12 @@ def _accuracies(head: nn.Layer, part: ListFeatures, topk: Sequence[int]) -> Head
             details=[*part.skipped.values()][:10],
             hint=f"name a list whose images have classes: -o DataLoader.Eval.dataset.cls_label_path=FILE; {WAY_OUT}",
         )
-    ranks = np.empty(len(rows), np.int64)  # how many classes come before the right one
+    before = np.empty(len(rows), np.int64)  # how many classes come before the right one
     for start in range(0, len(rows), BLOCK):
         chosen = rows[start : start + BLOCK]
         logits = head(paddle.to_tensor(part.features[chosen])).numpy()
         target = logits[np.arange(len(chosen)), labels[chosen]][:, None]
         ties = (logits == target) & (np.arange(logits.shape[1]) < labels[chosen][:, None])
-        ranks[start : start + BLOCK] = (logits > target).sum(1) + ties.sum(1)
-    metrics = {f"top{k}": float((ranks < k).mean()) for k in topk}
+        before[start : start + BLOCK] = (logits > target).sum(1) + ties.sum(1)
+    metrics = {f"top{k}": float((before < k).mean()) for k in topk}
     return HeadAccuracy(metrics, len(rows), sorted(part.skipped.values()))

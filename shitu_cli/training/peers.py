@@ -36,7 +36,7 @@ def prepare_peers(
     if any(isinstance(part, NetworkLoss) and part.compares_logits for part in config.Loss):
         for network in (model, *networks.values()):
             if isinstance(network.head, MarginHead):
-                network.head.whole = True
+                network.head.needs_all_logits = True
 
 
 def _load(network: nn.Layer, peer: Peer, config: Config) -> None:

@@ -20,7 +20,8 @@ from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, ToCHW
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
-from shitu_cli.evaluation.evaluate import EvalResult, both_lists, evaluate_lists
+from shitu_cli.evaluation.evaluate import both_lists, evaluate_lists
+from shitu_cli.evaluation.result import EvalResult
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_list, extract_part

@@ -89,7 +89,7 @@ def shard_head(model: nn.Layer, amp: AmpConfig | None, ranks: Ranks, device: str
 
 def _obstacle(head: MarginHead, amp: AmpConfig | None, ranks: Ranks, device: str) -> str:
     """Return why these centres cannot be divided; "" if they can."""
-    if head.whole:
+    if head.needs_all_logits:
         return "losses compare the logits of all classes"
     if head.class_num < ranks.world:
         return f"there are only {head.class_num} classes for {ranks.world} processes"

@@ -116,7 +116,7 @@ def prepare_student(model: nn.Layer, loss: CombinedLoss, teacher: Teacher | None
         return
     answers = teacher.answers
     if answers.labels is not None and isinstance(model.head, MarginHead):
-        model.head.whole = True
+        model.head.needs_all_logits = True
     for part in loss.parts:
         if isinstance(part, TeacherLossLayer) and answers.features is not None:
             part.connect(model.feature_size, answers.features.shape[2])

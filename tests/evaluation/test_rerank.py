@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from shitu_cli.evaluation import rerank
-from shitu_cli.evaluation.evaluate import EvalResult
 from shitu_cli.evaluation.metrics import FeatureSet, rank
 from shitu_cli.evaluation.rerank import expand_queries, reranked
+from shitu_cli.evaluation.result import EvalResult
 
 
 def clustered(seed: int, queries: int, gallery: int, classes: int, noise: float) -> tuple[FeatureSet, FeatureSet]:

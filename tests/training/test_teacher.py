@@ -147,7 +147,7 @@ def test_a_student_is_compared_with_the_answers_for_the_view_of_a_batch() -> Non
     soft = soft_labels_of(views, labels, None)
     teacher = Teacher("", Answers(np.stack(views), soft))
     prepare_student(model, loss, teacher)
-    assert model.head.whole  # very many classes are not fused, as all of their logits are needed
+    assert model.head.needs_all_logits  # very many classes are not fused, as all of their logits are needed
     assert loss.parts[0].link.weight.shape == [1280, 6]
     answers = teacher(Batch(np.zeros(0), labels, np.array([2, 0]), 1))
     assert np.array_equal(answers["teacher_features"].numpy(), views[1][[2, 0]])

@@ -7,7 +7,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from shitu_cli.config.parts import losses as parts
-from shitu_cli.model.losses.pairs import PairLoss, unit
+from shitu_cli.model.losses.pairs import FAR, PairLoss, unit
 
 
 class CenterLoss(PairLoss):
@@ -39,9 +39,9 @@ class ProxyAnchor(PairLoss):
 
     def compute(self, x: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         margin, alpha, classes = self.part.margin, self.part.alpha, self.part.num_classes
-        cosine = paddle.matmul(unit(self.proxies), x, transpose_y=True)  # [classes, batch]
+        cosine = paddle.matmul(unit(self.proxies), x, transpose_y=True)  # [C, N]
         own = paddle.arange(classes).reshape([-1, 1]) == labels.reshape([1, -1])
-        far = paddle.full_like(cosine, -1e9)
+        far = paddle.full_like(cosine, -FAR)
         pull = F.softplus(paddle.logsumexp(paddle.where(own, -alpha * (cosine - margin), far), axis=1))
         push = F.softplus(paddle.logsumexp(paddle.where(own, far, alpha * (cosine + margin)), axis=1))
         present = own.any(axis=1).astype("float32").sum()

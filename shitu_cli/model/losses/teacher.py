@@ -39,7 +39,9 @@ class TeacherLoss(nn.Layer):
             values = self.cross_entropies(outputs["logits"], outputs["teacher_labels"])
             count = values.shape[0] if labels is None else labels.shape[0]
             total = self.soft_labels * values[:count].sum()
-            terms.append((total + values[count:].sum() if count < values.shape[0] else total) / values.shape[0])
+            if count < values.shape[0]:
+                total = total + values[count:].sum()
+            terms.append(total / values.shape[0])
         if self.link is not None:
             x = outputs["features"]
             x = self.link(x.reshape([x.shape[0], -1]))

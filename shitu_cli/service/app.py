@@ -15,6 +15,7 @@ from shitu_cli import __version__
 from shitu_cli.errors import ShituError
 from shitu_cli.features.detection.areas import Cut
 from shitu_cli.index.store import Item
+from shitu_cli.reporting import counted
 from shitu_cli.service import documents, metrics, paddlex, page, schemas
 from shitu_cli.service.batching import AreaChoice
 from shitu_cli.service.desk import Desk
@@ -32,7 +33,7 @@ from shitu_cli.service.refusals import (
     refusal_of,
 )
 from shitu_cli.service.schemas import JSONReply
-from shitu_cli.service.uploads import read_images
+from shitu_cli.service.uploads import read_images, refuse_repeated
 from shitu_cli.service.views import count_of
 
 Text = Annotated[str, Query(max_length=schemas.LABEL_CHARACTERS)]
@@ -40,6 +41,7 @@ Offset = Annotated[int, Query(ge=0, lt=1 << 40)]
 Limit = Annotated[int, Query(ge=1, le=schemas.MOST)]
 Size = Annotated[int, Query(ge=16, le=2048, description="The longer side in pixels.")]
 THUMBNAIL = 256
+ONE_EACH = "labels: one for each image, in their order; or label, the same for all"
 
 
 def create_app(desk: Desk) -> FastAPI:
@@ -185,8 +187,10 @@ def _add_contents(app: FastAPI, desk: Desk) -> None:
 
 
 def _refuse_unknown(request: Request) -> None:
-    """Raise a Refusal for a misspelt name in an address: `?lable=oat` would list everything."""
+    """Raise a Refusal for a misspelt or repeated name in an address: `?lable=oat` would list everything."""
     known = [field.alias for field in request.scope["route"].dependant.query_params]
+    names = [name for name, _ in request.query_params.multi_items()]
+    refuse_repeated(name for name in names if names.count(name) > 1)
     problems = [{"loc": (name,), "type": "extra_forbidden", "msg": ""} for name in request.query_params]
     if problems := [problem for problem in problems if problem["loc"][0] not in known]:
         raise malformed(problems, known)
@@ -243,7 +247,9 @@ def labels_for(options: schemas.AddOptions, count: int) -> list[str]:
     if options.labels is None:
         return [options.label or ""] * count
     if len(options.labels) != count:
-        raise Refusal(UNPROCESSABLE, f"{len(options.labels)} labels for {count} images")
+        raise Refusal(
+            UNPROCESSABLE, f"{counted(len(options.labels), 'label')} for {counted(count, 'image')}", hint=ONE_EACH
+        )
     return options.labels
 
 

@@ -198,7 +198,7 @@ def require_all(change: Removal, items: Collection[Item]) -> None:
         return
     ids, labels = {item.id for item in items}, {item.label for item in items}
     absent = [f"id {id}" for id in change.ids if id not in ids]
-    absent += [f"label {label}" for label in change.labels if label not in labels]
+    absent += [f"label {label or '(none)'}" for label in change.labels if label not in labels]
     if absent:
         raise Refusal(NOT_FOUND, "not in the index", details=absent, hint="GET /items lists what is")
 

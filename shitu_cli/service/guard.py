@@ -74,7 +74,9 @@ class _Exchange:
     """One request and its answer."""
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
-        self.guard, self.scope = guard, scope
+        self.guard, self.method = guard, str(scope["method"])
+        # HEAD is answered as GET is, without the body, which is left out below.
+        self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
         self._receive, self._send = receive, send
         self.size, self.status = 0, 0
         self._begun = time.monotonic()
@@ -91,7 +93,7 @@ class _Exchange:
         except ClientDisconnect:
             self.status = CLIENT_GONE
         except Exception:
-            log.exception("unexpected error in %s %s", self.scope["method"], self.scope["path"])
+            log.exception("unexpected error in %s %s", self.method, self.scope["path"])
             await self._refuse(unexpected())
 
     async def receive(self) -> Message:
@@ -114,6 +116,8 @@ class _Exchange:
             self.status = message["status"]
             present = {name.lower() for name, _ in message["headers"]}
             message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in present)]
+        elif self.method == "HEAD":
+            message = {**message, "body": b""}
         await self._send(message)
 
     def _check_client(self) -> None:
@@ -165,10 +169,10 @@ class _Exchange:
         """Write the line of the access log, and count."""
         seconds = time.monotonic() - self._begun
         route = getattr(self.scope.get("route"), "path", "other")
-        method = self.scope["method"] if self.scope["method"] in METHODS else "other"
+        method = self.method if self.method in METHODS else "other"
         self.guard.metrics.answered(method, route, self.status, seconds)
         client = (self.scope.get("client") or ("-",))[0]
-        line = f"{client} {self.scope['method']} {self.scope['path']} {self.status} {1000 * seconds:.1f} ms"
+        line = f"{client} {self.method} {self.scope['path']} {self.status} {1000 * seconds:.1f} ms"
         access.info("%s", visible(line).replace("\n", "\\n"))
 
 

@@ -31,7 +31,7 @@ from shitu_cli.service.batching import Area, AreaChoice, Image, Reply
 from shitu_cli.service.desk import Desk
 from shitu_cli.service.gallery import FileGallery, Gallery, Removal
 from shitu_cli.service.live import State, fits, needed
-from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, TOO_MANY, Refusal
+from shitu_cli.service.refusals import CONFLICT, NOT_FOUND, TOO_MANY, UNPROCESSABLE, Refusal
 from shitu_cli.service.schemas import MOST, JSONReply, Label
 from shitu_cli.service.uploads import check_images, decode_base64
 from shitu_cli.service.views import count_of
@@ -186,6 +186,8 @@ def _answer(result: dict[str, Any]) -> JSONReply:
 
 
 def _pairs(given: BuildRequest, desk: Desk) -> tuple[list[Image], list[str]]:
+    if not given.imageLabelPairs:
+        raise Refusal(UNPROCESSABLE, "imageLabelPairs is empty")
     names = [f"imageLabelPairs[{number}].image" for number in range(len(given.imageLabelPairs))]
     images = [
         Image(decode_base64(pair.image, name), name) for pair, name in zip(given.imageLabelPairs, names, strict=True)

@@ -9,6 +9,7 @@ from shitu_cli.errors import DataError, EnvironmentProblem, ShituError, UsageErr
 from shitu_cli.reporting import visible
 
 MAX_DETAILS = 20
+REPEATED = "repeated"  # a type of problem, beside those of pydantic
 DESCRIPTION = "GET /openapi.json describes every address"
 BAD_REQUEST, UNAUTHORISED, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TIMEOUT, CONFLICT = 400, 401, 403, 404, 405, 408, 409
 TOO_LARGE, UNPROCESSABLE, TOO_MANY, INTERNAL, UNAVAILABLE = 413, 422, 429, 500, 503
@@ -72,17 +73,31 @@ def unusable(problems: Sequence[str], total: int) -> Refusal:
     return Refusal(UNPROCESSABLE, f"{which} cannot be used", details=problems)
 
 
+# What pydantic says of a whole body.
+_BODIES = {
+    "json_invalid": "it is not valid JSON",
+    "model_attributes_type": "expected a JSON object, sent with the header Content-Type: application/json",
+}
+
+
 def malformed(problems: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> Refusal:
     """Return the refusal of a request whose values are wrong, with pydantic's `problems` in words.
 
-    `known` are the options of an address that takes no others.
+    Options that came more than once have the type REPEATED. `known` are the options of an address that takes no others.
     """
     details = []
     for problem in problems:
         place = ".".join(str(part)[:60] for part in problem["loc"]) or "the body"
-        text = str(problem["msg"]).removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] in _BODIES:
+            place, text = "the body", _BODIES[problem["type"]]
+        elif problem["type"] == "missing" and not problem["loc"]:
+            text = "it is empty"
+        elif problem["type"] == "extra_forbidden":
             text = f"there is no such option here; there is {', '.join(known) or 'none'}"
+        elif problem["type"] == REPEATED:
+            text = "given more than once" + ("; labels takes one for each image" if place == "label" else "")
+        else:
+            text = str(problem["msg"]).removeprefix("Value error, ")
         details.append(f"{place}: {text}")
     return Refusal(UNPROCESSABLE, "the request is not as described", details=details, hint=DESCRIPTION)
 

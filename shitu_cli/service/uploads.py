@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -17,13 +18,14 @@ from shitu_cli.data.header import read_header
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json
 from shitu_cli.service.batching import Image
-from shitu_cli.service.refusals import BAD_REQUEST, UNPROCESSABLE, Refusal, malformed, unusable
+from shitu_cli.service.refusals import BAD_REQUEST, REPEATED, UNPROCESSABLE, Refusal, malformed, unusable
 from shitu_cli.service.schemas import Options
 from shitu_cli.service.settings import Limits
 
 UNSUPPORTED = 415
 FORM, URL_ENCODED, JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
-HOW = "send a form (curl -F image=@photo.jpg), the bytes of one image, or JSON {'images': [base64, ...]}"
+HOW = 'send a form (curl -F image=@photo.jpg), the bytes of one image, or JSON {"images": ["…"]} with base64 texts'
+BASE64 = "standard base64 of the file of an image, as base64.b64encode(data) in Python or base64 -w0 photo.jpg gives it"
 FIELD_BYTES = 65_536
 AT_ONCE = 1 << 18  # bytes of JSON that take no noticeable time to read
 FIELDS = 256
@@ -54,7 +56,14 @@ async def read_images(request: Request, options: type[Given], limits: Limits) ->
     else:
         raise Refusal(UNSUPPORTED, f"content type {kind[:80]} carries no image", hint=HOW)
     check_images(images, limits)
+    refuse_repeated(name for name in more if name in given)
     return images, checked(options, {**given, **more})
+
+
+def refuse_repeated(names: Iterable[str]) -> None:
+    """Raise a Refusal for options that are given more than once: all but the last would be ignored."""
+    if repeated := sorted(set(names)):
+        raise malformed([{"loc": (name,), "type": REPEATED} for name in repeated])
 
 
 def checked(model: type[Given], values: Mapping[str, Any]) -> Given:
@@ -93,7 +102,7 @@ def decode_base64(text: str, name: str) -> bytes:
     try:
         return base64.b64decode("".join(text.removeprefix("data:").rpartition(",")[2].split()), validate=True)
     except (binascii.Error, ValueError):
-        raise Refusal(UNPROCESSABLE, f"{name}: not base64", hint=HOW) from None
+        raise Refusal(UNPROCESSABLE, f"{name}: not base64", hint=BASE64) from None
 
 
 async def _from_form(request: Request, limits: Limits) -> tuple[list[Image], dict[str, Any]]:
@@ -120,6 +129,8 @@ def _from_json(body: bytes) -> tuple[list[Image], dict[str, Any]]:
     values = _json_object(body)
     given = values.pop("images", None)
     single = values.pop("image", None)
+    if given is not None and single is not None:
+        raise Refusal(UNPROCESSABLE, "give either image or images", hint="images takes any number")
     texts = [single] if given is None and single is not None else given
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise Refusal(UNPROCESSABLE, "images: expected a list of texts in base64", hint=HOW)
@@ -131,15 +142,17 @@ def _json_object(body: bytes) -> dict[str, Any]:
     try:
         values = parse_json(body, "the body")
     except DataError as error:
-        raise Refusal(BAD_REQUEST, error.message) from None
+        raise Refusal(BAD_REQUEST, error.message, hint=HOW) from None
     if not isinstance(values, dict):
-        raise Refusal(UNPROCESSABLE, f"expected a JSON object, got {type(values).__name__}")
+        raise Refusal(UNPROCESSABLE, f"expected a JSON object, got {type(values).__name__}", hint=HOW)
     return values
 
 
 def _grouped(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return fields by name; `labels` as a list, of others the last one counts."""
+    """Return fields by name, `labels` as a list; a Refusal for any other that comes more than once."""
     values: dict[str, Any] = dict(fields)
+    counts = Counter(name for name, _ in fields)
+    refuse_repeated(name for name, count in counts.items() if count > 1 and name != "labels")
     if "labels" in values:
         values["labels"] = [value for name, value in fields if name == "labels"]
     return values

@@ -354,6 +354,7 @@ def test_paths_of_the_server_stay_hidden(server: Server, tmp_path: Path) -> None
 def test_what_is_wrong_is_said_in_words(server: Server) -> None:
     """What somebody reads who uses curl for the first time."""
     form = {"content-type": "application/x-www-form-urlencoded"}  # what curl --data-binary says of anything
+    json_type = {"content-type": "application/json"}
     file = {"image": ("a.png", png(1))}
     for method, address, arguments, says in (
         ("POST", "/search", {"content": b"", "headers": form}, "there is no image in the request"),
@@ -361,7 +362,13 @@ def test_what_is_wrong_is_said_in_words(server: Server) -> None:
         ("POST", "/search", {"files": {"image": ("a.png", b"no image")}}, "this image cannot be used"),
         ("POST", "/search?tpo=3", {"files": file}, "tpo: there is no such option here; there is top"),
         ("POST", "/features?top=3", {"files": file}, "top: there is no such option here; there is none"),
-        ("POST", "/remove", {"content": b"x", "headers": form}, "the body: "),
+        ("POST", "/remove", {"content": b"x", "headers": form}, "with the header Content-Type: application/json"),
+        ("POST", "/remove", {"json": [1]}, "the body: expected a JSON object"),
+        ("POST", "/remove", {"content": b"x", "headers": json_type}, "the body: it is not valid JSON"),
+        ("POST", "/remove", {}, "the body: it is empty"),
+        ("POST", "/remove", {"json": {"labels": [""]}}, "label (none)"),
+        ("POST", "/search", {"json": {"image": "-_-_"}}, "image 1: not base64"),
+        ("POST", "/remove", {"json": {"ids": []}}, "nothing was named"),
         ("GET", "/items?limit=x", {}, "limit: "),
         ("GET", "/items?lable=x", {}, "lable: there is no such option here; there is label, text, offset, limit"),
         ("GET", "/map?size=9", {}, "size: there is no such option here; there is none"),
@@ -373,3 +380,33 @@ def test_what_is_wrong_is_said_in_words(server: Server) -> None:
         error = server.client.request(method, address, **arguments).json()["error"]  # type: ignore[arg-type]
         assert says in "\n".join([error["message"], *error["details"]]), error
         assert error["hint"] or error["details"], error
+
+
+def test_what_watches_servers_may_ask_with_head(server: Server) -> None:
+    for address in ("/health", "/ready", "/", "/stats"):
+        answer = server.client.head(address)
+        assert answer.status_code == 200 and answer.content == b"" and int(answer.headers["content-length"]) > 10
+    assert server.client.head("/search").status_code == 405 and server.client.head("/nowhere").status_code == 404
+    assert 'method="HEAD"' in server.client.get("/metrics").text
+
+
+def test_what_is_given_twice_is_not_passed_over(server: Server) -> None:
+    """The last one counted: of two photos with a label each, both got the second."""
+    file, text = {"image": ("a.png", png(1))}, {"image": TEXT}
+    for method, address, arguments, says in (
+        ("POST", "/search?top=1&top=2", {"files": file}, "top: given more than once"),
+        ("POST", "/search?top=1", {"files": file, "data": {"top": "2"}}, "top: given more than once"),
+        ("POST", "/search?top=1", {"json": {**text, "top": 2}}, "top: given more than once"),
+        ("POST", "/add", {"files": file, "data": {"label": ["a", "b"]}}, "more than once; labels takes one for each"),
+        ("POST", "/add?labels=a", {"files": [*file.items()] * 2}, "1 label for 2 images"),
+        ("POST", "/search", {"json": {**text, "images": [TEXT]}}, "either image or images"),
+        ("GET", "/items?label=a&label=b", {}, "label: given more than once"),
+    ):
+        answer = server.client.request(method, address, **arguments)  # type: ignore[arg-type]
+        error = answer.json()["error"]
+        assert answer.status_code == 422 and says in "\n".join([error["message"], *error["details"]]), error
+        assert error["hint"]
+    both = [("image", ("a.png", png(1))), ("image", ("b.png", png(2)))]
+    added = server.client.post("/add", files=both, data={"labels": ["a", "b"]}).json()["added"]
+    assert [item["label"] for item in added] == ["a", "b"]
+    assert server.client.post("/remove", json={"ids": [item["id"] for item in added]}).status_code == 200

@@ -1,6 +1,6 @@
 """Commands and functions in forks of a warm process that end by SIGKILL at random moments, or at changes of files.
 
-`SHITU_KILLS=N` sets how many kills there are of each kind.
+`SHITU_KILLS=N` sets how many kills there are of each kind, `SHITU_KILLS_SEED` other moments for them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ _ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREAD
 def kills(usual: int) -> int:
     """How many kills a test does; `usual` says how many where nobody asks for more."""
     return int(os.environ.get("SHITU_KILLS", usual))
+
+
+def moments(name: str) -> random.Random:
+    """Return the random numbers for the kills of one kind, the same on every machine."""
+    return random.Random(name + os.environ.get("SHITU_KILLS_SEED", ""))
 
 
 class Killed(BaseException):
@@ -143,7 +148,7 @@ def kill_at_random(
         running.succeeds()
         whole, changes = time.monotonic() - began, running.changes()
         assert state() == "new"
-    rng, left, killed, again = random.Random(name), Counter[str](), 0, 0
+    rng, left, killed, again = moments(name), Counter[str](), 0, 0
     for number in range(trials):
         restore()
         if number % 2:

@@ -5,7 +5,6 @@ The processes are forks of one that has the modules loaded, so that hundreds of 
 
 from __future__ import annotations
 
-import random
 import shutil
 import threading
 import time
@@ -27,7 +26,7 @@ from shitu_cli.index.store import BuildOptions, FeatureTable
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import SilentReporter
 from tests.index.made import vectors
-from tests.kills import Fork, Warm, kills
+from tests.kills import Fork, Warm, kills, moments
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 KILLS = kills(25)
@@ -178,7 +177,7 @@ def kill_at_random(
             whole, writing = run(start, target)
     new = read(target)
     assert old != new
-    rng, outcomes, killed = random.Random(0), Counter[str](), 0
+    rng, outcomes, killed = moments("index"), Counter[str](), 0
     for number in range(6 * KILLS):
         if number >= KILLS and killed > KILLS // 4:
             break  # on a machine that was slow when it was measured, many come too late

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import shutil
 import signal
@@ -15,7 +14,7 @@ import pytest
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import read_json
 from shitu_cli.training.checkpoint import BEST, LATEST, has_checkpoint, load_checkpoint
-from tests.kills import Fork, Warm, kill_at_random, kills, warm  # noqa: F401
+from tests.kills import Fork, Warm, kill_at_random, kills, moments, warm  # noqa: F401
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 XBM = "{weight: 0.5, start_iter: 2, xbm_size: 24, xbm_weight: 1.0, embedding_size: 1280}"
@@ -42,7 +41,7 @@ def contents(prefix: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("processes", PROCESSES)
 def test_train_loses_nothing(workspace: Path, processes: int, warm: Warm) -> None:  # noqa: F811
     """Resumed after each kill, a run comes to the same bits as without; the run before it stays whole."""
-    output, rng, trials = workspace / "output", random.Random(processes), kills(8)
+    output, rng, trials = workspace / "output", moments(f"train {processes}"), kills(8)
     run = [*RUN, *PROCESSES[processes]]
     warm.shitu(*run, "--epochs", "1", "--seed", "1", folder=workspace).succeeds()
     earlier = {name: contents(output / name) for name in (LATEST, BEST)}

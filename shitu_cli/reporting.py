@@ -106,3 +106,13 @@ class SilentReporter:
 
     def progress(self, what: str, total: int, unit: str = "images") -> AbstractContextManager[Bar]:
         return nullcontext(_SilentBar(total))
+
+
+class ProgressAlone(SilentReporter):
+    """Shows the progress of work that is done again, not what has been said the first time."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def progress(self, what: str, total: int, unit: str = "images") -> AbstractContextManager[Bar]:
+        return self._reporter.progress(what, total, unit)

@@ -27,7 +27,7 @@ _DROPPED_FIRST = ("memory", "rate", "bar")  # from a progress line that is too l
 
 
 class Console:
-    """Shows people lines, tables, errors and, on a terminal, one live progress line.
+    """Shows people lines, tables, errors and, on a terminal, a live line for each progress.
 
     With `quiet`, only results, warnings and errors are shown; with `as_json`, stdout carries nothing but JSON.
     `complete` turns a command that a message proposes into the whole line to copy.
@@ -37,7 +37,7 @@ class Console:
         self.quiet = False
         self.as_json = False
         self._complete = complete
-        self._live: Any = None  # rich's console while it shows a progress line
+        self._live: Any = None  # rich's Progress while it shows lines
 
     def info(self, text: Message) -> None:
         """Print one line about what happens; hidden by --quiet."""
@@ -110,7 +110,10 @@ class Console:
 
     @contextmanager
     def progress(self, what: str, total: int, unit: str = "images") -> Iterator[Bar]:
-        """Show the progress of `total` units: as a live line on a terminal, as occasional lines in a log."""
+        """Show the progress of `total` units: as a live line on a terminal, as occasional lines in a log.
+
+        A progress inside another one has its line below it.
+        """
         console, pace = self._rich(stderr=True), Pace(total)
         if self.quiet:
             yield _Bar(pace, lambda fields: None)
@@ -126,12 +129,24 @@ class Console:
 
             yield _Bar(pace, write_now_and_then)
             return
+        with self._live_lines(console) as live:
+            task = live.add_task(visible(what), total=total, unit=unit, pace=pace, fields={})
+            try:
+                yield _Bar(pace, lambda fields: live.update(task, completed=pace.done, fields=dict(fields)))
+            finally:
+                live.remove_task(task)
+
+    @contextmanager
+    def _live_lines(self, console: Any) -> Iterator[Any]:
+        """Return rich's Progress: a new one on `console`, or the one that is there."""
+        if self._live is not None:
+            yield self._live
+            return
         from rich.progress import Progress
 
-        with Progress(_live_column(console, unit, pace), console=console, transient=True) as progress:
-            self._live, task = console, progress.add_task(visible(what), total=total, fields={})
+        with Progress(_live_column(console), console=console, transient=True) as self._live:
             try:
-                yield _Bar(pace, lambda fields: progress.update(task, completed=pace.done, fields=dict(fields)))
+                yield self._live
             finally:
                 self._live = None
 
@@ -160,7 +175,7 @@ class Console:
 
         console = self._rich(stderr)
         if self._live is not None and console.is_terminal:
-            console = self._live  # above the progress line, not through it
+            console = self._live.console  # above the progress lines, not through them
         for line in text.split("\n", allow_blank=True):
             for piece in line.divide(_breaks(line.plain, console.width)):
                 piece.rstrip()
@@ -204,7 +219,7 @@ class _Bar:
         self._show(self._fields)
 
 
-def _live_column(console: Any, unit: str, pace: Pace) -> Any:
+def _live_column(console: Any) -> Any:
     from rich.progress import ProgressColumn
     from rich.text import Text
 
@@ -212,7 +227,7 @@ def _live_column(console: Any, unit: str, pace: Pace) -> Any:
         """Draws the whole progress line, as wide as the terminal."""
 
         def render(self, task: Task) -> Text:
-            return Text(progress_line(console.width - 1, task.description, unit, pace, task.fields["fields"], bar=True))
+            return Text(progress_line(console.width - 1, task.description, bar=True, **task.fields))
 
     return Line()
 

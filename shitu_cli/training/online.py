@@ -18,7 +18,7 @@ from shitu_cli.features.engine import Engine, engine_from_model, trace_for_engin
 from shitu_cli.features.list_features import pace_of
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.processes.sharing import Processes
-from shitu_cli.reporting import Reporter, SilentReporter
+from shitu_cli.reporting import ProgressAlone, Reporter
 from shitu_cli.training.classifying import as_classified, measure_head
 from shitu_cli.training.loop_state import capture_rng, restore_rng
 from shitu_cli.training.options import UNDECIDED
@@ -85,12 +85,12 @@ def estimate_evaluation(evaluate: OnlineEvaluation, model: nn.Layer, ranks: Rank
 class OnlineEvaluation:
     """Evaluates a network in training over the query and gallery lists, shared by all processes.
 
-    `labels` [N] are those of the training list. `reporter` shows what is computed until the first evaluation is done;
-    later ones happen below the progress of training.
+    `labels` [N] are those of the training list. After the first evaluation `reporter` shows progress alone.
     """
 
     def __init__(self, config: Config, device: str, labels: np.ndarray, class_num: int, reporter: Reporter) -> None:
-        self._config, self._device, self._reporter = config, device, reporter
+        self._config, self._device = config, device
+        self._reporter, self._later_reporter = reporter, ProgressAlone(reporter)
         self._labels, self._class_num = labels, class_num
         self._traced: TracedNetwork | None = None  # the network's graph, from the first evaluation on
         self._scatter: tuple[str, Scatter | None] = ("", None)  # of the training images, and of which weights
@@ -103,7 +103,7 @@ class OnlineEvaluation:
         if self._config.classifies:
             run = self._of_head
         evaluation = run(model, processes)
-        self._reporter = SilentReporter()
+        self._reporter = self._later_reporter
         return evaluation
 
     def estimate_seconds(self, model: nn.Layer) -> float:

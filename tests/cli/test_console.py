@@ -83,6 +83,22 @@ def test_lines_stand_above_the_progress_line(monkeypatch: pytest.MonkeyPatch) ->
     assert stream.getvalue().count("epoch 1: loss 2.1\n") == 1
 
 
+def test_a_progress_inside_another_has_its_line_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch, 80)
+    console = Console()
+    with console.progress("training", 100) as bar:
+        bar.advance(10)
+        with console.progress("gallery", 40) as inner:
+            inner.advance(40)
+            console._live.refresh()
+        both = stream.getvalue()
+        console.info("epoch 1")
+        bar.advance(10)
+        console._live.refresh()
+    assert re.search(r"training [^\n]*10/100 images[^\n]*\n[^\n]*gallery [^\n]*40/40 images", both), both
+    assert stream.getvalue().rindex("gallery") < stream.getvalue().rindex("20/100 images")
+
+
 @pytest.mark.parametrize("width", range(20, 140, 7))
 def test_a_progress_line_keeps_count_and_time(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, 1280)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli import load_config
+from shitu_cli.cli import console
 from shitu_cli.config.schema import GlobalConfig
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
@@ -175,3 +177,11 @@ def test_how_often_a_run_evaluates(epochs: int, interval: int, first: int, count
     """After 4, 8 and the last of 10 epochs, for one."""
     chosen = GlobalConfig(epochs=epochs, eval_interval=interval, start_eval_epoch=first)
     assert evaluations_after(0, chosen) == count and evaluations_after(epochs, chosen) == 0
+
+
+def test_every_evaluation_shows_how_far_it_is(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over large lists it takes long, while the line of training stands still."""
+    monkeypatch.setattr(console, "LOG_SECONDS", 0)
+    shown = shitu(*RUN, "-o", "Global.eval_interval=1", cwd=workspace).stderr.splitlines()
+    kinds = [kind for kind, _ in itertools.groupby(line.split()[0] for line in shown if " images " in line)]
+    assert kinds == ["training", "query", "gallery"] * 2

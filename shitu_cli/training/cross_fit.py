@@ -8,7 +8,7 @@ has been left out once (Stone 1974).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,21 +64,16 @@ def cross_fitted(
     # Their mean, where two were added: the projection is not only linear, it also has a bias.
     bare = [part.features / (2 if flip else 1) for part in lists or ()]
     labels_of_training = RecDataset(unaugmented_training(config).dataset).labels
-    classes = np.unique(labels_of_training)
-    fold_of = np.zeros(int(classes.max()) + 1, np.int64)
-    fold_of[classes] = np.arange(len(classes)) % FOLDS
-    folds = [Scatter(engine.feature_size, len(fold_of)) for _ in range(min(FOLDS, len(classes)))]
+    classes, fold_of = _folds_of(labels_of_training)
     blocks = training_blocks(engine, config, reporter, views=views, cache=cache)
+    stored = None
     if neck == TRAINED:
         require_room(len(labels_of_training), engine.feature_size, views)
-    stored = gathered(blocks) if neck == TRAINED else None
-    for features, labels in blocks if stored is None else [stored]:
-        for number, scatter in enumerate(folds):
-            rows = fold_of[labels] == number
-            scatter.add(features[rows], labels[rows])
-    total = Scatter.sum_of(folds)
-    with reporter.progress("leaving classes out of training", len(folds), "times") as bar:
-        for number, scatter in enumerate(folds):
+        stored = gathered(blocks)
+    scatters = _scatter_of_folds(blocks if stored is None else [stored], fold_of, engine.feature_size)
+    total = Scatter.sum_of(scatters)
+    with reporter.progress("leaving classes out of training", len(scatters), "times") as bar:
+        for number, scatter in enumerate(scatters):
             project = discriminant(total.without(scatter))
             if stored is not None:
                 features, labels = stored
@@ -86,3 +81,21 @@ def cross_fitted(
                 project = train_neck(features[rows], labels[rows], project, seed=config.Global.seed or 0)
             yield Fold(classes[fold_of[classes] == number], *(normalized(project(features)) for features in bare))
             bar.advance()
+
+
+def _folds_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes of labels int [N], and for each label up to the largest the fold that leaves it out."""
+    classes = np.unique(labels)
+    fold_of = np.zeros(int(classes.max()) + 1, np.int64)
+    fold_of[classes] = np.arange(len(classes)) % FOLDS
+    return classes, fold_of
+
+
+def _scatter_of_folds(blocks: Iterable[tuple[np.ndarray, np.ndarray]], fold_of: np.ndarray, size: int) -> list[Scatter]:
+    """Return the sums over the images that each fold leaves out, from blocks of features [n, D] and labels [n]."""
+    scatters = [Scatter(size, len(fold_of)) for _ in range(int(fold_of.max()) + 1)]
+    for features, labels in blocks:
+        for number, scatter in enumerate(scatters):
+            rows = fold_of[labels] == number
+            scatter.add(features[rows], labels[rows])
+    return scatters

@@ -8,9 +8,8 @@ little more than a few evaluations, and the trained network contains nothing of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
@@ -18,24 +17,22 @@ from paddle import nn
 
 from shitu_cli.config.parts.heads import CircleMargin
 from shitu_cli.config.parts.losses import TeacherLoss
-from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
 from shitu_cli.data.batch import Batch
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.data.lists import MAX_SHOWN
-from shitu_cli.data.views import Views, ops_for_another
+from shitu_cli.data.views import Views
 from shitu_cli.deployment.pretrained import export_pretrained
-from shitu_cli.errors import Command, ConfigError, DataError
+from shitu_cli.errors import Command, ConfigError
 from shitu_cli.features.backends import is_exported
-from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.extractor import Extractor
-from shitu_cli.features.list_features import ListFeatures, extract_list, pace_of
+from shitu_cli.features.list_features import pace_of
 from shitu_cli.model.heads import MarginHead
 from shitu_cli.model.losses import CombinedLoss
 from shitu_cli.model.losses.teacher import TeacherLoss as TeacherLossLayer
 from shitu_cli.processes.collectives import Ranks
-from shitu_cli.reporting import Reporter, counted
+from shitu_cli.reporting import Reporter
 from shitu_cli.runtime.arithmetic import kept_arithmetic
+from shitu_cli.training.checks import training_part
 from shitu_cli.training.loop_state import capture_rng, restore_rng
 from shitu_cli.training.projection import LARGEST
 from shitu_cli.training.teacher_targets import (
@@ -48,6 +45,7 @@ from shitu_cli.training.teacher_targets import (
     scatter_of_folds,
     soft_labels,
 )
+from shitu_cli.training.teacher_views import Viewer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +146,7 @@ def open_teacher(
             extractor = _opened(loss, config, ranks, device, reporter)
             if seconds is not None:
                 return _timed(loss, extractor, config, views, seconds)
-            teacher = _shared(_Viewer(loss, extractor, config, ranks, reporter), *views)
+            teacher = _answering(Viewer(loss, extractor, config, ranks, reporter), *views)
             if teacher.answers.labels is not None:
                 accuracy = teacher.answers.labels.accuracy(views[0].dataset.labels)
                 text = "of the training images, each judged without its own label"
@@ -159,6 +157,7 @@ def open_teacher(
 
 
 def _opened(loss: TeacherLoss, config: Config, ranks: Ranks, device: str, reporter: Reporter) -> Extractor:
+    """Return the teacher's network, ready to compute features on the device of this process."""
     folder = _exported(loss.teacher, reporter) if ranks.is_main else None
     ranks.gather(None)  # the first process writes what the others of its machine then find
     folder = folder or _exported(loss.teacher, reporter)
@@ -167,70 +166,33 @@ def _opened(loss: TeacherLoss, config: Config, ranks: Ranks, device: str, report
     return Extractor(folder, config=dataclasses.replace(config, origins={}), gpu=gpu)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Viewer:
-    """Shows views of images to the teacher."""
-
-    loss: TeacherLoss
-    extractor: Extractor
-    config: Config
-    ranks: Ranks
-    reporter: Reporter
-
-    def features(self, views: Views, what: str = "", **changes: Any) -> Iterator[ListFeatures | None]:
-        """Yield the teacher's features [N, D] of each view in the first process, None in the others; all take part.
-
-        `changes` are those of the settings of the list.
-        """
-        split = self.config.DataLoader.train
-        assert split is not None  # build_training has read its list
-        listed = views.dataset.config
-        ops = ops_for_another(listed.transform_ops, self.extractor.transform_ops)
-        split = dataclasses.replace(split, dataset=dataclasses.replace(listed, transform_ops=ops, **changes))
-        cache = FeatureCache(Places.of(self.config).workspace.cache_dir / "features")
-        name = f"the teacher {Path(self.loss.teacher).name}{what}"
-        for view in range(views.count):
-            yield extract_list(
-                self.extractor.engine, split, self.reporter, f"{name}, view {view + 1} of {views.count}",
-                cache=cache, processes=self.ranks, normalize=False, seed=views.seed_of(view),
-            )  # fmt: skip
-
-    def features_of_unlabelled(self, views: Views) -> Iterator[np.ndarray]:
-        """Yield the features as `features` does, in the first process; only one view is in memory at a time.
-
-        Nobody has checked these images: the DataError names all that cannot be read, in every process.
-        """
-        for view, part in enumerate(self.features(views, ", images without labels", on_error="skip")):
-            if view == 0:
-                place = views.dataset.images.place  # in a list of the cache, which nobody knows
-                reasons = [why.removesuffix(f" ({place(n)})") for n, why in part.skipped.items()] if part else []
-                count, reasons = self.ranks.gather([len(reasons), reasons[:MAX_SHOWN]])[0]
-                self._report_unreadable(count, reasons, views.dataset)
-            if part is not None:
-                yield part.features
-
-    def _report_unreadable(self, count: int, reasons: list[str], dataset: RecDataset) -> None:
-        """Raise DataError for images without labels that cannot be read, or warn if they are left out."""
-        if not count:
-            return
-        text = f"{counted(count, 'image')} of {len(dataset):,} without labels cannot be read"
-        if dataset.config.on_error != "skip":
-            raise DataError(
-                text,
-                details=[*reasons, *([f"and {count - len(reasons):,} more"] if count > len(reasons) else [])],
-                hint=["leave them out: ", Command("train", "-o", "DataLoader.Train.dataset.on_error=skip")],
-            )
-        self.reporter.warn(f"{text} and are left out, such as {reasons[0]}")
+def _answering(viewer: Viewer, views: Views, unlabelled: Views | None = None) -> Teacher:
+    """Return the teacher in all processes; the first one computes its answers and sends them to the others."""
+    arrays, temperature = _sent_to_all(viewer.ranks, *_fitted_arrays(viewer, views, unlabelled))
+    features, soft, more = (arrays.get(name) for name in ("features", "soft", "unlabelled"))
+    known = None if soft is None else SoftLabels(soft, arrays["centers"], folds_of(views.dataset.labels), temperature)
+    teacher = Teacher(viewer.extractor.fingerprint, Answers(features, known))
+    if more is None:
+        return teacher
+    alone = np.zeros(more.shape[1], np.int64)  # one projection, fitted to none of them
+    guessed = None if soft is None else SoftLabels(more, arrays["all_centers"], alone, temperature)
+    return dataclasses.replace(teacher, unlabelled=Answers(None if features is None else more, guessed))
 
 
-def _fitted(viewer: _Viewer, views: Views, unlabelled: Views | None = None) -> tuple[dict[str, np.ndarray], float]:
-    """Return the arrays that `_shared` makes a teacher of, and the temperature; in the first process only."""
-    loss, dataset, arrays, temperature = viewer.loss, views.dataset, dict[str, np.ndarray](), 0.0
+def _fitted_arrays(viewer: Viewer, views: Views, unlabelled: Views | None) -> tuple[dict[str, np.ndarray], float]:
+    """Return the arrays that answers consist of, by name, and the temperature; {} in all processes but the first.
+
+    `features` and `soft` are those of Answers and SoftLabels for images with labels, `unlabelled` both of them for the
+    others; `centers` and `all_centers` belong to the soft labels of the two.
+    """
+    loss, labels, classes = viewer.loss, views.dataset.labels, views.dataset.class_num
     seen = [part.features for part in viewer.features(views) if part is not None]
     others = iter(()) if unlabelled is None else viewer.features_of_unlabelled(unlabelled)
     if not seen:
-        return {}, float(sum(0 for _ in others))  # takes part
-    labels, classes = dataset.labels, dataset.class_num
+        for _ in others:  # takes part in computing them
+            pass
+        return {}, 0.0
+    arrays, temperature = dict[str, np.ndarray](), 0.0
     scatters = scatter_of_folds(seen, labels, classes)
     projected = projected_features(seen, scatters)
     if loss.soft_labels:
@@ -244,50 +206,47 @@ def _fitted(viewer: _Viewer, views: Views, unlabelled: Views | None = None) -> t
     return arrays, temperature
 
 
-def _shared(viewer: _Viewer, views: Views, unlabelled: Views | None = None) -> Teacher:
-    """Return the teacher in all processes, whose answers the first one computes."""
-    ranks, labels = viewer.ranks, views.dataset.labels
-    arrays, temperature = _fitted(viewer, views, unlabelled)
+def _sent_to_all(
+    ranks: Ranks, arrays: dict[str, np.ndarray], temperature: float
+) -> tuple[dict[str, np.ndarray], float]:
+    """Return the arrays and the temperature of the first process, in all of them."""
     plan = {name: [array.shape, str(array.dtype)] for name, array in arrays.items()}
     plan, temperature = ranks.gather([plan, temperature])[0]
-    if ranks.world > 1:
-        tensors = [
-            paddle.to_tensor(arrays[name]) if name in arrays else paddle.zeros(shape, dtype)
-            for name, (shape, dtype) in plan.items()
-        ]
-        ranks.broadcast_tensors(tensors)
-        arrays = {name: tensor.numpy() for name, tensor in zip(plan, tensors, strict=True)}
-    features, soft, more = (arrays.get(name) for name in ("features", "soft", "unlabelled"))
-    known = None if soft is None else SoftLabels(soft, arrays["centers"], folds_of(labels), temperature)
-    teacher = Teacher(viewer.extractor.fingerprint, Answers(features, known))
-    if more is None:
-        return teacher
-    alone = np.zeros(more.shape[1], np.int64)
-    guessed = None if soft is None else SoftLabels(more, arrays["all_centers"], alone, temperature)
-    return dataclasses.replace(teacher, unlabelled=Answers(None if features is None else more, guessed))
+    if ranks.world == 1:
+        return arrays, temperature
+    tensors = [
+        paddle.to_tensor(arrays[name]) if name in arrays else paddle.zeros(shape, dtype)
+        for name, (shape, dtype) in plan.items()
+    ]
+    ranks.broadcast_tensors(tensors)
+    return {name: tensor.numpy() for name, tensor in zip(plan, tensors, strict=True)}, temperature
 
 
-def _timed(loss: TeacherLoss, extractor: Extractor, config: Config, seen: Sequence[Views], seconds: float) -> Teacher:
+def _timed(loss: TeacherLoss, extractor: Extractor, config: Config, lists: Sequence[Views], seconds: float) -> Teacher:
     """Return a teacher whose answers are zeros, with what computing them takes."""
-    split = config.DataLoader.train
-    assert split is not None
-    classes, total, memory, answers = seen[0].dataset.class_num, 0.0, 0, list[Answers]()
+    classes, total, memory, answers = lists[0].dataset.class_num, 0.0, 0, list[Answers]()
     size = max(1, min(classes - 1, LARGEST, extractor.feature_size))
-    for views in seen:
-        listed, count, batch_size = views.dataset.config, len(views.dataset), split.sampler.batch_size
-        whole = RecDataset(dataclasses.replace(listed, transform_ops=extractor.transform_ops))
-        pace = pace_of(
-            extractor.engine, whole, batch_size=batch_size, count=loss.views * count, seconds=seconds / len(seen)
-        )
-        nothing = np.broadcast_to(STORED(0), (loss.views, count, size))
-        centers, folds = np.zeros((1, size, classes), np.float32), np.zeros(count, np.int64)
-        soft = SoftLabels(nothing, centers, folds, 1.0) if loss.soft_labels else None
-        answers.append(Answers(nothing if loss.features else None, soft))
-        total += pace.whole()
-        stored = size * nothing.itemsize * (1 if answers[1:] else bool(loss.features) + bool(loss.soft_labels))
-        at_once = 1 if answers[1:] else loss.views  # of unlabelled images, one view
-        memory += count * (loss.views * stored + at_once * extractor.feature_size * 4)
+    for number, views in enumerate(lists):
+        count = len(views.dataset)
+        whole = RecDataset(dataclasses.replace(views.dataset.config, transform_ops=extractor.transform_ops))
+        total += pace_of(
+            extractor.engine, whole, batch_size=training_part(config).sampler.batch_size, count=loss.views * count,
+            seconds=seconds / len(lists),
+        ).whole()  # fmt: skip
+        answers.append(_no_answers(loss, count, size, classes))
+        # Images without labels have one array for both kinds of answers, and one view at a time is in memory.
+        kinds, at_once = (bool(loss.features) + bool(loss.soft_labels), loss.views) if number == 0 else (1, 1)
+        stored = kinds * loss.views * size * np.dtype(STORED).itemsize
+        memory += count * (stored + at_once * extractor.feature_size * 4)
     return Teacher(extractor.fingerprint, answers[0], answers[1] if answers[1:] else None, total, memory)
+
+
+def _no_answers(loss: TeacherLoss, count: int, size: int, classes: int) -> Answers:
+    """Return answers of the right shapes about so many images, all zeros, which take no memory."""
+    nothing = np.broadcast_to(STORED(0), (loss.views, count, size))
+    centers, folds = np.zeros((1, size, classes), np.float32), np.zeros(count, np.int64)
+    soft = SoftLabels(nothing, centers, folds, 1.0) if loss.soft_labels else None
+    return Answers(nothing if loss.features else None, soft)
 
 
 def _exported(what: str, reporter: Reporter) -> Path:

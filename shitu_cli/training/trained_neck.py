@@ -80,4 +80,5 @@ def train_neck(
 
 
 def _typical(values: np.ndarray) -> float:
+    """Return the root of the mean square of values."""
     return float(np.sqrt(np.square(values).mean()))

@@ -67,23 +67,25 @@ def _without_repeated(rows: Rows, numbers: Sequence[int], problems: Problems) ->
 
     All lines of an image with several labels are left out.
     """
-    # One table per split, by path alone where there is no box: tuples as keys would double the memory of millions.
+    # For millions of images: one table of all, by path alone where there is no box, and only what other splits repeat.
     first: dict[object, int] = {}
-    in_split: dict[str, set[object]] = {}
+    repeated: dict[str, set[object]] = {}
     conflicts: set[object] = set()
     kept = []
     for number in numbers:
-        key, seen = _key(rows, number), in_split.setdefault(rows.splits[number], set())
+        key, split = _key(rows, number), rows.splits[number]
         other = first.setdefault(key, number)
+        seen = repeated.setdefault(split, set())
         if rows.labels[other] != rows.labels[number]:
             conflicts.add(key)
             labels = f"{rows.labels[other]!r} at {rows.where(other)}, {rows.labels[number]!r} here"
             problems.add("label-conflict", rows.place(number), labels)
-        elif key in seen:
+        elif key in seen or (other != number and rows.splits[other] == split):
             problems.add("duplicate-line", rows.place(number), f"also at {rows.where(other)}")
         else:
             kept.append(number)
-        seen.add(key)
+        if rows.splits[other] != split:
+            seen.add(key)
     return [n for n in kept if _key(rows, n) not in conflicts] if conflicts else kept
 
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import paddle
 from paddle import nn
@@ -109,10 +109,9 @@ def build_training(
     teacher = open_teacher(config, images.views, ranks, device, reporter, seconds=seconds)
     if teacher is not None:
         run["teacher"] = teacher.fingerprint
-    remarks = images.labelled.remarks
-    model, loss, shards = _build_network(config, teacher, ranks, init_from, resuming, device, remarks)
+    network = _build_network(config, teacher, ranks, device, init_from=init_from, resuming=resuming)
     updates = -(-steps // max(1, config.Global.update_freq))
-    parameters = trainable_parameters(("", model), ("loss.", loss))
+    parameters = trainable_parameters(("", network.model), ("loss.", network.loss))
     optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
     seed_everything(seed, ranks.rank)
     return Training(
@@ -124,15 +123,15 @@ def build_training(
         loader=loader,
         batch_size=training_part(config).sampler.batch_size,
         steps_per_epoch=steps,
-        model=model,
-        loss=loss,
+        model=network.model,
+        loss=network.loss,
         optimizer=optimizer,
-        ema=ExponentialMovingAverage(model, config.EMA.decay) if config.EMA is not None else None,
-        shards=shards,
+        ema=None if config.EMA is None else ExponentialMovingAverage(network.model, config.EMA.decay),
+        shards=network.shards,
         teacher=teacher,
         unlabelled=images.unlabelled,
         run=run,
-        remarks=remarks,
+        remarks=[*images.labelled.remarks, *network.remarks],
     )
 
 
@@ -215,27 +214,26 @@ def _build_loader(config: Config, images: _Images, ranks: Ranks) -> BatchLoader 
     return MixedLoader(loader, load(images.unlabelled.dataset, others, views=images.views[1]))
 
 
-def _build_network(
-    config: Config,
-    teacher: Teacher | None,
-    ranks: Ranks,
-    init_from: Path | None,
-    resuming: bool,
-    device: str,
-    remarks: list[str],
-) -> tuple[nn.Layer, CombinedLoss, Shards]:
-    """Build network and loss with stable parameter names, the keys of the optimiser state.
+class _Network(NamedTuple):
+    """The network of a run and its loss; `remarks` say which of the initial weights were left out or missing."""
 
-    Adds to `remarks` which of the initial weights were left out or missing.
-    """
+    model: nn.Layer
+    loss: CombinedLoss
+    shards: Shards
+    remarks: list[str]
+
+
+def _build_network(
+    config: Config, teacher: Teacher | None, ranks: Ranks, device: str, *, init_from: Path | None, resuming: bool
+) -> _Network:
+    """Build network and loss with stable parameter names, the keys of the optimiser state."""
     with paddle.utils.unique_name.guard():
         model: nn.Layer = build_rec_model(config.Arch)
         _check_feature_sizes(config, model)
         loss = build_loss(config.Loss, config.Distillation)
         prepare_student(model, loss, teacher)
     set_layer_rates(model.backbone, config.Arch.backbone)
-    if not resuming:  # the checkpoint contains all weights
-        remarks += _load_start(config, model, init_from)
+    remarks = [] if resuming else _load_start(config, model, init_from)  # a checkpoint contains all weights
     prepare_peers(config, model, loss, ranks, device, resuming=resuming)
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
@@ -245,7 +243,7 @@ def _build_network(
     loss.train()
     if loss.peers is not None:
         loss.peers.fix()
-    return model, loss, shards
+    return _Network(model, loss, shards, remarks)
 
 
 def _check_feature_sizes(config: Config, model: nn.Layer) -> None:

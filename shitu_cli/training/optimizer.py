@@ -142,6 +142,18 @@ def build_optimizers(
 
     Raises ConfigError for an optimiser that has nothing to train.
     """
+    epochs = config.Global.epochs
+    scopes = _divided(parameters, config)
+    return OptimizerStep(
+        [build_scope(part, own, epochs=epochs, steps_per_epoch=steps_per_epoch, ranks=ranks) for part, own in scopes]
+    )
+
+
+def _divided(parameters: NamedParameters, config: Config) -> list[tuple[parts.Optimizer, NamedParameters]]:
+    """Return each optimiser with the parameters of its scope, that of the network first, with all that others leave.
+
+    A parameter belongs to the first scope that has it.
+    """
     losses = [loss.name for loss in config.Loss]
     main, others = config.Optimizer, config.loss_optimizers
     scopes, left = [], parameters
@@ -157,8 +169,8 @@ def build_optimizers(
             raise ConfigError(
                 f"Optimizer: ReduceOnPlateau works only for the optimiser of the network, not of {part.scope}"
             )
-        taken = {id(parameter) for _, parameter in own}
-        left = [named for named in left if id(named[1]) not in taken]
+        of_scope = {id(parameter) for _, parameter in own}
+        left = [named for named in left if id(named[1]) not in of_scope]
         scopes.append((part, own))
     if main.scope is None:
         if not left:
@@ -172,10 +184,7 @@ def build_optimizers(
             f"Optimizer: no scope covers {len(left)} parameters, such as {left[0][0]}",
             hint="add an optimiser with the scope RecModel, which trains all that the others leave",
         )
-    epochs = config.Global.epochs
-    return OptimizerStep(
-        [build_scope(part, own, epochs=epochs, steps_per_epoch=steps_per_epoch, ranks=ranks) for part, own in scopes]
-    )
+    return scopes
 
 
 def is_in_scope(scope: str | None, name: str, losses: Sequence[str]) -> bool:

@@ -37,20 +37,21 @@ def run_training(
     init_from: Path | None = None,
     lock: Lock = lambda name: nullcontext(),
 ) -> TrainResult | None:
-    """Train and return the result, None on other ranks; `device` is what setup_paddle returned."""
-    output = Path(config.Global.output_dir)
-    # PaddleClas's way to say --resume: a checkpoint in the config.
-    latest = output / LATEST
-    if config.Global.checkpoints and not resume and init_from is None:
-        resume, latest = True, Path(config.Global.checkpoints)
+    """Train and return the result, None on other ranks; `device` is what setup_paddle returned.
+
+    A new run starts from `init_from`, or from what the config names; with `resume`, the last one continues. Raises
+    UsageError for both at once and if there is nothing to resume, and the errors of `build_training`.
+    """
     if resume and init_from is not None:
         raise UsageError("--resume and --init-from contradict each other", hint="give one of them")
+    output = Path(config.Global.output_dir)
+    saved = _checkpoint_to_resume(config, output, resume=resume, init_from=init_from)
     with lock("train") if ranks.is_main else nullcontext():
         if ranks.is_main:
             settle(output)
         ranks.gather(None)  # the others look into the directory from here on
-        if resume and not has_checkpoint(latest):
-            raise _nothing_to_resume(latest, named=bool(config.Global.checkpoints))
+        if saved is not None and not has_checkpoint(saved):
+            raise _nothing_to_resume(saved, named=bool(config.Global.checkpoints))
         name, _, reason = device.partition(":")
         training = build_training(
             config,
@@ -59,24 +60,18 @@ def run_training(
             threads=current_threads(),
             reporter=reporter,
             init_from=init_from,
-            resuming=resume,
+            resuming=saved is not None,
         )
         log = _open_log(output, ranks, config)
         try:
             online = _evaluation(training, reporter)
-            start = None if resume else Start(training, online, is_trained=starts_trained(config, init_from))
+            start = None if saved is not None else Start(training, online, is_trained=starts_trained(config, init_from))
             evaluate = online if _is_evaluated(config) else None
             trainer = Trainer(training, log, reporter, evaluate=evaluate, start=start, options=options)
-            for line in _header(training, f"{name}:{reason}"):
-                log.tell(reporter, line)
-            for text in (*precision_remarks(config, name), *training.remarks):
-                log.tell(reporter, text, warning=True)
-            if resume:
-                _resume(trainer, latest, log, reporter)
-                if options.keep_earlier is not None:
-                    reporter.warn("--keep-earlier has no effect with --resume: a new run removes earlier models")
-            if resume and trainer.is_done and not trainer.state.evaluation_due:
-                reporter.warn(_nothing_to_do(trainer.state.epoch, config))
+            _introduce(training, f"{name}:{reason}", log, reporter)
+            if saved is not None:
+                _resume(trainer, saved, log, reporter)
+                _warn_of_no_effect(trainer, options, reporter)
             result = trainer.run()
             log.line(f"{'interrupted' if result.interrupted else 'finished'} after epoch {result.epochs_done}")
         except BaseException as error:
@@ -87,10 +82,35 @@ def run_training(
     return result if ranks.is_main else None
 
 
+def _checkpoint_to_resume(config: Config, output: Path, *, resume: bool, init_from: Path | None) -> Path | None:
+    """Return the prefix of the checkpoint that the run continues, None for a new run."""
+    if resume:
+        return output / LATEST
+    if config.Global.checkpoints and init_from is None:  # PaddleClas's way to say --resume
+        return Path(config.Global.checkpoints)
+    return None
+
+
+def _introduce(training: Training, device: str, log: RunLog, reporter: Reporter) -> None:
+    """Tell the user what is trained, and what deserves attention before it begins."""
+    for line in _header(training, device):
+        log.tell(reporter, line)
+    for text in (*precision_remarks(training.config, training.device), *training.remarks):
+        log.tell(reporter, text, warning=True)
+
+
+def _warn_of_no_effect(trainer: Trainer, options: TrainOptions, reporter: Reporter) -> None:
+    """Warn if a resumed run has nothing to do, and of an option that is for new runs."""
+    if options.keep_earlier is not None:
+        reporter.warn("--keep-earlier has no effect with --resume: a new run removes earlier models")
+    if trainer.is_done and not trainer.state.evaluation_due:
+        reporter.warn(_nothing_to_do(trainer.state.epoch, trainer.training.config))
+
+
 def _open_log(output: Path, ranks: Ranks, config: Config) -> RunLog:
     """Return the log of this process; the first process also writes metrics.jsonl for programs."""
     if not ranks.is_main:
-        return RunLog(output / f"train.rank{ranks.rank}.log", None, None)
+        return RunLog(output / f"train.rank{ranks.rank}.log", None)
     return RunLog(
         output / "train.log", output / "metrics.jsonl", output / "vdl" if config.Global.use_visualdl else None
     )

@@ -26,10 +26,10 @@ class _Interrupted(BaseException):  # it passes where errors of libraries are ca
 
 
 class Stopping:
-    """Handles the signals of one process; `asked` becomes true once it should stop."""
+    """Handles the signals of one process; `should_stop` becomes true at the first of them."""
 
     def __init__(self, ranks: Ranks, reporter: Reporter) -> None:
-        self.asked = False
+        self.should_stop = False
         self._interruptible = False
         self._ranks, self._reporter = ranks, reporter
 
@@ -47,13 +47,13 @@ class Stopping:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self.asked and number == signal.SIGINT:
+        if self.should_stop and number == signal.SIGINT:
             # Not an exception: Paddle would turn it into another one. Saves are atomic anyway.
             self._reporter.warn(
                 ["stopped at once; the last save is intact; continue from it: ", Command("train", "--resume")]
             )
             os._exit(130)
-        again, self.asked = self.asked, True  # the parent of several processes forwards Ctrl-C as SIGTERM
+        again, self.should_stop = self.should_stop, True  # the parent of several processes forwards Ctrl-C as SIGTERM
         if self._interruptible:
             self._interruptible = False
             raise _Interrupted
@@ -62,7 +62,7 @@ class Stopping:
 
     def check(self) -> None:
         """Raise StopNow on all ranks if one of them should stop."""
-        if self._ranks.sum_vector([float(self.asked)])[0]:
+        if self._ranks.sum_vector([float(self.should_stop)])[0]:
             raise StopNow
 
     def share(self, work: Callable[[Processes], Any]) -> Any:
@@ -86,7 +86,7 @@ class Stopping:
         """Let signals raise inside the context; one that came before raises at once."""
         self._interruptible = True
         try:
-            if self.asked:
+            if self.should_stop:
                 raise _Interrupted
             yield
         finally:
@@ -101,7 +101,7 @@ class Stopping:
         former, self._interruptible = self._interruptible, False
         yield
         self._interruptible = former
-        if former and self.asked:
+        if former and self.should_stop:
             self._interruptible = False
             raise _Interrupted
 
@@ -123,7 +123,7 @@ class _Together(Processes):
             return self._ranks.gather_array(rows, counts)
 
     def _exchange(self, value: Any) -> list[Any]:
-        answers = self._ranks.gather([self._stopping.asked, value])
+        answers = self._ranks.gather([self._stopping.should_stop, value])
         if any(stopped for stopped, _ in answers):
             raise StopNow
         return [value for _, value in answers]

@@ -100,7 +100,7 @@ def test_undisturbed_work_gives_each_rank_its_own_result() -> None:
 def test_an_interrupted_rank_takes_the_others_along(rank: int, point: str) -> None:
     threads, stoppings = two()
     assert run(threads, stoppings, (rank, point)) == [StopNow, StopNow]
-    assert [stopping.asked for stopping in stoppings] == [rank == 0, rank == 1]
+    assert [stopping.should_stop for stopping in stoppings] == [rank == 0, rank == 1]
 
 
 @pytest.mark.parametrize("point", ["first part", "in gather", "second part"])
@@ -108,12 +108,12 @@ def test_a_signal_while_one_hears_of_another_changes_nothing(point: str) -> None
     """What started the processes passes Ctrl-C on to all of them, a moment later."""
     threads, stoppings = two()
     assert run(threads, stoppings, (0, point), (1, "hearing")) == [StopNow, StopNow]
-    assert [stopping.asked for stopping in stoppings] == [True, True]
+    assert [stopping.should_stop for stopping in stoppings] == [True, True]
 
 
 def test_a_signal_before_the_work_stops_it_at_once() -> None:
     threads, stoppings = two()
-    stoppings[1].asked = True
+    stoppings[1].should_stop = True
     assert run(threads, stoppings) == [StopNow, StopNow]
 
 
@@ -121,7 +121,7 @@ def test_one_process_alone() -> None:
     stopping = Stopping(Ranks(), SilentReporter())
     assert stopping.share(lambda processes: processes.gather_array(np.arange(3), [3]).tolist()) == [0, 1, 2]
     stopping.check()
-    stopping.asked = True
+    stopping.should_stop = True
     with pytest.raises(StopNow):
         stopping.check()
 

@@ -68,7 +68,9 @@ def build(
         session.refuse("--recall", why=f"--kind {kind} compares all vectors", hint="leave it out, or --kind hnsw")
     model = opening.chosen_model(session, model, pretrained)
     optional = pretrained is not None or _names_everything(index, store, sources, features, model)
-    space = opening.open_workspace(session, optional=optional)
+    space = opening.open_workspace(
+        session, optional=optional, instead=["say where: ", Command("index build", "--index", "index/")]
+    )
     if dry_run:
         if features is not None:
             raise UsageError("--dry-run measures how long features take; with --features they are computed already")
@@ -132,7 +134,7 @@ def add(
             "no images were named", hint=[Command("index add", "new_images/"), ", or --features features.npy"]
         )
     model = opening.chosen_model(session, model, pretrained)
-    space = opening.workspace_of_index(session, optional=_names_everything(index, store, sources, features, model))
+    space = opening.workspace_of_index(session, optional=index is not None or store is not None)
     with closing(opening.chosen_index(space, index, store, collection)) as target, target.writing():
         manifest = target.manifest()
         recorded = Path(manifest.model_path) if manifest.model_path else None

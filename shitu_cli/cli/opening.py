@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.errors import Command, DataError, Message, UsageError, parts_of
 from shitu_cli.workspace import Workspace, named_root
 
 if TYPE_CHECKING:
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from shitu_cli.index.store import IndexManifest, Store
 
 
-def open_workspace(session: Session, config: Path | None = None, *, optional: bool = False) -> Workspace:
+def open_workspace(
+    session: Session, config: Path | None = None, *, optional: bool = False, instead: Message = ()
+) -> Workspace:
     """Return the workspace named by -w or SHITU_WORKSPACE, or else the one that contains the current directory.
 
     Without one, the current directory is used if another `config` is given, or if a workspace is `optional` because the
-    options name all that the command needs. A `prepare` that was killed after it had committed is completed first.
+    options name all that the command needs; the error also says what to do `instead`. A `prepare` that was killed after
+    it had committed is completed first.
     Raises UsageError without a workspace, DataError if its lists come from two different runs of `prepare`.
     """
     from shitu_cli.journal import recover
@@ -28,9 +31,10 @@ def open_workspace(session: Session, config: Path | None = None, *, optional: bo
 
     try:
         space = Workspace.find(session.workspace)
-    except UsageError:
+    except UsageError as error:
         if config is None and not optional:
-            raise
+            ways = [*parts_of(error.advice or ()), *((", or ", *parts_of(instead)) if error.advice and instead else ())]
+            raise UsageError(error.message, hint=ways or None) from None
         return Workspace(named_root(session.workspace) or Path.cwd())
     recover(space)
     check_lists(space)
@@ -45,7 +49,9 @@ def workspace_of_index(session: Session, *, optional: bool = False) -> Workspace
     from shitu_cli.index import is_index
 
     return open_workspace(
-        session, optional=optional or is_index((named_root(session.workspace) or Path.cwd()) / "index")
+        session,
+        optional=optional or is_index((named_root(session.workspace) or Path.cwd()) / "index"),
+        instead="name the index: --index index/",
     )
 
 
@@ -54,7 +60,8 @@ def config_or_none(session: Session, instead: Path | None) -> Config | None:
     from shitu_cli.steps.settings import with_lists, workspace_config
 
     try:
-        return with_lists(workspace_config(open_workspace(session)))
+        space = open_workspace(session, instead="name the model: --model inference/")
+        return with_lists(workspace_config(space))
     except UsageError:
         if instead is None:
             raise

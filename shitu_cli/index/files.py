@@ -260,7 +260,7 @@ def export_index(index: VectorIndex, folder: Path) -> list[str]:
     Their code splits an item at white space, so spaces in labels and paths become underscores; returns the labels
     that this changed, sorted. Raises UsageError if the folder holds other files, or an index that is no such export.
     """
-    refuse_foreign(folder)
+    refuse_foreign(folder, hint="name a new directory")
     if (folder / VECTORS).exists() and not ((folder / MANIFEST).exists() and (folder / "id_map.pkl").exists()):
         raise UsageError(f"{folder} holds an index, which the export would replace", hint="name a new directory")
     spaced_labels = sorted({label for label in index.labels.values() if len(label.split()) != 1})
@@ -273,10 +273,10 @@ def export_index(index: VectorIndex, folder: Path) -> list[str]:
     return spaced_labels
 
 
-def refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path, hint: str = "give the index a separate directory: --index index/") -> None:
     """Raise UsageError if `folder` is a file or holds files that do not belong to an index."""
     check_place(folder)
-    require_own_folder(folder, OURS, "give the index a separate directory: --index index/")
+    require_own_folder(folder, OURS, hint)
 
 
 def _write_files(index: VectorIndex, folder: Path, labels: dict[int, str]) -> None:

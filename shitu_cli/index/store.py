@@ -215,7 +215,7 @@ def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
         )
     if (short := sizes < SHORTEST).any():
         raise DataError(
-            f"vector {first + int(np.argmax(short)) + 1} is all zeros, so it is as far from everything",
+            f"vector {first + int(np.argmax(short)) + 1} is all zeros, so it is equally far from everything",
             hint="compute it again; rows of zeros may stand for images that could not be read",
         )
     # Rows that already have unit length keep their bits, so that scores equal those of evaluation.

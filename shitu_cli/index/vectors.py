@@ -10,6 +10,7 @@ import numpy as np
 
 from shitu_cli.config.arguments import whole_ids
 from shitu_cli.errors import Command, UsageError
+from shitu_cli.index.faiss_kinds import check_signs, lists_for, new_index, without_vectors
 from shitu_cli.index.flat import MOST_VALUES, FlatVectors
 from shitu_cli.index.measured import noted
 from shitu_cli.index.store import (
@@ -34,7 +35,6 @@ SMALL = 20_000  # vectors up to which one thread builds an hnsw graph
 # Pairs of values that a search compares on each thread. Threads spin while they wait for each other: on a busy machine
 # that takes ten milliseconds, longer than one thread needs for a whole small search.
 PER_THREAD = 1 << 26
-PER_LIST = 40  # vectors per list to train the centres of an ivf index
 EFFORT = {"hnsw": "efSearch", "ivf": "nprobe"}  # the search parameter that tunes an approximate kind
 
 
@@ -78,7 +78,7 @@ class VectorIndex:
         check_options(options)
         features = table.validate().features
         manifest = options.manifest(int(features.shape[1]), count=0, next_id=0)
-        vectors = cls(manifest, _new_index(options.kind, features), {}, {})
+        vectors = cls(manifest, new_index(options.kind, features), {}, {})
         vectors.add(table, reporter)
         vectors.manifest = noted(vectors.manifest, options.measured)
         return vectors
@@ -96,7 +96,7 @@ class VectorIndex:
         other_ids = np.asarray([n for n, path in self.paths.items() if path not in new_paths], np.int64)
         first = self.manifest.next_id or 0
         ids = np.arange(first, first + len(labels), dtype=np.int64)
-        is_outgrown = self.manifest.kind == "ivf" and _lists(len(other_ids) + len(ids)) > 2 * self.inner.nlist
+        is_outgrown = self.manifest.kind == "ivf" and lists_for(len(other_ids) + len(ids)) > 2 * self.inner.nlist
         if is_outgrown or self._cannot_forget(old_ids):
             vectors = np.empty((len(other_ids) + len(ids), features.shape[1]), np.float32)
             self.vectors(other_ids, vectors[: len(other_ids)])
@@ -153,10 +153,10 @@ class VectorIndex:
         why = "has outgrown its lists" if is_outgrown else "cannot replace or remove vectors"
         reporter.info(f"an {kind} index {why}: all {counted(len(ids), 'vector')} are indexed again")
         if kind == "ivf" and not is_outgrown:
-            self._faiss = _without_vectors(self.inner)
+            self._faiss = without_vectors(self.inner)
         else:
             self._faiss = None  # its memory is needed for the new one
-            self._faiss = _new_index(kind, features)
+            self._faiss = new_index(kind, features)
         self._insert(features, ids, reporter)
 
     def _insert(self, features: np.ndarray, ids: np.ndarray, reporter: Reporter) -> None:
@@ -169,6 +169,8 @@ class VectorIndex:
             self._insert_into_lists(features, ids, reporter)
             return
         self._make_room(len(ids))
+        if self.manifest.kind == "binary" and not self.faiss.ntotal:
+            check_signs(features)
         for start, block in _blocks(features, reporter, "indexing"):
             codes = np.packbits(block >= 0, axis=1) if self.manifest.kind == "binary" else block
             self.faiss.add_with_ids(codes, ids[start : start + BLOCK])
@@ -266,7 +268,7 @@ class VectorIndex:
     def _comparisons(self, queries: int) -> int:
         """Return about how many pairs of values a search compares."""
         kind, effort = self.manifest.kind, self.manifest.search.get(EFFORT.get(self.manifest.kind, ""), 0)
-        candidates = {"hnsw": 32 * effort, "ivf": effort * len(self) // max(1, _lists(len(self)))}
+        candidates = {"hnsw": 32 * effort, "ivf": effort * len(self) // max(1, lists_for(len(self)))}
         return queries * min(candidates.get(kind, len(self)), len(self)) * self.manifest.size
 
     def _tune(self) -> None:
@@ -307,39 +309,3 @@ def _blocks(features: np.ndarray, reporter: Reporter, what: str) -> Iterator[tup
             block = unit_vectors(features[start : start + BLOCK], start)
             yield start, block
             bar.advance(len(block))
-
-
-def _new_index(kind: str, features: np.ndarray) -> Any:
-    """Return an empty faiss index that maps ids; an ivf index is trained on a sample of the features [N, D]."""
-    import faiss
-
-    count, size = features.shape
-    if kind == "binary":
-        return faiss.IndexBinaryIDMap2(faiss.IndexBinaryFlat(-(-size // 8) * 8))
-    lists = _lists(count)
-    name = {"flat": "Flat", "hnsw": "HNSW32", "ivf": f"IVF{lists},Flat"}[kind]
-    index = faiss.IndexIDMap2(faiss.index_factory(size, name, faiss.METRIC_INNER_PRODUCT))
-    if kind == "hnsw":
-        faiss.downcast_index(index.index).hnsw.efConstruction = 128
-    if kind == "ivf":
-        faiss.omp_set_num_threads(compute_threads())
-        rows = np.sort(np.random.default_rng(0).permutation(count)[: PER_LIST * lists])
-        index.train(unit_vectors(features[rows]))
-    return index
-
-
-def _without_vectors(inner: Any) -> Any:
-    """Return an ivf index that keeps its centres, after freeing its vectors."""
-    import faiss
-
-    inner.reset()
-    return faiss.IndexIDMap2(faiss.clone_index(inner))
-
-
-def _lists(count: int) -> int:
-    """Return the number of lists of an ivf index: each gets at least the 39 vectors that faiss requires.
-
-    For large sets, the number that is cheapest to search: a search compares with all centres and, at the usual recall,
-    with about four lists, so sqrt(4 N) balances the two.
-    """
-    return int(min(max(1, count // 39), max(8, 2 * count**0.5), 65536))

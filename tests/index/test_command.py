@@ -42,6 +42,27 @@ def test_features_and_an_index_need_no_workspace(folder: Path) -> None:
     assert "removed 10" in shitu("index", "remove", "--label", "class 1", *index, cwd=folder).stdout
 
 
+@pytest.mark.parametrize(
+    ("line", "way"),
+    [
+        ("index show", "or name the index: --index index/"),
+        ("index export out", "or name the index: --index index/"),
+        ("search a.jpg", "or name the index: --index index/"),
+        ("search a.jpg --index i", "or name the model: --model inference/"),
+        ("index add a.jpg --index i", "or name the model: --model inference/"),
+        ("extract a.jpg", "or name the model: --model inference/"),
+        ("index build a.jpg --model m", "or say where: shitu index build a.jpg --index index/ --model m"),
+    ],
+)
+def test_what_works_without_a_workspace_is_said(line: str, way: str, folder: Path) -> None:
+    """The index of vectors from elsewhere does not say with which model to compute others."""
+    (folder / "a.jpg").write_bytes(b"not opened")
+    shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder)
+    done = shitu(*line.split(), cwd=folder, check=False)
+    assert done.returncode == 2 and "no workspace" in done.stderr
+    assert f"hint: shitu prepare ./data, {way}" in " ".join(done.stderr.split())
+
+
 def test_images_without_a_label_are_removed_together(folder: Path) -> None:
     """An empty word is refused as a label: it is what an unset variable of the shell gives."""
     index = ("--index", "i")

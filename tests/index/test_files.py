@@ -82,8 +82,9 @@ def test_wrong_places(tmp_path: Path) -> None:
         FileStore(tmp_path).check(BuildOptions())
     with pytest.raises(UsageError, match=r"mine\.txt"):
         save_index(make(10), tmp_path)
-    with pytest.raises(UsageError, match=r"mine\.txt"):
+    with pytest.raises(UsageError, match=r"mine\.txt") as refused:
         export_index(make(10), tmp_path)
+    assert refused.value.hint == "name a new directory"
     save_index(make(10), tmp_path / "i")
     with pytest.raises(UsageError, match="holds an index, which the export would replace"):
         export_index(make(10), tmp_path / "i")

@@ -203,6 +203,20 @@ def test_vectors_without_a_direction_are_like_no_other(kind: str) -> None:
         index.add(table)
 
 
+def test_signs_that_are_all_the_same_tell_no_images_apart() -> None:
+    """Features after a ReLU: each search gave the first five of the index, with score 1."""
+    table = gallery(60)
+    with pytest.raises(DataError, match="binary index keeps only the signs"):
+        VectorIndex.build(table._replace(features=np.abs(table.features)), BuildOptions("binary"))
+    one = FeatureTable(np.ones((1, 24), np.float32), ["a"], ["b"])
+    assert len(VectorIndex.build(one, BuildOptions("binary"))) == 1
+
+
+def test_a_small_ivf_index_is_built_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    make(6, "ivf")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_a_search_cannot_mean() -> None:
     index = make(20)
     for top in (-1, 2.5, "3", True):

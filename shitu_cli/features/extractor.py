@@ -161,6 +161,8 @@ class Extractor(OfOneProcess):
         """Return the features float32 [N, feature_size] of images from `read`, stacked in one array [N, ...]."""
         require_flags(normalize=normalize)
         self._require_own_process()
+        if not isinstance(inputs, np.ndarray) or inputs.ndim != 4:
+            raise DataError("expected images from read() in one array", hint="np.stack([extractor.read(image)])")
         features = self.engine(inputs)
         return normalized(features) if normalize else features
 

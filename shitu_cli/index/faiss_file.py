@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import DataError
-from shitu_cli.index.store import AGAIN
+from shitu_cli.index.store import AGAIN, MAX_SIZE
 from shitu_cli.inputs import open_input
 
-MAX_SIZE = 65_536  # values of a vector
 MAX_LEVELS = 64  # of an hnsw graph; 6 are usual
 MAX_EFFORT = 1 << 20  # construction and search efforts that a file may ask for
 INNER_PRODUCT, L2 = 0, 1  # faiss's numbers of metrics

@@ -9,9 +9,9 @@ from typing import Any
 
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_json
-from shitu_cli.index.faiss_file import MAX_EFFORT, MAX_SIZE
+from shitu_cli.index.faiss_file import MAX_EFFORT
 from shitu_cli.index.measured import is_block
-from shitu_cli.index.store import AGAIN, KINDS, IndexManifest
+from shitu_cli.index.store import AGAIN, KINDS, MAX_SIZE, IndexManifest
 from shitu_cli.inputs import is_input, read_json_object
 
 FORMAT = 1

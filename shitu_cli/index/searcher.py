@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shitu_cli.config.arguments import COSINE, COUNT, NATURAL, require
-from shitu_cli.errors import Command, DataError
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput, Images, listed
 from shitu_cli.files import file_state
@@ -67,6 +67,8 @@ class Searcher:
     ) -> None:
         require(COSINE, threshold=threshold)
         require(COUNT, voters=voters)
+        if not isinstance(detector, str | Path | Detector | None):
+            raise UsageError(f"detector={detector!r}: expected a path, or a Detector")
         self.place, self.threshold, self.voters = str(index), threshold, voters
         self.index: Index
         if str(index).startswith(MILVUS):

@@ -20,6 +20,7 @@ Texts = str | Collection[str]  # a single one counts as a list of one
 KINDS = ("flat", "hnsw", "ivf", "binary")
 
 IDS_SHOWN = 10
+MAX_SIZE = 65_536  # values of a vector
 
 AGAIN = ("build it again: ", Command("index build"))  # the hint for an index that cannot be used
 
@@ -103,7 +104,12 @@ class FeatureTable(NamedTuple):
         where = "" if source is None else f"{source}: "
         if not isinstance(self.features, np.ndarray) or self.features.ndim != 2:
             raise DataError(f"{where}expected vectors as rows of an array [N, D]")
-        count = len(self.features)
+        count, size = self.features.shape
+        if not 0 < size <= MAX_SIZE:
+            raise DataError(f"{where}vectors of {size:,} values: an index takes 1 to {MAX_SIZE:,}")
+        text = next((name for name in ("labels", "paths") if isinstance(getattr(self, name), (str, bytes))), None)
+        if text is not None:
+            raise DataError(f"{where}{text}: expected one for each vector, got a single text")
         if not count == len(self.labels) == len(self.paths):
             raise DataError(f"{where}{count} vectors, but {len(self.labels)} labels, {len(self.paths)} paths")
         if count == 0:
@@ -172,10 +178,14 @@ class Store(Protocol):
 
 
 def check_options(options: BuildOptions) -> None:
-    """Raise UsageError for an unknown kind of index, or an impossible share of neighbours."""
+    """Raise UsageError for an unknown kind of index, an impossible share of neighbours, or a model that is no text."""
     if options.kind not in KINDS:
         raise UsageError(f"--kind {options.kind}: expected one of {', '.join(KINDS)}")
     require(RECALL, recall=options.recall)
+    if not (isinstance(options.model, str) and isinstance(options.model_path, str)):
+        raise UsageError(
+            "model and model_path of an index are texts", hint="model=extractor.fingerprint, model_path=str(path)"
+        )
 
 
 def check_present(ids: Collection[int], there: Collection[int]) -> None:

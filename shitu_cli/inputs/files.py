@@ -145,6 +145,8 @@ def path_problem(
 ) -> ShituError:
     """Return the error for a system error of a path: `error`, or EnvironmentProblem if the machine refused."""
     name = os.fspath(path)
+    if not name:
+        return error("cannot read an empty path", hint=hint)
     if not isinstance(problem, OSError):  # Python refuses NUL and characters that no file name can hold
         return error(f"cannot read {name!r}: the path contains a character that no file name can have", hint=hint)
     if problem.errno in _PATH_ERRORS:

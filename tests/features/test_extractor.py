@@ -41,6 +41,15 @@ def test_another_process_opens_its_own(extractor: Extractor, pictures: list[Path
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+def test_what_cannot_be_computed(extractor: Extractor, pictures: list[Path]) -> None:
+    image = extractor.read(pictures[0])
+    for wrong in (image, [image], "a.jpg", np.zeros((2, 9))):
+        with pytest.raises(DataError, match=r"expected images from read\(\) in one array"):
+            extractor.compute(wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"^an empty path$"):
+        extractor.extract("")
+
+
 def test_what_an_extractor_cannot_be_opened_with(exported: Path) -> None:
     for wrong, says in [
         ({"images": "3"}, "images='3': expected a whole number"),

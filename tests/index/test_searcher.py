@@ -71,6 +71,8 @@ def test_impossible_values_are_refused(searcher: Searcher, tmp_path: Path) -> No
     for voters in (0, True, 2.0):
         with pytest.raises(UsageError, match=r"^voters=.*: expected a whole number of at least 1$"):
             Searcher(Network(), tmp_path / "i", voters=voters)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="detector=3: expected a path, or a Detector"):
+        Searcher(Network(), tmp_path / "i", detector=3)  # type: ignore[arg-type]
     for top in (-1, "3", True):
         with pytest.raises(UsageError, match=r"^top=.*: expected a whole number of at least 0$"):
             searcher.search(["3"], top=top)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -184,6 +185,14 @@ def test_wrong_input() -> None:
             index.search(values)
     with pytest.raises(DataError, match="no vectors"):
         VectorIndex.build(FeatureTable(np.empty((0, 3), np.float32), [], []))
+    for labels, paths in (("ab", ["a", "b"]), (["a", "b"], "ab")):
+        with pytest.raises(DataError, match="expected one for each vector, got a single text"):
+            VectorIndex.build(FeatureTable(vectors(2), labels, paths))
+    for size in (0, 65_537):  # as large as no index is read again
+        with pytest.raises(DataError, match=f"vectors of {size:,} values: an index takes 1 to 65,536"):
+            VectorIndex.build(FeatureTable(np.ones((1, size), np.float32), ["a"], ["b"]))
+    with pytest.raises(UsageError, match="model and model_path of an index are texts"):
+        VectorIndex.build(gallery(3), BuildOptions(model=Path("inference")))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="2 vectors, but 1 labels"):
         VectorIndex.build(FeatureTable(vectors(2), ["a"], ["b"]), BuildOptions())
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from shitu_cli.data.lists import is_distractor
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.alike import Alike
 from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.box_folders import class_folders
+from shitu_cli.preparation.formats.folders_beside import are_named
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split, choose_kind, split_images
 from shitu_cli.reporting import counted
@@ -48,20 +51,7 @@ def settle_split(rows: Rows, alike: Alike, choices: Choices, problems: Problems)
 
 def _chosen(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> Split:
     """Return the split that this program chooses; DataError if it should hold out images but cannot."""
-    kind, reason = choose_kind(len(set(rows.labels))) if choices.split == "auto" else (choices.split, "as requested")
-    by_path: dict[str, list[int]] = {}
-    for number in rows.boxes:
-        by_path.setdefault(rows.paths[number], []).append(number)
-    split = split_images(
-        rows.labels,
-        rows.paths,
-        kind=kind,
-        reason=reason,
-        share=choices.share,
-        seed=choices.seed,
-        alike=[*alike.identical, *alike.near],
-        one_image=[boxes for boxes in by_path.values() if len(boxes) > 1],
-    )
+    split = _split_of_classes(rows, alike, choices)
     if split.query or split.kind == "none" or not split.train:
         return split
     counts = Counter(rows.labels[n] for n in split.train)
@@ -82,6 +72,38 @@ def _chosen(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> S
     )
 
 
+def _split_of_classes(rows: Rows, alike: Alike, choices: Choices) -> Split:
+    """Return the split of the images that have a class; the others are trained, so that they are reported there."""
+    by_path: dict[str, list[int]] = {}
+    for number in rows.boxes:
+        by_path.setdefault(rows.paths[number], []).append(number)
+    together: list[Sequence[int]] = [*alike.identical, *alike.near]
+    one_image: list[Sequence[int]] = [boxes for boxes in by_path.values() if len(boxes) > 1]
+    labels, paths, kept = rows.labels, rows.paths, list[int]()
+    if any(map(is_distractor, set(labels))):
+        kept = [number for number, label in enumerate(labels) if not is_distractor(label)]
+        labels, paths = [labels[n] for n in kept], [paths[n] for n in kept]
+        at = {number: place for place, number in enumerate(kept)}
+        together = [[at[n] for n in group if n in at] for group in together]
+        one_image = [[at[n] for n in group if n in at] for group in one_image]
+    classes = len(set(labels))
+    kind, reason = choose_kind(classes) if choices.split == "auto" else (choices.split, "as requested")
+    split = split_images(
+        labels,
+        paths,
+        kind=kind,
+        reason=reason,
+        share=choices.share,
+        seed=choices.seed,
+        alike=together,
+        one_image=one_image,
+    )
+    if not kept:
+        return split
+    train, query, gallery = ([kept[n] for n in part] for part in (split.train, split.query, split.gallery))
+    return replace(split, train=sorted({*range(len(rows))} - {*kept} | {*train}), query=query, gallery=gallery)
+
+
 def _note_without_query(rows: Rows, split: Split, problems: Problems) -> None:
     """Report the classes of which no image could become a query: an evaluation says nothing about them."""
     with_query = {rows.labels[n] for n in split.query}
@@ -97,6 +119,33 @@ def _note_other_names(rows: Rows, train: Sequence[int], evaluated: Sequence[int]
         problems.add("other-names", f"{min(training)!r} in training", f"{min(evaluation)!r} in evaluation")
 
 
+def _note_other_numbers(rows: Rows, first: Sequence[int], second: Sequence[int], problems: Problems) -> None:
+    """Report folders whose images have one label in one part and another one in the other: their numbers differ.
+
+    Only folders with names of their own, each of which has one label and each label one folder in either part.
+    """
+    folders, others = _labels_of_folders(rows, first), _labels_of_folders(rows, second)
+    shared = sorted(folders.keys() & others.keys())
+    if len(shared) < 2 or not are_named(shared):
+        return
+    for folder in shared:
+        a, b = folders[folder], others[folder]
+        if rows.labels[a] != rows.labels[b]:
+            detail = f"{rows.shown(rows.labels[b])!r} here, {rows.shown(rows.labels[a])!r} at {rows.place(a)}"
+            problems.add("other-numbers", rows.place(b), detail)
+
+
+def _labels_of_folders(rows: Rows, numbers: Sequence[int]) -> dict[str, int]:
+    """Return the first image of each folder; {} unless each folder has one label and each label one folder."""
+    first: dict[str, int] = {}
+    by_label: dict[str, str] = {}
+    for number in numbers:
+        folder, label = "/".join(class_folders(rows.paths[number])), rows.labels[number]
+        if rows.labels[first.setdefault(folder, number)] != label or by_label.setdefault(label, folder) != folder:
+            return {}
+    return first
+
+
 def _official(rows: Rows, numbers: Sequence[int], problems: Problems) -> Split:
     """Return the split of one source; a source without one is for training only."""
     where: dict[str, list[int]] = {}
@@ -105,6 +154,8 @@ def _official(rows: Rows, numbers: Sequence[int], problems: Problems) -> Split:
     if where.keys() <= {"", "train"}:
         return Split(list(numbers), [], [], "official", "")
     train = sorted(where.get("train", []) + where.get("", []))
+    for part, other in (("train", "val"), ("train", "test"), ("train", "query"), ("query", "gallery")):
+        _note_other_numbers(rows, train if part == "train" else where.get(part, []), where.get(other, []), problems)
     if "query" in where or "gallery" in where:
         query, gallery = where.get("query", []), where.get("gallery", []) or train
         for unused in ("val", "test"):

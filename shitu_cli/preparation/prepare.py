@@ -136,18 +136,21 @@ def _look(
 
 
 def _without_distractors(split: Split, rows: Rows, problems: Problems) -> Split:
-    """Return the split without training images of no class; DataError if none are left."""
-    trained = [n for n in split.train if not is_distractor(rows.labels[n])]
-    for n in split.train if len(trained) < len(split.train) else ():
-        if is_distractor(rows.labels[n]):
-            problems.add("untrained", rows.place(n))
+    """Return the split without training images and queries of no class; DataError if there are none to train on."""
+    kept = {}
+    for kind, part in {"untrained": split.train, "unasked": split.query}.items():
+        kept[kind] = [n for n in part if not is_distractor(rows.labels[n])]
+        for n in part if len(kept[kind]) < len(part) else ():
+            if is_distractor(rows.labels[n]):
+                problems.add(kind, rows.place(n))
+    trained = kept["untrained"]
     if not trained:
         raise DataError(
             "there are no images to train on: "
             + ("all are queries or gallery" if split.query or split.gallery else "none has a class"),
             hint="put such images into train/ beside the others; or name the folder or list to train on alone",
         )
-    return replace(split, train=trained)
+    return replace(split, train=trained, query=kept["unasked"])
 
 
 def _where_are_they(formats: Sequence[Format]) -> Message:

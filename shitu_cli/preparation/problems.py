@@ -58,9 +58,15 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "export the annotations for these images; or --fix leaves them out",
     ),
     "odd-label": Kind("error", "the label is not a number, but the others are", "correct it; or --fix leaves it out"),
+    "other-numbers": Kind(
+        "error",
+        "images of one folder have one label in one list and another label in another list",
+        "number the classes alike in all lists, or --format class-tree takes the folders; --fix keeps these labels",
+    ),
     "no-access": Kind("error", "a folder that cannot be opened", "change its permissions; or --fix leaves it out"),
     # Warnings: worth a look.
     "untrained": Kind("warning", "label -1 (no class) in a training list", "nothing: it is left out of training"),
+    "unasked": Kind("warning", "label -1 (no class) in a list of queries", "nothing: it is left out of the queries"),
     "unlabelled": Kind("warning", "an image outside every class folder", "move it into a class folder"),
     "unread-list": Kind("warning", "not read, as the folders are the classes", "see shitu prepare --formats"),
     "beside-splits": Kind(
@@ -133,7 +139,7 @@ PROBLEM_KINDS: dict[str, Kind] = {
     ),
     "empty-word": Kind(
         "warning",
-        "a label that programs write where there is none",
+        "a label that programs or people write where there is none",
         "nothing if it is the name of a class; else leave these images out",
     ),
     "several-names": Kind(

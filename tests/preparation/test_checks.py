@@ -1,13 +1,15 @@
-"""Lines that name an image again, in one list or in several."""
+"""Lists that contradict themselves or each other: an image named again, other numbers of classes, images of none."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.command import shitu
 from tests.preparation.test_formats import write
-from tests.preparation.test_layouts import many
+from tests.preparation.test_layouts import many, read
 
 
 def test_an_image_in_two_lists_under_two_labels_is_a_problem_with_both_lines(tmp_path: Path) -> None:
@@ -33,3 +35,59 @@ def test_an_image_in_two_lists_under_two_labels_is_a_problem_with_both_lines(tmp
         left = (tmp_path / f"lists/{part}_list.txt").read_text()
         assert "2_3.jpg" not in left and "1_0.jpg" not in left
         assert len(left.splitlines()) == len(rows) - (3 if part == "gallery" else 1)
+
+
+def lists_of_folders(root: Path, numbers: dict[str, str], folders: str = "{name}") -> None:
+    """Write train.txt and test.txt of images in folders; `numbers` are the labels of the folders in each."""
+    for part, digits in numbers.items():
+        right = many(root, folders + f"/{part}{{i}}.jpg")
+        labels = dict(zip(dict.fromkeys(right.values()), digits, strict=True))
+        write(root / f"{part}.txt", "".join(f"{path} {labels[name]}\n" for path, name in right.items()))
+
+
+@pytest.mark.parametrize("digits", ["1234", "0213"], ids=["from 1", "in another order"])
+def test_lists_that_number_the_same_folders_otherwise_are_a_problem(digits: str, tmp_path: Path) -> None:
+    """As encoded by itself, each list has labels 0, 1, 2: every query would be compared with another class."""
+    lists_of_folders(tmp_path / "data", {"train": "0123", "test": digits})
+    done = shitu("prepare", "data", "--json", cwd=tmp_path, check=False)
+    problems = {item["kind"]: item for item in json.loads(done.stdout)["problems"]}
+    wrong = [(folder, digits[n], str(n)) for n, folder in enumerate(("apple", "pear", "lemon", "plum"))]
+    assert done.returncode == 3
+    assert {item["detail"] for item in problems["other-numbers"]["examples"]} == {
+        f"{other!r} here, {own!r} at data/train.txt:{4 * int(own) + 1} ({folder}/train0.jpg)"
+        for folder, other, own in wrong
+        if other != own
+    }
+    shitu("prepare", "data", "--format", "class-tree", "-w", "folders", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("folders", ["{k}", "seq_{k}"])
+def test_folders_that_only_number_images_say_nothing_about_labels(folders: str, tmp_path: Path) -> None:
+    """Sequences of two splits may be numbered from 0 each."""
+    root = tmp_path / "data"
+    lists_of_folders(root, {"train": "0123", "test": "1032"}, folders)
+    assert "other-numbers" not in read(root).problems.cases
+
+
+@pytest.mark.parametrize("split", ["closed", "open"])
+def test_images_of_no_class_are_neither_trained_nor_queries(split: str, tmp_path: Path) -> None:
+    right = many(tmp_path / "data", "img/{k}{i}.jpg", 5, "abcdefgh")
+    lines = (f"img/{path[4:]} {-1 if path.endswith(('0.jpg', '1.jpg')) else path[4]}\n" for path in right)
+    write(tmp_path / "data/all.txt", "".join(lines))
+    done = shitu("prepare", "data", "--split", split, "--json", cwd=tmp_path)
+    problems = {item["kind"]: item["count"] for item in json.loads(done.stdout)["problems"]}
+    assert problems["untrained"] == 16 and "unasked" not in problems
+    for part in ("train", "query", "gallery"):
+        assert "-1" not in (tmp_path / f"lists/{part}_list.txt").read_text().split()
+
+
+def test_queries_of_no_class_are_left_out_and_told(tmp_path: Path) -> None:
+    right = {path: path[4] for path in many(tmp_path / "data", "img/{k}{i}.jpg", 6)}
+    for part, digits in {"train": "012", "query": "3", "gallery": "45"}.items():
+        chosen = [(path, label) for path, label in right.items() if path[5] in digits]
+        extra = [(path, -1 if path in ("img/03.jpg", "img/04.jpg") else label) for path, label in chosen]
+        write(tmp_path / f"data/{part}.txt", "".join(f"{path} {label}\n" for path, label in extra))
+    made = read(tmp_path / "data")
+    assert made.problems.cases["unasked"].examples == [(f"{tmp_path}/data/query.txt:1 (img/03.jpg)", "")]
+    assert made.query is not None and made.gallery is not None
+    assert made.query.labels.min() == 1 and made.gallery.labels.min() == -1

@@ -32,7 +32,7 @@ def refuse_general_names(source: Source, rows: Rows, name: str) -> None:
         return
     names = Counter(rows.shown(rows.labels[number]) for number in rows.boxes)
     general = {label for label in names if plain_name(label).rstrip("0123456789") in _GENERAL}
-    folders = {path.rpartition("/")[0]: _class_folders(path) for path in rows.paths}
+    folders = {path.rpartition("/")[0]: class_folders(path) for path in rows.paths}
     innermost = sorted({parts[-1] for parts in folders.values() if parts})
     if 2 * sum(names[label] for label in general) <= names.total() or not are_named(innermost):
         return
@@ -49,7 +49,7 @@ def refuse_general_names(source: Source, rows: Rows, name: str) -> None:
 
 def label_by_folders(rows: Rows, depth: int, problems: Problems) -> Rows:
     """Return the rows with the first `depth` folders of each image as its class; report images outside of any."""
-    labels = {path: "/".join(_class_folders(path)[:depth]) for path in set(rows.paths)}
+    labels = {path: "/".join(class_folders(path)[:depth]) for path in set(rows.paths)}
     for path in sorted(path for path, label in labels.items() if not label):
         problems.add("unlabelled", path)
     rows = rows.take([number for number, path in enumerate(rows.paths) if labels[path]])
@@ -61,7 +61,7 @@ def label_by_folders(rows: Rows, depth: int, problems: Problems) -> Rows:
     return rows
 
 
-def _class_folders(path: str) -> list[str]:
+def class_folders(path: str) -> list[str]:
     """Return the folders of a path that are no splits and do not only group files by kind."""
     folders = path.split("/")[:-1]
     return [folder for folder in folders if fold(folder) not in STRUCTURE and not split_of_folder(folder)]

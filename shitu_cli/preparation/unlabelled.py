@@ -22,6 +22,7 @@ from shitu_cli.preparation.problems import PROBLEM_KINDS, Problems
 from shitu_cli.reporting import counted
 
 _NAMED = re.compile(r"([^/]*[^\W\d_][^/]*?)[-_. ]+\(?\d+\)?\.\w+")  # cat_001.jpg, cat.0.jpg
+_CAMERA = re.compile(r"-?\d+_c\d+.*")  # 0002_c1s1, as in re-identification: identity and camera
 EACH, LISTED, MOST = 5, 3, 8  # cases of each kind, files, lines
 
 
@@ -82,9 +83,16 @@ def _names_as_list(source: Source) -> Message | None:
     if len(names) < 2 or names.total() <= 0.8 * folders[inside] or min(names.values()) < 2:
         return None
     folder, ends = source.base / inside, "[-_. ]*[0-9]*.*"
+    example, what = min(names), "classes"
     write = f'for f in *[0-9]*.*; do printf \'%s\\t%s\\n\' "$f" "${{f%{ends}}}"; done > labels.txt'
+    if all(_CAMERA.fullmatch(name) for name in names):  # another camera is no other class
+        example, what = example.partition("_")[0], "classes and cameras"
+        camera = "c=${f#*_c}; c=${c%%[!0-9]*}"
+        write = (
+            f'for f in *_c[0-9]*.*; do {camera}; printf \'%s\\t%s\\t%s\\n\' "$f" "${{f%%_*}}" "$c"; done > labels.txt'
+        )
     return [
-        f"if the names hold the classes, such as {min(names)}, make a list of them: "
+        f"if the names hold the {what}, such as {example}, make a list of them: "
         f"(cd {shlex.quote(str(folder))} && {write}); then ",
         Command("prepare", folder / "labels.txt"),
     ]

@@ -46,7 +46,7 @@ from shitu_cli.preparation.formats.supervisely import SUPERVISELY
 from shitu_cli.preparation.formats.table import TABLE, TEXT_LIST, labels_most
 from shitu_cli.preparation.formats.tiny_imagenet import TINY_IMAGENET
 from shitu_cli.preparation.formats.tree import CLASS_TREE, SPLIT_TREE
-from shitu_cli.preparation.formats.unreadable import unread_files
+from shitu_cli.preparation.formats.unreadable import archives_beside, unread_files
 from shitu_cli.preparation.formats.veriwild import VERIWILD
 from shitu_cli.preparation.formats.via import VIA
 from shitu_cli.preparation.formats.voc import VOC
@@ -130,6 +130,8 @@ def read_source(
             refuse_general_names(source, rows, chosen.name)
         if chosen.rank == ANNOTATIONS and source.path.is_dir():
             rows.unused = unread_files(source) | rows.unused
+        if chosen.rank in (ANNOTATIONS, TABLE_RANK, FOLDERS):
+            rows.unused = archives_beside(source, rows.paths) | rows.unused
         if set(rows.splits) <= {""} and splits_of_names(rows.paths):
             rows.readings.append(
                 f"splits: names of images such as {rows.paths[-1]} are not taken for them, but folders are"

@@ -6,60 +6,31 @@ model without any warning.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shitu_cli.errors import UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.boxes import CONVENTIONS, Convention, box_columns, plain_name
+from shitu_cli.preparation.formats.column_names import (
+    BOX_NAMES,
+    CAMERA_NAMES,
+    CERTAINTIES,
+    EXCLUDES,
+    ID_NAMES,
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    NO_LABELS,
+    OTHER_LABELS,
+    PARTS,
+)
 from shitu_cli.preparation.formats.image_cells import refuse_matches, refuse_several
 from shitu_cli.preparation.formats.sample import Sample
 from shitu_cli.preparation.formats.source import plain_path
-from shitu_cli.preparation.formats.splits import FLAGS, SPLIT_NAMES, WORDS, splits_of_values
+from shitu_cli.preparation.formats.splits import SPLIT_NAMES, WORDS, splits_of_values
 from shitu_cli.reporting import short_list
 
-
-def name_set(text: str) -> frozenset[str]:
-    """Return the words of a text as a set."""
-    return frozenset(text.split())
-
-
 ROLES = ("image", "label", "split", "id", "camera", "box")
-# Names, compared without case, spaces and signs. The first tuple comes before the second.
-LABEL_NAMES = (
-    ("label", "labels"),
-    (
-        *("class", "classname", "classid", "classlabel", "labelname", "labelid", "category", "categoryname", "target"),
-        *("categoryid", "groundtruth", "tag", "y", "choice"),
-    ),
-)
-IMAGE_NAMES = name_set(
-    "image path file filename filepath imagepath img imgpath name imagename imageid imgname imgid photo picture url "
-    "imageurl src imagefile uri link"
-)
-CAMERA_NAMES = frozenset(["camera", "cameraid", "camid", "cam"])
-ID_NAMES = frozenset(("id", "sequence", "sequenceid", "seq", "seqid", "track", "trackid", "tracklet"))
-# Columns that are measures, dates and notes by their names: the label only where the user says so.
-_MEASURES = name_set(
-    "width height size area price stock count quantity qty score confidence probability prob lat lon latitude "
-    "longitude year month day date time datetime timestamp rating weight age leadtime annotator annotatorid "
-    "annotationid createdat updatedat index idx row rownumber url link source license author copyright md5 "
-    "sha1 sha256 hash phash imagephash filesize bytes iso aperture exposure focallength "
-    "depth channels iscrowd crowd occluded truncated difficult"
-)
-# Columns that may say which rows are not to be used.
-_EXCLUDES = name_set(
-    "deleted exclude excluded ignore ignored skip skipped valid verified approved reviewed rejected status quality "
-    "duplicate usable bad"
-)
-_CERTAINTIES = frozenset(("score", "confidence", "probability", "prob"))
-_BOX_NAMES = frozenset(("box", "bbox", "boundingbox", "roi", "rect", "rectangle", "bndbox"))
-# Columns that may say a part of the image.
-_PARTS = re.compile(
-    r"^(?:bbox|bounding|box|roi|polygon|segment|rle|encodedpixels|corner|topleft|[xy]\d?$|[xy](?:min|max))"
-)
-_NO_LABELS = _MEASURES | CAMERA_NAMES | SPLIT_NAMES | FLAGS.keys()
 
 
 @dataclass
@@ -160,9 +131,9 @@ class Decision:
             columns.remarks += [
                 f"{self.names[n]} is not used: rows count whatever it says"
                 for n in self.free
-                if self.plain[n].removeprefix("is") in _EXCLUDES and len(set(self.sample.values(n))) > 1
+                if self.plain[n].removeprefix("is") in EXCLUDES and len(set(self.sample.values(n))) > 1
             ]
-            parts = [self.names[n] for n in self.free if _PARTS.search(self.plain[n]) or self.sample.lists(n)]
+            parts = [self.names[n] for n in self.free if PARTS.search(self.plain[n]) or self.sample.lists(n)]
             if parts and not columns.box:
                 columns.remarks.append(f"{short_list(parts, 4)} not used: whole images are read")
         return columns
@@ -213,7 +184,7 @@ class Decision:
         if by_name is not None:
             numbers = all(self.sample.numeric(n) or not self.sample.values(n) for n in by_name[0])
             return by_name if numbers else ([], None)
-        return [n for n in self.free if self.plain[n] in _BOX_NAMES][:1], None
+        return [n for n in self.free if self.plain[n] in BOX_NAMES][:1], None
 
     def _convention(self, meaning: str) -> Convention:
         for convention in CONVENTIONS:
@@ -245,19 +216,31 @@ class Decision:
             if by_name := [n for n in free if plain[n] in tier and (plain[n] != "y" or len(self.names[n]) == 1)]:
                 # Of a category and its subcategory, either may be the class.
                 finer = [n for n in free if plain[n].startswith("sub") and plain[n].removeprefix("sub") in tier]
-                self._choose(columns, by_name + finer)
+                self._choose(columns, by_name + finer + self._versions(by_name, free))
                 self._name_numbers(columns, free)
                 return
         if len(free) >= 2 and all(map(sample.bits, free)):
             columns.one_hot = free
             return
-        rest = [n for n in free if plain[n] and plain[n] not in _NO_LABELS and not plain[n].startswith("unnamed")]
+        rest = [n for n in free if plain[n] and plain[n] not in NO_LABELS and not plain[n].startswith("unnamed")]
         able = [n for n in rest if sample.could_be_label(n)]
         if not able and len(rest) == 1 and sample.could_be_only_label(rest[0]):
             able = rest
         if able:
             self._choose(columns, able)
             self._name_numbers(columns, able)
+
+    def _versions(self, named: Sequence[int], free: Sequence[int]) -> list[int]:
+        """Return columns that give some images another of the same classes, and whose names are those of labels too."""
+        sample, classes = self.sample, {value for n in named for value in self.sample.values(n)}
+        return [
+            n
+            for n in free
+            if n not in named
+            and OTHER_LABELS.match(self.plain[n])
+            and 2 * len(classes.intersection(sample.values(n))) > len(set(sample.values(n)))
+            and not any(sample.follows(n, other) for other in named)
+        ]
 
     def _choose(self, columns: Columns, candidates: Sequence[int]) -> None:
         """Set the label, if all candidates hold the same classes (as numbers and as names)."""
@@ -289,7 +272,7 @@ class Decision:
 
     def _doubts(self) -> list[int]:
         """Return columns that say how sure a label is, and are 0 in some rows."""
-        free = (n for n in self.free if self.plain[n] in _CERTAINTIES)
+        free = (n for n in self.free if self.plain[n] in CERTAINTIES)
         return [n for n in free if {"0", "0.0"} & set(self.sample.values(n))]
 
     def _decide_id(self, columns: Columns) -> None:

@@ -10,7 +10,7 @@ from itertools import chain
 from shitu_cli.errors import UsageError
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.boxes import plain_name
-from shitu_cli.preparation.formats.columns import LABEL_NAMES, name_set
+from shitu_cli.preparation.formats.column_names import LABEL_NAMES, name_set
 from shitu_cli.preparation.formats.locate import LocatedImages
 from shitu_cli.preparation.formats.source import Source, stem_of
 from shitu_cli.preparation.formats.splits import split_words

@@ -12,6 +12,7 @@ from pathlib import Path
 from shitu_cli.errors import ShituError
 from shitu_cli.inputs import MIB, is_input, read_json, whole_number
 from shitu_cli.preparation.formats.base import Rows
+from shitu_cli.preparation.formats.delimited import IMAGE_NAME
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.formats.sheets import Labels
 from shitu_cli.preparation.formats.source import Source
@@ -19,7 +20,12 @@ from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
 _NO_LABELS = "nan NaN NAN <NA> NaT None NULL null undefined #N/A N/A #REF! #VALUE! #NAME? #DIV/0! ? - -- [] {}"
-_EMPTY_WORDS = frozenset((*_NO_LABELS.split(), "no_label", "no label", "unlabeled", "unlabelled", "(blank)"))
+_EMPTY_WORDS = frozenset(_NO_LABELS.split())
+# In any case; - and _ count as blanks.
+_UNSORTED_TEXT = (
+    "no label,unlabeled,unlabelled,(blank),unknown,unsorted,uncategorized,not labeled,to sort,未知,未标注,无标签,未分类"
+)
+_UNSORTED = frozenset(_UNSORTED_TEXT.split(","))
 # Bytes that are no UTF-8, the frames of CP437, and UTF-8 that was taken for Windows-1252: KÃ¤se.
 _GARBLED = re.compile("[\udc80-\udcff\u2500-\u259f]|[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac")
 _ROUNDED = re.compile(r"\d(?:[.,]\d{1,14})?E\+\d{1,2}", re.I)
@@ -86,6 +92,8 @@ def _names_in(path: Path, numbers: list[int]) -> dict[int, str]:
     lines = [line for line in lines if line]
     if path.suffix == ".csv":
         return _from_table(lines)
+    if any(IMAGE_NAME.search(line) for line in lines):
+        return {}  # a list
     pairs = [line.partition("\t" if "\t" in line else " ") for line in lines]
     numbered = {number: name.strip() for digits, _, name in pairs if (number := whole_number(digits)) is not None}
     if pairs and len(numbered) == len(pairs) and all(numbered.values()):
@@ -134,9 +142,10 @@ def one_spelling(rows: Rows, problems: Problems) -> None:
 
 
 def report_empty_words(rows: Rows, problems: Problems) -> None:
-    """Report labels that programs write where there is none: nan is rarely the name of a class."""
+    """Report labels that programs and people write where there is none: nan is rarely the name of a class."""
     for label in sorted(set(rows.labels)):
-        if (name := rows.shown(label)) in _EMPTY_WORDS:
+        name = rows.shown(label)
+        if name in _EMPTY_WORDS or " ".join(re.split(r"[-_\s]+", name.casefold())).strip() in _UNSORTED:
             problems.add("empty-word", name, counted(rows.labels.count(label), "image"))
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.boxes import plain_name
-from shitu_cli.preparation.formats.columns import IMAGE_NAMES, Columns, Decision
+from shitu_cli.preparation.formats.column_names import IMAGE_NAMES
+from shitu_cli.preparation.formats.columns import Columns, Decision
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES, Sheet, open_sheet
 from shitu_cli.preparation.formats.locate import Locator
 from shitu_cli.preparation.formats.records import SUFFIXES as RECORD_SUFFIXES

@@ -225,9 +225,12 @@ def _folders(images: Sequence[str]) -> _Folder:
 
 def read_classes(source: Source, problems: Problems) -> Rows:
     """Return the images of a folder with their folders as classes; see `Layout`."""
+    from shitu_cli.preparation.formats.labelnames import name_classes
+
     rows, layout = class_rows(source, problems)
     _move_root(rows)
     say_classes(rows, layout)
+    name_classes(rows, source, ())
     problems.take(source.tree.problems)
     for name, why in _unread(source).items():
         problems.add("unread-list", str(source.base / name), why)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.preparation.formats.base import first_bytes
 from shitu_cli.preparation.formats.delimited import IMAGE_NAME, SUFFIXES
 from shitu_cli.preparation.formats.source import Source
-from shitu_cli.stores import is_archive
+from shitu_cli.stores import MEMBER, is_archive
 
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _TABLES = (".arrow", ".tfrecord")
@@ -34,6 +35,7 @@ _UNPACK = (
     (b"BZh", "mkdir -p {folder} && tar -xjf {file} -C {folder}"),
     (b"\xfd7zXZ", "mkdir -p {folder} && tar -xJf {file} -C {folder}"),
 )
+_PACKED = re.compile(r"\.(?:zip|tar|tgz|gz|bz2|xz|rar|7z)$", re.I)
 _TAR_MARK = (257, b"ustar")  # where a plain tar has it
 
 
@@ -61,6 +63,14 @@ def unread_files(source: Source) -> dict[str, str]:
     closed = [name for name in source.tree.files if _CLOSED.search(name)]
     closed += [name for name in source.tree.files if _YAML.search(name) and IMAGE_NAME.search(_start(source, name))]
     return spreadsheets(source) | dict.fromkeys(closed, "not read: save the labels or splits in it as CSV")
+
+
+def archives_beside(source: Source, paths: Sequence[str]) -> dict[str, str]:
+    """Return the archives in a folder of images, with what to do about them; {} if images in them are listed."""
+    if not source.path.is_dir() or not source.tree.images or any(MEMBER in path for path in paths):
+        return {}
+    why = "an archive beside images: unpack it if it holds others"
+    return {name: why for name in source.tree.files if _PACKED.search(name)}
 
 
 def _start(source: Source, name: str) -> str:
